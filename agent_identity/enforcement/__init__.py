@@ -1,4 +1,4 @@
-"""Where identity, authority, policy and evidence meet: the one place that a call must pass."""
+"""The enforcement point: every guarded call passes it, under a verified identity, a grant, a policy and a record."""
 
 from agent_identity.enforcement.action import Action
 from agent_identity.enforcement.agents_file import register_agents

@@ -1,4 +1,4 @@
-"""The guard round any block of code: an API call, a query, a file operation."""
+"""Guarded blocks of code: an API call, a query, a file operation."""
 
 import threading
 from types import TracebackType
@@ -14,7 +14,7 @@ __all__ = ["Action"]
 
 @final
 class Action:
-    """A guarded block; a context manager for ``with`` and ``async with``, used once.
+    """A guarded block; a single-use context manager for ``with`` and ``async with``.
 
     Received from :meth:`Enforcer.action` and :meth:`GuardedCall.block`.
     """
@@ -25,7 +25,7 @@ class Action:
         self._steps = steps
         self._request = request._replace(can_route=False)
         self._call: Call | None = None
-        self._entered = threading.Lock()  # Taken by whoever enters; nobody waits for it.
+        self._entered = threading.Lock()  # The first to enter takes it; nobody waits for it.
 
     def __enter__(self) -> Call:
         steps = self._steps
@@ -68,7 +68,9 @@ class Action:
             return
         call.detach()
         if error is None:
-            self._steps.end(call, call.result, "resource")  # It is the block's own, and nothing that we hand out.
+            self._steps.end(
+                call, call.result, "resource"
+            )  # The result belongs to the block; the guard hands nothing out.
         else:
             self._steps.fail(call, error)
 

@@ -1,4 +1,4 @@
-"""Which agents may hold grants here, as the registry of agents says; asked when a task opens, never for a call."""
+"""Admission of agents by the registry of agents; checked when a task opens, never for a call."""
 
 import logging
 from collections.abc import Generator
@@ -32,18 +32,17 @@ __all__ = ["Admission", "opening_action", "record_denied", "record_refusal", "re
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 OPENING: Final = "invoke_agent"
-"""What an opening is called in records and spans."""
+"""The name of an opening in records and spans."""
 
 
 @final
 class Admission:
-    """Holds what is asked of an agent before a grant is made for it. Safe to use from any thread.
+    """Checks an agent against the registry before it gets a grant. Thread-safe.
 
     Args:
         point: The enforcement point.
-        registry: The registry; looked at again whenever its file has changed.
-        required: Refuse agents that are not registered; otherwise only those that are, are bound by what is
-            registered of them.
+        registry: The registry; read again whenever its file has changed.
+        required: Refuse unregistered agents; otherwise the registry binds only the registered ones.
     """
 
     __slots__ = ("_marked", "_point", "_recorded", "_registry", "_required")
@@ -56,19 +55,19 @@ class Admission:
         self._recorded: dict[str, object] = {}
 
     def admit(self, agent: Agent, scope: Scope, *, principal: Principal, parent: Task | None, wall_ns: int) -> int:
-        """Return how many seconds a grant of the agent may live at most.
+        """Return the longest lifetime, in seconds, of a grant for the agent.
 
         Args:
-            agent: Who would get the grant.
-            scope: What it would permit.
-            principal: On whose behalf.
-            parent: The task that it would be a part of; None for a root grant.
+            agent: The agent that would get the grant.
+            scope: The scope of the grant.
+            principal: The principal of the grant.
+            parent: The task that the grant would be a part of; None for a root grant.
             wall_ns: Now, in nanoseconds since the Unix epoch.
 
         Raises:
-            Denied: The registry does not permit it; the refusal is in the ledger. ``registry_unusable`` if the
+            Denied: The registry does not permit the grant; the refusal is in the ledger. ``registry_unusable`` if the
                 registry cannot be read or does not verify.
-            OutOfScope: The scope goes beyond the registered maximum.
+            OutOfScope: The scope exceeds the registered maximum.
             EvidenceError: The refusal, or the registration, could not be recorded.
         """
         now = wall_ns // _NS if parent is None else max(wall_ns // _NS, parent.grant.issued_at)
@@ -86,11 +85,11 @@ class Admission:
         return registration.expires_at - now
 
     def check(self, chain: Chain) -> None:
-        """Check the agents of a chain that comes from another process, as far as the registry here knows them.
+        """Check the agents of a chain from another process, as far as this registry knows them.
 
         Raises:
-            Denied: The registry does not permit it.
-            OutOfScope: The scope goes beyond the registered maximum.
+            Denied: The registry does not permit an agent.
+            OutOfScope: The scope exceeds the registered maximum.
             EvidenceError: The registration could not be recorded.
         """
         leaf = chain.leaf
@@ -107,7 +106,7 @@ class Admission:
         except (TokenError, ConfigurationError, StateError) as error:
             raise Denied(f"the registry of agents is unusable: {error}", code="registry_unusable") from None
         if chain is not None:
-            # Whoever delegates must still be in good standing. Agents of a chain that began elsewhere may be unknown.
+            # Every delegating agent must be valid too. Agents of a chain from elsewhere may be unknown.
             for grant in chain.grants:
                 if registry.get(grant.agent.id) is not None:
                     registry.find(grant.agent, now=now)
@@ -116,26 +115,26 @@ class Admission:
         return registry.find(agent, now=now)
 
     def _mark(self, registry: AgentRegistry) -> None:
-        """Note in the shared state how far the registry was seen, and check that it was never seen further.
+        """Note the newest registry version in the shared state, and refuse an older one.
 
-        So an older copy of the whole file is found out in a fresh process as well (threats AC-18). The state knows
-        a registry by its first registration, so that those who share it may have registries of their own.
+        A fresh process thereby detects an older copy of the whole file as well (threats AC-18). The state keys
+        a registry by its first registration, so processes that share the state may have different registries.
 
         Raises:
             TokenError: With code ``registry_rolled_back``.
-            StateError: The state cannot be asked.
+            StateError: The state does not answer.
         """
         if registry is self._marked or not registry.history:
             return
         name = f"registry:{registry.history[0].hash}"
         size, last = registry.mark
         if not self._point.state.put(name, size, last.encode()):
-            seen, hashed = cast("tuple[int, bytes]", self._point.state.get(name))
-            registry.check_continues((seen, hashed.decode()))
+            size_seen, hashed = cast("tuple[int, bytes]", self._point.state.get(name))
+            registry.check_continues((size_seen, hashed.decode()))
         self._marked = registry
 
     def _record_use(self, registration: Registration, wall_ns: int) -> None:
-        """Record a registration when it is used for the first time."""
+        """Record a registration at its first use."""
         mine = object()
         if self._recorded.setdefault(registration.hash, mine) is not mine:
             return
@@ -152,7 +151,7 @@ class Admission:
 def refusing(
     point: Point, agent: Agent, *, principal: Principal, parent: Task | None, start_ns: int
 ) -> Generator[None]:
-    """Refuse and record an opening that fails by a defect of ours, of a store or of a signer, as the guard does.
+    """Refuse and record an opening that fails by an internal, store or signer error, as the guard does.
 
     Raises:
         Denied: With code ``guard_failed``.
@@ -161,7 +160,7 @@ def refusing(
     try:
         yield
     except (AgentIdentityError, TypeError, ValueError):
-        raise  # With a code, or the caller's own mistake.
+        raise  # It has a code, or is the caller's own mistake.
     except Exception as error:  # noqa: BLE001 - Authority fails closed.
         _LOG.error("a task could not be opened, it is refused: %s", trouble(error))
         denied = Denied(failure("the opening of the task", error), code="guard_failed")
@@ -181,21 +180,21 @@ def record_refusal(
     start_ns: int,
     always: bool = False,
 ) -> None:
-    """Record that an opening was refused; in monitor mode, that it would have been.
+    """Record a refused opening; in monitor mode, one that would have been refused.
 
     Args:
         point: The enforcement point.
-        denied: The refusal; it gets the id of the record.
-        agent: Who would have got the grant.
-        principal: On whose behalf.
-        parent: The task that the opening would have been a part of, to which the refusal belongs.
-        start_ns: When it began.
-        always: Monitor mode refuses as well, since there is nothing that could be opened.
+        denied: The refusal; gets the id of the record.
+        agent: The agent that would have got the grant.
+        principal: The principal.
+        parent: The task that the opening would have been a part of; the refusal is recorded under it.
+        start_ns: Start time, in nanoseconds since the Unix epoch.
+        always: Refuse in monitor mode as well, since there is nothing to open.
 
     Raises:
-        EvidenceError: It could not be recorded.
+        EvidenceError: The refusal could not be recorded.
     """
-    # The agent that is asked for has no grant: it stands in the action, not among the parties of the record.
+    # The requested agent has no grant: it is in the action, not among the parties of the record.
     refused = principal_fact(principal) if parent is None else None
     action = opening_action(point, agent, refused, stage="open" if parent is None else "delegate")
     record_denied(
@@ -206,13 +205,13 @@ def record_refusal(
 def opening_action(
     point: Point, agent: Agent, principal: records.Principal | None, *, stage: Literal["open", "delegate"]
 ) -> Action:
-    """Return the member of a record about an opening; only version 2 has the stage.
+    """Return the action member of a record about an opening; only version 2 has the stage.
 
     Args:
         point: The enforcement point.
-        agent: Who would get the grant.
-        principal: On whose behalf, if that is no party of the record.
-        stage: Whether a task opens, or a part of one is handed on.
+        agent: The agent that would get the grant.
+        principal: The principal, if it is no party of the record.
+        stage: Whether a task opens or delegates a part.
     """
     said = stage if point.ledger.drafts else None
     return Action(tool=OPENING, kind="task", agent=agent_fact(agent), principal=principal, stage=said)
@@ -227,18 +226,18 @@ def record_denied(
     start_ns: int,
     monitored: bool,
 ) -> None:
-    """Record that something was refused which is no call of a tool; in monitor mode, that it would have been.
+    """Record the refusal of an act other than a tool call; in monitor mode, one that would have been refused.
 
     Args:
         point: The enforcement point.
-        denied: The refusal; it gets its decision and the reference to the record.
-        action: What was to be done.
-        parent: The task in which; None outside any.
-        start_ns: When, in nanoseconds since the Unix epoch.
-        monitored: It is only recorded, and not refused.
+        denied: The refusal; gets its decision and the reference to the record.
+        action: The refused act.
+        parent: The task of the act; None outside any task.
+        start_ns: Start time, in nanoseconds since the Unix epoch.
+        monitored: Only record; do not refuse.
 
     Raises:
-        EvidenceError: It could not be recorded.
+        EvidenceError: The refusal could not be recorded.
     """
     fact, facts = _decided(point, denied, monitored=monitored), None if parent is None else parent.facts
     span = point.spans.start(*_span_of(action), start_ns)
@@ -271,7 +270,7 @@ def record_denied(
 
 
 def _decided(point: Point, denied: Denied | AttenuationError, *, monitored: bool) -> records.Decision:
-    """Give a refusal its decision, and return the member of a record about that."""
+    """Attach the decision to a refusal, and return the decision member of its record."""
     decision = Decision(effect=Effect.BLOCK, reason=denied.code)
     if isinstance(denied, Denied):
         denied.decision = decision
@@ -280,7 +279,7 @@ def _decided(point: Point, denied: Denied | AttenuationError, *, monitored: bool
 
 
 def _detail(parent: Task | None, time: Time) -> partial[records.Detail] | None:
-    """Return what makes the detail of a refusal, if its outcome leaves something out."""
+    """Return the factory of a refusal's detail, if its outcome leaves facts out."""
     roles = None if parent is None else parent.facts.principal.roles
     return None if roles is None else partial(records.Detail, time=time, roles=roles)
 

@@ -1,4 +1,4 @@
-"""Writing the registry of agents of a directory: one writer at a time, and readers never see half a change."""
+"""Writes the registry of agents of a directory: one writer at a time, and readers never see a partial change."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ _NAME: Final = "agents.jsonl"
 
 
 def registry_path(directory: str | os.PathLike[str]) -> Path:
-    """Return where the registry of a directory is."""
+    """Return the path of the registry of a directory."""
     return Path(directory) / _NAME
 
 
@@ -36,20 +36,19 @@ def register_agents(
     clock: Clock | None = None,
     ids: Ids | None = None,
 ) -> AgentRegistry:
-    """Register agents in a directory, all of them or none, signed by its issuer key, and return the registry.
+    """Register agents in a directory, all or none, signed by its issuer key, and return the registry.
 
-    An agent that is registered already is from then on what its new registration says. Keys, trust file and
-    registry are made if there are none.
+    A registered agent is replaced by its new registration. Missing keys, trust file and registry are created.
 
     Args:
         directory: The directory of the enforcer.
-        registrations: What to register, in this order.
+        registrations: The registrations, in this order.
         clock: Source of time.
         ids: Source of ids, for the names in a new trust file.
 
     Raises:
-        TokenError: What is there does not verify, or an agent is retired.
-        ConfigurationError: Something there is unusable, or a registration is too large.
+        TokenError: An existing file does not verify, or an agent is retired.
+        ConfigurationError: An existing file is unusable, or a registration is too large.
     """
     time = clock or SystemClock()
     issuer, _, trust = prepare(directory, time, ids or RandomIds())
@@ -66,18 +65,18 @@ def register(
     now: int,
     files: Files | None = None,
 ) -> AgentRegistry:
-    """Add registrations to a registry, all of them or none, and return it; a new one is made if there is none.
+    """Add registrations to a registry, all or none, and return it; create it if it is missing.
 
     Args:
-        path: The file. Beside it stands a lock, which keeps other writers out.
-        change: Returns what to add, given what is there.
+        path: The file. A lock file beside it keeps other writers out.
+        change: Returns the registrations to add, for the current registry.
         signer: A key that is trusted as issuer.
         trust: The trusted keys.
         now: Unix seconds.
         files: The operating system; tests inject faults here.
 
     Raises:
-        TokenError: What is there does not verify, or an agent is retired.
+        TokenError: The existing registry does not verify, or an agent is retired.
         ConfigurationError: The file cannot be read or written, another writer does not finish, or a registration
             is too large.
     """
@@ -92,7 +91,7 @@ def register(
             system.close(fd)
     except OSError as error:
         raise ConfigurationError(
-            f"expected to change the registry of agents {name!r}, got '{why(error)}'; check its folder, and whether "
+            f"cannot change the registry of agents {name!r}: '{why(error)}'; check its folder, and whether "
             "another writer hangs"
         ) from None
     except TokenError:

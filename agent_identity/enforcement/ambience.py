@@ -1,8 +1,8 @@
-"""Where the current task is found: in the OpenTelemetry context, never decided there.
+"""Finds the current task in the OpenTelemetry context; the context decides nothing.
 
 The context *finds* the authority, the task registry *decides* whether it still lives. The task travels
-in the OpenTelemetry context because threads and executors instrumented by others carry that one.
-The guarded bodies that run around a piece of code are found there as well (ADR 0057).
+in the OpenTelemetry context because instrumented threads and executors carry that context.
+The markers of running guarded bodies are in the same context (ADR 0057).
 """
 
 import functools
@@ -38,16 +38,16 @@ R = TypeVar("R")
 
 _TOP: Final[ContextVar["Attachment | None"]] = ContextVar("agent_identity_top", default=None)
 _BODIES: Final = otel.create_key("agent_identity.bodies")
-"""One key for all enforcers of the process; a forked child keeps it, for it may still be in such a body."""
+"""One key for all enforcers of the process; a forked child keeps it, because it may still run inside such a body."""
 
 
 @final
 class Process:
-    """This process, told from those that it was forked from.
+    """Identity of this process, distinct in each forked child.
 
     Attributes:
-        here: Equal to itself for as long as the process lives, and another object in each forked child.
-        any_task: The key in the context of the innermost task, whichever enforcer opened it.
+        here: Equal to itself while the process lives; another object in each forked child.
+        any_task: The context key of the innermost task, whichever enforcer opened it.
     """
 
     here: ClassVar[object] = object()
@@ -65,15 +65,15 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, whe
 
 @final
 class Body:
-    """The marker of a guarded body in the context in which it runs.
+    """Marker of a guarded body in the context in which it runs.
 
-    It counts while the body runs, and while the task lives whose authority the body has: what the body started in
-    the background is still part of it.
+    It counts while the body runs, and while the task lives whose authority the body has: background work that the
+    body started is still part of it.
 
     Attributes:
-        task: The task under which the body runs.
-        ambience: The slot of the enforcer that guards it.
-        over: Whether the body has ended.
+        task: The body's task.
+        ambience: The slot of the enforcer that guards the body.
+        over: True once the body has ended.
     """
 
     __slots__ = ("_home", "ambience", "over", "task")
@@ -86,19 +86,19 @@ class Body:
 
     @property
     def is_here(self) -> bool:
-        """Whether it began in this process, and not in one that this one was forked from."""
+        """True if the body began in this process, not in one that this process was forked from."""
         return self._home is Process.here
 
     @property
     def root(self) -> Lease:
-        """The lease of the whole task, of which the body may have only a delegated part."""
+        """The lease of the whole task; the body may have only a delegated part."""
         lease = self.task.lease
         while lease.parent is not None:
             lease = lease.parent
         return lease
 
     def counts(self) -> bool:
-        """Return whether what is forbidden to the body is still forbidden."""
+        """Return whether the body's restrictions still apply."""
         if self.is_here and not self.over:
             return True
         try:
@@ -111,7 +111,7 @@ class Body:
 
 
 def bodies_around(context: Context | None = None) -> tuple[Body, ...]:
-    """Return the guarded bodies that count in a context, the innermost last, whichever enforcers guard them.
+    """Return the guarded bodies that count in a context, the innermost last, of all enforcers.
 
     Args:
         context: The context; by default the current one.
@@ -121,7 +121,7 @@ def bodies_around(context: Context | None = None) -> tuple[Body, ...]:
 
 @final
 class _Bodies(tuple["Body", ...]):
-    """The guarded bodies of a context, as they are kept there: a class of its own tells them from anything else."""
+    """The guarded bodies in a context; a class of its own, to tell them from other values."""
 
     __slots__ = ()
 
@@ -131,28 +131,28 @@ def _bodies_of(value: object) -> tuple[Body, ...]:
 
 
 def outer_task(task_id: str) -> str | None:
-    """Return the id of the task in whose guarded body this runs, if it is another one than the named one."""
+    """Return the id of the task whose guarded body this code runs in, if it is not the given task."""
     bodies = bodies_around()
     return bodies[-1].task.id if bodies and bodies[-1].task.id != task_id else None
 
 
 def _marked(context: Context | None) -> tuple[Body, ...]:
-    found = _bodies_of(otel.get_value(_BODIES, context))
+    marked = _bodies_of(otel.get_value(_BODIES, context))
     top = _TOP.get() if context is None else None
-    if top is None or top.bodies is found:
-        return found
-    # Others may have put another context in the place of ours, as those do that extract one from a message.
-    return (*(body for body in top.bodies if body not in found), *found)
+    if top is None or top.bodies is marked:
+        return marked
+    # Other code may have replaced our context, as when it extracts one from a message.
+    return (*(body for body in top.bodies if body not in marked), *marked)
 
 
 def _beside(body: Body, around: tuple[Body, ...]) -> tuple[Body, ...]:
-    """Return the markers round a body and its own, which also stands for bodies of its task that are over."""
+    """Return the markers around a body and its own, which also stands for ended bodies of its task."""
     root = body.root
     return (*(b for b in around if not b.over or (b.root is not root and b.counts())), body)
 
 
 def marked_as_here(captured: Context) -> Context:
-    """Return a context that was captured elsewhere with the markers of the current one, which nothing takes off.
+    """Return a captured context with the markers of the current one added; nothing removes those.
 
     Args:
         captured: The context, which may have markers of its own.
@@ -168,7 +168,7 @@ class Ambience:
 
     Args:
         clock: Source of time of the enforcer.
-        enforced: Whether it enforces; in monitor mode it only records.
+        enforced: True in enforce mode; monitor mode only records.
     """
 
     __slots__ = ("_key", "_of_body", "clock", "enforced")
@@ -180,16 +180,16 @@ class Ambience:
         self._of_body = bool(bodies_around())
 
     def renew(self) -> None:
-        """Lose sight of every task so far, as a forked child must: its parent's tasks are not its own."""
+        """Forget all tasks, as a forked child must: its parent's tasks are not its own."""
         self._key = otel.create_key("agent_identity.task")
 
     def current(self, context: Context | None = None) -> Task | None:
         """Return the task of this enforcer in a context (default: the current one), alive or not."""
-        found = (otel.get_current() if context is None else context).get(self._key)
-        return found if isinstance(found, Task) else None
+        task = (otel.get_current() if context is None else context).get(self._key)
+        return task if isinstance(task, Task) else None
 
     def missing(self) -> str:
-        """Say what is here in place of a task of this enforcer, for the message of a refusal, and how to go on."""
+        """Describe the missing task for the message of a refusal, with the cure."""
         if any(isinstance(value, Task) for value in otel.get_current().values()):
             return (
                 "got one of another enforcer, or from before a fork; open the directory once, use that enforcer for "
@@ -198,7 +198,7 @@ class Ambience:
         return "got none; open one by 'with enforcer.task(...)', and carry it into threads with enforcer.bind(...)"
 
     def sees(self, context: Context | None) -> bool:
-        """Tell whether a context holds a task of this process, alive or not."""
+        """Return whether a context holds a task of this process, alive or not."""
         return otel.get_value(self._key, context) is not None
 
     def holding(self, task: Task, context: Context | None = None) -> Context:
@@ -206,7 +206,7 @@ class Ambience:
         return otel.set_value(Process.any_task, task, otel.set_value(self._key, task, context))
 
     def running(self, task: Task | None, context: Context) -> tuple[Context, Body | None]:
-        """Return the context in which the body of a call runs, and its marker there; none outside any task."""
+        """Return the context for the body of a call, with the body's marker; no marker outside any task."""
         if task is None:
             return context, None
         body = Body(task, self)
@@ -215,9 +215,9 @@ class Ambience:
 
     @contextmanager
     def unmarked(self) -> Generator[None]:
-        """Run code that the application gave to the enforcer, an inspector for one, as code of no body.
+        """Run code that the application gave the enforcer, such as an inspector, outside any body.
 
-        So it is asked alike, whether a body makes the call or not. What a body gave to an enforcer that it opened
+        It then behaves alike whether a body makes the call or not. Code that a body gave to an enforcer which it opened
         itself stays code of that body.
         """
         if self._of_body or not _marked(None):
@@ -234,9 +234,9 @@ class Ambience:
         return otel.set_value(Process.any_task, None, otel.set_value(self._key, None))
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Return the function bound to the context of now, for threads, executors and callbacks.
+        """Bind the function to the current context, for threads, executors and callbacks.
 
-        The bodies in which it is called stay marked.
+        Bodies around the later call stay marked.
         """
         captured = otel.get_current()
         if inspect.iscoroutinefunction(function):
@@ -257,9 +257,9 @@ class Ambience:
 
 
 def task_in(context: Context | None = None) -> Task | None:
-    """Return the innermost task of a context, alive or not, whichever enforcer opened it; for telemetry only.
+    """Return the innermost task of a context, alive or not, of any enforcer; for telemetry only.
 
-    Guards ask their own enforcer: a task of another one gives no authority (ADR 0010).
+    Guards ask their own enforcer: another enforcer's task gives no authority (ADR 0010).
 
     Args:
         context: The context; by default the current one.
@@ -269,7 +269,7 @@ def task_in(context: Context | None = None) -> Task | None:
 
 @contextmanager
 def attached(context: Context) -> Generator[None]:
-    """Make a context current for the block; for use where entry and exit share a thread and a task."""
+    """Make a context current for the block; entry and exit must share a thread and a task."""
     token = otel.attach(context)
     try:
         yield
@@ -279,15 +279,14 @@ def attached(context: Context) -> Generator[None]:
 
 @final
 class Attachment:
-    """An attached context whose detaching may happen elsewhere, as when a framework closes for us.
+    """An attached context that may be detached elsewhere, as when a framework closes for us.
 
-    OpenTelemetry's ``detach`` logs an error where the context is another one. Then there is nothing to
-    detach: that other context is not ours to change, and the registry has ended the authority anyway.
-    Whoever is released takes with it what was attached on top of it; that is not there any more when it
-    is released itself, and brings nothing back.
+    OpenTelemetry's ``detach`` logs an error in another context. Then nothing needs detaching: that context is not
+    ours to change, and the registry has ended the authority anyway. Releasing an attachment also releases those
+    attached on top of it; releasing one of them later does nothing.
 
     Attributes:
-        below: What was attached before in this context.
+        below: The attachment before this one in the same context.
         bodies: The guarded bodies of the attached context.
     """
 
@@ -300,7 +299,7 @@ class Attachment:
         self._token = otel.attach(context)
 
     def release(self) -> None:
-        """Detach if this is still attached, in the context in which it was made; idempotent."""
+        """Detach if still attached, in the context where it was attached; idempotent."""
         probe, self._probe = self._probe, None
         if probe is None:
             return

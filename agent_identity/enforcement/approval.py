@@ -1,4 +1,4 @@
-"""Asking a person before a call runs: the desk that is asked, the request, and the answer."""
+"""Human approval before a call runs: the approval channel, the request, and the answer."""
 
 import dataclasses
 import hashlib
@@ -32,14 +32,14 @@ _OPTIONAL: Final = frozenset({"args", "digest", "rule", "why"})
 @final
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a person said to one request; made by :meth:`ApprovalRequest.approve` and :meth:`~ApprovalRequest.reject`.
+    """A person's decision on one request; made by :meth:`ApprovalRequest.approve` and :meth:`~ApprovalRequest.reject`.
 
     Attributes:
         request: The id of the request.
         status: ``"approved"`` or ``"rejected"``.
-        approver: Who decided.
-        reason: Why, for people.
-        shown: The request as the person saw it; the enforcer compares it with the one that it made.
+        approver: The person who decided.
+        reason: The reason, for people.
+        shown: The request as the person saw it; the enforcer compares it with its own.
     """
 
     request: str
@@ -50,7 +50,7 @@ class Answer:
 
     def __post_init__(self) -> None:
         if type(self.approver) is not Human:
-            raise TypeError(f"expected by=Human(...), got {type(self.approver).__name__}; only people approve")
+            raise TypeError(f"by is {type(self.approver).__name__}; give by=Human(...), since only people approve")
         if self.reason is not None:
             check_id(self.reason, "reason")
 
@@ -62,21 +62,21 @@ class ApprovalRequest:
     """One call that waits for a person.
 
     Attributes:
-        id: The request.
+        id: The id of the request.
         tool: The tool.
-        arguments: A copy of the arguments with which the body will run, JSON only; what a framework injects is not
-            among them. Never shown in the representation.
-        args: Their keyed digest, as records have it; None for a call without any.
+        arguments: A copy of the arguments that the body will get, JSON only; without the arguments that a framework
+            injects. Never shown in the representation.
+        args: Their keyed digest, as in records; None for a call without arguments.
         task: The id of the task.
-        purpose: What the task is for.
-        principal: On whose behalf.
-        agent: Who is about to act.
+        purpose: The purpose of the task.
+        principal: The principal.
+        agent: The acting agent.
         route: The name of the desk.
-        rule: The rule of the policy that asks for it, if one is named.
+        rule: The policy rule that asks for the approval, if it has a name.
         why: Its reason.
         requested_at: Unix seconds.
-        expires_at: Until when an approval can be used, in Unix seconds.
-        digest: Keyed digest of all members before, by the enforcer that asks; it signs no request that was altered.
+        expires_at: The end of the approval's validity, in Unix seconds.
+        digest: Keyed digest of all members before it, by the requesting enforcer; it signs no altered request.
     """
 
     id: str
@@ -96,28 +96,28 @@ class ApprovalRequest:
 
     @property
     def short_digest(self) -> str:
-        """Four hex digits of a digest of the request: they tell it apart from others that a person is asked about."""
+        """Four hex digits of a digest of the request: they tell it from other requests shown to a person."""
         return hashlib.sha256(request_bytes(self)).hexdigest()[:4]
 
     def approve(self, *, by: Human) -> Answer:
-        """Return the answer that the call may run, with these arguments and once.
+        """Return an approval: the call may run once, with these arguments.
 
         Args:
-            by: Who decides; somebody else than who asks.
+            by: The approver; not the requester.
         """
         return Answer(self.id, "approved", by, shown=self)
 
     def reject(self, *, by: Human, reason: str | None = None) -> Answer:
-        """Return the answer that the call may not run.
+        """Return a rejection: the call may not run.
 
         Args:
-            by: Who decides.
-            reason: Why; the agent is told. 1 to 256 visible characters.
+            by: The approver.
+            reason: The reason, shown to the agent. 1 to 256 visible characters.
         """
         return Answer(self.id, "rejected", by, reason, self)
 
     def to_dict(self) -> dict[str, JSON]:
-        """Return the request as JSON, with the arguments in clear: for people, not for logs."""
+        """Return the request as JSON, with the arguments in clear text: for people, not for logs."""
         claim: dict[str, JSON] = {
             field_.name: getattr(self, field_.name)
             for field_ in dataclasses.fields(self)
@@ -130,21 +130,21 @@ class ApprovalRequest:
 
     @classmethod
     def from_dict(cls, claim: object) -> "ApprovalRequest":
-        """Return the request of what :meth:`to_dict` returned.
+        """Parse the result of :meth:`to_dict`.
 
         Raises:
-            ValueError: It is no such request.
+            ValueError: The value is no request.
         """
         if not is_object(claim):
-            raise ValueError("expected a request for an approval as an object")
+            raise ValueError("the approval request is no object; pass the result of to_dict()")
         arguments = claim.get("arguments")
         if not _REQUIRED <= claim.keys() <= _REQUIRED | _OPTIONAL or not is_object(arguments):
-            raise ValueError("expected exactly the members of a request for an approval")
+            raise ValueError("the approval request has missing or unknown members; pass the result of to_dict()")
         try:
             return cls(
                 id=text_of(claim, "id"),
                 tool=text_of(claim, "tool"),
-                arguments=cast("Mapping[str, JSON]", arguments),  # Their digest is checked before anything counts.
+                arguments=cast("Mapping[str, JSON]", arguments),  # The keyed digest is checked before anything counts.
                 args=optional_text_of(claim, "args"),
                 task=text_of(claim, "task"),
                 purpose=text_of(claim, "purpose"),
@@ -158,48 +158,47 @@ class ApprovalRequest:
                 digest=optional_text_of(claim, "digest"),
             )
         except (TokenError, TypeError) as error:
-            raise ValueError(f"expected a request for an approval: {error}") from None
+            raise ValueError(f"bad approval request: {error}") from None
 
 
 Ask: TypeAlias = Callable[[ApprovalRequest], "Answer | str | Awaitable[Answer | str]"]
-"""What asks a person: returns the answer, or the signed ruling that :meth:`Approvals.approve` returned elsewhere."""
+"""Asks a person; returns the answer, or a signed ruling that :meth:`Approvals.approve` returned elsewhere."""
 
 
 @typed_calls("__init__", approvers="write (…,)", roles="write (…,)")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """A desk where a person decides about a call, to be named in ``routes``.
+    """An approval channel for ``routes``: a person decides about a call.
 
-    A call that the policy routes there runs if somebody entitled approves it: with exactly the arguments that were
-    shown, in the same task, once, in time. The principal can never approve what is done on their own behalf, nor
-    can an agent.
+    A call that the policy routes there runs if an entitled person approves it: with exactly the shown arguments, in
+    the same task, once, in time. The principal can never approve calls on their own behalf, and no agent can.
 
     Args:
-        ask: Asks a person and returns the answer; a function or a coroutine function. Without one the request waits
+        ask: Asks a person and returns the answer; a function or a coroutine function. Without ``ask`` the request waits
             in the directory of the enforcer until somebody decides by :meth:`Enforcer.approvals` or
-            ``agent-identity approvals``; the call is refused with ``approval_pending`` until then, and is to be made
+            ``agent-identity approvals``; until then the call is refused with ``approval_pending``, and has to be made
             again.
-        approvers: The only people who may approve; by default anybody else than the principal. An id names whoever
-            has it; ``Human(id, issuer=…)`` names the one person whom this issuer calls so.
-        roles: Roles of which an approver must have one, whoever gave it.
-        verified: Whether the approver must be ``verified`` by an identity provider. Ids are unique at their issuer
-            only (OpenID Connect Core §5.7), so ``approvers`` are named with theirs then.
-        owners_may_approve: Whether owners of the agents that act may approve. They answer for the agents, so by
-            default they do not.
-        ttl: How long a request waits, and an approval can be used: from 1 second to 30 days. Both end with the task.
-        wait: How long a call waits for an answer out of the directory before it is refused as pending.
-        suspends: Exceptions by which ``ask`` leaves, to be asked again when there is an answer, as an interrupt of
+        approvers: The only people who may approve; by default everybody but the principal. An id means everybody with
+            that id; ``Human(id, issuer=…)`` means the one person whom this issuer calls so.
+        roles: Roles of which an approver must have one, whatever its issuer.
+        verified: Require approvers that an identity provider has ``verified``. Ids are unique at their issuer
+            only (OpenID Connect Core §5.7), so ``approvers`` then need their issuer.
+        owners_may_approve: Let owners of the acting agents approve. They answer for the agents, so by default they
+            must not.
+        ttl: Lifetime of a request and of its approval: from 1 second to 30 days. Both end with the task.
+        wait: How long a call waits for an answer in the directory before it is refused as pending.
+        suspends: Exceptions with which ``ask`` suspends the call until there is an answer, as an interrupt of
             LangGraph does. An approval then counts for the same call in a later task of the same principal and
-            agent as well, because the principal has opened that one.
-        channel: The way in which people are asked, for version 2 of the record: a short word of lower-case letters,
-            digits, hyphens, dots and underscores. By default ``directory`` without an ``ask``, ``interrupt`` for what
-            suspends, else what the attribute ``channel`` of ``ask`` says (``terminal``), or ``function``.
+            agent as well, because the principal has opened that task.
+        channel: The name of the channel in version 2 of the record: a short word of lower-case letters, digits, hyphens
+            (``-``), dots and underscores. By default ``directory`` without ``ask``, ``interrupt`` with ``suspends``,
+            else the attribute ``channel`` of ``ask`` (``terminal``), or ``function``.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: A time is out of range, an id or a role is malformed, or an approver who must be verified is
-            named without an issuer.
+        ValueError: A time is out of range, an id or a role is malformed, or an approver at a channel with
+            ``verified=True`` has no issuer.
     """
 
     ask: Ask | None = None
@@ -215,21 +214,21 @@ class Approval:
     def __post_init__(self) -> None:
         for names, what in ((self.approvers, "each approver"), (self.roles, "each role")):
             if type(names) is not tuple:
-                raise TypeError(f"expected {what} in a tuple, got {type(names).__name__}; write (…,)")
+                raise TypeError(f"{what} must be in a tuple, not {type(names).__name__}; write (…,)")
             for name in names:
                 if not (isinstance(name, Human) and names is self.approvers):
                     check_id(name, what)
         if self.verified and any(isinstance(named, str) or named.issuer is None for named in self.approvers):
-            raise ValueError("expected approvers like Human(id, issuer=…) at a desk with verified=True, got a bare id")
+            raise ValueError("approvers has a bare id; with verified=True write Human(id, issuer=…)")
         if not timedelta(seconds=1) <= self.ttl <= timedelta(seconds=MAX_WAIT):
-            raise ValueError("expected a ttl from 1 second to 30 days")
+            raise ValueError("ttl is out of range; use 1 second to 30 days")
         if self.wait < _AT_ONCE or (self.wait and self.ask is not None):
-            raise ValueError("expected a wait only where nobody is asked directly; 'ask' takes the time it takes")
+            raise ValueError("wait is negative, or given with ask; use it without ask only, from 0")
         _check_channel(self.channel)
 
     @property
     def way(self) -> str:
-        """The way in which people are asked: ``channel``, or what follows from ``ask``."""
+        """The approval channel for records: ``channel``, or derived from ``ask``."""
         if self.channel is not None:
             return self.channel
         if self.ask is None:
@@ -240,7 +239,7 @@ class Approval:
         return said if isinstance(said, str) and _CHANNEL.fullmatch(said) else "function"
 
     def check(self, approver: Human, task: Task, tool: str) -> None:
-        """Return if a person may approve a call of the task.
+        """Check that a person may approve a call of the task.
 
         Raises:
             Denied: With the code ``approval_self``, ``approval_by_owner``, ``approver_not_permitted`` or
@@ -250,19 +249,17 @@ class Approval:
         owners = {folded(grant.agent.owner) for grant in task.chain.grants}
         if not self.owners_may_approve and folded(approver.id) in owners:
             raise Denied(
-                f"{tool}: expected an approver who does not own an agent that acts, got its owner; "
-                "ask somebody else, or set owners_may_approve",
+                f"{tool}: the approver owns an acting agent; ask somebody else, or set owners_may_approve",
                 code="approval_by_owner",
             )
         if (self.approvers and not self._names(approver)) or (self.roles and not set(self.roles) & set(approver.roles)):
             raise Denied(
-                f"{tool}: expected an approver whom the desk names, got another; ask one of them",
+                f"{tool}: the desk does not permit this approver; ask a permitted one",
                 code="approver_not_permitted",
             )
         if self.verified and approver.provenance != "verified":
             raise Denied(
-                f"{tool}: expected an approver verified by an identity provider, got an asserted one; "
-                "see Human.from_id_token",
+                f"{tool}: the approver is asserted, not verified by an identity provider; see Human.from_id_token",
                 code="approver_not_verified",
             )
 
@@ -276,24 +273,24 @@ class Approval:
 
 def _check_channel(channel: str | None) -> None:
     if channel is not None and not _CHANNEL.fullmatch(channel):
-        raise ValueError("the channel is no short word; use 1 to 64 of a-z 0-9 _ . -, a letter first")
+        raise ValueError("the channel is malformed; use 1 to 64 of a-z 0-9 _ . -, a letter first")
 
 
 def request_bytes(request: ApprovalRequest) -> bytes:
-    """Return the canonical JSON of a request, to compare it with another."""
+    """Return the canonical JSON of a request, for comparison."""
     return canonical.encode(request.to_dict(), surrogates=True)
 
 
 def with_digest(request: ApprovalRequest, digests: DigestKeys) -> ApprovalRequest:
-    """Return the request with the keyed digest of all its other members, under the key of its task."""
+    """Return the request with the keyed digest of its other members, under the key of its task."""
     members = {name: value for name, value in request.to_dict().items() if name != "digest"}
-    # An array, because arguments are an object: no digest of arguments, which records show, is one of a request.
+    # An array, because arguments are an object: no digest of arguments, as in records, equals one of a request.
     data = canonical.encode(["approval request", members])
     return dataclasses.replace(request, digest=digests.digest(request.task, data))
 
 
 def is_unaltered(request: ApprovalRequest, digests: DigestKeys) -> bool:
-    """Return whether an enforcer that has these keys made the request, with these arguments and no other member."""
+    """Return whether an enforcer with these keys made the request, with these arguments and members."""
     args = None
     if request.args is not None or request.arguments:
         args = digests.digest(request.task, canonical.encode(dict(request.arguments)))
@@ -301,12 +298,12 @@ def is_unaltered(request: ApprovalRequest, digests: DigestKeys) -> bool:
 
 
 def refuse_own(approver: Human, principal: Principal, agents: list[Agent], tool: str) -> None:
-    """Refuse an approver who is a requester: the principal, who acted for the principal before, or an agent.
+    """Refuse an approver who is a requester: the principal, an actor for the principal, or an agent.
 
-    Who acted for the principal (``via``, RFC 8693 §4.1) asks as well, and who acts for the approver decides as well.
-    Ids are compared without regard to case and compatibility forms, and whoever issued them: the same person under
-    two spellings, or at two issuers, is still the same person. Where two people share an id, somebody else is to be
-    asked, which costs less than one person who decides about their own calls.
+    An actor for the principal (``via``, RFC 8693 §4.1) is a requester too, and an actor for the approver decides too.
+    Comparison ignores case, compatibility forms and the issuer of ids: one person with two spellings, or at two
+    issuers, is still one person. If two people share an id, a third has to decide, which costs less than a person who
+    decides about their own calls.
 
     Raises:
         Denied: With the code ``approval_self``.

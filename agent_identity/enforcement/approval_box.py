@@ -1,6 +1,6 @@
-"""Where requests wait for a person: files of a folder that only its owner can read, gone when they are decided.
+"""Storage of pending approval requests: owner-only files in a folder, deleted once decided.
 
-They hold arguments in clear, because whoever approves has to see what will run. No record holds them.
+They hold arguments in clear text, because approvers must see what will run. No record holds them.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ from agent_identity.identity import Principal, create_private_file, hide_from_gi
 __all__ = ["MAX_OF_PRINCIPAL", "MAX_OF_TASK", "MAX_WAITING", "ApprovalBox", "name_of", "party_of"]
 
 MAX_WAITING: Final = 4_000
-"""Requests that can wait in one directory at a time."""
+"""Maximum number of pending requests in one directory."""
 
 MAX_OF_PRINCIPAL: Final = 200
-"""Requests of one principal that can wait at a time."""
+"""Maximum number of pending requests of one principal."""
 
 MAX_OF_TASK: Final = 100
-"""Requests of one task that can wait at a time, so that no task takes the places of others."""
+"""Maximum number of pending requests of one task, so that no task takes the places of others."""
 
 _MAX_BYTES: Final = 64 * 1024 * 1024
 _REQUEST: Final = ".request"
@@ -34,9 +34,9 @@ _RULING: Final = ".ruling"
 
 
 def name_of(task: Task, tool: str, args: str | None) -> str:
-    """Return the name of a call among those that wait: its task, its principal, and all that an approval is bound to.
+    """Return the storage name of a call: its task, its principal, and all that an approval is bound to.
 
-    Not the grant: an agent to which each call is delegated by itself makes the same call again under another one.
+    The grant is left out: an agent with a delegation per call repeats the call under another grant.
     """
     agents = [[grant.agent.id, grant.agent.owner] for grant in task.chain.grants]
     bound = [task.id, agents, tool, args]
@@ -47,44 +47,43 @@ def name_of(task: Task, tool: str, args: str | None) -> str:
 
 
 def party_of(principal: Principal) -> tuple[str, str, str | None]:
-    """Return the members that name a principal."""
+    """Return the members that identify a principal."""
     return principal.kind, principal.id, principal.issuer
 
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Generator[None]:
-    """Say of what may not be read that it is there and closed, never that nothing waits."""
+    """Report an unreadable path as unreadable, never as empty."""
     try:
         yield
     except OSError as error:
         raise ConfigurationError(
-            f"expected requests for approvals that can be read and written at {str(path)!r}, got '{error.strerror}'; "
-            "check its mode and owner"
+            f"cannot read or write approval requests at {str(path)!r}: '{error.strerror}'; check its mode and owner"
         ) from None
 
 
 @final
 class ApprovalBox:
-    """The requests that wait in one directory, each under a name that says which call it is about.
+    """The pending requests of one directory, each named by its call.
 
     Args:
-        folder: The folder; made with mode 0700 when the first request comes.
+        folder: The folder; created with mode 0700 for the first request.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def put(self, name: str, request: ApprovalRequest, *, now: int) -> ApprovalRequest:
-        """Keep a request, and return the one that waits under the name now: an equal one may have come first.
+        """Store a request, and return the pending one of that name: an equal one may have come first.
 
         Args:
-            name: Which call it is about; see :func:`name_of`.
+            name: The name of the call; see :func:`name_of`.
             request: The request.
-            now: Unix seconds; expired requests make room.
+            now: Unix seconds; expired requests are removed.
 
         Raises:
             ConfigurationError: The folder cannot be written.
-            Denied: Too many requests wait (``approval_quota``).
+            Denied: Too many requests are pending (``approval_quota``).
         """
         with _explained(self._folder), contextlib.suppress(FileExistsError):
             self._folder.mkdir(mode=0o700)
@@ -93,7 +92,7 @@ class ApprovalBox:
         if self._is_full(name):
             self.sweep(now)
             if full := self._is_full(name):
-                raise Denied(f"{request.tool}: {full} wait already; wait until some are decided", code="approval_quota")
+                raise Denied(f"{request.tool}: {full} are pending; wait until some are decided", code="approval_quota")
         try:
             create_private_file(self._path(name, _REQUEST), canonical.encode(request.to_dict()))
         except ConfigurationError as error:
@@ -103,10 +102,10 @@ class ApprovalBox:
         return request
 
     def find(self, name: str) -> ApprovalRequest | None:
-        """Return the request that waits under a name, if there is one.
+        """Return the pending request of that name, if any.
 
         Raises:
-            ConfigurationError: The file is open to others, or is no request.
+            ConfigurationError: The file is open to others, or holds no request.
         """
         data = self._read(name, _REQUEST)
         if data is None:
@@ -114,37 +113,35 @@ class ApprovalBox:
         try:
             return ApprovalRequest.from_dict(canonical.decode(data))
         except ValueError:
-            raise ConfigurationError(
-                f"expected a request for an approval in approvals/{name}{_REQUEST}, got something else; remove it"
-            ) from None
+            raise ConfigurationError(f"approvals/{name}{_REQUEST} holds no approval request; remove it") from None
 
     def waiting(self) -> Iterator[tuple[str, ApprovalRequest]]:
-        """Yield each request with its name; those that are decided still wait for their call."""
+        """Yield each stored request with its name, decided ones included: they wait for their call."""
         for name in self._names():
             request = self.find(name)
             if request is not None:
                 yield name, request
 
     def undecided(self, now: int) -> tuple[ApprovalRequest, ...]:
-        """Return the requests that wait for a person at a time, in Unix seconds, oldest first."""
+        """Return the undecided requests at a time, in Unix seconds, oldest first."""
         waiting = [one for name, one in self.waiting() if one.expires_at > now and self.ruling(name) is None]
         return tuple(sorted(waiting, key=lambda request: (request.requested_at, request.id)))
 
     def decide(self, name: str, token: str) -> None:
-        """Put a signed ruling beside its request.
+        """Store a signed ruling beside its request.
 
         Raises:
-            ConfigurationError: There is one already, or it cannot be written.
+            ConfigurationError: A ruling exists, or the file cannot be written.
         """
         create_private_file(self._path(name, _RULING), token.encode("ascii"))
 
     def ruling(self, name: str) -> str | None:
-        """Return the signed ruling about a request, if there is one; nothing in it is verified."""
+        """Return the signed ruling about a request, if any; it is not verified."""
         data = self._read(name, _RULING)
         return None if data is None else data.decode("ascii", "replace")
 
     def sweep(self, now: int) -> None:
-        """Remove the requests that have expired.
+        """Remove the expired requests.
 
         Args:
             now: Unix seconds.
@@ -157,7 +154,7 @@ class ApprovalBox:
                 self.remove(name)
 
     def erase(self, tasks: Collection[str], principals: Collection[str]) -> int:
-        """Remove the requests of tasks and of principals, and return how many there were.
+        """Remove the requests of tasks and of principals, and return their number.
 
         Raises:
             ConfigurationError: As for :meth:`find`; the others were removed.
@@ -177,7 +174,7 @@ class ApprovalBox:
         return removed
 
     def remove(self, name: str) -> None:
-        """Remove a request and what was said to it."""
+        """Remove a request and its ruling."""
         for suffix in (_REQUEST, _RULING):
             with contextlib.suppress(FileNotFoundError):
                 self._path(name, suffix).unlink()
@@ -192,11 +189,11 @@ class ApprovalBox:
 
     def _kept(self) -> list[str]:
         with _explained(self._folder):
-            names = os.listdir(self._folder)  # noqa: PTH208  Names are what is matched.
+            names = os.listdir(self._folder)  # noqa: PTH208  The names are matched.
         return [name.removesuffix(_REQUEST) for name in names if name.endswith(_REQUEST)]
 
     def _is_full(self, name: str) -> str | None:
-        """Say which quota a further request would exceed, if any; one that waits already takes no further place."""
+        """Return the quota that a further request would exceed, if any; a pending request takes no further place."""
         names = self._kept()
         if name in names:
             return None
@@ -219,7 +216,7 @@ class ApprovalBox:
         except ConfigurationError:
             if is_there(path):
                 raise
-            return None  # It was decided just now.
+            return None  # It was decided meanwhile.
 
     def _path(self, name: str, suffix: str) -> Path:
         return self._folder / f"{name}{suffix}"
@@ -229,6 +226,6 @@ class ApprovalBox:
             status = self._folder.stat()
         if status.st_uid not in (0, os.geteuid()) or stat.S_IMODE(status.st_mode) & 0o077:
             raise ConfigurationError(
-                "expected a folder for requests that only its owner can read, got one open to others or of another "
+                "the folder of approval requests is open to others or has another "
                 "owner; run chmod 700 on the folder 'approvals' of the evidence directory"
             )

@@ -1,4 +1,4 @@
-"""What the records of approvals say: the question, the answer, and how it was asked."""
+"""Approval members of records: the request, the ruling, and the channel."""
 
 from dataclasses import dataclass
 from typing import Final, final
@@ -16,13 +16,13 @@ _NS: Final = 1_000_000_000
 @final
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A ruling that a call has got, not used yet.
+    """A ruling that a call holds and has not used yet.
 
     Attributes:
         ruling: The ruling.
         token: Its signed token.
-        name: Under which the call asks.
-        request: The digest of the whole request that it answers, if that is known here.
+        name: The storage name of the call.
+        request: The digest of the whole answered request, if known in this process.
     """
 
     ruling: Ruling
@@ -34,15 +34,15 @@ class Held:
 def approval_state(
     status: ApprovalStatus, about: ApprovalRequest | Held, desk: Approval, *, drafts: bool
 ) -> ApprovalState:
-    """Return the member of a record about an approval.
+    """Return the approval member of a record.
 
     Args:
-        status: Where the question stands.
-        about: The question, or the answer.
-        desk: Where it was asked.
-        drafts: Say the digest of the whole request and the channel as well; for version 2 of the record.
+        status: The status of the request.
+        about: The request, or the ruling.
+        desk: The approval channel.
+        drafts: Include the digest of the whole request and the channel; for version 2 of the record.
     """
-    asked = about.digest if isinstance(about, ApprovalRequest) else about.request
+    digest = about.digest if isinstance(about, ApprovalRequest) else about.request
     known = about if isinstance(about, ApprovalRequest) else about.ruling
     answer = about if isinstance(about, Held) and status != "expired" else None
     return ApprovalState(
@@ -52,6 +52,6 @@ def approval_state(
         approver=None if answer is None else principal_fact(answer.ruling.approver),
         token=None if answer is None else answer.token,
         reason=None if answer is None else answer.ruling.reason,
-        request=asked if drafts else None,
+        request=digest if drafts else None,
         channel=desk.way if drafts else None,
     )

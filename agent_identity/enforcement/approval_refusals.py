@@ -1,4 +1,4 @@
-"""What a call is told whose approval is not there, not its own, or not in time."""
+"""Refusals of calls whose approval is missing, belongs to another call, or is late."""
 
 import logging
 from typing import Final
@@ -12,37 +12,36 @@ _LOG: Final = logging.getLogger("agent_identity")
 
 
 def pending(tool: str, request: str) -> Denied:
-    """Nobody has decided yet."""
+    """Return the refusal of a call without a decision yet."""
     return Denied(
-        f"{tool}: waits for an approval, request {request}; make the same call again when it is decided",
+        f"{tool}: approval request {request} is pending; make the same call again when it is decided",
         code="approval_pending",
     )
 
 
 def coroutine_desk(tool: str) -> Denied:
-    """The desk can be asked from coroutines only."""
+    """Return the refusal of a call that a coroutine function would have to approve, from synchronous code."""
     return Denied(
-        f"{tool}: the desk asks by a coroutine function and the tool is none; give the desk a function",
+        f"{tool}: ask of the approval channel is a coroutine function, and the tool is not; give it a function",
         code="approval_failed",
     )
 
 
 def expired(tool: str) -> Denied:
-    """Nobody decided, or the approval was not used, in time."""
-    return Denied(f"{tool}: expected an approval in time, got none; ask again", code="approval_expired")
+    """Return the refusal of a call whose request or approval has expired."""
+    return Denied(f"{tool}: the approval is late or missing; ask again", code="approval_expired")
 
 
 def mismatch(tool: str) -> Denied:
-    """The approval is of another call."""
+    """Return the refusal of a call with the approval of another call."""
     return Denied(
-        f"{tool}: expected the approval of this call, got one for another call; every call with other "
-        "arguments needs its own",
+        f"{tool}: the approval is for another call; every call with other arguments needs its own",
         code="approval_mismatch",
     )
 
 
 def altered(tool: str) -> Denied:
-    """The request that a person saw is not the one that this process made."""
+    """Return the refusal of a call whose request was altered before a person saw it."""
     return Denied(
         f"{tool}: the request that was answered differs from the one that was made; ask again",
         code="approval_altered",
@@ -50,7 +49,7 @@ def altered(tool: str) -> Denied:
 
 
 def forged(tool: str) -> Denied:
-    """The desk returned neither an answer nor a signed ruling."""
+    """Return the refusal of a call whose channel returned neither an answer nor a signed ruling."""
     return Denied(
         f"{tool}: the desk returned neither an answer nor a signed ruling; return request.approve(by=...), "
         "request.reject(by=...), or what Approvals.approve returned",
@@ -59,6 +58,6 @@ def forged(tool: str) -> Denied:
 
 
 def failed(tool: str, error: AgentIdentityError) -> Denied:
-    """Asking failed; why is for the log."""
+    """Return the refusal of a call whose channel failed; the log has the cause."""
     _LOG.error("asking for an approval of %s failed, the call is refused: %s", tool, trouble(error))
     return Denied(f"{tool}: asking for an approval failed ({error.code}); see the log", code="approval_failed")

@@ -1,4 +1,4 @@
-"""Approvals at run time: requests, signed rulings, and the one use of each."""
+"""Approvals at run time: requests, signed rulings, and the single use of each ruling."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ _MAX_ASKED: Final = 1_024
 @final
 @dataclass(frozen=True, slots=True)
 class _Asking:
-    """One call that asks at one desk."""
+    """One call's request at one approval channel."""
 
     call: Call
     task: Task
@@ -59,20 +59,20 @@ class _Asking:
 @typed_calls("approve", "reject", by="only people approve")
 @final
 class Approvals:
-    """What waits for a person in the directory, and how they decide. Received from :attr:`Enforcer.approvals`.
+    """Pending approval requests and the decisions about them. Received from :attr:`Enforcer.approvals`.
 
-    People decide outside tasks: inside one it could be the agent that approves.
+    People decide outside tasks: inside a task, the agent could approve.
 
     Args:
         ledger: Keeps the records.
         digests: Keys of argument digests.
-        state: Which rulings were used.
+        state: Remembers the used rulings.
         signer: The issuer's key, which signs rulings.
-        ambience: Where the current task is found.
-        trust: Whose rulings count, and the issuer's URI.
+        ambience: Finds the current task.
+        trust: The trusted keys, and the issuer's URI.
         clock: Source of time.
         ids: Source of ids.
-        forbid: Refuses what guarded bodies may not do.
+        forbid: Refuses acts that are forbidden to guarded bodies.
     """
 
     def __init__(
@@ -102,15 +102,15 @@ class Approvals:
         self._filed: dict[str, str] = {}
 
     def use(self, box: ApprovalBox) -> None:
-        """Let requests wait in a directory, and remove from it what a process left that did not end well."""
+        """Store requests in a directory, and remove leftovers of a crashed process from it."""
         self._box = box
         try:
             box.sweep(self._now())
         except (ConfigurationError, OSError) as error:
-            _LOG.error("expired requests for approvals could not be removed: %s", trouble(error))
+            _LOG.error("expired approval requests could not be removed: %s", trouble(error))
 
     def pending(self) -> tuple[ApprovalRequest, ...]:
-        """Return the requests that wait in the directory for a person, oldest first.
+        """Return the undecided requests in the directory, oldest first.
 
         Raises:
             ConfigurationError: The folder or a file in it is open to others, or there is no directory.
@@ -118,35 +118,35 @@ class Approvals:
         return self._directory().undecided(self._now())
 
     def approve(self, request: "ApprovalRequest | Mapping[str, object] | str", /, *, by: Human) -> str:
-        """Approve a call: as it is shown in the request, and once.
+        """Approve a call: as shown in the request, and once.
 
         Args:
-            request: The id of one that waits in the directory, or a request that came another way, as it is or as
+            request: The id of a request in the directory, or a request that came another way, as it is or as
                 :meth:`ApprovalRequest.to_dict` makes it.
-            by: Who decides; somebody else than who asks.
+            by: The approver; not the requester.
 
         Returns:
-            The signed ruling. For a request of the directory it is there already.
+            The signed ruling. For a request in the directory it is stored already.
 
         Raises:
             Denied: The approver is the principal or an agent of the request (``approval_self``), a task is open here
-                (``approval_in_task``), the body of a guarded tool decides (``approval_in_body``), or it is too late
+                (``approval_in_task``), a guarded body decides (``approval_in_body``), or the request is late
                 (``approval_expired``).
-            ConfigurationError: There is no such request, it is decided already, or it was altered
+            ConfigurationError: The request is unknown, decided already, or altered
                 (``approval_altered``).
         """
         self._forbid("approve", "approval", "approval_in_body")
-        return self._decide(request, lambda found: found.approve(by=by))
+        return self._decide(request, lambda waiting: waiting.approve(by=by))
 
     def reject(
         self, request: "ApprovalRequest | Mapping[str, object] | str", /, *, by: Human, reason: str | None = None
     ) -> str:
-        """Reject a call; the agent is told when it asks again.
+        """Reject a call; the agent learns it when it asks again.
 
         Args:
             request: As for :meth:`approve`.
-            by: Who decides.
-            reason: Why, for the agent and the record; 1 to 256 visible characters.
+            by: The approver.
+            reason: The reason, for the agent and the record; 1 to 256 visible characters.
 
         Returns:
             The signed ruling.
@@ -156,13 +156,13 @@ class Approvals:
             ConfigurationError: As for :meth:`approve`.
         """
         self._forbid("reject", "approval", "approval_in_body")
-        return self._decide(request, lambda found: found.reject(by=by, reason=reason))
+        return self._decide(request, lambda waiting: waiting.reject(by=by, reason=reason))
 
     def decide(self, call: Call, desk: Approval) -> Held:
-        """Ask at the desk and return the ruling, which is still to be taken up.
+        """Ask the approval channel and return the ruling, which is not used yet.
 
         Raises:
-            Denied: There is none yet (``approval_pending``), or asking failed (``approval_failed``).
+            Denied: No ruling yet (``approval_pending``), or asking failed (``approval_failed``).
         """
         asking = self._begin(call, desk)
         if desk.ask is None:
@@ -179,12 +179,12 @@ class Approvals:
         return self._heard(asking, answer)
 
     async def decide_async(self, call: Call, desk: Approval, steps: Steps) -> Held:
-        """Ask at the desk as :meth:`decide` does, without blocking the event loop.
+        """Ask the approval channel as :meth:`decide` does, without blocking the event loop.
 
         Args:
             call: The call.
             desk: The desk.
-            steps: Takes what may wait off the loop.
+            steps: Runs blocking steps off the loop.
         """
         asking = await steps.take(partial(self._begin, call, desk))
         if desk.ask is None:
@@ -205,11 +205,11 @@ class Approvals:
         return await steps.take(partial(self._heard, asking, answer))
 
     def take_up(self, call: Call, desk: Approval, held: Held) -> None:
-        """Use a ruling for its call: exactly one of all who try, in any process, gets past here.
+        """Use a ruling for its call: of all processes that try, exactly one succeeds.
 
         Raises:
-            Denied: It does not approve this call (see the codes ``approval_…``), or was used (``approval_used``).
-            EvidenceError: It could not be recorded.
+            Denied: The ruling is not for this call (see the codes ``approval_…``), or was used (``approval_used``).
+            EvidenceError: The use could not be recorded.
         """
         ruling, task = held.ruling, cast("Task", call.task)
         call.approval = ruling.id
@@ -227,13 +227,13 @@ class Approvals:
         self._forget(held.name)
 
     def leave(self, call: Call) -> None:
-        """Leave the approval of a call that left its body to be made again: it is the same call then."""
+        """Keep the approval of a suspended call for its repetition, which is the same call."""
         if call.approval is not None:
             now = self._now()
             leave(self._state, mark_of(call.approval), now=now, expires_at=now + MAX_WAIT)
 
     def end(self, task: str | None = None) -> None:
-        """Remove the requests of a task that has ended, or of all tasks of this enforcer."""
+        """Remove the requests of an ended task, or of all tasks of this enforcer."""
         for name in [name for name, of in list(self._filed.items()) if task is None or of == task]:
             try:
                 self._forget(name)
@@ -241,23 +241,23 @@ class Approvals:
                 _LOG.error("a request for an approval could not be removed: %s", trouble(error))
 
     def after_fork_in_child(self) -> None:
-        """Leave the requests to the parent, whose tasks they are of."""
+        """Leave the requests to the parent, which owns their tasks."""
         self._asked, self._filed = {}, {}
 
     def _decide(self, request: object, say: Callable[[ApprovalRequest], Answer]) -> str:
         if self._ambience.current() is not None:
             raise Denied(
-                "expected a person to decide outside any task, got a call inside one; "
+                "a task is open, and people decide outside tasks; "
                 "decide where no task is open, or inside 'with enforcer.no_task()'",
                 code="approval_in_task",
             )
-        name, found = self._find(request)
-        answer = say(found)
+        name, waiting = self._find(request)
+        answer = say(waiting)
         if answer.status == "approved":
-            refuse_own(answer.approver, found.principal, [found.agent], found.tool)
-        if self._now() >= found.expires_at:
-            raise Denied(f"{found.tool}: expected a request in time, got one that has expired", code="approval_expired")
-        token = self._rule(found, answer)[1]
+            refuse_own(answer.approver, waiting.principal, [waiting.agent], waiting.tool)
+        if self._now() >= waiting.expires_at:
+            raise Denied(f"{waiting.tool}: the request has expired; make the call again", code="approval_expired")
+        token = self._rule(waiting, answer)[1]
         if name is not None:
             self._directory().decide(name, token)
         return token
@@ -267,7 +267,7 @@ class Approvals:
             for name, waiting in self._directory().waiting():
                 if waiting.id == request:
                     return name, waiting
-            raise ConfigurationError("expected the id of a request that waits, got another; list what waits")
+            raise ConfigurationError("no pending request has this id; list the pending ones")
         if isinstance(request, ApprovalRequest):
             return None, request
         try:
@@ -276,7 +276,7 @@ class Approvals:
             raise ConfigurationError(str(error)) from None
 
     def _rule(self, request: ApprovalRequest, answer: Answer) -> tuple[Ruling, str]:
-        """Sign what was said about the request that was shown, if it is as it was made."""
+        """Sign the decision about the request, if the request is unaltered."""
         if not is_unaltered(request, self._digests):
             raise ConfigurationError(
                 "the request differs from the one that was made; have it made again", code="approval_altered"
@@ -297,19 +297,18 @@ class Approvals:
         return ruling, ruling.sign(self._signer, issuer=self._trust.issuer or "")
 
     def _begin(self, call: Call, desk: Approval) -> _Asking:
-        """Return the request of a call: a new one, or the one that waits already."""
+        """Return the request of a call: the pending one, or a new one."""
         task, snapshot = cast("Task", call.task), call.snapshot
         if snapshot is not None and not set(snapshot.opaque).isdisjoint(snapshot.supplied):
             raise Denied(
-                f"{call.tool}: expected arguments that a person can be shown, got an opaque one; "
-                "pass text or an id instead",
+                f"{call.tool}: an opaque argument cannot be shown to a person; pass text or an id instead",
                 code="approval_unbindable",
             )
         args, decision, now = call.action.args, call.decision, self._now()
         data = b"{}" if snapshot is None else snapshot.canonical()
         name = name_of(task, call.tool, args)
-        asked = self._asked.get(name) if desk.suspends else None
-        known = self._waiting(name, call.tool, task, args) if desk.ask is None else asked
+        suspended = self._asked.get(name) if desk.suspends else None
+        known = self._waiting(name, call.tool, task, args) if desk.ask is None else suspended
         if known is None:
             last = now + int(desk.ttl.total_seconds())
             known = ApprovalRequest(
@@ -333,7 +332,7 @@ class Approvals:
         return _Asking(call, task, desk, known, name)
 
     def _waiting(self, name: str, tool: str, task: Task, args: str | None) -> ApprovalRequest | None:
-        """Return the request of the call that waits in the directory; one that was altered is removed."""
+        """Return the pending request of the call in the directory; an altered one is removed."""
         known = self._directory().find(name)
         if known is None:
             return None
@@ -344,9 +343,9 @@ class Approvals:
         return None
 
     def _announce(self, call: Call, task: Task, desk: Approval, request: ApprovalRequest, name: str) -> ApprovalRequest:
-        """File and record a request; return the one that counts, if an equal one came first."""
+        """Store and record a request; return the valid one, if an equal one came first."""
         if desk.suspends:
-            return request  # Announced when it is suspended: a rerun that brings the answer is no new request.
+            return request  # Announced at suspension: a rerun with the answer is no new request.
         if desk.ask is None:
             kept = self._directory().put(name, request, now=self._now())
             if kept is not request:
@@ -358,7 +357,7 @@ class Approvals:
 
     @contextlib.contextmanager
     def _asking_outside(self, asking: _Asking) -> Generator[None]:
-        """Ask outside the task, whose authority is not for whoever asks; a suspended request is announced."""
+        """Ask outside the task: the channel must not have its authority. A suspended request is announced."""
         try:
             with self._ambience.unmarked(), attached(self._ambience.without()):
                 yield
@@ -367,17 +366,17 @@ class Approvals:
             raise
 
     def _announce_suspended(self, asking: _Asking) -> None:
-        """Record a request that leaves the call, once: the rerun that brings the answer is no new one."""
+        """Record a suspended request once: the rerun with the answer is no new one."""
         if asking.name not in self._asked:
-            if len(self._asked) >= _MAX_ASKED:  # The oldest of this task gives way, so that no task takes all.
-                asked = list(self._asked.items())
-                own = [name for name, request in asked if request.task == asking.task.id]
-                self._asked.pop((own or [asked[0][0]])[0], None)
+            if len(self._asked) >= _MAX_ASKED:  # The oldest of this task is dropped, so that no task takes all places.
+                suspended = list(self._asked.items())
+                own = [name for name, request in suspended if request.task == asking.task.id]
+                self._asked.pop((own or [suspended[0][0]])[0], None)
             self._asked[asking.name] = asking.request
             self._record(asking.call, asking.desk, "pending", asking.request)
 
     def _heard(self, asking: _Asking, answer: object) -> Held:
-        """Return the ruling of an answer to this very request."""
+        """Return the ruling of an answer to this request."""
         if type(answer) is Answer:
             if answer.request != asking.request.id:
                 raise refused.mismatch(asking.call.tool)
@@ -405,9 +404,9 @@ class Approvals:
             ) from None
         if ruling.expires_at > asking.request.expires_at:
             raise refused.altered(tool)
-        # A run in another process asks anew, and is answered by the ruling about the request that it made before.
-        asked = asking.request.digest if ruling.id == asking.request.id else None
-        return Held(ruling, token, asking.name, asked)
+        # A run in another process asks anew, and gets the ruling about the request that it made before.
+        digest = asking.request.digest if ruling.id == asking.request.id else None
+        return Held(ruling, token, asking.name, digest)
 
     def _wait(self, asking: _Asking) -> Held:
         pause, polls = threading.Event(), self._polls(asking)
@@ -451,14 +450,14 @@ class Approvals:
         raise refused.expired(asking.call.tool)
 
     def _check(self, call: Call, task: Task, desk: Approval, ruling: Ruling) -> None:
-        """Check that a ruling approves this very call, and that who made it may."""
+        """Check that a ruling approves this call, and that its approver may."""
         args = call.action.args
         if ruling.task != task.id and desk.suspends and ruling.args is not None:
             snapshot = call.snapshot
             args = None if snapshot is None else self._digests.digest(ruling.task, snapshot.canonical())
         same_task = ruling.task == task.id or bool(desk.suspends)
-        asked = (party_of(ruling.principal), ruling.agent.id, ruling.agent.owner, ruling.tool, ruling.args)
-        if not same_task or asked != (party_of(task.principal), task.agent.id, task.agent.owner, call.tool, args):
+        approved = (party_of(ruling.principal), ruling.agent.id, ruling.agent.owner, ruling.tool, ruling.args)
+        if not same_task or approved != (party_of(task.principal), task.agent.id, task.agent.owner, call.tool, args):
             raise refused.mismatch(call.tool)
         if ruling.status != "approved":
             why = f": {ruling.reason}" if ruling.reason else ""
@@ -474,16 +473,14 @@ class Approvals:
                 self._state, mark_of(ruling.id), now=now, expires_at=last
             )
         except StateError as error:
-            _LOG.error("whether an approval was used could not be asked, the call is refused: %s", trouble(error))
+            _LOG.error("the use of an approval could not be checked, the call is refused: %s", trouble(error))
             raise Denied(
-                f"{call.tool}: expected to look up whether the approval was used, got a store that does not answer; "
+                f"{call.tool}: the shared state does not answer, and the use of the approval cannot be checked; "
                 "see the log, and try again when it does",
                 code="state_unavailable",
             ) from None
         if not first:
-            raise Denied(
-                f"{call.tool}: expected an approval that was not used, got a used one; ask again", code="approval_used"
-            )
+            raise Denied(f"{call.tool}: the approval was used before; ask again", code="approval_used")
 
     def _record(self, call: Call, desk: Approval, status: ApprovalStatus, about: ApprovalRequest | Held) -> None:
         facts, time = cast("Task", call.task).facts._asdict(), Time.at(self._clock.wall_ns())
@@ -499,7 +496,7 @@ class Approvals:
     def _directory(self) -> ApprovalBox:
         if self._box is None:
             raise ConfigurationError(
-                "expected a directory in which requests can wait, got an enforcer without one; "
+                "the enforcer has no directory for pending requests; "
                 "open it with Enforcer.open, or give the desk an 'ask'"
             )
         return self._box

@@ -1,10 +1,10 @@
-"""Arguments as the body will get them: bound to names, defaults applied, copied, bounded.
+"""Arguments as the body gets them: bound to names, with defaults, copied, bounded.
 
-What is judged, what runs and what is digested are one and the same value. JSON-like arguments are
-copied deeply, so that nobody can change them between the check and the use. What is not JSON but has one
-stable form (decimals, dates, UUIDs, enum members, dataclasses, pydantic models) is judged, digested and shown in
-that form, and the body gets a copy of its own type. Anything else (a connection, a runtime object) passes by
-reference, is recorded as *opaque* and satisfies no constraint.
+One and the same value is judged, run and digested. JSON-like arguments are copied deeply, so nobody can change them
+between check and use. Values that are not JSON but have one stable form (decimals, dates, UUIDs, enum members,
+dataclasses, pydantic models) are judged, digested and shown in that form, and the body gets a copy of the original
+type. Anything else (a connection, a runtime object) is passed by reference, recorded as *opaque*, and satisfies no
+constraint.
 """
 
 import inspect
@@ -25,28 +25,28 @@ from agent_identity.narrowing import is_array, is_plain_array, is_plain_dict
 __all__ = ["Arguments", "BadArgumentsError", "Binder", "canonical_bytes", "capture", "form_bytes"]
 
 MAX_NODES: Final = 100_000
-"""Values, counted through all containers, that the arguments of one call may hold."""
+"""Maximum number of values, in all containers, in the arguments of one call."""
 
 MAX_ARGUMENTS: Final = 256
-"""Arguments that one call may have; their names stand in its records."""
+"""Maximum number of arguments of one call; records hold their names."""
 
 MAX_NAME: Final = 128
-"""Characters that the name of an argument may have; ``**kwargs`` take names from a model."""
+"""Maximum length of an argument name; a model may choose the names of ``**kwargs``."""
 
 MAX_TEXT: Final = 8 * 1024 * 1024
-"""Characters of text that the arguments of one call may hold."""
+"""Maximum length of all texts in the arguments of one call."""
 
 _MAX_INT: Final = (1 << 63) - 1
 _MIN_INT: Final = -(1 << 63)
 _MAX_SOUND: Final = 1_024
-_SOUND: Final[set[str]] = set()  # Names in ASCII that were checked: those of parameters come again and again.
+_SOUND: Final[set[str]] = set()  # Cache of checked ASCII names: parameter names repeat in every call.
 
 
 class BadArgumentsError(ValueError):
-    """An argument has no single meaning or is too large; the body must not run with it.
+    """An argument is ambiguous or too large; the body must not run with it.
 
     Attributes:
-        argument: The name of the offending argument; ``None`` where it is the names that are wrong.
+        argument: The name of the argument; ``None`` if the names are wrong.
     """
 
     def __init__(self, argument: str | None, problem: str) -> None:
@@ -56,7 +56,7 @@ class BadArgumentsError(ValueError):
 
 @final
 class _Opaque:
-    """Stands for an opaque argument wherever constraints and policies look; of no JSON type."""
+    """Marker of an opaque argument for constraints and policies; of no JSON type."""
 
     def __repr__(self) -> str:
         return "<opaque>"
@@ -71,11 +71,11 @@ class Arguments:
     """The checked snapshot of one call.
 
     Attributes:
-        values: What the body gets, by parameter name.
-        view: The same for constraints and policies: what is not JSON in its form, opaque arguments as a marker.
-        counted: The same for limits: in their forms, and also what the framework filled in.
-        supplied: Names that the caller gave; the others are the tool's own defaults or were injected.
-        opaque: Names of the arguments that pass by reference.
+        values: The values for the body, by parameter name.
+        view: The values for constraints and policies: in their JSON forms, opaque arguments as a marker.
+        counted: The values for limits: in their JSON forms, including those that the framework injected.
+        supplied: Names that the caller supplied; the others are defaults or injected.
+        opaque: Names of the arguments passed by reference.
     """
 
     __slots__ = ("_plain", "counted", "opaque", "supplied", "values", "view")
@@ -96,7 +96,7 @@ class Arguments:
         self.counted: Mapping[str, object] = {**values, **forms} if forms else values
         self.view: Mapping[str, object] = values
         if opaque or forms:
-            # Forms of its own, because an inspector may change what it is shown: the copy of a form is its form.
+            # A separate copy of the forms, because an inspector may change its own.
             shown = {name: form(single) for name, single in forms.items()}
             self.view = {**values, **shown, **dict.fromkeys(opaque, OPAQUE)}
 
@@ -106,12 +106,12 @@ class Arguments:
         if self.opaque:
             values = {name: value for name, value in values.items() if name not in self.opaque}
         if self._plain:
-            # Without uncommon floats, and with ASCII keys, orjson's sorted form is the canonical one.
+            # Without unusual floats, and with ASCII keys, orjson's sorted form is canonical.
             return orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
         return canonical.encode(_encodable(values))
 
     def parts(self) -> list[bytes]:
-        """Return what is committed to of each argument that is not opaque, sorted by name."""
+        """Return the committed bytes of each argument that is not opaque, sorted by name."""
         values = self.counted
         names = sorted(name for name in values if name not in self.opaque)
         if self._plain:
@@ -119,12 +119,12 @@ class Arguments:
         return [part(name, _encodable(values[name])) for name in names]
 
     def kinds(self) -> tuple[str, ...]:
-        """Return ``name:kind`` for each argument, sorted; what records show in place of values."""
+        """Return ``name:kind`` for each argument, sorted; records hold this instead of values."""
         return tuple(sorted([f"{name}:{_KINDS.get(type(value), 'opaque')}" for name, value in self.view.items()]))
 
 
 def _encodable(value: object) -> JSON:
-    """Return the same JSON with plain text in place of the forms of decimals, which only orjson takes for text."""
+    """Return the JSON with plain text for the forms of decimals, which only orjson encodes as text."""
     plain: JSON = orjson.loads(orjson.dumps(value))
     return plain
 
@@ -151,16 +151,16 @@ def capture(
 
     Args:
         values: Arguments by name, defaults applied.
-        supplied: The names that the caller gave.
-        injected: Names that the framework filled in; they pass by reference and are opaque.
+        supplied: The names that the caller supplied.
+        injected: Names that the framework filled in; passed by reference and opaque.
 
     Raises:
         BadArgumentsError: An argument holds NaN, an infinity, an integer beyond 64 bits, a decimal of more than
             1,000 digits or a lone surrogate, is nested deeper than 64, refers to itself, or is too large; there are
-            more than 256 arguments, or the name of one has not 1 to 128 visible characters.
+            more than 256 arguments, or an argument name does not have 1 to 128 visible characters.
     """
     if len(values) > MAX_ARGUMENTS:
-        raise BadArgumentsError(None, f"expected at most {MAX_ARGUMENTS} arguments, got {len(values)}")
+        raise BadArgumentsError(None, f"{len(values)} arguments are too many; pass at most {MAX_ARGUMENTS}")
     copier: _Copier | None = None
     copied: dict[str, object] = {}
     opaque: list[str] = []
@@ -173,7 +173,7 @@ def capture(
             continue
         if injected and name in injected:
             opaque.append(name)
-        # Most values are texts and numbers: they are worth a way without a call.
+        # Most values are texts and numbers, so they skip the function call.
         elif type(value) is str and value.isascii() and text + len(value) <= MAX_TEXT:
             text += len(value)
         elif type(value) is not int or not _MIN_INT <= value <= _MAX_INT:
@@ -190,15 +190,15 @@ def capture(
 
 
 def _is_sound(name: object) -> bool:
-    """Return whether a name is ASCII; refuse one that no record or message may show.
+    """Return whether a name is ASCII; refuse one that is unfit for records and messages.
 
-    Names of ``**kwargs`` may come from a model.
+    A model may choose the names of ``**kwargs``.
 
     Raises:
-        BadArgumentsError: It has not 1 to 128 visible characters.
+        BadArgumentsError: The name does not have 1 to 128 visible characters.
     """
     if type(name) is not str or not name.isprintable() or not 0 < len(name) <= MAX_NAME:
-        raise BadArgumentsError(None, f"expected argument names of 1 to {MAX_NAME} visible characters")
+        raise BadArgumentsError(None, f"an argument name is malformed; use 1 to {MAX_NAME} visible characters")
     if not name.isascii():
         return False
     if len(_SOUND) >= _MAX_SOUND:
@@ -234,10 +234,10 @@ class _Copier:
             self._check_text(value)
         elif type(value) is int:
             if not _MIN_INT <= value <= _MAX_INT:
-                raise ValueError("expected an integer of at most 64 bits; pass larger ones as text")
+                raise ValueError("an integer has more than 64 bits; pass it as text")
         elif type(value) is float:
             if not math.isfinite(value):
-                raise ValueError("expected a finite number, got NaN or an infinity")
+                raise ValueError("a number is NaN or infinite; pass a finite one")
             self.plain = self.plain and canonical.is_plain_number(value)
         elif value is not None and type(value) is not bool:
             return self._container(value, depth)
@@ -249,23 +249,23 @@ class _Copier:
             try:
                 value.encode()
             except UnicodeEncodeError:
-                raise ValueError("expected Unicode text, got a lone surrogate") from None
+                raise ValueError("a text has a lone surrogate; pass valid Unicode") from None
 
     def _container(self, value: object, depth: int) -> object:
         if depth >= canonical.MAX_DEPTH:
-            raise ValueError(f"expected at most {canonical.MAX_DEPTH} nested containers, got more or a cycle")
+            raise ValueError(f"containers are nested more than {canonical.MAX_DEPTH} deep, or in a cycle; flatten them")
         if is_plain_dict(value):
             return self._mapping(value, depth + 1)
         if is_plain_array(value):
             self._count(len(value))
-            # A tuple of this moment: another thread may be appending to the list.
+            # A snapshot: another thread may be appending to the list.
             copied = [self.copy(item, depth + 1) for item in tuple(value)]
             return copied if type(value) is list else tuple(copied)
         if self.json:
             raise NoFormError
         self.formed = True
         try:
-            self.copy(_texts(form_of(value)), depth)  # What constraints see is checked as if it had come so.
+            self.copy(_texts(form_of(value)), depth)  # Forms are checked like plain JSON.
         except NoFormError:
             held = taken(value)
             return rebuilt(held, self._mapping(held.fields, depth + 1))
@@ -283,7 +283,7 @@ class _Copier:
             else:
                 self._check_text(key)
                 self.plain = False
-            # Most values are texts: they are worth a way without a call.
+            # Most values are texts, so they skip the function call.
             if type(item) is str and item.isascii():
                 text += len(item)
                 copied[key] = item
@@ -295,16 +295,16 @@ class _Copier:
     def _count_text(self, more: int) -> None:
         self.text += more
         if self.text > MAX_TEXT:
-            raise ValueError(f"expected at most {MAX_TEXT} characters in all arguments; pass a reference instead")
+            raise ValueError(f"the arguments have more than {MAX_TEXT} characters; pass a reference instead")
 
     def _count(self, more: int) -> None:
         self.nodes += more
         if self.nodes > MAX_NODES:
-            raise ValueError(f"expected at most {MAX_NODES} values in all arguments; pass a reference instead")
+            raise ValueError(f"the arguments have more than {MAX_NODES} values; pass a reference instead")
 
 
 def _texts(single: object) -> object:
-    """Return the form of a single value with plain text for decimals."""
+    """Return the form of a scalar, with plain text for decimals."""
     if is_plain_array(single):  # A tuple: no form is a list.
         return tuple(_texts(item) for item in single)
     return str(single) if type(single) is DecimalText else single
@@ -335,18 +335,18 @@ def form_bytes(value: object) -> bytes | None:
 
 @final
 class Binder:
-    """Binds the arguments of a call to the parameters of one function, as the function would.
+    """Binds the arguments of a call to the parameters of one function.
 
-    A leading ``self`` or ``cls`` of a method is the receiver: it passes through and is no argument.
-    Names of ``**kwargs`` count as arguments of their own.
+    A leading ``self`` or ``cls`` of a method is the receiver: it is passed through and is no argument.
+    Names of ``**kwargs`` are arguments of their own.
 
     Args:
-        function: The function whose signature counts.
+        function: The function that provides the signature.
         method: The first parameter is the receiver, whatever its name.
 
     Attributes:
         signature: The signature of the function.
-        parameters: The names that arguments can have; ``None`` where any name will do.
+        parameters: The possible names of arguments; ``None`` if any name is allowed.
     """
 
     __slots__ = (
@@ -379,17 +379,17 @@ class Binder:
     def bind(
         self, args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> tuple[Mapping[str, object], Collection[str]]:
-        """Return the arguments by name, defaults applied, and the names that the caller gave.
+        """Return the arguments by name, with defaults, and the names that the caller supplied.
 
         Raises:
-            TypeError: The function itself could not be called so; or it could, but two arguments would have
-                one name, or the receiver comes by keyword.
+            TypeError: The function does not accept these arguments, two arguments would have one name, or the receiver
+                comes by keyword.
         """
         if self._simple and len(args) <= len(self._names):
-            given = {**dict(zip(self._names, args, strict=False)), **kwargs} if args else kwargs
-            # No name twice, none that is unknown, and none missing.
-            if len(given) == len(args) + len(kwargs) and self._required <= given.keys() <= self._defaults.keys():
-                return {**self._defaults, **given}, tuple(given)
+            supplied = {**dict(zip(self._names, args, strict=False)), **kwargs} if args else kwargs
+            # No duplicate, unknown or missing name.
+            if len(supplied) == len(args) + len(kwargs) and self._required <= supplied.keys() <= self._defaults.keys():
+                return {**self._defaults, **supplied}, tuple(supplied)
         return self._bind_slowly(args, kwargs)
 
     def _bind_slowly(
@@ -397,13 +397,13 @@ class Binder:
     ) -> tuple[Mapping[str, object], Collection[str]]:
         if self._receiver is not None and not args:
             raise TypeError(
-                f"expected {self._receiver!r} as the first positional argument; call the method on its object"
+                f"the first positional argument {self._receiver!r} is missing; call the method on its object"
             )
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self._called}() {error}") from None
-        # In the order of the signature, so that a refusal always names the same argument.
+        # In the order of the signature, so that refusals name the same argument each time.
         supplied = dict.fromkeys(bound.arguments)
         bound.apply_defaults()
         values = dict(bound.arguments)
@@ -422,11 +422,11 @@ class Binder:
     def spread(
         self, values: Mapping[str, object], args: tuple[object, ...]
     ) -> tuple[tuple[object, ...], Mapping[str, object]]:
-        """Return the positional and keyword arguments that hand the values to the function.
+        """Return the positional and keyword arguments for the function.
 
         Args:
             values: Checked values by name.
-            args: The positional arguments of the original call; only a receiver is taken from them.
+            args: The positional arguments of the call; only a receiver is taken from them.
         """
         if self._simple:
             return (), values

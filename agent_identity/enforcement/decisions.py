@@ -1,4 +1,4 @@
-"""Decisions as records tell them, and what no record can hold."""
+"""Decision members of records, and checks that a record can hold a decision."""
 
 import re
 from typing import Final, Literal, TypeAlias
@@ -23,7 +23,7 @@ WITHIN_SCOPE = Decision(effect=Effect.ALLOW, reason="within_scope")
 def decision_fact(
     decision: Decision, enforced: Enforced, mode: Mode, argument: str | None, approval: str | None = None
 ) -> records.Decision:
-    """Return the member of a record about a decision; unknown facts are left out."""
+    """Return the decision member of a record; unknown facts are left out."""
     return records.Decision(
         effect=decision.effect.value,
         enforced=enforced,
@@ -41,27 +41,27 @@ def decision_fact(
 
 
 def policy_state(policy: Policy, *, drafts: bool = False) -> PolicyState:
-    """Return the member of the record about the policy in force.
+    """Return the policy member of a record.
 
     Args:
         policy: The policy.
-        drafts: Name the engine as well: ``rules`` for ours, ``custom`` for another; for version 2 of the record.
+        drafts: Include the engine: ``rules`` for ours, ``custom`` for others; for version 2 of the record.
 
     Raises:
-        ConfigurationError: No record can hold what a policy written by users says about itself.
+        ConfigurationError: A custom policy's name, version or digest does not fit into records.
     """
     facts = (policy.name, policy.version, policy.digest)
     if not all(map(is_fact, facts)) or not _DIGEST.fullmatch(policy.digest):
         raise ConfigurationError(
-            "expected a policy with name and version of 1 to 256 visible characters and a digest like "
-            "'sha256:<64 lower-case hex digits>'; correct them"
+            "the policy's name, version or digest is malformed; use 1 to 256 visible characters, and a digest like "
+            "'sha256:<64 lower-case hex digits>'"
         )
     engine = ("rules" if isinstance(policy, RuleSet) else "custom") if drafts else None
     return PolicyState(name=policy.name, version=policy.version, digest=policy.digest, engine=engine)
 
 
 def blocked_by(decision: Decision, tool: str) -> str:
-    """Return what a caller is told of a call that a policy blocked."""
+    """Return the caller's message about a call that a policy blocked."""
     rule = f" by rule {decision.rule!r}" if decision.rule else ""
     why = f": {decision.why}" if decision.why else ""
     return f"{tool}: blocked{rule}{why}"
@@ -73,7 +73,7 @@ def is_fact(value: object) -> bool:
 
 
 def is_sound(decision: Decision) -> bool:
-    """Return whether we know the effect and a record can hold the facts, which users' policies fill unchecked."""
+    """Return whether the effect is known and a record can hold the facts; custom policies fill them unchecked."""
     facts = (decision.rule, decision.policy, decision.version, *decision.warnings)
     digest = decision.digest
     return (

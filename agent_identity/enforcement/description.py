@@ -23,15 +23,15 @@ _MAX_FOUND: Final = 256
 
 @final
 class Description:
-    """Makes the records of the calls of one tool.
+    """Builds the records of the calls of one tool.
 
     Args:
         point: The enforcement point.
         tool: The tool.
-        workflow: Names the run of the framework in which a call is made; for version 2 of the record.
+        workflow: Returns the framework run of a call; for version 2 of the record.
 
     Attributes:
-        known: A sound decision that let a call run, and the member of its records.
+        known: A valid decision that let a call run, with its record member.
     """
 
     __slots__ = ("_draft", "_point", "_tool", "known")
@@ -40,11 +40,11 @@ class Description:
         self._point = point
         self._tool = tool
         self._draft: Final = DraftFacts(point, tool, workflow) if point.ledger.drafts else None
-        # Policies hand out the same few decisions again and again.
+        # Policies return the same few decisions again and again.
         self.known = (WITHIN_SCOPE, decision_fact(WITHIN_SCOPE, "allow", point.mode, None))
 
     def describe(self, call: Call) -> None:
-        """Fill in the action: tool, names and kinds of the arguments, and their digest."""
+        """Fill in the action: tool, argument names and kinds, and the digest of the arguments."""
         tool, arguments = self._tool, call.snapshot
         call.action = action = Action(
             tool=tool.name,
@@ -81,10 +81,10 @@ class Description:
 
         Args:
             call: The call.
-            ending: How it ended.
+            ending: The ending of the call.
             error: The class of the error, or the code of the refusal.
-            end_ns: When it ended, in nanoseconds since the Unix epoch.
-            first: No record of its span came before, so that this one says what is above it. Others stay short.
+            end_ns: End time, in nanoseconds since the Unix epoch.
+            first: This is the first record of its span, so it has the span's parent. Others stay short.
         """
         action, decision = call.action, self._decision(call)
         facts = None if call.task is None else call.task.facts
@@ -107,14 +107,14 @@ class Description:
     def detail(self, call: Call, end_ns: int) -> partial[Detail] | None:
         """Return the factory of the detail of a call, if its outcome leaves facts out.
 
-        Facts that are known before a body runs stand in the intent; a refused call has no intent.
+        Facts known before the body are in the intent; a refused call has no intent.
         """
         if self._draft is None:
             return None
-        found = _found(call)
+        findings = _found(call)
         time = Time.at(call.start_ns, end_ns)
         if call.intent is not None:
-            return None if found is None else partial(Detail, time=time, call=call.intent, findings=found)
+            return None if findings is None else partial(Detail, time=time, call=call.intent, findings=findings)
         decision, facts = self._decision(call), None if call.task is None else call.task.facts
         known = call.facts or CallFacts()
         return partial(
@@ -127,12 +127,12 @@ class Description:
             roles=None if facts is None else facts.principal.roles,
             resources=known.resources,
             workflow=known.workflow,
-            findings=found,
+            findings=findings,
         )
 
     def _decision(self, call: Call) -> Decision:
         """Return the decision member of a record."""
-        known, fact = self.known  # Read at once, because another thread may be writing another pair.
+        known, fact = self.known  # Read at once, because another thread may replace the pair.
         decision, enforced, _, argument = call.judgement
         usual = enforced == "allow" and argument is None and call.approval is None
         if usual and decision is known:
@@ -143,7 +143,7 @@ class Description:
         return fact
 
     def describe_result(self, call: Call, result: object) -> None:
-        """Add the digest of the result; the act happened, so a failure must hide neither result nor outcome."""
+        """Add the digest of the result; the act happened, so a failure must not hide result or outcome."""
         try:
             data = None if result is None else canonical_bytes(result)
             if data is not None:
@@ -161,8 +161,8 @@ def _categories(call: Call) -> tuple[str, ...] | None:
 
 
 def _found(call: Call) -> tuple[Found, ...] | None:
-    """Return the findings of a call, equal ones once; a field that no record can hold is left out."""
-    found = {
+    """Return the distinct findings of a call; fields that no record can hold are left out."""
+    distinct = {
         Found(
             category=finding.category,
             inspector=finding.inspector,
@@ -171,4 +171,4 @@ def _found(call: Call) -> tuple[Found, ...] | None:
         ): None
         for finding in call.findings
     }
-    return tuple(found)[:_MAX_FOUND] or None
+    return tuple(distinct)[:_MAX_FOUND] or None

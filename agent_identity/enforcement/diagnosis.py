@@ -1,7 +1,7 @@
-"""Looks at the telemetry of this process for what would cost spans or cut evidence on them.
+"""Checks the telemetry of this process for settings that lose spans or truncate evidence on them.
 
-The SDK offers no public way to read processors, exporters and limits of a provider, and neither do the products that
-put theirs on top; what is not found where it is now is left out, and never guessed.
+The SDK has no public way to read processors, exporters and limits of a provider, and neither have the products on top
+of it; checks skip what is not at its known place, and never guess.
 """
 
 import os
@@ -22,26 +22,26 @@ from agent_identity.evidence.mirror import MIRRORED
 __all__ = ["Check", "examine_pipeline", "examine_telemetry"]
 
 NEEDED_ATTRIBUTES: Final = 64
-"""Attributes that a span must be able to hold: ours and those of the application."""
+"""Attributes that a span must hold: ours and those of the application."""
 
 NEEDED_LENGTH: Final = 4096
-"""Characters that an attribute must be able to hold: a grant or a signed record."""
+"""Characters that an attribute must hold: a grant or a signed record."""
 
 
 _ALWAYS: Final = ("AlwaysOnSampler", "ParentBased{root:AlwaysOnSampler,")
-"""How the SDK describes samplers that keep every trace that starts here."""
+"""Descriptions of samplers that keep every trace that starts in this process."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: What was looked at.
-        status: ``ok``, ``warn`` (evidence is kept, but something is lost elsewhere) or ``fail``.
-        detail: What was found.
-        cure: What to do about it; empty where nothing is to do.
+        name: The subject of the check.
+        status: ``ok``, ``warn`` (evidence is kept, but something else is lost) or ``fail``.
+        detail: The finding.
+        cure: The cure; empty if none is needed.
     """
 
     name: str
@@ -53,29 +53,31 @@ class Check:
 def examine_telemetry(
     provider: trace.TracerProvider | None = None, environ: Mapping[str, str] | None = None
 ) -> list[Check]:
-    """Return what was found about provider, sampler and span limits.
+    """Check the provider, sampler and span limits.
 
     Args:
-        provider: The provider to look at; by default the global one.
+        provider: The provider; by default the global one.
         environ: The environment; by default the process's.
     """
     env = os.environ if environ is None else environ
-    found = provider or trace.get_tracer_provider()
+    current = provider or trace.get_tracer_provider()
     if env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         cure = "unset it; the ledger is kept anyway"
         return [Check("provider", "warn", "OTEL_SDK_DISABLED is set: no spans are made", cure)]
-    sdk = _sdk(found)
+    sdk = _sdk(current)
     if sdk is None:
         cure = "set an SDK TracerProvider with an exporter, before or after the enforcer; the ledger is kept anyway"
-        return [Check("provider", "warn", f"no SDK tracer provider, but {_kind(found)}: spans may not be made", cure)]
+        return [Check("provider", "warn", f"no SDK tracer provider, but {_kind(current)}: spans may not be made", cure)]
     detail = (
-        "SDK tracer provider" if type(sdk) is SdkProvider and sdk is found else f"SDK tracer provider, {_kind(found)}"
+        "SDK tracer provider"
+        if type(sdk) is SdkProvider and sdk is current
+        else f"SDK tracer provider, {_kind(current)}"
     )
     return [Check("provider", "ok", detail), _sampler(sdk), *_limits(sdk)]
 
 
 def _sdk(provider: trace.TracerProvider) -> SdkProvider | None:
-    """Return the provider of the SDK that a provider is, or that it stands before, as Logfire's does."""
+    """Return the SDK provider that a provider is, or wraps, as Logfire's does."""
     if isinstance(provider, SdkProvider):
         return provider
     inner = getattr(provider, "provider", None)
@@ -110,14 +112,14 @@ def _limits(provider: SdkProvider) -> list[Check]:
 
 
 def examine_pipeline(provider: trace.TracerProvider | None = None) -> list[Check]:
-    """Return what was found about processors, exporters, scrubbers and propagators: what happens to spans once made.
+    """Check processors, exporters, scrubbers and propagators: the path of finished spans.
 
     Args:
-        provider: The provider to look at; by default the global one.
+        provider: The provider; by default the global one.
     """
-    found = provider or trace.get_tracer_provider()
-    sdk = _sdk(found)
-    checks = [] if sdk is None else [*_processors(sdk), *_scrubbers(found, sdk)]
+    current = provider or trace.get_tracer_provider()
+    sdk = _sdk(current)
+    checks = [] if sdk is None else [*_processors(sdk), *_scrubbers(current, sdk)]
     return [*checks, _propagators()]
 
 
@@ -131,7 +133,7 @@ _WITHIN: Final = ("span_exporter", "_exporter", "exporter", "_batch_processor", 
 
 
 def _within(thing: object, depth: int = 0) -> Iterator[object]:
-    """Yield what a processor hands spans on to: other processors, and exporters."""
+    """Yield the processors and exporters that a processor hands spans to."""
     if depth > 6:
         return
     for name in _WITHIN:
@@ -148,12 +150,12 @@ def _exporter(processor: object) -> object | None:
 
 
 def _processors(provider: SdkProvider) -> list[Check]:
-    found = _each_processor(provider)
-    if not found:
+    processors = _each_processor(provider)
+    if not processors:
         cure = "provider.add_span_processor(BatchSpanProcessor(...)) with your exporter; the ledger is kept anyway"
         return [Check("processors", "warn", "none: spans are made, and go nowhere", cure)]
-    checks = [Check("processors", "ok", ", ".join(map(_told, found)))]
-    for processor in found:
+    checks = [Check("processors", "ok", ", ".join(map(_told, processors)))]
+    for processor in processors:
         exporter = _exporter(processor)
         if type(processor).__name__ == "SimpleSpanProcessor" and hasattr(exporter, "_endpoint"):
             cure = "use BatchSpanProcessor: a collector that is down holds up each call for seconds otherwise"
@@ -165,7 +167,7 @@ def _processors(provider: SdkProvider) -> list[Check]:
 
 
 def _told(processor: object) -> str:
-    """Return a processor for people, with its exporter and where that sends."""
+    """Describe a processor for people, with its exporter and endpoint."""
     exporter = _exporter(processor)
     if exporter is None:
         return type(processor).__name__
@@ -173,7 +175,7 @@ def _told(processor: object) -> str:
 
 
 def _place(endpoint: object) -> str:
-    """Return where an exporter sends, without names and passwords in the address."""
+    """Return an exporter's endpoint, without credentials."""
     if not isinstance(endpoint, str):
         return ""
     parts = urlsplit(endpoint)
@@ -182,7 +184,7 @@ def _place(endpoint: object) -> str:
 
 
 def _scrubbers(provider: trace.TracerProvider, sdk: SdkProvider) -> Iterator[Check]:
-    """Yield what is known of those that remove by pattern, by filter or by a function."""
+    """Yield the checks of scrubbers that remove attributes by pattern, filter or function."""
     scrubbing = getattr(getattr(provider, "config", None), "scrubbing", None)
     if scrubbing is not None and scrubbing is not False:
         patterns: Sequence[str] | None = getattr(scrubbing, "extra_patterns", None)
@@ -207,7 +209,7 @@ def _logfire(patterns: Sequence[str]) -> Check:
 
 
 def _langfuse(keeps: Callable[[ReadableSpan], bool]) -> Check:
-    """Ask the filter about a span as ours are."""
+    """Check the filter with a span like ours."""
     attributes = {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": "tool",
@@ -216,7 +218,7 @@ def _langfuse(keeps: Callable[[ReadableSpan], bool]) -> Check:
     span = ReadableSpan("execute_tool tool", attributes=attributes, instrumentation_scope=InstrumentationScope(SCOPE))
     try:
         kept = keeps(span)
-    except Exception:  # noqa: BLE001 - It is a function of the user's, and may raise anything.
+    except Exception:  # noqa: BLE001 - A user's function may raise anything.
         kept = False
     if kept:
         return Check("scrubber", "ok", "Langfuse's filter keeps our spans")

@@ -1,4 +1,4 @@
-"""The embedded default: one directory with keys, trust file and ledger, created on first use."""
+"""The embedded default: one directory with keys, trust file and ledger, created at first use."""
 
 import contextlib
 import importlib.metadata
@@ -36,7 +36,7 @@ from agent_identity.identity import (
 __all__ = ["Directory", "hides_from_git", "open_directory"]
 
 CLASHING: Final = "agent-identity"
-"""Another distribution on PyPI that installs a package of our name (threats AC-71)."""
+"""An unrelated distribution on PyPI that installs a package of our name (threats AC-71)."""
 
 
 _IGNORED: Final = """\
@@ -50,16 +50,16 @@ _IGNORED: Final = """\
 @final
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """What :func:`open_directory` found or made.
+    """The opened parts of an evidence directory.
 
     Attributes:
         issuer: Signs root grants.
         recorder: Signs records and checkpoints.
         trust: The public keys, as written to ``trust.json``.
         ledger: This process's stream.
-        digests: The keys of argument and result digests.
-        state: What its processes share.
-        certificate: The certificate of the recorder key, where records are of version 2.
+        digests: The keys for argument and result digests.
+        state: The state shared by its processes.
+        certificate: The certificate of the recorder key, if records are of version 2.
     """
 
     issuer: Signer
@@ -82,38 +82,38 @@ class Directory:
 
 
 def refuse_clash(find: Callable[[str], object] = importlib.metadata.distribution) -> None:
-    """Refuse to run beside the unrelated distribution that owns our import name.
+    """Refuse to run beside the unrelated distribution with our import name.
 
     Args:
         find: Looks up an installed distribution by name; raises ``PackageNotFoundError`` if absent.
 
     Raises:
-        ConfigurationError: It is installed; whose modules are imported is then a matter of luck.
+        ConfigurationError: It is installed; which modules get imported is then undefined.
     """
     try:
         find(CLASHING)
     except importlib.metadata.PackageNotFoundError:
         return
     raise ConfigurationError(
-        f"expected only the distribution agent-identity-otel to own the package agent_identity, got {CLASHING} as "
-        f"well; run 'pip uninstall {CLASHING}' and reinstall agent-identity-otel"
+        f"the distribution {CLASHING} also installs the package agent_identity, as "
+        f"agent-identity-otel does; run 'pip uninstall {CLASHING}' and reinstall agent-identity-otel"
     )
 
 
 def prepare(directory: str | os.PathLike[str], clock: Clock, ids: Ids) -> tuple[SigningKey, SigningKey, TrustStore]:
-    """Load keys and trust file of a directory, creating what is missing with safe modes.
+    """Load keys and trust file of a directory; create missing ones with safe modes.
 
     Several processes may do this at once; they agree on one set of keys.
 
     Raises:
-        ConfigurationError: Something there is unusable; the message says what and how to go on.
+        ConfigurationError: A file is unusable; the message has the cure.
     """
     check_path(directory)
     root = Path(directory)
     keys = _folder_of_keys(root)
     for purpose in get_args(Purpose):
         finish_rotation(root, purpose)
-    begun = (root / "trust.json").exists()  # Made after the keys, so looked for before them.
+    begun = (root / "trust.json").exists()  # Written after the keys, so checked before them.
     issuer = _key(keys / "issuer.pem", begun=begun)
     recorder = _key(keys / "recorder.pem", begun=begun)
     return (
@@ -129,8 +129,7 @@ def _folder_of_keys(root: Path) -> Path:
         make_folder(Files(), str(keys.absolute()), 0o700)
     except OSError as error:
         raise ConfigurationError(
-            f"expected a directory for evidence that can be written at {str(root)!r}, got {error.strerror}; "
-            "choose another one"
+            f"the evidence directory {str(root)!r} cannot be written: {error.strerror}; choose another one"
         ) from None
     hide_from_git(root, _IGNORED)
     hide_from_git(keys)
@@ -138,37 +137,35 @@ def _folder_of_keys(root: Path) -> Path:
 
 
 def hides_from_git(directory: str | os.PathLike[str]) -> bool:
-    """Return whether the ``.gitignore`` of a directory is the one that is written here."""
+    """Return whether the ``.gitignore`` of a directory is the one written by this module."""
     path = Path(directory) / ".gitignore"
-    with contextlib.suppress(OSError):  # Git reads no link of that name.
+    with contextlib.suppress(OSError):  # Git follows no link of that name.
         return stat.S_ISREG(path.lstat().st_mode) and path.read_bytes() == _IGNORED.encode()
     return False
 
 
 def connect(directory: str | os.PathLike[str], signer: str) -> tuple[Signer, Signer, TrustStore]:
-    """Prepare a directory whose keys a signer holds; its ``trust.json`` is a copy of the signer's.
+    """Prepare a directory whose keys a signer process holds; its ``trust.json`` is a copy of the signer's.
 
     Raises:
-        ConfigurationError: The signer cannot be reached or is that of another directory, there are private keys
-            beside it, or something there is unusable.
+        ConfigurationError: The signer is unreachable or belongs to another directory, private keys are beside
+            it, or a file is unusable.
     """
     scheme, _, path = signer.partition(":")
     if scheme != "unix" or not path:
-        raise ConfigurationError("expected a signer of the form unix:PATH, the socket of 'agent-identity signer'")
+        raise ConfigurationError("the signer is malformed; write unix:PATH, the socket of 'agent-identity signer'")
     root = Path(directory)
     keys = _folder_of_keys(root)
     for purpose in get_args(Purpose):
         if os.path.lexists(keys / f"{purpose}.pem"):
             raise ConfigurationError(
-                f"expected no private keys beside a signer that holds them, got keys/{purpose}.pem; "
-                "move them to the directory of the signer"
+                f"keys/{purpose}.pem is beside a signer that holds the keys; move them to the directory of the signer"
             )
     issuer, recorder = SocketSigner(path, "issuer"), SocketSigner(path, "recorder")
     trust = TrustStore.load(issuer.trust_file())
     if trust.second_keys:
         raise ConfigurationError(
-            "expected a signer without a second key, got one whose trust.json names it; "
-            "a second key signs only from the directory itself"
+            "the signer has a second key, which needs the directory itself; open that directory without a signer"
         )
     file = root / "trust.json"
     kept = TrustStore.load(file) if file.exists() else None
@@ -182,14 +179,14 @@ def connect(directory: str | os.PathLike[str], signer: str) -> tuple[Signer, Sig
 def _refuse_other_names(kept: TrustStore, trust: TrustStore) -> None:
     if (kept.issuer, kept.origin) != (trust.issuer, trust.origin):
         raise ConfigurationError(
-            "expected the signer with the names in the trust.json of this directory, got another signer; "
+            "the signer has other names than the trust.json of this directory; "
             "name its socket, or start a new directory"
         )
     for entry in kept.keys:
         now = trust.get(entry.key.thumbprint, entry.purpose)
         if now is None or (entry.revoked_since is not None and now.revoked_since is None):
             raise ConfigurationError(
-                "expected the signer to know every key and revocation in the trust.json of this directory, got fewer; "
+                "the signer lacks a key or revocation of the trust.json of this directory; "
                 "revoke in the directory of the signer as well, or restore its trust.json"
             )
 
@@ -197,7 +194,7 @@ def _refuse_other_names(kept: TrustStore, trust: TrustStore) -> None:
 def _key(path: Path, *, begun: bool) -> SigningKey:
     if begun and not os.path.lexists(path):
         raise ConfigurationError(
-            f"expected the private key that belongs to trust.json at {str(path)!r}, found none; restore it, "
+            f"the private key of trust.json is missing at {str(path)!r}; restore it, "
             "or name the signer that holds it: signer='unix:PATH'"
         )
     if not path.exists():
@@ -213,8 +210,7 @@ def _trust(path: Path, issuer: PublicKey, recorder: PublicKey, name: str) -> Tru
     if not path.exists():
         if (path.parent / "log" / "checkpoint").exists():
             raise ConfigurationError(
-                "expected trust.json beside the log that is there, found none; put back the copy that verifiers have, "
-                "or start a new directory"
+                "trust.json is missing beside the log; restore the copy that verifiers have, or start a new directory"
             )
         fresh = TrustStore(
             keys=(
@@ -234,42 +230,42 @@ def _trust(path: Path, issuer: PublicKey, recorder: PublicKey, name: str) -> Tru
     for key, purpose in needed:
         if trust.get(key.thumbprint, purpose) is None:
             raise ConfigurationError(
-                f"expected the {purpose} key of the directory in its trust.json, got others; "
+                f"trust.json lacks the {purpose} key of the directory; "
                 "restore the pair from a backup, or start a new directory"
             )
     if trust.issuer is None or trust.origin is None:
-        raise ConfigurationError("expected 'issuer' and 'origin' in trust.json; restore them or start a new directory")
+        raise ConfigurationError("trust.json lacks 'issuer' or 'origin'; restore them or start a new directory")
     if all(key.key != recorder for key in trust.recorders(trust.origin)):
         raise ConfigurationError(
-            "expected a recorder key that may sign for the log of the directory, got one with another origin in "
+            "the recorder key is for another log, by its origin in "
             "trust.json; restore the file that belongs to the directory"
         )
     return trust
 
 
 def pseudonyms_of(directory: str | os.PathLike[str], *, wanted: bool) -> Pseudonyms | None:
-    """Return the pseudonyms of a directory; ``None`` if it has none and none are wanted.
+    """Return the pseudonyms of a directory; ``None`` if it has none and needs none.
 
-    Whoever has ever recorded pseudonyms must not record names by a slip of one process.
+    A directory with pseudonyms keeps them: no process may record real names by mistake.
     """
     path = Path(directory) / "keys" / "pseudonyms.jsonl"
     return Pseudonyms(path) if wanted or path.exists() else None
 
 
 def check_keys(issuer: PublicKey, recorder: PublicKey, trust: TrustStore, now: int) -> None:
-    """Return if what the keys sign from now on will count.
+    """Check that signatures of the keys will count from now on.
 
     Raises:
-        ConfigurationError: A key is revoked, or not in its time.
+        ConfigurationError: A key is revoked, or outside its validity.
     """
     pairs: tuple[tuple[PublicKey, Purpose], ...] = ((issuer, "issuer"), (recorder, "recorder"))
     for key, purpose in pairs:
         try:
             trust.find(key.thumbprint, purpose, at=now)
         except TokenError as error:
-            state = "a revoked one" if error.code == "key_revoked" else "one that is not valid now"
+            state = "revoked" if error.code == "key_revoked" else "not valid now"
             raise ConfigurationError(
-                f"expected a valid {purpose} key, got {state}; run 'agent-identity keys rotate --{purpose} DIR' first",
+                f"the {purpose} key is {state}; run 'agent-identity keys rotate --{purpose} DIR' first",
                 code=error.code,
             ) from None
 
@@ -293,13 +289,13 @@ def open_directory(
         directory: The directory; created if missing, with its parents.
         clock: Source of time.
         ids: Source of ids.
-        sync: What an appended record survives: the death of the process, or power loss as well.
-        signer: ``unix:PATH`` of the process that holds the keys; by default they are in the directory.
-        publishers: Take the checkpoints elsewhere.
-        segments: When the stream goes on in another file.
+        sync: The durability of an appended record: process crash, or power loss as well.
+        signer: ``unix:PATH`` of the process that holds the keys; by default the directory holds them.
+        publishers: Publish the checkpoints elsewhere.
+        segments: When the stream continues in another file.
         drafts: Write version 2 of the record.
-        pseudonyms: Principals have pseudonyms, and so has the host.
-        observers: Are shown each record, from the first of the stream on.
+        pseudonyms: Use pseudonyms for principals and the host.
+        observers: Called with each record, from the first of the stream on.
 
     Raises:
         ConfigurationError: Keys, trust file or platform are unusable, or a key is revoked.

@@ -1,4 +1,4 @@
-"""The members that version 2 of the record adds to calls; version 1 computes none of them."""
+"""Version 2 members of call records; version 1 computes none of them."""
 
 import logging
 from collections.abc import Callable
@@ -21,10 +21,10 @@ __all__ = ["RESOURCES", "DraftFacts", "Workflow"]
 _LOG: Final = logging.getLogger("agent_identity")
 
 RESOURCES: Final = "resources"
-"""The id of the key under which the names of resources are digested: one for all tasks of a directory."""
+"""The id of the digest key for resource names: one for all tasks of a directory."""
 
 Workflow: TypeAlias = Callable[[], str | None]
-"""Names the run, thread or conversation of a framework in which a call is made."""
+"""Returns the run, thread or conversation id of the framework in which a call is made."""
 
 _MODELS: Final = frozenset({"model", "streamed_model"})
 _MAX_LABELS: Final = 64
@@ -37,7 +37,7 @@ class DraftFacts:
     Args:
         point: The enforcement point.
         tool: The tool.
-        workflow: Names the run of the framework in which a call is made, if the integration knows.
+        workflow: Returns the framework run of a call, if the integration knows it.
     """
 
     __slots__ = ("_digests", "_is_model", "_labels", "_name", "_pseudonyms", "_resources", "_workflow")
@@ -52,10 +52,10 @@ class DraftFacts:
         self._workflow = workflow
 
     def describe(self, action: Action, call: Call) -> Action:
-        """Return the action with what is known before the body; the other facts of the call are kept with it.
+        """Return the action with the facts known before the body; keep the others with the call.
 
         Raises:
-            EvidenceError: The key of the resources is needed and cannot be kept.
+            EvidenceError: The key of the resources is needed and cannot be stored.
         """
         workflow = self._run_of_framework()
         resources = tuple(self._filled(touch, resource, call) for touch, resource in self._resources)
@@ -65,7 +65,7 @@ class DraftFacts:
         )
 
     def _run_of_framework(self) -> str | None:
-        """Return the run of the framework, or its pseudonym; it decides nothing, so that no failure refuses a call."""
+        """Return the framework run, or its pseudonym; it decides nothing, so no failure refuses a call."""
         try:
             workflow = None if self._workflow is None else self._workflow()
         except Exception as error:  # noqa: BLE001 - Code of others, see above.
@@ -76,27 +76,27 @@ class DraftFacts:
         return workflow if self._pseudonyms is None else self._pseudonyms.of("workflow", workflow)
 
     def concluded(self, call: Call) -> Action:
-        """Return the short action of an outcome; for a model call that ran, with the model that answered."""
+        """Return the short action of an outcome; for a completed model call, with the answering model."""
         action = replaced(call.action, names=None, labels=None)
         if call.intent is None or not self._is_model:
             return action
         return replaced(action, stage="completion", model=_fit(call.model))
 
     def clauses(self, call: Call) -> tuple[str, ...] | None:
-        """Return the branches of the scope that allowed the arguments of a call."""
+        """Return the scope branches that allowed the arguments of a call."""
         task, snapshot = call.task, call.snapshot
         if task is None or snapshot is None:
             return None
         return clauses_of(task.chain.leaf.scope, self._name, snapshot.view) or None
 
     def _filled(self, touch: Touch, resource: Resource, call: Call) -> Resource:
-        """Return a resource with the digest of its name, if arguments of the call fill that."""
+        """Return a resource with the digest of its name, if arguments of the call fill in the name."""
         if call.snapshot is None or not has_placeholders(touch):
             return resource
         name = filled_name(touch, call.snapshot.view)
         if name is None:
             return resource
-        # An array, because arguments are an object: where a task has the id of this key, no digest is one of both.
+        # An array, because arguments are an object: even if a task had this key's id, no digest would fit both.
         digest = self._digests.link(RESOURCES, canonical.encode(["resource", touch.system, name]))
         return resource if digest is None else replaced(resource, digest=digest)
 
@@ -106,7 +106,7 @@ def _resource(touch: Touch) -> Resource:
 
 
 def _labels_of(point: Point, tool: Tool) -> tuple[str, ...] | None:
-    """Return the labels of a tool that application and operator state; what others claim is no fact."""
+    """Return the labels of a tool that application and operator state; claims of others are no facts."""
     labels = tool.labels
     if isinstance(point.policy, RuleSet):
         facts = facts_about(tool.name, point.policy.tools)
@@ -115,7 +115,7 @@ def _labels_of(point: Point, tool: Tool) -> tuple[str, ...] | None:
 
 
 def _fit(model: Model | None) -> Model | None:
-    """Return a model that a record can hold: without an unfit provider, ``None`` for an unfit name."""
+    """Return a model that a record can hold: without a malformed provider, ``None`` for a malformed name."""
     if model is None or not is_fact(model.name):
         return None
     return model if model.provider is None or is_fact(model.provider) else Model(name=model.name)

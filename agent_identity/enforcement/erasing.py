@@ -1,7 +1,7 @@
-"""Erasing the keys of digests: what a task or principal was recorded with can then be proved by nobody.
+"""Erases digest keys: the recorded digests of a task or principal can then be proved by nobody.
 
-The erasure is recorded and sealed first, so that no key goes without a record that says who had it go; a kill
-after that leaves keys, and the next attempt records and erases the rest. The ledger itself is not touched: it
+The erasure is recorded and sealed first, so every erased key has a record that names who erased it; a crash
+after that leaves keys, and the next attempt records and erases the rest. The ledger itself is unchanged: it
 verifies as before.
 """
 
@@ -23,7 +23,7 @@ from agent_identity.identity import Clock, check_id
 __all__ = ["Erased", "ErasedKind", "erase"]
 
 ErasedKind: TypeAlias = Literal["task", "principal", "resources"]
-"""Of what keys are erased: a stream counts as the task of the calls outside any; resources have one key together."""
+"""The owner of the erased keys: for calls outside any task the stream counts as the task; resources share one key."""
 
 _MAX_REASON: Final = 256
 
@@ -31,14 +31,14 @@ _MAX_REASON: Final = 256
 @final
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What an erasure came to.
+    """The result of an erasure.
 
     Attributes:
-        tasks: How many tasks there are of what was named.
-        keys: How many keys were erased now; 0 if there were none any more.
-        record: The id of the record that says so.
-        mapping: Whether the mapping of a pseudonym was erased now.
-        requests: How many requests for approval were removed, which hold arguments in clear.
+        tasks: The number of affected tasks.
+        keys: The number of keys erased now; 0 if none were left.
+        record: The id of the erasure record.
+        mapping: True if the mapping of a pseudonym was erased now.
+        requests: The number of removed approval requests, which hold arguments in clear text.
     """
 
     tasks: int
@@ -58,24 +58,24 @@ def erase(
     by: str,
     reason: str | None = None,
 ) -> Erased:
-    """Record an erasure, and erase the keys of the digests of a task, of all tasks of a principal, or of resources.
+    """Record an erasure, and erase the digest keys of a task, of all tasks of a principal, or of resources.
 
     Args:
         directory: The evidence directory.
-        kind: What is named.
+        kind: The kind of the named object.
         name: The id of the task, or of the stream for calls outside any task; or the id of the principal, real
-            or as the records have it. With it, the mapping of its pseudonym goes as well. For the names of resources,
+            or as in records; the mapping of its pseudonym is erased as well. For the names of resources,
             :data:`~agent_identity.enforcement.draft_facts.RESOURCES`.
         ledger: A ledger of the directory, for the record.
         clock: Source of the time in the record.
-        by: Who has it erased, 1 to 256 visible characters. Nothing checks this.
-        reason: Why, one printable line of at most 256 characters. It stands in the ledger for good.
+        by: Who ordered the erasure, 1 to 256 visible characters. Nothing checks this.
+        reason: The reason, one printable line of at most 256 characters. It stays in the ledger.
 
     Raises:
-        ValueError: A name or the reason has another form.
-        ConfigurationError: The ledger knows no such task or principal. In a directory with pseudonyms nobody can tell a
-            principal that it never knew from one that was erased, and nothing is done. Or a request for approval
-            cannot be read; all else was erased.
+        ValueError: A name or the reason is malformed.
+        ConfigurationError: The ledger knows no such task or principal. In a directory with pseudonyms an unknown
+            principal cannot be told from an erased one, and nothing happens. Or an approval request cannot be read; all
+            else was erased.
         EvidenceError: The erasure could not be recorded, or not all keys could be erased; try again.
     """
     _check(name, by, reason)
@@ -85,9 +85,7 @@ def erase(
     names = _names(kind, name, pseudonyms)
     ids = {shown: _ids(directory, kind, shown) for shown in dict.fromkeys((*mapped, name))}
     if pseudonyms is None and not any(ids.values()):
-        raise ConfigurationError(
-            f"expected a {kind} that the ledger knows, got another; see 'agent-identity show', and give the whole id"
-        )
+        raise ConfigurationError(f"the ledger knows no such {kind}; see 'agent-identity show', and give the whole id")
     every, erased, record = frozenset[str]().union(*ids.values()), 0, None
     for shown, tasks in ids.items():
         keys = digests.count(tasks)
@@ -102,7 +100,7 @@ def erase(
         ledger.seal()
         digests.erase(every)
     if pseudonyms is not None:
-        pseudonyms.erase(name)  # Also what an erasure left that power loss ended.
+        pseudonyms.erase(name)  # Also finishes an erasure that power loss interrupted.
     requests = ApprovalBox(Path(directory) / "approvals").erase(every, names)
     return Erased(len(every), erased, record, bool(mapped), requests)
 
@@ -111,43 +109,43 @@ def _check(name: str, by: str, reason: str | None) -> None:
     check_id(name, "name of what to erase")
     check_id(by, "name of who has it erased")
     if reason is not None and not (0 < len(reason) <= _MAX_REASON and reason.isprintable()):
-        raise ValueError(f"expected a reason of one printable line, 1 to {_MAX_REASON} characters")
+        raise ValueError(f"the reason is malformed; write one printable line of 1 to {_MAX_REASON} characters")
 
 
 def _mapped(pseudonyms: Pseudonyms, name: str) -> list[str]:
-    """Return the pseudonyms that still lead to the principal with this id, or that are this id."""
+    """Return the pseudonyms that map to the principal with this id, or that are this id."""
     if name.startswith(PSEUDONYM_PREFIX):
         return [name] if pseudonyms.name_of(name) is not None else []
-    found = (pseudonyms.find(kind, name) for kind in ("human", "service"))
-    return [pseudonym for pseudonym in found if pseudonym is not None]
+    mapped = (pseudonyms.find(kind, name) for kind in ("human", "service"))
+    return [pseudonym for pseudonym in mapped if pseudonym is not None]
 
 
 def _names(kind: ErasedKind, name: str, pseudonyms: Pseudonyms | None) -> set[str]:
-    """Return by which ids a request for approval may name the principal, as far as that is known."""
+    """Return the ids under which an approval request may name the principal, as far as known."""
     if kind != "principal":
         return set()
-    found = None if pseudonyms is None else pseudonyms.name_of(name)
-    return {name} if found is None else {name, found[1]}
+    real = None if pseudonyms is None else pseudonyms.name_of(name)
+    return {name} if real is None else {name, real[1]}
 
 
 def _ids(directory: str | os.PathLike[str], kind: ErasedKind, name: str) -> frozenset[str]:
-    """Return the ids under which digests of what is named have their keys."""
+    """Return the ids of the digest keys of the named object."""
     if kind == "resources":
         return frozenset((name,))
     reader = open_ledger(directory)
     streams = tuple(reader.streams())
     if kind == "task" and name in streams:
         return frozenset((name,))
-    wanted, found = name.encode(), set[str]()
+    wanted, ids = name.encode(), set[str]()
     for stream in streams:
         for line in reader.entries(stream):
             if line.record is not None and (kind == "principal" or wanted in line.record):
-                found.update(_task_of(line.record, kind, name))
-    return frozenset(found)
+                ids.update(_task_of(line.record, kind, name))
+    return frozenset(ids)
 
 
 def _task_of(data: bytes, kind: ErasedKind, name: str) -> tuple[str, ...]:
-    """Return the task of a record if it is about what is named."""
+    """Return the task of a record if the record is about the named object."""
     if b'"chain":' not in data:
         return ()
     try:

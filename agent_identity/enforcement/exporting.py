@@ -1,4 +1,4 @@
-"""Catching up with a receiver of OTLP from the ledger: the parts put together, for the command and for the thread."""
+"""Catches up with an OTLP receiver from the ledger, for the command and for the background thread."""
 
 import atexit
 import functools
@@ -27,29 +27,29 @@ __all__ = ["LedgerExport", "LedgerExporter"]
 _LOG: Final = logging.getLogger("agent_identity")
 _POLL: Final = 0.25  # Seconds between two looks at the ledger.
 _STANDBY: Final = 2.0  # Seconds between two attempts to be the process that sends.
-_BREATH: Final = 0.00005  # As the sealing thread does: whoever waits for the interpreter gets it.
+_BREATH: Final = 0.00005  # As in the sealing worker: other threads get the interpreter.
 _GRACE: Final = 5.0
-"""Seconds that the end of a process waits for copies that are on their way, as long as they are taken."""
+"""Seconds that the exiting process waits for copies under way, as long as the receiver takes them."""
 
 
 @final
 class LedgerExport:
-    """What is sent of one evidence directory, and where to.
+    """The export of one evidence directory to one receiver.
 
     Args:
         directory: The evidence directory.
         endpoint: The address of the receiver, such as ``http://localhost:4318``.
         signer: The recorder key.
-        trust: Says for which times its signatures count.
-        settings: How to speak with the receiver.
-        resource: The attributes of what produced the spans; by default those of the SDK, from its environment.
-        selection: What of the ledger is wanted, in words: another selection keeps a place of its own.
-        wanted: Says of a record whether its span is wanted.
-        keys: The folder of ``ledger.key``, if it is not that of the directory.
+        trust: The validity times of its signatures.
+        settings: The OTLP settings.
+        resource: The resource attributes of the spans; by default those of the SDK, from its environment.
+        selection: The selection of records, in words: each selection has a cursor of its own.
+        wanted: Selects the records whose spans are sent.
+        keys: The folder of ``ledger.key``, if it is not in the directory.
 
     Raises:
-        ConfigurationError: The address or a setting is unusable, a library is missing, or the directory has no key
-            of its ledger, without which nobody can tell what may be signed.
+        ConfigurationError: The address or a setting is unusable, a library is missing, or the directory has no
+            ledger key, without which no record may be signed.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class LedgerExport:
         self.cursors = Cursors.of(self._files, self._layout, f"{parts.geturl()} {selection}".strip())
 
     def shipper(self, pace: Pace, progress: Callable[[Shipped], None] = lambda _: None) -> Shipper:
-        """Return what sends; only while :meth:`Cursors.alone` says so."""
+        """Return the sender; use it only while :meth:`Cursors.alone` holds."""
         return Shipper(
             self._layout,
             self._files,
@@ -111,7 +111,7 @@ def _receivers(protocol: OtlpProtocol) -> Callable[[SplitResult, Settings, Mappi
         from agent_identity.enforcement.http_receiver import HttpReceiver  # noqa: PLC0415  Needs an extra.
     except ImportError as error:
         raise ConfigurationError(
-            f"expected the packages for OTLP, found no {error.name}; install agent-identity-otel[otlp], and grpcio for "
+            f"the package {error.name} is not installed; install agent-identity-otel[otlp], and grpcio for "
             "the protocol grpc"
         ) from None
     return HttpReceiver
@@ -126,21 +126,21 @@ def _default_resource() -> dict[str, str]:
 def _ledger_key(files: Files, path: str) -> LedgerKey:
     if not os.path.lexists(path):
         raise ConfigurationError(
-            "expected keys/ledger.key in the directory, found none; only with it can be told which records the "
-            "library wrote, and no others are signed: restore it from a backup"
+            "keys/ledger.key is missing; restore it from a backup, since only records that it proves to be "
+            "the library's own are signed"
         )
     return load_ledger_key(files, path)
 
 
 @final
 class LedgerExporter:
-    """A thread that sends what the ledger gains, for as long as the process lives.
+    """A background thread that sends new ledger records while the process lives.
 
-    Of the processes that have one directory open, one sends for all; when it ends, another takes over. Nothing is
-    handed over in memory: the thread reads the files, so no call waits for it and no queue can be full.
+    Of the processes with one directory open, one sends for all; when it ends, another takes over. The thread reads
+    the files, not memory, so no call waits for it and no queue can fill up.
 
     Args:
-        export: What is sent, and where to.
+        export: The export.
     """
 
     def __init__(self, export: LedgerExport) -> None:
@@ -160,7 +160,7 @@ class LedgerExporter:
         return self
 
     def close(self) -> None:
-        """Send what is left, for a few seconds at most and only while it is taken, and end the thread; idempotent."""
+        """Send the rest, for a few seconds and only while the receiver takes it, and end the thread; idempotent."""
         atexit.unregister(self._at_exit)
         self._until = time.monotonic() + _GRACE
         self._ending.set()
@@ -168,7 +168,7 @@ class LedgerExporter:
             self._thread.join(_GRACE)
 
     def after_fork_in_child(self) -> None:
-        """Go on in a forked child, which has no thread; the parent sends for both as long as it lives."""
+        """Continue in a forked child, which has no thread; the parent sends for both while it lives."""
         if not self._ending.is_set():
             self._export.cursors.drop()
             self._begin()
@@ -183,13 +183,13 @@ class LedgerExporter:
                         return
             except Stopped:
                 return
-            except Exception as error:  # noqa: BLE001 - Copies fail open: the ledger has all, and the next turn goes on.
+            except Exception as error:  # noqa: BLE001 - Copies fail open: the ledger has all; the next turn continues.
                 _LOG.warning("copies of the evidence wait: %s", trouble(error))
             if self._ending.wait(_STANDBY):
                 return
 
     def _follow(self) -> None:
-        """Send until the process ends, and then what is left."""
+        """Send until the process ends, and then the rest."""
         pace = Pace(wait=self._wait, patience=None, strict=False, breath=_BREATH, jitter=random.random)
         shipper = self._export.shipper(pace)
         while True:
@@ -201,7 +201,7 @@ class LedgerExporter:
                 self._ending.wait(_POLL)
 
     def _wait(self, seconds: float) -> bool:
-        """Wait, and return whether to end: at once if the receiver takes nothing, otherwise when the time is up."""
+        """Wait, and return whether to end: at once if the receiver takes nothing, otherwise after the time."""
         if seconds:
             return self._ending.wait(seconds)
         return self._until is not None and time.monotonic() >= self._until

@@ -1,4 +1,4 @@
-"""The members of records about the parties of a task: made once for each task, and shared by its records."""
+"""Party members of records: made once for each task, and shared by its records."""
 
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple, TypedDict
@@ -18,7 +18,7 @@ class TaskFacts(NamedTuple):
 
     Attributes:
         task: The task.
-        principal: On whose behalf.
+        principal: The principal.
         agent: The acting agent.
         chain: The agents from the root to the leaf, each with the hash of its grant.
     """
@@ -29,17 +29,17 @@ class TaskFacts(NamedTuple):
     chain: tuple[Hop, ...]
 
     def short(self) -> "TaskFacts":
-        """Return the same facts for outcomes of version 2, which leave roles and the expiry to the intent."""
+        """Return the facts for outcomes of version 2, which leave roles and the expiry to the intent."""
         principal = replaced(self.principal, roles=None)
         return TaskFacts(Task(id=self.task.id), principal, self.agent, self.chain)
 
 
 class CallFacts(NamedTuple):
-    """The version 2 members of a call that are known before its body: in the intent, or in the detail of a refusal.
+    """Version 2 members of a call known before its body: in the intent, or in the detail of a refusal.
 
     Attributes:
         resources: The resources that the tool touches, with the digests of their names.
-        workflow: The run of the framework in which it was made.
+        workflow: The framework run of the call.
     """
 
     resources: tuple[Resource, ...] | None = None
@@ -70,7 +70,7 @@ def parties(facts: TaskFacts | None, *, short: bool = False) -> Parties:
 
 
 def principal_fact(principal: Party) -> Principal:
-    """Return the member of a record about a principal."""
+    """Return the principal member of a record."""
     return Principal(
         id=principal.id,
         kind=principal.kind,
@@ -82,7 +82,7 @@ def principal_fact(principal: Party) -> Principal:
 
 
 def agent_fact(agent: ActingAgent) -> Agent:
-    """Return the member of a record about an agent."""
+    """Return the agent member of a record."""
     return Agent(id=agent.id, owner=agent.owner, version=agent.version)
 
 
@@ -91,7 +91,7 @@ def task_facts(grants: Sequence[Grant], outer: str | None = None) -> TaskFacts:
 
     Args:
         grants: The chain.
-        outer: The task in which this one is opened; for the records of version 2 that say so.
+        outer: The task whose body opened this one; for records of version 2 that state it.
     """
     leaf = grants[-1]
     return TaskFacts(

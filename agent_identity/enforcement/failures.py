@@ -1,4 +1,4 @@
-"""What may be said about an exception that is not ours: its text may quote arguments, results and keys."""
+"""Safe descriptions of foreign exceptions: their texts may quote arguments, results and keys."""
 
 import traceback
 from collections.abc import Callable
@@ -9,30 +9,51 @@ from agent_identity.errors import AgentIdentityError, Denied
 __all__ = ["failure", "kind_of", "place_of", "told_model", "trouble"]
 
 _PACKAGE: Final = __name__.partition(".")[0]
-_OURS: Final = frozenset({"approval_failed", "guard_failed"})
+_FOR_MODELS: Final = {
+    "approval_by_owner": "the approver may not approve this call",
+    "approval_failed": "it could not be checked and did not run",
+    "approval_forged": "the approval is not valid",
+    "approval_unbindable": "its arguments cannot be shown to an approver",
+    "approver_not_permitted": "the approver may not approve this call",
+    "approver_not_verified": "the approver may not approve this call",
+    "closed": "the tool is not guarded",
+    "guard_failed": "it could not be checked and did not run",
+    "inventory_unusable": "the tools of the server could not be checked",
+    "no_task": "no task is open",
+    "not_guarded": "the tool is not guarded",
+    "registry_unusable": "the agent could not be checked",
+    "revocations_stale": "it could not be checked and did not run",
+    "revocations_unreadable": "it could not be checked and did not run",
+    "server_moved": "the server has moved",
+    "state_unavailable": "it could not be checked and did not run",
+    "task_in_body": "the task may not be opened",
+    "tool_changed": "the definition of the tool has changed",
+    "tool_not_accepted": "the tool has not been accepted",
+}
+"""By code: reasons for a model, where the message advises developers or operators."""
 _CURES: Final = {
     "BlockingError": (
         "it would have held up an event loop: make the tool a coroutine function, open tasks by 'async with', or "
         "make the call in a thread"
     ),
 }
-"""By class: ways out of failures that say by themselves what they are about."""
+"""Cures by exception class, for failures that explain themselves."""
 
 
 _NAME_OF: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
 
 
 def kind_of(error: BaseException) -> str:
-    """Return the class of an exception, fit for a record: a class may have any name at all."""
-    # Not by the attribute, which a metaclass may compute, and fail to.
+    """Return the class of an exception, fit for a record: a class may have any name."""
+    # Not by the attribute: a metaclass may compute it, and fail.
     name = _NAME_OF(type(error))[:128]
     return name if name and name.isprintable() else "unnamed"
 
 
 def trouble(error: BaseException) -> str:
-    """Return what may stand in a log: our own messages, of other exceptions only class and places.
+    """Describe an exception for a log: our own messages; of other exceptions only class and places.
 
-    What plug-ins raise may quote arguments and results.
+    Exceptions of plug-ins may quote arguments and results.
     """
     if isinstance(error, AgentIdentityError):
         return str(error)
@@ -45,7 +66,7 @@ def trouble(error: BaseException) -> str:
 
 
 def place_of(error: BaseException) -> str | None:
-    """Return the innermost function of ours that an exception came through, as ``module:function``."""
+    """Return our innermost function in the traceback, as ``module:function``."""
     place: str | None = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         module = frame.f_globals.get("__name__")
@@ -55,16 +76,16 @@ def place_of(error: BaseException) -> str | None:
 
 
 def told_model(denied: Denied) -> str:
-    """Return what a model may read of a refusal: of a failure of ours neither the place nor the cure."""
-    return "it could not be checked and did not run" if denied.code in _OURS else str(denied)
+    """Return the reason of a refusal for a model, without advice for developers and operators."""
+    return _FOR_MODELS.get(denied.code, str(denied))
 
 
 def failure(what: str, error: BaseException) -> str:
-    """Return what a refusal says that is caused by a failure of our own: where it was, and the way out.
+    """Return the message of a refusal after an internal failure: its place, and the cure.
 
     Args:
-        what: What failed, for example ``the guard``.
-        error: How.
+        what: The failed part, for example ``the guard``.
+        error: The failure.
     """
     kind, place = kind_of(error), place_of(error)
     cure = _CURES.get(kind, "the log has the line; mend what raises there, or report it")

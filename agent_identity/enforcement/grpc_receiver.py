@@ -1,4 +1,4 @@
-"""Sending OTLP over gRPC by the official stub, for those who have ``grpcio``."""
+"""OTLP over gRPC with the official stub; needs ``grpcio``."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from agent_identity.evidence.otlp_writing import encode_request, said
 __all__ = ["GrpcReceiver"]
 
 _TAKES_NOTHING: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "NOT_FOUND"})
-_SMALL: Final = 1024 * 1024  # Bytes of a request that no server takes for too large.
+_SMALL: Final = 1024 * 1024  # Bytes of a request that every server accepts.
 
 
 class _Export(Protocol):
@@ -38,8 +38,8 @@ class GrpcReceiver:
 
     Args:
         parts: The address; ``http`` is without TLS.
-        settings: How to speak with it.
-        resource: The attributes of what produced the spans.
+        settings: The OTLP settings.
+        resource: The resource attributes of the spans.
 
     Raises:
         ConfigurationError: A certificate cannot be used.
@@ -74,14 +74,14 @@ class GrpcReceiver:
 
 
 def _judge(code: str, *, smaller: bool) -> Answer:
-    """Return what a status of gRPC means for the batch.
+    """Map a gRPC status to the result of the batch.
 
     https://opentelemetry.io/docs/specs/otlp/#failures
 
     Args:
         code: The name of the status.
-        smaller: Whether a smaller batch may be taken. A server says that it has no room both where it is busy and
-            where a message is larger than it takes.
+        smaller: True if a smaller batch may be taken. A server reports lack of room both when it is busy and when
+            a message is too large.
     """
     if code == "RESOURCE_EXHAUSTED" and smaller:
         return Answer("too_large", f"gRPC {code}")
@@ -98,7 +98,7 @@ def _certificates(settings: Settings) -> tuple[bytes | None, bytes | None, bytes
             return Path(path).read_bytes()
         except OSError as error:
             raise ConfigurationError(
-                f"expected to read a certificate for OTLP, got '{error.strerror}'; check the file"
+                f"a certificate for OTLP cannot be read: '{error.strerror}'; check the file"
             ) from None
 
     return read(settings.authority), read(settings.key), read(settings.certificate)

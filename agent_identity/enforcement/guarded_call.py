@@ -1,4 +1,4 @@
-"""The one lifecycle of a guarded call: judge, settle, attach, run, detach, and succeed, fail or suspend."""
+"""The lifecycle of a guarded call: judge, settle, attach, run, detach, and succeed, fail or suspend."""
 
 import inspect
 from collections.abc import Callable
@@ -13,27 +13,27 @@ from agent_identity.enforcement.steps import CallSteps, Judge
 __all__ = ["Body", "GuardedCall"]
 
 Body = Callable[[Call], object]
-"""What runs if the call may: it gets the call, whose ``arguments`` are the ones that were judged."""
+"""The code to run if the call may; it gets the call, whose ``arguments`` were judged."""
 
 
 @final
 class GuardedCall(CallSteps):
-    """How each call of one tool is guarded, whoever makes it. Received from :meth:`Enforcer.guard`.
+    """Guards each call of one tool, whatever the framework. Received from :meth:`Enforcer.guard`.
 
-    :meth:`run` is the whole lifecycle, and :meth:`block` is it round a block. Frameworks that run bodies themselves
+    :meth:`run` is the whole lifecycle, and :meth:`block` wraps it round a block. Frameworks that run bodies themselves
     take the steps one by one: :meth:`begin`, then :meth:`succeed` or :meth:`fail`; and :meth:`check` and :meth:`emit`
-    for each item, where they hand out a stream. What ends in ``_async`` does the same without blocking the event loop.
+    for each item of a stream. The methods ending in ``_async`` do the same without blocking the event loop.
     """
 
     __slots__ = ()
 
     @property
     def lazy(self) -> Lazy | None:
-        """What was said of the results of the tool; see :meth:`Enforcer.tool`."""
+        """The declared kind of the tool's results; see :meth:`Enforcer.tool`."""
         return self._lazy
 
     def judged_by(self, judge: Judge) -> "GuardedCall":
-        """Return the same guard with something before :meth:`judge`.
+        """Return the same guard with a hook around :meth:`judge`.
 
         Args:
             judge: Gets each request in place of :meth:`judge`, and calls that.
@@ -44,17 +44,17 @@ class GuardedCall(CallSteps):
         """Run a body under guard.
 
         Args:
-            request: What is asked.
+            request: The call.
             body: Runs if the call may; the handler of a route runs in its place.
 
         Returns:
-            What the caller gets: what the body returned. A generator, iterator, awaitable or context manager is
-            returned as one that passes the guard at each step; the call ends with its last one.
+            The result for the caller: that of the body. A generator, iterator, awaitable or context manager is
+            wrapped, so that each step passes the guard; the call ends with its last step.
 
         Raises:
-            Denied: The call is refused, or its result withheld; it is in the ledger.
-            EvidenceError: It could not be recorded, and did not run.
-            ConfigurationError: With code ``lazy_result``: the result would run on out of reach, and is withheld.
+            Denied: The call is refused, or its result withheld; the ledger has it.
+            EvidenceError: The call could not be recorded, and did not run.
+            ConfigurationError: With code ``lazy_result``: the result would run on unguarded, and is withheld.
         """
         call = self.begin(request)
         try:
@@ -65,7 +65,7 @@ class GuardedCall(CallSteps):
         return self.succeed(call, result)
 
     async def run_async(self, request: CallRequest, body: Body) -> object:
-        """Do what :meth:`run` does without blocking the event loop; what the body returns is awaited if it can be."""
+        """Do what :meth:`run` does without blocking the event loop; an awaitable result of the body is awaited."""
         call = await self.begin_async(request)
         try:
             result = (call.route or body)(call)
@@ -80,7 +80,7 @@ class GuardedCall(CallSteps):
         """Return a guarded block, for ``with`` and ``async with``; a call that is routed is refused.
 
         Args:
-            request: What is asked.
+            request: The call.
         """
         self.declare()
         return Action(self, request)
@@ -88,7 +88,7 @@ class GuardedCall(CallSteps):
     def begin(self, request: CallRequest) -> Call:
         """Judge a call, settle its approval, and attach its span and the marker of its body to the context.
 
-        If ``call.route`` is set then, that handler is to run in place of the body.
+        If ``call.route`` is set then, run that handler in place of the body.
 
         Raises:
             Denied: The call is refused; the refusal is in the ledger.
@@ -116,12 +116,12 @@ class GuardedCall(CallSteps):
             result: What the body returned.
 
         Returns:
-            What the caller gets; see :meth:`run`.
+            The result for the caller; see :meth:`run`.
 
         Raises:
-            ContentBlocked: The policy withholds what an inspector found in the result.
+            ContentBlocked: The policy withholds the result because of an inspector's finding.
             Denied: The call had ended by a refusal before.
-            ConfigurationError: With code ``lazy_result``: the result would run on out of reach, and is withheld.
+            ConfigurationError: With code ``lazy_result``: the result would run on unguarded, and is withheld.
         """
         call.detach()
         if type(result) not in ATOMS:
@@ -140,9 +140,9 @@ class GuardedCall(CallSteps):
         return await self.end_async(call, result, self._lazy)
 
     def suspend(self, call: Call) -> None:
-        """Detach a call, and record that its body left to be called again, with the same id.
+        """Detach a call, and record that its body suspended it, to be repeated with the same id.
 
-        Bodies that leave by an exception need not be told: see ``suspends`` of :meth:`Enforcer.guard`.
+        Bodies that suspend by an exception need no call of this: see ``suspends`` of :meth:`Enforcer.guard`.
 
         Args:
             call: The call.
@@ -151,11 +151,11 @@ class GuardedCall(CallSteps):
         self._guard.suspend(call)
 
     def declare(self) -> None:
-        """Have the enforcer know the tool before its first call, when it holds its tools against its policy."""
+        """Make the tool known to the enforcer before its first call, for the comparison of tools with the policy."""
         self._point.tools.learn(self.tool, self._guard.data)
 
     def shares_enforcer(self, other: CallSteps) -> bool:
-        """Tell whether another guard belongs to the same enforcer.
+        """Return whether another guard belongs to the same enforcer.
 
         Args:
             other: The other one.

@@ -1,4 +1,4 @@
-"""Sending OTLP over HTTP, and what each answer means for a batch."""
+"""OTLP over HTTP, with the meaning of each answer for a batch."""
 
 import gzip
 import http.client
@@ -29,12 +29,12 @@ _LATER: Final = frozenset({408, 425, 429})
 
 @final
 class HttpReceiver:
-    """Sends OTLP over HTTP, a connection for each request; it follows no redirect and knows no proxy.
+    """Sends OTLP over HTTP, with a connection for each request; it follows no redirect and uses no proxy.
 
     Args:
-        parts: What :func:`address` returned.
-        settings: How to speak with it.
-        resource: The attributes of what produced the spans.
+        parts: The result of :func:`address`.
+        settings: The OTLP settings.
+        resource: The resource attributes of the spans.
     """
 
     __slots__ = ("_context", "_encoding", "_parts", "_resource", "_settings")
@@ -62,12 +62,12 @@ class HttpReceiver:
             connection.request("POST", self._parts.path, body=body, headers=headers)
             with closing(answer_on(sock, deadline)) as answer:
                 answer.begin()
-                found = {name.lower(): value for name, value in reversed(answer.getheaders())}
-                return judge(answer.status, found, _whole(answer))
+                fields = {name.lower(): value for name, value in reversed(answer.getheaders())}
+                return judge(answer.status, fields, _whole(answer))
         except TimeoutError:
             return Answer("later", f"no answer within {self._settings.timeout:g} s")
         except ssl.SSLCertVerificationError:
-            return Answer("unusable", "its certificate is not one that is trusted here")
+            return Answer("unusable", "its certificate is not trusted here")
         except OSError as error:
             return Answer("later", os.strerror(error.errno) if error.errno else type(error).__name__)
         except (http.client.HTTPException, ValueError) as error:
@@ -83,25 +83,25 @@ class HttpReceiver:
 
 
 def _whole(answer: http.client.HTTPResponse) -> bytes:
-    """Return the body of an answer, to its end.
+    """Return the whole body of an answer.
 
     Raises:
-        ValueError: It is longer than an answer to an export may be.
-        http.client.IncompleteRead: It ends early.
+        ValueError: The body is too long for an answer to an export.
+        http.client.IncompleteRead: The body ends early.
     """
     body = answer.read(_MAX_ANSWER + 1)
     if len(body) > _MAX_ANSWER:
-        raise ValueError("expected a short answer")
+        raise ValueError("the answer is too long")
     if answer.length:
         raise http.client.IncompleteRead(body, answer.length)
     return body
 
 
 def judge(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
-    """Return what an HTTP answer means for the batch.
+    """Map an HTTP answer to the result of the batch.
 
-    More answers than the specification lists are taken as temporary: nothing is given up because a proxy in
-    front of the receiver has a bad day. https://opentelemetry.io/docs/specs/otlp/#failures-1
+    More statuses than the specification lists count as temporary: a failing proxy in front of the receiver must not
+    lose records. https://opentelemetry.io/docs/specs/otlp/#failures-1
 
     Args:
         status: Status of the answer.
@@ -129,10 +129,10 @@ def _acknowledgement(kind: str, body: bytes) -> Answer:
 
 
 def acknowledged(read: Callable[[], ExportAnswer]) -> Answer:
-    """Return what became of a batch that the receiver says it took: it may have rejected a part of it.
+    """Return the result of a batch that the receiver acknowledged: it may have rejected a part.
 
     Args:
-        read: Returns what the receiver said, or raises ``ValueError`` where it said nothing that can be read.
+        read: Returns the receiver's answer, or raises ``ValueError`` if it is unreadable.
     """
     try:
         answer = read()
@@ -145,7 +145,7 @@ def acknowledged(read: Callable[[], ExportAnswer]) -> Answer:
 
 
 def _asked(value: str) -> float:
-    """Return the seconds that ``Retry-After`` asks for (RFC 9110 §10.2.3), an hour at most."""
+    """Return the seconds of ``Retry-After`` (RFC 9110 §10.2.3), an hour at most."""
     try:
         seconds = float(value) if value.isdecimal() else _until(value)
     except (ValueError, TypeError, OverflowError):

@@ -1,8 +1,8 @@
-"""The inventory of servers and their tools: kept in memory, or in the signed file ``inventory.json`` of a directory.
+"""The inventory of servers and their tools: in memory, or in the signed file ``inventory.json`` of a directory.
 
 The file has two lines: a token of the issuer over the digest of the second line and over a number that only grows,
-and the inventory as canonical JSON. Whoever can write the directory and has not the issuer's key cannot change what
-counts; an older file that is put back is noticed by every process that knew the newer one.
+and the inventory as canonical JSON. Writing the directory without the issuer's key cannot change the valid
+inventory; every process that knew a newer file detects an older one.
 """
 
 import hashlib
@@ -46,20 +46,20 @@ _TYPE: Final = "agent-inventory+jwt"
 _NAME: Final = "inventory.json"
 _MARK: Final = "inventory"
 _USUAL: Final = 16 * 1024 * 1024
-"""Bytes of an inventory with text; a larger one keeps less of it."""
+"""Bytes of an inventory with text; a larger one keeps less text."""
 
 _MAX_FILE: Final = 128 * 1024 * 1024
-"""Bytes of an inventory, at most: more than what all servers together can have without text."""
+"""Maximum size of an inventory, in bytes: more than all servers together can have without text."""
 
 _LINE: Final = 4096
-"""Bytes of the line before it, at most."""
+"""Maximum size of the first line, in bytes."""
 
 _TRANSPORTS: Final[frozenset[Transport]] = frozenset(get_args(Transport))
 _VERSION: Final = "servers.v1"
 
 
 def inventory_path(directory: str | os.PathLike[str]) -> str:
-    """Return where the inventory of a directory is."""
+    """Return the path of the inventory of a directory."""
     return os.path.join(os.path.abspath(directory), _NAME)  # noqa: PTH118  No links are resolved.
 
 
@@ -75,12 +75,12 @@ _EMPTY: Final = _State(0, {})
 
 @final
 class InventoryFile:
-    """The file of an inventory.
+    """Reads and writes the file of an inventory.
 
     Args:
-        path: Where it is.
+        path: The path of the file.
         trust: The trusted keys; those trusted as issuer may sign it.
-        state: Remembers how far the file was seen, for processes that never saw it.
+        state: Remembers the newest number, for processes that never saw the file.
     """
 
     __slots__ = ("_known", "_stamp", "_state", "_trust", "path")
@@ -93,12 +93,12 @@ class InventoryFile:
         self._stamp: tuple[int, ...] | None = None
 
     def load(self) -> Book:
-        """Return the inventory as the file is now; no file is an empty one.
+        """Return the inventory in the file now; a missing file is an empty inventory.
 
         Raises:
-            TokenError: It does not verify, or is older than one that was read before (``inventory_rolled_back``).
-            ConfigurationError: It cannot be read.
-            StateError: The state cannot be asked.
+            TokenError: The file does not verify, or is older than one read before (``inventory_rolled_back``).
+            ConfigurationError: The file cannot be read.
+            StateError: The state does not answer.
         """
         stamp = self._look()
         if stamp is None or stamp != self._stamp:
@@ -106,17 +106,17 @@ class InventoryFile:
         return self._known.book
 
     def change(self, by: Callable[[Book], Book], signer: Signer, *, anew: bool = False) -> Book:
-        """Change the inventory, with other writers kept out, and return it.
+        """Change the inventory under a lock, and return it.
 
         Args:
-            by: Returns the next inventory, given this one; the same one writes nothing.
+            by: Returns the next inventory for the current one; the same one writes nothing.
             signer: A key that is trusted as issuer.
-            anew: Go on from whatever is there, also if a later one was seen: somebody takes responsibility.
+            anew: Continue from the existing file, even if a newer one was seen: somebody takes responsibility.
 
         Raises:
-            TokenError: What is there does not verify, or the signer is not trusted.
-            ConfigurationError: The file cannot be read or written, or another writer does not finish.
-            StateError: The state cannot be asked.
+            TokenError: The existing file does not verify, or the signer is not trusted.
+            ConfigurationError: The file cannot be read or written, or another writer hangs.
+            StateError: The state does not answer.
         """
         system = Files()
         try:
@@ -127,7 +127,7 @@ class InventoryFile:
                     after = by(before)
                     if after is not before:
                         content = _written(_State(max(self._known.number, self._seen()) + 1, after), signer)
-                        _read(content, self._trust)  # Nothing is written that would not be read.
+                        _read(content, self._trust)  # Never write an unreadable file.
                         replace_public_file(self.path, content)
                         return self.load()  # Perhaps with less text.
                     return after
@@ -135,7 +135,7 @@ class InventoryFile:
                 system.close(fd)
         except OSError as error:
             raise ConfigurationError(
-                f"expected to change the inventory {self.path!r}, got '{why(error)}'; check its folder, and whether "
+                f"cannot change the inventory {self.path!r}: '{why(error)}'; check its folder, and whether "
                 "another writer hangs"
             ) from None
 
@@ -143,13 +143,13 @@ class InventoryFile:
         return _EMPTY if stamp is None else _read(read_public_file(self.path, limit=_MAX_FILE + _LINE), self._trust)
 
     def _continued(self, stamp: tuple[int, ...] | None) -> _State:
-        # The stamp is from before the file is read: if it changes meanwhile, the next look sees another one.
+        # The stamp is older than the read: after a concurrent change, the next look sees another stamp.
         state = self._found(stamp)
         later = max(self._known.number, self._seen())
         if state.number < later:
             raise TokenError(
-                "expected the inventory that was there before or a later one, got an older one or none; put the "
-                "latest one back, or start anew with 'agent-identity inventory pin'",
+                "the inventory is older than one that was seen, or missing; restore the "
+                "latest one, or start anew with 'agent-identity inventory pin'",
                 code="inventory_rolled_back",
             )
         if self._state is not None and state.number > later:
@@ -162,12 +162,12 @@ class InventoryFile:
 
     def _look(self) -> tuple[int, ...] | None:
         try:
-            status = os.stat(self.path)  # noqa: PTH116  Cheaper, and asked at each call.
+            status = os.stat(self.path)  # noqa: PTH116  Cheaper, and called for each call.
         except FileNotFoundError:
             return None
         except OSError as error:
             raise ConfigurationError(
-                f"expected to look at the inventory {self.path!r}, got '{error.strerror}'; check the path"
+                f"cannot access the inventory {self.path!r}: '{error.strerror}'; check the path"
             ) from None
         return (status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns)
 
@@ -177,9 +177,9 @@ class Inventory:
     """The inventory of one enforcement point. Safe to share between threads.
 
     Args:
-        ledger: Gets a record of each server, and of each change, when it is first used.
+        ledger: Gets a record of each server, and of each change, at first use.
         signer: Signs the file.
-        trust: Whose signatures count.
+        trust: The trusted keys.
         clock: Source of time.
     """
 
@@ -202,34 +202,34 @@ class Inventory:
         self._recorded = {}
 
     def use(self, directory: str | os.PathLike[str], state: StateStore) -> None:
-        """Keep the inventory in a directory, whose state remembers how far it was seen."""
+        """Keep the inventory in a directory, whose state remembers the newest number."""
         self._file = InventoryFile(inventory_path(directory), self._trust, state)
 
-    def sight(self, seen: Sighting, *, pin: bool) -> None:
-        """Take in how a server shows itself; what is new stands in the ledger before this returns.
+    def sight(self, sighting: Sighting, *, pin: bool) -> None:
+        """Update a server from a sighting; changes are in the ledger before this returns.
 
         Args:
-            seen: What the server shows.
+            sighting: The server as it presents itself.
             pin: See :func:`~agent_identity.enforcement.offers.sighted`.
 
         Raises:
-            Denied: With code ``inventory_unusable``: it cannot be read or written.
+            Denied: With code ``inventory_unusable``: the inventory cannot be read or written.
             EvidenceError: The server could not be recorded.
         """
 
         def look(book: Book) -> Book:
-            return sighted(book, seen, now=self._clock.wall_ns() // 1_000_000_000, pin=pin)
+            return sighted(book, sighting, now=self._clock.wall_ns() // 1_000_000_000, pin=pin)
 
         with self._lock:
             book = self._usable(lambda: self._change(look))
-            self._record(seen.name, book[seen.name])
+            self._record(sighting.name, book[sighting.name])
 
     def find(self, name: str) -> Offer | None:
-        """Return what is known of a server now.
+        """Return the current entry of a server.
 
         Raises:
-            Denied: With code ``inventory_unusable``: it cannot be read.
-            EvidenceError: What somebody accepted could not be recorded.
+            Denied: With code ``inventory_unusable``: the inventory cannot be read.
+            EvidenceError: An accepted change could not be recorded.
         """
         with self._lock:
             book = self._usable(lambda: self._book if self._file is None else self._file.load())
@@ -250,16 +250,16 @@ class Inventory:
             return ask()
         except AgentIdentityError as error:
             _LOG.error("the inventory cannot be used, calls of servers are refused: %s", trouble(error))
-            raise Denied(f"the inventory of servers cannot be used: {error}", code="inventory_unusable") from None
+            raise Denied(f"the inventory of servers is unusable: {error}", code="inventory_unusable") from None
 
     def _record(self, name: str, offer: Offer) -> None:
-        """Record a server as it stands, once for each way in which it stands."""
+        """Record a server, once for each of its states."""
         known = self._recorded.get(name)
         if known is offer:
             return
-        told = offer.to_record(name)
-        if known is None or known.to_record(name) != told:  # Texts may have gone, which no record has.
-            server, tools = told
+        recorded = offer.to_record(name)
+        if known is None or known.to_record(name) != recorded:  # Texts may have been dropped; no record has them.
+            server, tools = recorded
             time = Time.at(self._clock.wall_ns())
             self._ledger.append(partial(records.Registration, time=time, server=server, tools=tools or None))
         self._recorded[name] = offer
@@ -275,18 +275,18 @@ def accept(
     digest: str | None = None,
     reason: str | None = None,
 ) -> Offer:
-    """Accept what a server offers, and return how it stands then; see :func:`~.offers.accepted`.
+    """Accept the offer of a server, and return its entry; see :func:`~.offers.accepted`.
 
     Raises:
         TokenError: The inventory does not verify.
-        ConfigurationError: There is nothing like that to accept, or the file cannot be written.
+        ConfigurationError: Nothing like that is pending, or the file cannot be written.
     """
     book = file.change(lambda known: accepted(known, name, tools, now=now, digest=digest, reason=reason), signer)
     return book[name]
 
 
 def forget(file: InventoryFile, name: str, *, signer: Signer) -> Book:
-    """Forget a server, and return the inventory: what the server shows next is its first sight.
+    """Forget a server, and return the inventory: its next sighting is its first.
 
     Raises:
         TokenError: The inventory does not verify.
@@ -296,9 +296,9 @@ def forget(file: InventoryFile, name: str, *, signer: Signer) -> Book:
 
 
 def pin(file: InventoryFile, servers: Book, *, signer: Signer, now: int) -> Book:
-    """Pin servers as somebody gave them, and return the inventory; what was known of them is replaced.
+    """Pin servers from a given list, and return the inventory; their earlier entries are replaced.
 
-    An inventory that was lost goes on from here.
+    A lost inventory starts anew from this.
 
     Raises:
         TokenError: The inventory does not verify.
@@ -312,8 +312,8 @@ def _written(state: _State, signer: Signer) -> bytes:
     while len(body) > _USUAL and most:
         most //= 4
         body = _body(with_less_text(state.book, most))
-    if len(body) > _MAX_FILE:  # Only with longer names than an inventory takes up now.
-        raise ConfigurationError("expected an inventory of at most 128 MiB, got a larger one; forget a server")
+    if len(body) > _MAX_FILE:  # Only with longer names than an inventory accepts now.
+        raise ConfigurationError("the inventory is larger than 128 MiB; forget a server")
     claims: dict[str, JSON] = {"digest": hashlib.sha256(body).hexdigest(), "number": state.number}
     token = sign_compact({"kid": signer.public_key.thumbprint, "typ": _TYPE}, claims, signer)
     return token.encode() + b"\n" + body + b"\n"
@@ -328,21 +328,23 @@ def _read(data: bytes, trust: TrustStore) -> _State:
         line, body, end = data.split(b"\n")
         token = line.decode("ascii")
     except ValueError:
-        raise TokenError("expected an inventory of two lines, got another file", code="inventory_malformed") from None
+        raise TokenError("the file is no inventory of two lines; restore it", code="inventory_malformed") from None
     parts = parse_compact(token)
     trusted = trust.get(parts.kid or "", "issuer")
     if trusted is None:
-        raise TokenError("expected an inventory that the issuer signed, got another", code="unknown_key")
+        raise TokenError("no trusted issuer signed the inventory; restore it", code="unknown_key")
     claims = parts.verify(trusted.key, _TYPE)
     number = claims.get("number")
     if end or type(number) is not int or claims.get("digest") != hashlib.sha256(body).hexdigest():
-        raise TokenError("expected the inventory that was signed, got another", code="inventory_malformed")
+        raise TokenError("the inventory differs from the signed one; restore it", code="inventory_malformed")
     try:
         offers = _object(_object(decode(body))[_VERSION])
         return _State(number, {name: _offer(claim) for name, claim in offers.items()})
     except (LookupError, TypeError, ValueError):
-        # It is signed, so it is not from a stranger, but from another version.
-        raise TokenError("expected an inventory of this version, got another", code="inventory_malformed") from None
+        # It is signed, so another version wrote it, not a stranger.
+        raise TokenError(
+            "another version wrote the inventory; use that version, or pin anew", code="inventory_malformed"
+        ) from None
 
 
 def _claim(offer: Offer) -> dict[str, JSON]:
@@ -390,7 +392,7 @@ def _moved(claim: JSON) -> tuple[Transport, str] | None:
     if claim is None:
         return None
     if not isinstance(claim, list):
-        raise TypeError("expected a pair in the inventory")
+        raise TypeError("a place in the inventory is no pair")
     transport, place = claim
     facts = {"transport": transport, "place": place}
     return word_of(facts, "transport", _TRANSPORTS), text_of(facts, "place")
@@ -405,5 +407,5 @@ def _definition(claim: JSON) -> Definition | None:
 
 def _object(claim: JSON) -> Mapping[str, JSON]:
     if not isinstance(claim, Mapping):
-        raise TypeError("expected an object in the inventory")
+        raise TypeError("a member of the inventory is no object")
     return claim

@@ -1,4 +1,4 @@
-"""The tools that an enforcer guards, as far as it knows them, and what others claim about them."""
+"""The tools known to an enforcer, and the labels that third parties claim about them."""
 
 import logging
 from collections.abc import Iterable
@@ -16,14 +16,14 @@ _MAX_TOOLS: Final = 10_000
 _MAX_CLAIMS: Final = 64
 
 _HINTS: Final = {"destructiveHint": "destructive", "openWorldHint": "open-world"}
-"""The annotations of MCP that warn of a tool, and the labels that they claim. Those that praise one claim nothing."""
+"""The MCP annotations that warn of a tool, with the labels that they claim. Favorable annotations claim nothing."""
 
 _Labels = tuple[str, ...]
 
 
 @final
 class KnownTools:
-    """The tools of one enforcer. Safe for threads: what is written is one entry of a dict, or a flag."""
+    """The tools of one enforcer. Thread-safe: each write is one dict entry or a flag."""
 
     __slots__ = ("_known", "_reviewed")
 
@@ -32,10 +32,10 @@ class KnownTools:
         self._reviewed = False
 
     def learn(self, tool: Tool, data: _Labels | None = None) -> None:
-        """Note a tool, and the labels of the data that it touches.
+        """Note a tool, and the labels of its data.
 
-        Of two tools of one name the one is kept of which less is known. Names of later tools than the first 10,000
-        are not kept, because callers may invent names.
+        Of two tools with one name, the one with fewer known labels is kept. Only the first 10,000 names are kept,
+        because callers may invent names.
         """
         before = self._known.get(tool.name)
         if before is None and len(self._known) >= _MAX_TOOLS:
@@ -45,18 +45,18 @@ class KnownTools:
 
     def all(self) -> tuple[tuple[Tool, _Labels | None], ...]:
         """Return the tools with the labels of their data, by name."""
-        return tuple(found for _, found in sorted(self._known.copy().items()))
+        return tuple(known for _, known in sorted(self._known.copy().items()))
 
     def review(self, policy: Policy | None) -> None:
-        """Log once which tools a policy means and nobody has; called when a task has ended.
+        """Log once the tools that a policy names and nobody guards; called after the end of a task.
 
-        Before that, tools may still be on their way: those of MCP servers, and those that middleware guards.
+        Before that, tools may still be registered: those of MCP servers, and those that middleware guards.
         """
         if self._reviewed:
             return
         self._reviewed = True
         for rule_id, names in absent_tools(policy.rules, self._known).items() if isinstance(policy, RuleSet) else ():
-            _LOG.warning("the rule %r is about tools that nobody guards so far: %s", rule_id, ", ".join(names))
+            _LOG.warning("the rule %r names tools that nobody has guarded yet: %s", rule_id, ", ".join(names))
 
 
 def _unsaid(tool: Tool, data: _Labels | None) -> int:
@@ -64,9 +64,9 @@ def _unsaid(tool: Tool, data: _Labels | None) -> int:
 
 
 def claims_from(labels: Iterable[object] = (), data: Iterable[object] = ()) -> Claims | None:
-    """Return claims that are made of what strangers say; ``None`` if nothing of it is a label."""
-    found = Claims(_texts(labels), _texts(data))
-    return found if found.labels or found.data else None
+    """Return claims from untrusted labels; ``None`` if none of them is a label."""
+    claims = Claims(_texts(labels), _texts(data))
+    return claims if claims.labels or claims.data else None
 
 
 def _texts(items: Iterable[object]) -> _Labels:
@@ -81,7 +81,7 @@ def _label(item: object) -> str | None:
 
 
 def annotated(annotations: object) -> _Labels:
-    """Return the labels that annotations of MCP claim; only what is said, since a default is nobody's word."""
+    """Return the labels that MCP annotations claim; only explicit ones, since a default is no statement."""
     if not is_mapping(annotations):
         return ()
     return tuple(label for hint, label in _HINTS.items() if annotations.get(hint) is True)

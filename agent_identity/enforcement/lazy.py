@@ -1,8 +1,8 @@
-"""Results that are still going to run: which of them the guard runs step by step, and which it withholds.
+"""Unfinished results: those that the guard runs step by step, and those that it withholds.
 
-A tool that returns a generator, an awaitable, an iterator or a context manager has only begun. What has one way to
-go on is *driven*: each step is a step of the call. What has several, or runs by itself, is *other*: no step of it
-passes the guard, so it is withheld unless the tool says ``lazy="resource"``.
+A tool that returns a generator, an awaitable, an iterator or a context manager has only begun. A result with one way
+to continue is *driven*: each step is a step of the call. A result with several ways, or one that runs by itself, is
+*other*: its steps would bypass the guard, so it is withheld unless the tool declares ``lazy="resource"``.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 Lazy: TypeAlias = Literal["resource"]
-"""Results that live on by themselves, like a connection, and are handed over as they are."""
+"""Results that live on by themselves, like a connection, and are handed out unchanged."""
 
 Nature: TypeAlias = Literal[
     "coroutine",
@@ -49,16 +49,16 @@ Nature: TypeAlias = Literal[
     "manager of both kinds",
     "other",
 ]
-"""How a value goes on running."""
+"""How a value continues to run."""
 
 CODE: Final = "lazy_result"
 
 ATOMS: Final[frozenset[type]] = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray))
-"""The classes of values that are nothing but data, which need no look."""
+"""Classes of plain data, which need no check."""
 
 _CONTAINERS: Final = (dict, list, tuple, set, frozenset)
 _VALUES: Final = (io.BytesIO, io.StringIO, PurePath, memoryview)
-"""Iterators and context managers in form only: all that they hold is in memory."""
+"""Iterators and context managers in form only: their content is in memory."""
 
 _RUNNING: Final = (concurrent.futures.Future, threading.Thread)
 _STEPPED: Final[tuple[tuple[type, Nature], ...]] = (
@@ -84,11 +84,11 @@ _KNOWN: Final["weakref.WeakKeyDictionary[type, Nature | None]"] = weakref.WeakKe
 
 
 def nature_of(kind: type) -> Nature | None:
-    """Return how values of a class go on running; ``None`` for values that do not.
+    """Return how values of a class continue to run; ``None`` for values that do not.
 
-    By the class alone, because a value may lie about its class, or raise when asked. A generator or awaitable is
-    driven whatever else it can do, but for being a context manager as well; an iterator or context manager only
-    where it is nothing else, because a caller needs the rest of a file or a connection.
+    By the class alone, because a value may misstate its class, or raise when asked. A generator or awaitable is
+    driven whatever else it can do, unless it is a context manager as well; an iterator or context manager only if it
+    is nothing else, because a caller needs the other methods of a file or a connection.
     """
     try:
         return _KNOWN[kind]
@@ -111,7 +111,7 @@ def _nature(kind: type) -> Nature | None:
 
 
 def _is_bare(way: Nature, members: Collection[str], module: str) -> bool:
-    """Tell whether values of a class are iterators or context managers and nothing else."""
+    """Return whether values of a class are iterators or context managers and nothing else."""
     own = {name for name in members if not name.startswith("_")}
     if way in ("iterator", "async iterator"):
         return module in _BARE_MODULES or own <= _OF_ITERATORS
@@ -119,7 +119,7 @@ def _is_bare(way: Nature, members: Collection[str], module: str) -> bool:
 
 
 def _running() -> tuple[type, ...]:
-    """Return the classes of what runs by itself; without ``multiprocessing`` there is no process to return."""
+    """Return the classes that run by themselves; without ``multiprocessing`` no process can be returned."""
     processes = sys.modules.get("multiprocessing.process")
     if processes is None:
         return _RUNNING
@@ -128,8 +128,8 @@ def _running() -> tuple[type, ...]:
 
 
 def holds_lazy(value: object) -> bool:
-    """Tell whether a value, or one in its lists, tuples, sets and dicts, is still going to run."""
-    seen: set[int] = set()
+    """Return whether a value, or one in its lists, tuples, sets and dicts, is unfinished."""
+    visited: set[int] = set()
     waiting = [value]
     while waiting:
         item = waiting.pop()
@@ -140,21 +140,21 @@ def holds_lazy(value: object) -> bool:
         if held is None:
             if nature_of(kind) is not None:
                 return True
-        elif id(item) not in seen:
-            seen.add(id(item))
+        elif id(item) not in visited:
+            visited.add(id(item))
             waiting.extend(member for member in held if type(member) not in ATOMS)
     return False
 
 
 def _held(item: object, kind: type) -> tuple[object, ...] | None:
-    """Return what a built-in container holds; a subclass could run code of its own."""
+    """Return the items of a built-in container; a subclass could run code of its own."""
     if is_plain_dict(item):
         return tuple(item.values())
     return tuple(item) if kind in _CONTAINERS and is_collection(item) else None
 
 
 def drop(pending: object) -> None:
-    """End a coroutine or future that is not to run on; the refusal matters more than what it says to that."""
+    """Cancel a coroutine or future; errors of the cancellation are ignored in favor of the refusal."""
     with contextlib.suppress(Exception):
         if asyncio.isfuture(pending) or _is_future(pending):
             pending.cancel()
@@ -171,9 +171,9 @@ def _is_coroutine(pending: object) -> TypeGuard[Coroutine[object, object, object
 
 
 def lazy_result(tool: str) -> ConfigurationError:
-    """Return the error of a result that is withheld."""
+    """Return the error for a withheld result."""
     return ConfigurationError(
-        f"{tool}: the result is still going to run (a future, an open file, a connection, or an iterator with methods "
+        f"{tool}: the result is unfinished (a future, an open file, a connection, or an iterator with methods "
         "of its own), and the end of the task would not stop it; read it inside the tool, make the tool a generator, "
         'or declare the tool with lazy="resource"',
         code=CODE,
@@ -181,37 +181,37 @@ def lazy_result(tool: str) -> ConfigurationError:
 
 
 def check_lazy(lazy: object) -> Lazy | None:
-    """Return what a tool says of its results, if it is one of the words.
+    """Return the declared kind of a tool's results, if it is valid.
 
     Raises:
-        TypeError: It is no word at all.
-        ConfigurationError: It is another one.
+        TypeError: The value is no text.
+        ConfigurationError: The value is another text.
     """
     if lazy is None or (type(lazy) is str and lazy == "resource"):
         return None if lazy is None else "resource"
     if type(lazy) is not str:
-        raise TypeError(f'expected lazy="resource" or lazy=None, got {type(lazy).__name__}')
-    raise ConfigurationError('expected lazy="resource" or lazy=None')
+        raise TypeError(f'lazy is {type(lazy).__name__}; use lazy="resource" or lazy=None')
+    raise ConfigurationError('lazy has an unknown value; use lazy="resource" or lazy=None')
 
 
 def check_returned(hint: object, tool: str) -> None:
-    """Check that the annotation of a result shows nothing that would be withheld.
+    """Check that the return annotation names no class that would be withheld.
 
     Raises:
-        ConfigurationError: With code ``lazy_result``: it does.
+        ConfigurationError: With code ``lazy_result``: it names one.
     """
     for kind, nested in _classes(hint, nested=False):
         if (nature := nature_of(kind)) == "other" or (nested and nature is not None):
             raise ConfigurationError(
-                f"{tool}: results of class {kind.__name__} are still going to run when the tool returns them, and the "
-                "end of the task would not stop them; return what was read, make the tool a generator, or declare it "
+                f"{tool}: results of class {kind.__name__} are unfinished when the tool returns them, and the "
+                "end of the task would not stop them; return the data itself, make the tool a generator, or declare it "
                 'with lazy="resource"',
                 code=CODE,
             )
 
 
 def _classes(hint: object, *, nested: bool) -> Iterator[tuple[type, bool]]:
-    """Yield the classes that an annotation names, and whether each one is held by a container."""
+    """Yield the classes in an annotation, and whether each is inside a container."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
         yield from _classes(parts[0], nested=nested)

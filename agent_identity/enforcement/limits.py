@@ -1,4 +1,4 @@
-"""The limits of a task at run time: what a call takes before it runs, and gives back if it does not run."""
+"""Task limits at run time: reserved before a call runs, and released if it does not."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -20,14 +20,14 @@ _NS: Final = 1_000_000_000
 
 @final
 class Reservation:
-    """What a call has debited from the limits of its task, and what it took over from an earlier run of itself.
+    """The amounts that a call reserved from the limits of its task, and those taken over from its earlier run.
 
     Args:
         state: The store of the counters.
-        debits: What the call asked for.
-        kept: What an earlier run had left of each; only the rest was debited now.
-        now: When, in Unix seconds.
-        share: The name under which the amounts are kept if the body suspends the call.
+        debits: The amounts that the call needs.
+        kept: The amounts left from an earlier run; only the rest was debited now.
+        now: Unix seconds.
+        share: The name under which the amounts are stored if the body suspends the call.
     """
 
     __slots__ = ("_debited", "_now", "_share", "_state", "_taken")
@@ -42,39 +42,39 @@ class Reservation:
         self._share = share
 
     def give_back(self) -> None:
-        """Give back what was debited for a body that did not begin, and the share of an earlier one to its call.
+        """Release the debits of a body that did not begin; the share of an earlier run goes back to its call.
 
-        If that fails it stays debited, and the task may do less than it could.
+        If that fails they stay debited, and the task may do less than it could.
         """
         try:
             earlier = [debit._replace(amount=kept) for debit, kept in self._taken if kept]
             if self._share is not None and earlier:
                 self._state.keep(self._share, earlier, now=self._now)
             self._state.credit(self._debited, now=self._now)
-        except Exception as error:  # noqa: BLE001 - Why the call did not run matters more than this.
-            _LOG.warning("what a call that did not run had taken from its limits stays taken: %s", trouble(error))
+        except Exception as error:  # noqa: BLE001 - The reason that the call did not run matters more.
+            _LOG.warning("the limits of a call that did not run stay debited: %s", trouble(error))
 
     def suspend(self) -> None:
-        """Keep the share of a body that began for the call that is made again; it never becomes smaller."""
+        """Keep the share of a suspended body for the repeated call; it never shrinks."""
         if self._share is None:
             return
         try:
             share = [debit._replace(amount=max(debit.amount, kept)) for debit, kept in self._taken]
             self._state.keep(self._share, share, now=self._now)
-        except Exception as error:  # noqa: BLE001 - The call is suspended in any case; it will have to debit anew.
-            _LOG.warning("what a suspended call had taken from its limits is lost to it: %s", trouble(error))
+        except Exception as error:  # noqa: BLE001 - The call is suspended in any case; it will debit anew.
+            _LOG.warning("a suspended call loses its debited share of the limits: %s", trouble(error))
 
 
 @final
 class Limits:
-    """Reserves what the calls of one tool need from the limits of their tasks.
+    """Reserves the amounts that calls of one tool need from the limits of their tasks.
 
     Args:
         state: The store of the counters.
         clock: Source of time.
         tool: The name of the tool.
-        resumable: Calls can be suspended by their bodies and made again.
-        place: Names the place in which a call is made; one that was suspended is made again in the same place.
+        resumable: Bodies can suspend calls, to be repeated.
+        place: Returns the place of a call; a suspended call is repeated in the same place.
     """
 
     __slots__ = ("_clock", "_place", "_resumable", "_state", "_tool")
@@ -89,23 +89,23 @@ class Limits:
         self._place = place
 
     def reserve(self, task: Task, arguments: Arguments, call_id: str | None) -> Reservation | None:
-        """Take what a call needs from every limit that it falls under, from all or from none.
+        """Reserve the needed amounts from all limits that apply to a call, or from none.
 
-        What an earlier run of the same call has left is taken over: a sum or a number of uses is debited as far as
-        the call asks for more. A rate is debited anew, because the call runs now. Arguments do not name a call, for
-        one that is made again may come with others.
+        The remainder of an earlier run of the same call is taken over: a sum or a number of uses is debited only for
+        the excess. A rate is debited anew, because the call runs now. Arguments do not identify a call: the repeated
+        call may have others.
 
         Args:
             task: The task, which has limits.
-            arguments: The arguments as the body gets them.
-            call_id: The id that the model gave to the call.
+            arguments: The arguments for the body.
+            call_id: The call id from the model.
 
         Returns:
-            What was taken, or None where no limit is about this call.
+            The reservation, or None if no limit applies to this call.
 
         Raises:
-            LimitExceeded: A limit does not allow it.
-            Denied: With code ``state_unavailable``: nobody can tell how much is left.
+            LimitExceeded: A limit does not permit the call.
+            Denied: With code ``state_unavailable``: the limits cannot be read.
         """
         root, now, share = task.chain.root, self._clock.wall_ns() // _NS, None
         debits, limits = debits_for(task.limits, root.id, self._tool, arguments.counted, root.expires_at)
@@ -121,9 +121,9 @@ class Limits:
                 answer = self._state.resume(share, debits, now=now)
                 refused, kept = (answer, ()) if isinstance(answer, int) else (None, answer)
         except StateError as error:
-            _LOG.error("the limits of a task could not be asked, the call is refused: %s", trouble(error))
+            _LOG.error("the limits of a task could not be read, the call is refused: %s", trouble(error))
             raise Denied(
-                f"{self._tool}: expected to count the call against the limits of the task, got a store that does not "
+                f"{self._tool}: the shared state with the limits of the task does not "
                 "answer; see the log, and try again when it does",
                 code="state_unavailable",
             ) from None

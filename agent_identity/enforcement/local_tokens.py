@@ -1,4 +1,4 @@
-"""Tokens that we sign ourselves, for services that trust our issuer."""
+"""Self-signed access tokens, for services that trust our issuer."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -18,10 +18,10 @@ def dpop_algorithm(*, dpop: bool | JwtAlgorithm) -> JwtAlgorithm | None:
     """Return the algorithm of proofs, or ``None`` without them.
 
     Raises:
-        ValueError: It is another one.
+        ValueError: The algorithm is unknown.
     """
     if dpop not in (True, False, "EdDSA", "ES256"):
-        raise ValueError("expected dpop=True, False, 'EdDSA' or 'ES256'")
+        raise ValueError("dpop is unknown; use True, False, 'EdDSA' or 'ES256'")
     if isinstance(dpop, str):
         return dpop
     return "EdDSA" if dpop else None
@@ -30,10 +30,10 @@ def dpop_algorithm(*, dpop: bool | JwtAlgorithm) -> JwtAlgorithm | None:
 @typed_calls("__init__")
 @final
 class LocalTokens:
-    """Issues access tokens in the shape of RFC 9068, signed by our issuer.
+    """Issues access tokens as in RFC 9068, signed by our issuer.
 
-    ``sub`` is the principal, ``client_id`` and the outermost ``act`` are the agent, ``authorization_details`` is what
-    its grant permits. A token never outlives the grant, and there is nothing to revoke it with: keep it short.
+    ``sub`` is the principal, ``client_id`` and the outermost ``act`` are the agent, ``authorization_details`` is the
+    scope of its grant. A token never outlives the grant, and nothing can revoke it: use a short lifetime.
 
     Args:
         signer: The issuer's key.
@@ -57,7 +57,7 @@ class LocalTokens:
         dpop: bool | JwtAlgorithm = False,
     ) -> None:
         if not timedelta(seconds=1) <= ttl <= timedelta(days=1):
-            raise ValueError("expected a ttl from 1 second to 1 day")
+            raise ValueError("ttl is out of range; use 1 second to 1 day")
         self._signer = as_jwt_signer(signer)
         self._kid = jwk_thumbprint(self._signer)
         self._ttl = int(ttl.total_seconds())
@@ -76,7 +76,7 @@ class LocalTokens:
         """Return a signed token.
 
         Args:
-            order: What is wanted.
+            order: The requested token.
 
         Raises:
             ValueError: The scope is too large for a token.
@@ -100,7 +100,7 @@ class LocalTokens:
         """Return a signed token that names the current agent and those before it, for one exchange.
 
         Args:
-            order: What is exchanged.
+            order: The exchange.
             audience: The token endpoint.
         """
         claims = actor_claims(

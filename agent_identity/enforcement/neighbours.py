@@ -1,8 +1,8 @@
-"""Spans that another instrumentation has made for the same call: found, and lent to carry our record.
+"""Spans of other instrumentations for the same call: found, and borrowed for our record.
 
-Two libraries that trace one call make two spans of it. Where the other one's span is at hand while the call is
-judged, the signed record is put on that one. It is theirs: it keeps its name, its times and what it says, and they
-end it. Nothing can be added to a span that has ended, so that its record is signed before the call returns.
+Two libraries that trace one call make two spans. If the other span is available while the call is judged, it carries
+the signed record. It remains theirs: it keeps its name, times and attributes, and they end it. An ended span takes no
+attributes, so its record is signed before the call returns.
 """
 
 import os
@@ -35,21 +35,21 @@ _TOOL_CALLS: Final[Mapping[str, str]] = MappingProxyType(
         "langfuse.observation.type": "tool",
     }
 )
-"""How libraries say that a span is the call of a tool."""
+"""How libraries mark a span as a tool call."""
 
 _TOOL_NAMES: Final = ("gen_ai.tool.name", "traceloop.entity.name", "tool.name")
 _OPENINFERENCE: Final = "openinference.instrumentation.langchain"
-_MOST: Final = 8_192  # Spans of which it is remembered that they carry a record; of older ones, their attributes tell.
+_MOST: Final = 8_192  # Recent spans known to carry a record; the attributes of older ones tell.
 
 
 @final
 class Borrowed:
-    """A span of another library for the length of a call of ours.
+    """A span of another library, borrowed for one of our calls.
 
     Args:
         span: The span; never ended here.
-        start: What a span of ours would say from its start.
-        carries: Whether it gets the record. If not, the call has no span at all, and this one is only around it.
+        start: The start attributes of a span of ours.
+        carries: True if the span carries the record. Otherwise the call has no span, and this one only surrounds it.
 
     Attributes:
         span: The span.
@@ -64,7 +64,7 @@ class Borrowed:
         self._start = start
 
     def ids(self) -> tuple[SpanContext, SpanContext]:
-        """Return the span of the call and the parent of that; the same twice if the call has none of its own."""
+        """Return the span of the call and its parent; the same twice if the call has no span of its own."""
         own = self.span.get_span_context()
         if not self.carries:
             return own, own
@@ -72,15 +72,15 @@ class Borrowed:
         return own, parent or trace.INVALID_SPAN_CONTEXT
 
     def takes(self) -> bool:
-        """Return whether a record that is put on the span now is kept."""
+        """Return whether a record put on the span now is kept."""
         return self.carries and self.span.is_recording()
 
     def carry(self, attributes: Mapping[str, AttributeValue], problem: str | None) -> None:
-        """Put a record on the span; what its library says by a conventional name stays as it is.
+        """Put a record on the span; conventional attributes of its library stay.
 
         Args:
             attributes: The attributes of a span of ours.
-            problem: Why the call failed, if it did.
+            problem: The error of a failed call.
         """
         theirs = _attributes(self.span)
         whole = {**self._start, **attributes}
@@ -91,18 +91,18 @@ class Borrowed:
 
 @final
 class _Taken:
-    """Which spans carry a record, or are about to: a span has room for one."""
+    """The spans that carry a record, or soon will: a span has room for one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[int, int], None] = OrderedDict()
 
     def renew(self) -> None:
-        """Have a lock of its own, as a forked child must: another thread of the parent may have held it."""
+        """Replace the lock, as a forked child must: another thread of the parent may have held it."""
         self._lock = threading.Lock()
 
     def take(self, span: Span) -> bool:
-        """Take a span; return whether nobody has it yet."""
+        """Take a span; return whether it was free."""
         context = span.get_span_context()
         key = context.trace_id, context.span_id
         with self._lock:
@@ -120,27 +120,27 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, whe
 
 
 def take(span: Span) -> bool:
-    """Take a span for a record; return whether no other record has it yet."""
+    """Take a span for a record; return whether no other record has it."""
     return _TAKEN.take(span)
 
 
 def span_of_call(tool: str, current: Span) -> Span | None:
-    """Return the span that another library has made for this very call, if it can be told; it may be taken.
+    """Return another library's span for this call, if identifiable; it may be taken.
 
     Args:
-        tool: The name of the tool that is called.
+        tool: The name of the called tool.
         current: The current span.
     """
-    # Ours may be that of the task, with nothing below it but what OpenInference makes current nowhere.
+    # The current span may be our task span, while OpenInference's span is current nowhere.
     ours = is_ours(current)
     if ours and _OPENINFERENCE not in sys.modules:
-        return None  # The usual case, on the path of every guarded tool.
-    found = current if not ours and _is_call_of(current, tool) else _span_of_run(tool)
-    return found if found is not None and found.is_recording() else None
+        return None  # The usual case, in the hot path of every guarded call.
+    other = current if not ours and _is_call_of(current, tool) else _span_of_run(tool)
+    return other if other is not None and other.is_recording() else None
 
 
 def alone(current: Span) -> bool:
-    """Return whether no other library can have made a span for a call.
+    """Return whether no other library can have made a span for the call.
 
     Args:
         current: The current span.
@@ -172,14 +172,14 @@ def _name(span: Span) -> str:
 
 
 def _span_of_run(tool: str) -> Span | None:
-    """Return the span of a LangChain run that OpenInference made, which is current nowhere."""
+    """Return OpenInference's span of a LangChain run, which is current nowhere."""
     span = _run()
-    # It says what kind of run it is only when that has ended; until then, its name is that of the tool.
+    # The run kind is set only at the end; until then the span has the name of the tool.
     return span if span is not None and _name(span) == tool else None
 
 
 def _run() -> Span | None:
-    """Return the span of OpenInference for the LangChain run of now, if the application uses it."""
+    """Return OpenInference's span of the current LangChain run, if the application uses it."""
     module = sys.modules.get(_OPENINFERENCE)
     if module is None:
         return None
@@ -188,7 +188,7 @@ def _run() -> Span | None:
 
 
 def below(current: Span, context: Context | None = None) -> Context | None:
-    """Return where a span of ours begins: below that of OpenInference's run, if nothing else is around it.
+    """Return the parent context for our span: below the span of OpenInference's run, if no other span surrounds it.
 
     Args:
         current: The current span.

@@ -1,7 +1,7 @@
-"""Refuses acts that no guarded body may do: open other tasks, decide about calls, lift suspensions (ADR 0057).
+"""Refuses acts that are forbidden to guarded bodies: open other tasks, decide about calls, lift suspensions (ADR 0057).
 
-A tool has the authority of its task and no other. Its code can reach the enforcer, so that without these rules it
-could be anybody: it would only have to open a task for them, or approve as them.
+A tool has the authority of its task and no other. Its code can reach the enforcer, so without these rules it could
+impersonate anybody: it would only have to open a task for them, or approve as them.
 """
 
 import logging
@@ -28,46 +28,46 @@ __all__ = ["Listed", "Nesting", "Permits", "permits_of"]
 _LOG: Final = logging.getLogger("agent_identity")
 
 Listed: TypeAlias = Collection[Principal] | Callable[[Principal], bool]
-"""Principals for whom guarded bodies may open tasks of their own, or what tells for each."""
+"""Principals for whom guarded bodies may open tasks of their own, or a predicate."""
 
 Permits: TypeAlias = Callable[[Principal], bool]
 
 
 def permits_of(nested: Listed) -> Permits:
-    """Return what tells for whom guarded bodies may open tasks of their own.
+    """Return the predicate of principals for whom guarded bodies may open tasks of their own.
 
     Raises:
-        ConfigurationError: A guarded body lists somebody, for an enforcer that it opens itself.
-        TypeError: It is neither principals nor a function.
+        ConfigurationError: A guarded body lists principals, for an enforcer that it opens itself.
+        TypeError: The value is neither principals nor a function.
     """
     if callable(nested):
         permits = nested
     elif _are_principals(nested):
         permits = frozenset(nested).__contains__
     else:
-        raise TypeError("expected nested as a list of Human(...) and Service(...), or a function of a principal")
+        raise TypeError("nested is malformed; use a list of Human(...) and Service(...), or a function of a principal")
     if not nested:
         return _nobody
     if any(body.ambience.enforced for body in bodies_around()):
         raise ConfigurationError(
-            "nested= given inside a guarded body; open the enforcer at the start of the program, outside any tool"
+            "nested= is set inside a guarded body; open the enforcer at the start of the program, outside any tool"
         )
     return permits
 
 
-def _are_principals(given: object) -> TypeGuard[Collection[Principal]]:
-    return is_collection(given) and all(isinstance(each, Human | Service) for each in given)
+def _are_principals(listed: object) -> TypeGuard[Collection[Principal]]:
+    return is_collection(listed) and all(isinstance(each, Human | Service) for each in listed)
 
 
 def _check_no_limits(limits: Collection[Limit]) -> None:
-    """Check that a part of a task is not to have limits of its own: there is one account for all.
+    """Check that a part of a task gets no limits of its own: all parts share one account.
 
     Raises:
-        AttenuationError: It is (``limits_changed``).
+        AttenuationError: It gets some (``limits_changed``).
     """
     if limits:
         raise AttenuationError(
-            "limits= given for a task inside a guarded body, where it is a part of the tool's task and shares its "
+            "limits= is set for a task inside a guarded body, which is a part of the tool's task and shares its "
             "limits; leave them out, or set them where the outer task is opened",
             code="limits_changed",
         )
@@ -80,11 +80,11 @@ def _nobody(_principal: Principal) -> bool:
 @final
 @dataclass(frozen=True, slots=True)
 class Nesting:
-    """Refuses what guarded bodies may not do, with a record and a line in the log.
+    """Refuses forbidden acts of guarded bodies, with a record and a log line.
 
     Attributes:
         point: The enforcement point.
-        permits: Tells for which principals a body may open a task of its own.
+        permits: Predicate of the principals for whom a body may open a task of its own.
     """
 
     point: Point
@@ -102,7 +102,7 @@ class Nesting:
         max_depth: int,
         limits: Sequence[Limit],
     ) -> Task:
-        """Open a task of its own, or for a guarded body a part of the task that the body acts under.
+        """Open a task of its own, or for a guarded body a part of the body's task.
 
         Args:
             tasks: The tasks of this process.
@@ -115,9 +115,9 @@ class Nesting:
             limits: See above.
 
         Raises:
-            Denied: A guarded body opens it, for somebody else than its own principal (``task_in_body``).
-            AttenuationError: It would be more than the body has itself.
-            EvidenceError: It could not be recorded.
+            Denied: A guarded body opens a task for another principal (``task_in_body``).
+            AttenuationError: The task would exceed the body's authority.
+            EvidenceError: The opening could not be recorded.
         """
         parent = self._parent(principal, agent)
         if parent is not None:
@@ -129,7 +129,7 @@ class Nesting:
         return tasks.open_root(purpose, principal, agent, scope, ttl=ttl, max_depth=max_depth, limits=limits)
 
     def _parent(self, principal: Principal, agent: Agent) -> Task | None:
-        """Return the task as whose part a task opens; None for one of its own."""
+        """Return the task that the new task is a part of; None for a task of its own."""
         bodies = bodies_around()
         if not bodies or self._permitted(principal):
             return None
@@ -137,7 +137,7 @@ class Nesting:
         if outer is not None and _party(outer.principal) == _party(principal):
             return outer
         denied = Denied(
-            "a guarded body may open tasks for its own principal only, under the enforcer that guards it; delegate, or "
+            "the guarded body opens a task for another principal or enforcer; delegate, or "
             "list the principal in Enforcer.open(nested=...)",
             code="task_in_body",
         )
@@ -146,10 +146,10 @@ class Nesting:
         return None
 
     def _exceeded(self, error: AttenuationError | Denied, agent: Agent) -> None:
-        """Record that no part of its task can be opened for a body; in monitor mode it gets a task of its own."""
+        """Record that a body's task could not be opened as a part; in monitor mode it gets a task of its own."""
         bodies = bodies_around()
         if error.reference is not None and not self._monitored(bodies):
-            raise error  # On record already: the registry of agents, or a revocation.
+            raise error  # On record already, by the registry of agents or a revocation.
         denied = error if isinstance(error, Denied) else Denied(str(error), code=error.code)
         try:
             self._refuse(denied, opening_action(self.point, agent, None, stage="open"), bodies, self._acting(bodies))
@@ -158,11 +158,11 @@ class Nesting:
             raise error from None
 
     def forbid(self, act: str, kind: str, code: str) -> None:
-        """Return if no guarded body does this.
+        """Check that no guarded body does this.
 
         Args:
-            act: What is done: ``approve``.
-            kind: What kind of act that is, for the record.
+            act: The act, for example ``approve``.
+            kind: The kind of the act, for the record.
             code: The code of the refusal.
 
         Raises:
@@ -177,19 +177,19 @@ class Nesting:
     def _permitted(self, principal: Principal) -> bool:
         try:
             return self.permits(principal) is True
-        except Exception as error:  # noqa: BLE001 - Authority fails closed: what cannot be told is not permitted.
-            _LOG.error("nested could not tell whether a body may open a task: %s", trouble(error))
+        except Exception as error:  # noqa: BLE001 - Authority fails closed: an undecidable principal is not permitted.
+            _LOG.error("nested failed, so the body may not open a task: %s", trouble(error))
             return False
 
     def _acting(self, bodies: tuple[Body, ...]) -> Task | None:
-        """Return the task of this enforcer that the body acts under; its own, where that is hidden."""
+        """Return this enforcer's task of the body, even if it is hidden."""
         current = self.point.ambience.current()
         if current is not None:
             return current
         return next((b.task for b in reversed(bodies) if b.is_here and b.ambience is self.point.ambience), None)
 
     def _monitored(self, bodies: tuple[Body, ...]) -> bool:
-        # Monitor mode of another enforcer is no way round one that enforces.
+        # Monitor mode of another enforcer must not bypass one that enforces.
         return self.point.mode == "monitor" and not any(body.ambience.enforced for body in bodies)
 
     def _refuse(self, denied: Denied, action: Action, bodies: tuple[Body, ...], outer: Task | None) -> None:

@@ -1,7 +1,7 @@
-"""Dataclasses and pydantic models as arguments: their fields, and copies that share nothing that can change.
+"""Dataclasses and pydantic models as arguments: their fields, and copies without shared mutable state.
 
-The fields are read from the state of the object itself, never through its serializers, properties or validators.
-An object whose state is more than its fields, or that keeps some of them from being shown, has none to read.
+Fields are read from the state of the object itself, never through its serializers, properties or validators.
+An object with more state than its fields, or with hidden fields, has no form.
 """
 
 import dataclasses
@@ -24,29 +24,29 @@ _Key = TypeVar("_Key")
 
 _FIELDS_SET: Final = "__pydantic_fields_set__"
 _EMPTY: Final = ("__pydantic_extra__", "__pydantic_private__")
-"""Names of what a model holds beside its fields: which of them were given; and members that hide something."""
+"""Names of model state besides the fields: the set of supplied fields; and members that hide something."""
 
 _NO_SCHEMA: Final = frozenset({"default", "expected", "metadata"})
-"""Keys of a schema under which there are values and functions, and no schemas."""
+"""Schema keys whose values are data and functions, not schemas."""
 
 _OWN_WAYS: Final = frozenset({"__new__", "__getattribute__", "__del__"})
-"""Methods of a class whose objects are made, read or ended in its own way, or have state that Python does not see."""
+"""Methods of a class that customize creation, access or destruction, or have state invisible to Python."""
 
 _SCALARS: Final = frozenset({str, bool, int, float, type(None), DecimalText})
 
 
 class _Shape(NamedTuple):
-    """Where the objects of a class hold what they hold."""
+    """Storage of an object's state, by class."""
 
     defaults: Mapping[str, object]
-    """The fields, with the values that objects have without holding them."""
+    """The fields, with the class-level values of objects without an own value."""
 
     slots: Sequence[MemberDescriptorType]
     has_dict: bool
 
 
 class Taken(NamedTuple):
-    """What was read from an object, once: its fields, and what else a copy of it has to have."""
+    """The state read from an object, once: its fields, and the rest that a copy needs."""
 
     kind: type[object]
     fields: Mapping[str, object]
@@ -57,10 +57,10 @@ _SHAPES: Final[WeakKeyDictionary[type, _Shape | None]] = WeakKeyDictionary()
 
 
 def taken(value: object) -> Taken:
-    """Return the fields of a dataclass or model by name, and nothing else that it may say about itself.
+    """Return the fields of a dataclass or model by name, ignoring its own accessors.
 
     Raises:
-        NoFormError: It is neither, or keeps something from being shown, or has more state than its fields.
+        NoFormError: The object is neither, hides something, or has more state than its fields.
     """
     kind = type(value)
     if not (issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind)):
@@ -80,16 +80,16 @@ def taken(value: object) -> Taken:
 
 
 def _state(value: object, shape: _Shape) -> dict[str, object]:
-    """Return all that an object holds, in its ``__dict__`` and its slots; ``__getattr__`` does not run."""
+    """Return the whole state of an object, from its ``__dict__`` and slots; ``__getattr__`` does not run."""
     held: object = object.__getattribute__(value, "__dict__") if shape.has_dict else {}
     if not is_plain_dict(held) or not is_object(held):
         raise NoFormError
     state = dict(held)
     for slot in shape.slots:
-        with suppress(AttributeError):  # It holds nothing.
+        with suppress(AttributeError):  # The slot is empty.
             item: object = slot.__get__(value)
             if slot.__name__ in state:
-                raise NoFormError  # Two slots, or a slot and an attribute, of which only one can be seen.
+                raise NoFormError  # Two slots, or a slot and an attribute, only one of which is visible.
             state[slot.__name__] = item
     if any(type(name) is not str for name in state):
         raise NoFormError
@@ -97,7 +97,7 @@ def _state(value: object, shape: _Shape) -> dict[str, object]:
 
 
 def _rest(state: dict[str, object]) -> dict[str, object]:
-    """Take from the state of a model what pydantic itself keeps there, and return it in objects of its own."""
+    """Remove pydantic's own state from the state of a model, and return a copy of it."""
     rest: dict[str, object] = {name: state.pop(name) for name in (*_EMPTY, _FIELDS_SET) if name in state}
     for name in _EMPTY:
         hidden = rest.get(name)
@@ -106,10 +106,10 @@ def _rest(state: dict[str, object]) -> dict[str, object]:
         if type(hidden) is not dict or hidden:
             raise NoFormError
         rest[name] = {}
-    given = rest.get(_FIELDS_SET)
-    if not _is_set(given):
+    fields_set = rest.get(_FIELDS_SET)
+    if not _is_set(fields_set):
         raise NoFormError
-    rest[_FIELDS_SET] = names = set(given)
+    rest[_FIELDS_SET] = names = set(fields_set)
     if any(type(name) is not str for name in names):
         raise NoFormError
     return rest
@@ -120,16 +120,16 @@ def _is_set(value: object) -> TypeGuard[set[object]]:
 
 
 def _shape_of(kind: type[object]) -> _Shape | None:
-    """Return the shape of a class, or None if its objects hide something, or are told apart by identity alone."""
+    """Return the shape of a class, or None if its objects hide something, or differ by identity alone."""
     if issubclass(kind, BaseModel):
         names = list(kind.model_fields)
     else:
         names = [field.name for field in dataclasses.fields(cast("Any", kind))]
-    found = {name: inspect.getattr_static(kind, name, dataclasses.MISSING) for name in names}
-    slotted = {name: dataclasses.MISSING for name, item in found.items() if type(item) is MemberDescriptorType}
-    defaults: dict[str, object] = {**found, **slotted}
+    fields = {name: inspect.getattr_static(kind, name, dataclasses.MISSING) for name in names}
+    slotted = {name: dataclasses.MISSING for name, item in fields.items() if type(item) is MemberDescriptorType}
+    defaults: dict[str, object] = {**fields, **slotted}
     members = [(name, item) for base in kind.__mro__[:-1] for name, item in vars(base).items()]
-    # Without a field, only its identity can tell an object from another one.
+    # Without fields, only identity distinguishes objects.
     if not names or any(map(inspect.isdatadescriptor, defaults.values())) or _has_own_way(members) or _is_masked(kind):
         return None
     slots = [item for _, item in members if type(item) is MemberDescriptorType]
@@ -144,12 +144,12 @@ def _has_own_way(members: Sequence[tuple[str, object]]) -> bool:
 
 
 def _is_masked(kind: type[object]) -> bool:
-    """Return whether pydantic leaves a field out of what it shows, or shows what code of the class makes of it."""
+    """Return whether pydantic excludes a field, or serializes it with code of the class."""
     if not (issubclass(kind, BaseModel) or is_pydantic_dataclass(kind)):
         return False
     adapter: TypeAdapter[object] = TypeAdapter(kind)
     schema: object = adapter.core_schema
-    # A class that refers to another one which is not there yet has no schema to read.
+    # A class with an unresolved forward reference has no readable schema.
     return not is_dict(schema) or any(map(_masks, _nodes(schema)))
 
 
@@ -160,18 +160,18 @@ def _masks(node: Mapping[object, object]) -> bool:
     if not is_dict(serialization):
         return False
     function = serialization.get("function")
-    # pydantic has such functions for types of its own and of the standard library.
+    # pydantic has such functions for its own and the standard library's types.
     return function is not None and not str(getattr(function, "__module__", "")).startswith("pydantic.")
 
 
 def _nodes(schema: object) -> Iterator[Mapping[object, object]]:
     """Yield every mapping of a schema."""
-    waiting, seen = [schema], set[int]()
+    waiting, visited = [schema], set[int]()
     while waiting:
         node = waiting.pop()
-        if id(node) in seen:
+        if id(node) in visited:
             continue
-        seen.add(id(node))
+        visited.add(id(node))
         if is_dict(node):
             yield node
             waiting += [item for name, item in node.items() if name not in _NO_SCHEMA]
@@ -180,7 +180,7 @@ def _nodes(schema: object) -> Iterator[Mapping[object, object]]:
 
 
 def rebuilt(held: Taken, fields: Mapping[str, object]) -> object:
-    """Return an object like the one that was read, with copies of its fields; none of its code runs."""
+    """Rebuild an object from the read state, with copies of its fields; none of its code runs."""
     made: object = object.__new__(held.kind)
     for name, item in (*fields.items(), *held.rest.items()):
         object.__setattr__(made, name, item)
@@ -188,7 +188,7 @@ def rebuilt(held: Taken, fields: Mapping[str, object]) -> object:
 
 
 def form(value: object) -> object:
-    """Return the form in which a copy is judged, digested and shown: plain JSON, with decimals as their text."""
+    """Return the judged, digested and shown form of a copy: plain JSON, with decimals as text."""
     kind = type(value)
     if kind in _SCALARS:
         return value

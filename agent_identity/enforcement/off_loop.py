@@ -1,7 +1,7 @@
-"""Steps that may wait, taken off the event loop: a file, a lock, a store, code of others.
+"""Runs blocking steps off the event loop: file, lock, store or third-party code.
 
-A step runs in a worker thread, in a copy of the caller's context, and the caller awaits it. Where no event loop of
-asyncio runs, it runs at once. What the guard does is the same code on every thread; only the place differs.
+A step runs in a worker thread, in a copy of the caller's context, and the caller awaits it. Without a running asyncio
+loop, it runs at once. The guard's code is the same on every thread; only the place differs.
 """
 
 import asyncio
@@ -26,17 +26,17 @@ _THREADS: Final = 32
 _DEEPEST: Final = 8
 _DEPTH: Final[ContextVar[int]] = ContextVar("agent_identity_depth", default=0)
 _POOLS: Final[dict[int, ThreadPoolExecutor]] = {}
-"""By depth: code of others in a step may wait for a step of its own, which therefore never queues behind it."""
+"""Executors by depth: third-party code in a step may need a step of its own, which must not queue after it."""
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, where nothing forks.
     os.register_at_fork(after_in_child=_POOLS.clear)
 
 
 class _Here(threading.local):
-    """What this thread does just now.
+    """The state of this thread.
 
     Attributes:
-        may_wait: Whether it may wait for anything but one write.
+        may_wait: True if the thread may block on more than one write.
     """
 
     may_wait = True
@@ -46,15 +46,15 @@ _HERE: Final = _Here()
 
 
 def may_wait() -> bool:
-    """Tell whether this thread may wait now; not while :func:`at_once` runs something on an event loop."""
+    """Return whether this thread may block; False while :func:`at_once` runs a step on an event loop."""
     return _HERE.may_wait
 
 
 def at_once(step: Callable[..., _T], *args: object) -> _T:
-    """Run on the event loop what waits for nothing, because it was found beforehand that it need not.
+    """Run a step on the event loop that is known not to block.
 
     Args:
-        step: What to run.
+        step: The step.
         args: Its arguments.
     """
     before, _HERE.may_wait = _HERE.may_wait, False
@@ -65,7 +65,7 @@ def at_once(step: Callable[..., _T], *args: object) -> _T:
 
 
 def has_loop() -> bool:
-    """Tell whether an event loop of asyncio runs in this thread."""
+    """Return whether an asyncio event loop runs in this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -75,7 +75,7 @@ def has_loop() -> bool:
 
 @final
 class _Outcome(Generic[_T]):
-    """What a step returned or raised; the step has run once this has either."""
+    """The result or exception of a step; the step has run once one of them is set."""
 
     __slots__ = ("error", "value")
 
@@ -97,12 +97,12 @@ class _Outcome(Generic[_T]):
                 raise error
             finally:
                 del error
-        return self.value  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  Set, where nothing was raised.
+        return self.value  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  Set, since nothing was raised.
 
 
 @final
 class Steps:
-    """The steps of one thing, one after the other. Whoever gives up leaves the last one running, and may undo it."""
+    """A sequence of steps, one at a time. A cancelled caller leaves the last one running, and may undo it."""
 
     __slots__ = ("_work",)
 
@@ -112,10 +112,10 @@ class Steps:
     async def take(self, step: Callable[[], _T]) -> _T:
         """Run a step off the event loop and return what it returns.
 
-        A step that has begun runs to its end, also when the caller is cancelled.
+        A running step runs to its end, even if the caller is cancelled.
 
         Args:
-            step: What to run; it sees the caller's context, and changes a copy of it.
+            step: The step; it sees the caller's context, and changes a copy of it.
         """
         depth = _DEPTH.get()
         if depth > _DEEPEST or not has_loop():
@@ -133,14 +133,14 @@ class Steps:
 
     @property
     def over(self) -> bool:
-        """Whether none of them runs or waits."""
+        """True if no step runs or waits."""
         return self._work is None or self._work.done()
 
     def undo(self, step: Callable[[], object]) -> None:
-        """Run a step in the background once the last one is over; one that has not begun never does.
+        """Run a step in the background after the last one; a step that has not begun is dropped.
 
         Args:
-            step: What to run.
+            step: The step.
         """
         work = self._work
         if work is None:
@@ -151,12 +151,12 @@ class Steps:
 
 
 async def off_loop(step: Callable[[], _T], *, undo: Callable[[_T], object] | None = None) -> _T:
-    """Run a step that may wait, off the event loop if one runs here, and return what it returns.
+    """Run a blocking step off the event loop, if one runs here, and return its result.
 
     Args:
-        step: What to run; see :meth:`Steps.take`.
-        undo: Called in the background with what the step returned, if the caller was cancelled meanwhile. Without
-            it the step is run to its end in any case.
+        step: The step; see :meth:`Steps.take`.
+        undo: Called in the background with the result of the step, if the caller was cancelled meanwhile. Without
+            it the step still runs to its end.
     """
     if undo is None:
         return await Steps().take(step)
@@ -175,7 +175,7 @@ async def off_loop(step: Callable[[], _T], *, undo: Callable[[_T], object] | Non
 
 
 def in_background(step: Callable[[], object]) -> None:
-    """Run a step in a worker thread, and wait for nothing; what it raises is logged."""
+    """Run a step in a worker thread without waiting; its exception is logged."""
     outcome = _Outcome[object]()
     work = _submit(copy_context(), partial(outcome.run, step, _DEPTH.get() + 1), min(_DEPTH.get(), _DEEPEST))
     work.add_done_callback(lambda _: _lose(outcome))
@@ -187,7 +187,7 @@ def _submit(context: Context, run: Callable[[], None], depth: int) -> "Future[No
         pool = _POOLS.setdefault(depth, ThreadPoolExecutor(_THREADS, thread_name_prefix="agent-identity"))
     try:
         return pool.submit(context.run, run)
-    except RuntimeError:  # The interpreter ends, and starts no threads any more.
+    except RuntimeError:  # The interpreter shuts down, and starts no threads.
         context.run(run)
     over: Future[None] = Future()
     over.set_result(None)
@@ -204,7 +204,7 @@ def _tell(loop: asyncio.AbstractEventLoop, done: "asyncio.Future[None]") -> None
 
 
 def _lose(outcome: "_Outcome[_T]") -> None:
-    """Log what nobody waits for any more."""
+    """Log the exception of a step that nobody awaits."""
     if outcome.error is not None:
         _LOG.warning("a step that nobody waits for failed: %s", trouble(outcome.error))
         outcome.error = None

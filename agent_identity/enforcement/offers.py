@@ -1,8 +1,8 @@
-"""What servers offer, and which of it counts: the definition of a tool is pinned when its server is first seen.
+"""Offered and valid definitions of servers: the definition of a tool is pinned when its server is first seen.
 
-A model acts on what a server says about its tools. Whoever changes that text changes what the agent does, so a
-definition that is not the pinned one does not count until somebody accepts it. Nothing resets a pin: neither a
-new connection, nor a tool that goes and comes back.
+A model acts on a server's descriptions of its tools, so changing them changes the agent. A definition that differs from
+the pinned one does not count until somebody accepts it. Nothing resets a pin: neither a
+new connection, nor a tool that disappears and returns.
 """
 
 import hashlib
@@ -36,28 +36,28 @@ __all__ = [
 ]
 
 MAX_SERVERS: Final = 256
-"""Servers in one inventory, at most."""
+"""Maximum number of servers in one inventory."""
 
 MAX_TOOLS: Final = 1_024
-"""Tools of one server, at most."""
+"""Maximum number of tools of one server."""
 
 MAX_NAMES: Final = 32_768
-"""Bytes of the names of the tools of one server together, at most.
+"""Maximum total size of the tool names of one server, in bytes.
 
-Names and digests are what counts and is never left out: this bound and the two above say how much of it there can be,
-so that the file always has room for one more server, whatever the others offer."""
+Names and digests decide and are never left out: this bound and the two above limit their size, so that the file always
+has room for one more server, whatever the others offer."""
 
 MAX_TEXT: Final = 1_048_576
-"""Bytes of the definitions of one server that are kept for people, as they stand in the file; of others, digests are.
+"""Maximum size of the stored definitions of one server, in bytes; of further ones only digests are stored.
 
-Thus no server can fill the file that all of them share; several can, and then all keep less text."""
+So one server cannot fill the shared file; several can, and then all keep less text."""
 
 INSTRUCTIONS: Final = ":instructions"
-"""What stands among the tools of a server for its instructions; no tool has a name with a colon in front."""
+"""The entry for a server's instructions among its tools; no tool name begins with a colon."""
 
 ONE_BY_ONE: Final = (":prompt/", ":template/")
-"""What names of prompts and of templates of resources begin with there: each is pinned when it is first seen, since
-a person chooses them, and new ones are no text that a model acts on by itself."""
+"""Prefixes of prompts and resource templates among the tools: each is pinned when first seen, since a person chooses
+them, and no model acts on a new one by itself."""
 
 _LONGEST: Final = 32_768
 _DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
@@ -68,11 +68,11 @@ ToolState: TypeAlias = Literal["pinned", "changed", "new"]
 @final
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What a server says about one of its tools, as models get it.
+    """A server's definition of one of its tools, as models get it.
 
     Attributes:
         digest: ``sha256:`` over the canonical JSON.
-        text: The canonical JSON, for people who compare; empty if it is very long, or the server says very much.
+        text: The canonical JSON, for people who compare; empty if it is very long, or the server has very much text.
     """
 
     digest: str
@@ -80,38 +80,38 @@ class Definition:
 
     @classmethod
     def of(cls, facts: Mapping[str, JSON]) -> "Definition":
-        """Return the definition that consists of these facts.
+        """Return the definition with these facts.
 
         Raises:
-            ValueError: They are no JSON.
+            ValueError: The facts are no JSON.
         """
         data = encode(facts)
         return cls(f"sha256:{hashlib.sha256(data).hexdigest()}", data.decode() if len(data) <= _LONGEST else "")
 
     @classmethod
     def known(cls, digest: str) -> "Definition":
-        """Return a definition of which only the digest is known.
+        """Return a definition with a known digest only.
 
         Raises:
-            ValueError: It is no digest.
+            ValueError: The value is no digest.
         """
         if not _DIGEST.fullmatch(digest):
-            raise ValueError("expected sha256: and 64 hex digits, got another")
+            raise ValueError("the digest is malformed; use sha256: and 64 hex digits")
         return cls(digest)
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A server as it shows itself now.
+    """A server as it presents itself now.
 
     Attributes:
-        name: What the application, scopes and policies call it.
-        transport: How it is reached.
-        place: Its URL, or ``sha256:`` over the command that starts it; empty if nobody says.
-        title: What it calls itself; empty if it was not heard.
-        version: The version that it says it has; empty likewise.
-        tools: Its tools, all of them at first sight, and what has a name with a colon in front.
+        name: The server's name in the application, scopes and policies.
+        transport: The transport.
+        place: The URL, or ``sha256:`` over the command that starts it; empty if unknown.
+        title: The server's own name; empty if unknown.
+        version: The server's version; empty if unknown.
+        tools: Its tools, all of them at first sight, and the entries whose names begin with a colon.
     """
 
     name: str
@@ -128,9 +128,9 @@ class OfferedTool:
     """A tool in the inventory.
 
     Attributes:
-        pinned: The definition that counts; ``None`` for a tool that came later.
-        offered: The definition that waits to be accepted, if there is one.
-        since: When the pinned one began to count, in Unix seconds.
+        pinned: The valid definition; ``None`` for a tool added later.
+        offered: The definition that is pending acceptance, if any.
+        since: Time of pinning, in Unix seconds.
     """
 
     pinned: Definition | None
@@ -139,12 +139,12 @@ class OfferedTool:
 
     @property
     def is_cut(self) -> bool:
-        """Whether the text of one of its definitions is not kept."""
+        """True if the text of one of its definitions is not stored."""
         return any(of is not None and not of.text for of in (self.pinned, self.offered))
 
     @property
     def state(self) -> ToolState:
-        """``pinned``, ``changed`` (another definition is offered) or ``new`` (not there at first sight)."""
+        """``pinned``, ``changed`` (another definition is offered) or ``new`` (absent at first sight)."""
         if self.pinned is None:
             return "new"
         return "pinned" if self.offered is None else "changed"
@@ -156,13 +156,13 @@ class Offer:
     """A server in the inventory.
 
     Attributes:
-        transport: How it is reached.
-        place: Where it was at first sight, or where it was accepted.
-        title: What it called itself last.
-        version: The version that it said last.
+        transport: The transport.
+        place: The place at first sight, or the last accepted one.
+        title: The server's latest own name.
+        version: The server's latest version.
         tools: Its tools by name.
-        moved: Where it is reached now, if that waits to be accepted: transport and place.
-        reason: Why it was last accepted, for people.
+        moved: The new transport and place, if they are pending acceptance.
+        reason: The reason of the last acceptance, for people.
     """
 
     transport: Transport
@@ -175,7 +175,7 @@ class Offer:
 
     @property
     def waits(self) -> bool:
-        """Whether something of it waits to be accepted."""
+        """True if something is pending acceptance."""
         return self.moved is not None or any(tool.state != "pinned" for tool in self.tools.values())
 
     def to_record(self, name: str) -> tuple[Server, tuple[Offered, ...]]:
@@ -192,36 +192,36 @@ class Offer:
         return server, tuple(_offered(tool, of) for tool, of in sorted(self.tools.items()))
 
     def check_place(self, name: str, transport: Transport, place: str) -> None:
-        """Return if the server is reached where it was pinned.
+        """Check that the server is reached at its pinned place.
 
         Raises:
             Denied: With code ``server_moved``.
         """
         if (self.transport, self.place) != (transport, place):
             raise Denied(
-                f"expected the server {name!r} where it was first seen, got another address or command; if that is "
-                f"right, run 'agent-identity inventory accept DIR {name}'",
+                f"the server {name!r} has moved to another address or command; if that is right, run "
+                f"'agent-identity inventory accept DIR {name}'",
                 code="server_moved",
             )
 
     def check_tool(self, name: str, tool: str, digest: str | None) -> None:
-        """Return if the definition of a tool, as the server gives it now, is the one that counts.
+        """Check that the current definition of a tool is the pinned one.
 
         Raises:
             Denied: With code ``tool_changed``, ``tool_not_accepted`` or ``tool_not_listed``.
         """
         known = self.tools.get(tool)
         if digest is None:
-            raise Denied(f"expected a tool that the server {name!r} lists, got another", code="tool_not_listed")
+            raise Denied(f"{name}/{tool}: the server does not list the tool; use a listed one", code="tool_not_listed")
         if known is None or known.pinned is None:
             raise Denied(
-                f"{name}/{tool}: expected a tool that was there when the server was first seen, got one that came "
-                "later; 'agent-identity inventory accept' accepts it",
+                f"{name}/{tool}: the tool was added after the server was first seen; "
+                "'agent-identity inventory accept' accepts it",
                 code="tool_not_accepted",
             )
         if known.pinned.digest != digest:
             raise Denied(
-                f"{name}/{tool}: expected the definition that was pinned, got another; 'agent-identity inventory "
+                f"{name}/{tool}: the definition differs from the pinned one; 'agent-identity inventory "
                 "diff' shows the difference, 'agent-identity inventory accept' accepts it",
                 code="tool_changed",
             )
@@ -232,13 +232,13 @@ Book: TypeAlias = Mapping[str, Offer]
 
 
 def sighted(book: Book, seen: Sighting, *, now: int, pin: bool) -> Book:
-    """Return the inventory after a look at a server: the same one if nothing is new.
+    """Return the inventory after a sighting of a server: the same one if nothing is new.
 
     Args:
         book: The inventory so far.
-        seen: What the server shows.
+        seen: The server as it presents itself.
         now: Unix seconds.
-        pin: Whether a server that was never seen is pinned as it is; if not, all its tools wait.
+        pin: Pin a server that was never seen; otherwise all its tools are pending.
 
     Raises:
         ConfigurationError: There are too many servers or tools.
@@ -246,7 +246,7 @@ def sighted(book: Book, seen: Sighting, *, now: int, pin: bool) -> Book:
     known = book.get(seen.name)
     if known is None:
         if len(book) >= MAX_SERVERS:
-            raise ConfigurationError(f"expected at most {MAX_SERVERS} servers in the inventory, got another")
+            raise ConfigurationError(f"the inventory has {MAX_SERVERS} servers, and takes no more; forget one")
         known = Offer(seen.transport, seen.place)
         tools = {name: OfferedTool(of, since=now) if pin else OfferedTool(None, of) for name, of in seen.tools.items()}
     else:
@@ -278,22 +278,22 @@ def accepted(
     digest: str | None = None,
     reason: str | None = None,
 ) -> Book:
-    """Return the inventory after somebody accepted what a server offers.
+    """Return the inventory after somebody accepted the offer of a server.
 
     Args:
         book: The inventory so far.
         name: The server.
-        tools: Which tools; ``None`` accepts all that waits, and where the server is.
+        tools: The tools; ``None`` accepts everything pending, the place included.
         now: Unix seconds.
-        digest: Accept only this definition, as it was looked at.
-        reason: Why, for people.
+        digest: Accept this definition only, as inspected.
+        reason: The reason, for people.
 
     Raises:
-        ConfigurationError: The server or tool is unknown, nothing waits, or another definition does.
+        ConfigurationError: The server or tool is unknown, nothing is pending, or another definition is.
     """
     offer = book.get(name)
     if offer is None:
-        raise ConfigurationError(f"expected a server of the inventory, got {name!r}; 'inventory list' names them")
+        raise ConfigurationError(f"the inventory has no server {name!r}; 'inventory list' names its servers")
     if reason is not None:
         check_id(reason, "reason")
     chosen = [tool for tool, of in offer.tools.items() if of.offered is not None] if tools is None else list(tools)
@@ -302,7 +302,7 @@ def accepted(
         changed[tool] = _accepted_tool(name, tool, offer.tools.get(tool), digest, now)
     moved = offer.moved if tools is None else None
     if not chosen and moved is None:
-        raise ConfigurationError(f"expected something of {name!r} that waits to be accepted, found nothing")
+        raise ConfigurationError(f"nothing of {name!r} is pending acceptance; 'inventory list' shows what is")
     offer = replace(offer, tools=changed, reason=reason)
     if moved is not None:
         offer = replace(offer, transport=moved[0], place=moved[1], moved=None)
@@ -310,39 +310,39 @@ def accepted(
 
 
 def forgotten(book: Book, name: str) -> Book:
-    """Return the inventory without a server, which is then seen for the first time again.
+    """Return the inventory without a server; its next sighting is its first.
 
     Raises:
         ConfigurationError: The server is unknown.
     """
     if name not in book:
-        raise ConfigurationError(f"expected a server of the inventory, got {name!r}; 'inventory list' names them")
+        raise ConfigurationError(f"the inventory has no server {name!r}; 'inventory list' names its servers")
     return {known: offer for known, offer in book.items() if known != name}
 
 
 def given(book: Book, servers: Book, *, now: int) -> Book:
-    """Return the inventory with servers pinned as somebody gave them.
+    """Return the inventory with servers pinned from a given list.
 
     Raises:
-        ConfigurationError: There are too many servers or tools, or a name cannot be one.
+        ConfigurationError: There are too many servers or tools, or a name is malformed.
     """
-    found = dict(book)
+    pinned = dict(book)
     for name, offer in servers.items():
         _check_size(offer.tools)
         tools = {tool: replace(of, since=now) for tool, of in offer.tools.items()}
-        found[name] = replace(offer, tools=_bounded(tools))
+        pinned[name] = replace(offer, tools=_bounded(tools))
         try:
             for text in (name, *tools):
                 check_id(text, "name")
         except ValueError as error:
             raise ConfigurationError(f"bad name in an inventory: {error}") from None
-    if len(found) > MAX_SERVERS:
-        raise ConfigurationError(f"expected at most {MAX_SERVERS} servers in the inventory, got more")
-    return found
+    if len(pinned) > MAX_SERVERS:
+        raise ConfigurationError(f"the inventory would have more than {MAX_SERVERS} servers; leave some out")
+    return pinned
 
 
 def with_less_text(book: Book, most: int) -> Book:
-    """Return the inventory with at most so many bytes of text for each server; all that counts stays.
+    """Return the inventory with at most so many bytes of text for each server; names and digests stay.
 
     Args:
         book: The inventory.
@@ -353,16 +353,16 @@ def with_less_text(book: Book, most: int) -> Book:
 
 def _check_size(tools: Collection[str]) -> None:
     if len(tools) > MAX_TOOLS:
-        raise ConfigurationError(f"expected at most {MAX_TOOLS} tools of a server, got more")
+        raise ConfigurationError(f"the server has {len(tools)} tools; at most {MAX_TOOLS} are supported")
     if sum(len(name.encode()) for name in tools) > MAX_NAMES:
-        raise ConfigurationError(f"expected at most {MAX_NAMES} bytes of names of tools of a server, got more")
+        raise ConfigurationError(f"the tool names of the server have more than {MAX_NAMES} bytes; use shorter ones")
 
 
 def _bounded(tools: Mapping[str, OfferedTool], most: int = MAX_TEXT) -> Mapping[str, OfferedTool]:
-    """Return the tools of a server with no more text than one server may have; what is pinned has its text first."""
-    left, found = most, dict(sorted(tools.items()))
+    """Return the tools of a server with bounded text; pinned definitions keep their text first."""
+    left, bounded = most, dict(sorted(tools.items()))
     for which in ("pinned", "offered"):
-        for name, tool in found.items():
+        for name, tool in bounded.items():
             definition = tool.pinned if which == "pinned" else tool.offered
             if definition is None or not definition.text:
                 continue
@@ -371,8 +371,8 @@ def _bounded(tools: Mapping[str, OfferedTool], most: int = MAX_TEXT) -> Mapping[
                 left -= size
             else:
                 bare = replace(definition, text="")
-                found[name] = replace(tool, pinned=bare) if which == "pinned" else replace(tool, offered=bare)
-    return found
+                bounded[name] = replace(tool, pinned=bare) if which == "pinned" else replace(tool, offered=bare)
+    return bounded
 
 
 def _seen_again(known: OfferedTool | None, of: Definition) -> OfferedTool:
@@ -381,15 +381,15 @@ def _seen_again(known: OfferedTool | None, of: Definition) -> OfferedTool:
     if known.pinned is not None and known.pinned.digest == of.digest:
         return replace(known, offered=None)
     if known.offered is not None and known.offered.digest == of.digest:
-        return known  # Perhaps without its text, for which there was no room.
+        return known  # Perhaps without its text, if there was no room.
     return replace(known, offered=of)
 
 
 def _accepted_tool(name: str, tool: str, known: OfferedTool | None, digest: str | None, now: int) -> OfferedTool:
     if known is None or known.offered is None:
-        raise ConfigurationError(f"expected a tool of {name!r} that waits to be accepted, got {tool!r}")
+        raise ConfigurationError(f"the tool {tool!r} of {name!r} is not pending acceptance; name a pending one")
     if digest is not None and known.offered.digest != digest:
-        raise ConfigurationError(f"expected {name}/{tool} to offer the definition {digest}, got another; look again")
+        raise ConfigurationError(f"{name}/{tool} no longer offers the definition {digest}; look again")
     return OfferedTool(known.offered, since=now)
 
 

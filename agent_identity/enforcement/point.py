@@ -1,4 +1,4 @@
-"""The parts of an enforcement point, put together once and shared by its guards."""
+"""The shared parts of an enforcement point, assembled once for its guards."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ __all__ = ["Point"]
 @final
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Everything that a guard needs for a call; frozen, so that no guard can be talked into another mode."""
+    """The parts that a guard needs for a call; frozen, so that no guard can change its mode."""
 
     ledger: Ledger
     digests: DigestKeys
@@ -53,12 +53,12 @@ class Point:
     tools: KnownTools = field(default_factory=KnownTools)
 
     def use(self, directory: str | os.PathLike[str], state: StateStore, *, shared: bool) -> None:
-        """Keep requests for approvals and pinned tools in a directory.
+        """Store approval requests and pinned tools in a directory.
 
         Args:
             directory: The directory of the enforcer.
             state: The state in it.
-            shared: Another state is shared with other processes; what the directory says of revocations counts too.
+            shared: Another state is shared with other processes; the directory's revocations count too.
         """
         self.approvals.use(ApprovalBox(Path(directory) / "approvals"))
         self.inventory.use(directory, state)
@@ -66,32 +66,32 @@ class Point:
             self.revocations.heed(state)
 
     def faults(self) -> Mapping[str, str]:
-        """Return what of the evidence does not work just now, by what it is."""
+        """Return the current faults of the evidence, by component."""
         ledger = self.ledger
-        found = {publisher.name: publisher.fault for publisher in ledger.publishers}
-        found |= {"ledger": ledger.degraded, "on_record": ledger.observers.fault}
-        return {name: fault for name, fault in found.items() if fault}
+        faults = {publisher.name: publisher.fault for publisher in ledger.publishers}
+        faults |= {"ledger": ledger.degraded, "on_record": ledger.observers.fault}
+        return {name: fault for name, fault in faults.items() if fault}
 
     def after_fork_in_child(self) -> None:
-        """Leave to the parent what is its own."""
+        """Leave the parent's parts to the parent."""
         self.ambience.renew()
         self.revocations.after_fork_in_child()
         self.approvals.after_fork_in_child()
 
     def check(self, task: Task) -> None:
-        """Return if the task lives and nothing of its chain is revoked; asked before every call and every resume.
+        """Check that the task lives and nothing of its chain is revoked; called before every call and resume.
 
         Raises:
-            Denied: It does not.
+            Denied: The task has ended, or something is revoked.
         """
         if task.lease.live:
             self.revocations.check(task.chain)
-        task.lease.check(self.clock)  # Last, because the state that tells what is revoked may take its time.
+        task.lease.check(self.clock)  # Last, because the check for revocations may block.
 
     def look_again(self, call: Call) -> None:
-        """Look at the task of a call once more, unless it is refused already: before its intent, or its approval.
+        """Check the task of a call again, unless it is refused already: before its intent, or its approval.
 
-        If nothing was asked of the state since :meth:`check`, it is not asked again either.
+        If nothing was read from the state since :meth:`check`, nothing is read again.
 
         Raises:
             Denied: The task has ended, expired or been revoked meanwhile.
@@ -104,42 +104,40 @@ class Point:
             call.task.lease.look(self.clock)
 
     def digest_of(self, key_id: str, arguments: Arguments) -> str:
-        """Return what the records of a call hold in place of its arguments.
+        """Return the keyed digest that the records of a call hold in place of its arguments.
 
         Raises:
-            EvidenceError: A new key is needed and cannot be kept.
+            EvidenceError: A new key is needed and cannot be stored.
         """
         if self.disclosable:
             return self.digests.commit(key_id, arguments.parts())
         return self.digests.digest(key_id, arguments.canonical())
 
     def shown(self, principal: Principal) -> Principal:
-        """Return a principal as grants and records name it.
+        """Return a principal as named in grants and records.
 
         Raises:
-            ValueError: Its id looks like a pseudonym, and would be taken for whoever has that.
-            EvidenceError: Its pseudonym cannot be kept.
+            ValueError: Its id looks like a pseudonym, which may belong to somebody else.
+            EvidenceError: Its pseudonym cannot be stored.
         """
         if self.pseudonyms is None:
             return principal
         if principal.id.startswith(PSEUDONYM_PREFIX):
-            raise ValueError(
-                f"expected the id of a principal, got one that begins with {PSEUDONYM_PREFIX!r}; use the real id"
-            )
+            raise ValueError(f"the id of the principal begins with {PSEUDONYM_PREFIX!r}, like a pseudonym; use the real id")
         return _renamed(principal, self.pseudonyms.of(principal.kind, principal.id))
 
     def real(self, principal: Principal) -> Principal:
-        """Return the principal that a grant names, as the application and the policies see it, if it is known here."""
+        """Return the real principal of a grant, as the application and the policies see it, if it is known here."""
         if self.pseudonyms is None or not principal.id.startswith(PSEUDONYM_PREFIX):
             return principal
-        found = self.pseudonyms.name_of(principal.id)
-        return principal if found is None or found[0] != principal.kind else _renamed(principal, found[1])
+        known = self.pseudonyms.name_of(principal.id)
+        return principal if known is None or known[0] != principal.kind else _renamed(principal, known[1])
 
     def revocable(self, kind: RevokedKind, name: str) -> tuple[RevokedKind, str]:
-        """Return what is to be revoked, as grants name it.
+        """Return the kind and name to revoke, as in grants.
 
         Raises:
-            EvidenceError: A pseudonym cannot be kept.
+            EvidenceError: A pseudonym cannot be stored.
         """
         if self.pseudonyms is not None and kind in ("human", "service"):
             return kind, self.pseudonyms.of(kind, name)

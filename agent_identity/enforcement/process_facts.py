@@ -52,13 +52,13 @@ def resource_of(pseudonyms: Pseudonyms | None) -> StreamResource | None:
     """Return the resource of this process from its environment (``OTEL_SERVICE_NAME``, ``OTEL_RESOURCE_ATTRIBUTES``).
 
     Args:
-        pseudonyms: Names host and instance, where principals have pseudonyms as well.
+        pseudonyms: Names host and instance, if principals have pseudonyms as well.
 
     Raises:
-        EvidenceError: A pseudonym cannot be kept.
+        EvidenceError: A pseudonym cannot be stored.
     """
-    told = OTELResourceDetector().detect().attributes
-    known = {name: value for name, value in told.items() if isinstance(value, str) and is_fact(value)}
+    attributes = OTELResourceDetector().detect().attributes
+    known = {name: value for name, value in attributes.items() if isinstance(value, str) and is_fact(value)}
     resource = StreamResource(
         service=known.get("service.name"),
         namespace=known.get("service.namespace"),
@@ -77,15 +77,15 @@ def _hidden(kind: str, name: str | None, pseudonyms: Pseudonyms | None) -> str |
 
 
 def _frameworks() -> tuple[str, ...] | None:
-    """Return the agent frameworks that this process has imported, as ``name==version``; none is imported for that."""
-    found = {
+    """Return the agent frameworks that this process has imported, as ``name==version``; imports none itself."""
+    frameworks = {
         f"{name}=={version}"
         for module, names in _FRAMEWORKS.items()
         if sys.modules.get(module) is not None
         for name in names
         if (version := _version(name)) is not None
     }
-    return tuple(sorted(filter(is_fact, found)))[:_MAX_FRAMEWORKS] or None
+    return tuple(sorted(filter(is_fact, frameworks)))[:_MAX_FRAMEWORKS] or None
 
 
 def _version(distribution: str) -> str | None:
@@ -97,7 +97,7 @@ def _version(distribution: str) -> str | None:
 
 @final
 class CertificateFile:
-    """The certificate of the recorder key of a directory, ``keys/recorder.certificate``, if a root has made one.
+    """The certificate of the recorder key of a directory, ``keys/recorder.certificate``, if a root has issued one.
 
     Args:
         directory: The directory.
@@ -105,11 +105,11 @@ class CertificateFile:
         origin: The name of the log.
 
     Raises:
-        ConfigurationError: The file holds no certificate, or one of another key or log.
+        ConfigurationError: The file holds no certificate, or one for another key or log.
 
     Attributes:
-        first: The certificate as it was found first; ``None`` without one.
-        token: The certificate as it was found last.
+        first: The first certificate read; ``None`` without one.
+        token: The latest certificate read.
     """
 
     __slots__ = ("_origin", "_path", "_recorder", "_seen", "first", "token")
@@ -128,21 +128,21 @@ class CertificateFile:
         return KeyTrust(key=self._recorder.thumbprint, purpose="recorder", status=status, certificate=self.token)
 
     def look(self) -> None:
-        """Read the file again, and take a certificate that changed.
+        """Read the file again, and use a changed certificate.
 
         Raises:
-            ConfigurationError: As above; the one before stays.
+            ConfigurationError: As above; the earlier certificate stays.
         """
         try:
-            found = self._path.stat()
+            status = self._path.stat()
         except FileNotFoundError:
             return
         except OSError as error:
             raise ConfigurationError(f"{self._path}: {error.strerror}; check owner and modes") from None
-        seen = (found.st_mtime_ns, found.st_ino, found.st_size)
-        if seen == self._seen:
+        stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
+        if stamp == self._seen:
             return
-        self._seen = seen
+        self._seen = stamp
         self.token = self._checked(read_public_file(self._path, limit=MAX_CERTIFICATE + 2))
 
     def _checked(self, data: bytes) -> str:
@@ -166,7 +166,7 @@ class CertificateFile:
 
 @final
 class Renewals:
-    """Records that the certificate of the recorder key was renewed, in each stream that does not say it yet."""
+    """Records renewed certificates of the recorder key, in each stream that lacks the record."""
 
     __slots__ = ("_file", "_said")
 
@@ -175,19 +175,19 @@ class Renewals:
         self._said: tuple[str, str | None] | None = None
 
     def use(self, file: CertificateFile | None) -> None:
-        """Watch a certificate file from now on; without one :meth:`record` does nothing."""
+        """Watch a certificate file from now on; without one, :meth:`record` does nothing."""
         self._file = file
 
     def record(self, ledger: Ledger) -> None:
-        """Record the certificate that the file holds now; asked when a task opens.
+        """Record the current certificate; called when a task opens.
 
-        A file that became unusable is logged, and changes nothing.
+        A newly unusable file is logged, and changes nothing.
 
         Args:
             ledger: The ledger.
 
         Raises:
-            EvidenceError: It could not be recorded.
+            EvidenceError: The certificate could not be recorded.
         """
         file = self._file
         if file is None:

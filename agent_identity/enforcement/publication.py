@@ -1,4 +1,4 @@
-"""Where checkpoints go besides the directory: functions of the user, and witnesses."""
+"""Publication of checkpoints outside the directory: user functions, and witnesses."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ __all__ = ["publishers_for"]
 def publishers_for(
     directory: str | os.PathLike[str], witnesses: Mapping[str, str], checkpoints: Publish | Sequence[Publish]
 ) -> tuple[Publisher, ...]:
-    """Return what takes the checkpoints of a directory elsewhere.
+    """Return the publishers for the checkpoints of a directory.
 
     Args:
         directory: The directory.
@@ -20,14 +20,14 @@ def publishers_for(
         checkpoints: Functions that get each checkpoint.
 
     Raises:
-        ConfigurationError: An address or a key is none, or what is to be called is no function.
+        ConfigurationError: An address or a key is malformed, or a given function is not callable.
     """
     functions = (checkpoints,) if callable(checkpoints) else tuple(checkpoints)
     if not all(map(callable, functions)):
-        raise ConfigurationError("expected functions as checkpoints=, to be called with the bytes of each one")
-    found = tuple(Publisher("the function of checkpoints=", function) for function in functions)
+        raise ConfigurationError("checkpoints= is no function; give functions of the bytes of a checkpoint")
+    publishers = tuple(Publisher("the function of checkpoints=", function) for function in functions)
     if not witnesses:
-        return found
+        return publishers
     from agent_identity.enforcement.witnesses import witnesses_for  # noqa: PLC0415  Few directories have witnesses.
 
-    return (*found, *witnesses_for(directory, witnesses))
+    return (*publishers, *witnesses_for(directory, witnesses))

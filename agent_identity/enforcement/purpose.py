@@ -1,4 +1,4 @@
-"""Purposes of tasks: one line of text, folded once, so that everybody sees the same."""
+"""Purposes of tasks: one normalized line of text, the same for everybody."""
 
 import unicodedata
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 __all__ = ["MAX_PURPOSE", "folded_purpose"]
 
 MAX_PURPOSE: Final = 1_024
-"""Characters of a purpose, as records hold it."""
+"""Maximum length of a purpose, as in records."""
 
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _JOINER, _SELECTOR = "\u200d", "\ufe0f"
@@ -16,17 +16,17 @@ _ISOLATES, _END_OF_ISOLATE = frozenset("\u2066\u2067\u2068"), "\u2069"
 def folded_purpose(purpose: object) -> str:
     """Return a purpose in one line: line breaks and runs of white space become one space.
 
-    A joiner between two emoji and pairs of bidi isolates are text; whoever shows a purpose to people escapes them.
+    A joiner between two emoji and pairs of bidi isolates are text; displays for people must escape them.
 
     Raises:
-        TypeError: It is no ``str``.
-        ValueError: It is empty or too long, or has another control, invisible or surrogate character.
+        TypeError: The purpose is no ``str``.
+        ValueError: The purpose is empty or too long, or has another control, invisible or surrogate character.
     """
     if type(purpose) is not str:
-        raise TypeError(f"expected purpose to be a str, got {type(purpose).__name__}")
+        raise TypeError(f"purpose is {type(purpose).__name__}; give a str")
     text = " ".join(purpose.split())
     if not 1 <= len(text) <= MAX_PURPOSE:
-        raise ValueError(f"expected purpose to have 1 to {MAX_PURPOSE} characters, got {len(text)}")
+        raise ValueError(f"purpose has {len(text)} characters; use 1 to {MAX_PURPOSE}")
     if not text.isprintable():
         _check_visible(text)
     return text
@@ -42,12 +42,12 @@ def _check_visible(text: str) -> None:
         elif character == _END_OF_ISOLATE and open_isolates:
             open_isolates -= 1
         elif character != _JOINER or not _joins(text, index):
-            raise ValueError("expected purpose in visible characters, got a control, invisible or surrogate one")
+            raise ValueError("purpose has a control, invisible or surrogate character; use visible characters")
     if open_isolates:
-        raise ValueError("expected each bidi isolate of purpose to be closed; end it with U+2069")
+        raise ValueError("purpose has an unclosed bidi isolate; end it with U+2069")
 
 
 def _joins(text: str, index: int) -> bool:
-    """Tell whether a joiner stands between two emoji; a variation selector may follow the first one."""
+    """Return whether a joiner is between two emoji; a variation selector may follow the first."""
     before, after = text[:index].rstrip(_SELECTOR)[-1:], text[index + 1 : index + 2]
     return all(side and unicodedata.category(side)[0] == "S" for side in (before, after))

@@ -1,4 +1,4 @@
-"""What a guard asks about a call: the inspectors what they find, the policy what it decides."""
+"""Questions of the guard about a call: findings from inspectors, a decision from the policy."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -22,12 +22,12 @@ _ATOMS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 @final
 class Questions:
-    """The questions about one tool.
+    """Asks inspectors and policy about the calls of one tool.
 
     Args:
         point: The enforcement point.
-        tool: What the policy may know about the tool.
-        data: Labels of the data that the tool touches; ``None`` if nobody said.
+        tool: The tool, as policies see it.
+        data: Labels of the tool's data; ``None`` if nobody stated them.
     """
 
     __slots__ = ("_data", "_is_foreign", "_point", "_tool")
@@ -45,12 +45,12 @@ class Questions:
         findings: tuple[Finding, ...],
         stage: Literal["call", "result"],
     ) -> Request:
-        """Return the question about a call, or about what it returned."""
+        """Return the policy request for a call, or for its result."""
         arguments = MappingProxyType(_copied(view) if self._is_foreign else view)
         if task is None:
             return Request(self._tool, arguments, findings=findings, data=self._data, stage=stage)
         depth = task.chain.grants[-1].depth
-        # By place, because names cost time, and this is on the path of every guarded call.
+        # Positional, because keywords cost time in the hot path of every guarded call.
         return Request(
             self._tool,
             arguments,
@@ -67,45 +67,45 @@ class Questions:
     def decide(self, request: Request, known: Decision) -> Decision:
         """Return the answer of the policy.
 
-        Args:
+        request: The request.
             request: The question.
-            known: A sound decision that it may hand out again.
+            known: A valid decision that may be returned again.
         """
         policy = self._point.policy
         if policy is None:
             return WITHIN_SCOPE
         try:
-            if not self._is_foreign:  # Ours, which opens no tasks, and on the path of every guarded call.
+            if not self._is_foreign:  # Our own policy opens no tasks, and is in the hot path of every guarded call.
                 decision = policy.decide(request)
             else:
                 with self._point.ambience.unmarked():
                     decision = policy.decide(request)
-        except Exception as error:  # noqa: BLE001 - A policy that cannot decide blocks.
+        except Exception as error:  # noqa: BLE001 - A policy that fails blocks.
             return Decision(effect=Effect.BLOCK, reason="policy_failed", why=kind_of(error))
         return known if decision is known else _checked(decision)
 
     def inspect(self, direction: str, value: object) -> tuple[Finding, ...]:
-        """Return what the inspectors find."""
+        """Return the findings of the inspectors."""
         inspectors = self._point.inspectors
         if not inspectors:
             return ()
         is_input = direction != "output"
-        # The grant was checked: what inspectors change is their own copy. Results are the objects that they are, and
-        # code of theirs is code of the body.
+        # Inspectors change their own copy of arguments. Results are the original objects, and their code counts as code
+        # of the body.
         shown = _copied(value) if is_input and is_mapping(value) else value
         content = Content(direction="input" if is_input else "output", tool=self._tool.name, value=shown)
         try:
             with self._point.ambience.unmarked() if is_input or _is_plain(value) else nullcontext():
                 findings = tuple(finding for inspector in inspectors for finding in inspector.inspect(content))
         except Denied as denied:
-            raise RuntimeError(f"expected findings, got {kind_of(denied)}, which is not of this call") from None
+            raise RuntimeError(f"an inspector raised {kind_of(denied)} of another call; return findings") from None
         if not all(type(finding) is Finding for finding in findings):
-            raise TypeError("expected an inspector to return findings, got something else")
+            raise TypeError("an inspector returned something else than findings; return findings")
         return findings
 
 
 def _copied(view: Mapping[_Key, object]) -> dict[_Key, object]:
-    """Return arguments whose containers can be changed without a change to what the body gets."""
+    """Copy the containers in arguments, so that changes do not reach the body."""
     return {name: _copy(value) for name, value in view.items()}
 
 
@@ -119,7 +119,7 @@ def _copy(value: object) -> object:
 
 
 def _is_plain(value: object, depth: int = MAX_NESTING) -> bool:
-    """Tell whether looking at a result runs no code of its classes."""
+    """Return whether reading a result runs no code of its classes."""
     if type(value) in _ATOMS:
         return True
     if depth == 0:
@@ -130,7 +130,7 @@ def _is_plain(value: object, depth: int = MAX_NESTING) -> bool:
 
 
 def _checked(decision: object) -> Decision:
-    """Return what a policy answered, if that is an answer."""
+    """Return a policy's answer if it is a decision."""
     if not isinstance(decision, Decision):
         return Decision(effect=Effect.BLOCK, reason="policy_failed", why="not a Decision")
     if not is_sound(decision):
@@ -139,7 +139,7 @@ def _checked(decision: object) -> Decision:
 
 
 def ground_of(decision: Decision) -> tuple[object, ...]:
-    """Return what a decision stands on: the same ground is the same decision, whatever it says to people."""
+    """Return the ground of a decision: the same ground is the same decision, whatever its message for people."""
     return (
         decision.effect,
         decision.route,
@@ -151,7 +151,7 @@ def ground_of(decision: Decision) -> tuple[object, ...]:
 
 
 def refusal_of(decision: Decision, denied: Denied) -> Decision:
-    """Return the decision behind a refusal of a call that was to be approved; it names the rule that asked for that."""
+    """Return the decision for a refused call that needed approval; it names the rule that asked for the approval."""
     if isinstance(denied.decision, Decision) and denied.decision.effect is Effect.BLOCK:
         return denied.decision
     return Decision(

@@ -1,4 +1,4 @@
-"""Where copies of the evidence go: a receiver of OTLP, how it is spoken with, and what its answers may mean."""
+"""Receivers of OTLP copies: address, settings, and the meaning of their answers."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from agent_identity.evidence import SpanCopy
 __all__ = ["LONGEST_WAIT", "PROTOCOLS", "Answer", "OtlpProtocol", "Receiver", "Settings", "address"]
 
 OtlpProtocol: TypeAlias = Literal["http/protobuf", "http/json", "grpc"]
-"""How OTLP is spoken, in the words of the specification."""
+"""The OTLP protocols, by their names in the specification."""
 
 PROTOCOLS: Final[tuple[OtlpProtocol, ...]] = ("http/protobuf", "http/json", "grpc")
 
@@ -23,17 +23,17 @@ _PATH: Final = "/v1/traces"
 _NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _GRPC_NAME: Final = re.compile(r"[a-z0-9_.-]+(?<!-bin)")
 LONGEST_WAIT: Final = 3_600.0
-"""Seconds that a receiver may ask to wait, and that a request may take."""
+"""Maximum seconds of a requested wait, and of a request."""
 
 
 class Answer(NamedTuple):
-    """What became of a batch.
+    """The receiver's answer about a batch.
 
     Attributes:
         kind: ``taken``: acknowledged; ``later``: try again; ``refused``: the receiver cannot take a record in it;
             ``too_large``: it may take a smaller one; ``unusable``: it would take nothing as we are set up.
-        reason: Why, in one line, where it was not taken. It holds no header.
-        wait: Seconds that the receiver asks to wait before the next attempt.
+        reason: The reason, in one line, if the batch was not taken. It holds no header.
+        wait: Requested seconds before the next attempt.
     """
 
     kind: Literal["taken", "later", "refused", "too_large", "unusable"]
@@ -45,21 +45,21 @@ class Receiver(Protocol):
     """A receiver of spans."""
 
     def send(self, spans: Sequence[SpanCopy]) -> Answer:
-        """Send the spans in one request and return what became of them; never raises because of the other side."""
+        """Send the spans in one request and return the answer; never raises because of the other side."""
         ...
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to speak with a receiver, from the environment variables that every exporter of OpenTelemetry reads.
+    """OTLP settings, from the environment variables of every OpenTelemetry exporter.
 
     Attributes:
-        protocol: How OTLP is spoken.
+        protocol: The OTLP protocol.
         headers: Names in lower case and values; they may hold credentials.
         timeout: Seconds for one request.
-        compress: Whether bodies are compressed with gzip.
-        authority: A file with the certificates to trust instead of the system's.
+        compress: Compress bodies with gzip.
+        authority: A file with the trusted certificates, instead of the system's.
         certificate: A file with a client certificate.
         key: The file with its key.
     """
@@ -79,11 +79,11 @@ class Settings:
         https://opentelemetry.io/docs/specs/otel/protocol/exporter/
 
         Args:
-            protocol: How OTLP is spoken, whatever the environment says.
+            protocol: The OTLP protocol; overrides the environment.
             environ: The environment; by default the process's.
 
         Raises:
-            ConfigurationError: A variable has not its form. Its value is not shown.
+            ConfigurationError: A variable is malformed. Its value is not shown.
         """
         env = os.environ if environ is None else environ
 
@@ -91,12 +91,12 @@ class Settings:
             return env.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or env.get(f"OTEL_EXPORTER_OTLP_{name}") or None
 
         wanted = protocol or read("PROTOCOL") or "http/protobuf"
-        found = _SPOKEN.get(wanted)
-        if found is None:
-            raise ConfigurationError(f"expected a protocol of {', '.join(PROTOCOLS)}, got another")
+        spoken = _SPOKEN.get(wanted)
+        if spoken is None:
+            raise ConfigurationError(f"the OTLP protocol is unknown; use one of {', '.join(PROTOCOLS)}")
         return cls(
-            protocol=found,
-            headers=_headers(read("HEADERS") or "", found),
+            protocol=spoken,
+            headers=_headers(read("HEADERS") or "", spoken),
             timeout=_seconds(read("TIMEOUT")),
             compress=read("COMPRESSION") == "gzip",
             authority=read("CERTIFICATE"),
@@ -108,7 +108,7 @@ class Settings:
         """Return the TLS context, which verifies the server.
 
         Raises:
-            ConfigurationError: A file cannot be used.
+            ConfigurationError: A file is unusable.
         """
         try:
             context = ssl.create_default_context(cafile=self.authority)
@@ -116,8 +116,8 @@ class Settings:
                 context.load_cert_chain(self.certificate, self.key)
         except (OSError, ssl.SSLError) as error:
             raise ConfigurationError(
-                "expected certificates in PEM where OTEL_EXPORTER_OTLP_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_* "
-                f"point to, got {type(error).__name__}; check the files"
+                "the certificates of OTEL_EXPORTER_OTLP_CERTIFICATE or OTEL_EXPORTER_OTLP_CLIENT_* cannot be read "
+                f"({type(error).__name__}); name files in PEM"
             ) from None
         return context
 
@@ -129,10 +129,10 @@ def _headers(text: str, protocol: OtlpProtocol) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         name, value = unquote(name).strip().lower(), unquote(value).strip()
         if not equals or not value.isprintable():
-            raise ConfigurationError("expected OTEL_EXPORTER_OTLP_HEADERS as name=value,name=value, got another form")
+            raise ConfigurationError("OTEL_EXPORTER_OTLP_HEADERS is malformed; write name=value,name=value")
         if not names.fullmatch(name) or max(value, default="") >= beyond:
             raise ConfigurationError(
-                f"expected OTEL_EXPORTER_OTLP_HEADERS with names and values that {protocol} has, got others; "
+                f"OTEL_EXPORTER_OTLP_HEADERS has a name or value that {protocol} does not allow; "
                 "gRPC has names of a-z, 0-9, '-', '_' and '.' that do not end in -bin, and values in ASCII"
             )
         headers[name] = value
@@ -145,15 +145,15 @@ def _seconds(text: str | None) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= LONGEST_WAIT:
-        raise ConfigurationError("expected OTEL_EXPORTER_OTLP_TIMEOUT as seconds, more than 0 and at most 3600")
+        raise ConfigurationError("OTEL_EXPORTER_OTLP_TIMEOUT is malformed; use seconds, more than 0 and at most 3600")
     return seconds
 
 
 def address(endpoint: str, protocol: OtlpProtocol) -> SplitResult:
-    """Return the address to send to: of an endpoint without the path of a signal, that of traces.
+    """Return the address for traces: an endpoint without a signal path gets that of traces.
 
     Raises:
-        ConfigurationError: It is no http or https address, or it holds credentials, which do not belong there.
+        ConfigurationError: The endpoint is no http or https address, or holds credentials.
     """
     try:
         parts = urlsplit(endpoint)
@@ -162,10 +162,10 @@ def address(endpoint: str, protocol: OtlpProtocol) -> SplitResult:
         usable = False
         parts = urlsplit("")
     if not usable or not endpoint.isprintable() or not endpoint.isascii() or " " in endpoint:
-        raise ConfigurationError("expected the address of a receiver like http://localhost:4318, got another text")
+        raise ConfigurationError("the address of the receiver is malformed; write one like http://localhost:4318")
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigurationError(
-            "expected the address of a receiver without user, query and fragment, got one with them; "
+            "the address of the receiver has a user, query or fragment; remove it, and "
             "put credentials into OTEL_EXPORTER_OTLP_HEADERS"
         )
     path = "" if protocol == "grpc" else parts.path.rstrip("/")

@@ -1,7 +1,7 @@
-"""Authority that comes from another process: verified from its tokens alone, then opened as a task here.
+"""Authority from another process: verified from its tokens alone, then opened as a task here.
 
-Nothing about the sender is believed but what its signatures prove, and nothing of the application runs before
-everything has been checked. A refusal is recorded like that of any call outside a task.
+Only the sender's signatures count, and no application code runs before all checks pass. A refusal is recorded like
+that of any call outside a task.
 """
 
 import logging
@@ -27,7 +27,7 @@ _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 _CHALLENGE: Final = b"agent_identity: the holder of this grant resumes its task\n"
 _REMEMBERED: Final = 2 * PROOF_WINDOW + 1
-"""Seconds that a proof is remembered: from the earliest to the latest moment in which it could count."""
+"""Seconds that a proof id is remembered: the whole time in which the proof could count."""
 
 
 @final
@@ -37,8 +37,8 @@ class Arrivals:
 
     Attributes:
         tasks: The tasks of this process.
-        trust: Whose root grants count here.
-        recorded: Which of their grants the stream of this process has.
+        trust: The trusted issuers of root grants.
+        recorded: The foreign grants that the stream of this process has.
     """
 
     tasks: Tasks
@@ -48,7 +48,7 @@ class Arrivals:
     def resume(
         self, received: Carried | Chain | Sequence[str], holder: Signer | None, audience: str | None, purpose: str
     ) -> Task:
-        """Open the task of a chain whose holder's key is at hand."""
+        """Open the task of a chain whose holder key is available."""
         if isinstance(received, Carried):
             tokens, holder = received.tokens, SigningKey.from_seed(received.seed)
         else:
@@ -70,10 +70,12 @@ class Arrivals:
         agent: Agent | None,
         purpose: str,
     ) -> Task:
-        """Open the task of a call that came with a proof; without a holder it cannot be delegated here."""
+        """Open the task of a call with a proof; without a holder key it cannot be delegated here."""
         chain = self._verified(presentation.tokens, audience)
         if chain.leaf.audience is None:
-            raise TokenError("expected a grant made for this enforcement point, got one for any", code="wrong_audience")
+            raise TokenError(
+                "the grant names no audience; ask the caller for one made for this service", code="wrong_audience"
+            )
         now = self._now()
         presented, onward = chain, presentation.onward
         proof_id = verify_proof(
@@ -93,13 +95,11 @@ class Arrivals:
                 raise _not_the_holder("another")
             if agent is not None and chain.leaf.agent != agent:
                 raise TokenError(
-                    "expected a grant for the agent that acts here, got one for another", code="wrong_agent"
+                    "the grant is for another agent; ask the caller for one to this service's agent", code="wrong_agent"
                 )
-        # Last of all, so that only whom we trust can fill the memory of proofs.
+        # Last, so that only trusted callers can fill the memory of proofs.
         if not self.tasks.point.state.insert(f"proof:{proof_id}", now=now, expires_at=now + _REMEMBERED):
-            raise Denied(
-                "expected a proof that was not used before, got one again; make one for each call", code="replay"
-            )
+            raise Denied("the proof was used before; make one for each call", code="replay")
         return self._open(chain, holder, purpose, presented)
 
     def opening(
@@ -110,7 +110,7 @@ class Arrivals:
         purpose: str,
         traceparent: str | None,
     ) -> Opening:
-        """Return the context manager that opens such a task, or records that it was refused."""
+        """Return the context manager that opens the task, or records its refusal."""
         return Opening(
             self.tasks.point,
             purpose,
@@ -120,10 +120,10 @@ class Arrivals:
         )
 
     def opened(self, guard: CallSteps, values: Mapping[str, object], make: Callable[[], Task]) -> Task:
-        """Return the task, or record that it was refused.
+        """Open the task, or record its refusal.
 
         Raises:
-            Denied: It was refused, with the code of what was wrong.
+            Denied: The task was refused, with the code of the error.
             EvidenceError: The refusal could not be recorded.
         """
         try:
@@ -161,37 +161,37 @@ class Arrivals:
             self.tasks.admission.check(chain)
         watch = self._watch(chain, chain if presented is None else presented)
         if watch():
-            raise NoTask("expected an open task, got one that has ended; open a new one", code="task_ended")
+            raise NoTask("the task has ended; open a new one", code="task_ended")
         lease = self.tasks.registry.resume(
             leaf.task_id, leaf.expires_at * _NS, clock=self.tasks.point.clock, id=leaf.id, watch=watch
         )
         return self.tasks.start(purpose, chain, holder, lease, Handed(None))
 
     def _watch(self, chain: Chain, presented: Chain) -> Callable[[], bool]:
-        """Return what tells whether the task, or a part of it that leads here, has ended where it was opened."""
+        """Return the predicate that the task, or a part of it on the way here, has ended where it was opened."""
         grants = dict.fromkeys(grant.id for grant in (*chain.grants[1:], *presented.grants[1:]))
         names = [f"ended:{name}" for name in (chain.root.task_id, *grants)]
         state, revocations = self.tasks.point.state, self.tasks.point.revocations
 
         def ended() -> bool:
             now = self._now()
-            if presented is not chain:  # What was shown is no part of the chain that goes on.
+            if presented is not chain:  # The presented chain is not part of the continued one.
                 revocations.check(presented)
             try:
                 return any(state.contains(name, now=now) for name in names)
             except AgentIdentityError as error:
-                raise Denied(f"whether the task has ended cannot be told: {error}", code=error.code) from None
-            except Exception as error:  # noqa: BLE001 - Whatever ails a store: what cannot be told is refused.
-                _LOG.error("whether a task has ended cannot be told: %s", trouble(error))
+                raise Denied(f"the end of the task cannot be checked: {error}", code=error.code) from None
+            except Exception as error:  # noqa: BLE001 - Any failure of a store: an unknown state refuses.
+                _LOG.error("the end of a task cannot be checked: %s", trouble(error))
                 raise Denied(
-                    f"whether the task has ended cannot be told: {kind_of(error)}", code="state_unavailable"
+                    f"the end of the task cannot be checked: {kind_of(error)}", code="state_unavailable"
                 ) from None
 
         return ended
 
 
 def _check_possession(chain: Chain, holder: Signer) -> None:
-    """Have the key sign, since anybody can show the public half of another's."""
+    """Test the key with a signature, since anybody can present another's public key."""
     if holder.public_key != chain.leaf.holder:
         raise _not_the_holder("another")
     challenge = _CHALLENGE + chain.leaf.hash.encode()
@@ -202,4 +202,6 @@ def _check_possession(chain: Chain, holder: Signer) -> None:
 
 
 def _not_the_holder(got: str) -> AttenuationError:
-    return AttenuationError(f"expected the key of the grant's holder, got {got}", code="not_the_holder")
+    return AttenuationError(
+        f"the key is not that of the grant's holder but {got}; pass the holder's key", code="not_the_holder"
+    )

@@ -1,4 +1,4 @@
-"""The kill switch: every call asks whether what it acts under has been revoked since."""
+"""The kill switch: every call checks whether its authority has been revoked."""
 
 import threading
 from collections.abc import Callable
@@ -28,30 +28,29 @@ from agent_identity.identity import Agent, Clock, Human, Service, Signer, TrustS
 __all__ = ["LIST_NAME", "Revocations", "named"]
 
 LIST_NAME: Final = "revocations"
-"""The name under which a store keeps the signed list."""
+"""The store's name of the signed list."""
 
 _NS: Final = 1_000_000_000
 _ATTEMPTS: Final = 1_000
-_PATIENCE: Final = 3  # Turns that a source of lists may miss before nothing runs any more.
+_PATIENCE: Final = 3  # Failed turns of a list source before nothing runs any more.
 
 
 @final
 class Revocations:
-    """The newest list of revocations that the shared state holds.
+    """The newest revocation list in the shared state.
 
-    Whoever shares the state sees a new list at the very next call. A list never goes back: neither here,
-    where what was seen counts on, nor in the state, which takes greater versions only. In a state that was put
-    back to an earlier day, what is revoked since then counts as well. A suspension that such a state lost stays
-    here until :meth:`reinstate` or a new start; elsewhere it is lifted for all once it was suspended again, in a
-    version greater than those that were seen here.
+    Processes that share the state see a new list at the next call. A list never goes back: this process remembers
+    the newest list seen, and the state takes greater versions only. If the state is restored from an older backup, its
+    newer revocations count as well. A suspension lost from the state stays here until :meth:`reinstate` or a restart;
+    other processes follow once it is suspended and reinstated again in a newer version.
 
     Args:
-        state: Where the list is kept.
-        ledger: Where changes are recorded.
+        state: Holds the list.
+        ledger: Records the changes.
         signer: The issuer's key, which signs new versions.
-        trust: Whose lists count, and the issuer's URI.
+        trust: The trusted keys, and the issuer's URI.
         clock: Source of time.
-        forbid: Refuses what guarded bodies may not do.
+        forbid: Refuses acts that are forbidden to guarded bodies.
     """
 
     __slots__ = (
@@ -84,24 +83,24 @@ class Revocations:
     ) -> None:
         self._forbid = forbid
         self._state = state
-        # Of any other store, to ask may take time.
+        # Any other store may block.
         self._near = state if isinstance(state, DirectoryState | MemoryState) else None
         self._ledger = ledger
         self._signer = signer
         self._trust = trust
         self._clock = clock
         self._list = RevocationList()
-        # What the state had when it was last asked, and as it was signed.
+        # The latest list from the state, parsed and as signed.
         self._found: tuple[RevocationList, bytes] = RevocationList(), b""
         self._lock = threading.Lock()
-        self._reads = 0  # How often the state was asked, and the number of the latest answer that was taken.
+        self._reads = 0  # The number of reads of the state, and of the latest accepted read.
         self._taken = 0
         self._generation: int | None = None
         self._feed: _Feed | None = None
         self._beside: Revocations | None = None
 
     def heed(self, state: StateStore) -> None:
-        """Obey the list in another state as well: that of the directory, into which the command line writes.
+        """Obey the list in another state as well: that of the directory, which the command line writes.
 
         Args:
             state: The other state; nothing is written to it.
@@ -111,11 +110,11 @@ class Revocations:
         )
 
     def check(self, chain: Chain) -> None:
-        """Return if nothing in the chain is revoked or suspended.
+        """Check that nothing in the chain is revoked or suspended.
 
         Raises:
             Denied: With code ``revoked`` or ``suspended``; ``state_unavailable`` or ``revocations_unreadable``
-                where it cannot be known.
+                if the list cannot be read.
         """
         try:
             if may_wait() and not self.is_current():
@@ -124,7 +123,7 @@ class Revocations:
                 self._beside.check(chain)
         except StateError as error:
             raise Denied(
-                f"expected shared state that tells what is revoked, got a failure ({error.code}); bring the store "
+                f"the shared state with the revocations failed ({error.code}); bring the store "
                 "back, the next call tries again",
                 code="state_unavailable",
             ) from None
@@ -134,17 +133,17 @@ class Revocations:
                 raise _refusal(entry)
 
     def _catch_up(self) -> None:
-        """Take in what is new, wherever it comes from."""
+        """Read new lists from all sources."""
         if self._feed is not None:
             self._feed.look(self.adopt, self._clock.monotonic_ns())
-        # Asked first: a list that comes in meanwhile is read now or at the next call, and never missed.
+        # Read first: a list that arrives meanwhile is read now or at the next call, and never missed.
         generation = self._state.generation()
         if generation != self._generation:
             self._read()
             self._generation = generation
 
     def is_current(self) -> bool:
-        """Tell, without waiting, whether there is nothing to catch up with; where that is not known, there may be."""
+        """Return, without blocking, whether the list is current; False if unknown."""
         if self._near is None or (self._feed is not None and self._feed.is_due(self._clock.monotonic_ns())):
             return False
         generation = self._near.generation_at_once(_look)
@@ -154,10 +153,10 @@ class Revocations:
 
     @property
     def current(self) -> RevocationList:
-        """The list as the state has it now.
+        """The current list in the state.
 
         Raises:
-            StateError: The state cannot be asked.
+            StateError: The state does not answer.
             Denied: The list is unreadable.
         """
         self._read()
@@ -179,17 +178,17 @@ class Revocations:
         self._record(kind, name, "reinstated", changed, None)
 
     def _change(self, make: Callable[[RevocationList, int], RevocationList]) -> RevocationList:
-        """Put a new version in the place of the newest one; of two changes at once, none is lost."""
+        """Replace the newest version by a new one; concurrent changes are not lost."""
         for _ in range(_ATTEMPTS):
             known = self.current
             changed = make(known, self._clock.wall_ns() // _NS)
             data = changed.sign(self._signer, issuer=self._trust.issuer or "")
             if self._state.put(LIST_NAME, changed.version, data):
-                with self._lock:  # It was made from what is known here, which may be more than the state had.
+                with self._lock:  # It was made from the list known here, which may have more than the state.
                     if self._found[0].version <= changed.version:
                         self._found = known, b""
                 return self.current
-        raise StateError("expected a turn at the list of revocations, got none among many others; try again")
+        raise StateError("many others change the list of revocations; try again")
 
     def _record(
         self, kind: RevokedKind, name: str, status: RevocationState, changed: RevocationList, reason: str | None
@@ -198,50 +197,50 @@ class Revocations:
         self._ledger.append(partial(records.Revocation, time=Time.at(self._clock.wall_ns()), revocation=change))
 
     def follow(self, source: Callable[[], bytes], *, every: float) -> None:
-        """Take lists from elsewhere from now on, for processes that do not share the state of the issuer's.
+        """Follow lists from elsewhere from now on, for processes that do not share the issuer's state.
 
-        The source is asked on the way of a call, once ``every`` seconds have passed; let it answer soon. While it
-        fails, the list that was last seen counts on, and once it has failed for three turns nothing runs.
+        The source is called during a call, once ``every`` seconds have passed; it should answer fast. While it fails,
+        the latest list counts, and after three failed turns nothing runs.
 
         Args:
-            source: Returns a list as :meth:`export` does elsewhere; it may raise :class:`OSError`.
+            source: Returns a list from :meth:`export` elsewhere; it may raise :class:`OSError`.
             every: Seconds, from 1 to 3,600.
 
         Raises:
             ValueError: ``every`` is out of range.
             OSError: The source fails the first time.
-            TokenError: Its first list is not one of the trusted issuer.
+            TokenError: Its first list is not of a trusted issuer.
         """
         if not 1 <= every <= 3_600:
-            raise ValueError("expected every from 1 to 3,600 seconds")
+            raise ValueError("every is out of range; use 1 to 3,600 seconds")
         self.adopt(source())
         self._feed = _Feed(source, int(every * _NS), self._clock.monotonic_ns())
 
     def adopt(self, data: bytes) -> RevocationList:
-        """Take a signed list that was made elsewhere, if it is newer than what is here.
+        """Adopt a signed list from elsewhere, if it is newer than the current one.
 
         Args:
-            data: What :meth:`export` returned there.
+            data: The result of :meth:`export` elsewhere.
 
         Returns:
             The newest list, which may be another one.
 
         Raises:
-            TokenError: It is malformed or not signed by a trusted issuer.
-            StateError: The state cannot be asked.
+            TokenError: The list is malformed or not signed by a trusted issuer.
+            StateError: The state does not answer.
         """
         theirs = trusted_revocations(data, self._trust)
         self._state.put(LIST_NAME, theirs.version, data)
         return self.current
 
     def sign_again(self) -> RevocationList:
-        """Sign the newest list anew with the issuer key of now, after the key that signed it was revoked.
+        """Sign the newest list anew with the current issuer key, after the key that signed it was revoked.
 
-        Until then nothing runs, since whoever stole the key may have signed the list: look at what is returned.
+        Until then nothing runs, since a thief of the key may have signed the list: check the returned list.
 
         Raises:
-            StateError: The shared state cannot be asked.
-            TokenError: The list is malformed, or by a key that was never trusted.
+            StateError: The state does not answer.
+            TokenError: The list is malformed, or its key was never trusted.
             ConfigurationError: Nothing was ever revoked.
         """
         listed = trusted_revocations(self.export(), self._trust, of_revoked_keys=True)
@@ -252,24 +251,24 @@ class Revocations:
         return self.current
 
     def export(self) -> bytes:
-        """Return the newest list as it is signed, for processes that do not share the state.
+        """Return the newest signed list, for processes that do not share the state.
 
         Raises:
-            StateError: The state cannot be asked.
+            StateError: The state does not answer.
             ConfigurationError: Nothing was ever revoked.
         """
         kept = self._state.get(LIST_NAME)
         if kept is None:
-            raise ConfigurationError("expected a list of revocations, found none; nothing has been revoked yet")
+            raise ConfigurationError("nothing has been revoked yet; revoke something first")
         return kept[1]
 
     def _read(self) -> None:
         with self._lock:
             self._reads = number = self._reads + 1
-        kept = self._state.get(LIST_NAME)  # Outside the lock: it may take time, and threads ask at the same time.
+        kept = self._state.get(LIST_NAME)  # Outside the lock: it may block, and threads read concurrently.
         with self._lock:
             if number < self._taken:
-                return  # A thread that asked later has answered: the list of this one may be older, and adds nothing.
+                return  # A later read has answered: this list may be older, and adds nothing.
             if kept is None or kept[1] == self._found[1]:
                 self._taken = number
                 return
@@ -285,11 +284,11 @@ class Revocations:
                 ) from None
             except ValueError as error:
                 raise Denied(
-                    "the list of revocations in the shared state was put back, and does not go together with what is "
-                    f"known here ({error}), so nothing runs; put the newest state back and open the directory again",
+                    "the list of revocations in the shared state was rolled back, and contradicts the list that is "
+                    f"known here ({error}), so nothing runs; restore the newest state and open the directory again",
                     code="revocations_unreadable",
                 ) from None
-            self._found, self._taken = (listed, kept[1]), number  # Not before: a list that is refused stays unread.
+            self._found, self._taken = (listed, kept[1]), number  # Only now: a refused list stays unread.
 
     def after_fork_in_child(self) -> None:
         """Replace the lock, which another thread of the parent may have held."""
@@ -300,7 +299,7 @@ class Revocations:
 
 @final
 class _Feed:
-    """A source of lists from elsewhere, asked now and then."""
+    """A source of lists elsewhere, polled now and then."""
 
     __slots__ = ("_due", "_every", "_seen", "_source")
 
@@ -311,14 +310,14 @@ class _Feed:
         self._due = now_ns + every_ns
 
     def is_due(self, now_ns: int) -> bool:
-        """Tell whether it is time to ask the source."""
+        """Return whether the source is due."""
         return now_ns >= self._due
 
     def look(self, adopt: Callable[[bytes], object], now_ns: int) -> None:
-        """Ask the source if it is time.
+        """Poll the source if it is due.
 
         Raises:
-            Denied: It has failed for too long (``revocations_stale``).
+            Denied: The source has failed for too long (``revocations_stale``).
         """
         if not self.is_due(now_ns):
             return
@@ -327,18 +326,17 @@ class _Feed:
             adopt(self._source())
             self._seen = now_ns
         except (OSError, TokenError):
-            pass  # An old list that comes again is no failure; one that nobody can read is.
+            pass  # An old list again is no failure; an unreadable one is.
         if now_ns - self._seen > _PATIENCE * self._every:
-            self._due = now_ns  # Every call asks again.
+            self._due = now_ns  # Every call retries.
             raise Denied(
-                "expected a fresh list of revocations, got none for too long; repair its source, the next call asks "
-                "it again",
+                "the source of revocations has failed for too long; repair it, the next call asks it again",
                 code="revocations_stale",
             )
 
 
 def _look(step: Callable[[], object]) -> None:
-    """Run a look at a file of the state: here, or in the background where it would hold up an event loop."""
+    """Poll a state file: at once, or in the background on an event loop."""
     if has_loop():
         in_background(step)
     else:
@@ -346,18 +344,18 @@ def _look(step: Callable[[], object]) -> None:
 
 
 def named(what: object, name: str | None) -> tuple[RevokedKind, str]:
-    """Return kind and name of what is to be revoked.
+    """Return kind and name of the object to revoke.
 
     Raises:
-        TypeError: It is nothing that can be.
+        TypeError: The object cannot be revoked.
     """
     if type(what) is str and what in get_args(RevokedKind):
-        found = EVERYTHING if what == "everything" and name is None else name
-        if found is None:
-            raise TypeError(f"expected which {what}; give its name after it")
-        return cast("RevokedKind", what), found
+        own = EVERYTHING if what == "everything" and name is None else name
+        if own is None:
+            raise TypeError(f"the name is missing; give the name of the {what} after the kind")
+        return cast("RevokedKind", what), own
     if name is not None:
-        raise TypeError(f"expected what to be one of {', '.join(get_args(RevokedKind))} before a name")
+        raise TypeError(f"the kind is unknown; before a name use one of {', '.join(get_args(RevokedKind))}")
     return _named_by_itself(what)
 
 
@@ -373,8 +371,8 @@ def _named_by_itself(what: object) -> tuple[RevokedKind, str]:
             return what.kind, what.id
         case _:
             raise TypeError(
-                f"expected a task, grant, agent or principal, or one of {', '.join(get_args(RevokedKind))}, got "
-                f"{type(what).__name__}"
+                f"{type(what).__name__} cannot be revoked; give a task, grant, agent or principal, or one of "
+                f"{', '.join(get_args(RevokedKind))}"
             )
 
 
@@ -382,4 +380,4 @@ def _refusal(entry: Revocation) -> Denied:
     what = "everything" if entry.kind == "everything" else f"the {entry.kind}"
     why = f": {entry.reason}" if entry.reason else ""
     way = "wait until it is reinstated" if entry.status == "suspended" else "ask whoever revoked it"
-    return Denied(f"expected authority that still stands, got {what} {entry.status}{why}; {way}", code=entry.status)
+    return Denied(f"{what} is {entry.status}{why}; {way}", code=entry.status)

@@ -1,7 +1,7 @@
-"""Exchanging and revoking the keys of a directory, in steps of which each leaves a directory that works.
+"""Rotation and revocation of the keys of a directory, in steps that each leave a working directory.
 
-The private key of a rotation waits beside the old one as ``<purpose>.next.pem``, is announced in ``trust.json``, and
-then takes the old one's place. What a crash left half done, the next to open the directory completes.
+The new private key waits beside the old one as ``<purpose>.next.pem``, is announced in ``trust.json``, and then
+replaces the old one. The next process to open the directory completes an interrupted rotation.
 """
 
 import contextlib
@@ -35,10 +35,10 @@ _LOCK: Final = "rotation.lock"
 @final
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """One exchange of a key.
+    """One rotation of a key.
 
     Attributes:
-        old: The key that signed until now; its private half is gone from the directory.
+        old: The key that signed until now; the directory no longer has its private half.
         new: The key that signs from now on.
     """
 
@@ -54,29 +54,27 @@ def rotate(
     overlap: int,
     evidence: str | os.PathLike[str] | None = None,
 ) -> tuple[Rotated, ...]:
-    """Exchange keys of a directory. Processes that have it open go on with the old ones until they open it again.
+    """Rotate keys of a directory. Processes that have it open use the old ones until they open it again.
 
-    A rotation that a crash interrupted after its announcement is completed instead of begun anew.
+    A rotation that crashed after its announcement is completed instead.
 
     Args:
-        directory: A directory that :meth:`~agent_identity.Enforcer.open` or ``agent-identity init`` made.
-        purposes: Which keys, each once.
+        directory: A directory created by :meth:`~agent_identity.Enforcer.open` or ``agent-identity init``.
+        purposes: The keys, each once.
         now: Unix seconds; from then on the new keys count.
-        overlap: Seconds for which the old keys count on: for processes that have not opened the directory
-            again, and for the grants that they made.
-        evidence: The directory with the log, if it is another one than that of the keys.
+        overlap: Seconds for which the old keys still count: for processes that have not opened the directory
+            again, and for their grants.
+        evidence: The directory with the log, if it is not that of the keys.
 
     Raises:
-        ConfigurationError: A file there is unusable, or another rotation is under way. Whatever was done,
-            the directory works.
+        ConfigurationError: A file is unusable, or another rotation is under way. In any case the directory
+            works.
     """
     if overlap < 0:
-        raise ConfigurationError("expected an overlap of 0 seconds or more, got less")
+        raise ConfigurationError("overlap is negative; use 0 seconds or more")
     root = Path(directory)
     if not (root / "trust.json").exists():
-        raise ConfigurationError(
-            "expected a directory with keys and trust.json, found none; 'agent-identity init DIR' makes one"
-        )
+        raise ConfigurationError("the directory has no trust.json; 'agent-identity init DIR' makes one")
     with alone(root):
         resumed: list[Purpose] = [purpose for purpose in purposes if _complete(root, purpose)]
         trust = TrustStore.load(root / "trust.json")
@@ -88,14 +86,14 @@ def rotate(
 
 
 def record_rotation(ledger: Ledger, done: Sequence[Rotated]) -> None:
-    """Record which keys are trusted from now on, in a stream of version 2.
+    """Record the trusted keys after a rotation, in a stream of version 2.
 
     Args:
         ledger: A ledger of the directory that writes version 2 of the record.
-        done: What :func:`rotate` returned.
+        done: The result of :func:`rotate`.
 
     Raises:
-        EvidenceError: It could not be recorded.
+        EvidenceError: The rotation could not be recorded.
     """
     for one in done:
         fact = KeyTrust(key=one.new.key.thumbprint, purpose=one.new.purpose, status="trusted")
@@ -112,14 +110,14 @@ def _settle(root: Path, trust: TrustStore, done: Sequence[Rotated]) -> None:
 def _new_key(root: Path, purpose: Purpose, now: int, log: Takeover | None) -> TrustedKey:
     """Return the entry of the new key, which waits in its file."""
     path = _next(root, purpose)
-    if not path.exists():  # Otherwise it is of a rotation that died before it was announced.
+    if not path.exists():  # Otherwise it is left from a rotation that crashed before its announcement.
         SigningKey.generate().save(path)
     key = SigningKey.load(path).public_key
     return TrustedKey(key, purpose, not_before=now, takes_over=log if purpose == "recorder" else None)
 
 
 def _exchange(root: Path, trust: TrustStore, new: TrustedKey, until: int) -> Rotated:
-    """Return what is to be announced: the new key, and how long the old one counts on."""
+    """Return the announcement: the new key, and how long the old one still counts."""
     old = _entry(trust, SigningKey.load(_current(root, new.purpose)).public_key, new.purpose)
     until = max(until, old.not_before or 0)
     return Rotated(replace(old, not_after=until if old.not_after is None else min(until, old.not_after)), new)
@@ -132,7 +130,7 @@ def _announced(trust: TrustStore, done: Sequence[Rotated]) -> TrustStore:
 
 
 def _resumed(root: Path, trust: TrustStore, purpose: Purpose) -> Rotated:
-    """Return what an earlier attempt announced: the new key, and the one that was added last before it."""
+    """Return the announcement of an earlier attempt: the new key, and the latest one before it."""
     new = _entry(trust, SigningKey.load(_current(root, purpose)).public_key, purpose)
     older = [entry for entry in trust.keys if entry.purpose == purpose and entry != new]
     return Rotated(older[-1] if older else new, new)
@@ -141,38 +139,36 @@ def _resumed(root: Path, trust: TrustStore, purpose: Purpose) -> Rotated:
 def _entry(trust: TrustStore, key: PublicKey, purpose: EntryPurpose) -> TrustedKey:
     entry = trust.get(key.thumbprint, purpose)
     if entry is None:
-        raise ConfigurationError(
-            f"expected the {purpose} key of the directory in its trust.json, got others; restore the pair from a backup"
-        )
+        raise ConfigurationError(f"trust.json lacks the {purpose} key of the directory; restore the pair from a backup")
     return entry
 
 
 def log_so_far(directory: str | os.PathLike[str]) -> Takeover | None:
-    """Return size and root of the log, or ``None`` where there is none yet.
+    """Return size and root of the log, or ``None`` without a log.
 
     Raises:
-        ConfigurationError: A line of the log is no entry; a new key must not take over what is broken.
+        ConfigurationError: A line of the log is no entry; a new key must not take over a broken log.
     """
     if not os.path.lexists(Layout.of(directory).log_entries):
         return None
     tree = CompactRange()
     for line in open_ledger(directory).log_entries():
         if line.problem == "torn":
-            break  # The next process to seal removes it.
+            break  # The next sealing process removes it.
         if line.record is None:
             raise ConfigurationError(
-                "expected the log to be whole before a new recorder key takes it over, "
-                f"got a line that is {line.problem}; verify the directory, keep it as it is, and start a new one"
+                f"the log has a line that is {line.problem}, and a new recorder key cannot take it over; verify the "
+                "directory, keep it as it is, and start a new one"
             )
         tree.append(leaf_hash(line.record))
     return Takeover(tree.size, tree.root())
 
 
 def finish_rotation(root: Path, purpose: Purpose) -> None:
-    """Complete a rotation that was announced in ``trust.json`` and interrupted before its end.
+    """Complete an announced and interrupted rotation.
 
     Raises:
-        ConfigurationError: A file there is unusable.
+        ConfigurationError: A file is unusable.
     """
     if _next(root, purpose).exists():
         with alone(root):
@@ -180,7 +176,7 @@ def finish_rotation(root: Path, purpose: Purpose) -> None:
 
 
 def _complete(root: Path, purpose: Purpose) -> bool:
-    """Put an announced key in its place; return whether there was one. The lock is held."""
+    """Install an announced key; return whether there was one. The caller holds the lock."""
     path, trust = _next(root, purpose), root / "trust.json"
     if not path.exists() or not trust.exists():
         return False
@@ -193,13 +189,13 @@ def _complete(root: Path, purpose: Purpose) -> bool:
 def revoke(
     path: str | os.PathLike[str], thumbprint: str, *, since: int, reason: str | None = None
 ) -> tuple[TrustedKey, ...]:
-    """Say in a trust file since when others may have had a key; return its entries, one for each purpose.
+    """Revoke a key in a trust file from a time on; return its entries, one for each purpose.
 
     Args:
         path: A directory of an enforcer, or a trust file.
         thumbprint: The name of the key.
-        since: Unix seconds. A time that is already known is only ever replaced by an earlier one.
-        reason: Why, for people.
+        since: Unix seconds. A known time is only replaced by an earlier one.
+        reason: The reason, for people.
 
     Raises:
         ConfigurationError: The file is unusable, does not have the key, or knows an earlier time.
@@ -208,18 +204,18 @@ def revoke(
     file = root / "trust.json" if root.is_dir() else root
     with alone(root) if (root / "keys").is_dir() else contextlib.nullcontext():
         trust = TrustStore.load(file)
-        found = [entry for entry in trust.keys if entry.key.thumbprint == thumbprint]
-        if not found:
+        entries = [entry for entry in trust.keys if entry.key.thumbprint == thumbprint]
+        if not entries:
             raise ConfigurationError(
-                "expected the thumbprint of a key in the trust file, got another; 'agent-identity keys list' shows them"
+                "the trust file has no key with this thumbprint; 'agent-identity keys list' shows its keys"
             )
-        if any(entry.revoked_since is not None and entry.revoked_since < since for entry in found):
+        if any(entry.revoked_since is not None and entry.revoked_since < since for entry in entries):
             raise ConfigurationError(
-                "expected a time before the one from which the key is revoked already, got a later one; "
+                "the key is revoked from an earlier time already; give an earlier one, since "
                 "what was in doubt stays in doubt"
             )
         try:
-            changed = {entry: replace(entry, revoked_since=since, reason=reason or entry.reason) for entry in found}
+            changed = {entry: replace(entry, revoked_since=since, reason=reason or entry.reason) for entry in entries}
         except ValueError as error:
             raise ConfigurationError(f"bad revocation: {error}") from None
         trust.with_keys(tuple(changed.get(entry, entry) for entry in trust.keys)).save(file)
@@ -228,7 +224,7 @@ def revoke(
 
 @contextlib.contextmanager
 def alone(root: Path) -> Generator[None]:
-    """Hold the lock under which the keys of a directory change.
+    """Hold the lock for changes to the keys of a directory.
 
     Raises:
         ConfigurationError: Another process holds it for long, or it cannot be taken.
@@ -240,12 +236,10 @@ def alone(root: Path) -> Generator[None]:
             stack.callback(files.close, fd)
             stack.enter_context(locked(files, fd))
         except BlockingIOError:
-            raise ConfigurationError(
-                "expected to change the keys of the directory alone, got another process that does; try again later"
-            ) from None
+            raise ConfigurationError("another process changes the keys of the directory; try again later") from None
         except OSError as error:
             raise ConfigurationError(
-                f"expected to lock the keys of the directory, got '{error.strerror or error}'; check owner and modes"
+                f"cannot lock the keys of the directory: '{error.strerror or error}'; check owner and modes"
             ) from error
         yield
 

@@ -1,8 +1,8 @@
-"""The second key of a directory: it signs every checkpoint as well, with an algorithm of another kind.
+"""The second key of a directory: it signs every checkpoint as well, with a different kind of algorithm.
 
-``trust.json`` says which key it is and from which entry of the log on. It changes under the lock of the log, and
-whoever signs looks at the file under the same lock: so every checkpoint after the change has the new signature, also
-those of processes that have had the directory open for long.
+``trust.json`` names the key and its first log entry. It changes under the lock of the log, and signers read the file
+under the same lock: every checkpoint after the change has the new signature, even from processes that opened the
+directory long before.
 """
 
 import os
@@ -31,20 +31,20 @@ _NS: Final = 1_000_000_000
 
 
 def second_key_files(root: Path) -> tuple[Path, Path]:
-    """Return where the second key of a directory is, and where the one that follows it waits."""
+    """Return the paths of the second key of a directory and of its announced successor."""
     return root / "keys" / "recorder.ml-dsa-44.pem", root / "keys" / "recorder.ml-dsa-44.next.pem"
 
 
 @final
 class SecondSigner:
-    """Adds the signature of the second key to checkpoints, once the directory has such a key.
+    """Adds the second key's signature to checkpoints, if the directory has such a key.
 
     Args:
         root: The directory with keys and ``trust.json``.
-        clock: Tells the time of signatures.
+        clock: Source of the signature time.
 
     Raises:
-        ConfigurationError: ``trust.json`` names a second key that the directory does not have, or cannot use, or the
+        ConfigurationError: ``trust.json`` names a second key that the directory lacks or cannot use, or the
             directory has one that ``trust.json`` does not name.
     """
 
@@ -56,15 +56,14 @@ class SecondSigner:
         self._look()
         if not self._ready() and os.path.lexists(second_key_files(root)[0]):
             raise ConfigurationError(
-                "expected trust.json to name the second key that the directory has, got one that does not; "
-                "put back the copy that verifiers have"
+                "trust.json does not name the second key of the directory; restore the copy that verifiers have"
             )
 
     def __call__(self, checkpoint: Checkpoint) -> str:
-        """Return the signature line, or nothing without a second key.
+        """Return the signature line; empty without a second key.
 
         Raises:
-            ConfigurationError: The second key cannot be had.
+            ConfigurationError: The second key is unavailable.
         """
         self._look()
         if self._key is None:
@@ -76,19 +75,19 @@ class SecondSigner:
         return self._key is not None
 
     def _look(self) -> None:
-        """Take the key that ``trust.json`` names now; one that was taken never gives way to none."""
+        """Load the key that ``trust.json`` names now; a loaded key is never dropped without a successor."""
         file = self._root / "trust.json"
         try:
-            found = file.stat()
+            status = file.stat()
         except OSError:
             return
-        seen = (found.st_mtime_ns, found.st_ino, found.st_size)
-        if seen == self._seen:
+        stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
+        if stamp == self._seen:
             return
         second = TrustStore.load(file).second_keys
         if second and (self._key is None or self._key.public_key != second[-1].key):
             self._key = _load(self._root, second[-1])
-        self._seen = seen
+        self._seen = stamp
 
 
 def _kind() -> "type[MlDsaSigningKey]":
@@ -104,7 +103,7 @@ def _load(root: Path, wanted: SecondKey) -> "MlDsaSigningKey":
             if key.public_key == wanted.key:
                 return key
     raise ConfigurationError(
-        f"expected the second key that trust.json names at {str(second_key_files(root)[0])!r}, found none; restore it, "
+        f"the second key of trust.json is missing at {str(second_key_files(root)[0])!r}; restore it, "
         "or exchange it: 'agent-identity keys rotate --second DIR'"
     )
 
@@ -112,17 +111,17 @@ def _load(root: Path, wanted: SecondKey) -> "MlDsaSigningKey":
 def exchange_second_key(
     directory: str | os.PathLike[str], *, evidence: str | os.PathLike[str] | None = None
 ) -> SecondKey:
-    """Give a directory its second key, or a new one in place of the old one; processes need not open it again.
+    """Give a directory a second key, or replace it; processes need not open the directory again.
 
-    What a crash left half done is completed instead of begun anew.
+    An exchange interrupted by a crash is completed instead.
 
     Args:
         directory: A directory with keys and ``trust.json``.
-        evidence: The directory with the log, if it is another one than that of the keys.
+        evidence: The directory with the log, if it is not that of the keys.
 
     Raises:
-        ConfigurationError: The installed ``cryptography`` has no ML-DSA-44 (``ml_dsa_unavailable``), a file there is
-            unusable, or another exchange is under way. Whatever was done, the directory works.
+        ConfigurationError: The installed ``cryptography`` lacks ML-DSA-44 (``ml_dsa_unavailable``), a file is
+            unusable, or another exchange is under way. In any case the directory works.
     """
     root = Path(directory)
     current, following = second_key_files(root)
@@ -158,7 +157,7 @@ def _announce(root: Path, trust: TrustStore, layout: Layout, *, key: Path) -> Se
 
 def _busy(error: OSError) -> ConfigurationError:
     return ConfigurationError(
-        f"expected to lock the log of the directory, got '{error.strerror or error}'; check owner and modes"
+        f"cannot lock the log of the directory: '{error.strerror or error}'; check owner and modes"
     )
 
 

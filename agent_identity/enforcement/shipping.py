@@ -1,4 +1,4 @@
-"""Sending the copies of a ledger until the receiver has acknowledged them all: at least once, in bounded memory."""
+"""Sends the copies of a ledger until the receiver has acknowledged them: at least once, in bounded memory."""
 
 import logging
 import time
@@ -17,20 +17,20 @@ __all__ = ["DeliveryError", "Pace", "Shipped", "Shipper", "Stopped"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _BATCH: Final = 512
-_BATCH_BYTES: Final = 1024 * 1024  # Of records and grants; spans have up to three times as many, receivers take 4 MiB.
+_BATCH_BYTES: Final = 1024 * 1024  # Of records and grants; spans are up to three times as large, receivers take 4 MiB.
 _STRIDE: Final = 16  # Spans; about two milliseconds.
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
-_COMPARED: Final = 4  # Other records that are tried before the receiver itself is taken to be at fault.
+_COMPARED: Final = 4  # Other records that are tried before blaming the receiver.
 
 
 class Stopped(Exception):
-    """The sender is to end; what is not acknowledged stays where it is."""
+    """The sender has to stop; unacknowledged records stay in place."""
 
 
 @final
 class DeliveryError(AgentIdentityError):
-    """The receiver takes nothing (``receiver_unavailable``), or not one record (``record_refused``)."""
+    """The receiver takes nothing (``receiver_unavailable``), or rejects a record (``record_refused``)."""
 
     default_code = "receiver_unavailable"
 
@@ -38,14 +38,14 @@ class DeliveryError(AgentIdentityError):
 @final
 @dataclass(slots=True)
 class Shipped:
-    """What became of the records so far.
+    """The result so far.
 
     Attributes:
         sent: Acknowledged.
-        refused: Set aside, since the receiver takes others and not these.
-        unsigned: Set aside, since no signature of the present recorder key counts for their time.
-        unproved: Lines of the ledger that the library did not write so, and which it does not sign.
-        size: Bytes of records that were sent, and of the grants on their spans.
+        refused: Set aside, since the receiver takes others but not these.
+        unsigned: Set aside, since no signature of the current recorder key counts for their time.
+        unproved: Ledger lines that the library did not write, and does not sign.
+        size: Bytes of sent records, and of the grants on their spans.
     """
 
     sent: int = 0
@@ -58,14 +58,14 @@ class Shipped:
 @final
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How patient the sender is.
+    """The sender's patience.
 
     Attributes:
-        wait: Waits some seconds and returns whether the sender is to end; also called with 0 between batches.
-        patience: Seconds without an acknowledgement after which the sender gives up; ``None``: never.
-        strict: Stop at a record that the receiver does not take, instead of setting it aside.
-        breath: Seconds of rest after each few spans, for a sender that shares an interpreter.
-        jitter: Returns a number from 0 to 1, so that senders do not come back all at once.
+        wait: Waits some seconds and returns whether to stop; also called with 0 between batches.
+        patience: Seconds without acknowledgement before the sender gives up; ``None``: never.
+        strict: Stop at a rejected record, instead of setting it aside.
+        breath: Seconds of rest after every few spans, if the sender shares an interpreter.
+        jitter: Returns a number from 0 to 1, so that senders do not return all at once.
     """
 
     wait: Callable[[float], bool]
@@ -82,14 +82,14 @@ class Shipper:
     Args:
         layout: The evidence directory.
         files: The operating system.
-        cursors: How far the receiver is; the caller holds its lock.
+        cursors: The positions acknowledged by the receiver; the caller holds its lock.
         receiver: The receiver.
-        copies: Makes the spans of a stream, from behind a place in it.
+        copies: Makes the spans of a stream, from a position in it.
         pace: How patient to be.
         progress: Called after each batch.
 
     Attributes:
-        shipped: What became of the records so far.
+        shipped: The result so far.
     """
 
     def __init__(
@@ -118,13 +118,13 @@ class Shipper:
         self._waited = 0.0
 
     def run(self) -> bool:
-        """Send what has come to an end since the last run; return whether there was anything new.
+        """Send the records that ended since the last run; return whether anything was new.
 
         Raises:
             Stopped: The sender is to end.
-            DeliveryError: The receiver took nothing for too long, or will not as it is set up, or does not take a
-                record and the sender is to stop at one.
-            EvidenceError: What was acknowledged cannot be noted.
+            DeliveryError: The receiver took nothing for too long, or cannot as configured, or rejected a record
+                and the sender has to stop at one.
+            EvidenceError: The acknowledged position cannot be stored.
         """
         news = False
         for name in self._reader.streams():
@@ -153,7 +153,7 @@ class Shipper:
             del self._streams[name]
             return True
         (self._quiet.discard if news else self._quiet.add)(name)
-        # A stream that has become quiet is looked at once more, and then found to be over or not.
+        # A quiet stream is read once more, and then known to be over or not.
         return news
 
     def _send_all(self, name: str, items: Iterator[Copied], *, moving: bool) -> None:
@@ -208,7 +208,7 @@ class Shipper:
         self._progress(self.shipped)
 
     def _takes_others(self, parts: list[list[Copied]]) -> bool:
-        """Return whether the receiver takes a record that it took before, or one of the next."""
+        """Return whether the receiver takes an earlier record again, or one of the next."""
         if self._good is not None:
             return self._receiver.send([self._good]).kind == "taken"
         others = [item.span for part in reversed(parts) for item in part if item.span is not None]
@@ -218,7 +218,7 @@ class Shipper:
         if self._pace.strict:
             raise DeliveryError(
                 f"the receiver does not take record {item.id} (stream {name}, seq {item.seq}): {answer.reason}; "
-                "see its log, or go on with the others: --skip-refused",
+                "see its log, or skip such records with --skip-refused",
                 code="record_refused",
             )
         _LOG.warning("a receiver of copies does not take record %s: %s", item.id, answer.reason)
@@ -229,12 +229,12 @@ class Shipper:
         self._cursors.set_aside(Aside(name, item.seq, item.id, reason))
 
     def _wait(self, answer: Answer) -> None:
-        """Wait before the next attempt, longer each time, and as long as the receiver asks for."""
+        """Wait before the next attempt, longer each time, and as long as the receiver requests."""
         pace = self._pace
         if pace.patience is not None and (answer.kind == "unusable" or self._waited >= pace.patience):
             raise DeliveryError(
-                f"expected the receiver to take a batch, got {answer.reason}; "
-                "what it took is noted, so the same command goes on from there"
+                f"the receiver took no batch: {answer.reason}; "
+                "run the same command again, which continues after the last acknowledged batch"
             )
         if not self._failures:
             _LOG.warning("copies of the evidence wait for their receiver: %s; the ledger has all", answer.reason)

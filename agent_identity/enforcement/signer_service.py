@@ -1,7 +1,7 @@
-"""``agent-identity signer``: a process that holds the keys of a directory and signs what it recognises.
+"""``agent-identity signer``: a process that holds the keys of a directory and signs recognised messages only.
 
-It is of use under a user of its own: then no code of an agent's process can read the keys. The kernel says who is at
-the other end of each connection.
+It protects the keys if it runs as its own user: then no code of an agent's process can read them. The kernel
+identifies the other end of each connection.
 """
 
 import contextlib
@@ -34,14 +34,14 @@ from agent_identity.identity.socket_signer import (
 __all__ = ["Peer", "SignerKeys", "SignerService"]
 
 _MAX_CONNECTIONS: Final = 128
-_SECONDS: Final = 5.0  # For a message, once it began.
-_IDLE: Final = 600.0  # Before the next request; the other side connects anew.
+_SECONDS: Final = 5.0  # For a message, from its first byte.
+_IDLE: Final = 600.0  # Until the next request; then the client connects anew.
 _RAW: Final = 32
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
 class Peer(NamedTuple):
-    """The process at the other end, as the kernel names it.
+    """The process at the other end, as identified by the kernel.
 
     Attributes:
         process: Its id.
@@ -56,10 +56,10 @@ class Peer(NamedTuple):
 
 @final
 class SignerKeys:
-    """The keys of a directory, and what each signs.
+    """The keys of a directory, each with the messages that it signs.
 
     Args:
-        directory: The directory, made if it is missing.
+        directory: The directory; created if it is missing.
         clock: Source of time.
         ids: Source of ids.
 
@@ -75,16 +75,16 @@ class SignerKeys:
         self._take(*prepare(directory, clock, ids))
 
     def load(self) -> None:
-        """Read the directory again; earlier keys go on to sign until the trust file ends them.
+        """Read the directory again; earlier keys sign until the trust file ends them.
 
         Raises:
-            ConfigurationError: The directory is unusable; everything stays as it was.
+            ConfigurationError: The directory is unusable; nothing changes.
         """
         if not (Path(self._directory) / "trust.json").exists():
-            raise ConfigurationError("expected trust.json in the directory of the signer, found none; put it back")
+            raise ConfigurationError("trust.json is missing in the directory of the signer; restore it")
         issuer, recorder, trust = prepare(self._directory, self._clock, self._ids)
         if (trust.issuer, trust.origin) != (self._trust.issuer, self._trust.origin):
-            raise ConfigurationError("expected trust.json to keep its names, got others; restart the signer for those")
+            raise ConfigurationError("trust.json has other names than before; restart the signer to use them")
         self._take(issuer, recorder, trust)
 
     def _take(self, issuer: Signer, recorder: Signer, trust: TrustStore) -> None:
@@ -94,10 +94,10 @@ class SignerKeys:
         self._signers.update((signer.public_key.raw, (signer, purpose)) for signer, purpose in pairs)
 
     def answer(self, request: bytes) -> bytes:
-        """Return what was asked for.
+        """Answer a request.
 
         Raises:
-            ValueError: It is refused; the message is the code.
+            ValueError: The request is refused; the message is the code.
         """
         wanted, rest = request[:1], request[1:]
         if wanted == WANT_SIGNATURE:
@@ -110,10 +110,10 @@ class SignerKeys:
         raise ValueError("unknown_request")
 
     def _sign(self, raw: bytes, message: bytes) -> bytes:
-        found = self._signers.get(raw)
-        if found is None:
+        named = self._signers.get(raw)
+        if named is None:
             raise ValueError("unknown_key")
-        signer, purpose = found
+        signer, purpose = named
         now = self._clock.wall_ns() // 1_000_000_000
         thumbprint = signer.public_key.thumbprint
         try:
@@ -137,10 +137,10 @@ class SignerService:
 
     Args:
         keys: The keys.
-        path: Where the socket is; one that nobody serves any more is replaced.
-        users: Ids of the users whose processes are served.
-        groups: Ids of the groups of which a process that is served may have one as its primary group.
-        say: Is told about refusals, a line each.
+        path: The path of the socket; a dead socket is replaced.
+        users: Ids of the users that are served.
+        groups: Ids of the primary groups that are served.
+        say: Receives refusals, a line each.
     """
 
     keys: SignerKeys
@@ -152,36 +152,34 @@ class SignerService:
     _room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_MAX_CONNECTIONS))
 
     def listen(self) -> None:
-        """Open the socket: of mode 0600 if only the own user is served, else 0666, and the kernel tells who it is.
+        """Open the socket: mode 0600 if only the own user is served, else 0666, with users checked by the kernel.
 
         Raises:
-            ConfigurationError: The platform does not tell who connects, another signer serves the socket, or it
-                cannot be made.
+            ConfigurationError: The platform does not identify peers, another signer serves the socket, or it
+                cannot be created.
         """
         if not hasattr(socket, "SO_PEERCRED"):
-            raise ConfigurationError(
-                "expected a platform that tells who connects (SO_PEERCRED), got none; run the signer on Linux"
-            )
+            raise ConfigurationError("the platform cannot identify peers (SO_PEERCRED); run the signer on Linux")
         others = bool(self.groups) or set(self.users) != {os.geteuid()}
         try:
             self._remove_dead()
             self._socket = _bound(self.path, 0o666 if others else 0o600)
         except OSError as error:
             raise ConfigurationError(
-                f"expected to make a socket at {self.path!r}, got '{error.strerror or error}'; choose another path"
+                f"cannot create a socket at {self.path!r}: '{error.strerror or error}'; choose another path"
             ) from error
 
     def _remove_dead(self) -> None:
-        """Remove the socket of a signer that is gone.
+        """Remove the socket of a dead signer.
 
         Raises:
-            ConfigurationError: One lives there, or something else is there.
+            ConfigurationError: The signer is alive, or the path is no socket.
         """
         path = Path(self.path)
         if not os.path.lexists(path):
             return
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise ConfigurationError(f"expected nothing at {self.path!r}, got something; choose another path")
+            raise ConfigurationError(f"{self.path!r} exists and is no socket; choose another path")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(_SECONDS)
             try:
@@ -189,7 +187,7 @@ class SignerService:
             except ConnectionRefusedError:
                 path.unlink()
                 return
-        raise ConfigurationError(f"expected no signer at {self.path!r}, got one that serves it; stop that one first")
+        raise ConfigurationError(f"another signer serves {self.path!r}; stop it first")
 
     def serve(self) -> None:
         """Serve connections, each in a thread, until :meth:`close`."""
@@ -207,7 +205,7 @@ class SignerService:
                 connection.close()
 
     def close(self) -> None:
-        """Stop to listen, and remove the socket."""
+        """Stop listening, and remove the socket."""
         server, self._socket = self._socket, None
         if server is not None:
             with contextlib.suppress(OSError):
@@ -236,7 +234,7 @@ class SignerService:
             answer = self.keys.answer(request)
         except ValueError as refusal:
             self._refuse(connection, peer, str(refusal))
-        except Exception as error:  # noqa: BLE001  A token or a KMS may raise anything; nothing is signed then.
+        except Exception as error:  # noqa: BLE001  A token or a KMS may raise anything; then nothing is signed.
             self.say(f"the key failed with {type(error).__name__}")
             send_frame(connection, REFUSED + b"key_failed")
         else:
@@ -249,7 +247,7 @@ class SignerService:
 
 
 def _bound(path: str, mode: int) -> socket.socket:
-    """Return a socket that listens at the path; until it has its mode, it is the owner's alone."""
+    """Return a listening socket at the path; it is owner-only until its mode is set."""
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         before = os.umask(0o177)

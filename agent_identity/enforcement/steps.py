@@ -1,6 +1,6 @@
-"""The steps of a guarded call, each for callers that may wait and for event loops, which may not.
+"""The steps of a guarded call, in a blocking and an event-loop version.
 
-Nothing is decided here but where a step is taken: what is decided is the guard's, and the same on every thread.
+The guard decides, the same on every thread; this module only decides where each step runs.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,20 +26,20 @@ from agent_identity.policy.touch import has_placeholders
 __all__ = ["CallSteps", "Judge"]
 
 Judge = Callable[[CallRequest], Call]
-"""How a call is judged: :meth:`Guard.judge`, or what an integration puts before it."""
+"""Judges a call: :meth:`Guard.judge`, or an integration's hook around it."""
 
 
 class CallSteps:
     """The steps of the calls of one tool.
 
-    On an event loop itself runs what waits for nothing but the one ``write`` of a record: most calls. In a worker
-    thread runs what asks inspectors, policies of others or a store, what begins or turns over a file, and what waits
-    for the disk.
+    On the event loop run steps that do nothing blocking but one ``write`` of a record: most calls. In a worker thread
+    run steps that call inspectors, custom policies or a store, that create or rotate a file, and that wait for the
+    disk.
 
     Args:
         guard: The guard.
         lazy: See :meth:`Enforcer.tool`.
-        judge: What judges a call in the place of :meth:`Guard.judge`, which it must call.
+        judge: Judges a call in place of :meth:`Guard.judge`, which it must call.
 
     Attributes:
         judge: Judges a call; its body must not run before :meth:`settle` has returned. See :meth:`Guard.judge`.
@@ -60,12 +60,12 @@ class CallSteps:
 
     @property
     def tool(self) -> Tool:
-        """What policies and records know of the tool."""
+        """The tool, as policies and records see it."""
         return self._guard.tool
 
     @property
     def mode(self) -> Mode:
-        """Whether the enforcer refuses calls (``enforce``), or lets everything run and records it (``monitor``)."""
+        """The mode of the enforcer: ``enforce`` refuses calls, ``monitor`` runs and records everything."""
         return self._point.mode
 
     @property
@@ -75,12 +75,12 @@ class CallSteps:
 
     @property
     def inventory(self) -> Inventory:
-        """The servers of tools that the enforcer has seen, and what is pinned of them."""
+        """The servers that the enforcer has seen, with their pinned definitions."""
         return self._point.inventory
 
     @property
     def current_task(self) -> Task | None:
-        """The task of the enforcer in the current context, alive or not; ``None`` outside any."""
+        """The enforcer's task in the current context, alive or not; ``None`` outside any task."""
         return self._point.ambience.current()
 
     async def judge_async(self, request: CallRequest) -> Call:
@@ -92,10 +92,10 @@ class CallSteps:
         return call
 
     def settle(self, call: Call) -> None:
-        """Wait for the approval that the call needs, if it needs one, and record its intent.
+        """Wait for a required approval of the call, and record its intent.
 
         Raises:
-            Denied: There is none; the refusal is in the ledger.
+            Denied: There is no approval; the refusal is in the ledger.
             EvidenceError: Something could not be recorded; the body must not run.
         """
         self._guard.settle(call)
@@ -125,16 +125,16 @@ class CallSteps:
             raise
 
     async def _look_again(self, call: Call) -> None:
-        """Refuse a call whose task has ended while the loop was busy with others, after a thread had judged it.
+        """Refuse a call whose task ended while the loop was busy, after a thread had judged it.
 
         Raises:
-            Denied: It has; the refusal is recorded, and what the call had taken is given back.
+            Denied: It ended; the refusal is recorded, and the reservations of the call are released.
         """
         task = call.task
         if task is None or call.desk is not None:
             return
         if not task.lease.watched:
-            with suppress(Denied):  # The lease says so by itself from now on.
+            with suppress(Denied):  # From now on the lease itself refuses.
                 task.lease.check(self._point.clock)
         if not task.lease.live:
             await off_loop(partial(self._lapse, call))
@@ -147,14 +147,14 @@ class CallSteps:
             raise
 
     def withdraw(self, call: Call) -> None:
-        """Record that whoever made the call gave up while it was judged: its body does not run."""
+        """Record that the caller gave up while the call was judged: its body does not run."""
         self._guard.withdraw(call)
 
     def check(self, call: Call) -> None:
-        """Check before a body goes on, with the next item of a stream for one, that the task still lives.
+        """Check before a body continues, for example with the next item of a stream, that the task still lives.
 
         Raises:
-            Denied: It does not; the refusal is recorded and the call is over. Once it is, nothing more is recorded.
+            Denied: The task has ended; the refusal is recorded and the call is over. Later steps record nothing.
         """
         self._guard.check(call)
 
@@ -166,10 +166,10 @@ class CallSteps:
             await off_loop(partial(self._guard.check, call))
 
     def check_here(self, call: Call) -> None:
-        """Check between two steps of an awaitable, where nothing can be awaited, by what this process knows.
+        """Check between two steps of an awaitable, without awaiting, from the knowledge of this process.
 
         Raises:
-            Denied: The task does not live any more; the refusal is recorded and the call is over.
+            Denied: The task has ended; the refusal is recorded and the call is over.
         """
         task = call.task
         if self._is_known(task):
@@ -181,10 +181,10 @@ class CallSteps:
                 self._guard.check(call)
 
     def emit(self, call: Call, item: object) -> None:
-        """Have one item of a stream looked at before the consumer gets it.
+        """Judge one item of a stream before the consumer gets it.
 
         Raises:
-            ContentBlocked: The policy withholds what an inspector found in it; the call is over.
+            ContentBlocked: The policy withholds the item because of an inspector's finding; the call is over.
             Denied: The call had ended by a refusal before.
         """
         self._guard.emit(call, item)
@@ -197,17 +197,17 @@ class CallSteps:
             call.look_back()
 
     def end(self, call: Call, result: object, lazy: Lazy | None) -> object:
-        """Record that the body returned, and return what the caller gets.
+        """Record that the body returned, and return the result for the caller.
 
         Args:
             call: The call.
             result: What the body returned.
-            lazy: ``"resource"`` for what is not handed out by us, or may run on.
+            lazy: ``"resource"`` for results that are not handed out by us, or may run on.
 
         Raises:
-            ContentBlocked: The policy withholds what an inspector found in the result.
+            ContentBlocked: The policy withholds the result because of an inspector's finding.
             Denied: The call had ended by a refusal before.
-            ConfigurationError: With code ``lazy_result``: it would run on out of reach, and is withheld.
+            ConfigurationError: With code ``lazy_result``: it would run on unguarded, and is withheld.
         """
         if call.done:
             call.look_back()
@@ -230,7 +230,7 @@ class CallSteps:
         return await off_loop(partial(self.end, call, result, lazy))
 
     def _ends_at_once(self, call: Call, result: object, lazy: Lazy | None) -> bool:
-        """Tell whether the end of a call can be recorded without waiting."""
+        """Return whether the end of a call can be recorded without blocking."""
         if self._inspects or not self._records_at_once(call):
             return False
         if type(result) in ATOMS:
@@ -240,15 +240,15 @@ class CallSteps:
         return not self._runs_on(result, lazy)
 
     def check_ended(self, call: Call, item: object, lazy: Lazy | None) -> None:
-        """Check that nothing of an item would run on out of reach, as what is to be handed over must not.
+        """Check that nothing in an item would run on unguarded.
 
         Args:
             call: The call.
-            item: What a body yielded.
+            item: An item from the body.
             lazy: See :meth:`end`.
 
         Raises:
-            ConfigurationError: With code ``lazy_result``: it would, and is withheld.
+            ConfigurationError: With code ``lazy_result``: something would, and is withheld.
         """
         if self._runs_on(item, lazy):
             self._withhold(call, item)
@@ -260,11 +260,11 @@ class CallSteps:
 
     @staticmethod
     def _runs_on(item: object, lazy: Lazy | None) -> bool:
-        """Tell whether something is still going to run, and nobody has said that it may."""
+        """Return whether something is unfinished and not declared as a resource."""
         return lazy is None and type(item) not in ATOMS and holds_lazy(item)
 
     def _withhold(self, call: Call, result: object) -> None:
-        """Refuse to hand over what would run on; monitor mode records that it would have been refused."""
+        """Withhold an unfinished result; monitor mode records that it would have been refused."""
         error = lazy_result(self._guard.tool.name)
         self._guard.fail(call, error, CODE)
         if self._point.mode == "enforce":
@@ -272,7 +272,7 @@ class CallSteps:
             raise error
 
     def fail(self, call: Call, error: BaseException) -> None:
-        """Record that the body raised; the caller raises it again. What suspends a call, suspends it.
+        """Record that the body raised; the caller raises it again. A suspending exception suspends the call.
 
         Args:
             call: The call.
@@ -287,7 +287,7 @@ class CallSteps:
         Args:
             call: The call.
             error: What the body raised.
-            closed: Somebody closes a generator and awaits that. A coroutine that is closed cannot wait any more.
+            closed: A generator is closed and awaited. A closed coroutine cannot wait any more.
         """
         call.detach()
         cut = isinstance(error, GeneratorExit) and not closed
@@ -297,15 +297,15 @@ class CallSteps:
             await off_loop(partial(self._guard.fail, call, error))
 
     def refuse(self, arguments: Mapping[str, object], denied: Denied, task: Task | None = None) -> Denied:
-        """Record a refusal that was reached without the guard, and return it for raising.
+        """Record a refusal from outside the guard, and return it for raising.
 
         Args:
-            arguments: What is known of the call, by name; the record holds a digest of it.
+            arguments: The known arguments, by name; the record holds their digest.
             denied: The refusal.
-            task: The task that it is a part of; ``None`` for one outside any task.
+            task: The task of the call; ``None`` outside any task.
 
         Raises:
-            EvidenceError: It could not be recorded.
+            EvidenceError: The refusal could not be recorded.
         """
         return self._guard.refuse(arguments, denied, task)
 
@@ -314,27 +314,27 @@ class CallSteps:
         return await off_loop(partial(self._guard.refuse, arguments, denied, task))
 
     def _judges_at_once(self) -> bool:
-        """Tell whether a call of now can be judged without waiting."""
+        """Return whether a call can be judged now without blocking."""
         if self._guard.slow:
             return False
         try:
             task = self._point.ambience.current()
-        except Exception:  # A defect of ours; the guard meets it as well, and refuses with a code.
+        except Exception:  # Our own defect; the guard meets it as well, and refuses with a code.
             return False
         takes = task is not None and self._store_waits and bool(task.limits)
         return not takes and self._is_known(task)
 
     def _is_known(self, task: Task | None) -> bool:
-        """Tell whether the task can be looked at, and what becomes of it recorded, without waiting."""
+        """Return whether the task can be checked and recorded without blocking."""
         if not self._writes_at_once(task):
             return False
         try:
             return task is None or not (task.lease.watched or not self._point.revocations.is_current())
-        except Exception:  # As above: a store that was closed meanwhile, for one.
+        except Exception:  # As above: for example a closed store.
             return False
 
     def _writes_at_once(self, task: Task | None) -> bool:
-        """Tell whether a record of the task is one write, and nothing has to be read for it."""
+        """Return whether a record of the task is one write without any read."""
         point = self._point
         try:
             if not point.ledger.at_once or (self._links and not point.digests.knows(RESOURCES)):
@@ -344,7 +344,7 @@ class CallSteps:
             return False
 
     def _leaves(self, call: Call) -> bool:
-        """Tell whether what a call leaves to itself, if it is suspended, goes to a store that waits."""
+        """Return whether a suspended call's leftovers go to a blocking store."""
         return self._store_waits and (call.reserved is not None or call.approval is not None)
 
     def _records_at_once(self, call: Call) -> bool:

@@ -1,7 +1,7 @@
-"""Calls that left their body to be made again, in whatever process: the approval that they used is theirs again.
+"""Suspended calls, to be repeated in any process: they keep the approval that they used.
 
-It is left at a mark in the shared state, and exactly one later call takes it over. So an approval counts for one call
-however often that is made again. Their share of limits is kept by the store itself, see ``StateStore.keep``.
+The approval is left at a mark in the shared state, and exactly one later call takes it over. So an approval counts for
+one call however often that is repeated. The store itself keeps their share of limits, see ``StateStore.keep``.
 """
 
 import hashlib
@@ -18,38 +18,38 @@ _MOST: Final = 64
 
 
 def mark_of(*parts: str | None) -> str:
-    """Return the name of what belongs to one call."""
+    """Return the mark of one call."""
     return hashlib.sha256("\0".join(part or "" for part in parts).encode()).hexdigest()
 
 
 def leave(state: StateStore, mark: str, *, now: int, expires_at: int) -> None:
-    """Leave what a suspended call had; if that fails, or happens too often, it is lost to it.
+    """Leave the approval of a suspended call; if that fails, or happens too often, the call loses it.
 
     Args:
         state: The shared state.
-        mark: Whose it is.
+        mark: The mark of the call.
         now: Unix seconds.
-        expires_at: Until when it can be taken over.
+        expires_at: The latest time of takeover.
     """
     try:
         for number in range(_MOST):
             if state.insert(f"suspended:{mark}:{number}", now=now, expires_at=expires_at):
                 return
-    except Exception as error:  # noqa: BLE001 - The call is suspended in any case; it will have to take anew.
-        _LOG.warning("what a suspended call had taken is lost to it: %s", trouble(error))
+    except Exception as error:  # noqa: BLE001 - The call is suspended in any case; it will need a new approval.
+        _LOG.warning("a suspended call loses its approval: %s", trouble(error))
 
 
 def taken_over(state: StateStore, mark: str, *, now: int, expires_at: int) -> bool:
-    """Return whether something was left that this call has now taken over; one of all who ask gets it.
+    """Return whether this call took over something left at the mark; of all callers one succeeds.
 
     Args:
         state: The shared state.
-        mark: Whose it is.
+        mark: The mark of the call.
         now: Unix seconds.
-        expires_at: Until when it was left.
+        expires_at: The latest time of takeover.
 
     Raises:
-        StateError: The state cannot be asked.
+        StateError: The state does not answer.
     """
     for number in range(_MOST):
         if not state.contains(f"suspended:{mark}:{number}", now=now):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["REVOKE_SECONDS", "NoTokens", "Tally", "Task", "Tokens"]
 
 REVOKE_SECONDS: Final = 5.0
-"""What revoking the tokens of a task may take, all together; leaving the task waits no longer."""
+"""Maximum seconds for revoking the tokens of a task, all together; leaving the task waits no longer."""
 
 
 class Tokens(Protocol):
@@ -34,17 +34,17 @@ class Tokens(Protocol):
         ...
 
     def settle(self, timeout: float) -> None:
-        """Wait until they are revoked, for a time."""
+        """Wait, for a limited time, until the tokens are revoked."""
         ...
 
 
 @final
 class NoTokens:
-    """The tokens of a task whose enforcer has no source of them."""
+    """The tokens of a task without a token source."""
 
     def token(self, task: object, audience: object, resource: object, scope: object) -> NoReturn:  # noqa: ARG002
         """Refuse."""
-        raise ConfigurationError("expected a source of tokens, got none; pass tokens=... to the enforcer")
+        raise ConfigurationError("the enforcer has no source of tokens; pass tokens=... to it")
 
     def drop(self) -> None:
         """Do nothing."""
@@ -55,7 +55,7 @@ class NoTokens:
 
 @final
 class Tally:
-    """Counts what happened under one task; the sums stand in its ``task_end`` record."""
+    """Counts the events of one task; the sums are in its ``task_end`` record."""
 
     __slots__ = ("_lock", "concluded", "intents", "outcomes")
 
@@ -71,13 +71,13 @@ class Tally:
             self.intents += 1
 
     def outcome(self, *, of_intent: bool) -> None:
-        """Count an outcome; one of an intent closes that intent, a refusal stands alone."""
+        """Count an outcome: one with an intent closes it, a refusal stands alone."""
         with self._lock:
             self.outcomes += 1
             self.concluded += of_intent
 
     def refused(self, *, monitored: bool) -> None:
-        """Count a refusal of what is no call of a tool; one that monitor mode only notes has an intent."""
+        """Count a refused act other than a tool call; one that monitor mode only notes has an intent."""
         if monitored:
             self.intent()
         self.outcome(of_intent=monitored)
@@ -89,16 +89,16 @@ class Task:
     """A live unit of work and the authority that ends with it.
 
     Received from :meth:`Enforcer.task` and :meth:`Enforcer.delegate`; never built by users. Holding the
-    object gives no authority: each call asks the task registry whether the task still lives.
+    object gives no authority: each call checks the task registry.
 
     Attributes:
         id: The task's id; equal for a task and everything delegated under it.
-        purpose: Why the task exists, as declared.
-        principal: On whose behalf.
-        agent: Who acts.
+        purpose: The declared purpose.
+        principal: The principal.
+        agent: The acting agent.
         chain: The verified grants from the root to this task's own.
-        expires_at: When the authority ends at the latest, in Unix seconds.
-        limits: How often, how fast and how much; one account for the task and everything delegated under it.
+        expires_at: The latest end of the authority, in Unix seconds.
+        limits: Limits of count, rate and sum; one account for the task and everything delegated under it.
     """
 
     id: str
@@ -123,7 +123,7 @@ class Task:
 
     @property
     def scope(self) -> Scope:
-        """What the grant covers."""
+        """The scope of the grant."""
         return self.chain.leaf.scope
 
     def token(
@@ -131,22 +131,22 @@ class Task:
     ) -> "DownstreamToken":
         """Return a short-lived token for the requests of this task to another service.
 
-        The task's scope must cover the tool ``token_exchange`` with what is given here as its arguments (``scope``
-        as a sorted list of names), the policy may judge it, and intent and outcome are recorded. A token is kept
-        until shortly before its end and asked for again only then. It ends with the task at the latest.
+        The task's scope must cover the tool ``token_exchange`` with these arguments (``scope`` as a sorted list of
+        names), the policy may judge it, and intent and outcome are recorded. A token is cached until shortly before
+        its expiry. It ends with the task at the latest.
 
         A request to an authorization server blocks; in a coroutine, write
         ``await asyncio.to_thread(task.token, audience=...)``.
 
         Args:
-            audience: The service that the token is for.
-            resource: The service as a URI (RFC 8707), where the authorization server wants it.
-            scope: Names of a scope at that service, or a text with spaces between them.
+            audience: The target service.
+            resource: The service as a URI (RFC 8707), if the authorization server wants it.
+            scope: Scope names at that service, or a text with spaces between them.
 
         Raises:
-            Denied: The call is refused: the task has ended or is not the one that is open here, its scope does not
+            Denied: The call is refused: the task has ended or is not the current one, its scope does not
                 cover the audience, or the policy blocks.
-            ExchangeError: There is no token: the authorization server could not be reached, or refused.
+            ExchangeError: No token: the authorization server was unreachable, or refused.
             EvidenceError: The request could not be recorded and was not made.
             ConfigurationError: The enforcer has no source of tokens.
             TypeError: An argument has the wrong type.

@@ -1,8 +1,8 @@
 """The tokens of tasks for other services: judged, recorded, cached, and dropped with their task.
 
-Asking for a token is an action like any other: the scope must cover the tool ``token_exchange`` with the audience,
-the policy may judge it, and intent and outcome are in the ledger. What is cached was judged before; taking it again
-asks only whether the task still lives.
+Requesting a token is an action like any other: the scope must cover the tool ``token_exchange`` with the audience,
+the policy may judge it, and intent and outcome are in the ledger. A cached token was judged before; taking it again
+only checks that the task still lives.
 """
 
 import logging
@@ -32,13 +32,13 @@ _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 
 TOOL: Final = "token_exchange"
-"""The tool that a scope has to name for a task to get tokens; its arguments are audience, resource and scope."""
+"""The tool that a scope must name for tokens; its arguments are audience, resource and scope."""
 
 SKEW: Final = 30
-"""Seconds before its end at which a cached token is replaced, or a quarter of its life if that is less."""
+"""Seconds before expiry at which a cached token is replaced, or a quarter of its lifetime if that is less."""
 
 MAX_TOKENS: Final = 256
-"""Different tokens that one task may have at a time."""
+"""Maximum number of different tokens of one task at a time."""
 
 _WAIT_SECONDS: Final = 0.5
 
@@ -54,7 +54,7 @@ class _Cached(NamedTuple):
 
 @final
 class _Flight:
-    """One request on its way; others that want the same token wait for it."""
+    """One token request under way; others that want the same token wait for it."""
 
     __slots__ = ("done", "error", "leader", "token")
 
@@ -67,11 +67,11 @@ class _Flight:
 
 @final
 class TokenDesk:
-    """Where the tasks of one enforcer get their tokens.
+    """The token cache of the tasks of one enforcer.
 
     Args:
         point: The enforcement point.
-        source: Where tokens come from.
+        source: The token source.
         ids: Source of ids.
     """
 
@@ -90,7 +90,7 @@ class TokenDesk:
         return TaskTokens(self)
 
     def add(self, tokens: "TaskTokens") -> None:
-        """Keep sight of a task that has tokens, for :meth:`close`."""
+        """Track a task with tokens, for :meth:`close`."""
         with self._lock:
             self._live.add(tokens)
 
@@ -109,7 +109,7 @@ class TokenDesk:
 class TaskTokens:
     """The tokens of one task; safe to use from several threads.
 
-    Its locks are reentrant, because a signal handler may end the task while this thread is asking for a token.
+    Its locks are reentrant, because a signal handler may end the task while this thread requests a token.
     """
 
     __slots__ = (
@@ -139,7 +139,7 @@ class TaskTokens:
     def token(
         self, task: Task, audience: str, resource: str | None, scope: str | Iterable[str] | None
     ) -> DownstreamToken:
-        """Return a token, from the cache if there is one that lives on for a while; see :meth:`Task.token`."""
+        """Return a token, from the cache if its lifetime suffices; see :meth:`Task.token`."""
         check_order(audience, resource)
         key = (audience, resource, check_scope(scope))
         if not self._is_here(task):
@@ -159,7 +159,7 @@ class TaskTokens:
 
     @contextmanager
     def _leading(self, key: _Key, flight: _Flight) -> Generator[None]:
-        """Tell those who wait how the request ended."""
+        """Tell the waiting threads how the request ended."""
         try:
             yield
         except ExchangeError as error:
@@ -171,11 +171,11 @@ class TaskTokens:
             flight.done.set()
 
     def _is_here(self, task: Task) -> bool:
-        """Tell whether the task is the one of this context; the object alone gives no authority."""
+        """Return whether the task is the current one; the object alone gives no authority."""
         return self._desk.point.ambience.current() is task
 
     def _board(self, task: Task, key: _Key) -> DownstreamToken | _Flight:
-        """Return the cached token of a live task, else the request under way for it, else a new one to make."""
+        """Return the cached token of a live task, else the request under way for it, else a new request."""
         clock = self._desk.point.clock
         with self._lock:
             cached = self._cached.get(key)
@@ -187,11 +187,11 @@ class TaskTokens:
             if flight is None:
                 flight = self._flights[key] = _Flight()
             elif flight.leader == threading.get_ident():
-                raise RuntimeError("expected no request for a token inside the same request for it")
+                raise RuntimeError("the token is requested inside its own request; request it outside the source")
             return flight
 
     def _wait(self, task: Task, flight: _Flight) -> DownstreamToken | None:
-        """Return what another thread's request brought; ``None`` if that thread was refused, so that this one asks."""
+        """Return the token of another thread's request; ``None`` if that was refused, so that this thread asks."""
         while not flight.done.wait(_WAIT_SECONDS):
             self._desk.point.check(task)
         if flight.error is not None:
@@ -199,7 +199,7 @@ class TaskTokens:
         return flight.token
 
     def _exchange(self, task: Task, key: _Key, source: TokenSource) -> DownstreamToken:
-        """Ask for a token under guard: judged, with intent and outcome in the ledger."""
+        """Request a token under guard: judged, with intent and outcome in the ledger."""
         audience, resource, scope = key
         values: dict[str, object] = {"audience": audience}
         if resource is not None:
@@ -221,29 +221,29 @@ class TaskTokens:
                 raise self._refused(task, denied) from None
             self._forget(key)
             raise
-        # A new error outside the except block, because frames on the way to the first hold credentials.
+        # A new error outside the except block, because frames of the first one hold credentials.
         raise failure
 
     def _guarded(self, task: Task, request: CallRequest, issue: Body) -> object:
-        """Run the request under guard; where another task is open than the one asked, as a call outside any task."""
+        """Run the request under guard; if another task is current, as a call outside any task."""
         if self._is_here(task):
             return self._desk.guard.run(request, issue)
         with attached(self._desk.point.ambience.without()):
             return self._desk.guard.run(request, issue)
 
     def _refused(self, task: Task, denied: Denied) -> Denied:
-        """Return the refusal for raising; it tells of the wrong task, where that is why there is none."""
+        """Return the refusal for raising; it names the wrong task, if that is the cause."""
         if not isinstance(denied, NoTask) or self._is_here(task) or self._desk.point.ambience.current() is None:
             return denied
         return NoTask(
-            f"{TOOL}: expected the task that is open here, got another one; ask enforcer.current_task for tokens",
+            f"{TOOL}: the task is not the current one; use enforcer.current_task for tokens",
             decision=denied.decision,
             reference=denied.reference,
         )
 
     def _issue(self, task: Task, key: _Key, source: TokenSource) -> DownstreamToken:
         point = self._desk.point
-        # In monitor mode nothing was refused so far; but there is no token without a live task, in any mode.
+        # In monitor mode nothing was refused so far; but without a live task no mode gives a token.
         point.check(task)
         wall, monotonic = point.clock.wall_ns(), point.clock.monotonic_ns()
         order = TokenOrder(
@@ -267,7 +267,7 @@ class TaskTokens:
             new_id=self._new_id,
         )
         life = token.expires_at - order.now
-        # One that ends with the grant is not replaced before: no other one would live longer.
+        # A token that ends with the grant is not replaced early: a new one would not live longer.
         left = life if token.expires_at >= task.expires_at else life - min(SKEW, life // 4)
         self._keep(key, _Cached(token, order.now + left, monotonic + left * _NS), issued)
         point.check(task)
@@ -279,7 +279,7 @@ class TaskTokens:
             self._revokes = [(end, revoke) for end, revoke in self._revokes if end > now]
             if max(len(self._cached), len(self._revokes)) >= MAX_TOKENS:
                 raise ExchangeError(
-                    f"expected at most {MAX_TOKENS} tokens in a task at a time, got more; use fewer audiences",
+                    f"the task has {MAX_TOKENS} tokens, and can have no more at a time; use fewer audiences",
                     code="exchange_failed",
                 )
 
@@ -290,7 +290,7 @@ class TaskTokens:
             if not self._over:
                 self._cached[key] = cached
         self._desk.add(self)
-        if self._over:  # The task ended while the request was under way.
+        if self._over:  # The task ended during the request.
             self.drop()
 
     def _forget(self, key: _Key) -> None:
@@ -308,11 +308,9 @@ class TaskTokens:
             return key
 
     def drop(self) -> None:
-        """Forget all tokens and begin to revoke them; returns at once. Called when the task has ended."""
+        """Forget all tokens and begin to revoke them; returns at once. Called at the end of the task."""
         self._over = True
-        if (
-            self._home is not Process.here
-        ):  # A forked child: they are its parent's, and so is what the lock is held for.
+        if self._home is not Process.here:  # A forked child: tokens and lock belong to its parent.
             self._cached, self._revokes = {}, []
             return
         with self._lock:
@@ -324,13 +322,13 @@ class TaskTokens:
             work = threading.Thread(target=_revoke, args=(revokes, before), name="agent-identity-revoke", daemon=True)
             try:
                 work.start()
-            except RuntimeError:  # The interpreter is on its way out.
+            except RuntimeError:  # The interpreter shuts down.
                 _LOG.warning("%d tokens of a task could not be revoked: the program ends", len(revokes))
                 return
             self._work = work
 
     def settle(self, timeout: float) -> None:
-        """Wait until what was dropped is revoked, or until the time is over.
+        """Wait until the dropped tokens are revoked, or until the time is over.
 
         Args:
             timeout: Seconds.
@@ -349,18 +347,18 @@ def _lives(task: Task, point: Point) -> bool:
 
 
 def _ask(source: TokenSource, order: TokenOrder) -> IssuedToken:
-    """Return what the source gives, or an error that quotes nothing of it."""
+    """Return the token of the source, or an error that quotes nothing of it."""
     try:
         issued: object = source.issue(order)
     except ExchangeError:
         raise
-    except Exception as error:  # noqa: BLE001  What a source or the application's function raises may quote tokens.
+    except Exception as error:  # noqa: BLE001  Exceptions of a source or the application's function may quote tokens.
         _LOG.error("a source of tokens failed: %s", trouble(error))
-        failure = f"expected a token from the source, got {kind_of(error)}; see the log"
+        failure = f"the source of tokens failed with {kind_of(error)}; see the log"
     else:
         if _is_issued(issued) and issued.expires_at > order.now:
             return issued
-        failure = "expected an IssuedToken that has not expired from the source, got something else"
+        failure = "the source of tokens returned no unexpired IssuedToken; return one"
     raise ExchangeError(failure, code="exchange_failed")
 
 
@@ -369,7 +367,7 @@ def _is_issued(token: object) -> TypeGuard[IssuedToken]:
 
 
 def _copy(error: ExchangeError) -> ExchangeError:
-    """Return the same error without the frames on the way to it."""
+    """Return the same error without its traceback frames."""
     return ExchangeError(str(error), code=error.code, reason=error.reason)
 
 
@@ -385,6 +383,6 @@ def _revoke(revokes: list[_Revoke], before: threading.Thread | None) -> None:
             return
         try:
             revoke(left)
-        except Exception as error:  # noqa: BLE001  As above: only the kind may be told.
-            told = error.code if isinstance(error, ExchangeError) else kind_of(error)
-            _LOG.warning("a token of a task could not be revoked: %s", told)
+        except Exception as error:  # noqa: BLE001  As above: only the kind may be logged.
+            kind = error.code if isinstance(error, ExchangeError) else kind_of(error)
+            _LOG.warning("a token of a task could not be revoked: %s", kind)

@@ -1,4 +1,4 @@
-"""The tasks of a process: their grants, their chains, and which of them live."""
+"""The tasks of a process: their grants, their chains, and the registry of live ones."""
 
 import contextlib
 import logging
@@ -33,7 +33,7 @@ __all__ = ["LONGEST_TTL", "Tasks", "current_or_refuse", "holder_of", "seconds_of
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 LONGEST_TTL: Final = 86_400
-"""Seconds that a task lives at most; open a new one for longer work."""
+"""Maximum lifetime of a task, in seconds; open a new one for longer work."""
 
 _LATE: Final = 60
 """Seconds that a task's end is remembered beyond its grants, since the clocks of processes differ."""
@@ -46,15 +46,15 @@ class Tasks:
 
     Attributes:
         point: The enforcement point.
-        registry: Which tasks live.
+        registry: The registry of live tasks.
         issuer: Signs root grants.
         issuer_name: The issuer's URI.
-        anchor: Returns the trusted issuer key of a key id.
+        anchor: Returns the trusted issuer key for a key id.
         ids: Source of ids.
         new_key: Makes the key that holds a grant.
-        admission: Which agents may hold grants; None if no registry says so.
-        tokens: Where tokens for other services come from.
-        desk: Where tasks get them, if there is a source.
+        admission: Admits agents to grants; None without a registry of agents.
+        tokens: The source of tokens for other services.
+        desk: The token cache, if there is a source.
     """
 
     point: Point
@@ -73,7 +73,7 @@ class Tasks:
         if self.tokens is not None:
             from agent_identity.enforcement.task_tokens import TokenDesk  # noqa: PLC0415  Few tasks need tokens.
 
-            # Also after a fork: the tokens so far are the parent's.
+            # Also after a fork: the existing tokens are the parent's.
             object.__setattr__(self, "desk", TokenDesk(self.point, self.tokens, self.ids))
 
     def open_root(
@@ -110,7 +110,7 @@ class Tasks:
                 id=self.ids.new(wall),
                 limits=limits,
             )
-            # Nobody can have asked for a key of this id yet.
+            # Nobody can have requested a key with this id yet.
             self.point.digests.create(grant.task_id)
             chain = self._verified((grant.token,), grant, wall, None)
             lease = self.registry.open(grant.task_id, _deadline(chain), clock=self.point.clock, id=grant.id)
@@ -126,7 +126,7 @@ class Tasks:
         ttl: timedelta | None,
         max_depth: int | None = None,
     ) -> Task:
-        """Open a delegated part of a live task; ``max_depth`` is how many times it may be delegated on at most."""
+        """Open a delegated part of a live task; ``max_depth`` is the maximum number of further delegations."""
         wall = self.point.clock.wall_ns()
         with refusing(self.point, agent, principal=parent.grant.principal, parent=parent, start_ns=wall):
             self.point.check(parent)
@@ -136,7 +136,7 @@ class Tasks:
                 most = self.admission.admit(agent, scope, principal=principal, parent=parent, wall_ns=wall)
                 remaining = min(remaining, most)
             holder = self.new_key()
-            # A task inside a guarded body has its refusals recorded where it is told from a delegation.
+            # The caller records refusals of a task inside a guarded body, where it is distinguished from a delegation.
             with self.attenuating(parent, agent, wall) if max_depth is None else contextlib.nullcontext():
                 grant = derive(
                     parent.chain,
@@ -158,7 +158,7 @@ class Tasks:
 
     @contextmanager
     def attenuating(self, parent: Task, agent: Agent, wall: int) -> Generator[None]:
-        """Record it under the parent if it cannot hand on what the block wants from it."""
+        """Record it under the parent if the block fails to delegate from it."""
         try:
             yield
         except AttenuationError as error:
@@ -167,7 +167,7 @@ class Tasks:
             raise
 
     def _verified(self, tokens: tuple[str, ...], leaf: Grant, wall: int, parent: Task | None) -> Chain:
-        # Verified once here, as any other process would; after this a call costs no signature.
+        # Verified once here, as any other process would; afterwards a call verifies no signature.
         chain = verify_chain(
             tokens,
             anchors=self.anchor,
@@ -187,7 +187,7 @@ class Tasks:
         return chain
 
     def start(self, purpose: str, chain: Chain, holder: Signer | None, lease: Lease, handed: Handed) -> Task:
-        """Return the task of a verified chain, without a holder if this process cannot delegate."""
+        """Return the task of a verified chain; without a holder key this process cannot delegate."""
         leaf = chain.leaf
         _note_nested(leaf.task_id)
         task = Task(
@@ -210,7 +210,7 @@ class Tasks:
         return task
 
     def end_all(self) -> None:
-        """End every task that is open, and tell the processes that were handed a part of one."""
+        """End every open task, and notify the processes that got a part of one."""
         for task in list(self.live):
             task.end()
         self.registry.end_all()
@@ -221,7 +221,7 @@ class Tasks:
             self.desk.close()
 
     def _end(self, task: Task) -> None:
-        """End the authority here, and tell the processes that were handed a part of it."""
+        """End the authority here, and notify the processes that got a part of it."""
         task.lease.end()
         self.point.tools.review(self.point.policy)
         task.tokens.drop()
@@ -232,12 +232,12 @@ class Tasks:
             try:
                 now = self.point.clock.wall_ns() // _NS
                 self.point.state.insert(f"ended:{name}", now=now, expires_at=expires_at + _LATE)
-            except Exception as error:  # noqa: BLE001 - What is handed out then ends by its own short life.
-                _LOG.error("the end of a task could not be told to other processes: %s", trouble(error))
+            except Exception as error:  # noqa: BLE001 - Delegated authority then ends by its own short lifetime.
+                _LOG.error("other processes could not be notified of the end of a task: %s", trouble(error))
 
 
 def _note_nested(task_id: str) -> None:
-    """Log that a task of its own opens inside a guarded body, as which task's."""
+    """Log the outer task of a task that opens inside a guarded body."""
     outer = outer_task(task_id)
     if outer is not None:
         _LOG.info("task %s opens inside a guarded body of task %s", task_id, outer)
@@ -255,7 +255,7 @@ def holder_of(task: Task) -> Signer:
     """
     if task.holder is None:
         raise AttenuationError(
-            "expected the key of the grant's holder, got a task that was handed over without one; name this "
+            "this process has no holder key of the task, which came without one; name this "
             "service's agent and key to the caller, and give the key to the receiving side",
             code="not_the_holder",
         )
@@ -266,11 +266,11 @@ def seconds_of(ttl: timedelta) -> int:
     """Return the whole seconds of a lifetime.
 
     Raises:
-        ValueError: It is out of range.
+        ValueError: The lifetime is out of range.
     """
     seconds = int(ttl.total_seconds())
     if not 1 <= seconds <= LONGEST_TTL:
-        raise ValueError("expected a ttl from 1 second to 1 day; open a new task for longer work")
+        raise ValueError("ttl is out of range; use 1 second to 1 day, and open a new task for longer work")
     return seconds
 
 
@@ -278,7 +278,7 @@ def current_or_refuse(point: Point) -> Task:
     """Return the current task.
 
     Raises:
-        NoTask: There is none to delegate from.
+        NoTask: There is no task to delegate from.
     """
     task = point.ambience.current()
     if task is None:

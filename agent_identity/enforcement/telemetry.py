@@ -1,8 +1,8 @@
-"""Spans: a copy of the evidence for the tracing back ends that people already run.
+"""Spans: a copy of the evidence for existing tracing back ends.
 
-Telemetry fails open. A provider, sampler or processor that raises costs a span and never a call; the
-ledger has everything. Evidence attributes are set last, because the SDK drops the oldest attributes
-when there are too many, and before ``end()``, because nothing can be added to a span afterwards.
+Telemetry fails open. A failing provider, sampler or processor costs a span and never a call; the ledger has
+everything. Evidence attributes are set last, because the SDK drops the oldest attributes when there are too many, and
+before ``end()``, because an ended span takes none.
 """
 
 import logging
@@ -28,7 +28,7 @@ from agent_identity.identity import Signer, SigningKey
 __all__ = ["UNTRACED", "CallSpan", "SpanMode", "Spans", "Traced", "current_trace", "in_context", "traced"]
 
 SpanMode: TypeAlias = Literal["auto", "own", "enrich"]
-"""Whose span carries the record of a call: that of another library where there is one, always ours, only theirs."""
+"""The spans that carry call records: another library's if available, always ours, or only theirs."""
 
 CallSpan: TypeAlias = "Span | Borrowed"
 _LOG: Final = logging.getLogger("agent_identity")
@@ -36,15 +36,15 @@ _LOG: Final = logging.getLogger("agent_identity")
 
 @final
 class Spans:
-    """Makes spans with the tracer provider as it is at call time.
+    """Makes spans with the current tracer provider.
 
     Args:
-        signer: Signs the records that travel on spans (the recorder key).
-        provider: A fixed provider; ``None`` follows the global one, whenever it is set.
+        signer: Signs the records on spans (the recorder key).
+        provider: A fixed provider; ``None`` follows the global one.
         version: Our version, for the instrumentation scope.
-        ids_only: Make no spans, because others send them from the ledger: only their ids, and the sampler's
-            decision for the spans that the application makes below them.
-        mode: Whose spans carry the records of calls. Tasks have spans of ours in any case: nobody else makes one.
+        ids_only: Make no spans, because the ledger export sends them: only their ids, and the sampler's
+            decision for the application's spans below them.
+        mode: The spans that carry the records of calls. Tasks always have spans of ours: nobody else makes one.
     """
 
     __slots__ = ("_ids_only", "_mode", "_provider", "_seen", "_signer", "_tracer", "_version")
@@ -68,11 +68,11 @@ class Spans:
 
     @property
     def signs_at_once(self) -> bool:
-        """Whether the key is in this process, so that no other one is asked to sign."""
+        """True if the key is in this process, so that signing calls no other process."""
         return type(self._signer) is SigningKey
 
     def start(self, name: str, attributes: Mapping[str, str], start_ns: int, context: Context | None = None) -> Span:
-        """Start a span; one that does not record if telemetry fails."""
+        """Start a span; a non-recording one if telemetry fails."""
         try:
             if WAITING:
                 look_for_provider()
@@ -88,15 +88,15 @@ class Spans:
     def start_call(
         self, tool: str, name: str, attributes: Mapping[str, str], start_ns: int, around: Context | None = None
     ) -> tuple[CallSpan, "Traced"]:
-        """Start the span of a call, or borrow the one that another library has made for it; return it with its ids."""
+        """Start the span of a call, or borrow another library's; return it with its ids."""
         context = around
         try:
             current = trace.get_current_span(around)
-            # Nearly always we are alone, and this is on the path of every guarded tool.
+            # The usual case, in the hot path of every guarded tool.
             if self._mode == "enrich" or not alone(current):
-                found = None if self._mode == "own" else span_of_call(tool, current)
-                if found is not None and self._lends(found) and take(found):
-                    span = Borrowed(found, attributes)
+                other = None if self._mode == "own" else span_of_call(tool, current)
+                if other is not None and self._lends(other) and take(other):
+                    span = Borrowed(other, attributes)
                     return span, traced(span)
                 if self._mode == "enrich":
                     span = Borrowed(current, attributes, carries=False)
@@ -108,7 +108,7 @@ class Spans:
         return own, traced(own, context)
 
     def _lends(self, span: Span) -> bool:
-        """Return whether the record goes where ours would: two providers have two exporters."""
+        """Return whether the record goes to the same exporter as ours: two providers have two exporters."""
         if self._mode == "enrich":
             return True
         provider = self._provider or trace.get_tracer_provider()
@@ -116,7 +116,7 @@ class Spans:
         return not self._ids_only and (ours is None or getattr(span, "resource", None) is ours)
 
     def lacks(self, span: Borrowed) -> bool:
-        """Return whether a record needs a span of ours, because the borrowed one has ended; a generator's may have."""
+        """Return whether a record needs a span of ours, because the borrowed one has ended, as a generator's may."""
         return self._mode == "auto" and not self.records(span)
 
     def regain(self, span: Borrowed, name: str, attributes: Mapping[str, str], start_ns: int) -> tuple[Span, "Traced"]:
@@ -126,7 +126,7 @@ class Spans:
         return own, traced(own, context)
 
     def _named(self, name: str, attributes: Mapping[str, str], context: Context | None) -> Span:
-        """Return a span that records nothing, with the ids and the sampling that the provider would give it."""
+        """Return a non-recording span with the ids and the sampling decision of the provider."""
         provider = self._provider or trace.get_tracer_provider()
         parent = trace.get_current_span(context).get_span_context()
         sampler, ids = getattr(provider, "sampler", None), getattr(provider, "id_generator", None)
@@ -141,7 +141,7 @@ class Spans:
         return _unrecorded(trace_id, ids.generate_span_id(), flags, result.trace_state)
 
     def examine(self) -> None:
-        """Log what about the provider of now would cost spans or cut the evidence on them."""
+        """Log settings of the current tracer provider that lose spans or truncate evidence on them."""
         try:
             if not self._ids_only:
                 self._current()
@@ -158,7 +158,7 @@ class Spans:
         return tracer
 
     def finish(self, span: CallSpan, entry: Entry, end_ns: int, extra: Mapping[str, str] | None = None) -> None:
-        """Put the signed record on the span and end it; a borrowed one is ended by its owner.
+        """Put the signed record on the span and end it; the owner of a borrowed one ends it.
 
         Args:
             span: The span.
@@ -169,17 +169,17 @@ class Spans:
         try:
             if self.records(span):
                 record = entry.record
-                seen = appearance_of(record)
-                attributes: dict[str, AttributeValue] = {**(extra or {}), **seen.conventions}
+                appearance = appearance_of(record)
+                attributes: dict[str, AttributeValue] = {**(extra or {}), **appearance.conventions}
                 attributes.update(mirrored_attributes(record))
                 attributes.update(signed_attributes(entry.data, self._signer, payload_type_of(record)))
                 if type(span) is Borrowed:
-                    span.carry(attributes, seen.error)
+                    span.carry(attributes, appearance.error)
                     return
-                span.update_name(seen.name)  # The body may have named its current span, and a verifier compares.
+                span.update_name(appearance.name)  # The body may have renamed it, and a verifier compares.
                 span.set_attributes(attributes)
-                if seen.error is not None:
-                    span.set_status(Status(StatusCode.ERROR, seen.error))
+                if appearance.error is not None:
+                    span.set_status(Status(StatusCode.ERROR, appearance.error))
             if type(span) is not Borrowed:
                 span.end(end_time=end_ns)
         except Exception as error:  # Telemetry fails open, as above.
@@ -187,7 +187,7 @@ class Spans:
 
     @staticmethod
     def records(span: CallSpan) -> bool:
-        """Tell whether a record put on the span would be kept."""
+        """Return whether a record put on the span would be kept."""
         try:
             return span.takes() if type(span) is Borrowed else span.is_recording()
         except Exception as error:  # Telemetry fails open, as above.
@@ -211,7 +211,7 @@ def _unrecorded(trace_id: int, span_id: int, flags: trace.TraceFlags, state: tra
 
 def _warn_about(provider: TracerProvider) -> None:
     if isinstance(provider, trace.ProxyTracerProvider):
-        return  # None is set yet; whether one is wanted, only the application knows.
+        return  # None is set yet; only the application knows whether it wants one.
     from agent_identity.enforcement.diagnosis import examine_telemetry  # noqa: PLC0415  Loads the SDK.
 
     for check in examine_telemetry(provider):
@@ -236,25 +236,25 @@ UNTRACED: Final = Traced(None, None)
 
 
 def traced(span: CallSpan, context: Context | None = None) -> Traced:
-    """Return the ids of a span that was just started, for the records about it.
+    """Return the ids of a newly started span, for its records.
 
     Args:
         span: The span.
-        context: Where it was started; by default the current context, which the span is not in yet.
+        context: The context of the start; by default the current one, which the span is not in yet.
     """
     try:
         if type(span) is Borrowed:
             own, parent = span.ids()
         else:
-            own, known = span.get_span_context(), getattr(span, "parent", None)  # The SDK's spans know theirs.
+            own, known = span.get_span_context(), getattr(span, "parent", None)  # The SDK's spans know their parent.
             current = trace.get_current_span
             parent = known if isinstance(known, trace.SpanContext) else current(context).get_span_context()
         if not own.is_valid:
             return UNTRACED
-        # A span context is a tuple of these, and each of its properties costs a call on the path of every guarded tool.
+        # A span context is a tuple, and each of its properties costs a call in the hot path of every guarded tool.
         trace_id, span_id, parent_id = own[0], own[1], parent[1]
         in_hex, parent_in_hex = _in_hex(trace_id, parent_id)
-        # A tracer that makes no spans hands on the one before: the parent, and no span of this call.
+        # A tracer that makes no spans passes on the parent: this call has no span.
         own_in_hex = None if span_id == parent_id else f"{span_id:016x}"
         ids = Trace(trace=in_hex, span=own_in_hex)
         if parent[0] != trace_id or not parent.is_valid:
@@ -271,15 +271,15 @@ def _in_hex(trace_id: int, parent_id: int) -> tuple[str, str]:
 
 
 def in_context(span: CallSpan) -> Context:
-    """Return the current context with the span of a call in it, in which its body runs."""
+    """Return the current context with the span of a call, for its body."""
     return trace.set_span_in_context(span.span if type(span) is Borrowed else span)
 
 
 def current_trace() -> Trace | None:
-    """Return the ids of the current span for a record that is made inside it; ``None`` outside any trace."""
+    """Return the ids of the current span for a record made inside it; ``None`` outside any trace."""
     return traced(trace.get_current_span(), Context()).ids
 
 
 def _complain(problem: str, error: Exception) -> None:
-    # Without a trace, which would show the texts of the exceptions before this one: those of bodies and callers.
+    # Without a traceback, which would show the texts of chained exceptions: those of bodies and callers.
     _LOG.warning("%s: %s; the ledger is not affected", problem, trouble(error))

@@ -1,4 +1,4 @@
-"""A person at the terminal in which the program runs."""
+"""Approval in the terminal of the program."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ _MAX_SHOWN: Final = 10_000
 
 @final
 class _Turn:
-    """The turn to ask: one thread has it at a time; a forked child begins with a free one."""
+    """The turn to ask: one thread has it at a time; in a forked child it is free."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -34,7 +34,7 @@ class _Turn:
         self._lock.release()
 
     def renew(self) -> None:
-        """Forget who has the turn: it is a thread of the parent."""
+        """Release the turn: it belongs to a thread of the parent."""
         self._lock = threading.Lock()
 
 
@@ -47,15 +47,15 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, whe
 def ask_in_the_terminal(
     by: Human, *, streams: tuple[TextIO, TextIO] | None = None
 ) -> Callable[[ApprovalRequest], Answer]:
-    """Return an ``ask`` for a desk that shows tool and arguments in the terminal and takes a yes for an approval.
+    """Return an ``ask`` that shows tool and arguments in the terminal and takes a yes as approval.
 
-    The terminal of the process is asked, not its standard input, which may be a pipe that an agent fills. One
-    question is asked at a time by all threads of a process. Keys that were pressed before it is shown do not count,
+    It uses the terminal of the process, not its standard input, which may be a pipe that an agent fills. All threads of
+    a process ask one question at a time. Keys pressed before the question is shown do not count,
     and a yes repeats the short digest of the request, ``y 3fa9``, so that it answers no other question.
 
     Args:
-        by: Who sits there; the program vouches for it.
-        streams: Where answers are read and questions written; by default the terminal of the process.
+        by: The person at the terminal; the program vouches for them.
+        streams: Streams for answers and questions; by default the terminal of the process.
     """
 
     def ask(request: ApprovalRequest) -> Answer:
@@ -89,27 +89,25 @@ def _terminal(streams: tuple[TextIO, TextIO] | None) -> Generator[tuple[TextIO, 
         ):
             yield source, target
     except OSError:
-        raise ConfigurationError(
-            "expected a terminal in which a person can be asked, got a process without one; use another desk"
-        ) from None
+        raise ConfigurationError("the process has no terminal to ask a person; use another approval channel") from None
 
 
 def _discard_typed(source: TextIO) -> None:
-    """Discard the keys that were pressed before the question is on the screen: they answer another one."""
+    """Discard keys pressed before the question is shown: they answer another one."""
     import termios  # noqa: PLC0415  Absent on Windows, where the module must still be imported.
 
     try:
         if source.isatty():
             termios.tcflush(source, termios.TCIFLUSH)
-    except (OSError, termios.error):  # No descriptor behind it: nothing was typed.
+    except (OSError, termios.error):  # No terminal descriptor: nothing was typed.
         return
 
 
 def shown(request: ApprovalRequest) -> str:
-    """Return what a person has to see of a request, fit for a terminal: nothing in it can steer one.
+    """Format a request for a person in a terminal: nothing in it can control the terminal.
 
     Raises:
-        ConfigurationError: The arguments are too long to be looked at.
+        ConfigurationError: The arguments are too long to review.
     """
     lines = [f"{request.tool} on behalf of {request.principal.id}, by {request.agent.id}: {request.purpose}"]
     lines += [f"  {_named(name)} = {_json(value)}" for name, value in sorted(request.arguments.items())]
@@ -118,14 +116,14 @@ def shown(request: ApprovalRequest) -> str:
     text = "\n".join(map(_clean, lines))
     if len(text) > _MAX_SHOWN:
         raise ConfigurationError(
-            f"expected arguments of at most {_MAX_SHOWN} characters, which a person can look at, got more; "
+            f"the arguments have more than {_MAX_SHOWN} characters, too many to review; "
             "decide with --json, or pass a reference instead"
         )
     return text
 
 
 def _named(name: str) -> str:
-    """Return the name of an argument, quoted where it could pass for more than a name."""
+    """Return the name of an argument, quoted if it is no plain identifier."""
     return name if name.isidentifier() else _json(name)
 
 

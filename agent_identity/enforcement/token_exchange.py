@@ -1,4 +1,4 @@
-"""Tokens from an authorization server, in exchange for the token of the principal (RFC 8693)."""
+"""Token exchange with an authorization server, for the token of the principal (RFC 8693)."""
 
 import base64
 import threading
@@ -29,7 +29,7 @@ _Form = list[tuple[str, str]]
 
 @final
 class _Client:
-    """Who we are at the authorization server, and how we prove it."""
+    """Our client id at the authorization server, with its proof."""
 
     __slots__ = ("_audience", "_key", "_key_id", "_secret", "id")
 
@@ -37,7 +37,7 @@ class _Client:
         self, client_id: str, secret: str | None, key: Signer | JwtSigner | None, key_id: str | None, audience: str
     ) -> None:
         if secret is not None and key is not None:
-            raise ConfigurationError("expected client_secret or private_key, got both; leave one out")
+            raise ConfigurationError("client_secret and private_key are both set; leave one out")
         self.id = check_id(client_id, "client_id")
         self._secret = secret
         self._key = None if key is None else as_jwt_signer(key)
@@ -45,9 +45,9 @@ class _Client:
         self._audience = audience
 
     def prove(self, headers: dict[str, str], order: TokenOrder) -> _Form:
-        """Return the fields of a request that say and prove who we are, or set the header that does."""
+        """Return the form fields that identify and authenticate the client, or set the header that does."""
         if self._secret is not None:
-            # Both are encoded as form values first (RFC 6749 §2.3.1), so that a colon in them means nothing.
+            # Both are form-encoded first (RFC 6749 §2.3.1), so a colon in them means nothing.
             pair = f"{quote_plus(self.id)}:{quote_plus(self._secret)}"
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode('ascii')).decode('ascii')}"
             return []
@@ -63,28 +63,28 @@ class _Client:
 class TokenExchange:
     """Exchanges the token of the principal for one for another service, at a token endpoint (RFC 8693).
 
-    The subject is the principal, the actor is the agent with those before it. Requests go over TLS only (http to
-    this machine excepted), follow no redirect and are bounded in time and size. What the endpoint says in errors
-    is never quoted.
+    The subject is the principal, the actor is the agent with those before it. Requests use TLS only (http to this
+    machine excepted), follow no redirect, and are bounded in time and size. Error texts of the endpoint are never
+    quoted.
 
     Args:
         endpoint: URL of the token endpoint.
-        client_id: Our name there.
-        subject_token: Returns the token that the application got for the principal of a grant, when it is needed.
-        client_secret: Proves who we are by HTTP Basic (RFC 6749 §2.3.1).
-        private_key: Proves it by a signed assertion (``private_key_jwt``, RFC 7523) instead.
-        key_id: The name of that key at the server; by default its thumbprint.
+        client_id: Our client id.
+        subject_token: Returns the application's token for the principal of a grant, on demand.
+        client_secret: Authenticates by HTTP Basic (RFC 6749 §2.3.1).
+        private_key: Authenticates by a signed assertion (``private_key_jwt``, RFC 7523) instead.
+        key_id: The key id at the server; by default its thumbprint.
         assertion_audience: Audience of the assertion; by default the endpoint.
-        subject_token_type: What kind of token the subject's is.
-        requested_token_type: What kind of token is wanted.
+        subject_token_type: The type of the subject token.
+        requested_token_type: The type of the requested token.
         actor: ``"grant"`` sends the task's own grant as the actor token; :class:`LocalTokens` signs one that any
             JWT library reads; ``None`` leaves it to ``client_id``.
         dpop: Binds tokens to a key of the task (RFC 9449): ``True`` or ``"EdDSA"`` for Ed25519, ``"ES256"`` for
             P-256.
-        revocation_endpoint: Where tokens are revoked when their task ends (RFC 7009).
-        timeout: Seconds that one request may take.
-        longest: The longest lifetime of a token that is acceptable.
-        transport: How requests get there.
+        revocation_endpoint: The endpoint that revokes tokens at the end of their task (RFC 7009).
+        timeout: Maximum seconds of one request.
+        longest: The longest acceptable lifetime of a token.
+        transport: The HTTP transport.
 
     Raises:
         ConfigurationError: The parts do not fit together.
@@ -152,7 +152,7 @@ class TokenExchange:
         """Return a token from the endpoint.
 
         Args:
-            order: What is wanted.
+            order: The requested token.
 
         Raises:
             ExchangeError: With code ``exchange_unreachable``, ``exchange_refused``, ``exchange_malformed`` or
@@ -175,11 +175,11 @@ class TokenExchange:
         return IssuedToken(value, expires_at=order.now + lifetime, key=key, revoke=revoke)
 
     def _form(self, order: TokenOrder) -> _Form:
-        """Return the request without what proves the client (RFC 8693 §2.1)."""
+        """Return the request without client authentication (RFC 8693 §2.1)."""
         subject = self._subject(order.grant)
         if type(subject) is not str or not 1 <= len(subject) <= _MAX_SUBJECT:
             raise ExchangeError(
-                "expected the function subject_token to return the token of the principal as a str, got none; "
+                "the function subject_token returned no token of the principal as a str; "
                 "keep it where the function finds it",
                 code="exchange_failed",
             )
@@ -201,7 +201,7 @@ class TokenExchange:
         return form
 
     def _ask(self, form: _Form, order: TokenOrder, key: JwtSigner | None) -> Reply:
-        """Return the successful answer; ask once more if the server wants its nonce in the proof (RFC 9449 §8)."""
+        """Return the successful answer; retry once if the server wants its nonce in the proof (RFC 9449 §8)."""
         reply = self._post(self.endpoint, form, order, key)
         if reply.status == _OK:
             return reply
@@ -245,11 +245,11 @@ class TokenExchange:
         Args:
             url: The revocation endpoint.
             value: The token.
-            order: Source of time and ids for what proves the client.
-            timeout: Seconds that it may take.
+            order: Source of time and ids for the client authentication.
+            timeout: Maximum seconds.
 
         Raises:
-            ExchangeError: The endpoint could not be reached or did not answer with success.
+            ExchangeError: The endpoint was unreachable or did not succeed.
         """
         form = [("token", value), ("token_type_hint", "access_token")]
         reply = self._post(url, form, order, None, min(timeout, self._timeout))
@@ -259,7 +259,7 @@ class TokenExchange:
 
 @final
 class _Revocation:
-    """What revokes one token; a class of its own, so that the value shows in no repr and no closure."""
+    """Revokes one token; a class of its own, so that the value is in no repr and no closure."""
 
     __slots__ = ("_exchange", "_order", "_url", "_value")
 
@@ -275,13 +275,13 @@ class _Revocation:
 
 def _check_parts(subject_token: object, actor: object, timeout: float, longest: timedelta) -> None:
     if not callable(subject_token):
-        raise TypeError("expected subject_token as a function of the grant that returns the principal's token")
+        raise TypeError("subject_token is no function; give one of the grant that returns the principal's token")
     if actor not in (None, "grant") and not isinstance(actor, LocalTokens):
-        raise TypeError("expected actor='grant', LocalTokens(...) or None")
+        raise TypeError("actor is unknown; use 'grant', LocalTokens(...) or None")
     if not 0 < timeout <= 60:
-        raise ValueError("expected a timeout above 0 and up to 60 seconds")
+        raise ValueError("timeout is out of range; use more than 0 and up to 60 seconds")
     if not timedelta(seconds=1) <= longest <= timedelta(days=1):
-        raise ValueError("expected longest from 1 second to 1 day")
+        raise ValueError("longest is out of range; use 1 second to 1 day")
 
 
 def _now(order: TokenOrder) -> int:
@@ -291,7 +291,7 @@ def _now(order: TokenOrder) -> int:
 def _refusal(reply: Reply) -> ExchangeError:
     if 300 <= reply.status < 400:
         return ExchangeError(
-            f"expected an answer, got a redirect (status {reply.status}), which is not followed; name the endpoint "
+            f"the endpoint redirects (status {reply.status}), which is not followed; name the endpoint "
             "that it leads to, if you trust that one",
             code="exchange_malformed",
         )

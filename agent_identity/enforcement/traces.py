@@ -1,4 +1,4 @@
-"""The trace of a task over process boundaries (W3C Trace Context): for correlation, never for authority."""
+"""The trace context of a task across processes (W3C Trace Context): for correlation, never for authority."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -10,14 +10,14 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 __all__ = ["TRACEPARENT", "remote_parent", "traceparent"]
 
 TRACEPARENT: Final = "traceparent"
-"""The name of the header and of the environment entry."""
+"""The name of the header and of the environment variable."""
 
 _W3C: Final = TraceContextTextMapPropagator()
 _LONGEST: Final = 512
 
 
 def traceparent() -> str | None:
-    """Return the current span as a ``traceparent``, or ``None`` outside any trace. Baggage stays here."""
+    """Return the current span as a ``traceparent``, or ``None`` outside any trace. Baggage is not propagated."""
     carrier: dict[str, str] = {}
     _W3C.inject(carrier)
     return carrier.get(TRACEPARENT)
@@ -26,8 +26,8 @@ def traceparent() -> str | None:
 def remote_parent(header: str | None) -> Context | None:
     """Return a context under the span that a ``traceparent`` names.
 
-    ``None``, which means the current context, where there is none, it is malformed, or an instrumentation
-    has already made a span for the request.
+    ``None``, which means the current context, if the header is missing or malformed, or an instrumentation has already
+    made a span for the request.
     """
     if header is None or len(header) > _LONGEST or trace.get_current_span().get_span_context().is_valid:
         return None

@@ -1,4 +1,4 @@
-"""One HTTP request to an endpoint of an authorization server: bounded in time and size, and no redirects."""
+"""HTTP requests to endpoints of an authorization server: bounded in time and size, without redirects."""
 
 import http.client
 import io
@@ -22,12 +22,12 @@ __all__ = ["HttpTransport", "Reply", "Transport", "answer_on", "left_until"]
 @final
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back.
+    """An answer.
 
     Attributes:
         status: Status of the answer.
         headers: Its headers, names in lower case; the first of several.
-        body: Its body, up to one byte more than what is read of an answer.
+        body: Its body, up to one byte more than the size limit.
     """
 
     status: int
@@ -36,7 +36,7 @@ class Reply:
 
 
 class Transport(Protocol):
-    """How requests get to an authorization server: :class:`HttpTransport`, or one of your own, behind a proxy."""
+    """The HTTP transport to an authorization server: :class:`HttpTransport`, or a custom one, as behind a proxy."""
 
     def post(self, url: str, *, headers: Mapping[str, str], body: bytes, timeout: float) -> Reply:
         """Return the answer, whatever its status; follow no redirect, and read no more than the limit.
@@ -45,10 +45,10 @@ class Transport(Protocol):
             url: https, or http to this machine.
             headers: Names and values; they hold credentials.
             body: The form; it holds credentials.
-            timeout: Seconds for all of it.
+            timeout: Maximum seconds in total.
 
         Raises:
-            ExchangeError: With code ``exchange_unreachable``: there was no answer in time.
+            ExchangeError: With code ``exchange_unreachable``: no answer in time.
         """
         ...
 
@@ -56,10 +56,10 @@ class Transport(Protocol):
 @typed_calls("__init__")
 @final
 class HttpTransport:
-    """The transport of the standard library: a connection for each request, TLS by the trust of the system.
+    """The transport of the standard library: a connection for each request, TLS by the system's trust.
 
-    It follows no redirect and knows no proxy. However slowly the other side sends, an answer is waited for no longer
-    than the time given; looking up the name, and each address that does not answer, come on top.
+    It follows no redirect and uses no proxy. The timeout bounds even a slow answer; name lookup, and each unresponsive
+    address, come on top.
 
     Args:
         context: TLS for private authorities or client certificates (RFC 8705); it must verify the server.
@@ -72,9 +72,7 @@ class HttpTransport:
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         if context is not None and (context.verify_mode != ssl.CERT_REQUIRED or not context.check_hostname):
-            raise ConfigurationError(
-                "expected a TLS context that verifies the server; use ssl.create_default_context()"
-            )
+            raise ConfigurationError("the TLS context does not verify the server; use ssl.create_default_context()")
         self._context = context
 
     def post(self, url: str, *, headers: Mapping[str, str], body: bytes, timeout: float) -> Reply:
@@ -92,7 +90,7 @@ class HttpTransport:
         try:
             connection.connect()
             sock: socket = connection.sock
-            # A name that should be of this machine may have been given to another.
+            # A name meant for this machine may resolve to another.
             if parts.scheme != "https" and not _is_loopback(str(sock.getpeername()[0])):
                 raise ConnectionError
             sock.settimeout(left_until(deadline))
@@ -105,11 +103,11 @@ class HttpTransport:
         except ssl.SSLError:
             problem = "a failure of TLS"
         except (OSError, http.client.HTTPException, ValueError):
-            pass  # Their texts may quote what was sent or received.
+            pass  # Their texts may quote the request or answer.
         finally:
             connection.close()
         raise ExchangeError(
-            f"expected an answer from {parts.scheme}://{parts.netloc}, got {problem}; try again later",
+            f"no answer from {parts.scheme}://{parts.netloc}: {problem}; try again later",
             code="exchange_unreachable",
         )
 
@@ -126,8 +124,8 @@ def _reply(answer: http.client.HTTPResponse) -> Reply:
 
 
 def answer_on(sock: socket, deadline: float) -> http.client.HTTPResponse:
-    """Return the answer to a POST that was sent on a socket, to be read until a moment of the monotonic clock."""
-    # The class asks nothing of the socket but a file to read from.
+    """Return the answer to a POST that was sent on a socket, readable until a monotonic deadline."""
+    # The class only reads a file from the socket.
     return http.client.HTTPResponse(cast("socket", _Paced(sock, deadline)), method="POST")
 
 
@@ -136,10 +134,10 @@ def _is_loopback(address: str) -> bool:
 
 
 def left_until(deadline: float) -> float:
-    """Return the seconds until a moment of the monotonic clock.
+    """Return the seconds until a monotonic deadline.
 
     Raises:
-        TimeoutError: It is past.
+        TimeoutError: The deadline has passed.
     """
     left = deadline - time.monotonic()
     if left <= 0:
@@ -148,7 +146,7 @@ def left_until(deadline: float) -> float:
 
 
 class _Paced(io.RawIOBase):
-    """A socket to read from until a deadline, however slowly the other side sends."""
+    """A socket reader with a deadline, however slowly the other side sends."""
 
     def __init__(self, sock: socket, deadline: float) -> None:
         super().__init__()
@@ -156,14 +154,14 @@ class _Paced(io.RawIOBase):
         self._deadline = deadline
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return the file that an HTTP response reads from."""
+        """Return the file for an HTTP response."""
         return io.BufferedReader(self)
 
     def readable(self) -> bool:
-        """Tell that it can be read from."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401  No type for buffers before Python 3.12.
-        """Read what is there, waiting until the deadline at most."""
+        """Read the available data, waiting until the deadline at most."""
         self._sock.settimeout(left_until(self._deadline))
         return self._sock.recv_into(buffer)

@@ -1,4 +1,4 @@
-"""Sending checkpoints to witnesses over HTTP."""
+"""Submits checkpoints to witnesses over HTTP."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -20,17 +20,17 @@ _SECONDS: Final = 10.0  # For one answer of a witness.
 def witnesses_for(
     directory: str | os.PathLike[str], witnesses: Mapping[str, str], transport: Transport | None = None
 ) -> tuple[Publisher, ...]:
-    """Return what has the checkpoints of a directory cosigned.
+    """Return the publishers that have the checkpoints of a directory cosigned.
 
     Args:
         directory: The directory.
         witnesses: Verifier keys by the addresses (C2SP: submission prefixes) of the witnesses.
-        transport: How requests get to the witnesses.
+        transport: The HTTP transport.
 
     Raises:
-        ConfigurationError: An address or a key is none.
+        ConfigurationError: An address or a key is malformed.
     """
-    sender, found = transport or HttpTransport(), list[Publisher]()
+    sender, publishers = transport or HttpTransport(), list[Publisher]()
     for url, vkey in witnesses.items():
         try:
             witness = Cosigner.from_vkey(vkey)
@@ -38,8 +38,8 @@ def witnesses_for(
         except ValueError as error:
             raise ConfigurationError(f"bad witness: {error}") from None
         client = WitnessClient(Files(), Layout.of(directory), witness, post)
-        found.append(Publisher(f"the witness {witness.name}", client, latest_only=True))
-    return tuple(found)
+        publishers.append(Publisher(f"the witness {witness.name}", client, latest_only=True))
+    return tuple(publishers)
 
 
 def _post(transport: Transport, url: str) -> Callable[[bytes], tuple[int, bytes]]:

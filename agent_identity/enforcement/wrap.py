@@ -1,7 +1,7 @@
-"""The guard round the four kinds of callables: functions, coroutines, generators, async generators.
+"""Guarded wrappers for the four kinds of callables: functions, coroutines, generators, async generators.
 
-All four share one lifecycle, :class:`~agent_identity.enforcement.guarded_call.GuardedCall`; generators begin it when
-they are first advanced. A wrapper has no ``__wrapped__``: what it guards is not one attribute away.
+All four share one lifecycle, :class:`~agent_identity.enforcement.guarded_call.GuardedCall`; generators begin it at
+their first step. A wrapper has no ``__wrapped__``, so the body is not one attribute away.
 """
 
 import functools
@@ -32,32 +32,32 @@ R = TypeVar("R")
 _LOG: typing.Final = logging.getLogger("agent_identity")
 
 _GUARDS: typing.Final["weakref.WeakKeyDictionary[FunctionType, GuardedCall]"] = weakref.WeakKeyDictionary()
-"""By identity: an attribute of a wrapper is copied to whatever functools.wraps puts round it, a cache for one."""
+"""By identity: functools.wraps copies attributes of a wrapper to others, such as a cache around it."""
 
 
 def known_as_guarded(wrapper: Callable[P, R], guard: GuardedCall) -> Callable[P, R]:
-    """Keep by which guard every call of a function is judged, and return the function."""
+    """Register the guard of a function, and return the function."""
     _GUARDS[cast("FunctionType", wrapper)] = guard
     return wrapper
 
 
 def guard_of(function: object) -> GuardedCall | None:
-    """Return the guard that every call of a function or bound method meets, if it is known."""
+    """Return the guard of a function or bound method, if it is known."""
     plain = function.__func__ if isinstance(function, MethodType) else function
     return _GUARDS.get(plain) if isinstance(plain, FunctionType) else None
 
 
 def guarded(guard: GuardedCall, function: Callable[P, R], *, method: bool = False) -> Callable[P, R]:
-    """Return the function under guard, of the same kind, signature and types.
+    """Return the guarded function, with the same kind, signature and types.
 
     Args:
-        guard: How its calls are guarded.
+        guard: The guard of its calls.
         function: A function, coroutine function, generator function or async generator function.
         method: The first parameter is the receiver, whatever its name.
 
     Raises:
-        ConfigurationError: The annotation shows results that would be withheld, see :func:`check_body`; or what the
-            tool touches names an argument that is no parameter.
+        ConfigurationError: The annotation names results that would be withheld, see :func:`check_body`; or
+            ``touches`` names an argument that is no parameter.
     """
     body = cast("Callable[..., object]", function)
     check_body(guard.tool.name, body, guard.lazy, guard.mode)
@@ -76,10 +76,10 @@ def guarded(guard: GuardedCall, function: Callable[P, R], *, method: bool = Fals
 
 
 def check_body(name: str, body: Callable[..., object], lazy: Lazy | None, mode: str) -> None:
-    """Check that the annotation of a function shows no results that would be withheld; monitor mode only warns.
+    """Check that the annotation of a function names no results that would be withheld; monitor mode only warns.
 
     Raises:
-        ConfigurationError: With code ``lazy_result``: it does.
+        ConfigurationError: With code ``lazy_result``: it names one.
     """
     if lazy is not None or inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
         return
@@ -95,7 +95,7 @@ _Ask = Callable[[tuple[object, ...], Mapping[str, object]], tuple[CallRequest, B
 
 
 def _asking(guard: GuardedCall, binder: Binder, body: Callable[..., object]) -> _Ask:
-    """Return what makes a request of the arguments of a call, and what runs the body with those that were judged."""
+    """Return the function that turns the arguments of a call into a request and a body for the judged ones."""
 
     def ask(args: tuple[object, ...], kwargs: Mapping[str, object]) -> tuple[CallRequest, Body]:
         try:
@@ -103,7 +103,7 @@ def _asking(guard: GuardedCall, binder: Binder, body: Callable[..., object]) -> 
         except TypeError:
             if guard.mode == "enforce":
                 raise
-            # The body may still be called so. If not, this is the TypeError that it would have raised.
+            # The body may still accept them. If not, this is its own TypeError.
             inspect.signature(body, follow_wrapped=False).bind(*args, **kwargs)
             return CallRequest({"args": args, "kwargs": dict(kwargs)}), lambda _: body(*args, **kwargs)
 
@@ -147,7 +147,7 @@ def _async_generator(guard: GuardedCall, ask: _Ask) -> Callable[..., object]:
 
 
 def _begin(guard: GuardedCall, created: otel.Context, request: CallRequest, body: Body) -> tuple[Call, object]:
-    """Begin under the task of whoever created a generator, not of whoever consumes it."""
+    """Begin under the task that created a generator, not the one that consumes it."""
     with attached(created):
         call = guard.judge(request)
         guard.settle(call)
@@ -184,10 +184,10 @@ _COPIED = ("__module__", "__name__", "__qualname__", "__doc__", "__type_params__
 def dressed(
     wrapper: Callable[..., object], body: Callable[..., object], signature: inspect.Signature
 ) -> Callable[..., object]:
-    """Return the wrapper with the looks of the body, annotations resolved where the body was defined.
+    """Give the wrapper the metadata of the body, with annotations resolved where the body was defined.
 
     Args:
-        wrapper: What stands in the place of the body.
+        wrapper: The wrapper.
         body: The body.
         signature: The signature of the body.
     """
@@ -209,14 +209,14 @@ def _is_partial(source: object) -> TypeGuard[functools.partial[object]]:
 
 
 def _hints(body: Callable[..., object]) -> dict[str, object]:
-    """Return the annotations of a callable, as far as they can be resolved where it was defined."""
+    """Return the annotations of a callable, resolved where it was defined, as far as possible."""
     source = body
     while _is_partial(source):
         source = source.func
     annotated = _annotated(source)
-    given = None if inspect.isroutine(source) else getattr(source, "__signature__", None)
-    if isinstance(given, inspect.Signature) and "__wrapped__" not in getattr(source, "__dict__", {}):
-        known = {name: p.annotation for name, p in given.parameters.items() if p.annotation is not p.empty}
+    explicit = None if inspect.isroutine(source) else getattr(source, "__signature__", None)
+    if isinstance(explicit, inspect.Signature) and "__wrapped__" not in getattr(source, "__dict__", {}):
+        known = {name: p.annotation for name, p in explicit.parameters.items() if p.annotation is not p.empty}
     else:
         try:
             return typing.get_type_hints(annotated, include_extras=True)
@@ -230,7 +230,7 @@ _UNRESOLVED = (NameError, TypeError, AttributeError, SyntaxError)
 
 
 def _resolved(hint: object, names: dict[str, object]) -> object:
-    """Return one annotation by itself, because another one that has no meaning here must not hide it."""
+    """Resolve one annotation by itself, so that an unresolvable one does not hide others."""
 
     def holder() -> None: ...
 
@@ -243,15 +243,15 @@ def _resolved(hint: object, names: dict[str, object]) -> object:
 
 
 def _annotated(source: Callable[..., object]) -> object:
-    """Return the function whose annotations and globals are those of a callable."""
+    """Return the function that has the annotations and globals of a callable."""
     if inspect.isroutine(source):
         return source
     if isinstance(source, type):
         makers = [vars(cls).get(name) for cls in source.__mro__[:-1] for name in ("__new__", "__init__")]
-        found: list[object] = [
+        functions: list[object] = [
             m for m in (type(source).__call__, *makers) if isinstance(m, FunctionType | staticmethod)
         ]
-        return inspect.unwrap(cast("FunctionType", found[0])) if found else None
+        return inspect.unwrap(cast("FunctionType", functions[0])) if functions else None
     if callable(getattr(source, "__dict__", {}).get("__wrapped__")):
         return inspect.unwrap(source)
     return getattr(source, "__call__", None)  # noqa: B004  Its annotations are wanted.

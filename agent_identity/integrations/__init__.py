@@ -1,1 +1,1 @@
-"""One room per framework, each imported by its full path; nothing of the library imports them."""
+"""Integrations by framework, each imported by its full path; the rest of the library imports none of them."""

@@ -1,4 +1,4 @@
-"""ASGI middleware: requests of other services continue their task here. Needs no framework."""
+"""ASGI middleware: requests of other services continue their task here. Independent of any framework."""
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
@@ -24,16 +24,16 @@ _POLICY_VIOLATION: Final = 1008  # RFC 6455 §7.4.1.
 
 
 class _GoneError(Exception):
-    """The client went away before its request was complete."""
+    """The client disconnected before its request was complete."""
 
 
 @final
 class DelegationMiddleware:
-    """Runs an ASGI application inside the task of each request, or answers that it is refused.
+    """Runs an ASGI application inside the task of each request, or answers with a refusal.
 
-    The task ends when the application returns, so that streamed responses are within it. The arguments are those
-    of :class:`~agent_identity.integrations.http_server.Gate`. WebSockets with delegation headers, or where they
-    are required, are refused: a proof is for one request.
+    The task ends when the application returns, so streamed responses are inside it. The arguments are those
+    of :class:`~agent_identity.integrations.http_server.Gate`. WebSockets with delegation headers, or where authority
+    is required, are refused: a proof is for one request.
 
     Args:
         app: The application.
@@ -69,7 +69,7 @@ class DelegationMiddleware:
         """Handle one connection.
 
         Raises:
-            ValueError: It is of a kind that this version does not know.
+            ValueError: The connection type is unknown to this version.
         """
         kind = scope["type"]
         if kind == "lifespan":
@@ -79,7 +79,7 @@ class DelegationMiddleware:
         elif kind == "http":
             await self._request(scope, receive, send)
         else:
-            raise ValueError("expected a connection of type http, websocket or lifespan, got another")
+            raise ValueError("the connection type is unknown; this version supports http, websocket and lifespan")
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -117,7 +117,7 @@ class DelegationMiddleware:
             part = cast("bytes", message.get("body", b""))
             left -= len(part)
             if left < 0:
-                text = f"expected a body of at most {self._gate.max_body} bytes"
+                text = f"the body is larger than {self._gate.max_body} bytes; send less, or raise max_body"
                 raise await off_loop(partial(self._gate.refusal, request, text, "body_too_large"))
             parts.append(part)
             if not message.get("more_body", False):
@@ -127,7 +127,7 @@ class DelegationMiddleware:
         request = _arriving(scope)
         try:
             if await off_loop(partial(self._gate.shown, request)) is not None:
-                text = "expected a request, got a WebSocket, which no proof covers"
+                text = "no proof covers a WebSocket; send a request"
                 raise await off_loop(partial(self._gate.refusal, request, text, "not_a_request"))
         except (Denied, EvidenceError):
             await receive()
@@ -148,14 +148,14 @@ def _arriving(scope: Mapping[str, object]) -> Arriving:
 
 
 def _without_ours(scope: Scope) -> Scope:
-    """Return the scope without our headers: the application has the task, and logs what it is given."""
+    """Return the scope without our headers: the application has the task, and may log its headers."""
     headers = cast("list[tuple[bytes, bytes]]", scope["headers"])
     kept = [(name, value) for name, value in headers if name.decode("latin-1").lower() not in HEADERS]
     return {**scope, "headers": kept}
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Return the body once more, then whatever comes."""
+    """Replay the body, then pass on later messages."""
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def next_message() -> Message:

@@ -1,4 +1,4 @@
-"""Calling other services with the authority of the current task, with any HTTP client.
+"""Calls to other services with the authority of the current task, with any HTTP client.
 
 Ready-made for two clients: :mod:`agent_identity.integrations.httpx` and
 :mod:`agent_identity.integrations.requests`.
@@ -32,23 +32,23 @@ _DEFAULT_PORT: Final = {"http": "80", "https": "443"}
 def delegation_headers(
     enforcer: Enforcer, method: str, url: str, body: bytes, peers: Mapping[str, Peer]
 ) -> dict[str, str]:
-    """Return the headers to send with one request: one proof for exactly this method, URL and body.
+    """Return the headers for one request, with a proof for exactly this method, URL and body.
 
-    Nothing is returned for a host that is not in the allow-list, nor for plain HTTP to another machine. Follow
+    Returns no headers for a host outside the allow-list, nor for plain HTTP to another machine. Follow
     no redirects with these headers: the next request needs its own.
 
     Args:
-        enforcer: Whose current task it is.
+        enforcer: The enforcer of the current task.
         method: The method.
         url: The absolute URL.
-        body: The exact bytes that will be sent.
+        body: The exact bytes of the body.
         peers: The allow-list: ``"host"``, or ``"host:port"`` for another than the default port, to the service
             there. Lower case.
 
     Raises:
-        Denied: There is no live task.
-        AttenuationError: The task may not be handed on; ``not_the_holder``: this process has no key for it.
-        TokenError: The headers would be larger than servers accept (``too_large``).
+        Denied: No task is live.
+        AttenuationError: The task must not be delegated; ``not_the_holder``: this process lacks its key.
+        TokenError: The headers would exceed the usual limit of servers (``too_large``).
         EvidenceError: The grant could not be recorded.
         ConfigurationError: The allow-list has a malformed entry.
     """
@@ -65,16 +65,18 @@ def checked_peers(peers: Mapping[str, Peer]) -> Mapping[str, Peer]:
     """Return the allow-list if each entry can match a host.
 
     Raises:
-        ConfigurationError: One cannot, which would send nothing without a word.
+        ConfigurationError: An entry cannot match, and would silently send nothing.
     """
     for host, peer in peers.items():
         if not _KEY.fullmatch(host) or type(peer) is not Peer:
-            raise ConfigurationError("expected peers like {'host.example.com': Peer(…)} in lower case, got another")
+            raise ConfigurationError(
+                "an entry of peers cannot match; write {'host.example.com': Peer(…)} in lower case"
+            )
     return peers
 
 
 def peer_of(url: str, peers: Mapping[str, Peer]) -> Peer | None:
-    """Return the service that a URL leads to, if it may get authority."""
+    """Return the allow-listed service of a URL."""
     try:
         scheme, host, port = origin_of(url)
     except ValueError:
@@ -89,7 +91,7 @@ def peer_of(url: str, peers: Mapping[str, Peer]) -> Peer | None:
 
 
 def delegation_names(names: Iterable[str]) -> list[str]:
-    """Return which names of headers are ours, in whatever case they are."""
+    """Return our header names among the given ones, in any case."""
     return [name for name in names if name.lower() in HEADERS]
 
 

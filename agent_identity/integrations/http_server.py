@@ -1,7 +1,7 @@
-"""The gate before an application: what ASGI and WSGI have in common.
+"""The gate in front of an application: the common part of ASGI and WSGI.
 
-Whatever a request says about who acts, in headers or baggage, counts only inside a chain that verifies. The
-application does not run before chain, audience, proof and body have been checked.
+Statements of a request about the acting agent, in headers or baggage, count only inside a verified chain. The
+application runs only after chain, audience, proof and body have been checked.
 """
 
 import json
@@ -18,7 +18,7 @@ from agent_identity.integrations.http_binding import TOOL, absolute_url, present
 __all__ = ["MAX_BODY", "Answer", "Arriving", "Gate"]
 
 MAX_BODY: Final = 1 << 20
-"""Bytes of a body, at most, unless told otherwise."""
+"""Default maximum size of a body, in bytes."""
 
 _LOG: Final = logging.getLogger("agent_identity")
 _LARGEST: Final = 1 << 31
@@ -36,7 +36,7 @@ _FORBIDDEN: Final = frozenset(
         "wrong_audience",
     }
 )
-"""Refusals of what is genuine, yet not for this service or not in the scope of its parent."""
+"""Refusals of authority that is genuine, yet not for this service or not in the scope of its parent."""
 
 _STATUSES: Final = {
     "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -55,12 +55,12 @@ class Answer(NamedTuple):
 
 
 class Arriving(NamedTuple):
-    """A request before it is let in.
+    """A request before admission.
 
     Attributes:
         method: The method.
         path: The decoded path.
-        query: The query as it came.
+        query: The query as received.
         headers: Names in lower case, and values.
     """
 
@@ -72,18 +72,18 @@ class Arriving(NamedTuple):
 
 @final
 class Gate:
-    """Lets requests in that bring authority for this service.
+    """Admits requests with authority for this service.
 
     Args:
         enforcer: The enforcer of the service: its trust store, policy and ledger.
         audience: The name of the service; callers address grants and proofs to it.
-        base_url: What callers put before the path, for example ``https://service.example.com``. Never taken
+        base_url: The URL before the path, for example ``https://service.example.com``. Never taken
             from the ``Host`` header, which callers choose.
-        holder: The key of the service, with which it can go on with grants that are made for it.
-        agent: Who acts in the service; grants for other agents are refused.
-        required: Whether requests without authority are refused, or run without a task.
-        max_body: Bytes of a body, at most; it is held in memory.
-        purpose: What the tasks are for.
+        holder: The key of the service, to continue with grants made for it.
+        agent: The acting agent of the service; grants for other agents are refused.
+        required: Refuse requests without authority; otherwise they run without a task.
+        max_body: Maximum size of a body, in bytes; it is held in memory.
+        purpose: The purpose of the tasks.
 
     Raises:
         ConfigurationError: An argument is out of range.
@@ -108,7 +108,7 @@ class Gate:
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"bad audience or base_url: {error}") from None
         if not plain or not 0 <= max_body <= _LARGEST:
-            raise ConfigurationError("expected a base_url without query, and max_body from 0 bytes to 2 GiB")
+            raise ConfigurationError("base_url has a query, or max_body is out of range; use 0 bytes to 2 GiB")
         self.enforcer = enforcer
         self.max_body = max_body
         self._audience = audience
@@ -119,10 +119,10 @@ class Gate:
         self._guard = enforcer.guard(TOOL, kind="remote")
 
     def shown(self, request: Arriving) -> Presentation | None:
-        """Return what the request presents; ``None`` if it presents nothing and need not.
+        """Return the presentation of the request; ``None`` if it has none and needs none.
 
         Raises:
-            Denied: It must, or what it presents is malformed.
+            Denied: The presentation is required and missing, or malformed.
             EvidenceError: The refusal could not be recorded.
         """
         try:
@@ -130,20 +130,20 @@ class Gate:
         except TokenError as error:
             raise self.refusal(request, str(error), error.code) from None
         if presentation is None and self._required:
-            raise self.refusal(request, "expected a request with delegation headers, got none", "no_delegation")
+            raise self.refusal(request, "the request has no delegation headers; send chain and proof", "no_delegation")
         return presentation
 
     def refusal(self, request: Arriving, message: str, code: str) -> Denied:
-        """Record that a request is refused, and return the refusal.
+        """Record the refusal of a request, and return it.
 
         Raises:
-            EvidenceError: It could not be recorded.
+            EvidenceError: The refusal could not be recorded.
         """
         facts = {"method": request.method, "url": self._url(request) or "malformed"}
         return self._guard.refuse(facts, Denied(message, code=code))
 
     def opening(self, request: Arriving, presentation: Presentation, body: bytes) -> Opening:
-        """Return the task of the request, which is verified when it is entered.
+        """Return the task of the request; entering it verifies the presentation.
 
         Raises:
             Denied: The URL is malformed.
@@ -151,7 +151,7 @@ class Gate:
         """
         url = self._url(request)
         if url is None:
-            raise self.refusal(request, "expected a well-formed path and query, got others", "malformed_header")
+            raise self.refusal(request, "the path or query is malformed; encode it", "malformed_header")
         traces = [value for name, value in request.headers if name == TRACEPARENT]
         return self.enforcer.receive(
             presentation,
@@ -172,7 +172,7 @@ class Gate:
 
     @staticmethod
     def answer(error: AgentIdentityError) -> Answer:
-        """Return what to answer to a refused request: the code, and the id of the record for the operator."""
+        """Return the answer to a refused request: the code, and the id of the record for the operator."""
         code = error.code
         if isinstance(error, Denied):
             status = _STATUSES.get(code, HTTPStatus.FORBIDDEN if code in _FORBIDDEN else HTTPStatus.UNAUTHORIZED)

@@ -1,7 +1,7 @@
 """httpx clients that send the authority of the current task to allow-listed hosts.
 
-As a transport, not as ``auth``: httpx applies ``auth`` once and copies the headers to whatever a redirect names. A
-transport sees each request by itself, and adds to a copy, so that the headers stand in no ``Request`` that the
+A transport, not ``auth``: httpx applies ``auth`` once and copies the headers to the target of a redirect. A transport
+sees each request by itself, and adds to a copy, so the headers are in no ``Request`` that the
 application can log or follow.
 """
 
@@ -23,9 +23,9 @@ class DelegationTransport(httpx.BaseTransport):
     """A transport for ``httpx.Client(transport=…)``.
 
     Args:
-        enforcer: Whose current task it is.
+        enforcer: The enforcer of the current task.
         peers: The allow-list; see :func:`~agent_identity.integrations.http_client.delegation_headers`.
-        transport: What sends the requests; by default ``httpx.HTTPTransport()``. TLS settings belong there.
+        transport: Sends the requests; by default ``httpx.HTTPTransport()``. It has the TLS settings.
 
     Raises:
         ConfigurationError: The allow-list has a malformed entry.
@@ -47,7 +47,7 @@ class DelegationTransport(httpx.BaseTransport):
         return self._inner.handle_request(_copy(request, added))
 
     def close(self) -> None:
-        """Close the transport that sends."""
+        """Close the inner transport."""
         self._inner.close()
 
 
@@ -72,12 +72,12 @@ class AsyncDelegationTransport(httpx.AsyncBaseTransport):
         return await self._inner.handle_async_request(_copy(request, added))
 
     async def aclose(self) -> None:
-        """Close the transport that sends."""
+        """Close the inner transport."""
         await self._inner.aclose()
 
 
 def _url(request: httpx.Request) -> str:
-    """Return the URL as it goes over the wire, without a user, whom httpx sends in a header."""
+    """Return the URL as sent, without a user, which httpx sends in a header."""
     url = request.url
     return f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii')}"
 
@@ -87,7 +87,7 @@ def _copy(request: httpx.Request, added: Mapping[str, str]) -> httpx.Request:
     for name in delegation_names(headers.keys()):
         del headers[name]
     for name, value in added.items():
-        headers.setdefault(name, value)  # A traceparent that an instrumentation has set stays.
+        headers.setdefault(name, value)  # An instrumentation's traceparent stays.
     return httpx.Request(
         request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
     )

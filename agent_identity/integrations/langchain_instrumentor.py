@@ -1,11 +1,11 @@
-"""Zero code: an OpenTelemetry instrumentor that watches every LangChain tool of a process.
+"""Zero-code OpenTelemetry instrumentor: monitors every LangChain tool of a process.
 
-``opentelemetry-instrument python app.py`` finds it by its entry point. It imports LangChain only when the application
-does, and starts in monitor mode: everything runs and is recorded, with what would have been refused.
+``opentelemetry-instrument python app.py`` finds it by its entry point. It imports LangChain only after the application
+does, and starts in monitor mode: everything runs and is recorded, with the refusals that enforce mode would make.
 
 Needs ``opentelemetry-instrumentation``, which comes with ``pip install 'opentelemetry-distro[otlp]'``. If
-``opentelemetry-instrument`` itself fails to start, it logs that and runs the program with nothing guarded; where the
-evidence directory does not appear with the first call of a tool, that has happened.
+``opentelemetry-instrument`` itself fails to start, it logs that and runs the program with nothing guarded; a missing
+evidence directory after the first tool call is the sign.
 """
 
 import atexit
@@ -31,7 +31,7 @@ except ModuleNotFoundError as error:
     if not (error.name or "").startswith("opentelemetry.instrumentation"):
         raise
     raise ImportError(
-        "expected opentelemetry-instrumentation, which is not installed; pip install 'opentelemetry-distro[otlp]'"
+        "opentelemetry-instrumentation is not installed; pip install 'opentelemetry-distro[otlp]'"
     ) from error
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ _Entry = Callable[..., object]
 class LangChainInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # As above.
     """Guards every LangChain tool of the process: sub-agents', plain functions', retrievers', legacy agents'.
 
-    A tool that ``protect`` or the middleware guards is left to them, so that a call is one decision and one span.
-    Bodies that are called past ``BaseTool.run`` and ``arun`` (``tool.func(…)``) are not seen; ``protect`` sees them.
+    A tool that ``protect`` or the middleware guards is left to them, so a call is one decision and one span.
+    Bodies called without ``BaseTool.run`` and ``arun`` (``tool.func(…)``) are not seen; ``protect`` sees them.
 
-    ``instrument`` takes an open ``enforcer``, which stays the caller's to close. Without one it opens its own when the
+    ``instrument`` takes an open ``enforcer``, which the caller closes. Without one it opens its own when the
     first tool runs, by the environment:
 
     - ``AGENT_IDENTITY_DIR``: the directory of keys and evidence; ``evidence`` by default.
@@ -68,22 +68,22 @@ class LangChainInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # As above
     With ``stamps=True``, or ``AGENT_IDENTITY_STAMPS=true``, the spans of other libraries are stamped as well
     (:mod:`agent_identity.integrations.stamps`).
 
-    In monitor mode no failure of ours reaches the application. In enforce mode what cannot be guarded is refused.
+    In monitor mode no failure of ours reaches the application. Enforce mode refuses unguardable tools.
     """
 
     _watch: "_Watch | None" = None
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        """Return what must be installed for :meth:`instrument` to do anything."""
+        """Return the requirements of :meth:`instrument`."""
         return ("langchain-core >= 1.0, < 2",)
 
     def _instrument(self, **kwargs: object) -> None:
-        given = kwargs.get("enforcer")
-        if given is not None and not isinstance(given, Enforcer):
-            raise TypeError(f"expected an Enforcer, got {type(given).__name__}")
+        enforcer = kwargs.get("enforcer")
+        if enforcer is not None and not isinstance(enforcer, Enforcer):
+            raise TypeError(f"enforcer is {type(enforcer).__name__}; pass an Enforcer")
         if kwargs.get("stamps", os.environ.get(_STAMPS, "").strip().lower() == "true"):
             stamp_spans()
-        watch = self._watch = _Watch(given)
+        watch = self._watch = _Watch(enforcer)
         wrapt.register_post_import_hook(watch.patch, _MODULE)
 
     def _uninstrument(self, **_kwargs: object) -> None:
@@ -94,10 +94,10 @@ class LangChainInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # As above
 
 @final
 class _Watch:
-    """What one call of ``instrument`` has put into LangChain, until ``uninstrument``.
+    """Our patches of LangChain from one call of ``instrument``, until ``uninstrument``.
 
     Args:
-        enforcer: The enforcer; without one, the environment says how to open it.
+        enforcer: The enforcer; without one, the environment has the settings.
     """
 
     def __init__(self, enforcer: Enforcer | None) -> None:
@@ -109,12 +109,12 @@ class _Watch:
         self._kind: type[BaseTool] | None = None
         self._replaced: dict[str, tuple[_Entry, _Entry]] = {}
         self._told: set[str] = set()
-        # A mode that is misspelt must not let everything run.
+        # A misspelt mode must not let everything run.
         mode = os.environ.get(_MODE, "monitor") if enforcer is None else enforcer.guard("tool").mode
         self._enforces = mode != "monitor"
 
     def patch(self, module: ModuleType) -> None:
-        """Put our entry points into the class of all tools; called when LangChain has been imported."""
+        """Patch the base class of all tools; called once LangChain has been imported."""
         with self._lock:
             if not self._on:
                 return
@@ -127,7 +127,7 @@ class _Watch:
                 setattr(kind, name, ours)
 
     def end(self) -> None:
-        """Take our entry points out again; where others have put theirs on top, ours do nothing any more."""
+        """Remove our patches; below the patches of others, ours do nothing any more."""
         with self._lock:
             self._on = False
             for name, (original, ours) in self._replaced.items():
@@ -173,7 +173,7 @@ class _Watch:
         return arun
 
     def _twin(self, tool: "BaseTool") -> "BaseTool | None":
-        """Return what runs in the place of a tool; ``None`` for the tool itself.
+        """Return the guarded copy of a tool; ``None`` to run the tool itself.
 
         Raises:
             Denied: In enforce mode, the tool cannot be guarded.
@@ -181,7 +181,7 @@ class _Watch:
         if not self._on:
             return None
         try:
-            # LangChain need not be there when this module is imported.
+            # LangChain need not be installed when this module is imported.
             from agent_identity.integrations.langchain.protection import is_enforced, is_protected
 
             if not is_protected(tool):
@@ -191,16 +191,15 @@ class _Watch:
             kind = type(error).__name__
             if self._enforces:
                 raise Denied(
-                    f"{tool.name}: expected a tool that can be guarded, got {kind}; see the log", code="not_guarded"
+                    f"{tool.name}: the tool cannot be guarded ({kind}); see the log", code="not_guarded"
                 ) from error
             if kind not in self._told:
                 self._told.add(kind)
-                _LOG.warning("tools run unwatched, because watching them failed with %s: %s", kind, error)
+                _LOG.warning("tools run unmonitored, because monitoring them failed with %s: %s", kind, error)
             return None
         if not refuses:
             raise Denied(
-                f"{tool.name}: expected a guard that refuses, got one in monitor mode; open its enforcer with "
-                "mode='enforce'",
+                f"{tool.name}: the tool's guard is in monitor mode; open its enforcer with mode='enforce'",
                 code="not_guarded",
             )
         return None
@@ -221,7 +220,7 @@ class _Watch:
     def _open() -> Enforcer:
         mode = os.environ.get(_MODE, "monitor")
         if mode not in {"monitor", "enforce"}:
-            raise ConfigurationError(f"expected {_MODE} to be monitor or enforce, got something else; correct it")
+            raise ConfigurationError(f"{_MODE} is unknown; use monitor or enforce")
         directory = os.environ.get(_DIRECTORY, "evidence")
         return Enforcer.open(
             directory, mode="enforce" if mode == "enforce" else "monitor", policy=os.environ.get(_POLICY) or None
@@ -229,10 +228,10 @@ class _Watch:
 
 
 def _answer(tool: "BaseTool", denied: Denied, call_id: object) -> object:
-    """Return the refusal of a tool that cannot be guarded as the model gets it.
+    """Return the refusal of an unguardable tool in the form for the model.
 
     Raises:
-        Denied: The call carries no id of a tool call.
+        Denied: The call has no tool call id.
     """
     if not isinstance(call_id, str):
         raise denied
@@ -242,5 +241,5 @@ def _answer(tool: "BaseTool", denied: Denied, call_id: object) -> object:
 
 
 def _vet(tool: "BaseTool", enforcer: Enforcer) -> None:
-    """Raise if no record could hold the tool's name; how its class runs does not matter where it ends in ours."""
+    """Check that records can hold the tool's name; how its class runs does not matter if it ends in ours."""
     enforcer.guard(tool.name)

@@ -14,14 +14,14 @@ try:
     import pkcs11
 except ImportError as error:
     raise ConfigurationError(
-        "expected the package python-pkcs11 for keys in a token, got none; pip install 'agent-identity-otel[pkcs11]'"
+        "the package python-pkcs11 is not installed; pip install 'agent-identity-otel[pkcs11]'"
     ) from error
 
 __all__ = ["Pkcs11Signer", "Pkcs11Token"]
 
 
 class _Key(Protocol):
-    """A private key of the library, whose types do not say that it signs."""
+    """A private key of the library, whose types lack the sign method."""
 
     def sign(self, data: bytes, *, mechanism: pkcs11.Mechanism) -> bytes: ...
 
@@ -32,7 +32,7 @@ _RAW: Final = 32
 
 @final
 class Pkcs11Token:
-    """A token that was logged in to. One login serves all keys, because PKCS #11 knows no more for each process.
+    """A logged-in token. One login serves all keys, because PKCS #11 allows one for each process.
 
     Safe to share between threads; not usable in forked children.
 
@@ -55,7 +55,7 @@ class Pkcs11Token:
             self._open = pkcs11.lib(module).get_token(token_label=label).open(user_pin=pin)
         except (pkcs11.PKCS11Error, RuntimeError) as error:
             raise ConfigurationError(
-                f"expected to log in to the token {label!a}, got {type(error).__name__}; check library, label and PIN, "
+                f"cannot log in to the token {label!a}: {type(error).__name__}; check library, label and PIN, "
                 "and log in once in each process"
             ) from None
 
@@ -63,10 +63,10 @@ class Pkcs11Token:
         """Return a signer.
 
         Args:
-            key: Label of an Ed25519 key pair of which both halves are on the token.
+            key: Label of an Ed25519 key pair with both halves on the token.
 
         Raises:
-            ConfigurationError: There is no such pair.
+            ConfigurationError: The token has no such pair.
         """
         try:
             with self._lock:
@@ -76,17 +76,17 @@ class Pkcs11Token:
             return Pkcs11Signer(self, cast("_Key", private), PublicKey(_raw(bytes(point))))
         except (pkcs11.PKCS11Error, RuntimeError, ValueError) as error:
             raise ConfigurationError(
-                f"expected the Ed25519 key {key!a} on the token {self._label!a}, got {type(error).__name__}; "
+                f"the Ed25519 key {key!a} on the token {self._label!a} is unusable: {type(error).__name__}; "
                 "check its label and kind"
             ) from None
 
     def close(self) -> None:
-        """Log out; afterwards its signers sign nothing."""
+        """Log out; afterwards its signers fail."""
         with self._lock:
             self._open.close()
 
     def sign(self, key: _Key, message: bytes) -> bytes:
-        """Sign with a key of the token; what a signer calls.
+        """Sign with a key of the token; called by its signers.
 
         Raises:
             EvidenceError: The token failed, or this is a forked child (``signer_unavailable``).
@@ -94,7 +94,7 @@ class Pkcs11Token:
         if self._process != os.getpid():
             raise _failed("a forked child, whose parent has the token; open the enforcer again in the child")
         try:
-            with self._lock:  # A token does one thing at a time for one login.
+            with self._lock:  # A token processes one operation at a time for each login.
                 return bytes(key.sign(message, mechanism=pkcs11.Mechanism.EDDSA))
         except (pkcs11.PKCS11Error, RuntimeError) as error:
             raise _failed(f"{type(error).__name__}; see whether the token is there") from error
@@ -125,7 +125,7 @@ class Pkcs11Signer:
         """Return the signature over the message, 64 bytes.
 
         Raises:
-            EvidenceError: The token failed, returned no signature of the key, or this is a forked child, to
+            EvidenceError: The token failed, returned no valid signature, or this is a forked child, to
                 which it does not belong (``signer_unavailable``).
         """
         signature = self._token.sign(self._key, message)
@@ -137,9 +137,9 @@ class Pkcs11Signer:
 
 
 def _raw(point: bytes) -> bytes:
-    """Return the key of an ``EC_POINT``: PKCS #11 3.0 has it bare, others in a DER octet string."""
+    """Return the key of an ``EC_POINT``: bare in PKCS #11 3.0, in a DER octet string elsewhere."""
     return point[len(_OCTET_STRING) :] if point.startswith(_OCTET_STRING) and len(point) > _RAW else point
 
 
 def _failed(got: str) -> EvidenceError:
-    return EvidenceError(f"expected a signature from the token, got {got}", code="signer_unavailable")
+    return EvidenceError(f"the token gave no signature but {got}", code="signer_unavailable")

@@ -1,7 +1,7 @@
 """requests sessions that send the authority of the current task to allow-listed hosts.
 
-As an adapter, not as ``auth``: requests copies headers to whatever a redirect names. The adapter adds to a
-copy, so that the headers stand in no request that the application can log or follow.
+An adapter, not ``auth``: requests copies headers to the target of a redirect. The adapter adds to a
+copy, so the headers are in no request that the application can log or follow.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class DelegationAdapter(HTTPAdapter):
     """An adapter: mount the same one for ``"https://"`` and ``"http://"``.
 
     Args:
-        enforcer: Whose current task it is.
+        enforcer: The enforcer of the current task.
         peers: The allow-list; see :func:`~agent_identity.integrations.http_client.delegation_headers`.
 
     Raises:
@@ -59,4 +59,4 @@ def _body(request: requests.PreparedRequest) -> bytes:
         return body.encode()
     if body is None or isinstance(body, bytes):
         return body or b""
-    raise TypeError(f"expected the body for a peer as bytes or str, got {type(body).__name__}; read it first")
+    raise TypeError(f"the body for a peer is {type(body).__name__}; read it into bytes or str first")

@@ -1,7 +1,7 @@
 """Time-stamps over checkpoints from an authority of RFC 3161 (extra ``anchors``).
 
-A time-stamp says that a checkpoint, and so every record under it, was there at a time. It says nothing about records
-that are missing, nor that there is no second history: that takes a witness.
+A time-stamp proves that a checkpoint, and so every record under it, existed at a time. It proves nothing about missing
+records or a second history: those need a witness.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ try:
     from cryptography import x509
 except ImportError as error:
     raise ConfigurationError(
-        "expected the package rfc3161-client for time-stamps, got none; pip install 'agent-identity-otel[anchors]'"
+        "the package rfc3161-client is not installed; pip install 'agent-identity-otel[anchors]'"
     ) from error
 
 __all__ = ["Anchor", "Authority"]
@@ -38,14 +38,14 @@ _NS: Final = 1_000_000_000
 
 @final
 class Authority:
-    """Verifies time-stamps offline; what ``check(timestamps=...)`` takes.
+    """Verifies time-stamps offline; for ``check(timestamps=...)``.
 
     Args:
-        certificates: Whom to trust, PEM: the certificate of the authority that issued that of the time-stamping
-            unit, and others on the way to it.
+        certificates: Trusted certificates in PEM: that of the authority that issued the time-stamping unit's, and
+            intermediate ones.
 
     Raises:
-        ConfigurationError: They are no certificates.
+        ConfigurationError: The bytes are no certificates.
     """
 
     def __init__(self, certificates: bytes) -> None:
@@ -53,7 +53,7 @@ class Authority:
             self._roots = x509.load_pem_x509_certificates(certificates)
         except ValueError:
             raise ConfigurationError(
-                "expected certificates in PEM of the time-stamp authority, got something else; ask its operator"
+                "the bytes are no certificates in PEM; ask the operator of the time-stamp authority for them"
             ) from None
 
     @classmethod
@@ -61,20 +61,20 @@ class Authority:
         """Return the authority of a file of certificates.
 
         Raises:
-            ConfigurationError: It cannot be read, or holds no certificates.
+            ConfigurationError: The file cannot be read, or holds no certificates.
         """
         return cls(read_public_file(path, limit=_MAX_CERTIFICATES))
 
     def __call__(self, message: bytes, token: bytes) -> int:
-        """Return the second, since the Unix epoch, before which the message was there.
+        """Return the second, since the Unix epoch, before which the message existed.
 
         Args:
-            message: What was time-stamped.
+            message: The time-stamped message.
             token: The response of the authority (RFC 3161 §2.4.2).
 
         Raises:
-            VerificationError: With code ``bad_timestamp``: it is no response, is over another message, or no
-                authority that is trusted signed it with a certificate that was valid then.
+            VerificationError: With code ``bad_timestamp``: the token is no response, is over another message, or no
+                trusted authority signed it with a certificate valid at that time.
         """
         response = _decoded(token)
         _check_imprint(response, message)
@@ -90,17 +90,17 @@ class Authority:
 
 @final
 class Anchor:
-    """Has a time-stamp authority stamp checkpoints of a directory, and keeps them in ``log/anchors``.
+    """Time-stamps checkpoints of a directory, and stores the time-stamps in ``log/anchors``.
 
-    Given as ``Enforcer.open(..., checkpoints=Anchor(...))``, it stamps the first checkpoint and then one of each
-    period. The message that leaves is a hash.
+    Used as ``Enforcer.open(..., checkpoints=Anchor(...))``, it stamps the first checkpoint and then one in each
+    period. Only a hash leaves this machine.
 
     Args:
         directory: The evidence directory.
         url: The address of the authority; https, or http to this machine.
-        every: How often.
-        authority: Verifies what comes back; without it only hash and nonce are compared, which proves nothing yet.
-        transport: How requests get there.
+        every: The period.
+        authority: Verifies the time-stamps; without it only hash and nonce are compared, which proves nothing yet.
+        transport: The HTTP transport.
         clock: Source of time.
 
     Raises:
@@ -129,10 +129,10 @@ class Anchor:
         self._turn = threading.Lock()
 
     def __call__(self, note: bytes) -> None:
-        """Stamp a checkpoint if it is time to.
+        """Stamp a checkpoint if one is due.
 
         Raises:
-            EvidenceError: As for :meth:`stamp`; it is tried again with a checkpoint a minute later.
+            EvidenceError: As for :meth:`stamp`; retried with a checkpoint a minute later.
         """
         with self._turn:
             now = self._clock.monotonic_ns()
@@ -144,7 +144,7 @@ class Anchor:
                     self._fault = error
                 else:
                     self._fault, self._due_ns = None, now + self._every_ns
-            if self._fault is not None:  # Also until it is tried again, so that it is seen.
+            if self._fault is not None:  # Also until the retry, so that it is seen.
                 raise EvidenceError(str(self._fault), code=self._fault.code)
 
     def stamp(self, note: bytes) -> tuple[int, int]:
@@ -154,8 +154,8 @@ class Anchor:
             note: A signed checkpoint.
 
         Raises:
-            EvidenceError: The authority cannot be reached (``anchor_unavailable``), or its answer is no time-stamp
-                over this request (``anchor_refused``), or cannot be kept.
+            EvidenceError: The authority is unreachable (``anchor_unavailable``), or its answer is no time-stamp
+                over this request (``anchor_refused``), or cannot be stored.
             VerificationError: The bytes are no checkpoint.
         """
         checkpoint = unverified_checkpoint(note)
@@ -180,7 +180,7 @@ class Anchor:
             raise EvidenceError(str(error), code="anchor_unavailable") from None
         if reply.status != 200:
             raise EvidenceError(
-                f"expected a time-stamp, got status {reply.status}; see what the authority says",
+                f"the authority answered with status {reply.status}; see its documentation",
                 code="anchor_unavailable",
             )
         return reply.body
@@ -193,7 +193,7 @@ class Anchor:
             for suffix, data in ((".checkpoint", note), (".tsr", token)):
                 create_public_file(folder / f"{name}{suffix}", data)
         except OSError as error:
-            raise EvidenceError(f"expected to keep a time-stamp, got '{error.strerror or error}'") from error
+            raise EvidenceError(f"cannot store the time-stamp: '{error.strerror or error}'") from error
         except ConfigurationError as error:
             raise EvidenceError(str(error)) from None
 
@@ -220,14 +220,14 @@ def _check_imprint(response: rfc3161.TimeStampResponse, message: bytes) -> None:
 
 
 def _latest(response: rfc3161.TimeStampResponse) -> int:
-    """Return the last second that the time-stamp may mean, since what was there before is what it proves."""
+    """Return the latest second that the time-stamp may mean: it proves existence before that."""
     moment = response.tst_info.gen_time.timestamp()
     accuracy = response.tst_info.accuracy
     return int(moment) + (0 if moment == int(moment) else 1) + _whole(accuracy)
 
 
 def _whole(accuracy: object) -> int:
-    """Return the accuracy of a time-stamp in seconds, rounded up; 0 if it says nothing."""
+    """Return the accuracy of a time-stamp in seconds, rounded up; 0 if unstated."""
     seconds = getattr(accuracy, "seconds", None) or 0
     rest = bool(getattr(accuracy, "millis", None) or getattr(accuracy, "micros", None))
     return int(seconds) + int(rest)

@@ -1,7 +1,7 @@
 """Keys in a key management service, through the signers of securesystemslib (extra ``kms``).
 
-Those for HashiCorp Vault and for key files do Ed25519, which is all that our formats know. Its signer for hardware
-tokens does ECDSA only: use :class:`~agent_identity.integrations.pkcs11.Pkcs11Signer` for those.
+The signers for HashiCorp Vault and for key files support Ed25519, the only algorithm of our formats. The signer for
+hardware tokens supports ECDSA only: use :class:`~agent_identity.integrations.pkcs11.Pkcs11Signer` for those.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _ED25519: Final = "ed25519"
 
 
 class OtherKey(Protocol):
-    """What is used of ``securesystemslib.signer.Key``."""
+    """The used part of ``securesystemslib.signer.Key``."""
 
     @property
     def keytype(self) -> str:
@@ -25,7 +25,7 @@ class OtherKey(Protocol):
 
     @property
     def scheme(self) -> str:
-        """How it signs."""
+        """The signature scheme."""
         ...
 
     @property
@@ -35,7 +35,7 @@ class OtherKey(Protocol):
 
 
 class OtherSignature(Protocol):
-    """What is used of ``securesystemslib.signer.Signature``."""
+    """The used part of ``securesystemslib.signer.Signature``."""
 
     @property
     def signature(self) -> str:
@@ -44,7 +44,7 @@ class OtherSignature(Protocol):
 
 
 class OtherSigner(Protocol):
-    """What is used of ``securesystemslib.signer.Signer``."""
+    """The used part of ``securesystemslib.signer.Signer``."""
 
     @property
     def public_key(self) -> OtherKey:
@@ -58,7 +58,7 @@ class OtherSigner(Protocol):
 
 @final
 class SecuresystemslibSigner:
-    """A signer of securesystemslib, as issuer or recorder. As safe to share between threads as that one is.
+    """A signer of securesystemslib, as issuer or recorder. As thread-safe as the wrapped signer.
 
     Args:
         signer: A signer of an Ed25519 key, for example ``Signer.from_priv_key_uri("hv:...", key)``.
@@ -67,7 +67,7 @@ class SecuresystemslibSigner:
         public_key: The key that verifies.
 
     Raises:
-        ConfigurationError: It is a signer of another kind of key.
+        ConfigurationError: The signer has another kind of key.
     """
 
     __slots__ = ("_signer", "public_key")
@@ -75,13 +75,11 @@ class SecuresystemslibSigner:
     def __init__(self, signer: OtherSigner) -> None:
         key = signer.public_key
         if (key.keytype, key.scheme) != (_ED25519, _ED25519):
-            raise ConfigurationError(
-                "expected a signer of an Ed25519 key (keytype and scheme ed25519), got another; make such a key"
-            )
+            raise ConfigurationError("the signer has no Ed25519 key (keytype and scheme ed25519); create such a key")
         try:
             self.public_key = PublicKey(bytes.fromhex(str(key.keyval["public"])))
         except (KeyError, ValueError):
-            raise ConfigurationError("expected an Ed25519 public key of 32 bytes in hex, got something else") from None
+            raise ConfigurationError("the public key is no Ed25519 key of 32 bytes in hex; create such a key") from None
         self._signer = signer
 
     def __repr__(self) -> str:
@@ -94,19 +92,19 @@ class SecuresystemslibSigner:
         """Return the signature over the message, 64 bytes.
 
         Raises:
-            EvidenceError: The service failed, or what it returned is no signature of the key (``signer_unavailable``).
+            EvidenceError: The service failed, or returned no valid signature (``signer_unavailable``).
         """
-        try:  # The signer is another's code over a network: whatever it raises, nothing is signed.
+        try:  # The signer is foreign code over a network: whatever it raises, nothing is signed.
             signature = bytes.fromhex(self._signer.sign(message).signature)
             self.public_key.verify(signature, message)
         except TokenError:
             raise EvidenceError(
-                "expected a signature of the key from the service, got other bytes; name the version of the key",
+                "the service returned no valid signature of the key; name the version of the key",
                 code="signer_unavailable",
             ) from None
         except Exception as error:
             raise EvidenceError(
-                f"expected a signature from the service, got {type(error).__name__}; see whether it can be reached",
+                f"the service gave no signature but {type(error).__name__}; see whether it can be reached",
                 code="signer_unavailable",
             ) from error
         return signature

@@ -1,8 +1,8 @@
-"""Verifying on Spark (extra ``spark``).
+"""Verification on Spark (extra ``spark``).
 
-``check(directory, processes=on_spark(context))`` finds what it finds on one machine: the driver reads the files, the
-executors look at blocks of records or spans, each by itself, and judge chains of grants, and the driver follows their
-results in order, by the same code as one process. What executors say of a record is believed, as it is of this program.
+``check(directory, processes=on_spark(context))`` has the same findings as one machine: the driver reads the files, the
+executors check blocks of records or spans, each by itself, and chains of grants, and the driver merges their
+results in order, with the code for one process. The executors are trusted like this program.
 """
 
 from collections import deque
@@ -22,55 +22,55 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 _MAX: Final = 256  # Blocks of up to some MiB that the driver holds for one job.
-_JOBS: Final = 2  # One is followed while the next is computed.
+_JOBS: Final = 2  # One is merged while the next is computed.
 
 
 class _Partitions(Protocol):
-    """What is used of ``pyspark.RDD``."""
+    """The used part of ``pyspark.RDD``."""
 
     def map(self, f: object, /) -> "_Partitions":
-        """Apply a function to each."""
+        """Apply a function to each item."""
         ...
 
     def collect(self) -> object:
-        """Return them all, in their order."""
+        """Return all items in order."""
         ...
 
 
 class Context(Protocol):
-    """What is used of ``pyspark.SparkContext``."""
+    """The used part of ``pyspark.SparkContext``."""
 
     @property
     def defaultParallelism(self) -> int:  # noqa: N802  Its name there.
-        """How many tasks run at once."""
+        """The number of concurrent tasks."""
         ...
 
     def parallelize(self, c: Iterable[object], numSlices: int | None = None) -> object:  # noqa: N803  Its name there.
-        """Hand items to the executors, in so many partitions."""
+        """Distribute items to the executors, in a number of partitions."""
         ...
 
 
 def on_spark(context: Context, *, partitions: int | None = None) -> Executor:
-    """Return what has the work of a verification done on Spark; ``check(processes=...)`` takes it.
+    """Return the executor that runs a verification on Spark; for ``check(processes=...)``.
 
-    Each block is a partition. The executors need this version of the package, and no file of the ledger.
+    Each block is a partition. The executors need this version of the package, but no file of the ledger.
 
     Args:
         context: The context of a session, ``spark.sparkContext``.
-        partitions: The number of blocks in one job, at most 256; by default twice as many as run at once.
+        partitions: The number of blocks in one job, at most 256; by default twice the number of concurrent tasks.
 
     Raises:
-        ConfigurationError: The number is out of bounds; later, while it works: the job failed, and there is no verdict.
+        ConfigurationError: The number is out of bounds; later, during the work: the job failed, without a verdict.
     """
     number = min(_MAX, 2 * context.defaultParallelism) if partitions is None else partitions
     if not 1 <= number <= _MAX:
-        raise ConfigurationError(f"expected 1 to {_MAX} partitions in one job, got another number")
+        raise ConfigurationError(f"partitions is out of range; use 1 to {_MAX}")
     return _OnSpark(context, number)
 
 
 @final
 class _OnSpark:
-    """Does the work in jobs of a bounded number of partitions, of which the next runs while one is followed."""
+    """Runs the work in jobs of a bounded number of partitions; the next job runs while one is merged."""
 
     def __init__(self, context: Context, number: int) -> None:
         self._context = context
@@ -83,7 +83,7 @@ class _OnSpark:
         jobs: deque[Future[list[list[_R]]]] = deque()
         with ThreadPoolExecutor(_JOBS) as pool:
             try:
-                # The items are taken by this thread alone: some come from a file of its own.
+                # Only this thread reads the items: some come from a file that it has open.
                 while batch := list(islice(left, self._number)):
                     jobs.append(pool.submit(self._run, task, batch))
                     if len(jobs) >= _JOBS:
@@ -103,17 +103,17 @@ def _finished(job: Future[list[list[_R]]]) -> list[list[_R]]:
         return job.result()
     except Exception as error:
         raise ConfigurationError(
-            "expected the job on Spark to end well, got one that failed; see its log, and whether the executors have "
-            f"version {VERSION} of agent-identity-otel"
+            f"the job on Spark failed; see its log, and whether the executors have version {VERSION} of "
+            "agent-identity-otel"
         ) from error
 
 
 def _apply(function: Callable[[_T], Iterable[_R]], version: str, item: _T) -> list[_R]:
-    """Do the work, on an executor.
+    """Run the work on an executor.
 
     Raises:
-        ConfigurationError: It has another version of the package, whose findings may be others.
+        ConfigurationError: The executor has another version of the package, whose findings may differ.
     """
     if version != VERSION:
-        raise ConfigurationError(f"expected version {version} of agent-identity-otel on the executor, got {VERSION}")
+        raise ConfigurationError(f"the executor has agent-identity-otel {VERSION}; install {version} on it")
     return list(function(item))

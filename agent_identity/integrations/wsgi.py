@@ -1,4 +1,4 @@
-"""WSGI middleware (PEP 3333): requests of other services continue their task here. Needs no framework."""
+"""WSGI middleware (PEP 3333): requests of other services continue their task here. Independent of any framework."""
 
 import io
 import re
@@ -29,10 +29,10 @@ class _Input(Protocol):
 
 @final
 class DelegationMiddleware:
-    """Runs a WSGI application inside the task of each request, or answers that it is refused.
+    """Runs a WSGI application inside the task of each request, or answers with a refusal.
 
-    The task ends when the server closes the response, so that streamed responses are within it, and it is
-    current only while the application runs, in whichever thread. The arguments are those of
+    The task ends when the server closes the response, so streamed responses are inside it, and it is
+    current only while the application runs, in any thread. The arguments are those of
     :class:`~agent_identity.integrations.http_server.Gate`.
 
     Args:
@@ -67,7 +67,7 @@ class DelegationMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request."""
-        context = copy_context()  # So that the thread of the server is left as it was.
+        context = copy_context()  # The thread of the server stays unchanged.
         try:
             opening = self._admit(environ, context)
         except (Denied, EvidenceError) as error:
@@ -84,7 +84,7 @@ class DelegationMiddleware:
         except BaseException as error:
             context.run(stack.__exit__, type(error), error, error.__traceback__)
             raise
-        if isinstance(result, list | tuple):  # All of it is there; a server may ask for its length.
+        if isinstance(result, list | tuple):  # It is complete; a server may ask for its length.
             context.run(stack.close)
             return result
         return _Response(result, context, stack)
@@ -97,7 +97,7 @@ class DelegationMiddleware:
         body = self._read(request, environ)
         opening = self._gate.opening(request, presentation, body)
         context.run(opening.__enter__)
-        for name in HEADERS:  # The application has the task, and logs what it is given.
+        for name in HEADERS:  # The application has the task, and may log its headers.
             environ.pop(_key(name), None)
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
@@ -106,8 +106,8 @@ class DelegationMiddleware:
     def _read(self, request: Arriving, environ: Environ) -> bytes:
         length, most = str(environ.get("CONTENT_LENGTH") or ""), self._gate.max_body
         if length and not _LENGTH.fullmatch(length):
-            raise self._gate.refusal(request, "expected the length of the body in digits", "malformed_header")
-        # Without a length there is no body, unless the server says that the input ends by itself.
+            raise self._gate.refusal(request, "Content-Length is no number; send digits", "malformed_header")
+        # Without a length there is no body, unless the server marks the input as terminated.
         wanted = int(length or (most + 1 if environ.get("wsgi.input_terminated") else 0))
         left = min(wanted, most + 1)
         source = cast("_Input", environ["wsgi.input"])
@@ -117,13 +117,15 @@ class DelegationMiddleware:
             left -= len(part)
         body = b"".join(parts)
         if len(body) > most:
-            raise self._gate.refusal(request, f"expected a body of at most {most} bytes", "body_too_large")
+            raise self._gate.refusal(
+                request, f"the body is larger than {most} bytes; send less, or raise max_body", "body_too_large"
+            )
         return body
 
 
 @final
 class _Response:
-    """A response whose every step runs inside the task, which ends when it is closed."""
+    """A response whose every step runs inside the task; closing it ends the task."""
 
     def __init__(self, result: Iterable[bytes], context: Context, stack: ExitStack) -> None:
         self._result = result
@@ -168,7 +170,7 @@ def _arriving(environ: Environ) -> Arriving:
     headers = tuple((name, str(environ[_key(name)])) for name in names if _key(name) in environ)
     return Arriving(
         str(environ["REQUEST_METHOD"]),
-        path.encode("latin-1", "replace"),  # PEP 3333: bytes in the form of text.
+        path.encode("latin-1", "replace"),  # PEP 3333: bytes as text.
         str(environ.get("QUERY_STRING", "")),
         headers,
     )

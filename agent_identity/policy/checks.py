@@ -33,10 +33,10 @@ _PLAIN: Final = 2**63
 _seen: Final = Wildcard().permits
 
 _EQUALITY: Final[Mapping[str, str]] = {"exact": "value", "one_of": "values", "not_one_of": "excluded"}
-"""The constraints that compare for equality, and the member of their claims with what they compare to."""
+"""The constraints that compare for equality, with the member of their claims that holds the compared value."""
 
 _LISTS: Final[Mapping[str, str]] = {"contains": "required", "subset": "allowed"}
-"""The constraints that compare elements for equality, and the member of their claims with what they compare to."""
+"""The constraints that compare elements for equality, with the member of their claims that holds these values."""
 
 _TYPES: Final[Mapping[str, Types]] = {
     "contains": LIST,
@@ -54,21 +54,21 @@ _TYPES: Final[Mapping[str, Types]] = {
 @final
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Whether there is an attribute at all; ``null`` is a value like others.
+    """The existence of an attribute; ``null`` is a value like others.
 
     Attributes:
-        expected: Whether there has to be one.
+        expected: True if the attribute must exist.
     """
 
     expected: bool
 
     @property
     def types(self) -> Types:
-        """The types of values that this can decide about."""
+        """The types of values that this check can decide."""
         return ANY_JSON
 
     def constants(self) -> Iterable[object]:
-        """Return the values that are compared for equality."""
+        """Return the values that the check compares for equality."""
         return ()
 
     def describe(self) -> JSON:
@@ -98,12 +98,12 @@ class Leaf:
 
     @property
     def types(self) -> Types:
-        """The types of values that this can decide about."""
+        """The types of values that this check can decide."""
         kind = self.constraint.kind
         if kind not in _EQUALITY:
             return _TYPES[kind]
-        # A value of another type than expected may be another spelling of the same thing, "100" for 100.
-        # Null has no other spelling, and therefore everything is decidable for a rule that asks for null.
+        # A value of another type may spell the same thing: "100" for 100.
+        # Null has no other spelling, so everything is decidable for a rule that asks for null.
         constants = self.constants()
         types = [_alike(type(item)) for item in constants if item is not None]
         if not types:
@@ -111,12 +111,12 @@ class Leaf:
         return frozenset[type]().union(*types, _NULL if None in constants else ())
 
     def constants(self) -> tuple[object, ...]:
-        """Return the values that are compared for equality."""
+        """Return the values that the check compares for equality."""
         kind = self.constraint.kind
         if kind not in _EQUALITY:
             return ()
-        found = self.constraint.to_claim()[_EQUALITY[kind]]
-        return tuple(found) if kind != "exact" and isinstance(found, list | tuple) else (found,)
+        claimed = self.constraint.to_claim()[_EQUALITY[kind]]
+        return tuple(claimed) if kind != "exact" and isinstance(claimed, list | tuple) else (claimed,)
 
     def describe(self) -> JSON:
         """Return the canonical description for the digest."""
@@ -129,9 +129,7 @@ class Leaf:
         if constants and all(type(item) in _HASHED for item in constants):
             return _membership(types, frozenset(constants), inside=self.constraint.kind != "not_one_of")
         permits = self.constraint.permits
-        settled = (
-            self.constraint.kind != "not_one_of"
-        )  # The answer to what is equal, or inside, whatever else is there.
+        settled = self.constraint.kind != "not_one_of"  # The answer that holds whatever else the value contains.
         readable = self._readable()
 
         def check(value: object) -> Verdict:
@@ -144,12 +142,12 @@ class Leaf:
         return check
 
     def _readable(self) -> Callable[[object], bool] | None:
-        """Return what tells whether a value has one meaning, beside what the constraint names; ``None`` if all have."""
+        """Return the predicate that a value has one meaning, besides the named constants; ``None`` if all have."""
         kind = self.constraint.kind
         if kind in _LISTS:
             return comparable(inside(self.constraint.to_claim()[_LISTS[kind]]))
         if kind in _EQUALITY:
-            # Each item of a constant once, without the constant itself, whose type is compared before.
+            # Each item of a constant, without the constant itself: its type was compared before.
             return comparable(item for constant in self.constants() for item in inside(constant))
         return readable_of(self.constraint)
 
@@ -160,7 +158,7 @@ class Combination:
     """Several checks of one value.
 
     Attributes:
-        word: Whether all or any must be true.
+        word: ``all`` or ``any``: how many parts must be true.
         parts: The checks; at least one.
     """
 
@@ -190,7 +188,7 @@ Spec: TypeAlias = Presence | Leaf | Combination
 
 
 def combined(word: Literal["all", "any"], parts: Sequence[Callable[[_T], Verdict]]) -> Callable[[_T], Verdict]:
-    """Return one function for all or any of several, by Kleene's strong logic.
+    """Combine several functions with ``all`` or ``any``, by Kleene's strong logic.
 
     One false part makes ``all`` false whatever the undecidable ones are, and one true part makes ``any``
     true. The answer therefore does not depend on the order of the parts.
@@ -214,7 +212,7 @@ def combined(word: Literal["all", "any"], parts: Sequence[Callable[[_T], Verdict
 
 
 def _membership(types: Types, constants: frozenset[object], *, inside: bool) -> Check:
-    # The same answers as the constraint gives, in a fraction of the time.
+    # Gives the same answers as the constraint, in a fraction of the time.
     def check(value: object) -> Verdict:
         if type(value) not in types or not is_json(value):
             return None
@@ -225,7 +223,7 @@ def _membership(types: Types, constants: frozenset[object], *, inside: bool) -> 
 
 
 def is_json(value: object) -> bool:
-    """Return whether constraints can see the value: it is JSON through and through, and within bounds."""
+    """Return whether constraints can read the value: JSON at every depth, within the bounds."""
     if type(value) is str and value.isascii():
         return True
     if type(value) is int and -_PLAIN <= value <= _PLAIN:

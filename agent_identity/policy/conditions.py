@@ -75,11 +75,11 @@ _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 @final
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a rule asks about one attribute.
+    """A rule's comparison of one attribute.
 
     Attributes:
         name: The attribute.
-        spec: What is asked.
+        spec: The comparison.
     """
 
     name: str
@@ -91,9 +91,9 @@ class Question:
 
     def compile(self) -> Predicate:
         """Return the condition as one function."""
-        found = attribute(self.name, ())
+        known = attribute(self.name, ())
         check = self.spec.compile()
-        read = found.read
+        read = known.read
 
         def answer(request: Request) -> Verdict:
             return check(read(request))
@@ -133,7 +133,7 @@ class Group:
     """Conditions of which all or any must be true.
 
     Attributes:
-        word: Whether all or any.
+        word: ``all`` or ``any``.
         parts: The conditions; at least one.
     """
 
@@ -154,21 +154,21 @@ Condition: TypeAlias = Question | Negation | Group
 
 
 def parse_condition(value: object, path: Path) -> Condition:
-    """Return the condition that plain data spells.
+    """Parse a condition from plain data.
 
     Args:
         value: A mapping of ``all``, ``any``, ``not`` or attributes; or a condition.
-        path: The way to the value, for complaints.
+        path: The path of the value, for errors.
 
     Raises:
-        Problem: It is no condition.
+        Problem: The value is no condition.
     """
     if isinstance(value, Question | Negation | Group):
         return value
     members = _members(value, path, "a condition")
     parts = each(partial(_part, word, item, (*path, word)) for word, item in members.items())
     if not parts:
-        raise Problem("expected at least one condition; leave `when` out for a rule that always matches", path)
+        raise Problem("the condition is empty; add a member, or leave `when` out for a rule that always matches", path)
     return parts[0] if len(parts) == 1 else Group("all", tuple(parts))
 
 
@@ -178,16 +178,16 @@ def _part(word: str, value: object, path: Path) -> Condition:
         return Group(group, tuple(each(partial(parse_condition, item, way) for item, way in _items(value, path))))
     if word == "not":
         return Negation(_uncertain(parse_condition(value, path), path))
-    found = attribute(word, path)
+    known = attribute(word, path)
     spec = parse_spec(value, path)
-    check_fit(word, found, spec, path)
+    check_fit(word, known, spec, path)
     return Question(word, spec)
 
 
 def _uncertain(condition: Condition, path: Path) -> Condition:
-    """Return a condition that is not true of every call, whose negation never would be."""
+    """Return a condition, or refuse one that is true of every call: its negation would never match."""
     if _is_certain(condition):
-        raise Problem("this is true of every call, so that its negation never is; leave it out", path)
+        raise Problem("the condition is true of every call, so its negation never is; leave it out", path)
     return condition
 
 
@@ -195,19 +195,19 @@ def _is_certain(condition: Condition) -> bool:
     if isinstance(condition, Question):
         return is_certain(condition.name, condition.spec)
     if isinstance(condition, Negation):
-        return False  # What can never be true is refused where it stands.
+        return False  # fitting refuses conditions that are never true.
     return (all if condition.word == "all" else any)(map(_is_certain, condition.parts))
 
 
 def parse_spec(value: object, path: Path) -> Spec:
-    """Return what plain data asks about one attribute.
+    """Parse the comparison of one attribute from plain data.
 
     Args:
         value: A scalar, which must be equal; a constraint; or a mapping of one constraint's name to it.
-        path: The way to the value, for complaints.
+        path: The path of the value, for errors.
 
     Raises:
-        Problem: It is none of these.
+        Problem: The value is none of these.
     """
     if isinstance(value, AllOf | AnyOf):
         return Combination(_GROUPS[value.kind], tuple(parse_spec(clause, path) for clause in value.clauses))
@@ -216,10 +216,13 @@ def parse_spec(value: object, path: Path) -> Spec:
     if type(value) in _SCALARS:
         return Leaf(_made(Exact, (value,), path))
     if type(value) in LIST:
-        raise Problem("expected a scalar or a constraint, got a list; write one_of: […] or exact: […]", path)
+        raise Problem("the value is a list; write one_of: […] or exact: […]", path)
     members = _members(value, path, "a constraint")
     if len(members) != 1:
-        raise Problem(f"expected exactly one of {words(_WORDS)}; combine several with all: […]", path)
+        raise Problem(
+            f"the constraint has {len(members)} keys; use one of {words(_WORDS)}, and combine several with all: […]",
+            path,
+        )
     ((word, item),) = members.items()
     return _named(word, item, (*path, word))
 
@@ -230,7 +233,7 @@ def _named(word: str, value: object, path: Path) -> Spec:
         return Combination(group, tuple(parse_spec(item, way) for item, way in _items(value, path)))
     if word == "exists":
         if type(value) is not bool:
-            raise Problem("expected exists: true or exists: false", path)
+            raise Problem(f"exists is {_kind(value)}; write exists: true or exists: false", path)
         return Presence(value)
     if word in _LISTS:
         single = word == "email_domain" and type(value) is str
@@ -246,12 +249,12 @@ def _simple(word: str, value: object, path: Path) -> Constraint:
         return _range(value, path)
     if word == "wildcard":
         if _members(value, path, "wildcard"):
-            raise Problem("expected wildcard: {} with nothing in it", path)
+            raise Problem("wildcard has members; write wildcard: {}", path)
         return Wildcard()
     if word not in _TEXTS:
-        raise Problem(f"unknown constraint {quoted(word)}; expected one of {words(_WORDS)}", path, at_key=True)
+        raise Problem(f"unknown constraint {quoted(word)}; use one of {words(_WORDS)}", path, at_key=True)
     if type(value) is not str:
-        raise Problem(f"expected a string after {word}, got {_kind(value)}", path)
+        raise Problem(f"{word} is {_kind(value)}; write a string", path)
     return _made(_TEXTS[word], (value,), path)
 
 
@@ -260,10 +263,10 @@ def _range(value: object, path: Path) -> Constraint:
     for key in members:
         if key not in _BOUNDS:
             raise Problem(
-                f"unknown key {quoted(key)} in a range; expected one of {words(_BOUNDS)}", (*path, key), at_key=True
+                f"unknown key {quoted(key)} in a range; use one of {words(_BOUNDS)}", (*path, key), at_key=True
             )
         if members[key] is None:
-            raise Problem("expected a number or a boolean here, got null; leave the key out", (*path, key))
+            raise Problem("the bound is null; write a number or a boolean, or leave the key out", (*path, key))
     return _made(range_of, (members,), path)
 
 
@@ -276,18 +279,19 @@ def _made(make: Callable[..., Constraint], values: Sequence[object], path: Path)
 
 def _members(value: object, path: Path, what: str) -> Mapping[str, object]:
     if not is_mapping(value):
-        raise Problem(f"expected {what} as a mapping, got {_kind(value)}", path)
+        raise Problem(f"{what} is {_kind(value)}; write a mapping", path)
     if len(path) > MAX_DEPTH:
-        raise Problem(f"expected at most {MAX_DEPTH} nested conditions", path)
+        raise Problem(f"conditions are nested more than {MAX_DEPTH} levels deep; flatten them", path)
     if not is_object(value):
-        raise Problem(f"expected strings as keys of {what}", path)
+        raise Problem(f"a key of {what} is no string; write strings as keys", path)
     return value
 
 
 def _items(value: object, path: Path) -> list[tuple[object, Path]]:
     items = value if is_plain_array(value) else ()
     if not items:
-        raise Problem(f"expected a list with at least one item, got {_kind(value)}", path)
+        got = "an empty list" if is_plain_array(value) else _kind(value)
+        raise Problem(f"the value is {got}; write a list with at least one item", path)
     return [(item, (*path, index)) for index, item in enumerate(items)]
 
 

@@ -1,4 +1,4 @@
-"""What a policy answers: one of four effects, and which rule said so."""
+"""The answer of a policy: one of four effects, and the rule that decided."""
 
 import enum
 import re
@@ -11,7 +11,7 @@ from agent_identity.identity import check_id
 __all__ = ["MAX_WHY", "Decision", "Effect", "check_labels", "check_name", "check_why"]
 
 MAX_WHY: Final = 256
-"""The reason that a rule gives to people may have this many characters."""
+"""Longest reason for people, in characters."""
 
 _MAX_LABELS: Final = 64
 _SLUG: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -20,7 +20,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 
 @final
 class Effect(enum.Enum):
-    """What happens to a call. Where rules disagree: block before route before warn before allow."""
+    """The consequence for a call. Where rules disagree: block before route before warn before allow."""
 
     ALLOW = "allow"
     """The call runs."""
@@ -38,15 +38,15 @@ class Decision:
     """The answer of a policy to one request.
 
     Attributes:
-        effect: What happens to the call.
-        reason: Code of the reason, such as ``policy_blocks``: a slug of few possible values.
+        effect: The consequence for the call.
+        reason: Code of the reason, such as ``policy_blocks``: a slug from a small set.
         rule: The id of the rule that decided, or ``None`` if none did.
         why: The reason in the words of the rule, for people; at most 256 characters.
-        route: The name of the target that takes over; given exactly with :attr:`Effect.ROUTE`.
+        route: The name of the target that takes over; required with :attr:`Effect.ROUTE`, forbidden otherwise.
         policy: The name of the policy.
         version: The version of the policy.
         digest: ``"sha256:<hex>"`` of the policy.
-        warnings: The ids of all ``warn`` rules that matched, sorted, whatever the effect is.
+        warnings: The ids of all ``warn`` rules that matched, sorted, whatever the effect.
 
     Raises:
         TypeError: The effect is not an :class:`Effect`.
@@ -65,13 +65,13 @@ class Decision:
 
     def __post_init__(self) -> None:
         if type(self.effect) is not Effect:
-            raise TypeError(f"expected an Effect, got {type(self.effect).__name__}; write for instance Effect.BLOCK")
+            raise TypeError(f"effect is {type(self.effect).__name__}; use a member of Effect, such as Effect.BLOCK")
         if type(self.reason) is not str or not _SLUG.fullmatch(self.reason):
-            raise ValueError("expected a reason code of lower-case letters, digits and underscores")
+            raise ValueError("the reason code is malformed; use lower-case letters, digits and underscores")
         if self.why is not None:
             check_why(self.why)
         if (self.route is None) is (self.effect is Effect.ROUTE):
-            raise ValueError("expected a route exactly with Effect.ROUTE; name the target or choose another effect")
+            raise ValueError("route and effect do not fit; name a target with Effect.ROUTE, and with no other effect")
         if self.route is not None:
             check_name(self.route, "a route")
 
@@ -80,10 +80,10 @@ def check_name(value: object, what: str) -> str:
     """Return the value if it is a name: 1 to 128 of ``A-Z a-z 0-9 _ . : / -``.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The value is no name.
     """
     if type(value) is not str or not _NAME.fullmatch(value):
-        raise ValueError(f"expected {what} of 1 to 128 letters, digits and _ . : / -")
+        raise ValueError(f"{what} is malformed; use 1 to 128 letters, digits and _ . : / -")
     return value
 
 
@@ -91,24 +91,24 @@ def check_why(value: object) -> str:
     """Return the value if it is one line of at most 256 printable characters.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The value is no such line.
     """
     # What is not printable includes line breaks, controls, bidirectional controls and lone surrogates.
     if type(value) is not str or len(value) > MAX_WHY or not value.isprintable():
-        raise ValueError(f"expected a reason of one printable line with at most {MAX_WHY} characters")
+        raise ValueError(f"the reason is malformed; write one printable line of at most {MAX_WHY} characters")
     return value
 
 
 def check_labels(value: object, what: str) -> tuple[str, ...] | None:
-    """Return labels as a tuple, or ``None`` where none are given.
+    """Return labels as a tuple, or ``None`` if the value is ``None``.
 
     Args:
         value: A sequence of texts, or ``None``.
-        what: What they are called, for errors.
+        what: The name of the parameter, for errors.
 
     Raises:
-        TypeError: It is another type, such as one text.
-        ValueError: A label has not 1 to 256 visible characters, or there are more than 64.
+        TypeError: The value has another type, such as one text.
+        ValueError: A label does not have 1 to 256 visible characters, or there are more than 64.
     """
     if value is None:
         return None

@@ -1,6 +1,6 @@
-"""Whether what is inside a list or mapping can be told apart from what a constraint names.
+"""Comparability of the elements of a list or mapping with the elements that a constraint names.
 
-``["42"]`` does not contain 42, but readers may take the one for the other. As with single values, an element of
+``["42"]`` does not contain 42, but readers may take one for the other. As with single values, an element of
 another type than those that a constraint names is undecidable.
 """
 
@@ -16,7 +16,7 @@ _STANDING_FOR: Final[Mapping[type, type]] = {int: float, DecimalText: float, tup
 
 
 def comparable(named: Iterable[object]) -> Callable[[object], bool]:
-    """Return a function that tells whether all elements of a list or mapping are of types that a constraint names.
+    """Return a predicate: all elements of a list or mapping have types that the constraint names.
 
     Args:
         named: The elements that the constraint names; null has no other spelling, so that it compares with everything.
@@ -32,7 +32,7 @@ def comparable(named: Iterable[object]) -> Callable[[object], bool]:
 
 
 def _alike(kind: type) -> type:
-    """Return the type that stands for all types of values that compare with each other."""
+    """Return the type that stands for all types whose values compare with each other."""
     return _STANDING_FOR.get(kind, kind)
 
 
@@ -41,7 +41,7 @@ def _always(_: object) -> bool:
 
 
 def inside(value: object) -> Iterable[object]:
-    """Return the items of a list or mapping; of any other value, none."""
+    """Return the items of a list or mapping; nothing for other values."""
     if is_mapping(value):
         return value.values()
     return value if is_array(value) else ()

@@ -35,14 +35,14 @@ _RULE_KEYS: Final = ("effect", "id", "reason", "to", "tools", "when")
 @final
 @dataclass(frozen=True, slots=True)
 class PolicySource:
-    """What a policy file says.
+    """The content of a policy file.
 
     Attributes:
         rules: Its rules.
-        default: The effect where none matches.
+        default: The effect if no rule matches.
         origin: Its name, version and digest.
         tools: Its facts about tools.
-        warnings: Rules that are sound and hardly meant so, each with its place.
+        warnings: Valid rules that are probably not meant so, each with its place.
     """
 
     rules: tuple[Rule, ...]
@@ -53,11 +53,11 @@ class PolicySource:
 
 
 def read_policy(path: str | os.PathLike[str], tools: Collection[str] | None) -> PolicySource:
-    """Return what a policy file says.
+    """Read a policy file.
 
     Args:
         path: A ``.yaml``, ``.yml``, ``.json`` or ``.toml`` file.
-        tools: The names of all tools, or ``None`` if they are not known.
+        tools: The names of all tools, or ``None`` if unknown.
 
     Raises:
         PolicyFormatError: The file has mistakes.
@@ -78,11 +78,11 @@ def read_policy(path: str | os.PathLike[str], tools: Collection[str] | None) -> 
     return replace(source, warnings=tuple(_warnings(file, document, source.rules)))
 
 
-def _complaint(file: FilePath, found: Sequence[tuple[Mark, str]]) -> PolicyFormatError:
-    """Return the error about everything that is wrong with a file."""
+def _complaint(file: FilePath, located: Sequence[tuple[Mark, str]]) -> PolicyFormatError:
+    """Return one error about all mistakes in a file."""
     problems = tuple(
         PolicyFormatError(f"{file}:{line}:{column}: {message}", line=line, column=column)
-        for (line, column), message in sorted(found)
+        for (line, column), message in sorted(located)
     )
     lines = [str(problem) for problem in problems[:_MAX_SHOWN]]
     if len(problems) > _MAX_SHOWN:
@@ -100,7 +100,7 @@ def _warnings(file: FilePath, document: Document, rules: Sequence[Rule]) -> Iter
 def _reader(file: FilePath) -> Callable[[str], Document]:
     readers = {".json": read_json, ".toml": read_toml, ".yaml": _read_yaml, ".yml": _read_yaml}
     if file.suffix not in readers:
-        raise ConfigurationError(f"expected a policy file that ends in {words(readers)}; got {str(file)!r}")
+        raise ConfigurationError(f"{str(file)!r} is no policy file; use a name that ends in {words(readers)}")
     return readers[file.suffix]
 
 
@@ -109,7 +109,7 @@ def _read_yaml(text: str) -> Document:
         from agent_identity.policy.yaml_source import read_yaml  # noqa: PLC0415 - PyYAML is an extra.
     except ModuleNotFoundError:
         raise ConfigurationError(
-            "expected PyYAML for a policy in YAML; pip install 'agent-identity-otel[yaml]', or write JSON or TOML"
+            "PyYAML is not installed; pip install 'agent-identity-otel[yaml]', or write the policy in JSON or TOML"
         ) from None
     return read_yaml(text)
 
@@ -120,9 +120,9 @@ def _bytes(file: FilePath) -> bytes:
     except OSError as error:
         raise ConfigurationError(f"cannot read the policy file {str(file)!r}: {error.strerror}") from None
     if data is None:
-        raise ConfigurationError(f"expected a policy file at {str(file)!r}, found none; without it nothing may run")
+        raise ConfigurationError(f"no policy file at {str(file)!r}; create it, since nothing may run without it")
     if len(data) > _MAX_SIZE:
-        raise ConfigurationError(f"expected a policy file of at most {_MAX_SIZE} bytes, {str(file)!r} is larger")
+        raise ConfigurationError(f"the policy file {str(file)!r} is larger than {_MAX_SIZE} bytes; shorten it")
     return data
 
 
@@ -137,7 +137,9 @@ def _text(data: bytes) -> str:
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8", "replace")
         line = before.count("\n") + 1
-        raise Malformed("expected UTF-8 text", (line, len(before) - before.rfind("\n"))) from None
+        raise Malformed(
+            "the text is not UTF-8; save the file as UTF-8", (line, len(before) - before.rfind("\n"))
+        ) from None
 
 
 def _policy(value: object, tools: Collection[str] | None, digest: str) -> PolicySource:
@@ -159,11 +161,11 @@ def _rules(members: Mapping[str, object], default: Effect, tools: Collection[str
     listed = members["rules"]
     items = listed if is_list(listed) else None
     if items is None:
-        raise Problem("expected a list of rules", ("rules",))
+        raise Problem("rules is no list; write a list of rules", ("rules",))
     if not items and default is Effect.ALLOW:
-        raise Problem("expected at least one rule; a policy without any allows everything", ("rules",))
+        raise Problem("rules is empty and would allow everything; add a rule, or set default: block", ("rules",))
     if len(items) > _MAX_RULES:
-        raise Problem(f"expected at most {_MAX_RULES} rules, got {len(items)}", ("rules",))
+        raise Problem(f"the policy has {len(items)} rules; use at most {_MAX_RULES}", ("rules",))
     gathering = Gathering()
     makers = (partial(_rule, item, ("rules", index), tools) for index, item in enumerate(items))
     rules = gathering.take(lambda: each(makers), ())
@@ -173,9 +175,9 @@ def _rules(members: Mapping[str, object], default: Effect, tools: Collection[str
 
 
 def _id_of(item: object) -> str | None:
-    """Return the id that stands in a rule; a malformed one is a mistake of that rule."""
-    found = item.get("id") if is_plain_dict(item) else None
-    return found if type(found) is str else None
+    """Return the id of a rule; ``None`` for a malformed one, which is a mistake of that rule."""
+    own = item.get("id") if is_plain_dict(item) else None
+    return own if type(own) is str else None
 
 
 def _facts(value: object, tools: Collection[str] | None) -> tuple[ToolFacts, ...]:
@@ -186,7 +188,7 @@ def _facts(value: object, tools: Collection[str] | None) -> tuple[ToolFacts, ...
 
 def _version(value: object) -> str:
     if type(value) is not str:
-        raise Problem('expected the version as a string; put it in quotes, such as "3"', ("version",))
+        raise Problem('version is no string; put it in quotes, such as "3"', ("version",))
     return located_name(value, ("version",))
 
 
@@ -215,7 +217,12 @@ def _rule_effect(members: Mapping[str, object], path: Path) -> Effect:
         return Effect.BLOCK
     effect = _effect(members["effect"], (*path, "effect"), tuple(Effect))
     if (effect is Effect.ROUTE) is not ("to" in members):
-        raise Problem("expected 'to', the name of a route, in a rule with the effect route, and in no other rule", path)
+        problem = (
+            "the rule routes, and 'to' is missing; name"
+            if effect is Effect.ROUTE
+            else "the rule has 'to'; leave it out, or name"
+        )
+        raise Problem(f"{problem} a target with the effect route", path)
     return effect
 
 
@@ -229,12 +236,12 @@ def _patterns(members: Mapping[str, object], path: Path, tools: Collection[str] 
 
 def _check_known(pattern: str, tools: Collection[str] | None, path: Path, *, at_key: bool = False) -> None:
     if tools is not None and not has_wildcard(pattern) and pattern not in tools:
-        raise Problem(f"unknown tool {quoted(pattern)}; there is no such tool in the inventory", path, at_key=at_key)
+        raise Problem(f"unknown tool {quoted(pattern)}; name a tool of the inventory", path, at_key=at_key)
 
 
 def _members(value: object, path: Path, what: str, known: Sequence[str]) -> Mapping[str, object]:
     if not is_object(value):
-        raise Problem(f"expected {what} as a mapping with the keys {words(known)}", path)
+        raise Problem(f"{what} is no mapping; write one with the keys {words(known)}", path)
     return value
 
 
@@ -244,18 +251,18 @@ def _check_keys(members: Mapping[str, object], path: Path, what: str, known: Seq
 
 def _check_key(key: str, path: Path, what: str, known: Sequence[str]) -> None:
     if key not in known:
-        raise Problem(f"unknown key {quoted(key)} in {what}; expected one of {words(known)}", path, at_key=True)
+        raise Problem(f"unknown key {quoted(key)} in {what}; use one of {words(known)}", path, at_key=True)
 
 
 def _refuse_missing(key: str, members: Mapping[str, object], path: Path, what: str, known: Sequence[str]) -> None:
-    """Refuse that a key is missing, unless another key is unknown: then that one is the mistake, and is refused."""
+    """Refuse a missing key, unless another key is unknown: then the unknown key is the mistake, and is refused."""
     if all(name in known for name in members):
-        raise Problem(f"expected the key {key!r} in {what}", path)
+        raise Problem(f"the key {key!r} is missing in {what}; add it", path)
 
 
 def _effect(value: object, path: Path, known: Sequence[Effect]) -> Effect:
     for effect in known:
         if value == effect.value:
             return effect
-    got = f"unknown effect {quoted(value)}" if type(value) is str else "no effect"
-    raise Problem(f"{got}; expected one of {words(effect.value for effect in known)}", path)
+    got = f"unknown effect {quoted(value)}" if type(value) is str else "the effect is no string"
+    raise Problem(f"{got}; use one of {words(effect.value for effect in known)}", path)

@@ -1,6 +1,6 @@
-"""Conditions that are no rule but a slip: they can never be decided, or never be true.
+"""Rejects conditions that can never be decided, or never be true.
 
-A rule that never matches looks like protection and is none, so it is refused when it is loaded.
+A rule that never matches looks like protection and gives none, so loading refuses it.
 """
 
 import math
@@ -21,7 +21,7 @@ __all__ = ["check_fit", "is_certain"]
 _NAMESPACES: Final = sorted({"args", *(name.partition(".")[0] for name in ATTRIBUTES)})
 _TEMPLATE: Final = re.compile(rf"\$\{{\s*(?:{'|'.join(_NAMESPACES)})\s*\.")
 _LISTED: Final[Mapping[str, str]] = {"contains": "required", "subset": "allowed"}
-"""The constraints on the elements of a list, and the member of their claims that names them."""
+"""The constraints on the elements of a list, with the member of their claims that names the elements."""
 
 
 def check_fit(name: str, found: Attribute, spec: Spec, path: Path) -> None:
@@ -29,21 +29,19 @@ def check_fit(name: str, found: Attribute, spec: Spec, path: Path) -> None:
 
     Args:
         name: The attribute.
-        found: What is known of it.
-        spec: What a rule asks about it.
-        path: The way to the comparison, for complaints.
+        found: The definition of the attribute.
+        spec: The rule's comparison.
+        path: The path of the comparison, for errors.
 
     Raises:
-        Problem: It can never be decided or true.
+        Problem: The comparison can never be decided or true.
     """
     _check_types(name, found, spec, path)
     described = spec.describe()
     if any(_TEMPLATE.search(text) for text in _texts(described)):
-        raise Problem(
-            "'${…}' stands for nothing here, since a rule compares with what it says; write the value itself", path
-        )
+        raise Problem("'${…}' is not substituted, since a rule compares literally; write the value itself", path)
     if True not in _answers(found, spec, described):
-        raise Problem(f"{name} is {_range_of(found)}, so that this is never true; {_way_out(found)}", path)
+        raise Problem(f"{name} is {_range_of(found)}, so this is never true; {_way_out(found)}", path)
 
 
 def _check_types(name: str, found: Attribute, spec: Spec, path: Path) -> None:
@@ -51,7 +49,7 @@ def _check_types(name: str, found: Attribute, spec: Spec, path: Path) -> None:
     if spec.types.isdisjoint(found.types):
         way_out = "use contains or subset" if found.types == LIST else "use a constraint on such values"
         kinds = words({kind.__name__ for kind in found.types})
-        raise Problem(f"{name} is always of type {kinds}, which this constraint cannot decide about; {way_out}", path)
+        raise Problem(f"{name} is always of type {kinds}, which this constraint cannot decide; {way_out}", path)
     for constant in spec.constants():
         _check_constant(name, found, constant, path)
     for leaf in _leaves(spec):
@@ -61,16 +59,17 @@ def _check_types(name: str, found: Attribute, spec: Spec, path: Path) -> None:
 
 
 def is_certain(name: str, spec: Spec) -> bool:
-    """Tell whether a comparison is true of every call, so that its negation never is."""
-    found = ATTRIBUTES.get(name)
-    return found is not None and _answers(found, spec, spec.describe()) == {True}
+    """Return whether a comparison is true of every call, so that its negation never is."""
+    known = ATTRIBUTES.get(name)
+    return known is not None and _answers(known, spec, spec.describe()) == {True}
 
 
 def _check_constant(name: str, found: Attribute, constant: object, path: Path) -> None:
     """Refuse a value that the attribute never has."""
     if found.values and (constant not in found.values or type(constant) is not type(found.values[0])):
-        instead = f"; {found.instead}" if found.instead else ""
-        raise Problem(f"{name} is always one of {words(map(str, found.values))}; got another value{instead}", path)
+        way_out = found.instead or "compare with one of them"
+        allowed = words(map(str, found.values))
+        raise Problem(f"{name} is never this value, always one of {allowed}; {way_out}", path)
     if type(constant) not in found.types:
         kind = "null" if constant is None else f"of type {type(constant).__name__}"
         raise Problem(f"{name} is never {kind}; {_way_out(found)}", path)
@@ -95,7 +94,7 @@ def _range_of(found: Attribute) -> str:
 
 
 def _answers(found: Attribute, spec: Spec, described: JSON) -> set[Verdict]:
-    """Return the answers that are possible; true and false where the values cannot be listed."""
+    """Return the possible answers; true and false if the values cannot be listed."""
     values = list(found.values) if found.span is None else _numbers_near(described, *found.span)
     if not values:
         return _possible(spec, always=found.always)
@@ -113,7 +112,7 @@ def _possible(spec: Spec, *, always: bool) -> set[Verdict]:
 
 
 def _numbers_near(described: JSON, least: int, greatest: int | None) -> list[object]:
-    """Return whole numbers among which an answer changes if it changes at all."""
+    """Return whole numbers around each point where the answer can change."""
     near = {least, *(math.floor(number) + step for number in _numbers(described) for step in (-1, 0, 1))}
     return [number for number in near if least <= number and (greatest is None or number <= greatest)]
 

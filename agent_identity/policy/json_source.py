@@ -1,4 +1,4 @@
-"""JSON with places. The standard parser forgets where a value stood and accepts NaN."""
+"""JSON reader with source positions. The standard parser loses positions and accepts NaN."""
 
 import json
 import math
@@ -12,7 +12,7 @@ _SPACE: Final = " \t\n\r"
 
 
 def read_json(text: str) -> Document:
-    """Return the value of a JSON text (RFC 8259) and where its parts stand.
+    """Return the value of a JSON text (RFC 8259), with the positions of its parts.
 
     Raises:
         Malformed: The text is not JSON, has a duplicate key, a number beyond every double, or is nested
@@ -29,13 +29,13 @@ class _NotFinite(Exception):
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise _NotFinite(f"expected a finite number, got {name}")
+    raise _NotFinite(f"{name} is not a finite number; write one, or a string")
 
 
 def _finite(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
-        raise _NotFinite("expected a finite number, got one beyond every double")
+        raise _NotFinite("a number is beyond every double; write a smaller one, or a string")
     return value
 
 
@@ -55,25 +55,25 @@ class _Reader:
         self._counted = 0
 
     def value(self, path: Path) -> object:
-        found = self._peek()
+        sign = self._peek()
         self.document.values[path] = self._mark()
-        if found not in "{[":
+        if sign not in "{[":
             return self._scalar()
         if len(path) > MAX_DEPTH:
-            raise self._wrong(f"expected at most {MAX_DEPTH} nested values")
+            raise self._wrong(f"values are nested more than {MAX_DEPTH} levels deep; flatten them")
         self._at += 1
-        return self._object(path) if found == "{" else self._array(path)
+        return self._object(path) if sign == "{" else self._array(path)
 
     def end(self) -> None:
         if self._peek(at_end=True):
-            raise self._wrong("expected the end of the file")
+            raise self._wrong("text follows the policy; remove it")
 
     def _object(self, path: Path) -> dict[str, object]:
         members: dict[str, object] = {}
         closed = self._peek() == "}"
         while not closed:
             if self._peek() != '"':
-                raise self._wrong("expected a key in double quotes")
+                raise self._wrong("no key in double quotes here; write one")
             mark = self._mark()
             key = str(self._scalar())
             if key in members:
@@ -95,22 +95,22 @@ class _Reader:
         return items
 
     def _closes(self, bracket: str) -> bool:
-        found = self._peek()
-        if found not in (",", bracket):
-            raise self._wrong(f"expected , or {bracket}")
-        self._at += found == ","
-        return found == bracket
+        sign = self._peek()
+        if sign not in (",", bracket):
+            raise self._wrong(f"no , or {bracket} here; write one")
+        self._at += sign == ","
+        return sign == bracket
 
     def _expect(self, sign: str) -> None:
         if self._peek() != sign:
-            raise self._wrong(f"expected {sign}")
+            raise self._wrong(f"no {sign} here; write one")
         self._at += 1
 
     def _peek(self, *, at_end: bool = False) -> str:
         while self._at < len(self._text) and self._text[self._at] in _SPACE:
             self._at += 1
         if self._at == len(self._text) and not at_end:
-            raise self._wrong("expected more, got the end of the file")
+            raise self._wrong("the file ends early; complete it")
         return self._text[self._at : self._at + 1]
 
     def _scalar(self) -> object:
@@ -118,12 +118,12 @@ class _Reader:
             value, self._at = _DECODER.raw_decode(self._text, self._at)
         except json.JSONDecodeError as error:
             self._at = error.pos
-            raise self._wrong(f"expected a value of JSON ({error.msg})") from None
+            raise self._wrong(f"no JSON value here ({error.msg}); write one") from None
         except _NotFinite as error:
             raise self._wrong(str(error)) from None
         except ValueError:
             # The interpreter refuses integers of more than 4,300 digits.
-            raise self._wrong("expected an integer of fewer digits") from None
+            raise self._wrong("an integer has too many digits; write a shorter one, or a string") from None
         return value
 
     def _mark(self) -> Mark:

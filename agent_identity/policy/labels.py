@@ -1,8 +1,8 @@
-"""Labels of tools and of the data that they touch: who says them, and how far each is believed.
+"""Labels of tools and of their data: sources, and the trust in each.
 
-The application says them in code (``labels=``, ``data=``), the operator in the section ``tools`` of a policy file. Both
-are known. What travels with a tool (tags and metadata of a LangChain tool, annotations of an MCP server) may come from
-a stranger: it is a claim, and can only make a decision stricter.
+The application states labels in code (``labels=``, ``data=``), the operator in the section ``tools`` of a policy file.
+Both are trusted. Labels that come with a tool (tags and metadata of a LangChain tool, annotations of an MCP server) may
+be a stranger's: they are claims, and can only make a decision stricter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class ToolFacts:
 
     Attributes:
         pattern: The names of the tools.
-        labels: Labels of the tools; ``None`` if the policy does not say, empty for none.
+        labels: Labels of the tools; ``None`` if the policy states none, empty for no labels.
         data: Labels of the data that they touch; likewise.
     """
 
@@ -39,14 +39,14 @@ class ToolFacts:
 
 
 def parse_tools(value: object, path: Path) -> tuple[ToolFacts, ...]:
-    """Return the facts about tools that plain data spells.
+    """Parse the facts about tools from plain data.
 
     Raises:
-        Problem: It is no mapping of patterns to ``labels`` and ``data``.
+        Problem: The value is no mapping of patterns to ``labels`` and ``data``.
     """
     entries = _members(value, path, "tools")
     if len(entries) > _MAX_TOOLS:
-        raise Problem(f"expected at most {_MAX_TOOLS} entries, got {len(entries)}; use patterns", path)
+        raise Problem(f"tools has {len(entries)} entries; use at most {_MAX_TOOLS}, with patterns", path)
     return tuple(each(partial(_entry, pattern, item, (*path, pattern)) for pattern, item in entries.items()))
 
 
@@ -57,16 +57,16 @@ def _entry(pattern: str, value: object, path: Path) -> ToolFacts:
         raise Problem(str(problem), path, at_key=True) from None
     members = _members(value, path, f"the tool {quoted(pattern)}")
     if not members:
-        raise Problem(f"expected one of {words(_KEYS)}, or both; an empty list says that there are none", path)
+        raise Problem(f"the tool has no key; write {words(_KEYS)} or both, with an empty list for no labels", path)
     facts = each(partial(_labels, key, item, (*path, key)) for key, item in members.items())
     return ToolFacts(pattern, **dict(facts))
 
 
 def _labels(key: str, value: object, path: Path) -> tuple[str, tuple[str, ...] | None]:
     if key not in _KEYS:
-        raise Problem(f"unknown key {quoted(key)} of a tool; expected one of {words(_KEYS)}", path, at_key=True)
+        raise Problem(f"unknown key {quoted(key)} of a tool; use one of {words(_KEYS)}", path, at_key=True)
     if type(value) not in (list, tuple):
-        raise Problem(f"expected {key} as a list of texts; an empty one says that there are none", path)
+        raise Problem(f"{key} is {type(value).__name__}; write a list of texts, empty for no labels", path)
     try:
         return key, check_labels(value, key)
     except (TypeError, ValueError) as error:
@@ -75,30 +75,30 @@ def _labels(key: str, value: object, path: Path) -> tuple[str, tuple[str, ...] |
 
 def _members(value: object, path: Path, what: str) -> Mapping[str, object]:
     if not is_object(value):
-        raise Problem(f"expected {what} as a mapping of names", path)
+        raise Problem(f"{what} is {type(value).__name__}; write a mapping of names", path)
     return value
 
 
 def facts_about(name: str, tools: Sequence[ToolFacts]) -> ToolFacts | None:
-    """Return what a policy states about one tool, all patterns together; ``None`` if it states nothing."""
-    found = [facts for facts in tools if matches(facts.pattern, name)]
-    if not found:
+    """Merge the facts about one tool from all matching patterns; ``None`` if the policy states nothing."""
+    stated = [facts for facts in tools if matches(facts.pattern, name)]
+    if not stated:
         return None
     labels = data = None
-    for facts in found:
+    for facts in stated:
         labels, data = _union(labels, facts.labels), _union(data, facts.data)
     return ToolFacts(name, labels, data)
 
 
 def added_to(request: Request, facts: ToolFacts) -> Request:
-    """Return the request with what the policy states about its tool."""
+    """Add the labels that the policy states about the tool to the request."""
     tool = request.tool
     labelled = Tool(tool.name, tool.kind, tool.server, _union(tool.labels, facts.labels), tool.claims, tool.touches)
     return request._replace(tool=labelled, data=_union(request.data, facts.data))
 
 
 def with_claims(request: Request, claims: Claims) -> Request:
-    """Return the request as it is if the claims are true; what is not known stays so."""
+    """Return the request as if the claims were true; unknown labels stay unknown."""
     tool = request.tool
     labels = None if tool.labels is None else _union(tool.labels, claims.labels)
     data = None if request.data is None else _union(request.data, claims.data)

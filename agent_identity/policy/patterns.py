@@ -15,32 +15,34 @@ def check_patterns(value: object, path: Path) -> tuple[str, ...]:
     """Return the patterns of a rule.
 
     Raises:
-        Problem: It is neither a pattern nor a list of at least one.
+        Problem: The value is neither a pattern nor a list of at least one.
     """
     if type(value) is str:
         return (_pattern(value, path),)
     items = value if is_array(value) else ()
     if not items:
-        raise Problem("expected the name of a tool or a list of names, such as pay_* or [pay, refund]", path)
+        raise Problem("tools is no name and no list of names; write for instance pay_* or [pay, refund]", path)
     return tuple(_pattern(item, (*path, index)) for index, item in enumerate(items))
 
 
 def _pattern(value: object, path: Path) -> str:
     if type(value) is not str or not _PATTERN.fullmatch(value):
-        raise Problem("expected a tool name of 1 to 128 letters, digits and _ . : / -, with * and ? as wildcards", path)
+        raise Problem(
+            "a tool name is malformed; use 1 to 128 letters, digits and _ . : / -, with wildcards * and ?", path
+        )
     return value
 
 
 def has_wildcard(pattern: str) -> bool:
-    """Return whether the pattern stands for more than one name."""
+    """Return whether the pattern has a wildcard."""
     return "*" in pattern or "?" in pattern
 
 
 def matches(pattern: str, name: str) -> bool:
     """Return whether the whole name fits the pattern; upper and lower case differ.
 
-    Only the last ``*`` is ever tried again, so that the time is at most the product of the two lengths,
-    and patterns are short: no name can make a rule slow.
+    The matcher retries only the last ``*``, so the time is at most the product of the two lengths, and patterns are
+    short: no name can make a rule slow.
     """
     at = 0
     star, resume = -1, 0

@@ -1,8 +1,8 @@
-"""Whether a text can be told to lie outside a place at all.
+"""Decidability of constraints on places: texts that some reader may take for one inside.
 
-The constraints on places permit only spellings that all readers take alike. For a grant every other
-spelling is outside. A rule that blocks a place must not take it for outside: ``/data/../etc/passwd``
-leads into ``/etc``. Such a text is undecidable. So is a path that some file systems take for one inside the place:
+The constraints on places permit only spellings that all readers read alike. For a grant every other spelling is
+outside. A rule that blocks a place must not treat it as outside: ``/data/../etc/passwd``
+leads into ``/etc``. Such a text is undecidable, and so is a path that some file systems take for one inside the place:
 ``/ETC/passwd`` where case does not count, another normal form of Unicode where that does not.
 """
 
@@ -19,9 +19,9 @@ _URL_REST: Final = re.compile(r"[?#].*", re.DOTALL)
 
 
 def readable_of(constraint: Constraint) -> Callable[[object], bool] | None:
-    """Return what tells whether a text that a constraint does not permit lies outside for sure.
+    """Return the predicate that a text, which the constraint does not permit, is certainly outside.
 
-    ``None`` where the constraint is on no place.
+    ``None`` if the constraint is on no place.
     """
     if isinstance(constraint, EmailDomain):
         return _is_email

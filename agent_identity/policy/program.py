@@ -1,4 +1,4 @@
-"""Rules compiled for decisions: per tool, only what can apply to it."""
+"""Rules compiled for fast decisions: per tool, only the rules that can apply to it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from agent_identity.policy.rule import Rule
 __all__ = ["Origin", "Program"]
 
 _MAX_PLANS: Final = 1024
-"""For so many names of tools the applicable rules are kept ready."""
+"""Tool names whose applicable rules are cached."""
 
 _REASONS: Final[Mapping[Effect, str]] = {
     Effect.ALLOW: "policy_allows",
@@ -32,7 +32,7 @@ _STRICTNESS: Final = (Effect.ALLOW, Effect.WARN, Effect.ROUTE, Effect.BLOCK)
 @final
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Which policy a decision comes from.
+    """The policy that a decision comes from.
 
     Attributes:
         name: Its name.
@@ -48,7 +48,7 @@ class Origin:
 @final
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A rule made ready: its condition, and the decisions if it matches or cannot tell."""
+    """A compiled rule: its condition, and the decisions for a match and for an undecidable condition."""
 
     id: str
     rule: Rule
@@ -74,7 +74,7 @@ class _Plan:
 
 @final
 class Program:
-    """Rules made ready. Safe for threads: what is written after construction is a cache of equal values."""
+    """Compiled rules. Thread-safe: writes after construction only fill a cache with equal values."""
 
     __slots__ = ("_by_name", "_by_pattern", "_default", "_plans", "_rules", "_tools")
 
@@ -85,9 +85,9 @@ class Program:
 
         Args:
             rules: The rules by id.
-            default: The effect where none matches.
-            origin: What every decision says about the policy.
-            tools: What the policy states about tools.
+            default: The effect if no rule matches.
+            origin: Name, version and digest of the policy, for every decision.
+            tools: The policy's facts about tools.
         """
         self._rules = dict(rules)
         self._tools = tools
@@ -141,17 +141,17 @@ class Program:
         return self._default
 
     def _explained(self, decision: Decision, request: Request) -> Decision:
-        """Return the decision of a rule that cannot tell, with what it lacks."""
+        """Return the decision of an undecidable rule, with the missing attributes as its reason."""
         condition = None if decision.rule is None else self._rules[decision.rule].when
         return decision if condition is None else replace(decision, why=explain(condition, request))
 
     def _prepare(self, name: str) -> _Plan:
         wild = [c for c in self._by_pattern if any(matches(pattern, name) for pattern in c.rule.tools)]
-        found = sorted((*self._by_name.get(name, ()), *wild), key=lambda compiled: compiled.id)
+        applicable = sorted((*self._by_name.get(name, ()), *wild), key=lambda compiled: compiled.id)
         plan = _Plan(
-            stops=tuple((c.test, c.hit, c.error) for c in found if c.rule.effect in (Effect.BLOCK, Effect.ROUTE)),
-            warns=tuple((c.test, c.hit) for c in found if c.rule.effect is Effect.WARN),
-            allows=tuple((c.test, c.hit) for c in found if c.rule.effect is Effect.ALLOW),
+            stops=tuple((c.test, c.hit, c.error) for c in applicable if c.rule.effect in (Effect.BLOCK, Effect.ROUTE)),
+            warns=tuple((c.test, c.hit) for c in applicable if c.rule.effect is Effect.WARN),
+            allows=tuple((c.test, c.hit) for c in applicable if c.rule.effect is Effect.ALLOW),
             facts=facts_about(name, self._tools),
         )
         if len(self._plans) >= _MAX_PLANS:
@@ -179,7 +179,7 @@ def _always(_: Request) -> Verdict:
 
 
 def _stopped(stops: Sequence[_Stops], request: Request) -> Decision | None:
-    """Return the first block, else the first rule that cannot tell, else the first route."""
+    """Return the first block, else the first undecidable rule, else the first route."""
     failed: Decision | None = None
     routed: Decision | None = None
     for test, hit, error in stops:
@@ -194,7 +194,7 @@ def _stopped(stops: Sequence[_Stops], request: Request) -> Decision | None:
 
 
 def _warned(warns: Sequence[_Runs], request: Request, decision: Decision | None) -> Decision | None:
-    """Return the decision, or that of the first warning where there is none, with all warnings."""
+    """Return the decision, or that of the first warning if there is no decision, with all warnings."""
     hits = [hit for test, hit in warns if test(request)]
     if not hits:
         return decision

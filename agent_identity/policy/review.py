@@ -1,4 +1,4 @@
-"""Reviews rules: why one has no answer, which tools one hits by mistake, and which labels one relies on."""
+"""Reviews rules: undecidable conditions, tools that a rule matches by mistake, and labels that a rule needs."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
@@ -17,7 +17,7 @@ from agent_identity.policy.rule import Rule, rule_ids
 __all__ = ["LABELS", "absent_tools", "explain", "label_rules", "unknown_labels", "warnings_about"]
 
 LABELS: Final = MappingProxyType({"tool.labels": "labels", "data.labels": "data"})
-"""The attributes that are known only where somebody said them, and the word to say them with."""
+"""The attributes that are known only if somebody states them, and the parameter that states them."""
 
 _SIDES: Final[Sequence[Callable[[tuple[Verdict, Verdict]], Verdict]]] = (itemgetter(0), itemgetter(1))
 _STOPS: Final = (Effect.BLOCK, Effect.ROUTE)
@@ -26,10 +26,10 @@ _LONGEST: Final = 60
 
 
 def explain(condition: Condition, request: Request) -> str:
-    """Return why a condition cannot be decided, for people: the attributes that it lacks, never their values."""
-    found = list(dict.fromkeys(_undecided(condition, request)))
-    more = ", …" if len(found) > _SHOWN else ""
-    return f"the rule cannot be decided: {', '.join(found[:_SHOWN])}{more}"[:MAX_WHY]
+    """Explain to people why a condition is undecidable: the attributes that it lacks, never their values."""
+    lacking = list(dict.fromkeys(_undecided(condition, request)))
+    more = ", …" if len(lacking) > _SHOWN else ""
+    return f"the rule cannot be decided: {', '.join(lacking[:_SHOWN])}{more}"[:MAX_WHY]
 
 
 def _undecided(condition: Condition, request: Request) -> Iterator[str]:
@@ -46,28 +46,28 @@ def _undecided(condition: Condition, request: Request) -> Iterator[str]:
 
 
 def warnings_about(rules: Sequence[Rule]) -> Iterator[tuple[int, str]]:
-    """Yield the positions of rules that are sound and hardly meant so, each with what is odd about it."""
+    """Yield the positions of valid rules that are probably not meant so, each with a warning."""
     for index, (rule_id, rule) in enumerate(zip(rule_ids(rules), rules, strict=True)):
         wanting = _overreach(rule)
         if wanting:
             warning = (
-                f"the rule {rule_id!r} names no tools and asks {', '.join(wanting)}, so that it blocks every call of "
-                f"a tool without that argument; name its tools, or ask {wanting[0]}: {{exists: true}} as well"
+                f"the rule {rule_id!r} names no tools and compares {', '.join(wanting)}, so it blocks every call of "
+                f"a tool without that argument; name its tools, or add {wanting[0]}: {{exists: true}} as well"
             )
             yield index, warning
 
 
 def _overreach(rule: Rule) -> tuple[str, ...]:
-    """Return the arguments for want of which a rule blocks the calls of every other tool; none for a sound rule."""
+    """Return the missing arguments that make a rule block the calls of every other tool; none for a sound rule."""
     everywhere = any(pattern.strip("*") == "" for pattern in rule.tools)
     if rule.when is None or rule.effect not in _STOPS or not everywhere or None not in _elsewhere(rule.when):
         return ()
-    asked = [of for of in _questions(rule.when) if of.name.startswith("args.")]
-    return tuple(dict.fromkeys(of.name for of in asked if of.spec.compile()(MISSING) is None))
+    compared = [of for of in _questions(rule.when) if of.name.startswith("args.")]
+    return tuple(dict.fromkeys(of.name for of in compared if of.spec.compile()(MISSING) is None))
 
 
 def _elsewhere(condition: Condition) -> set[Verdict]:
-    """Return the verdicts that are possible about a tool that the rule does not mean and that lacks the arguments."""
+    """Return the possible verdicts about a tool that the rule does not mean and that lacks the arguments."""
     if isinstance(condition, Question):
         namespace = condition.name.partition(".")[0]
         if namespace == "args":
@@ -83,7 +83,7 @@ def _elsewhere(condition: Condition) -> set[Verdict]:
 
 
 def _questions(condition: Condition) -> Iterator[Question]:
-    """Yield what a condition asks about single attributes."""
+    """Yield the comparisons of single attributes in a condition."""
     if isinstance(condition, Question):
         yield condition
         return
@@ -92,19 +92,19 @@ def _questions(condition: Condition) -> Iterator[Question]:
 
 
 def absent_tools(rules: Sequence[Rule], known: Collection[str]) -> Mapping[str, tuple[str, ...]]:
-    """Return the names of tools that rules mean and that are not known, by the ids of the rules.
+    """Return the unknown tool names in rules, by rule id.
 
-    Patterns with wildcards mean any tools, and are left out. So are tools of servers (``server/tool``) of which nothing
-    is known, and what is no tool of a server (``server:resource``).
+    Skips patterns with wildcards, tools of servers (``server/tool``) that the enforcer has not seen, and names that are
+    no tool of a server (``server:resource``).
     """
     servers = {name.partition("/")[0] for name in known if "/" in name}
-    found: dict[str, tuple[str, ...]] = {}
+    by_rule: dict[str, tuple[str, ...]] = {}
     for rule_id, rule in zip(rule_ids(rules), rules, strict=True):
         named = [name for name in rule.tools if not has_wildcard(name) and name not in known]
         absent = [n for n in named if ":" not in n and ("/" not in n or n.partition("/")[0] in servers)]
         if absent:
-            found[rule_id] = tuple(dict.fromkeys(absent))
-    return found
+            by_rule[rule_id] = tuple(dict.fromkeys(absent))
+    return by_rule
 
 
 def label_rules(rules: Sequence[Rule]) -> Mapping[str, Rule]:
@@ -125,17 +125,17 @@ def unknown_labels(
     rules: Iterable[Rule],
     tools: Sequence[ToolFacts],
 ) -> tuple[str, ...]:
-    """Return which of :data:`LABELS` rules ask of a tool though nobody says them.
+    """Return those of :data:`LABELS` that rules compare and nobody states for a tool.
 
     Args:
         name: The name of the tool.
-        labels: Its labels, as the application says them.
+        labels: Its labels, as the application states them.
         data: The labels of its data, likewise.
         rules: The rules.
-        tools: What the policy states about tools.
+        tools: The policy's facts about tools.
     """
     facts = facts_about(name, tools) or ToolFacts(name)
     said = {"tool.labels": (labels, facts.labels), "data.labels": (data, facts.data)}
     meant = [rule for rule in rules if rule.when is not None and any(matches(p, name) for p in rule.tools)]
-    asked = {of.name for rule in meant if rule.when is not None for of in _questions(rule.when)}
-    return tuple(of for of in LABELS if of in asked and said[of] == (None, None))
+    compared = {of.name for rule in meant if rule.when is not None for of in _questions(rule.when)}
+    return tuple(of for of in LABELS if of in compared and said[of] == (None, None))

@@ -18,21 +18,21 @@ __all__ = ["Rule", "check_route", "describe_rule", "located_name", "located_why"
 @final
 @dataclass(frozen=True, slots=True, init=False)
 class Rule:
-    """What happens to calls of some tools under some condition.
+    """The effect on calls of some tools under a condition.
 
-    A condition is data: ``{"args.amount": Range(max=100), "principal.kind": "human"}``. Its members must
-    all be true; ``all``, ``any`` and ``not`` combine, and ``{"exists": True}`` asks whether an attribute
-    is there. A missing attribute or a value of another type makes a condition undecidable. Then a rule
-    that allows or warns does not match, and a rule that blocks or routes blocks: what a rule cannot
-    judge is never let through by it. Ask ``exists`` first where an attribute may be missing.
+    A condition is data: ``{"args.amount": Range(max=100), "principal.kind": "human"}``. All its members must
+    be true; ``all``, ``any`` and ``not`` combine, and ``{"exists": True}`` is true if an attribute exists.
+    A missing attribute or a value of another type makes a condition undecidable. Then a rule
+    that allows or warns does not match, and a rule that blocks or routes blocks: an undecidable rule never lets a
+    call through. Use ``exists`` first if an attribute may be missing.
 
     Args:
-        effect: What happens.
+        effect: The effect.
         tools: A tool's name or several; ``*`` stands for any characters and ``?`` for one.
         when: The condition; without one the rule always matches.
-        reason: Why, for people: one line of at most 256 characters; it stands in records and errors.
+        reason: The reason for people: one line of at most 256 characters; it is in records and errors.
         id: A name for the rule; by default ``rule-<position>``, counted from 1.
-        route: The name of the target that takes over; given exactly with ``Effect.ROUTE``.
+        route: The name of the target that takes over; required with ``Effect.ROUTE``, forbidden otherwise.
 
     Raises:
         TypeError: The effect is not an :class:`Effect`.
@@ -53,11 +53,11 @@ class Rule:
         tools: str | Sequence[str] = "*",
         when: Mapping[str, object] | Condition | None = None,
         reason: str = "",
-        id: str | None = None,  # It is what a rule's name is called everywhere else.
+        id: str | None = None,  # The attribute of a rule is called id everywhere else.
         route: str | None = None,
     ) -> None:
         if type(effect) is not Effect:
-            raise TypeError(f"expected an Effect, got {type(effect).__name__}; write for instance Effect.BLOCK")
+            raise TypeError(f"effect is {type(effect).__name__}; use a member of Effect, such as Effect.BLOCK")
         try:
             check_route(effect, route, ("route",))
             condition = None if when is None else parse_condition(when, ("when",))
@@ -78,14 +78,16 @@ def check_route(effect: Effect, route: object, path: Path) -> str | None:
     """Return the route of a rule.
 
     Raises:
-        Problem: There is none although the rule routes, or there is one although it does not.
+        Problem: The rule routes and has no route, or has a route and does not route.
     """
     if effect is not Effect.ROUTE:
         if route is not None:
-            raise Problem(f"expected a target only with the effect route, got one with {effect.value}", path)
+            raise Problem(
+                f"a rule with the effect {effect.value} has a target; leave it out, or use the effect route", path
+            )
         return None
     if route is None:
-        raise Problem("expected the name of the target that takes over", path)
+        raise Problem("the rule routes to no target; name the one that takes over", path)
     return located_name(route, path)
 
 
@@ -93,7 +95,7 @@ def located_name(value: object, path: Path) -> str:
     """Return the value if it is a name.
 
     Raises:
-        Problem: It is not.
+        Problem: The value is no name.
     """
     try:
         return check_name(value, "a name")
@@ -102,10 +104,10 @@ def located_name(value: object, path: Path) -> str:
 
 
 def located_why(value: object, path: Path) -> str:
-    """Return the value if it is a reason for people.
+    """Return the value if it is a printable reason for people.
 
     Raises:
-        Problem: It is not.
+        Problem: The value is none.
     """
     try:
         return check_why(value)
@@ -122,15 +124,15 @@ def rule_ids(rules: Sequence[Rule]) -> tuple[str, ...]:
     return unique_ids([rule.id for rule in rules])
 
 
-def unique_ids(given: Sequence[str | None]) -> tuple[str, ...]:
-    """Return the ids of rules in their order, by position where none is given.
+def unique_ids(explicit: Sequence[str | None]) -> tuple[str, ...]:
+    """Return the ids of rules in order, with a positional id for a rule without one.
 
     Raises:
         Problem: Two rules have the same id.
     """
     ids: dict[str, int] = {}
     gathering = Gathering()
-    for index, own in enumerate(given):
+    for index, own in enumerate(explicit):
         first = ids.setdefault(own or f"rule-{index + 1}", index)
         if first != index:
             gathering.take(partial(_refuse_id, index, first), None)
@@ -139,9 +141,7 @@ def unique_ids(given: Sequence[str | None]) -> tuple[str, ...]:
 
 
 def _refuse_id(index: int, first: int) -> None:
-    raise Problem(
-        f"expected unique rule ids, got that of rule {first + 1} again; choose another id", ("rules", index, "id")
-    )
+    raise Problem(f"the id is that of rule {first + 1} already; choose another id", ("rules", index, "id"))
 
 
 def describe_rule(rule: Rule, id_: str) -> JSON:

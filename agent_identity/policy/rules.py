@@ -33,9 +33,8 @@ class RuleSet:
 
     A rule that blocks or routes and cannot be decided, because an attribute is missing or of another
     type, blocks with the reason ``rule_error``. Of several matching rules of the winning effect the one
-    with the smallest id, by code points, is named. Where no rule matches the default decides; with
-    ``default=Effect.BLOCK`` the policy is a closed world, in which only what a rule allows, or warns of,
-    runs.
+    the smallest id, by code points, is named. If no rule matches, the default decides; with
+    ``default=Effect.BLOCK`` the policy is a closed world: only calls that a rule allows, or warns of, run.
 
     The reasons of its decisions: ``policy_allows``, ``policy_warns``, ``policy_blocks``,
     ``policy_routes``, ``rule_error``, ``default`` and ``no_rule_allows``.
@@ -45,11 +44,11 @@ class RuleSet:
         name: The name of the policy, for records.
         version: Its version, for records.
         default: ``Effect.ALLOW`` or ``Effect.BLOCK``.
-        tools: Labels of tools and of their data, by patterns of their names, for tools that do not bring them:
-            ``{"github/*": {"labels": ["external"], "data": []}}``. An empty list says that there are none.
+        tools: Labels of tools and of their data, by name patterns, for tools without labels of their own:
+            ``{"github/*": {"labels": ["external"], "data": []}}``. An empty list means no labels.
 
     Attributes:
-        warnings: Rules that are sound and hardly meant so; they are logged as well.
+        warnings: Valid rules that are probably not meant so; they are logged as well.
         digest: ``"sha256:<hex>"`` of the file's bytes, or of a canonical description of the rules.
 
     Raises:
@@ -75,11 +74,11 @@ class RuleSet:
         tools: Mapping[str, Mapping[str, Sequence[str]]] = MappingProxyType({}),
     ) -> None:
         if not all(type(rule) is Rule for rule in rules):
-            raise TypeError("expected only rules; write RuleSet(Rule(…), Rule(…))")
+            raise TypeError("an argument is no Rule; write RuleSet(Rule(…), Rule(…))")
         if type(default) is not Effect:
-            raise TypeError(f"expected an Effect as the default, got {type(default).__name__}")
+            raise TypeError(f"default is {type(default).__name__}; use Effect.ALLOW or Effect.BLOCK")
         if default not in (Effect.ALLOW, Effect.BLOCK):
-            raise PolicyFormatError(f"expected Effect.ALLOW or Effect.BLOCK as the default, got {default}")
+            raise PolicyFormatError(f"default is {default}; use Effect.ALLOW or Effect.BLOCK")
         try:
             located_name(name, ("name",))
             located_name(version, ("version",))
@@ -93,16 +92,16 @@ class RuleSet:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, tools: Collection[str] | None = None) -> Self:
-        """Return the policy of a file, checked completely; nothing is loaded of a file with a mistake.
+        """Load the policy of a file; a file with any mistake loads nothing.
 
         Args:
             path: A ``.yaml``, ``.yml``, ``.json`` or ``.toml`` file of at most 1 MiB in UTF-8.
-            tools: The names of all tools there are. With them a rule for a tool that is not there is a
-                mistake; patterns with wildcards are not looked up.
+            tools: The names of all tools. With them, a rule for an unknown tool is a mistake; patterns with wildcards
+                are not looked up.
 
         Raises:
             PolicyFormatError: The file has mistakes; each line of the message begins with ``file:line:column:``,
-                and ``problems`` has all of them.
+                and ``problems`` has all mistakes.
             ConfigurationError: The file cannot be read, or PyYAML is not installed for a YAML file.
         """
         source = read_policy(path, tools)

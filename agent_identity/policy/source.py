@@ -1,4 +1,4 @@
-"""Where in a policy file a value stands, so that every complaint has a line and a column."""
+"""Source positions of the values in a policy file, so that every error has a line and a column."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -11,23 +11,23 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 Path: TypeAlias = tuple[str | int, ...]
-"""The way to a value: keys and 0-based positions."""
+"""The path of a value: keys and 0-based positions."""
 
 Mark: TypeAlias = tuple[int, int]
 """A line and a column, both 1-based."""
 
 MAX_DEPTH: Final = 32
-"""Values of a policy may be nested this deep."""
+"""Maximum nesting of values in a policy."""
 
 
 @final
 class Problem(Exception):
-    """A value of a policy is wrong; caught where the value can be located.
+    """A wrong value in a policy; caught where the value can be located.
 
     Attributes:
-        path: The way to the value.
-        at_key: Whether the key at the end of the path is wrong, rather than its value.
-        others: Further problems, which stand elsewhere.
+        path: The path of the value.
+        at_key: True if the key at the end of the path is wrong, rather than its value.
+        others: Further problems at other paths.
     """
 
     def __init__(self, message: str, path: Path = (), *, at_key: bool = False) -> None:
@@ -42,14 +42,14 @@ class Problem(Exception):
         return (self, *self.others)
 
     def within(self) -> str:
-        """Return the messages, each with the way to its value before it, for rules without a file."""
+        """Return the messages, each prefixed with the path of its value, for rules without a file."""
         ways = (".".join(map(str, problem.path)) for problem in self.all)
         return "; ".join(f"{way}: {of}" if way else str(of) for way, of in zip(ways, self.all, strict=True))
 
 
 @final
 class Gathering:
-    """Collects problems, so that all of them are told at once."""
+    """Collects problems, to report all of them at once."""
 
     __slots__ = ("_problems",)
 
@@ -57,7 +57,7 @@ class Gathering:
         self._problems: list[Problem] = []
 
     def take(self, make: Callable[[], T], otherwise: U) -> T | U:
-        """Return what a function returns, or a stopgap and keep the problem."""
+        """Return the result of a function, or keep its problem and return the stopgap."""
         try:
             return make()
         except Problem as problem:
@@ -65,7 +65,7 @@ class Gathering:
             return otherwise
 
     def end(self) -> None:
-        """Raise what was collected.
+        """Raise the collected problems.
 
         Raises:
             Problem: The first problem; it carries the others.
@@ -77,10 +77,10 @@ class Gathering:
 
 
 def each(makers: Iterable[Callable[[], T]]) -> list[T]:
-    """Return the results of several functions.
+    """Return the results of several functions, run all of them.
 
     Raises:
-        Problem: At least one function raised one; it carries those of all the others.
+        Problem: At least one function raised a problem; it carries the problems of the others.
     """
     gathering, made = Gathering(), list[T]()
     for make in makers:
@@ -95,10 +95,10 @@ def _append(made: list[T], make: Callable[[], T]) -> None:
 
 @final
 class Malformed(Exception):
-    """A policy file is not even well-formed.
+    """A policy file that is not well-formed.
 
     Attributes:
-        mark: Where.
+        mark: The position.
     """
 
     def __init__(self, message: str, mark: Mark) -> None:
@@ -109,12 +109,12 @@ class Malformed(Exception):
 @final
 @dataclass(slots=True)
 class Document:
-    """The plain value of a file, and where its parts stand.
+    """The plain value of a file, with the positions of its parts.
 
     Attributes:
         value: Dicts, lists and scalars.
-        keys: Where the key at the end of a path stands.
-        values: Where the value at the end of a path stands.
+        keys: Position of the key at the end of a path.
+        values: Position of the value at the end of a path.
     """
 
     value: object = None
@@ -122,7 +122,7 @@ class Document:
     values: dict[Path, Mark] = field(default_factory=dict[Path, Mark])
 
     def locate(self, problem: Problem) -> Mark:
-        """Return the place of a problem, or of what surrounds it where the file form tells no more."""
+        """Return the position of a problem, or of its surroundings if the file format tells no more."""
         if problem.at_key and problem.path in self.keys:
             return self.keys[problem.path]
         for length in range(len(problem.path), 0, -1):
@@ -132,10 +132,10 @@ class Document:
 
 
 def quoted(word: str) -> str:
-    """Return a word of a policy for a message: in quotes, escaped and short."""
+    """Quote a word of a policy for a message: escaped and short."""
     return repr(word if len(word) <= 40 else word[:40] + "…")
 
 
 def words(names: Iterable[str]) -> str:
-    """Return names for a message, in order."""
+    """Join names for a message, in order."""
     return ", ".join(sorted(names))

@@ -1,4 +1,4 @@
-"""TOML with places as far as lines tell them: the standard parser keeps none."""
+"""TOML reader with source positions, as far as lines tell them: the standard parser keeps none."""
 
 import re
 import tomllib
@@ -13,15 +13,15 @@ _DOTTED: Final = rf"{_NAME}(?:[ \t]*\.[ \t]*{_NAME})*"
 _HEADER: Final = re.compile(rf"[ \t]*(\[\[?)[ \t]*({_DOTTED})[ \t]*\]")
 _ENTRY: Final = re.compile(rf"[ \t]*({_DOTTED})[ \t]*=[ \t]*")
 _PART: Final = re.compile(_NAME)
-# Only what comes right after these begins a key; so each part of a text is looked at once.
+# A key begins only right after these, so the scan reads each part of a text once.
 _DEEP: Final = re.compile(rf"(?:^|[\[{{,])[ \t]*(?:{_NAME}[ \t]*\.[ \t]*){{{MAX_DEPTH}}}", re.MULTILINE)
 _PLACE: Final = re.compile(r" \(at line (\d+), column (\d+)\)$")
 
 
 def read_toml(text: str) -> Document:
-    """Return the value of a TOML text and where its tables and keys stand.
+    """Return the value of a TOML text, with the positions of its tables and keys.
 
-    What stands inside an inline table or array has the place of the key before it.
+    A value inside an inline table or array has the position of the key before it.
 
     Raises:
         Malformed: The text is not TOML, or is nested too deeply.
@@ -30,11 +30,13 @@ def read_toml(text: str) -> Document:
     deep = _DEEP.search(text)
     if deep:  # The standard parser needs memory by the square of the length of a dotted key.
         before = text[: deep.start()]
-        raise Malformed("expected fewer nested values", (before.count("\n") + 1, len(before) - before.rfind("\n")))
+        raise Malformed(
+            "values are nested too deeply; flatten them", (before.count("\n") + 1, len(before) - before.rfind("\n"))
+        )
     try:
         document.value = tomllib.loads(text)
     except RecursionError:
-        raise Malformed("expected fewer nested values", (1, 1)) from None
+        raise Malformed("values are nested too deeply; flatten them", (1, 1)) from None
     except tomllib.TOMLDecodeError as error:
         message = str(error)
         place = _PLACE.search(message)
@@ -43,7 +45,7 @@ def read_toml(text: str) -> Document:
         raise Malformed(f"not TOML: {_PLACE.sub('', message)}", mark) from None
     except ValueError:
         # The interpreter refuses integers of more than 4,300 digits.
-        raise Malformed("expected integers of fewer digits", (1, 1)) from None
+        raise Malformed("an integer has too many digits; write a shorter one, or a string", (1, 1)) from None
     _place_lines(document, text)
     return document
 

@@ -1,4 +1,4 @@
-"""The resources that a tool touches, as its owner declares them: system, name and kind of access."""
+"""Resources that a tool touches, as its owner declares them: system, name and kind of access."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 Access: TypeAlias = Literal["read", "write", "delete", "execute", "send"]
-"""What a tool does to a resource."""
+"""The kind of access to a resource."""
 
 _ACCESS: Final = cast("tuple[str, ...]", get_args(Access))
 _MAX_TOUCHES: Final = 64
@@ -37,20 +37,20 @@ _PART: Final = re.compile(r"([^{}]+)|\{([^{}]+)\}")
 @final
 @dataclass(frozen=True, slots=True)
 class Touch:
-    """A resource that a tool touches, and what it does to it.
+    """A resource that a tool touches, and the kind of access.
 
     Args:
-        system: The system that has the resource, by the naming rule of OpenLineage for namespaces:
+        system: The system that has the resource, as an OpenLineage namespace:
             ``postgres://db.example.com:5432``, ``s3://bucket``, ``file``.
-        name: The name of the resource there: ``shop.public.invoices``. A whole argument of the tool in braces stands
-            for its value: ``invoices/{invoice_id}.pdf``. There is no other use of braces.
+        name: The name of the resource in that system: ``shop.public.invoices``. A whole argument of the tool in braces
+            is replaced by its value: ``invoices/{invoice_id}.pdf``. Braces have no other use.
         access: ``"read"``, ``"write"``, ``"delete"``, ``"execute"`` or ``"send"``.
         data: Labels of the data in the resource.
 
     Raises:
         TypeError: A text is no ``str``, or the labels are no list of texts.
-        ValueError: The system has another form or holds a password, the name has not 1 to 256 visible characters or
-            uses braces otherwise, the access is another word, or a label is malformed.
+        ValueError: The system is malformed or holds a password, the name does not have 1 to 256 visible characters or
+            uses braces otherwise, the access is unknown, or a label is malformed.
     """
 
     system: str
@@ -67,12 +67,12 @@ class Touch:
                 raise ValueError(f"{what} of a touch has {len(text)} characters; use at most {_MAX_TEXT}")
         if not _SYSTEM.fullmatch(self.system) or _PASSWORD.search(self.system):
             raise ValueError(
-                "the system of a touch names no system as OpenLineage does, or holds a password; write one like "
+                "the system of a touch is no OpenLineage namespace, or holds a password; write one like "
                 "'postgres://db.example.com:5432', 's3://bucket' or 'file'"
             )
         if "".join(part[0] for part in _PART.finditer(self.name)) != self.name:
             raise ValueError(
-                f"the name {self.name!r} of a touch uses braces that hold no argument; write '{{argument}}'"
+                f"the name {self.name!r} of a touch has braces without an argument in them; write '{{argument}}'"
             )
         if self.access not in _ACCESS:
             raise ValueError(f"the access {self.access!r} of a touch is unknown; use one of {', '.join(_ACCESS)}")
@@ -80,14 +80,14 @@ class Touch:
 
 
 Touches: TypeAlias = Touch | Sequence[Touch]
-"""What a tool touches: one resource, or several."""
+"""The declared touches of a tool: one resource, or several."""
 
 
 def check_touches(value: object) -> tuple[Touch, ...]:
     """Return the declared touches of a tool as a tuple.
 
     Raises:
-        TypeError: It is neither a :class:`Touch` nor a list of such.
+        TypeError: The value is neither a :class:`Touch` nor a list of them.
         ValueError: There are more than 64.
     """
     if value is None:
@@ -95,7 +95,7 @@ def check_touches(value: object) -> tuple[Touch, ...]:
     touches = (value,) if type(value) is Touch else value
     items = cast("Sequence[object]", touches) if isinstance(touches, list | tuple) else (touches,)
     if not all(type(one) is Touch for one in items):
-        raise TypeError(f"touches is {type(value).__name__}; give Touch(system, name, access), or a list of such")
+        raise TypeError(f"touches is {type(value).__name__}; give Touch(system, name, access), or a list of them")
     several = cast("Sequence[Touch]", items)
     if len(several) > _MAX_TOUCHES:
         raise ValueError(f"touches has {len(several)} resources; give at most {_MAX_TOUCHES}")
@@ -108,17 +108,17 @@ def _arguments(name: str) -> list[str]:
 
 
 def has_placeholders(touch: Touch) -> bool:
-    """Tell whether arguments fill the name of a resource."""
+    """Return whether arguments fill the name of a resource."""
     return "{" in touch.name
 
 
 def check_parameters(tool: str, touches: Collection[Touch], parameters: Collection[str] | None) -> None:
-    """Check that each argument in the names of what a tool touches is one of its parameters.
+    """Check that each argument in the resource names is a parameter of the tool.
 
     Args:
         tool: The name of the tool.
-        touches: What it touches.
-        parameters: The names that its arguments can have; ``None`` where any name will do.
+        touches: Its touches.
+        parameters: The names that its arguments can have; ``None`` if any name is allowed.
 
     Raises:
         ConfigurationError: An argument is no parameter.
@@ -127,15 +127,15 @@ def check_parameters(tool: str, touches: Collection[Touch], parameters: Collecti
         for argument in _arguments(touch.name):
             if parameters is not None and argument not in parameters:
                 raise ConfigurationError(
-                    f"touches= of the tool {tool!r} names the argument {argument!r}, which is none of its parameters "
-                    f"({', '.join(parameters) or 'there are none'}); name one of them, or write the text itself"
+                    f"touches= of the tool {tool!r} names the unknown argument {argument!r}; the parameters are "
+                    f"{', '.join(parameters) or 'none'}; name one of them, or write the text itself"
                 )
 
 
 def filled_name(touch: Touch, arguments: Mapping[str, object]) -> str | None:
-    """Return the name of a resource with the values of arguments in it; ``None`` where they do not fill it.
+    """Return the name of a resource with its arguments filled in; ``None`` if they do not fill it.
 
-    Only text and whole numbers fill a name: anything else has more than one spelling.
+    Only texts and whole numbers fill a name: other values have more than one spelling.
 
     Args:
         touch: The resource.
@@ -152,9 +152,9 @@ def filled_name(touch: Touch, arguments: Mapping[str, object]) -> str | None:
 
 
 def with_data_of(data: tuple[str, ...] | None, touches: Collection[Touch]) -> tuple[str, ...] | None:
-    """Return the labels of the data that a tool touches, with those of its resources.
+    """Return the labels of the tool's data, with those of its resources.
 
-    Labels that nobody states stay unknown, because the declared resources may not be all.
+    Unknown labels stay unknown, because the declared resources may not be all.
     """
     if data is None:
         return None

@@ -1,4 +1,4 @@
-"""YAML with places, and without what makes YAML surprising.
+"""YAML reader with source positions, restricted to unambiguous YAML.
 
 Only plain mappings, lists and scalars: no anchors, aliases, tags or merge keys, no duplicate keys, and
 no scalar that readers of YAML 1.1 and 1.2 understand differently (``yes``, ``010``, ``1:30``). Imported
@@ -40,16 +40,16 @@ _UNPRINTABLE: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\
 
 
 def read_yaml(text: str) -> Document:
-    """Return the value of a YAML text and where its parts stand.
+    """Return the value of a YAML text, with the positions of its parts.
 
     Raises:
-        Malformed: The text is not YAML, or uses what is refused.
+        Malformed: The text is not YAML, or uses an unsupported feature.
     """
     odd = _UNPRINTABLE.search(text)
     if odd:
         at = odd.start()
         mark = (text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
-        raise Malformed("expected printable characters; write others as escapes in double quotes", mark)
+        raise Malformed("a character is not printable; write it as an escape in double quotes", mark)
     return _Reader(text).read()
 
 
@@ -65,11 +65,11 @@ class _Reader:
     def read(self) -> Document:
         self._next()  # The start of the stream.
         if isinstance(self._next(), yaml.StreamEndEvent):
-            raise Malformed("expected a policy, got an empty file", self._place)
+            raise Malformed("the file is empty; write a policy", self._place)
         self._document.value = self._value(self._next(), ())
         self._next()  # The end of the document.
         if not isinstance(self._next(), yaml.StreamEndEvent):
-            raise Malformed("expected one document, got another one", self._place)
+            raise Malformed("a second document follows; keep one", self._place)
         return self._document
 
     def _next(self) -> yaml.Event:
@@ -80,8 +80,8 @@ class _Reader:
             place = self._place if mark is None else (mark.line + 1, mark.column + 1)
             raise Malformed(f"not YAML: {error.problem}", place) from None
         except (OverflowError, ValueError):
-            # PyYAML converts the numbers in escapes and directives without a look at their size.
-            raise Malformed("not YAML: a number beyond every character or version", self._place) from None
+            # PyYAML converts the numbers in escapes and directives without a check of their size.
+            raise Malformed("not YAML: a number is too large for a character or version", self._place) from None
         if event.start_mark is not None:
             self._place = (event.start_mark.line + 1, event.start_mark.column + 1)
         return event
@@ -92,7 +92,7 @@ class _Reader:
         if isinstance(event, yaml.ScalarEvent):
             return event.value if event.style else self._plain(event.value)
         if len(path) > MAX_DEPTH:
-            raise Malformed(f"expected at most {MAX_DEPTH} nested values", self._place)
+            raise Malformed(f"values are nested more than {MAX_DEPTH} levels deep; flatten them", self._place)
         return self._mapping(path) if isinstance(event, yaml.MappingStartEvent) else self._sequence(path)
 
     def _refuse(self, event: yaml.Event) -> None:
@@ -108,7 +108,7 @@ class _Reader:
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             self._refuse(event)
             if not isinstance(event, yaml.ScalarEvent):
-                raise Malformed("expected a string as a key", self._place)
+                raise Malformed("a key is no string; write a string", self._place)
             key = event.value
             if key in members:
                 raise Malformed(f"duplicate key {quoted(key)}", self._place)
@@ -131,11 +131,11 @@ class _Reader:
             return float(text)
         if text.lower() in _DOUBTFUL:
             raise Malformed(
-                f"{quoted(text)} is a boolean to some readers; write true or false, or put it in quotes", self._place
+                f"{quoted(text)} is a boolean for some readers; write true or false, or put it in quotes", self._place
             )
         if _ODD.fullmatch(text):
             raise Malformed(
-                f"readers disagree about {quoted(text)}; write a finite decimal number, or put it in quotes",
+                f"readers read {quoted(text)} differently; write a finite decimal number, or put it in quotes",
                 self._place,
             )
         return text

@@ -655,7 +655,7 @@ def test_ac_64_a_folder_that_others_can_write_is_refused(open_world: Callable[..
     body = world.tool()
     with world.task(Scope("tool")):
         _refused(world, "approval_failed", lambda: body(1))
-    with pytest.raises(ConfigurationError, match="only its owner can read"):
+    with pytest.raises(ConfigurationError, match="is open to others"):
         world.enforcer.approvals.pending()
 
 

@@ -184,7 +184,7 @@ def test_ac_110_another_spelling_of_a_place_does_not_pass_a_block(value: str) ->
 
 def test_ac_111_a_missing_policy_is_an_error_not_a_permission(tmp_path: Path) -> None:
     """A policy that was named and is not there does not load, and the error names it."""
-    with pytest.raises(ConfigurationError, match=r"policy\.yaml.* found none; without it nothing may run"):
+    with pytest.raises(ConfigurationError, match=r"no policy file at .*policy\.yaml"):
         RuleSet.load(tmp_path / "policy.yaml")
 
 
@@ -274,7 +274,7 @@ def test_ac_115_a_route_names_who_takes_over() -> None:
     policy = RuleSet(Rule(Effect.ROUTE, route="approval-desk"))
     decision = policy.decide(Request(Tool("pay"), {}))
     assert (decision.effect, decision.route) == (Effect.ROUTE, "approval-desk")
-    with pytest.raises(PolicyFormatError, match="name of the target"):
+    with pytest.raises(PolicyFormatError, match="routes to no target"):
         Rule(Effect.ROUTE)
-    with pytest.raises(ValueError, match="route exactly"):
+    with pytest.raises(ValueError, match="route and effect do not fit"):
         Decision(effect=Effect.ROUTE, reason="policy_routes")

@@ -282,21 +282,21 @@ def test_python_and_file_state_labels_alike(policy: Path) -> None:
     built = RuleSet(RESTRICTED, DESTRUCTIVE, tools=entries)
     assert built.tools == loaded.tools
     assert built.digest != RuleSet(RESTRICTED, DESTRUCTIVE).digest
-    with pytest.raises(PolicyFormatError, match=r"tools\.x: expected one of data, labels"):
+    with pytest.raises(PolicyFormatError, match=r"tools\.x: the tool has no key"):
         RuleSet(RESTRICTED, tools={"x": {}})
 
 
 @pytest.mark.parametrize(
     ("entry", "place", "message"),
     [
-        ("crm/*: {labels: external}", "3:19", "as a list"),
+        ("crm/*: {labels: external}", "3:19", "a list of texts"),
         ("crm/*: {labelz: [a]}", "3:11", "unknown key 'labelz'"),
         ("crm/*: {labels: [5]}", "3:19", "labels"),
         ("crm/*: {labels: ['']}", "3:19", "labels"),
-        ("crm/*: {}", "3:10", "expected one of data, labels"),
-        ("crm/*: [a]", "3:10", "as a mapping"),
+        ("crm/*: {}", "3:10", "the tool has no key"),
+        ("crm/*: [a]", "3:10", "a mapping of names"),
         ("crm all: {labels: [a]}", "3:3", "a tool name"),
-        ("crm/*: {data: null}", "3:17", "as a list"),
+        ("crm/*: {data: null}", "3:17", "a list of texts"),
     ],
 )
 def test_a_mistake_in_the_labels_of_a_file_has_its_place(tmp_path: Path, entry: str, place: str, message: str) -> None:
@@ -330,7 +330,7 @@ def test_a_rule_for_a_tool_that_is_not_there_is_told_once(
         for _ in range(2):
             with world.task(Scope("tool") | Scope("block")):
                 assert code_of(world.enforcer.action("block").__enter__) == "policy_blocks"
-    told = [record.getMessage() for record in caplog.records if "nobody guards" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "nobody has guarded" in record.getMessage()]
     assert len(told) == 1
     assert "'typo'" in told[0]
     assert told[0].endswith("delete_invoces")

@@ -117,7 +117,7 @@ def test_everything_stops_and_goes_on(world: Any) -> None:
         world.enforcer.revoke("everything", reason="incident 7")
         with world.refused("suspended"):
             tool(1)
-        with pytest.raises(Denied, match="everything suspended: incident 7"), world.task(OPEN):
+        with pytest.raises(Denied, match="everything is suspended: incident 7"), world.task(OPEN):
             pytest.fail("the task was opened")
         world.enforcer.reinstate("everything")
         assert tool(2) == 2
@@ -581,16 +581,16 @@ def test_a_source_that_stays_away_too_long_stops_everything(open_world: Any) -> 
             tool(3)
         works[0] = True
         assert tool(4) == 4
-    with pytest.raises(ValueError, match="from 1 to 3,600"):
+    with pytest.raises(ValueError, match="out of range"):
         world.enforcer.revocations.follow(source, every=0)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("agent",), "expected which agent"),
+        (("agent",), "the name is missing"),
         (("planet", "x"), "before a name"),
-        (("planet",), "expected a task, grant"),
+        (("planet",), "str cannot be revoked"),
         ((object(),), "expected Task or Grant"),
         ((CLERK, "x"), "before a name"),
     ],
@@ -616,7 +616,7 @@ def test_a_list_without_end_of_turns_says_so(open_world: Any) -> None:
             return False
 
     world = open_world(state=Stubborn())
-    with pytest.raises(StateError, match="expected a turn"):
+    with pytest.raises(StateError, match="many others change the list"):
         world.enforcer.revoke(CLERK)
 
 

@@ -173,9 +173,9 @@ def test_one_spelling_of_a_url(url: str, canonical: str) -> None:
 )  # fmt: skip
 def test_what_readers_of_urls_disagree_about_is_no_url(url: str) -> None:
     """Nothing is sent to a host that another parser would not see."""
-    with pytest.raises(ValueError, match="absolute URL"):
+    with pytest.raises(ValueError, match="the URL is malformed"):
         origin_of(url)
-    with pytest.raises(ValueError, match="absolute URL"):
+    with pytest.raises(ValueError, match="the URL is malformed"):
         absolute_url(url)
 
 
@@ -375,7 +375,7 @@ def test_requests_sends_to_listed_hosts_only(
     with pair.task():
         listed = session.post(f"{BASE}/x", data=body)
         session.post("https://evil.example/", data=body, headers={CHAIN.lower(): "forged"})
-        with pytest.raises(TypeError, match="read it first"):
+        with pytest.raises(TypeError, match="read it into bytes"):
             session.post(f"{BASE}/x", data=iter([b"x"]))
         session.post("https://evil.example/", data=iter([b"x"]))
     assert [CHAIN in request.headers for request in seen] == [True, False, False]

@@ -240,7 +240,7 @@ async def test_what_cannot_be_watched_runs_in_monitor_mode_only(
             assert [made.invoke({"q": "a"}), made.invoke({"q": "a"})] == ["found a"] * 2
         assert len(caplog.records) == 1
     else:
-        with pytest.raises(Denied, match="expected a tool that can be guarded") as caught:
+        with pytest.raises(Denied, match="the tool cannot be guarded") as caught:
             made.invoke({"q": "a"})
         assert caught.value.code == "not_guarded"
         call = {"type": "tool_call", "id": "c0", "name": "find", "args": {"q": "a"}}

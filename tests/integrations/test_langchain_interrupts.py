@@ -184,7 +184,7 @@ def test_ac_64_the_principal_cannot_resume_with_an_approval_of_their_own(desk: A
     with task(desk), pytest.raises(Denied) as caught:
         answer(found, desk.enforcer, by=BOB)
     assert caught.value.code == "approval_in_task"
-    with pytest.raises(ConfigurationError, match="ask for an approval"):
+    with pytest.raises(ConfigurationError, match="asks for an approval"):
         answer([], desk.enforcer, by=BOB)
 
 

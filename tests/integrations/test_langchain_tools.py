@@ -464,7 +464,7 @@ def test_other_things_are_no_tools(desk: Any, wrong: Any) -> None:
     """The message names the way to guard a function."""
     with pytest.raises(TypeError, match=r"enforcer\.tool"):
         protect(wrong, desk.enforcer)
-    with pytest.raises(TypeError, match="LangChain tools"):
+    with pytest.raises(TypeError, match="is no LangChain tool"):
         unprotect(wrong)
 
 
@@ -477,14 +477,14 @@ def test_classes_that_run_tools_in_their_own_way_are_refused(desk: Any, entry: s
 
 
 def test_a_static_run_is_refused(desk: Any) -> None:
-    """A body that is no ordinary method has no receiver to tell apart from its arguments."""
+    """A body that is no make it an ordinary one has no receiver to tell apart from its arguments."""
 
     class Static(SyncTool):
         @staticmethod
         def _run(q: str) -> str:  # type: ignore[override]
             return _ran(q)
 
-    with pytest.raises(ConfigurationError, match="ordinary method"):
+    with pytest.raises(ConfigurationError, match="make it an ordinary one"):
         protect(Static(), desk.enforcer)
 
 

@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_a_mistake_of_the_set_up(token: Callable[[str], str
         except ConfigurationError as error:
             print(error)
     """)
-    assert said.startswith("expected to log in to the token '")
+    assert said.startswith("cannot log in to the token '")
     assert "0000" not in said
     assert "check library, label and PIN" in said
 

@@ -165,7 +165,7 @@ def test_no_byte_of_a_token_can_change(root: Path, authority: TimestampAuthority
 def test_an_authority_that_is_down_stops_nothing(root: Path, tmp_path: Path) -> None:
     """With a dead authority the enforcer works on, says so, and the evidence is whole."""
     anchor = Anchor(root, "http://127.0.0.1:9/")
-    with pytest.raises(EvidenceError, match="expected an answer") as caught:
+    with pytest.raises(EvidenceError, match="no answer from") as caught:
         anchor.stamp(checkpoint(root))
     assert caught.value.code == "anchor_unavailable"
     with Enforcer.open(root, checkpoints=anchor) as enforcer:
@@ -207,5 +207,5 @@ def test_what_is_no_certificate_and_what_cannot_be_kept(
     with pytest.raises(ConfigurationError, match="certificates in PEM"):
         Authority(b"hello")
     (root / "log" / "anchors").write_text("in the way")
-    with pytest.raises(EvidenceError, match="keep a time-stamp"):
+    with pytest.raises(EvidenceError, match="cannot store the time-stamp"):
         Anchor(root, authority.url).stamp(checkpoint(root))

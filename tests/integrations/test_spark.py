@@ -127,7 +127,7 @@ def test_a_job_that_fails_is_no_verdict(patient: surgeries.Patient, monkeypatch:
 
     with pytest.raises(ConfigurationError, match="failed") as caught:
         check(patient.directory, surgeries.clean.TRUST, processes=on_spark(Old()))
-    assert "got 0.0.1" in str(caught.value.__cause__)
+    assert "agent-identity-otel 0.0.1" in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("partitions", [0, -1, 257])

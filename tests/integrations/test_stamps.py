@@ -202,7 +202,7 @@ def test_no_failure_of_ours_reaches_the_application(enforcer: Enforcer, caplog: 
         for _ in range(3):
             processor.on_start(span)  # type: ignore[arg-type]
     assert [record.getMessage() for record in caplog.records] == [
-        "spans could not be stamped: RuntimeError; they are as their libraries made them"
+        "spans could not be stamped: RuntimeError; they are unchanged"
     ]
     processor.on_end(span)  # type: ignore[arg-type]
     processor.shutdown()
@@ -255,7 +255,7 @@ def test_no_exporter_is_lost(caplog: pytest.LogCaptureFixture) -> None:
     made = Replacing(shutdown_on_exit=False)
     stamp_spans(made)
     assert [type(processor) for processor in processors(made)] == [AgentIdentitySpanProcessor]
-    with pytest.raises(ConfigurationError, match=r"takes span processors, got .*Closed"):
+    with pytest.raises(ConfigurationError, match=r"Closed takes no span processors"):
         stamp_spans(Closed())
 
 
@@ -297,7 +297,7 @@ def test_what_cannot_be_done_with_the_global_provider_is_logged(
     closed = Closed()
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: closed)
     stamp_spans()
-    assert "takes span processors, got" in caplog.text
+    assert "takes no span processors" in caplog.text
     used: list[Callable[..., Any]] = []
     when_provided(used.append)  # type: ignore[arg-type]
     assert used == [closed]

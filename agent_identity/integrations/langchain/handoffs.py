@@ -1,9 +1,9 @@
-"""Who acts in an agent, and through whose hands the work came to it.
+"""Handoffs between agents: the acting agent, and the chain of agents that handed the work to it.
 
-The nodes of a graph run in copies of one context: what one of them opens, the next does not see. All of them see the
-task that the run began in, so handoffs are kept with that task, and end with it. What is suspended goes on under a task
-that is opened anew, and must not thereby be free of those through whose hands it came: for the same run of the same
-node, which LangGraph names alike when it goes on, this process remembers them.
+The nodes of a graph run in copies of one context: a node does not see what another one opens. All of them see the
+task of the run, so handoffs are kept with that task, and end with it. A suspended run continues under a newly opened
+task, and must keep its chain of agents: this process remembers it for the same run of the same
+node, which LangGraph names alike when it continues.
 """
 
 import threading
@@ -23,14 +23,14 @@ __all__ = ["Hop", "Place", "handed_to", "note_handoff", "place_of", "run_of"]
 
 
 class Hop(NamedTuple):
-    """One delegation: to whom, and how much; ``None`` for all that there is."""
+    """One delegation: to an agent, with a scope; ``None`` for the whole scope."""
 
     agent: Agent
     scope: Scope | None
 
 
 class Place(NamedTuple):
-    """An agent's node in the graph round it."""
+    """An agent's node in the graph around it."""
 
     thread: str
     graph: str
@@ -44,7 +44,7 @@ _LOCK: Final = threading.Lock()
 
 
 def place_of(config: RunnableConfig) -> Place | None:
-    """Return where an agent stands whose tool or model runs with this configuration; ``None`` outside any graph."""
+    """Return the place of the agent whose tool or model runs with this configuration; ``None`` outside any graph."""
     settings = cast("Mapping[str, object]", config.get("configurable") or {})
     nodes = str(settings.get("checkpoint_ns") or "").split("|")
     if len(nodes) < 2:
@@ -53,20 +53,20 @@ def place_of(config: RunnableConfig) -> Place | None:
 
 
 def run_of(config: RunnableConfig) -> str | None:
-    """Return what names one run of an agent's node, the same after an interrupt; ``None`` outside any graph."""
+    """Return the id of one run of an agent's node, the same after an interrupt; ``None`` outside any graph."""
     settings = cast("Mapping[str, object]", config.get("configurable") or {})
     nodes = str(settings.get("checkpoint_ns") or "").split("|")
     return None if len(nodes) < 2 else f"{settings.get('thread_id')}|{'|'.join(nodes[:-1])}"
 
 
 def note_handoff(task: Task, place: Place, result: object, hops: tuple[Hop, ...]) -> None:
-    """Note where the result of a tool hands the work over to, if it does.
+    """Note a handoff in the result of a tool, if there is one.
 
     Args:
-        task: The task in which the graph runs.
+        task: The task of the graph.
         place: The agent that called the tool.
-        result: What the tool returned.
-        hops: Through whose hands the work came, that agent's last.
+        result: The result of the tool.
+        hops: The chain of agents of the work, the calling agent last.
     """
     for command in cast("list[object]", result) if isinstance(result, list) else [result]:
         if isinstance(command, Command) and command.graph == Command.PARENT:
@@ -74,19 +74,19 @@ def note_handoff(task: Task, place: Place, result: object, hops: tuple[Hop, ...]
                 handed = _HANDED.setdefault(task, {})
                 for node in _nodes(cast("Any", command).goto):
                     there = place._replace(node=node)
-                    # Whose work it is that an agent does, cannot be told where several have handed it over: it passed
-                    # through the hands of all of them, so that nobody's narrow scope is traded for another's.
+                    # If several agents handed work over, their work cannot be told apart: the chain gets all of them,
+                    # so that nobody's narrow scope is traded for another's.
                     before = handed.get(there, ())
                     handed[there] = (*before, *(hop for hop in hops if hop not in before))
 
 
 def handed_to(task: Task, place: Place | None, run: str | None) -> tuple[Hop, ...]:
-    """Return through whose hands the work came to an agent.
+    """Return the chain of agents that handed the work to an agent.
 
     Args:
-        task: The task that is open.
-        place: Where the agent stands.
-        run: What names this run of its node.
+        task: The open task.
+        place: The place of the agent.
+        run: The id of this run of its node.
     """
     if place is None or run is None:
         return ()

@@ -1,4 +1,4 @@
-"""A desk that asks by an interrupt of LangGraph: the graph stops, and whoever resumes it brings the ruling.
+"""Approval by LangGraph interrupts: the graph stops, and the resuming caller brings the ruling.
 
 Needs LangGraph, which comes with the ``langchain`` distribution.
 """
@@ -18,7 +18,7 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "langgraph":
         raise
-    raise ImportError("expected langgraph, which is not installed; pip install langgraph") from error
+    raise ImportError("langgraph is not installed; pip install langgraph") from error
 
 __all__ = ["answer", "approval_by_interrupt", "requests_of"]
 
@@ -34,18 +34,18 @@ def approval_by_interrupt(
     owners_may_approve: bool = False,
     ttl: timedelta = _A_WEEK,
 ) -> Approval:
-    """Return a desk that suspends the graph until somebody decides; for ``routes`` of an enforcer.
+    """Return an approval channel that suspends the graph until somebody decides; for ``routes`` of an enforcer.
 
-    The value of the interrupt holds the request, with the arguments as the tool will get them; so does the
-    checkpoint, as it holds the model's call. Resume with :func:`answer`, inside a task of the same principal and
-    agent. Nothing that gives authority is in the checkpoint: the ruling in it is bound to the one call.
+    The interrupt value holds the request, with the arguments for the tool; so does the
+    checkpoint, which holds the model's call anyway. Resume with :func:`answer`, inside a task of the same principal and
+    agent. The checkpoint gives no authority: its ruling is bound to the one call.
 
     Args:
         approvers: As for :class:`~agent_identity.approvals.Approval`.
         roles: As there.
         verified: As there.
         owners_may_approve: As there.
-        ttl: How long the request waits, up to 30 days; the task in which it was made may end meanwhile.
+        ttl: Lifetime of the request, up to 30 days; the requesting task may end meanwhile.
     """
     return Approval(
         ask=_ask,
@@ -59,20 +59,20 @@ def approval_by_interrupt(
 
 
 def requests_of(interrupts: Sequence[Interrupt]) -> dict[str, ApprovalRequest]:
-    """Return the requests for approval among the interrupts of a graph, by the id of the interrupt.
+    """Return the approval requests among the interrupts of a graph, by interrupt id.
 
     Args:
         interrupts: ``result["__interrupt__"]``, or ``graph.get_state(config).interrupts``.
     """
-    found: dict[str, ApprovalRequest] = {}
+    requests: dict[str, ApprovalRequest] = {}
     for one in interrupts:
         value = cast("object", one.value)
         if isinstance(value, Mapping) and _KEY in value:
             try:
-                found[one.id] = ApprovalRequest.from_dict(cast("Mapping[str, object]", value)[_KEY])
+                requests[one.id] = ApprovalRequest.from_dict(cast("Mapping[str, object]", value)[_KEY])
             except ValueError as error:
                 raise ConfigurationError(str(error)) from None
-    return found
+    return requests
 
 
 def answer(
@@ -83,31 +83,31 @@ def answer(
     reject: bool = False,
     reason: str | None = None,
 ) -> "Command[tuple[()]]":
-    """Return the command that resumes a graph with the decision of a person about all requests of its interrupts.
+    """Return the command that resumes a graph with a person's decision on all requests of its interrupts.
 
-    Call it outside any task, because people decide, not agents. To decide one by one, sign each request of
+    Call it outside any task, because people decide, not agents. For separate decisions, sign each request of
     :func:`requests_of` with :meth:`Approvals.approve` or :meth:`~Approvals.reject`, and resume with
     ``Command(resume={interrupt_id: ruling, …})``.
 
     Args:
         interrupts: As for :func:`requests_of`.
         enforcer: Signs the ruling.
-        by: Who decides; somebody else than the principal.
-        reject: Whether the calls are rejected.
-        reason: Why they are rejected; the agent is told.
+        by: The approver; not the principal.
+        reject: Reject the calls.
+        reason: The reason of the rejection, shown to the agent.
 
     Raises:
-        ConfigurationError: There is no request among the interrupts, or one was altered.
-        Denied: The approver is the principal or the agent, a task is open here, or it is too late.
+        ConfigurationError: No interrupt has a request, or a request was altered.
+        Denied: The approver is the principal or the agent, a task is open here, or a request has expired.
     """
-    found = requests_of(interrupts)
-    if not found:
-        raise ConfigurationError("expected interrupts that ask for an approval, got none")
+    requests = requests_of(interrupts)
+    if not requests:
+        raise ConfigurationError("no interrupt asks for an approval; pass those of approval_by_interrupt")
     approvals = enforcer.approvals
     return Command(
         resume={
             name: approvals.reject(request, by=by, reason=reason) if reject else approvals.approve(request, by=by)
-            for name, request in found.items()
+            for name, request in requests.items()
         }
     )
 

@@ -1,7 +1,7 @@
 """Carries the tool call id and the supplied argument names from ``run`` to the guarded body, in a context variable.
 
-A call that passes several bodies of one tool (``_arun`` that calls ``_run``) stays one call: one decision, one intent,
-one outcome, one span. ``protect``, the middleware and the instrumentor all invoke tools this way.
+A call that passes several bodies of one tool (an ``_arun`` that calls ``_run``) stays one call: one decision, one
+intent, one outcome, one span. ``protect``, the middleware and the instrumentor all invoke tools this way.
 """
 
 import inspect
@@ -34,7 +34,7 @@ _CURRENT: Final[ContextVar["ToolInvocation | None"]] = ContextVar("agent_identit
 
 @final
 class _Canonical(NamedTuple):
-    """The bytes of an argument's form; of a type that no argument has."""
+    """The canonical bytes of an argument; a type of its own, unlike any argument."""
 
     kind: type
     data: bytes
@@ -47,13 +47,13 @@ _AsyncBody = Callable[..., Awaitable[object]]
 
 @final
 class ToolInvocation:
-    """One call of a tool under way.
+    """One running call of a tool.
 
     Args:
-        tool: The tool; ``None`` where a function of a tool is called directly.
-        call_id: The id that the model gave to the call.
+        tool: The tool; ``None`` if a function of a tool is called directly.
+        call_id: The call id from the model.
         tool_input: The input before validation; ``None`` if only the arguments of the body are known.
-        before: The invocation inside which the body of the same tool is called again.
+        before: The outer invocation, if the body calls another body of the same tool.
     """
 
     __slots__ = ("answers", "call", "call_id", "given", "judged", "method", "passed", "tool")
@@ -75,22 +75,22 @@ class ToolInvocation:
         self.answers: list[Call | Denied] = [] if before is None else before.answers
 
     def answer(self, denied: Denied) -> ToolMessage:
-        """Return a refusal as the model gets it.
+        """Return a refusal in the form for the model.
 
         Raises:
-            Denied: The call carries no id of a tool call, or the refusal is that of another call.
+            Denied: The call has no tool call id, or the refusal belongs to another call.
         """
         if self.call_id is None or self.tool is None or not self._is_own(denied):
             raise denied
         return refusal_message(denied, self.call_id, self.tool.name)
 
     def _is_own(self, denied: Denied) -> bool:
-        """Tell whether a refusal is this call's own, and not that of a call that its body made."""
+        """Return whether a refusal is this call's own, and not that of a call made by its body."""
         return any(answer is denied or (type(answer) is Call and answer.denial is denied) for answer in self.answers)
 
 
 def invoke(tool: BaseTool, entry: _Body, /, tool_input: object, *args: object, **kwargs: object) -> object:
-    """Run a guarded tool by an entry point such as ``BaseTool.run``, and answer a call that is refused.
+    """Run a guarded tool by an entry point such as ``BaseTool.run``, and answer a refused call.
 
     Args:
         tool: The tool.
@@ -100,7 +100,7 @@ def invoke(tool: BaseTool, entry: _Body, /, tool_input: object, *args: object, *
         kwargs: Its keyword arguments, ``tool_call_id`` among them.
 
     Raises:
-        Denied: The refused call carries no id of a tool call, or the refusal is that of another call.
+        Denied: The refused call has no tool call id, or the refusal belongs to another call.
     """
     invocation = ToolInvocation(tool, kwargs.get("tool_call_id"), tool_input)
     token = _CURRENT.set(invocation)
@@ -125,12 +125,12 @@ async def ainvoke(tool: BaseTool, entry: _AsyncBody, /, tool_input: object, *arg
 
 
 def refusal_message(denied: Denied, call_id: str | None, name: str) -> ToolMessage:
-    """Return a refusal as the model gets it."""
+    """Return a refusal in the form for the model."""
     return ToolMessage(refusal(denied), status="error", tool_call_id=call_id, name=name)
 
 
 def refusal(denied: Denied) -> str:
-    """Return what a model is told of a refusal; how to mend a failure of ours is nothing for a model."""
+    """Return the text of a refusal for the model: the code, a reference, and a reason without advice for developers."""
     reference = f" (reference {denied.reference})" if denied.reference else ""
     return f"refused: {denied.code}{reference}: {told_model(denied)}"
 
@@ -142,9 +142,9 @@ class InterceptedMethod:
     Args:
         slot: The name of the attribute that holds the body.
         body: The body.
-        guard: The guard; ``None`` refuses every call, for tools that nobody guards any more.
-        tool: The tool to begin with; copies of it share the interception of a function.
-        layered: Calls can pass more than one body of this class of tools.
+        guard: The guard; ``None`` refuses every call, for tools without a guard.
+        tool: The first tool; its copies share the interception of a function.
+        layered: Calls can pass several bodies of this class of tools.
     """
 
     __slots__ = (
@@ -185,7 +185,7 @@ class InterceptedMethod:
         self._asks = any((self._injected.plumbing, self._injected.call_ids, self._injected.others))
 
     def fits(self, tool: BaseTool) -> bool:
-        """Tell whether this is the interception of the tool as it is now."""
+        """Return whether this is the interception of the tool's current body."""
         return (
             self._name == tool.name
             and self._schema is tool.args_schema
@@ -194,7 +194,7 @@ class InterceptedMethod:
         )
 
     def start(self, tool: BaseTool, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
-        """Call the guarded function of a tool from the method that runs it, by the shortest way."""
+        """Call the guarded function of a tool from the method that runs it, by the fast path."""
         invocation = _CURRENT.get()
         if invocation is None or invocation.tool is not tool or invocation.method is not None:
             return cast("_Body", tool.__dict__[self._slot])(*args, **kwargs)
@@ -204,7 +204,7 @@ class InterceptedMethod:
     def arrive(self, wrapper: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ToolInvocation | Call:
         """Return the invocation under which to enter the guard, or the call if it is judged already.
 
-        Whoever goes on with that checks first whether its task has ended since.
+        To continue such a call, first check whether its task has ended since.
         """
         before = _CURRENT.get()
         if before is None or before.tool is None or not self._belongs(before.tool, wrapper, args):
@@ -226,7 +226,7 @@ class InterceptedMethod:
         return tool is args[0] if self._method else tool.__dict__.get(self._slot) is wrapper
 
     def check(self, call: Call) -> None:
-        """Return if the task of a call that goes on still lives; see :meth:`GuardedCall.check`."""
+        """Check that the task of a continuing call still lives; see :meth:`GuardedCall.check`."""
         cast("GuardedCall", self._guard).check(call)
 
     async def check_async(self, call: Call) -> None:
@@ -236,7 +236,7 @@ class InterceptedMethod:
     def _continues(
         self, before: ToolInvocation, call: Call, args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> bool:
-        """Tell whether this is the same call, one body further in, with arguments that were judged."""
+        """Return whether this is the same call, one body further in, with judged arguments."""
         if self._guard is None or call.done or not self._layered or self._slot in before.passed:
             return False
         values, _ = self._binder.bind(args, kwargs)
@@ -253,16 +253,16 @@ class InterceptedMethod:
         supplied = tuple(values) if request.supplied is None else request.supplied
         invocation = _CURRENT.get()
         if invocation is None or invocation.method is not self or invocation.call is not None:
-            # A generator starts to run after the call that made it has returned.
+            # A generator starts after the call that made it has returned.
             invocation = ToolInvocation(None)
         injected = self._injected.filled(values, invocation.given, invocation.call_id) if self._asks else ()
-        given = invocation.given
-        if injected or given is not None:
+        validated = invocation.given
+        if injected or validated is not None:
             supplied = [
                 name
                 for name in supplied
                 if name not in injected
-                and (given is None or name in given or not self._defaults.has(name, values[name]))
+                and (validated is None or name in validated or not self._defaults.has(name, values[name]))
             ]
         try:
             call = self._judge(
@@ -281,9 +281,9 @@ class InterceptedMethod:
         return call
 
     def refuse(self) -> Denied:
-        """Return the refusal of a tool that nobody guards."""
+        """Return the refusal of a tool without a guard."""
         denied = Denied(
-            f"{self._name}: expected a tool guarded in this process, got one that came out of a pickle; "
+            f"{self._name}: the tool comes from a pickle and is not guarded in this process; "
             "call protect(tool, enforcer) on it",
             code="closed",
         )
@@ -292,7 +292,7 @@ class InterceptedMethod:
 
 
 def intercepted(body: _Body, find: Callable[[tuple[object, ...]], InterceptedMethod]) -> _Body:
-    """Return the function that stands in the place of a body.
+    """Return the function that replaces a body.
 
     Args:
         body: The body.
@@ -344,7 +344,7 @@ def _closed(method: InterceptedMethod, body: Callable[..., object]) -> Callable[
 
 
 def _fixed(value: object) -> object:
-    """Return a form of an argument that does not change when the argument is changed."""
+    """Return a snapshot of an argument, independent of later changes."""
     if value is None or type(value) in (*_SCALARS, bool):
         return value
     data = form_bytes(value)
@@ -356,7 +356,7 @@ def _same(judged: object, value: object) -> bool:
 
 
 def _fitting(tool: BaseTool, route: Callable[..., object]) -> Callable[..., object]:
-    """Return a route's handler whose result has the form that LangChain expects of the tool."""
+    """Return a route handler whose result has the form that LangChain requires of the tool."""
     if tool.response_format != "content_and_artifact":
         return route
 

@@ -1,6 +1,6 @@
 """Label claims in the tags and metadata of a LangChain tool.
 
-They travel with the tool, and adapters fill the metadata with what servers say. So they are claims, which can only
+They come with the tool, and adapters fill the metadata from server data. So they are claims, which can only
 make a decision stricter.
 """
 
@@ -15,11 +15,11 @@ from agent_identity.policy import Claims
 __all__ = ["METADATA_KEY", "claims_of"]
 
 METADATA_KEY: Final = "agent_identity"
-"""The key of ``metadata`` for a mapping with ``labels`` and ``data``."""
+"""The ``metadata`` key of a mapping with ``labels`` and ``data``."""
 
 
 def claims_of(tool: BaseTool) -> Claims | None:
-    """Return the labels that a tool claims: its tags, ``metadata["agent_identity"]``, and annotations of MCP there."""
+    """Return the labels that a tool claims: its tags, ``metadata["agent_identity"]``, and its MCP annotations."""
     metadata = _mapping(tool.metadata)
     own = _mapping(metadata.get(METADATA_KEY))
     labels = (*_items(tool.tags), *_items(own.get("labels")), *annotated(metadata))

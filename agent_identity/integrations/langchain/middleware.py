@@ -1,4 +1,4 @@
-"""One line for a whole agent: middleware for ``create_agent`` that guards its tools and looks at its model calls.
+"""Middleware for ``create_agent``: guards all tools of an agent, and inspects its model calls.
 
 Needs the distribution ``langchain`` 1.0 or newer, which the extra ``langchain`` does not install.
 """
@@ -36,10 +36,10 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"langchain", "langgraph"}:
         raise
-    raise ImportError("expected langchain 1.0 or newer, which is not installed; pip install langchain") from error
+    raise ImportError("langchain 1.0 or newer is not installed; pip install langchain") from error
 
 if TYPE_CHECKING:
-    from langchain.agents.middleware import ToolCallRequest  # It has moved since langchain 1.0.
+    from langchain.agents.middleware import ToolCallRequest  # Its place has changed since langchain 1.0.
 
 __all__ = ["AgentIdentityMiddleware"]
 
@@ -49,39 +49,39 @@ _IGNORES_STREAMS: Final = (
     None,
     *(getattr(kind, "on_stream_event", None) for kind in (BaseCallbackHandler, AsyncCallbackHandler)),
 )
-"""What a handler has as ``on_stream_event`` if it takes no events of a stream."""
+"""The ``on_stream_event`` of a handler that takes no stream events."""
 
 _Result: TypeAlias = "ToolMessage | Command[object]"
 _Answer: TypeAlias = "Told | AIMessage"
 
 
 class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
-    """Guards every tool call of one agent, and no tool for good.
+    """Guards every tool call of one agent, without changing its tools.
 
-    Each call is one decision, one intent, one outcome and one span, also for tools that ``protect`` guards, and
-    where the instrumentor is at work. A refused call is answered with a ``ToolMessage`` with ``status="error"``, and
-    the run goes on. A call of a tool that does not exist is judged and recorded as well. Middleware that stands
-    after this one and retries makes each attempt a call of its own.
+    Each call is one decision, one intent, one outcome and one span, even for tools that ``protect`` guards, and
+    with the instrumentor active. A refused call is answered with a ``ToolMessage`` with ``status="error"``, and
+    the run continues. A call of a missing tool is judged and recorded as well. Retrying middleware inside
+    this one makes each attempt a call of its own.
 
-    Tools that the model's provider runs cannot be guarded; :attr:`provider_tools` names those that were offered.
+    Provider-side tools cannot be guarded; :attr:`provider_tools` names those that were offered.
 
     Args:
-        enforcer: The enforcer. A task must be open round the run.
-        agent: Who acts here, if not the agent of the task: each call then runs under authority that is delegated to
-            it for that call. After a handoff the chain also names those through whose hands the work came.
-        scope: What is delegated to ``agent``; by default all that the task covers.
-        model: The name under which scopes and rules know the calls of the model. The enforcer's inspectors then look
-            at what goes out before each call (messages with all members that integrations send, the system message,
-            tools as they are described to the model, ``tool_choice``, ``model_settings``) and at the messages of the
-            answer after it, the policy judges both, and a refusal takes the place of the answer. They do not see
-            artifacts of tools, which are not sent, the schema in ``response_format``, and what the model object or
-            its client adds by itself. The scope must cover the name. The kind of the call is ``model``, or
-            ``streamed_model`` where the answer may have reached its reader before it was looked at.
+        enforcer: The enforcer. A task must be open around the run.
+        agent: The acting agent, if not that of the task: each call then runs under authority delegated to
+            it for that call. After a handoff the chain also names the agents that handed the work over.
+        scope: The scope delegated to ``agent``; by default the whole scope of the task.
+        model: The name of model calls in scopes and rules. The enforcer's inspectors then inspect
+            each request (messages with all members that integrations send, the system message,
+            tools as described to the model, ``tool_choice``, ``model_settings``) and the messages of the
+            answer, the policy judges both, and a refusal replaces the answer. They do not see
+            artifacts of tools, which are not sent, the schema in ``response_format``, and additions of the model object
+            or its client. The scope must cover the name. The kind of the call is ``model``, or
+            ``streamed_model`` if the answer may have reached its reader before its inspection.
             ``None`` leaves model calls alone.
 
     Raises:
         TypeError: A scope without an agent.
-        ValueError: ``model`` has not 1 to 256 visible characters.
+        ValueError: ``model`` does not have 1 to 256 visible characters.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
     ) -> None:
         super().__init__()
         if scope is not None and agent is None:
-            raise TypeError("expected an agent that the scope is delegated to, got none; pass agent=")
+            raise TypeError("scope is given without an agent; pass agent=")
         self._enforcer = enforcer
         self._own = None if agent is None else Hop(agent, scope)
         self._twins = Twins(enforcer, lambda tool: check(tool, enforcer))
@@ -104,7 +104,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
 
     @property
     def provider_tools(self) -> tuple[str, ...]:
-        """The tools offered to the model so far that its provider runs, where nobody can guard them."""
+        """Provider-side tools offered to the model so far, which cannot be guarded."""
         return tuple(sorted(self._provided))
 
     def wrap_tool_call(self, request: "ToolCallRequest", handler: Callable[["ToolCallRequest"], _Result]) -> _Result:
@@ -146,7 +146,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         return result
 
     def wrap_model_call(self, request: Asked, handler: Callable[[Asked], Told]) -> _Answer:
-        """Look at one call of the model, if that was asked for; called by the agent."""
+        """Inspect one call of the model, if requested; called by the agent."""
         self._look_at_tools(request)
         if not self._models:
             return handler(request)
@@ -168,7 +168,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         request: Asked,
         handler: Callable[[Asked], Awaitable[Told]],
     ) -> _Answer:
-        """Look at one call of the model, if that was asked for; called by the agent."""
+        """Inspect one call of the model, if requested; called by the agent."""
         self._look_at_tools(request)
         if not self._models:
             return await handler(request)
@@ -187,7 +187,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
             return AIMessage(refusal(await off_loop(partial(_recorded, guard, asked(request), error, task))))
 
     def _hops(self, config: RunnableConfig) -> tuple[Hop, ...]:
-        """Return the delegations between the task that is open and who acts here."""
+        """Return the delegations between the open task and the acting agent."""
         task = self._enforcer.current_task
         if task is None:
             return ()
@@ -195,7 +195,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         own = self._own
         if own is None:
             return hops
-        # Whoever is handed the work back goes on where it left off.
+        # An agent that gets the work back continues where it left off.
         before = [hop.agent for hop in hops]
         hops = hops[: before.index(own.agent)] if own.agent in before else hops
         return hops if not hops and own.scope is None and own.agent == task.agent else (*hops, own)
@@ -204,8 +204,8 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         """Open the delegations until the stack is left.
 
         Raises:
-            Denied: The task has ended, or an agent may not act.
-            AttenuationError: A scope is more than there is.
+            Denied: The task has ended, or an agent must not act.
+            AttenuationError: A scope exceeds that of its parent.
         """
         try:
             for hop in hops:
@@ -223,7 +223,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
             await stack.aclose()
 
     def _tolerate(self, error: Denied | AttenuationError) -> None:
-        """In monitor mode, go on as the agent of the task; otherwise raise the error again."""
+        """In monitor mode, continue as the agent of the task; otherwise raise the error again."""
         if self._unnamed.mode == "enforce":
             raise error
         _LOG.warning("monitor mode: a call goes on without delegation (%s)", error.code)
@@ -233,7 +233,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         return self._enforcer.delegate(hop.agent, scope=hop.scope or cast("Task", task).scope)
 
     def _prepare(self, run: "_Run") -> None:
-        """Put what is to run in the place of the tool.
+        """Replace the tool by its guarded copy.
 
         Raises:
             ConfigurationError: The tool cannot be guarded by this enforcer.
@@ -244,11 +244,11 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
             run.request = dataclasses.replace(run.request, tool=self._twins.of(tool))
 
     def _is_guarded(self, tool: BaseTool) -> bool:
-        """Tell whether a tool meets a guard of ours anyway; of one that another enforcer guards there is no twin."""
+        """Return whether one of our guards covers the tool anyway; a tool of another enforcer gets no guarded copy."""
         return is_guarded_beside(tool, self._unnamed)
 
     def _look_at_tools(self, request: Asked) -> None:
-        """Learn which tools nobody can guard, and say so once.
+        """Find the tools that nobody can guard, and log them once.
 
         Raises:
             ConfigurationError: A tool cannot be guarded by this enforcer.
@@ -262,24 +262,24 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
             if name not in self._provided:
                 self._provided.add(name)
                 _LOG.warning(
-                    "%r is run by the model's provider, where nobody can guard it; keep it out of the agent, or take "
+                    "%r runs at the model's provider, where nobody can guard it; remove it from the agent, or accept "
                     "its calls as unguarded",
                     name,
                 )
 
 
 class _Run:
-    """One tool call while it is under way.
+    """One running tool call.
 
     Args:
-        request: What the agent asks for.
-        hops: The delegations under which it runs.
-        unnamed: The guard of tools whose name no record could hold.
+        request: The request of the agent.
+        hops: The delegations of the call.
+        unnamed: The guard of tools whose names are unfit for records.
         enforcer: The enforcer.
 
     Attributes:
-        request: The same, with what is to run in the place of the tool.
-        entered: Whether what comes before the tool is over, and the tool or its guard has its turn.
+        request: The request, with the guarded copy in place of the tool.
+        entered: True once the tool or its guard runs.
     """
 
     def __init__(
@@ -295,7 +295,7 @@ class _Run:
         self._place: Place | None = place_of(_config_of(request))
 
     def through(self, handler: Callable[["ToolCallRequest"], _Result]) -> _Result:
-        """Run the tool; a call of one that the agent does not have is guarded here, for inner middleware may know it.
+        """Run the tool; a call of a missing tool is guarded here, because inner middleware may know it.
 
         Raises:
             Denied: The call is refused.
@@ -327,9 +327,9 @@ class _Run:
         return CallRequest(call["args"], call_id=call["id"], can_route=False)
 
     def is_answer(self, error: Denied | AttenuationError) -> bool:
-        """Tell whether a refusal is that of this call: a guarded tool answers its own, and passes on those of others.
+        """Return whether a refusal is this call's: a guarded tool answers its own, and passes on those of others.
 
-        A function under :meth:`Enforcer.tool` answers nothing; nor does what came before the tool.
+        A function under :meth:`Enforcer.tool` answers nothing; nor does code before the tool.
         """
         tool = self.request.tool
         if not self.entered or tool is None:
@@ -337,16 +337,16 @@ class _Run:
         return isinstance(error, Denied) and not is_wrapped(tool)
 
     def recorded(self, error: Denied | AttenuationError) -> Denied:
-        """Return a refusal of the call that is in the ledger."""
+        """Return the refusal of the call, recorded in the ledger."""
         return _recorded(self._guard(), self.request.tool_call["args"], error, self._task)
 
     def answer(self, denied: Denied) -> ToolMessage:
-        """Return what the agent gets for a refusal."""
+        """Return the agent's answer for a refusal."""
         call = self.request.tool_call
         return refusal_message(denied, call["id"], call["name"])
 
     def hand_over(self, result: object) -> None:
-        """Note where the result hands the work over to."""
+        """Note a handoff in the result."""
         if self._task is not None and self._place is not None:
             note_handoff(self._task, self._place, result, self.hops)
 
@@ -354,28 +354,28 @@ class _Run:
         name = self.request.tool_call["name"]
         try:
             return self._enforcer.guard(name, suspends=suspends, returns=returns, place=place, workflow=workflow)
-        except (TypeError, ValueError):  # A model wrote it, and no record could hold it.
+        except (TypeError, ValueError):  # A model wrote it, and it is unfit for records.
             return self._unnamed
 
 
 def _shown(result: _Result) -> Shown:
-    """Return the answer in place of a tool that the agent does not have; its status tells whether the call failed."""
+    """Return the answer in place of a missing tool; its status tells whether the call failed."""
     failed = isinstance(result, ToolMessage) and result.status == "error"
-    return Shown(result, None, LookupError("expected a tool of the agent, got another name") if failed else None)
+    return Shown(result, None, LookupError("the agent has no such tool") if failed else None)
 
 
 def _recorded(
     guard: GuardedCall, values: Mapping[str, object], error: Denied | AttenuationError, task: Task | None
 ) -> Denied:
-    """Return a refusal of the call that is in the ledger, under the task that is open."""
+    """Return the refusal of the call, recorded under the open task."""
     denied = error if isinstance(error, Denied) else Denied(str(error), code=error.code)
     return denied if denied.reference else guard.refuse(values, denied, task)
 
 
 def _is_streamed(request: Asked) -> bool:
-    """Tell whether somebody may read the answer while it is written.
+    """Return whether somebody may read the answer while it is written.
 
-    LangChain streams a model where a handler taps its output, or where the model is told to.
+    LangChain streams a model if a handler taps its output, or if the model is told to.
     """
     callbacks = cast("object", get_config().get("callbacks"))
     handlers = cast("list[object]", getattr(callbacks, "handlers", callbacks) or [])

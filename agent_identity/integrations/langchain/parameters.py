@@ -1,9 +1,9 @@
-"""Which parameters of a tool the framework fills in, and which arguments are the tool's own defaults.
+"""Parameters that the framework fills in, and arguments that are the tool's own defaults.
 
-LangChain passes values that it injects the same way as values that a model wrote. What tells them apart
-is their type: a model can write nothing but JSON. So an injected parameter counts as filled in by the
-framework only if what was given for it is no JSON (a store, a runtime, a state with messages) or is the
-id of the call. JSON given there is judged like every other argument, because a model may have written it.
+LangChain passes injected values the same way as values written by a model. Only their type distinguishes them: a
+model can write nothing but JSON. So an injected parameter counts as filled in by the
+framework only if its value before validation is no JSON (a store, a runtime, a state with messages) or is the
+id of the call. JSON in an injected parameter is judged like every other argument, because a model may have written it.
 """
 
 import inspect
@@ -25,7 +25,7 @@ _RUNTIME: Final = "runtime"
 """LangGraph injects the runtime into a parameter of this name, whatever its type."""
 
 _RUNTIMES: Final = ("langgraph.prebuilt", "langchain.tools")
-"""Where the type of the runtime is, which goes into a parameter of any name; neither need be there."""
+"""The modules of the runtime type, which is injected into parameters of any name; neither need be installed."""
 
 _HOOKS: Final = ("__init__", "__new__", "model_post_init", "model_validate")
 
@@ -36,9 +36,9 @@ class Injected:
     """The parameters of one body that a framework may fill in.
 
     Attributes:
-        plumbing: Configuration and callbacks: LangChain overwrites whatever else is given.
+        plumbing: Configuration and callbacks: LangChain overwrites any other value.
         call_ids: Those that get the id of the tool call.
-        others: State, stores, runtimes and whatever an application injects.
+        others: State, stores, runtimes and injections of the application.
     """
 
     plumbing: tuple[str, ...]
@@ -52,15 +52,15 @@ class Injected:
 
         Args:
             values: The arguments of the body.
-            given: What they were made of by validation; ``None`` if nothing was validated.
+            given: The input of validation; ``None`` if nothing was validated.
             call_id: The id of the tool call.
         """
-        found = [name for name in self.plumbing if name in values]
+        injected = [name for name in self.plumbing if name in values]
         if call_id is not None:
-            found += [name for name in self.call_ids if values.get(name) == call_id]
+            injected += [name for name in self.call_ids if values.get(name) == call_id]
         raw = values if given is None else given
-        found += [name for name in self.others if name in values and name in raw and not _is_json(raw[name], 0)]
-        return tuple(found)
+        injected += [name for name in self.others if name in values and name in raw and not _is_json(raw[name], 0)]
+        return tuple(injected)
 
 
 def injected_parameters(signature: inspect.Signature, schema: object, callbacks: str) -> Injected:
@@ -69,7 +69,7 @@ def injected_parameters(signature: inspect.Signature, schema: object, callbacks:
     Args:
         signature: The signature of the body, annotations resolved.
         schema: The tool's ``args_schema``.
-        callbacks: The name under which this body gets callbacks.
+        callbacks: The name of the callbacks parameter of this body.
     """
     config: list[str] = []
     call_ids: set[str] = set()
@@ -127,11 +127,11 @@ def _is_json(value: object, depth: int) -> bool:
 
 @final
 class OwnDefaults:
-    """The defaults of the schema of a tool, worked out once.
+    """The defaults of a tool's schema, computed once.
 
-    LangChain hands over the defaults of the schema like arguments of the caller. That the caller's input lacks the
-    name is not enough: aliases and validators of the whole model can fill a field from others. So a fixed default must
-    be there unchanged, and one from a factory counts only where nothing else could have filled the field.
+    LangChain passes defaults of the schema like arguments of the caller. Their absence from the caller's input is
+    not enough: aliases and validators of the whole model can fill a field from others. So a fixed default must
+    be unchanged, and a factory default counts only if nothing else could have filled the field.
 
     Args:
         schema: The tool's ``args_schema``.
@@ -150,7 +150,7 @@ class OwnDefaults:
         )
 
     def has(self, name: str, value: object) -> bool:
-        """Tell whether an argument that the caller did not name has the tool's own default."""
+        """Return whether an argument that the caller did not name has the tool's own default."""
         if name not in self._fixed:
             return name in self._made
         default: object = self._fixed[name]
@@ -158,7 +158,7 @@ class OwnDefaults:
 
 
 def _is_plain(schema: type[BaseModel]) -> bool:
-    """Tell whether nothing but validation field by field fills the fields of a model."""
+    """Return whether only field-by-field validation fills the fields of a model."""
     decorators = schema.__pydantic_decorators__
     own = [cls for cls in schema.__mro__ if cls is not object and not cls.__module__.startswith("pydantic")]
     hooked = any(name in cls.__dict__ for cls in own for name in _HOOKS)
@@ -166,14 +166,14 @@ def _is_plain(schema: type[BaseModel]) -> bool:
 
 
 def asks_nothing(function: Callable[..., object]) -> bool:
-    """Tell whether LangChain would call the function of a tool with the arguments and nothing besides.
+    """Return whether LangChain would call the function of a tool with the arguments alone.
 
-    It adds callbacks for a parameter of that name, and the configuration for one that is annotated so.
+    It adds callbacks for a parameter of that name, and the configuration for one with that annotation.
     """
     try:
         names = inspect.signature(function).parameters
         hints = get_type_hints(function)
-    except Exception:  # noqa: BLE001  Whatever annotations do when they are evaluated, LangChain's way copes with it.
+    except Exception:  # noqa: BLE001  Whatever evaluating annotations raises, LangChain's slow path handles it.
         return False
     return "callbacks" not in names and not any(_mentions_config(hint) for hint in hints.values())
 

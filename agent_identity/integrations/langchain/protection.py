@@ -1,4 +1,4 @@
-"""Guarding LangChain tools in place: the two functions that users call."""
+"""Guards LangChain tools in place: ``protect``, ``unprotect`` and ``is_protected``."""
 
 from collections.abc import Sequence
 from typing import Final, TypeVar, cast, overload
@@ -34,7 +34,7 @@ _ENTRIES: Final = (
     *("run", "arun", "invoke", "ainvoke", "batch", "abatch", "batch_as_completed", "abatch_as_completed"),
     *("stream", "astream", "astream_log", "astream_events", "transform", "atransform"),
 )
-"""What runs a tool by way of ``_run`` or ``_arun``; a class that overrides one may run without them."""
+"""Methods that run a tool through ``_run`` or ``_arun``; a class that overrides one may bypass them."""
 
 _NOTHING: Final = Stated()
 _GUARDED_FUNCTION: Final = "__agent_identity_guard__"
@@ -76,51 +76,51 @@ def protect(
     """Guard a tool, or each tool of a list, in place.
 
     Every way to run the tool is guarded: ``invoke``, ``run``, ``batch``, ``stream`` and all others, sync
-    and async, and ``_run``, ``_arun``, ``func`` and ``coroutine`` called directly. Copies made later are
-    guarded too; copies made earlier, and other references to the bare function, are not. The guard sees
-    the arguments as the body gets them: validated, defaults applied. Stores, runtimes, states with
-    messages, configuration and callbacks are the framework's and need no place in a scope; JSON given for
+    and async, and direct calls of ``_run``, ``_arun``, ``func`` and ``coroutine``. Later copies are
+    guarded too; earlier copies, and other references to the bare function, are not. The guard sees
+    the arguments for the body: validated, with defaults. Stores, runtimes, states with
+    messages, configuration and callbacks are the framework's and need no entry in a scope; JSON in
     an injected parameter is judged like any argument, because a model may have written it.
 
-    A refused call that carries the id of a tool call returns a ``ToolMessage`` with ``status="error"``,
-    so that the agent goes on; any other refused call raises :class:`~agent_identity.errors.Denied`.
-    A tool that comes out of a pickle refuses every call until it is protected again.
+    A refused call with a tool call id returns a ``ToolMessage`` with ``status="error"``,
+    so the agent continues; any other refused call raises :class:`~agent_identity.errors.Denied`.
+    A tool from a pickle refuses every call until it is protected again.
 
     Args:
-        tools: A tool, or a sequence of tools. Guarding again by the same enforcer changes nothing.
+        tools: A tool, or a sequence of tools. Guarding again by the same enforcer has no effect.
         enforcer: The enforcer.
-        labels: Labels of each of the tools, for the policy; ``[]`` says that there are none. Without any, and without
-            an entry in the policy file, a rule that blocks by labels blocks every call. Tags and metadata of a tool,
+        labels: Labels of each of the tools, for the policy; ``[]`` means no labels. Without labels here or in
+            the policy file, a rule that blocks by labels blocks every call. Tags and metadata of a tool,
             read when it is guarded, can only make decisions stricter.
-        data: Labels of the data that each of the tools touches; likewise.
+        data: Labels of the data of each of the tools; likewise.
         lazy: ``"resource"`` for tools whose results live on by themselves; see :meth:`Enforcer.tool`.
-        touches: The resources that each of the tools touches; see :meth:`Enforcer.tool`.
+        touches: The resources of each of the tools; see :meth:`Enforcer.tool`.
 
     Returns:
-        What was given: the same tool, the same sequence.
+        The argument: the same tool, the same sequence.
 
     Raises:
         ConfigurationError: A tool is guarded by another enforcer, with other labels, with another ``lazy`` or other
-            ``touches``, its function is guarded already, its class runs tools in a way of its own, ``touches`` names
-            an argument that it does not have, or, with code ``lazy_result``, an annotation shows results that would be
-            withheld. No tool of the list is changed then.
-        TypeError: Something is no LangChain tool, the enforcer is none, or labels are no list of texts.
+            ``touches``, its function is guarded already, its class runs tools in its own way, ``touches`` names
+            an unknown argument, or, with code ``lazy_result``, an annotation names results that would be
+            withheld. Then no tool of the list is changed.
+        TypeError: An item is no LangChain tool, the enforcer is none, or labels are no list of texts.
     """
     touched = None if touches is None else check_touches(touches)
     stated = Stated(check_labels(labels, "labels"), check_labels(data, "data"), check_lazy(lazy), touched)
-    found = _each(tools)
+    items = _each(tools)
     _check_enforcer(enforcer)
-    for tool in found:
+    for tool in items:
         check(tool, enforcer, stated)
         _check_stated(tool, stated)
-    for tool in found:
+    for tool in items:
         if enforcer_of(tool) is None:
             wrap_tool(tool, enforcer, stated)
     return tools
 
 
 def _check_stated(tool: BaseTool, stated: Stated) -> None:
-    """Refuse to say something else of a tool than was said; saying nothing changes nothing."""
+    """Refuse statements about a tool that contradict earlier ones; no statement changes nothing."""
     if enforcer_of(tool) is None:
         return
     for name, new, old in zip(stated._fields, stated, stated_of(tool), strict=True):
@@ -139,18 +139,18 @@ def unprotect(tools: ToolsT) -> ToolsT: ...
 
 
 def unprotect(tools: object) -> object:
-    """Take the guard off a tool, or off each tool of a list; what is not guarded stays as it is.
+    """Remove the guard of a tool, or of each tool of a list; unguarded tools stay as they are.
 
-    Copies that were made of the tool, and functions taken from it, stay guarded.
+    Copies of the tool, and functions taken from it, stay guarded.
 
     Args:
         tools: A tool, or a sequence of tools.
 
     Returns:
-        What was given: the same tool, the same sequence.
+        The argument: the same tool, the same sequence.
 
     Raises:
-        TypeError: Something is no LangChain tool.
+        TypeError: An item is no LangChain tool.
     """
     for tool in _each(tools):
         if is_wrapped(tool):
@@ -159,15 +159,15 @@ def unprotect(tools: object) -> object:
 
 
 def is_protected(tool: object) -> bool:
-    """Tell whether every call of a tool meets a guard, or the tool is closed because nobody guards it any more.
+    """Return whether a guard covers every call of a tool, or the tool is closed without one.
 
-    A tool made from functions that :meth:`Enforcer.tool` guards counts as well.
+    A tool made from functions under :meth:`Enforcer.tool` counts as well.
     """
     return isinstance(tool, BaseTool) and (is_wrapped(tool) or bool(guards_of(tool)))
 
 
 def is_guarded_beside(tool: BaseTool, other: GuardedCall) -> bool:
-    """Tell whether every call of a tool meets a guard of the same enforcer as another one, or the tool is closed."""
+    """Return whether every call of a tool passes a guard of the given guard's enforcer, or the tool is closed."""
     if is_wrapped(tool):
         enforcer = enforcer_of(tool)
         return enforcer is None or enforcer.guard(tool.name).shares_enforcer(other)
@@ -176,7 +176,7 @@ def is_guarded_beside(tool: BaseTool, other: GuardedCall) -> bool:
 
 
 def is_enforced(tool: BaseTool) -> bool:
-    """Tell whether what guards a tool, if anything does, refuses calls; monitor mode does not."""
+    """Return whether the guard of a tool, if any, refuses calls; monitor mode does not."""
     enforcer = enforcer_of(tool)
     if enforcer is not None:
         return enforcer.guard(tool.name).mode == "enforce"
@@ -185,7 +185,7 @@ def is_enforced(tool: BaseTool) -> bool:
 
 def _check_enforcer(enforcer: object) -> None:
     if not isinstance(enforcer, Enforcer):
-        raise TypeError(f"expected enforcer=Enforcer(...), got {type(enforcer).__name__}")
+        raise TypeError(f"enforcer is {type(enforcer).__name__}; pass enforcer=Enforcer(...)")
 
 
 def _each(tools: object) -> tuple[BaseTool, ...]:
@@ -195,38 +195,33 @@ def _each(tools: object) -> tuple[BaseTool, ...]:
     for item in items:
         if not isinstance(item, BaseTool):
             raise TypeError(
-                f"expected LangChain tools, got {type(item).__name__}; guard functions with enforcer.tool, "
+                f"{type(item).__name__} is no LangChain tool; guard functions with enforcer.tool, "
                 "and note that tools which a model's provider runs cannot be guarded here"
             )
     return cast("tuple[BaseTool, ...]", items)
 
 
 def check(tool: BaseTool, enforcer: Enforcer, stated: Stated = _NOTHING) -> None:
-    """Return if the tool can be guarded by the enforcer, or is already.
+    """Check that the enforcer guards the tool, or can.
 
     Args:
         tool: The tool.
         enforcer: The enforcer.
-        stated: What the application says of it.
+        stated: The statements of the application about it.
 
     Raises:
-        ConfigurationError: It cannot.
+        ConfigurationError: The enforcer cannot guard it.
     """
     current = enforcer_of(tool)
     if current is enforcer:
         return
     if current is not None:
-        raise ConfigurationError(
-            f"expected tool {tool.name!r} to be guarded by this enforcer or by none, got one that another guards; "
-            "call unprotect(tool) first"
-        )
+        raise ConfigurationError(f"another enforcer guards the tool {tool.name!r}; call unprotect(tool) first")
     for slot in FUNCTIONS:
         function = tool.__dict__.get(slot)
         owner = function_enforcer(function)
         if (owner is not None and owner is not enforcer) or hasattr(function, _GUARDED_FUNCTION):
-            raise ConfigurationError(
-                f"expected tool {tool.name!r} with a bare function, got a guarded one; guard it once"
-            )
+            raise ConfigurationError(f"the function of the tool {tool.name!r} is guarded already; guard it once")
     _check_class(base_of(tool))
     check_stated(tool, enforcer, stated)
 
@@ -238,9 +233,11 @@ def _check_class(kind: type[BaseTool]) -> None:
         for name in _ENTRIES:
             if name in cls.__dict__:
                 raise ConfigurationError(
-                    f"expected tools that run by way of _run() and _arun(), got {cls.__name__}, which has its own "
+                    f"{cls.__name__} bypasses _run() and _arun() with its own "
                     f"{name}(); move its work into _run() or _arun()"
                 )
         for name in METHODS:
             if isinstance(cls.__dict__.get(name), staticmethod | classmethod):
-                raise ConfigurationError(f"expected {name}() of {cls.__name__} as an ordinary method")
+                raise ConfigurationError(
+                    f"{name}() of {cls.__name__} is a static or class method; make it an ordinary one"
+                )

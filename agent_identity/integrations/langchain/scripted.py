@@ -1,4 +1,4 @@
-"""A chat model for tests that asks for the tool calls of its script, and needs no network."""
+"""A scripted chat model for tests; it makes the tool calls of its script, without any network."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,14 +11,14 @@ __all__ = ["scripted_model"]
 
 
 def scripted_model(*script: tuple[str, Mapping[str, object]], answer: str = "done") -> BaseChatModel:
-    """Return a chat model that asks for these calls, one in each of its messages, and then answers.
+    """Return a chat model that makes these calls, one per message, and then answers.
 
-    How far it is, it tells from its own messages in the conversation. So one model serves any number of runs, and a
-    graph that runs a node again gets the same message again.
+    It finds its position from its own messages in the conversation. So one model serves any number of runs, and a
+    graph that repeats a node gets the same message again.
 
     Args:
         script: The calls: the name of a tool, and its arguments by name.
-        answer: What it says when the script is at its end.
+        answer: Its message at the end of the script.
     """
     return _ScriptedModel(script=[(name, dict(arguments)) for name, arguments in script], answer=answer)
 
@@ -55,5 +55,5 @@ class _ScriptedModel(BaseChatModel):
         tool_choice: str | None = None,
         **kwargs: object,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Return the model itself: whatever it is offered, it asks for what its script says."""
+        """Return the model itself: it follows its script, whatever tools it gets."""
         return self

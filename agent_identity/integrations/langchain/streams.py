@@ -1,6 +1,6 @@
-"""Streams that run as whoever made them.
+"""Streams that run under the task in which they were made.
 
-``agent.stream(…)`` and ``astream`` begin to run when they are consumed, in the context of the consumer.
+``agent.stream(…)`` and ``astream`` start running when consumed, in the context of the consumer.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
@@ -25,13 +25,13 @@ def bind_stream(stream: AsyncIterator[T]) -> AsyncGenerator[T]: ...
 
 
 def bind_stream(stream: Iterator[T] | AsyncIterator[T]) -> Generator[T] | AsyncGenerator[T]:
-    """Bind a stream to the task that is open now, wherever and by whomever it is consumed.
+    """Bind a stream to the current task, whatever the consumer's place and task.
 
-    Each step runs in the context of now, and the consumer keeps its own between the steps. Once the task has ended,
-    further calls of tools are refused.
+    Each step runs in the current context, and the consumer keeps its own between the steps. Once the task has ended,
+    further tool calls are refused.
 
     Args:
-        stream: What ``stream``, ``astream`` or ``astream_events`` of an agent or graph returned.
+        stream: The result of ``stream``, ``astream`` or ``astream_events`` of an agent or graph.
     """
     context = otel.get_current()
     if isinstance(stream, AsyncIterator):

@@ -1,7 +1,7 @@
-"""What goes to a model and comes from it, as JSON for inspectors: all that travels, not only the text.
+"""Requests to and answers from a model, as JSON for inspectors: everything that is sent, not only the text.
 
-LangChain's integrations send the members of messages that providers know, wherever they stand: the reasoning of a model
-and calls in an older form are in ``additional_kwargs``, a participant is in ``name``. An ``artifact`` stays.
+LangChain's integrations send the message members that providers know, wherever they are: the reasoning of a model
+and calls in an older form are in ``additional_kwargs``, a participant is in ``name``. An ``artifact`` is not sent.
 https://docs.langchain.com/oss/python/langchain/messages
 """
 
@@ -17,7 +17,7 @@ from agent_identity.evidence.records import Model
 
 __all__ = ["Asked", "Told", "answering", "asked", "model_of", "said"]
 
-Asked: TypeAlias = "ModelRequest[Any]"  # LangChain's types want it so, for whatever contexts and answers agents have.
+Asked: TypeAlias = "ModelRequest[Any]"  # LangChain's types require it, for any contexts and answers of agents.
 Told: TypeAlias = "ModelResponse[Any]"
 
 _MEMBERS: Final = (
@@ -29,44 +29,46 @@ _AROUND: Final = ("tool_choice", "model_settings")
 
 
 def asked(request: Asked) -> dict[str, object]:
-    """Return what goes to the model as arguments of a call: messages, tools and settings.
+    """Return the request to the model as arguments of a call: messages, tools and settings.
 
     Args:
         request: The request of the agent.
 
     Raises:
-        ValueError: Something in it cannot be written as JSON; nothing of it may go out then.
+        ValueError: A part cannot be written as JSON; then nothing may be sent.
     """
-    told: dict[str, object] = {"messages": [_plain(message) for message in (*_system(request), *request.messages)]}
+    request_facts: dict[str, object] = {
+        "messages": [_plain(message) for message in (*_system(request), *request.messages)]
+    }
     if request.tools:
-        told["tools"] = [
+        request_facts["tools"] = [
             _json(convert_to_openai_tool(tool) if isinstance(tool, BaseTool) else tool) for tool in request.tools
         ]
-    return told | {name: _json(value) for name in _AROUND if (value := getattr(request, name, None))}
+    return request_facts | {name: _json(value) for name in _AROUND if (value := getattr(request, name, None))}
 
 
 def said(response: Told) -> object:
-    """Return what the model answered.
+    """Return the answer of the model.
 
     Args:
-        response: What the agent gets.
+        response: The response for the agent.
 
     Raises:
-        ValueError: Something in it cannot be written as JSON.
+        ValueError: A part cannot be written as JSON.
     """
     return [_plain(message) for message in response.result]
 
 
 def model_of(request: Asked) -> Model | None:
-    """Return which model is asked, as integrations call it; ``None`` for one that does not say.
+    """Return the requested model, as integrations name it; ``None`` if unnamed.
 
     Args:
         request: The request of the agent.
     """
     settings = cast("object", getattr(request, "model_settings", None))
-    told = cast("dict[str, object]", settings) if isinstance(settings, dict) else {}
+    chosen = cast("dict[str, object]", settings) if isinstance(settings, dict) else {}
     for name in ("model", "model_name"):
-        for named in (told.get(name), getattr(request.model, name, None)):
+        for named in (chosen.get(name), getattr(request.model, name, None)):
             if isinstance(named, str) and named:
                 return Model(name=named, provider=_provider(request.model))
     return None
@@ -80,10 +82,10 @@ def _provider(model: object) -> str | None:
 
 
 def answering(response: Told) -> Model | None:
-    """Return which model answered, by the metadata of its message; ``None`` where that is not said.
+    """Return the answering model, by the metadata of its message; ``None`` if unnamed.
 
     Args:
-        response: What the agent gets.
+        response: The response for the agent.
     """
     for message in reversed(response.result):
         metadata = cast("dict[str, object]", message.response_metadata)

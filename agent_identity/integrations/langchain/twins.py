@@ -1,7 +1,7 @@
-"""Guarded twins of tools that stay bare: for one call, without changing the tool that others hold.
+"""Guarded copies of bare tools: for one call, without changing the shared tool.
 
-``protect`` changes a tool for good. The middleware and the instrumentor must not: the same tool may belong to
-another agent, or be used after they are gone. They run a twin in its place, which is of the guarded class and has
+``protect`` changes a tool permanently. The middleware and the instrumentor must not: the same tool may belong to
+another agent, or be used after them. They run a guarded copy in its place, with the guarded class and
 the state of the tool.
 """
 
@@ -23,7 +23,7 @@ _ABSENT: Final = object()
 
 @final
 class _Twin:
-    """A twin and what it was made of."""
+    """A guarded copy and its original."""
 
     __slots__ = ("_fields", "_kind", "_tool", "twin")
 
@@ -35,7 +35,7 @@ class _Twin:
         self.twin = kind.__new__(kind)
         fields = vars(tool)
         if any(slot in fields for slot in FUNCTIONS):
-            # The guarded functions are put into the fields, which are therefore copies.
+            # The guarded functions replace the fields, which are therefore copies.
             self._fields = dict(fields)
             fields = dict(fields)
         object.__setattr__(self.twin, "__dict__", fields)
@@ -45,7 +45,7 @@ class _Twin:
             getattr(self.twin, slot, None)
 
     def fits(self, tool: BaseTool) -> bool:
-        """Tell whether the twin is that of the tool as it is now."""
+        """Return whether the copy fits the current tool."""
         if self._tool() is not tool or self._kind is not type(tool):
             return False
         fields, made_of = vars(tool), self._fields
@@ -58,14 +58,14 @@ class _Twin:
 
 @final
 class Twins:
-    """The guarded twins of tools for one enforcer. Safe to share between threads.
+    """The guarded copies of tools for one enforcer. Thread-safe.
 
-    A twin shares the fields and the private attributes of a tool whose class runs it; one that holds functions has
-    copies of the fields, made anew when one changes.
+    A copy shares the fields and the private attributes of a tool whose class runs it; a copy of a tool with functions
+    has copies of the fields, made anew when one changes.
 
     Args:
         enforcer: The enforcer.
-        vet: Raises for tools that must have no twin; asked when one is made.
+        vet: Raises for tools that must have no copy; called before one is made.
     """
 
     __slots__ = ("_enforcer", "_known", "_vet")
@@ -76,7 +76,7 @@ class Twins:
         self._known: dict[int, _Twin] = {}
 
     def of(self, tool: BaseTool) -> BaseTool:
-        """Return the twin of a bare tool."""
+        """Return the guarded copy of a bare tool."""
         known = self._known.get(id(tool))
         if known is None or not known.fits(tool):
             self._vet(tool)

@@ -1,7 +1,7 @@
-"""The classes of guarded tools.
+"""Classes of guarded tools.
 
-A guarded tool is an instance of a subclass of its own class, made for one enforcer. All that guards it
-stands in that subclass, so whatever makes a copy of a tool makes a guarded one.
+A guarded tool is an instance of a subclass of its own class, made for one enforcer. That subclass
+contains the whole guard, so every copy of a guarded tool is guarded.
 """
 
 import functools
@@ -49,10 +49,10 @@ __all__ = [
 ]
 
 METHODS: Final = ("_run", "_arun")
-"""The methods that run a tool."""
+"""Methods that run a tool."""
 
 FUNCTIONS: Final = ("func", "coroutine")
-"""The fields that hold a tool's functions; each is called by the method in the same place."""
+"""Fields with functions of a tool; each is called by the method at the same position."""
 
 _STOCK: Final = (BaseTool, StructuredTool, Tool)
 _MAX_METHODS: Final = 256
@@ -62,12 +62,12 @@ _AsyncBody = Callable[..., Awaitable[object]]
 
 @final
 class Protection:
-    """What one enforcer knows about the tools of one class.
+    """The guard of one enforcer for the tools of one class.
 
     Args:
         base: The class of the tools.
-        enforcer: The enforcer; ``None`` for tools that nobody guards any more, which run no more.
-        stated: What the application says of the tools.
+        enforcer: The enforcer; ``None`` for closed tools, which refuse every call.
+        stated: The statements of the application about the tools.
     """
 
     __slots__ = ("_layered", "_methods", "base", "bodies", "enforcer", "stated")
@@ -78,7 +78,7 @@ class Protection:
         self.stated = stated
         self.bodies = {name: body for name in METHODS if (body := _own_method(base, name)) is not None}
         functions = [name for name in FUNCTIONS if name in base.model_fields]
-        # Stock functions of one tool never call each other, so that a second one is always a second call.
+        # LangChain's own functions of one tool never call each other, so a second one is always a second call.
         self._layered = bool(self.bodies) and len(self.bodies) + len(functions) > 1
         self._methods: dict[tuple[str, str], InterceptedMethod] = {}
 
@@ -118,7 +118,7 @@ class Protection:
 
 @final
 class Stated(NamedTuple):
-    """What the application says of a tool: its labels, those of its data, its results, and what it touches."""
+    """The statements of the application about a tool: its labels, those of its data, its results and its resources."""
 
     labels: tuple[str, ...] | None = None
     data: tuple[str, ...] | None = None
@@ -136,31 +136,31 @@ def _own_method(base: type[BaseTool], name: str) -> _Body | None:
 
 
 def suspends(error: BaseException) -> bool:
-    """Tell whether an exception leaves a node of a graph that is to be run again.
+    """Return whether an exception suspends a graph node, to be run again.
 
-    LangGraph need not be there, and where it has not been imported nothing of it can have been raised.
+    LangGraph is optional, and without its import nothing of it can have been raised.
     """
     errors = sys.modules.get("langgraph.errors")
     return errors is not None and isinstance(error, errors.GraphBubbleUp) and not returns(error)
 
 
 def returns(error: BaseException) -> bool:
-    """Tell whether an exception hands the work to another node, which is no error."""
+    """Return whether an exception hands the work to another node, which is no error."""
     errors = sys.modules.get("langgraph.errors")
     return errors is not None and isinstance(error, errors.ParentCommand)
 
 
 def place() -> str:
-    """Name the run of the node of a graph in which a tool is called; the same when LangGraph resumes it.
+    """Return the run id of the graph node in which a tool is called; the same when LangGraph resumes it.
 
-    Ids of calls come from a model, which may give one id to several calls of a turn. Each of them has a run of its own.
+    Call ids come from a model, which may give one id to several calls of a turn. Each of them has a run of its own.
     """
     settings = cast("Mapping[str, object]", ensure_config().get("configurable") or {})
     return str(settings.get("checkpoint_ns") or "")
 
 
 def workflow() -> str | None:
-    """Return the id of the thread of LangGraph in which a tool is called, if there is one."""
+    """Return the id of the LangGraph thread in which a tool is called, if any."""
     settings = cast("Mapping[str, object]", ensure_config().get("configurable") or {})
     thread = settings.get("thread_id")
     return None if thread is None else str(thread)
@@ -168,7 +168,7 @@ def workflow() -> str | None:
 
 @final
 class _Wrapped:
-    """What is known about a function that stands in the place of a tool's own."""
+    """The record of a function that replaces a tool's own."""
 
     __slots__ = ("body", "is_direct", "method", "protection")
 
@@ -180,7 +180,7 @@ class _Wrapped:
 
 
 _WRAPPED: Final[WeakKeyDictionary[object, _Wrapped]] = WeakKeyDictionary()
-"""By identity: an attribute of the function could be copied to another one, as functools.wraps does."""
+"""By identity: functools.wraps could copy an attribute of the function to another one."""
 
 _SEALED: Final[WeakKeyDictionary[type, Protection]] = WeakKeyDictionary()
 _CLASSES: Final[WeakValueDictionary[tuple[type, int, Stated], type[BaseTool]]] = WeakValueDictionary()
@@ -191,7 +191,7 @@ def _wrapped(function: object) -> _Wrapped | None:
 
 
 def _guarded(protection: Protection, slot: str, tool: BaseTool) -> _Wrapped | None:
-    """Put the guarded function of a tool in its field, whoever last wrote the bare one there, and return it."""
+    """Replace a bare function in a tool's field by its guarded one, and return that."""
     stored: _Body | None = tool.__dict__.get(slot)
     if stored is None:
         return None
@@ -210,7 +210,7 @@ def _guarded(protection: Protection, slot: str, tool: BaseTool) -> _Wrapped | No
 
 @final
 class _Function:
-    """A field that holds a function of the tool: whatever is put there is guarded when it is read."""
+    """A field with a function of the tool: its current function is guarded on each read."""
 
     __slots__ = ("_protection", "_slot")
 
@@ -231,7 +231,7 @@ class _Function:
 
 @final
 class _Fixed:
-    """A method that no attribute of an instance can replace."""
+    """A method that no instance attribute can replace."""
 
     __slots__ = ("_method", "_name")
 
@@ -244,20 +244,20 @@ class _Fixed:
 
     def __set__(self, tool: BaseTool, value: object) -> NoReturn:
         raise ConfigurationError(
-            f"expected {self._name}() of the guarded tool {tool.name!r} to stay; "
+            f"{self._name}() of the guarded tool {tool.name!r} cannot be replaced; "
             "replace it before protect(), or call unprotect() first"
         )
 
 
 def class_of(base: type[BaseTool], enforcer: Enforcer | None, stated: Stated = _NOTHING) -> type[BaseTool]:
-    """Return the guarded subclass of a class of tools for one enforcer, and for tools of which the same is stated."""
-    # While the class lives it holds the enforcer, so that no other enforcer can have the same id.
+    """Return the guarded subclass of a class of tools, for one enforcer and the same statements."""
+    # While the class lives it holds the enforcer, so no other enforcer can have the same id.
     key = base, id(enforcer), stated
-    found = _CLASSES.get(key)
-    if found is None:
-        found = _make_class(base, Protection(base, enforcer, stated))
-        _CLASSES[key] = found
-    return found
+    made = _CLASSES.get(key)
+    if made is None:
+        made = _make_class(base, Protection(base, enforcer, stated))
+        _CLASSES[key] = made
+    return made
 
 
 def _make_class(base: type[BaseTool], protection: Protection) -> type[BaseTool]:
@@ -274,7 +274,7 @@ def _make_class(base: type[BaseTool], protection: Protection) -> type[BaseTool]:
     for name in FUNCTIONS:
         if name in base.model_fields:
             namespace[name] = _Function(name, protection)
-    # Nothing of the model changes, so pydantic's metaclass must not build it anew.
+    # The model is unchanged, so pydantic's metaclass must not rebuild it.
     made = ABCMeta.__new__(type(base), base.__name__, (base,), namespace)
     _SEALED[made] = protection
     return made
@@ -283,7 +283,7 @@ def _make_class(base: type[BaseTool], protection: Protection) -> type[BaseTool]:
 def _entry(base: type[BaseTool], name: str) -> _Body:
     """Return the guarded ``run`` of a class of tools, or its ``arun``."""
 
-    # That of the class is looked up at each call, because instrumentations put theirs in its place.
+    # The class's own is looked up at each call, because instrumentations replace it.
     def run(self: BaseTool, tool_input: object, *args: object, **kwargs: object) -> object:
         return invoke(self, base.run, tool_input, *args, **kwargs)
 
@@ -297,7 +297,7 @@ def _runner(protection: Protection, base: type[BaseTool], name: str) -> _Body:
     """Return ``_run`` or ``_arun`` of a guarded class.
 
     A class that overrides the method keeps its own, guarded; for all others, ours calls the function of the tool.
-    LangChain resolves all annotations of these methods at each call, to find the parameter for the configuration,
+    LangChain resolves all annotations of these methods at each call, to find the configuration parameter,
     which takes half of a bare call. So ours have that annotation only.
     """
     body = protection.bodies.get(name)
@@ -327,14 +327,14 @@ def _runner(protection: Protection, base: type[BaseTool], name: str) -> _Body:
     made = _looking_like(stock, arun if inspect.iscoroutinefunction(stock) else run)
     if base.model_fields["args_schema"].is_required():
         made.__annotations__ = {"config": RunnableConfig}
-    else:  # Without a schema, LangChain makes one of the annotations of this method.
+    else:  # Without a schema, LangChain makes one from the annotations of this method.
         with suppress(NameError, TypeError):
             made.__annotations__ = get_type_hints(stock)
     return made
 
 
 def _is_langchains(method: object) -> bool:
-    """Tell whether a method is LangChain's own, and not what somebody has put in its place or round it."""
+    """Return whether a method is LangChain's own, and not a replacement or wrapper."""
     return (
         type(method) is FunctionType
         and method.__module__.partition(".")[0] == "langchain_core"
@@ -343,7 +343,7 @@ def _is_langchains(method: object) -> bool:
 
 
 def _looking_like(original: _Body, wrapper: _Body) -> _Body:
-    """Return the wrapper with the looks of what it wraps, and without the attribute that leads past it."""
+    """Give a wrapper the metadata of the original, without the attribute that leads past it."""
     functools.update_wrapper(wrapper, original)
     del wrapper.__dict__["__wrapped__"]
     wrapper.__dict__["__signature__"] = inspect.signature(original)
@@ -351,30 +351,32 @@ def _looking_like(original: _Body, wrapper: _Body) -> _Body:
 
 
 def _refuse_subclass(cls: type[Never], /, **_kwargs: object) -> NoReturn:
-    raise TypeError(f"expected a subclass of the class of {cls.__name__}, not of that of a guarded tool")
+    raise TypeError(
+        f"the class of the guarded tool {cls.__name__} has no subclasses; subclass the class of the bare tool"
+    )
 
 
 def is_wrapped(tool: BaseTool) -> bool:
-    """Tell whether the tool is guarded, or closed because nobody guards it any more."""
+    """Return whether the tool is guarded, or closed without a guard."""
     return type(tool) in _SEALED
 
 
 def base_of(tool: BaseTool) -> type[BaseTool]:
-    """Return the class of the tool as it is without a guard."""
+    """Return the tool's class without the guard."""
     protection = _SEALED.get(type(tool))
     return type(tool) if protection is None else protection.base
 
 
 def enforcer_of(tool: BaseTool) -> Enforcer | None:
-    """Return the enforcer that guards the tool, if one does."""
+    """Return the enforcer that guards the tool, if any."""
     protection = _SEALED.get(type(tool))
     return None if protection is None else protection.enforcer
 
 
 def guards_of(tool: BaseTool) -> tuple[GuardedCall, ...]:
-    """Return the guards of :meth:`Enforcer.tool` that every call of a bare tool meets; none if it has a way past them.
+    """Return the guards of :meth:`Enforcer.tool` that every call of a bare tool passes; none if it can bypass them.
 
-    A class that runs tools in its own way may never call the functions, so what guards those does not count.
+    A class that runs tools in its own way may never call the functions, so guards of those do not count.
     """
     if any(_own_method(base_of(tool), name) is not None for name in METHODS):
         return ()
@@ -384,22 +386,22 @@ def guards_of(tool: BaseTool) -> tuple[GuardedCall, ...]:
 
 
 def function_enforcer(function: object) -> Enforcer | None:
-    """Return the enforcer that guards a function as that of a tool, if one does."""
+    """Return the enforcer that guards a function as that of a tool, if any."""
     known = _wrapped(function)
     return None if known is None else known.protection.enforcer
 
 
 def stated_of(tool: BaseTool) -> Stated:
-    """Return what the application said of a guarded tool."""
+    """Return the statements of the application about a guarded tool."""
     protection = _SEALED.get(type(tool))
     return _NOTHING if protection is None else protection.stated
 
 
 def check_stated(tool: BaseTool, enforcer: Enforcer, stated: Stated) -> None:
-    """Check that a bare tool shows no results that would be withheld, and has the arguments that ``touches`` names.
+    """Check that a bare tool has no results that would be withheld, and has the arguments that ``touches`` names.
 
     Raises:
-        ConfigurationError: With code ``lazy_result``: one does; or the name of what it touches has an argument that is
+        ConfigurationError: With code ``lazy_result``: it has such results; or ``touches`` names an argument that is
             no parameter.
     """
     for slot in (*FUNCTIONS, *METHODS):
@@ -411,18 +413,18 @@ def check_stated(tool: BaseTool, enforcer: Enforcer, stated: Stated) -> None:
 
 
 def wrap_tool(tool: BaseTool, enforcer: Enforcer | None, stated: Stated = _NOTHING) -> None:
-    """Guard a tool that no enforcer guards; without an enforcer it refuses every call."""
+    """Guard a bare tool; without an enforcer it refuses every call."""
     kind = class_of(base_of(tool), enforcer, stated)
     if enforcer is not None:
-        _SEALED[kind].guard(enforcer, tool)  # So that it is known before its first call.
+        _SEALED[kind].guard(enforcer, tool)  # It is thereby known before its first call.
     object.__setattr__(tool, "__class__", kind)
     for slot in FUNCTIONS:
-        # Reading puts the guarded function in the place of the bare one.
+        # Reading replaces the bare function by the guarded one.
         getattr(tool, slot, None)
 
 
 def unwrap_tool(tool: BaseTool) -> None:
-    """Make a guarded tool what it was before."""
+    """Restore the bare tool."""
     object.__setattr__(tool, "__class__", base_of(tool))
     vars(tool).update(_bare(tool))
 
@@ -434,10 +436,10 @@ def _bare(tool: BaseTool) -> dict[str, object]:
 
 
 def _reduce(tool: BaseTool, _protocol: object) -> tuple[object, ...]:
-    """Pickle the bare tool as a closed one: authority does not travel in pickles."""
+    """Pickle the bare tool as a closed one: pickles carry no authority."""
     base = base_of(tool)
     if base.__reduce_ex__ is not object.__reduce_ex__ or base.__reduce__ is not object.__reduce__:
-        raise TypeError(f"expected {base.__name__} to leave pickling to pydantic; pickle it before protect()")
+        raise TypeError(f"{base.__name__} has its own pickling; pickle it before protect()")
     state = dict(tool.__getstate__())
     state["__dict__"] = {**state["__dict__"], **_bare(tool)}
     return _closed, (base, state)

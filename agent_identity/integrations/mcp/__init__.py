@@ -1,4 +1,4 @@
-"""MCP: servers that verify on whose behalf they are called, and clients that guard, pin and address their calls.
+"""MCP: servers that verify the authority of calls, and clients that guard, pin and address their calls.
 
 Needs the extra ``mcp``: the official SDK, 1.x or 2.x.
 """
@@ -10,8 +10,6 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "mcp":
         raise
-    raise ImportError(
-        "expected the package mcp, which is not installed; pip install 'agent-identity-otel[mcp]'"
-    ) from error
+    raise ImportError("the package mcp is not installed; pip install 'agent-identity-otel[mcp]'") from error
 
 __all__ = ["Anonymous", "McpServer", "protect_server", "protect_session", "protected_session"]

@@ -1,11 +1,11 @@
-"""What a server asks of its client: model output (sampling), what a person types (elicitation), and folders (roots).
+"""Requests of a server to its client: model output (sampling), user input (elicitation), and folders (roots).
 
-Such a request is a guarded call as well, with the server as the one who asks. It comes by itself, so that its task is
-that of the call which the server is answering: the session keeps which calls are under way. Where the SDK 2.x has the
-server ask in place of a result, the request is known by itself.
+Such a request is a guarded call as well, with the server as the requester. It arrives by itself, so its task is
+that of the call that the server is answering: the session tracks the running calls. If the SDK 2.x puts the
+server's request in place of a result, the request itself identifies the call.
 
 A session of 2.x sends every such request through ``dispatch_input_request``, which is guarded. In 1.x nothing public
-stands before the callbacks, so that they are guarded before a session is made with them; a session that would declare
+precedes the callbacks, so they are guarded before a session is made with them; a session that would declare
 others is refused before it is guarded.
 """
 
@@ -33,22 +33,22 @@ _CALLBACKS: Final = {
     "elicitation_callback": "elicitation/create",
     "list_roots_callback": "roots/list",
 }
-"""What a session is made with, and what it answers."""
+"""The callback options of a session, with the methods that they answer."""
 _MOST: Final = 256
-"""Requests in place of results that are remembered, at most; who asks for more is refused for want of a task."""
+"""Maximum number of remembered requests in place of results; further ones are refused without a task."""
 
 
 class DeclinedError(Exception):
-    """What the client answered is an error, by its own word."""
+    """The client itself answered with an error."""
 
 
 @final
 class Answers:
-    """The way of every request of the server of one session, and of its answer.
+    """Guards the requests of the server of one session, and their answers.
 
     Args:
-        enforcer: Whose tasks count.
-        server: Who asks.
+        enforcer: The enforcer of the tasks.
+        server: The requesting server.
     """
 
     __slots__ = ("_enforcer", "_expected", "_server", "_under_way", "_unsupported", "_wrapped")
@@ -59,10 +59,10 @@ class Answers:
         self._under_way: list[Call] = []
         self._expected: list[tuple[object, Context]] = []
         self._wrapped: set[str] = set()
-        self._unsupported: frozenset[str] = frozenset()  # As the session said when it connected, if we saw that.
+        self._unsupported: frozenset[str] = frozenset()  # As the session declared at its connection, if we saw that.
 
     def options(self, options: Mapping[str, object]) -> dict[str, object]:
-        """Return what a session is made with, with its callbacks guarded where the session itself cannot be."""
+        """Return the session options, with guarded callbacks if the session itself cannot be guarded."""
         changed = dict(options)
         for name, method in _CALLBACKS.items():
             callback = cast("_Callback | None", options.get(name))
@@ -71,34 +71,34 @@ class Answers:
         return changed
 
     def overrides(self, kind: type[ClientSession]) -> dict[str, object]:
-        """Return what the class of a guarded session needs beside its own members."""
+        """Return the additional members of the class of a guarded session."""
         dispatch = _dispatch_of(kind)
         if dispatch is None:
             return {}
 
         async def dispatch_input_request(session: ClientSession, context: object, request: object) -> object:
-            asked = plain(request)
-            method, ask = str(asked.get("method")), partial(dispatch, session, context, request)
+            facts = plain(request)
+            method, ask = str(facts.get("method")), partial(dispatch, session, context, request)
             if method not in ASKED or method in self._unsupported:
                 return await ask()
-            return await self._answer(method, members(asked.get("params")), request, ask)
+            return await self._answer(method, members(facts.get("params")), request, ask)
 
         return {"dispatch_input_request": dispatch_input_request}
 
     def check(self, session: ClientSession) -> None:
-        """Refuse a session of 1.x that was made with callbacks which nobody guards.
+        """Refuse a session of 1.x that was made with unguarded callbacks.
 
         Raises:
-            ConfigurationError: It was, or it cannot be known.
+            ConfigurationError: It was, or its callbacks are unknown.
         """
         if _dispatch_of(ClientSession) is None:
             self.connect(_declared(session))
 
     def connect(self, capabilities: Mapping[str, object]) -> None:
-        """Take in what a session says that it supports, before that is sent.
+        """Check the declared capabilities of a session, before they are sent.
 
         Raises:
-            ConfigurationError: It would answer past the guard.
+            ConfigurationError: It would answer unguarded.
         """
         supported = {method for method, name in ASKED.items() if capabilities.get(name) is not None}
         if _dispatch_of(ClientSession) is not None:
@@ -106,18 +106,17 @@ class Answers:
             return
         if supported - self._wrapped:
             raise ConfigurationError(
-                "expected a session whose callbacks for sampling, elicitation and roots are guarded, got one that was "
-                "made with others; make it with protected_session(...)"
+                "the session has unguarded callbacks for sampling, elicitation or roots; make it with "
+                "protected_session(...)"
             )
         if members(capabilities.get("tasks")).get("requests") is not None:
             raise ConfigurationError(
-                "expected a session that answers while the call is under way, got one that goes on in the background; "
-                "make it without task handlers for sampling and elicitation"
+                "the session answers in the background; make it without task handlers for sampling and elicitation"
             )
 
     @contextmanager
     def under_way(self, call: Call) -> Generator[None]:
-        """Let the server ask for the task of a call until it is answered."""
+        """Let the server request input for the task of a call until it is answered."""
         self._under_way.append(call)
         try:
             yield
@@ -125,7 +124,7 @@ class Answers:
             self._under_way.remove(call)
 
     def expect(self, result: object, around: Context) -> None:
-        """Know the requests that stand in place of a result, for the task of whoever called."""
+        """Register the requests in place of a result, for the task of the caller."""
         for request in cast("Mapping[str, object]", getattr(result, "input_requests", None) or {}).values():
             self._expected.append((request, around))
         del self._expected[:-_MOST]
@@ -134,15 +133,15 @@ class Answers:
         self._wrapped.add(method)
 
         async def callback(context: object, *params: object) -> object:
-            asked = plain(params[0]) if params else {}
-            return await self._answer(method, asked, None, partial(before, context, *params))
+            facts = plain(params[0]) if params else {}
+            return await self._answer(method, facts, None, partial(before, context, *params))
 
         return callback
 
     async def _answer(
         self, method: str, params: Mapping[str, object], request: object, ask: Callable[[], Awaitable[object]]
     ) -> object:
-        """Return what the client answers, or the refusal."""
+        """Return the client's answer, or the refusal."""
         try:
             return await self._guarded(method, params, request, ask)
         except Denied as denied:
@@ -171,54 +170,54 @@ class Answers:
             around.release()
 
     def _found(self, name: str, request: object) -> tuple[Context, Denied | None]:
-        """Return the context of the task that a request belongs to, and why there is none, if there are several."""
+        """Return the context of the task of a request, with a refusal if several are possible."""
         for index, (expected, around) in enumerate(self._expected):
             if expected is request:
                 del self._expected[index]
                 return around, None
         tasks = {id(call.task): call.context for call in self._under_way}
         if len(tasks) > 1:
-            text = f"{name}: expected calls of one task under way, got those of several; use a session for each task"
+            text = f"{name}: calls of several tasks are under way; use a session for each task"
             return Context(), Denied(text, code="several_tasks")
-        # Without a call there is no task: that in which the session was opened has not asked for anything.
+        # Without a running call there is no task: the task that opened the session has requested nothing.
         return next(iter(tasks.values()), None) or Context(), None
 
 
 class _UnsentError(Exception):
-    """What a session is told in place of an answer, where nothing is sent."""
+    """Raised instead of an answer, where nothing is sent."""
 
 
 def _declared(session: ClientSession) -> Mapping[str, object]:
     """Return the capabilities that a session of 1.x would declare, by its callbacks; nothing is sent.
 
     Raises:
-        ConfigurationError: It does not say at once.
+        ConfigurationError: It does not declare them at once.
     """
-    asked: list[Mapping[str, object]] = []
+    sent: list[Mapping[str, object]] = []
 
     class Unsent:
-        """The session, but for what it would send."""
+        """The session, without sending."""
 
         def __getattr__(self, name: str) -> object:
             return getattr(session, name)
 
         async def send_request(self, request: object, *_: object, **__: object) -> None:
-            asked.append(plain(request))
+            sent.append(plain(request))
             raise _UnsentError
 
-    # As the SDK has it, for a subclass may declare less than what it was made with.
+    # As the SDK does, because a subclass may declare less than its options.
     connecting = ClientSession.initialize(cast("ClientSession", Unsent()))
-    with suppress(Exception):  # Whatever it is: what counts is what would have been sent.
+    with suppress(Exception):  # Any error: only the request that it would have sent counts.
         connecting.send(None)
     connecting.close()
-    if not asked:
+    if not sent:
         raise ConfigurationError(
-            "expected a session that says which callbacks it has, got one that does not; make it with "
-            "protected_session(...), of a version of the SDK that is supported"
+            "the session does not say which callbacks it has; make it with protected_session(...), of a supported "
+            "version of the SDK"
         )
-    return members(members(asked[0].get("params")).get("capabilities"))
+    return members(members(sent[0].get("params")).get("capabilities"))
 
 
 def _dispatch_of(kind: type[ClientSession]) -> _Callback | None:
-    """Return the method of 2.x through which every request of a server goes."""
+    """Return the method of 2.x through which every request of a server passes."""
     return cast("_Callback | None", getattr(kind, "dispatch_input_request", None))

@@ -1,12 +1,12 @@
-"""How authority travels with an MCP request: what stands in ``_meta``, and what a proof says about a request.
+"""MCP binding of delegated authority: the members of ``_meta``, and the request facts that a proof covers.
 
-The chain of grants, the proof for this one request and perhaps a grant to the server itself stand in ``params._meta``
-under names of ours. The proof is over the name of the server, the tool, and all parameters but ``_meta``.
+``params._meta`` holds the chain of grants, the proof for this request and optionally a grant to the server itself,
+under our names. The proof covers the name of the server, the tool, and all parameters but ``_meta``.
 
-Scopes, policies and records know a tool as ``server/tool``, a prompt as ``server:prompt/name``, what is read from
-resources as ``server:resource`` and completions as ``server:completion``. What a server asks of its client is
-``server:sampling``, ``server:elicitation`` and ``server:roots``. Names of servers have no such marks, so that no two
-things have one name.
+Scopes, policies and records name a tool ``server/tool``, a prompt ``server:prompt/name``, reads of
+resources ``server:resource`` and completions ``server:completion``. Requests of a server to its client are
+``server:sampling``, ``server:elicitation`` and ``server:roots``. Server names cannot contain these marks, so all names
+are distinct.
 """
 
 import re
@@ -51,26 +51,26 @@ REFUSAL: Final = "io.agent-identity/refusal"
 """Our member of ``_meta`` in the result of a refused tool call: code and reference."""
 
 METHODS: Final = frozenset({"tools/call", "resources/read", "prompts/get", "completion/complete"})
-"""What is guarded on its way to a server."""
+"""Guarded methods of requests to a server."""
 
 ASKED: Final = {"sampling/createMessage": "sampling", "elicitation/create": "elicitation", "roots/list": "roots"}
-"""What is guarded where a server asks its client, and the part of its name behind the server."""
+"""Guarded methods of requests to the client, with the part of their name after the server."""
 
 MAX_META: Final = 65_536
-"""Characters of our members together, at most."""
+"""Maximum total length of our members."""
 
 _BETWEEN: Final = "~"
 _VALUE: Final = re.compile(r"[A-Za-z0-9_.~-]+")
 
 
 class Target(NamedTuple):
-    """What a request is about to do.
+    """The target of a request.
 
     Attributes:
-        name: What scopes, policies and records call it.
+        name: Its name in scopes, policies and records.
         values: Its arguments by name.
-        tool: The tool's own name at the server; ``None`` for what is no tool.
-        trouble: Why it cannot be judged: what is asked for has no name that a record could hold.
+        tool: The tool's own name at the server; ``None`` if it is no tool.
+        trouble: The refusal if it cannot be judged: its name is unfit for records.
     """
 
     name: str
@@ -80,27 +80,27 @@ class Target(NamedTuple):
 
 
 def tool_name(server: str, tool: str) -> str:
-    """Return what scopes, policies and records call a tool of a server."""
+    """Return the name of a server's tool in scopes, policies and records."""
     return f"{server}/{tool}"
 
 
 def prompt_name(server: str, prompt: str) -> str:
-    """Return what scopes, policies and records call a prompt of a server."""
+    """Return the name of a server's prompt in scopes, policies and records."""
     return f"{server}:prompt/{prompt}"
 
 
 def resource_name(server: str) -> str:
-    """Return what scopes, policies and records call reading a resource of a server; its argument is ``uri``."""
+    """Return the name of reads of a server's resources in scopes, policies and records; its argument is ``uri``."""
     return f"{server}:resource"
 
 
 def target_of(server: str, method: str, params: Mapping[str, object]) -> Target | None:
-    """Return what a request is about to do; ``None`` if it is none that is guarded.
+    """Return the target of a request; ``None`` if its method is not guarded.
 
     Args:
         server: The name of the server.
         method: The method of the request.
-        params: Its parameters as they stand in JSON.
+        params: Its parameters as JSON.
     """
     if method not in METHODS:
         return None
@@ -115,45 +115,45 @@ def target_of(server: str, method: str, params: Mapping[str, object]) -> Target 
         check_id(name, "name")
         check_id(own, "name")
     except (TypeError, ValueError):
-        text = "expected the name of a tool or prompt with 1 to 256 visible characters, got another"
+        text = "the name of the tool or prompt is malformed; use 1 to 256 visible characters"
         return Target(f"{server}:unnamed", values, tool, Denied(text, code="bad_arguments"))
     if "task" in params:
-        text = f"{name}: expected a call that is over when it is answered, got one that goes on without its task"
+        text = f"{name}: the call would continue after its answer, without its task; call it without 'task'"
         return Target(name, values, tool, Denied(text, code="not_a_call"))
     return Target(name, values, tool)
 
 
 def asked_by(server: str, method: str, params: Mapping[str, object]) -> Target:
-    """Return what a server asks of its client.
+    """Return the target of a server's request to its client.
 
     Args:
         server: The name of the server.
         method: One of :data:`ASKED`.
-        params: Its parameters as they stand in JSON.
+        params: Its parameters as JSON.
     """
     return Target(f"{server}:{ASKED[method]}", bound(params))
 
 
 def _completed(params: Mapping[str, object]) -> dict[str, object]:
-    """Return whose argument is completed (``prompt`` or ``uri``), which one, and from what."""
+    """Return the facts of a completion: ``prompt`` or ``uri``, the argument, and its context."""
     of, argument, context = (members(params.get(name)) for name in ("ref", "argument", "context"))
-    found = {
+    facts = {
         "prompt": of.get("name"),
         "uri": of.get("uri"),
         "argument": argument.get("name"),
         "value": argument.get("value"),
         "given": context.get("arguments"),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def members(value: object) -> Mapping[str, object]:
-    """Return the members of what is perhaps an object; none if it is another thing."""
+    """Return the members of a JSON object; none for other values."""
     return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
 
 
 def bound(params: Mapping[str, object]) -> dict[str, object]:
-    """Return what a proof says about a request: all parameters but ``_meta``."""
+    """Return the request facts that a proof covers: all parameters but ``_meta``."""
     return {name: value for name, value in params.items() if name != "_meta"}
 
 
@@ -169,32 +169,34 @@ def to_meta(presentation: Presentation) -> dict[str, str]:
     size = sum(map(len, members.values()))
     if size > MAX_META:
         raise TokenError(
-            f"expected at most {MAX_META} characters of authority in _meta, got {size}; use a smaller scope",
+            f"the authority in _meta has {size} characters, more than {MAX_META}; use a smaller scope",
             code="too_large",
         )
     return members
 
 
 def presentation_of(meta: Mapping[str, object]) -> Presentation | None:
-    """Return what ``_meta`` presents; ``None`` if there is nothing of ours.
+    """Return the presentation in ``_meta``; ``None`` without any of our members.
 
     Raises:
-        TokenError: With code ``malformed_meta`` if a member is alone or malformed, ``too_large`` if they are too
+        TokenError: With code ``malformed_meta`` if a member is missing or malformed, ``too_large`` if they are too
             long together.
     """
-    found = {name: meta[name] for name in OURS if name in meta}
-    if not found:
+    ours = {name: meta[name] for name in OURS if name in meta}
+    if not ours:
         return None
-    texts = {name: value for name, value in found.items() if isinstance(value, str)}
+    texts = {name: value for name, value in ours.items() if isinstance(value, str)}
     if sum(map(len, texts.values())) > MAX_META:
-        raise TokenError(f"expected at most {MAX_META} characters of authority in _meta", code="too_large")
-    if len(texts) != len(found) or not {CHAIN, PROOF} <= texts.keys() or not all(map(_VALUE.fullmatch, texts.values())):
-        raise TokenError("expected a chain and a proof in _meta, well-formed and together", code="malformed_meta")
+        raise TokenError(
+            f"the authority in _meta has more than {MAX_META} characters; send fewer grants", code="too_large"
+        )
+    if len(texts) != len(ours) or not {CHAIN, PROOF} <= texts.keys() or not all(map(_VALUE.fullmatch, texts.values())):
+        raise TokenError("chain or proof in _meta is missing or malformed; send both", code="malformed_meta")
     return Presentation(tuple(texts[CHAIN].split(_BETWEEN)), texts[PROOF], texts.get(NEXT))
 
 
 def normal_uri(uri: str) -> str:
-    """Return a URI in the one form that every version of the SDK hands on."""
+    """Return the canonical URI that every version of the SDK passes on."""
     try:
         return str(AnyUrl(uri))
     except ValidationError:

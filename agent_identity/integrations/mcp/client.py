@@ -1,7 +1,7 @@
-"""The calling side: a session whose calls are guarded, whose tools are pinned, and which addresses authority.
+"""The calling side of MCP: a session with guarded calls, pinned tools and addressed authority.
 
-The session stays the same object. Every request of it passes ``send_request``, in every version of the SDK, so that
-this is the one place that is guarded: ``call_tool``, ``read_resource`` and ``get_prompt``, whoever calls them.
+The session stays the same object. In every version of the SDK all its requests pass ``send_request``, so
+this is the guarded place: it covers ``call_tool``, ``read_resource`` and ``get_prompt``, from any caller.
 """
 
 import logging
@@ -56,44 +56,43 @@ _LOG: Final = logging.getLogger("agent_identity")
 _PASSAGE: Final = "__agent_identity_passage__"
 _PAGES: Final = 100
 _NO_METHOD: Final = -32_601
-"""What a server without tools answers when it is asked for them (JSON-RPC 2.0, section 5.1)."""
+"""The answer of a server without tools to their listing (JSON-RPC 2.0, section 5.1)."""
 _DEFINING: Final = ("annotations", "description", "inputSchema", "name", "outputSchema", "title")
-"""What makes the definition of a tool; the same in every version of the SDK, which keep different other members."""
+"""Members that define a tool; the same in every version of the SDK, which differ in other members."""
 
 
 def protect_session(client: ClientT, enforcer: Enforcer, server: McpServer) -> ClientT:
-    """Guard the calls of a session in place: tools, resources, prompts and completions, and what the server asks.
+    """Guard the calls of a session in place: tools, resources, prompts and completions, and requests of the server.
 
     A call runs only inside a task whose scope covers it, as ``server/tool`` (``server:resource``,
-    ``server:prompt/name``), and only with the definition of the tool that is pinned. What the server returns is
-    inspected like the result of any tool. Tools whose definition changed, and descriptions of prompts and templates
-    of resources, are left out of listings until somebody accepts them, and so are instructions of the server.
+    ``server:prompt/name``), and only with the pinned definition of the tool. Results of the server are
+    inspected like those of any tool. Tools with a changed definition, changed descriptions of prompts and resource
+    templates, and changed instructions of the server are left out until somebody accepts them.
     A refused call raises :class:`~agent_identity.errors.Denied`, and nothing is sent.
 
-    What the server asks for while it answers, ``server:sampling``, ``server:elicitation`` and ``server:roots``, is a
-    call under the task of the call that it answers; refused, it is answered by an error, and no callback runs. A
-    session of 1.x that has callbacks for these is made by :func:`protected_session`.
+    Requests of the server while it answers, ``server:sampling``, ``server:elicitation`` and ``server:roots``, are
+    calls under the task of the answered call; a refused one is answered with an error, and no callback runs. A
+    session of 1.x with callbacks for these is made by :func:`protected_session`.
 
     Args:
-        client: An ``mcp.ClientSession``, or a client that is connected and holds one. Guard it before ``initialize``
-            to have the version of the server in the records, and its instructions compared; in 1.x it has to be. A
-            client that connects again has another session.
-        enforcer: Whose tasks count.
-        server: Which server it is connected to.
+        client: An ``mcp.ClientSession``, or a connected client that holds one. Guard it before ``initialize``
+            to have the server's version in the records, and its instructions compared; 1.x requires it. A
+            client that reconnects has another session.
+        enforcer: The enforcer of the tasks.
+        server: The server of the session.
 
     Returns:
-        What was given: the same session or client.
+        The argument: the same session or client.
 
     Raises:
-        ConfigurationError: It is no session, is guarded already, or the client has a cache of responses. A session of
-            1.x is initialized already, or has callbacks which nobody guards.
+        ConfigurationError: The client is no session, is guarded already, or has a cache of responses. A session of
+            1.x is initialized already, or has unguarded callbacks.
     """
     session = session_of(client)
     capabilities = cast("Callable[[], object] | None", getattr(session, "get_server_capabilities", None))
     if capabilities is not None and capabilities() is not None:
         raise ConfigurationError(
-            "expected a session that is not initialized yet, got one that was told things which nobody compared; guard "
-            "it before initialize()"
+            "the session is initialized already, with unchecked texts of the server; guard it before initialize()"
         )
     guard_session(session, enforcer, server, Answers(enforcer, server))
     return client
@@ -102,14 +101,14 @@ def protect_session(client: ClientT, enforcer: Enforcer, server: McpServer) -> C
 def protected_session(
     read: object, write: object, enforcer: Enforcer, server: McpServer, **options: object
 ) -> ClientSession:
-    """Return a new session, guarded as by :func:`protect_session`, with callbacks for what the server asks.
+    """Return a new session, guarded as by :func:`protect_session`, with callbacks for requests of the server.
 
     Args:
         read: The stream from the server.
         write: The stream to it.
-        enforcer: Whose tasks count.
-        server: Which server it is connected to.
-        options: As ``mcp.ClientSession`` takes them: ``sampling_callback``, ``elicitation_callback``,
+        enforcer: The enforcer of the tasks.
+        server: The server of the session.
+        options: The options of ``mcp.ClientSession``: ``sampling_callback``, ``elicitation_callback``,
             ``list_roots_callback`` and the others.
 
     Raises:
@@ -125,25 +124,25 @@ def guard_session(session: ClientSession, enforcer: Enforcer, server: McpServer,
 
     Args:
         session: The session.
-        enforcer: Whose tasks count.
-        server: Which server it is connected to.
-        answers: What guards the callbacks that the session was made with.
+        enforcer: The enforcer of the tasks.
+        server: The server of the session.
+        answers: Guards the callbacks of the session.
 
     Raises:
-        ConfigurationError: It is guarded already, or would answer its server past the guard.
+        ConfigurationError: It is guarded already, or would answer its server unguarded.
     """
     if hasattr(session, _PASSAGE):
-        raise ConfigurationError("expected a session that nobody guards yet, got a guarded one; guard it once")
+        raise ConfigurationError("the session is guarded already; guard it once")
     answers.check(session)
     kind = type(session)
 
     async def listing(cursor: str | None) -> object:
         return await kind.send_request(session, list_request(cursor), types.ListToolsResult)
 
-    told = getattr(kind, "instructions", None)  # A property in 2.x.
+    own = getattr(kind, "instructions", None)  # A property in 2.x.
 
     def spoken() -> object:
-        return told.__get__(session) if isinstance(told, property) else None
+        return own.__get__(session) if isinstance(own, property) else None
 
     passage = _Passage(enforcer, server, session, answers=answers, listing=listing, spoken=spoken)
     original = cast("Callable[..., Awaitable[object]]", kind.send_request)
@@ -160,7 +159,7 @@ def guard_session(session: ClientSession, enforcer: Enforcer, server: McpServer,
         "__qualname__": kind.__qualname__,
         **answers.overrides(kind),
     }
-    if isinstance(told, property):
+    if isinstance(own, property):
         changed["instructions"] = property(lambda _: passage.instructions())
     session.__class__ = cast("type[ClientSession]", type(kind.__name__, (kind,), changed))
     setattr(session, _PASSAGE, passage)
@@ -170,7 +169,7 @@ def guard_session(session: ClientSession, enforcer: Enforcer, server: McpServer,
 
 @final
 class _Passage:
-    """The way of every request of one session."""
+    """Guards every request of one session."""
 
     __slots__ = (
         "_claimed",
@@ -205,17 +204,17 @@ class _Passage:
         self._server = server
         self._session = session
         self._listed: dict[str, set[str]] = {}  # All digests under a name, over the pages since the first.
-        self._claimed: dict[str, set[str]] = {}  # What the server warns of under a name, over the same pages.
-        self._more = False  # Whether pages of this listing have not been seen.
+        self._claimed: dict[str, set[str]] = {}  # The server's warnings under a name, over the same pages.
+        self._more = False  # Some pages of this listing have not been read.
         self._title = ""
         self._version = ""
         self._spoken = spoken
         self._texts = Texts(self._guard, server, self._sighting)
 
     async def send(self, request: object, forward: _Forward) -> object:
-        """Send a request, guarded if it is one of a tool, a resource, a prompt or a completion."""
-        asked = plain(request)
-        method, params = str(asked.get("method")), cast("dict[str, object]", asked.get("params") or {})
+        """Send a request; guard it if it is for a tool, resource, prompt or completion."""
+        facts = plain(request)
+        method, params = str(facts.get("method")), cast("dict[str, object]", facts.get("params") or {})
         if isinstance(params.get("uri"), str):
             params["uri"] = normal_uri(cast("str", params["uri"]))
         target = target_of(self._server.name, method, params)
@@ -231,15 +230,15 @@ class _Passage:
         if method in LISTINGS:
             return await off_loop(partial(self._texts.page, method, result))
         if method == "initialize":
-            told = plain(result)
-            self._hear(told.get("serverInfo"))
-            if told.get("instructions"):
-                shown = await off_loop(partial(self._texts.instructions, told["instructions"]))
+            answer = plain(result)
+            self._hear(answer.get("serverInfo"))
+            if answer.get("instructions"):
+                shown = await off_loop(partial(self._texts.instructions, answer["instructions"]))
                 return cast("Response", result).model_copy(update={"instructions": shown})
         return result
 
     def instructions(self) -> str | None:
-        """Return the instructions of the server, as the session has them, if they count."""
+        """Return the server's instructions from the session, if they are valid."""
         return self._texts.instructions(self._spoken())
 
     async def _call(self, target: Target, request: object, params: Mapping[str, object], forward: _Forward) -> object:
@@ -254,23 +253,23 @@ class _Passage:
                     addressed = partial(self._addressed, target, request, params)
                     result = await forward(await off_loop(addressed) if self._server.receiver else addressed())
             except BaseException as error:
-                told = told_by(error)
-                if told is None:
+                answered = told_by(error)
+                if answered is None:
                     raise
                 failure = error
-                return Shown(None, told, error)
+                return Shown(None, answered, error)
             return shown(result, is_tool=target.tool is not None)
 
         touches = self._server.touches.get(target.tool or "")
         guard = self._enforcer.guard(target.name, kind="mcp", server=self._server.name, claims=claims, touches=touches)
         result = await guard.run_async(CallRequest(target.values, can_route=False, refusal=refusal), send)
         if failure is not None:
-            raise failure  # Here, for what is withheld is no context of the refusal.
+            raise failure  # Here, so that withheld data is no context of the refusal.
         self.answers.expect(result, around)
         return result
 
     async def _refusal(self, target: Target) -> Denied | None:
-        """Return why a call cannot be let through whatever the task says."""
+        """Return the reason to refuse a call whatever its task, if any."""
         if target.trouble is not None or self._enforcer.current_task is None:
             return target.trouble
         try:
@@ -279,7 +278,7 @@ class _Passage:
             return denied
         except AgentIdentityError:
             raise
-        except Exception as error:  # noqa: BLE001 - What cannot be compared is refused, on the record.
+        except Exception as error:  # noqa: BLE001 - An uncomparable definition is refused, on the record.
             text = f"{target.name}: the tools of the server could not be listed: {kind_of(error)}"
             return Denied(text, code="tool_not_listed")
         return None
@@ -297,23 +296,23 @@ class _Passage:
             await self._look()
         offer = await self._known()
         if offer is None:
-            raise Denied(f"expected a tool that the server {server.name!r} lists, got another", code="tool_not_listed")
+            raise Denied(f"the server {server.name!r} does not list the tool; use a listed one", code="tool_not_listed")
         offer.check_place(server.name, server.transport, server.place)
         offer.check_tool(server.name, tool, self._digest(tool))
 
     async def _known(self) -> Offer | None:
-        """Return what the inventory knows of the server now."""
+        """Return the server's current entry in the inventory."""
         return await off_loop(partial(self._guard.inventory.find, self._server.name))
 
     def _digest(self, tool: str) -> str | None:
-        """Return the digest of a tool as the server lists it, if it lists one definition under that name."""
-        found = self._listed.get(tool, ())
-        return next(iter(found)) if len(found) == 1 else None
+        """Return the digest of a listed tool, if exactly one definition is listed under that name."""
+        digests = self._listed.get(tool, ())
+        return next(iter(digests)) if len(digests) == 1 else None
 
     def _addressed(self, target: Target, request: object, params: Mapping[str, object]) -> object:
-        """Return the request as it leaves: with what was judged, and with authority for a receiver alone.
+        """Return the outgoing request: with the judged parameters, and with authority for a receiver only.
 
-        The parameters are a copy that nobody else has, so that they are still what was judged.
+        The parameters are an unshared copy, so they are still the judged ones.
         """
         changed = dict(params)
         meta = dict(cast("Mapping[str, object]", params.get("_meta") or {}))
@@ -338,7 +337,7 @@ class _Passage:
         return members if trace is None else {TRACEPARENT: trace, **members}
 
     async def _look(self) -> None:
-        """Have the server list all its tools, through the session, which keeps what it learns."""
+        """List all tools of the server through the session, which caches its knowledge of them."""
         cursor: str | None = None
         for _ in range(_PAGES):
             if cursor is None:
@@ -348,10 +347,10 @@ class _Passage:
             cursor = _next(page)
             if cursor is None:
                 break
-        self._more = False  # What stands on later pages is not listed.
+        self._more = False  # Tools on later pages are not listed.
 
     async def _look_first(self) -> None:
-        """Pin the tools of a server of which a resource or prompt is asked first; one without tools has none later."""
+        """Pin the tools of a server whose resource or prompt is used first; a server without tools gets none later."""
         try:
             await self._look()
         except Exception as error:
@@ -360,18 +359,18 @@ class _Passage:
             await off_loop(partial(self._sight, {}))
 
     async def _list(self, result: object, *, first: bool) -> object:
-        """Take in a page of tools, and return it without those whose definition does not count."""
+        """Read a page of tools, and return it without those whose definition is not pinned."""
         pages: Sequence[object] = (result,)
         if await self._known() is None and not (first and _next(result) is None):
-            pages = await self._everything()  # What is pinned at first sight is all that is there.
-        found = definitions([tool for page in pages for tool in _tools(page)], "name", "", _DEFINING)
-        self._take_in(found, [tool for page in pages for tool in _tools(page)], first=first)
+            pages = await self._everything()  # At first sight everything is pinned.
+        listed = definitions([tool for page in pages for tool in _tools(page)], "name", "", _DEFINING)
+        self._take_in(listed, [tool for page in pages for tool in _tools(page)], first=first)
         self._more = len(pages) == 1 and _next(result) is not None
         # Of two tools with one name neither counts, on one page or on two (threats AC-65).
-        seen = {name: of.pop() for name, of in found.items() if self._digest(name) is not None}
+        single = {name: of.pop() for name, of in listed.items() if self._digest(name) is not None}
 
         def counting() -> object:
-            self._sight(seen)
+            self._sight(single)
             if self._guard.mode == "monitor":
                 return result
             tools = [without_unknown(tool) for tool in _tools(result) if self._counts(str(plain(tool).get("name")))]
@@ -379,21 +378,21 @@ class _Passage:
 
         return await off_loop(counting)
 
-    def _sight(self, seen: Mapping[str, Definition]) -> None:
-        self._guard.inventory.sight(self._sighting(seen), pin=self._server.first_sight == "pin")
+    def _sight(self, tools: Mapping[str, Definition]) -> None:
+        self._guard.inventory.sight(self._sighting(tools), pin=self._server.first_sight == "pin")
 
-    def _take_in(self, found: Mapping[str, set[Definition]], tools: Sequence[object], *, first: bool) -> None:
-        """Keep which definitions the server lists, what it warns of in annotations, and that it has the tools."""
+    def _take_in(self, listed: Mapping[str, set[Definition]], tools: Sequence[object], *, first: bool) -> None:
+        """Keep the listed definitions and the warnings in annotations, and declare the tools."""
         if first:
             self._listed, self._claimed = {}, {}
-        for name, several in found.items():
+        for name, several in listed.items():
             self._listed.setdefault(name, set()).update(of.digest for of in several)
         for tool in map(plain, tools):
             own = tool.get("name")
             if isinstance(own, str):
                 claimed = self._claimed.setdefault(own, set())
                 claimed.update(annotated(tool.get("annotations")))
-                with suppress(ValueError):  # No name of a tool.
+                with suppress(ValueError):  # No tool name.
                     full = check_id(tool_name(self._server.name, own), "name")
                     claims = claims_from(sorted(claimed))
                     self._enforcer.guard(full, kind="mcp", server=self._server.name, claims=claims).declare()
@@ -421,7 +420,7 @@ class _Passage:
         return True
 
     def _hear(self, info: object) -> None:
-        """Keep what the server says about itself; it decides nothing."""
+        """Keep the server's own name and version; they decide nothing."""
         facts = members(info)
         self._title, self._version = _said(facts.get("name")), _said(facts.get("version"))
 
@@ -443,5 +442,5 @@ def _next(result: object) -> str | None:
 
 
 def _said(text: object) -> str:
-    """Return what a server says of itself, fit for a record and a terminal."""
+    """Return a server's text about itself, fit for records and terminals."""
     return "".join(c for c in text if c.isprintable())[:128].strip() if isinstance(text, str) else ""

@@ -1,13 +1,13 @@
-"""What arguments become before a tool runs: frameworks convert what was sent, so what is judged is converted as well.
+"""Argument conversion by server frameworks: the guard judges converted arguments.
 
-FastMCP, MCPServer and fastmcp make ``42`` of ``"42"`` where a tool takes numbers, and one UUID of each of its
-spellings. If the raw JSON alone were judged, another spelling would pass a rule. So arguments are let through only
-in the form that they have once they are converted, and are judged with the defaults of the tool.
+FastMCP, MCPServer and fastmcp convert ``"42"`` to ``42`` for a tool that takes numbers, and every spelling of a
+UUID to one value. If only the raw JSON were judged, another spelling would bypass a rule. So arguments must be
+in their converted form, and are judged with the defaults of the tool.
 
-fastmcp says which function a tool stands for. FastMCP and MCPServer do not, so that their tools are known by being
-registered after the server is guarded. Where nobody here knows what becomes of arguments (a tool of fastmcp that calls
-an API or another server, one that is mounted too), they have to be of the types and in the formats that the schema of
-the tool names. Low-level servers hand on what was sent, and that is judged.
+fastmcp reveals the function of a tool. FastMCP and MCPServer do not, so their tools are learned when they are
+registered after the server is guarded. If the conversion is unknown (a tool of fastmcp that calls
+an API or another server, or a mounted one), arguments must have the types and formats of the tool's
+schema. Low-level servers pass arguments on unchanged, and these are judged.
 """
 
 import dataclasses
@@ -35,11 +35,11 @@ from agent_identity.integrations.mcp.sdk import is_a
 __all__ = ["Conversion", "conversion_of", "settled"]
 
 Conversion = Callable[[str, Mapping[str, object], Mapping[str, object]], Awaitable[Mapping[str, object]]]
-"""Of the name of a tool, what was sent and its ``_meta``: the arguments that its function gets."""
+"""Converts arguments: from the name of a tool, its arguments and their ``_meta``, to those of its function."""
 
 _ANYTHING: Final = TypeAdapter[object](Any)
 _DEEPEST: Final = 16
-"""Transformations that a tool can stand behind, at most."""
+"""Maximum number of nested tool transformations."""
 _FORMATS: Final[Mapping[str, TypeAdapter[object]]] = {
     name: TypeAdapter(cast("type[object]", kind))
     for kind, names in (
@@ -53,77 +53,77 @@ _FORMATS: Final[Mapping[str, TypeAdapter[object]]] = {
     )
     for name in names
 }
-"""Formats of texts in a schema that frameworks convert."""
+"""Text formats of a schema that frameworks convert."""
 
 
 async def settled(
     conversion: Conversion | None, target: Target, meta: Mapping[str, object]
 ) -> tuple[Mapping[str, object], Denied | None]:
-    """Return the arguments as they are judged, and why they cannot be, if so.
+    """Return the arguments to judge, with a refusal if they cannot be judged.
 
     Args:
-        conversion: What the server makes of arguments; ``None`` if it hands them on.
+        conversion: The conversion of the server; ``None`` if it passes arguments on.
         target: The call of a tool.
-        meta: What came with it.
+        meta: Its ``_meta``.
     """
     values = target.values
     if conversion is None or target.tool is None:
         return values, None
     try:
-        found = await conversion(target.tool, values, meta)
-        judged = {key: _judged(of, values[key]) if key in values else _default(of) for key, of in found.items()}
+        converted = await conversion(target.tool, values, meta)
+        judged = {key: _judged(of, values[key]) if key in values else _default(of) for key, of in converted.items()}
     except Denied as denied:
         return values, denied
-    except Exception as error:  # noqa: BLE001 - What cannot be compared is refused, on the record.
+    except Exception as error:  # noqa: BLE001 - An uncomparable call is refused, on the record.
         text = (
-            f"{target.name}: expected arguments in the very form in which the tool gets them, got another "
-            f"({kind_of(error)}); send JSON of the types that its schema names"
+            f"{target.name}: the arguments differ from their form after conversion ({kind_of(error)}); send JSON of "
+            "the types that its schema names"
         )
         return values, Denied(text, code="bad_arguments")
     return {**values, **judged}, None
 
 
 def conversion_of(server: object) -> Conversion | None:
-    """Return what a server makes of arguments; ``None`` if it hands on what was sent.
+    """Return the conversion of a server; ``None`` if it passes arguments on.
 
     Raises:
-        ConfigurationError: It has tools already, of which it does not say the functions.
+        ConfigurationError: It has tools already, whose functions are unknown.
     """
     for module, name in (("mcp.server.mcpserver", "MCPServer"), ("mcp.server.fastmcp", "FastMCP")):
         if is_a(server, module, name):
             base = getattr(importlib.import_module(module), name)
             if _tools(server, base) != []:
                 raise ConfigurationError(
-                    "expected an MCP server without tools, got one of which nobody knows what it makes of their "
-                    "arguments; guard it before its tools are registered"
+                    "the MCP server has tools already, whose argument conversion is unknown; guard it before "
+                    "its tools are registered"
                 )
             return _of_registered(server, base, importlib.import_module(f"{module}.tools").Tool)
     return functools.partial(_of_fastmcp, server) if is_a(server, "fastmcp.server", "FastMCP") else None
 
 
 def _of_registered(server: Any, base: Any, kind: Any) -> Conversion:  # noqa: ANN401  They are none of ours.
-    """Know the tools that are registered at a server of the SDK from now on.
+    """Learn the tools registered at a server of the SDK from now on.
 
-    What counts is what reaches the class of the SDK in the end, behind every subclass. A tool that came to the server
-    in another way is refused: it is not the one that the server listed when it was registered.
+    The arguments of the SDK class's own method count, below every subclass. A tool that reached the server
+    in another way is refused: it is not the one that the server listed at registration.
 
     Args:
         server: The server.
         base: The class of the SDK.
-        kind: That of its tools.
+        kind: The class of its tools.
     """
     known: dict[str, tuple[Any, object]] = {}
     signature = inspect.signature(base.add_tool)
 
     @functools.wraps(base.add_tool)
     def add_tool(*args: object, **kwargs: object) -> None:
-        given = dict(signature.bind(*args, **kwargs).arguments)
-        owner = given.pop("self")
-        tool = kind.from_function(**given)
+        bound_arguments = dict(signature.bind(*args, **kwargs).arguments)
+        owner = bound_arguments.pop("self")
+        tool = kind.from_function(**bound_arguments)
         before = _listed(owner, base)
         base.add_tool(*args, **kwargs)
         listed = _listed(owner, base)
-        if listed.get(tool.name) is not before.get(tool.name):  # Else the server keeps the first of the name.
+        if listed.get(tool.name) is not before.get(tool.name):  # Otherwise the server keeps the first of the name.
             known[tool.name] = tool, listed.get(tool.name)
         for name in known.keys() - listed.keys():
             del known[name]
@@ -133,9 +133,7 @@ def _of_registered(server: Any, base: Any, kind: Any) -> Conversion:  # noqa: AN
     async def converted(tool: str, values: Mapping[str, object], _: Mapping[str, object]) -> Mapping[str, object]:
         noted, listed = known.get(tool, (None, None))
         if listed is None or _listed(server, base).get(tool) is not listed:
-            text = (
-                f"{tool}: expected a tool that the guarded server registered, got another; use its add_tool or tool()"
-            )
+            text = f"{tool}: the guarded server did not register the tool; use its add_tool or tool()"
             raise Denied(text, code="bad_arguments")
         metadata = noted.fn_metadata
         return _fields(metadata.arg_model.model_validate(metadata.pre_parse_json(dict(values))))
@@ -144,7 +142,7 @@ def _of_registered(server: Any, base: Any, kind: Any) -> Conversion:  # noqa: AN
 
 
 def _put_below(server: object, base: type, changed: Mapping[str, object]) -> None:
-    """Put members between a class of the SDK and whatever extends it, for one server.
+    """Insert members between a class of the SDK and its subclasses, for one server.
 
     Raises:
         ConfigurationError: The class of the server cannot be extended.
@@ -152,32 +150,32 @@ def _put_below(server: object, base: type, changed: Mapping[str, object]) -> Non
     kind = type(server)
     named = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
     try:
-        found = below = type(kind.__name__, (base,), {**changed, **named})
+        made = below = type(kind.__name__, (base,), {**changed, **named})
         if kind is not base:
-            found = types.new_class(kind.__name__, (kind, below), {}, lambda of: of.update(named))
-        object.__setattr__(server, "__class__", found)
+            made = types.new_class(kind.__name__, (kind, below), {}, lambda of: of.update(named))
+        object.__setattr__(server, "__class__", made)
     except Exception as error:
         raise ConfigurationError(
-            f"expected an MCP server whose class can be extended, got one that cannot ({kind_of(error)}); hand in one "
+            f"the class of the MCP server cannot be extended ({kind_of(error)}); pass a server "
             "of a class without hooks for subclasses"
         ) from error
 
 
 def _listed(server: object, base: Any) -> Mapping[str, object]:  # noqa: ANN401  It is none of ours.
-    """Return what a server of the SDK lists under each name that one tool has: a part of its schema, itself.
+    """Return the listed schema properties of a server of the SDK, under each name of a single tool.
 
-    Two tools have equal schemas and convert in different ways, so that it is the object that counts. Nothing is
-    listed by a server that does not tell at once.
+    Two tools may have equal schemas and convert differently, so the object identifies the tool. A server that
+    does not list at once has none.
     """
-    found: dict[str, list[object]] = {}
+    by_name: dict[str, list[object]] = {}
     for tool in _tools(server, base) or ():
         schema = getattr(tool, "input_schema", None) or tool.inputSchema  # In 2.x (fastmcp warns of the other), in 1.x.
-        found.setdefault(tool.name, []).append(schema.get("properties"))
-    return {name: of[0] for name, of in found.items() if len(of) == 1}
+        by_name.setdefault(tool.name, []).append(schema.get("properties"))
+    return {name: of[0] for name, of in by_name.items() if len(of) == 1}
 
 
 def _tools(server: object, base: Any) -> Sequence[Any] | None:  # noqa: ANN401  They are none of ours.
-    """Return the tools of a server of the SDK, whatever its own class shows; ``None`` if it does not tell at once."""
+    """Return the tools of a server of the SDK, bypassing its own class; ``None`` if it does not list at once."""
     listing = cast("Coroutine[object, None, Sequence[Any]]", base.list_tools(server))
     try:
         listing.send(None)
@@ -195,15 +193,15 @@ async def _of_fastmcp(
 ) -> Mapping[str, object]:
     known = await server.get_tool(tool, _version(members(meta.get("fastmcp")).get("version")))
     if known is None:
-        raise LookupError(tool)  # Perhaps it is there for some sessions, so that nobody knows what it makes of them.
+        raise LookupError(tool)  # It may exist for some sessions only, with an unknown conversion.
     return await _of_tool(known, values)
 
 
 async def _of_tool(known: object, values: Mapping[str, object], depth: int = 0) -> Mapping[str, object]:
-    """Return the arguments that a tool of fastmcp gets, if it is known, through whatever leads to it."""
+    """Return the arguments that a tool of fastmcp gets, if known, through all its transformations."""
     tool = cast("Any", known)
     if depth > _DEEPEST:
-        raise LookupError(f"expected a tool behind at most {_DEEPEST} others, got a longer way")
+        raise LookupError(f"the tool has more than {_DEEPEST} transformations")
     if isinstance(tool, _class("tools.function_tool", "FunctionTool")):
         return _by_function(tool.fn, values)
     if isinstance(tool, _class("tools.tool_transform", "TransformedTool")) and tool.fn is tool.forwarding_fn:
@@ -217,23 +215,23 @@ async def _of_transformed(tool: object, values: Mapping[str, object], depth: int
     unset = _class("tools.tool_transform", "NotSet")
     changes = cast("Mapping[str, Any]", known.transform_args)
     if any(change.default_factory is not unset for change in changes.values()):
-        return values  # What a factory will make nobody knows before.
+        return values  # A factory's result is unknown in advance.
     names = {old: old if change.name is unset else change.name for old, change in changes.items()}
     back = {new: old for old, new in names.items() if not changes[old].hide}
     hidden = {old: of.default for old, of in changes.items() if of.hide and of.default is not unset}
-    found = await _of_tool(
+    inner = await _of_tool(
         known.parent_tool, {back.get(key, key): of for key, of in values.items()} | hidden, depth + 1
     )
-    return {names.get(old, old): of for old, of in found.items() if old not in changes or not changes[old].hide}
+    return {names.get(old, old): of for old, of in inner.items() if old not in changes or not changes[old].hide}
 
 
 def _as_the_schema_says(schema: Mapping[str, Any], values: Mapping[str, object]) -> Mapping[str, object]:
-    """Return what was sent, with the defaults that a schema names.
+    """Return the sent arguments, with the defaults of the schema.
 
-    Patterns are left out, since they convert nothing and those of others may take very long; nothing is fetched.
+    Patterns are skipped, since they convert nothing and may take very long; nothing is fetched.
 
     Raises:
-        ValueError: Something is of another type, or not in the one spelling that its format has.
+        ValueError: An argument has another type, or not the canonical spelling of its format.
     """
     validators = importlib.import_module("jsonschema.validators")
     kind = validators.validator_for(schema, default=validators.Draft202012Validator)
@@ -245,7 +243,7 @@ def _as_the_schema_says(schema: Mapping[str, Any], values: Mapping[str, object])
         formats.checks(name, raises=ValueError)(functools.partial(_in_format, name))
     registry = importlib.import_module("referencing").Registry()
     if not kind(schema, registry=registry, format_checker=formats).is_valid(dict(values)):
-        raise ValueError("expected the types and formats that the schema names, got others")
+        raise ValueError("the arguments do not have the types and formats of the schema")
     known = cast("Mapping[str, Any]", members(schema.get("properties")))
     defaults = {name: of["default"] for name, of in known.items() if "default" in members(of)}
     return defaults | dict(values)
@@ -256,7 +254,7 @@ def _passes(*_: object) -> Iterable[object]:
 
 
 def _in_format(name: str, value: object) -> bool:
-    """Return whether a text is what a framework that converts it would write.
+    """Return whether a text is the canonical spelling that a converting framework would write.
 
     Raises:
         ValueError: It is not.
@@ -267,13 +265,13 @@ def _in_format(name: str, value: object) -> bool:
 
 
 def _unambiguous(validate: Callable[..., Iterable[object]]) -> Callable[..., Iterable[object]]:
-    """Let no number pass as a text where a schema takes both: that is how decimal numbers are described."""
+    """Refuse numbers as texts where a schema takes both: that is how decimal numbers are described."""
 
     def validated(validator: object, choices: object, value: object, schema: object) -> Iterable[object]:
         if isinstance(value, str) and isinstance(choices, list) and _reads_as_number(value):
             kinds = [members(of).get("type", of) for of in cast("list[object]", choices)]
             if "number" in kinds or "integer" in kinds:
-                yield importlib.import_module("jsonschema").ValidationError("expected a number, got a text")
+                yield importlib.import_module("jsonschema").ValidationError("the value is a text; send a number")
         yield from validate(validator, choices, value, schema)
 
     return validated
@@ -296,40 +294,40 @@ def _version(version: object) -> object:
 
 
 def _by_function(function: Callable[..., object], values: Mapping[str, object]) -> Mapping[str, object]:
-    asked = importlib.import_module("fastmcp.server.dependencies").without_injected_parameters(function)
-    signature = inspect.signature(asked)
+    bare = importlib.import_module("fastmcp.server.dependencies").without_injected_parameters(function)
+    signature = inspect.signature(bare)
 
     def body(*args: object, **kwargs: object) -> Mapping[str, object]:
         taken = signature.bind(*args, **kwargs)
         taken.apply_defaults()
-        found = dict(taken.arguments)
+        arguments = dict(taken.arguments)
         for name in [name for name, of in signature.parameters.items() if of.kind is of.VAR_KEYWORD]:
-            found |= found.pop(name)
-        return found
+            arguments |= arguments.pop(name)
+        return arguments
 
     body.__signature__ = signature  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
-    body.__annotations__ = {**get_type_hints(asked, include_extras=True), "return": object}
+    body.__annotations__ = {**get_type_hints(bare, include_extras=True), "return": object}
     return cast("Mapping[str, object]", TypeAdapter(cast("Any", body)).validate_python(dict(values)))
 
 
 def _fields(model: BaseModel) -> dict[str, object]:
     """Return the members of a model by the names under which they are sent."""
-    found: dict[str, object] = dict(model.model_extra or {})
+    sent: dict[str, object] = dict(model.model_extra or {})
     for name, of in type(model).model_fields.items():
         alias = name if of.validation_alias is None else of.validation_alias
         if not isinstance(alias, str):
-            raise TypeError("expected one name for each member, got several")
-        found[alias] = getattr(model, name)
-    return found
+            raise TypeError("a member has several names")
+        sent[alias] = getattr(model, name)
+    return sent
 
 
 def _judged(value: object, sent: object) -> object:
-    """Return a converted value as constraints see it: what was sent, with the defaults that it got.
+    """Return a converted value for constraints: the sent value, with its defaults.
 
     Raises:
-        ValueError: It is not what was sent.
+        ValueError: It differs from the sent value.
     """
-    whole, told = value, sent  # As their types are before they are told apart.
+    whole, raw = value, sent  # Typed before the branches narrow them.
     inside = _members(value)
     if inside is not None and isinstance(sent, Mapping):
         known = cast("Mapping[str, object]", sent)
@@ -342,16 +340,16 @@ def _judged(value: object, sent: object) -> object:
         if sorted(map(_canonical, inner)) == sorted(map(_canonical, cast("list[object]", sent))):
             return cast("object", sent)
     form = _form(whole)
-    if _canonical(form) != _canonical(told):
-        raise ValueError("expected the form in which the tool gets it, got another")
+    if _canonical(form) != _canonical(raw):
+        raise ValueError("the value differs from its form after conversion")
     return form
 
 
 def _form(value: object) -> object:
-    """Return what a converted value is in JSON.
+    """Return a converted value as JSON.
 
     Raises:
-        ValueError: It has no form in JSON.
+        ValueError: It has no JSON form.
     """
     inside = _members(value)
     if inside is not None:
@@ -368,7 +366,7 @@ def _form(value: object) -> object:
 
 
 def _members(value: object) -> Mapping[str, object] | None:
-    """Return the members of what is an object in JSON."""
+    """Return the members of a value that is an object in JSON."""
     if isinstance(value, BaseModel):
         return None if isinstance(value, RootModel) else _fields(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -389,7 +387,7 @@ def _leaf(value: object) -> object:
     # As a number it has one form, as text many.
     number = float(value)
     if Decimal(str(number)) != value:
-        raise ValueError("expected a number that JSON can hold, got another")
+        raise ValueError("the number does not fit into JSON")
     return number
 
 
@@ -398,7 +396,7 @@ def _canonical(value: object) -> bytes:
 
 
 def _default(value: object) -> object:
-    """Return a default as constraints see it; one that has no form in JSON passes by reference and satisfies none."""
+    """Return a default for constraints; one without a JSON form is passed by reference and satisfies none."""
     try:
         return _form(value)
     except (TypeError, ValueError):

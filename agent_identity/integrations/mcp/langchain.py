@@ -1,6 +1,6 @@
-"""``MultiServerMCPClient`` of langchain-mcp-adapters: its tools, resources and prompts pass protected sessions.
+"""Guards ``MultiServerMCPClient`` of langchain-mcp-adapters: its tools, resources and prompts use protected sessions.
 
-Needs the package langchain-mcp-adapters, which asks for the SDK 1.x.
+Needs the package langchain-mcp-adapters, which requires the SDK 1.x.
 """
 
 import dataclasses
@@ -37,27 +37,29 @@ def protect_client(
 ) -> MultiServerMCPClient:
     """Guard every session that a client opens, in place: those of its tools, resources and prompts.
 
-    The tools of ``get_tools()`` are those whose definitions count, and a call of one that is refused returns an error
-    result with code and reference, so that the agent goes on. Interceptors of your own belong into the client before;
-    those that are added later do not run. Tools that were loaded before are not guarded.
+    ``get_tools()`` returns the tools with pinned definitions, and a refused call returns an error
+    result with code and reference, so the agent continues. Add interceptors of your own to the client before;
+    later ones do not run. Tools loaded before are not guarded.
 
     Args:
         client: The client.
-        enforcer: Whose tasks count.
-        servers: Each connection of the client by its name there, and which server it leads to. Where it is, the
-            connection says, again each time it is opened; a url or command of the server has to agree with it.
+        enforcer: The enforcer of the tasks.
+        servers: The server of each connection, by the connection's name. The connection has the server's place,
+            again each time it is opened; the url or command of the server must agree with it.
 
     Returns:
-        What was given: the same client.
+        The argument: the same client.
 
     Raises:
-        ConfigurationError: The client is guarded already, a connection has no server here, or the other way round, or
-            it leads to another place than the url or command of its server.
+        ConfigurationError: The client is guarded already, connections and servers do not match, or
+            a connection leads to another place than the url or command of its server.
     """
     if hasattr(client, _GUARD):
-        raise ConfigurationError("expected a client that nobody guards yet, got a guarded one; guard it once")
+        raise ConfigurationError("the client is guarded already; guard it once")
     if servers.keys() != client.connections.keys():
-        raise ConfigurationError("expected a server for each connection of the client, and no others; name them all")
+        raise ConfigurationError(
+            "servers and connections of the client do not match; name a server for each connection, and no others"
+        )
     guard = _Sessions(client, enforcer, {name: _agreed(of, client.connections[name]) for name, of in servers.items()})
     client.tool_interceptors = [*client.tool_interceptors, guard.intercept]
     for name, method in (("session", guard.session), ("get_tools", guard.get_tools), (_GUARD, guard)):
@@ -83,14 +85,14 @@ class _Sessions:
             yield session
 
     async def get_tools(self, *, server_name: str | None = None) -> list[BaseTool]:
-        """Return the tools that count; see ``MultiServerMCPClient.get_tools``."""
-        client, found = self._client, list[BaseTool]()
-        # What the client was made with; earlier versions know fewer options.
+        """Return the pinned tools; see ``MultiServerMCPClient.get_tools``."""
+        client, tools = self._client, list[BaseTool]()
+        # The client's own options; earlier versions know fewer.
         options = {"handle_tool_errors": client.handle_tool_errors} if hasattr(client, "handle_tool_errors") else {}
         for name in self._servers if server_name is None else (server_name,):
             async with self.session(name) as session:
-                # They are bound to a session that ends here; calls do not reach it, since the interceptor opens others.
-                found += await cast("Callable[..., Awaitable[list[BaseTool]]]", load_mcp_tools)(
+                # Their session ends here; calls do not use it, since the interceptor opens others.
+                tools += await cast("Callable[..., Awaitable[list[BaseTool]]]", load_mcp_tools)(
                     session,
                     callbacks=client.callbacks,
                     tool_interceptors=client.tool_interceptors,
@@ -98,14 +100,14 @@ class _Sessions:
                     tool_name_prefix=client.tool_name_prefix,
                     **options,
                 )
-        return found
+        return tools
 
     async def intercept(
         self,
         request: MCPToolCallRequest,
-        handler: Callable[[MCPToolCallRequest], Awaitable[object]],  # noqa: ARG002  The name is the protocol's.
+        handler: Callable[[MCPToolCallRequest], Awaitable[object]],  # noqa: ARG002  The protocol names it.
     ) -> types.CallToolResult:
-        """Call a tool in a protected session, in place of the handler, which would open one that is not."""
+        """Call a tool in a protected session, instead of the handler, which would open an unprotected one."""
         try:
             await off_loop(partial(self._refuse_early, request))
         except Denied as denied:
@@ -118,17 +120,17 @@ class _Sessions:
                 result = await session.call_tool(request.name, request.args, progress_callback=progress)
             except Denied as denied:
                 result = refusal_result(denied)
-            except Exception as error:  # noqa: BLE001  Raised below: what closes the session would group it.
+            except Exception as error:  # noqa: BLE001  Raised below: closing the session would group it.
                 failure = error
         if failure is not None:
             raise failure
         return cast("types.CallToolResult", result)
 
     def _refuse_early(self, request: MCPToolCallRequest) -> None:
-        """Refuse what no task covers, and what a moved connection leads to, before a server is started or connected.
+        """Refuse calls outside any task, and over moved connections, before a server is started or connected.
 
         Raises:
-            Denied: There is no task, or nobody has seen the server where it is now; it is recorded.
+            Denied: There is no task, or the server was never seen at its current place; it is recorded.
         """
         server = self._servers.get(request.server_name)
         if server is None:
@@ -144,22 +146,22 @@ class _Sessions:
             guard.judge(CallRequest(target.values, can_route=False, refusal=moved))
 
     def _found(self, name: str) -> tuple[dict[str, object], McpServer]:
-        """Return a connection as it is now, which nobody changes any more, and the server that it leads to."""
+        """Return a snapshot of a connection, with its server."""
         connection: dict[str, object] = {**self._client.connections[name]}
         if connection["transport"] == "stdio":
             connection["args"] = list(cast("Sequence[object]", connection.get("args") or ()))
         return connection, _placed(self._servers[name], connection)
 
     def _moved(self, server: McpServer, here: McpServer) -> Denied | None:
-        """Return the refusal of a server that is elsewhere since the client was guarded.
+        """Return the refusal of a server that has moved since the client was guarded.
 
-        One that the inventory knows is compared with that, as at every call: there, the new place can be accepted.
+        A server in the inventory is compared with its entry, as for every call: there, the new place can be accepted.
         """
         same = (server.transport, server.place) == (here.transport, here.place)
         if same or self._enforcer.guard(server.name).inventory.find(server.name) is not None:
             return None
         return Denied(
-            f"expected the connection of {server.name!r} as it was when the client was guarded, got one to another "
+            f"the connection of {server.name!r} has moved since the client was guarded, to another "
             "address or command; if that is right, make and guard another client",
             code="server_moved",
         )
@@ -169,7 +171,7 @@ class _Sessions:
         self, name: str, headers: Mapping[str, object] | None, tool: str | None
     ) -> AsyncGenerator[tuple[ClientSession, ProgressFnT | None]]:
         if name not in self._servers:
-            raise ConfigurationError(f"expected a connection of the client, got {name!r}")
+            raise ConfigurationError(f"the client has no connection {name!r}; name one of its connections")
         connection, here = self._found(name)
         moved = await off_loop(partial(self._moved, self._servers[name], here))
         if moved is not None and self._enforcer.guard(here.name).mode == "enforce":
@@ -198,8 +200,8 @@ def _agreed(server: McpServer, connection: Connection) -> McpServer:
     here = _placed(server, cast("Mapping[str, object]", connection))
     if server.transport != "other" and (server.transport, server.place) != (here.transport, here.place):
         raise ConfigurationError(
-            f"expected the url or command of {server.name!r} to be that of its connection, got another; leave it out, "
-            "or name the one that the client connects to"
+            f"the url or command of {server.name!r} differs from its connection; leave it out, "
+            "or use that of the connection"
         )
     return here
 

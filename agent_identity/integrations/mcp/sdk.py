@@ -1,6 +1,6 @@
-"""What differs between the versions of the official SDK, so that nothing else has to know.
+"""Compatibility layer over the versions of the official SDK; the only module that knows their differences.
 
-In 1.x, requests and results are wrapped in root models and handlers stand in a dictionary by class; in 2.x they are
+In 1.x, requests and results are wrapped in root models and handlers are in a dictionary by class; in 2.x they are
 plain models and handlers are found by method. Both have one method through which every request of a client leaves,
 ``ClientSession.send_request``.
 """
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 ERROR_CODE: Final = -32_010
-"""The code of JSON-RPC for a refusal where MCP has no error results; in the range that servers may define."""
+"""The JSON-RPC code for a refusal where MCP has no error results; in the range for servers."""
 
 _LOGGERS: Final = (
     *("mcp.client.streamable_http", "mcp.client.sse", "mcp.client.websocket", "mcp.client.stdio"),
@@ -61,13 +61,13 @@ class Response(Protocol):
 
 
 class _WithoutTokens(logging.Filter):
-    """Takes tokens out of messages: at level DEBUG, the SDK logs whole requests. Never raises, as logging does not."""
+    """Removes tokens from messages: at level DEBUG, the SDK logs whole requests. Never raises, as logging requires."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         try:
             message = record.getMessage()
-        except Exception:  # noqa: BLE001  Whatever a value does that is asked for its text.
-            record.msg, record.args = "a message of the SDK of MCP that has no text", ()
+        except Exception:  # noqa: BLE001  A value may raise anything when formatted.
+            record.msg, record.args = "an unprintable message of the MCP SDK", ()
             return True
         if "io.agent-identity/" in message:
             record.msg, record.args = _TOKENS.sub("…", message), ()
@@ -75,7 +75,7 @@ class _WithoutTokens(logging.Filter):
 
 
 class _OfTheSdk(_WithoutTokens):
-    """The same for what the SDK logs at the root, as ``mcp.shared.session`` of 1.x does; nothing else is touched."""
+    """The same for the SDK's messages to the root logger, as of ``mcp.shared.session`` in 1.x; other messages pass."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return super().filter(record) if record.pathname.startswith(_PACKAGE) else True
@@ -86,20 +86,20 @@ _ROOT_FILTER: Final = _OfTheSdk()
 
 
 def keep_out_of_logs() -> None:
-    """Have the SDK log no tokens of ours; done once."""
+    """Keep our tokens out of the SDK's logs; done once."""
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)
     logging.getLogger().addFilter(_ROOT_FILTER)
 
 
 def is_a(value: object, module: str, name: str) -> bool:
-    """Return whether a value is of a class of a module that is perhaps not installed."""
+    """Return whether a value has a class of a module that may not be installed."""
     kind = cast("object", getattr(sys.modules.get(module), name, None))
     return isinstance(kind, type) and isinstance(value, kind)
 
 
 def plain(value: object) -> dict[str, object]:
-    """Return a request, its parameters or a result as it stands in JSON."""
+    """Return a request, its parameters or a result as JSON."""
     value = unwrapped(value)
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -107,24 +107,24 @@ def plain(value: object) -> dict[str, object]:
 
 
 def unwrapped(value: object) -> object:
-    """Return what a root model of 1.x holds, or the value itself."""
+    """Return the content of a root model of 1.x, or the value itself."""
     return cast("RootModel[object]", value).root if isinstance(value, RootModel) else value
 
 
 def with_params(request: object, params: Mapping[str, object]) -> object:
-    """Return a fresh request of the same kind, which shares nothing with the first."""
+    """Return a new request of the same kind, which shares nothing with the first."""
     inner = cast("BaseModel", unwrapped(request))
     fresh = type(inner).model_validate({**plain(inner), "params": dict(params)})
     return wrapped_like(request, fresh)
 
 
 def wrapped_like(example: object, value: object) -> object:
-    """Return a request or result in the root model that another one came in, if it came in one."""
+    """Wrap a request or result in the root model of an example, if that is wrapped."""
     return value if unwrapped(example) is example else type(example)(value)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  A root model.
 
 
 def without_unknown(definition: object) -> object:
-    """Return a definition without members that the SDK does not know: 1.x keeps them, and no pin has them."""
+    """Return a definition without members unknown to the SDK: 1.x keeps them, and no pin has them."""
     model = cast("BaseModel", definition)
     if not model.model_extra:
         return definition
@@ -133,7 +133,7 @@ def without_unknown(definition: object) -> object:
 
 
 def uncached(result: object) -> object:
-    """Return a result that no client keeps for the next call: its cache (2.x) knows no principals."""
+    """Return a result that no client caches: the cache of 2.x ignores principals."""
     if getattr(result, "ttl_ms", None) is None:
         return result
     return cast("Response", result).model_copy(update={"ttl_ms": 0})
@@ -148,24 +148,24 @@ def list_request(cursor: str | None) -> types.ClientRequest:
 
 
 def refusal_text(denied: Denied) -> str:
-    """Return what the other side may read about a refusal: its code, and where it is recorded."""
+    """Return the text of a refusal for the other side: its code, and a reference to the record."""
     reference = "" if denied.reference is None else f" (reference {denied.reference})"
     return f"Refused: {denied.code}{reference}"
 
 
 def refusal_result(denied: Denied) -> types.CallToolResult:
-    """Return a refused tool call as the protocol has it: a result that is an error."""
+    """Return a refused tool call as an error result of the protocol."""
     content, meta = [{"type": "text", "text": refusal_text(denied)}], {REFUSAL: _facts(denied)}
     return types.CallToolResult.model_validate({"content": content, "isError": True, "_meta": meta})
 
 
 def refusal_data(denied: Denied) -> types.ErrorData:
-    """Return code and reference of a refusal, where the protocol has no results that are errors."""
+    """Return code and reference of a refusal, for methods without error results."""
     return types.ErrorData(code=ERROR_CODE, message=refusal_text(denied), data=_facts(denied))
 
 
 def protocol_error(denied: Denied) -> Exception:
-    """Return a refusal as an error of the protocol, for raising."""
+    """Return a refusal as a protocol error, for raising."""
     current = cast("type[Exception] | None", getattr(exceptions, "MCPError", None))
     if current is not None:
         return current(ERROR_CODE, refusal_text(denied), _facts(denied))
@@ -177,28 +177,28 @@ def _facts(denied: Denied) -> dict[str, str]:
 
 
 def told_by(error: BaseException) -> dict[str, object] | None:
-    """Return code, message and data of an error that the other side answered with; ``None`` for any other error."""
+    """Return code, message and data of the other side's error; ``None`` for any other error."""
     kind = cast("type[Exception]", getattr(exceptions, "MCPError", None) or exceptions.McpError)
     return plain(cast("object", getattr(error, "error", None))) if isinstance(error, kind) else None
 
 
 def session_of(client: object) -> ClientSession:
-    """Return the session itself, or that of a client that holds one.
+    """Return the session, or the session of a client.
 
     Raises:
-        ConfigurationError: It is neither, or the client answers from a cache that knows no principals.
+        ConfigurationError: The value is neither, or the client has a cache that ignores principals.
     """
     if isinstance(client, ClientSession):
         return client
     if getattr(client, "cache", None) is not None:
         raise ConfigurationError(
-            "expected a client that asks the server each time, got one with a cache of responses, which would answer "
-            "one principal with what another was given; pass cache=None to the client"
+            "the client has a cache of responses, which ignores principals and may answer one with data of another; "
+            "pass cache=None to the client"
         )
     try:
         session = cast("object", getattr(client, "session", None))
     except RuntimeError:  # A client that is not connected.
         session = None
     if not isinstance(session, ClientSession):
-        raise ConfigurationError("expected an mcp.ClientSession, or a client that is connected, got another")
+        raise ConfigurationError("the client is no mcp.ClientSession and no connected client; pass one")
     return session

@@ -1,4 +1,4 @@
-"""The serving side: handlers of tools, resources and prompts run inside the task of whoever calls."""
+"""The serving side of MCP: handlers of tools, resources and prompts run inside the task of the caller."""
 
 import dataclasses
 import importlib
@@ -43,22 +43,22 @@ _LEGACY: Final = {
     "GetPromptRequest": "prompts/get",
     "CompleteRequest": "completion/complete",
 }
-"""The classes of requests in 1.x whose handlers are guarded."""
+"""The request classes of 1.x with guarded handlers."""
 
 
 class ToolFailedError(Exception):
-    """What a tool answered is an error, by the word of the tool."""
+    """The tool itself answered with an error."""
 
 
 @final
 @dataclasses.dataclass(frozen=True, slots=True)
 class Anonymous:
-    """As whom a call without authority runs, if a server lets such calls in.
+    """The identity of calls without authority, if a server admits them.
 
     Args:
-        agent: Who acts; its owner answers for every such call.
-        scope: The most that such calls may do.
-        principal: On whose behalf the records say that they are.
+        agent: The acting agent; its owner answers for every such call.
+        scope: The scope of such calls.
+        principal: Their principal in records.
     """
 
     agent: Agent
@@ -79,52 +79,52 @@ def protect_server(
 ) -> ServerT:
     """Guard the handlers of tools, resources, prompts and completions of an MCP server, in place.
 
-    A call is let in with a chain of grants made for this server and a proof for exactly this call; it runs inside the
-    task of the caller, under the trust store, policy and ledger of this enforcer. A refused tool call is answered by
-    an error result with code and reference; anything else by an error of the protocol with both.
-    Handlers that are registered later are guarded as well. Listings and pings are answered to anybody.
-    Guard a ``FastMCP`` or ``MCPServer`` of the SDK before its tools are registered, so that it is known what each of
-    them makes of its arguments.
+    A call is admitted with a chain of grants made for this server and a proof for exactly this call; it runs inside the
+    task of the caller, under the trust store, policy and ledger of this enforcer. A refused tool call is answered with
+    an error result with code and reference; anything else with a protocol error with both.
+    Handlers registered later are guarded as well. Listings and pings are answered to anybody.
+    Guard a ``FastMCP`` or ``MCPServer`` of the SDK before its tools are registered, so that their argument
+    conversion is known.
 
     Args:
         server: A ``Server`` or ``FastMCP`` of the SDK 1.x, a ``Server`` or ``MCPServer`` of 2.x, or a ``FastMCP`` of
-            the package fastmcp; a high-level one itself, so that its conversions are known. Guarding again by the same
-            enforcer under the same name changes nothing, unless somebody replaced the guarded handlers.
+            the package fastmcp; pass a high-level one itself, so that its conversions are known. Guarding again by the
+            same enforcer under the same name has no effect, unless somebody replaced the guarded handlers.
         enforcer: The enforcer of the server.
-        name: The name of the server, to which callers address grants and proofs, and which begins the names of its
+        name: The name of the server, to which callers address grants and proofs, and the prefix of its
             tools in scopes and policies.
-        holder: The key of the server, with which it can go on with grants that are made for it.
-        agent: Who acts in the server; grants for other agents are refused.
-        purpose: What the tasks are for.
-        dangerously_let_in_anonymous: Calls that bring no authority at all run as this, in a task that this enforcer
+        holder: The key of the server, to continue with grants made for it.
+        agent: The acting agent of the server; grants for other agents are refused.
+        purpose: The purpose of the tasks.
+        dangerously_let_in_anonymous: The identity of calls without any authority, in a task that this enforcer
             opens; by default they are refused.
-        touches: The resources that its tools touch, by the name of the tool; see :meth:`agent_identity.Enforcer.tool`.
+        touches: The resources of its tools, by the name of the tool; see :meth:`agent_identity.Enforcer.tool`.
 
     Returns:
-        What was given: the same server.
+        The argument: the same server.
 
     Raises:
-        ConfigurationError: It is no server of a version that is known, another enforcer guards it, the name cannot be
-            used, or it is one of the SDK and has tools already.
+        ConfigurationError: The server has an unknown version, another enforcer guards it, the name is
+            malformed, or it is one of the SDK and has tools already.
     """
     seam = _seam_of(server)
     touched = checked_touches(touches)
     door = _Door(enforcer, check_name(name), holder, agent, purpose, dangerously_let_in_anonymous, touched)
     before = cast("_Door | None", getattr(seam.owner, _DOOR, None)) or seam.door
     if before is not None and before != door:
-        raise ConfigurationError("expected an MCP server that nobody guards yet, got a guarded one; guard it once")
-    found = before or door
-    if found.conversion is None:  # Perhaps the low-level one was handed in before.
-        found = dataclasses.replace(found, conversion=conversion_of(server))
-    seam.guard(found)  # Again, for somebody may have put other handlers or middleware in the place of these.
-    setattr(seam.owner, _DOOR, found)
+        raise ConfigurationError("the MCP server is guarded already; guard it once")
+    used = before or door
+    if used.conversion is None:  # The low-level server may have been passed before.
+        used = dataclasses.replace(used, conversion=conversion_of(server))
+    seam.guard(used)  # Again, because somebody may have replaced the handlers or middleware.
+    setattr(seam.owner, _DOOR, used)
     keep_out_of_logs()
     return server
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Door:
-    """What every guarded request of one server passes."""
+    """The guard of every guarded request of one server."""
 
     enforcer: Enforcer
     name: str
@@ -138,17 +138,17 @@ class _Door:
     async def run(
         self, method: str, sent: "_Sent", params: Mapping[str, object], body: Callable[[], Awaitable[object]]
     ) -> object:
-        """Return what the handler returns.
+        """Run a handler under guard, and return its result.
 
         Args:
             method: The method of the request.
-            sent: The request as it was sent, of which the proof speaks.
-            params: Its parameters as the handler gets them, which are judged.
+            sent: The request as sent, which the proof covers.
+            params: Its parameters for the handler, which are judged.
             body: Calls the handler.
 
         Raises:
-            Denied: The call is refused, or its result withheld; it is recorded.
-            EvidenceError: It could not be recorded.
+            Denied: The call is refused, or its result withheld; the ledger has it.
+            EvidenceError: The call could not be recorded.
         """
         target = cast("Target", target_of(self.name, method, params))
         touches = self.touches.get(target.tool or "")
@@ -188,7 +188,7 @@ class _Door:
 
     def _stranger(self, target: Target, guard: GuardedCall) -> Opening:
         if self.anonymous is None:
-            text = f"{target.name}: expected authority in _meta, got none; call through protect_session(...)"
+            text = f"{target.name}: the call has no authority in _meta; call through protect_session(...)"
             raise guard.refuse(target.values, Denied(text, code="no_delegation"))
         return self.enforcer.task(
             self.purpose or "call of nobody known",
@@ -199,13 +199,13 @@ class _Door:
 
 
 def shown(result: object, *, is_tool: bool) -> Shown:
-    """Return a result of the SDK, with what of it is looked at, and whether it says that a tool has failed."""
+    """Return a result of the SDK with its inspected content, and the tool's failure if it reports one."""
     content = plain(result)
     return Shown(result, content, ToolFailedError() if is_tool and content.get("isError") is True else None)
 
 
 async def _answered(method: str, run: Callable[[], Awaitable[object]]) -> object:
-    """Return the result, or the refusal in the form that the protocol has for it."""
+    """Return the result, or the refusal in its protocol form."""
     try:
         return await run()
     except Denied as denied:
@@ -220,7 +220,7 @@ async def _answered(method: str, run: Callable[[], Awaitable[object]]) -> object
 @final
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Sent:
-    """A request as it was sent: to whom, its parameters but ``_meta``, and that."""
+    """A request as sent: its server, its parameters but ``_meta``, and ``_meta``."""
 
     door: _Door
     params: Mapping[str, object]
@@ -231,10 +231,10 @@ _SENT: Final[ContextVar[_Sent | None]] = ContextVar("agent_identity_mcp_sent", d
 
 
 class _Handlers(dict[type, _Handler]):
-    """The handlers of a server of 1.x by class of request; guarded as they are looked up, whoever put them there."""
+    """The handlers of a server of 1.x by request class; guarded on lookup, whoever registered them."""
 
     def __init__(self, door: _Door, handlers: dict[type, _Handler]) -> None:
-        super().__init__(handlers.items())  # As they are: what guards them is about looking up.
+        super().__init__(handlers.items())  # Unchanged: the guard is in the lookup.
         self.door = door
 
     def __getitem__(self, kind: type) -> _Handler:
@@ -252,7 +252,7 @@ class _Handlers(dict[type, _Handler]):
         async def guarded(request: object) -> object:
             params = cast("object", getattr(request, "params", None))
             meta = cast("object", getattr(params, "meta", None))
-            asked, extra = plain(params), plain(meta)
+            facts, extra = plain(params), plain(meta)
             _strip(getattr(meta, "model_extra", None))
             wrapper: list[object] = []
 
@@ -260,15 +260,15 @@ class _Handlers(dict[type, _Handler]):
                 wrapper.append(await handler(request))
                 return unwrapped(wrapper[0])
 
-            sent = _Sent(self.door, bound(asked), extra)
-            result = await _answered(method, lambda: self.door.run(method, sent, asked, body))
+            sent = _Sent(self.door, bound(facts), extra)
+            result = await _answered(method, lambda: self.door.run(method, sent, facts, body))
             return wrapper[0] if wrapper and unwrapped(wrapper[0]) is result else _legacy_result(result)
 
         return guarded
 
 
 class _Message(Protocol):
-    """What middleware of 2.x is given."""
+    """A message of the middleware of 2.x."""
 
     method: str
     params: Mapping[str, object] | None
@@ -281,7 +281,7 @@ _Rest = Callable[[_Message], Awaitable[object]]
 
 @final
 class _Outermost:
-    """Middleware of 2.x that keeps a request as it was sent, and shows the others no authority."""
+    """Middleware of 2.x that keeps the request as sent, and hides the authority from the others."""
 
     def __init__(self, door: _Door) -> None:
         self.door = door
@@ -298,7 +298,7 @@ class _Outermost:
 
 @final
 class _Innermost:
-    """Middleware of 2.x that guards a handler, with the parameters that it gets."""
+    """Middleware of 2.x that guards a handler, with its parameters."""
 
     def __init__(self, door: _Door) -> None:
         self.door = door
@@ -309,7 +309,7 @@ class _Innermost:
         sent = _SENT.get()
         if sent is None or sent.door is not self.door:
             sent = _taken(self.door, message)
-        _SENT.set(None)  # Handlers have the task, and no need of tokens.
+        _SENT.set(None)  # Handlers have the task, and need no tokens.
         params = members(message.params)
         run = partial(self.door.run, message.method, sent, params, partial(rest, message))
         return await _answered(message.method, run)
@@ -320,7 +320,7 @@ def _is_guarded(message: _Message) -> bool:
 
 
 def _taken(door: _Door, message: _Message) -> _Sent:
-    """Return a request as it was sent, and take our members out of its ``_meta``."""
+    """Return a request as sent, and remove our members from its ``_meta``."""
     raw = members(message.params)
     sent = _Sent(door, bound(raw), plain(raw.get("_meta")))
     for place in (raw.get("_meta"), message.meta):
@@ -329,7 +329,7 @@ def _taken(door: _Door, message: _Message) -> _Sent:
 
 
 def _strip(meta: object) -> None:
-    """Take our members out of ``_meta``: handlers have the task, and log or return what they are given."""
+    """Remove our members from ``_meta``: handlers have the task, and may log or return ``_meta``."""
     if isinstance(meta, MutableMapping):
         for name in OURS:
             cast("MutableMapping[str, object]", meta).pop(name, None)
@@ -342,37 +342,36 @@ def _legacy_result(result: object) -> object:
 
 
 def _under_manager(server: object) -> object:
-    """Return the low-level server of a ``FastMCP`` of 1.x, which the manager of its sessions over HTTP names.
+    """Return the low-level server of a ``FastMCP`` of 1.x, from the manager of its HTTP sessions.
 
     Raises:
-        ConfigurationError: It does not say.
+        ConfigurationError: There is no such manager.
     """
     kind = cast("Any", importlib.import_module("mcp.server.fastmcp")).FastMCP
     try:
-        # The server itself makes its manager when it serves, with the settings of then; how it is copied is its own.
+        # The server makes its manager when it first serves, with the settings of that time; copying is up to it.
         twin = object.__new__(type(server))
         vars(twin).update(vars(server))
         kind.streamable_http_app(twin)
         return cast("object", kind.session_manager.fget(twin).app)
     except Exception as error:
         raise ConfigurationError(
-            f"expected a FastMCP that can be served over HTTP, got one that cannot ({kind_of(error)}); hand in one "
-            "whose constructor has run"
+            f"the FastMCP cannot be served over HTTP ({kind_of(error)}); pass one whose constructor has run"
         ) from error
 
 
 class _Seam(Protocol):
-    """Where the requests of a server can be guarded."""
+    """The place where the requests of a server can be guarded."""
 
     owner: object
 
     @property
     def door(self) -> _Door | None:
-        """What guards them already."""
+        """The current guard of the requests."""
         ...
 
     def guard(self, door: _Door) -> None:
-        """Guard them; again changes nothing."""
+        """Guard the requests; repeating it has no effect."""
         ...
 
 
@@ -392,7 +391,7 @@ class _HandlersOf:
 
 @final
 class _MiddlewareOf:
-    """The middleware of a server of 2.x, which a low-level server shares with that above it."""
+    """The middleware of a server of 2.x, which a low-level server shares with the high-level one."""
 
     def __init__(self, owner: object, middleware: list[object]) -> None:
         self.owner = owner
@@ -408,10 +407,10 @@ class _MiddlewareOf:
 
 
 def _seam_of(server: object) -> _Seam:
-    """Return where the requests of a server can be guarded.
+    """Return the place where the requests of a server can be guarded.
 
     Raises:
-        ConfigurationError: It is no server.
+        ConfigurationError: The value is no server.
     """
     lower = server
     if is_a(server, "mcp.server.fastmcp", "FastMCP"):
@@ -423,4 +422,4 @@ def _seam_of(server: object) -> _Seam:
         return _MiddlewareOf(lower, cast("list[object]", middleware))
     if isinstance(getattr(lower, "request_handlers", None), dict):
         return _HandlersOf(lower)
-    raise ConfigurationError(f"expected an MCP server of the SDK 1.x or 2.x or of fastmcp, got {type(server).__name__}")
+    raise ConfigurationError(f"{type(server).__name__} is no MCP server; pass one of the SDK 1.x or 2.x, or of fastmcp")

@@ -1,4 +1,4 @@
-"""Which server a session is connected to: its name, where it is, and whether it gets authority."""
+"""The server of a session: its name, its place, and whether it receives authority."""
 
 import hashlib
 import re
@@ -23,23 +23,23 @@ _LONGEST_PLACE: Final = 256
 
 
 def check_name(name: object) -> str:
-    """Return the name if it can be that of a server.
+    """Return the name if it can be a server name.
 
     Raises:
-        ConfigurationError: It has other characters, or more than 128.
+        ConfigurationError: The name has other characters, or more than 128.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigurationError(
-            "expected the name of an MCP server as 1 to 128 letters, digits, dots, hyphens and underscores, got another"
+            "the name of the MCP server is malformed; use 1 to 128 letters, digits, dots, hyphens and underscores"
         )
     return name
 
 
 def checked_touches(touches: Mapping[str, Touches]) -> Mapping[str, tuple[Touch, ...]]:
-    """Return what the tools of a server touch, each as a tuple.
+    """Return the declared resources of a server's tools, each as a tuple.
 
     Raises:
-        TypeError: It is no mapping of names to :class:`~agent_identity.policy.Touch`, or lists of such.
+        TypeError: The value is no mapping of names to :class:`~agent_identity.policy.Touch`, or lists of them.
     """
     if not isinstance(cast("object", touches), Mapping):
         raise TypeError(f"touches is {type(touches).__name__}; give a mapping of the names of tools")
@@ -49,27 +49,27 @@ def checked_touches(touches: Mapping[str, Touches]) -> Mapping[str, tuple[Touch,
 @final
 @dataclass(frozen=True, slots=True)
 class McpServer:
-    """A server that sessions are connected to.
+    """A server of sessions.
 
     Args:
-        name: Its name in scopes (``Scope("name/tool")``), policies and records; for a receiver, the name under which
-            it checks what is meant for it.
-        url: Where it is, if it is reached over HTTP.
+        name: Its name in scopes (``Scope("name/tool")``), policies and records; for a receiver, the audience
+            of its grants and proofs.
+        url: Its URL, if it is reached over HTTP.
         command: The program and its arguments, if it is started as a child process.
-        receiver: Whether it gets the authority of the task with each call: a chain made for it, and a proof for the
-            one call. Other servers get nothing.
-        agent: Who acts there, if it may go on with the authority.
-        key: Its public key; given exactly with ``agent``.
-        tools: What of the scope it gets; by default what begins with its name.
-        first_sight: ``"pin"`` takes the definitions of its tools as they are when it is first seen; ``"refuse"``
+        receiver: Send the authority of the task with each call: a chain made for the server, and a proof for the
+            call. Other servers get nothing.
+        agent: The acting agent of the server, if it may continue with the authority.
+        key: Its public key; required with ``agent``, forbidden without.
+        tools: The part of the scope for the server; by default the names with its prefix.
+        first_sight: ``"pin"`` accepts the definitions of its tools when it is first seen; ``"refuse"``
             only those that somebody accepted.
-        touches: The resources that its tools touch, by the name of the tool at the server; see
+        touches: The resources of its tools, by the name of the tool at the server; see
             :meth:`agent_identity.Enforcer.tool`.
 
     Raises:
-        ConfigurationError: A name, URL or command cannot be used, or authority would be sent over plain HTTP.
-        TypeError: Agent or key is of another type, or ``touches`` is something else.
-        ValueError: Agent and key do not come together.
+        ConfigurationError: A name, URL or command is unusable, or authority would be sent over plain HTTP.
+        TypeError: Agent, key or ``touches`` has another type.
+        ValueError: Agent and key are not given together.
     """
 
     name: str
@@ -85,11 +85,11 @@ class McpServer:
     def __post_init__(self) -> None:
         check_name(self.name)
         if self.url is not None and self.command is not None:
-            raise ConfigurationError("expected the url or the command of an MCP server, got both")
+            raise ConfigurationError("url and command of an MCP server are both set; leave one out")
         if isinstance(self.command, str):
-            raise ConfigurationError("expected the command of an MCP server as a list of words, got one text")
+            raise ConfigurationError("the command of an MCP server is one text; write a list of words")
         if self.first_sight not in ("pin", "refuse"):
-            raise ConfigurationError("expected first_sight 'pin' or 'refuse', got another")
+            raise ConfigurationError("first_sight is unknown; use 'pin' or 'refuse'")
         if self.url is not None:
             self._check_url(self.url)
         if self.tools is not None:
@@ -103,20 +103,18 @@ class McpServer:
         except ValueError as error:
             raise ConfigurationError(f"bad url of an MCP server: {error}") from None
         if self.receiver and scheme == "http" and not is_loopback(host):
-            raise ConfigurationError(
-                f"expected https for {self.name!r}, which gets authority, got plain http to another machine"
-            )
+            raise ConfigurationError(f"{self.name!r} would get authority over plain http; use https")
 
     @property
     def transport(self) -> Transport:
-        """How it is reached."""
+        """The transport."""
         if self.url is not None:
             return "http"
         return "other" if self.command is None else "stdio"
 
     @property
     def place(self) -> str:
-        """The URL without its query, or ``sha256:`` over the command; empty if neither is known."""
+        """The URL without its query, or ``sha256:`` over the command; empty if neither is set."""
         if self.url is not None:
             place = absolute_url(self.url).partition("?")[0]
             return place if len(place) <= _LONGEST_PLACE else _digest(place)
@@ -126,7 +124,7 @@ class McpServer:
         """Return the server as a receiver of authority.
 
         Args:
-            scope: The names in the scope of the task; it gets those that begin with its own.
+            scope: The names in the scope of the task; the server gets those with its prefix.
         """
         own = (f"{self.name}/", f"{self.name}:")
         tools = [name for name in scope if name.startswith(own)] if self.tools is None else self.tools

@@ -1,8 +1,8 @@
-"""What a server says beside its tools: its instructions, and how it describes prompts and templates of resources.
+"""Texts of a server besides its tools: its instructions, and the descriptions of prompts and resource templates.
 
-Applications put such texts before people and models, so that a text which changed is left out until somebody accepts
-it, as with tools. Prompts and templates are pinned one by one as they are first seen; resources come and go, and are
-data. In the inventory their names begin with a colon, as no name of a tool does.
+Applications show such texts to people and models, so a changed text is left out until somebody accepts
+it, as with tools. Prompts and templates are pinned one by one when first seen; resources come and go, and are
+data. In the inventory their names begin with a colon, unlike any tool name.
 """
 
 import logging
@@ -23,7 +23,7 @@ _LOG: Final = logging.getLogger("agent_identity")
 
 
 class _Listing(NamedTuple):
-    """How a result lists things: its member in each version of the SDK, their own name, and what defines them."""
+    """The form of a listing: its member in each version of the SDK, the items' own name, and their defining members."""
 
     members: tuple[str, ...]
     name: str
@@ -40,7 +40,7 @@ LISTINGS: Final[Mapping[str, _Listing]] = {
         ("annotations", "description", "mimeType", "name", "title", "uriTemplate"),
     ),
 }
-"""What is compared with pins, beside tools."""
+"""The listings compared with pins, besides tools."""
 
 
 @final
@@ -48,9 +48,9 @@ class Texts:
     """The texts of the server of one session.
 
     Args:
-        guard: Whose inventory counts.
+        guard: The guard with the inventory.
         server: The server.
-        sighting: Returns the server as it shows itself now, with these definitions.
+        sighting: Returns the server as it presents itself now, with these definitions.
     """
 
     __slots__ = ("_guard", "_said", "_server", "_sighting")
@@ -65,7 +65,7 @@ class Texts:
 
     @property
     def heard(self) -> Mapping[str, Definition]:
-        """The instructions, if the server gave any: what is pinned together with its tools at first sight."""
+        """The instructions, if the server has any: pinned together with its tools at first sight."""
         return {} if self._said is None else {INSTRUCTIONS: self._said}
 
     def hear(self, text: object) -> None:
@@ -74,7 +74,7 @@ class Texts:
             self._said = Definition.of({"instructions": text.encode("utf-8", "backslashreplace").decode()})
 
     def instructions(self, text: object) -> str | None:
-        """Return the instructions of the server if they count."""
+        """Return the instructions of the server if they are valid."""
         self.hear(text)
         if not isinstance(text, str) or not text or self._said is None:
             return None
@@ -87,25 +87,25 @@ class Texts:
 
     def _count(self, said: Definition) -> bool:
         inventory = self._guard.inventory
-        if inventory.find(self._server.name) is None:  # Its tools are asked next, and are pinned together with these.
+        if inventory.find(self._server.name) is None:  # Its tools are listed next, and are pinned together with these.
             return self._server.first_sight == "pin"
         inventory.sight(self._sighting(self.heard), pin=False)
         return self._counts(INSTRUCTIONS, said.digest)
 
     def page(self, method: str, result: object) -> object:
-        """Take in a page of a listing, and return it without what does not count."""
+        """Read a page of a listing, and return it without invalid items."""
         listing = LISTINGS[method]
         member = next(name for name in listing.members if hasattr(result, name))
         items = cast("Sequence[object]", getattr(result, member))
-        found = definitions(items, listing.name, listing.prefix, listing.defining)
-        seen = {key: next(iter(several)) for key, several in found.items() if len(several) == 1}
-        self._guard.inventory.sight(self._sighting(seen), pin=self._server.first_sight == "pin")
+        listed = definitions(items, listing.name, listing.prefix, listing.defining)
+        single = {key: next(iter(several)) for key, several in listed.items() if len(several) == 1}
+        self._guard.inventory.sight(self._sighting(single), pin=self._server.first_sight == "pin")
         if self._guard.mode == "monitor":
             return result
         kept: list[object] = []
         for item in items:
             key = f"{listing.prefix}{plain(item).get(listing.name)}"
-            if self._counts(key, seen[key].digest if key in seen else None):
+            if self._counts(key, single[key].digest if key in single else None):
                 kept.append(without_unknown(item))
         return cast("Response", result).model_copy(update={member: kept})
 
@@ -123,25 +123,25 @@ class Texts:
 
 
 def definitions(items: Sequence[object], name: str, prefix: str, defining: Sequence[str]) -> dict[str, set[Definition]]:
-    """Return the definitions that a server lists under each name.
+    """Return the listed definitions of a server by name.
 
     Args:
-        items: What it lists.
-        name: The member that is its name.
-        prefix: What stands before it in the inventory.
+        items: The listed items.
+        name: The member with an item's name.
+        prefix: The prefix of the name in the inventory.
         defining: The members that define it.
     """
-    found: dict[str, set[Definition]] = {}
+    by_name: dict[str, set[Definition]] = {}
     for item in items:
         facts = cast("Mapping[str, JSON]", plain(item))
         try:
             own = check_id(cast("str", facts.get(name)), "name")
             key = check_id(f"{prefix}{own}", "name")
             if not prefix and key.startswith(":"):
-                raise ValueError("expected the name of a tool, got that of another thing")  # noqa: TRY301
+                raise ValueError("the name of a tool begins with a colon")  # noqa: TRY301
             definition = Definition.of({member: facts[member] for member in defining if member in facts})
         except (TypeError, ValueError):
-            _LOG.warning("something is left out of a listing, since its name or definition has no canonical form")
+            _LOG.warning("an item is left out of a listing, because its name or definition has no canonical form")
         else:
-            found.setdefault(key, set()).add(definition)
-    return found
+            by_name.setdefault(key, set()).add(definition)
+    return by_name

@@ -351,7 +351,7 @@ async def test_a_session_that_would_answer_in_the_background_is_refused(pair: Pa
     for name in ("augmented_sampling", "augmented_elicitation"):
         options = {"experimental_task_handlers": ExperimentalTaskHandlers(**{name: background})}
         async with create_client_server_memory_streams() as (ours, _):
-            with pytest.raises(ConfigurationError, match="while the call is under way"):
+            with pytest.raises(ConfigurationError, match="answers in the background"):
                 guarded_by(made, ours, pair, options)
 
 

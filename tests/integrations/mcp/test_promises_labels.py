@@ -75,6 +75,6 @@ async def test_a_rule_for_a_tool_that_a_listed_server_does_not_have_is_told(
     """Once a server has listed its tools, a rule that misspells one of them is found."""
     rules = (Rule(Effect.BLOCK, id="typo", tools=[f"{NAME}/plainz", "elsewhere/x"]), *RULES)
     await codes(pair, "typo", RuleSet(*rules, tools={"*": {"labels": [], "data": []}}))
-    told = [record.getMessage() for record in caplog.records if "nobody guards" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "nobody has guarded" in record.getMessage()]
     assert len(told) == 1
-    assert told[0].endswith(f"so far: {NAME}/plainz")
+    assert told[0].endswith(f"yet: {NAME}/plainz")

@@ -494,10 +494,10 @@ def test_a_server_is_guarded_once(pair: Pair) -> None:
         with pytest.raises(ConfigurationError, match="guard it once"):
             protect_server(server, enforcer, name=name)
     for bad in (object(), "server"):
-        with pytest.raises(ConfigurationError, match="expected an MCP server"):
+        with pytest.raises(ConfigurationError, match="is no MCP server"):
             protect_server(bad, pair.b, name=NAME)
     for bad_name in ("", "a/b", "a:b", "-a", 5):
-        with pytest.raises(ConfigurationError, match="the name of an MCP server"):
+        with pytest.raises(ConfigurationError, match="the name of the MCP server"):
             protect_server(pair.server(), pair.b, name=bad_name)
 
 

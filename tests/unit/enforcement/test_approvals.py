@@ -269,7 +269,7 @@ def test_a_desk_that_breaks_a_rule_is_not_made(options: dict[str, Any], message:
 )
 def test_a_request_that_is_none_is_not_read(change: dict[str, Any]) -> None:
     """Every member has its form."""
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match="approval request"):
         ApprovalRequest.from_dict({**request_of().to_dict(), **change})
     with pytest.raises(ValueError, match="object"):
         ApprovalRequest.from_dict([])
@@ -360,7 +360,7 @@ def test_the_terminal_of_the_process_is_asked(monkeypatch: pytest.MonkeyPatch, t
     with pytest.raises(ConfigurationError, match="characters"):
         ask(request_of(arguments={"x": "y" * 20_000}))
     monkeypatch.setattr(terminal_desk, "_TERMINAL", tmp_path / "none" / "tty")
-    with pytest.raises(AgentIdentityError, match="expected a terminal"):
+    with pytest.raises(AgentIdentityError, match="has no terminal"):
         ask(request_of())
 
 

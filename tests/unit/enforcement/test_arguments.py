@@ -202,11 +202,11 @@ BAD = [
     ("\ud800", "surrogate"),
     ({"\udfff": 1}, "surrogate"),
     (["ok", ("\udc00",)], "surrogate"),
-    (_deep(65), "64 nested"),
-    (_deep(200_000), "64 nested"),
-    (_cycle(dict), "64 nested"),
-    (_cycle(list), "64 nested"),
-    (_cycle(tuple), "64 nested"),
+    (_deep(65), "more than 64 deep"),
+    (_deep(200_000), "more than 64 deep"),
+    (_cycle(dict), "more than 64 deep"),
+    (_cycle(list), "more than 64 deep"),
+    (_cycle(tuple), "more than 64 deep"),
     (_bomb(), "100000 values"),
     ([0] * (MAX_NODES + 1), "100000 values"),
     (dict.fromkeys(map(str, range(MAX_NODES + 1))), "100000 values"),
@@ -265,7 +265,7 @@ def test_a_name_is_refused_again_after_others_were_let_through() -> None:
 def test_the_number_of_arguments_is_bounded() -> None:
     """A record lists the names of all arguments, so a model may not pass any number of them."""
     capture({f"a{i}": i for i in range(256)}, ())
-    with pytest.raises(BadArgumentsError, match="256 arguments"):
+    with pytest.raises(BadArgumentsError, match="at most 256"):
         capture({f"a{i}": i for i in range(257)}, ())
 
 

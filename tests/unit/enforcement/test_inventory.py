@@ -110,7 +110,7 @@ def test_a_server_at_another_place_is_refused(world: Any) -> None:
     inventory.sight(sighting(read=A), pin=True)
     inventory.sight(sighting("https://evil.example.com/mcp", read=A), pin=True)
     offer = inventory.find("files")
-    with pytest.raises(Denied, match="another address") as caught:
+    with pytest.raises(Denied, match="has moved") as caught:
         offer.check_place("files", "http", "https://evil.example.com/mcp")
     assert caught.value.code == "server_moved"
     offer.check_place("files", "http", URL)
@@ -124,9 +124,9 @@ def test_only_what_was_looked_at_is_accepted(world: Any) -> None:
     """With a digest, what changed once more in between is not accepted; what does not wait, neither."""
     inventory = inventory_of(world)
     inventory.sight(sighting(read=A), pin=True)
-    with pytest.raises(ConfigurationError, match="found nothing"):
+    with pytest.raises(ConfigurationError, match="is pending acceptance"):
         accept_in(world)
-    with pytest.raises(ConfigurationError, match="expected a server"):
+    with pytest.raises(ConfigurationError, match="has no server"):
         accept_in(world, server="unknown")
     inventory.sight(sighting(read=C), pin=True)
     with pytest.raises(ConfigurationError, match="look again"):
@@ -235,7 +235,7 @@ def test_of_another_version_is_told_apart(world: Any, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         patch.setattr(module, "_VERSION", "servers.v9")
         Path(path).write_bytes(module._written(module._State(1, {}), key))
-    with pytest.raises(TokenError, match="of this version"):
+    with pytest.raises(TokenError, match="another version wrote"):
         InventoryFile(path, trust).load()
 
 
@@ -251,9 +251,9 @@ def test_an_older_file_put_back_is_noticed(world: Any, older: bool, fresh: bool)
     if older:
         path.write_bytes(before)
     if fresh:
-        with Enforcer.open(world.directory, clock=world.clock) as other, pytest.raises(Denied, match="an older one"):
+        with Enforcer.open(world.directory, clock=world.clock) as other, pytest.raises(Denied, match="older than one"):
             other.guard("x").inventory.sight(sighting(read=B), pin=True)
-    with pytest.raises(Denied, match="an older one") as caught:
+    with pytest.raises(Denied, match="older than one") as caught:
         inventory.find("files")
     assert caught.value.code == "inventory_unusable"
 
@@ -320,7 +320,7 @@ def test_a_forked_child_goes_on_without_the_lock_of_its_parent(world: Any) -> No
 def test_there_are_bounds(world: Any) -> None:
     """Too many servers or tools are refused, and a very long definition is kept by its digest alone."""
     many = {f"t{number}": A for number in range(MAX_TOOLS + 1)}
-    with pytest.raises(Denied, match="tools of a server"):
+    with pytest.raises(Denied, match="has 1025 tools"):
         inventory_of(world).sight(sighting(**many), pin=True)
     book = {f"s{number}": Offer("other", "") for number in range(MAX_SERVERS)}
     with pytest.raises(ConfigurationError, match="servers"):
@@ -422,7 +422,7 @@ def test_all_that_counts_of_all_servers_fits() -> None:
 def test_names_have_a_largest_size_together(world: Any) -> None:
     """Names are what counts and are never left out, so there is an end to them; what was pinned before stays."""
     long = {f"{number}{'x' * 240}": A for number in range(MAX_NAMES // 240)}
-    with pytest.raises(Denied, match="bytes of names"):
+    with pytest.raises(Denied, match="tool names of the server"):
         inventory_of(world).sight(sighting(**long), pin=True)
     book = {"files": Offer("http", URL, tools={name: OfferedTool(A) for name in long})}
     assert sighted(book, sighting(**long), now=NOW, pin=True)["files"].tools == book["files"].tools

@@ -344,7 +344,7 @@ def test_what_cannot_be_given_back_stays_taken(
         with pytest.raises(EvidenceError, match="no disk"):
             pay(1)
         monkeypatch.undo()
-        assert "stays taken: down" in caplog.text
+        assert "stay debited: down" in caplog.text
         _refused(world, "limit_exceeded", lambda: pay(1))
     assert ran == []
 

@@ -12,7 +12,7 @@ import pytest
 from agent_identity.enforcement import off_loop as module
 from agent_identity.enforcement.failures import failure, place_of, told_model, trouble
 from agent_identity.enforcement.off_loop import Steps, at_once, has_loop, in_background, may_wait, off_loop
-from agent_identity.errors import Denied
+from agent_identity.errors import Denied, NoTask
 
 HERE: ContextVar[str] = ContextVar("here", default="nowhere")
 
@@ -210,3 +210,4 @@ def test_a_model_is_told_neither_place_nor_cure() -> None:
     """Of our own failures it learns that the call did not run; of refusals why."""
     assert told_model(Denied("in our_module", code="guard_failed")) == "it could not be checked and did not run"
     assert told_model(Denied("the limit", code="limit_exceeded")) == "the limit"
+    assert told_model(NoTask("t: open one by 'with enforcer.task(...)'")) == "no task is open"

@@ -120,14 +120,14 @@ def test_a_key_of_another_directory_is_refused(directory: Path) -> None:
     """A private key that trust.json does not know is not exchanged for one that it would know."""
     (directory / "keys" / "issuer.pem").unlink()
     SigningKey.generate().save(directory / "keys" / "issuer.pem")
-    with pytest.raises(ConfigurationError, match="issuer key of the directory in its trust"):
+    with pytest.raises(ConfigurationError, match="lacks the issuer key"):
         rotate(directory, ("issuer",), now=NOW, overlap=60)
 
 
 @pytest.mark.parametrize("overlap", [-1, -600])
 def test_an_overlap_is_not_negative(directory: Path, overlap: int) -> None:
     """An old key cannot end in the past."""
-    with pytest.raises(ConfigurationError, match="overlap of 0 seconds or more"):
+    with pytest.raises(ConfigurationError, match="overlap is negative"):
         rotate(directory, BOTH, now=NOW, overlap=overlap)
 
 
@@ -145,14 +145,14 @@ def test_changes_of_keys_wait_for_each_other(directory: Path, monkeypatch: pytes
             lambda: rotate(directory, BOTH, now=NOW, overlap=60),
             lambda: revoke(directory, keys(directory)[0], since=NOW),
         ):
-            with pytest.raises(ConfigurationError, match="another process that does"):
+            with pytest.raises(ConfigurationError, match="another process changes the keys"):
                 change()
 
 
 def test_a_lock_that_cannot_be_taken_is_told(directory: Path) -> None:
     """A folder in the place of the lock is no lock."""
     (directory / "keys" / "rotation.lock").mkdir()
-    with pytest.raises(ConfigurationError, match="lock the keys of the directory, got"):
+    with pytest.raises(ConfigurationError, match="cannot lock the keys of the directory"):
         rotate(directory, BOTH, now=NOW, overlap=60)
 
 
@@ -318,7 +318,7 @@ def test_a_trust_file_that_is_kept_elsewhere_can_be_changed(directory: Path, tmp
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda path, _: revoke(path, "A" * 43, since=NOW), "thumbprint of a key in the trust file"),
+        (lambda path, _: revoke(path, "A" * 43, since=NOW), "has no key with this thumbprint"),
         (lambda path, name: revoke(path, name, since=-1), "bad revocation: expected revoked_since"),
         (lambda path, name: revoke(path, name, since=NOW, reason="\x1b"), "bad revocation"),
         (lambda path, name: revoke(path / "none.json", name, since=NOW), "none.json"),
@@ -337,6 +337,6 @@ def test_a_key_out_of_its_time_does_not_open(directory: Path) -> None:
     trust = TrustStore.load(directory / "trust.json")
     trust.with_keys((trust.keys[0], replace(trust.keys[1], not_after=NOW))).save(directory / "trust.json")
     work(directory, NOW)
-    with pytest.raises(ConfigurationError, match=r"one that is not valid now; run .* --recorder") as refused:
+    with pytest.raises(ConfigurationError, match=r"not valid now; run .* --recorder") as refused:
         work(directory, NOW + 1)
     assert refused.value.code == "key_not_valid_then"

@@ -139,7 +139,7 @@ def test_a_trust_file_that_names_none_any_more_stops_the_start(root: Path) -> No
     """Whoever takes the second key out of trust.json beside the evidence is found at the next start."""
     exchange_second_key(root)
     replace(trust_of(root), second_keys=()).save(root / "trust.json")
-    with pytest.raises(ConfigurationError, match="put back the copy"):
+    with pytest.raises(ConfigurationError, match="does not name the second key"):
         Enforcer.open(root)
 
 
@@ -206,7 +206,7 @@ def test_a_signer_elsewhere_has_no_second_key(root: Path, monkeypatch: pytest.Mo
             return trust_of(root).to_json()
 
     monkeypatch.setattr("agent_identity.enforcement.directory.SocketSigner", Elsewhere)
-    with pytest.raises(ConfigurationError, match="without a second key"):
+    with pytest.raises(ConfigurationError, match="the signer has a second key"):
         Enforcer.open(root.parent / "other", signer="unix:x")
 
 

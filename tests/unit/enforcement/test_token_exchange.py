@@ -353,7 +353,7 @@ def test_it_shows_and_gives_away_nothing() -> None:
 @pytest.mark.parametrize(
     ("options", "kind", "problem"),
     [
-        ({"client_secret": "word", "private_key": HOLDER}, ConfigurationError, "got both"),
+        ({"client_secret": "word", "private_key": HOLDER}, ConfigurationError, "both set"),
         ({"subject_token": "a token"}, TypeError, "subject_token"),
         ({"actor": "jwt"}, TypeError, "LocalTokens"),
         ({"actor": HOLDER}, TypeError, "LocalTokens"),
@@ -408,5 +408,5 @@ def test_a_short_local_token() -> None:
 )
 def test_a_local_issuer_is_configured_in_bounds(options: dict[str, Any]) -> None:
     """Lifetime, algorithm and name are checked when the program starts."""
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=r"out of range|unknown|expected"):
         LocalTokens(ISSUER, **{"issuer": "https://issuer.example.com", **options})

@@ -345,9 +345,9 @@ def test_combined_constraint_objects_are_three_valued_as_well() -> None:
 @pytest.mark.parametrize(
     ("when", "message"),
     [
-        ({}, "at least one condition"),
-        ([], "a condition as a mapping"),
-        ("x", "got a string"),
+        ({}, "condition is empty"),
+        ([], "a condition is a list"),
+        ("x", "is a string"),
         ({1: 2}, "strings as keys"),
         ({"amount": 5}, "unknown namespace 'amount'"),
         ({"args": 5}, "expected args.<name>"),
@@ -359,15 +359,15 @@ def test_combined_constraint_objects_are_three_valued_as_well() -> None:
         ({"principal.name": "x"}, "unknown attribute 'principal.name'"),
         ({"user.name": "x"}, "unknown namespace 'user'"),
         ({"x" * 300: 5}, "unknown namespace 'x{40}…'"),
-        ({"all": []}, "all: expected a list with at least one item"),
-        ({"all": {"args.x": 1}}, "got a mapping"),
-        ({"any": None}, "got null"),
-        ({"not": []}, "got a list"),
-        ({"not": {}}, "at least one condition"),
+        ({"all": []}, "all: the value is an empty list"),
+        ({"all": {"args.x": 1}}, "is a mapping"),
+        ({"any": None}, "is null"),
+        ({"not": []}, "is a list"),
+        ({"not": {}}, "condition is empty"),
         ({"args.x": [1]}, "write one_of"),
         ({"args.x": (1,)}, "write one_of"),
-        ({"args.x": {}}, "exactly one of"),
-        ({"args.x": {"exact": 1, "range": {}}}, "exactly one of"),
+        ({"args.x": {}}, "use one of"),
+        ({"args.x": {"exact": 1, "range": {}}}, "use one of"),
         ({"args.x": {"equals": 1}}, "args.x.equals: unknown constraint 'equals'"),
         ({"args.x": {"not": {"exact": 1}}}, "unknown constraint 'not'"),
         ({"args.x": OPAQUE}, "a value of type object"),
@@ -375,19 +375,19 @@ def test_combined_constraint_objects_are_three_valued_as_well() -> None:
         ({"args.x": {"exact": OPAQUE}}, "exact: expected"),
         ({"args.x": {"exists": "yes"}}, "exists: true or"),
         ({"args.x": {"one_of": []}}, "at least one item"),
-        ({"args.x": {"one_of": "a"}}, "got a string"),
+        ({"args.x": {"one_of": "a"}}, "is a string"),
         ({"args.x": {"contains": [OPAQUE]}}, "contains: expected"),
-        ({"args.x": {"email_domain": 5}}, "got a value of type int"),
+        ({"args.x": {"email_domain": 5}}, "is a value of type int"),
         ({"args.x": {"email_domain": "no domain"}}, "email_domain: expected"),
         ({"args.x": {"email_domain": [5]}}, "email_domain: expected"),
-        ({"args.x": {"path_within": ["/data"]}}, "a string after path_within"),
+        ({"args.x": {"path_within": ["/data"]}}, "path_within is a list"),
         ({"args.x": {"path_within": "data"}}, "absolute root"),
         ({"args.x": {"url_within": "nonsense"}}, "url_within: expected"),
         ({"args.x": {"prefix": ""}}, "prefix: expected"),
-        ({"args.x": {"wildcard": {"a": 1}}}, "nothing in it"),
-        ({"args.x": {"wildcard": None}}, "wildcard as a mapping, got null"),
+        ({"args.x": {"wildcard": {"a": 1}}}, "wildcard has members"),
+        ({"args.x": {"wildcard": None}}, "wildcard is null"),
         ({"args.x": {"range": {}}}, "min or max"),
-        ({"args.x": {"range": 5}}, "a range as a mapping"),
+        ({"args.x": {"range": 5}}, "a range is a value of type int"),
         ({"args.x": {"range": {"mim": 5}}}, "range.mim: unknown key 'mim' in a range"),
         ({"args.x": {"range": {"min": None}}}, "leave the key out"),
         ({"args.x": {"range": {"min": "5"}}}, "range: expected"),
@@ -414,7 +414,7 @@ def test_a_condition_that_holds_itself_is_refused() -> None:
     """Nesting is bounded, so that a condition that holds itself ends in an error."""
     when: dict[str, object] = {}
     when["not"] = when
-    with pytest.raises(PolicyFormatError, match="nested conditions"):
+    with pytest.raises(PolicyFormatError, match="conditions are nested"):
         Rule(Effect.BLOCK, when=when)
 
 

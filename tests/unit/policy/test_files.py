@@ -165,34 +165,34 @@ def test_what_a_file_leaves_out_has_the_defaults_of_python(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("old", "new", "place", "message"),
     [
-        ("effect: route", "efect: route", "12:5", "unknown key 'efect' in a rule; expected one of effect, id, reason"),
-        ("rules:", "rulez:", "4:1", "unknown key 'rulez' in the policy; expected one of default, name, rules, tools"),
-        ("name: invoices", "name: a b", "2:7", "expected a name"),
+        ("effect: route", "efect: route", "12:5", "unknown key 'efect' in a rule; use one of effect, id, reason"),
+        ("rules:", "rulez:", "4:1", "unknown key 'rulez' in the policy; use one of default, name, rules, tools"),
+        ("name: invoices", "name: a b", "2:7", "a name is malformed"),
         ('version: "3"', "version: 3", "1:10", 'put it in quotes, such as "3"'),
-        ('version: "3"', 'version: ""', "1:10", "expected a name"),
-        ("default: block", "default: warn", "3:10", "unknown effect 'warn'; expected one of allow, block"),
-        ("effect: block", "effect: blok", "6:13", "unknown effect 'blok'; expected one of allow, block, route, warn"),
-        ("effect: block", "effect: [block]", "6:13", "no effect; expected one of"),
-        ("tools: pay_*", "tools: pay all", "7:12", "expected a tool name"),
-        ("tools: pay_*", "tools: []", "7:12", "expected the name of a tool"),
-        ("refund]", "5]", "14:26", "expected a tool name"),
-        ("id: payments-limit", "id: [a]", "5:9", "expected a name"),
-        ("reason: payments", "reason: |\n      payments", "8:13", "expected a reason of one printable line"),
+        ('version: "3"', 'version: ""', "1:10", "a name is malformed"),
+        ("default: block", "default: warn", "3:10", "unknown effect 'warn'; use one of allow, block"),
+        ("effect: block", "effect: blok", "6:13", "unknown effect 'blok'; use one of allow, block, route, warn"),
+        ("effect: block", "effect: [block]", "6:13", "the effect is no string"),
+        ("tools: pay_*", "tools: pay all", "7:12", "a tool name is malformed"),
+        ("tools: pay_*", "tools: []", "7:12", "tools is no name"),
+        ("refund]", "5]", "14:26", "a tool name is malformed"),
+        ("id: payments-limit", "id: [a]", "5:9", "a name is malformed"),
+        ("reason: payments", "reason: |\n      payments", "8:13", "the reason is malformed"),
         ("range: {min: 100,", "rnage: {min: 100,", "10:21", "unknown constraint 'rnage'"),
         ("{min: 100,", "{min: hundred,", "10:28", "expected a bound"),
         ("{min: 100,", "{mim: 100,", "10:29", "unknown key 'mim' in a range"),
-        ("min_inclusive: false", "min_inclusive: no", "10:54", "'no' is a boolean to some readers"),
+        ("min_inclusive: false", "min_inclusive: no", "10:54", "'no' is a boolean for some readers"),
         ("principal.kind: human", "principle.kind: human", "11:7", "unknown namespace 'principle'"),
         ("principal.kind: human", "principal.kind: humann", "11:23", "always one of human, service"),
         ("{not: {", "{nto: {", "15:55", "unknown namespace 'nto'"),
         ("principal.provenance", "principal.provenanse", "15:61", "unknown attribute 'principal.provenanse'"),
-        ("    to: approval-desk\n", "", "12:5", "'to', the name of a route, in a rule with the effect route"),
-        ("effect: allow", "effect: allow\n    to: desk", "16:5", "'to', the name of a route"),
-        ("to: approval-desk", "to: null", "13:9", "expected the name of the target"),
-        ("  - effect: allow", "  - tools: x", "16:5", "expected the key 'effect' in the rule"),
-        ("  - effect: allow", "  - allow", "16:5", "expected a rule as a mapping"),
-        ("  - effect: allow", "  - effect: allow\n    id: payments-limit", "17:9", "got that of rule 1 again"),
-        ("id: payments-limit", "id: rule-2", "12:5", "got that of rule 1 again"),
+        ("    to: approval-desk\n", "", "12:5", "'to' is missing"),
+        ("effect: allow", "effect: allow\n    to: desk", "16:5", "the rule has 'to'"),
+        ("to: approval-desk", "to: null", "13:9", "the rule routes to no target"),
+        ("  - effect: allow", "  - tools: x", "16:5", "the key 'effect' is missing in the rule"),
+        ("  - effect: allow", "  - allow", "16:5", "a rule is no mapping"),
+        ("  - effect: allow", "  - effect: allow\n    id: payments-limit", "17:9", "the id is that of rule 1"),
+        ("id: payments-limit", "id: rule-2", "12:5", "the id is that of rule 1"),
         ("default: block", "default: block\ndefault: allow", "4:1", "duplicate key 'default'"),
         ("principal.kind: human", "principal.kind: human\n      principal.kind: service", "12:7", "duplicate key"),
         ("principal.kind: human", "principal.kind: &k human", "11:23", "anchors are not supported"),
@@ -201,15 +201,15 @@ def test_what_a_file_leaves_out_has_the_defaults_of_python(tmp_path: Path) -> No
         ("principal.kind: human", "principal.kind: !!str human", "11:23", "tags are not supported"),
         ("principal.kind: human", "principal.kind: ! human", "11:23", "tags are not supported"),
         ("principal.kind: human", "<<: {principal.kind: human}", "11:7", "unknown namespace '<<'"),
-        ("principal.kind: human", "? [a]\n      : b", "11:9", "expected a string as a key"),
-        ("principal.kind: human", "args.x: 010", "11:15", "readers disagree about '010'"),
-        ("principal.kind: human", "args.x: 1e999", "11:15", "readers disagree about '1e999'; write a finite"),
+        ("principal.kind: human", "? [a]\n      : b", "11:9", "a key is no string"),
+        ("principal.kind: human", "args.x: 010", "11:15", "readers read '010' differently"),
+        ("principal.kind: human", "args.x: 1e999", "11:15", "readers read '1e999' differently"),
         ("principal.kind: human", "args.x: [1]", "11:15", "write one_of"),
         ("principal.kind: human", "principal.kind human", "12:3", "not YAML: could not find expected ':'"),
         ("  - effect: allow", "\t- effect: allow", "16:1", "not YAML: found character"),
-        ("reason: payments", 'reason: "\\UFFFFFFFF', "8:5", "not YAML: a number beyond"),
-        ("reason: payments", "reason: \x07payments", "8:13", "expected printable characters"),
-        ("  - effect: allow\n", "  - effect: allow\n---\nrules: []\n", "17:1", "expected one document"),
+        ("reason: payments", 'reason: "\\UFFFFFFFF', "8:5", "not YAML: a number is too large"),
+        ("reason: payments", "reason: \x07payments", "8:13", "a character is not printable"),
+        ("  - effect: allow\n", "  - effect: allow\n---\nrules: []\n", "17:1", "a second document"),
         ("rules:", "rules: []\nx:", "5:1", "unknown key 'x'"),
     ],
 )
@@ -224,15 +224,15 @@ def test_every_mistake_in_yaml_has_its_place(tmp_path: Path, old: str, new: str,
 @pytest.mark.parametrize(
     ("text", "place", "message"),
     [
-        ("", "1:1", "empty file"),
-        ("# nothing\n", "2:1", "empty file"),
-        ("---\n", "1:1", "expected the policy as a mapping with the keys default, name, rules, tools, version"),
-        ("[]", "1:1", "expected the policy as a mapping"),
-        ("name: x", "1:1", "expected the key 'rules'"),
-        ("rules: []", "1:8", "expected at least one rule"),
-        ("rules:", "1:7", "expected a list of rules"),
-        ("rules: {effect: block}", "1:8", "expected a list of rules"),
-        ("rules: " + "[" * 40, "1:40", "nested values"),
+        ("", "1:1", "file is empty"),
+        ("# nothing\n", "2:1", "file is empty"),
+        ("---\n", "1:1", "the policy is no mapping; write one with the keys default, name, rules, tools, version"),
+        ("[]", "1:1", "the policy is no mapping"),
+        ("name: x", "1:1", "the key 'rules' is missing"),
+        ("rules: []", "1:8", "rules is empty"),
+        ("rules:", "1:7", "rules is no list"),
+        ("rules: {effect: block}", "1:8", "rules is no list"),
+        ("rules: " + "[" * 40, "1:40", "values are nested"),
         ("rules: [{effect: block", "1:23", "not YAML"),
         ("%YAML 2.0\n---\nrules: []", "1:1", "not YAML"),
     ],
@@ -250,22 +250,22 @@ def test_a_yaml_file_without_a_policy_is_refused(tmp_path: Path, text: str, plac
         ('"effect": "route"', '"efect": "route"', "17:2", "unknown key 'efect' in a rule"),
         ('"effect": "block"', '"effect": "blok"', "8:17", "unknown effect 'blok'"),
         ('"min": 100,', '"mim": 100,', "12:35", "unknown key 'mim' in a range"),
-        ('"min": 100,', '"min": NaN,', "12:42", "a finite number, got NaN"),
-        ('"min": 100,', '"min": 1e999,', "12:42", "a finite number, got one beyond every double"),
-        ('"min": 100,', f'"min": {"1" * 5000},', "12:42", "an integer of fewer digits"),
+        ('"min": 100,', '"min": NaN,', "12:42", "NaN is not a finite number"),
+        ('"min": 100,', '"min": 1e999,', "12:42", "beyond every double"),
+        ('"min": 100,', f'"min": {"1" * 5000},', "12:42", "too many digits"),
         ('"default": "block",', '"default": "block", "default": "allow",', "4:23", "duplicate key 'default'"),
-        ('"default": "block",', '"default": block,', "4:14", "expected a value of JSON (Expecting value)"),
-        ('"default": "block",', '"default" "block",', "4:13", "expected :"),
-        ('"default": "block",', '"default": "block"', "5:3", "expected , or }"),
-        ('"default": "block",', 'default: "block",', "4:3", "expected a key in double quotes"),
-        ('"refund"]', '"refund",]', "17:78", "expected a value of JSON"),
-        ('"refund"]', '"refund"}', "17:77", "expected , or ]"),
-        ('{"effect": "allow"}', '{"effect": "allow",}', "20:24", "expected a key in double quotes"),
-        ('{"effect": "allow"}', "{}", "20:5", "expected the key 'effect'"),
-        ('{"effect": "allow"}', "[]", "20:5", "expected a rule as a mapping"),
-        ('"effect": "allow"}\n  ]\n}\n', '"effect": "allow"}\n  ]\n}\n x', "23:2", "expected the end of the file"),
-        ('"effect": "allow"}\n  ]\n}\n', '"effect": "allow"}\n  ]\n', "22:1", "got the end of the file"),
-        ("payments over", "payments\x07over", "10:26", "expected a value of JSON (Invalid control character at)"),
+        ('"default": "block",', '"default": block,', "4:14", "no JSON value here (Expecting value)"),
+        ('"default": "block",', '"default" "block",', "4:13", "no : here"),
+        ('"default": "block",', '"default": "block"', "5:3", "no , or } here"),
+        ('"default": "block",', 'default: "block",', "4:3", "no key in double quotes"),
+        ('"refund"]', '"refund",]', "17:78", "no JSON value here"),
+        ('"refund"]', '"refund"}', "17:77", "no , or ] here"),
+        ('{"effect": "allow"}', '{"effect": "allow",}', "20:24", "no key in double quotes"),
+        ('{"effect": "allow"}', "{}", "20:5", "the key 'effect' is missing"),
+        ('{"effect": "allow"}', "[]", "20:5", "a rule is no mapping"),
+        ('"effect": "allow"}\n  ]\n}\n', '"effect": "allow"}\n  ]\n}\n x', "23:2", "text follows the policy"),
+        ('"effect": "allow"}\n  ]\n}\n', '"effect": "allow"}\n  ]\n', "22:1", "the file ends early"),
+        ("payments over", "payments\x07over", "10:26", "no JSON value here (Invalid control character at)"),
     ],
 )
 def test_every_mistake_in_json_has_its_place(tmp_path: Path, old: str, new: str, place: str, message: str) -> None:
@@ -278,7 +278,7 @@ def test_every_mistake_in_json_has_its_place(tmp_path: Path, old: str, new: str,
 
 def test_json_is_bounded_in_depth(tmp_path: Path) -> None:
     """A JSON text nested too deeply is refused where it becomes too deep."""
-    assert "policy.json:1:34: expected at most 32" in complaint(tmp_path, "policy.json", "[" * 100_000)
+    assert "policy.json:1:34: values are nested more than 32" in complaint(tmp_path, "policy.json", "[" * 100_000)
 
 
 @pytest.mark.parametrize(
@@ -294,8 +294,8 @@ def test_json_is_bounded_in_depth(tmp_path: Path) -> None:
         ("default = ", "default ", "3:9", "not TOML: Expected '='"),
         ('default = "block"', 'default = "block"\ndefault = "allow"', "4:18", "not TOML: Cannot overwrite"),
         ('[[rules]]\neffect = "allow"\n', "x = [", "21:6", "not TOML: Invalid value (at end of document)"),
-        ('[[rules]]\neffect = "allow"\n', "[[rules]]", "21:1", "expected the key 'effect'"),
-        ("min = 5e1", f"min = {'1' * 5000}", "1:1", "integers of fewer digits"),
+        ('[[rules]]\neffect = "allow"\n', "[[rules]]", "21:1", "the key 'effect' is missing"),
+        ("min = 5e1", f"min = {'1' * 5000}", "1:1", "too many digits"),
     ],
 )
 def test_every_mistake_in_toml_has_a_place(tmp_path: Path, old: str, new: str, place: str, message: str) -> None:
@@ -308,7 +308,7 @@ def test_every_mistake_in_toml_has_a_place(tmp_path: Path, old: str, new: str, p
 
 def test_toml_is_bounded_in_depth(tmp_path: Path) -> None:
     """A TOML text nested too deeply for the standard parser is refused."""
-    assert "fewer nested values" in complaint(tmp_path, "policy.toml", "x = " + "[" * 100_000)
+    assert "values are nested" in complaint(tmp_path, "policy.toml", "x = " + "[" * 100_000)
 
 
 def test_toml_tables_inside_tables_have_their_places() -> None:
@@ -325,7 +325,7 @@ def test_bytes_that_are_no_text_have_a_place(tmp_path: Path, name: str) -> None:
     """A file that is not UTF-8 is refused at the first wrong byte."""
     file = tmp_path / name
     file.write_bytes("ä: 1\nä: ".encode() + b"\xff")
-    with pytest.raises(PolicyFormatError, match=r":2:4: expected UTF-8 text") as caught:
+    with pytest.raises(PolicyFormatError, match=r":2:4: the text is not UTF-8") as caught:
         RuleSet.load(file)
     assert (caught.value.line, caught.value.column) == (2, 4)
 
@@ -343,19 +343,19 @@ def test_an_inventory_finds_rules_for_tools_that_are_not_there(tmp_path: Path) -
 def test_too_many_rules_are_refused(tmp_path: Path) -> None:
     """A policy file may have ten thousand rules."""
     rules = ",".join(['{"effect":"warn"}'] * 10_001)
-    assert "expected at most 10000 rules" in complaint(tmp_path, "p.json", f'{{"rules":[{rules}]}}')
+    assert "use at most 10000" in complaint(tmp_path, "p.json", f'{{"rules":[{rules}]}}')
 
 
 def test_a_file_that_cannot_be_read_is_a_configuration_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Missing, unreadable, too large and unknown files are errors that say what was expected."""
-    with pytest.raises(ConfigurationError, match="found none; without it nothing may run"):
+    with pytest.raises(ConfigurationError, match="no policy file at"):
         RuleSet.load(tmp_path / "missing.yaml")
     (tmp_path / "folder.yaml").mkdir()
-    with pytest.raises(ConfigurationError, match="found none"):
+    with pytest.raises(ConfigurationError, match="no policy file at"):
         RuleSet.load(tmp_path / "folder.yaml")
     with pytest.raises(ConfigurationError, match=r"ends in \.json, \.toml, \.yaml, \.yml"):
         RuleSet.load(write(tmp_path, "policy.txt", YAML))
-    with pytest.raises(ConfigurationError, match="at most 1048576 bytes"):
+    with pytest.raises(ConfigurationError, match="larger than 1048576 bytes"):
         RuleSet.load(write(tmp_path, "large.json", " " * (1024 * 1024 + 1)))
     file = write(tmp_path, "policy.yaml", YAML)
 
@@ -405,7 +405,7 @@ def test_json_that_the_standard_parser_refuses_is_refused(text: str) -> None:
     try:
         assert read_json(text).value == expected
     except Malformed as malformed:
-        assert str(malformed).startswith(("duplicate key", "expected a finite"))  # noqa: PT017
+        assert str(malformed).startswith(("duplicate key", "a number is beyond", "NaN", "Infinity", "-Infinity"))  # noqa: PT017
 
 
 plain = st.from_regex(r"[-+]?[0-9_.:exobfaEXInNfyTtrue<=~ -]{1,12}", fullmatch=True).map(str.strip).filter(bool)
@@ -452,7 +452,7 @@ def test_yaml_scalars_of_the_core(text: str, value: object) -> None:
 )  # fmt: skip
 def test_yaml_scalars_that_readers_disagree_about_are_refused(text: str) -> None:
     """What one reader takes for a number, a date or a boolean and another one does not must be quoted."""
-    with pytest.raises(Malformed, match=r"to some readers|readers disagree"):
+    with pytest.raises(Malformed, match=r"for some readers|differently"):
         read_yaml(f"- {text}")
     assert read_yaml(f"- '{text}'").value == [text]
 

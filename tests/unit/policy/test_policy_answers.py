@@ -24,7 +24,7 @@ def test_a_decision_is_frozen_and_survives_pickling() -> None:
 @pytest.mark.parametrize("effect", ["allow", None, "ALLOW", 1, type("Odd", (), {"value": "allow"})()])
 def test_ac_72_a_decision_has_no_other_effect(effect: object) -> None:
     """A decision with anything but one of the four effects cannot be made."""
-    with pytest.raises(TypeError, match="expected an Effect"):
+    with pytest.raises(TypeError, match="use a member of Effect"):
         Decision(effect=effect, reason="x")  # type: ignore[arg-type]
 
 
@@ -36,10 +36,10 @@ def test_ac_72_a_decision_has_no_other_effect(effect: object) -> None:
         ({"why": "x" * 257}, "printable line"),
         ({"why": "two\nlines"}, "printable line"),
         ({"why": 5}, "printable line"),
-        ({"route": "desk"}, "a route exactly"),
-        ({"effect": Effect.ROUTE}, "a route exactly"),
-        ({"effect": Effect.ROUTE, "route": "a desk"}, "a route of 1 to 128"),
-        ({"effect": Effect.ROUTE, "route": ""}, "a route of 1 to 128"),
+        ({"route": "desk"}, "route and effect do not fit"),
+        ({"effect": Effect.ROUTE}, "route and effect do not fit"),
+        ({"effect": Effect.ROUTE, "route": "a desk"}, "a route is malformed"),
+        ({"effect": Effect.ROUTE, "route": ""}, "a route is malformed"),
     ],
 )
 def test_a_malformed_decision_cannot_be_made(changes: dict[str, object], message: str) -> None:
@@ -69,7 +69,7 @@ def test_a_request_shows_no_values_and_cannot_be_changed() -> None:
 def test_a_malformed_finding_cannot_be_made(changes: dict[str, object]) -> None:
     """Findings carry names and one of three severities, so that no content leaks through them."""
     fields: dict[str, object] = {"category": "api_key", "inspector": "patterns", **changes}
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=r"malformed|expected"):
         Finding(**fields)  # type: ignore[arg-type]
 
 

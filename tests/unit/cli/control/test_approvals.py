@@ -33,7 +33,7 @@ def test_a_call_is_shown_approved_and_runs(run: Run, enforcer: Enforcer, tmp_pat
     directory, pay = tmp_path / "d", _pay(enforcer)
     assert run("approvals", "list", directory) == (0, "nothing waits for an approval\n", "")
     with enforcer.task("pay it", principal=ALICE, agent=CLERK, scope=Scope("pay")):
-        with pytest.raises(Denied, match="waits for an approval"):
+        with pytest.raises(Denied, match="is pending"):
             pay("INV-1\x1b[2J", 1800.5)
         code, out, _ = run("approvals", "list", directory)
         lines = out.splitlines()
@@ -59,7 +59,7 @@ def test_a_call_is_shown_approved_and_runs(run: Run, enforcer: Enforcer, tmp_pat
         code, _, err = run("approvals", "reject", directory, request, "--by", "carol")
         assert (code, "already" in err or "one" in err) == (2, True)
         assert pay("INV-1\x1b[2J", 1800.5).startswith("paid")
-        with pytest.raises(Denied, match="waits"):
+        with pytest.raises(Denied, match="is pending"):
             pay("INV-1\x1b[2J", 1800.5)
 
 
@@ -73,7 +73,7 @@ def test_a_request_that_is_too_long_hides_no_other(run: Run, enforcer: Enforcer,
         code, out, err = run("approvals", "list", tmp_path / "d")
         assert (code, err) == (0, "")
         assert [out.count(text) for text in ('invoice = "a"', 'invoice = "c"', "b" * 100)] == [1, 1, 0]
-        assert out.count("  not shown: expected arguments of at most 10000 characters") == 1
+        assert out.count("  not shown: the arguments have more than 10000 characters") == 1
         pending = enforcer.approvals.pending()
         assert [request.id in out for request in pending] == [True, True, True]
 
@@ -96,7 +96,7 @@ def test_a_call_is_rejected_with_a_reason(run: Run, enforcer: Enforcer, tmp_path
     [
         (("approve",), "required: REQUEST, --by"),
         (("approve", "nothing"), "required: --by"),
-        (("approve", "nothing", "--by", "bob"), "another; list what waits"),
+        (("approve", "nothing", "--by", "bob"), "no pending request has this id"),
         (("approve", "nothing", "--by", "b\nob"), "expected id in visible characters"),
     ],
 )

@@ -123,7 +123,7 @@ class Point:
         if self.pseudonyms is None:
             return principal
         if principal.id.startswith(PSEUDONYM_PREFIX):
-            raise ValueError(f"the id of the principal begins with {PSEUDONYM_PREFIX!r}, like a pseudonym; use the real id")
+            raise ValueError(f"the principal id begins with {PSEUDONYM_PREFIX!r}, like a pseudonym; use the real id")
         return _renamed(principal, self.pseudonyms.of(principal.kind, principal.id))
 
     def real(self, principal: Principal) -> Principal:

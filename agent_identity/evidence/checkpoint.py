@@ -81,7 +81,7 @@ def parse_vkey(text: str) -> tuple[str, PublicKey]:
 @final
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A note of which at least one signature by a known key was verified, and none failed.
+    """An opened note: at least one signature by a known key was verified, and none failed.
 
     Attributes:
         text: The signed text, ending in a newline.
@@ -123,7 +123,7 @@ def sign_note(text: str, name: str, signer: Signer) -> bytes:
 
 @final
 class KnownKeys:
-    """Keys for many notes: what notes of one name after another call them is worked out once, not for each note.
+    """Verification keys for many notes, cached by note name.
 
     Args:
         keys: The keys.
@@ -134,7 +134,7 @@ class KnownKeys:
         self._named: tuple[str, Mapping[bytes, PublicKey]] | None = None
 
     def named(self, name: str) -> Mapping[bytes, PublicKey]:
-        """Return the keys by their key ids under a name. Only the table of the last name is kept."""
+        """Return the keys of a name by key id. Only the table of the last name is cached."""
         if self._named is None or self._named[0] != name:
             self._named = name, {_key_id(name, key): key for key in self._keys}
         return self._named[1]
@@ -186,7 +186,7 @@ def open_note(
 
 @dataclass(slots=True)
 class _Found:
-    """What the signatures of a note say so far."""
+    """Verification state of the signatures of a note."""
 
     body: bytes
     head: LogHead
@@ -250,7 +250,7 @@ def _signature(line: str) -> tuple[str, bytes]:
 @final
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a log commits to: its first ``size`` entries have this root.
+    """A signed commitment of a log: the root of its first ``size`` entries.
 
     Args:
         origin: The name of the log.
@@ -283,7 +283,7 @@ class Checkpoint:
 
     @property
     def head(self) -> LogHead:
-        """What cosigners make their statements about."""
+        """The log head that cosigners sign."""
         return LogHead(self.origin, self.size, self.root)
 
     def to_text(self) -> str:
@@ -311,7 +311,7 @@ class Checkpoint:
 @final
 @dataclass(frozen=True, slots=True)
 class LogProof:
-    """That the entry at an index is in a log: all that is needed, except the entry and the key.
+    """Proof that the entry at an index is in a log: complete except for the entry and the key.
 
     Args:
         index: The place of the entry, from 0.
@@ -348,7 +348,7 @@ def format_proof(proof: LogProof) -> bytes:
 
 
 def parse_proof(data: bytes, *, limit: int = _MAX_PROOF) -> LogProof:
-    """Return the content of a proof file. Nothing of it is verified yet.
+    """Return the content of a proof file, unverified.
 
     Args:
         data: The file.

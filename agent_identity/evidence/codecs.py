@@ -1,4 +1,4 @@
-"""What gzip and zstd make of a file and back, with bounded memory; a file that ends early is never taken for whole."""
+"""Bounded-memory decompression of gzip and zstd files; a truncated file is an error."""
 
 import zlib
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _SIP: Final = 1024  # Bytes; those of zstd become 32 MiB at most.
 
 
 def zstandard_module() -> ModuleType:
-    """Return the library for zstd, which is an extra.
+    """Return the zstd library, which is an extra.
 
     Raises:
         ConfigurationError: It is not installed.
@@ -37,7 +37,7 @@ def zstandard_module() -> ModuleType:
 
 
 def gunzip(read: Read, *, several: bool) -> Read:
-    """Return what reads the content of a file that gzip made; it raises ``OSError`` where that is damaged.
+    """Return a reader of the decompressed content of a gzip file; it raises ``OSError`` for damaged content.
 
     Args:
         read: Reads the file.
@@ -76,7 +76,7 @@ def gunzip(read: Read, *, several: bool) -> Read:
 
 
 def unzstd(read: Read, *, several: bool) -> Read:
-    """Return what reads the content of a file that zstd made; as :func:`gunzip`, for frames (RFC 8878).
+    """Return a reader of the decompressed content of a zstd file (RFC 8878); see :func:`gunzip`.
 
     Args:
         read: Reads the file.

@@ -1,4 +1,4 @@
-"""The spans of a stream, in the order of its records: of each call and task, whether or not it came to an end."""
+"""Spans rebuilt from a stream in the order of its records: one for each call and task, ended or not."""
 
 import contextlib
 from collections import OrderedDict
@@ -26,7 +26,7 @@ _GRANTS: Final = 8_192  # Of tasks that are open or come again; of others, the s
 
 
 class Copied(NamedTuple):
-    """A record that travels on a span.
+    """A record to be sent on a span.
 
     Attributes:
         seq: Its place in the stream, from 1.
@@ -91,7 +91,7 @@ class StreamCopies:
 
     @property
     def rejected(self) -> int:
-        """Lines that the library did not write so; they make no spans."""
+        """Number of lines that the library did not write; they produce no spans."""
         return self._tail.rejected
 
     def is_over(self) -> bool:
@@ -99,7 +99,7 @@ class StreamCopies:
         return self._tail.is_over()
 
     def read(self) -> Iterator[Copied]:
-        """Yield the spans of what has come to an end since the last read."""
+        """Yield the spans of calls and tasks that ended since the last read."""
         for found in self._tail.read():
             parent = self._note(found.record)
             record = found.record
@@ -116,7 +116,7 @@ class StreamCopies:
                 yield self._copied(found, None)
 
     def _note(self, record: AnyRecord) -> str | None:
-        """Remember what later spans need of a record; return the parent that its beginning stated."""
+        """Store the facts of a record that later spans need; return the parent that its beginning stated."""
         self.ended = isinstance(record, StreamEnd)
         if isinstance(record, Grant):
             self._keep(record.chain[-1].grant, record.grant.token)
@@ -153,7 +153,7 @@ class StreamCopies:
         return None
 
     def _grants_of(self, chain: Sequence[str]) -> str | None:
-        """Return the grants that the span of a task carries: those that no other span of this stream does."""
+        """Return the grants for the span of a task: those that no other span of this stream carries."""
         first = len(chain) - 1
         while first and chain[first - 1] not in self._opened:
             first -= 1
@@ -174,7 +174,7 @@ class StreamCopies:
 
 
 def count_spans(files: Files, layout: Layout, stream: str, *, after: int, over: bool) -> int:
-    """Return how many spans of a stream a receiver still lacks.
+    """Return the number of spans of a stream that a receiver still lacks.
 
     Args:
         files: The operating system.
@@ -196,7 +196,7 @@ def count_spans(files: Files, layout: Layout, stream: str, *, after: int, over: 
 
 
 def _name(record: Intent | Outcome | TaskStart | TaskEnd) -> str:
-    """Return what the beginning and the end of a call or task have in common."""
+    """Return the key shared by the beginning and the end of a call or task."""
     if isinstance(record, Intent):
         return record.id
     if isinstance(record, Outcome):

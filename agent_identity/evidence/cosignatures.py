@@ -1,4 +1,4 @@
-"""Statements of others about a checkpoint: C2SP cosignatures with Ed25519 and with ML-DSA-44.
+"""Cosignatures of checkpoints (C2SP), with Ed25519 and with ML-DSA-44.
 
 A cosignature says: at this second, this was the largest tree of this log that the cosigner knew, and it continues
 every one that the cosigner knew before (c2sp.org/tlog-cosignature).
@@ -36,7 +36,7 @@ class LogHead(NamedTuple):
 
 
 class CosigningKey(Protocol):
-    """Something that signs with one key: :class:`~agent_identity.identity.SigningKey`, or one for ML-DSA-44."""
+    """A signer with one key: :class:`~agent_identity.identity.SigningKey`, or one for ML-DSA-44."""
 
     @property
     def public_key(self) -> "PublicKey | MlDsaPublicKey":
@@ -51,7 +51,7 @@ class CosigningKey(Protocol):
 @final
 @dataclass(frozen=True, slots=True)
 class Cosignature:
-    """A cosignature that verified.
+    """A verified cosignature.
 
     Attributes:
         cosigner: Who made it.
@@ -83,7 +83,7 @@ def cosign(text: str, head: LogHead, name: str, key: CosigningKey, *, at: int) -
 
 
 def read_cosignature(cosigner: Cosigner, signature: bytes, body: bytes, head: LogHead) -> Cosignature | None:
-    """Return what a cosignature says, or ``None`` if it cannot be checked here.
+    """Return the content of a cosignature, or ``None`` if it cannot be checked here.
 
     Args:
         cosigner: Whose it claims to be.
@@ -109,7 +109,7 @@ def read_cosignature(cosigner: Cosigner, signature: bytes, body: bytes, head: Lo
 
 
 def _message(cosigner: Cosigner, time: int, body: bytes, head: LogHead) -> bytes | None:
-    """Return the bytes that are signed, or ``None`` if there are none for these values."""
+    """Return the signed bytes, or ``None`` for values that no message can hold."""
     if not 0 <= time <= _MAX_TIME:
         return None
     if isinstance(cosigner.key, PublicKey):

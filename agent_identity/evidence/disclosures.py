@@ -1,4 +1,4 @@
-"""Files that show arguments of one call, and what makes them checkable against its record.
+"""Disclosure files: arguments of one call, which can be checked against its record.
 
 A file names the record and has one entry for each argument, in the order of their names: the argument with its
 salt, or the hash that stands for an argument that is not shown. Of records whose arguments have one digest as a
@@ -35,7 +35,7 @@ _WHOLE: Final = {"name", "value"}
 @final
 @dataclass(frozen=True, slots=True)
 class Disclosure:
-    """Arguments of one call, some or all of them. Nothing of it is verified.
+    """Some or all arguments of one call, unverified.
 
     Attributes:
         record: The id of the record.
@@ -53,7 +53,7 @@ class Disclosure:
 
     @classmethod
     def of(cls, record: AnyRecord, arguments: Mapping[str, JSON], key: bytes, names: Collection[str] | None) -> Self:
-        """Return what shows arguments of a call.
+        """Return a disclosure of arguments of a call.
 
         Args:
             record: The intent or outcome.
@@ -95,7 +95,7 @@ class Disclosure:
         return found
 
     def check(self, record: AnyRecord) -> None:
-        """Return if these are the arguments, or some of them, that the record commits to.
+        """Check that the record commits to these arguments.
 
         Args:
             record: The record; whether it is proved, is for the caller to say.
@@ -124,7 +124,7 @@ class Disclosure:
             )
 
     def _fits(self, names: Sequence[str] | None) -> bool:
-        """Return whether each argument stands where the record has its name, if it has names."""
+        """Return whether the position of each argument matches its name in the record, if the record has names."""
         if names is None:
             return True  # The digest is over names and values, and over their number and order.
         if len(names) != len(self.leaves):
@@ -138,7 +138,7 @@ class Disclosure:
 
     @property
     def hidden(self) -> int:
-        """How many arguments of the call are not shown."""
+        """Number of arguments of the call that are not shown."""
         return sum(hashed is not None for hashed in self.leaves)
 
     def to_bytes(self) -> bytes:
@@ -203,12 +203,12 @@ class Disclosure:
 
 
 def names_arguments(record: AnyRecord) -> bool:
-    """Return whether a record says which arguments there were; outcomes of version 2 leave that to the intent."""
+    """Return whether a record lists its argument names; outcomes of version 2 leave them to the intent."""
     return record.v == VERSION or not isinstance(record, Outcome)
 
 
 def _names_of(record: AnyRecord, arguments: Mapping[str, JSON]) -> tuple[str, ...]:
-    """Return the names of the arguments of a call, as its record states them or else as they are given."""
+    """Return the argument names of a call: those that its record states, or else the given ones."""
     stated = _stated_names(record)
     return tuple(sorted(arguments)) if stated is None else stated
 
@@ -238,7 +238,7 @@ def argument_kinds(record: AnyRecord) -> list[tuple[str, str]]:
 
 
 def action_of(record: AnyRecord) -> Action | None:
-    """Return what was called, or what a person was asked about; ``None`` of other records."""
+    """Return the action that was called, or that an approval is about; ``None`` for other records."""
     return record.action if isinstance(record, Intent | Outcome | Approval) else None
 
 

@@ -58,7 +58,7 @@ _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def pae(payload_type: str, body: bytes) -> bytes:
-    """Return the bytes that are signed; the lengths in them count bytes."""
+    """Return the signed bytes (DSSE PAE); the lengths in them count bytes."""
     kind = payload_type.encode("utf-8")
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(body), body)
 
@@ -220,7 +220,7 @@ def sign_record(record: bytes, signer: Signer, payload_type: str = PAYLOAD_TYPE)
 
 
 def signed_attributes(record: bytes, signer: Signer, payload_type: str = PAYLOAD_TYPE) -> dict[str, str]:
-    """Return the five attributes of :func:`sign_record`, without checking again what was only just made.
+    """Return the five attributes of :func:`sign_record` without checking again the record just made.
 
     Args:
         record: The canonical bytes of the record.

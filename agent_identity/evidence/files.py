@@ -141,7 +141,7 @@ class Files:
         return os.listdir(path)
 
     def mkdir(self, path: str, mode: int) -> bool:
-        """Make a folder and return whether there was none; one that exists is fine and keeps its mode."""
+        """Make a folder and return whether it is new; an existing one keeps its mode."""
         try:
             os.mkdir(path, mode)
         except FileExistsError:
@@ -169,7 +169,7 @@ def open_regular(files: Files, path: str, flags: int, mode: int = 0o644) -> int:
 
 
 def make_folder(files: Files, path: str, mode: int) -> None:
-    """Make a folder and those above it, and wait until their names are on the disk; one that exists is left as it is.
+    """Make a folder and its parents, and sync their names to disk; an existing one is left as it is.
 
     Raises:
         OSError: It cannot be made.
@@ -200,7 +200,7 @@ def check_private(files: Files, fd: int, path: str) -> None:
 
 
 def sync_folder(files: Files, path: str) -> None:
-    """Wait until the names in a folder are on the disk.
+    """Sync the names in a folder to disk.
 
     Raises:
         OSError: The folder cannot be synced.
@@ -223,7 +223,7 @@ def write_whole(files: Files, fd: int, data: bytes) -> None:
 
 
 def write_beside(files: Files, path: str, data: bytes, temporary: str = "") -> None:
-    """Put a file in place whole: after a crash or a power loss it is the one before, or this one.
+    """Replace a file atomically: after a crash or a power loss it is the old one, or this one.
 
     Args:
         files: The operating system.
@@ -245,7 +245,7 @@ def write_beside(files: Files, path: str, data: bytes, temporary: str = "") -> N
 
 
 def acquire(files: Files, fd: int) -> None:
-    """Take the lock of an open file, waiting about five seconds for it.
+    """Take the lock of an open file, waiting about five seconds.
 
     Raises:
         BlockingIOError: Another holder does not give it back.

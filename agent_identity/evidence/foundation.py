@@ -1,4 +1,4 @@
-"""The first act in a new directory: its empty log is signed before there is anything to lose.
+"""First step in a new directory: sign its empty log before it holds any record.
 
 The checkpoint is there before the key of the MACs, before the first stream and before the first entry of the
 log. So no crash leaves one of these without a checkpoint: whoever finds them so knows that it was removed.
@@ -22,7 +22,7 @@ _NO_FILE: Final = frozenset({None, errno.ELOOP, errno.ENXIO})
 
 
 def found(files: Files, layout: Layout, *, signer: Signer, origin: str, cosign: Cosign | None = None) -> None:
-    """Sign the empty log of a directory that holds nothing yet.
+    """Sign the empty log of a new directory.
 
     Killed at any moment, this leaves a directory in which the next start does the same. Of a directory that
     was used and has no checkpoint, the next seal says so.
@@ -77,7 +77,7 @@ def _is_fresh(files: Files, layout: Layout) -> bool:
 
 
 def _was_used(files: Files, layout: Layout) -> bool:
-    """Return whether there is what no start makes before the log has a checkpoint."""
+    """Return whether the directory has files that no start makes before the log has a checkpoint."""
     with contextlib.suppress(FileNotFoundError):
         if stream_names(files, layout):
             return True

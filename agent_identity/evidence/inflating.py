@@ -1,4 +1,4 @@
-"""Reading files of traces compressed by gzip or zstd, told by their first bytes, with bounded memory and work."""
+"""Reader of gzip or zstd traces, recognized by their first bytes, with bounded memory and work."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -30,17 +30,17 @@ _GZIP, _ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
 
 
 class InflatedError(OSError):
-    """A compressed file becomes more than evidence does; the text says what to do."""
+    """A compressed file inflates beyond the limits for evidence; the text says what to do."""
 
 
 def is_compressed(head: bytes) -> bool:
-    """Return whether a file that begins so is compressed; no form of traces begins like that."""
+    """Return whether these first bytes are those of a compressed file; no form of traces begins like that."""
     return head.startswith((_GZIP, _ZSTD))
 
 
 @final
 class Inflating:
-    """Reads what a compressed file holds; several members or frames are one file.
+    """Reads the content of a compressed file; several members or frames are one file.
 
     Args:
         head: How the file begins.

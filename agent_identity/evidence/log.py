@@ -61,7 +61,7 @@ _NANOSECONDS: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 @final
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a stream commits to.
+    """The signed state of a stream: its size and root.
 
     Attributes:
         stream: The id of the stream.
@@ -104,7 +104,7 @@ class Head:
 
 
 def loss_entry(origin: str) -> bytes:
-    """Return the log entry, canonical JSON, by which a log says that it lost its checkpoint.
+    """Return the log entry, canonical JSON, that records the loss of the checkpoint.
 
     What the entries behind it say of a stream is what was found then: records may be missing.
     """
@@ -113,7 +113,7 @@ def loss_entry(origin: str) -> bytes:
 
 @final
 class DirectoryLog:
-    """Appends heads and signs checkpoints. One thread at a time uses it; other processes may use theirs."""
+    """Appends heads and signs checkpoints. Use it from one thread at a time; other processes may use theirs."""
 
     __slots__ = (
         "_committed",
@@ -170,7 +170,7 @@ class DirectoryLog:
         self._written: dict[str, Head] = {}
 
     def read_heads(self, streams: Collection[str]) -> Mapping[str, Head]:
-        """Return the latest head of each of the streams that has one. To be called before anything else.
+        """Return the latest head of each stream that has one. Call this before anything else.
 
         Raises:
             EvidenceError: The log holds what this directory's key does not authenticate, or contradicts
@@ -212,11 +212,11 @@ class DirectoryLog:
             self._loss_noted = False
 
     def forget(self, stream: str) -> None:
-        """Drop what is remembered of a stream that gets no more heads."""
+        """Forget the state of a stream that gets no more heads."""
         self._written.pop(stream, None)
 
     def close(self) -> None:
-        """Close the lock; also what a forked child does with that of its parent."""
+        """Close the lock; a forked child does this with its parent's lock."""
         if self._lock_fd >= 0:
             with contextlib.suppress(OSError):
                 self._files.close(self._lock_fd)
@@ -237,7 +237,7 @@ class DirectoryLog:
                 self._files.close(fd)
 
     def _catch_up(self, fd: int) -> bool:
-        """Read what was appended since the last time, and hold it against the checkpoint on disk.
+        """Read the entries appended since the last time, and compare them with the checkpoint on disk.
 
         Returns:
             Whether there is a checkpoint.
@@ -257,7 +257,7 @@ class DirectoryLog:
         return checkpoint is not None
 
     def _read_on(self, fd: int, checkpoint: Checkpoint | None) -> bool:
-        """Read to the end; return whether that was reached, or foreign lines were set aside and more may follow."""
+        """Read to the end; return ``False`` if foreign lines were set aside and more may follow."""
         for line in read_lines(self._files, fd, self._offset):
             entry = None if line.torn else self._authentic(line)
             if entry is not None:
@@ -300,7 +300,7 @@ class DirectoryLog:
         return EvidenceError(self._contradiction, code="log_contradicted")
 
     def _authentic(self, line: Line) -> bytes | None:
-        """Return the entry of a line that the library wrote at this place, else ``None``."""
+        """Return the entry of a line that the library wrote at this place, or ``None``."""
         parts = log_parts(line.data) if line.data is not None else None
         if parts is None or not self._fits(self._tree.size + 1, self._last, *parts):
             return None
@@ -313,7 +313,7 @@ class DirectoryLog:
         return fits or (self._old_mac is not None and self._old_mac.fits(entry, mac))
 
     def _set_aside(self, fd: int, line: Line, checkpoint: Checkpoint | None) -> None:
-        """Take what the library did not write out of the log, if no checkpoint covers it."""
+        """Move lines that the library did not write out of the log, unless a checkpoint covers them."""
         if checkpoint is None or self._tree.size < checkpoint.size:
             raise EvidenceError(
                 f"expected a log written with this directory's key, got other bytes at offset {line.offset}; "
@@ -328,7 +328,7 @@ class DirectoryLog:
         _logger().error("%d bytes in the log are not of the library and were moved to log/%s", size, name)
 
     def _remove_torn(self, fd: int, line: Line) -> None:
-        """Cut off the line that a process died in; no checkpoint covers it, and its stream still has all."""
+        """Cut off the line that a crash tore; no checkpoint covers it, and its stream still has all."""
         _logger().warning("removed a torn line of %d bytes from the end of the log", line.end - line.offset)
         self._files.truncate(fd, line.offset)
 
@@ -378,7 +378,7 @@ class DirectoryLog:
 
 
 def signed_note(checkpoint: Checkpoint, signer: Signer, cosign: Cosign | None) -> bytes:
-    """Return a checkpoint signed under its origin as the name of the key.
+    """Return a checkpoint signed under its origin as the key name.
 
     Args:
         checkpoint: The checkpoint.
@@ -398,7 +398,7 @@ def signed_note(checkpoint: Checkpoint, signer: Signer, cosign: Cosign | None) -
 
 
 def publish(files: Files, layout: Layout, note: bytes, *, durable: bool) -> None:
-    """Put a signed checkpoint in place of the one before, in one step; called with the lock of the log.
+    """Replace the checkpoint file atomically; called with the lock of the log.
 
     Args:
         files: The operating system.
@@ -415,7 +415,7 @@ def publish(files: Files, layout: Layout, note: bytes, *, durable: bool) -> None
 
 
 def read_checkpoint(files: Files, path: str) -> bytes | None:
-    """Return the checkpoint file, at most one byte more than a note may have, or ``None`` if there is none.
+    """Return the checkpoint file, at most one byte more than a note may have, or ``None`` if it is missing.
 
     Raises:
         OSError: There is one and it cannot be read.
@@ -431,7 +431,7 @@ def read_checkpoint(files: Files, path: str) -> bytes | None:
 
 
 def unverified_checkpoint(note: bytes) -> Checkpoint:
-    """Return what a signed checkpoint says, whoever signed it.
+    """Return the content of a signed checkpoint without verifying its signature.
 
     Raises:
         VerificationError: The bytes are no checkpoint.

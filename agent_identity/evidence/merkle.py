@@ -1,4 +1,4 @@
-"""The Merkle tree of RFC 6962 §2.1 (RFC 9162 §2.1): roots, and proofs that need no trust.
+"""The Merkle tree of RFC 6962 §2.1 (RFC 9162 §2.1): roots, inclusion proofs and consistency proofs.
 
 A tree commits to an ordered list of entries. An *inclusion proof* shows that one entry stands at one
 place; a *consistency proof* shows that a larger tree continues a smaller one without changing it. Both
@@ -55,7 +55,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 @final
 class CompactRange:
-    """A growing tree of which only the roots of its perfect subtrees are kept: O(log size) memory.
+    """A growing tree that stores only the roots of its perfect subtrees: O(log size) memory.
 
     Not thread-safe; whoever appends holds the lock.
     """
@@ -118,12 +118,12 @@ class CompactRange:
 
     @property
     def peaks(self) -> tuple[bytes, ...]:
-        """The roots of the perfect subtrees, the largest first: with the size, all that :meth:`of_peaks` needs."""
+        """The roots of the perfect subtrees, the largest first: with the size, the input of :meth:`of_peaks`."""
         return tuple(self._peaks)
 
     @classmethod
     def of_peaks(cls, size: int, peaks: Sequence[bytes]) -> "CompactRange":
-        """Return a tree whose leaves are not at hand.
+        """Return a tree from its size and peaks, without its leaves.
 
         Args:
             size: The number of its leaves.
@@ -171,7 +171,7 @@ def consistency_proof(leaves: Sequence[bytes], old_size: int) -> tuple[bytes, ..
 
 
 def inclusion_ranges(index: int, size: int) -> tuple[tuple[int, int], ...]:
-    """Return from where up to where the leaves stand below each hash of an inclusion proof, in its order.
+    """Return the range of leaves below each hash of an inclusion proof, in the order of the proof.
 
     Raises:
         ValueError: The index lies outside the tree.
@@ -192,7 +192,7 @@ def inclusion_ranges(index: int, size: int) -> tuple[tuple[int, int], ...]:
 
 
 def consistency_ranges(old_size: int, size: int) -> tuple[tuple[int, int], ...]:
-    """Return from where up to where the leaves stand below each hash of a consistency proof, in its order.
+    """Return the range of leaves below each hash of a consistency proof, in the order of the proof.
 
     Raises:
         ValueError: ``old_size`` is zero, which proves nothing, or larger than the tree.
@@ -235,7 +235,7 @@ def range_roots(leaves: Iterable[bytes], ranges: Sequence[tuple[int, int]]) -> t
 
 
 def consistency_of(range_root: Callable[[int, int], bytes], old_size: int, size: int) -> tuple[bytes, ...]:
-    """Return what :func:`consistency_proof` returns, for leaves that are not at hand.
+    """Return the proof of :func:`consistency_proof` for leaves that are not in memory.
 
     Args:
         range_root: Returns the root over the leaves from one place up to another; the whole of a subtree each time.

@@ -1,4 +1,4 @@
-"""The plain attributes of a span: a copy of what the signed record says, for people and queries.
+"""Plain span attributes that copy facts of the signed record, for people and queries.
 
 Nobody trusts the copy. The verifier compares it with the record, because a store, a redaction rule or
 an attacker may have changed it. Values are strings and arrays of strings, and never empty: other types
@@ -58,7 +58,7 @@ def _top(member: str) -> Callable[[AnyRecord], str | None]:
 
 
 def _policy(of_decision: str, of_policy: str) -> Callable[[AnyRecord], str | None]:
-    """Return what reads a fact of the policy: of the one that decided, or of the one that a record is about."""
+    """Return a reader of a fact of the policy: the deciding one, or the one that a record is about."""
 
     def read(record: AnyRecord) -> str | None:
         known: str | None = None
@@ -100,7 +100,7 @@ def _expires_at(record: AnyRecord) -> str | None:
 
 @lru_cache(maxsize=256)  # All records of a task have the same.
 def _moment(expires: str) -> str:
-    """Return nanoseconds in RFC 3339, in UTC, with as many digits of a second as they have."""
+    """Return nanoseconds in RFC 3339, in UTC, with as many fraction digits as needed."""
     seconds, fraction = divmod(int(expires), 1_000_000_000)
     digits = f".{fraction:09d}".rstrip("0") if fraction else ""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}{digits}Z"
@@ -113,7 +113,7 @@ def _human(record: AnyRecord) -> str | None:
 
 
 def _outcome(record: AnyRecord) -> str | None:
-    """Return how the call ended; an intent is on a span only where nothing says how."""
+    """Return the result of the call; a span carries an intent only if no outcome is known."""
     return "unknown" if isinstance(record, Intent) else getattr(record, "outcome", None)
 
 
@@ -167,7 +167,7 @@ def mirrored_attributes(record: AnyRecord) -> dict[str, str | tuple[str, ...]]:
 @final
 @dataclass(frozen=True, slots=True)
 class FieldCheck:
-    """How one attribute relates to the record.
+    """Comparison of one attribute with the record.
 
     Attributes:
         attribute: Its name.
@@ -198,7 +198,7 @@ def compare(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[FieldC
 
 
 def deviations(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[FieldCheck, ...]:
-    """Return what :func:`compare` returns, without the attributes that match.
+    """Return the result of :func:`compare` without the attributes that match.
 
     Args:
         record: The record, whose signature has been verified.
@@ -214,7 +214,7 @@ def deviations(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[Fie
 
 
 def _claimed(signed: Mapping[str, _Value], attributes: Mapping[str, object]) -> Iterator[FieldCheck]:
-    """Yield the attributes of ours about which the record says nothing."""
+    """Yield the attributes of ours that the record does not support."""
     for name in _MIRRORED_OURS:
         if name in attributes and name not in signed and verdict_on("", attributes[name]) == "changed":
             yield FieldCheck(name, "changed", None)
@@ -227,7 +227,7 @@ _MARK: Final = re.compile(
 
 
 def verdict_on(signed: str | tuple[str, ...], found: object) -> Verdict:
-    """Return how what is shown relates to what is signed.
+    """Compare the shown value with the signed one.
 
     Args:
         signed: What the record says.
@@ -252,7 +252,7 @@ def _verdict_of_text(signed: str, found: object) -> Verdict:
 
 
 def _reads_as(signed: str, found: object) -> bool:
-    """Return whether a text is JSON of this very value, which a store that reads texts shows instead."""
+    """Return whether a text is the JSON of this very value, as stores of text show it."""
     try:
         value = orjson.loads(signed)
         sort = orjson.OPT_SORT_KEYS
@@ -262,7 +262,7 @@ def _reads_as(signed: str, found: object) -> bool:
 
 
 def _is_scrubbed(signed: str, found: str) -> bool:
-    """Return whether the text is what remains of the signed one around the marks of a scrubber."""
+    """Return whether the text is the signed one with parts replaced by the marks of a scrubber."""
     first, *middle = _MARK.split(found) if len(found) <= _MAX_FOUND else [found]
     if not middle or not signed.startswith(first):
         return False

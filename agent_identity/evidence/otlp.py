@@ -1,4 +1,4 @@
-"""Reading spans from OTLP/JSON, as collectors and file exporters write it.
+"""Reader of spans in OTLP/JSON, as collectors and file exporters write it.
 
 Accepted are JSON lines (one export request a line), one document, and an array of documents. The files
 come from outside, so everything is bounded, and what is malformed becomes an item of its own: evidence
@@ -116,7 +116,7 @@ class SpanData:
 @final
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A part of the file that could not be read.
+    """An unreadable part of the file.
 
     Attributes:
         line: The 1-based line where its document starts; in a binary file the number of its message.
@@ -128,7 +128,7 @@ class Malformed:
 
 
 class Document(NamedTuple):
-    """A part of a file that can be read by itself, by another process perhaps.
+    """An independent part of a file, which another process can read.
 
     Attributes:
         line: The 1-based line of the file where it starts; in a binary file the number of its message.
@@ -160,7 +160,7 @@ def read_json(source: ByteLines) -> Iterator[SpanData | Malformed]:
 
 
 def json_documents(source: ByteReader) -> Iterator[Document | Malformed]:
-    """Yield the documents of a file of OTLP/JSON, not looked into, and an item for each line that is too long.
+    """Yield the unparsed documents of a file of OTLP/JSON, and an item for each line that is too long.
 
     Args:
         source: Reads the file.
@@ -217,12 +217,12 @@ def read_document(data: bytes, line: int) -> Iterator[SpanData | Malformed]:
 
 
 def _buffered(head: bytes, source: ByteReader) -> bytes:
-    """Return the head with what follows it, at most one byte more than :data:`MAX_LINE`."""
+    """Return the head with the bytes after it, at most one byte more than :data:`MAX_LINE`."""
     return head + source.read(MAX_LINE + 1 - len(head))
 
 
 def _parse(data: bytes) -> tuple[JSON] | None:
-    """Return the JSON value, which may be null, in a tuple; ``None`` where the data is none."""
+    """Return the JSON value, which may be null, in a tuple; ``None`` for data that is not JSON."""
     if len(data) > MAX_LINE:
         return None
     try:
@@ -232,7 +232,7 @@ def _parse(data: bytes) -> tuple[JSON] | None:
 
 
 class MisfitError(Exception):
-    """A part of a document that has not the form of OTLP; the text says what was expected."""
+    """A part of a document that is not in the form of OTLP; the text names the problem."""
 
 
 def parse_once(data: bytes) -> JSON:
@@ -251,7 +251,7 @@ def parse_once(data: bytes) -> JSON:
 
 
 def _repeats(data: bytes, value: JSON) -> bool:
-    """Return whether the text of a JSON value names more members than the value has."""
+    """Return whether the text of a JSON value has more members than the parsed value, so that some repeat."""
     try:
         if orjson.dumps(value) == data.strip():
             return False  # As most exporters write.
@@ -262,7 +262,7 @@ def _repeats(data: bytes, value: JSON) -> bool:
 
 
 def _members(value: JSON) -> int:
-    """Return how many members the objects in a JSON value have."""
+    """Return the number of members of all objects in a JSON value."""
     number, rest = 0, [value]
     while rest:
         item = rest.pop()
@@ -354,7 +354,7 @@ def _kind(value: object) -> int:
 
 
 def _aside(members: _Members) -> Iterator[Mapping[str, object]]:
-    """Yield the attributes of each event and link that have names of ours."""
+    """Yield the attributes of each event and link that have our names."""
     for name in ("events", "links"):
         for item in _array(members, name):
             pairs = _array(_object(item, f"'{name}' as objects"), "attributes")
@@ -378,7 +378,7 @@ def _member(members: _Members, name: str, other: str) -> JSON:
 
 
 def _object(value: object, what: str) -> _Members:
-    """Return the members of an object; an absent one has none (as in Protocol Buffers)."""
+    """Return the members of an object; an absent one is empty (as in Protocol Buffers)."""
     if value is None:
         return {}
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Reading spans from OTLP in Protocol Buffers: one message, or a stream of messages behind their lengths.
+"""Reader of spans in OTLP Protocol Buffers: one message, or a stream of length-prefixed messages.
 
 The levels above a span are taken apart here, so that memory holds one message at most and damage costs the
 part in which it is. The library of OpenTelemetry decodes what is in a span (extra ``otlp``).
@@ -58,7 +58,7 @@ _WIDTH: Final = MappingProxyType({_FIXED64: 8, _FIXED32: 4})
 
 
 def binary_documents(source: ByteReader, framing: Framing) -> Iterator[Document | Malformed]:
-    """Yield the messages of a file, not looked into, and an item for each that is cut or too long.
+    """Yield the unparsed messages of a file, and an item for each that is cut or too long.
 
     Args:
         source: Reads the file.
@@ -104,26 +104,26 @@ def read_message(document: Document) -> Iterator[SpanData | Malformed]:
 
 @final
 class _Reader:
-    """Takes exact numbers of bytes from a source."""
+    """Reads exact byte counts from a source."""
 
     def __init__(self, source: ByteReader) -> None:
         self._source = source
         self.ended = False
 
     def take(self, size: int) -> bytes:
-        """Return so many bytes, or what is left."""
+        """Return this many bytes, or all that remain."""
         data = self._source.read(size)
         self.ended = len(data) < size
         return data
 
     def skip(self, size: int) -> bool:
-        """Pass over so many bytes; return whether they were there."""
+        """Skip this many bytes; return whether they were there."""
         while size and not self.ended:
             size -= len(self.take(min(size, _SKIP)))
         return not size
 
     def varint(self) -> int | None:
-        """Return the number that is next, ``None`` at the end.
+        """Return the next varint, ``None`` at the end.
 
         Raises:
             MisfitError: It is cut or too long.
@@ -214,7 +214,7 @@ def _inflated(data: bytes) -> bytes:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield the fields of a message that have a length, each with its number; none of them is kept.
+    """Stream the length-delimited fields of a message, each with its number.
 
     Raises:
         MisfitError: What follows those before is damaged.
@@ -289,7 +289,7 @@ _M = TypeVar("_M", bound=Message)
 
 
 def _first(kind: type[_M], data: memoryview) -> _M:
-    """Return the message in field 1; the parts of one that is there several times are merged, as the format says."""
+    """Return the message in field 1; repeated ones are merged, as the format says."""
     merged = bytearray()
     with suppress(MisfitError):  # Told when the spans behind it are read.
         for field, value in _fields(data):
@@ -328,7 +328,7 @@ def _span(span: Span, resource: Mapping[str, object], scope: _Scope, number: int
 
 
 def _aside(span: Span) -> Iterator[Mapping[str, object]]:
-    """Yield the attributes of each event and link that have names of ours."""
+    """Yield the attributes of each event and link that have our names."""
     for pairs in (*(event.attributes for event in span.events), *(link.attributes for link in span.links)):
         ours = [pair for pair in pairs if pair.key.startswith(_OURS)]
         if ours:
@@ -353,7 +353,7 @@ def _attributes(pairs: Iterable[KeyValue]) -> dict[str, object]:
 
 
 def _value(value: AnyValue) -> object:
-    """Return the Python value; the library decodes some fifty nested arrays and no more, so that this ends."""
+    """Return the Python value; recursion ends because the library decodes some fifty nested arrays and no more."""
     kind = value.WhichOneof("value")
     if kind == "string_value":
         return value.string_value

@@ -1,4 +1,4 @@
-"""Writing OTLP: an export request of spans by the official encoder, in protobuf or JSON, and the answer to one.
+"""Writer of OTLP: an export request from spans by the official encoder, in protobuf or JSON, and its answer.
 
 https://opentelemetry.io/docs/specs/otlp/
 """
@@ -38,7 +38,7 @@ _IDS: Final = ("traceId", "spanId", "parentSpanId")
 @final
 @dataclass(frozen=True, slots=True)
 class ExportAnswer:
-    """What a receiver said to a request that it took.
+    """The content of a receiver's answer to an accepted request.
 
     Attributes:
         rejected: The number of spans that it did not take.
@@ -80,7 +80,7 @@ def encode_request(spans: Sequence[SpanCopy], resource: Mapping[str, str]) -> Ex
 
 
 def as_bytes(request: ExportTraceServiceRequest, encoding: Encoding) -> bytes:
-    """Return the body that an export request has over HTTP."""
+    """Return the body of an export request over HTTP."""
     if encoding == "protobuf":
         return request.SerializeToString()
 
@@ -94,7 +94,7 @@ def as_bytes(request: ExportTraceServiceRequest, encoding: Encoding) -> bytes:
 
 
 def read_answer(body: bytes, encoding: Encoding) -> ExportAnswer:
-    """Return what the body of an answer says.
+    """Return the content of the body of an answer.
 
     Args:
         body: The body of the answer to a request that was taken.
@@ -115,7 +115,7 @@ def read_answer(body: bytes, encoding: Encoding) -> ExportAnswer:
 
 
 def said(answer: ExportTraceServiceResponse) -> ExportAnswer:
-    """Return what an answer says.
+    """Return the content of a decoded answer.
 
     Raises:
         ValueError: It counts fewer than no rejected spans.
@@ -127,7 +127,7 @@ def said(answer: ExportTraceServiceResponse) -> ExportAnswer:
 
 
 def _members(value: object) -> dict[str, object]:
-    """Return the members of an answer, each given once: what the parser passes over in silence is none.
+    """Return the members of an answer, each of which must occur once; the parser itself ignores repetitions.
 
     Raises:
         ValueError: It is no such object.

@@ -1,4 +1,4 @@
-"""Finding spans in JSON of any shape: what somebody copied out of the interface or the database of a back end.
+"""Finds spans in JSON of any shape, copied from the interface or the database of a back end.
 
 No two back ends show a span alike. What they share is that our attributes are somewhere in it: as members with
 dotted names, as objects in each other, or as a list of pairs of key and value; their values plain, wrapped with
@@ -80,7 +80,7 @@ _SHORTEST: Final = 11  # Characters of the shortest spelling of 64 bits, base64 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastedSpan:
-    """What was found of one span.
+    """One span found in pasted JSON.
 
     Attributes:
         attributes: Those of ours, and the conventional ones that copy the record.
@@ -118,7 +118,7 @@ class PastedSpan:
 
 
 class _Shown(NamedTuple):
-    """What an object shows of a span."""
+    """The facts of a span that an object shows."""
 
     trace: tuple[object, ...] = ()
     span: tuple[object, ...] = ()
@@ -134,12 +134,12 @@ class _Shown(NamedTuple):
     resource: tuple[object, ...] = ()
 
     def beside(self, other: "_Shown") -> "_Shown":
-        """Return what both show."""
+        """Return the facts of both."""
         return _Shown(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 def read_pasted(data: bytes) -> Iterator[PastedSpan | Malformed]:
-    """Yield each span with attributes of ours in a JSON text, and an item for each part that is malformed.
+    """Yield each span with attributes of ours in a JSON text, and an item for each malformed part.
 
     Args:
         data: One JSON document, or one on each line; at most :data:`MAX_PASTED` bytes.
@@ -170,7 +170,7 @@ def _documents(data: bytes) -> Sequence[bytes]:
 def _find(
     value: object, parents: _Parents, line: int, depth: int, *, text: bool = False, aside: bool = False
 ) -> Iterator[PastedSpan]:
-    """Yield the spans in a value; what the objects show that it lies in comes nearest first.
+    """Yield the spans in a value; facts of enclosing objects apply, the nearest first.
 
     A row shows a span a second time in the ``text`` of one of its columns, and both have to be the signed one. What
     stands ``aside`` is no span, and may have other names of ours than a span has.
@@ -203,7 +203,7 @@ def _find(
 def _find_beside(
     members: _Members, names: Sequence[str], parents: _Parents, line: int, depth: int, *, text: bool
 ) -> Iterator[PastedSpan]:
-    """Yield the spans in an object that shows one with events or links: what these say stands aside of it.
+    """Yield the spans in an object with events or links; attributes of events and links are kept apart.
 
     If the span itself says nothing of ours, each is yielded as one, which nothing signs.
     """
@@ -223,7 +223,7 @@ def _find_beside(
 
 
 def _names_aside(members: _Members) -> Sequence[str]:
-    """Return which members of a span are its events and links; a list of what have ids of their own are spans."""
+    """Return the event and link members of a span; a list whose items have their own ids is a list of spans."""
     found = ((name, _bare(name)) for name in members)
     return [name for name, bare in found if bare in _ASIDE and ("link" in bare or not _are_spans(members[name]))]
 
@@ -252,7 +252,7 @@ def _grouped(members: _Members, *, aside: bool) -> tuple[Sequence[_Members], Seq
 
 
 def _from_text(text: object) -> Sequence[object]:
-    """Return the JSON value that a text is, if it may have attributes of ours."""
+    """Parse a JSON text that may hold attributes of ours."""
     if not isinstance(text, str) or _NAME not in text or text[:1] not in ("{", "[", '"'):
         return ()
     try:
@@ -262,7 +262,7 @@ def _from_text(text: object) -> Sequence[object]:
 
 
 def _pairs(items: Sequence[object]) -> _Members | None:
-    """Return what a list of pairs says, or ``None`` if it is another list."""
+    """Return the content of a list of pairs, or ``None`` for another list."""
     pairs: dict[str, object] = {}
     for item in items:
         if not is_object(item):
@@ -284,7 +284,7 @@ def _put(attributes: dict[_Key, object], name: _Key, value: object) -> None:
 
 
 def _check_depth(value: object) -> None:
-    """Return if nothing that walks through a value can run out of stack."""
+    """Check that the nesting is within bounds, so that no recursion over the value exhausts the stack."""
     level = [value]
     for _ in range(MAX_NESTING + 1):
         level = [held for item in level for held in _held(item)]
@@ -300,7 +300,7 @@ def _held(value: object) -> Iterable[object]:
 
 
 def _plain(value: object) -> object:
-    """Return a value without what wraps it with its type."""
+    """Return a value without its type wrapper."""
     if not is_object(value):
         return value
     lower = {name.lower(): item for name, item in value.items()}
@@ -310,7 +310,7 @@ def _plain(value: object) -> object:
 
 
 def _attributes(pairs: Iterable[tuple[str, object]], *, aside: bool) -> _Members:
-    """Return the attributes that concern us, by their dotted names; none if there is none that a span of ours has.
+    """Return our attributes by their dotted names; empty if none is a span attribute of ours.
 
     What stands ``aside`` of a span concerns us by the prefix of its name alone.
     """
@@ -344,7 +344,7 @@ def _flatten(flat: dict[str, object], name: str, value: object, depth: int) -> N
 
 
 def _unquoted(value: object) -> object:
-    """Return what JSON in a text says, where a back end keeps each value so."""
+    """Parse JSON inside a text, where a back end stores each value so."""
     try:
         return parse_once(value.encode()) if isinstance(value, str) else value
     except ValueError:
@@ -352,7 +352,7 @@ def _unquoted(value: object) -> object:
 
 
 def _with_lists(attributes: _Members) -> _Members:
-    """Put arrays together again whose items were numbered by their names."""
+    """Rebuild arrays whose items were numbered by their names."""
     whole: dict[str, object] = {}
     items: dict[str, dict[int, object]] = {}
     for name, value in attributes.items():
@@ -386,7 +386,7 @@ def _made(attributes: _Members, around: _Parents, line: int) -> PastedSpan:
 
 
 def _shown(members: _Members) -> _Shown:
-    """Return what the members of an object show, those of the span context and of the scope in it included."""
+    """Return the facts in the members of an object, including its span context and scope."""
     found: dict[str, list[object]] = {}
     for name, value in members.items():
         bare = _bare(name)
@@ -406,7 +406,7 @@ def _shown(members: _Members) -> _Shown:
 
 
 def _look_into(found: dict[str, list[object]], above: str, members: _Members) -> None:
-    """Add what an object in another one shows, if it is a span context, a scope or a status."""
+    """Add the facts of an object in another one, if it is a span context, a scope or a status."""
     for name, value in members.items():
         bare = _bare(name)
         field = None
@@ -425,7 +425,7 @@ def _is_blank(value: object) -> bool:
 
 
 def _only_id(members: _Members) -> list[object]:
-    """Return what an object with a trace id calls its own id, unless it is the number of a row."""
+    """Return the own id of an object with a trace id, unless it is the number of a row."""
     value = members.get("id")
     return [value] if isinstance(value, str) and len(value) >= _SHORTEST else []
 

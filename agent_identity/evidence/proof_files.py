@@ -1,4 +1,4 @@
-"""What proofs look like as files, so that whoever has the public keys can check them without the ledger.
+"""Proof files, which can be checked with the public keys and without the ledger.
 
 That of one record is a proof file of C2SP (c2sp.org/tlog-proof) for the entry of the log that first covers the
 record. Its ``extra`` data, canonical JSON, leads from the record to that entry: the record, the hashes of its
@@ -34,7 +34,7 @@ _OLD: Final = re.compile(rb"old (0|[1-9][0-9]{0,18})")
 @final
 @dataclass(frozen=True, slots=True)
 class RecordProof:
-    """That a record is in a log: all that is needed, except the key. Nothing of it is verified.
+    """Proof that a record is in a log: complete except for the key, unverified.
 
     Attributes:
         record: The canonical bytes of the record.
@@ -104,7 +104,7 @@ def _hashes(listed: Sequence[RecordValue]) -> tuple[bytes, ...]:
 @final
 @dataclass(frozen=True, slots=True)
 class GrowthProof:
-    """That a log continues an earlier state of it. Nothing of it is verified.
+    """Proof that a log continues an earlier state of it, unverified.
 
     Attributes:
         old_size: The number of entries of the earlier state.
@@ -149,7 +149,7 @@ def _hash(line: bytes) -> bytes:
 
 
 def parse_proof_file(data: bytes) -> RecordProof | GrowthProof:
-    """Return the proof in a file, whichever it is.
+    """Return the proof in a file of either kind.
 
     Raises:
         VerificationError: The file is malformed or too large (``bad_proof``).

@@ -1,4 +1,4 @@
-"""The signed statement of what was pruned from a stream: what stays of records that are gone.
+"""The signed pruning statement of a stream: the proof that remains of removed records.
 
 It lies beside the stream, as a signed note under the recorder key. With it the records behind the border verify as
 before: its compact range stands for the records before, and leads together with those that are left to the heads
@@ -65,7 +65,7 @@ KeptState: TypeAlias = Literal["named", "unstated", "missing", "changed"]
 @final
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Which grants were kept: the file beside the statement, which has its digest in its name.
+    """The kept grants: their number and the digest of their file, which is in its name.
 
     Attributes:
         count: How many there are; of none there is no file.
@@ -77,14 +77,14 @@ class Kept:
 
     @classmethod
     def of(cls, tokens: Collection[str]) -> Self:
-        """Return what names these grants."""
+        """Return the description of these grants."""
         return cls(len(tokens), hashlib.sha256(grants_file(tokens)).hexdigest())
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """The first records of a stream, of which this is left.
+    """The pruned first records of a stream, described by position and root.
 
     Attributes:
         origin: The name of the log that commits to them.
@@ -111,7 +111,7 @@ class Pruned:
     kept: Kept | None = None
 
     def tree(self) -> CompactRange:
-        """Return the tree over the records that are gone."""
+        """Return the tree over the pruned records."""
         return CompactRange.of_peaks(self.size, self.peaks)
 
     def to_claim(self) -> dict[str, RecordValue]:
@@ -133,7 +133,7 @@ class Pruned:
 
     @classmethod
     def from_claim(cls, claim: Mapping[str, object]) -> Self:
-        """Return the statement that plain values make.
+        """Return the statement of plain values.
 
         Raises:
             ValueError: They make none.
@@ -172,7 +172,7 @@ def sign_pruned(pruned: Pruned, signer: Signer) -> bytes:
 
 
 def unverified_pruned(note: bytes) -> Pruned:
-    """Return what a statement says, whoever signed it.
+    """Return the content of a statement without verifying its signature.
 
     Raises:
         VerificationError: The bytes are no such statement (``bad_pruning``).
@@ -187,7 +187,7 @@ def unverified_pruned(note: bytes) -> Pruned:
 
 
 def open_pruned(note: bytes, keys: Sequence[PublicKey] | KnownKeys) -> tuple[Pruned, tuple[PublicKey, ...]]:
-    """Return the statement and the known keys that signed it.
+    """Return the verified statement and the known keys that signed it.
 
     Raises:
         VerificationError: It is malformed (``bad_pruning``, ``bad_note``), changed (``bad_signature``), or signed by
@@ -198,7 +198,7 @@ def open_pruned(note: bytes, keys: Sequence[PublicKey] | KnownKeys) -> tuple[Pru
 
 
 def read_pruned(files: Files, path: str) -> bytes | None:
-    """Return the file of a statement, at most one byte more than a note may have, or ``None`` if there is none.
+    """Return the file of a statement, at most one byte more than a note may have, or ``None`` if it is missing.
 
     Raises:
         OSError: There is one and it cannot be read.
@@ -207,7 +207,7 @@ def read_pruned(files: Files, path: str) -> bytes | None:
 
 
 def read_grants(files: Files, path: str, *, most: int | None = None) -> Iterator[str]:
-    """Return the tokens in a file of grants, one a line; what is none is left out.
+    """Return the tokens in a file of grants, one a line; other lines are left out.
 
     Args:
         files: The operating system.
@@ -233,7 +233,7 @@ def grants_file(tokens: Iterable[str]) -> bytes:
 
 
 def read_kept(files: Files, path: str, kept: Kept) -> tuple[tuple[str, ...], KeptState]:
-    """Return the grants that a statement names, all of them or none, and what is wrong with their file.
+    """Return the grants that a statement names, all of them or none, and the problem with their file.
 
     Raises:
         OSError: The file cannot be read.
@@ -258,7 +258,7 @@ def read_kept(files: Files, path: str, kept: Kept) -> tuple[tuple[str, ...], Kep
 
 
 def _tokens(files: Files, path: str) -> Iterator[bytes | None]:
-    """Return the tokens in a file of grants, and ``None`` for a line that is none."""
+    """Return the tokens in a file of grants, and ``None`` for each other line."""
     fd = open_regular(files, path, READ)
     try:
         for line in read_lines(files, fd):
@@ -280,7 +280,7 @@ def _text(value: object) -> str:
 
 
 def texts_of(value: object, most: int) -> tuple[str, ...]:
-    """Return the texts in an array from outside.
+    """Return the texts in an untrusted array.
 
     Raises:
         ValueError: It is no array, has other items than texts, or more than ``most`` of them.
@@ -291,7 +291,7 @@ def texts_of(value: object, most: int) -> tuple[str, ...]:
 
 
 def count_of(value: object) -> int:
-    """Return the number that a text from outside is.
+    """Return the number in an untrusted text.
 
     Raises:
         ValueError: It is no decimal number of at most 19 digits in its one spelling.
@@ -302,7 +302,7 @@ def count_of(value: object) -> int:
 
 
 def hash_of(value: object) -> bytes:
-    """Return the hash that a text from outside is.
+    """Return the hash in an untrusted text.
 
     Raises:
         ValueError: It is not 64 lower-case hex digits.

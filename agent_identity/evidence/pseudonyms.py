@@ -1,4 +1,4 @@
-"""Pseudonyms of principals: one random name for each, and the mapping in a private file from which it can be erased.
+"""Pseudonyms of principals: a random name for each, mapped in a private file from which it can be erased.
 
 The names are random and not derived from anything, so that without the line of the file nobody can tell who one is,
 not even by trying every name there is.
@@ -36,7 +36,7 @@ _LINE: Final = re.compile(rb'\{"pseudonym":"(pseudonym:[0-9a-f]{32})","of":(.*)\
 
 
 class _Mapped(NamedTuple):
-    """A line of the file: where it begins, its bytes, its pseudonym, and whose it is if it still says so."""
+    """A line of the file: its offset, bytes, pseudonym, and the principal unless erased."""
 
     offset: int
     line: bytes
@@ -46,7 +46,7 @@ class _Mapped(NamedTuple):
 
 @final
 class Pseudonyms:
-    """The pseudonyms of an evidence directory, made at first use.
+    """The pseudonyms of an evidence directory, created at first use.
 
     Safe to use from any thread and after a fork; processes that ask for the same principal get the same pseudonym.
 
@@ -63,7 +63,7 @@ class Pseudonyms:
         self._seen = (-1, -1)
 
     def of(self, kind: str, name: str) -> str:
-        """Return the pseudonym of a principal, made now if it has none.
+        """Return the pseudonym of a principal, created now if it is missing.
 
         Args:
             kind: ``human`` or ``service``.
@@ -88,7 +88,7 @@ class Pseudonyms:
                 self._files.close(fd)
 
     def find(self, kind: str, name: str) -> str | None:
-        """Return the pseudonym of a principal, or ``None`` if it has none. None is made.
+        """Return the pseudonym of a principal, or ``None``; never create one.
 
         Raises:
             EvidenceError: The file cannot be read.
@@ -97,7 +97,7 @@ class Pseudonyms:
         return self._known.get((kind, name))
 
     def name_of(self, pseudonym: str) -> tuple[str, str] | None:
-        """Return kind and id of the principal of a pseudonym, or ``None`` if that is not known, or erased.
+        """Return kind and id of the principal of a pseudonym, or ``None`` if unknown or erased.
 
         Raises:
             EvidenceError: The file cannot be read.
@@ -126,7 +126,7 @@ class Pseudonyms:
         )
 
     def erase(self, name: str) -> None:
-        """Overwrite the mappings of a principal, whatever its kind, and have the disk keep that.
+        """Overwrite the mappings of a principal of any kind, and sync them to disk.
 
         Half a line, which a process that died left, is overwritten as well, whoever it is about.
 
@@ -162,7 +162,7 @@ class Pseudonyms:
                 self._files.close(fd)
 
     def _refresh(self) -> None:
-        """Read the file again if it is another than it was, because an erasure must not be outlived."""
+        """Read the file again if it changed, because the cache must not outlive an erasure."""
         with recording("read the pseudonyms"):
             try:
                 fd = open_regular(self._files, self._path, READ)

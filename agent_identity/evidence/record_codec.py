@@ -1,4 +1,4 @@
-"""Records as canonical bytes, and back.
+"""Codec between records and their canonical bytes.
 
 Decoding checks shape, types, bounds and the canonical form in one step. A record of version 2 has the same facts in
 memory as one of version 1; its bytes spell them shorter (``record_spelling``).
@@ -24,7 +24,7 @@ _OTHER: Final = "expected the canonical form of the record, got another spelling
 
 
 def decode(data: bytes) -> AnyRecord:
-    """Return the record of its canonical bytes, of either version.
+    """Return the record from its canonical bytes, of either version.
 
     Duplicate keys, white space, other spellings of a string and other orders of keys do not re-encode to the same
     bytes and are refused with the rest.

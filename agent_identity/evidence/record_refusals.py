@@ -1,4 +1,4 @@
-"""What is said of a record that has not the form of one: the place, and the form that it should have."""
+"""Messages for malformed records: the place, and the required form."""
 
 import re
 import types
@@ -24,7 +24,7 @@ _MEMBER: Final = re.compile(r"[a-z_]+(?:\[[0-9]+\])?")
 
 
 def explained(message: str, members: object, kinds: Mapping[str, type]) -> str:
-    """Return what a refused record says: where, and what is expected there. Nothing is quoted from the record.
+    """Return the message for a refused record: place and required form. Nothing is quoted from the record.
 
     Args:
         message: What the decoder says: a path at its end, and what it found there.
@@ -48,7 +48,7 @@ def explained(message: str, members: object, kinds: Mapping[str, type]) -> str:
 
 
 def _expected(path: str, value: object, kinds: Mapping[str, type]) -> str:
-    """Return what is expected at a place."""
+    """Return the required form at a place."""
     hint: object = None
     if isinstance(value, dict):
         hint = kinds.get(cast("str", cast("dict[str, object]", value).get("kind")))
@@ -70,7 +70,7 @@ def _expected(path: str, value: object, kinds: Mapping[str, type]) -> str:
 
 
 def _plain(hint: object) -> tuple[object, Meta | None]:
-    """Return a type without what surrounds it, and its bounds."""
+    """Return a type without its annotations, and its bounds."""
     if get_origin(hint) in (types.UnionType, typing.Union):
         hint = cast("tuple[object, ...]", get_args(hint))[0]
     if get_origin(hint) is Annotated:

@@ -1,4 +1,4 @@
-"""The short spelling of version 2: how its bytes spell ids, digests and defaults.
+"""The short spelling of version 2: ids, digests and defaults in bytes.
 
 Back ends cut the attributes of spans at 2,000 characters, and a record has to fit into one. So the bytes of version 2
 have ids and digests in base64url without padding and without the name of their algorithm, and leave out two defaults.
@@ -15,7 +15,7 @@ __all__ = ["full_spelling", "short_spelling", "spellings_of"]
 
 
 class _Form(NamedTuple):
-    """How one kind of value is spelled.
+    """The spelling of one kind of value.
 
     Attributes:
         described: What is expected in the bytes.
@@ -115,7 +115,7 @@ _MODE: Final = "enforce"
 
 @lru_cache(maxsize=16)  # A search asks for each record.
 def spellings_of(record_id: str) -> tuple[bytes, ...]:
-    """Return how the bytes of records of all versions spell an id, to search for it.
+    """Return the spellings of an id in the bytes of all record versions, for searches.
 
     Args:
         record_id: The id; a text that is no id is returned alone.
@@ -128,7 +128,7 @@ def spellings_of(record_id: str) -> tuple[bytes, ...]:
 
 
 def short_spelling(members: object) -> object:
-    """Return the members of a record as the bytes of version 2 spell them.
+    """Return the members of a record in the spelling of version 2.
 
     Args:
         members: A record in full spelling, as plain values; it is changed.
@@ -144,7 +144,7 @@ def short_spelling(members: object) -> object:
 
 
 def full_spelling(members: object) -> object:
-    """Return the members of a record of version 2 as those of version 1 are spelled.
+    """Return the members of a record of version 2 in the spelling of version 1.
 
     Args:
         members: What the bytes say, as plain values; they are changed.
@@ -183,7 +183,7 @@ def _expanded(form: _Form, text: str, path: str) -> str:
 
 
 def _each(members: dict[str, object], table: _Table, change: Callable[[_Form, str, str], str], path: str) -> None:
-    """Change each value that has a spelling of its own; what has another type is left to the types."""
+    """Convert each value that has its own spelling; values of another type are left to validation."""
     for name, form in table.items():
         value = members.get(name)
         if value is None:

@@ -1,4 +1,4 @@
-"""Moves lines that the library did not write from the end of the log to a file beside it.
+"""Moves lines that the library did not write from the end of the log to a separate file.
 
 Only what follows the last checkpoint is moved, and no line that the library wrote. Killed at any moment, this leaves
 a log in which the next attempt does the rest; then a part may stand in the file twice.
@@ -24,18 +24,18 @@ _LOOKS: Final = 65_536  # and how often that is done at most: about a tenth of a
 
 
 class LaterEntryError(Exception):
-    """The library wrote one of the lines, at a later place of a log that was longer."""
+    """The library wrote one of the lines, at a later place of a longer log."""
 
 
 class _Range(NamedTuple):
-    """Bytes of the log."""
+    """A byte range of the log."""
 
     start: int
     end: int
 
 
 class _Sorted(NamedTuple):
-    """The lines behind the last good one: those that continue the log, and the others."""
+    """The lines after the last good one: those that continue the log, and the others."""
 
     own: list[_Range]
     foreign: list[_Range]
@@ -44,7 +44,7 @@ class _Sorted(NamedTuple):
 def set_aside(
     files: Files, layout: Layout, fd: int, start: int, *, fits: Fits, last: tuple[int, bytes | None]
 ) -> tuple[int, str]:
-    """Move foreign lines from the end of the log to ``log/rejected.jsonl``; return how many bytes, and its name.
+    """Move foreign lines from the end of the log to ``log/rejected.jsonl``; return their size, and its name.
 
     Where a folder, pipe or link has that name, it is ``rejected-1.jsonl``, and so on up to 9.
 
@@ -109,7 +109,7 @@ def _extend(ranges: list[_Range], start: int, end: int) -> None:
 
 
 def _keep(files: Files, paths: Sequence[str], fd: int, foreign: list[_Range]) -> str:
-    """Append the lines to the first file that can be opened, the last of them with its end; wait for the disk."""
+    """Append the lines to the first file that opens, with a final newline, and sync it to disk."""
     path, out = _opened(files, paths)
     try:
         last = b""

@@ -1,4 +1,4 @@
-"""What happens to a record behind the caller's back: callbacks in order, then seals."""
+"""Background worker: runs the callbacks of records in order, then commits stream heads to the log."""
 
 import logging
 import threading
@@ -37,7 +37,7 @@ _logger: Final = logging.getLogger("agent_identity.evidence")
 
 @final
 class Observers:
-    """Functions that are shown every record once it is in the ledger, for metrics and tests.
+    """Observers of records in the ledger, for metrics and tests.
 
     Attributes:
         functions: The functions.
@@ -55,7 +55,7 @@ class Observers:
         self.functions = (*self.functions, *observers)
 
     def show(self, entry: Entry) -> None:
-        """Show a record; whatever a function raises, the record is in the ledger and work goes on."""
+        """Show a record; an exception of an observer never affects the record or the work."""
         fault: str | None = None
         for observer in self.functions:
             try:
@@ -72,7 +72,7 @@ class Observers:
 
 @final
 class Sealing:
-    """A daemon thread that sleeps while nothing is new; where none can be started, callers do its work.
+    """A daemon thread that sleeps while idle; where none can be started, callers do its work.
 
     Callbacks run at most ``interval`` seconds after their record, or at once for :meth:`drain`. A seal
     follows ``interval`` seconds after the first record that it covers, or at once for :meth:`seal`, and
@@ -126,7 +126,7 @@ class Sealing:
         self._streams.append(stream)
 
     def submit(self, stream: StreamWriter, entry: Entry, after: After | None) -> None:
-        """Queue a record that was written; called under the ledger's lock, in order."""
+        """Queue a written record; called under the ledger's lock, in order."""
         # Where nothing is to be done with the record itself, its leaf is enough to keep.
         kept = None if after is None and not self._observers.functions else entry
         self._queue.append((stream, entry.leaf, after, kept, stream.offset))
@@ -143,11 +143,11 @@ class Sealing:
 
     @property
     def has_room(self) -> bool:
-        """Whether records can be queued now, also some of other threads besides."""
+        """Whether records can be queued now, with room for some of other threads."""
         return len(self._queue) < MAX_QUEUED - _BATCH
 
     def wait_for_room(self) -> None:
-        """Hold the caller back while too many records wait."""
+        """Apply backpressure: block the caller while too many records wait."""
         if len(self._queue) >= MAX_QUEUED and not self._working_here():
             self._hurry(lambda: len(self._queue) < MAX_QUEUED, None)
 
@@ -183,7 +183,7 @@ class Sealing:
             raise EvidenceError(self.fault)
 
     def stop(self) -> None:
-        """End the thread, do what is left in the caller's, and give the streams back.
+        """End the thread, finish its work in the caller's, and release the streams.
 
         Raises:
             EvidenceError: The seal failed, or a callback does not return. The records stay in their
@@ -210,7 +210,7 @@ class Sealing:
             raise EvidenceError(self.fault)
 
     def abandon(self) -> None:
-        """Forget everything, in a forked child: it belongs to the parent, and is closed but not touched."""
+        """Reset in a forked child: close the parent's files without touching them."""
         for stream in self._streams:
             stream.drop()
         self._compressor.abandon()
@@ -221,7 +221,7 @@ class Sealing:
         self._changed = threading.Condition()
 
     def refuse_callback(self, name: str) -> None:
-        """Check that the caller is not the callback of a record, which would wait for itself.
+        """Refuse a call from the callback of a record, which would wait for itself.
 
         Raises:
             RuntimeError: It is.
@@ -233,7 +233,7 @@ class Sealing:
         return self._worker == threading.get_ident()
 
     def _ensure_thread(self) -> bool:
-        """Return whether the thread runs, having tried to start it; called with the condition held."""
+        """Start the thread if it does not run; return whether it runs. Called with the condition held."""
         if self._running and self._thread is not None and self._thread.is_alive():
             return True
         if self._stopping:
@@ -248,7 +248,7 @@ class Sealing:
         return True
 
     def _hurry(self, reached: Callable[[], bool], timeout: float | None) -> bool:
-        """Have the work done at once and wait; return whether ``reached`` holds."""
+        """Wake the worker and wait; return whether ``reached`` holds."""
         with self._changed:
             if self._ensure_thread():
                 self._urgent = True
@@ -277,7 +277,7 @@ class Sealing:
                 self._changed.notify_all()
 
     def _wait(self) -> bool:
-        """Sleep until there is work; return whether to go on."""
+        """Sleep until work arrives; return whether to go on."""
         with self._changed:
             if not self._news():
                 self._idle = True
@@ -398,7 +398,7 @@ class Sealing:
         self._release()
 
     def _tend(self, stream: StreamWriter, now: int) -> None:
-        """Have closed segments compressed that are sealed to their end, and old ones closed."""
+        """Compress closed segments that are fully sealed, and close old ones."""
         while stream.closed and stream.closed[0].last <= stream.sealed:
             self._compressor.add(stream.closed.popleft().path)
         if stream.began_ns is None:
@@ -410,7 +410,7 @@ class Sealing:
         return [s for s in self._streams if s.tree.size > s.sealed or (repeat and s.usable and s.tree.size)]
 
     def _release(self) -> None:
-        """Give back the streams that were abandoned after a failure and are sealed to their last record."""
+        """Release the streams abandoned after a failure once their last record is sealed."""
         for stream in [s for s in self._streams if not s.usable and s.sealed == s.seq]:
             self._streams.remove(stream)
             self._log.forget(stream.id)

@@ -1,4 +1,4 @@
-"""The files of one stream: closed segments in their order, then the one that is written.
+"""The files of one stream: closed segments in order, then the active one.
 
 A stream begins in ``entries.jsonl``. When that is large or old, it becomes ``entries-<its first seq>.jsonl``, and
 a fresh one takes its place; once all of a closed segment is sealed, it is compressed. What is read is the same
@@ -70,7 +70,7 @@ _MAX_SECONDS: Final = 31 * 86_400
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segments:
-    """When a stream goes on in another file, and what becomes of the one before.
+    """Rotation of segments: the size and age limits, and the compression of closed ones.
 
     Args:
         max_bytes: Bytes after which a segment is closed, from 64 KiB to 1 GiB; it may have one record more.
@@ -118,7 +118,7 @@ class Segment:
 
 
 class Codec:
-    """Compresses what is fed to it; deterministic, without a name or a time."""
+    """A compressor of chunks; deterministic, without a name or a time."""
 
     def __init__(self, compression: Compression) -> None:
         if compression == "zstd":
@@ -130,7 +130,7 @@ class Codec:
 
 
 def closed_segments(files: Files, folders: Sequence[str]) -> dict[int, str]:
-    """Return the paths of closed segments by their first place, in order; of two with the same, the plainest.
+    """Return the paths of closed segments by their first place, in order; of duplicates, the uncompressed one.
 
     Args:
         files: The operating system.
@@ -158,7 +158,7 @@ def closed_segments(files: Files, folders: Sequence[str]) -> dict[int, str]:
 
 @contextlib.contextmanager
 def _settled(files: Files, folders: Sequence[str], active: str) -> Generator[tuple[dict[int, str], int | None]]:
-    """Yield the closed segments and the descriptor of the active one, which follows them; its process may run."""
+    """Yield the closed segments and the descriptor of the active one; the writing process may still run."""
     with contextlib.ExitStack() as stack:
         for _ in range(_ATTEMPTS):
             before = closed_segments(files, folders)
@@ -183,7 +183,7 @@ def read_stream(files: Files, folders: Sequence[str], active: str, *, start: int
 
 
 def stream_blocks(files: Files, folders: Sequence[str], active: str, *, start: int = 1) -> Iterator[Block]:
-    """Return the lines of a stream over all of its segments, each once; offsets count from the first line there is.
+    """Return the lines of a stream over all of its segments, each once; offsets count from the first existing line.
 
     A line that is torn and yet followed by another file is no line at all, and comes with no bytes.
 
@@ -216,7 +216,7 @@ def stream_blocks(files: Files, folders: Sequence[str], active: str, *, start: i
 def _chosen(
     files: Files, folders: Sequence[str], active: str, start: int
 ) -> Generator[tuple[Sequence[str], int | None]]:
-    """Yield the paths of the closed segments that are read, and the descriptor of the active one if that is."""
+    """Yield the paths of the closed segments to read, and the descriptor of the active one if that is read."""
     with _settled(files, folders, active) as (closed, fd):
         if not closed and fd is None and start == 1:
             raise FileNotFoundError(active)
@@ -227,7 +227,7 @@ def _chosen(
 
 
 def first_place(files: Files, folders: Sequence[str], active: str) -> int | None:
-    """Return the place of the first record that there is of a stream, or ``None`` if there is none.
+    """Return the place of the first existing record of a stream, or ``None``.
 
     Raises:
         OSError: The files cannot be listed or read.
@@ -237,7 +237,7 @@ def first_place(files: Files, folders: Sequence[str], active: str) -> int | None
 
 
 def first_seq(files: Files, fd: int) -> int | None:
-    """Return the place of the first record of an open segment as that names it, or ``None`` if it has none."""
+    """Return the place of the first record of an open segment as the record names it, or ``None``."""
     line = next(read_lines(files, fd), None)
     parts = None if line is None or line.data is None or line.torn else stream_parts(line.data)
     if parts is None:
@@ -275,12 +275,12 @@ def _look_at(files: Files, first: int, path: str) -> Segment | None:
 
 
 def compression_of(path: str) -> Compression:
-    """Return how a segment is compressed, by its name."""
+    """Return the compression of a segment, by its name."""
     return _OF_SUFFIX.get(path[path.rindex(".jsonl") + 6 :], "none")
 
 
 def _opened(files: Files, path: str) -> tuple[str, int]:
-    """Open a closed segment, which may be compressed just now."""
+    """Open a closed segment, which may be compressed meanwhile."""
     plain = path[: path.rindex(".jsonl") + 6]
     for name in (path, *(plain + suffix for suffix in CODECS.values())):
         with contextlib.suppress(FileNotFoundError):
@@ -308,7 +308,7 @@ def read_segment(files: Files, fd: int, compression: Compression) -> Iterator[Bl
 
 
 def decompressed(read: Read, compression: Compression) -> Read:
-    """Return what reads the content of a compressed file, at most :data:`MAX_INFLATED` bytes of it.
+    """Return a reader of the content of a compressed file, at most :data:`MAX_INFLATED` bytes of it.
 
     Raises:
         ConfigurationError: What decompresses it is not installed.

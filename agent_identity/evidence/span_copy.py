@@ -1,4 +1,4 @@
-"""The span of a record, made from nothing but the ledger: what tracing lost, or never saw, is sent again.
+"""Spans rebuilt from ledger records alone, to send again those that tracing lost or never saw.
 
 A record that a span carries determines that span: its ids, its times, its status and every attribute. So a
 copy that was made later equals the one that was sent at once, and a receiver that gets both gets one record.
@@ -46,7 +46,7 @@ _OPENING: Final = "invoke_agent"
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanCopy:
-    """A span as it is sent to a collector; all values of its attributes are strings or tuples of strings.
+    """A span as sent to a collector; all values of its attributes are strings or tuples of strings.
 
     Attributes:
         trace_id: 32 lower-case hex digits.
@@ -70,7 +70,7 @@ class SpanCopy:
 
 
 def span_ids(record: AnyRecord) -> tuple[str, str]:
-    """Return trace and span of a record: what it states, and what follows from it where it states none.
+    """Return trace and span of a record: the stated ones, or else the derived ones.
 
     Where no tracer made a span, as in a process without telemetry, the ids are hashes of the task (outside
     any, of the record) and of the record. So they are the same for whoever makes or verifies the span.
@@ -84,19 +84,19 @@ def span_ids(record: AnyRecord) -> tuple[str, str]:
 
 
 def stated_trace(record: AnyRecord) -> str | None:
-    """Return the trace that a record states."""
+    """Return the stated trace of a record."""
     found = _stated(record)
     return None if found is None else found.trace
 
 
 def stated_span(record: AnyRecord) -> str | None:
-    """Return the span that a record states as its own."""
+    """Return the stated span of a record."""
     found = _stated(record)
     return None if found is None else found.span
 
 
 def stated_parent(record: AnyRecord) -> str | None:
-    """Return the span that a record states as the one above its own."""
+    """Return the stated parent span of a record."""
     found = _stated(record)
     return None if found is None else found.parent
 
@@ -110,7 +110,7 @@ def _hash(what: str, name: str) -> str:
 
 
 def error_of(record: AnyRecord) -> str | None:
-    """Return what the status of a record's span says: ``None`` unless the call failed, was refused or is unknown.
+    """Return the error text of the span status: ``None`` unless the call failed, was refused or is unknown.
 
     Args:
         record: The record; an intent travels only where its call has no outcome, so its outcome is unknown.
@@ -125,7 +125,7 @@ def error_of(record: AnyRecord) -> str | None:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appearance:
-    """What a span of ours says beside its ids and the copy of its record.
+    """Name, kind and status of a span, beside its ids and attributes of the record.
 
     Attributes:
         name: Its name.
@@ -149,12 +149,12 @@ class Appearance:
 
     @property
     def opens(self) -> bool:
-        """Whether it is the span of a task, or of one that was refused; no other library makes those."""
+        """Whether it is the span of a task, or of a refused one; no other library makes those."""
         return self.conventions["gen_ai.operation.name"] == _OPENING
 
 
 def appearance_of(record: AnyRecord) -> Appearance:
-    """Return what the span of a record says; the span that is made at once, and any copy, say the same.
+    """Return the appearance of the span of a record; live spans and copies have the same.
 
     Args:
         record: A record of which there is a span: that of a call or of a task.
@@ -206,7 +206,7 @@ def copy_of(
 
 
 def _described(record: AnyRecord) -> tuple[str, dict[str, str]]:
-    """Return the name of the span, and what conventions want to be said that the copy of the record does not say."""
+    """Return the name of the span, and the attributes of conventions that the record copy lacks."""
     if isinstance(record, OfTask):
         return f"{_OPENING} {record.agent.id}", {"gen_ai.operation.name": _OPENING}
     if not isinstance(record, Intent | Outcome):

@@ -1,4 +1,4 @@
-"""Where a part of a stream begins, as the file of an excerpt says it; nobody signs that, the heads prove it."""
+"""Starting points of excerpted stream parts; the file is unsigned, the heads prove it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _FACTS: Final = (frozenset({"end", "size"}), frozenset({"end", "last", "peaks", 
 @final
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What comes before the part of a stream that is given.
+    """The state of a stream before the excerpted part.
 
     Attributes:
         size: The number of records before it.
@@ -41,7 +41,7 @@ class Start:
 @final
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """Which parts of which streams are given.
+    """The excerpted parts of streams.
 
     Attributes:
         streams: By the ids of the streams.

@@ -1,4 +1,4 @@
-"""A witness: it remembers the latest state of each log and cosigns only what continues it (C2SP tlog-witness).
+"""A witness (C2SP tlog-witness): stores the latest state of each log and cosigns only its continuations.
 
 This is the part that decides; HTTP is around it in ``agent-identity witness``.
 """
@@ -41,7 +41,7 @@ _NS: Final = 1_000_000_000
 
 
 class Answer(NamedTuple):
-    """What a witness says.
+    """The answer of a witness.
 
     Attributes:
         status: The status of HTTP.
@@ -78,7 +78,7 @@ def request_for(old_size: int, proof: Sequence[bytes], note: bytes) -> bytes:
 
 
 def parse_request(body: bytes) -> AddCheckpoint:
-    """Return what a request asks for; nothing of it is verified yet.
+    """Return the content of a request, unverified.
 
     Raises:
         ValueError: It has not the form that the protocol demands.
@@ -100,7 +100,7 @@ def parse_request(body: bytes) -> AddCheckpoint:
 
 @final
 class WitnessState:
-    """The latest cosigned checkpoint of each log, in one file that is replaced as a whole and waits for the disk.
+    """The latest cosigned checkpoint of each log, in one synced file that is replaced atomically.
 
     Args:
         path: The file.
@@ -122,7 +122,7 @@ class WitnessState:
             raise
 
     def _locked(self) -> int:
-        """Return the lock beside the file; two witnesses over one state would each forget what the other saw."""
+        """Take the lock beside the file; two witnesses over one state would forget each other's checkpoints."""
         check_path(self._path)
         try:
             fd = open_regular(self._files, f"{os.fspath(self._path)}.lock", EDIT, 0o600)
@@ -140,7 +140,7 @@ class WitnessState:
         return fd
 
     def close(self) -> None:
-        """Let another process use the state."""
+        """Release the state for another process."""
         self._files.close(self._lock_fd)
 
     def _load(self, *, new: bool) -> None:
@@ -160,7 +160,7 @@ class WitnessState:
         return self._notes.get(origin)
 
     def put(self, origin: str, note: bytes) -> None:
-        """Remember a checkpoint; once this returns, it is on the disk.
+        """Store a checkpoint; once this returns, it is on disk.
 
         Raises:
             ConfigurationError: It could not be written; the one before is still remembered.
@@ -200,7 +200,7 @@ def _is_of(origin: str, note: bytes) -> bool:
 
 @final
 class Witness:
-    """Decides what is cosigned. Safe to share between threads.
+    """Decides which checkpoints to cosign. Safe to share between threads.
 
     Args:
         name: The name of the witness.
@@ -221,7 +221,7 @@ class Witness:
         self._turn = threading.Lock()
 
     def add_checkpoint(self, body: bytes) -> Answer:
-        """Cosign a checkpoint, if it continues what the witness saw of its log.
+        """Cosign a checkpoint if it continues the latest state of its log.
 
         1. The request has the form that the protocol demands (400).
         2. The origin is known (404), and a key of that log signed; none of its signatures fails (403).
@@ -271,7 +271,7 @@ class Witness:
         return Answer(200, line.encode("utf-8"))
 
     def logs(self) -> Sequence[str]:
-        """Return the origins of the logs that it knows."""
+        """Return the origins of the known logs."""
         return tuple(self._logs)
 
     def latest(self, origin_hash: str) -> bytes | None:

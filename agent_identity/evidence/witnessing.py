@@ -1,4 +1,4 @@
-"""Getting checkpoints cosigned: the client's side of C2SP tlog-witness. HTTP is the business of whoever posts."""
+"""Client of C2SP tlog-witness: gets checkpoints cosigned over an injected HTTP function."""
 
 import contextlib
 import hashlib
@@ -28,7 +28,7 @@ def cosigned_file(layout: Layout, witness: Cosigner) -> str:
 
 @final
 class WitnessClient:
-    """Has a witness cosign checkpoints of a directory, and keeps the latest cosigned one in ``log/witnesses``.
+    """Requests cosignatures for checkpoints of a directory, and stores the latest in ``log/witnesses``.
 
     Args:
         files: The operating system.
@@ -48,7 +48,7 @@ class WitnessClient:
         self._known: int | None = None  # The size that the witness cosigned last.
 
     def __call__(self, note: bytes) -> None:
-        """Have a checkpoint cosigned, unless the witness knows a later one of the log already.
+        """Request a cosignature, unless the witness knows a later checkpoint of the log.
 
         Raises:
             EvidenceError: The witness cannot be reached or refuses (``witness_refused``), or its answer cannot be kept.
@@ -96,7 +96,7 @@ class WitnessClient:
         raise _refused(409)
 
     def _refuse_shorter_log(self, size: int) -> None:
-        """Refuse a log with fewer entries than the witness saw; every process of the directory shares its file."""
+        """Refuse a log with fewer entries than the witness saw; all processes of the directory share its file."""
         self._tree.read_on()
         if self._tree.size < size:
             raise EvidenceError(

@@ -1,4 +1,4 @@
-"""Rulings: what a person decided about one call, signed, for this call alone.
+"""Rulings: a person's signed decision about one call, valid for this call alone.
 
 A ruling is no grant: it lets nothing happen that grant and policy do not allow anyway. It names the request, the
 task, the tool and the digest of the exact arguments, on whose behalf and by which agent the call is made, and who
@@ -48,7 +48,7 @@ _MAX_NUMBER: Final = 2**53
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """What a person decided about one call.
+    """A person's decision about one call.
 
     Args:
         id: The request, a UUID of version 7.
@@ -128,7 +128,7 @@ class Ruling:
 
 
 def trusted_ruling(token: str, trust: TrustStore, *, even_revoked: bool = False) -> Ruling:
-    """Return a signed ruling after verifying it; whether it still counts is the caller's question.
+    """Return a signed ruling after verifying it; the caller decides whether it still counts.
 
     The key must be one of the issuer's own, be valid at the time of the ruling, and not be revoked.
 
@@ -165,7 +165,7 @@ def trusted_ruling(token: str, trust: TrustStore, *, even_revoked: bool = False)
 
 
 def folded(name: str) -> str:
-    """Return the name of a party without regard to case and compatibility forms, to tell whether two are the same."""
+    """Return the name of a party folded by case and compatibility, to compare two names."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 

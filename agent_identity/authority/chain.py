@@ -39,7 +39,7 @@ def verify_chain(
     max_lifetime: int = MAX_LIFETIME,
     verified: Chain | None = None,
 ) -> Chain:
-    """Return the chain if all of it holds; stop at the first thing that does not.
+    """Return the verified chain; stop at the first failed check.
 
     1. Size: at least one token (``empty_chain``), at most 33 (``too_deep``), together at most 256 KiB
        (``too_large``), none twice (``duplicate_id``).

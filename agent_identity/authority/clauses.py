@@ -1,4 +1,4 @@
-"""Which parts of a scope allowed a call: by argument, the branch of its constraint, and never a value.
+"""Scope clauses that allowed a call: by argument, the branch of its constraint, and never a value.
 
 Branches have the words of the grant (``constraint_type``), without places: the place in a list of values would say
 which value it was, also after the keys of the task are erased.
@@ -21,7 +21,7 @@ _MAX_PARTS: Final = 17
 
 
 def clauses_of(scope: Scope, tool: str, arguments: Mapping[str, object]) -> tuple[str, ...]:
-    """Return what of a scope allowed a call, as ``<argument>:<branch>``; nothing for a tool that it leaves open.
+    """Return the clauses that allowed a call, as ``<argument>:<branch>``; empty for a tool without constraints.
 
     An argument that its constraint does not permit, as can be in monitor mode, has no clause.
 
@@ -45,7 +45,7 @@ def _judged(value: object) -> object:
 
 
 def _branches(constraint: Constraint, value: object) -> Iterator[tuple[str, ...]]:
-    """Yield the branches of a constraint that permit a value: of alternatives the first, of all that must hold each."""
+    """Yield the branches of a constraint that permit a value: the first alternative, or each clause that must hold."""
     if not constraint.permits(value):
         return
     if not isinstance(constraint, AllOf | AnyOf):

@@ -1,4 +1,4 @@
-"""Every kind of constraint under one roof, and how they come out of a grant.
+"""All kinds of constraints, and their parsing from a grant.
 
 A constraint says which values of one argument a grant permits. Plain values in a
 :class:`~agent_identity.authority.Scope` mean :class:`Exact`.
@@ -50,12 +50,12 @@ _KINDS: Final = (*LITERAL_KINDS, *LOCATION_KINDS, AllOf, AnyOf)
 
 
 def is_constraint(value: object) -> TypeGuard[Constraint]:
-    """Tell whether the value is one of the kinds above; there are no others."""
+    """Return whether the value is one of the kinds above; no other kinds exist."""
     return isinstance(value, _KINDS)
 
 
 def constraint_from_claim(claim: object) -> Constraint:
-    """Return the constraint that stands in a grant.
+    """Return the constraint of a claim of a grant.
 
     Raises:
         TokenError: With code ``unknown_constraint`` for a kind that this version does not know, which

@@ -1,4 +1,4 @@
-"""The state of an evidence directory, which costs next to nothing while there is no news in it."""
+"""The state of an evidence directory, almost free to read while nothing changes."""
 
 import contextlib
 import mmap
@@ -28,7 +28,7 @@ _LATE_NS: Final = 1_000_000_000
 
 @final
 class DirectoryState:
-    """A SQLite file, and beside it a counter of news in memory that all processes of the directory share.
+    """A SQLite file with a change counter in memory that all processes of the directory share.
 
     The file is made when something is kept for the first time. :meth:`generation` reads the counter alone, which
     takes no system call. The counter is odd while somebody writes; whoever finds it odd counts that as news,
@@ -109,7 +109,7 @@ class DirectoryState:
         return self._number()
 
     def generation_at_once(self, start: Callable[[Callable[[], object]], object]) -> int | None:
-        """Return what :meth:`generation` does, if it is known without waiting.
+        """Return the result of :meth:`generation`, if it is known without waiting.
 
         The directory is looked at five times a second while calls come. What was seen last counts for a second at
         most.
@@ -126,7 +126,7 @@ class DirectoryState:
         return self._number()
 
     def _look(self) -> None:
-        """Look at the directory, or have the next caller do it, who will see what is wrong."""
+        """Check the directory, or leave it to the next caller, who gets the error."""
         looked = 0
         try:
             self._check_there()
@@ -135,7 +135,7 @@ class DirectoryState:
             self._looked, self._looking = looked, False
 
     def _number(self) -> int:
-        """Return the number in the counter, or a new one each time while somebody writes."""
+        """Return the number in the counter, or a new one each time during a write."""
         try:  # As _count() does, without the call: every guarded call asks.
             count = _read(self._news)[0]
         except ValueError:
@@ -155,7 +155,7 @@ class DirectoryState:
             self._kept.close()
 
     def after_fork_in_child(self) -> None:
-        """Open the file anew, because a lock on a descriptor is that of all who inherited it.
+        """Open the file anew, because all processes that inherited a descriptor share its lock.
 
         If it is gone, or another than the parent's, every call that asks for news is refused.
         """
@@ -173,7 +173,7 @@ class DirectoryState:
                 os.close(inherited)
 
     def _check_there(self) -> None:
-        """Check, now and then, that the counter is still that of the directory: a removed one tells no news.
+        """Check from time to time that the counter still belongs to the directory: a removed one reports no changes.
 
         Raises:
             StateError: It is not.
@@ -199,7 +199,7 @@ class DirectoryState:
                 )
 
     def _is_empty(self) -> bool:
-        """Return whether nothing was ever kept, so that to look is not what makes the file."""
+        """Return whether nothing was ever stored, so that a check does not create the file."""
         return self._count() == 0 and not self._file.exists()
 
     def _opened(self, flags: int = 0) -> int:
@@ -212,7 +212,7 @@ class DirectoryState:
             raise StateError("expected an open store of state, got a closed one; open the directory again") from None
 
     def _telling(self, step: Callable[[], bool]) -> bool:
-        """Keep the counter odd during a step, and make it another even number if the step stored something."""
+        """Keep the counter odd during a step, and set a new even number if the step stored something."""
         import fcntl  # Absent on Windows, where reading evidence must still work.
 
         with self._lock:

@@ -1,4 +1,4 @@
-"""A token for another service, in the hands of the program and bound to the life of its task."""
+"""A token for another service, held by the program and bound to the life of its task."""
 
 from collections.abc import Callable
 from typing import Literal, NoReturn, SupportsIndex, final

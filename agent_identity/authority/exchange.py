@@ -1,4 +1,4 @@
-"""Token exchange (RFC 8693) without the network: what is asked, what may be answered, and how strictly it is read.
+"""Token exchange (RFC 8693) without the network: requests, permitted answers, and strict parsing.
 
 The answer of a token endpoint is data from outside. It is bounded, has to be exactly what was asked for, and
 nothing in it is quoted anywhere: an endpoint may echo credentials in its errors.

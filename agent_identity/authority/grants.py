@@ -1,4 +1,4 @@
-"""Grants and chains of grants: making them, and the rules between a parent and its child.
+"""Grants and chains of grants: creation, and attenuation from parent to child.
 
 A grant is a compact JWS in the profile of Attenuating Agent Tokens with additions that are signed at
 every hop and equal along the chain: the task (``txn``), the principal (``principal``, ``sub``) and the limits
@@ -150,12 +150,12 @@ class Chain:
 
     @property
     def root(self) -> Grant:
-        """The first grant, signed by the issuer."""
+        """The root grant, signed by the issuer."""
         return self.grants[0]
 
     @property
     def leaf(self) -> Grant:
-        """The last grant: the one whose holder acts."""
+        """The last grant, whose holder acts."""
         return self.grants[-1]
 
     @property
@@ -350,7 +350,7 @@ def _history(agents: Iterable[Agent]) -> dict[str, JSON]:
 
 
 def check_history(claims: Mapping[str, JSON], agents: Iterable[Agent]) -> None:
-    """Return if ``act`` tells the same history as the signed agents along the chain.
+    """Check that ``act`` has the same history as the signed agents along the chain.
 
     Raises:
         TokenError: With code ``bad_history``.
@@ -360,7 +360,7 @@ def check_history(claims: Mapping[str, JSON], agents: Iterable[Agent]) -> None:
 
 
 def grant_of(token: str, claims: Mapping[str, JSON]) -> Grant:
-    """Return the grant that verified claims describe; each claim is checked by itself.
+    """Return the grant of verified claims; each claim is checked by itself.
 
     Raises:
         TokenError: With code ``missing_claim``, ``unknown_claim``, ``bad_claim``, or that of the part
@@ -450,7 +450,7 @@ def _scope(value: JSON) -> Scope:
 
 
 def check_child(parent: Grant, child: Grant) -> None:
-    """Return if the child is the parent's and permits no more.
+    """Check that the child belongs to the parent and permits no more.
 
     1. Depth: one more than the parent's (``wrong_depth``), not beyond the parent's limit (``too_deep``),
        and the limit does not grow (``depth_not_attenuated``).

@@ -1,4 +1,4 @@
-"""JSON Web Tokens that others verify: access tokens, tokens that name an actor, assertions of a client, DPoP proofs.
+"""JSON Web Tokens for others: access tokens, actor tokens, client assertions, DPoP proofs.
 
 Nothing here is ever read back by this library; what it verifies itself are grants and proofs of possession, which
 are stricter (:mod:`agent_identity.identity.compact`). The ``typ`` tells each kind from the others, and from grants
@@ -76,7 +76,7 @@ def access_claims(
     id: str,  # What it is called in the token.
     key: JwtSigner | None,
 ) -> dict[str, JSON]:
-    """Return the claims of an access token (RFC 9068 §2.2) for what a grant stands for.
+    """Return the claims of an access token (RFC 9068 §2.2) for the facts of a grant.
 
     The current agent stands outermost in ``act``, those before it inside (RFC 8693 §4.1). It expires with the
     grant if ``ttl`` says later. ``principal`` says what ``sub`` alone cannot: kind and provenance.
@@ -122,7 +122,7 @@ def actor_claims(
     ttl: int,
     id: str,  # What it is called in the token.
 ) -> dict[str, JSON]:
-    """Return the claims of a token that names the current agent as an actor and those before it (RFC 8693 §4.1).
+    """Return the claims of an actor token, with the current agent and those before it (RFC 8693 §4.1).
 
     Args:
         chain: The verified chain.
@@ -164,7 +164,7 @@ def client_claims(
     ttl: int,
     id: str,  # What it is called in the token.
 ) -> dict[str, JSON]:
-    """Return the claims with which a client proves who it is to an authorization server (RFC 7523 §3)."""
+    """Return the claims that authenticate a client to an authorization server (RFC 7523 §3)."""
     return {"aud": audience, "exp": now + ttl, "iat": now, "iss": client_id, "jti": id, "sub": client_id}
 
 
@@ -201,7 +201,7 @@ def dpop_proof(
 
 
 def check_method(method: str) -> str:
-    """Return the method of a request.
+    """Return the method of a request after checking it.
 
     Raises:
         ValueError: It is not in upper case.
@@ -212,7 +212,7 @@ def check_method(method: str) -> str:
 
 
 def check_nonce(nonce: str) -> str:
-    """Return the nonce of a server.
+    """Return the nonce of a server after checking it.
 
     Raises:
         ValueError: It has not 1 to 512 characters that a nonce may have (RFC 9449 §8.1).
@@ -223,7 +223,7 @@ def check_nonce(nonce: str) -> str:
 
 
 def check_url(url: object, what: str) -> str:
-    """Return a URL that a token may be sent to: https, or http to this machine.
+    """Return a URL that may receive a token: https, or http to this machine.
 
     Args:
         url: The URL.
@@ -251,7 +251,7 @@ def check_url(url: object, what: str) -> str:
 
 
 def _target(url: str) -> str:
-    """Return the ``htu`` of a URL: without query and fragment, scheme and host as RFC 3986 §6.2 has them."""
+    """Return the ``htu`` of a URL: without query and fragment, scheme and host normalized as in RFC 3986 §6.2."""
     parts = urlsplit(check_url(url.partition("#")[0], "the URL of a request"))
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host

@@ -1,4 +1,4 @@
-"""Limits: how often tools may be used in one task, how fast, and how much of an amount in all.
+"""Limits of a task: number of tool calls, their rate, and the sum of an argument.
 
 Limits are signed in the root grant and equal in every grant under it. What is spent is counted under the root's
 id, so everything that was delegated from it shares one account.
@@ -125,7 +125,7 @@ class Limit:
         return cls("rate", tool, most, per=seconds)
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the limit as it stands in a grant."""
+        """Return the limit as claim of a grant."""
         claim: dict[str, JSON] = {"kind": self.kind, "max": self.most, "tool": self.tool}
         if self.argument is not None:
             claim["argument"] = self.argument
@@ -156,7 +156,7 @@ class Limit:
 
 
 def amount_of(value: object) -> int | None:
-    """Return a number in millionths, rounded up, or None for what is no number or negative.
+    """Return a number in millionths, rounded up, or ``None`` for a negative number or another type.
 
     A ``float`` counts as the shortest decimal that means it. Whatever is more than 2^53 millionths comes back as
     just that much more.
@@ -189,7 +189,7 @@ def _check_range(name: str, value: object, low: int, high: int) -> None:
 
 
 def check_limits(limits: Sequence[Limit], tools: Mapping[str, object]) -> tuple[Limit, ...]:
-    """Return the limits as a tuple if a task with these tools can have them.
+    """Return the limits as a tuple after checking them against the tools of the task.
 
     Raises:
         TypeError: One of them is no limit.
@@ -243,7 +243,7 @@ def limits_from_claim(claim: JSON) -> tuple[Limit, ...]:
 def debits_for(
     limits: Sequence[Limit], account: str, tool: str, arguments: Mapping[str, object], expires_at: int
 ) -> tuple[list[Debit], list[Limit]]:
-    """Return what a call takes from the limits that it falls under, and these limits, in the same order.
+    """Return the debits of a call and the limits that they belong to, in the same order.
 
     Args:
         limits: All limits of the task.

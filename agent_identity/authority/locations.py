@@ -89,7 +89,7 @@ class PathWithin:
         return self.describe()
 
     def permits(self, value: object) -> bool:
-        """Tell whether the value is a path inside the root."""
+        """Return whether the value is a path inside the root."""
         if not is_text(value):
             return False
         names = _path_names(value)
@@ -103,7 +103,7 @@ class PathWithin:
         return not self.follow_links or _inside(os.path.realpath(path), os.path.realpath(self.root))
 
     def resembles(self, value: str) -> bool:
-        """Tell whether a path is outside as it is spelled, and inside for some file systems.
+        """Return whether a path is outside as spelled, and inside for some file systems.
 
         Some ignore case, normal forms of Unicode, or both: APFS and HFS+ by default, NTFS, ext4 and ZFS on request. A
         grant permits what is inside for all of them. A rule that blocks the root has to think of each.
@@ -112,7 +112,7 @@ class PathWithin:
         return not _inside(path, self.root) and _inside(_folded(path), _folded(self.root))
 
     def covers(self, child: Constraint) -> bool:
-        """Tell whether the child is a root inside this one, or values inside it."""
+        """Return whether the child is a root inside this one, or values inside it."""
         if not isinstance(child, PathWithin):
             return not self.follow_links and members_permitted(child, self)
         if self.follow_links:
@@ -120,7 +120,7 @@ class PathWithin:
         return _inside(child.root, self.root)
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant."""
+        """Return the constraint as claim of a grant."""
         claim: dict[str, JSON] = {"constraint_type": self.kind, "root": self.root}
         if self.follow_links:
             claim["follow_links"] = True
@@ -137,7 +137,7 @@ def _check_text(value: object, what: str) -> None:
 
 
 def _path_names(path: str) -> list[str] | None:
-    """Return the names along a path, or None if readers may disagree about where it leads."""
+    """Return the names along a path, or ``None`` if parsers may disagree about its target."""
     if not 1 <= len(path) <= _MAX_PLACE or path.strip() != path or path.startswith(("//", "~")):
         return None
     if "\\" in path or _ENCODED.search(path) or any(_ambiguous(character) for character in path):
@@ -157,7 +157,7 @@ def _ambiguous(character: str) -> bool:
 
 
 def _folded(path: str) -> str:
-    """Return the form that is the same for all spellings of a path (Unicode 16, section 3.13, D147 without ignorables).
+    """Return the same folded form for all spellings of a path (Unicode 16, section 3.13, D147 without ignorables).
 
     File systems fold less, each in its own way; what is equal for one of them is equal here.
     """
@@ -211,7 +211,7 @@ class UrlWithin:
         return self.describe()
 
     def permits(self, value: object) -> bool:
-        """Tell whether the value is a URL inside the prefix."""
+        """Return whether the value is a URL inside the prefix."""
         place = _read_url(value) if is_text(value) else None
         return place is not None and self._holds(*place)
 
@@ -222,13 +222,13 @@ class UrlWithin:
         return path == self.path or path.startswith(below)
 
     def covers(self, child: Constraint) -> bool:
-        """Tell whether the child is a prefix inside this one, or URLs inside it."""
+        """Return whether the child is a prefix inside this one, or URLs inside it."""
         if isinstance(child, UrlWithin):
             return self._holds(child.origin, child.path)
         return members_permitted(child, self)
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant."""
+        """Return the constraint as claim of a grant."""
         return {"constraint_type": self.kind, "prefix": self.prefix}
 
     def describe(self) -> str:
@@ -240,7 +240,7 @@ _DEFAULT_PORT: Final = {"http": 80, "https": 443}
 
 
 def _read_url(text: str) -> tuple[tuple[str, str, int], str] | None:
-    """Return origin and path of a URL, or None if readers may disagree about it."""
+    """Return origin and path of a URL, or ``None`` if parsers may disagree about it."""
     if len(text) > _MAX_PLACE:
         return None
     # Scheme and host are the same in either case (RFC 3986 §3.1, §3.2.2).
@@ -288,17 +288,17 @@ class EmailDomain:
         return self.describe()
 
     def permits(self, value: object) -> bool:
-        """Tell whether the value is an address in one of the domains."""
+        """Return whether the value is an address in one of the domains."""
         return is_text(value) and _read_email(value) in self.domains
 
     def covers(self, child: Constraint) -> bool:
-        """Tell whether the child has no other domains, or names addresses in these."""
+        """Return whether the child has no other domains, or lists addresses in these."""
         if isinstance(child, EmailDomain):
             return child.domains <= self.domains
         return members_permitted(child, self)
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant."""
+        """Return the constraint as claim of a grant."""
         return {"constraint_type": self.kind, "domains": sorted(self.domains)}
 
     def describe(self) -> str:
@@ -307,7 +307,7 @@ class EmailDomain:
 
 
 def _read_email(text: str) -> str | None:
-    """Return the domain of an address in lower case, or None for what is no plain address (RFC 5321)."""
+    """Return the domain of an address in lower case, or ``None`` for any other text (RFC 5321)."""
     local, _, domain = text.partition("@")
     if not text.isascii() or len(local) > 64 or len(text) > 254:
         return None
@@ -341,17 +341,17 @@ class Prefix:
         return self.describe()
 
     def permits(self, value: object) -> bool:
-        """Tell whether the value is text that begins so."""
+        """Return whether the value is text with this prefix."""
         return is_text(value) and value.startswith(self.text)
 
     def covers(self, child: Constraint) -> bool:
-        """Tell whether the child's text begins so, or its values do."""
+        """Return whether the child's prefix, or each of its values, has this prefix."""
         if isinstance(child, Prefix):
             return child.text.startswith(self.text)
         return members_permitted(child, self)
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant."""
+        """Return the constraint as claim of a grant."""
         return {"constraint_type": self.kind, "prefix": self.text}
 
     def describe(self) -> str:

@@ -1,4 +1,4 @@
-"""Proof of possession: that the holder of a leaf grant makes exactly this call, here and now.
+"""Proof of possession: the holder of a leaf grant makes exactly this call, here and now.
 
 The proof is a token of its own, signed with the holder's key over tool, arguments and audience. It holds
 the arguments in clear and must never be logged. Whether a proof has been seen before is for the caller to
@@ -83,7 +83,7 @@ def verify_proof(
     now: int,
     next_hash: str | None = None,
 ) -> str:
-    """Return the id of the proof if it fits the call; the chain must have been verified before.
+    """Return the id of the proof if it fits the call; verify the chain first.
 
     1. Token: canonical, type ``aat-pop+jwt``, signed by the leaf's holder (``bad_signature``).
     2. Exactly the claims of a proof (``bad_proof``).

@@ -1,4 +1,4 @@
-"""State of many machines, in a PostgreSQL database."""
+"""State shared by many machines, in a PostgreSQL database."""
 
 import contextlib
 import importlib
@@ -99,7 +99,7 @@ _QUERIES: Final[Mapping[str, str]] = {
 @typed_calls("__init__")
 @final
 class PostgresState:
-    """State in a PostgreSQL database (12 or newer), for many machines. Needs the extra ``postgres``.
+    """State shared by many machines, in a PostgreSQL database (12 or newer). Needs the extra ``postgres``.
 
     Nothing is opened before the first use; then the tables are made if they are missing. At most eight calls are
     under way at once; others wait for their turn. Connect to the server itself, or by a pool that keeps sessions.
@@ -223,7 +223,7 @@ class PostgresState:
         return read_version(row)
 
     def generation(self) -> int:
-        """See :meth:`StateStore.generation`; it asks the server."""
+        """See :meth:`StateStore.generation`; this one queries the server."""
         with self._using() as connection:
             row = self._row(connection, "generation")
         return read_count(row)
@@ -246,7 +246,7 @@ class PostgresState:
     def _counters(
         self, connection: "BoundedConnection", query: str, debits: Sequence[Debit], **more: object
     ) -> dict[tuple[str, int], tuple[int, Parts]]:
-        """Lock the counters of debits, and return when each expires, and its sums."""
+        """Lock the counters of debits; return the expiry and sums of each."""
         keys, spans = [debit.key for debit in debits], [debit.window or 0 for debit in debits]
         rows = connection.execute(self._queries[query], {"keys": keys, "spans": spans, **more}).fetchall()
         found = {(key, span): read_counter(expires_at, parts) for key, span, expires_at, parts in rows}
@@ -262,7 +262,7 @@ class PostgresState:
         connection.execute(self._queries["count"], values)
 
     def _forget(self, connection: "BoundedConnection") -> None:
-        """Now and then forget what expired a while ago: more than is added in between. The server's clock says when."""
+        """From time to time, forget entries that expired a while ago by the server's clock: more than come in between."""
         self._steps += 1
         if self._steps % _FORGET_EVERY == 0:
             connection.execute(self._queries["forget_keys"])
@@ -270,7 +270,7 @@ class PostgresState:
 
     @contextlib.contextmanager
     def _using(self) -> "Generator[BoundedConnection]":
-        """Hold a connection for the block; whatever goes wrong is a :class:`StateError`, and ends the connection."""
+        """Hold a connection for the block; any failure becomes a :class:`StateError` and closes the connection."""
         import psycopg  # Only who has the extra gets here.
 
         turns = self._turns
@@ -296,7 +296,7 @@ class PostgresState:
             turns.release()
 
     def _connection(self) -> "BoundedConnection":
-        """Return a connection that nobody uses, the youngest one first; one that the server has left is dropped."""
+        """Return an idle connection, the youngest first; drop one that the server closed."""
         from agent_identity.authority.postgres_connection import connect  # It imports the extra.
 
         if self._closed:
@@ -320,7 +320,7 @@ class PostgresState:
             return None
 
     def _prepare(self, connection: "BoundedConnection") -> None:
-        """Make the tables if they are missing, once; later on, missing tables are lost state."""
+        """Create missing tables once; tables that vanish later are lost state."""
         if not self._ready and self._row(connection, "present") == (False,):
             with connection.transaction():
                 connection.execute(self._schema)
@@ -337,13 +337,13 @@ def _lives(debits: Sequence[Debit], now: int) -> list[int]:
 
 
 def _live(known: Mapping[tuple[str, int], tuple[int, Parts]], counter: tuple[str, int], now: int) -> tuple[int, Parts]:
-    """Return when a counter expires and its sums; one that has expired begins anew."""
+    """Return the expiry of a counter, and its sums; an expired one begins anew."""
     expires_at, parts = known.get(counter, (0, {}))
     return (expires_at, parts) if expires_at > now else (0, {})
 
 
 def _kept(known: Mapping[tuple[str, int], tuple[int, Parts]], share: str | None, debit: Debit, now: int) -> int:
-    """Return how much of a debit a share holds."""
+    """Return the amount of a debit that a share holds."""
     if share is None or debit.window is not None:
         return 0
     return kept_in(_live(known, (share_of(share, debit).key, 0), now)[1])

@@ -1,4 +1,4 @@
-"""State of many machines, in a Redis server. Each step is one script, which the server runs by itself."""
+"""State shared by many machines, in a Redis server. Each step is one atomic script."""
 
 import hashlib
 import os
@@ -176,7 +176,7 @@ _GENERATION: Final = _BEGIN + "return answer(tonumber(redis.call('HGET', KEYS[1]
 
 
 class _Client(Protocol):
-    """What is used of a Redis client."""
+    """The used part of a Redis client."""
 
     def execute_command(self, *arguments: object) -> object:
         """Send a command and return the answer."""
@@ -190,7 +190,7 @@ class _Client(Protocol):
 @typed_calls("__init__")
 @final
 class RedisState:
-    """State in a Redis server (7 or newer, or Valkey), for many machines. Needs the extra ``redis``.
+    """State shared by many machines, in a Redis server (7 or newer, or Valkey). Needs the extra ``redis``.
 
     Nothing is opened before the first use. A server that forgets is refused: one that drops keys when its memory is
     full (anything but ``maxmemory-policy noeviction``), and one that has lost writes since this object asked it
@@ -284,7 +284,7 @@ class RedisState:
         return None if version is None or data is None else (int(_bytes(version)), _bytes(data))
 
     def generation(self) -> int:
-        """See :meth:`StateStore.generation`; it asks the server."""
+        """See :meth:`StateStore.generation`; this one queries the server."""
         return _number(self._run(_GENERATION, [], 0))
 
     def close(self) -> None:
@@ -296,7 +296,7 @@ class RedisState:
             client.close()
 
     def _run(self, script: str, keys: Sequence[str], now: int, *arguments: object) -> object:
-        """Return the result of a script, having seen that the server remembers what it was told."""
+        """Return the result of a script, after checking that the server kept all earlier writes."""
         exceptions, seen = _library().exceptions, self._writes
         names = [f"{self._prefix}:{key}" for key in ("facts", *keys)]
         rest = (len(names), *names, self._candidate, now, *arguments)
@@ -313,7 +313,7 @@ class RedisState:
         return result
 
     def _check_memory(self, seen: int, writes: int, origin: bytes) -> None:
-        """Refuse a server that has forgotten: it would let used proofs and spent limits through again."""
+        """Refuse a server that lost writes: it would accept used proofs and spent limits again."""
         with self._lock:
             self._origin = self._origin or origin
             self._writes = max(self._writes, writes)
@@ -326,7 +326,7 @@ class RedisState:
         raise StateError(self._refusal)
 
     def _connected(self) -> _Client:
-        """Return the client; connections are pooled, one for each call under way, and replaced when they break."""
+        """Return the client; it pools connections, one for each call under way, and replaces broken ones."""
         with self._lock:
             if self._refusal is not None:
                 raise StateError(self._refusal)
@@ -358,7 +358,7 @@ def _library() -> ModuleType:
 
 
 def _options(url: str) -> Mapping[str, object]:
-    """Return what a URL says."""
+    """Return the options in a URL."""
     try:
         options: Mapping[str, object] = _library().connection.parse_url(url)
     except ValueError:  # Its text may quote the password.
@@ -438,12 +438,12 @@ def _arguments(debits: Sequence[Debit], now: int) -> list[int]:
 
 
 def _lifetime(now: int, expires_at: int) -> int:
-    """Return after how many milliseconds, by its own clock, the server may forget an entry."""
+    """Return the time in milliseconds, by the server's clock, after which it may forget an entry."""
     return min(max(0, expires_at - now) + GRACE, _LONGEST) * 1_000
 
 
 def _explained(error: Exception) -> StateError:
-    """Return the refusal for a failure of client or server; its text may hold the address, so only the class."""
+    """Return the error for a failure of client or server; its text may hold the address, so only the class is named."""
     kind = type(error).__name__
     if kind == "OutOfMemoryError" or str(error).startswith("OOM"):
         return StateError(

@@ -1,4 +1,4 @@
-"""The registry of agents: who owns an agent, what it is for, and the most that it may ever be granted.
+"""The registry of agents: their owners, purposes and maximum scopes.
 
 A registry is a file of JSON Lines. Each line is a compact JWS as a JSON string: registrations in their order,
 each with its place and the hash of the line before it, and at the end the head, which says how many there are and
@@ -59,7 +59,7 @@ _HEAD: Final = frozenset({"hash", "iat", "iss", "seq"})
 @final
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What is registered of one agent, as of one line of a registry.
+    """The registration of one agent, as of one line of a registry.
 
     Args:
         agent: The agent with its owner. With a version, only this version may act; without one, any.
@@ -106,7 +106,7 @@ class Registration:
             raise ValueError(f"expected a status of {', '.join(get_args(Status))}")
 
     def check_agent(self, agent: Agent, *, now: int) -> None:
-        """Return if the agent is the registered one and may act.
+        """Check that the agent is the registered one and may act.
 
         Args:
             agent: The agent as the program names it.
@@ -134,7 +134,7 @@ class Registration:
             )
 
     def check_scope(self, scope: Scope) -> None:
-        """Return if the scope is within the registered maximum.
+        """Check that the scope is within the registered maximum.
 
         Raises:
             OutOfScope: With code ``tool_outside_maximum`` or ``argument_outside_maximum``.
@@ -170,7 +170,7 @@ _CURES: Final[Mapping[str, str]] = {
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class AgentRegistry:
-    """A verified registry as of one moment. It never changes; :meth:`renewed` returns what became of it.
+    """A verified, constant state of a registry; :meth:`renewed` returns a later one.
 
     Attributes:
         trust: Whose signatures count.
@@ -216,7 +216,7 @@ class AgentRegistry:
 
     @classmethod
     def from_bytes(cls, data: bytes, trust: TrustStore) -> Self:
-        """Return the registry that the content of a file describes; no bytes are a registry without agents.
+        """Return the registry in the content of a file; no bytes are a registry without agents.
 
         Raises:
             TokenError: As :meth:`load`.
@@ -225,11 +225,11 @@ class AgentRegistry:
 
     @property
     def mark(self) -> Mark:
-        """How many registrations there are, and the hash of the last one (empty if there is none)."""
+        """The number of registrations, and the hash of the last one (empty without any)."""
         return (len(self.history), self.history[-1].hash if self.history else "")
 
     def check_continues(self, mark: Mark) -> None:
-        """Return if the registry holds everything up to an earlier state.
+        """Check that the registry contains everything up to an earlier state.
 
         Raises:
             TokenError: With code ``registry_rolled_back``.
@@ -243,7 +243,7 @@ class AgentRegistry:
             )
 
     def renewed(self) -> Self:
-        """Return the registry as the file is now: this one if it is unchanged, else one that continues it.
+        """Return the present registry of the file: this one if unchanged, else one that continues it.
 
         Raises:
             TokenError: As :meth:`load`; also if the file lost something that was there.
@@ -266,7 +266,7 @@ class AgentRegistry:
         return replace(self.continued(data), _stamp=stamp)
 
     def get(self, agent_id: str) -> Registration | None:
-        """Return the latest registration of an agent, whatever it says, or None."""
+        """Return the latest registration of an agent, in any status, or ``None``."""
         return self._current.get(agent_id)
 
     def current(self) -> tuple[Registration, ...]:
@@ -274,7 +274,7 @@ class AgentRegistry:
         return tuple(self._current.values())
 
     def find(self, agent: Agent, *, now: int) -> Registration:
-        """Return the registration under which the agent may act.
+        """Return the registration that lets the agent act.
 
         Args:
             agent: The agent as the program names it.
@@ -293,7 +293,7 @@ class AgentRegistry:
         return registration
 
     def continued(self, data: bytes) -> Self:
-        """Return the registry that the content of a file describes, which must continue this one.
+        """Return the registry in the content of a file, which must continue this one.
 
         Raises:
             TokenError: As :meth:`load`.
@@ -371,7 +371,7 @@ def _sign(typ: str, claims: Mapping[str, JSON], signer: Signer) -> str:
 
 
 def _stamp_of(path: str) -> _Stamp | None:
-    """Return what changes when a file does, or None where there is none."""
+    """Return a stamp that changes with the file, or ``None`` without a file."""
     try:
         status = os.stat(path)  # noqa: PTH116  Cheaper, and asked at each task.
     except FileNotFoundError:

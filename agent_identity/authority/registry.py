@@ -1,4 +1,4 @@
-"""The registry of open tasks: it alone decides whether authority still lives.
+"""The registry of open tasks, which alone decides whether authority lives.
 
 The ambient context only *finds* a lease; contexts are copied, captured by generators and left behind in
 threads. Each call asks the lease, and ending it is one write that every thread sees at its next call.
@@ -19,7 +19,7 @@ _EXPIRED: Final = "expired"
 
 
 class _Task:
-    """What the leases of one task share.
+    """The state shared by the leases of one task.
 
     Attributes:
         seen_wall_ns: The latest wall time that any of them has seen.
@@ -75,21 +75,21 @@ class Lease:
 
     @property
     def task_id(self) -> str:
-        """The task that it belongs to."""
+        """The id of its task."""
         return self._task.task_id
 
     @property
     def watched(self) -> bool:
-        """Whether the task was opened elsewhere, so that :meth:`check` asks whether it has ended there."""
+        """Whether another process opened the task, so that :meth:`check` asks whether it has ended there."""
         return self._task.watch is not None
 
     @property
     def live(self) -> bool:
-        """Whether it has neither ended nor been seen to expire; :meth:`check` looks at the clock as well."""
+        """Whether it neither ended nor was seen to expire; :meth:`check` reads the clock as well."""
         return self._over is None
 
     def check(self, clock: Clock) -> None:
-        """Return if the lease lives; takes no lock and the same time at any depth.
+        """Check that the lease lives; takes no lock and the same time at any depth.
 
         For a task that was opened elsewhere, it asks each time whether the task has ended there.
 
@@ -109,7 +109,7 @@ class Lease:
             self.look(clock)  # Asking may have taken long.
 
     def look(self, clock: Clock) -> None:
-        """Return if the lease lives, as :meth:`check` does, by what is known in this process: it never waits.
+        """Check that the lease lives, as :meth:`check` does, from the state of this process: it never waits.
 
         Raises:
             NoTask: As for :meth:`check`.
@@ -135,7 +135,7 @@ class Lease:
         self._spread(_ENDED)
 
     def _spread(self, over: str) -> None:
-        """Mark the lease and all its descendants; what has ended stays ended."""
+        """Mark the lease and all its descendants as ended; ended ones stay ended."""
         with self._task.lock:
             if self._over != _ENDED:
                 self._over = over
@@ -245,7 +245,7 @@ class TaskRegistry:
         return lease
 
     def after_fork_in_child(self) -> None:
-        """Replace the lock, which another thread of the parent may have held. For a child alone with its copy."""
+        """Replace the lock, which another thread of the parent may have held. Call it only in a new child."""
         self._lock = threading.RLock()
         for lease in [*self._roots.values(), *self._resumed]:
             lease.relock(self._lock)

@@ -1,4 +1,4 @@
-"""Revocations: what may act no more, although its grant still lives, in one signed list that only grows newer.
+"""Revocations of live grants, in one signed list with increasing versions.
 
 A list says of tasks, grants, agents, owners, principals and issuer keys that they are revoked or suspended.
 It is signed like a grant, with a type of its own, and has a version: whoever has seen one version takes no
@@ -59,7 +59,7 @@ _MAX_NUMBER: Final = 2**53
 @final
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """One entry: who or what may act no more.
+    """One entry: a party or thing that may not act any more.
 
     Args:
         kind: What it is about.
@@ -96,7 +96,7 @@ class Revocation:
             check_id(self.reason, "reason")
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the entry as it stands in a list."""
+        """Return the entry as claim of a list."""
         claim: dict[str, JSON] = {"kind": self.kind, "name": self.name, "since": self.since, "status": self.status}
         if self.reason is not None:
             claim["reason"] = self.reason
@@ -139,11 +139,11 @@ class RevocationList:
         return f"RevocationList(version={self.version}, {len(self.entries)} entries)"
 
     def get(self, kind: RevokedKind, name: str) -> Revocation | None:
-        """Return the entry about one name, if there is one."""
+        """Return the entry about one name, or ``None``."""
         return self._by_name.get((kind, name))
 
     def find(self, chain: Chain) -> Revocation | None:
-        """Return an entry that stops whoever acts under the chain, or ``None``; ``revoked`` comes first.
+        """Return an entry that stops the parties under the chain, or ``None``; ``revoked`` comes first.
 
         Everything in the chain counts: the task, the principal, the issuer key of the root, and each grant with
         its agent and owner. So what was delegated falls with what it was delegated from.
@@ -154,7 +154,7 @@ class RevocationList:
         return _worst(known.get(key) for key in _names(chain))
 
     def about(self, *, task: str, principal: tuple[str, str], agent: tuple[str, str]) -> Revocation | None:
-        """Return an entry that stops a task of which only names are known; ``revoked`` comes first.
+        """Return an entry that stops a task known only by names; ``revoked`` comes first.
 
         Args:
             task: Its id.
@@ -180,7 +180,7 @@ class RevocationList:
         return RevocationList(self.version + 1, now, _joined((*kept, *entries)))
 
     def keeping(self, known: "RevocationList", *, before: "RevocationList") -> "RevocationList":
-        """Return this list with all that was known and not lifted, which a list that was put back may lack.
+        """Return this list with all known entries that were not lifted, which a restored list may lack.
 
         Lifted is a suspension that the list before had, if this one is newer than all that was known. So a list that
         was made from the one before comes back as it is.

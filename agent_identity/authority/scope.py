@@ -1,4 +1,4 @@
-"""Scope: the tools of a grant and what their arguments may be."""
+"""Scope: the tools of a grant and the constraints on their arguments."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -25,7 +25,7 @@ _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
 class Excess(NamedTuple):
-    """Where one scope goes beyond another.
+    """The first difference by which one scope exceeds another.
 
     Attributes:
         tool: The tool.
@@ -43,7 +43,7 @@ class Excess(NamedTuple):
 @final
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Scope:
-    """Which tools may be called, and with which arguments.
+    """The permitted tools and the constraints on their arguments.
 
     ``Scope("pay", amount=Range(max=100), currency="EUR")`` is one tool with constrained arguments; a
     plain value means exactly equal. ``Scope({"pay": {"amount": 5}, "list_invoices": None})`` are several.
@@ -112,7 +112,7 @@ class Scope:
         return Scope({**self.tools, **other.tools})
 
     def check(self, tool: str, arguments: Mapping[str, object], supplied: Collection[str]) -> None:
-        """Return if the call is within the scope.
+        """Check that the call is within the scope.
 
         Args:
             tool: Name of the tool.
@@ -164,7 +164,7 @@ class Scope:
                 )
 
     def check_attenuates(self, child: "Scope") -> None:
-        """Return if the child is within this scope: whatever it permits, this permits.
+        """Check that the child permits nothing beyond this scope.
 
         Raises:
             AttenuationError: With code ``tool_not_attenuated`` or ``argument_not_attenuated``.
@@ -190,7 +190,7 @@ class Scope:
         raise AttenuationError(message, code="argument_not_attenuated", argument=_fit_to_show(argument))
 
     def excess(self, other: "Scope") -> "Excess | None":
-        """Return the first thing that another scope permits, or may permit, beyond this one; None if there is none."""
+        """Return the first thing that another scope permits, or may permit, beyond this one, or ``None``."""
         for tool, narrowed in other.tools.items():
             constraints = self.tools.get(tool)
             if constraints is None:
@@ -228,7 +228,7 @@ class Scope:
 
 
 def check_tool_name(name: object) -> str:
-    """Return the name of a tool if a scope can hold it.
+    """Return the name of a tool after checking that a scope can hold it.
 
     Raises:
         TypeError: It is no ``str``.
@@ -295,12 +295,12 @@ def _fit_to_show(argument: str | None) -> str | None:
 
 
 def _shown(name: object) -> str:
-    """Return a name fit for a message: names can come from a model, and messages end up in logs."""
+    """Return a name safe for a message: models choose names, and logs keep messages."""
     return repr(name) if type(name) is str and _SHOWABLE.fullmatch(name) else "(unprintable)"
 
 
 def _suggest(tool: str, name: str | None = None, kind: str = "Exact") -> str:
-    """Return the scope to write, in Python."""
+    """Return a wider scope to write, in Python."""
     if name is None:
         return f"Scope({_shown(tool)})"
     if type(name) is str and _IDENTIFIER.fullmatch(name):

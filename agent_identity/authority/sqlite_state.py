@@ -1,4 +1,4 @@
-"""State of many processes on one machine, in one SQLite file."""
+"""State shared by the processes of one machine, in one SQLite file."""
 
 import contextlib
 import os
@@ -232,7 +232,7 @@ class SqliteState:
             self._connections = None
 
     def _with_room(self, now: int, step: Callable[[], _T]) -> _T:
-        """Return what the step returns; if the file is full, forget all that has expired and try once more."""
+        """Return the result of the step; if the file is full, forget all expired entries and retry once."""
         try:
             return step()
         except StateError as error:
@@ -245,7 +245,7 @@ class SqliteState:
 
     @contextlib.contextmanager
     def _using(self, *, watching: bool = False) -> "Generator[sqlite3.Connection]":
-        """Hold a connection for the block; whatever goes wrong is a :class:`StateError`."""
+        """Hold a connection for the block; any failure becomes a :class:`StateError`."""
         import sqlite3  # Most programs never need it.
 
         if not self._lock.acquire(timeout=self._timeout):
@@ -286,7 +286,7 @@ class SqliteState:
                 raise
 
     def _connected(self) -> "tuple[sqlite3.Connection, sqlite3.Connection]":
-        """Return the connection for work and the one that watches, on the file that is at the path now."""
+        """Return the connection for work and the one that watches, on the file now at the path."""
         if self._closed:
             raise StateError("expected open state, got a store that was closed; open the enforcer again")
         if self._connections is None:
@@ -329,7 +329,7 @@ class SqliteState:
 
 
 def plain_connection(uri: str, timeout: float) -> "sqlite3.Connection":
-    """Return a connection for any thread, in which transactions are begun by hand.
+    """Return a connection for any thread, with explicit transactions.
 
     Args:
         uri: The database, as a ``file:`` URI.
@@ -342,7 +342,7 @@ def plain_connection(uri: str, timeout: float) -> "sqlite3.Connection":
 
 
 def _create(path: Path) -> None:
-    """Create the file, whole or not at all: whoever opens it finds every table in it."""
+    """Create the file, whole or not at all, so that every opener finds every table in it."""
     if not hasattr(os, "geteuid"):
         raise StateError(
             "expected a platform with POSIX file modes, which keep state private, got none; use Linux or macOS, or "
@@ -363,7 +363,7 @@ def _create(path: Path) -> None:
 
 
 def _check_file(path: str) -> tuple[int, int]:
-    """Return which file it is, if it is a regular one that only its owner can reach."""
+    """Return the identity of a regular file that only its owner can access."""
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
         raise StateError("expected a regular file for state, got something else; name the file itself")
@@ -390,20 +390,20 @@ def _row(connection: "sqlite3.Connection", query: str, values: tuple[object, ...
 
 
 def _counter(connection: "sqlite3.Connection", debit: Debit) -> tuple[int, Parts] | None:
-    """Return when a counter expires, and its sums."""
+    """Return the expiry of a counter, and its sums."""
     query = "SELECT expires_at, parts FROM counters WHERE key = ? AND span = ?"
     row = _row(connection, query, (debit.key, debit.window or 0))
     return None if row is None else read_counter(*row)
 
 
 def _live(connection: "sqlite3.Connection", debit: Debit, now: int) -> tuple[int, Parts]:
-    """Return when a counter expires and its sums; one that has expired begins anew."""
+    """Return the expiry of a counter, and its sums; an expired one begins anew."""
     expires_at, parts = _counter(connection, debit) or (0, {})
     return (expires_at, parts) if expires_at > now else (0, {})
 
 
 def _kept(connection: "sqlite3.Connection", share: str | None, debit: Debit, now: int) -> int:
-    """Return how much of a debit a share holds."""
+    """Return the amount of a debit that a share holds."""
     if share is None or debit.window is not None:
         return 0
     return kept_in(_live(connection, share_of(share, debit), now)[1])
@@ -418,7 +418,7 @@ def _set_counter(connection: "sqlite3.Connection", debit: Debit, expires_at: int
 
 
 def _forget(connection: "sqlite3.Connection", table: str, now: int, most: int) -> None:
-    """Forget what expired a while ago; if some at each call, then more than it adds, so that the file stays small."""
+    """Forget entries that expired a while ago; more at each call than it adds, so that the file stays small."""
     key = _KEYS[table]
     connection.execute(
         f"DELETE FROM {table} WHERE ({key}) IN "  # noqa: S608  Both are names of this module.

@@ -1,4 +1,4 @@
-"""What a task asks for where it needs a token for another service, and what it gets: the hook for sources of tokens."""
+"""The interface of sources of tokens: a task's order of a token for another service, and the issued token."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -25,7 +25,7 @@ _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")
 @final
 @dataclass(frozen=True, slots=True)
 class TokenOrder:
-    """What a task asks a :class:`TokenSource` for.
+    """A task's order to a :class:`TokenSource`.
 
     Attributes:
         chain: The verified grants from the root to the task's own.
@@ -56,7 +56,7 @@ class TokenOrder:
 @typed_calls("__init__")
 @final
 class IssuedToken:
-    """What a :class:`TokenSource` returns. It shows nothing of the value and cannot be pickled.
+    """A token issued by a :class:`TokenSource`. It never shows the value and cannot be pickled.
 
     Args:
         value: The token, in the form that an ``Authorization`` header can hold (RFC 6750 §2.1).
@@ -101,7 +101,7 @@ class IssuedToken:
 
 
 class TokenSource(Protocol):
-    """Where the tokens of tasks come from: ``TokenExchange``, ``LocalTokens``, or one of your own."""
+    """A source of the tokens of tasks: ``TokenExchange``, ``LocalTokens``, or one of your own."""
 
     def issue(self, order: TokenOrder, /) -> IssuedToken:
         """Return a token for the order. Called from several threads, at most once at a time for each order.
@@ -113,7 +113,7 @@ class TokenSource(Protocol):
 
 
 def check_order(audience: object, resource: object) -> None:
-    """Check what a token is asked for.
+    """Check the terms of an order.
 
     Raises:
         TypeError: One of them is no ``str``.

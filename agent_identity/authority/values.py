@@ -1,4 +1,4 @@
-"""Argument values as constraints see them: exactly the types of JSON, compared without conversions.
+"""Argument values as constraints compare them: exactly the types of JSON, without conversions.
 
 A decimal, whose form is text, is compared as the number that it is.
 
@@ -60,7 +60,7 @@ _LOSSY: Final = 10**21
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Tell whether the value is exactly a ``str`` that UTF-8 can hold."""
+    """Return whether the value is exactly a ``str`` that UTF-8 can hold."""
     if type(value) is not str:
         return False
     if value.isascii():
@@ -73,7 +73,7 @@ def is_text(value: object) -> TypeGuard[str]:
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Tell whether the value is exactly an ``int`` or ``float`` that a double can hold (RFC 7493 §2.2)."""
+    """Return whether the value is exactly an ``int`` or ``float`` that a double can hold (RFC 7493 §2.2)."""
     if type(value) is int:
         return _MIN_NUMBER <= value <= _MAX_NUMBER
     return type(value) is float and math.isfinite(value)
@@ -95,7 +95,7 @@ def key_of(value: object) -> Key:
 
 @final
 class Walked:
-    """A container that is walked at most once, however many constraints look at it.
+    """A container that is walked at most once, shared by all its constraints.
 
     Args:
         value: A list, tuple or dict of JSON that nobody changes meanwhile.
@@ -132,7 +132,7 @@ class Walked:
         return self._kinds
 
     def member(self, name: str, missing: object) -> object:
-        """Return a member of a dict as :func:`walked` does, or what stands for a missing one."""
+        """Return a member of a dict as :func:`walked` does, or a marker for a missing one."""
         if name not in self._members:
             held = self.value.get(name, missing) if is_plain_dict(self.value) else missing
             self._members[name] = walked(held)
@@ -140,7 +140,7 @@ class Walked:
 
 
 def kinds_inside(value: object) -> frozenset[type]:
-    """Return the types of everything inside a container, at any depth; a value that is none has nothing inside."""
+    """Return the types of everything inside a container, at any depth; empty for other values."""
     found: set[type] = set()
     waiting = [value]
     while waiting:
@@ -156,12 +156,12 @@ def kinds_inside(value: object) -> frozenset[type]:
 
 
 def walked(value: object) -> object:
-    """Return a container as one that is walked at most once, and any other value as it is."""
+    """Return a container that is walked at most once, and any other value as it is."""
     return Walked(value) if type(value) in CONTAINERS else value
 
 
 def literal_key(value: object) -> Key:
-    """Return the key of a value that stands in a constraint, and so travels in a grant.
+    """Return the key of a value in a constraint, which travels in a grant.
 
     Decimals, dates, times, UUIDs and enum members stand there in their form, and decimals as numbers. Besides the
     rules of :func:`key_of`, strings are at most :data:`MAX_TEXT` characters long, and whole
@@ -174,7 +174,7 @@ def literal_key(value: object) -> Key:
 
 
 def literal_keys(values: Iterable[object]) -> tuple[Key, ...]:
-    """Return the distinct keys of one to 1,024 values that stand in a constraint, in their order.
+    """Return the distinct keys of one to 1,024 values in a constraint, in order.
 
     Raises:
         ValueError: A value breaks a rule of :func:`literal_key`, or there are none or too many.
@@ -187,7 +187,7 @@ def literal_keys(values: Iterable[object]) -> tuple[Key, ...]:
 
 
 def literal_number(value: float | Decimal) -> float:
-    """Return the number of JSON as which a number stands in a constraint.
+    """Return the JSON number for a number in a constraint.
 
     Raises:
         ValueError: It breaks a rule of :func:`literal_key`.
@@ -230,7 +230,7 @@ class _Walk:
         return ("decimal", str(text)) if number is None else number
 
     def _form(self, value: object, depth: int) -> Key:
-        """Return the key of the form of what is no JSON itself, for a constraint; arguments come in their forms."""
+        """Return the key of the form of a value that is not JSON, for a constraint; arguments come in their forms."""
         try:
             if self._literal:
                 return self.key(form_of(value), depth)
@@ -257,7 +257,7 @@ def _literal_number(value: float) -> float:
 
 
 def _spelled(text: DecimalText) -> float | None:
-    """Return the number of JSON that the text spells, or None if no double holds it exactly as spelled."""
+    """Return the JSON number of a text, or ``None`` if no double holds it exactly as spelled."""
     if "." not in text:
         whole = int(text)
         if not is_number(whole):

@@ -30,7 +30,7 @@ _COORDINATE: Final = 32
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approver:
-    """A credential with which a person approves.
+    """A credential of a person who approves.
 
     Args:
         person: Who it is, as approvals name the person; see :func:`~agent_identity.identity.check_id`.

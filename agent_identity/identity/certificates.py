@@ -51,7 +51,7 @@ _MAX_TIME: Final = (1 << 53) - 1
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """What a root says about the keys of a host.
+    """A statement of a root about the keys of a host.
 
     Args:
         recorder: The key that signs the records and checkpoints of the host.
@@ -120,7 +120,7 @@ class Certificate:
 @final
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A certificate as it was found; nothing of it is verified yet.
+    """A certificate as presented, unverified.
 
     Args:
         token: The signed token.
@@ -141,7 +141,7 @@ class Presented:
 
 
 def unverified_certificate(token: str) -> Certificate:
-    """Return what a certificate says, after checking its form alone: anyone can have written it.
+    """Return the content of a certificate after checking its form alone; anyone can have written it.
 
     Args:
         token: What :meth:`Certificate.sign` returned.
@@ -154,7 +154,7 @@ def unverified_certificate(token: str) -> Certificate:
 
 
 def trusted_certificate(token: str, trust: TrustStore) -> tuple[Certificate, TrustedKey]:
-    """Return a certificate and the root that signed it, after verifying all but whether it is valid now.
+    """Return a certificate and the root that signed it, after all checks except its validity period.
 
     Somebody else than the root may have signed it, if that is revoked;
     :attr:`~agent_identity.identity.Vouched.doubted` is about that.
@@ -228,7 +228,7 @@ def certified(
 def _vouched(
     presented: Presented, trust: TrustStore, refused: Callable[[Presented, TokenError], object] | None
 ) -> Vouched | None:
-    """Return a certificate that counts, or ``None``, having told why it does not."""
+    """Return a certificate that counts, or ``None`` after reporting the reason."""
     try:
         certificate, root = trusted_certificate(presented.token, trust)
     except TokenError as error:

@@ -1,4 +1,4 @@
-"""What every token of others has to prove before anything in it counts: signature, issuer, audience, time."""
+"""Checks that every foreign token must pass before its claims count: signature, issuer, audience, time."""
 
 from collections.abc import Mapping
 from typing import Final, TypeVar
@@ -63,7 +63,7 @@ def current_time(now: int | None) -> int:
 
 
 def check_expectation(value: int, what: str, most: int) -> int:
-    """Return a number of seconds that the caller gave.
+    """Return a number of seconds set by the caller, after checking it.
 
     Raises:
         TypeError: It is no ``int``.
@@ -77,7 +77,7 @@ def check_expectation(value: int, what: str, most: int) -> int:
 
 
 def require_text(claims: Mapping[str, object], name: str) -> str:
-    """Return a claim that has to be there and to be text.
+    """Return a required claim that must be text.
 
     Raises:
         TokenError: With code ``missing_claim`` or ``bad_claim``.
@@ -91,7 +91,7 @@ def require_text(claims: Mapping[str, object], name: str) -> str:
 
 
 def seconds_of(claims: Mapping[str, object], name: str) -> float:
-    """Return a claim that has to be there and to be a time (NumericDate, RFC 7519 §2).
+    """Return a required claim that must be a time (NumericDate, RFC 7519 §2).
 
     Raises:
         TokenError: With code ``missing_claim`` or ``bad_claim``.
@@ -105,7 +105,7 @@ def seconds_of(claims: Mapping[str, object], name: str) -> float:
 
 
 def check_times(claims: Mapping[str, object], *, now: int, skew: int, issued: bool = True) -> int:
-    """Return when the token expires (Unix seconds), if it counts now.
+    """Return the expiry of the token (Unix seconds), if it counts now.
 
     Args:
         claims: The claims.
@@ -128,7 +128,7 @@ def check_times(claims: Mapping[str, object], *, now: int, skew: int, issued: bo
 
 
 def check_issuer(claims: Mapping[str, object], issuer: str) -> None:
-    """Return if the claim ``iss`` is exactly the issuer (OpenID Connect Core §3.1.3.7).
+    """Check that the claim ``iss`` is exactly the issuer (OpenID Connect Core §3.1.3.7).
 
     Raises:
         TokenError: With code ``wrong_issuer``, ``missing_claim`` or ``bad_claim``.
@@ -138,7 +138,7 @@ def check_issuer(claims: Mapping[str, object], issuer: str) -> None:
 
 
 def audiences_of(claims: Mapping[str, object]) -> tuple[str, ...]:
-    """Return whom the token is for (RFC 7519 §4.1.3).
+    """Return the audiences of the token (RFC 7519 §4.1.3).
 
     Raises:
         TokenError: With code ``missing_claim`` or ``bad_claim``.
@@ -152,14 +152,14 @@ def audiences_of(claims: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def texts_of(value: object) -> tuple[str, ...] | None:
-    """Return the texts of a text or an array of texts, ``None`` if it is neither."""
+    """Return the texts of a text or an array of texts, ``None`` for any other value."""
     found = value if is_list(value) else [value]
     texts = tuple(text for text in found if isinstance(text, str))
     return texts if len(texts) == len(found) else None
 
 
 def check_audience(claims: Mapping[str, object], audience: str) -> tuple[str, ...]:
-    """Return the audiences of the token, if the given one is among them.
+    """Return the audiences of the token, which must include the configured one.
 
     Raises:
         TokenError: With code ``wrong_audience``, ``missing_claim`` or ``bad_claim``.

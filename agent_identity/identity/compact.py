@@ -39,7 +39,7 @@ _SHORT: Final = 512  # Characters of a header that is worth keeping.
 @final
 @dataclass(frozen=True, slots=True)
 class TokenParts:
-    """A token taken apart; nothing in it is verified yet, and the claims are not even parsed.
+    """The parts of a token, unverified; the claims are not even parsed.
 
     Attributes:
         typ: What kind of token it says it is.
@@ -70,7 +70,7 @@ class TokenParts:
         return _object(self.payload, "payload")
 
     def unverified(self, typ: str) -> dict[str, JSON]:
-        """Return the claims as anyone can have written them.
+        """Return the unverified claims, which anyone can have written.
 
         Args:
             typ: The kind of token that is expected.
@@ -181,10 +181,10 @@ def verify_compact(token: str, key: PublicKey, typ: str) -> dict[str, JSON]:
 
 
 def token_hash(token: str) -> str:
-    """Return the SHA-256 of the token's signing input in hexadecimal: what records call a grant."""
+    """Return the grant hash: the SHA-256 of the token's signing input in hexadecimal."""
     return hashlib.sha256(token.rpartition(".")[0].encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def par_hash(token: str) -> str:
-    """Return the SHA-256 of the token's signing input in base64url: how a child names its parent."""
+    """Return the parent hash of a child grant: the SHA-256 of the parent's signing input in base64url."""
     return b64url_encode(bytes.fromhex(token_hash(token)))

@@ -1,4 +1,4 @@
-"""Keys of notes under their names: whoever cosigns checkpoints (C2SP signed-note, tlog-cosignature)."""
+"""Named note keys of parties that cosign checkpoints (C2SP signed-note, tlog-cosignature)."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ def check_note_name(name: str) -> None:
 
 
 def note_key_id(name: str, kind: bytes, raw: bytes) -> bytes:
-    """Return the 4 bytes by which a note names a key.
+    """Return the 4-byte key id of a key in a note.
 
     Args:
         name: The name of the key.
@@ -60,7 +60,7 @@ def split_vkey(text: str) -> tuple[str, str, bytes, bytes]:
 @final
 @dataclass(frozen=True, slots=True)
 class Cosigner:
-    """Whose cosignature on a checkpoint counts: a witness, or the second key of a recorder.
+    """A party whose cosignature on a checkpoint counts: a witness, or the second key of a recorder.
 
     Args:
         name: The name under which it signs, at most 255 bytes in UTF-8.
@@ -94,7 +94,7 @@ class Cosigner:
 
     @property
     def vkey(self) -> str:
-        """The verifier key, the line by which note tools know the cosigner: ``<name>+<key id>+<base64>``."""
+        """The verifier key, the line for the cosigner in note tools: ``<name>+<key id>+<base64>``."""
         return f"{self.name}+{self.key_id.hex()}+{b64_encode(self._kind + self.key.raw)}"
 
     @classmethod

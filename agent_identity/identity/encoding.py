@@ -16,7 +16,7 @@ def b64url_encode(data: bytes) -> str:
 
 
 def b64url_decode(text: str) -> bytes:
-    """Return the bytes of base64url text, which must be what :func:`b64url_encode` writes for them.
+    """Return the bytes of base64url text in the exact spelling of :func:`b64url_encode`.
 
     Several texts decode to the same bytes for a lenient reader. That would let one signature, key or
     token travel under many names, past every check that compares or hashes the text.
@@ -44,7 +44,7 @@ def b64_encode(data: bytes) -> str:
 
 
 def b64_decode(text: str) -> bytes:
-    """Return the bytes of base64 text, which must be what :func:`b64_encode` writes for them.
+    """Return the bytes of base64 text in the exact spelling of :func:`b64_encode`.
 
     Raises:
         ValueError: The text has another spelling.

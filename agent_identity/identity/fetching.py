@@ -1,4 +1,4 @@
-"""One document from a fixed address: bounded in size and in time, and from nowhere else.
+"""Fetches one document from a fixed address, with bounded size and time, and without redirects.
 
 Loaded only when something is fetched, since it brings HTTP and TLS.
 """
@@ -22,7 +22,7 @@ _UNDER_WAY: Final[set[tuple[int, str]]] = set()
 
 
 def check_address(url: str) -> str:
-    """Return the URL if it is one that keys may be fetched from.
+    """Return the URL if keys may be fetched from it.
 
     Raises:
         TypeError: It is no ``str``.
@@ -41,7 +41,7 @@ def check_address(url: str) -> str:
 
 
 def fetch(url: str, *, limit: int, timeout: float, context: SSLContext | None = None) -> bytes:
-    """Return what the address serves with status 200.
+    """Return the body of the address served with status 200.
 
     Redirects are refused: whoever can redirect would choose the keys. The proxies of the environment are used, except
     for this machine.
@@ -85,7 +85,7 @@ def fetch(url: str, *, limit: int, timeout: float, context: SSLContext | None = 
 
 
 def _opener(url: str, context: SSLContext | None) -> OpenerDirector:
-    """Return an opener for HTTP and HTTPS that leaves a redirect what it is; the usual one follows, and opens files."""
+    """Return an opener for HTTP and HTTPS that follows no redirect and opens no files, unlike the default."""
     opener = OpenerDirector()
     parts = urlsplit(url)
     if not _is_loopback(parts.hostname or ""):

@@ -1,4 +1,4 @@
-"""Compact JSON Web Signatures that others made, taken apart with suspicion (RFC 7515, RFC 8725).
+"""Strict parser of foreign compact JSON Web Signatures (RFC 7515, RFC 8725).
 
 A header may say how a token is signed, but never whom to trust: members that bring a key or name a place to fetch one
 are refused, not ignored, and so are algorithms without a public key.
@@ -30,7 +30,7 @@ _REFUSED: Final = frozenset({"jwk", "jku", "x5c", "x5u", "crit", "b64"})
 @final
 @dataclass(frozen=True, slots=True)
 class ForeignToken:
-    """A token of somebody else, nothing of which is verified yet; the claims are not even parsed.
+    """An unverified foreign token; the claims are not even parsed.
 
     Attributes:
         algorithm: What the header says it is signed with: one of :data:`ALGORITHMS`.
@@ -52,7 +52,7 @@ class ForeignToken:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the signing input in hexadecimal: what may be kept of a token."""
+        """SHA-256 of the signing input in hexadecimal, which may be stored in place of the token."""
         return hashlib.sha256(self.signing_input).hexdigest()
 
 
@@ -94,7 +94,7 @@ def read_token(token: str) -> ForeignToken:
 
 
 def read_object(data: bytes, what: str, *, code: str = "malformed_token") -> dict[str, JSON]:
-    """Return a JSON object in which every member stands once and every number is finite.
+    """Return a JSON object in which every member occurs once and every number is finite.
 
     Raises:
         TokenError: With the given code; the message repeats nothing of the data.

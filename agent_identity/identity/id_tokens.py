@@ -1,4 +1,4 @@
-"""Humans and services out of the tokens of an OpenID provider (OpenID Connect Core §3.1.3.7, RFC 9068 §4)."""
+"""Humans and services from the tokens of an OpenID provider (OpenID Connect Core §3.1.3.7, RFC 9068 §4)."""
 
 import hmac
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ _CLIENT_MARKS: Final = {"gty": "client-credentials", "idtyp": "app"}
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What a relying party knows before it sees a token.
+    """The expectations of a relying party, fixed before it sees a token.
 
     Raises:
         TypeError: A value has the wrong type.
@@ -140,7 +140,7 @@ def names_a_client(claims: Mapping[str, object]) -> bool:
 
 
 def check_subject_is_human(claims: Mapping[str, object]) -> None:
-    """Return unless the token says that its subject is a client or a workload.
+    """Refuse a token whose subject is a client or a workload.
 
     Raises:
         TokenError: With code ``not_a_human``.
@@ -156,7 +156,7 @@ def check_subject_is_human(claims: Mapping[str, object]) -> None:
 
 
 def roles_of(claims: Mapping[str, object], expected: Expected) -> tuple[str, ...]:
-    """Return the roles in the configured claim; none if there is no such claim.
+    """Return the roles in the configured claim; empty without the claim.
 
     Raises:
         TokenError: With code ``bad_claim`` if it is neither text nor an array of texts.
@@ -176,7 +176,7 @@ def roles_of(claims: Mapping[str, object], expected: Expected) -> tuple[str, ...
 
 
 def check_party(party: object, expected: str | None) -> None:
-    """Return if the token was issued to the expected client.
+    """Check that the token was issued to the configured client.
 
     Raises:
         TokenError: With code ``wrong_party``.

@@ -57,7 +57,7 @@ _MAX_ACTORS: Final = 32
 @final
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """What a token says about the request that brought it.
+    """Delegation facts in the token of an inbound request.
 
     Attributes:
         principal: On whose behalf; ``verified`` exactly if the signature of the token was checked. Its ``via`` holds
@@ -89,7 +89,7 @@ def read_inbound(
     roles_claim: RolesClaim | None = None,
     skew: int = 30,
 ) -> Inbound:
-    """Return the principal and the history of a token that came with a request.
+    """Return the principal and the delegation history of the token of an inbound request.
 
     Accepted are access tokens (RFC 9068, RFC 8693), Transaction Tokens and ID-JAGs.
 

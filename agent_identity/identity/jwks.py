@@ -1,4 +1,4 @@
-"""Key sets of others (JWK Set, RFC 7517 §5), in which every key has exactly one use and one algorithm."""
+"""Foreign key sets (JWK Set, RFC 7517 §5), in which every key has exactly one use and one algorithm."""
 
 import logging
 import os
@@ -37,7 +37,7 @@ _MOST_RSA_BYTES: Final = 1024
 @final
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
-    """A public key of an issuer, and the one algorithm that counts under it.
+    """A public key of an issuer with its one permitted algorithm.
 
     Attributes:
         kid: Its name in the key set, if it has one.
@@ -52,7 +52,7 @@ class VerificationKey:
     _jwk: Mapping[str, object] = field(repr=False)
 
     def verify(self, token: ForeignToken) -> None:
-        """Return if the signature of the token is one of this key.
+        """Check that this key signed the token.
 
         Raises:
             TokenError: With code ``algorithm_not_allowed`` if the header names another algorithm than the key has,
@@ -73,7 +73,7 @@ class VerificationKey:
 
     @property
     def weakness(self) -> str | None:
-        """Why the key does not count although it is sound, for people; ``None`` for a key that counts."""
+        """The reason, in words, why a sound key does not count; ``None`` for a key that counts."""
         n, e = self._jwk.get("n"), self._jwk.get("e")
         if self._jwk.get("kty") != "RSA" or not isinstance(n, str) or not isinstance(e, str):
             return None
@@ -96,7 +96,7 @@ class VerificationKey:
         return JWSRegistry.algorithms[token.algorithm].verify(token.signing_input, token.signature, key)
 
     def _material(self) -> dict[str, str]:
-        """Return the members that make the key and no others: those would instruct the library."""
+        """Return only the members that make the key; other members would instruct the library."""
         names = ("kty", "n", "e") if self._jwk["kty"] == "RSA" else ("kty", "crv", "x", "y")
         strings = {name: value for name in names if isinstance(value := self._jwk.get(name), str)}
         if len(strings) != len(names):
@@ -164,7 +164,7 @@ class KeySet:
         return any(key.kid == kid for key in (*self.keys, *self.weak))
 
     def find(self, token: ForeignToken, *, uses: frozenset[str | None]) -> VerificationKey:
-        """Return the key that has to have signed the token, without looking at its claims.
+        """Return the key that must have signed the token, without looking at its claims.
 
         A token that names no key is accepted where only one key is possible (OpenID Connect Core §10.1).
 
@@ -188,12 +188,12 @@ class KeySet:
         raise TokenError("expected a token of a key in the key set of the issuer, got another", code="unknown_key")
 
     def keys_for(self, kid: str | None) -> "KeySet":  # noqa: ARG002
-        """Return this set: it is a :class:`KeySource` that never changes."""
+        """Return this set: it is a constant :class:`KeySource`."""
         return self
 
 
 class KeySource(Protocol):
-    """Where the keys of an issuer come from: a :class:`KeySet`, a ``JwksSource``, or your own."""
+    """A source of an issuer's keys: a :class:`KeySet`, a ``JwksSource``, or your own."""
 
     def keys_for(self, kid: str | None) -> KeySet:
         """Return the current key set; called from several threads.
@@ -210,7 +210,7 @@ KeysOfIssuer: TypeAlias = PathLike | Mapping[str, object] | KeySource
 
 
 def key_source(keys: KeysOfIssuer) -> KeySource:
-    """Return a source for whatever form the keys are given in; files are read anew each time.
+    """Return a source for keys given in any supported form; files are read anew each time.
 
     Raises:
         ConfigurationError: The file cannot be read.
@@ -235,7 +235,7 @@ def _members(entry: object) -> Mapping[str, object]:
 
 
 def _key(jwk: Mapping[str, object]) -> VerificationKey | None:
-    """Return the key, or ``None`` if it is none that verifies signatures."""
+    """Return the key, or ``None`` if it does not verify signatures."""
     kid, use, operations = jwk.get("kid"), jwk.get("use"), jwk.get("key_ops", ("verify",))
     algorithms = _algorithms(jwk)
     if (use is not None and use not in ("sig", "jwt-svid")) or not algorithms:
@@ -277,7 +277,7 @@ def _certificate(jwk: Mapping[str, object]) -> bytes:
 
 @lru_cache(maxsize=_MAX_KEYS)  # A key set may be read anew for each token, and people are told once.
 def _weakness(n: str, e: str, kid: str | None) -> str | None:
-    """Return why an RSA key is weak, and log it; a malformed one is found at its first use."""
+    """Return the weakness of an RSA key, and log it; a malformed one is refused at its first use."""
     try:
         modulus, exponent = (int.from_bytes(b64url_decode(number), "big") for number in (n, e))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The key set of an issuer, fetched when needed and kept for a while."""
+"""Cache of an issuer's key set, fetched on demand."""
 
 import os
 import threading
@@ -90,7 +90,7 @@ class JwksSource:
         context: "SSLContext | None" = None,
         clock: Clock | None = None,
     ) -> Self:
-        """Ask the issuer once where its keys are (OpenID Connect Discovery §4), and return the source for them.
+        """Fetch the address of the keys from the issuer (OpenID Connect Discovery §4); return a source for them.
 
         Raises:
             TokenError: With code ``keys_unavailable`` if the issuer does not answer, ``wrong_issuer`` if the answer is
@@ -118,7 +118,7 @@ class JwksSource:
         )
 
     def keys_for(self, kid: str | None) -> KeySet:
-        """Return the keys of the issuer, asking for them if they are too old or the named one is not among them.
+        """Return the keys of the issuer; fetch them if the cache is too old or lacks the named key.
 
         Raises:
             TokenError: With code ``keys_unavailable`` if there are none that may be used now.
@@ -150,7 +150,7 @@ class JwksSource:
         return self._age(kept) < self._max_age and (kid is None or kid in kept.keys)
 
     def _age(self, kept: _Kept) -> int:
-        """Return the age in nanoseconds by the clock that says more: one stops in sleep, the other may go back."""
+        """Return the larger age in nanoseconds of two clocks: one stops in sleep, the other may go back."""
         return max(self._clock.wall_ns() - kept.wall_ns, self._clock.monotonic_ns() - kept.monotonic_ns)
 
     def _own_lock(self) -> threading.Lock:

@@ -1,4 +1,4 @@
-"""Keys that sign JSON Web Tokens for others to verify: proofs for DPoP, assertions of a client, access tokens.
+"""Keys that sign JSON Web Tokens for others: DPoP proofs, client assertions, access tokens.
 
 Grants, records and checkpoints know one algorithm, Ed25519. Authorization servers and APIs do not all know it, so
 what is made for them may be signed with P-256 as well (``ES256``, RFC 7518 §3.4).
@@ -31,11 +31,11 @@ _P256_BYTES: Final = 32
 
 
 class JwtSigner(Protocol):
-    """Something that signs JWTs with one key: :class:`JwtKey`, a KMS, a hardware token."""
+    """A signer of JWTs with one key: :class:`JwtKey`, a KMS, a hardware token."""
 
     @property
     def algorithm(self) -> str:
-        """The ``alg`` of what it signs (RFC 7518 §3.1), never one with a shared key; constant."""
+        """The ``alg`` of its signatures (RFC 7518 §3.1), never one with a shared key; constant."""
         ...
 
     def to_jwk(self) -> Mapping[str, str]:
@@ -43,12 +43,12 @@ class JwtSigner(Protocol):
         ...
 
     def sign(self, message: bytes) -> bytes:
-        """Return the signature as a JWS has it. Called from several threads."""
+        """Return the signature in the form of a JWS. Called from several threads."""
         ...
 
 
 def jwk_thumbprint(signer: JwtSigner) -> str:
-    """Return the base64url SHA-256 of the public key (RFC 7638), 43 characters: what a ``jkt`` holds."""
+    """Return the base64url SHA-256 of the public key (RFC 7638), 43 characters: the value of a ``jkt``."""
     return b64url_encode(hashlib.sha256(encode(dict(signer.to_jwk()))).digest())
 
 
@@ -137,7 +137,7 @@ class JwtKey:
 
 @final
 class _Ed25519:
-    """A :class:`Signer`, such as the issuer's key, as a signer of JWTs."""
+    """Adapter of a :class:`Signer`, such as the issuer's key, to a signer of JWTs."""
 
     __slots__ = ("_signer",)
 
@@ -159,7 +159,7 @@ class _Ed25519:
 
 
 def as_jwt_signer(signer: Signer | JwtSigner) -> JwtSigner:
-    """Return what signs JWTs with the key: itself, or an adapter of an Ed25519 signer."""
+    """Return a JWT signer for the key: itself, or an adapter of an Ed25519 signer."""
     return signer if _signs_jwts(signer) else _Ed25519(signer)
 
 

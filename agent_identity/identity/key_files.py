@@ -21,7 +21,7 @@ _LAST_LINE: Final = b"-----END PRIVATE KEY-----"
 
 
 def read_key(path: PathLike) -> Ed25519PrivateKey:
-    """Return the key of a PEM file that only its owner can reach.
+    """Return the key of a PEM file that only its owner can access.
 
     Raises:
         ConfigurationError: The file is not private, not whole, or holds another kind of key.
@@ -35,7 +35,7 @@ def read_key(path: PathLike) -> Ed25519PrivateKey:
 
 
 def parse_key(path: PathLike, data: bytes) -> object:
-    """Return the one private key of a PEM text, of whatever kind.
+    """Return the only private key of a PEM text, of any kind.
 
     Raises:
         ConfigurationError: It is not whole, or not the only thing there.

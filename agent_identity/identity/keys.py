@@ -1,4 +1,4 @@
-"""Ed25519 keys (RFC 8032): the public half anyone may see, and the half that signs.
+"""Ed25519 keys (RFC 8032): public keys and signers.
 
 This module and its files are the only ones that know ``cryptography``. Everything else verifies through
 :class:`PublicKey` and signs through the :class:`Signer` protocol, so that a key can live in a KMS or a hardware token.
@@ -100,7 +100,7 @@ class PublicKey:
             raise TokenError(f"bad JWK member x: {error}", code="bad_key") from None
 
     def verify(self, signature: bytes, message: bytes) -> None:
-        """Return if the signature is this key's over exactly this message (RFC 8032 §5.1.7).
+        """Check that the signature is this key's over exactly this message (RFC 8032 §5.1.7).
 
         Raises:
             TokenError: With code ``bad_signature`` otherwise.
@@ -112,11 +112,11 @@ class PublicKey:
 
 
 class Signer(Protocol):
-    """Something that signs with one Ed25519 key: :class:`SigningKey`, a KMS, a hardware token."""
+    """A signer with one Ed25519 key: :class:`SigningKey`, a KMS, a hardware token."""
 
     @property
     def public_key(self) -> PublicKey:
-        """The key that verifies what :meth:`sign` returns; constant."""
+        """The key that verifies signatures of :meth:`sign`; constant."""
         ...
 
     def sign(self, message: bytes) -> bytes:
@@ -149,7 +149,7 @@ class SigningKey:
 
     @classmethod
     def from_seed(cls, seed: bytes) -> Self:
-        """Return the key of the 32 bytes that RFC 8032 §5.1.5 calls the private key.
+        """Return the key of the 32-byte private key of RFC 8032 §5.1.5.
 
         Raises:
             ValueError: There are not 32 bytes.

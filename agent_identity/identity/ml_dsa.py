@@ -1,4 +1,4 @@
-"""ML-DSA-44 keys (FIPS 204), for a second signature on checkpoints that a quantum computer does not forge.
+"""ML-DSA-44 keys (FIPS 204) for a second signature on checkpoints that a quantum computer cannot forge.
 
 Recent versions of ``cryptography`` have the algorithm. Where an older one is installed, public keys are read and named,
 and whatever needs a signature says that it cannot be had.
@@ -28,7 +28,7 @@ _MAX_BYTES: Final = 4096
 
 
 def _library() -> "ModuleType":
-    """Return the module that knows the algorithm.
+    """Return the module that implements the algorithm.
 
     Raises:
         ConfigurationError: With code ``ml_dsa_unavailable``: the installed ``cryptography`` does not have it.
@@ -93,7 +93,7 @@ class MlDsaPublicKey:
         return cls(b64url_decode(pub))
 
     def verify(self, signature: bytes, message: bytes) -> None:
-        """Return if the signature is this key's over exactly this message (FIPS 204, algorithm 3, empty context).
+        """Check that the signature is this key's over exactly this message (FIPS 204, algorithm 3, empty context).
 
         Raises:
             ConfigurationError: With code ``ml_dsa_unavailable``: nobody can tell here.
@@ -136,7 +136,7 @@ class MlDsaSigningKey:
 
     @classmethod
     def from_seed(cls, seed: bytes) -> Self:
-        """Return the key of the 32 bytes that FIPS 204 calls ξ.
+        """Return the key of the 32-byte seed ξ of FIPS 204.
 
         Raises:
             ConfigurationError: With code ``ml_dsa_unavailable``.

@@ -1,4 +1,4 @@
-"""Names of logs, and the patterns by which a trust file bounds who may sign for them."""
+"""Names of logs, and the patterns of names that bound keys in a trust file."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ _NO_SEGMENTS: Final = frozenset({"", ".", ".."})
 
 
 def check_origin(origin: str) -> str:
-    """Return the name of a log if it is one.
+    """Return the name of a log after checking its form.
 
     Raises:
         TypeError: It is no ``str``.
@@ -22,7 +22,7 @@ def check_origin(origin: str) -> str:
 
 
 def check_origin_pattern(pattern: str) -> str:
-    """Return a pattern of names: one name, or a prefix that ends in ``/`` and covers whole segments below it.
+    """Return a pattern of names after checking it: one name, or a prefix ending in ``/`` that covers whole segments.
 
     Raises:
         TypeError: It is no ``str``.
@@ -50,7 +50,7 @@ def covers(pattern: str, origin: str) -> bool:
 
 
 def overlap(first: str, second: str) -> bool:
-    """Return whether a name could be covered by both patterns."""
+    """Return whether both patterns can cover the same name."""
     if is_prefix(first) and is_prefix(second):
         return first.startswith(second) or second.startswith(first)
     return covers(first, second) or covers(second, first)

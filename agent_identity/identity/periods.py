@@ -1,4 +1,4 @@
-"""The time in which an entry of a trust file counts."""
+"""Validity periods of the entries of a trust file."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ MAX_TIME: Final = (1 << 53) - 1
 
 
 def check_time(value: int | None, what: str) -> None:
-    """Check a time in seconds since the Unix epoch; ``None`` is none.
+    """Check a time in seconds since the Unix epoch; ``None`` means no bound.
 
     Raises:
         TypeError: It is no ``int``.

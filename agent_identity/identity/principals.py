@@ -1,4 +1,4 @@
-"""Who acts, and on whose behalf.
+"""Principals and agents.
 
 A principal is a human or a service; an agent acts for it and has an owner. The kind is part of the
 identity: ``Human("x")`` and ``Service("x")`` are two parties. Every identity says how it is known: it is
@@ -49,7 +49,7 @@ _SPIFFE: Final = re.compile(rf"spiffe://[a-z0-9._-]{{1,255}}(?:/{_SEGMENT})*")
 
 
 def check_id(value: object, what: str) -> str:
-    """Return the identifier if it is one that cannot be mistaken for another.
+    """Return the identifier if it cannot be mistaken for another.
 
     An identifier has 1 to 256 characters, no control, bidi or other invisible character, no lone
     surrogate and no space at its ends. What starts with ``spiffe:`` must be a SPIFFE ID of at most 2,048
@@ -109,7 +109,7 @@ class Human:
         _check_principal(self)
 
     def to_claim(self) -> dict[str, RecordValue]:
-        """Return the principal as it stands in grants and records; unknown facts are left out."""
+        """Return the principal as claim of grants and records; unknown facts are left out."""
         return _principal_claim(self)
 
     @classmethod
@@ -171,7 +171,7 @@ class Human:
 @final
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service account or workload on whose behalf an agent acts; no human is behind the task.
+    """A service account or workload on whose behalf an agent acts; the task has no human principal.
 
     Args:
         id: Which one it is, unique at the issuer; see :func:`check_id`.
@@ -199,7 +199,7 @@ class Service:
         _check_principal(self)
 
     def to_claim(self) -> dict[str, RecordValue]:
-        """Return the principal as it stands in grants and records; unknown facts are left out."""
+        """Return the principal as claim of grants and records; unknown facts are left out."""
         return _principal_claim(self)
 
     @classmethod
@@ -295,7 +295,7 @@ Principal: TypeAlias = Human | Service
 @final
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """An acting identity that is no human, and whoever is accountable for it.
+    """An acting non-human identity, with its accountable owner.
 
     Args:
         id: Which agent it is; see :func:`check_id`.
@@ -323,7 +323,7 @@ class Agent:
             check_id(self.version, "version")
 
     def to_claim(self) -> dict[str, RecordValue]:
-        """Return the agent as it stands in grants and records; an unknown version is left out."""
+        """Return the agent as claim of grants and records; an unknown version is left out."""
         claim: dict[str, RecordValue] = {"id": self.id, "owner": self.owner}
         if self.version is not None:
             claim["version"] = self.version
@@ -347,7 +347,7 @@ def principal_from_claim(claim: object) -> Principal:
 
 
 def principal_of_kind(kind: type[_Kind], claim: object) -> _Kind:
-    """Return the principal of a claim as :func:`principal_from_claim` does, as one of the kind that the caller knows.
+    """Return the principal of a claim as :func:`principal_from_claim` does, with the kind known to the caller.
 
     Raises:
         TokenError: With code ``bad_principal`` if a member is missing, unknown or malformed.

@@ -1,4 +1,4 @@
-"""Files that hold keys or say whom to trust: created whole or not at all, read with suspicion."""
+"""Key files and trust files: created whole or not at all, and read with strict checks."""
 
 import contextlib
 import errno
@@ -32,7 +32,7 @@ _READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLO
 
 
 def check_path(path: PathLike) -> None:
-    """Check that the system can be asked for a path at all.
+    """Check that the system accepts a path at all.
 
     Raises:
         ConfigurationError: It holds a NUL, or characters that no file name can have.
@@ -49,7 +49,7 @@ def check_path(path: PathLike) -> None:
 
 
 def is_there(path: PathLike) -> bool:
-    """Return whether something is at a path, be it a link to nothing.
+    """Return whether a path exists, a dangling link included.
 
     Raises:
         OSError: This user may not look; nothing says that it is absent.
@@ -62,7 +62,7 @@ def is_there(path: PathLike) -> bool:
 
 
 def hide_from_git(folder: PathLike, ignored: str = "*\n") -> None:
-    """Write a ``.gitignore`` into a folder, unless something has that name or the folder cannot be written.
+    """Write a ``.gitignore`` into a folder, unless one exists or the folder cannot be written.
 
     Args:
         folder: The folder.
@@ -103,7 +103,7 @@ def replace_public_file(path: PathLike, data: bytes) -> None:
 
 
 def replace_private_file(path: PathLike, data: bytes) -> None:
-    """Write a file of mode 0600 in one step, as :func:`replace_public_file` does; it is on the disk then.
+    """Write and sync a file of mode 0600 in one step, as :func:`replace_public_file` does.
 
     Raises:
         ConfigurationError: The folder cannot be written, or the platform knows no file modes.
@@ -127,7 +127,7 @@ def _replace(path: PathLike, data: bytes, mode: int) -> None:
 
 
 def put_in_place(path: PathLike, target: PathLike) -> None:
-    """Give a file of the same folder the place of another, which is gone then: in one step, and durably.
+    """Rename a file over another one of the same folder: in one step, and durably.
 
     Raises:
         ConfigurationError: The file is not there, or the folder cannot be written.
@@ -140,7 +140,7 @@ def put_in_place(path: PathLike, target: PathLike) -> None:
 
 
 def read_private_file(path: PathLike, *, limit: int) -> bytes:
-    """Return the content of a file that only its owner can reach.
+    """Return the content of a file that only its owner can access.
 
     Args:
         path: The file itself; a symbolic link is refused.
@@ -164,7 +164,7 @@ def read_public_file(path: PathLike, *, limit: int) -> bytes:
 
 
 def read_trusted_file(path: PathLike, *, limit: int) -> bytes:
-    """Return the content of a file as :func:`read_public_file` does, if not everybody could have replaced it.
+    """Return the content of a file as :func:`read_public_file` does, unless everybody could have replaced it.
 
     Raises:
         ConfigurationError: Everybody may write it, or its folder without the sticky bit; otherwise as for

@@ -1,4 +1,4 @@
-"""A signer in another process: keys that no code of this process can read, reached over a Unix socket.
+"""A signer in another process, reached over a Unix socket: no code of this process can read its keys.
 
 A message is a length (4 bytes, big-endian) and that many bytes. A request begins with what is wanted, an answer with
 whether it was done; ``agent-identity signer`` is the other side.
@@ -85,7 +85,7 @@ def _receive(connection: socket.socket, size: int, deadline: float) -> bytes:
 
 @final
 class SocketSigner:
-    """A key that ``agent-identity signer`` holds. Safe to share between threads; a forked child connects anew.
+    """A key held by ``agent-identity signer``. Safe to share between threads; a forked child connects anew.
 
     Code of this process can ask for signatures while it runs, and cannot take the key away.
 

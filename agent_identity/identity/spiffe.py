@@ -1,4 +1,4 @@
-"""Workloads out of SPIFFE documents (SPIFFE ID, JWT-SVID, Trust Domain and Bundle)."""
+"""Workloads from SPIFFE documents (SPIFFE ID, JWT-SVID, Trust Domain and Bundle)."""
 
 import re
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ _EDWARDS: Final = frozenset({"EdDSA", "Ed25519"})
 @final
 @dataclass(frozen=True, slots=True)
 class SpiffeBundle:
-    """The authorities of one trust domain: whose SVIDs count, and for which names.
+    """The authorities of one trust domain, which sign the SVIDs of its names.
 
     Args:
         trust_domain: Its name, such as ``"example.org"``; ``spiffe://`` in front is accepted.

@@ -1,4 +1,4 @@
-"""Whose signatures count, for what, and when."""
+"""Trust stores: the keys that count, their purposes and their validity periods."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -47,7 +47,7 @@ _MAX_MERGED: Final = 1_024
 @final
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """How far the log of the origin was when a recorder key took over from another.
+    """The size of the origin's log when a recorder key took over from another.
 
     Args:
         size: Entries of the log at that moment, from 0 to 2^63 - 1.
@@ -71,7 +71,7 @@ class Takeover:
 @final
 @dataclass(frozen=True, slots=True)
 class Vouched:
-    """A certificate that a root of the store signed, and what is known about its date.
+    """A certificate signed by a root of the store, and the evidence of its date.
 
     Args:
         certificate: What it says.
@@ -89,7 +89,7 @@ class Vouched:
 
     @property
     def doubted(self) -> bool:
-        """Whether somebody else than the root may have made it, at any time, with any date."""
+        """Whether another party than the root may have made it, at any time, with any date."""
         return self.root.revoked_since is not None and not self.older
 
     def in_time(self, at: int) -> bool:
@@ -100,7 +100,7 @@ class Vouched:
 @final
 @dataclass(frozen=True, slots=True)
 class TrustedKey:
-    """A public key, what it may sign, and in which time.
+    """A public key, its purpose, and its validity period.
 
     Args:
         key: The key.
@@ -175,7 +175,7 @@ class TrustedKey:
         return self.revoked_since is None
 
     def in_time(self, at: int) -> bool:
-        """Return whether a second, since the Unix epoch, is in the time in which its signatures count."""
+        """Return whether a second, since the Unix epoch, is within the validity period of its signatures."""
         if self.certificates:
             return any(voucher.in_time(at) for voucher in self.certificates)
         return within(at, self.not_before, self.not_after)
@@ -187,7 +187,7 @@ class TrustedKey:
         return self.sound and self.in_time(at)
 
     def logs(self, default: str | None) -> set[str | None]:
-        """Return the patterns of the logs that a recorder key may sign for; ``None`` is any.
+        """Return the patterns of the logs that a recorder key may sign for; ``None`` means any.
 
         Args:
             default: The log of the store.
@@ -197,7 +197,7 @@ class TrustedKey:
         return {self.origin or default}
 
     def of_log(self, origin: str, default: str | None) -> "TrustedKey | None":
-        """Return the entry as far as it is for one log, or ``None`` if the key may not sign for it.
+        """Return the part of the entry for one log, or ``None`` if the key may not sign for it.
 
         An issuer that is certified may issue for each log of its root, since tasks go from host to host.
 
@@ -222,7 +222,7 @@ class TrustedKey:
 @final
 @dataclass(frozen=True, slots=True)
 class SecondKey:
-    """A key that signs every checkpoint of the origin in addition to the recorder key, from some entry on.
+    """A key that signs every checkpoint of the origin in addition to the recorder key, from one entry on.
 
     Args:
         key: The key.
@@ -247,7 +247,7 @@ class SecondKey:
 @final
 @dataclass(frozen=True, slots=True)
 class Witnesses:
-    """Other parties that cosign the checkpoints of the origin, and how many of them must.
+    """Other parties that cosign the checkpoints of the origin, and the number required.
 
     Args:
         keys: The witnesses, each key once; at most 64.
@@ -284,18 +284,18 @@ class Witnesses:
 
     @property
     def quorum(self) -> int:
-        """How many of them must vouch."""
+        """The number of witnesses that must cosign."""
         return len(self.keys) if self.required is None else self.required
 
     def in_time(self, witness: Cosigner, at: int) -> bool:
-        """Return whether what a witness cosigned in a second, since the Unix epoch, counts."""
+        """Return whether a cosignature made in a second, since the Unix epoch, counts."""
         return not self.periods or within(at, *self.periods[self.keys.index(witness)])
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """What a trust file of version 3 says about itself.
+    """The id, revision and origin files of a trust file of version 3.
 
     Args:
         id: Names the file through all its changes; see :func:`~agent_identity.identity.check_id`.
@@ -340,7 +340,7 @@ class FileVersion:
 @final
 @dataclass(frozen=True, slots=True)
 class TrustStore:
-    """The keys that a verifier accepts, and the names that it expects.
+    """The keys that a verifier accepts, and the names that it requires.
 
     Args:
         keys: The trusted keys; one key has each purpose at most once.
@@ -410,7 +410,7 @@ class TrustStore:
         return (_restore, ({one.name: getattr(self, one.name) for one in fields(self) if one.init},))
 
     def second_keys_for(self, size: int) -> tuple[Cosigner, ...]:
-        """Return the second keys of which one must have signed a checkpoint over so many entries, or none."""
+        """Return the second keys, one of which must have signed a checkpoint of this size; may be empty."""
         if not self.second_keys or size <= self.second_keys[0].takes_over.size:
             return ()
         ends = [second.takes_over.size for second in self.second_keys[1:]]
@@ -442,12 +442,12 @@ class TrustStore:
         return replace(self, keys=keys, origin=origin, second_keys=self.second_keys if self.origin == origin else ())
 
     def get(self, thumbprint: str, purpose: EntryPurpose) -> TrustedKey | None:
-        """Return the entry of a listed key for a purpose, whatever the time, or ``None``."""
+        """Return the entry of a listed key for a purpose, at any time, or ``None``."""
         found = self._index.get((thumbprint, purpose))
         return None if found is None or found.certificates else found
 
     def lookup(self, thumbprint: str, purpose: EntryPurpose) -> TrustedKey | None:
-        """Return the entry of a key for a purpose, listed or certified, whatever the time, or ``None``.
+        """Return the entry of a key for a purpose, listed or certified, at any time, or ``None``.
 
         Certified keys sign grants, rulings, records and checkpoints. For all else, :meth:`get` finds listed keys alone.
         """
@@ -487,7 +487,7 @@ class TrustStore:
         return trusted.key
 
     def check_issuer(self, thumbprint: str, issuer: str) -> None:
-        """Return if the issuer key of this name may sign root grants of the issuer.
+        """Check that the issuer key of this name may sign root grants of the issuer.
 
         Args:
             thumbprint: The name of the key (RFC 7638).
@@ -504,7 +504,7 @@ class TrustStore:
             raise _wrong_issuer()
 
     def check_speaker(self, thumbprint: str, issuer: str, kinds: Collection[str], *, at: int) -> None:
-        """Return if the issuer key of this name may speak for principals of these kinds, in the name of the issuer.
+        """Check that the issuer key of this name may speak for principals of these kinds, for the issuer.
 
         A listed key may speak for all kinds, and when is not asked. One certificate has to cover all of it.
 
@@ -556,7 +556,7 @@ class TrustStore:
         return self.with_keys((*self.keys, added))
 
     def with_keys(self, keys: tuple[TrustedKey, ...]) -> Self:
-        """Return a store of the same names that trusts exactly these keys; this one stays as it is.
+        """Return a store of the same names with exactly these keys; this one stays as it is.
 
         Raises:
             ValueError: A key has one purpose twice.
@@ -625,14 +625,14 @@ class TrustStore:
         replace_public_file(path, self._loadable())
 
     def _loadable(self) -> bytes:
-        """Return the content of the file, having loaded it; a file that is too large, for one, is written by nobody."""
+        """Return the content of the file after loading it, so that no unreadable file is written."""
         data = self.to_json()
         self.load(data)
         return data
 
 
 def refuse_doubted(vouchers: Collection[Vouched]) -> None:
-    """Refuse certificates all of which a revoked root signed.
+    """Refuse certificates that a revoked root signed, if no other root did.
 
     Raises:
         TokenError: With code ``key_revoked``.

@@ -23,7 +23,7 @@ _MAX_SIGNATURE: Final = 2 << 20  # Characters with the content of the file, whic
 
 
 def signed_trust(trust: TrustStore, root: Signer) -> TrustStore:
-    """Return the store with the signature of one of its roots, as it will stand in the file.
+    """Return the store with the signature of one of its roots, in the form of the file.
 
     Args:
         trust: A store of version 3.
@@ -46,7 +46,7 @@ def signed_trust(trust: TrustStore, root: Signer) -> TrustStore:
 
 
 def check_signature(signature: str, document: dict[str, JSON], trust: TrustStore) -> str:
-    """Return the name of the root that signed a document, having verified the signature.
+    """Return the name of the root that signed a document, after verifying the signature.
 
     Args:
         signature: A compact JWS whose payload is left out (RFC 7515, appendix F).
@@ -74,7 +74,7 @@ def bad_signature(message: str) -> ConfigurationError:
 
 
 def written(trust: TrustStore) -> bytes:
-    """Return the content of the trust file of a store. A signature stays only on what it was made for."""
+    """Return the content of the trust file of a store. A signature stays only on the content it was made for."""
     document = document_of(trust)
     signature = None if trust.file is None else trust.file.signature
     if signature is not None:

@@ -40,14 +40,14 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class TakeoverEntry(_Part, frozen=True, kw_only=True):
-    """How far the log was when the key took over: a decimal number, and 64 hexadecimal digits in lower case."""
+    """The size and root of the log when the key took over: a decimal number, and 64 lower-case hex digits."""
 
     size: Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,18})\Z")]
     root: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class _KeyMembers(_Part, frozen=True, kw_only=True):
-    """A public JWK (RFC 8037 §2) with the seconds in which it counts."""
+    """A public JWK (RFC 8037 §2) with its validity period in seconds."""
 
     kty: Literal["OKP"]
     crv: Literal["Ed25519"]
@@ -76,7 +76,7 @@ class ListedKeyEntry(_KeyMembers, frozen=True, kw_only=True):
 
 
 class ApproverEntry(_Part, frozen=True, kw_only=True):
-    """A credential of a person (WebAuthn): its public JWK, whose it is, and where it was made."""
+    """A credential of a person (WebAuthn): its public JWK, its person, and the site of its creation."""
 
     kty: Literal["EC", "OKP"]
     crv: Literal["P-256", "Ed25519"]
@@ -104,7 +104,7 @@ class WitnessEntry(_Part, frozen=True, kw_only=True):
 
 
 class SecondKeyEntry(_Part, frozen=True, kw_only=True):
-    """A key that signs checkpoints in addition: a public JWK of the key type AKP, and where in the log it begins."""
+    """An additional key that signs checkpoints: a public JWK of the key type AKP, and its first place in the log."""
 
     kty: Literal["AKP"]
     alg: Literal["ML-DSA-44"]
@@ -121,7 +121,7 @@ class WitnessesEntry(_Part, frozen=True, kw_only=True):
 
 
 class TrustFile(_Part, frozen=True, kw_only=True):
-    """A whole file of version 1 or 2. Version 2 is for what version 1 has not, and for nothing else."""
+    """A whole file of version 1 or 2. Version 2 is only for members that version 1 does not have."""
 
     version: Literal["1", "2"]
     issuer: str | None = None
@@ -219,7 +219,7 @@ def _store(kind: type[Store], content: TrustFile3) -> Store:
 
 
 def _entry(number: int, entry: _Object) -> _Entry:
-    """Return an entry of version 3, which its purpose gives its form."""
+    """Return an entry of version 3 in the form of its purpose."""
     purpose = entry.get("purpose")
     form = _ENTRIES.get(purpose) if isinstance(purpose, str) else None
     if form is None:
@@ -283,7 +283,7 @@ def _takeover(found: TakeoverEntry) -> Takeover:
 
 
 def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:
-    """Bring every kind of source to bytes, so that one parser with one set of rules reads them."""
+    """Convert every kind of source to bytes, so that one parser with one set of rules reads them."""
     if isinstance(source, bytes):
         document = source
     elif isinstance(source, str | os.PathLike):
@@ -304,7 +304,7 @@ def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:
 
 
 def _parse(document: bytes, where: str) -> dict[str, JSON]:
-    """Return the members of a trust file, each of which is there once.
+    """Return the members of a trust file, each of which must occur once.
 
     Raises:
         ConfigurationError: The document is no JSON, or no object.
@@ -322,7 +322,7 @@ def _parse(document: bytes, where: str) -> dict[str, JSON]:
 
 
 def _refuse_private_keys(content: _Object) -> None:
-    """Say of a private key in the file what that means, whatever else is wrong.
+    """Refuse a private key in the file with its own message, even if the file has other errors.
 
     Raises:
         ConfigurationError: A key has the private member.

@@ -1,4 +1,4 @@
-"""Several trust files as one, the next state of a file, and what in a file contradicts itself."""
+"""Merging of trust files, checking of successors, and detection of conflicts inside a file."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -99,7 +99,7 @@ def merged(first: TrustStore, *others: TrustStore) -> TrustStore:
 
 
 def check_successor(kept: TrustStore, given: TrustStore, *, at: int) -> None:
-    """Return if one trust file may take the place of another that was kept.
+    """Check that a trust file may replace an earlier one.
 
     Args:
         kept: The file so far, of version 3.
@@ -133,7 +133,7 @@ def check_successor(kept: TrustStore, given: TrustStore, *, at: int) -> None:
 
 
 def _doubts(trust: TrustStore) -> dict[object, int]:
-    """Return since when the keys and credentials are revoked that are."""
+    """Return the revocation time of each revoked key and credential."""
     found: dict[object, int] = {}
     for key in trust.keys:
         if key.revoked_since is not None:
@@ -149,7 +149,7 @@ def _rolled_back(message: str) -> ConfigurationError:
 
 
 def _with_names(key: TrustedKey, store: TrustStore) -> TrustedKey:
-    """Return a key with the names that its file has for all of its keys."""
+    """Return a key with the names that its file gives to all of its keys."""
     if key.purpose == "issuer" and key.issuer is None:
         return replace(key, issuer=store.issuer)
     if key.purpose == "recorder" and key.origin is None and store.origin is not None:
@@ -160,7 +160,7 @@ def _with_names(key: TrustedKey, store: TrustStore) -> TrustedKey:
 
 
 def _agreed(known: Entry | None, given: Entry, what: str) -> Entry:
-    """Return the one entry of two for the same key."""
+    """Return the single entry of two for the same key."""
     if known is None or known == given:
         return given
     earliest = min((one for one in (known, given) if one.revoked_since is not None), key=_since, default=given)
@@ -175,7 +175,7 @@ def _since(entry: TrustedKey | Approver) -> tuple[int, str]:
 
 
 def _sources(store: TrustStore) -> Iterator[str]:
-    """Return how a merged file names a file that is in it."""
+    """Return the entries of a merged file for its source files."""
     if store.file is None:
         yield f"sha256:{hashlib.sha256(encode(document_of(store))).hexdigest()}"
     elif store.file.merged_from:
@@ -185,7 +185,7 @@ def _sources(store: TrustStore) -> Iterator[str]:
 
 
 def _issuer(stores: Sequence[TrustStore]) -> str | None:
-    """Return the issuer of the file, where all name one.
+    """Return the issuer of the file, where all files name one.
 
     Where a file names one, only its keys sign rulings and lists of the organization, and no partner's.
     """
@@ -220,7 +220,7 @@ def _of_any_log(key: TrustedKey, store: TrustStore) -> bool:
 
 
 def _witnesses(stores: Sequence[TrustStore]) -> Witnesses:
-    """Return the witnesses; a file without any demands none, and takes over the demand of the others."""
+    """Return the witnesses; a file without any requires none, and takes over the requirement of the others."""
     found = {store.witnesses for store in stores if store.witnesses.keys}
     if len(found) > 1:
         raise _conflict("expected files with the same witnesses, got others; verify under each file by itself")

@@ -1,4 +1,4 @@
-"""Workloads out of X.509-SVIDs (SPIFFE X.509-SVID). Loaded only when a certificate is read: X.509 is slow.
+"""Workloads from X.509-SVIDs (SPIFFE X.509-SVID). Loaded only when a certificate is read: X.509 is slow.
 
 Paths are validated by ``cryptography`` under the rules of RFC 5280; what SPIFFE asks beyond them is checked here.
 """
@@ -68,7 +68,7 @@ def _certificate(data: bytes) -> x509.Certificate:
 
 
 def _anchors(bundle: SpiffeBundle) -> list[x509.Certificate]:
-    """Return the authorities of the bundle, each of which has to be one: an anchor is believed without a path."""
+    """Return the authorities of the bundle, each of which must be one: an anchor needs no path."""
     anchors = [_certificate(one) for one in bundle.certificates()]
     for anchor in anchors:
         try:
@@ -93,7 +93,7 @@ def _spiffe_id(extensions: x509.Extensions) -> str:
 
 
 def _check_leaf(extensions: x509.Extensions) -> None:
-    """Check what makes a certificate one of a workload and not of an authority (X.509-SVID §4, §5.2)."""
+    """Check that a certificate is one of a workload and not of an authority (X.509-SVID §4, §5.2)."""
     try:
         if extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             raise _bad("the certificate of a workload, got one of an authority")

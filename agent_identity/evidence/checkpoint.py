@@ -71,10 +71,10 @@ def parse_vkey(text: str) -> tuple[str, PublicKey]:
     """
     name, key_id, kind, raw = split_vkey(text)
     if kind != _ED25519:
-        raise ValueError("expected a verifier key for Ed25519 (type 1), got another type")
+        raise ValueError("the verifier key is not of type 1 (Ed25519); copy the Ed25519 key of the log")
     key = PublicKey(raw)
     if key_id != _key_id(name, key).hex():
-        raise ValueError("expected the key id of this name and key, got another; copy the verifier key again")
+        raise ValueError("the key id is not that of this name and key; copy the verifier key again")
     return name, key
 
 
@@ -112,12 +112,12 @@ def sign_note(text: str, name: str, signer: Signer) -> bytes:
     """
     check_name(name)
     if not text.endswith("\n") or _FORBIDDEN.search(text):
-        raise ValueError("expected lines of text that end in a newline, without control characters")
+        raise ValueError("the text has a control character, or no newline at its end; correct the text")
     body = text.encode("utf-8")
     signature = _key_id(name, signer.public_key) + signer.sign(body)
     note = body + f"\n{_SIGNATURE_LINE}{name} {b64_encode(signature)}\n".encode()
     if len(note) > MAX_NOTE:
-        raise ValueError(f"expected a note of at most {MAX_NOTE} bytes, got {len(note)}")
+        raise ValueError(f"the note has {len(note)} bytes, more than {MAX_NOTE}; shorten its text")
     return note
 
 
@@ -178,7 +178,7 @@ def open_note(
             ) from None
     if not found.signers and (known or not found.cosignatures):
         raise VerificationError(
-            "expected a signature of a known key on the note, got none; add the key of the log to the trust file",
+            "no known key signed the note; add the key of the log to the trust file",
             code="unknown_key",
         )
     return Note(text, tuple(found.signers), tuple(found.cosignatures), tuple(found.unchecked), tuple(found.lines))
@@ -221,16 +221,16 @@ def _known(keys: PublicKey | Sequence[PublicKey] | KnownKeys) -> KnownKeys:
 
 def _split_note(data: bytes) -> tuple[str, list[str]]:
     if len(data) > MAX_NOTE:
-        raise _bad_note(f"expected at most {MAX_NOTE} bytes, got {len(data)}")
+        raise _bad_note(f"it has {len(data)} bytes, more than {MAX_NOTE}")
     try:
         note = data.decode("utf-8")
     except UnicodeDecodeError:
-        raise _bad_note("expected UTF-8") from None
+        raise _bad_note("it is not UTF-8") from None
     if _FORBIDDEN.search(note):
-        raise _bad_note("expected no control characters but newline")
+        raise _bad_note("it has a control character other than newline")
     text, blank, signatures = note.rpartition("\n\n")
     if not blank or not text or not signatures.endswith("\n"):
-        raise _bad_note("expected text, a blank line and signature lines, each ended by a newline")
+        raise _bad_note("it is not text, a blank line and signature lines, each ended by a newline")
     return text + "\n", signatures[:-1].split("\n")
 
 
@@ -243,7 +243,7 @@ def _signature(line: str) -> tuple[str, bytes]:
     except ValueError as error:
         raise _bad_note(str(error)) from None
     if not line.startswith(_SIGNATURE_LINE) or len(signature) < 5:
-        raise _bad_note("expected signature lines of the form '— <name> <base64>'")
+        raise _bad_note("a signature line is not of the form '— <name> <base64>'")
     return name, signature
 
 
@@ -272,14 +272,14 @@ class Checkpoint:
     def __post_init__(self) -> None:
         check_name(self.origin)
         if not 0 <= self.size <= MAX_SIZE:
-            raise ValueError(f"expected a log size from 0 to 2^63 - 1, got {self.size}")
+            raise ValueError(f"the log size {self.size} is not from 0 to 2^63 - 1")
         if len(self.root) != HASH_SIZE:
-            raise ValueError(f"expected a root of {HASH_SIZE} bytes, got {len(self.root)}")
+            raise ValueError(f"the root has {len(self.root)} bytes instead of {HASH_SIZE}")
         if self.size == 0 and self.root != EMPTY_ROOT:
-            raise ValueError("expected the root of the empty tree with size 0, got another")
+            raise ValueError("the root of a log of size 0 is not that of the empty tree")
         for line in self.extensions:
             if not line or "\n" in line or _FORBIDDEN.search(line):
-                raise ValueError("expected extension lines that are not empty, without control characters")
+                raise ValueError("an extension line is empty, or has a control character")
 
     @property
     def head(self) -> LogHead:
@@ -300,7 +300,7 @@ class Checkpoint:
         """
         lines = text.split("\n")
         if len(lines) < 4 or lines.pop():
-            raise _bad_checkpoint("expected the lines origin, size and root, each ended by a newline")
+            raise _bad_checkpoint("it does not begin with the lines origin, size and root, each ended by a newline")
         origin, size, root, *extensions = lines
         try:
             return cls(origin, _decimal(size), b64_decode(root), extensions=tuple(extensions))
@@ -330,11 +330,11 @@ class LogProof:
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < MAX_SIZE:
-            raise ValueError(f"expected an index from 0 to 2^63 - 2, got {self.index}")
+            raise ValueError(f"the index {self.index} is not from 0 to 2^63 - 2")
         if len(self.hashes) > _MAX_HASHES or any(len(value) != HASH_SIZE for value in self.hashes):
-            raise ValueError(f"expected at most {_MAX_HASHES} hashes of {HASH_SIZE} bytes")
+            raise ValueError(f"there are more than {_MAX_HASHES} hashes, or one is not {HASH_SIZE} bytes long")
         if len(self.note) > MAX_NOTE:
-            raise ValueError(f"expected a checkpoint of at most {MAX_NOTE} bytes, got {len(self.note)}")
+            raise ValueError(f"the checkpoint has {len(self.note)} bytes, more than {MAX_NOTE}")
 
 
 def format_proof(proof: LogProof) -> bytes:
@@ -361,15 +361,15 @@ def parse_proof(data: bytes, *, limit: int = _MAX_PROOF) -> LogProof:
         VerificationError: The file is malformed or too large (``bad_proof``).
     """
     if len(data) > limit:
-        raise _bad_proof(f"expected at most {limit} bytes, got {len(data)}")
+        raise _bad_proof(f"it has {len(data)} bytes, more than {limit}")
     head, blank, note = data.partition(b"\n\n")
     try:
         lines = head.decode("ascii").split("\n")
         if not blank or lines.pop(0) != _PROOF_HEADER:
-            raise _bad_proof(f"expected '{_PROOF_HEADER}', lines, a blank line and a checkpoint")
+            raise _bad_proof(f"it is not '{_PROOF_HEADER}', lines, a blank line and a checkpoint")
         extra = b64_decode(lines.pop(0).removeprefix("extra ")) if lines and lines[0].startswith("extra ") else None
         if not lines or not lines[0].startswith("index "):
-            raise _bad_proof("expected a line 'index <number>'")
+            raise _bad_proof("the line 'index <number>' is missing")
         index = _decimal(lines.pop(0).removeprefix("index "))
         return LogProof(index, tuple(map(b64_decode, lines)), note, extra)
     except ValueError as error:
@@ -378,7 +378,7 @@ def parse_proof(data: bytes, *, limit: int = _MAX_PROOF) -> LogProof:
 
 def _decimal(text: str) -> int:
     if not _DECIMAL.fullmatch(text):
-        raise ValueError("expected a decimal number without sign, spaces or leading zeros")
+        raise ValueError("a number is not decimal without sign, spaces or leading zeros")
     return int(text)
 
 

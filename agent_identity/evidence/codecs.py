@@ -30,8 +30,8 @@ def zstandard_module() -> ModuleType:
         import zstandard  # noqa: PLC0415  An extra.
     except ImportError:
         raise ConfigurationError(
-            "expected the extra zstd for what is compressed by zstd, found none; "
-            "run pip install 'agent-identity-otel[zstd]'"
+            "the extra zstd is not installed, which files compressed by zstd need; run pip install "
+            "'agent-identity-otel[zstd]'"
         ) from None
     return zstandard
 
@@ -66,7 +66,7 @@ def gunzip(read: Read, *, several: bool) -> Read:
             try:
                 found = engine.decompress(data, size)
             except zlib.error:
-                raise OSError("expected a gzip file, got other or damaged bytes") from None
+                raise OSError("the bytes are not gzip, or are damaged") from None
             if engine.eof:
                 position, sip = position - len(engine.unused_data), _SIP
             if found:
@@ -104,7 +104,7 @@ def unzstd(read: Read, *, several: bool) -> Read:
             try:
                 waiting = memoryview(bytes(engine.decompress(data)))
             except zstandard.ZstdError:
-                raise OSError("expected a zstd file, got other or damaged bytes") from None
+                raise OSError("the bytes are not zstd, or are damaged") from None
             left = bytes(engine.unused_data)
         found, waiting = waiting[:size], waiting[size:]
         return bytes(found)
@@ -114,10 +114,10 @@ def unzstd(read: Read, *, several: bool) -> Read:
 
 def _ended(name: str, *, whole: bool) -> bytes:
     if not whole:
-        raise OSError(f"expected a whole {name} file, got one that ends early")
+        raise OSError(f"the {name} file ends early")
     return b""
 
 
 def _check_several(name: str, *, several: bool) -> None:
     if not several:
-        raise OSError(f"expected one {name} file, got bytes behind it")
+        raise OSError(f"bytes follow the end of the {name} file")

@@ -78,7 +78,7 @@ def cosign(text: str, head: LogHead, name: str, key: CosigningKey, *, at: int) -
     cosigner = Cosigner(name, key.public_key)
     message = _message(cosigner, at, text.encode("utf-8"), head)
     if message is None:
-        raise ValueError("expected a time from 0 to 2^63 - 1 and an origin of at most 255 bytes")
+        raise ValueError("the time is not from 0 to 2^63 - 1, or the origin is longer than 255 bytes")
     return f"— {name} {b64_encode(cosigner.key_id + _TIME.pack(at) + key.sign(message))}\n"
 
 
@@ -100,7 +100,7 @@ def read_cosignature(cosigner: Cosigner, signature: bytes, body: bytes, head: Lo
         (time,) = _TIME.unpack_from(signature)
         message = _message(cosigner, time, body, head)
     if message is None:
-        raise TokenError("expected a time and a signature in a cosignature", code="bad_signature")
+        raise TokenError("a cosignature is not a time and a signature", code="bad_signature")
     try:
         cosigner.key.verify(signature[_TIME.size :], message)
     except ConfigurationError:

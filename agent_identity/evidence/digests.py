@@ -163,14 +163,14 @@ class DigestKeys:
         found = [kept for kept in self._read_all() if kept.id == wanted]
         if any(b"-" in kept.text for kept in found):
             raise ConfigurationError(
-                "expected the key of these digests, got its erasure; what they stand for cannot be proved any more",
+                "the key of these digests was erased; the digested values cannot be proved any more",
                 code="erased",
             )
         for kept in found:
             if len(kept.text) == 2 * _KEY_BYTES:
                 return bytes.fromhex(kept.text.decode())
         raise ConfigurationError(
-            "expected the key of these digests in keys/digests.jsonl, got none; run this where the calls were recorded",
+            "the key of these digests is not in keys/digests.jsonl; run this where the calls were recorded",
             code="no_digest_key",
         )
 

@@ -69,14 +69,13 @@ class Disclosure:
         known = _names_of(record, arguments)
         if names is not None and (unknown := sorted(set(names) - set(known))):
             raise VerificationError(
-                f"expected an argument of the call, got {unknown[0][:64]!a}; it has: {', '.join(known)[:512]}",
+                f"the call has no argument {unknown[0][:64]!a}; it has: {', '.join(known)[:512]}",
                 code="unknown_argument",
             )
         whole = not _digest(record).startswith(PREFIX)
         if whole and names is not None and set(names) != set(known):
             raise VerificationError(
-                "expected a record of an enforcer with disclosable=True, got one with one digest of all arguments; it "
-                "can only be shown whole",
+                "the record has one digest of all arguments; show them all, or open the enforcer with disclosable=True",
                 code="not_disclosable",
             )
         parts = _parts(arguments)
@@ -106,11 +105,14 @@ class Disclosure:
                 other form (``not_disclosable``).
         """
         if record.id != self.record:
-            raise VerificationError("expected the record that the disclosure names, got another", code="other_record")
+            raise VerificationError(
+                "the disclosure is of another record; give the record that it names", code="other_record"
+            )
         expected, names = _digest(record), _stated_names(record)
         if expected.startswith(PREFIX) is (self.key is not None):
             raise VerificationError(
-                "expected a disclosure of the form that the record has digests for, got the other one",
+                "the record has the other form of digest than the disclosure; make the disclosure again "
+                "from the record",
                 code="not_disclosable",
             )
         if self.key is not None:
@@ -120,7 +122,7 @@ class Disclosure:
             fits = self._fits(names) and hmac.compare_digest(root(self._leaves()), expected)
         if not fits:
             raise VerificationError(
-                "expected the arguments that ran, which the record commits to, got others", code="other_arguments"
+                "the arguments are not those that ran, which the record commits to", code="other_arguments"
             )
 
     def _fits(self, names: Sequence[str] | None) -> bool:
@@ -167,7 +169,7 @@ class Disclosure:
             VerificationError: The file is malformed or too large (``bad_disclosure``).
         """
         if len(data) > MAX_DISCLOSURE_BYTES:
-            message = f"malformed disclosure: expected at most {MAX_DISCLOSURE_BYTES} bytes"
+            message = f"malformed disclosure: it is larger than {MAX_DISCLOSURE_BYTES} bytes"
             raise VerificationError(message, code="bad_disclosure")
         try:
             return cls._from_file(canonical.decode(data.removesuffix(b"\n")))
@@ -178,12 +180,12 @@ class Disclosure:
     def _from_file(cls, file: JSON) -> Self:
         members = _object(file, {"v", "disclosure"}, {"key"})
         if members["v"] != _VERSION:
-            raise ValueError(f"expected version {_VERSION}")
+            raise ValueError(f"its version is not {_VERSION}")
         key = None if "key" not in members else _hash(members["key"])
         stated = _object(members["disclosure"], {"record", "arguments"})
         record, entries = stated["record"], stated["arguments"]
         if not isinstance(record, str) or not isinstance(entries, list) or len(entries) > _MAX_ARGUMENTS:
-            raise ValueError(f"expected the id of a record, and an array of at most {_MAX_ARGUMENTS} arguments")
+            raise ValueError(f"it does not have the id of a record, and an array of at most {_MAX_ARGUMENTS} arguments")
         shown: dict[str, JSON] = {}
         salted: dict[str, bytes] = {}
         leaves: list[bytes | None] = []
@@ -194,7 +196,7 @@ class Disclosure:
             argument = _object(entry, _WHOLE if key is not None else _SHOWN)
             name = argument["name"]
             if not isinstance(name, str) or (shown and name <= max(shown)):
-                raise ValueError("expected arguments with names, each once and in their order")
+                raise ValueError("an argument has no name, or one that is repeated or out of order")
             shown[name] = argument["value"]
             if key is None:
                 salted[name] = _hash(argument["salt"])
@@ -247,7 +249,7 @@ def _digest(record: AnyRecord) -> str:
     digest = None if action is None else action.args
     if digest is None:
         raise VerificationError(
-            "expected the record of a call with arguments, got one that has no digest of any", code="no_arguments"
+            "the record has no digest of arguments; name the record of a call with arguments", code="no_arguments"
         )
     return digest
 
@@ -256,16 +258,16 @@ def _parts(arguments: Mapping[str, JSON]) -> list[bytes]:
     try:
         return [part(name, arguments[name]) for name in sorted(arguments)]
     except ValueError as error:
-        raise VerificationError(f"expected arguments in JSON: {error}", code="other_arguments") from None
+        raise VerificationError(f"an argument is not JSON: {error}", code="other_arguments") from None
 
 
 def _object(value: JSON, required: Collection[str], optional: Collection[str] = ()) -> Mapping[str, JSON]:
     if not isinstance(value, Mapping) or not set(required) <= value.keys() <= {*required, *optional}:
-        raise ValueError(f"expected an object with {', '.join(sorted(required))}")
+        raise ValueError(f"a part is not an object with {', '.join(sorted(required))}")
     return value
 
 
 def _hash(value: JSON) -> bytes:
     if not isinstance(value, str) or not _HEX.fullmatch(value):
-        raise ValueError("expected 64 lower-case hex digits")
+        raise ValueError("a hash is not 64 lower-case hex digits")
     return bytes.fromhex(value)

@@ -46,8 +46,7 @@ def excerpt_of(reader: LedgerReader, heads: Heads, wanted: Callable[[bytes], boo
             end = next((head.size for head in heads.get(stream, ()) if head.size >= newest), None)
             if end is None:
                 raise VerificationError(
-                    "expected sealed records in the excerpt, got some that no checkpoint covers yet; close the "
-                    "enforcer or wait a second, and try again"
+                    "no checkpoint covers some of these records yet; close the enforcer or wait a second, and try again"
                 )
             found[stream] = Start(*first, end)
     return found

@@ -106,7 +106,7 @@ class Files:
             import fcntl  # noqa: PLC0415  Absent on Windows, where reading a ledger must still work.
         except ImportError:
             raise ConfigurationError(
-                "expected a platform with POSIX file locks to write a ledger, got none; use Linux or macOS"
+                "this platform has no POSIX file locks, which a ledger needs; use Linux or macOS"
             ) from None
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -163,7 +163,7 @@ def open_regular(files: Files, path: str, flags: int, mode: int = 0o644) -> int:
     with contextlib.ExitStack() as stack:
         stack.callback(files.close, fd)
         if not stat.S_ISREG(files.status(fd).st_mode):
-            raise OSError(f"expected a regular file at {path!r}, got something else")
+            raise OSError(f"{path!r} is not a regular file; move it away")
         stack.pop_all()
     return fd
 
@@ -194,8 +194,7 @@ def check_private(files: Files, fd: int, path: str) -> None:
     mode = files.status(fd).st_mode
     if mode & 0o077:
         raise ConfigurationError(
-            f"expected {path!r} to be closed to group and others, got mode {stat.S_IMODE(mode):04o}; "
-            "run chmod 600 on it"
+            f"{path!r} has mode {stat.S_IMODE(mode):04o}, which is open to group or others; run chmod 600 on it"
         )
 
 
@@ -287,7 +286,7 @@ def recording(purpose: str) -> Generator[None]:
         yield
     except OSError as error:
         raise EvidenceError(
-            f"expected to {purpose}, got '{why(error)}'; check the folder and its disk, the next call tries again"
+            f"could not {purpose}: {why(error)}; check the folder and its disk, the next call tries again"
         ) from error
 
 

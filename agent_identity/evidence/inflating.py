@@ -81,7 +81,7 @@ class Inflating:
         data = self._inflate(size)
         self._total += len(data)
         if self._total > MAX_TRACES:
-            raise OSError(f"expected at most {MAX_TRACES} bytes in a compressed file, got more")
+            raise OSError(f"the compressed file inflates to more than {MAX_TRACES} bytes; export smaller files")
         self._room -= len(data)
         if self._room < 0:
             self._refuse(f"than {self._ratio} times its bytes")
@@ -89,6 +89,6 @@ class Inflating:
 
     def _refuse(self, what: str) -> None:
         raise InflatedError(
-            f"a file that {self._name} compressed becomes more {what}, which no evidence does; "
-            "if you trust where it comes from, decompress it and verify what comes out"
+            f"the {self._name} file inflates to more {what}, which no evidence does; if you trust its "
+            "source, decompress it and verify the result"
         )

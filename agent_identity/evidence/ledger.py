@@ -487,9 +487,7 @@ class Ledger:
         try:
             return ask()
         except Exception as error:
-            raise EvidenceError(
-                f"expected the clock and the source of ids to work, got {type(error).__name__}; repair them"
-            ) from error
+            raise EvidenceError(f"the clock or the source of ids raised {type(error).__name__}; repair it") from error
 
     def _sync(self, stream: StreamWriter, end: int) -> None:
         try:
@@ -514,11 +512,8 @@ class Ledger:
 
     def _refusal(self) -> EvidenceError:
         if self._closed:
-            return EvidenceError("expected an open ledger, got a closed one; open it again", code="ledger_closed")
-        return EvidenceError(
-            "expected one record at a time, got one from a signal handler or finalizer that interrupted another; "
-            "let it set a flag instead of acting"
-        )
+            return EvidenceError("the ledger is closed; open it again", code="ledger_closed")
+        return EvidenceError("re-entrant append from a signal handler or finalizer; set a flag there and append later")
 
     def _report(self, found: RecoveredStream) -> None:
         self.append(partial(records.Recovered, time=Time.at(self._now()), recovered=found))
@@ -537,8 +532,8 @@ def _check_origin(files: Files, layout: Layout, origin: str) -> None:
     with contextlib.suppress(VerificationError):  # Sealing says what is wrong with it, and refuses.
         if data is not None and unverified_checkpoint(data).origin != origin:
             raise ConfigurationError(
-                f"expected the origin of the log in {layout.root!r}, got another; "
-                "open the directory with the origin it was made with, or use another directory"
+                f"the log in {layout.root!r} has another origin; open the directory with the origin it "
+                "was made with, or use another directory"
             )
 
 

@@ -93,12 +93,14 @@ class Head:
         known = frozenset(fields.keys() - {"alive"}) == _MEMBERS
         texts = {name: value for name, value in fields.items() if isinstance(value, str)}
         if not known or len(texts) != len(fields):
-            raise ValueError("expected the strings origin, root, size and stream in a log entry")
+            raise ValueError("a log entry does not have exactly the strings origin, root, size and stream")
         alive = texts.get("alive")
         if alive is not None and not _NANOSECONDS.fullmatch(alive):
-            raise ValueError("expected nanoseconds as a decimal number at alive in a log entry")
+            raise ValueError("alive in a log entry is not nanoseconds as a decimal number")
         if not (_SIZE.fullmatch(texts["size"]) and _ROOT.fullmatch(texts["root"]) and is_stream_id(texts["stream"])):
-            raise ValueError("expected a decimal size, a root in hex and a stream id in a log entry")
+            raise ValueError(
+                "a log entry has a size that is not decimal, a root that is not hex, or a stream that is no id"
+            )
         alive_ns = None if alive is None else int(alive)
         return cls(texts["stream"], int(texts["size"]), bytes.fromhex(texts["root"]), alive_ns), texts["origin"]
 
@@ -294,8 +296,8 @@ class DirectoryLog:
 
     def _contradicted(self, got: str) -> EvidenceError:
         self._contradiction = (
-            f"expected the log to continue its last checkpoint, got {got}; "
-            "verify the evidence directory, keep it as it is, and start a new one"
+            f"the log does not continue its last checkpoint: found {got}; verify the evidence "
+            "directory, keep it as it is, and start a new one"
         )
         return EvidenceError(self._contradiction, code="log_contradicted")
 
@@ -316,8 +318,8 @@ class DirectoryLog:
         """Move lines that the library did not write out of the log, unless a checkpoint covers them."""
         if checkpoint is None or self._tree.size < checkpoint.size:
             raise EvidenceError(
-                f"expected a log written with this directory's key, got other bytes at offset {line.offset}; "
-                "nothing is sealed until log/entries.jsonl is repaired",
+                f"the bytes at offset {line.offset} of the log were not written with this directory's "
+                "key; repair log/entries.jsonl, until then nothing is sealed",
                 code="log_contradicted",
             )
         last = (self._tree.size, self._last)
@@ -393,7 +395,7 @@ def signed_note(checkpoint: Checkpoint, signer: Signer, cosign: Cosign | None) -
         return note if cosign is None else note + cosign(checkpoint).encode("utf-8")
     except Exception as error:
         raise EvidenceError(
-            f"expected the recorder key to sign a checkpoint, got {type(error).__name__}; repair the signer"
+            f"the recorder key raised {type(error).__name__} instead of signing a checkpoint; repair the signer"
         ) from error
 
 

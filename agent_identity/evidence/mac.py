@@ -58,7 +58,7 @@ class LedgerKey:
 
     def __init__(self, raw: bytes) -> None:
         if len(raw) != _KEY_BYTES:
-            raise ValueError(f"expected a key of {_KEY_BYTES} bytes, got {len(raw)}")
+            raise ValueError(f"the key has {len(raw)} bytes instead of {_KEY_BYTES}")
         self._raw = raw
 
     def __repr__(self) -> str:
@@ -111,13 +111,12 @@ def _read(files: Files, path: str) -> LedgerKey:
         files.close(fd)
     if mode & 0o077:
         raise ConfigurationError(
-            f"expected {path!r} to be closed to group and others, got mode {stat.S_IMODE(mode):04o}; "
-            "run chmod 600 on it"
+            f"{path!r} has mode {stat.S_IMODE(mode):04o}, which is open to group or others; run chmod 600 on it"
         )
     if len(raw) != _KEY_BYTES:
         raise ConfigurationError(
-            f"expected a key of {_KEY_BYTES} bytes in {path!r}, got {len(raw)} or more; restore it from a backup, "
-            "or move it away and start a new evidence directory"
+            f"the key in {path!r} is not {_KEY_BYTES} bytes long; restore it from a backup, or move "
+            "it away and start a new evidence directory"
         )
     return LedgerKey(raw)
 

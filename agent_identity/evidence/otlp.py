@@ -47,8 +47,8 @@ _Members: TypeAlias = "dict[str, JSON]"
 _Pair: TypeAlias = "dict[str, Any]"
 _Spans: TypeAlias = "Iterator[SpanData | Malformed]"
 _SKIP: Final = 1024 * 1024
-_LONG: Final = f"expected lines of at most {MAX_LINE} bytes; export smaller batches"
-_TWICE: Final = "expected each member of an object once, got one several times"
+_LONG: Final = f"the line is longer than {MAX_LINE} bytes; export smaller batches"
+_TWICE: Final = "an object has the same member several times"
 _BOM: Final = b"\xef\xbb\xbf"
 _OURS: Final = "agent_identity."
 _MAX_TIME: Final = 2**64 - 1
@@ -209,7 +209,7 @@ def read_document(data: bytes, line: int) -> Iterator[SpanData | Malformed]:
     """
     parsed = _parse(data)
     if parsed is None:
-        yield Malformed(line, "expected one JSON document a line, or one document in all; the line is damaged")
+        yield Malformed(line, "the line is damaged: neither it nor the whole file is one JSON document")
     elif _repeats(data, parsed[0]):
         yield Malformed(line, _TWICE)
     else:
@@ -288,7 +288,7 @@ def _documents(value: JSON, line: int) -> _Spans:
 def _resource_groups(document: JSON) -> Sequence[JSON]:
     members = _object(document, "an export request")
     if document is None or (members and members.keys().isdisjoint(_SIGNALS)):
-        raise MisfitError("expected an export request with 'resourceSpans', got other JSON")
+        raise MisfitError("the JSON is not an export request: it has no 'resourceSpans'")
     return _array(members, "resourceSpans", "resource_spans")
 
 
@@ -331,8 +331,8 @@ def _span(
 ) -> SpanData:
     status = _object(members.get("status"), "'status'")
     return SpanData(
-        trace_id=_id(_member(members, "traceId", "trace_id"), _TRACE_ID, "'traceId' of 32 hex digits"),
-        span_id=_id(_member(members, "spanId", "span_id"), _SPAN_ID, "'spanId' of 16 hex digits"),
+        trace_id=_id(_member(members, "traceId", "trace_id"), _TRACE_ID, "'traceId' is not 32 hex digits"),
+        span_id=_id(_member(members, "spanId", "span_id"), _SPAN_ID, "'spanId' is not 16 hex digits"),
         parent_id=_parent(_member(members, "parentSpanId", "parent_span_id")),
         name=_string(members, "name"),
         start=_time(_member(members, "startTimeUnixNano", "start_time_unix_nano")),
@@ -357,14 +357,14 @@ def _aside(members: _Members) -> Iterator[Mapping[str, object]]:
     """Yield the attributes of each event and link that have our names."""
     for name in ("events", "links"):
         for item in _array(members, name):
-            pairs = _array(_object(item, f"'{name}' as objects"), "attributes")
+            pairs = _array(_object(item, f"an item of '{name}'"), "attributes")
             ours = [pair for pair in pairs if _key(pair).startswith(_OURS)]
             if ours:
                 yield MappingProxyType(_attributes(ours, 0))
 
 
 def _key(pair: JSON) -> str:
-    return _string(_object(pair, "attributes as key and value"), "key")
+    return _string(_object(pair, "an attribute"), "key")
 
 
 def _member(members: _Members, name: str, other: str) -> JSON:
@@ -373,7 +373,7 @@ def _member(members: _Members, name: str, other: str) -> JSON:
         return second
     # As for a member that is there twice; and of arrays in both spellings some readers take both.
     if second is not None:
-        raise MisfitError(f"expected '{name}' in one spelling, got it in two")
+        raise MisfitError(f"'{name}' is there in two spellings")
     return value
 
 
@@ -382,7 +382,7 @@ def _object(value: object, what: str) -> _Members:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise MisfitError(f"expected {what} as an object")
+        raise MisfitError(f"{what} is not an object")
     return cast("_Members", value)
 
 
@@ -391,7 +391,7 @@ def _array(members: _Members, name: str, other: str = "") -> Sequence[JSON]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise MisfitError(f"expected '{name}' as an array")
+        raise MisfitError(f"'{name}' is not an array")
     return value
 
 
@@ -400,26 +400,26 @@ def _string(members: _Members, name: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise MisfitError(f"expected '{name}' as a string")
+        raise MisfitError(f"'{name}' is not a string")
     return value
 
 
 def _id(value: object, pattern: re.Pattern[str], what: str) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value) or not value.strip("0"):
-        raise MisfitError(f"expected {what}, not all zero")
+        raise MisfitError(f"{what}, or is all zero")
     return value.lower()
 
 
 def _parent(value: JSON) -> str | None:
     if value in (None, "", "0" * 16):
         return None
-    return _id(value, _SPAN_ID, "'parentSpanId' of 16 hex digits")
+    return _id(value, _SPAN_ID, "'parentSpanId' is not 16 hex digits")
 
 
 def _time(value: JSON) -> int:
     time = 0 if value is None else _integer(value)
     if not 0 <= time <= _MAX_TIME:
-        raise MisfitError("expected times as nanoseconds in 64 bits")
+        raise MisfitError("a time is not nanoseconds in 64 bits")
     return time
 
 
@@ -439,12 +439,12 @@ def _attributes(pairs: Sequence[JSON], depth: int) -> dict[str, object]:
         if type(text) is str and type(name) is str and name not in attributes:
             attributes[name] = text
             continue
-        pair = _object(item, "attributes as key and value")
+        pair = _object(item, "an attribute")
         key = _string(pair, "key")
         found = any_value(pair.get("value"), depth)
         # Readers differ in which of two values wins, so a verifier would judge another span than people see.
         if key in attributes and repr(attributes[key]) != repr(found):
-            raise MisfitError("expected one value for each attribute, got two that differ")
+            raise MisfitError("an attribute has two values that differ")
         attributes[key] = found
     return attributes
 
@@ -464,29 +464,29 @@ def any_value(value: object, depth: int) -> object:
     if not found:
         return None
     if len(found) > 1:
-        raise MisfitError("expected one kind of value for an attribute, got several")
+        raise MisfitError("an attribute has several kinds of value")
     if depth > MAX_NESTING:
-        raise MisfitError(f"expected at most {MAX_NESTING} nested arrays and maps in an attribute")
+        raise MisfitError(f"an attribute has more than {MAX_NESTING} nested arrays and maps")
     kind, item = found[0]
     return _DECODERS[kind](item, depth)
 
 
 def _text(value: object, _: int) -> str:
     if not isinstance(value, str):
-        raise MisfitError("expected 'stringValue' as a string")
+        raise MisfitError("'stringValue' is not a string")
     return value
 
 
 def _bool(value: object, _: int) -> bool:
     if not isinstance(value, bool):
-        raise MisfitError("expected 'boolValue' as a boolean")
+        raise MisfitError("'boolValue' is not a boolean")
     return value
 
 
 def _int(value: object, _: int) -> int:
     number = _integer(value)
     if not -_MAX_INT - 1 <= number <= _MAX_INT:
-        raise MisfitError("expected 'intValue' in 64 bits")
+        raise MisfitError("'intValue' is not in 64 bits")
     return number
 
 
@@ -494,7 +494,7 @@ def _integer(value: object) -> int:
     if type(value) is int:
         return value
     if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
-        raise MisfitError("expected 64-bit integers as decimal strings")
+        raise MisfitError("a 64-bit integer is not a decimal string")
     return int(value)
 
 
@@ -502,18 +502,18 @@ def _double(value: object, _: int) -> float:
     if type(value) is float or type(value) is int:
         return float(value)
     if not isinstance(value, str) or not _NUMBER.fullmatch(value):
-        raise MisfitError("expected 'doubleValue' as a number")
+        raise MisfitError("'doubleValue' is not a number")
     return float(value)
 
 
 def _bytes(value: object, _: int) -> bytes:
     if not isinstance(value, str):
-        raise MisfitError("expected 'bytesValue' as base64")
+        raise MisfitError("'bytesValue' is not base64")
     text = value.replace("-", "+").replace("_", "/").rstrip("=")
     try:
         return b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
-        raise MisfitError("expected 'bytesValue' as base64") from None
+        raise MisfitError("'bytesValue' is not base64") from None
 
 
 def _list(value: object, depth: int) -> list[object]:

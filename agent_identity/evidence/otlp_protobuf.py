@@ -43,14 +43,14 @@ _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _WINDOW: Final = 64 * 1024 * 1024  # Bytes that inflating may hold; the collector uses 8 MiB.
 _PART: Final = 8 * 1024 * 1024  # Bytes of a span; what the library makes of them may take some forty times as many.
 _SKIP: Final = 1024 * 1024
-_CUT: Final = "expected the whole of the message, got a part; the file was cut"
-_DAMAGED: Final = "expected a message in Protocol Buffers; it is damaged"
-_LONG: Final = f"expected messages of at most {MAX_LINE} bytes; export smaller batches"
+_CUT: Final = "the message is incomplete; the file was cut"
+_DAMAGED: Final = "the bytes are not a message in Protocol Buffers, or are damaged"
+_LONG: Final = f"the message is longer than {MAX_LINE} bytes; export smaller batches"
 _STATUS: Final[Mapping[int, SpanStatus]] = MappingProxyType({1: "ok", 2: "error"})
 _FREE: Final = 4_096  # Bytes that even the smallest compressed message may become.
 _FAR: Final = (
-    f"expected messages that become at most {MAX_RATIO['zstd']} times as large, got one that becomes larger; "
-    "if you trust where they come from, export them without compression"
+    f"the compressed message inflates to more than {MAX_RATIO['zstd']} times its size; if you "
+    "trust its source, export without compression"
 )
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _SCALARS: Final = frozenset({"bool_value", "int_value", "double_value", "bytes_value"})
@@ -164,7 +164,7 @@ def _field(reader: _Reader) -> int | None:
         elif kind in _WIDTH:
             _pass_over(reader, _WIDTH[kind])
         else:
-            raise MisfitError("expected a message in Protocol Buffers; what follows here is damaged")
+            raise MisfitError("the bytes from here on are not a message in Protocol Buffers, or are damaged")
     return None
 
 
@@ -196,8 +196,8 @@ def _inflated(data: bytes) -> bytes:
         from zstandard import ZstdDecompressor, ZstdError, frame_content_size  # noqa: PLC0415 - An extra.
     except ModuleNotFoundError:
         raise ConfigurationError(
-            "expected the package zstandard for messages that a collector compressed, got none; "
-            "pip install 'agent-identity-otel[zstd]'"
+            "the package zstandard is not installed, which compressed messages need; run pip install "
+            "'agent-identity-otel[zstd]'"
         ) from None
     most = min(MAX_LINE, _FREE + MAX_RATIO["zstd"] * len(data))
     try:
@@ -209,7 +209,7 @@ def _inflated(data: bytes) -> bytes:
     if len(inflated) > most:
         raise MisfitError(_LONG if most == MAX_LINE else _FAR)
     if not whole:
-        raise MisfitError("expected a message that zstd can inflate to its end; it is damaged")
+        raise MisfitError("zstd cannot inflate the message to its end; it is damaged")
     return inflated
 
 
@@ -300,7 +300,7 @@ def _first(kind: type[_M], data: memoryview) -> _M:
 
 def _parsed(kind: type[_M], data: memoryview | bytearray) -> _M:
     if len(data) > _PART:
-        raise MisfitError(f"expected spans and resources of at most {_PART} bytes, got a longer one")
+        raise MisfitError(f"a span or resource is longer than {_PART} bytes")
     try:
         return kind.FromString(bytes(data))
     except DecodeError:
@@ -309,9 +309,11 @@ def _parsed(kind: type[_M], data: memoryview | bytearray) -> _M:
 
 def _span(span: Span, resource: Mapping[str, object], scope: _Scope, number: int) -> SpanData:
     return SpanData(
-        trace_id=_id(span.trace_id, 16, "a trace id of 16 bytes"),
-        span_id=_id(span.span_id, 8, "a span id of 8 bytes"),
-        parent_id=_id(span.parent_span_id, 8, "a parent span id of 8 bytes") if any(span.parent_span_id) else None,
+        trace_id=_id(span.trace_id, 16, "the trace id is not 16 bytes"),
+        span_id=_id(span.span_id, 8, "the span id is not 8 bytes"),
+        parent_id=_id(span.parent_span_id, 8, "the parent span id is not 8 bytes")
+        if any(span.parent_span_id)
+        else None,
         name=span.name,
         start=span.start_time_unix_nano,
         end=span.end_time_unix_nano,
@@ -337,7 +339,7 @@ def _aside(span: Span) -> Iterator[Mapping[str, object]]:
 
 def _id(value: bytes, size: int, what: str) -> str:
     if len(value) != size or not any(value):
-        raise MisfitError(f"expected {what}, not all zero")
+        raise MisfitError(f"{what}, or is all zero")
     return value.hex()
 
 
@@ -347,7 +349,7 @@ def _attributes(pairs: Iterable[KeyValue]) -> dict[str, object]:
         key, found = pair.key, _value(pair.value)
         # Readers differ in which of two values wins, so a verifier would judge another span than people see.
         if key in attributes and repr(attributes[key]) != repr(found):
-            raise MisfitError("expected one value for each attribute, got two that differ")
+            raise MisfitError("an attribute has two values that differ")
         attributes[key] = found
     return attributes
 

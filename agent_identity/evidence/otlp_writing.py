@@ -110,7 +110,7 @@ def read_answer(body: bytes, encoding: Encoding) -> ExportAnswer:
         elif body:
             ParseDict(_members(orjson.loads(body)), answer, ignore_unknown_fields=True)
     except (ParseError, DecodeError, ValueError):
-        raise ValueError("expected the answer to an export request, got something else") from None
+        raise ValueError("the body is not an answer to an export request") from None
     return said(answer)
 
 
@@ -122,7 +122,7 @@ def said(answer: ExportTraceServiceResponse) -> ExportAnswer:
     """
     partial = answer.partial_success
     if partial.rejected_spans < 0:
-        raise ValueError("expected the number of rejected spans, got something else")
+        raise ValueError("the number of rejected spans is negative")
     return ExportAnswer(partial.rejected_spans, partial.error_message)
 
 
@@ -135,7 +135,7 @@ def _members(value: object) -> dict[str, object]:
     answer = _object(value)
     for members, spellings in ((answer, _PARTIAL), *((part, names) for part in _parts(answer) for names in _SAID)):
         if sum(name in members for name in spellings) > 1:
-            raise ValueError("expected each member once")
+            raise ValueError("a member is there twice")
     return dict(answer)
 
 
@@ -146,4 +146,4 @@ def _parts(answer: Mapping[str, object]) -> list[Mapping[str, object]]:
 def _object(value: object) -> Mapping[str, object]:
     if is_object(value):
         return value
-    raise ValueError("expected an object")
+    raise ValueError("the answer is not an object")

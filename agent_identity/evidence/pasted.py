@@ -145,14 +145,16 @@ def read_pasted(data: bytes) -> Iterator[PastedSpan | Malformed]:
         data: One JSON document, or one on each line; at most :data:`MAX_PASTED` bytes.
     """
     if len(data) > MAX_PASTED:
-        yield Malformed(1, f"expected a text of at most {MAX_PASTED} bytes; copy one span, or verify an export")
+        yield Malformed(1, f"the text is longer than {MAX_PASTED} bytes; copy one span, or verify an export")
         return
     for line, document in enumerate(_documents(data), 1):
         try:
             if document.strip():
                 yield from _find(parse_once(document), (), line, 0)
         except ValueError:
-            yield Malformed(line, "expected JSON as a back end shows it, or a document on each line; got other text")
+            yield Malformed(
+                line, "the text is neither JSON nor a JSON document on each line; copy it as the back end shows it"
+            )
         except MisfitError as misfit:
             yield Malformed(line, str(misfit))
 
@@ -176,7 +178,7 @@ def _find(
     stands ``aside`` is no span, and may have other names of ours than a span has.
     """
     if depth > MAX_NESTING:
-        raise MisfitError(f"expected at most {MAX_NESTING} nested arrays, objects and texts around a span")
+        raise MisfitError(f"a span is inside more than {MAX_NESTING} nested arrays, objects and texts")
     if is_object(value):
         shown = _shown(value)
         if not aside and shown.span and (names := _names_aside(value)):
@@ -279,7 +281,7 @@ def _put(attributes: dict[_Key, object], name: _Key, value: object) -> None:
     _check_depth(value)
     # Readers differ in which of two values wins, so a verifier would judge another span than people see.
     if name in attributes and repr(attributes[name]) != repr(value):
-        raise MisfitError("expected one value for each attribute, got two that differ")
+        raise MisfitError("an attribute has two values that differ")
     attributes[name] = value
 
 
@@ -290,7 +292,7 @@ def _check_depth(value: object) -> None:
         level = [held for item in level for held in _held(item)]
         if not level:
             return
-    raise MisfitError(f"expected at most {MAX_NESTING} nested arrays and objects in an attribute")
+    raise MisfitError(f"an attribute has more than {MAX_NESTING} nested arrays and objects")
 
 
 def _held(value: object) -> Iterable[object]:
@@ -334,10 +336,10 @@ def _flatten(flat: dict[str, object], name: str, value: object, depth: int) -> N
     if not is_object(plain):
         _put(flat, name, plain)
     elif depth > MAX_NESTING:
-        raise MisfitError(f"expected at most {MAX_NESTING} nested objects of attributes")
+        raise MisfitError(f"the attributes have more than {MAX_NESTING} nested objects")
     elif len(name) > _LONGEST_ABOVE:  # It would be written out for each that it is above.
         if name.startswith(_OURS):
-            raise MisfitError(f"expected at most {_LONGEST_ABOVE} characters in a name above others, got more")
+            raise MisfitError(f"a name above others has more than {_LONGEST_ABOVE} characters")
     else:
         for key, item in plain.items():
             _flatten(flat, f"{name}.{key}", item, depth + 1)
@@ -396,7 +398,7 @@ def _shown(members: _Members) -> _Shown:
         elif field and not _is_blank(plain := _plain(value)):
             found.setdefault(field, []).append(plain)
     if len(found.get("trace", ())) > _MAX_IDS or len(found.get("span", ())) > _MAX_IDS:
-        raise MisfitError(f"expected at most {_MAX_IDS} ids of one span, got more")
+        raise MisfitError(f"the span has more than {_MAX_IDS} ids")
     if "trace" in found and "span" not in found:
         found["span"] = _only_id(members)
     moments = found.pop("timestamp", [])  # Of the end, where a start stands beside it.

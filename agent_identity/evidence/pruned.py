@@ -139,15 +139,15 @@ class Pruned:
             ValueError: They make none.
         """
         if not _MEMBERS <= claim.keys() <= _MEMBERS | _OPTIONAL:
-            raise ValueError("expected the members of a statement of what was pruned, got others")
+            raise ValueError("the members are not those of a pruning statement")
         log = claim["log"]
         if not is_object(log) or set(log) != {"root", "size"}:
-            raise ValueError("expected root and size of the log")
+            raise ValueError("the log does not have exactly root and size")
         origin, stream = _text(claim["origin"]), _text(claim["stream"])
         check_name(origin)
         opened = texts_of(claim.get("open", ()), MAX_OPEN)
         if not is_stream_id(stream) or not all(map(is_stream_id, opened)):
-            raise ValueError("expected the ids of a stream and of intents")
+            raise ValueError("the stream or an open intent is not an id")
         found = cls(
             origin=origin,
             stream=stream,
@@ -161,7 +161,7 @@ class Pruned:
             kept=_kept(claim["grants"]) if "grants" in claim else None,
         )
         if not found.size:
-            raise ValueError("expected at least one record that was pruned")
+            raise ValueError("the statement covers no record")
         found.tree()
         return found
 
@@ -179,11 +179,11 @@ def unverified_pruned(note: bytes) -> Pruned:
     """
     text = note.decode(errors="replace").rpartition("\n\n")[0]
     if not text.startswith(_TITLE):
-        raise VerificationError("expected a statement of what was pruned, got something else", code="bad_pruning")
+        raise VerificationError("the bytes are not a pruning statement", code="bad_pruning")
     try:
         return Pruned.from_claim(decode_record(text.removeprefix(_TITLE).encode()))
     except ValueError as error:
-        raise VerificationError(f"malformed statement of what was pruned: {error}", code="bad_pruning") from None
+        raise VerificationError(f"malformed pruning statement: {error}", code="bad_pruning") from None
 
 
 def open_pruned(note: bytes, keys: Sequence[PublicKey] | KnownKeys) -> tuple[Pruned, tuple[PublicKey, ...]]:
@@ -269,13 +269,13 @@ def _tokens(files: Files, path: str) -> Iterator[bytes | None]:
 
 def _kept(value: object) -> Kept:
     if not is_object(value) or set(value) != {"count", "digest"}:
-        raise ValueError("expected how many grants were kept, and the digest of their file")
+        raise ValueError("the kept grants do not have exactly count and digest")
     return Kept(count_of(value["count"]), hash_of(value["digest"]).hex())
 
 
 def _text(value: object) -> str:
     if type(value) is not str:
-        raise ValueError("expected text")
+        raise ValueError("a value is not text")
     return value
 
 
@@ -286,7 +286,7 @@ def texts_of(value: object, most: int) -> tuple[str, ...]:
         ValueError: It is no array, has other items than texts, or more than ``most`` of them.
     """
     if not is_array(value) or len(value) > most:
-        raise ValueError(f"expected an array of at most {most} items")
+        raise ValueError(f"a value is not an array of at most {most} items")
     return tuple(map(_text, value))
 
 
@@ -297,7 +297,7 @@ def count_of(value: object) -> int:
         ValueError: It is no decimal number of at most 19 digits in its one spelling.
     """
     if not _COUNT.fullmatch(text := _text(value)):
-        raise ValueError("expected a decimal number")
+        raise ValueError("a value is not a decimal number")
     return int(text)
 
 
@@ -308,5 +308,5 @@ def hash_of(value: object) -> bytes:
         ValueError: It is not 64 lower-case hex digits.
     """
     if not _HASH.fullmatch(text := _text(value)):
-        raise ValueError("expected 64 lower-case hex digits")
+        raise ValueError("a value is not 64 lower-case hex digits")
     return bytes.fromhex(text)

@@ -117,11 +117,11 @@ class Pseudonyms:
             return found
         if any(mapped.pseudonym == pseudonym for mapped in self._read_all()):
             raise ConfigurationError(
-                "expected the mapping of the pseudonym, got its erasure; nobody can tell any more who it is",
+                "the mapping of the pseudonym was erased; its principal cannot be named any more",
                 code="erased",
             )
         raise ConfigurationError(
-            "expected a pseudonym of this directory, got another; ask where the task was opened",
+            "this directory does not have the pseudonym; ask where the task was opened",
             code="unknown_pseudonym",
         )
 

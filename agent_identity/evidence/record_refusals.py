@@ -10,13 +10,13 @@ from msgspec import Meta
 
 __all__ = ["ABSENT", "UNKNOWN", "explained"]
 
-UNKNOWN: Final = "expected only known members, got another"
+UNKNOWN: Final = "unknown member"
 """Said of an object that has a member too many."""
 
-ABSENT: Final = "expected this member, got none"
+ABSENT: Final = "missing member"
 """Said of a member that is missing."""
 
-_KIND: Final = "expected a known kind of record"
+_KIND: Final = "unknown kind of record"
 _PATH: Final = re.compile(r"(.*?)(?: - at `\$((?:\.[a-z_0-9]+|\[[0-9]+\])*)`)?", re.DOTALL)
 _STEP: Final = re.compile(r"\.([a-z_0-9]+)|\[([0-9]+)\]")
 _MISSING: Final = re.compile(r"Object missing required field `([a-z_]+)`|-([a-z_]+)")
@@ -61,12 +61,12 @@ def _expected(path: str, value: object, kinds: Mapping[str, type]) -> str:
     if get_origin(hint) is tuple:
         many = cast("list[object]", value)
         most = 0 if bound is None or bound.max_length is None else bound.max_length
-        return f"expected 1 to {most} items, got {len(many)}" if isinstance(value, list) else "expected an array"
+        return f"{len(many)} items instead of 1 to {most}" if isinstance(value, list) else "not an array"
     if get_origin(hint) is Literal:
-        return f"expected one of {', '.join(sorted(cast('tuple[str, ...]', get_args(hint))))}"
+        return f"not one of {', '.join(sorted(cast('tuple[str, ...]', get_args(hint))))}"
     if bound is not None and bound.description is not None:
-        return f"expected {bound.description}"
-    return "expected an object"
+        return f"not {bound.description}"
+    return "not an object"
 
 
 def _plain(hint: object) -> tuple[object, Meta | None]:

@@ -171,7 +171,7 @@ def _part(record: dict[str, object], name: str) -> dict[str, object] | None:
 
 def _fill_in(part: dict[str, object], name: str, default: str, path: str) -> None:
     if part.get(name) == default:
-        raise ValueError(f"{path}.{name}: expected no member for the default, got one")
+        raise ValueError(f"{path}.{name}: the default is spelled out; leave the member out")
     part.setdefault(name, default)
 
 
@@ -179,7 +179,7 @@ def _expanded(form: _Form, text: str, path: str) -> str:
     try:
         return form.expand(text)
     except ValueError:
-        raise ValueError(f"{path}: expected {form.described}") from None
+        raise ValueError(f"{path}: not {form.described}") from None
 
 
 def _each(members: dict[str, object], table: _Table, change: Callable[[_Form, str, str], str], path: str) -> None:

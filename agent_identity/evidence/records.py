@@ -155,9 +155,11 @@ class Record(Part, frozen=True, kw_only=True, tag_field="kind"):
     def __post_init__(self) -> None:
         first = self.stream.seq == "1"
         if first is not (self.stream.prev is None):
-            raise ValueError("record.stream.prev: expected the hash of the previous record, except in the first one")
+            raise ValueError("record.stream.prev: missing after the first record, or present in it")
         if first is not (type(self) is StreamStart):
-            raise ValueError("record.kind: expected stream_start in the first record of a stream and only there")
+            raise ValueError(
+                "record.kind: stream_start is not the first record, or the first record is of another kind"
+            )
 
 
 class OfTask(Record, frozen=True, kw_only=True):

@@ -299,7 +299,7 @@ def _exclusive(files: Files, layout: Layout) -> Generator[None]:
             yield
     except BlockingIOError:
         raise EvidenceError(
-            "expected no other program at work on the segments, got one; wait until it is done, and run this again"
+            "another program is at work on the segments; wait until it is done, and run this again"
         ) from None
     finally:
         files.close(fd)

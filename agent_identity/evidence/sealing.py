@@ -162,8 +162,7 @@ class Sealing:
         target = self._submitted
         if self._done < target and not self._hurry(lambda: self._done >= target, timeout):
             raise EvidenceError(
-                f"expected the callbacks of all records within {timeout} s, got a timeout; "
-                "they stay queued, so wait again",
+                f"the callbacks did not end within {timeout} s; they stay queued, so wait again",
                 code="evidence_pending",
             )
 
@@ -195,7 +194,7 @@ class Sealing:
         if self._thread is not None:
             self._thread.join(_JOIN_SECONDS)
             if self._thread.is_alive():
-                raise EvidenceError("expected the callbacks to end, got one that does not; the next start seals")
+                raise EvidenceError("a callback does not end; the next start seals")
         with self._changed:
             self._seals_wanted += 1
         try:
@@ -227,7 +226,7 @@ class Sealing:
             RuntimeError: It is.
         """
         if self._working_here():
-            raise RuntimeError(f"expected {name}() outside of the callback of a record; call it from another thread")
+            raise RuntimeError(f"{name}() was called from the callback of a record; call it from another thread")
 
     def _working_here(self) -> bool:
         return self._worker == threading.get_ident()
@@ -307,9 +306,7 @@ class Sealing:
         try:  # A clock is the user's code: whatever it raises, the thread must not take those who wait along.
             return self._clock.monotonic_ns()
         except Exception as error:
-            raise EvidenceError(
-                f"expected the clock to tell the time, got {type(error).__name__}; repair the clock"
-            ) from error
+            raise EvidenceError(f"the clock raised {type(error).__name__}; repair it") from error
 
     def _work(self) -> None:
         with self._turn:

@@ -88,11 +88,11 @@ class Segments:
 
     def __post_init__(self) -> None:
         if not _MIN_BYTES <= self.max_bytes <= _MAX_BYTES:
-            raise ValueError("expected max_bytes from 65,536 (64 KiB) to 1,073,741,824 (1 GiB)")
+            raise ValueError("max_bytes is out of range; give 65,536 (64 KiB) to 1,073,741,824 (1 GiB)")
         if not 1 <= self.max_seconds <= _MAX_SECONDS:
-            raise ValueError("expected max_seconds from 1 second to 2,678,400 (31 days)")
+            raise ValueError("max_seconds is out of range; give 1 second to 2,678,400 (31 days)")
         if self.compression not in CODECS:
-            raise ValueError("expected the compression 'gzip', 'zstd' or 'none'")
+            raise ValueError("the compression is unknown; use 'gzip', 'zstd' or 'none'")
         if self.compression == "zstd":
             zstandard_module()
 
@@ -323,7 +323,7 @@ def decompressed(read: Read, compression: Compression) -> Read:
         data = inflate(size)
         total += len(data)
         if total > MAX_INFLATED:
-            raise OSError(f"expected at most {MAX_INFLATED} bytes in a compressed segment, got more")
+            raise OSError(f"the compressed segment inflates to more than {MAX_INFLATED} bytes")
         return data
 
     return bounded

@@ -210,7 +210,7 @@ def _described(record: AnyRecord) -> tuple[str, dict[str, str]]:
     if isinstance(record, OfTask):
         return f"{_OPENING} {record.agent.id}", {"gen_ai.operation.name": _OPENING}
     if not isinstance(record, Intent | Outcome):
-        raise TypeError(f"expected the record of a call or a task, got {record.kind}")
+        raise TypeError(f"a {record.kind} record has no span; give the record of a call or a task")
     action = record.action
     if action.agent is not None:  # A task that was asked for, and refused before it began.
         return f"{_OPENING} {action.agent.id}", {"gen_ai.operation.name": _OPENING}

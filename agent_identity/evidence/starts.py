@@ -69,23 +69,23 @@ class Excerpt:
         found = decode_record(data)
         streams = found.get("streams")
         if found.get("v") != "1" or not isinstance(streams, dict):
-            raise ValueError("expected the file of an excerpt, got something else")
+            raise ValueError("the file does not describe an excerpt of version 1")
         return cls({_stream(name): _start(start) for name, start in streams.items()})
 
 
 def _stream(name: str) -> str:
     if not is_stream_id(name):
-        raise ValueError("expected the id of a stream")
+        raise ValueError("a name is not the id of a stream")
     return name
 
 
 def _start(value: object) -> Start:
     facts: Mapping[str, object] = value if is_object(value) else {}
     if not _FACTS[0] <= facts.keys() <= _FACTS[1]:
-        raise ValueError("expected what comes before a part of a stream")
+        raise ValueError("a part does not state exactly the stream's state before it")
     size, end = count_of(facts["size"]), count_of(facts["end"])
     if bool(size) != ("last" in facts) or size > end:
-        raise ValueError("expected the hash of the record before a part of a stream")
+        raise ValueError("the size of a part is beyond its end, or does not fit the hash of the record before it")
     last = hash_of(facts["last"]) if size else b""
     start = Start(size, last, tuple(map(hash_of, texts_of(facts.get("peaks", ()), MAX_PEAKS))), end)
     start.tree()

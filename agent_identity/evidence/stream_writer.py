@@ -229,8 +229,8 @@ class StreamWriter:
         except OSError:
             self.usable = False  # The next record goes to a new stream; this one ends in a torn line.
         raise EvidenceError(
-            f"expected to append a record to the ledger, got '{reason}'; "
-            "free or repair the disk of the evidence directory, the next call tries again"
+            f"could not append a record to the ledger: {reason}; free or repair the disk of the "
+            "evidence directory, the next call tries again"
         ) from cause
 
     def _rotate(self) -> None:
@@ -286,7 +286,7 @@ class StreamWriter:
                 return
             if self._failed:
                 raise EvidenceError(
-                    "expected the record on the disk, got a failure of the disk before; see the first error"
+                    "an earlier sync to disk failed, so that the record may be lost; see the first error"
                 )
             with recording("sync the ledger"):
                 self._flush()
@@ -336,18 +336,18 @@ def _entry(make: Make, record_id: str, place: Stream, version: Version, detail: 
         data = encode(record)
     except (TypeError, ValueError) as error:  # Lone surrogates included.
         raise EvidenceError(
-            "expected strings, booleans, arrays and objects in a record, got something else; repair its source",
+            "the record has a value that is not a string, boolean, array or object; repair its source",
             code="bad_record",
         ) from error
     wrong_version = version == VERSION and isinstance(record, Detail | Examination | Trust)
     if record.id != record_id or record.stream != place or record.v != version or wrong_version:
         raise EvidenceError(
-            "expected a record of the id, place and version that the ledger gave, got others; repair its source",
+            "the record does not have the id, place and version that the ledger gave; repair its source",
             code="bad_record",
         )
     if len(data) > MAX_RECORD_BYTES:
         raise EvidenceError(
-            f"expected a record of at most {MAX_RECORD_BYTES} bytes, got {len(data)}; shorten its fields",
+            f"the record has {len(data)} bytes, more than {MAX_RECORD_BYTES}; shorten its fields",
             code="bad_record",
         )
     return Entry(record, data, leaf_hash(data))

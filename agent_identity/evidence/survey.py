@@ -71,7 +71,7 @@ def read_heads(reader: LedgerReader) -> tuple[Checkpoint, Heads]:
     """
     note = reader.checkpoint()
     if note is None:
-        raise VerificationError("expected log/checkpoint, got none; nothing proves the records")
+        raise VerificationError("log/checkpoint is missing, so that nothing proves the records; run the verification")
     checkpoint = unverified_checkpoint(note)
     tree, found = CompactRange(), dict[str, list[Head]]()
     for line in reader.log_entries():
@@ -82,7 +82,7 @@ def read_heads(reader: LedgerReader) -> tuple[Checkpoint, Heads]:
             head = Head.from_entry(line.record)[0]
             found.setdefault(head.stream, []).append(head)
     if (tree.size, tree.root()) != (checkpoint.size, checkpoint.root):
-        raise VerificationError("expected the log that its checkpoint commits to, got another; run the verification")
+        raise VerificationError("the log is not the one that its checkpoint commits to; run the verification")
     return checkpoint, found
 
 
@@ -97,8 +97,8 @@ class _Border(NamedTuple):
 
 def _altered(stream: str) -> VerificationError:
     return VerificationError(
-        f"expected the records of stream {stream} as the log commits to them, got others; "
-        "nothing of it is archived or pruned, run the verification",
+        f"the records of stream {stream} are not those that the log commits to; nothing of it is "
+        "archived or pruned, run the verification",
         code="contradicted",
     )
 
@@ -398,8 +398,8 @@ def _kept(reader: LedgerReader, before: Pruned) -> tuple[str, ...]:
     tokens, state = reader.kept_grants(before)
     if state in {"missing", "changed"}:
         raise VerificationError(
-            f"expected the grants that were kept of stream {before.stream}, got others; nothing more of it is archived "
-            "or pruned, put them back",
+            f"the grants kept of stream {before.stream} are not those of its statement; nothing more "
+            "of it is archived or pruned, put them back",
             code="contradicted" if state == "changed" else "incomplete",
         )
     return tokens

@@ -106,8 +106,8 @@ def _protobuf() -> tuple[
         )
     except ModuleNotFoundError:
         raise ConfigurationError(
-            "expected the package opentelemetry-proto for traces in Protocol Buffers, got none; "
-            "pip install 'agent-identity-otel[otlp]', or write OTLP/JSON"
+            "the package opentelemetry-proto is not installed, which traces in Protocol Buffers "
+            "need; run pip install 'agent-identity-otel[otlp]', or write OTLP/JSON"
         ) from None
     return binary_documents, read_message
 

@@ -85,16 +85,16 @@ def parse_request(body: bytes) -> AddCheckpoint:
     """
     head, blank, note = body.partition(b"\n\n")
     if len(body) > MAX_REQUEST or not blank:
-        raise ValueError(f"expected at most {MAX_REQUEST} bytes with an empty line before the checkpoint")
+        raise ValueError(f"the request is larger than {MAX_REQUEST} bytes, or has no empty line before the checkpoint")
     first, *lines = head.decode("ascii").split("\n")
     size = first.removeprefix("old ")
     if first == size or not size.isdigit() or len(size) > 19 or str(int(size)) != size:
-        raise ValueError("expected a first line 'old <size>'")
+        raise ValueError("the first line is not 'old <size>'")
     if len(lines) > _MAX_HASHES:
-        raise ValueError(f"expected at most {_MAX_HASHES} lines of proof")
+        raise ValueError(f"the proof has more than {_MAX_HASHES} lines")
     proof = tuple(map(b64_decode, lines))
     if any(len(value) != HASH_SIZE for value in proof):
-        raise ValueError(f"expected hashes of {HASH_SIZE} bytes")
+        raise ValueError(f"a hash is not {HASH_SIZE} bytes long")
     return AddCheckpoint(int(size), proof, note)
 
 
@@ -128,15 +128,14 @@ class WitnessState:
             fd = open_regular(self._files, f"{os.fspath(self._path)}.lock", EDIT, 0o600)
         except OSError as error:
             raise ConfigurationError(
-                f"expected a folder for the state of the witness, got '{error.strerror or error}'; choose another path"
+                f"the folder for the state of the witness cannot be used ({error.strerror or error}); "
+                "choose another path"
             ) from error
         try:
             self._files.lock(fd)
         except BlockingIOError:
             self._files.close(fd)
-            raise ConfigurationError(
-                "expected the state of one witness, got one that another process uses; stop that one first"
-            ) from None
+            raise ConfigurationError("another process uses the state of the witness; stop that one first") from None
         return fd
 
     def close(self) -> None:
@@ -152,7 +151,7 @@ class WitnessState:
             self._notes = _read(content)
         except (ValueError, RecursionError):
             raise ConfigurationError(
-                "expected the state of a witness, got something else; restore it, or start a witness of another name"
+                "the state of the witness is damaged; restore it, or start a witness of another name"
             ) from None
 
     def get(self, origin: str) -> bytes | None:
@@ -188,7 +187,7 @@ def _read(content: JSON) -> dict[str, bytes]:
         notes = {origin: note.encode("utf-8") for origin, note in pairs if isinstance(note, str)}
         if len(notes) == len(pairs) and all(_is_of(origin, note) for origin, note in notes.items()):
             return notes
-    raise ValueError("expected the state of a witness")
+    raise ValueError("the state is not that of a witness")
 
 
 def _is_of(origin: str, note: bytes) -> bool:

@@ -70,7 +70,7 @@ class WitnessClient:
                 return
             # What was read before may have been a line that was torn, or the reading was cut in two by a fork.
             self._tree = LogTree(self._files, self._layout)
-        raise EvidenceError("expected the log of the checkpoint, got another; verify the directory")
+        raise EvidenceError("the log is not the one of the checkpoint; verify the directory")
 
     def _last_known(self) -> int:
         with contextlib.suppress(VerificationError):
@@ -100,8 +100,8 @@ class WitnessClient:
         self._tree.read_on()
         if self._tree.size < size:
             raise EvidenceError(
-                f"expected at least the {size:,} entries of the log that the witness saw, got {self._tree.size:,}; "
-                "the log was put back, verify the directory",
+                f"the log has {self._tree.size:,} entries, but the witness saw {size:,}; the log was put "
+                "back, verify the directory",
                 code="witness_refused",
             )
 
@@ -111,7 +111,7 @@ class WitnessClient:
             open_note(cosigned, {}, [self._witness])
         except VerificationError:
             raise EvidenceError(
-                "expected the cosignature of the witness over the checkpoint, got another; compare its verifier key",
+                "the witness did not return its cosignature over the checkpoint; compare its verifier key",
                 code="witness_refused",
             ) from None
         return cosigned
@@ -138,6 +138,6 @@ def _refused(status: int) -> EvidenceError:
         422: "the log does not continue what it saw before, so somebody has a second history",
     }
     return EvidenceError(
-        f"expected the witness to cosign, got status {status}: {reasons.get(status, 'see what its operator says')}",
+        f"the witness refused with status {status}: {reasons.get(status, 'see what its operator says')}",
         code="witness_refused",
     )

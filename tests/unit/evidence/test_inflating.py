@@ -133,7 +133,7 @@ def test_nothing_is_a_whole_file_only_where_any_number_of_members_is(
 ) -> None:
     """A segment that was cut to nothing is not one without records."""
     assert inflate(lambda size: b"", several=True)(10) == b""
-    with pytest.raises(OSError, match=f"^expected a whole {name} file, got one that ends early$"):
+    with pytest.raises(OSError, match="ends early"):
         inflate(lambda size: b"", several=False)(10)
 
 

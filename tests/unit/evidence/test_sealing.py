@@ -217,7 +217,7 @@ def test_a_callback_may_append_but_not_wait_for_itself(opened: Open, audit: Call
     append(ledger, "registration", BODY, after=act)
     ledger.drain()
     assert errors == [
-        f"expected {name}() outside of the callback of a record; call it from another thread"
+        f"{name}() was called from the callback of a record; call it from another thread"
         for name in ("drain", "seal", "close")
     ]
     ledger.close()
@@ -233,7 +233,7 @@ def test_drain_gives_up_in_time(opened: Open) -> None:
         ledger.drain(timeout=0.001)
     assert (caught.value.code, str(caught.value)) == (
         "evidence_pending",
-        "expected the callbacks of all records within 0.001 s, got a timeout; they stay queued, so wait again",
+        "the callbacks did not end within 0.001 s; they stay queued, so wait again",
     )
     gate.set()
     ledger.drain(timeout=30)
@@ -279,7 +279,7 @@ def test_a_hanging_callback_does_not_hang_the_end(
         patch.setattr(sealing_module, "_JOIN_SECONDS", 0.01)
         with pytest.raises(EvidenceError) as caught:
             ledger.close()
-    assert str(caught.value) == "expected the callbacks to end, got one that does not; the next start seals"
+    assert str(caught.value) == "a callback does not end; the next start seals"
     gate.set()
     ledger._sealing._thread.join()
     ledger._sealing.abandon()
@@ -435,7 +435,7 @@ def test_a_seal_that_failed_is_tried_again_with_no_news(caplog: pytest.LogCaptur
     said.error = OSError(errno.ENOSPC, "x")
     sealing._seal(wanted=False)
     assert sealing.fault is not None
-    assert sealing.fault.startswith("expected to seal the ledger, got")
+    assert sealing.fault.startswith("could not seal the ledger: ")
     said.taken()
     said.error = None
     sealing._seal(wanted=True)
@@ -1075,11 +1075,11 @@ def test_heads_have_one_form() -> None:
         with pytest.raises(ValueError, match="log entry") as caught:
             Head.from_entry(encode_record({**fields, **change}))
         if change in ({"size": ["3"]}, {"more": "x"}):
-            words = "expected the strings origin, root, size and stream in a log entry"
+            words = "a log entry does not have exactly the strings origin, root, size and stream"
         elif "alive" in change:
-            words = "expected nanoseconds as a decimal number at alive in a log entry"
+            words = "alive in a log entry is not nanoseconds as a decimal number"
         else:
-            words = "expected a decimal size, a root in hex and a stream id in a log entry"
+            words = "a log entry has a size that is not decimal, a root that is not hex, or a stream that is no id"
         assert str(caught.value) == words
 
 

@@ -84,20 +84,20 @@ class Ruling:
 
     def __post_init__(self) -> None:
         if type(self.id) is not str or not _ID.fullmatch(self.id):
-            raise ValueError("expected the id of a request, a lower-case UUID of version 7")
+            raise ValueError("the id of the request is not a lower-case UUID of version 7")
         if self.status not in _STATUSES:
-            raise ValueError("expected the status approved or rejected")
+            raise ValueError("the status is not approved or rejected")
         check_id(self.task, "task")
         check_id(self.tool, "tool")
         if self.args is not None and (type(self.args) is not str or not _DIGEST.fullmatch(self.args)):
-            raise ValueError("expected the digest of the arguments like hmac-sha256:<64 lower-case hex digits>")
+            raise ValueError("the digest of the arguments is not like hmac-sha256:<64 lower-case hex digits>")
         if type(self.approver) is not Human:
-            raise TypeError(f"expected a Human as the approver, got {type(self.approver).__name__}")
+            raise TypeError(f"the approver is {type(self.approver).__name__}; give a Human")
         for time in (self.decided_at, self.expires_at):
             if type(time) is not int or not 0 <= time <= _MAX_NUMBER:
-                raise ValueError("expected times in Unix seconds")
+                raise ValueError("a time is not in Unix seconds")
         if not self.decided_at < self.expires_at <= self.decided_at + MAX_WAIT:
-            raise ValueError("expected a ruling that ends after it was made, and within 30 days")
+            raise ValueError("the ruling does not end after it was made, and within 30 days")
         if self.reason is not None:
             check_id(self.reason, "reason")
 
@@ -146,21 +146,21 @@ def trusted_ruling(token: str, trust: TrustStore, *, even_revoked: bool = False)
     parts = parse_compact(token)
     trusted = None if parts.kid is None else trust.lookup(parts.kid, "issuer")
     if trusted is None:
-        raise TokenError("expected a ruling signed by a trusted issuer key, got another", code="unknown_key")
+        raise TokenError("no trusted issuer key signed the ruling", code="unknown_key")
     claims = parts.verify(trusted.key, APPROVAL_TYPE)
     if not _REQUIRED <= claims.keys() <= _REQUIRED | _OPTIONAL or None in claims.values():
-        raise _bad("expected exactly the claims of a ruling")
+        raise _bad("the claims are not exactly those of a ruling")
     issuer = claims["iss"]
     # Which issuer a certified key speaks for, its certificate says.
     if type(issuer) is not str or (not trusted.certificates and trust.issuer not in (None, issuer)):
-        raise TokenError("expected a ruling of the trusted issuer, got another issuer's", code="wrong_issuer")
+        raise TokenError("the ruling is another issuer's", code="wrong_issuer")
     ruling = _ruling(claims, trusted.key.thumbprint)
     kinds = {ruling.principal.kind, ruling.approver.kind}
     trust.check_speaker(trusted.key.thumbprint, issuer, kinds, at=ruling.decided_at)
     if trusted.revoked_since is not None and not even_revoked:
-        raise TokenError("expected a ruling signed by a key that is not revoked, got a revoked one", code="key_revoked")
+        raise TokenError("the key that signed the ruling is revoked", code="key_revoked")
     if not trusted.in_time(ruling.decided_at):
-        raise TokenError("expected a ruling from the time in which its key is valid", code="key_not_valid_then")
+        raise TokenError("the ruling was made when its key was not valid", code="key_not_valid_then")
     return ruling
 
 
@@ -192,7 +192,7 @@ def _ruling(claims: Mapping[str, JSON], kid: str) -> Ruling:
 def _human(claim: JSON) -> Human:
     approver = principal_from_claim(claim)
     if not isinstance(approver, Human):
-        raise TypeError(f"expected a Human as the approver, got {type(approver).__name__}")
+        raise TypeError(f"the approver is {type(approver).__name__}; give a Human")
     return approver
 
 

@@ -94,10 +94,10 @@ class AnyOf:
 
 def _checked(clauses: tuple[Constraint, ...], name: str) -> tuple[Constraint, ...]:
     if not 1 <= len(clauses) <= _MAX_CLAUSES:
-        raise ValueError(f"expected 1 to {_MAX_CLAUSES} clauses in {name}, got {len(clauses)}")
+        raise ValueError(f"{name} has {len(clauses)} clauses; give 1 to {_MAX_CLAUSES}")
     for clause in clauses:
         if not isinstance(clause, (*LITERAL_KINDS, *LOCATION_KINDS, AllOf, AnyOf)):
-            raise TypeError(f"expected constraints in {name}, got {type(clause).__name__}; wrap values in Exact(…)")
+            raise TypeError(f"a clause of {name} is {type(clause).__name__}; wrap values in Exact(…)")
     return clauses
 
 
@@ -120,7 +120,7 @@ def _count(value: object, depth: int, left: int) -> int:
         parts = ()
         depth += 1
     if depth == 0 or left < len(parts):
-        raise ValueError(f"expected a constraint of at most {MAX_NESTING} nested containers and {_MAX_PARTS} parts")
+        raise ValueError(f"the constraint has more than {MAX_NESTING} nested containers or {_MAX_PARTS} parts")
     for part in parts:
         left = _count(part, depth - 1, left)
     return left

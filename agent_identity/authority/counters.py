@@ -139,4 +139,4 @@ def read_count(row: tuple[object, ...] | None) -> int:
 
 
 def _damaged(what: str) -> StateError:
-    return StateError(f"expected {what}, got something else; the state is damaged")
+    return StateError(f"the state is damaged: cannot read {what}; restore it from a copy")

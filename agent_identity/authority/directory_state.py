@@ -58,8 +58,8 @@ class DirectoryState:
             self._news = mmap.mmap(self._fd, _BYTES)
         except OSError as error:
             raise ConfigurationError(
-                f"expected a folder for shared state that can be written, got {error.strerror}; "
-                "repair the folder 'state' of the evidence directory"
+                f"the folder for shared state cannot be written ({error.strerror}); repair the folder "
+                "'state' of the evidence directory"
             ) from None
         self._file = Path(folder) / "state.sqlite"
         self._kept = SqliteState(self._file, sync=sync)
@@ -182,11 +182,9 @@ class DirectoryState:
         try:
             there, mine = self._path.lstat(), os.fstat(self._fd)
         except (OSError, ValueError):  # A forked child that did not find it has no descriptor.
-            raise StateError(
-                "expected the state of the directory where it was, got none or another; open it again"
-            ) from None
+            raise StateError("the state of the directory was removed or replaced; open it again") from None
         if (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
-            raise StateError("expected the state of the directory where it was, got another; open the directory again")
+            raise StateError("the state of the directory was replaced; open the directory again")
 
     def _check_private(self) -> None:
         for found, what in ((self._path.parent.stat(), "folder"), (os.fstat(self._fd), "file")):
@@ -194,7 +192,7 @@ class DirectoryState:
             if found.st_uid not in (0, os.geteuid()) or mode & (0o022 if what == "folder" else 0o077):
                 os.close(self._fd)
                 raise ConfigurationError(
-                    f"expected a {what} for shared state that others cannot change, got mode {mode:04o} or another "
+                    f"others can change the {what} for shared state, which has mode {mode:04o} or another "
                     "owner; run chmod 700 on the folder 'state' and chmod 600 on what is in it"
                 )
 
@@ -209,7 +207,7 @@ class DirectoryState:
         try:
             return _read(self._news)[0]
         except ValueError:
-            raise StateError("expected an open store of state, got a closed one; open the directory again") from None
+            raise StateError("the store of state is closed; open the directory again") from None
 
     def _telling(self, step: Callable[[], bool]) -> bool:
         """Keep the counter odd during a step, and set a new even number if the step stored something."""
@@ -220,7 +218,7 @@ class DirectoryState:
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX)
             except (OSError, ValueError):
-                raise StateError("expected a lock on the state of the directory, got none; open it again") from None
+                raise StateError("the lock on the state of the directory is missing; open it again") from None
             stored = True
             try:
                 before = self._count()

@@ -80,11 +80,11 @@ def decimal_form(number: Decimal) -> DecimalText:
     """
     exponent = number.as_tuple().exponent
     if not number.is_finite() or not isinstance(exponent, int):
-        raise ValueError("expected a finite number, got NaN or an infinity")
+        raise ValueError("the number is NaN or an infinity; give a finite one")
     if not number:
         return DecimalText("0")
     if max(number.adjusted(), 0) - min(exponent, 0) >= MAX_DIGITS:
-        raise ValueError(f"expected a Decimal of at most {MAX_DIGITS} digits; pass it as text")
+        raise ValueError(f"the Decimal has more than {MAX_DIGITS} digits; pass it as text")
     text = format(number, "f")
     return DecimalText(text.rstrip("0").rstrip(".") if "." in text else text)
 

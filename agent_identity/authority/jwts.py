@@ -55,12 +55,12 @@ def sign_jwt(typ: str, claims: Mapping[str, JSON], signer: JwtSigner, *, header:
             that belongs to a private key.
     """
     if signer.algorithm not in _ALGORITHMS:
-        raise ValueError("expected a signer with an asymmetric algorithm of RFC 7518 or RFC 8037, got another")
+        raise ValueError("the algorithm of the signer is not an asymmetric one of RFC 7518 or RFC 8037")
     parts = (encode({**header, "alg": signer.algorithm, "typ": typ}), encode(claims))
     signing_input = ".".join(map(b64url_encode, parts))
     token = f"{signing_input}.{b64url_encode(signer.sign(signing_input.encode('ascii')))}"
     if len(token) > MAX_TOKEN:
-        raise ValueError(f"expected a token of at most {MAX_TOKEN} characters, got {len(token)}; use a smaller scope")
+        raise ValueError(f"the token has {len(token)} characters, more than {MAX_TOKEN}; use a smaller scope")
     return token
 
 
@@ -207,7 +207,7 @@ def check_method(method: str) -> str:
         ValueError: It is not in upper case.
     """
     if not method or not _METHOD.issuperset(method):
-        raise ValueError("expected an HTTP method in upper case, such as 'GET'")
+        raise ValueError("the HTTP method is not in upper case, such as 'GET'")
     return method
 
 
@@ -218,7 +218,7 @@ def check_nonce(nonce: str) -> str:
         ValueError: It has not 1 to 512 characters that a nonce may have (RFC 9449 §8.1).
     """
     if not 1 <= len(nonce) <= 512 or not all(c == "!" or "#" <= c <= "[" or "]" <= c <= "~" for c in nonce):
-        raise ValueError("expected a DPoP nonce of 1 to 512 visible ASCII characters without quotes and backslashes")
+        raise ValueError("the DPoP nonce is not 1 to 512 visible ASCII characters without quotes and backslashes")
     return nonce
 
 
@@ -234,8 +234,8 @@ def check_url(url: object, what: str) -> str:
         ValueError: It is no such URL, or has a user name or a fragment.
     """
     if type(url) is not str:
-        raise TypeError(f"expected {what} as a str, got {type(url).__name__}")
-    shape = f"expected {what} as an https URL (http only to localhost, 127.0.0.1 or [::1]) without user and fragment"
+        raise TypeError(f"{what} is {type(url).__name__}; give a str")
+    shape = f"{what} is not an https URL (http only to localhost, 127.0.0.1 or [::1]) without user and fragment"
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url or len(url) > _MAX_URL:
         raise ValueError(shape)
     try:

@@ -70,17 +70,21 @@ class Limit:
 
     def __post_init__(self) -> None:
         if self.kind not in _MEMBERS:
-            raise ValueError("expected a limit of kind 'uses', 'sum' or 'rate'; write Limit.uses(...) or one of these")
+            raise ValueError(
+                "the kind of the limit is not 'uses', 'sum' or 'rate'; write Limit.uses(...) or one of these"
+            )
         if self.tool != ANY_TOOL or self.kind == "sum":
             check_tool_name(self.tool)
         _check_range("the maximum of a limit", self.most, 0, MAX_NUMBER)
         given = (self.argument is not None, self.per is not None)
         if given != (self.kind == "sum", self.kind == "rate"):
-            raise ValueError("expected an argument for a sum, a window for a rate, and no other member of a limit")
+            raise ValueError(
+                "the limit has other members than its kind; give an argument for a sum, and a window for a rate"
+            )
         if self.argument is not None and (
             not is_text(self.argument) or not 0 < len(self.argument) <= 128 or not self.argument.isprintable()
         ):
-            raise ValueError("expected the argument of a sum as a name of 1 to 128 visible characters")
+            raise ValueError("the argument of the sum is not a name of 1 to 128 visible characters")
         if self.per is not None:
             _check_range("the window of a rate", self.per, 1, _MAX_PER)
 
@@ -106,7 +110,7 @@ class Limit:
         amount = amount_of(most)
         if amount is None or amount > MAX_NUMBER or Decimal(amount).scaleb(-6, _EXACT) != _decimal(most):
             raise ValueError(
-                f"expected the maximum of a sum as a number from 0 to {_MAX_AMOUNT} with at most six decimal places"
+                f"the maximum of the sum is not a number from 0 to {_MAX_AMOUNT} with at most six decimal places"
             )
         return cls("sum", tool, amount, argument=argument)
 
@@ -121,7 +125,7 @@ class Limit:
         """
         seconds, rest = divmod(per, timedelta(seconds=1))
         if rest:
-            raise ValueError("expected the window of a rate in whole seconds")
+            raise ValueError("the window of the rate is not in whole seconds")
         return cls("rate", tool, most, per=seconds)
 
     def to_claim(self) -> dict[str, JSON]:
@@ -142,10 +146,10 @@ class Limit:
             ValueError: A member is missing, unknown or out of range.
         """
         if not is_object(claim):
-            raise TypeError("expected a limit to be an object")
+            raise TypeError("the limit is not an object")
         # A newer version may know limits that this one cannot keep.
         if "kind" not in claim or _MEMBERS[kind := word_of(claim, "kind", _MEMBERS)] != frozenset(claim):
-            raise ValueError("expected a limit of a known kind with its members and no others")
+            raise ValueError("the limit is of an unknown kind, or has other members than its kind")
         return cls(
             kind=kind,
             tool=text_of(claim, "tool"),
@@ -183,9 +187,9 @@ def _decimal(value: object) -> Decimal | None:
 
 def _check_range(name: str, value: object, low: int, high: int) -> None:
     if type(value) is not int:
-        raise TypeError(f"expected {name} as an int, got {type(value).__name__}")
+        raise TypeError(f"{name} is {type(value).__name__}; give an int")
     if not low <= value <= high:
-        raise ValueError(f"expected {name} from {low} to {high}, got {value}")
+        raise ValueError(f"{name} is {value}; give {low} to {high}")
 
 
 def check_limits(limits: Sequence[Limit], tools: Mapping[str, object]) -> tuple[Limit, ...]:
@@ -198,12 +202,10 @@ def check_limits(limits: Sequence[Limit], tools: Mapping[str, object]) -> tuple[
     checked = tuple(limits)
     for limit in checked:
         if not _is_limit(limit):
-            raise TypeError(
-                f"expected limits as Limit values, got {type(limit).__name__}; write limits=(Limit.uses(…),)"
-            )
+            raise TypeError(f"a limit is {type(limit).__name__}; write limits=(Limit.uses(…),)")
         if limit.tool != ANY_TOOL and limit.tool not in tools:
             # A misspelt name would be a limit that never limits.
-            raise ValueError(f"expected limits of tools that are in the scope, got one of {limit.tool!r}; correct it")
+            raise ValueError(f"a limit is on {limit.tool!r}, which is not in the scope; correct it")
     _check_set(checked)
     return checked
 
@@ -214,9 +216,9 @@ def _is_limit(value: object) -> bool:
 
 def _check_set(limits: Sequence[Limit]) -> None:
     if len(limits) > MAX_LIMITS:
-        raise ValueError(f"expected at most {MAX_LIMITS} limits, got {len(limits)}")
+        raise ValueError(f"there are {len(limits)} limits; give at most {MAX_LIMITS}")
     if len({(limit.kind, limit.tool, limit.argument, limit.per) for limit in limits}) != len(limits):
-        raise ValueError("expected each limit once, got two of one kind over the same; keep the lower one")
+        raise ValueError("two limits of one kind are over the same; keep the lower one")
 
 
 def limits_claim(limits: Sequence[Limit]) -> JSON:
@@ -231,7 +233,7 @@ def limits_from_claim(claim: JSON) -> tuple[Limit, ...]:
         TokenError: With code ``bad_limits``.
     """
     if not isinstance(claim, list) or not claim:
-        raise TokenError("expected limits in a grant as an array that is not empty", code="bad_limits")
+        raise TokenError("the limits of the grant are not an array, or are empty", code="bad_limits")
     try:
         limits = tuple(Limit.from_claim(entry) for entry in claim[: MAX_LIMITS + 1])
         _check_set(limits)
@@ -284,14 +286,14 @@ def exceeded(tool: str, limit: Limit) -> LimitExceeded:
 def _amount(tool: str, argument: str, arguments: Mapping[str, object]) -> int:
     if argument not in arguments:
         raise LimitExceeded(
-            f"{tool}: expected argument {argument!r}, over which the task has a limit, got none; pass it",
+            f"{tool}: argument {argument!r}, over which the task has a limit, is missing; pass it",
             code="amount_missing",
         )
     amount = amount_of(arguments[argument])
     if amount is None:
         raise LimitExceeded(
-            f"{tool}: expected argument {argument!r}, over which the task has a limit, as a number that is not "
-            "negative, got something else",
+            f"{tool}: argument {argument!r}, over which the task has a limit, is negative or not a "
+            "number; pass a number",
             code="amount_invalid",
         )
     return amount

@@ -229,13 +229,13 @@ class Range:
         low, high = _bound(min), _bound(max)
         flags: tuple[object, ...] = (min_inclusive, max_inclusive)
         if any(type(flag) is not bool for flag in flags):
-            raise TypeError("expected min_inclusive and max_inclusive to be True or False")
+            raise TypeError("min_inclusive or max_inclusive is not True or False")
         if low is None and high is None:
-            raise ValueError("expected min or max in a Range; write Wildcard() to permit everything")
+            raise ValueError("the Range has neither min nor max; write Wildcard() to permit everything")
         if low is not None and high is not None:
             both = min_inclusive and max_inclusive
             if low > high or (low == high and not both):
-                raise ValueError("expected min below max in a Range, got bounds with nothing between them")
+                raise ValueError("the Range has nothing between min and max; give a min below max")
         object.__setattr__(self, "min", low)
         object.__setattr__(self, "max", high)
         # Without the bound the flag has no meaning; one spelling keeps equal ranges equal.
@@ -307,9 +307,9 @@ def _bound(value: object) -> int | float | None:
     if type(value) is Decimal:
         return literal_number(value)
     if type(value) is not int and type(value) is not float:
-        raise TypeError(f"expected a bound of a Range to be an int, a float or a Decimal, got {type(value).__name__}")
+        raise TypeError(f"the bound of the Range is {type(value).__name__}; give an int, a float or a Decimal")
     if not is_number(value):
-        raise ValueError("expected a finite bound in a Range, got NaN, an infinity or a number beyond every double")
+        raise ValueError("the bound of the Range is NaN, an infinity or beyond every double; give a finite one")
     return literal_number(value)
 
 

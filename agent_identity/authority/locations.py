@@ -77,11 +77,13 @@ class PathWithin:
     def __init__(self, root: str, *, follow_links: bool = False) -> None:
         _check_text(root, "root of PathWithin")
         if type(follow_links) is not bool:
-            raise TypeError("expected follow_links of PathWithin to be True or False")
+            raise TypeError("follow_links of PathWithin is not True or False")
         names = _path_names(root)
         path = root.removesuffix("/")
         if names is None or not root.startswith("/") or path != "".join(f"/{name}" for name in names):
-            raise ValueError("expected an absolute root like '/data' in PathWithin, without '.', '..' or empty names")
+            raise ValueError(
+                "the root of PathWithin is not absolute, or has '.', '..' or an empty name; write one like '/data'"
+            )
         object.__setattr__(self, "root", path or "/")
         object.__setattr__(self, "follow_links", follow_links)
 
@@ -133,7 +135,7 @@ class PathWithin:
 
 def _check_text(value: object, what: str) -> None:
     if not is_text(value):
-        raise TypeError(f"expected the {what} as Unicode text, got {type(value).__name__}")
+        raise TypeError(f"the {what} is {type(value).__name__}; give Unicode text")
 
 
 def _path_names(path: str) -> list[str] | None:
@@ -199,7 +201,7 @@ class UrlWithin:
         _check_text(prefix, "prefix of UrlWithin")
         place = _read_url(prefix)
         if place is None or "?" in prefix or "#" in prefix:
-            raise ValueError("expected a URL like 'https://api.example.com/v1' in UrlWithin, got another form")
+            raise ValueError("the URL of UrlWithin is malformed; write one like 'https://api.example.com/v1'")
         origin, path = place
         object.__setattr__(self, "origin", origin)
         object.__setattr__(self, "path", path)
@@ -281,7 +283,7 @@ class EmailDomain:
         for domain in domains:
             _check_text(domain, "domain of EmailDomain")
         if not 1 <= len(domains) <= _MAX_DOMAINS or not all(_read_email(f"x@{domain}") for domain in domains):
-            raise ValueError(f"expected 1 to {_MAX_DOMAINS} domains like 'example.com' in EmailDomain")
+            raise ValueError(f"the domains of EmailDomain are malformed; give 1 to {_MAX_DOMAINS} like 'example.com'")
         object.__setattr__(self, "domains", frozenset(domain.lower() for domain in domains))
 
     def __repr__(self) -> str:
@@ -334,7 +336,7 @@ class Prefix:
     def __init__(self, text: str) -> None:
         _check_text(text, "text of Prefix")
         if not 1 <= len(text) <= MAX_TEXT:
-            raise ValueError(f"expected 1 to {MAX_TEXT} characters in Prefix, got {len(text)}")
+            raise ValueError(f"the text of Prefix has {len(text)} characters; give 1 to {MAX_TEXT}")
         object.__setattr__(self, "text", text)
 
     def __repr__(self) -> str:

@@ -83,7 +83,7 @@ class MemoryState:
 
     def __init__(self, *, capacity: int = _CAPACITY) -> None:
         if check_number("capacity", capacity) == 0:
-            raise ValueError("expected a capacity of at least 1")
+            raise ValueError("the capacity is below 1; give at least 1")
         self._capacity = capacity
         # Reentrant, because a signal handler may revoke while this thread is inside.
         self._lock = threading.RLock()
@@ -229,7 +229,7 @@ class MemoryState:
     def _check_room(self, wanted: int) -> None:
         if len(self._keys) + len(self._counters) + len(self._versions) + wanted > self._capacity:
             raise StateError(
-                f"expected room in the state of this process, got {self._capacity} entries that have not expired; "
+                f"the state of this process is full of {self._capacity} entries that have not expired; "
                 "use a store that holds more, or shorter lives",
                 code="state_full",
             )

@@ -115,9 +115,9 @@ class PostgresState:
 
     def __init__(self, conninfo: str, *, prefix: str = "agent_identity", timeout: float = 5.0) -> None:
         if not _PREFIX.fullmatch(prefix):
-            raise ValueError("expected a prefix of 1 to 40 characters a-z 0-9 _ that begins with no digit")
+            raise ValueError("the prefix is not 1 to 40 characters a-z 0-9 _ without a digit at its beginning")
         if not 0 < timeout <= 60:
-            raise ValueError("expected a timeout of more than 0 and at most 60 seconds")
+            raise ValueError("the timeout is not above 0 and at most 60 seconds")
         _require_library()
         self._conninfo = conninfo
         self._queries = {name: query.format(p=prefix, c=_CLOCK).encode() for name, query in _QUERIES.items()}
@@ -275,7 +275,7 @@ class PostgresState:
 
         turns = self._turns
         if not turns.acquire(timeout=self._timeout):
-            raise StateError(f"expected a turn at the database within {self._timeout:g} s, got none; try again")
+            raise StateError(f"the database gave no turn within {self._timeout:g} s; try again")
         try:
             with contextlib.ExitStack() as stack:
                 connection = self._connection()
@@ -286,10 +286,10 @@ class PostgresState:
                 if self._closed:  # Somebody closed the store meanwhile.
                     self.close()
         except psycopg.errors.DiskFull as error:
-            raise StateError("expected room in the database, got a full disk; free it", code="state_full") from error
+            raise StateError("the disk of the database is full; free it", code="state_full") from error
         except (psycopg.Error, OSError) as error:
             raise StateError(
-                f"expected the database to answer, got {type(error).__name__}; check the server, the way to it and "
+                f"the database failed with {type(error).__name__}; check the server, the way to it and "
                 "the rights of the user"
             ) from error
         finally:
@@ -300,7 +300,7 @@ class PostgresState:
         from agent_identity.authority.postgres_connection import connect  # It imports the extra.
 
         if self._closed:
-            raise StateError("expected open state, got a store that was closed; open the enforcer again")
+            raise StateError("the store of state is closed; open the enforcer again")
         while (rested := self._rested()) is not None:
             if rested.quiet:
                 return rested
@@ -326,8 +326,8 @@ class PostgresState:
                 connection.execute(self._schema)
         if self._row(connection, "version") != (_VERSION,):
             raise StateError(
-                f"expected tables of version {_VERSION}, got another version; use the version of this library that "
-                "made them, or another prefix"
+                f"the tables are not of version {_VERSION}; use the version of this library that made "
+                "them, or another prefix"
             )
         self._ready = True
 
@@ -354,6 +354,6 @@ def _require_library() -> None:
         importlib.import_module("psycopg")
     except ImportError:
         raise ConfigurationError(
-            "expected psycopg for PostgresState, got none that works; install agent-identity-otel[postgres], and "
-            "psycopg[binary] where libpq is missing"
+            "psycopg, which PostgresState needs, is missing or does not work; install "
+            "agent-identity-otel[postgres], and psycopg[binary] where libpq is missing"
         ) from None

@@ -216,9 +216,9 @@ class RedisState:
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         if len(check_key(prefix)) > _MAX_PREFIX or set(prefix) & set("{}"):
-            raise ValueError(f"expected a prefix of at most {_MAX_PREFIX} characters without braces")
+            raise ValueError(f"the prefix has braces or more than {_MAX_PREFIX} characters")
         if not 0 < timeout <= 60:
-            raise ValueError("expected a timeout of more than 0 and at most 60 seconds")
+            raise ValueError("the timeout is not above 0 and at most 60 seconds")
         self._options = _options(url)
         self._prefix = f"{{{prefix}}}"
         self._timeout = timeout
@@ -290,7 +290,7 @@ class RedisState:
     def close(self) -> None:
         """See :meth:`StateStore.close`. It cannot be used any more."""
         with self._lock:
-            self._refusal = "expected open state, got a store that was closed; open the enforcer again"
+            self._refusal = "the store of state is closed; open the enforcer again"
             client, self._client = self._client, None
         if client is not None:
             client.close()
@@ -320,8 +320,8 @@ class RedisState:
             if writes >= seen and origin == self._origin:
                 return
             self._refusal = (
-                "expected a server that remembers what it was told, got one that has lost writes, as after a restart "
-                "without 'appendonly yes'; end what is under way and open the enforcer again"
+                "the Redis server has lost writes, as after a restart without 'appendonly yes'; end what "
+                "is under way and open the enforcer again"
             )
         raise StateError(self._refusal)
 
@@ -352,7 +352,7 @@ def _library() -> ModuleType:
         import redis  # An extra.
     except ImportError:
         raise ConfigurationError(
-            "expected the Redis client for RedisState, got none; install agent-identity-otel[redis]"
+            "the Redis client, which RedisState needs, is missing; install agent-identity-otel[redis]"
         ) from None
     return redis
 
@@ -363,8 +363,9 @@ def _options(url: str) -> Mapping[str, object]:
         options: Mapping[str, object] = _library().connection.parse_url(url)
     except ValueError:  # Its text may quote the password.
         raise ConfigurationError(
-            "expected a Redis URL such as redis://user:password@host:6379/0, got one that cannot be taken apart; "
-            "write special characters of the password as %40 and the like"
+            "the Redis URL cannot be taken apart; write one such as "
+            "redis://user:password@host:6379/0, with special characters of the password as %40 and "
+            "the like"
         ) from None
     return options
 
@@ -402,16 +403,13 @@ def _bytes(answer: object) -> bytes:
 
 
 def _unknown_answer() -> StateError:
-    return StateError("expected a Redis server that answers our scripts, got one that says something else")
+    return StateError("the Redis server does not answer our scripts as Redis does; check the server")
 
 
 def _check_policy(memory: object) -> None:
     facts = memory if is_dict(memory) else {}
     if facts.get("maxmemory") != 0 and facts.get("maxmemory_policy") != "noeviction":
-        raise StateError(
-            "expected a Redis server that keeps every key, got one that drops some when its memory is full; set "
-            "maxmemory-policy noeviction"
-        )
+        raise StateError("the Redis server drops keys when its memory is full; set maxmemory-policy noeviction")
 
 
 def _digest(script: str) -> str:
@@ -447,7 +445,7 @@ def _explained(error: Exception) -> StateError:
     kind = type(error).__name__
     if kind == "OutOfMemoryError" or str(error).startswith("OOM"):
         return StateError(
-            "expected room in the Redis server, got one whose memory is full; raise its maxmemory",
+            "the memory of the Redis server is full; raise its maxmemory",
             code="state_full",
         )
-    return StateError(f"expected the Redis server to answer, got {kind}; check the server and the way to it")
+    return StateError(f"the Redis server failed with {kind}; check the server and the way to it")

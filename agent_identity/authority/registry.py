@@ -127,8 +127,8 @@ class Lease:
                 return
             self._spread(_EXPIRED)
         if self._over == _ENDED:
-            raise NoTask("expected an open task, got one that has ended; open a new one", code="task_ended")
-        raise GrantExpired("expected a grant that is still valid, got an expired one; open a new task")
+            raise NoTask("the task has ended; open a new one", code="task_ended")
+        raise GrantExpired("the grant has expired; open a new task")
 
     def end(self) -> None:
         """End the lease and everything under it, at once and in every thread; idempotent."""
@@ -197,18 +197,18 @@ class TaskRegistry:
         check_id(task_id, "task_id")
         wall, monotonic = clock.wall_ns(), clock.monotonic_ns()
         if deadline_wall_ns <= wall:
-            raise GrantExpired("expected a deadline in the future, got one that has passed; open a new task")
+            raise GrantExpired("the deadline has passed; open a new task")
         limit = monotonic + deadline_wall_ns - wall
         with self._lock:
             if parent is None:
                 if task_id in self._roots:
-                    raise ValueError("expected a new task id, got one that is in use; give each task its own")
+                    raise ValueError("the task id is in use; give each task its own")
                 task = _Task(task_id, wall, self._lock, None)
                 lease = Lease(id or task_id, task, None, deadline_wall_ns, limit)
                 self._roots[task_id] = lease
                 return lease
             if parent.task_id != task_id:
-                raise ValueError("expected the task of the parent lease, got another task id")
+                raise ValueError("the task id is not that of the parent lease")
             parent.check(clock)
             return parent.child(id or task_id, deadline_wall_ns, limit)
 
@@ -237,7 +237,7 @@ class TaskRegistry:
         check_id(task_id, "task_id")
         wall, monotonic = clock.wall_ns(), clock.monotonic_ns()
         if deadline_wall_ns <= wall:
-            raise GrantExpired("expected a grant that is still valid, got an expired one; open a new task")
+            raise GrantExpired("the grant has expired; open a new task")
         limit = monotonic + deadline_wall_ns - wall
         with self._lock:
             lease = Lease(id, _Task(task_id, wall, self._lock, watch), None, deadline_wall_ns, limit)

@@ -82,12 +82,12 @@ class Revocation:
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
-            raise ValueError(f"expected the kind of a revocation to be one of {', '.join(sorted(_KINDS))}")
+            raise ValueError(f"the kind of the revocation is not one of {', '.join(sorted(_KINDS))}")
         if self.status not in _STATUSES:
-            raise ValueError("expected the status of a revocation to be 'revoked' or 'suspended'")
+            raise ValueError("the status of the revocation is not 'revoked' or 'suspended'")
         if self.kind == "everything" and (self.name != EVERYTHING or self.status != "suspended"):
             raise ValueError(
-                f"expected everything to be suspended, under the name {EVERYTHING!r}; nothing else would go on"
+                f"everything can only be suspended, under the name {EVERYTHING!r}; nothing else would go on"
             )
         if self.kind != "everything":
             check_id(self.name, f"the name of the {self.kind}")
@@ -127,12 +127,12 @@ class RevocationList:
         _check_number(self.issued_at, "issued_at")
         if sum(entry.kind != "everything" for entry in self.entries) > MAX_REVOCATIONS:  # That always has room.
             raise ValueError(
-                f"expected at most {MAX_REVOCATIONS} revocations, got {len(self.entries)}; "
-                "revoke the agent, owner or principal instead"
+                f"there are {len(self.entries)} revocations, more than {MAX_REVOCATIONS}; revoke the "
+                "agent, owner or principal instead"
             )
         by_name = {(entry.kind, entry.name): entry for entry in self.entries}
         if len(by_name) != len(self.entries):
-            raise ValueError("expected one revocation for each name, got two")
+            raise ValueError("two revocations have the same name; drop one")
         object.__setattr__(self, "_by_name", MappingProxyType(by_name))
 
     def __repr__(self) -> str:
@@ -211,10 +211,10 @@ class RevocationList:
         """
         entry = self.get(kind, name)
         if entry is None:
-            what = "everything to be suspended" if kind == "everything" else f"a suspended {kind} of that name"
-            raise ValueError(f"expected {what}, found none; 'agent-identity revocations DIR' lists what is suspended")
+            what = "everything" if kind == "everything" else f"the {kind} of that name"
+            raise ValueError(f"{what} is not suspended; 'agent-identity revocations DIR' lists what is suspended")
         if entry.status == "revoked":
-            raise ValueError(f"expected a suspended {kind}, got one that is revoked for good; issue a new one")
+            raise ValueError(f"the {kind} is revoked for good; issue a new one")
         return RevocationList(self.version + 1, now, tuple(other for other in self.entries if other is not entry))
 
     def sign(self, signer: Signer, *, issuer: str) -> bytes:
@@ -253,18 +253,18 @@ def read_revocations(data: bytes, *, anchors: Callable[[str], PublicKey], issuer
     try:
         text = data.decode("ascii")
     except UnicodeDecodeError:
-        raise TokenError("expected a signed list of revocations, got other bytes", code="malformed_token") from None
+        raise TokenError("the bytes are not a signed list of revocations", code="malformed_token") from None
     parts = parse_compact(text, most=MAX_LIST)
     if parts.kid is None:
-        raise TokenError("expected a list of revocations that names its key (kid), got none", code="unknown_key")
+        raise TokenError("the list of revocations does not name its key (kid)", code="unknown_key")
     claims = parts.verify(anchors(parts.kid), REVOCATIONS_TYPE)
     if claims.keys() != _CLAIMS:
-        raise _bad("expected exactly the claims of a list of revocations")
+        raise _bad("the claims are not exactly those of a list of revocations")
     if issuer is not None and claims["iss"] != issuer:
-        raise TokenError("expected revocations of the trusted issuer, got another issuer's", code="wrong_issuer")
+        raise TokenError("the revocations are another issuer's", code="wrong_issuer")
     entries = claims["entries"]
     if not isinstance(entries, list):
-        raise _bad("expected the entries as an array")
+        raise _bad("the entries are not an array")
     try:
         return RevocationList(int_of(claims, "version"), int_of(claims, "iat"), tuple(map(_entry, entries)))
     except (TypeError, ValueError) as error:
@@ -290,9 +290,9 @@ def trusted_revocations(data: bytes, trust: TrustStore, *, of_revoked_keys: bool
     def anchor(thumbprint: str) -> PublicKey:
         trusted = trust.get(thumbprint, "issuer")
         if trusted is None:
-            raise TokenError("expected revocations signed by a trusted issuer key, got another", code="unknown_key")
+            raise TokenError("no trusted issuer key signed the revocations", code="unknown_key")
         if trusted.revoked_since is not None and not of_revoked_keys:
-            raise TokenError("expected revocations signed by a key that is not revoked itself", code="key_revoked")
+            raise TokenError("the key that signed the revocations is revoked itself", code="key_revoked")
         used.append(trusted)
         return trusted.key
 
@@ -300,15 +300,15 @@ def trusted_revocations(data: bytes, trust: TrustStore, *, of_revoked_keys: bool
     if trust.issuer is not None:
         trust.check_issuer(used[0].key.thumbprint, trust.issuer)  # The key of a partner speaks for the partner only.
     if not used[0].in_time(listed.issued_at):
-        raise TokenError("expected revocations from the time in which their key is valid", code="key_not_valid_then")
+        raise TokenError("the revocations were made when their key was not valid", code="key_not_valid_then")
     return listed
 
 
 def _entry(claim: JSON) -> Revocation:
     if not isinstance(claim, Mapping) or not {"kind", "name", "since", "status"} <= claim.keys():
-        raise TypeError("expected an object with kind, name, since and status")
+        raise TypeError("an entry is not an object with kind, name, since and status")
     if not claim.keys() <= {"kind", "name", "reason", "since", "status"} or claim.get("reason", "") is None:
-        raise ValueError("expected only known members of an entry, got another")
+        raise ValueError("an entry has an unknown member")
     return Revocation(
         word_of(claim, "kind", _KINDS),
         text_of(claim, "name"),
@@ -357,9 +357,9 @@ def _is_past(entry: Revocation, now: int) -> bool:
 
 def _check_number(value: object, what: str) -> int:
     if type(value) is not int:
-        raise TypeError(f"expected {what} as an int, got {type(value).__name__}")
+        raise TypeError(f"{what} is {type(value).__name__}; give an int")
     if not 0 <= value <= _MAX_NUMBER:
-        raise ValueError(f"expected {what} from 0 to 2^53")
+        raise ValueError(f"{what} is not from 0 to 2^53")
     return value
 
 

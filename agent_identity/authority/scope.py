@@ -76,12 +76,12 @@ class Scope:
             tools = {tools: arguments}
         elif not isinstance(given, Mapping):
             raise TypeError(
-                f"expected tools as the name of a tool or a mapping, got {type(tools).__name__}; write Scope('tool')"
+                f"tools is {type(tools).__name__}; give the name of a tool or a mapping, such as Scope('tool')"
             )
         elif arguments:
-            raise TypeError("expected arguments inside the mapping; write Scope({'tool': {'argument': …}})")
+            raise TypeError("the arguments are outside the mapping; write Scope({'tool': {'argument': …}})")
         if not 1 <= len(tools) <= _MAX_TOOLS:
-            raise ValueError(f"expected 1 to {_MAX_TOOLS} tools in a scope, got {len(tools)}")
+            raise ValueError(f"the scope has {len(tools)} tools; give 1 to {_MAX_TOOLS}")
         checked = {check_tool_name(name): _arguments(name, constraints) for name, constraints in tools.items()}
         object.__setattr__(self, "tools", MappingProxyType(checked))
 
@@ -235,9 +235,9 @@ def check_tool_name(name: object) -> str:
         ValueError: It has not 1 to 128 of the characters of tool names.
     """
     if type(name) is not str:
-        raise TypeError(f"expected the name of a tool as a str, got {type(name).__name__}")
+        raise TypeError(f"the name of the tool is {type(name).__name__}; give a str")
     if not _TOOL.fullmatch(name):
-        raise ValueError("expected a tool name of 1 to 128 characters A-Z a-z 0-9 _ . : / -, got another")
+        raise ValueError("the tool name is not 1 to 128 characters A-Z a-z 0-9 _ . : / -; rename the tool")
     return name
 
 
@@ -245,9 +245,9 @@ def _arguments(tool: str, arguments: object) -> Mapping[str, Constraint]:
     if arguments is None or arguments == ():
         return MappingProxyType({})
     if not is_mapping(arguments):
-        raise TypeError(f"expected the arguments of tool {tool!r} as a mapping or None, got {type(arguments).__name__}")
+        raise TypeError(f"the arguments of tool {tool!r} are {type(arguments).__name__}; give a mapping or None")
     if len(arguments) > _MAX_ARGUMENTS:
-        raise ValueError(f"expected at most {_MAX_ARGUMENTS} arguments of tool {tool!r}, got {len(arguments)}")
+        raise ValueError(f"tool {tool!r} has {len(arguments)} arguments; give at most {_MAX_ARGUMENTS}")
     checked: dict[str, Constraint] = {}
     for key, value in arguments.items():
         name = _argument_name(tool, key)
@@ -257,9 +257,9 @@ def _arguments(tool: str, arguments: object) -> Mapping[str, Constraint]:
 
 def _argument_name(tool: str, name: object) -> str:
     if not is_text(name):
-        raise TypeError(f"expected argument names of tool {tool!r} as text, got {type(name).__name__}")
+        raise TypeError(f"an argument name of tool {tool!r} is {type(name).__name__}; give text")
     if not 1 <= len(name) <= 128 or not name.isprintable():
-        raise ValueError(f"expected argument names of tool {tool!r} of 1 to 128 visible characters")
+        raise ValueError(f"an argument name of tool {tool!r} is not 1 to 128 visible characters")
     return name
 
 
@@ -267,7 +267,7 @@ def _constraint(tool: str, name: str, value: object) -> Constraint:
     if is_constraint(value):
         return value
     if isinstance(value, type):
-        raise TypeError(f"expected a constraint for {name!r} of tool {tool!r}, got a class; write {value.__name__}(…)")
+        raise TypeError(f"the constraint for {name!r} of tool {tool!r} is a class; write {value.__name__}(…)")
     try:
         return Exact(value)
     except ValueError as error:
@@ -276,13 +276,13 @@ def _constraint(tool: str, name: str, value: object) -> Constraint:
 
 def _tools(claim: object) -> Mapping[str, object]:
     if not is_object(claim):
-        raise TypeError("expected an object of tools")
+        raise TypeError("the tools are not an object")
     return claim
 
 
 def _read_arguments(arguments: object) -> dict[str, Constraint]:
     if not is_object(arguments):
-        raise TypeError("expected an object of arguments for each tool")
+        raise TypeError("the arguments of a tool are not an object")
     return {name: constraint_from_claim(claim) for name, claim in arguments.items()}
 
 

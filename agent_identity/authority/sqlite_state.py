@@ -91,9 +91,9 @@ class SqliteState:
         max_bytes: int = 2**30,
     ) -> None:
         if sync not in ("process", "disk"):
-            raise ValueError("expected sync='process' or sync='disk'")
+            raise ValueError("sync is unknown; use sync='process' or sync='disk'")
         if not 0 < timeout <= 60:
-            raise ValueError("expected a timeout of more than 0 and at most 60 seconds")
+            raise ValueError("the timeout is not above 0 and at most 60 seconds")
         self._path = os.path.abspath(path)  # No links are resolved.
         self._sync = "FULL" if sync == "disk" else "NORMAL"
         self._level = self._sync
@@ -249,11 +249,11 @@ class SqliteState:
         import sqlite3  # Most programs never need it.
 
         if not self._lock.acquire(timeout=self._timeout):
-            raise StateError(f"expected the state to be free within {self._timeout:g} s, got no turn; try again")
+            raise StateError(f"the state gave no turn within {self._timeout:g} s; try again")
         try:
             connection = self._connected()[watching]
             if connection.in_transaction:
-                raise StateError("expected the state to be free, got a call from a signal handler within another call")
+                raise StateError("re-entrant use of the state from a signal handler; set a flag there and act later")
             yield connection
         except sqlite3.Error as error:
             if _kind(error) not in {"SQLITE_BUSY", "SQLITE_FULL"}:
@@ -262,7 +262,7 @@ class SqliteState:
         except OSError as error:
             self._drop()
             raise StateError(
-                f"expected a state file that can be used, got '{os.strerror(error.errno or 0)}'; check the folder "
+                f"the state file cannot be used ({os.strerror(error.errno or 0)}); check the folder "
                 "'state' of the evidence directory, its owner and its disk"
             ) from error
         finally:
@@ -288,7 +288,7 @@ class SqliteState:
     def _connected(self) -> "tuple[sqlite3.Connection, sqlite3.Connection]":
         """Return the connection for work and the one that watches, on the file now at the path."""
         if self._closed:
-            raise StateError("expected open state, got a store that was closed; open the enforcer again")
+            raise StateError("the store of state is closed; open the enforcer again")
         if self._connections is None:
             return self._open()
         status = os.lstat(self._path)
@@ -345,8 +345,7 @@ def _create(path: Path) -> None:
     """Create the file, whole or not at all, so that every opener finds every table in it."""
     if not hasattr(os, "geteuid"):
         raise StateError(
-            "expected a platform with POSIX file modes, which keep state private, got none; use Linux or macOS, or "
-            "another store"
+            "this platform has no POSIX file modes, which keep state private; use Linux or macOS, or another store"
         )
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=".agent-identity-", suffix=".tmp", dir=path.parent)
@@ -366,11 +365,11 @@ def _check_file(path: str) -> tuple[int, int]:
     """Return the identity of a regular file that only its owner can access."""
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
-        raise StateError("expected a regular file for state, got something else; name the file itself")
+        raise StateError("the state is not a regular file; name the file itself")
     if status.st_uid not in {os.geteuid(), 0} or status.st_mode & 0o077:
         raise StateError(
-            f"expected a state file that only the user of this process can reach, got mode "
-            f"{stat.S_IMODE(status.st_mode):04o} or another owner; run chown and chmod 600 on it"
+            f"others can reach the state file, which has mode {stat.S_IMODE(status.st_mode):04o} or "
+            "another owner; run chown and chmod 600 on it"
         )
     return (status.st_dev, status.st_ino)
 
@@ -379,8 +378,8 @@ def _check_version(connection: "sqlite3.Connection") -> None:
     facts = [connection.execute(f"PRAGMA {fact}").fetchone()[0] for fact in ("application_id", "user_version")]
     if facts != [_APPLICATION, _VERSION]:
         raise StateError(
-            f"expected a state file of version {_VERSION}, got another file or version; use the version of this "
-            "library that made it, or name another path"
+            f"the state file is not of version {_VERSION}; use the version of this library that made "
+            "it, or name another path"
         )
 
 
@@ -436,15 +435,15 @@ def _explained(error: "sqlite3.Error") -> StateError:
     kind = _kind(error)
     if kind == "SQLITE_FULL":
         return StateError(
-            "expected room in the state file, got a full disk or a file at its largest; free the disk or raise "
-            "max_bytes",
+            "the state file is full: the disk has no room, or the file is at its largest; free the "
+            "disk or raise max_bytes",
             code="state_full",
         )
     if kind in {"SQLITE_CORRUPT", "SQLITE_NOTADB"}:
         return StateError(
-            "expected a state file, got one that is damaged; restore it from a copy. A new file knows neither used "
-            "proofs nor spent limits, so end what is under way before you remove it"
+            "the state file is damaged; restore it from a copy. A new file knows neither used proofs "
+            "nor spent limits, so end what is under way before you remove it"
         )
     if kind == "SQLITE_BUSY":
-        return StateError("expected the state file to be free, got others that write all the time; try again")
-    return StateError(f"expected the state file to answer, got {kind}; check the file, its folder and the disk")
+        return StateError("others write to the state file all the time; try again")
+    return StateError(f"the state file failed with {kind}; check the file, its folder and the disk")

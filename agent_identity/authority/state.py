@@ -187,9 +187,9 @@ def check_key(key: object) -> str:
         ValueError: It has not 1 to 512 visible characters.
     """
     if type(key) is not str:
-        raise TypeError(f"expected the key of state as a str, got {type(key).__name__}")
+        raise TypeError(f"the key of state is {type(key).__name__}; give a str")
     if not 0 < len(key) <= _MAX_KEY or not key.isprintable():
-        raise ValueError(f"expected the key of state to have 1 to {_MAX_KEY} visible characters")
+        raise ValueError(f"the key of state is not 1 to {_MAX_KEY} visible characters")
     return key
 
 
@@ -201,9 +201,9 @@ def check_number(name: str, value: object) -> int:
         ValueError: It is negative or beyond 2^53.
     """
     if type(value) is not int:
-        raise TypeError(f"expected {name} as an int, got {type(value).__name__}")
+        raise TypeError(f"{name} is {type(value).__name__}; give an int")
     if not 0 <= value <= MAX_NUMBER:
-        raise ValueError(f"expected {name} from 0 to 2^53")
+        raise ValueError(f"{name} is not from 0 to 2^53")
     return value
 
 
@@ -221,18 +221,18 @@ def check_debits(debits: Sequence[Debit], now: int, horizon: Horizon) -> int | N
     """
     over = horizon.of(check_number("now", now))
     if len(debits) > _MAX_DEBITS:
-        raise ValueError(f"expected at most {_MAX_DEBITS} debits at once, got {len(debits)}")
+        raise ValueError(f"there are {len(debits)} debits at once; give at most {_MAX_DEBITS}")
     late: int | None = None
     for index, debit in enumerate(debits):
         check_key(debit.key)
         check_number("amount", debit.amount)
         check_number("limit", debit.limit)
         if debit.window is not None and check_number("window", debit.window) == 0:
-            raise ValueError("expected a window of at least one second")
+            raise ValueError("the window is shorter than one second")
         if check_number("expires_at", debit.expires_at) <= over and late is None:
             late = index
     if len({(debit.key, debit.window) for debit in debits}) != len(debits):
-        raise ValueError("expected each counter once among the debits, got one twice; add their amounts")
+        raise ValueError("a counter is twice among the debits; add their amounts")
     return late
 
 
@@ -259,6 +259,6 @@ def check_version(name: str, version: int, data: bytes) -> None:
     check_key(name)
     check_number("version", version)
     if type(data) is not bytes:
-        raise TypeError(f"expected data as bytes, got {type(data).__name__}")
+        raise TypeError(f"the data is {type(data).__name__}; give bytes")
     if len(data) > MAX_DATA:
-        raise ValueError(f"expected at most {MAX_DATA} bytes under one name, got {len(data)}")
+        raise ValueError(f"the data has {len(data)} bytes, more than {MAX_DATA}")

@@ -81,7 +81,7 @@ class IssuedToken:
     ) -> None:
         if len(value) > MAX_VALUE or not B64TOKEN.fullmatch(value):
             raise ValueError(
-                f"expected a token of 1 to {MAX_VALUE} characters A-Z a-z 0-9 . _ ~ + / - and = at the end"
+                f"the token is not 1 to {MAX_VALUE} characters A-Z a-z 0-9 . _ ~ + / - with = at the end only"
             )
         self.value = value
         self.expires_at = expires_at
@@ -129,7 +129,7 @@ def check_order(audience: object, resource: object) -> None:
     except ValueError:
         parts = urlsplit("")
     if not parts.scheme or "#" in text or not (parts.netloc or parts.path):
-        raise ValueError("expected resource as an absolute URI without a fragment (RFC 8707), got another form")
+        raise ValueError("resource is not an absolute URI without a fragment (RFC 8707)")
 
 
 def check_scope(scope: str | Iterable[str] | None) -> tuple[str, ...]:
@@ -145,9 +145,9 @@ def check_scope(scope: str | Iterable[str] | None) -> tuple[str, ...]:
     names = scope.split(" ") if isinstance(scope, str) else list(scope or ())
     for name in names:
         if type(name) is not str:
-            raise TypeError(f"expected the names of a scope as str, got {type(name).__name__}")
+            raise TypeError(f"a name of the scope is {type(name).__name__}; give a str")
         if not _SCOPE.fullmatch(name):
-            raise ValueError("expected each name of a scope with 1 to 256 visible ASCII characters, no quotes in it")
+            raise ValueError("a name of the scope is not 1 to 256 visible ASCII characters without quotes")
     if len(names) > _MAX_SCOPES:
-        raise ValueError(f"expected at most {_MAX_SCOPES} names in a scope, got {len(names)}")
+        raise ValueError(f"the scope has {len(names)} names; give at most {_MAX_SCOPES}")
     return tuple(sorted(set(names)))

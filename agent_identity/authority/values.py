@@ -182,7 +182,7 @@ def literal_keys(values: Iterable[object]) -> tuple[Key, ...]:
     walk = _Walk(_MAX_LITERALS, literal=True)
     keys = tuple(dict.fromkeys(walk.key(value, MAX_NESTING - 2) for value in values))
     if not keys:
-        raise ValueError("expected at least one value in the constraint")
+        raise ValueError("the constraint has no value; give at least one")
     return keys
 
 
@@ -207,7 +207,7 @@ class _Walk:
     def key(self, value: object, depth: int) -> Key:
         self._left -= 1
         if self._left < 0:
-            raise ValueError("expected a smaller value; it has too many parts")
+            raise ValueError("the value has too many parts; make it smaller")
         if is_text(value):
             return self._text(value)
         if value is None:
@@ -220,7 +220,7 @@ class _Walk:
 
     def _text(self, value: str) -> str:
         if self._literal and len(value) > MAX_TEXT:
-            raise ValueError(f"expected at most {MAX_TEXT} characters in a constraint, got {len(value)}")
+            raise ValueError(f"a text of the constraint has {len(value)} characters, more than {MAX_TEXT}")
         return value
 
     def _decimal(self, text: DecimalText) -> Key:
@@ -236,11 +236,11 @@ class _Walk:
                 return self.key(form_of(value), depth)
         except NoFormError:
             pass
-        raise ValueError(f"expected a plain value of JSON, got {type(value).__name__}")
+        raise ValueError(f"the value is {type(value).__name__}; give a plain value of JSON")
 
     def _container(self, value: object, depth: int) -> Key:
         if depth == 0:
-            raise ValueError(f"expected at most {MAX_NESTING} nested containers; flatten the value")
+            raise ValueError(f"the value has more than {MAX_NESTING} nested containers; flatten it")
         if is_plain_array(value):
             return ("array", tuple([self.key(item, depth - 1) for item in value]))
         if not is_plain_dict(value):
@@ -252,7 +252,7 @@ def _literal_number(value: float) -> float:
     if type(value) is int or not value.is_integer():
         return value
     if _EXACT < abs(value) < _LOSSY:
-        raise ValueError("expected a whole number above 2^53 as an int, got a float; write int(…)")
+        raise ValueError("a whole number above 2^53 is a float; write int(…)")
     return int(value) if abs(value) <= _EXACT else value
 
 
@@ -261,7 +261,7 @@ def _spelled(text: DecimalText) -> float | None:
     if "." not in text:
         whole = int(text)
         if not is_number(whole):
-            raise ValueError("expected a number that a double can hold, got a larger Decimal; give a smaller one")
+            raise ValueError("the Decimal is larger than a double can hold; give a smaller one")
         return whole
     near = float(text)  # Only to find the one spelling that could be equal; the next line compares exactly.
     return near if Decimal(repr(near)) == Decimal(text) else None
@@ -270,15 +270,13 @@ def _spelled(text: DecimalText) -> float | None:
 def _exact(text: DecimalText) -> float:
     number = _spelled(text)
     if number is None:
-        raise ValueError(
-            "expected a number in a constraint that a double spells exactly, got a longer Decimal; use fewer digits"
-        )
+        raise ValueError("no double spells the Decimal of the constraint exactly; use fewer digits")
     return number
 
 
 def _name(name: object) -> str:
     if not is_text(name):
-        raise ValueError("expected strings as the keys of an object")
+        raise ValueError("a key of the object is not a string")
     return name
 
 

@@ -77,27 +77,27 @@ class Certificate:
 
     def __post_init__(self) -> None:
         if any(type(key) is not PublicKey for key in (self.recorder, self.issuer_key)):
-            raise TypeError("expected the keys of a certificate as PublicKey")
+            raise TypeError("a key of the certificate is not a PublicKey")
         if self.recorder == self.issuer_key:
-            raise ValueError("expected two keys, got one as recorder and issuer; make one for each")
+            raise ValueError("recorder and issuer have the same key; make one for each")
         if is_prefix(check_origin(self.origin)):
-            raise ValueError("expected the name of one log as origin, got a prefix of names")
+            raise ValueError("the origin is a prefix of names; name one log")
         check_id(self.issuer, "issuer")
         if type(self.principals) is not tuple:
-            raise TypeError("expected the kinds of principals as a tuple")
+            raise TypeError("the kinds of principals are not a tuple")
         if not self.principals or not _KINDS.issuperset(self.principals):
-            raise ValueError("expected at least one kind of principals: human, service")
+            raise ValueError("the kinds of principals are empty or unknown; use human, service")
         if list(self.principals) != sorted(set(self.principals)):
-            raise ValueError("expected the kinds of principals in order, each once")
+            raise ValueError("the kinds of principals are not in order, each once; sort them")
         self._check_times()
 
     def _check_times(self) -> None:
         if type(self.not_before) is not int or type(self.expires_at) is not int:
-            raise TypeError("expected the times of a certificate in whole seconds (int)")
+            raise TypeError("a time of the certificate is not an int; give whole seconds")
         if not 0 <= self.not_before < self.expires_at <= _MAX_TIME:
-            raise ValueError("expected a certificate that ends after it begins, in seconds since 1970")
+            raise ValueError("the certificate does not end after it begins, in seconds since 1970")
         if self.expires_at - self.not_before > MAX_CERTIFICATE_LIFETIME:
-            raise ValueError("expected a certificate for at most 30 days; renew it instead")
+            raise ValueError("the certificate is for more than 30 days; renew it instead")
 
     def sign(self, root: Signer) -> str:
         """Return the certificate as a signed token.
@@ -137,7 +137,9 @@ class Presented:
 
     def __post_init__(self) -> None:
         if type(self.seq) is not int or (self.seq < 1 if self.stream is not None else self.seq != 0):
-            raise ValueError("expected a stream with the place of the record in it, from 1 on, or neither")
+            raise ValueError(
+                "only the stream or the place of the record is given, or the place is below 1; give both or neither"
+            )
 
 
 def unverified_certificate(token: str) -> Certificate:
@@ -174,18 +176,18 @@ def trusted_certificate(token: str, trust: TrustStore) -> tuple[Certificate, Tru
     parts = parse_compact(token, most=MAX_CERTIFICATE)
     root = None if parts.kid is None else trust.get(parts.kid, "root")
     if root is None:
-        raise TokenError("expected a certificate signed by a root of the trust file, got another", code="unknown_key")
+        raise TokenError(
+            "no root of the trust file signed the certificate; add the root if it should be trusted", code="unknown_key"
+        )
     found = _certificate(parts.verify(root.key, CERTIFICATE_TYPE))
     if not root.in_time(found.not_before):
-        raise TokenError("expected a certificate from the time in which its root counts", code="key_not_valid_then")
+        raise TokenError("the certificate was made when its root did not count", code="key_not_valid_then")
     if root.origin is None or not covers(root.origin, found.origin):
-        raise TokenError(
-            "expected a certificate for a log within the origin of its root, got one for another", code="wrong_origin"
-        )
+        raise TokenError("the certificate is for a log outside the origin of its root", code="wrong_origin")
     if root.issuer not in (None, found.issuer):
-        raise TokenError("expected a certificate for the issuer of its root, got another", code="wrong_issuer")
+        raise TokenError("the certificate names another issuer than its root", code="wrong_issuer")
     if root.revoked_since is not None and found.not_before >= root.revoked_since:
-        message = "expected a certificate from before its root was revoked, got a later one"
+        message = "the certificate was made after its root was revoked"
         raise TokenError(message, code="signed_after_revocation")
     return found, root
 
@@ -258,10 +260,10 @@ def _extended(trust: TrustStore, vouched: Iterable[Vouched]) -> TrustStore:
 def _certificate(claims: Mapping[str, JSON]) -> Certificate:
     issuer = claims.get("issuer")
     if sorted(claims) != _CLAIMS or not isinstance(issuer, dict) or sorted(issuer) != _ISSUER_CLAIMS:
-        raise _bad("expected exactly the claims of a certificate")
+        raise _bad("the claims are not exactly those of a certificate")
     principals = claims["principals"]
     if not isinstance(principals, list):
-        raise _bad("expected the kinds of principals as a list of texts")
+        raise _bad("the kinds of principals are not a list of texts")
     try:
         return Certificate(
             recorder=_key(claims["recorder"]),
@@ -279,7 +281,7 @@ def _certificate(claims: Mapping[str, JSON]) -> Certificate:
 def _key(jwk: JSON) -> PublicKey:
     key = PublicKey.from_jwk(jwk)
     if key.to_jwk() != jwk:
-        raise ValueError("expected keys with exactly the members crv, kty and x")
+        raise ValueError("a key does not have exactly the members crv, kty and x")
     return key
 
 

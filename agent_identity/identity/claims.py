@@ -70,9 +70,9 @@ def check_expectation(value: int, what: str, most: int) -> int:
         ValueError: It is negative or greater than ``most``.
     """
     if type(value) is not int:
-        raise TypeError(f"expected {what} in whole seconds (int), got {type(value).__name__}")
+        raise TypeError(f"{what} is {type(value).__name__}; give whole seconds (int)")
     if not 0 <= value <= most:
-        raise ValueError(f"expected {what} from 0 to {most} seconds")
+        raise ValueError(f"{what} is not from 0 to {most} seconds")
     return value
 
 
@@ -83,10 +83,10 @@ def require_text(claims: Mapping[str, object], name: str) -> str:
         TokenError: With code ``missing_claim`` or ``bad_claim``.
     """
     if name not in claims:
-        raise TokenError(f"expected the claim {name}, got none", code="missing_claim")
+        raise TokenError(f"the claim {name} is missing", code="missing_claim")
     value = claims[name]
     if not isinstance(value, str) or not value:
-        raise TokenError(f"expected the claim {name} to be text, got another value", code="bad_claim")
+        raise TokenError(f"the claim {name} is not text", code="bad_claim")
     return value
 
 
@@ -97,10 +97,10 @@ def seconds_of(claims: Mapping[str, object], name: str) -> float:
         TokenError: With code ``missing_claim`` or ``bad_claim``.
     """
     if name not in claims:
-        raise TokenError(f"expected the claim {name}, got none", code="missing_claim")
+        raise TokenError(f"the claim {name} is missing", code="missing_claim")
     value = claims[name]
     if (type(value) is not int and type(value) is not float) or not 0 <= value <= _MAX_TIME:
-        raise TokenError(f"expected the claim {name} to be seconds since 1970, got another value", code="bad_claim")
+        raise TokenError(f"the claim {name} is not seconds since 1970", code="bad_claim")
     return value
 
 
@@ -118,12 +118,12 @@ def check_times(claims: Mapping[str, object], *, now: int, skew: int, issued: bo
     """
     expires = seconds_of(claims, "exp")
     if now >= expires + skew:
-        raise TokenError("expected a token that has not expired; get a new one from the issuer", code="expired")
+        raise TokenError("the token has expired; get a new one from the issuer", code="expired")
     for name in ("iat", "nbf"):
         if (name in claims or (name == "iat" and issued)) and seconds_of(claims, name) > now + skew:
-            raise TokenError(f"expected {name} not to be in the future; compare the clocks", code="not_yet_valid")
+            raise TokenError(f"{name} of the token is in the future; compare the clocks", code="not_yet_valid")
     if "iat" in claims and seconds_of(claims, "iat") > expires:
-        raise TokenError("expected a token that expires after it was issued", code="bad_claim")
+        raise TokenError("the token expires before it was issued", code="bad_claim")
     return int(expires)
 
 
@@ -134,7 +134,7 @@ def check_issuer(claims: Mapping[str, object], issuer: str) -> None:
         TokenError: With code ``wrong_issuer``, ``missing_claim`` or ``bad_claim``.
     """
     if require_text(claims, "iss") != issuer:
-        raise TokenError("expected a token of the configured issuer, got one of another", code="wrong_issuer")
+        raise TokenError("the token is another issuer's than the configured one", code="wrong_issuer")
 
 
 def audiences_of(claims: Mapping[str, object]) -> tuple[str, ...]:
@@ -144,10 +144,10 @@ def audiences_of(claims: Mapping[str, object]) -> tuple[str, ...]:
         TokenError: With code ``missing_claim`` or ``bad_claim``.
     """
     if "aud" not in claims:
-        raise TokenError("expected the claim aud, got none", code="missing_claim")
+        raise TokenError("the claim aud is missing", code="missing_claim")
     audiences = texts_of(claims["aud"])
     if not audiences or len(audiences) > _MAX_AUDIENCES:
-        raise TokenError("expected the claim aud to be text or an array of texts", code="bad_claim")
+        raise TokenError("the claim aud is neither text nor an array of texts", code="bad_claim")
     return audiences
 
 
@@ -166,7 +166,7 @@ def check_audience(claims: Mapping[str, object], audience: str) -> tuple[str, ..
     """
     audiences = audiences_of(claims)
     if audience not in audiences:
-        raise TokenError("expected a token for this audience, got one for another", code="wrong_audience")
+        raise TokenError("the token is for another audience; get one for this audience", code="wrong_audience")
     return audiences
 
 

@@ -26,15 +26,15 @@ def b64url_decode(text: str) -> bytes:
             length, bits set after the last byte (RFC 4648 §3.5), or is no ``str``.
     """
     if type(text) is not str:
-        raise ValueError(f"expected base64url text, got {type(text).__name__}")
+        raise ValueError(f"the base64url text is {type(text).__name__}; give a str")
     try:
         standard = text.encode("ascii").translate(_TO_STANDARD)
         data = a2b_base64(standard + b"=" * (-len(text) % 4), strict_mode=True)
     except ValueError:
-        raise ValueError("expected base64url without padding, got another character or length") from None
+        raise ValueError("the text has a character or a length that base64url without padding has not") from None
     last = len(data) % 3
     if last and b64url_encode(data[-last:]) != text[-last - 1 :]:
-        raise ValueError("expected the canonical base64url of the bytes, got another spelling")
+        raise ValueError("the text is not the canonical base64url of its bytes")
     return data
 
 
@@ -54,5 +54,5 @@ def b64_decode(text: str) -> bytes:
     except ValueError:
         data = b""
     if b64_encode(data) != text:
-        raise ValueError("expected base64 in its canonical spelling, got another")
+        raise ValueError("the text is not canonical base64")
     return data

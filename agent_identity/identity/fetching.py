@@ -30,13 +30,15 @@ def check_address(url: str) -> str:
             this machine only (``localhost`` and loopback addresses).
     """
     if type(url) is not str:
-        raise TypeError(f"expected a URL as a str, got {type(url).__name__}")
+        raise TypeError(f"the URL is {type(url).__name__}; give a str")
     parts = urlsplit(url)
     plain = len(url) <= _MAX_ADDRESS and url.isascii() and url.isprintable() and " " not in url
     if not plain or not parts.hostname or parts.fragment or "@" in parts.netloc:
-        raise ValueError(f"expected a URL of at most {_MAX_ADDRESS} visible characters, without user and fragment")
+        raise ValueError(
+            f"the URL has more than {_MAX_ADDRESS} characters, an invisible one, a user or a fragment; correct it"
+        )
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
-        raise ValueError("expected an https URL (http only for this machine); others could answer in its place")
+        raise ValueError("the URL is not https (http only for this machine); others could answer in its place")
     return url
 
 
@@ -57,7 +59,9 @@ def fetch(url: str, *, limit: int, timeout: float, context: SSLContext | None = 
     """
     request = (os.getpid(), url)
     if request in _UNDER_WAY:
-        raise TokenError("expected an answer of the configured address, got none yet", code="keys_unavailable")
+        raise TokenError(
+            "the configured address has not answered the last request yet; try again later", code="keys_unavailable"
+        )
     results: list[bytes | str] = []
     opener = _opener(url, context)
 
@@ -78,9 +82,9 @@ def fetch(url: str, *, limit: int, timeout: float, context: SSLContext | None = 
     thread.join(timeout)
     result = results[0] if results else "no answer in time"
     if isinstance(result, str):
-        raise TokenError(f"expected keys from the configured address, got {result}", code="keys_unavailable")
+        raise TokenError(f"the configured address returned no keys: {result}", code="keys_unavailable")
     if len(result) > limit:
-        raise TokenError(f"expected at most {limit} bytes from the address, got more", code="keys_unavailable")
+        raise TokenError(f"the configured address returned more than {limit} bytes", code="keys_unavailable")
     return result
 
 

@@ -27,14 +27,14 @@ def uuid7(wall_ns: int, random: bytes) -> str:
         ValueError: The time or the number of bytes is out of range.
     """
     if len(random) != 8:
-        raise ValueError(f"expected 8 random bytes, got {len(random)}")
+        raise ValueError(f"the source of random bytes returned {len(random)} bytes instead of 8")
     return _text(wall_ns, _tail(random.hex()))
 
 
 def _text(wall_ns: int, tail: str) -> str:
     """Return the UUID of a time and its second half."""
     if not 0 <= wall_ns < _LIMIT_NS:
-        raise ValueError("expected wall_ns from 0 to below 2^48 milliseconds; pass nanoseconds since 1970")
+        raise ValueError("wall_ns is not from 0 to below 2^48 milliseconds; pass nanoseconds since 1970")
     high = "%015x" % ((wall_ns << 12) // _NS_PER_MS)  # Sooner than format(); milliseconds, and 12 bits more.
     return f"{high[:8]}-{high[8:12]}-7{high[12:]}-{tail}"
 

@@ -114,7 +114,7 @@ def read_inbound(
         ValueError: A value is out of range.
     """
     if subject is not Human and subject is not Service:
-        raise TypeError("expected subject=Human or subject=Service")
+        raise TypeError("subject is neither Human nor Service; give one of these classes")
     expected = Expected.at(
         now,
         issuer=issuer,
@@ -125,7 +125,7 @@ def read_inbound(
     )
     parts = read_token(token)
     if parts.typ not in _KINDS:
-        raise TokenError("expected an access token, Transaction Token or ID-JAG, got another", code="wrong_type")
+        raise TokenError("the token is not an access token, Transaction Token or ID-JAG", code="wrong_type")
     kind = _KINDS[parts.typ]
     claims = _claims(parts, jwks)
     expires = _check(parts, claims, expected, kind)
@@ -152,13 +152,13 @@ def _check(parts: ForeignToken, claims: Mapping[str, object], expected: Expected
     for name in _REQUIRED.get(parts.typ, ()):
         require_text(claims, name)
     if not _OF_OTHERS.isdisjoint(claims):
-        raise TokenError("expected a token of a request, got an ID token or a security event", code="wrong_type")
+        raise TokenError("the token is an ID token or a security event; give the token of a request", code="wrong_type")
     if "iss" in claims or kind != "transaction_token":
         check_issuer(claims, expected.issuer)
     audiences = check_audience(claims, expected.audience)
     party = claims.get("req_wl" if kind == "transaction_token" else "client_id", claims.get("azp"))
     if party is None and len(audiences) > 1:
-        raise TokenError("expected the claim azp beside several audiences, got none", code="missing_claim")
+        raise TokenError("the token has several audiences but no claim azp", code="missing_claim")
     check_party(party, expected.authorized_party)
     return check_times(claims, now=expected.now, skew=expected.skew)
 
@@ -168,7 +168,7 @@ def _check_subject(claims: Mapping[str, object], kind: InboundKind, subject: typ
         check_subject_is_human(claims)
     elif kind == "id_jag" or (kind == "access_token" and not names_a_client(claims)):
         # An ID-JAG speaks for a user by definition; a Transaction Token may speak for a workload.
-        raise TokenError("expected a token whose subject is a service, got another", code="not_a_service")
+        raise TokenError("the subject of the token is not a service", code="not_a_service")
 
 
 def _actors(claims: Mapping[str, object]) -> tuple[str, ...]:
@@ -187,4 +187,4 @@ def _actors(claims: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _bad_history() -> TokenError:
-    return TokenError(f"expected the claim act to be a chain of at most {_MAX_ACTORS} actors", code="bad_history")
+    return TokenError(f"the claim act is not a chain of at most {_MAX_ACTORS} actors", code="bad_history")

@@ -102,11 +102,11 @@ class JwksSource:
         document = fetch(address, limit=MAX_KEY_SET, timeout=timeout, context=context)
         metadata = read_object(document, "the metadata of the issuer", code="bad_key_set")
         if metadata.get("issuer") != issuer:
-            raise TokenError("expected the metadata of the issuer, got that of another", code="wrong_issuer")
+            raise TokenError("the metadata is that of another issuer", code="wrong_issuer")
         try:
             url = check_address(metadata.get("jwks_uri"))  # type: ignore[arg-type]  # It checks the type.
         except (TypeError, ValueError):
-            raise TokenError("expected an https URL as the jwks_uri of the issuer", code="bad_key_set") from None
+            raise TokenError("the jwks_uri of the issuer is not an https URL", code="bad_key_set") from None
         return cls(
             url,
             max_age=max_age,
@@ -133,7 +133,7 @@ class JwksSource:
         kept = self._kept
         if kept is not None and self._suffices(kept, kid):
             return kept
-        now, reason = self._clock.monotonic_ns(), "expected keys that were fetched, got none yet; it is tried again"
+        now, reason = self._clock.monotonic_ns(), "the keys could not be fetched yet; it is tried again"
         if self._attempted_ns is None or now - self._attempted_ns >= self._retry:
             self._attempted_ns = now
             try:
@@ -161,7 +161,7 @@ class JwksSource:
 
 def _seconds(value: float, what: str, *, least: float) -> int:
     if type(value) not in (int, float):
-        raise TypeError(f"expected {what} in seconds, got {type(value).__name__}")
+        raise TypeError(f"{what} is {type(value).__name__}; give seconds")
     if not least <= value <= _LONGEST:
-        raise ValueError(f"expected {what} from {least} to {_LONGEST} seconds")
+        raise ValueError(f"{what} is not from {least} to {_LONGEST} seconds")
     return int(value * _SECOND)

@@ -97,7 +97,7 @@ class JwtKey:
             from cryptography.hazmat.primitives.asymmetric import ec  # Half the cost of importing this.
 
             return cls(ec.generate_private_key(ec.SECP256R1()))
-        raise ValueError("expected the algorithm 'EdDSA' or 'ES256'")
+        raise ValueError("the algorithm is unknown; use 'EdDSA' or 'ES256'")
 
     @classmethod
     def load(cls, path: PathLike) -> Self:
@@ -116,9 +116,7 @@ class JwtKey:
             return cls(key)
         if isinstance(key, Ed25519PrivateKey):
             return cls(key)
-        raise ConfigurationError(
-            "expected an Ed25519 or a P-256 key in the file, got another kind; name the right file"
-        )
+        raise ConfigurationError("the key in the file is neither Ed25519 nor P-256; name the right file")
 
     def to_jwk(self) -> dict[str, str]:
         """Return the public key as a JWK with the required members only (RFC 7518 §6.2.1, RFC 8037 §2)."""

@@ -46,7 +46,7 @@ def _is_private_key(key: object, library: "ModuleType") -> "TypeGuard[MLDSA44Pri
 
 def _unavailable() -> ConfigurationError:
     return ConfigurationError(
-        "expected a version of cryptography with ML-DSA-44, got one without; install its newest version",
+        "this version of cryptography has no ML-DSA-44; install its newest version",
         code="ml_dsa_unavailable",
     )
 
@@ -73,9 +73,9 @@ class MlDsaPublicKey:
 
     def __post_init__(self) -> None:
         if type(self.raw) is not bytes:
-            raise TypeError(f"expected the key as bytes, got {type(self.raw).__name__}")
+            raise TypeError(f"the key is {type(self.raw).__name__}; give bytes")
         if len(self.raw) != _RAW:
-            raise ValueError(f"expected an ML-DSA-44 public key of {_RAW} bytes, got {len(self.raw)}")
+            raise ValueError(f"the ML-DSA-44 public key has {len(self.raw)} bytes instead of {_RAW}")
         jwk = f'{{"alg":"ML-DSA-44","kty":"AKP","pub":"{b64url_encode(self.raw)}"}}'
         object.__setattr__(self, "thumbprint", b64url_encode(hashlib.sha256(jwk.encode("ascii")).digest()))
 
@@ -105,7 +105,9 @@ class MlDsaPublicKey:
         except UnsupportedAlgorithm:
             raise _unavailable() from None
         except (InvalidSignature, ValueError):
-            raise TokenError("expected a signature of the named key over these bytes", code="bad_signature") from None
+            raise TokenError(
+                "the signature is not one of the named key over these bytes", code="bad_signature"
+            ) from None
 
 
 @final
@@ -143,7 +145,7 @@ class MlDsaSigningKey:
             ValueError: There are not 32 bytes.
         """
         if len(seed) != _SEED:
-            raise ValueError(f"expected a seed of {_SEED} bytes, got {len(seed)}")
+            raise ValueError(f"the seed has {len(seed)} bytes instead of {_SEED}")
         library = _library()
         try:
             return cls(library.MLDSA44PrivateKey.from_seed_bytes(seed))
@@ -164,9 +166,7 @@ class MlDsaSigningKey:
         library = _library()
         key = parse_key(path, read_private_file(path, limit=_MAX_BYTES))
         if not _is_private_key(key, library):
-            raise ConfigurationError(
-                f"expected an ML-DSA-44 key in {os.fspath(path)!r}, got another kind; name the right file"
-            )
+            raise ConfigurationError(f"the key in {os.fspath(path)!r} is not ML-DSA-44; name the right file")
         return cls(key)
 
     def save(self, path: PathLike) -> None:

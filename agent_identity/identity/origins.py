@@ -17,7 +17,7 @@ def check_origin(origin: str) -> str:
         ValueError: It breaks a rule of :func:`~agent_identity.identity.check_id`, or has a space or a ``+``.
     """
     if "+" in check_id(origin, "origin") or len(origin.split()) != 1:
-        raise ValueError("expected an origin without spaces and plus signs; copy it from the trust.json of that log")
+        raise ValueError("the origin has a space or a plus sign; copy it from the trust.json of that log")
     return origin
 
 
@@ -33,7 +33,7 @@ def check_origin_pattern(pattern: str) -> str:
     name = pattern[:-1]
     # A scheme may stand before the first segment.
     if not _NO_SEGMENTS.isdisjoint(name.split("://", 1)[-1].split("/")):
-        raise ValueError("expected a prefix of origins with a name in each segment, such as 'example.org/agents/'")
+        raise ValueError("the prefix of origins has an empty name; write one such as 'example.org/agents/'")
     return f"{check_origin(name)}/"
 
 

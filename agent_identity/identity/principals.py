@@ -64,17 +64,17 @@ def check_id(value: object, what: str) -> str:
         ValueError: It breaks a rule.
     """
     if type(value) is not str:
-        raise TypeError(f"expected {what} to be a str, got {type(value).__name__}")
+        raise TypeError(f"{what} is {type(value).__name__}; give a str")
     if value[:7].lower() == "spiffe:":
         if len(value) > _MAX_SPIFFE or not _SPIFFE.fullmatch(value):
-            raise ValueError(f"expected {what} to be a SPIFFE ID like spiffe://example.org/agent, got a malformed one")
+            raise ValueError(f"{what} is a malformed SPIFFE ID; write one like spiffe://example.org/agent")
         return value
     if not 1 <= len(value) <= _MAX_ID:
-        raise ValueError(f"expected {what} to have 1 to {_MAX_ID} characters, got {len(value)}")
+        raise ValueError(f"{what} has {len(value)} characters; give 1 to {_MAX_ID}")
     if value != value.strip():
-        raise ValueError(f"expected {what} without spaces at its ends; strip it")
+        raise ValueError(f"{what} has spaces at its ends; strip it")
     if not (value.isascii() and value.isprintable()) and not _REFUSED.isdisjoint(map(unicodedata.category, value)):
-        raise ValueError(f"expected {what} in visible characters, got a control, invisible or surrogate one")
+        raise ValueError(f"{what} has a control, invisible or surrogate character; remove it")
     return value
 
 
@@ -377,9 +377,9 @@ def _check_principal(principal: Human | Service) -> None:
     if principal.issuer is not None:
         check_id(principal.issuer, "issuer")
     if type(principal.roles) is not tuple:
-        raise TypeError(f"expected roles to be a tuple, got {type(principal.roles).__name__}; write roles=(…,)")
+        raise TypeError(f"roles is {type(principal.roles).__name__}; write roles=(…,)")
     if len(principal.roles) > _MAX_ROLES:
-        raise ValueError(f"expected at most {_MAX_ROLES} roles, got {len(principal.roles)}")
+        raise ValueError(f"there are {len(principal.roles)} roles; give at most {_MAX_ROLES}")
     for role in principal.roles:
         check_id(role, "each role")
 
@@ -405,10 +405,10 @@ def _principal_members(claim: object) -> Mapping[str, object]:
 
 def _members(claim: object, *, required: set[str], optional: set[str]) -> Mapping[str, object]:
     if not is_object(claim):
-        raise TypeError("expected an object")
+        raise TypeError("the claim is not an object")
     if not required <= claim.keys() <= required | optional:
         raise ValueError(
-            f"expected the members {', '.join(sorted(required))}, at most also {', '.join(sorted(optional))}"
+            f"the members are not {', '.join(sorted(required))}, and at most {', '.join(sorted(optional))} besides"
         )
     return claim
 
@@ -418,7 +418,7 @@ def _principal_class(kind: object) -> type[Human] | type[Service]:
         return Human
     if kind == "service":
         return Service
-    raise ValueError("expected the kind human or service")
+    raise ValueError("the kind is not human or service")
 
 
 def _fill(kind: type[_Kind], claim: Mapping[str, object]) -> _Kind:
@@ -426,11 +426,11 @@ def _fill(kind: type[_Kind], claim: Mapping[str, object]) -> _Kind:
     principal = kind(check_id(claim["id"], "id"), issuer=issuer, roles=_names(claim, "roles", "each role"))
     via = _names(claim, "via", "each actor")
     if len(via) > _MAX_VIA:
-        raise ValueError(f"expected at most {_MAX_VIA} actors in via, got {len(via)}")
+        raise ValueError(f"via has {len(via)} actors, more than {_MAX_VIA}")
     object.__setattr__(principal, "via", via)
     provenance = claim["provenance"]
     if provenance not in ("asserted", "verified"):
-        raise ValueError("expected the provenance asserted or verified")
+        raise ValueError("the provenance is not asserted or verified")
     object.__setattr__(principal, "provenance", provenance)
     return principal
 
@@ -441,5 +441,5 @@ def _names(claim: Mapping[str, object], member: str, what: str) -> tuple[str, ..
     names = claim[member]
     # An empty array and an absent member would be two spellings of one principal.
     if not is_array(names) or not names:
-        raise ValueError(f"expected {member} to be an array with at least one name")
+        raise ValueError(f"{member} is not an array with at least one name")
     return tuple(check_id(name, what) for name in names)

@@ -107,7 +107,7 @@ class SocketSigner:
     def __init__(self, path: PathLike, purpose: Purpose, *, timeout: float = 5.0) -> None:
         self._connection: socket.socket | None = None
         if not hasattr(socket, "AF_UNIX"):
-            raise ConfigurationError("expected a platform with Unix sockets for a signer, got none; use Linux or macOS")
+            raise ConfigurationError("this platform has no Unix sockets, which a signer needs; use Linux or macOS")
         self._path = os.fspath(path)
         self._timeout = timeout
         self._lock = threading.Lock()
@@ -134,7 +134,7 @@ class SocketSigner:
             raise ConfigurationError(str(error), code=error.code) from None
         except ValueError:
             raise ConfigurationError(
-                f"expected a signer at {self._path!r}, got something else; name the socket of 'agent-identity signer'",
+                f"the process at {self._path!r} is not a signer; name the socket of 'agent-identity signer'",
                 code="signer_unavailable",
             ) from None
 
@@ -158,7 +158,7 @@ class SocketSigner:
             self.public_key.verify(signature, message)
         except TokenError:
             raise EvidenceError(
-                "expected a signature of the key from the signer, got other bytes; repair it", code="signer_unavailable"
+                "the signer did not return a signature of its key; repair it", code="signer_unavailable"
             ) from None
         return signature
 
@@ -178,7 +178,7 @@ class SocketSigner:
             return answer[1:]
         code = answer[1:33].decode("ascii", "replace")
         raise EvidenceError(
-            f"expected the signer to do what was asked, got a refusal ({code!a}); see what it says on standard error",
+            f"the signer refused the request ({code!a}); see what it says on standard error",
             code="signer_refused",
         )
 
@@ -191,8 +191,7 @@ class SocketSigner:
                 # A connection that was closed while nothing was asked is no failure.
                 if not reused or isinstance(error, TimeoutError):
                     raise EvidenceError(
-                        f"expected an answer of the signer at {self._path!r}, got '{error.strerror or error}'; "
-                        "see whether it runs",
+                        f"the signer at {self._path!r} does not answer: {error.strerror or error}; see whether it runs",
                         code="signer_unavailable",
                     ) from error
 

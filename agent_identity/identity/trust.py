@@ -63,9 +63,9 @@ class Takeover:
 
     def __post_init__(self) -> None:
         if type(self.size) is not int or type(self.root) is not bytes:
-            raise TypeError("expected the size of a log as an int and its root as bytes")
+            raise TypeError("the size of the log is not an int, or its root is not bytes")
         if not 0 <= self.size <= _MAX_SIZE or len(self.root) != _ROOT_SIZE:
-            raise ValueError(f"expected a log size from 0 to 2^63 - 1 and a root of {_ROOT_SIZE} bytes")
+            raise ValueError(f"the log size is not from 0 to 2^63 - 1, or the root is not {_ROOT_SIZE} bytes long")
 
 
 @final
@@ -142,30 +142,30 @@ class TrustedKey:
 
     def __post_init__(self) -> None:
         if type(self.key) is not PublicKey:
-            raise TypeError(f"expected a PublicKey, got {type(self.key).__name__}")
+            raise TypeError(f"the key is {type(self.key).__name__}; give a PublicKey")
         if self.purpose not in _PURPOSES:
-            raise ValueError("expected the purpose issuer, recorder, policy or root")
+            raise ValueError("the purpose is not issuer, recorder, policy or root")
         check_period(self.not_before, self.not_after)
         if self.issuer is not None and self.purpose not in ("issuer", "root"):
-            raise ValueError("expected an issuer only beside a key of the purpose issuer or root; leave it out")
+            raise ValueError("the key has an issuer, but its purpose is not issuer or root; leave it out")
         if self.issuer is not None:
             check_id(self.issuer, "issuer")
         check_time(self.revoked_since, "revoked_since")
         if self.reason is not None and check_id(self.reason, "reason") and self.revoked_since is None:
-            raise ValueError("expected a reason with a revoked key only; give revoked_since as well")
+            raise ValueError("the key has a reason but is not revoked; give revoked_since as well")
         if self.takes_over is not None and self.purpose != "recorder":
-            raise ValueError("expected only a recorder key to take over a log")
+            raise ValueError("the key takes over a log, but its purpose is not recorder")
         if self.takes_over is not None and self.origin is not None and is_prefix(self.origin):
-            raise ValueError("expected one log that the key took over, got a prefix of logs; name the log")
+            raise ValueError("the key took over a prefix of logs; name the log")
         self._check_origin()
 
     def _check_origin(self) -> None:
         if self.origin is not None:
             if self.purpose not in ("recorder", "root"):
-                raise ValueError("expected an origin only beside a key of the purpose recorder or root; leave it out")
+                raise ValueError("the key has an origin, but its purpose is not recorder or root; leave it out")
             check_origin_pattern(self.origin)
         elif self.purpose == "root":
-            raise ValueError("expected an origin beside a root: the log, or the prefix of logs, that it may certify")
+            raise ValueError("the root has no origin; name the log, or the prefix of logs, that it may certify")
 
     @property
     def sound(self) -> bool:
@@ -241,7 +241,7 @@ class SecondKey:
 
         pair: tuple[object, object] = (self.key, self.takes_over)
         if (type(pair[0]), type(pair[1])) != (MlDsaPublicKey, Takeover):
-            raise TypeError("expected an MlDsaPublicKey and a Takeover")
+            raise TypeError("the second key is not an MlDsaPublicKey with a Takeover")
 
 
 @final
@@ -266,19 +266,19 @@ class Witnesses:
 
     def __post_init__(self) -> None:
         if type(self.keys) is not tuple or any(type(key) is not Cosigner for key in self.keys):
-            raise TypeError("expected the witnesses as a tuple of Cosigner")
+            raise TypeError("the witnesses are not a tuple of Cosigner")
         # One key under two names would be counted as two parties.
         if len({key.key for key in self.keys}) != len(self.keys):
-            raise ValueError("expected each witness once, got a key twice; drop one")
+            raise ValueError("a key is twice among the witnesses; drop one")
         if len(self.keys) > _MAX_WITNESSES:
-            raise ValueError(f"expected at most {_MAX_WITNESSES} witnesses, got {len(self.keys)}")
+            raise ValueError(f"there are {len(self.keys)} witnesses, more than {_MAX_WITNESSES}")
         if self.required is not None and (type(self.required) is not int or not 1 <= self.required <= len(self.keys)):
             raise ValueError(
-                f"expected to require from 1 to all of the witnesses, which are {len(self.keys)}, got {self.required}; "
-                "name more witnesses, or require fewer"
+                f"{self.required} of {len(self.keys)} witnesses are required; require from 1 to all, or "
+                "name more witnesses"
             )
         if self.periods and len(self.periods) != len(self.keys):
-            raise ValueError("expected a period for each witness, or for none")
+            raise ValueError("some witnesses have a period and some have none; give one for each, or for none")
         for not_before, not_after in self.periods:
             check_period(not_before, not_after)
 
@@ -317,13 +317,13 @@ class FileVersion:
     def __post_init__(self) -> None:
         check_id(self.id, "id")
         if type(self.revision) is not int or type(self.merged_from) is not tuple:
-            raise TypeError("expected the revision as an int and the merged files as a tuple")
+            raise TypeError("the revision is not an int, or the merged files are not a tuple")
         if not 1 <= self.revision <= MAX_TIME:
-            raise ValueError("expected a revision from 1 to 2^53 - 1")
+            raise ValueError("the revision is not from 1 to 2^53 - 1")
         if len(self.merged_from) > _MAX_MERGED:
-            raise ValueError(f"expected a file merged from at most {_MAX_MERGED} others")
+            raise ValueError(f"the file is merged from more than {_MAX_MERGED} others")
         if self.merged_from and self.signature is not None:
-            raise ValueError("expected no signature on a file that was merged; sign it again")
+            raise ValueError("the merged file has a signature; sign it again")
 
     def following(self) -> int:
         """Return the next revision.
@@ -332,7 +332,7 @@ class FileVersion:
             ConfigurationError: There is none.
         """
         if self.revision == MAX_TIME:
-            raise ConfigurationError("expected a revision below 2^53 - 1, got the last one; begin a file with a new id")
+            raise ConfigurationError("the revision is the last one, 2^53 - 1; begin a file with a new id")
         return self.revision + 1
 
 
@@ -372,14 +372,14 @@ class TrustStore:
 
     def __post_init__(self) -> None:
         if type(self.keys) is not tuple:
-            raise TypeError(f"expected keys to be a tuple, got {type(self.keys).__name__}")
+            raise TypeError(f"keys is {type(self.keys).__name__}; give a tuple")
         index: dict[tuple[str, str], TrustedKey] = {}
         for trusted in self.keys:
             if type(trusted) is not TrustedKey:
-                raise TypeError(f"expected each key to be a TrustedKey, got {type(trusted).__name__}")
+                raise TypeError(f"a key is {type(trusted).__name__}; give a TrustedKey")
             name = (trusted.key.thumbprint, trusted.purpose)
             if name in index:
-                raise ValueError(f"expected each key once per purpose, got one twice as {trusted.purpose}; drop one")
+                raise ValueError(f"a key is there twice as {trusted.purpose}; drop one")
             index[name] = trusted
         if self.issuer is not None:
             check_id(self.issuer, "issuer")
@@ -391,20 +391,20 @@ class TrustStore:
 
     def _check_approvers(self) -> None:
         if type(self.approvers) is not tuple or any(type(one) is not Approver for one in self.approvers):
-            raise TypeError("expected the approvers as a tuple of Approver")
+            raise TypeError("the approvers are not a tuple of Approver")
         if len({one.credential for one in self.approvers}) != len(self.approvers):
-            raise ValueError("expected each credential of an approver once, got one twice; drop one")
+            raise ValueError("a credential is twice among the approvers; drop one")
 
     def _check_second_keys(self) -> None:
         if type(self.second_keys) is not tuple or any(type(second) is not SecondKey for second in self.second_keys):
-            raise TypeError("expected second_keys to be a tuple of SecondKey")
+            raise TypeError("second_keys is not a tuple of SecondKey")
         sizes = [second.takes_over.size for second in self.second_keys]
         if sizes != sorted(sizes) or len({second.key for second in self.second_keys}) != len(sizes):
-            raise ValueError("expected second keys in the order in which they took over, each once")
+            raise ValueError("the second keys are not in the order in which they took over, each once; sort them")
         if self.second_keys and self.origin is None:
-            raise ValueError("expected an origin beside second keys; name the log that they sign for")
+            raise ValueError("second_keys need an origin; name the log that they sign for")
         if type(self.witnesses) is not Witnesses:
-            raise TypeError(f"expected witnesses to be Witnesses, got {type(self.witnesses).__name__}")
+            raise TypeError(f"witnesses is {type(self.witnesses).__name__}; give Witnesses")
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_restore, ({one.name: getattr(self, one.name) for one in fields(self) if one.init},))
@@ -469,19 +469,19 @@ class TrustStore:
         trusted = self._index.get((thumbprint, purpose))
         if trusted is None:
             raise TokenError(
-                f"expected a key that is trusted as {purpose}, got another; add it to the trust file if it should be",
+                f"the key is not trusted as {purpose}; add it to the trust file if it should be",
                 code="unknown_key",
             )
         if trusted.revoked_since is not None:
             raise TokenError(
-                f"expected a key of the {purpose} that is not revoked, got one that others may have",
+                f"the {purpose} key is revoked, and others may have it",
                 code="key_revoked",
             )
         if trusted.certificates and trusted.in_time(at):
             refuse_doubted(tuple(voucher for voucher in trusted.certificates if voucher.in_time(at)))
         if not trusted.in_time(at):
             raise TokenError(
-                f"expected a signature from the time in which the {purpose} key is valid, got one from outside it",
+                f"the signature was made when the {purpose} key was not valid",
                 code="key_not_valid_then",
             )
         return trusted.key
@@ -499,7 +499,7 @@ class TrustStore:
         """
         trusted = self.get(thumbprint, "issuer")
         if trusted is None:
-            raise TokenError("expected a key that is trusted as issuer, got another", code="unknown_key")
+            raise TokenError("the key is not trusted as issuer", code="unknown_key")
         if issuer != (trusted.issuer or self.issuer or issuer):
             raise _wrong_issuer()
 
@@ -527,12 +527,11 @@ class TrustStore:
             raise _wrong_issuer()
         vouchers = [voucher for voucher in vouchers if voucher.in_time(at)]
         if not vouchers:
-            raise TokenError("expected a time in which a certificate of the key is valid", code="key_not_valid_then")
+            raise TokenError("no certificate of the key is valid at this time", code="key_not_valid_then")
         vouchers = [voucher for voucher in vouchers if set(kinds) <= set(voucher.certificate.principals)]
         if not vouchers:
             raise TokenError(
-                "expected a principal of a kind that the issuer may speak for, got another; its certificate names "
-                "which kinds",
+                "the issuer may not speak for this kind of principal; its certificate names which kinds",
                 code="wrong_principal",
             )
         refuse_doubted(vouchers)
@@ -639,14 +638,12 @@ def refuse_doubted(vouchers: Collection[Vouched]) -> None:
     """
     if not all(voucher.doubted for voucher in vouchers):
         return
-    message = "expected proof that the certificate is older than the revocation of its root, got none"
+    message = "nothing proves that the certificate is older than the revocation of its root"
     raise TokenError(message, code="key_revoked")
 
 
 def _wrong_issuer() -> TokenError:
-    return TokenError(
-        "expected a root grant of the issuer that its key may sign for, got one of another issuer", code="wrong_issuer"
-    )
+    return TokenError("the root grant is of another issuer than its key may sign for", code="wrong_issuer")
 
 
 def _restore(named: dict[str, Any]) -> TrustStore:

@@ -34,10 +34,10 @@ def signed_trust(trust: TrustStore, root: Signer) -> TrustStore:
             (code ``bad_trust_signature``).
     """
     if trust.file is None:
-        raise ConfigurationError("expected a trust file of version 3; give it an id and a revision")
+        raise ConfigurationError("the trust file is not of version 3; give it an id and a revision")
     listed = trust.get(root.public_key.thumbprint, "root")
     if listed is None or not listed.sound:
-        raise bad_signature("expected the key of a root that the file lists and that is not revoked, got another")
+        raise bad_signature("the key is not that of a root that the file lists and that is not revoked")
     version = FileVersion(trust.file.id, trust.file.revision)
     unsigned = replace(trust, file=version)
     header = {"kid": root.public_key.thumbprint, "typ": TRUST_FILE_TYPE}
@@ -61,10 +61,10 @@ def check_signature(signature: str, document: dict[str, JSON], trust: TrustStore
         parts = parse_compact(f"{header}.{b64url_encode(encode(document))}.{rest}", most=_MAX_SIGNATURE)
         listed = None if parts.kid is None else trust.get(parts.kid, "root")
         if listed is None or not listed.sound:
-            raise bad_signature("expected the signature of a root that is listed and not revoked, got another")
+            raise bad_signature("the signature is not that of a root that is listed and not revoked")
         parts.verify(listed.key, TRUST_FILE_TYPE)
     except TokenError as error:
-        raise bad_signature(f"expected the signature of a root over this content ({error.code})") from None
+        raise bad_signature(f"the root did not sign this content ({error.code})") from None
     return listed.key.thumbprint
 
 
@@ -93,11 +93,13 @@ def document_of(trust: TrustStore) -> dict[str, JSON]:
         ValueError: It needs version 3 of the file and has no id and revision, or certificates extended it.
     """
     if any(key.certificates for key in trust.keys):
-        raise ValueError("expected the store of a file, got one that certificates extended; save the one before")
+        raise ValueError("certificates extended the store; save the one before")
     names = _known({"issuer": trust.issuer, "origin": trust.origin})
     if trust.file is None:
         if _needs_version_3(trust):
-            raise ValueError("expected an id and a revision for what only version 3 of the trust file holds; give file")
+            raise ValueError(
+                "the store has members that only version 3 of the trust file holds; give file an id and a revision"
+            )
         others = {**_second_keys(trust), **_witnesses(trust)}
         version = "2" if others or any(key.origin for key in trust.keys) else "1"
         return {"version": version, **names, "keys": [_entry(trusted) for trusted in trust.keys], **others}

@@ -169,7 +169,9 @@ def read_trust(kind: type[Store], source: PathLike | Mapping[str, object] | byte
         unsigned = {name: value for name, value in content.items() if name != "signature"}
         check_signature(parsed.signature, unsigned, trust)
         if unsigned != document_of(trust):
-            raise bad_signature("expected what is signed as it is written (keys, approvers, witnesses; nothing empty)")
+            raise bad_signature(
+                "the signed members are not written as they were signed (keys, approvers, witnesses; nothing empty)"
+            )
     return trust
 
 
@@ -178,12 +180,12 @@ def _old_store(kind: type[Store], parsed: TrustFile, content: _Object) -> Store:
     own = is_list(listed) and any(is_dict(entry) and "origin" in entry for entry in listed)
     if (parsed.version == "2") != bool(own or {"second_keys", "witnesses"} & content.keys()):
         raise ValueError(
-            "expected version 2 with second_keys, witnesses or the origin of a key, and version 1 without; "
-            "change the version"
+            "the version is not 2 with second_keys, witnesses or the origin of a key, or not 1 "
+            "without; change the version"
         )
     for number, entry in enumerate(parsed.keys):
         if entry.origin is not None and is_prefix(entry.origin):
-            raise ValueError(f"expected keys.{number}.origin to be one name; prefixes are for files of version 3")
+            raise ValueError(f"keys.{number}.origin is a prefix, which is for files of version 3; write one name")
     witnesses = Witnesses(())
     if parsed.witnesses is not None:
         witnesses = Witnesses(tuple(map(Cosigner.from_vkey, parsed.witnesses.keys)), parsed.witnesses.required)
@@ -224,7 +226,7 @@ def _entry(number: int, entry: _Object) -> _Entry:
     form = _ENTRIES.get(purpose) if isinstance(purpose, str) else None
     if form is None:
         raise _malformed(
-            f"keys.{number}.purpose", "expected the purpose issuer, recorder, policy, root, approver or witness"
+            f"keys.{number}.purpose", "the purpose is not issuer, recorder, policy, root, approver or witness"
         )
     return _read(form, entry, f"keys.{number}.")
 
@@ -234,7 +236,7 @@ def _keys(entries: Iterable[tuple[int, KeyEntry | ListedKeyEntry]]) -> tuple[Tru
     for number, entry in entries:
         key = PublicKey.from_jwk({"kty": entry.kty, "crv": entry.crv, "x": entry.x})
         if key.thumbprint != entry.kid:
-            raise ValueError(f"expected keys.{number}.kid to be the thumbprint of the key (RFC 7638), got another")
+            raise ValueError(f"keys.{number}.kid is not the thumbprint of the key (RFC 7638)")
         found.append(
             TrustedKey(
                 key,
@@ -273,7 +275,7 @@ def _second_keys(entries: Iterable[SecondKeyEntry]) -> tuple[SecondKey, ...]:
 
         key = MlDsaPublicKey.from_text(entry.pub)
         if key.thumbprint != entry.kid:
-            raise ValueError(f"expected second_keys.{number}.kid to be the thumbprint of the key, got another")
+            raise ValueError(f"second_keys.{number}.kid is not the thumbprint of the key")
         found.append(SecondKey(key, _takeover(entry.takes_over)))
     return tuple(found)
 
@@ -289,7 +291,7 @@ def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:
     elif isinstance(source, str | os.PathLike):
         if Path(source).is_dir():
             raise ConfigurationError(
-                f"expected a trust file at {os.fspath(source)!r}, got a directory; name the file in it, such as "
+                f"the trust file {os.fspath(source)!r} is a directory; name the file in it, such as "
                 f"{str(Path(source) / 'trust.json')!r}"
             )
         return read_trusted_file(source, limit=_MAX_TRUST_FILE)
@@ -297,9 +299,9 @@ def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:
         try:
             document = json.dumps(dict(source)).encode()
         except (TypeError, ValueError, RecursionError):
-            raise ConfigurationError("expected a trust file of JSON values, got something else") from None
+            raise ConfigurationError("the trust file has a value that is not JSON") from None
     if len(document) > _MAX_TRUST_FILE:
-        raise ConfigurationError(f"expected a trust file of at most {_MAX_TRUST_FILE} bytes, got {len(document)}")
+        raise ConfigurationError(f"the trust file has {len(document)} bytes, more than {_MAX_TRUST_FILE}")
     return document
 
 
@@ -314,10 +316,10 @@ def _parse(document: bytes, where: str) -> dict[str, JSON]:
         json.dumps(content, ensure_ascii=False).encode()  # Half a character, which only an escape can write, fails.
     except (ValueError, RecursionError):
         raise ConfigurationError(
-            f"expected a trust file in JSON, with every member once, got something else{where}; name a trust.json"
+            f"the trust file is not JSON with every member once{where}; name a trust.json"
         ) from None
     if not isinstance(content, dict):
-        raise ConfigurationError("bad trust file at its top: expected an object")
+        raise ConfigurationError("bad trust file at its top: not an object")
     return content
 
 
@@ -330,9 +332,7 @@ def _refuse_private_keys(content: _Object) -> None:
     lists = (content.get("keys"), content.get("second_keys"))
     parts = (content, *(entry for found in lists if is_list(found) for entry in found))
     if any(isinstance(part, dict) and "d" in part for part in parts):
-        raise ConfigurationError(
-            "expected public keys in the trust file, got a private one (member d); replace that key, others saw it"
-        )
+        raise ConfigurationError("the trust file has a private key (member d); replace that key, others saw it")
 
 
 def _read(form: type[Part], content: object, place: str = "") -> Part:
@@ -350,9 +350,9 @@ def _read(form: type[Part], content: object, place: str = "") -> Part:
     steps = path.replace("[", ".").replace("]", "").removeprefix(".")
     if member := _MEMBER.fullmatch(what):
         steps = f"{steps}.{member[2]}".removeprefix(".")
-        what = "expected this member, got none" if member[1] == "missing required" else "expected no such member"
+        what = "missing member" if member[1] == "missing required" else "unknown member"
     elif not what.startswith("Expected "):
-        what = "expected one of the values that docs/reference/trust.md names"
+        what = "not one of the values that docs/reference/trust.md names"
     raise _malformed(place + steps, what[0].lower() + what[1:])
 
 

@@ -30,7 +30,7 @@ def read_pem(data: bytes) -> tuple[bytes, ...]:
     try:
         return tuple(one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(data))
     except _MALFORMED:
-        raise _bad("certificates in PEM, got something else") from None
+        raise _bad("the text is not certificates in PEM") from None
 
 
 def service_of_x509_svid(chain_pem: str | bytes, bundle: SpiffeBundle, *, now: int | None) -> Service:
@@ -40,7 +40,7 @@ def service_of_x509_svid(chain_pem: str | bytes, bundle: SpiffeBundle, *, now: i
     try:
         extensions = leaf.extensions
     except _MALFORMED:
-        raise _bad("sound extensions in the certificate, got malformed ones") from None
+        raise _bad("its extensions are malformed") from None
     name = _spiffe_id(extensions)
     _check_leaf(extensions)
     _check_time(leaf, at)
@@ -51,12 +51,12 @@ def service_of_x509_svid(chain_pem: str | bytes, bundle: SpiffeBundle, *, now: i
 def _chain(chain_pem: str | bytes) -> list[x509.Certificate]:
     data = chain_pem.encode("utf-8", "replace") if isinstance(chain_pem, str) else chain_pem
     if type(data) is not bytes:
-        raise TypeError(f"expected chain_pem as PEM text or bytes, got {type(data).__name__}")
+        raise TypeError(f"chain_pem is {type(data).__name__}; give PEM text or bytes")
     if len(data) > _MAX_CHAIN:
-        raise TokenError(f"expected a chain of at most {_MAX_CHAIN} bytes, got more", code="too_large")
+        raise TokenError(f"the chain has more than {_MAX_CHAIN} bytes", code="too_large")
     certificates = [_certificate(one) for one in read_pem(data)]
     if len(certificates) > _MAX_CERTIFICATES:
-        raise TokenError(f"expected at most {_MAX_CERTIFICATES} certificates, got more", code="too_large")
+        raise TokenError(f"the chain has more than {_MAX_CERTIFICATES} certificates", code="too_large")
     return certificates
 
 
@@ -64,7 +64,7 @@ def _certificate(data: bytes) -> x509.Certificate:
     try:
         return x509.load_der_x509_certificate(data)
     except _MALFORMED:
-        raise _bad("a sound certificate, got a malformed one") from None
+        raise _bad("it is malformed") from None
 
 
 def _anchors(bundle: SpiffeBundle) -> list[x509.Certificate]:
@@ -74,9 +74,9 @@ def _anchors(bundle: SpiffeBundle) -> list[x509.Certificate]:
         try:
             constraints = anchor.extensions.get_extension_for_class(x509.BasicConstraints).value
         except (*_MALFORMED, x509.ExtensionNotFound):
-            raise _bad("an authority in the bundle, got another certificate") from None
+            raise _bad("one in the bundle is not an authority") from None
         if not constraints.ca:
-            raise _bad("an authority in the bundle, got a certificate that may not certify")
+            raise _bad("one in the bundle may not certify")
     return anchors
 
 
@@ -85,10 +85,10 @@ def _spiffe_id(extensions: x509.Extensions) -> str:
     try:
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        raise _bad("exactly one URI in the certificate, got none") from None
+        raise _bad("it has no URI") from None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1:
-        raise _bad("exactly one URI in the certificate, got another number")
+        raise _bad("it does not have exactly one URI")
     return uris[0]
 
 
@@ -96,22 +96,22 @@ def _check_leaf(extensions: x509.Extensions) -> None:
     """Check that a certificate is one of a workload and not of an authority (X.509-SVID §4, §5.2)."""
     try:
         if extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-            raise _bad("the certificate of a workload, got one of an authority")
+            raise _bad("it is one of an authority, not of a workload")
     except x509.ExtensionNotFound:
         pass
     try:
         usage = extensions.get_extension_for_class(x509.KeyUsage).value
     except x509.ExtensionNotFound:
-        raise _bad("a key usage in the certificate, got none") from None
+        raise _bad("it has no key usage") from None
     if not usage.digital_signature or usage.key_cert_sign or usage.crl_sign:
-        raise _bad("a key for digital signatures, and for neither certificates nor revocation lists")
+        raise _bad("its key is not for digital signatures, or is for certificates or revocation lists")
 
 
 def _check_time(leaf: x509.Certificate, at: datetime) -> None:
     if at > leaf.not_valid_after_utc:
-        raise TokenError("expected a certificate that has not expired; get a new one", code="expired")
+        raise TokenError("the certificate has expired; get a new one", code="expired")
     if at < leaf.not_valid_before_utc:
-        raise TokenError("expected a certificate that is valid already; compare the clocks", code="not_yet_valid")
+        raise TokenError("the certificate is not valid yet; compare the clocks", code="not_yet_valid")
 
 
 def _check_path(
@@ -127,8 +127,7 @@ def _check_path(
         )
     except ImportError:
         raise ConfigurationError(
-            "expected cryptography 45 or later, which validates certificate paths, got an older one; "
-            "run pip install 'cryptography>=45'"
+            "this version of cryptography does not validate certificate paths; run pip install 'cryptography>=45'"
         ) from None
     # The profile of the Web wants two things that SPIFFE leaves open: an authority key identifier in every certificate,
     # and alternative names that are critical exactly where there is no subject.
@@ -146,10 +145,10 @@ def _check_path(
         policy.build_client_verifier().verify(leaf, intermediates)
     except (VerificationError, *_MALFORMED):
         raise TokenError(
-            "expected a chain of valid certificates from an authority of the bundle to the workload, got another",
+            "no chain of valid certificates leads from an authority of the bundle to the workload",
             code="bad_path",
         ) from None
 
 
-def _bad(expected: str) -> TokenError:
-    return TokenError(f"bad certificate: expected {expected}", code="bad_certificate")
+def _bad(problem: str) -> TokenError:
+    return TokenError(f"bad certificate: {problem}", code="bad_certificate")

@@ -81,7 +81,7 @@ def _read(claim: object) -> Constraint:
     required, optional, reader = _READERS[name]
     if not required <= members.keys() <= required | optional:
         raise TokenError(
-            f"the members of a constraint of type {name} are not {', '.join(sorted(required | optional)) or 'none'}",
+            f"wrong members in a constraint of type {name}; give {', '.join(sorted(required | optional)) or 'none'}",
             code="bad_constraint",
         )
     try:

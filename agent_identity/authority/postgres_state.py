@@ -262,7 +262,7 @@ class PostgresState:
         connection.execute(self._queries["count"], values)
 
     def _forget(self, connection: "BoundedConnection") -> None:
-        """From time to time, forget entries that expired a while ago by the server's clock: more than come in between."""
+        """From time to time, forget entries that expired a while ago by the server's clock, more than come in."""
         self._steps += 1
         if self._steps % _FORGET_EVERY == 0:
             connection.execute(self._queries["forget_keys"])

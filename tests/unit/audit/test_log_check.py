@@ -155,8 +155,7 @@ def test_a_log_without_its_checkpoint_commits_to_nothing() -> None:
 def test_a_checkpoint_that_is_none_is_a_contradiction() -> None:
     """It says what is wrong with which checkpoint, and nothing is compared with it."""
     told = found(Reader(note=b"junk"))
-    form = ("malformed checkpoint: it does not begin with the lines origin, size and root, each ended by a "
-"newline")
+    form = "malformed checkpoint: it does not begin with the lines origin, size and root, each ended by a newline"
     assert told.problems[0][:2] == ("bad_checkpoint", f"the checkpoint of the ledger: {form}")
     assert (told.log.proved, [status for status, _ in told.steps]) == (False, ["failed", "not_checked"])
     assert found(Reader(), checkpoint=b"").problems[0][:2] == (
@@ -276,8 +275,9 @@ def sealed(*entries: bytes) -> Found:
 def test_entries_that_cannot_be_are_named() -> None:
     """With their line and, where one is named, their stream; the rest of the log still counts."""
     told = sealed(ENTRIES[0], b"{}", entry(ONE, 2))
-    words = ("an entry of the log is malformed: a log entry does not have exactly the strings origin, root, "
-"size and stream")
+    words = (
+        "an entry of the log is malformed: a log entry does not have exactly the strings origin, root, size and stream"
+    )
     assert told.problems == [("log_malformed", words, 2, None)]
     assert (told.sizes, told.log.proved, told.steps[1][0]) == ({ONE: 2}, True, "failed")
     told = sealed(ENTRIES[0], entry(TWO, 2, origin="y"))

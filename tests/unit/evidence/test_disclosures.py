@@ -239,7 +239,9 @@ def test_each_refusal_says_what_was_expected() -> None:
         *["an argument has no name, or one that is repeated or out of order"] * 2,
         "it does not have the id of a record, and an array of at most 256 arguments",
     ]
-    assert told(lambda: Disclosure.from_bytes(MALFORMED[-1])) == "malformed disclosure: it is larger than 67108864 bytes"
+    assert (
+        told(lambda: Disclosure.from_bytes(MALFORMED[-1])) == "malformed disclosure: it is larger than 67108864 bytes"
+    )
     whole, many = Disclosure.of(record(), ARGUMENTS, KEY, None), {f"{n:03}" * 10: 1 for n in range(40)}
     names, long = ", ".join(many)[:512], r"\xe9" * 64
     no_digest = "the record has no digest of arguments; name the record of a call with arguments"
@@ -260,10 +262,7 @@ def test_each_refusal_says_what_was_expected() -> None:
         (lambda: whole.check(of_call({"tool": "pay"})), no_digest),
         (
             lambda: Disclosure.of(record(salted=False), ARGUMENTS, KEY, ["amount"]),
-            (
-                ("the record has one digest of all arguments; show them all, or open the enforcer with "
-"disclosable=True")
-            ),
+            ("the record has one digest of all arguments; show them all, or open the enforcer with disclosable=True"),
         ),
         (
             lambda: whole.check(record(name=OTHER)),
@@ -271,8 +270,7 @@ def test_each_refusal_says_what_was_expected() -> None:
         ),
         (
             lambda: whole.check(record(salted=False)),
-            ("the record has the other form of digest than the disclosure; make the disclosure again from "
-"the record"),
+            ("the record has the other form of digest than the disclosure; make the disclosure again from the record"),
         ),
         (
             lambda: whole.check(record({})),

@@ -365,9 +365,9 @@ def test_defaults_are_left_out_and_filled_in() -> None:
         # What has another type has no spelling; its type says what is wrong.
         ("intent", ("id",), 5, "record.id: not a lower-case UUID of version 7"),
         ("intent", ("chain",), "x", "record.chain: not an array"),
-        ("intent", ("chain", 0), "x", "record.chain[0]: the answer is not an object"),
-        ("intent", ("stream",), ["x"], "record.stream: the answer is not an object"),
-        ("intent", ("action",), "x", "record.action: the answer is not an object"),
+        ("intent", ("chain", 0), "x", "record.chain[0]: not an object"),
+        ("intent", ("stream",), ["x"], "record.stream: not an object"),
+        ("intent", ("action",), "x", "record.action: not an object"),
         ("recovered", ("recovered", "open", 0), 1, "record.recovered.open[0]: not a lower-case UUID of version 7"),
         # A UUID of another version is spelled well, and is none of ours.
         ("intent", ("id",), "A" * 22, "record.id: not a lower-case UUID of version 7"),

@@ -191,7 +191,7 @@ def test_recording_names_purpose_reason_and_way_out() -> None:
     with pytest.raises(EvidenceError, match=words) as caught, recording("keep it"):
         raise OSError(errno.ENOSPC, "text", "/private/path")
     assert "/private" not in str(caught.value)
-    with pytest.raises(EvidenceError, match="got 'in our words'"), recording("keep it"):
+    with pytest.raises(EvidenceError, match="in our words"), recording("keep it"):
         raise OSError("in our words")
 
 
@@ -239,7 +239,7 @@ def test_mac_is_hmac_sha256(key: bytes, tag: bytes, data: bytes) -> None:
 def test_ledger_key_shows_nothing_and_has_one_length() -> None:
     """A key in a log line or a traceback is not a leak, and a short one is refused."""
     assert repr(LedgerKey(b"k" * 32)) == "LedgerKey()"
-    with pytest.raises(ValueError, match="32 bytes, got 3"):
+    with pytest.raises(ValueError, match="3 bytes instead of 32"):
         LedgerKey(b"abc")
 
 

@@ -414,9 +414,9 @@ def test_a_log_that_cannot_be_trusted_leaves_streams_for_later(
     with pytest.raises(EvidenceError):
         opened().close()
     assert (
-        ("earlier streams stay unsealed: the bytes at offset 0 of the log were not written with this "
-"directory's key; repair log/entries.jsonl, until then nothing is sealed") in caplog.text
-    )
+        "earlier streams stay unsealed: the bytes at offset 0 of the log were not written with this "
+        "directory's key; repair log/entries.jsonl, until then nothing is sealed"
+    ) in caplog.text
     log.write_bytes(good)
     assert len(recovered(opened, audit)) == 2
 

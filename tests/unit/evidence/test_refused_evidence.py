@@ -196,9 +196,9 @@ def test_what_a_refused_tree_says(
     check_refusal(make, kind, code, message)
 
 
-NAMES = "expected a log name of 1 to 256 visible characters without spaces and '+'; rename the log"
+NAMES = "the log name does not have 1 to 256 visible characters without spaces and '+'"
 LINES = "the text has a control character, or no newline at its end"
-BASE64 = "expected base64 in its canonical spelling, got another"
+BASE64 = "the text is not canonical base64"
 FORM = "a signature line is not of the form '— <name> <base64>'"
 DECIMAL = "a number is not decimal without sign, spaces or leading zeros"
 CHECKPOINT = Checkpoint("log", 1, ROOT)
@@ -243,7 +243,7 @@ NOTES: dict[str, Refusal] = {
         lambda: parse_vkey("log+00000000"),
         ValueError,
         None,
-        "expected a verifier key of the form <name>+<key id>+<base64>",
+        "the verifier key is not of the form <name>+<key id>+<base64>",
     ),
     "verifier key of no name": (lambda: parse_vkey(VKEY.removeprefix("log")), ValueError, None, NAMES),
     "verifier key in other base64": (lambda: parse_vkey(f"{VKEY}="), ValueError, None, BASE64),
@@ -272,7 +272,7 @@ NOTES: dict[str, Refusal] = {
         lambda: open_note(b"x" * 65_537, KNOWN),
         *bad_note("it has 65537 bytes, more than 65536"),
     ),
-    "no text": (lambda: open_note(b"\xff", KNOWN), *bad_note("expected UTF-8")),
+    "no text": (lambda: open_note(b"\xff", KNOWN), *bad_note("it is not UTF-8")),
     "control in a note": (
         lambda: open_note(b"a\r" + NOTE, KNOWN),
         *bad_note("it has a control character other than newline"),
@@ -363,8 +363,18 @@ NOTES: dict[str, Refusal] = {
         None,
         "the index -1 is not from 0 to 2^63 - 2",
     ),
-    "hashes": (lambda: LogProof(0, (ROOT,) * 64, NOTE), ValueError, None, "there are more than 63 hashes, or one is not 32 bytes long"),
-    "hash": (lambda: LogProof(0, (b"x",), NOTE), ValueError, None, "there are more than 63 hashes, or one is not 32 bytes long"),
+    "hashes": (
+        lambda: LogProof(0, (ROOT,) * 64, NOTE),
+        ValueError,
+        None,
+        "there are more than 63 hashes, or one is not 32 bytes long",
+    ),
+    "hash": (
+        lambda: LogProof(0, (b"x",), NOTE),
+        ValueError,
+        None,
+        "there are more than 63 hashes, or one is not 32 bytes long",
+    ),
     "large checkpoint": (
         lambda: LogProof(0, (), b"x" * 65_537),
         ValueError,
@@ -469,7 +479,7 @@ ENVELOPES: dict[str, Refusal] = {
         opened(payload="A" * 5_592_409),
         ValueError,
         None,
-        "bad payload of an attestation: expected base64url without padding, got another character or length",
+        ("bad payload of an attestation: the text has a character or a length that base64url without padding has not"),
     ),
     "type too long": (opened(payload_type="x" * 257), ValueError, None, NO_NAME),
     "keyid too long": (opened(keyid="x" * 257), ValueError, None, NO_NAME),
@@ -529,7 +539,10 @@ ENVELOPES: dict[str, Refusal] = {
         lambda: Attestation.from_envelope(b"[]"),
         *bad_attestation("a part of the envelope is not a JSON object"),
     ),
-    "signature no object": (unpacked(signatures=["x"]), *bad_attestation("a part of the envelope is not a JSON object")),
+    "signature no object": (
+        unpacked(signatures=["x"]),
+        *bad_attestation("a part of the envelope is not a JSON object"),
+    ),
     "two signatures": (
         unpacked(signatures=[SIGNATURE, SIGNATURE]),
         *bad_attestation("the envelope does not have exactly one signature"),
@@ -634,16 +647,12 @@ def test_the_mac_of_a_line_is_that_of_its_format() -> None:
         (
             31,
             0o600,
-            (
-                "the key in {!r} is not 32 bytes long"
-            ),
+            ("the key in {!r} is not 32 bytes long"),
         ),
         (
             40,
             0o600,
-            (
-                "the key in {!r} is not 32 bytes long"
-            ),
+            ("the key in {!r} is not 32 bytes long"),
         ),
     ],
 )
@@ -722,20 +731,20 @@ SPANS: dict[str, tuple[object, str]] = {
     "null": (None, "the JSON is not an export request: it has no 'resourceSpans'"),
     "other JSON": ({"a": 1}, "the JSON is not an export request: it has no 'resourceSpans'"),
     "resources": ({"resourceSpans": {}}, "'resourceSpans' is not an array"),
-    "resource group": ({"resourceSpans": [1]}, "expected 'resourceSpans' as an object"),
-    "resource": ({"resourceSpans": [{"resource": 1}]}, "expected 'resource' as an object"),
+    "resource group": ({"resourceSpans": [1]}, "'resourceSpans' is not an object"),
+    "resource": ({"resourceSpans": [{"resource": 1}]}, "'resource' is not an object"),
     "resource attributes": ({"resourceSpans": [{"resource": {"attributes": 1}}]}, "'attributes' is not an array"),
     "scopes": ({"resourceSpans": [{"scopeSpans": 1}]}, "'scopeSpans' is not an array"),
-    "scope group": ({"resourceSpans": [{"scopeSpans": [1]}]}, "expected 'scopeSpans' as an object"),
-    "scope": ({"resourceSpans": [{"scopeSpans": [{"scope": 1}]}]}, "expected 'scope' as an object"),
+    "scope group": ({"resourceSpans": [{"scopeSpans": [1]}]}, "'scopeSpans' is not an object"),
+    "scope": ({"resourceSpans": [{"scopeSpans": [{"scope": 1}]}]}, "'scope' is not an object"),
     "scope name": ({"resourceSpans": [{"scopeSpans": [{"scope": {"name": 1}}]}]}, "'name' is not a string"),
     "spans": ({"resourceSpans": [{"scopeSpans": [{"spans": 1}]}]}, "'spans' is not an array"),
     "span": ({"resourceSpans": [{"scopeSpans": [{"spans": [1]}]}]}, "a span is not an object"),
-    "status": (span(status=1), "expected 'status' as an object"),
+    "status": (span(status=1), "'status' is not an object"),
     "status message": (span(status={"message": 1}), "'message' is not a string"),
-    "trace id": (span(traceId="0" * 32), "expected 'traceId' is not 32 hex digits, not all zero"),
-    "span id": (span(spanId="x"), "expected 'spanId' is not 16 hex digits, not all zero"),
-    "parent": (span(parentSpanId=1), "expected 'parentSpanId' is not 16 hex digits, not all zero"),
+    "trace id": (span(traceId="0" * 32), "'traceId' is not 32 hex digits, or is all zero"),
+    "span id": (span(spanId="x"), "'spanId' is not 16 hex digits, or is all zero"),
+    "parent": (span(parentSpanId=1), "'parentSpanId' is not 16 hex digits, or is all zero"),
     "name": (span(name=1), "'name' is not a string"),
     "start": (span(startTimeUnixNano="soon"), "a 64-bit integer is not a decimal string"),
     "early start": (span(startTimeUnixNano=-1), "a time is not nanoseconds in 64 bits"),
@@ -761,9 +770,9 @@ SPANS: dict[str, tuple[object, str]] = {
     "double of another type": (valued({"doubleValue": True}), "'doubleValue' is not a number"),
     "bytes": (valued({"bytesValue": 1}), "'bytesValue' is not base64"),
     "no base64": (valued({"bytesValue": "A"}), "'bytesValue' is not base64"),
-    "list": (valued({"arrayValue": []}), "expected 'arrayValue' as an object"),
+    "list": (valued({"arrayValue": []}), "'arrayValue' is not an object"),
     "list of values": (valued({"arrayValue": {"values": 1}}), "'values' is not an array"),
-    "map": (valued({"kvlistValue": []}), "expected 'kvlistValue' as an object"),
+    "map": (valued({"kvlistValue": []}), "'kvlistValue' is not an object"),
     "map of values": (valued({"kvlistValue": {"values": 1}}), "'values' is not an array"),
 }
 

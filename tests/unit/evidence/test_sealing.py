@@ -229,7 +229,7 @@ def test_drain_gives_up_in_time(opened: Open) -> None:
     ledger = opened()
     gate = threading.Event()
     append(ledger, "registration", BODY, after=lambda entry: gate.wait(30))
-    with pytest.raises(EvidenceError, match="timeout") as caught:
+    with pytest.raises(EvidenceError, match="did not end within") as caught:
         ledger.drain(timeout=0.001)
     assert (caught.value.code, str(caught.value)) == (
         "evidence_pending",
@@ -272,7 +272,7 @@ def test_a_hanging_callback_does_not_hang_the_end(
         gate.wait(30)
 
     append(ledger, "registration", BODY, after=hang)
-    with pytest.raises(EvidenceError, match="timeout"):
+    with pytest.raises(EvidenceError, match="did not end within"):
         ledger.drain(0)
     assert started.wait(30)
     with monkeypatch.context() as patch:
@@ -762,7 +762,7 @@ def test_a_clock_that_fails_hangs_nobody(opened: Open, audit: Callable, caplog: 
     ledger.seal()
     thread = ledger._sealing._thread
     clock.broken = True
-    with pytest.raises(EvidenceError, match="got ZeroDivisionError; repair the clock") as caught:
+    with pytest.raises(EvidenceError, match="the clock raised ZeroDivisionError") as caught:
         ledger.seal()
     assert "canary" not in str(caught.value) + caplog.text
     thread.join(30)
@@ -857,7 +857,7 @@ def test_a_failing_signer_degrades(opened: Open, audit: Callable) -> None:
     signer = CountingSigner()
     ledger = opened(signer=signer)
     signer.error = ZeroDivisionError("key text")
-    with pytest.raises(EvidenceError, match="got ZeroDivisionError") as caught:
+    with pytest.raises(EvidenceError, match="raised ZeroDivisionError") as caught:
         ledger.seal()
     assert "key text" not in str(caught.value)
     signer.error = None

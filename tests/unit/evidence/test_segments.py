@@ -564,7 +564,7 @@ def test_bytes_behind_a_compressed_file_are_found_wherever_it_ends() -> None:
         else:
             pytest.fail("expected a file of just this size")
         assert inflated(packed, compression) == noise
-        with pytest.raises(OSError, match="behind it"):
+        with pytest.raises(OSError, match="bytes follow"):
             inflated(packed + b"m", compression)
 
 
@@ -582,7 +582,7 @@ def test_a_small_file_does_not_become_an_endless_one(monkeypatch: pytest.MonkeyP
         sizes.append(len(data))
         return data
 
-    with pytest.raises(OSError, match="at most"):
+    with pytest.raises(OSError, match="more than"):
         list(iter(piece, b""))
     assert max(sizes) <= 4096
     assert sum(sizes) <= 1_000_000
@@ -614,8 +614,8 @@ def test_zstd_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ConfigurationError) as caught:
             act()
         assert str(caught.value) == (
-            ("the extra zstd is not installed, which files compressed by zstd need; run pip install "
-"'agent-identity-otel[zstd]'")
+            "the extra zstd is not installed, which files compressed by zstd need; run pip install "
+            "'agent-identity-otel[zstd]'"
         )
 
 
@@ -625,7 +625,7 @@ def test_zstd_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_segments_have_bounds(options: dict[str, object]) -> None:
     """Sizes, times and compressions out of range are refused."""
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=r" (is|are|has|have|does|covers) "):
         Segments(**options)
 
 
@@ -645,7 +645,7 @@ def test_the_bounds_of_segments_are_within_them(monkeypatch: pytest.MonkeyPatch)
         ({"max_seconds": 2_678_401}, age),
         ({"compression": "lzma"}, "the compression is unknown; use 'gzip', 'zstd' or 'none'"),
     ):
-        with pytest.raises(ValueError, match="expected") as caught:
+        with pytest.raises(ValueError, match=r" (is|are|has|have|does|covers) ") as caught:
             Segments(**options)
         assert str(caught.value) == words
     assert (Segments().max_bytes, Segments().max_seconds, Segments().compression) == (64 * 1024 * 1024, 86_400, "gzip")

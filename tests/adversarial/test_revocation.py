@@ -616,7 +616,7 @@ def test_a_list_without_end_of_turns_says_so(open_world: Any) -> None:
             return False
 
     world = open_world(state=Stubborn())
-    with pytest.raises(StateError, match="expected a turn"):
+    with pytest.raises(StateError, match="gave no turn"):
         world.enforcer.revoke(CLERK)
 
 

@@ -289,7 +289,7 @@ def test_a_text_of_the_largest_size_is_judged_and_a_larger_one_is_not_cut(monkey
         monkeypatch.setattr(module, "MAX_PASTED", len(text))
     assert judge(text).verdict == "verified"
     (problem,) = [found for found in judge(text + b"x").findings if found.line]
-    assert (problem.code, "a text of at most" in problem.message) == ("malformed_document", True)
+    assert (problem.code, "the text is longer than" in problem.message) == ("malformed_document", True)
 
 
 def test_a_chain_whose_grants_are_not_all_there_is_not_checked() -> None:
@@ -376,8 +376,8 @@ def test_several_spans_in_one_text() -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        (b"trace: 0af7", "expected JSON"),
-        (b'{"a": 1}\nx', "expected JSON"),
+        (b"trace: 0af7", "neither JSON"),
+        (b'{"a": 1}\nx', "neither JSON"),
         (b'{"a": 1, "a": 2}', "once"),
         (b'{"s": "{\\"agent_identity.record.id\\": 1, \\"agent_identity.record.id\\": 2}"}', "once"),
         (
@@ -391,7 +391,7 @@ def test_several_spans_in_one_text() -> None:
             ).encode(),
             "differ",
         ),
-        (b'{"agent_identity.record.id": {"string_value": 5}}', "as a string"),
+        (b'{"agent_identity.record.id": {"string_value": 5}}', "is not a string"),
         (b'{"x":' * 80 + b"{}" + b"}" * 80, "nested"),
         (b'{"agent_identity":' + b'{"x":' * 80 + b"{}" + b"}" * 81, "nested"),
         (b'{"agent_identity.record.id":%s}' % DEEP, "nested"),

@@ -63,7 +63,7 @@ def test_a_key_file_is_private_and_read_back(key: MlDsaSigningKey, tmp_path: Pat
     with pytest.raises(ConfigurationError, match="is not Ed25519"):
         SigningKey.load(path)
     ED25519.save(tmp_path / "other.pem")
-    with pytest.raises(ConfigurationError, match="is not ML-DSA-44|is not Ed25519"):
+    with pytest.raises(ConfigurationError, match=r"is not ML-DSA-44|is not Ed25519"):
         MlDsaSigningKey.load(tmp_path / "other.pem")
 
 

@@ -97,7 +97,7 @@ def test_a_call_is_rejected_with_a_reason(run: Run, enforcer: Enforcer, tmp_path
         (("approve",), "required: REQUEST, --by"),
         (("approve", "nothing"), "required: --by"),
         (("approve", "nothing", "--by", "bob"), "another; list what waits"),
-        (("approve", "nothing", "--by", "b\nob"), "expected id in visible characters"),
+        (("approve", "nothing", "--by", "b\nob"), "id has a control"),
     ],
 )
 def test_what_cannot_be_decided_is_said(

@@ -165,7 +165,7 @@ def test_other_values_are_not_written_down(run: Run, world: Path) -> None:
         (first, ("--argument", "secret", "--value", "4711"), 1, "unknown_argument"),
         (ping, ("--argument", "x", "--value", "4711"), 2, "no_arguments"),
         (records(world, "task_start")[0]["id"], ("--argument", "x", "--value", "1"), 2, "no_arguments"),
-        (first, ("--argument", "x", "--value", "4711x"), 2, "expected JSON"),
+        (first, ("--argument", "x", "--value", "4711x"), 2, "JSON"),
         (first, ("--all", "--value", "1"), 2, "expected --value with one --argument"),
         (first, ("--argument", "a", "--argument", "b", "--value", "1"), 2, "expected --value with one"),
         ("unknown", ("--argument", "x", "--value", "1"), 2, "expected a record with this id"),

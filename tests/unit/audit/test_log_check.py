@@ -337,7 +337,7 @@ def test_the_log_went_through_every_state_that_is_kept_elsewhere() -> None:
     ]
     told = found(Reader(), checkpoint=note(Checkpoint(ORIGIN, 9, b"x" * 32), OTHER))
     assert [problem[0] for problem in told.problems] == ["unknown_key"]
-    assert told.problems[0][1].startswith(f"{kept}: expected")
+    assert told.problems[0][1].startswith(f"{kept}: no known key")
 
 
 def test_the_states_that_the_trust_file_names_are_kept_elsewhere_as_well() -> None:

@@ -31,13 +31,13 @@ def clauses_of(scope: Scope, tool: str, arguments: Mapping[str, object]) -> tupl
         arguments: Its arguments as the scope was checked for them.
     """
     constraints = scope.tools.get(tool, {})
-    found = (
+    clauses = (
         f"{name}:{'.'.join(branch[:_MAX_PARTS])}"
         for name, constraint in constraints.items()
         if name in arguments
         for branch in _branches(constraint, _judged(arguments[name]))
     )
-    return tuple(islice(dict.fromkeys(found), _MAX_CLAUSES))
+    return tuple(islice(dict.fromkeys(clauses), _MAX_CLAUSES))
 
 
 def _judged(value: object) -> object:

@@ -164,11 +164,11 @@ class DirectoryState:
         if not self._news.closed:
             inherited, self._fd = self._fd, -1
             with contextlib.suppress(OSError):
-                found = self._opened()
-                if os.path.sameopenfile(found, inherited):
-                    self._fd = found
+                opened = self._opened()
+                if os.path.sameopenfile(opened, inherited):
+                    self._fd = opened
                 else:
-                    os.close(found)
+                    os.close(opened)
             with contextlib.suppress(OSError):  # The child of a child that had none either.
                 os.close(inherited)
 
@@ -187,9 +187,9 @@ class DirectoryState:
             raise StateError("the state of the directory was replaced; open the directory again")
 
     def _check_private(self) -> None:
-        for found, what in ((self._path.parent.stat(), "folder"), (os.fstat(self._fd), "file")):
-            mode = stat.S_IMODE(found.st_mode)
-            if found.st_uid not in (0, os.geteuid()) or mode & (0o022 if what == "folder" else 0o077):
+        for status, what in ((self._path.parent.stat(), "folder"), (os.fstat(self._fd), "file")):
+            mode = stat.S_IMODE(status.st_mode)
+            if status.st_uid not in (0, os.geteuid()) or mode & (0o022 if what == "folder" else 0o077):
                 os.close(self._fd)
                 raise ConfigurationError(
                     f"others can change the {what} for shared state, which has mode {mode:04o} or another "

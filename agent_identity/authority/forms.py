@@ -68,8 +68,8 @@ def _is_member(value: object) -> TypeGuard[enum.Enum]:
 
 def _loaded(module: str, name: str) -> type[object] | None:
     """Return a class if its module is loaded: otherwise no value has it, and many programs never load it."""
-    found: object = getattr(sys.modules.get(module), name, None)
-    return found if isinstance(found, type) else None
+    loaded: object = getattr(sys.modules.get(module), name, None)
+    return loaded if isinstance(loaded, type) else None
 
 
 def decimal_form(number: Decimal) -> DecimalText:

@@ -76,8 +76,8 @@ class Limit:
         if self.tool != ANY_TOOL or self.kind == "sum":
             check_tool_name(self.tool)
         _check_range("the maximum of a limit", self.most, 0, MAX_NUMBER)
-        given = (self.argument is not None, self.per is not None)
-        if given != (self.kind == "sum", self.kind == "rate"):
+        present = (self.argument is not None, self.per is not None)
+        if present != (self.kind == "sum", self.kind == "rate"):
             raise ValueError(
                 "the limit has other members than its kind; give an argument for a sum, and a window for a rate"
             )

@@ -246,11 +246,11 @@ def _read_url(text: str) -> tuple[tuple[str, str, int], str] | None:
     if len(text) > _MAX_PLACE:
         return None
     # Scheme and host are the same in either case (RFC 3986 §3.1, §3.2.2).
-    found = _URL.fullmatch(_URL_START.sub(lambda start: start[0].lower(), text, count=1) if text.isascii() else "")
-    if found is None:
+    match = _URL.fullmatch(_URL_START.sub(lambda start: start[0].lower(), text, count=1) if text.isascii() else "")
+    if match is None:
         return None
-    scheme, host, path = found["scheme"], found["host"], found["path"] or "/"
-    port = int(found["port"]) if found["port"] else _DEFAULT_PORT[scheme]
+    scheme, host, path = match["scheme"], match["host"], match["path"] or "/"
+    port = int(match["port"]) if match["port"] else _DEFAULT_PORT[scheme]
     # A host whose last label is a number is an IPv4 address for WHATWG; only the dotted form is one for all.
     if port > 65535 or (_NUMERIC_LAST.fullmatch(host) and not _DOTTED.fullmatch(host)):
         return None
@@ -313,8 +313,8 @@ def _read_email(text: str) -> str | None:
     local, _, domain = text.partition("@")
     if not text.isascii() or len(local) > 64 or len(text) > 254:
         return None
-    found = _EMAIL.fullmatch(f"{local}@{domain.lower()}")
-    return found["domain"] if found else None
+    match = _EMAIL.fullmatch(f"{local}@{domain.lower()}")
+    return match["domain"] if match else None
 
 
 @final

@@ -144,9 +144,9 @@ class PostgresState:
 
     def contains(self, key: str, *, now: int) -> bool:
         """See :meth:`StateStore.contains`."""
-        asked = {"key": check_key(key), "now": check_number("now", now)}
+        values = {"key": check_key(key), "now": check_number("now", now)}
         with self._using() as connection:
-            return self._row(connection, "contains", **asked) is not None
+            return self._row(connection, "contains", **values) is not None
 
     def debit(self, debits: Sequence[Debit], *, now: int) -> int | None:
         """See :meth:`StateStore.debit`."""
@@ -249,8 +249,8 @@ class PostgresState:
         """Lock the counters of debits; return the expiry and sums of each."""
         keys, spans = [debit.key for debit in debits], [debit.window or 0 for debit in debits]
         rows = connection.execute(self._queries[query], {"keys": keys, "spans": spans, **more}).fetchall()
-        found = {(key, span): read_counter(expires_at, parts) for key, span, expires_at, parts in rows}
-        return {counter: found[counter] for counter in zip(keys, spans, strict=True) if counter in found}
+        counters = {(key, span): read_counter(expires_at, parts) for key, span, expires_at, parts in rows}
+        return {counter: counters[counter] for counter in zip(keys, spans, strict=True) if counter in counters}
 
     def _count(self, connection: "BoundedConnection", after: Mapping[tuple[str, int], tuple[int, Parts]]) -> None:
         values = {

@@ -297,7 +297,7 @@ class RedisState:
 
     def _run(self, script: str, keys: Sequence[str], now: int, *arguments: object) -> object:
         """Return the result of a script, after checking that the server kept all earlier writes."""
-        exceptions, seen = _library().exceptions, self._writes
+        exceptions, writes_before = _library().exceptions, self._writes
         names = [f"{self._prefix}:{key}" for key in ("facts", *keys)]
         rest = (len(names), *names, self._candidate, now, *arguments)
         try:
@@ -309,15 +309,15 @@ class RedisState:
         except exceptions.RedisError as error:
             raise _explained(error) from error
         result, writes, origin = _answers(answer, 3)
-        self._check_memory(seen, _number(writes), _bytes(origin))
+        self._check_memory(writes_before, _number(writes), _bytes(origin))
         return result
 
-    def _check_memory(self, seen: int, writes: int, origin: bytes) -> None:
+    def _check_memory(self, writes_before: int, writes: int, origin: bytes) -> None:
         """Refuse a server that lost writes: it would accept used proofs and spent limits again."""
         with self._lock:
             self._origin = self._origin or origin
             self._writes = max(self._writes, writes)
-            if writes >= seen and origin == self._origin:
+            if writes >= writes_before and origin == self._origin:
                 return
             self._refusal = (
                 "the Redis server has lost writes, as after a restart without 'appendonly yes'; end what "
@@ -370,10 +370,10 @@ def _options(url: str) -> Mapping[str, object]:
     return options
 
 
-def _client(found: Mapping[str, object], timeout: float) -> _Client:
+def _client(settings: Mapping[str, object], timeout: float) -> _Client:
     redis = _library()
     options = {
-        **found,
+        **settings,
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "decode_responses": False,

@@ -209,10 +209,10 @@ class AgentRegistry:
                 ``registry_rolled_back``.
             ConfigurationError: The file cannot be read, or has more than 32 MiB.
         """
-        found = cls(trust, os.path.abspath(path), _absent=absent == "empty").renewed()  # Links stay.
+        registry = cls(trust, os.path.abspath(path), _absent=absent == "empty").renewed()  # Links stay.
         if at_least is not None:
-            found.check_continues(at_least)
-        return found
+            registry.check_continues(at_least)
+        return registry
 
     @classmethod
     def from_bytes(cls, data: bytes, trust: TrustStore) -> Self:
@@ -474,8 +474,8 @@ def _claims(
     return claims
 
 
-def _check_link(found: tuple[Registration, JSON], last: Registration | None, seq: int) -> None:
-    registration, prev = found
+def _check_link(link: tuple[Registration, JSON], last: Registration | None, seq: int) -> None:
+    registration, prev = link
     if registration.seq != seq or prev != (last.hash if last else None):
         raise TokenError(
             "the registration does not follow the line before it: one was dropped, moved or repeated",

@@ -323,15 +323,15 @@ def _joined(entries: Iterable[Revocation]) -> tuple[Revocation, ...]:
     joined: dict[tuple[str, str], Revocation] = {}
     for entry in entries:
         key = entry.kind, entry.name
-        found = joined.get(key)
-        if found is None or found.status == "suspended":
+        known = joined.get(key)
+        if known is None or known.status == "suspended":
             joined[key] = entry
     return tuple(joined.values())
 
 
 def _worst(entries: Iterable[Revocation | None]) -> Revocation | None:
-    found = (entry for entry in entries if entry is not None)
-    return min(found, key=lambda entry: entry.status, default=None)  # "revoked" < "suspended"
+    present = (entry for entry in entries if entry is not None)
+    return min(present, key=lambda entry: entry.status, default=None)  # "revoked" < "suspended"
 
 
 def _names(chain: Chain) -> Iterable[tuple[str, str]]:

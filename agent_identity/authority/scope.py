@@ -71,10 +71,10 @@ class Scope:
     def __init__(
         self, tools: str | Mapping[str, Mapping[str, object] | tuple[()] | None], /, **arguments: object
     ) -> None:
-        given: object = tools
+        value: object = tools
         if isinstance(tools, str):
             tools = {tools: arguments}
-        elif not isinstance(given, Mapping):
+        elif not isinstance(value, Mapping):
             raise TypeError(
                 f"tools is {type(tools).__name__}; give the name of a tool or a mapping, such as Scope('tool')"
             )

@@ -131,9 +131,9 @@ class SqliteState:
 
     def contains(self, key: str, *, now: int) -> bool:
         """See :meth:`StateStore.contains`."""
-        asked = (check_key(key), check_number("now", now))
+        values = (check_key(key), check_number("now", now))
         with self._using() as connection:
-            return _row(connection, "SELECT 1 FROM kept WHERE key = ? AND expires_at > ?", asked) is not None
+            return _row(connection, "SELECT 1 FROM kept WHERE key = ? AND expires_at > ?", values) is not None
 
     def debit(self, debits: Sequence[Debit], *, now: int) -> int | None:
         """See :meth:`StateStore.debit`."""
@@ -185,9 +185,9 @@ class SqliteState:
         check_debits(debits, now, self._horizon)
         with self._writing() as connection:
             for debit in debits:
-                found = _counter(connection, debit)
-                if found is not None:
-                    _set_counter(connection, debit, found[0], given_back(found[1], debit, now))
+                counter = _counter(connection, debit)
+                if counter is not None:
+                    _set_counter(connection, debit, counter[0], given_back(counter[1], debit, now))
 
     def put(self, name: str, version: int, data: bytes) -> bool:
         """See :meth:`StateStore.put`."""

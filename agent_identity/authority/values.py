@@ -141,7 +141,7 @@ class Walked:
 
 def kinds_inside(value: object) -> frozenset[type]:
     """Return the types of everything inside a container, at any depth; empty for other values."""
-    found: set[type] = set()
+    kinds: set[type] = set()
     waiting = [value]
     while waiting:
         one = waiting.pop()
@@ -150,9 +150,9 @@ def kinds_inside(value: object) -> frozenset[type]:
             inner = one.values()
         elif is_plain_array(one):
             inner = one
-        found.update(map(type, inner))
+        kinds.update(map(type, inner))
         waiting += inner
-    return frozenset(found)
+    return frozenset(kinds)
 
 
 def walked(value: object) -> object:

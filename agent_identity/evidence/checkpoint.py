@@ -164,24 +164,24 @@ def open_note(
     keys = {name: _known(some).named(name) for name, some in known.items()}
     others = {(cosigner.name, cosigner.key_id): cosigner for cosigner in cosigners}
     head = Checkpoint.from_text(text).head if others else LogHead("", 0, EMPTY_ROOT)
-    found = _Found(text.encode("utf-8"), head)
+    state = _Found(text.encode("utf-8"), head)
     for line in lines:
         name, signature = _signature(line)
         key = keys.get(name, {}).get(signature[:4]) or others.get((name, signature[:4]))
         if key is None:
             continue
         try:
-            found.take(key, signature[4:], line)
+            state.take(key, signature[4:], line)
         except TokenError:
             raise VerificationError(
                 "the signature of a known key does not fit the note; the note was changed", code="bad_signature"
             ) from None
-    if not found.signers and (known or not found.cosignatures):
+    if not state.signers and (known or not state.cosignatures):
         raise VerificationError(
             "no known key signed the note; add the key of the log to the trust file",
             code="unknown_key",
         )
-    return Note(text, tuple(found.signers), tuple(found.cosignatures), tuple(found.unchecked), tuple(found.lines))
+    return Note(text, tuple(state.signers), tuple(state.cosignatures), tuple(state.unchecked), tuple(state.lines))
 
 
 @dataclass(slots=True)

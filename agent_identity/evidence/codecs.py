@@ -64,13 +64,13 @@ def gunzip(read: Read, *, several: bool) -> Read:
                 engine = zlib.decompressobj(GZIP)
             begun = True
             try:
-                found = engine.decompress(data, size)
+                taken = engine.decompress(data, size)
             except zlib.error:
                 raise OSError("the bytes are not gzip, or are damaged") from None
             if engine.eof:
                 position, sip = position - len(engine.unused_data), _SIP
-            if found:
-                return found
+            if taken:
+                return taken
 
     return inflate
 
@@ -106,8 +106,8 @@ def unzstd(read: Read, *, several: bool) -> Read:
             except zstandard.ZstdError:
                 raise OSError("the bytes are not zstd, or are damaged") from None
             left = bytes(engine.unused_data)
-        found, waiting = waiting[:size], waiting[size:]
-        return bytes(found)
+        taken, waiting = waiting[:size], waiting[size:]
+        return bytes(taken)
 
     return inflate
 

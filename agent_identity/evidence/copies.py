@@ -100,20 +100,20 @@ class StreamCopies:
 
     def read(self) -> Iterator[Copied]:
         """Yield the spans of calls and tasks that ended since the last read."""
-        for found in self._tail.read():
-            parent = self._note(found.record)
-            record = found.record
+        for proved in self._tail.read():
+            parent = self._note(proved.record)
+            record = proved.record
             if isinstance(record, Intent | TaskStart):
-                self._open[_name(record)] = (found.seq, stated_parent(record))
-            elif isinstance(record, Outcome | TaskEnd) and found.seq > self._after and self._wanted(record):
-                yield self._copied(found, parent)
+                self._open[_name(record)] = (proved.seq, stated_parent(record))
+            elif isinstance(record, Outcome | TaskEnd) and proved.seq > self._after and self._wanted(record):
+                yield self._copied(proved, parent)
 
     def left_open(self) -> Iterator[Copied]:
         """Yield the spans of calls and tasks that began and will not end, once the stream is over."""
         wanted = {seq for seq, _ in self._open.values()}
-        for found in StreamTail(*self._source).read() if wanted else ():
-            if found.seq in wanted and self._wanted(found.record):
-                yield self._copied(found, None)
+        for proved in StreamTail(*self._source).read() if wanted else ():
+            if proved.seq in wanted and self._wanted(proved.record):
+                yield self._copied(proved, None)
 
     def _note(self, record: AnyRecord) -> str | None:
         """Store the facts of a record that later spans need; return the parent that its beginning stated."""
@@ -132,16 +132,16 @@ class StreamCopies:
         if len(self._grants) > _GRANTS:
             self._grants.popitem(last=False)
 
-    def _copied(self, found: Proved, parent: str | None) -> Copied:
-        record = found.record
-        end, size = record.time.end_ns, len(found.body)
+    def _copied(self, proved: Proved, parent: str | None) -> Copied:
+        record = proved.record
+        end, size = record.time.end_ns, len(proved.body)
         span, problem = None, self._problem((record.time.start_ns if end is None else end) // _NS)
         if problem is None:
             hops = record.chain if isinstance(record, TaskStart | TaskEnd) else None
             grants = None if hops is None else self._grants_of([hop.grant for hop in hops])
-            span = copy_of(record, found.body, self._signer, parent=parent, grants=grants)
+            span = copy_of(record, proved.body, self._signer, parent=parent, grants=grants)
             size += len(grants or "")
-        return Copied(found.seq, record.id, size, span, problem)
+        return Copied(proved.seq, record.id, size, span, problem)
 
     def _problem(self, at: int) -> str | None:
         """Return why a signature over a record of this time would not count, or ``None``."""
@@ -163,9 +163,9 @@ class StreamCopies:
     def _grant(self, name: str) -> str | None:
         token = self._grants.get(name)
         if token is None:
-            for found in StreamTail(*self._source).read():
-                if isinstance(found.record, Grant) and found.record.chain[-1].grant == name:
-                    token = found.record.grant.token
+            for proved in StreamTail(*self._source).read():
+                if isinstance(proved.record, Grant) and proved.record.chain[-1].grant == name:
+                    token = proved.record.grant.token
                     break
             else:
                 return None

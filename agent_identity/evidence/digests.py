@@ -160,13 +160,13 @@ class DigestKeys:
             ConfigurationError: It was erased (``erased``), or there is none (``no_digest_key``).
         """
         wanted = orjson.dumps(key_id)
-        found = [kept for kept in self._read_all() if kept.id == wanted]
-        if any(b"-" in kept.text for kept in found):
+        entries = [kept for kept in self._read_all() if kept.id == wanted]
+        if any(b"-" in kept.text for kept in entries):
             raise ConfigurationError(
                 "the key of these digests was erased; the digested values cannot be proved any more",
                 code="erased",
             )
-        for kept in found:
+        for kept in entries:
             if len(kept.text) == 2 * _KEY_BYTES:
                 return bytes.fromhex(kept.text.decode())
         raise ConfigurationError(
@@ -206,8 +206,8 @@ class DigestKeys:
                 return
             try:
                 with locked(self._files, fd):
-                    found = [kept for kept in self._lines(fd) if kept.id in wanted and kept.text.strip(b"-")]
-                    for kept in found:
+                    entries = [kept for kept in self._lines(fd) if kept.id in wanted and kept.text.strip(b"-")]
+                    for kept in entries:
                         self._files.seek(fd, kept.offset)
                         write_whole(self._files, fd, b"-" * len(kept.text))
                     self._files.fsync(fd)
@@ -247,10 +247,10 @@ class DigestKeys:
     def _obtain(self, key_id: str) -> bytes | None:
         """Return the key of an id, created if it is missing; ``None`` if it is erased."""
         with self._held() as fd:
-            found = self._find(fd, _head(key_id))
-            if found is None:
+            text = self._find(fd, _head(key_id))
+            if text is None:
                 return self._add(fd, _head(key_id))
-        return None if b"-" in found else bytes.fromhex(found.decode())
+        return None if b"-" in text else bytes.fromhex(text.decode())
 
     @contextlib.contextmanager
     def _held(self) -> Generator[int]:

@@ -79,19 +79,19 @@ class Disclosure:
                 code="not_disclosable",
             )
         parts = _parts(arguments)
-        found: Self
+        disclosure: Self
         if whole:
-            found = cls(record.id, arguments, {}, (), key)
+            disclosure = cls(record.id, arguments, {}, (), key)
         else:
             salted = dict(zip(sorted(arguments), salts(Mac(key), parts), strict=True))
             leaves = [leaf(salt, data) for salt, data in zip(salted.values(), parts, strict=True)]
             shown = [name for name in sorted(arguments) if names is None or name in names]
             hidden = tuple(None if name in shown else hashed for name, hashed in zip(salted, leaves, strict=True))
-            found = cls(
+            disclosure = cls(
                 record.id, {name: arguments[name] for name in shown}, {name: salted[name] for name in shown}, hidden
             )
-        found.check(record)
-        return found
+        disclosure.check(record)
+        return disclosure
 
     def check(self, record: AnyRecord) -> None:
         """Check that the record commits to these arguments.
@@ -116,8 +116,8 @@ class Disclosure:
                 code="not_disclosable",
             )
         if self.key is not None:
-            found = "hmac-sha256:" + Mac(self.key).of(canonical.encode(self.shown)).hex()
-            fits = names in (None, tuple(sorted(self.shown))) and hmac.compare_digest(found, expected)
+            digest = "hmac-sha256:" + Mac(self.key).of(canonical.encode(self.shown)).hex()
+            fits = names in (None, tuple(sorted(self.shown))) and hmac.compare_digest(digest, expected)
         else:
             fits = self._fits(names) and hmac.compare_digest(root(self._leaves()), expected)
         if not fits:

@@ -143,16 +143,16 @@ class Attestation:
             VerificationError: There is none (``no_attestation``), a part is missing
                 (``partial_attestation``), or one is cut or scrubbed (``bad_attestation``).
         """
-        found = {name: attributes[attribute] for name, attribute in _ATTRIBUTES if attribute in attributes}
-        if not found:
+        fields = {name: attributes[attribute] for name, attribute in _ATTRIBUTES if attribute in attributes}
+        if not fields:
             raise VerificationError("the span has no attestation; export all of its attributes", code="no_attestation")
-        missing = [name for name in _FIELDS if name not in found]
+        missing = [name for name in _FIELDS if name not in fields]
         if missing:
             raise VerificationError(
                 f"the attestation on the span lacks {', '.join(missing)}; export all of its attributes",
                 code="partial_attestation",
             )
-        return cls._from_outside(found)
+        return cls._from_outside(fields)
 
     def to_envelope(self) -> bytes:
         """Return the DSSE envelope in JSON, in canonical form."""

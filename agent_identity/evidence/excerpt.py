@@ -29,7 +29,7 @@ def excerpt_of(reader: LedgerReader, heads: Heads, wanted: Callable[[bytes], boo
     Raises:
         VerificationError: A record that is wanted is not sealed yet.
     """
-    found: dict[str, Start] = {}
+    parts: dict[str, Start] = {}
     for stream in reader.streams():
         tree, last = _before(reader, stream)
         first: tuple[int, bytes, tuple[bytes, ...]] | None = None
@@ -48,8 +48,8 @@ def excerpt_of(reader: LedgerReader, heads: Heads, wanted: Callable[[bytes], boo
                 raise VerificationError(
                     "no checkpoint covers some of these records yet; close the enforcer or wait a second, and try again"
                 )
-            found[stream] = Start(*first, end)
-    return found
+            parts[stream] = Start(*first, end)
+    return parts
 
 
 def _before(reader: LedgerReader, stream: str) -> tuple[CompactRange, bytes]:

@@ -515,8 +515,8 @@ class Ledger:
             return EvidenceError("the ledger is closed; open it again", code="ledger_closed")
         return EvidenceError("re-entrant append from a signal handler or finalizer; set a flag there and append later")
 
-    def _report(self, found: RecoveredStream) -> None:
-        self.append(partial(records.Recovered, time=Time.at(self._now()), recovered=found))
+    def _report(self, recovered: RecoveredStream) -> None:
+        self.append(partial(records.Recovered, time=Time.at(self._now()), recovered=recovered))
 
     def after_fork_in_child(self) -> None:
         """Detach from the parent's files. Called by the interpreter in each forked child."""

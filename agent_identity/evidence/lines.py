@@ -172,10 +172,10 @@ def _parted(data: bytes) -> Iterator[tuple[bytes, int]]:
     place = len(data) - len(data.lstrip(b"\n"))
     if place:
         yield b"", place
-    while found := data.find(b"\n\n", place) + 1:
-        blank = _BLANK.match(data, found)
-        end = found if blank is None else blank.end()
-        yield data[place:found], end - found
+    while after := data.find(b"\n\n", place) + 1:
+        blank = _BLANK.match(data, after)
+        end = after if blank is None else blank.end()
+        yield data[place:after], end - after
         place = end
     yield data[place:], 0
 

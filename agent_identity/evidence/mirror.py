@@ -81,20 +81,20 @@ def _of_task(record: AnyRecord) -> OfTask | Intent | Outcome | None:
 
 def _chain(record: AnyRecord) -> tuple[str, ...] | None:
     """Return the ids from the principal to the agent that acts."""
-    found = _of_task(record)
-    if found is None or found.principal is None or found.chain is None:
+    parties = _of_task(record)
+    if parties is None or parties.principal is None or parties.chain is None:
         return None
-    return (found.principal.id, *(hop.id for hop in found.chain))
+    return (parties.principal.id, *(hop.id for hop in parties.chain))
 
 
 def _leaf_grant(record: AnyRecord) -> str | None:
-    found = _of_task(record)
-    return f"sha256:{found.chain[-1].grant}" if found is not None and found.chain is not None else None
+    parties = _of_task(record)
+    return f"sha256:{parties.chain[-1].grant}" if parties is not None and parties.chain is not None else None
 
 
 def _expires_at(record: AnyRecord) -> str | None:
-    found = _of_task(record)
-    expires = found.task.expires if found is not None and found.task is not None else None
+    parties = _of_task(record)
+    expires = parties.task.expires if parties is not None and parties.task is not None else None
     return None if expires is None else _moment(expires)
 
 
@@ -107,8 +107,8 @@ def _moment(expires: str) -> str:
 
 
 def _human(record: AnyRecord) -> str | None:
-    found = _of_task(record)
-    principal = None if found is None else found.principal
+    parties = _of_task(record)
+    principal = None if parties is None else parties.principal
     return principal.id if principal is not None and principal.kind == "human" else None
 
 
@@ -207,8 +207,8 @@ def deviations(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[Fie
     signed = mirrored_attributes(record)
     checks: list[FieldCheck] = []
     for name, value in signed.items():
-        found = attributes.get(name)
-        if found != value and (verdict := verdict_on(value, found)) != "match":
+        shown = attributes.get(name)
+        if shown != value and (verdict := verdict_on(value, shown)) != "match":
             checks.append(FieldCheck(name, verdict, value))
     return (*checks, *_claimed(signed, attributes))
 
@@ -238,32 +238,32 @@ def verdict_on(signed: str | tuple[str, ...], found: object) -> Verdict:
     return _verdict_of_text(signed, found) if isinstance(signed, str) else _verdict_of_array(signed, found)
 
 
-def _verdict_of_text(signed: str, found: object) -> Verdict:
-    plain = found
-    if type(found) is bool:
-        plain = str(found).lower()  # Some stores read the words of JSON as a boolean,
-    elif type(found) is int and found.bit_length() <= 64:
-        plain = str(found)  # and digits as a number.
+def _verdict_of_text(signed: str, shown: object) -> Verdict:
+    plain = shown
+    if type(shown) is bool:
+        plain = str(shown).lower()  # Some stores read the words of JSON as a boolean,
+    elif type(shown) is int and shown.bit_length() <= 64:
+        plain = str(shown)  # and digits as a number.
     if plain == signed:
         return "match"
-    if _reads_as(signed, found):
+    if _reads_as(signed, shown):
         return "retyped"
-    return "redacted" if isinstance(found, str) and _is_scrubbed(signed, found) else "changed"
+    return "redacted" if isinstance(shown, str) and _is_scrubbed(signed, shown) else "changed"
 
 
-def _reads_as(signed: str, found: object) -> bool:
+def _reads_as(signed: str, shown: object) -> bool:
     """Return whether a text is the JSON of this very value, as stores of text show it."""
     try:
         value = orjson.loads(signed)
         sort = orjson.OPT_SORT_KEYS
-        return value is not None and orjson.dumps(value, option=sort) == orjson.dumps(found, option=sort)
+        return value is not None and orjson.dumps(value, option=sort) == orjson.dumps(shown, option=sort)
     except (orjson.JSONEncodeError, orjson.JSONDecodeError):
         return False
 
 
-def _is_scrubbed(signed: str, found: str) -> bool:
+def _is_scrubbed(signed: str, shown: str) -> bool:
     """Return whether the text is the signed one with parts replaced by the marks of a scrubber."""
-    first, *middle = _MARK.split(found) if len(found) <= _MAX_FOUND else [found]
+    first, *middle = _MARK.split(shown) if len(shown) <= _MAX_FOUND else [shown]
     if not middle or not signed.startswith(first):
         return False
     last = middle.pop()
@@ -276,31 +276,31 @@ def _is_scrubbed(signed: str, found: str) -> bool:
     return signed.endswith(last) and len(signed) - len(last) >= position
 
 
-def _verdict_of_array(signed: tuple[str, ...], found: object) -> Verdict:
-    if isinstance(found, str) and _MARK.fullmatch(found):
+def _verdict_of_array(signed: tuple[str, ...], shown: object) -> Verdict:
+    if isinstance(shown, str) and _MARK.fullmatch(shown):
         return "redacted"
-    if is_list(found) and tuple(found) == signed:
+    if is_list(shown) and tuple(shown) == signed:
         return "match"
-    items = _items(found)
+    items = _items(shown)
     if items is None or len(items) != len(signed):
         return "changed"
     verdicts = {_verdict_of_text(ours, theirs) for ours, theirs in zip(signed, items, strict=True)}
     return next(verdict for verdict in _WORST_FIRST if verdict in verdicts)
 
 
-def _items(found: object) -> list[object] | None:
+def _items(shown: object) -> list[object] | None:
     """Return the items of an array, of its JSON text, or of the OTLP/JSON text of one."""
-    if isinstance(found, str):
-        if len(found) > _MAX_FOUND:
+    if isinstance(shown, str):
+        if len(shown) > _MAX_FOUND:
             return None
         try:
-            found = orjson.loads(found)
+            shown = orjson.loads(shown)
         except orjson.JSONDecodeError:
             return None
     for wrapper in ("arrayValue", "values"):
-        if is_dict(found) and found.keys() == {wrapper}:
-            found = found[wrapper]
-    return [_unwrapped(item) for item in found] if is_array(found) else None
+        if is_dict(shown) and shown.keys() == {wrapper}:
+            shown = shown[wrapper]
+    return [_unwrapped(item) for item in shown] if is_array(shown) else None
 
 
 def _unwrapped(item: object) -> object:

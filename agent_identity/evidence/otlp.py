@@ -441,11 +441,11 @@ def _attributes(pairs: Sequence[JSON], depth: int) -> dict[str, object]:
             continue
         pair = _object(item, "an attribute")
         key = _string(pair, "key")
-        found = any_value(pair.get("value"), depth)
+        value = any_value(pair.get("value"), depth)
         # Readers differ in which of two values wins, so a verifier would judge another span than people see.
-        if key in attributes and repr(attributes[key]) != repr(found):
+        if key in attributes and repr(attributes[key]) != repr(value):
             raise MisfitError("an attribute has two values that differ")
-        attributes[key] = found
+        attributes[key] = value
     return attributes
 
 
@@ -460,14 +460,14 @@ def any_value(value: object, depth: int) -> object:
         MisfitError: It is malformed.
     """
     members = _object(value, "the value of an attribute")
-    found = [(kind, item) for kind, item in members.items() if kind in _DECODERS and item is not None]
-    if not found:
+    kinds = [(kind, item) for kind, item in members.items() if kind in _DECODERS and item is not None]
+    if not kinds:
         return None
-    if len(found) > 1:
+    if len(kinds) > 1:
         raise MisfitError("an attribute has several kinds of value")
     if depth > MAX_NESTING:
         raise MisfitError(f"an attribute has more than {MAX_NESTING} nested arrays and maps")
-    kind, item = found[0]
+    kind, item = kinds[0]
     return _DECODERS[kind](item, depth)
 
 

@@ -346,11 +346,11 @@ def _id(value: bytes, size: int, what: str) -> str:
 def _attributes(pairs: Iterable[KeyValue]) -> dict[str, object]:
     attributes: dict[str, object] = {}
     for pair in pairs:
-        key, found = pair.key, _value(pair.value)
+        key, value = pair.key, _value(pair.value)
         # Readers differ in which of two values wins, so a verifier would judge another span than people see.
-        if key in attributes and repr(attributes[key]) != repr(found):
+        if key in attributes and repr(attributes[key]) != repr(value):
             raise MisfitError("an attribute has two values that differ")
-        attributes[key] = found
+        attributes[key] = value
     return attributes
 
 

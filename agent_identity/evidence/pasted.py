@@ -196,8 +196,8 @@ def _find(
         around = parents
     else:
         attributes, rest, around = (), _from_text(value), parents
-    for found in attributes:
-        yield _made(found, around, line)
+    for facts in attributes:
+        yield _made(facts, around, line)
     for item in rest:
         yield from _find(item, parents, line, depth + 1, text=isinstance(value, str), aside=aside)
 
@@ -209,16 +209,16 @@ def _find_beside(
 
     If the span itself says nothing of ours, each is yielded as one, which nothing signs.
     """
-    said = [found.attributes for name in names for found in _find(members[name], (), line, depth + 1, aside=True)]
+    said = [span.attributes for name in names for span in _find(members[name], (), line, depth + 1, aside=True)]
     rest = {name: value for name, value in members.items() if name not in names}
     shown = _shown(rest)
     is_there = False
-    for found in _find(rest, parents, line, depth, text=text):
-        if shown.span[0] in found.span_ids:
+    for span in _find(rest, parents, line, depth, text=text):
+        if shown.span[0] in span.span_ids:
             is_there = True
-            yield replace(found, aside=(*found.aside, *said))
+            yield replace(span, aside=(*span.aside, *said))
         else:
-            yield found
+            yield span
     if not is_there:
         for attributes in said:
             yield PastedSpan(attributes=attributes, trace_ids=shown.trace, span_ids=shown.span, line=line)
@@ -226,8 +226,8 @@ def _find_beside(
 
 def _names_aside(members: _Members) -> Sequence[str]:
     """Return the event and link members of a span; a list whose items have their own ids is a list of spans."""
-    found = ((name, _bare(name)) for name in members)
-    return [name for name, bare in found if bare in _ASIDE and ("link" in bare or not _are_spans(members[name]))]
+    names = ((name, _bare(name)) for name in members)
+    return [name for name, bare in names if bare in _ASIDE and ("link" in bare or not _are_spans(members[name]))]
 
 
 def _are_spans(value: object) -> bool:
@@ -240,8 +240,8 @@ def _grouped(members: _Members, *, aside: bool) -> tuple[Sequence[_Members], Seq
     groups: dict[str, list[tuple[str, object]]] = {}
     rest: list[object] = []
     for name, value in members.items():
-        if found := _PREFIX.match(name) or _CONVENTIONAL.match(name):
-            groups.setdefault(found[1], []).append((name[len(found[1]) :], value))
+        if match := _PREFIX.match(name) or _CONVENTIONAL.match(name):
+            groups.setdefault(match[1], []).append((name[len(match[1]) :], value))
         else:
             rest.append(value)
     attributes: list[_Members] = []
@@ -358,8 +358,8 @@ def _with_lists(attributes: _Members) -> _Members:
     whole: dict[str, object] = {}
     items: dict[str, dict[int, object]] = {}
     for name, value in attributes.items():
-        if found := _INDEXED.fullmatch(name):
-            _put(items.setdefault(found[1], {}), int(found[2]), value)
+        if match := _INDEXED.fullmatch(name):
+            _put(items.setdefault(match[1], {}), int(match[2]), value)
         else:
             _put(whole, name, value)
     for name, numbered in items.items():
@@ -389,25 +389,25 @@ def _made(attributes: _Members, around: _Parents, line: int) -> PastedSpan:
 
 def _shown(members: _Members) -> _Shown:
     """Return the facts in the members of an object, including its span context and scope."""
-    found: dict[str, list[object]] = {}
+    facts: dict[str, list[object]] = {}
     for name, value in members.items():
         bare = _bare(name)
         field = _FIELDS.get(bare)
         if (bare == "status" or field in _SCALAR or field is None) and is_object(value):
-            _look_into(found, bare, value)
+            _look_into(facts, bare, value)
         elif field and not _is_blank(plain := _plain(value)):
-            found.setdefault(field, []).append(plain)
-    if len(found.get("trace", ())) > _MAX_IDS or len(found.get("span", ())) > _MAX_IDS:
+            facts.setdefault(field, []).append(plain)
+    if len(facts.get("trace", ())) > _MAX_IDS or len(facts.get("span", ())) > _MAX_IDS:
         raise MisfitError(f"the span has more than {_MAX_IDS} ids")
-    if "trace" in found and "span" not in found:
-        found["span"] = _only_id(members)
-    moments = found.pop("timestamp", [])  # Of the end, where a start stands beside it.
+    if "trace" in facts and "span" not in facts:
+        facts["span"] = _only_id(members)
+    moments = facts.pop("timestamp", [])  # Of the end, where a start stands beside it.
     if moments:
-        found.setdefault("start", moments)
-    return _Shown(**{field: tuple(values[:_MAX_IDS]) for field, values in found.items()})
+        facts.setdefault("start", moments)
+    return _Shown(**{field: tuple(values[:_MAX_IDS]) for field, values in facts.items()})
 
 
-def _look_into(found: dict[str, list[object]], above: str, members: _Members) -> None:
+def _look_into(facts: dict[str, list[object]], above: str, members: _Members) -> None:
     """Add the facts of an object in another one, if it is a span context, a scope or a status."""
     for name, value in members.items():
         bare = _bare(name)
@@ -419,7 +419,7 @@ def _look_into(found: dict[str, list[object]], above: str, members: _Members) ->
         elif above == "status":
             field = "message" if bare in _MESSAGES else "status"
         if field and not _is_blank(value):
-            found.setdefault(field, []).append(value)
+            facts.setdefault(field, []).append(value)
 
 
 def _is_blank(value: object) -> bool:

@@ -148,7 +148,7 @@ class Pruned:
         opened = texts_of(claim.get("open", ()), MAX_OPEN)
         if not is_stream_id(stream) or not all(map(is_stream_id, opened)):
             raise ValueError("the stream or an open intent is not an id")
-        found = cls(
+        statement = cls(
             origin=origin,
             stream=stream,
             size=count_of(claim["size"]),
@@ -160,10 +160,10 @@ class Pruned:
             time_ns=count_of(claim["time"]),
             kept=_kept(claim["grants"]) if "grants" in claim else None,
         )
-        if not found.size:
+        if not statement.size:
             raise ValueError("the statement covers no record")
-        found.tree()
-        return found
+        statement.tree()
+        return statement
 
 
 def sign_pruned(pruned: Pruned, signer: Signer) -> bytes:

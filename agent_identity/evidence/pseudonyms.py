@@ -75,9 +75,9 @@ class Pseudonyms:
         """
         if name.startswith(PREFIX):
             return name
-        found = self.find(kind, name)
-        if found is not None:
-            return found
+        pseudonym = self.find(kind, name)
+        if pseudonym is not None:
+            return pseudonym
         with recording("keep a pseudonym"):
             fd = open_regular(self._files, self._path, EXTEND, 0o600)
             try:
@@ -112,9 +112,9 @@ class Pseudonyms:
             EvidenceError: The file cannot be read.
             ConfigurationError: The mapping was erased (``erased``), or there is none (``unknown_pseudonym``).
         """
-        found = self.name_of(pseudonym)
-        if found is not None:
-            return found
+        principal = self.name_of(pseudonym)
+        if principal is not None:
+            return principal
         if any(mapped.pseudonym == pseudonym for mapped in self._read_all()):
             raise ConfigurationError(
                 "the mapping of the pseudonym was erased; its principal cannot be named any more",
@@ -171,11 +171,11 @@ class Pseudonyms:
             try:
                 check_private(self._files, fd, self._path)
                 status = self._files.status(fd)
-                seen = (status.st_size, status.st_mtime_ns)
-                if seen != self._seen:
+                stamp = (status.st_size, status.st_mtime_ns)
+                if stamp != self._seen:
                     known = {m.pseudonym: m.of for m in self._lines(fd) if m.of is not None and m.pseudonym}
                     self._names, self._known = known, {of: name for name, of in known.items()}
-                    self._seen = seen
+                    self._seen = stamp
             finally:
                 self._files.close(fd)
 

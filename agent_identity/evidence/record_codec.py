@@ -104,5 +104,5 @@ def plain_members(data: bytes) -> dict[str, object]:
     members = cast("object", orjson.loads(data))
     if not isinstance(members, dict):
         raise ValueError("the value is not a JSON object")  # noqa: TRY004  Of bytes, as in decode.
-    found = cast("dict[str, object]", members)
-    return cast("dict[str, object]", full_spelling(found)) if _DRAFT in data else found
+    record = cast("dict[str, object]", members)
+    return cast("dict[str, object]", full_spelling(record)) if _DRAFT in data else record

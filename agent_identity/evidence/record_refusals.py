@@ -33,8 +33,8 @@ def explained(message: str, members: object, kinds: Mapping[str, type]) -> str:
     """
     if message.startswith("record"):
         return message
-    found = cast("re.Match[str]", _PATH.fullmatch(message))
-    what, path = found[1], found[2] or ""
+    match = cast("re.Match[str]", _PATH.fullmatch(message))
+    what, path = match[1], match[2] or ""
     if missing := _MISSING.fullmatch(what):
         name = missing[1] or missing[2]
         return f"record{path}.{name}: {ABSENT if path or name != 'kind' else _KIND}"

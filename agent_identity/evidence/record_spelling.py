@@ -165,8 +165,8 @@ def full_spelling(members: object) -> object:
 
 
 def _part(record: dict[str, object], name: str) -> dict[str, object] | None:
-    found = record.get(name)
-    return cast("dict[str, object]", found) if isinstance(found, dict) else None
+    part = record.get(name)
+    return cast("dict[str, object]", part) if isinstance(part, dict) else None
 
 
 def _fill_in(part: dict[str, object], name: str, default: str, path: str) -> None:

@@ -62,13 +62,13 @@ def set_aside(
         LaterEntryError: The log was longer once. Nothing was changed.
         OSError: A file cannot be read or written.
     """
-    found = _sort(files, fd, start, fits, last)
-    name = _keep(files, layout.log_rejected, fd, found.foreign)
+    lines = _sort(files, fd, start, fits, last)
+    name = _keep(files, layout.log_rejected, fd, lines.foreign)
     end = start
-    if found.own:
+    if lines.own:
         edited = open_regular(files, layout.log_entries, EDIT)  # What is open to append writes nowhere else.
         try:
-            for data in _chunks(files, fd, found.own):
+            for data in _chunks(files, fd, lines.own):
                 # Never behind what was read: killed in between, all lines that are still to come are whole.
                 files.seek(edited, end)
                 write_whole(files, edited, data)
@@ -77,7 +77,7 @@ def set_aside(
         finally:
             files.close(edited)
     files.truncate(fd, end)
-    return sum(foreign.end - foreign.start for foreign in found.foreign), name
+    return sum(foreign.end - foreign.start for foreign in lines.foreign), name
 
 
 def _sort(files: Files, fd: int, start: int, fits: Fits, last: tuple[int, bytes | None]) -> _Sorted:

@@ -146,13 +146,13 @@ def prune(
         streams = cutter.reader.streams()
         for start in range(0, len(streams), _BATCH):
             with contextlib.ExitStack() as held:
-                found: list[tuple[str, Cut]] = []
+                cuts: list[tuple[str, Cut]] = []
                 for stream in streams[start : start + _BATCH]:
                     pruner.finish(stream, cutter.reader)
                     cut = cutter.cut(stream, held)
                     if cut is not None:
-                        found.append((stream, cut))
-                yield from pruner.prune(found)
+                        cuts.append((stream, cut))
+                yield from pruner.prune(cuts)
 
 
 @final
@@ -236,15 +236,15 @@ class _Pruner:
             if segment.first <= size:
                 self._files.unlink(segment.path)
 
-    def prune(self, found: Sequence[tuple[str, Cut]]) -> Iterator[Removed]:
+    def prune(self, cuts: Sequence[tuple[str, Cut]]) -> Iterator[Removed]:
         """Record the erasure, write the statement, and remove the segments."""
-        if not found:
+        if not cuts:
             return
-        for stream, cut in found:
+        for stream, cut in cuts:
             pruned = Erased(pruned=self._pruned(stream, cut))
             self._ledger.append(partial(Erasure, time=Time.at(self._clock.wall_ns()), erasure=pruned))
         self._ledger.seal()
-        for stream, cut in found:
+        for stream, cut in cuts:
             self._state(stream, cut)
             for segment in cut.segments:
                 self._files.unlink(segment.path)

@@ -139,7 +139,7 @@ def closed_segments(files: Files, folders: Sequence[str]) -> dict[int, str]:
     Raises:
         OSError: The first folder cannot be listed.
     """
-    found: dict[int, tuple[int, int, str]] = {}
+    segments: dict[int, tuple[int, int, str]] = {}
     for rank, folder in enumerate(folders):
         try:
             names = files.listdir(folder)
@@ -152,8 +152,8 @@ def closed_segments(files: Files, folders: Sequence[str]) -> dict[int, str]:
             if match:
                 candidate = (rank, len(match[2]), f"{folder}/{name}")
                 first = int(match[1])
-                found[first] = min(found.get(first, candidate), candidate)
-    return {first: found[first][2] for first in sorted(found)}
+                segments[first] = min(segments.get(first, candidate), candidate)
+    return {first: segments[first][2] for first in sorted(segments)}
 
 
 @contextlib.contextmanager
@@ -254,14 +254,14 @@ def segments_of(files: Files, folders: Sequence[str], active: str) -> tuple[Segm
         OSError: They cannot be listed.
     """
     with _settled(files, folders, active) as (closed, fd):
-        found = [segment for first, path in closed.items() if (segment := _look_at(files, first, path))]
+        segments = [segment for first, path in closed.items() if (segment := _look_at(files, first, path))]
         if fd is not None:
             size = files.status(fd).st_size
             first = first_seq(files, fd)
             if first is not None:
-                found = [segment for segment in found if segment.first < first]
-                found.append(Segment(active, first, "none", size, active=True))
-    return tuple(found)
+                segments = [segment for segment in segments if segment.first < first]
+                segments.append(Segment(active, first, "none", size, active=True))
+    return tuple(segments)
 
 
 def _look_at(files: Files, first: int, path: str) -> Segment | None:

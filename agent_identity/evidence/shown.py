@@ -112,8 +112,8 @@ def same_time(shown: object, signed: int) -> bool | None:
     if moment is not None:
         return _same_moment(moment, signed)
     if is_dict(shown):
-        told = _told(shown)
-        return None if told is None else _near(told, signed)
+        nanoseconds = _told(shown)
+        return None if nanoseconds is None else _near(nanoseconds, signed)
     number = _number(shown)
     if number is None:
         return None

@@ -85,20 +85,20 @@ def span_ids(record: AnyRecord) -> tuple[str, str]:
 
 def stated_trace(record: AnyRecord) -> str | None:
     """Return the stated trace of a record."""
-    found = _stated(record)
-    return None if found is None else found.trace
+    stated = _stated(record)
+    return None if stated is None else stated.trace
 
 
 def stated_span(record: AnyRecord) -> str | None:
     """Return the stated span of a record."""
-    found = _stated(record)
-    return None if found is None else found.span
+    stated = _stated(record)
+    return None if stated is None else stated.span
 
 
 def stated_parent(record: AnyRecord) -> str | None:
     """Return the stated parent span of a record."""
-    found = _stated(record)
-    return None if found is None else found.parent
+    stated = _stated(record)
+    return None if stated is None else stated.parent
 
 
 def _stated(record: AnyRecord) -> Trace | None:
@@ -187,8 +187,8 @@ def copy_of(
         grants: For the span of a task: what :data:`GRANT_ATTRIBUTE` is to say.
     """
     trace_id, span_id = span_ids(record)
-    seen = appearance_of(record)
-    attributes: dict[str, str | tuple[str, ...]] = dict(seen.conventions)
+    appearance = appearance_of(record)
+    attributes: dict[str, str | tuple[str, ...]] = dict(appearance.conventions)
     if grants is not None:
         attributes[GRANT_ATTRIBUTE] = grants
     attributes.update(mirrored_attributes(record))
@@ -196,11 +196,11 @@ def copy_of(
     return SpanCopy(
         trace_id=trace_id,
         span_id=span_id,
-        parent_id=seen.parent or parent,
-        name=seen.name,
-        start=seen.start,
-        end=seen.end,
-        error=seen.error,
+        parent_id=appearance.parent or parent,
+        name=appearance.name,
+        start=appearance.start,
+        end=appearance.end,
+        error=appearance.error,
         attributes=MappingProxyType(attributes),
     )
 

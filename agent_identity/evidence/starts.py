@@ -66,9 +66,9 @@ class Excerpt:
         Raises:
             ValueError: It describes none.
         """
-        found = decode_record(data)
-        streams = found.get("streams")
-        if found.get("v") != "1" or not isinstance(streams, dict):
+        members = decode_record(data)
+        streams = members.get("streams")
+        if members.get("v") != "1" or not isinstance(streams, dict):
             raise ValueError("the file does not describe an excerpt of version 1")
         return cls({_stream(name): _start(start) for name, start in streams.items()})
 

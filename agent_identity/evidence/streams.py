@@ -112,23 +112,23 @@ class LedgerReader:
     def denied(self) -> tuple[Denied, ...]:
         """Return the unreadable files of the directory and its archive, keys apart; checked anew each time."""
         own = self._layout
-        found = [denied for path in (own.checkpoint, own.log_entries) for denied in self._opens(path, "log")]
-        found += self._opens(own.excerpt, "ledger")
+        problems = [denied for path in (own.checkpoint, own.log_entries) for denied in self._opens(path, "log")]
+        problems += self._opens(own.excerpt, "ledger")
         for folder in (own.witnesses, own.anchors):
-            for name in self._listed(folder, "outside", None, found):
-                found += self._opens(f"{folder}/{name}", "outside")
-        for stream in filter(is_stream_id, sorted(self._listed(own.streams, "ledger", None, found))):
+            for name in self._listed(folder, "outside", None, problems):
+                problems += self._opens(f"{folder}/{name}", "outside")
+        for stream in filter(is_stream_id, sorted(self._listed(own.streams, "ledger", None, problems))):
             for folder in self._folders(stream):
-                for name in self._listed(folder, "stream", stream, found):
+                for name in self._listed(folder, "stream", stream, problems):
                     if _READABLE.fullmatch(name):
-                        found += self._opens(f"{folder}/{name}", "stream", stream)
-        return tuple(found)
+                        problems += self._opens(f"{folder}/{name}", "stream", stream)
+        return tuple(problems)
 
-    def _listed(self, folder: str, part: _Part, stream: str | None, found: list[Denied]) -> list[str]:
+    def _listed(self, folder: str, part: _Part, stream: str | None, problems: list[Denied]) -> list[str]:
         try:
             return self._files.listdir(folder)
         except PermissionError as error:
-            found.append(Denied(folder, why(error), part, stream))
+            problems.append(Denied(folder, why(error), part, stream))
         except OSError:  # What is not there, or no folder, is judged where it is needed.
             pass
         return []
@@ -266,13 +266,13 @@ class LedgerReader:
 
     def sealed_sizes(self) -> Mapping[str, int]:
         """Return the record count of each stream in the log entries, unverified."""
-        found: dict[str, int] = {}
+        sizes: dict[str, int] = {}
         for line in self.log_entries():
             if line.record is not None:
                 with suppress(ValueError):
                     head = Head.from_entry(line.record)[0]
-                    found[head.stream] = max(head.size, found.get(head.stream, 0))
-        return found
+                    sizes[head.stream] = max(head.size, sizes.get(head.stream, 0))
+        return sizes
 
     def log_entries(self) -> Iterator[RawLine]:
         """Return the lines of the log, in their order."""

@@ -73,17 +73,17 @@ def read_heads(reader: LedgerReader) -> tuple[Checkpoint, Heads]:
     if note is None:
         raise VerificationError("log/checkpoint is missing, so that nothing proves the records; run the verification")
     checkpoint = unverified_checkpoint(note)
-    tree, found = CompactRange(), dict[str, list[Head]]()
+    tree, heads = CompactRange(), dict[str, list[Head]]()
     for line in reader.log_entries():
         if line.record is None or tree.size == checkpoint.size:
             break
         tree.append(leaf_hash(line.record))
         with suppress(ValueError):
             head = Head.from_entry(line.record)[0]
-            found.setdefault(head.stream, []).append(head)
+            heads.setdefault(head.stream, []).append(head)
     if (tree.size, tree.root()) != (checkpoint.size, checkpoint.root):
         raise VerificationError("the log is not the one that its checkpoint commits to; run the verification")
-    return checkpoint, found
+    return checkpoint, heads
 
 
 class _Border(NamedTuple):

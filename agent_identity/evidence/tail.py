@@ -86,8 +86,8 @@ class StreamTail:
             if torn:
                 return
             self._end = end
-            if (found := self._proved(None if data is None else stream_parts(data))) is not None:
-                yield found
+            if (proved := self._proved(None if data is None else stream_parts(data))) is not None:
+                yield proved
 
     def _read_all(self) -> Iterator[Proved]:
         self.rejected = 0
@@ -95,8 +95,8 @@ class StreamTail:
             if line.problem in ("torn", "unreadable"):
                 return
             parts = None if line.record is None or line.mac is None else (line.record, line.mac)
-            if (found := self._proved(parts)) is not None:
-                yield found
+            if (proved := self._proved(parts)) is not None:
+                yield proved
 
     def _proved(self, parts: tuple[bytes, str] | None) -> Proved | None:
         """Return the record of a new line that the library wrote, or ``None``."""

@@ -233,15 +233,15 @@ class Witness:
             ConfigurationError: The state could not be written; nothing was cosigned.
         """
         try:
-            asked = parse_request(body)
-            origin = asked.note.partition(b"\n")[0].decode("utf-8")
+            request = parse_request(body)
+            origin = request.note.partition(b"\n")[0].decode("utf-8")
         except ValueError:
             return _MALFORMED
         keys = self._logs.get(origin)
         if keys is None:
             return Answer(404, b"expected a log that this witness knows\n")
         try:
-            note = open_note(asked.note, {origin: tuple(keys)})
+            note = open_note(request.note, {origin: tuple(keys)})
         except VerificationError as error:
             signed = error.code in {"bad_signature", "unknown_key"}
             return Answer(403, b"expected a signature of a key of the log, none that fails\n") if signed else _MALFORMED
@@ -250,18 +250,18 @@ class Witness:
         except VerificationError:
             empty = note.text.split("\n")[1] == "0"
             return Answer(422, b"expected the root of the empty tree with size 0\n") if empty else _MALFORMED
-        if asked.old_size > checkpoint.size:
+        if request.old_size > checkpoint.size:
             return Answer(400, b"expected an old size of at most that of the checkpoint\n")
         with self._turn:
-            return self._cosign(asked, checkpoint, note)
+            return self._cosign(request, checkpoint, note)
 
-    def _cosign(self, asked: AddCheckpoint, checkpoint: Checkpoint, note: Note) -> Answer:
+    def _cosign(self, request: AddCheckpoint, checkpoint: Checkpoint, note: Note) -> Answer:
         known = self._state.get(checkpoint.origin)
         latest = None if known is None else unverified_checkpoint(known)
         size = 0 if latest is None else latest.size
-        if asked.old_size != size:
+        if request.old_size != size:
             return Answer(409, b"%d\n" % size, "text/x.tlog.size")
-        if not _continues(asked.proof, latest, checkpoint):
+        if not _continues(request.proof, latest, checkpoint):
             return Answer(422, b"expected a checkpoint that continues the latest one of its log\n")
         at = self._clock.wall_ns() // _NS
         line = cosign(note.text, checkpoint.head, self.cosigner.name, self._key, at=at)

@@ -86,10 +86,10 @@ class WitnessClient:
             status, body = self._post(request_for(old, proof, note))
             if status == 200:
                 return self._cosigned(note, body)
-            found = _SIZE.fullmatch(body) if status == 409 else None
-            if found is None:
+            size = _SIZE.fullmatch(body) if status == 409 else None
+            if size is None:
                 raise _refused(status)
-            old = self._known = int(found[1])
+            old = self._known = int(size[1])
             if old > checkpoint.size:
                 self._refuse_shorter_log(old)
                 return None

@@ -179,17 +179,17 @@ def trusted_certificate(token: str, trust: TrustStore) -> tuple[Certificate, Tru
         raise TokenError(
             "no root of the trust file signed the certificate; add the root if it should be trusted", code="unknown_key"
         )
-    found = _certificate(parts.verify(root.key, CERTIFICATE_TYPE))
-    if not root.in_time(found.not_before):
+    certificate = _certificate(parts.verify(root.key, CERTIFICATE_TYPE))
+    if not root.in_time(certificate.not_before):
         raise TokenError("the certificate was made when its root did not count", code="key_not_valid_then")
-    if root.origin is None or not covers(root.origin, found.origin):
+    if root.origin is None or not covers(root.origin, certificate.origin):
         raise TokenError("the certificate is for a log outside the origin of its root", code="wrong_origin")
-    if root.issuer not in (None, found.issuer):
+    if root.issuer not in (None, certificate.issuer):
         raise TokenError("the certificate names another issuer than its root", code="wrong_issuer")
-    if root.revoked_since is not None and found.not_before >= root.revoked_since:
+    if root.revoked_since is not None and certificate.not_before >= root.revoked_since:
         message = "the certificate was made after its root was revoked"
         raise TokenError(message, code="signed_after_revocation")
-    return found, root
+    return certificate, root
 
 
 def certified(
@@ -248,8 +248,11 @@ def _extended(trust: TrustStore, vouched: Iterable[Vouched]) -> TrustStore:
     barred |= {witness.key for witness in trust.witnesses.keys}
     added: dict[tuple[PublicKey, EntryPurpose], list[Vouched]] = {}
     for voucher in vouched:
-        found = voucher.certificate
-        pairs: tuple[tuple[PublicKey, EntryPurpose], ...] = ((found.recorder, "recorder"), (found.issuer_key, "issuer"))
+        certificate = voucher.certificate
+        pairs: tuple[tuple[PublicKey, EntryPurpose], ...] = (
+            (certificate.recorder, "recorder"),
+            (certificate.issuer_key, "issuer"),
+        )
         for pair in pairs:
             if pair not in taken and pair[0] not in barred:
                 added.setdefault(pair, []).append(voucher)

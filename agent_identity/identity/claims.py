@@ -153,9 +153,9 @@ def audiences_of(claims: Mapping[str, object]) -> tuple[str, ...]:
 
 def texts_of(value: object) -> tuple[str, ...] | None:
     """Return the texts of a text or an array of texts, ``None`` for any other value."""
-    found = value if is_list(value) else [value]
-    texts = tuple(text for text in found if isinstance(text, str))
-    return texts if len(texts) == len(found) else None
+    items = value if is_list(value) else [value]
+    texts = tuple(text for text in items if isinstance(text, str))
+    return texts if len(texts) == len(items) else None
 
 
 def check_audience(claims: Mapping[str, object], audience: str) -> tuple[str, ...]:

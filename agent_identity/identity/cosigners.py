@@ -109,10 +109,10 @@ class Cosigner:
         name, key_id, kind, raw = split_vkey(text)
         if kind not in (_ED25519, _ML_DSA_44):
             raise ValueError("the verifier key is not that of a cosigner (type 4 or 6); copy the cosigner's key")
-        found = cls(name, PublicKey(raw) if kind == _ED25519 else _second_kind(raw))
-        if found.key_id.hex() != key_id:
+        cosigner = cls(name, PublicKey(raw) if kind == _ED25519 else _second_kind(raw))
+        if cosigner.key_id.hex() != key_id:
             raise ValueError("the key id is not that of this name and key; copy the verifier key again")
-        return found
+        return cosigner
 
 
 def _second_kind(raw: bytes) -> "MlDsaPublicKey":

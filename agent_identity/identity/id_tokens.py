@@ -218,8 +218,8 @@ def _member(value: object, name: str) -> object:
 
 
 def _check_nonce(claims: Mapping[str, object], nonce: str) -> None:
-    given = claims.get("nonce")
-    if not isinstance(given, str) or not hmac.compare_digest(_bytes(given), _bytes(nonce)):
+    claimed = claims.get("nonce")
+    if not isinstance(claimed, str) or not hmac.compare_digest(_bytes(claimed), _bytes(nonce)):
         raise TokenError("the nonce of the token is not the one that was sent to the provider", code="wrong_nonce")
 
 

@@ -142,13 +142,13 @@ class KeySet:
         if not is_array(entries) or len(entries) > _MAX_KEYS:
             raise _bad_key_set(f"'keys' is not an array of at most {_MAX_KEYS} keys")
         members = [_members(entry) for entry in entries]
-        found = list(filter(None, map(_key, members)))
-        names = [(key.kid, key.use, name) for key in found if key.kid is not None for name in key.algorithms]
+        keys = list(filter(None, map(_key, members)))
+        names = [(key.kid, key.use, name) for key in keys if key.kid is not None for name in key.algorithms]
         if len(set(names)) != len(names):
             raise _bad_key_set("two keys have the same kid")
         certificates = tuple(_certificate(jwk) for jwk in members if jwk.get("use") == "x509-svid")
-        weak = tuple(filter(lambda key: key.weakness, found))
-        return cls(tuple(key for key in found if key not in weak), certificates, weak)
+        weak = tuple(filter(lambda key: key.weakness, keys))
+        return cls(tuple(key for key in keys if key not in weak), certificates, weak)
 
     @classmethod
     def load(cls, path: PathLike) -> Self:

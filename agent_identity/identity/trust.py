@@ -443,8 +443,8 @@ class TrustStore:
 
     def get(self, thumbprint: str, purpose: EntryPurpose) -> TrustedKey | None:
         """Return the entry of a listed key for a purpose, at any time, or ``None``."""
-        found = self._index.get((thumbprint, purpose))
-        return None if found is None or found.certificates else found
+        entry = self._index.get((thumbprint, purpose))
+        return None if entry is None or entry.certificates else entry
 
     def lookup(self, thumbprint: str, purpose: EntryPurpose) -> TrustedKey | None:
         """Return the entry of a key for a purpose, listed or certified, at any time, or ``None``.

@@ -232,12 +232,12 @@ def _entry(number: int, entry: _Object) -> _Entry:
 
 
 def _keys(entries: Iterable[tuple[int, KeyEntry | ListedKeyEntry]]) -> tuple[TrustedKey, ...]:
-    found: list[TrustedKey] = []
+    keys: list[TrustedKey] = []
     for number, entry in entries:
         key = PublicKey.from_jwk({"kty": entry.kty, "crv": entry.crv, "x": entry.x})
         if key.thumbprint != entry.kid:
             raise ValueError(f"keys.{number}.kid is not the thumbprint of the key (RFC 7638)")
-        found.append(
+        keys.append(
             TrustedKey(
                 key,
                 entry.purpose,
@@ -250,7 +250,7 @@ def _keys(entries: Iterable[tuple[int, KeyEntry | ListedKeyEntry]]) -> tuple[Tru
                 origin=entry.origin,
             )
         )
-    return tuple(found)
+    return tuple(keys)
 
 
 def _approver(entry: ApproverEntry) -> Approver:
@@ -269,19 +269,19 @@ def _approver(entry: ApproverEntry) -> Approver:
 
 
 def _second_keys(entries: Iterable[SecondKeyEntry]) -> tuple[SecondKey, ...]:
-    found: list[SecondKey] = []
+    second_keys: list[SecondKey] = []
     for number, entry in enumerate(entries):
         from agent_identity.identity.ml_dsa import MlDsaPublicKey  # noqa: PLC0415  Few logs have such a key.
 
         key = MlDsaPublicKey.from_text(entry.pub)
         if key.thumbprint != entry.kid:
             raise ValueError(f"second_keys.{number}.kid is not the thumbprint of the key")
-        found.append(SecondKey(key, _takeover(entry.takes_over)))
-    return tuple(found)
+        second_keys.append(SecondKey(key, _takeover(entry.takes_over)))
+    return tuple(second_keys)
 
 
-def _takeover(found: TakeoverEntry) -> Takeover:
-    return Takeover(int(found.size), bytes.fromhex(found.root))
+def _takeover(entry: TakeoverEntry) -> Takeover:
+    return Takeover(int(entry.size), bytes.fromhex(entry.root))
 
 
 def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:
@@ -330,7 +330,7 @@ def _refuse_private_keys(content: _Object) -> None:
         ConfigurationError: A key has the private member.
     """
     lists = (content.get("keys"), content.get("second_keys"))
-    parts = (content, *(entry for found in lists if is_list(found) for entry in found))
+    parts = (content, *(entry for entries in lists if is_list(entries) for entry in entries))
     if any(isinstance(part, dict) and "d" in part for part in parts):
         raise ConfigurationError("the trust file has a private key (member d); replace that key, others saw it")
 
@@ -345,8 +345,8 @@ def _read(form: type[Part], content: object, place: str = "") -> Part:
     try:
         return msgspec.convert(content, form)
     except msgspec.ValidationError as error:
-        found = _PATH.fullmatch(str(error))
-        what, path = ("", "") if found is None else (found[1], found[2] or "")
+        match = _PATH.fullmatch(str(error))
+        what, path = ("", "") if match is None else (match[1], match[2] or "")
     steps = path.replace("[", ".").replace("]", "").removeprefix(".")
     if member := _MEMBER.fullmatch(what):
         steps = f"{steps}.{member[2]}".removeprefix(".")

@@ -134,14 +134,14 @@ def check_successor(kept: TrustStore, given: TrustStore, *, at: int) -> None:
 
 def _doubts(trust: TrustStore) -> dict[object, int]:
     """Return the revocation time of each revoked key and credential."""
-    found: dict[object, int] = {}
+    since: dict[object, int] = {}
     for key in trust.keys:
         if key.revoked_since is not None:
-            found[key.key, key.purpose] = key.revoked_since
+            since[key.key, key.purpose] = key.revoked_since
     for approver in trust.approvers:
         if approver.revoked_since is not None:
-            found[approver.credential] = approver.revoked_since
-    return found
+            since[approver.credential] = approver.revoked_since
+    return since
 
 
 def _rolled_back(message: str) -> ConfigurationError:
@@ -159,12 +159,12 @@ def _with_names(key: TrustedKey, store: TrustStore) -> TrustedKey:
     return key
 
 
-def _agreed(known: Entry | None, given: Entry, what: str) -> Entry:
+def _agreed(known: Entry | None, entry: Entry, what: str) -> Entry:
     """Return the single entry of two for the same key."""
-    if known is None or known == given:
-        return given
-    earliest = min((one for one in (known, given) if one.revoked_since is not None), key=_since, default=given)
-    pair = [replace(one, revoked_since=earliest.revoked_since, reason=earliest.reason) for one in (known, given)]
+    if known is None or known == entry:
+        return entry
+    earliest = min((one for one in (known, entry) if one.revoked_since is not None), key=_since, default=entry)
+    pair = [replace(one, revoked_since=earliest.revoked_since, reason=earliest.reason) for one in (known, entry)]
     if pair[0] != pair[1]:
         raise _conflict(f"two files do not say the same of {what}")
     return pair[0]
@@ -204,10 +204,10 @@ def _issuer(stores: Sequence[TrustStore]) -> str | None:
 
 def _second_keys(stores: Sequence[TrustStore]) -> tuple[str | None, tuple[SecondKey, ...]]:
     """Return the log of the file, where all name one or second keys need one, and the second keys."""
-    found = {(store.origin, store.second_keys) for store in stores if store.second_keys}
-    if len(found) > 1:
+    pairs = {(store.origin, store.second_keys) for store in stores if store.second_keys}
+    if len(pairs) > 1:
         raise _conflict("several files have second keys; keep one of these by itself")
-    for origin, second_keys in found:
+    for origin, second_keys in pairs:
         if any(_of_any_log(key, store) for store in stores for key in store.keys):
             raise _conflict("beside second keys, a recorder key is for any log; name its log")
         return origin, second_keys
@@ -221,10 +221,10 @@ def _of_any_log(key: TrustedKey, store: TrustStore) -> bool:
 
 def _witnesses(stores: Sequence[TrustStore]) -> Witnesses:
     """Return the witnesses; a file without any requires none, and takes over the requirement of the others."""
-    found = {store.witnesses for store in stores if store.witnesses.keys}
-    if len(found) > 1:
+    witnesses = {store.witnesses for store in stores if store.witnesses.keys}
+    if len(witnesses) > 1:
         raise _conflict("the files have different witnesses; verify under each file by itself")
-    return found.pop() if found else Witnesses(())
+    return witnesses.pop() if witnesses else Witnesses(())
 
 
 def _conflict(message: str) -> ConfigurationError:

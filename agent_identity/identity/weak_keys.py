@@ -53,9 +53,9 @@ def _tables() -> tuple[tuple[int, dict[int, int]], ...]:
 
 
 def _logarithms(prime: int) -> dict[int, int]:
-    found: dict[int, int] = {}
+    exponents: dict[int, int] = {}
     power = 1
-    while power not in found:
-        found[power] = len(found)
+    while power not in exponents:
+        exponents[power] = len(exponents)
         power = power * _GENERATOR % prime
-    return found
+    return exponents

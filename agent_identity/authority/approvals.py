@@ -35,7 +35,7 @@ MAX_WAIT: Final = 30 * 24 * 3600
 """Seconds that a request can wait for a person, at most."""
 
 RulingStatus: TypeAlias = Literal["approved", "rejected"]
-"""What a person can say."""
+"""Statuses of a ruling."""
 
 _STATUSES: Final[frozenset[RulingStatus]] = frozenset(get_args(RulingStatus))
 _REQUIRED: Final = frozenset({"agent", "approver", "exp", "iat", "iss", "jti", "principal", "status", "task", "tool"})
@@ -57,8 +57,8 @@ class Ruling:
         tool: The tool.
         args: The keyed digest of its arguments, as records of that task have it; None for a call without any.
         principal: On whose behalf.
-        agent: Who is about to act.
-        approver: Who decided.
+        agent: The acting agent.
+        approver: The person who decided.
         decided_at: Unix seconds.
         expires_at: Until when it can be used, in Unix seconds; at most 30 days later.
         reason: Why, for people; one line of 1 to 256 visible characters.
@@ -133,8 +133,8 @@ def trusted_ruling(token: str, trust: TrustStore, *, even_revoked: bool = False)
     The key must be one of the issuer's own, be valid at the time of the ruling, and not be revoked.
 
     Args:
-        token: What :meth:`Ruling.sign` returned.
-        trust: Whom to trust.
+        token: The result of :meth:`Ruling.sign`.
+        trust: The trust store.
         even_revoked: Read rulings by revoked keys as well, for those who can show that they are older.
 
     Raises:
@@ -151,7 +151,7 @@ def trusted_ruling(token: str, trust: TrustStore, *, even_revoked: bool = False)
     if not _REQUIRED <= claims.keys() <= _REQUIRED | _OPTIONAL or None in claims.values():
         raise _bad("the claims are not exactly those of a ruling")
     issuer = claims["iss"]
-    # Which issuer a certified key speaks for, its certificate says.
+    # A certificate names the issuer for which its key speaks.
     if type(issuer) is not str or (not trusted.certificates and trust.issuer not in (None, issuer)):
         raise TokenError("the ruling is another issuer's", code="wrong_issuer")
     ruling = _ruling(claims, trusted.key.thumbprint)

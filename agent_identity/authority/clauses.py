@@ -17,7 +17,7 @@ __all__ = ["clauses_of"]
 
 _MAX_CLAUSES: Final = 1_024
 _MAX_PARTS: Final = 17
-"""What is nested deeper is named by the branch that it is in."""
+"""Maximum parts of a name; deeper clauses are named by their enclosing branch."""
 
 
 def clauses_of(scope: Scope, tool: str, arguments: Mapping[str, object]) -> tuple[str, ...]:

@@ -87,7 +87,7 @@ class Grant:
         issuer: Issuer URI of a root; otherwise the thumbprint URI of the key that signed.
         task_id: The task that it is bound to.
         principal: On whose behalf the agent acts.
-        agent: To whom it is granted.
+        agent: The agent that holds the grant.
         scope: The tools and arguments that it permits.
         issued_at: Unix seconds.
         expires_at: Unix seconds; from then on it permits nothing.
@@ -97,7 +97,7 @@ class Grant:
         audience: The enforcement point that it is made for; None for any.
         parent_hash: Base64url SHA-256 of the parent's signing input; None for a root.
         hash: Hexadecimal SHA-256 of its own signing input.
-        limits: How often and how much, for everything under the root together; equal along the chain.
+        limits: The limits for everything under the root together; equal along the chain.
     """
 
     token: str
@@ -196,12 +196,12 @@ def issue(
         issuer: URI of the issuer.
         task_id: The task that the grant is bound to.
         principal: On whose behalf.
-        agent: To whom.
+        agent: The agent that receives the grant.
         holder: Public key that the agent acts with.
-        scope: What the agent may do.
+        scope: The scope of the agent.
         now: Unix seconds.
         ttl: Seconds until it expires, from 1 to 90 days.
-        max_depth: How many times it may be delegated on, from 0 to 32.
+        max_depth: The number of further delegations, from 0 to 32.
         id: UUID in lower case, best of version 7, used for nothing else.
         audience: The one enforcement point that it is for.
         limits: Limits of the task, at most 64, of tools that are in the scope or of all together.
@@ -248,9 +248,9 @@ def derive(
     Args:
         chain: The chain that the delegating agent holds.
         signer: The key of the leaf's holder.
-        agent: To whom.
+        agent: The agent that receives the grant.
         holder: Public key that this agent acts with.
-        scope: What it may do.
+        scope: The scope of the child.
         now: Unix seconds.
         ttl: Seconds until it expires, from 1 to 90 days.
         id: UUID in lower case, best of version 7, used for nothing else.

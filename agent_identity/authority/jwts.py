@@ -45,7 +45,7 @@ def sign_jwt(typ: str, claims: Mapping[str, JSON], signer: JwtSigner, *, header:
     """Return a signed token (RFC 7515 §7.1).
 
     Args:
-        typ: What kind of token it is.
+        typ: The token type.
         claims: The payload.
         signer: Holder of the private key.
         header: Further members of the header, such as ``kid``.
@@ -187,7 +187,7 @@ def dpop_proof(
         now: Unix seconds.
         id: Used for no other proof.
         token: The access token that goes with the request.
-        nonce: What the server gave last (RFC 9449 §8).
+        nonce: The server's latest nonce (RFC 9449 §8).
 
     Raises:
         ValueError: Method, URL or nonce is malformed.
@@ -227,7 +227,7 @@ def check_url(url: object, what: str) -> str:
 
     Args:
         url: The URL.
-        what: What to call it in the message.
+        what: The name of the URL for messages.
 
     Raises:
         TypeError: It is no ``str``.

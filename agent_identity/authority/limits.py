@@ -53,7 +53,7 @@ class Limit:
     Attributes:
         kind: ``"uses"``, ``"sum"`` or ``"rate"``.
         tool: The tool that it is about, or ``"*"`` for all tools of the task together.
-        most: How much is allowed: uses, or millionths of the amount.
+        most: The maximum: uses, or millionths of the amount.
         argument: The argument that a sum is over.
         per: Seconds of the window of a rate.
 
@@ -94,7 +94,7 @@ class Limit:
 
         Args:
             tool: The name of a tool, or ``"*"`` for all tools of the task together.
-            most: How many calls may run, from 0 to 2^53.
+            most: The maximum number of calls, from 0 to 2^53.
         """
         return cls("uses", tool, most)
 
@@ -105,7 +105,7 @@ class Limit:
         Args:
             tool: The name of a tool.
             argument: The argument that holds the amount; it has to be a number, and not negative.
-            most: What the sum may reach, from 0 to 9,007,199,254, with at most six decimal places.
+            most: The maximum sum, from 0 to 9,007,199,254, with at most six decimal places.
         """
         amount = amount_of(most)
         if amount is None or amount > MAX_NUMBER or Decimal(amount).scaleb(-6, _EXACT) != _decimal(most):
@@ -120,7 +120,7 @@ class Limit:
 
         Args:
             tool: The name of a tool, or ``"*"`` for all tools of the task together.
-            most: How many calls may run in any such window, from 0 to 2^53.
+            most: The maximum number of calls in any such window, from 0 to 2^53.
             per: The length of the window, whole seconds, from one second to 90 days.
         """
         seconds, rest = divmod(per, timedelta(seconds=1))

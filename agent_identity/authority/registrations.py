@@ -45,7 +45,7 @@ Status: TypeAlias = Literal["registered", "suspended", "retired", "orphaned"]
 """``registered`` may act; ``suspended`` may not for now; ``orphaned`` has no owner any more; ``retired`` is final."""
 
 Mark: TypeAlias = tuple[int, str]
-"""How many registrations there were, and the hash of the last one: what a registry must never go behind."""
+"""The number of registrations, and the hash of the last one, below which a registry must never fall."""
 
 _Stamp: TypeAlias = tuple[int, int, int, int]
 
@@ -63,7 +63,7 @@ class Registration:
 
     Args:
         agent: The agent with its owner. With a version, only this version may act; without one, any.
-        purpose: What it is for, 1 to 256 characters.
+        purpose: The purpose of the agent, 1 to 256 characters.
         maximum: The most that any grant of the agent may permit.
         expires_at: Unix seconds; from then on it may not act.
         status: See :data:`Status`.
@@ -173,7 +173,7 @@ class AgentRegistry:
     """A verified, constant state of a registry; :meth:`renewed` returns a later one.
 
     Attributes:
-        trust: Whose signatures count.
+        trust: The trust store.
         path: The file; None if the registry came from bytes.
         history: Every registration, oldest first.
     """
@@ -324,7 +324,7 @@ def appended(
 
     Args:
         data: The content so far; empty for a new registry.
-        registrations: What to register; place, time and hash are those of the new lines.
+        registrations: The new registrations; place, time and hash are those of the new lines.
         signer: A key that is trusted as issuer.
         trust: The trusted keys, and the issuer's name.
         now: Unix seconds.

@@ -44,7 +44,7 @@ EVERYTHING: Final = "*"
 """The name in the one entry of the kind ``everything``."""
 
 RevokedKind: TypeAlias = Literal["task", "grant", "agent", "owner", "human", "service", "key", "everything"]
-"""What an entry is about: a task by its id, a grant by its hash, an issuer key by its thumbprint, others by id."""
+"""Subjects of entries: a task by its id, a grant by its hash, an issuer key by its thumbprint, others by id."""
 
 RevocationStatus: TypeAlias = Literal["revoked", "suspended"]
 """Revoked for good, or until the suspension is lifted."""
@@ -62,7 +62,7 @@ class Revocation:
     """One entry: a party or thing that may not act any more.
 
     Args:
-        kind: What it is about.
+        kind: The kind of its subject.
         name: Which one. Of a principal or agent the id alone counts, whoever issued it; of a grant the hash
             that records show.
         status: ``"revoked"`` or ``"suspended"``.
@@ -111,7 +111,7 @@ class RevocationList:
     Args:
         version: 0 for the empty list that everything begins with, one more with each change.
         issued_at: When this version was made, in Unix seconds.
-        entries: What it says, in the order in which it was said.
+        entries: The entries, in the order of their addition.
 
     Raises:
         ValueError: Two entries are about the same, there are more than 10,000, or a number is out of range.
@@ -186,7 +186,7 @@ class RevocationList:
         was made from the one before comes back as it is.
 
         Args:
-            known: What counted until now.
+            known: The list that counted until now.
             before: The list that was found before, in the same place.
 
         Raises:
@@ -241,7 +241,7 @@ def read_revocations(data: bytes, *, anchors: Callable[[str], PublicKey], issuer
     """Return a signed list after verifying it.
 
     Args:
-        data: What :meth:`RevocationList.sign` returned.
+        data: The result of :meth:`RevocationList.sign`.
         anchors: Returns the issuer key of a ``kid``, or raises :class:`TokenError`.
         issuer: The issuer that must have made it; None for any that the key signs for.
 
@@ -278,8 +278,8 @@ def trusted_revocations(data: bytes, trust: TrustStore, *, of_revoked_keys: bool
     date an empty list at will.
 
     Args:
-        data: What :meth:`RevocationList.sign` returned.
-        trust: Whom to trust.
+        data: The result of :meth:`RevocationList.sign`.
+        trust: The trust store.
         of_revoked_keys: Read lists by revoked keys as well, to look at what they say and sign it again.
 
     Raises:

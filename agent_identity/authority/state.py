@@ -27,8 +27,8 @@ class Debit(NamedTuple):
 
     Attributes:
         key: Names the counter, together with the window.
-        amount: How much is taken, in the limit's smallest unit; not negative.
-        limit: What the sum may not exceed.
+        amount: The amount, in the limit's smallest unit; not negative.
+        limit: The maximum of the sum.
         window: Seconds over which the sum is taken; None for the whole life of the counter.
         expires_at: Unix seconds from which the counter may be forgotten. A debit that comes later does not fit.
     """
@@ -110,7 +110,7 @@ class StateStore(Protocol):
 
         Args:
             share: For example ``share:`` and a digest of what names the call.
-            debits: What the call has debited, at most 64.
+            debits: The debits of the call, at most 64.
             now: Unix seconds.
 
         Raises:
@@ -126,7 +126,7 @@ class StateStore(Protocol):
 
         Args:
             share: The name under which it was kept.
-            debits: What the call needs, at most 64, each of another counter.
+            debits: The debits that the call needs, at most 64, each of another counter.
             now: Unix seconds, as for :meth:`debit`.
 
         Returns:

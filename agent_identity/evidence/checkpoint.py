@@ -86,7 +86,7 @@ class Note:
     Attributes:
         text: The signed text, ending in a newline.
         signers: The known keys that signed it.
-        cosignatures: What known cosigners say about it.
+        cosignatures: Statements of known cosigners about it.
         unchecked: Known cosigners whose signatures stand there and cannot be checked here, since the installed
             ``cryptography`` does not have their algorithm.
         lines: The lines of the signatures that were verified, each with its newline.

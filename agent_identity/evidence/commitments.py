@@ -17,7 +17,7 @@ from agent_identity.evidence.mac import Mac
 __all__ = ["PREFIX", "commit", "leaf", "part", "root", "salts"]
 
 PREFIX: Final = "salted-sha256:"
-"""What the digest of arguments begins with if they can be shown one at a time."""
+"""The prefix of digests of arguments that can be shown one at a time."""
 
 _TAG: Final = b"agent-identity/arguments/v1\n"  # No JSON text begins so, which other digests under the key are of.
 _LEAF: Final = b"\x00"

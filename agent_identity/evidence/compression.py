@@ -163,7 +163,7 @@ def compress(
     Args:
         files: The operating system.
         path: The segment.
-        compression: How; not ``none``.
+        compression: The format; not ``none``.
         stopping: Tells, now and then, whether to give up.
         opened: Opens files for a block.
 
@@ -188,7 +188,7 @@ def copy_compressed(  # budget: what is written, where to, and by what means
         files: The operating system.
         fd: The file.
         target: The path of the copy.
-        compression: How; not ``none``.
+        compression: The format; not ``none``.
         stopping: Tells, now and then, whether to give up.
         opened: Opens files for a block.
 

@@ -55,7 +55,7 @@ class StreamCopies:
         signer: The recorder key.
         trust: Says for which times signatures of that key count; ``None`` signs without asking.
         after: Records up to this place in the stream make no span again.
-        wanted: Which records make spans; by default all that travel.
+        wanted: Records that make spans; by default all that travel.
 
     Attributes:
         ended: The stream has its last record; nothing follows.

@@ -54,7 +54,7 @@ class Cosignature:
     """A verified cosignature.
 
     Attributes:
-        cosigner: Who made it.
+        cosigner: The cosigner that made it.
         time: When, in seconds since the Unix epoch; 0 says nothing about a time, nor that no larger tree was known.
     """
 
@@ -67,7 +67,7 @@ def cosign(text: str, head: LogHead, name: str, key: CosigningKey, *, at: int) -
 
     Args:
         text: The text of the checkpoint, as it was signed by the log.
-        head: What it says.
+        head: The log head to cosign.
         name: The name of the cosigner.
         key: Its key.
         at: The time, in seconds since the Unix epoch.
@@ -86,10 +86,10 @@ def read_cosignature(cosigner: Cosigner, signature: bytes, body: bytes, head: Lo
     """Return the content of a cosignature, or ``None`` if it cannot be checked here.
 
     Args:
-        cosigner: Whose it claims to be.
+        cosigner: The claimed cosigner.
         signature: Its time and signature.
         body: The text of the checkpoint.
-        head: What that says.
+        head: The log head that it covers.
 
     Raises:
         TokenError: It does not verify (``bad_signature``).

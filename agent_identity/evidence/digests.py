@@ -56,7 +56,7 @@ class DigestKeys:
     Args:
         path: The key file; it is made with mode 0600, its folder with 0700.
         files: The operating system; tests inject faults here.
-        sync: What a new key survives: the death of the ``process``, or that of the machine (``disk``).
+        sync: The failure that a new key survives: the death of the ``process``, or that of the machine (``disk``).
     """
 
     __slots__ = ("_durable", "_files", "_macs", "_path")
@@ -118,7 +118,7 @@ class DigestKeys:
 
         Args:
             key_id: The id of the task, or of the stream outside a task.
-            parts: What :func:`~agent_identity.evidence.commitments.part` makes of each argument, sorted by name.
+            parts: The result of :func:`~agent_identity.evidence.commitments.part` for each argument, sorted by name.
 
         Raises:
             EvidenceError: A new key is needed and cannot be kept.

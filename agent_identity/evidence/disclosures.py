@@ -41,7 +41,7 @@ class Disclosure:
         record: The id of the record.
         shown: The arguments that are shown, by name.
         salts: The salt of each of them; empty with a key.
-        leaves: What commits to each argument of the call, in the order of their names; empty with a key.
+        leaves: The commitments to all arguments of the call, in the order of their names; empty with a key.
         key: The key of the task, for a record with one digest of all arguments.
     """
 

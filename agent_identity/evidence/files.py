@@ -227,7 +227,7 @@ def write_beside(files: Files, path: str, data: bytes, temporary: str = "") -> N
     Args:
         files: The operating system.
         path: Where the file is to be. Its folder is not synced, so after a power loss it may be the one before.
-        data: What it is to hold.
+        data: The content of the file.
         temporary: Where it is written first; where several may write at once, each needs a name of its own.
 
     Raises:
@@ -280,7 +280,7 @@ def recording(purpose: str) -> Generator[None]:
     """Turn a failure of the operating system inside the block into :class:`EvidenceError`.
 
     Args:
-        purpose: What was to be done, an infinitive without "to".
+        purpose: The purpose for the message, an infinitive without "to".
     """
     try:
         yield

@@ -18,7 +18,7 @@ from agent_identity.identity import Signer
 __all__ = ["found", "log_was_removed", "stream_names"]
 
 _NO_FILE: Final = frozenset({None, errno.ELOOP, errno.ENXIO})
-"""What is said of a folder or device, of a link, and of a socket."""
+"""System errors for a folder or device, for a link, and for a socket."""
 
 
 def found(files: Files, layout: Layout, *, signer: Signer, origin: str, cosign: Cosign | None = None) -> None:

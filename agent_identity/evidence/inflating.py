@@ -43,7 +43,7 @@ class Inflating:
     """Reads the content of a compressed file; several members or frames are one file.
 
     Args:
-        head: How the file begins.
+        head: The first bytes of the file.
         source: Reads the file.
 
     Attributes:

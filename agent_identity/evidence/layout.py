@@ -23,7 +23,7 @@ def segment_name(first: int, suffix: str = "") -> str:
 
     Args:
         first: The place of its first record in the stream, from 1.
-        suffix: What the name ends in where it is compressed.
+        suffix: The extension of a compressed segment.
     """
     return f"entries-{first:020d}.jsonl{suffix}"
 

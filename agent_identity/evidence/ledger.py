@@ -203,7 +203,7 @@ class Ledger:
             seal_interval: Seconds from a record to the seal that covers it.
             segments: When the stream goes on in another file, and what becomes of the one before; by default
                 after 64 MiB or a day, compressed by gzip.
-            beginning: What the first record of a stream says of its process, and the version of its records.
+            beginning: Facts of the first record of a stream about its process, and the version of its records.
             cosign: Adds the second signature to each checkpoint.
             publishers: Are offered each checkpoint; closed with the ledger.
             observers: Are shown each record, from the first of the stream on, as by :meth:`observe`.

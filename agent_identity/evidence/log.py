@@ -192,7 +192,7 @@ class DirectoryLog:
         """Append heads and publish a checkpoint that covers them: one signature.
 
         Args:
-            heads: What to commit; a head that this object already appended is not appended again.
+            heads: The heads to commit; one that this object already appended is not appended again.
             repeat: Append it nevertheless, as a sign of life.
 
         Raises:
@@ -279,7 +279,7 @@ class DirectoryLog:
         if data is None:
             return None
         try:
-            # Whoever signed it: a checkpoint that says otherwise than the log is never overwritten.
+            # Unverified: a checkpoint that contradicts the log is never overwritten.
             checkpoint = unverified_checkpoint(data)
         except VerificationError:
             raise self._contradicted("a file at log/checkpoint that is no checkpoint") from None

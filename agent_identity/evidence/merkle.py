@@ -220,7 +220,7 @@ def range_roots(leaves: Iterable[bytes], ranges: Sequence[tuple[int, int]]) -> t
 
     Args:
         leaves: The leaf hashes, at least as many as the last range ends with.
-        ranges: Where each begins and ends; none overlaps another.
+        ranges: The first and last index of each; they do not overlap.
     """
     trees = [CompactRange() for _ in ranges]
     waiting = sorted(range(len(ranges)), key=lambda number: ranges[number], reverse=True)

@@ -172,7 +172,7 @@ class FieldCheck:
     Attributes:
         attribute: Its name.
         verdict: ``match``, ``changed``, ``missing``, ``redacted`` or ``retyped``.
-        signed: What the record says; ``None`` where the attribute claims a fact that the record does not state.
+        signed: The value in the record; ``None`` where the attribute claims a fact that the record does not state.
     """
 
     attribute: str
@@ -230,8 +230,8 @@ def verdict_on(signed: str | tuple[str, ...], found: object) -> Verdict:
     """Compare the shown value with the signed one.
 
     Args:
-        signed: What the record says.
-        found: What a store returned.
+        signed: The value in the record.
+        found: The value that a store returned.
     """
     if found is None or found == "":
         return "missing"

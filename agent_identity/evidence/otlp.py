@@ -38,7 +38,7 @@ MAX_LINE: Final = 64 * 1024 * 1024
 """Bytes that a line, its end included, a document over several lines, or a binary message may have."""
 
 MAX_NESTING: Final = 64
-"""How deep arrays and maps may be nested in an attribute."""
+"""Maximum nesting of arrays and maps in an attribute."""
 
 SpanStatus: TypeAlias = Literal["unset", "ok", "error"]
 """The status code of a span."""
@@ -89,7 +89,7 @@ class SpanData:
         resource: The attributes of what produced it.
         scope: The name of the instrumentation scope.
         status: ``"unset"``, ``"ok"`` or ``"error"``.
-        status_message: What the producer says about an error.
+        status_message: The producer's error text.
         line: The 1-based line of the file where its document starts; in a binary file the number of its message.
         kind: The number of its kind; 0 if unknown.
         scope_attributes: The attributes of the scope.
@@ -120,7 +120,7 @@ class Malformed:
 
     Attributes:
         line: The 1-based line where its document starts; in a binary file the number of its message.
-        message: What was expected.
+        message: The problem.
     """
 
     line: int
@@ -454,7 +454,7 @@ def any_value(value: object, depth: int) -> object:
 
     Args:
         value: The JSON object, or ``None`` for an absent one.
-        depth: How many arrays and maps it is in.
+        depth: The number of enclosing arrays and maps.
 
     Raises:
         MisfitError: It is malformed.

@@ -62,7 +62,7 @@ def binary_documents(source: ByteReader, framing: Framing) -> Iterator[Document 
 
     Args:
         source: Reads the file.
-        framing: Where a message ends.
+        framing: The framing of messages.
 
     Raises:
         OSError: The file cannot be read.
@@ -217,7 +217,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Stream the length-delimited fields of a message, each with its number.
 
     Raises:
-        MisfitError: What follows those before is damaged.
+        MisfitError: The rest of the message is damaged.
     """
     place, end = 0, len(data)
     while place < end:

@@ -62,13 +62,13 @@ _FIELDS: Final[Mapping[str, str]] = MappingProxyType(
         for name in names
     }
 )
-"""What a member says, by its name in lower case without marks."""
+"""Fields by the name of a member, in lower case without marks."""
 _MESSAGES: Final = frozenset({"message", "description", "statusmessage", "statusdescription"})
-"""What of a status is its message."""
+"""Members of a status that hold its message."""
 
 _IDS: Final = ("trace", "span")
 _SCALAR: Final = frozenset({*_IDS, "scope", "resource"})
-"""What an object with the name of one of these does not say."""
+"""Fields that an object with one of these names does not state."""
 
 _MARKS: Final = str.maketrans("", "", "._- ")
 _LONGEST: Final = 64  # Characters of a name that may be one of an id.
@@ -84,10 +84,10 @@ class PastedSpan:
 
     Attributes:
         attributes: Those of ours, and the conventional ones that copy the record.
-        trace_ids: What is shown as the id of its trace, as it is written there.
-        span_ids: What is shown as its own id.
+        trace_ids: The shown ids of its trace, in their original spelling.
+        span_ids: The shown ids of the span itself.
         line: The 1-based line where its document starts.
-        parents: What is shown as the id of its parent.
+        parents: The shown ids of its parent.
         names: As its name.
         starts: As its start.
         ends: As its end.

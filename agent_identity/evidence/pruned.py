@@ -68,7 +68,7 @@ class Kept:
     """The kept grants: their number and the digest of their file, which is in its name.
 
     Attributes:
-        count: How many there are; of none there is no file.
+        count: Their number; without any there is no file.
         digest: The SHA-256 of the file, in hex.
     """
 
@@ -89,14 +89,14 @@ class Pruned:
     Attributes:
         origin: The name of the log that commits to them.
         stream: The id of the stream.
-        size: How many records are gone: those from 1 to this place.
+        size: The number of pruned records: those from 1 to this place.
         last: The leaf hash of the last one.
         peaks: The compact range over them, the largest subtree first.
         open: The ids of the intents among them whose outcome was not, at most :data:`MAX_OPEN`.
         log_size: The number of entries under the checkpoint behind which they were pruned.
         log_root: The root in that checkpoint.
         time_ns: When, in nanoseconds since the Unix epoch.
-        kept: Which grants were kept; ``None`` in a statement that does not say.
+        kept: The kept grants; ``None`` in a statement that does not say.
     """
 
     origin: str

@@ -27,7 +27,7 @@ from agent_identity.evidence.files import (
 __all__ = ["PREFIX", "Pseudonyms"]
 
 PREFIX: Final = "pseudonym:"
-"""How each pseudonym begins."""
+"""The prefix of each pseudonym."""
 
 _RANDOM_BYTES: Final = 16
 _CHUNK: Final = 1024 * 1024

@@ -22,7 +22,7 @@ class Publisher:
     """A daemon thread that passes checkpoints to one function, in order.
 
     Args:
-        name: What to call it in the log.
+        name: Its name in the log.
         publish: The function.
         latest_only: It needs only the latest checkpoint, at most once a second, and is called again with it, after a
             longer pause, if it failed. Otherwise it is called once with each.

@@ -92,25 +92,25 @@ EffectName: TypeAlias = Literal["allow", "warn", "block", "route"]
 """An effect of a policy."""
 
 Ending: TypeAlias = Literal["success", "error", "denied", "routed", "cancelled", "suspended", "unknown"]
-"""How a call ended."""
+"""Results of a call."""
 
 ApprovalStatus: TypeAlias = Literal["pending", "approved", "rejected", "expired"]
-"""Where a question to a person stands."""
+"""States of a question to a person."""
 
 RevocationKind: TypeAlias = Literal["task", "grant", "agent", "owner", "human", "service", "key", "everything"]
-"""What can be revoked."""
+"""Kinds of revocable names."""
 
 RevocationState: TypeAlias = Literal["revoked", "suspended", "reinstated"]
-"""What a change of the list of revocations came to."""
+"""Results of a change of the list of revocations."""
 
 Enforced: TypeAlias = Literal["allow", "block", "modify", "escalate", "audit"]
-"""What was done about a decision."""
+"""Enforced effects of a decision."""
 
 EFFECTS: Final = frozenset(cast("tuple[str, ...]", get_args(EffectName)))
-"""What a policy can decide."""
+"""Effects that a policy can decide."""
 
 OUTCOMES: Final = frozenset(cast("tuple[str, ...]", get_args(Ending)))
-"""How a call can end."""
+"""Results of a call."""
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
@@ -231,7 +231,7 @@ class Resource(Part, frozen=True, kw_only=True):
     Attributes:
         system: Its system, by the naming rule of OpenLineage, such as ``postgres://db.example.com:5432``.
         name: Its name there. A name that arguments fill is the template, literally.
-        access: What the tool does to it.
+        access: The tool's access to it.
         data: Labels of the data in it.
         digest: The keyed digest of the filled name, under the resource key of the directory.
     """

@@ -27,8 +27,8 @@ def explained(message: str, members: object, kinds: Mapping[str, type]) -> str:
     """Return the message for a refused record: place and required form. Nothing is quoted from the record.
 
     Args:
-        message: What the decoder says: a path at its end, and what it found there.
-        members: What the decoder looked at, as plain values, each member once.
+        message: The decoder's message, with a path at its end.
+        members: The decoder's input, as plain values, each member once.
         kinds: The type of each kind.
     """
     if message.startswith("record"):

@@ -18,7 +18,7 @@ class _Form(NamedTuple):
     """The spelling of one kind of value.
 
     Attributes:
-        described: What is expected in the bytes.
+        described: The required form in the bytes, for messages.
         shorten: Returns the short spelling of a full one.
         expand: Returns the full spelling of a short one, or raises :class:`ValueError`.
     """
@@ -147,7 +147,7 @@ def full_spelling(members: object) -> object:
     """Return the members of a record of version 2 in the spelling of version 1.
 
     Args:
-        members: What the bytes say, as plain values; they are changed.
+        members: The members as in the bytes, as plain values; they are changed in place.
 
     Raises:
         ValueError: A value lacks its short spelling; the message starts with the path to it.

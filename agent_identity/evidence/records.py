@@ -137,7 +137,7 @@ class Record(Part, frozen=True, kw_only=True, tag_field="kind"):
 
     Attributes:
         id: The record; the same wherever it is copied to.
-        stream: Where it stands.
+        stream: Its place in the stream.
         time: Begin and end of the recorded event.
         v: The version of the format.
     """

@@ -54,7 +54,7 @@ def set_aside(
         files: The operating system.
         layout: The evidence directory.
         fd: The log, open to be read and cut.
-        start: Where the first foreign line begins; all before it is good, and nothing from it on was committed.
+        start: The offset of the first foreign line; all before it is good, and nothing from it on was committed.
         fits: Checks MACs.
         last: The number of good entries, and the leaf hash of the last one.
 

@@ -21,7 +21,7 @@ MAX_QUEUED: Final = 16_384
 """Records that may wait; whoever appends more waits until some are done."""
 
 After: TypeAlias = Callable[[Entry], None]
-"""What is to be done with a record once it is in the ledger."""
+"""A callback for a record once it is in the ledger."""
 
 OnRecord: TypeAlias = Callable[[Entry], object]
 """A function that is shown each record once it is in the ledger."""
@@ -41,8 +41,8 @@ class Observers:
 
     Attributes:
         functions: The functions.
-        failures: How often one raised.
-        fault: What the last one raised, until the next that does not.
+        failures: The number of exceptions raised by observers.
+        fault: The last exception, until an observer succeeds again.
     """
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class Sealing:
 
     def submit(self, stream: StreamWriter, entry: Entry, after: After | None) -> None:
         """Queue a written record; called under the ledger's lock, in order."""
-        # Where nothing is to be done with the record itself, its leaf is enough to keep.
+        # A record without a callback or observer needs only its leaf.
         kept = None if after is None and not self._observers.functions else entry
         self._queue.append((stream, entry.leaf, after, kept, stream.offset))
         self._submitted += 1
@@ -280,7 +280,7 @@ class Sealing:
         with self._changed:
             if not self._news():
                 self._idle = True
-                # Whoever queued a record before the line above saw a busy thread and did not wake it.
+                # A caller that queued a record before the line above saw a busy thread and did not wake it.
                 self._changed.wait_for(
                     lambda: not self._idle or self._news(), self._until(self._last_seal_ns + _HEARTBEAT_NS)
                 )

@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 Compression: TypeAlias = Literal["gzip", "zstd", "none"]
-"""How closed segments are compressed; ``zstd`` needs the extra of this name."""
+"""Compression of closed segments; ``zstd`` needs the extra of this name."""
 
 MAX_INFLATED: Final = 4 * 1024**3
 """Bytes that a compressed segment may have once it is decompressed; larger ones are not read."""
@@ -58,7 +58,7 @@ DEFAULT_SECONDS: Final = 86_400.0
 """Seconds after which a segment is closed, unless said otherwise."""
 
 CODECS: Final[dict[Compression, str]] = {"none": "", "gzip": ".gz", "zstd": ".zst"}
-"""What the names of compressed files end in."""
+"""Extensions of compressed files."""
 
 _OF_SUFFIX: Final[dict[str, Compression]] = {suffix: name for name, suffix in CODECS.items()}
 _CLOSED: Final = re.compile(r"entries-([0-9]{20})\.jsonl(\.gz|\.zst|)")
@@ -105,7 +105,7 @@ class Segment:
     Attributes:
         path: Its path.
         first: The place of its first record in the stream, from 1.
-        compression: How it is compressed.
+        compression: Its compression.
         bytes: Its size as it is on the disk.
         active: It is the one that its process writes, or wrote last.
     """
@@ -134,7 +134,7 @@ def closed_segments(files: Files, folders: Sequence[str]) -> dict[int, str]:
 
     Args:
         files: The operating system.
-        folders: Where they may be; those of the first folder come before those of the others.
+        folders: The folders to search; segments of the first folder take precedence.
 
     Raises:
         OSError: The first folder cannot be listed.
@@ -301,7 +301,7 @@ def read_segment(files: Files, fd: int, compression: Compression) -> Iterator[Bl
 
     Raises:
         OSError: It cannot be read, is damaged, or is too large.
-        ConfigurationError: What decompresses it is not installed.
+        ConfigurationError: The decompressor is not installed.
     """
     files.seek(fd, 0)
     return split_blocks(decompressed(lambda size: files.read(fd, size), compression), 0)
@@ -311,7 +311,7 @@ def decompressed(read: Read, compression: Compression) -> Read:
     """Return a reader of the content of a compressed file, at most :data:`MAX_INFLATED` bytes of it.
 
     Raises:
-        ConfigurationError: What decompresses it is not installed.
+        ConfigurationError: The decompressor is not installed.
     """
     if compression == "none":
         return read

@@ -65,7 +65,7 @@ def likeness(shown: object, signed: str) -> Likeness:
     Hex with or without ``0x`` and leading zeros, a UUID, base64, or a decimal number.
 
     Args:
-        shown: What a back end shows.
+        shown: The value that a back end shows.
         signed: The id in lower-case hex, 16 or 32 digits.
     """
     readings = _readings(shown)
@@ -125,7 +125,7 @@ def same_duration(shown: object, signed: int) -> bool | None:
     """Return whether a duration is the signed one in one of the usual units; ``None`` if it cannot be read.
 
     Args:
-        shown: What a back end shows, which may not say in which unit.
+        shown: The value that a back end shows, which may not have a unit.
         signed: Nanoseconds.
     """
     units: tuple[int, ...] = (1, 10**3, 10**6, 10**9)

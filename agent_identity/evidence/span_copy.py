@@ -55,7 +55,7 @@ class SpanCopy:
         name: The name of the span.
         start: Nanoseconds since the Unix epoch.
         end: Nanoseconds since the Unix epoch.
-        error: What the status says of an error; ``None`` leaves the status unset.
+        error: The error text of the status; ``None`` leaves the status unset.
         attributes: The attributes of the span.
     """
 
@@ -131,7 +131,7 @@ class Appearance:
         name: Its name.
         start: Nanoseconds since the Unix epoch.
         end: Nanoseconds since the Unix epoch.
-        error: What the status says of an error; ``None`` leaves the status to the application.
+        error: The error text of the status; ``None`` leaves the status to the application.
         parent: The span id of the parent, if the record states one.
         begins: Whether no record of the span came before, so that the parent is the stated one, or there is none.
         ran: Whether code of the application had the span as its current one, and may have set the status.

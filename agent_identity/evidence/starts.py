@@ -13,7 +13,7 @@ from agent_identity.narrowing import is_object
 __all__ = ["Excerpt", "Start"]
 
 _FACTS: Final = (frozenset({"end", "size"}), frozenset({"end", "last", "peaks", "size"}))
-"""What a part of a stream has to say, and what it may say."""
+"""The required and the permitted members of a start."""
 
 
 @final

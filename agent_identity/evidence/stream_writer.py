@@ -81,7 +81,7 @@ class StreamWriter:
         rotate_at: The next record goes to a fresh segment if the stream has so many bytes.
         usable: Whether another record may follow; once false it stays false.
         tree: The Merkle tree over the records that the sealing side has seen; the sealing side owns it.
-        sealed: How many of them are committed to the log; the sealing side owns it.
+        sealed: The number of records committed to the log; the sealing side owns it.
         seq: The number of records.
     """
 

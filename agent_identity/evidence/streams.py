@@ -66,7 +66,7 @@ class Denied(NamedTuple):
 
     Attributes:
         path: Its path.
-        why: What the system says.
+        why: The system's error text.
         part: What it belongs to: the ``log``, the list of streams (``ledger``), a ``stream``, or what parties outside
             said (``outside``).
         stream: The id of the stream, if it is of one.

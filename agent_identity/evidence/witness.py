@@ -205,7 +205,7 @@ class Witness:
         name: The name of the witness.
         key: Its key.
         logs: The logs that it knows, by origin.
-        state: What it saw.
+        state: The latest checkpoints.
         clock: Tells the time of cosignatures.
     """
 

@@ -33,7 +33,7 @@ class WitnessClient:
     Args:
         files: The operating system.
         layout: The directory.
-        witness: Whose cosignature it is to be.
+        witness: The expected cosigner.
         post: Posts a body to the witness and returns status and body of the answer.
     """
 

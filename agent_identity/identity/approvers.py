@@ -18,7 +18,7 @@ from agent_identity.identity.principals import check_id
 __all__ = ["Approver", "CredentialAlgorithm"]
 
 CredentialAlgorithm: TypeAlias = Literal["ES256", "EdDSA"]
-"""How a credential signs: with P-256 and SHA-256, or with Ed25519."""
+"""Algorithms of a credential: P-256 with SHA-256, or Ed25519."""
 
 _LEAST_ID: Final = 16  # Bytes of a credential id (WebAuthn §4).
 _MOST_ID: Final = 1023
@@ -33,7 +33,7 @@ class Approver:
     """A credential of a person who approves.
 
     Args:
-        person: Who it is, as approvals name the person; see :func:`~agent_identity.identity.check_id`.
+        person: The person's name in approvals; see :func:`~agent_identity.identity.check_id`.
         credential: The id of the credential, 16 to 1,023 bytes.
         algorithm: ``"ES256"`` or ``"EdDSA"``.
         key: The public key: x and y of the point, 64 bytes, for ES256; 32 bytes for EdDSA.

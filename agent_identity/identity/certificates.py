@@ -146,7 +146,7 @@ def unverified_certificate(token: str) -> Certificate:
     """Return the content of a certificate after checking its form alone; anyone can have written it.
 
     Args:
-        token: What :meth:`Certificate.sign` returned.
+        token: The result of :meth:`Certificate.sign`.
 
     Raises:
         TokenError: It is malformed (``bad_recorder_certificate``, or a code of
@@ -162,8 +162,8 @@ def trusted_certificate(token: str, trust: TrustStore) -> tuple[Certificate, Tru
     :attr:`~agent_identity.identity.Vouched.doubted` is about that.
 
     Args:
-        token: What :meth:`Certificate.sign` returned.
-        trust: Whom to trust.
+        token: The result of :meth:`Certificate.sign`.
+        trust: The trust store.
 
     Raises:
         TokenError: It is malformed (``bad_recorder_certificate``, or a code of
@@ -213,7 +213,7 @@ def certified(
         TokenError: A certificate does not count, and nobody is to be told.
     """
     known: dict[str, Vouched | None] = {voucher.token: voucher for key in trust.keys for voucher in key.certificates}
-    # What stands in many places is one, and is verified once.
+    # A certificate in many places is verified once.
     places = {token: dict.fromkeys(voucher.places) for token, voucher in known.items() if voucher is not None}
     for one in certificates:
         presented = Presented(one) if isinstance(one, str) else one

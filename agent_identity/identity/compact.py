@@ -42,7 +42,7 @@ class TokenParts:
     """The parts of a token, unverified; the claims are not even parsed.
 
     Attributes:
-        typ: What kind of token it says it is.
+        typ: The token type in the header.
         kid: The name of the key, if the header has one.
         payload: The claims as bytes.
         signature: The 64 bytes of the signature.

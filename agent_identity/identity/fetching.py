@@ -52,7 +52,7 @@ def fetch(url: str, *, limit: int, timeout: float, context: SSLContext | None = 
         url: An address that :func:`check_address` accepts.
         limit: Most bytes accepted.
         timeout: Seconds for everything together: names, connection, TLS, answer.
-        context: Whom to trust for TLS; by default the authorities of the system.
+        context: The TLS context; by default it trusts the authorities of the system.
 
     Raises:
         TokenError: With code ``keys_unavailable``.

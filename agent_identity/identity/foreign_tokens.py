@@ -24,7 +24,7 @@ ALGORITHMS: Final = frozenset(
 _MAX_TOKEN: Final = 64 * 1024
 _MAX_NAME: Final = 256
 _REFUSED: Final = frozenset({"jwk", "jku", "x5c", "x5u", "crit", "b64"})
-"""What would choose the key, or change what is checked (RFC 7515 §4.1, RFC 7797)."""
+"""Header members that would choose the key, or change the check (RFC 7515 §4.1, RFC 7797)."""
 
 
 @final
@@ -33,7 +33,7 @@ class ForeignToken:
     """An unverified foreign token; the claims are not even parsed.
 
     Attributes:
-        algorithm: What the header says it is signed with: one of :data:`ALGORITHMS`.
+        algorithm: The algorithm in the header: one of :data:`ALGORITHMS`.
         typ: The media type of the header, lower-case and without ``application/``; ``None`` if it has none.
         kid: The name of the key, if the header has one.
         members: The names of all members of the header.

@@ -34,7 +34,7 @@ from agent_identity.narrowing import is_object
 __all__ = ["Inbound", "InboundKind", "read_inbound"]
 
 InboundKind: TypeAlias = Literal["access_token", "transaction_token", "id_jag"]
-"""Which of the three a token is; its ``typ`` says so, under its signature."""
+"""Kinds of tokens; the signed ``typ`` names the kind."""
 
 _KINDS: Final[Mapping[str | None, InboundKind]] = {
     None: "access_token",
@@ -62,8 +62,8 @@ class Inbound:
     Attributes:
         principal: On whose behalf; ``verified`` exactly if the signature of the token was checked. Its ``via`` holds
             the actors, so that every grant and record names them.
-        actors: Who acted so far: the current actor first, the first one last. History, never authority.
-        kind: Which kind of token it was.
+        actors: The actors so far: the current actor first, the first one last. History, never authority.
+        kind: The kind of the token.
         token_hash: SHA-256 of its signing input in hexadecimal, for logs; the token itself belongs in none.
         txn: The id of the transaction, if the token has one.
         expires_at: When the token expires (Unix seconds).
@@ -97,12 +97,12 @@ def read_inbound(
         token: The token, at most 64 KiB.
         jwks: The keys of the issuer, as for :meth:`Human.from_id_token`. ``None`` if somebody before you checked the
             signature and you cannot: everything else is checked, and the principal stays ``asserted``.
-        issuer: Who must have issued it, exactly. A Transaction Token may leave it out; the keys then tell.
-        audience: Who must be among its audiences: you, or for Transaction Tokens your trust domain.
+        issuer: The required issuer. A Transaction Token may leave it out; the keys then tell.
+        audience: The required audience: you, or for Transaction Tokens your trust domain.
         subject: ``Human`` or ``Service``: whom this entrance is for. Most tokens do not say what their subject is.
         now: Unix seconds; by default the present.
         authorized_party: The client that it must have been issued to.
-        roles_claim: Where roles stand, as for :meth:`Human.from_id_token`.
+        roles_claim: The claim with the roles, as for :meth:`Human.from_id_token`.
         skew: Seconds by which clocks may differ, at most 30.
 
     Raises:

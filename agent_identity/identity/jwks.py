@@ -41,7 +41,7 @@ class VerificationKey:
 
     Attributes:
         kid: Its name in the key set, if it has one.
-        use: What the set says it is for: ``"sig"``, ``"jwt-svid"``, or ``None`` if it says nothing.
+        use: The use that the set states: ``"sig"``, ``"jwt-svid"``, or ``None`` without one.
         algorithms: The accepted names of its algorithm: from its ``alg``, otherwise from its type. An RSA key without
             ``alg`` stands for ``RS256`` alone, the default of OpenID Connect Core §2.
     """
@@ -170,7 +170,7 @@ class KeySet:
 
         Args:
             token: The token.
-            uses: What the key must be for.
+            uses: The permitted uses of the key.
 
         Raises:
             TokenError: With code ``unknown_key``, ``weak_key`` if the named key does not count, or

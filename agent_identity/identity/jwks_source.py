@@ -44,7 +44,7 @@ class JwksSource:
             Keys that the issuer withdrew count until ``max_age`` is over, or at the latest both together.
         retry_after: Least seconds between two requests, also for keys that a token names and the set does not have.
         timeout: Seconds that a caller waits for an answer, at most.
-        context: Whom to trust for TLS; by default the authorities of the system.
+        context: The TLS context; by default it trusts the authorities of the system.
         clock: Source of time.
 
     Raises:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["JwtAlgorithm", "JwtKey", "JwtSigner", "as_jwt_signer", "jwk_thumbprint"]
 
 JwtAlgorithm: TypeAlias = Literal["EdDSA", "ES256"]
-"""What :class:`JwtKey` signs with."""
+"""Algorithms of :class:`JwtKey`."""
 
 _MAX_BYTES: Final = 4096
 _P256_BYTES: Final = 32

@@ -35,7 +35,7 @@ __all__ = [
 _Kind = TypeVar("_Kind", bound="Human | Service")
 
 Provenance: TypeAlias = Literal["asserted", "verified"]
-"""How an identity is known: named by the calling program, or proved by an issuer."""
+"""Provenance of an identity: named by the calling program, or proved by an issuer."""
 
 _MAX_ID: Final = 256
 _MAX_SPIFFE: Final = 2048
@@ -84,8 +84,8 @@ class Human:
     """A person on whose behalf an agent acts.
 
     Args:
-        id: Who it is, unique at the issuer; see :func:`check_id`.
-        issuer: Who says so, for example the URL of an identity provider.
+        id: The identifier, unique at the issuer; see :func:`check_id`.
+        issuer: The party that vouches for the id, for example the URL of an identity provider.
         roles: At most 64 roles, for policies to look at.
 
     Attributes:
@@ -136,11 +136,11 @@ class Human:
             token: The compact token, at most 64 KiB.
             jwks: The keys of the issuer: the path of a JWK Set, its content, or a source that you keep, such as
                 ``agent_identity.identity.jwks_source.JwksSource("https://…")``.
-            issuer: Who must have issued it: exactly the claim ``iss``.
+            issuer: The required issuer: exactly the claim ``iss``.
             audience: Who must be among its audiences: your client id for an ID token, the name of your service for an
                 access token.
             now: Unix seconds; by default the present.
-            nonce: What you sent with the authorization request. Give it whenever you sent one.
+            nonce: The nonce that you sent with the authorization request. Give it whenever you sent one.
             authorized_party: The client that it must have been issued to (``azp``, ``client_id``). An ID token that
                 names one must name you, unless you name another here.
             max_age: Most seconds since the human logged in (``auth_time``), if that matters.
@@ -174,8 +174,8 @@ class Service:
     """A service account or workload on whose behalf an agent acts; the task has no human principal.
 
     Args:
-        id: Which one it is, unique at the issuer; see :func:`check_id`.
-        issuer: Who says so, for example a SPIFFE trust domain.
+        id: The identifier, unique at the issuer; see :func:`check_id`.
+        issuer: The party that vouches for the id, for example a SPIFFE trust domain.
         roles: At most 64 roles, for policies to look at.
 
     Attributes:
@@ -247,7 +247,7 @@ class Service:
             token: The JWT-SVID, at most 64 KiB.
             bundle: The authorities of the trust domain that the workload must be of:
                 ``agent_identity.identity.spiffe.SpiffeBundle``.
-            audience: Who must be among its audiences: you.
+            audience: The required audience: you.
             now: Unix seconds; by default the present.
             skew: Seconds by which clocks may differ, at most 30.
 
@@ -298,9 +298,9 @@ class Agent:
     """An acting non-human identity, with its accountable owner.
 
     Args:
-        id: Which agent it is; see :func:`check_id`.
+        id: The identifier; see :func:`check_id`.
         owner: The accountable human or team, for example ``"finance-ops@example.com"``.
-        version: Which build or configuration of the agent acts.
+        version: The build or configuration of the agent.
 
     Attributes:
         provenance: ``"asserted"``: the program that runs the agent names it.

@@ -64,7 +64,7 @@ def hide_from_git(folder: PathLike, ignored: str = "*\n") -> None:
 
     Args:
         folder: The folder.
-        ignored: What git shall leave alone; by default everything in the folder, this file as well.
+        ignored: The pattern that git ignores; by default everything in the folder, this file as well.
     """
     with contextlib.suppress(OSError), Path(folder, ".gitignore").open("x", encoding="utf-8") as file:
         file.write(ignored)

@@ -36,7 +36,7 @@ MAX_FRAME: Final = 4_194_304 + 65_536
 WANT_KEY, WANT_TRUST, WANT_SIGNATURE = b"K", b"T", b"S"
 DONE, REFUSED = b"\x00", b"\x01"
 NAMES: Final[dict[Purpose, bytes]] = {"issuer": b"i", "recorder": b"r"}
-"""How a request names a purpose."""
+"""Names of purposes in requests."""
 
 _LENGTH: Final = struct.Struct(">I")
 _CHUNK: Final = 65_536
@@ -57,8 +57,8 @@ def receive_frame(connection: socket.socket, limit: int, seconds: float, *, idle
     Args:
         connection: The connection.
         limit: Bytes that it may have.
-        seconds: How long it may take, once it began.
-        idle: How long to wait for its beginning; by default it has begun.
+        seconds: The time limit of a message, once it began.
+        idle: The time to wait for its beginning; by default it has begun.
 
     Raises:
         OSError: The connection is broken or closed, the message too large, or the time is over.
@@ -91,7 +91,7 @@ class SocketSigner:
 
     Args:
         path: The socket.
-        purpose: Which of the signer's keys.
+        purpose: The purpose that selects one of the signer's keys.
         timeout: Seconds for connecting, and for each answer.
 
     Attributes:

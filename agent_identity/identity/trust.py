@@ -32,10 +32,10 @@ __all__ = [
 ]
 
 Purpose: TypeAlias = Literal["issuer", "recorder"]
-"""What a key of a directory signs: root grants, or records and checkpoints."""
+"""Purposes of a directory's keys: root grants, or records and checkpoints."""
 
 EntryPurpose: TypeAlias = Literal["issuer", "recorder", "policy", "root"]
-"""What a listed key may sign: also bundles of policies, or certificates of recorders and trust files."""
+"""Purposes of listed keys: also bundles of policies, or certificates of recorders and trust files."""
 
 _PURPOSES: Final = frozenset(get_args(EntryPurpose))
 _MAX_SIZE: Final = (1 << 63) - 1
@@ -74,10 +74,10 @@ class Vouched:
     """A certificate signed by a root of the store, and the evidence of its date.
 
     Args:
-        certificate: What it says.
+        certificate: The content of the certificate.
         token: The signed certificate.
         root: The entry of the root.
-        places: Where it stands in a log: streams, each with the place of the record; empty if it was handed over.
+        places: Its places in a log: streams, each with the place of the record; empty if it was handed over.
         older: Whether it is shown to be older than the theft of the root.
     """
 
@@ -349,9 +349,9 @@ class TrustStore:
         origin: The log that checkpoints must come from, unless their key has an origin of its own; ``None`` accepts
             any that a trusted key signed.
         second_keys: The keys whose signature checkpoints need in addition, in the order in which they took over.
-        witnesses: Who else must vouch for the log.
+        witnesses: Parties whose cosignatures the log needs.
         approvers: Credentials of persons who approve, each once.
-        file: What the trust file says about itself; ``None`` for files before version 3.
+        file: The trust file's id and revision; ``None`` for files before version 3.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -417,7 +417,7 @@ class TrustStore:
         return tuple(
             Cosigner(self.origin or "", second.key)
             for second, end in zip(self.second_keys, (*ends, size), strict=True)
-            # Where one takes over from another, either may have signed.
+            # At a takeover, either key may have signed.
             if second.takes_over.size <= size <= end
         )
 
@@ -458,7 +458,7 @@ class TrustStore:
 
         Args:
             thumbprint: The name of the key (RFC 7638), as the signed object gives it.
-            purpose: What the key is to have signed.
+            purpose: The purpose of the signature.
             at: When it signed, in seconds since the Unix epoch.
 
         Raises:

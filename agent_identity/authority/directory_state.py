@@ -31,7 +31,7 @@ class DirectoryState:
     """A SQLite file with a change counter in memory that all processes of the directory share.
 
     The file is made when something is kept for the first time. :meth:`generation` reads the counter alone, which
-    takes no system call. The counter is odd while somebody writes; whoever finds it odd counts that as news,
+    takes no system call. The counter is odd while somebody writes; a reader that finds it odd counts that as news,
     so that not even a writer that dies in between hides something.
 
     Args:
@@ -54,7 +54,7 @@ class DirectoryState:
             self._fd = self._opened(os.O_CREAT)
             self._check_private()
             if os.fstat(self._fd).st_size < _BYTES:
-                os.truncate(self._fd, _BYTES)  # Longer by zeros, whoever else does the same just now.
+                os.truncate(self._fd, _BYTES)  # Longer by zeros, even if others do the same now.
             self._news = mmap.mmap(self._fd, _BYTES)
         except OSError as error:
             raise ConfigurationError(

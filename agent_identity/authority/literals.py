@@ -156,7 +156,7 @@ class OneOf:
 class NotOneOf:
     """The argument is a plain value of JSON, but none of the listed ones.
 
-    Prefer a constraint that says what is allowed: whoever excludes values must think of all of them.
+    Prefer a constraint that says what is allowed: an author who excludes values must think of all of them.
 
     Raises:
         ValueError: There is no value, or one is no plain value of JSON, or they are too many or large.

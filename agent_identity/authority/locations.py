@@ -56,7 +56,7 @@ class PathWithin:
     with a colon (drives, URLs), and white space at the ends.
 
     Text says nothing about symbolic links. With ``follow_links`` the links that exist at the time of the
-    check are resolved as well and must stay inside the root. Both are a race against whoever can write
+    check are resolved as well and must stay inside the root. Both are a race against a party that can write
     below the root: between check and use a directory can become a link. Where others write, open files
     with ``openat2(RESOLVE_BENEATH)`` or the like, or keep the root on a file system of its own.
 

@@ -29,7 +29,7 @@ _LONGEST: Final = 100 * 366 * 24 * 3600
 _MAX_PREFIX: Final = 128
 
 # Every script gets the facts of the whole state as its first key, and answers with its result, with how much was
-# ever written, and with the name that the state got when it began: whoever sees these go back knows that the
+# ever written, and with the name that the state got when it began: a client that sees these go back knows that the
 # server has forgotten something. Numbers are written with %.0f, because Lua shortens large ones.
 _BEGIN: Final = """
 redis.call('HSETNX', KEYS[1], 'origin', ARGV[1])
@@ -377,7 +377,7 @@ def _client(settings: Mapping[str, object], timeout: float) -> _Client:
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "decode_responses": False,
-        # A step that was sent may have been taken, so it is never sent again behind the caller's back.
+        # A step that was sent may have been taken, so it is never retried without the caller's knowledge.
         "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0),
     }
     client: _Client = redis.Redis.from_pool(redis.ConnectionPool(**options))

@@ -1,6 +1,6 @@
 """The registry of open tasks, which alone decides whether authority lives.
 
-The ambient context only *finds* a lease; contexts are copied, captured by generators and left behind in
+The ambient context only *finds* a lease; contexts are copied, captured by generators and left over in
 threads. Each call asks the lease, and ending it is one write that every thread sees at its next call.
 """
 

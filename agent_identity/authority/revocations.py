@@ -1,7 +1,7 @@
 """Revocations of live grants, in one signed list with increasing versions.
 
 A list says of tasks, grants, agents, owners, principals and issuer keys that they are revoked or suspended.
-It is signed like a grant, with a type of its own, and has a version: whoever has seen one version takes no
+It is signed like a grant, with a type of its own, and has a version: a verifier that has seen one version takes no
 earlier one. What is revoked stays revoked; only a suspension can be lifted. Everything at once can only be
 suspended.
 """
@@ -63,7 +63,7 @@ class Revocation:
 
     Args:
         kind: The kind of its subject.
-        name: Which one. Of a principal or agent the id alone counts, whoever issued it; of a grant the hash
+        name: Which one. Of a principal or agent the id alone counts, for every issuer; of a grant the hash
             that records show.
         status: ``"revoked"`` or ``"suspended"``.
         since: Unix seconds.
@@ -274,7 +274,7 @@ def read_revocations(data: bytes, *, anchors: Callable[[str], PublicKey], issuer
 def trusted_revocations(data: bytes, trust: TrustStore, *, of_revoked_keys: bool = False) -> RevocationList:
     """Return a signed list after verifying it against a trust store.
 
-    The key must be the issuer's, be valid at the time of the list, and not be revoked: whoever stole a key could
+    The key must be the issuer's, be valid at the time of the list, and not be revoked: the thief of a key could
     date an empty list at will.
 
     Args:

@@ -70,7 +70,7 @@ _ABANDONED: Final["list[sqlite3.Connection]"] = []
 class SqliteState:
     """State in a file of mode 0600 that any number of processes of one machine may open.
 
-    Nothing is opened before the first use. The file is made by whoever comes first. If it is removed while
+    Nothing is opened before the first use. The first process makes the file. If it is removed while
     somebody uses it, that process refuses until a file is there again; a file that took its place is used.
     Do not put it on a network file system.
 

@@ -107,7 +107,7 @@ class TokenSource(Protocol):
         """Return a token for the order. Called from several threads, at most once at a time for each order.
 
         Raises:
-            ExchangeError: There is none.
+            ExchangeError: No token can be issued.
         """
         ...
 

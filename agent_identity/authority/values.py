@@ -177,7 +177,7 @@ def literal_keys(values: Iterable[object]) -> tuple[Key, ...]:
     """Return the distinct keys of one to 1,024 values in a constraint, in order.
 
     Raises:
-        ValueError: A value breaks a rule of :func:`literal_key`, or there are none or too many.
+        ValueError: A value breaks a rule of :func:`literal_key`, or they are none or too many.
     """
     walk = _Walk(_MAX_LITERALS, literal=True)
     keys = tuple(dict.fromkeys(walk.key(value, MAX_NESTING - 2) for value in values))

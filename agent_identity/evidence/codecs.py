@@ -49,12 +49,12 @@ def gunzip(read: Read, *, several: bool) -> Read:
     def inflate(size: int) -> bytes:
         nonlocal engine, begun, chunk, position, sip
         while True:
-            # Behind the end of a member, what it left unconsumed is what it did not use.
+            # After the end of a member, the unconsumed input is the unused input.
             data: bytes | memoryview = b"" if engine.eof else engine.unconsumed_tail
             if not data:
                 if position == len(chunk):
                     chunk, position = memoryview(read(_CHUNK)), 0
-                # Zlib copies whatever stands behind a member, so it gets little until one proves to be long.
+                # Zlib copies all bytes after a member, so it gets little until one proves to be long.
                 data, sip = chunk[position : position + sip], min(2 * sip, _CHUNK)
                 position += len(data)
             if not data:

@@ -157,7 +157,7 @@ class DigestKeys:
 
         Raises:
             EvidenceError: The file cannot be read.
-            ConfigurationError: It was erased (``erased``), or there is none (``no_digest_key``).
+            ConfigurationError: It was erased (``erased``), or is missing (``no_digest_key``).
         """
         wanted = orjson.dumps(key_id)
         entries = [kept for kept in self._read_all() if kept.id == wanted]

@@ -140,7 +140,7 @@ class Attestation:
         """Return the attestation among the attributes of a span.
 
         Raises:
-            VerificationError: There is none (``no_attestation``), a part is missing
+            VerificationError: It is missing (``no_attestation``), a part is missing
                 (``partial_attestation``), or one is cut or scrubbed (``bad_attestation``).
         """
         fields = {name: attributes[attribute] for name, attribute in _ATTRIBUTES if attribute in attributes}

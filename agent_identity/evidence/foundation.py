@@ -1,7 +1,7 @@
 """First step in a new directory: sign its empty log before it holds any record.
 
 The checkpoint is there before the key of the MACs, before the first stream and before the first entry of the
-log. So no crash leaves one of these without a checkpoint: whoever finds them so knows that it was removed.
+log. So no crash leaves one of these without a checkpoint: a reader that finds them so knows that it was removed.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ def found(files: Files, layout: Layout, *, signer: Signer, origin: str, cosign: 
         OSError: The directory cannot be read or written.
     """
     if not _is_fresh(files, layout):
-        return  # Without the lock, which whoever seals just now may hold.
+        return  # Without the lock, which a sealing process may hold.
     lock_fd = open_regular(files, layout.log_lock, EDIT)
     try:
         with locked(files, lock_fd):

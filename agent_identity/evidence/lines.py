@@ -148,13 +148,13 @@ def split_blocks(read: Callable[[int], bytes], start: int) -> Iterator[Block]:
     rest, blank = b"", 0
     while True:
         chunk = read(_CHUNK)
-        for text, behind in _parted(rest + chunk):
+        for text, blanks in _parted(rest + chunk):
             if text and blank:
                 yield Block(start, start + blank, [b""])
                 start, blank = start + blank, 0
             *lines, rest = text.split(b"\n")
             yield from _as_blocks(lines, start)
-            start, blank = start + len(text) - len(rest), blank + behind
+            start, blank = start + len(text) - len(rest), blank + blanks
         if not chunk:
             break
         if len(rest) > MAX_LINE_BYTES:

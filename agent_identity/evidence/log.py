@@ -1,10 +1,10 @@
 """The one log of an evidence directory: heads of streams, under checkpoints signed by the recorder key.
 
 Every process appends to it under its lock, after it has read what the others appended. An entry that this
-directory's key does not authenticate at its place is never covered by a signature: behind the checkpoint it is set
+directory's key does not authenticate at its place is never covered by a signature: after the checkpoint it is set
 aside, before it it stops all sealing. A log that does not continue its checkpoint is never signed, and neither is
 one whose checkpoint is older than one that was seen. A log without one has lost it (see
-:mod:`~agent_identity.evidence.foundation`), and goes on behind an entry that says so for good.
+:mod:`~agent_identity.evidence.foundation`), and goes on after an entry that says so for good.
 """
 
 import contextlib
@@ -108,7 +108,7 @@ class Head:
 def loss_entry(origin: str) -> bytes:
     """Return the log entry, canonical JSON, that records the loss of the checkpoint.
 
-    What the entries behind it say of a stream is what was found then: records may be missing.
+    Later entries hold the state of each stream as found then: records may be missing.
     """
     return encode_record({"lost": "checkpoint", "origin": origin})
 

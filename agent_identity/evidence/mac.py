@@ -1,6 +1,6 @@
 """Keyed MACs of lines: after a crash they identify the lines that the library wrote.
 
-A MAC is no signature: whoever can read the key can make one. It only keeps recovery from signing bytes
+A MAC is not a signature: every reader of the key can make one. It only keeps recovery from signing bytes
 that another program put into a file, or put somewhere else than it stood. The two kinds of lines have
 different tags, so that neither passes for the other. Records name their place themselves; entries of the
 log do not, so their MAC covers it as well.

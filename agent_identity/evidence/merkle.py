@@ -57,7 +57,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 class CompactRange:
     """A growing tree that stores only the roots of its perfect subtrees: O(log size) memory.
 
-    Not thread-safe; whoever appends holds the lock.
+    Not thread-safe; the appending thread holds the lock.
     """
 
     __slots__ = ("_peaks", "_size")

@@ -90,7 +90,7 @@ def binary_documents(source: ByteReader, framing: Framing) -> Iterator[Document 
 def read_message(document: Document) -> Iterator[SpanData | Malformed]:
     """Yield each span of a message, and an item for each part that is malformed.
 
-    A message that the collector compressed by itself, or wrote as JSON behind its length, is read as well.
+    A message that the collector compressed by itself, or wrote as JSON after its length, is read as well.
 
     Args:
         document: The message.
@@ -291,7 +291,7 @@ _M = TypeVar("_M", bound=Message)
 def _first(kind: type[_M], data: memoryview) -> _M:
     """Return the message in field 1; repeated ones are merged, as the format says."""
     merged = bytearray()
-    with suppress(MisfitError):  # Told when the spans behind it are read.
+    with suppress(MisfitError):  # Reported when the spans after it are read.
         for field, value in _fields(data):
             if field == 1:
                 merged += value

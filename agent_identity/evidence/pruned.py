@@ -1,6 +1,6 @@
 """The signed pruning statement of a stream: the proof that remains of removed records.
 
-It lies beside the stream, as a signed note under the recorder key. With it the records behind the border verify as
+It lies beside the stream, as a signed note under the recorder key. With it the records after the border verify as
 before: its compact range stands for the records before, and leads together with those that are left to the heads
 that the log commits to. Without a signature that counts it says nothing, and the records are missing.
 """
@@ -93,7 +93,7 @@ class Pruned:
         last: The leaf hash of the last one.
         peaks: The compact range over them, the largest subtree first.
         open: The ids of the intents among them whose outcome was not, at most :data:`MAX_OPEN`.
-        log_size: The number of entries under the checkpoint behind which they were pruned.
+        log_size: The number of entries under the checkpoint after which they were pruned.
         log_root: The root in that checkpoint.
         time_ns: When, in nanoseconds since the Unix epoch.
         kept: The kept grants; ``None`` in a statement that does not say.
@@ -212,7 +212,7 @@ def read_grants(files: Files, path: str, *, most: int | None = None) -> Iterator
     Args:
         files: The operating system.
         path: The file.
-        most: So many bytes of memory for them, and no token behind that; ``None`` for all.
+        most: The memory limit in bytes, after which no token is read; ``None`` for all.
 
     Raises:
         OSError: The file cannot be read.

@@ -110,7 +110,7 @@ class Pseudonyms:
 
         Raises:
             EvidenceError: The file cannot be read.
-            ConfigurationError: The mapping was erased (``erased``), or there is none (``unknown_pseudonym``).
+            ConfigurationError: The mapping was erased (``erased``), or is missing (``unknown_pseudonym``).
         """
         principal = self.name_of(pseudonym)
         if principal is not None:
@@ -128,7 +128,7 @@ class Pseudonyms:
     def erase(self, name: str) -> None:
         """Overwrite the mappings of a principal of any kind, and sync them to disk.
 
-        Half a line, which a process that died left, is overwritten as well, whoever it is about.
+        Half a line, which a process that died left, is overwritten as well, for any principal.
 
         Args:
             name: Its id, or its pseudonym.
@@ -154,7 +154,7 @@ class Pseudonyms:
                             write_whole(self._files, fd, b"-" * len(text))
                             overwritten = True
                     if overwritten:
-                        # A longer file is read again by whoever has read it, also within one tick of its clock.
+                        # Every reader reads a longer file again, also within one tick of its clock.
                         self._files.seek(fd, self._files.status(fd).st_size)
                         write_whole(self._files, fd, b"\n")
                     self._files.fsync(fd)

@@ -426,7 +426,7 @@ class RecoveredStream(Part, frozen=True, kw_only=True):
 
 
 class StreamResource(Part, frozen=True, kw_only=True):
-    """The process behind a stream, by the conventions of OpenTelemetry for resources; version 2."""
+    """The process that writes a stream, by the conventions of OpenTelemetry for resources; version 2."""
 
     service: Name | None = None
     namespace: Name | None = None

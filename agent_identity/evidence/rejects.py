@@ -48,7 +48,7 @@ def set_aside(
 
     Where a folder, pipe or link has that name, it is ``rejected-1.jsonl``, and so on up to 9.
 
-    Called with the lock of the log held. What is left behind ``start`` continues the log.
+    Called with the lock of the log held. The rest after ``start`` continues the log.
 
     Args:
         files: The operating system.
@@ -69,7 +69,7 @@ def set_aside(
         edited = open_regular(files, layout.log_entries, EDIT)  # What is open to append writes nowhere else.
         try:
             for data in _chunks(files, fd, lines.own):
-                # Never behind what was read: killed in between, all lines that are still to come are whole.
+                # Never beyond what was read: killed in between, all lines that are still to come are whole.
                 files.seek(edited, end)
                 write_whole(files, edited, data)
                 end += len(data)

@@ -18,7 +18,7 @@ from agent_identity.identity import Clock
 __all__ = ["MAX_QUEUED", "After", "Observers", "OnRecord", "Sealing"]
 
 MAX_QUEUED: Final = 16_384
-"""Records that may wait; whoever appends more waits until some are done."""
+"""Maximum queue length; further callers wait until some records are done."""
 
 After: TypeAlias = Callable[[Entry], None]
 """A callback for a record once it is in the ledger."""
@@ -116,7 +116,7 @@ class Sealing:
         self._hurried = 0  # Threads that wait for the work to be done.
         self._stopping = False
         self._changed = threading.Condition()
-        self._turn = threading.Lock()  # Held by whoever works, so that callbacks keep their order.
+        self._turn = threading.Lock()  # Held by the working thread, so that callbacks keep their order.
         self._worker: int | None = None
         self._thread: threading.Thread | None = None
         self._running = False
@@ -267,7 +267,7 @@ class Sealing:
         try:
             while self._wait():
                 self._work()
-        except EvidenceError as error:  # Of the clock. Whoever waits does the work, and gets this error as well.
+        except EvidenceError as error:  # Of the clock. A waiting caller does the work, and gets this error as well.
             _logger.error("the thread that seals ends, the next record starts another: %s", error)  # noqa: TRY400
         finally:
             with self._changed:
@@ -359,7 +359,7 @@ class Sealing:
             after(entry)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001  Whatever the callback raises, the records behind it go on.
+        except BaseException as error:  # noqa: BLE001  Whatever the callback raises, later records go on.
             self.failures += 1
             if self.failures == 1:
                 _logger.warning(

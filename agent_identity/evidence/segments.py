@@ -194,7 +194,7 @@ def stream_blocks(files: Files, folders: Sequence[str], active: str, *, start: i
         start: Segments are left out whose first record stands before this place.
 
     Raises:
-        OSError: A file cannot be read, or there is none.
+        OSError: A file cannot be read, or is missing.
         ConfigurationError: A segment is compressed, and what decompresses it is not installed.
     """
     base = 0

@@ -73,7 +73,7 @@ def span_ids(record: AnyRecord) -> tuple[str, str]:
     """Return trace and span of a record: the stated ones, or else the derived ones.
 
     Where no tracer made a span, as in a process without telemetry, the ids are hashes of the task (outside
-    any, of the record) and of the record. So they are the same for whoever makes or verifies the span.
+    any, of the record) and of the record. So the maker and the verifier of the span compute the same.
     """
     task = record.task if isinstance(record, OfTask | Intent | Outcome) else None
     trace, span = stated_trace(record), stated_span(record)
@@ -133,7 +133,7 @@ class Appearance:
         end: Nanoseconds since the Unix epoch.
         error: The error text of the status; ``None`` leaves the status to the application.
         parent: The span id of the parent, if the record states one.
-        begins: Whether no record of the span came before, so that the parent is the stated one, or there is none.
+        begins: Whether no record of the span came before, so that the parent is the stated one, if any.
         ran: Whether code of the application had the span as its current one, and may have set the status.
         conventions: The conventional attributes that the copy of the record does not have.
     """

@@ -23,7 +23,7 @@ class Start:
 
     Attributes:
         size: The number of records before it.
-        last: The leaf hash of the last of them; nothing if there are none.
+        last: The leaf hash of the last of them; empty without any.
         peaks: The compact range over them.
         end: The place of the last record that is given or withheld: the size of a head.
     """

@@ -213,7 +213,7 @@ class LedgerReader:
     def begins_behind(self, stream: str) -> Pruned | Start | None:
         """Return the state before the first given record of a stream that does not begin with its first.
 
-        As an excerpt says it, or the statement of what was pruned, whoever signed that. A statement counts only where
+        As an excerpt says it, or the statement of what was pruned, unverified. A statement counts only where
         the first record is gone.
         """
         if self._given is None:

@@ -1,6 +1,6 @@
 """Finds the longest prefix of a stream that can be removed, and checks it against the log.
 
-A stream is cut behind the last segment that may leave and that the log proves. What is open there is found by reading
+A stream is cut after the last segment that may leave and that the log proves. What is open there is found by reading
 up to that border once more, when it is known (ADR 0074).
 """
 
@@ -51,7 +51,7 @@ class Cut:
         last: The leaf hash of the last record.
         peaks: The compact range over all records so far.
         open: The ids of intents without an outcome so far.
-        grants: The grants that records behind the cut may need, and those above them in their chains.
+        grants: The grants that records after the cut may need, and those above them in their chains.
     """
 
     segments: tuple[Segment, ...]
@@ -321,7 +321,7 @@ def survey(
         stream: The id of the stream.
         heads: Its heads, in their order.
         eligible: Is asked for each segment, with the time of the newest record so far in nanoseconds since the Unix
-            epoch, whether it may leave. Behind the first that may not, none may.
+            epoch, whether it may leave. After the first that may not, none may.
         removing: They leave for good, so the cut tells what they leave open. It comes earlier if that is too much.
 
     Raises:

@@ -34,7 +34,7 @@ class Proved(NamedTuple):
 class StreamTail:
     """The records of one stream in order, each once, over any number of reads.
 
-    Lines whose MAC does not fit are left out: whoever signs what is read here must not sign what others wrote.
+    Lines whose MAC does not fit are left out: a signer of these records must not sign what others wrote.
 
     Args:
         files: The operating system.

@@ -1,7 +1,7 @@
 """Credentials of persons who approve (WebAuthn), as a trust file lists them.
 
 An entry says which person a credential belongs to, and for which site it was made. Reading it checks its form and that
-its key is one; what a credential signs is checked by whoever takes approvals.
+its key is one; the receiver of approvals checks what a credential signs.
 """
 
 import re

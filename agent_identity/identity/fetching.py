@@ -45,7 +45,7 @@ def check_address(url: str) -> str:
 def fetch(url: str, *, limit: int, timeout: float, context: SSLContext | None = None) -> bytes:
     """Return the body of the address served with status 200.
 
-    Redirects are refused: whoever can redirect would choose the keys. The proxies of the environment are used, except
+    Redirects are refused: a redirecting party would choose the keys. The proxies of the environment are used, except
     for this machine.
 
     Args:

@@ -121,7 +121,7 @@ class JwksSource:
         """Return the keys of the issuer; fetch them if the cache is too old or lacks the named key.
 
         Raises:
-            TokenError: With code ``keys_unavailable`` if there are none that may be used now.
+            TokenError: With code ``keys_unavailable`` if no usable keys exist now.
         """
         kept = self._kept
         if kept is None or not self._suffices(kept, kid):

@@ -333,7 +333,7 @@ class Agent:
 def principal_from_claim(claim: object) -> Principal:
     """Return the principal of a claim whose signature the caller has checked.
 
-    The provenance is taken from the claim: whoever signed it vouches for it. This and nothing else in the
+    The provenance is taken from the claim: its signer vouches for it. This and nothing else in the
     room makes a ``verified`` principal; what reads the tokens of others ends here as well.
 
     Raises:

@@ -115,7 +115,7 @@ class SocketSigner:
         try:
             self.public_key = self._own_key(purpose)
         except BaseException:
-            self._drop()  # Whoever keeps the error would keep the connection with it.
+            self._drop()  # A holder of the error would keep the connection with it.
             raise
 
     def __repr__(self) -> str:
@@ -199,7 +199,7 @@ class SocketSigner:
         try:
             connection = self._connected()
             connection.settimeout(self._timeout)
-            with contextlib.suppress(BrokenPipeError):  # Whoever refuses may have answered and closed already.
+            with contextlib.suppress(BrokenPipeError):  # A refusing signer may have answered and closed already.
                 send_frame(connection, request)
             return receive_frame(connection, MAX_FRAME, self._timeout)
         except BaseException:  # Also of a signal handler: what comes later would be taken for the next answer.

@@ -77,7 +77,7 @@ class SpiffeBundle:
         """Return the X.509 authorities, as DER.
 
         Raises:
-            TokenError: With code ``bad_key_set``, ``keys_unavailable`` or, if there is none, ``unknown_key``.
+            TokenError: With code ``bad_key_set``, ``keys_unavailable`` or, without a key, ``unknown_key``.
         """
         certificates = key_source(self.keys).keys_for(None).certificates
         if not certificates:

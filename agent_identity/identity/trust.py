@@ -112,7 +112,7 @@ class TrustedKey:
             the keys of other issuers, so that none of them can speak in the name of another. For a root: the URI that
             its certificates must name; ``None`` lets it name any.
         revoked_since: Second from which on others may have had the private key; ``None`` if nobody else
-            has it. Whoever has a key dates what it signs at will, so that from then on no signature of
+            has it. The holder of a key dates its signatures at will, so that from then on no signature of
             the key proves anything by itself.
         reason: Why it was revoked, by the rules of :func:`~agent_identity.identity.check_id`; only with
             ``revoked_since``.
@@ -329,7 +329,7 @@ class FileVersion:
         """Return the next revision.
 
         Raises:
-            ConfigurationError: There is none.
+            ConfigurationError: The revision is the last one.
         """
         if self.revision == MAX_TIME:
             raise ConfigurationError("the revision is the last one, 2^53 - 1; begin a file with a new id")

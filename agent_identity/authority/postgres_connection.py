@@ -35,7 +35,7 @@ class BoundedConnection(psycopg.Connection[tuple[object, ...]]):
 
     @property
     def quiet(self) -> bool:
-        """Whether the server sent nothing since the last answer, not even the end of the connection."""
+        """True if the server sent nothing since the last answer, not even the end of the connection."""
         if self.closed:
             return False
         poll = select.poll()

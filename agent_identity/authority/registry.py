@@ -80,12 +80,12 @@ class Lease:
 
     @property
     def watched(self) -> bool:
-        """Whether another process opened the task, so that :meth:`check` asks whether it has ended there."""
+        """True if another process opened the task, so that :meth:`check` asks whether it has ended there."""
         return self._task.watch is not None
 
     @property
     def live(self) -> bool:
-        """Whether it neither ended nor was seen to expire; :meth:`check` reads the clock as well."""
+        """True if it neither ended nor was seen to expire; :meth:`check` reads the clock as well."""
         return self._over is None
 
     def check(self, clock: Clock) -> None:

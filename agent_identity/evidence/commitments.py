@@ -56,7 +56,7 @@ def root(leaves: Sequence[bytes]) -> str:
 
 
 def commit(mac: Mac, parts: Sequence[bytes]) -> str:
-    """Return what the record of a call holds about its arguments.
+    """Return the commitment to the arguments for the record of a call.
 
     Args:
         mac: The MAC under the key of the task.

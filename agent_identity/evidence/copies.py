@@ -144,7 +144,7 @@ class StreamCopies:
         return Copied(proved.seq, record.id, size, span, problem)
 
     def _problem(self, at: int) -> str | None:
-        """Return why a signature over a record of this time would not count, or ``None``."""
+        """Return the reason why a signature over a record of this time would not count, or ``None``."""
         try:
             if self._trust is not None:
                 self._trust.find(self._signer.public_key.thumbprint, "recorder", at=at)

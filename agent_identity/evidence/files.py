@@ -77,7 +77,7 @@ class Files:
         return os.write(fd, data)
 
     def status(self, fd: int) -> os.stat_result:
-        """Return what the system knows of an open file."""
+        """Return the status of an open file."""
         return os.fstat(fd)
 
     def truncate(self, fd: int, size: int) -> None:

@@ -19,7 +19,7 @@ FREE_DOCUMENTS: Final = 4_096
 """Documents that even the smallest compressed file may hold."""
 
 MAX_RATIO: Final[Mapping[str, int]] = MappingProxyType({"gzip": 200, "zstd": 1_000})
-"""How many times as large a compressed file may become, beyond :data:`FREE_BYTES`.
+"""Maximum inflation ratio of a compressed file, beyond :data:`FREE_BYTES`.
 
 Spans of ours become 6 to 8 times as large, spans that repeat a conversation of 100 KB each 87 times by gzip, which
 looks back 32 KB, and 353 times by zstd. A span has random ids, so that a document takes 20 bytes even then; one

@@ -296,12 +296,12 @@ class Ledger:
 
     @property
     def drafts(self) -> bool:
-        """Whether records are of version 2, which is a draft."""
+        """True if records are of version 2, which is a draft."""
         return self._beginning.records == DRAFT
 
     @property
     def at_once(self) -> bool:
-        """Whether :meth:`append` is now one write that waits neither for the disk nor for other threads."""
+        """True if :meth:`append` is now one write that waits neither for the disk nor for other threads."""
         stream = self._stream
         if self._busy or self._durable or stream is None or not stream.usable or not stream.seq:
             return False

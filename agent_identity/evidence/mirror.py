@@ -32,7 +32,7 @@ SCHEMA_VERSION: Final = "1"
 """The version of the names and meanings of our attributes."""
 
 Verdict: TypeAlias = Literal["match", "changed", "missing", "redacted", "retyped"]
-"""How an attribute relates to the record.
+"""Relation of an attribute to the record.
 
 ``redacted``: a scrubber says that it was here; ``retyped``: a store read it as JSON, and shows a value of another type.
 """

@@ -32,7 +32,7 @@ from agent_identity.evidence.otlp import (
 __all__ = ["Framing", "binary_documents", "read_message"]
 
 Framing: TypeAlias = Literal["bare", "delimited", "prefixed"]
-"""Where a message ends: with the file, after a length as a varint, or after a length in four bytes."""
+"""End of a message: with the file, after a length as a varint, or after a length in four bytes."""
 
 _Spans: TypeAlias = "Iterator[SpanData | Malformed]"
 _Scope: TypeAlias = "tuple[str, Mapping[str, object]]"

@@ -59,7 +59,7 @@ _MEMBERS: Final = frozenset({"last", "log", "origin", "peaks", "size", "stream",
 _OPTIONAL: Final = frozenset({"grants", "open"})
 
 KeptState: TypeAlias = Literal["named", "unstated", "missing", "changed"]
-"""Whether the grants that are there are those that the statement names; ``unstated``: it names none, nor says so."""
+"""Comparison of the kept grants with the statement; ``unstated``: it names none, nor says so."""
 
 
 @final

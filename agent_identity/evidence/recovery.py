@@ -88,7 +88,7 @@ def _needs_recovery(files: Files, layout: Layout, name: str) -> bool:
 
 
 def _size(files: Files, path: str) -> int:
-    """Return the size of a file; 0 if its process died between two segments."""
+    """Return the size of a file; 0 if it is missing, as after a death between two segments."""
     try:
         with _opened(files, path, READ) as fd:
             return files.status(fd).st_size

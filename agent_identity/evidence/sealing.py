@@ -143,7 +143,7 @@ class Sealing:
 
     @property
     def has_room(self) -> bool:
-        """Whether records can be queued now, with room for some of other threads."""
+        """True if records can be queued now, with room for some of other threads."""
         return len(self._queue) < MAX_QUEUED - _BATCH
 
     def wait_for_room(self) -> None:

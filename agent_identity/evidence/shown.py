@@ -18,7 +18,7 @@ from agent_identity.narrowing import is_dict
 __all__ = ["Likeness", "is_hashed", "is_internal", "likeness", "same_duration", "same_time", "status_of"]
 
 Likeness: TypeAlias = Literal["same", "tail", "other", "unknown"]
-"""Whether a shown id is the signed one; ``tail``: its lower 64 bits, ``unknown``: it cannot be read as an id."""
+"""Comparison of a shown id; ``tail``: its lower 64 bits match, ``unknown``: it cannot be read as an id."""
 
 _HEX: Final = re.compile(r"[0-9a-f]{1,32}")
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,39}")

@@ -125,7 +125,7 @@ def error_of(record: AnyRecord) -> str | None:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appearance:
-    """Name, kind and status of a span, beside its ids and attributes of the record.
+    """Name, times, status and conventional attributes of a span.
 
     Attributes:
         name: Its name.
@@ -149,7 +149,7 @@ class Appearance:
 
     @property
     def opens(self) -> bool:
-        """Whether it is the span of a task, or of a refused one; no other library makes those."""
+        """True for the span of a task, or of a refused one; no other library makes those."""
         return self.conventions["gen_ai.operation.name"] == _OPENING
 
 

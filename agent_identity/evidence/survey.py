@@ -206,12 +206,12 @@ class _Left:
 
     @property
     def overflows(self) -> bool:
-        """Whether the state exceeds the memory limit."""
+        """True if the state exceeds the memory limit."""
         return self._bytes > 2 * _MAX_KEPT or len(self._calls) > _MAX_CALLS
 
     @property
     def fits(self) -> bool:
-        """Whether a statement can name all of it."""
+        """True if a statement can name all of it."""
         self._sweep()
         return self._bytes <= _MAX_KEPT and len(self._calls) <= MAX_OPEN
 
@@ -222,7 +222,7 @@ class _Left:
 
     @property
     def grants(self) -> tuple[str, ...]:
-        """The grants when :attr:`fits` was last read."""
+        """The grants to keep; read :attr:`fits` first."""
         return tuple(grant.token for grant in self._grants.values())
 
     def begin_segment(self) -> None:

@@ -25,7 +25,7 @@ _HEAD: Final = 32
 
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _TAGS: Final = (frozenset({0x0A}), frozenset({0x0A, 0x12, 0x1A}), frozenset({0x0A, 0x10, 0x12, 0x1A}))
-"""What an export request, its resource spans, and a resource or the spans of a scope in them may begin with."""
+"""First bytes of an export request, its resource spans, and a resource or the spans of a scope in them."""
 
 _NESTS: Final = frozenset({0x0A, 0x12})
 _COUNT: Final = 0x10  # The one of them that has no length.

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 RolesClaim: TypeAlias = str | tuple[str, ...]
-"""Where roles stand: the name of a claim, or the names from the outside in, such as ``("realm_access", "roles")``."""
+"""Location of roles: the name of a claim, or the names from the outside in, such as ``("realm_access", "roles")``."""
 
 _ACCESS_TOKEN: Final = "at+jwt"  # noqa: S105  A media type.
 _TYPES: Final = frozenset({None, "jwt", _ACCESS_TOKEN})

@@ -89,7 +89,7 @@ class Vouched:
 
     @property
     def doubted(self) -> bool:
-        """Whether another party than the root may have made it, at any time, with any date."""
+        """True if another party than the root may have made it, at any time, with any date."""
         return self.root.revoked_since is not None and not self.older
 
     def in_time(self, at: int) -> bool:
@@ -169,7 +169,7 @@ class TrustedKey:
 
     @property
     def sound(self) -> bool:
-        """Whether nobody else may have the key, or that of the root that certified it."""
+        """True if nobody else may have the key, or that of the root that certified it."""
         if self.certificates:
             return not all(voucher.doubted for voucher in self.certificates)
         return self.revoked_since is None
@@ -631,7 +631,7 @@ class TrustStore:
 
 
 def refuse_doubted(vouchers: Collection[Vouched]) -> None:
-    """Refuse certificates that a revoked root signed, if no other root did.
+    """Refuse a key all of whose certificates a revoked root signed.
 
     Raises:
         TokenError: With code ``key_revoked``.

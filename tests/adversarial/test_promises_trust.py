@@ -288,7 +288,7 @@ def test_an_origin_stands_beside_recorder_keys_only(machines: tuple[Machine, Mac
     issuer, recorder = a.entries()
     for keys in ([{**issuer, "origin": a.origin}], [{**recorder, "origin": "a b"}], [{**recorder, "origin": "a+b"}]):
         (tmp_path / "fleet.json").write_text(json.dumps({"version": "2", "keys": keys}))
-        with pytest.raises(ConfigurationError, match="bad trust file: the key has an origin"):
+        with pytest.raises(ConfigurationError, match=r"bad trust file: .*origin"):
             TrustStore.load(tmp_path / "fleet.json")
 
 

@@ -1,4 +1,4 @@
-"""May: what a grant permits, grants and their chains, and whether the task behind them still lives."""
+"""Scopes, grants and chains of grants, and the life of the task that they are bound to."""
 
 from typing import TYPE_CHECKING
 

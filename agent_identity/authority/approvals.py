@@ -1,4 +1,4 @@
-"""Rulings: what a person decided about one call, signed, for this call alone.
+"""Rulings: a person's signed decision about one call, valid for this call alone.
 
 A ruling is no grant: it lets nothing happen that grant and policy do not allow anyway. It names the request, the
 task, the tool and the digest of the exact arguments, on whose behalf and by which agent the call is made, and who
@@ -35,7 +35,7 @@ MAX_WAIT: Final = 30 * 24 * 3600
 """Seconds that a request can wait for a person, at most."""
 
 RulingStatus: TypeAlias = Literal["approved", "rejected"]
-"""What a person can say."""
+"""Statuses of a ruling."""
 
 _STATUSES: Final[frozenset[RulingStatus]] = frozenset(get_args(RulingStatus))
 _REQUIRED: Final = frozenset({"agent", "approver", "exp", "iat", "iss", "jti", "principal", "status", "task", "tool"})
@@ -48,7 +48,7 @@ _MAX_NUMBER: Final = 2**53
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """What a person decided about one call.
+    """A person's decision about one call.
 
     Args:
         id: The request, a UUID of version 7.
@@ -57,8 +57,8 @@ class Ruling:
         tool: The tool.
         args: The keyed digest of its arguments, as records of that task have it; None for a call without any.
         principal: On whose behalf.
-        agent: Who is about to act.
-        approver: Who decided.
+        agent: The acting agent.
+        approver: The person who decided.
         decided_at: Unix seconds.
         expires_at: Until when it can be used, in Unix seconds; at most 30 days later.
         reason: Why, for people; one line of 1 to 256 visible characters.
@@ -84,20 +84,20 @@ class Ruling:
 
     def __post_init__(self) -> None:
         if type(self.id) is not str or not _ID.fullmatch(self.id):
-            raise ValueError("expected the id of a request, a lower-case UUID of version 7")
+            raise ValueError("the id of the request is not a lower-case UUID of version 7")
         if self.status not in _STATUSES:
-            raise ValueError("expected the status approved or rejected")
+            raise ValueError("the status is not approved or rejected")
         check_id(self.task, "task")
         check_id(self.tool, "tool")
         if self.args is not None and (type(self.args) is not str or not _DIGEST.fullmatch(self.args)):
-            raise ValueError("expected the digest of the arguments like hmac-sha256:<64 lower-case hex digits>")
+            raise ValueError("the digest of the arguments is not like hmac-sha256:<64 lower-case hex digits>")
         if type(self.approver) is not Human:
-            raise TypeError(f"expected a Human as the approver, got {type(self.approver).__name__}")
+            raise TypeError(f"the approver is {type(self.approver).__name__}; give a Human")
         for time in (self.decided_at, self.expires_at):
             if type(time) is not int or not 0 <= time <= _MAX_NUMBER:
-                raise ValueError("expected times in Unix seconds")
+                raise ValueError("a time is not in Unix seconds")
         if not self.decided_at < self.expires_at <= self.decided_at + MAX_WAIT:
-            raise ValueError("expected a ruling that ends after it was made, and within 30 days")
+            raise ValueError("the ruling does not end after it was made, and within 30 days")
         if self.reason is not None:
             check_id(self.reason, "reason")
 
@@ -128,13 +128,13 @@ class Ruling:
 
 
 def trusted_ruling(token: str, trust: TrustStore, *, even_revoked: bool = False) -> Ruling:
-    """Return a signed ruling after verifying it; whether it still counts is the caller's question.
+    """Return a signed ruling after verifying it; the caller decides whether it still counts.
 
     The key must be one of the issuer's own, be valid at the time of the ruling, and not be revoked.
 
     Args:
-        token: What :meth:`Ruling.sign` returned.
-        trust: Whom to trust.
+        token: The result of :meth:`Ruling.sign`.
+        trust: The trust store.
         even_revoked: Read rulings by revoked keys as well, for those who can show that they are older.
 
     Raises:
@@ -146,26 +146,26 @@ def trusted_ruling(token: str, trust: TrustStore, *, even_revoked: bool = False)
     parts = parse_compact(token)
     trusted = None if parts.kid is None else trust.lookup(parts.kid, "issuer")
     if trusted is None:
-        raise TokenError("expected a ruling signed by a trusted issuer key, got another", code="unknown_key")
+        raise TokenError("no trusted issuer key signed the ruling", code="unknown_key")
     claims = parts.verify(trusted.key, APPROVAL_TYPE)
     if not _REQUIRED <= claims.keys() <= _REQUIRED | _OPTIONAL or None in claims.values():
-        raise _bad("expected exactly the claims of a ruling")
+        raise _bad("the claims are not exactly those of a ruling")
     issuer = claims["iss"]
-    # Which issuer a certified key speaks for, its certificate says.
+    # A certificate names the issuer for which its key speaks.
     if type(issuer) is not str or (not trusted.certificates and trust.issuer not in (None, issuer)):
-        raise TokenError("expected a ruling of the trusted issuer, got another issuer's", code="wrong_issuer")
+        raise TokenError("the ruling is another issuer's", code="wrong_issuer")
     ruling = _ruling(claims, trusted.key.thumbprint)
     kinds = {ruling.principal.kind, ruling.approver.kind}
     trust.check_speaker(trusted.key.thumbprint, issuer, kinds, at=ruling.decided_at)
     if trusted.revoked_since is not None and not even_revoked:
-        raise TokenError("expected a ruling signed by a key that is not revoked, got a revoked one", code="key_revoked")
+        raise TokenError("the key that signed the ruling is revoked", code="key_revoked")
     if not trusted.in_time(ruling.decided_at):
-        raise TokenError("expected a ruling from the time in which its key is valid", code="key_not_valid_then")
+        raise TokenError("the ruling was made when its key was not valid", code="key_not_valid_then")
     return ruling
 
 
 def folded(name: str) -> str:
-    """Return the name of a party without regard to case and compatibility forms, to tell whether two are the same."""
+    """Return the name of a party folded by case and compatibility, to compare two names."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
@@ -192,7 +192,7 @@ def _ruling(claims: Mapping[str, JSON], kid: str) -> Ruling:
 def _human(claim: JSON) -> Human:
     approver = principal_from_claim(claim)
     if not isinstance(approver, Human):
-        raise TypeError(f"expected a Human as the approver, got {type(approver).__name__}")
+        raise TypeError(f"the approver is {type(approver).__name__}; give a Human")
     return approver
 
 

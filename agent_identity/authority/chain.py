@@ -39,7 +39,7 @@ def verify_chain(
     max_lifetime: int = MAX_LIFETIME,
     verified: Chain | None = None,
 ) -> Chain:
-    """Return the chain if all of it holds; stop at the first thing that does not.
+    """Return the verified chain; stop at the first failed check.
 
     1. Size: at least one token (``empty_chain``), at most 33 (``too_deep``), together at most 256 KiB
        (``too_large``), none twice (``duplicate_id``).
@@ -98,10 +98,10 @@ def verify_chain(
         parent = grants[-1]
         claims, grant = _open_child(token, parent)
         if grant.issuer != parent.holder.thumbprint_uri:
-            raise TokenError("expected the parent's holder as the issuer of a child", code="wrong_issuer")
+            raise TokenError("the issuer of the child is not the parent's holder", code="wrong_issuer")
         grants.append(grant)
         if len({link.id for link in grants}) != len(grants):
-            raise TokenError("expected each grant once in a chain, got one twice", code="duplicate_id")
+            raise TokenError("a grant is twice in the chain", code="duplicate_id")
         check_history(claims, (link.agent for link in grants))
         _check_time(grant, now, skew, max_lifetime)
         check_child(parent, grant)
@@ -111,15 +111,15 @@ def verify_chain(
 
 def _check_sizes(tokens: Sequence[str]) -> None:
     if not tokens:
-        raise TokenError("expected at least one grant in a chain, got none", code="empty_chain")
+        raise TokenError("the chain has no grant", code="empty_chain")
     if len(tokens) > MAX_DEPTH + 1:
-        raise TokenError(f"expected at most {MAX_DEPTH + 1} grants in a chain, got {len(tokens)}", code="too_deep")
+        raise TokenError(f"the chain has {len(tokens)} grants, more than {MAX_DEPTH + 1}", code="too_deep")
     if isinstance(tokens, str) or not all(type(token) is str for token in tokens):
-        raise TokenError("expected the grants as a sequence of strings", code="malformed_token")
+        raise TokenError("the grants are not a sequence of strings", code="malformed_token")
     if sum(map(len, tokens)) > MAX_CHAIN:
-        raise TokenError(f"expected a chain of at most {MAX_CHAIN} characters", code="too_large")
+        raise TokenError(f"the chain has more than {MAX_CHAIN} characters", code="too_large")
     if len(set(tokens)) != len(tokens):
-        raise TokenError("expected each grant once in a chain, got one twice", code="duplicate_id")
+        raise TokenError("a grant is twice in the chain", code="duplicate_id")
 
 
 def _open_root(token: str, anchors: Callable[[str], PublicKey]) -> tuple[dict[str, JSON], Grant]:
@@ -130,40 +130,40 @@ def _open_root(token: str, anchors: Callable[[str], PublicKey]) -> tuple[dict[st
 
 def _kid(root: TokenParts) -> str:
     if root.kid is None:
-        raise TokenError("expected a root grant that names its key (kid), got none", code="unknown_key")
+        raise TokenError("the root grant does not name its key (kid)", code="unknown_key")
     return root.kid
 
 
 def _open_child(token: str, parent: Grant) -> tuple[dict[str, JSON], Grant]:
     parts = parse_compact(token)
     if parts.kid is not None and parts.kid != parent.holder.thumbprint:
-        raise TokenError("expected a kid that names the parent's holder, got another", code="wrong_key")
+        raise TokenError("the kid does not name the parent's holder", code="wrong_key")
     claims = parts.verify(parent.holder, GRANT_TYPE)
     return claims, grant_of(token, claims)
 
 
 def _check_root(root: Grant, issuer: str | None, task_id: str | None) -> None:
     if root.depth != 0 or root.parent_hash is not None:
-        raise TokenError("expected a root grant at the start of the chain, got a child", code="not_a_root")
+        raise TokenError("the chain begins with a child instead of a root grant", code="not_a_root")
     if issuer is not None and root.issuer != issuer:
-        raise TokenError("expected a root grant of the trusted issuer, got another issuer", code="wrong_issuer")
+        raise TokenError("the root grant is another issuer's", code="wrong_issuer")
     if task_id is not None and root.task_id != task_id:
-        raise TokenError("expected a grant for this task, got one for another task", code="wrong_task")
+        raise TokenError("the grant is for another task", code="wrong_task")
 
 
 def _check_time(grant: Grant, now: int | None, skew: int, max_lifetime: int) -> None:
     if grant.expires_at - grant.issued_at > max_lifetime:
-        raise TokenError(f"expected a grant that lives at most {max_lifetime} s", code="lives_too_long")
+        raise TokenError(f"the grant lives longer than {max_lifetime} s", code="lives_too_long")
     if now is None:
         return
     if grant.issued_at > now + skew:
-        raise TokenError("expected a grant issued before now, got one from the future", code="not_yet_valid")
+        raise TokenError("the grant was issued in the future; compare the clocks", code="not_yet_valid")
     if grant.expires_at <= now:
-        raise TokenError("expected a grant that is still valid, got an expired one", code="expired")
+        raise TokenError("the grant has expired; get a new one", code="expired")
 
 
 def _check_audience(leaf: Grant, audience: str | None, now: int | None) -> None:
     if leaf.audience is None or leaf.audience == audience:
         return
     if audience is not None or now is not None:
-        raise TokenError("expected a grant made for this enforcement point, got one for another", code="wrong_audience")
+        raise TokenError("the grant was made for another enforcement point", code="wrong_audience")

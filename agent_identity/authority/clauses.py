@@ -1,4 +1,4 @@
-"""Which parts of a scope allowed a call: by argument, the branch of its constraint, and never a value.
+"""Scope clauses that allowed a call: by argument, the branch of its constraint, and never a value.
 
 Branches have the words of the grant (``constraint_type``), without places: the place in a list of values would say
 which value it was, also after the keys of the task are erased.
@@ -17,11 +17,11 @@ __all__ = ["clauses_of"]
 
 _MAX_CLAUSES: Final = 1_024
 _MAX_PARTS: Final = 17
-"""What is nested deeper is named by the branch that it is in."""
+"""Maximum parts of a name; deeper clauses are named by their enclosing branch."""
 
 
 def clauses_of(scope: Scope, tool: str, arguments: Mapping[str, object]) -> tuple[str, ...]:
-    """Return what of a scope allowed a call, as ``<argument>:<branch>``; nothing for a tool that it leaves open.
+    """Return the clauses that allowed a call, as ``<argument>:<branch>``; empty for a tool without constraints.
 
     An argument that its constraint does not permit, as can be in monitor mode, has no clause.
 
@@ -31,13 +31,13 @@ def clauses_of(scope: Scope, tool: str, arguments: Mapping[str, object]) -> tupl
         arguments: Its arguments as the scope was checked for them.
     """
     constraints = scope.tools.get(tool, {})
-    found = (
+    clauses = (
         f"{name}:{'.'.join(branch[:_MAX_PARTS])}"
         for name, constraint in constraints.items()
         if name in arguments
         for branch in _branches(constraint, _judged(arguments[name]))
     )
-    return tuple(islice(dict.fromkeys(found), _MAX_CLAUSES))
+    return tuple(islice(dict.fromkeys(clauses), _MAX_CLAUSES))
 
 
 def _judged(value: object) -> object:
@@ -45,7 +45,7 @@ def _judged(value: object) -> object:
 
 
 def _branches(constraint: Constraint, value: object) -> Iterator[tuple[str, ...]]:
-    """Yield the branches of a constraint that permit a value: of alternatives the first, of all that must hold each."""
+    """Yield the branches of a constraint that permit a value: the first alternative, or each clause that must hold."""
     if not constraint.permits(value):
         return
     if not isinstance(constraint, AllOf | AnyOf):

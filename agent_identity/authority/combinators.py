@@ -1,4 +1,4 @@
-"""Constraints made of constraints: all of them, or any of them."""
+"""Combined constraints: all clauses, or any clause."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,15 +37,15 @@ class AllOf:
         return self.describe()
 
     def permits(self, value: object) -> bool:
-        """Tell whether every clause permits the value."""
+        """Return whether every clause permits the value."""
         return all(clause.permits(value) for clause in self.clauses)
 
     def covers(self, child: Constraint) -> bool:
-        """Tell whether each clause covers a clause of the child that no other clause needs."""
+        """Return whether each clause covers its own clause of the child, without sharing one."""
         return isinstance(child, AllOf) and _matching(self.clauses, child.clauses)
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant."""
+        """Return the constraint as claim of a grant."""
         return {"constraint_type": self.kind, "constraints": [clause.to_claim() for clause in self.clauses]}
 
     def describe(self) -> str:
@@ -74,17 +74,17 @@ class AnyOf:
         return self.describe()
 
     def permits(self, value: object) -> bool:
-        """Tell whether some clause permits the value."""
+        """Return whether some clause permits the value."""
         return any(clause.permits(value) for clause in self.clauses)
 
     def covers(self, child: Constraint) -> bool:
-        """Tell whether every clause of the child is covered by some clause."""
+        """Return whether every clause of the child is covered by some clause."""
         return isinstance(child, AnyOf) and all(
             any(mine.covers(theirs) for mine in self.clauses) for theirs in child.clauses
         )
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant."""
+        """Return the constraint as claim of a grant."""
         return {"constraint_type": self.kind, "constraints": [clause.to_claim() for clause in self.clauses]}
 
     def describe(self) -> str:
@@ -94,15 +94,15 @@ class AnyOf:
 
 def _checked(clauses: tuple[Constraint, ...], name: str) -> tuple[Constraint, ...]:
     if not 1 <= len(clauses) <= _MAX_CLAUSES:
-        raise ValueError(f"expected 1 to {_MAX_CLAUSES} clauses in {name}, got {len(clauses)}")
+        raise ValueError(f"{name} has {len(clauses)} clauses; give 1 to {_MAX_CLAUSES}")
     for clause in clauses:
         if not isinstance(clause, (*LITERAL_KINDS, *LOCATION_KINDS, AllOf, AnyOf)):
-            raise TypeError(f"expected constraints in {name}, got {type(clause).__name__}; wrap values in Exact(…)")
+            raise TypeError(f"a clause of {name} is {type(clause).__name__}; wrap values in Exact(…)")
     return clauses
 
 
 def check_size(claim: object) -> None:
-    """Return if a constraint's claim is within bounds of depth and number of parts.
+    """Check the depth and number of parts of a constraint's claim.
 
     Raises:
         ValueError: The claim is nested more than 32 containers deep or has more than 2,048 parts.
@@ -120,14 +120,14 @@ def _count(value: object, depth: int, left: int) -> int:
         parts = ()
         depth += 1
     if depth == 0 or left < len(parts):
-        raise ValueError(f"expected a constraint of at most {MAX_NESTING} nested containers and {_MAX_PARTS} parts")
+        raise ValueError(f"the constraint has more than {MAX_NESTING} nested containers or {_MAX_PARTS} parts")
     for part in parts:
         left = _count(part, depth - 1, left)
     return left
 
 
 def _matching(parents: Sequence[Constraint], children: Sequence[Constraint]) -> bool:
-    """Tell whether every parent can be paired with a child of its own that it covers (Kuhn's algorithm)."""
+    """Return whether every parent can be paired with a different child that it covers (Kuhn's algorithm)."""
     edges = [[index for index, child in enumerate(children) if parent.covers(child)] for parent in parents]
     owner: dict[int, int] = {}
 

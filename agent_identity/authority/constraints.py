@@ -1,4 +1,4 @@
-"""Every kind of constraint under one roof, and how they come out of a grant.
+"""All kinds of constraints, and their parsing from a grant.
 
 A constraint says which values of one argument a grant permits. Plain values in a
 :class:`~agent_identity.authority.Scope` mean :class:`Exact`.
@@ -50,12 +50,12 @@ _KINDS: Final = (*LITERAL_KINDS, *LOCATION_KINDS, AllOf, AnyOf)
 
 
 def is_constraint(value: object) -> TypeGuard[Constraint]:
-    """Tell whether the value is one of the kinds above; there are no others."""
+    """Return whether the value is one of the kinds above; no other kinds exist."""
     return isinstance(value, _KINDS)
 
 
 def constraint_from_claim(claim: object) -> Constraint:
-    """Return the constraint that stands in a grant.
+    """Return the constraint of a claim of a grant.
 
     Raises:
         TokenError: With code ``unknown_constraint`` for a kind that this version does not know, which
@@ -70,18 +70,18 @@ def constraint_from_claim(claim: object) -> Constraint:
 
 def _read(claim: object) -> Constraint:
     if not is_object(claim):
-        raise TokenError("expected a constraint (a JSON object), got another value", code="bad_constraint")
+        raise TokenError("the constraint is not a JSON object", code="bad_constraint")
     members = dict(claim)
     name = members.pop("constraint_type", None)
     if type(name) is not str or name not in _READERS:
         raise TokenError(
-            f"expected a known constraint_type, got {_shown(name)}; this version cannot enforce it, so it denies",
+            f"the constraint_type {_shown(name)} is unknown; this version cannot enforce it, so it denies",
             code="unknown_constraint",
         )
     required, optional, reader = _READERS[name]
     if not required <= members.keys() <= required | optional:
         raise TokenError(
-            f"expected {', '.join(sorted(required | optional)) or 'no members'} in a constraint of type {name}",
+            f"wrong members in a constraint of type {name}; give {', '.join(sorted(required | optional)) or 'none'}",
             code="bad_constraint",
         )
     try:
@@ -95,13 +95,13 @@ def _read(claim: object) -> Constraint:
 def _shown(name: object) -> str:
     if type(name) is str and len(name) <= 64 and name.isascii() and name.isprintable():
         return repr(name)
-    return "none or an unreadable one"
+    return "(missing or unreadable)"
 
 
 def _items(members: _Members, name: str) -> list[object]:
     items = members[name]
     if not is_array(items):
-        raise TypeError(f"expected an array as {name}")
+        raise TypeError(f"{name} is not an array")
     return list(items)
 
 
@@ -109,14 +109,14 @@ def _texts(members: _Members, name: str) -> list[str]:
     items = _items(members, name)
     texts = [item for item in items if is_text(item)]
     if len(texts) != len(items):
-        raise TypeError(f"expected an array of Unicode text as {name}")
+        raise TypeError(f"{name} is not an array of Unicode text")
     return texts
 
 
 def _flag(members: _Members, name: str, owner: str, *, default: bool) -> bool:
     value = members.get(name, default)
     if type(value) is not bool:
-        raise TypeError(f"expected {name} of {owner} to be True or False")
+        raise TypeError(f"{name} of {owner} is not True or False")
     return value
 
 
@@ -140,9 +140,9 @@ def _bound(members: _Members, name: str) -> float | Decimal | None:
         return None
     value = members[name]
     if value is None:
-        raise TypeError("expected a number as a bound, got null; leave it out")
+        raise TypeError("the bound is null; leave it out")
     if type(value) is not int and type(value) is not float and type(value) is not Decimal:
-        raise TypeError(f"expected a bound of a Range to be an int, a float or a Decimal, got {type(value).__name__}")
+        raise TypeError(f"the bound of the Range is {type(value).__name__}; give an int, a float or a Decimal")
     return value
 
 

@@ -1,4 +1,4 @@
-"""How much of a limit is used: one sum, or the sums of the parts of a window. Every store counts like this.
+"""Counters of limits: one sum, or the sums of the parts of a window, the same in every store.
 
 A window is cut into at most sixty parts, and a counter keeps one sum for each. An amount counts until the
 whole of its part is older than the window, so the limit holds in every window of that length, wherever it
@@ -33,12 +33,12 @@ _PARTS: Final = 60
 
 
 def width(window: int | None) -> int:
-    """Return how many seconds one part of a window has; without a window, everything is one part."""
+    """Return the length of one part of a window in seconds; without a window, one part holds everything."""
     return 0 if window is None else -(-window // _PARTS)
 
 
 def taken(parts: Parts, debit: Debit, now: int) -> Parts | None:
-    """Return the sums after a debit, or None if it does not fit."""
+    """Return the sums after a debit, or ``None`` if it exceeds the limit."""
     wide = width(debit.window)
     if debit.window is None:
         live, part = dict(parts), 0
@@ -52,7 +52,7 @@ def taken(parts: Parts, debit: Debit, now: int) -> Parts | None:
 
 
 def given_back(parts: Parts, debit: Debit, now: int) -> Parts:
-    """Return the sums after a debit that was taken at ``now`` has been given back.
+    """Return the sums after undoing a debit taken at ``now``.
 
     It is taken out of the oldest part in which it can be, so that what remains counts rather too long than too
     short. A part that becomes empty stays, because it says how late it is.
@@ -73,12 +73,12 @@ def given_back(parts: Parts, debit: Debit, now: int) -> Parts:
 
 
 def kept_in(parts: Parts) -> int:
-    """Return the amount that the counter of a share holds."""
+    """Return the amount in the counter of a share."""
     return parts.get(0, 0)
 
 
 def kept_with(parts: Parts, amount: int) -> Parts:
-    """Return the sums of the counter of a share after an amount was kept: the larger one counts."""
+    """Return the sums of the counter of a share after keeping an amount: the larger one counts."""
     return {0: max(kept_in(parts), amount)}
 
 
@@ -88,7 +88,7 @@ def write_parts(parts: Parts) -> str:
 
 
 def read_parts(text: str) -> Parts:
-    """Return the sums of a text of :func:`write_parts`.
+    """Return the sums in a text of :func:`write_parts`.
 
     Raises:
         StateError: It is no such text.
@@ -100,7 +100,7 @@ def read_parts(text: str) -> Parts:
 
 
 def read_counter(expires_at: object, parts: object) -> tuple[int, Parts]:
-    """Return when a counter expires, and its sums, as a database has them.
+    """Return the expiry of a counter, and its sums, from a database row.
 
     Raises:
         StateError: It has something else.
@@ -111,7 +111,7 @@ def read_counter(expires_at: object, parts: object) -> tuple[int, Parts]:
 
 
 def read_version(row: tuple[object, ...] | None) -> tuple[int, bytes] | None:
-    """Return the version and the data in a row of a database, if there is a row.
+    """Return the version and the data of a database row, if the row exists.
 
     Raises:
         StateError: The row has something else.
@@ -126,7 +126,7 @@ def read_version(row: tuple[object, ...] | None) -> tuple[int, bytes] | None:
 
 
 def read_count(row: tuple[object, ...] | None) -> int:
-    """Return the one number in a row of a database.
+    """Return the single number of a database row.
 
     Raises:
         StateError: There is no such row.
@@ -139,4 +139,4 @@ def read_count(row: tuple[object, ...] | None) -> int:
 
 
 def _damaged(what: str) -> StateError:
-    return StateError(f"expected {what}, got something else; the state is damaged")
+    return StateError(f"the state is damaged: cannot read {what}; restore it from a copy")

@@ -1,4 +1,4 @@
-"""The state of an evidence directory, which costs next to nothing while there is no news in it."""
+"""The state of an evidence directory, almost free to read while nothing changes."""
 
 import contextlib
 import mmap
@@ -28,10 +28,10 @@ _LATE_NS: Final = 1_000_000_000
 
 @final
 class DirectoryState:
-    """A SQLite file, and beside it a counter of news in memory that all processes of the directory share.
+    """A SQLite file with a change counter in memory that all processes of the directory share.
 
     The file is made when something is kept for the first time. :meth:`generation` reads the counter alone, which
-    takes no system call. The counter is odd while somebody writes; whoever finds it odd counts that as news,
+    takes no system call. The counter is odd while somebody writes; a reader that finds it odd counts that as news,
     so that not even a writer that dies in between hides something.
 
     Args:
@@ -54,12 +54,12 @@ class DirectoryState:
             self._fd = self._opened(os.O_CREAT)
             self._check_private()
             if os.fstat(self._fd).st_size < _BYTES:
-                os.truncate(self._fd, _BYTES)  # Longer by zeros, whoever else does the same just now.
+                os.truncate(self._fd, _BYTES)  # Longer by zeros, even if others do the same now.
             self._news = mmap.mmap(self._fd, _BYTES)
         except OSError as error:
             raise ConfigurationError(
-                f"expected a folder for shared state that can be written, got {error.strerror}; "
-                "repair the folder 'state' of the evidence directory"
+                f"the folder for shared state cannot be written ({error.strerror}); repair the folder "
+                "'state' of the evidence directory"
             ) from None
         self._file = Path(folder) / "state.sqlite"
         self._kept = SqliteState(self._file, sync=sync)
@@ -109,7 +109,7 @@ class DirectoryState:
         return self._number()
 
     def generation_at_once(self, start: Callable[[Callable[[], object]], object]) -> int | None:
-        """Return what :meth:`generation` does, if it is known without waiting.
+        """Return the result of :meth:`generation`, if it is known without waiting.
 
         The directory is looked at five times a second while calls come. What was seen last counts for a second at
         most.
@@ -126,7 +126,7 @@ class DirectoryState:
         return self._number()
 
     def _look(self) -> None:
-        """Look at the directory, or have the next caller do it, who will see what is wrong."""
+        """Check the directory, or leave it to the next caller, who gets the error."""
         looked = 0
         try:
             self._check_there()
@@ -135,7 +135,7 @@ class DirectoryState:
             self._looked, self._looking = looked, False
 
     def _number(self) -> int:
-        """Return the number in the counter, or a new one each time while somebody writes."""
+        """Return the number in the counter, or a new one each time during a write."""
         try:  # As _count() does, without the call: every guarded call asks.
             count = _read(self._news)[0]
         except ValueError:
@@ -155,7 +155,7 @@ class DirectoryState:
             self._kept.close()
 
     def after_fork_in_child(self) -> None:
-        """Open the file anew, because a lock on a descriptor is that of all who inherited it.
+        """Open the file anew, because all processes that inherited a descriptor share its lock.
 
         If it is gone, or another than the parent's, every call that asks for news is refused.
         """
@@ -164,16 +164,16 @@ class DirectoryState:
         if not self._news.closed:
             inherited, self._fd = self._fd, -1
             with contextlib.suppress(OSError):
-                found = self._opened()
-                if os.path.sameopenfile(found, inherited):
-                    self._fd = found
+                opened = self._opened()
+                if os.path.sameopenfile(opened, inherited):
+                    self._fd = opened
                 else:
-                    os.close(found)
+                    os.close(opened)
             with contextlib.suppress(OSError):  # The child of a child that had none either.
                 os.close(inherited)
 
     def _check_there(self) -> None:
-        """Check, now and then, that the counter is still that of the directory: a removed one tells no news.
+        """Check from time to time that the counter still belongs to the directory: a removed one reports no changes.
 
         Raises:
             StateError: It is not.
@@ -182,24 +182,22 @@ class DirectoryState:
         try:
             there, mine = self._path.lstat(), os.fstat(self._fd)
         except (OSError, ValueError):  # A forked child that did not find it has no descriptor.
-            raise StateError(
-                "expected the state of the directory where it was, got none or another; open it again"
-            ) from None
+            raise StateError("the state of the directory was removed or replaced; open it again") from None
         if (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
-            raise StateError("expected the state of the directory where it was, got another; open the directory again")
+            raise StateError("the state of the directory was replaced; open the directory again")
 
     def _check_private(self) -> None:
-        for found, what in ((self._path.parent.stat(), "folder"), (os.fstat(self._fd), "file")):
-            mode = stat.S_IMODE(found.st_mode)
-            if found.st_uid not in (0, os.geteuid()) or mode & (0o022 if what == "folder" else 0o077):
+        for status, what in ((self._path.parent.stat(), "folder"), (os.fstat(self._fd), "file")):
+            mode = stat.S_IMODE(status.st_mode)
+            if status.st_uid not in (0, os.geteuid()) or mode & (0o022 if what == "folder" else 0o077):
                 os.close(self._fd)
                 raise ConfigurationError(
-                    f"expected a {what} for shared state that others cannot change, got mode {mode:04o} or another "
+                    f"others can change the {what} for shared state, which has mode {mode:04o} or another "
                     "owner; run chmod 700 on the folder 'state' and chmod 600 on what is in it"
                 )
 
     def _is_empty(self) -> bool:
-        """Return whether nothing was ever kept, so that to look is not what makes the file."""
+        """Return whether nothing was ever stored, so that a check does not create the file."""
         return self._count() == 0 and not self._file.exists()
 
     def _opened(self, flags: int = 0) -> int:
@@ -209,10 +207,10 @@ class DirectoryState:
         try:
             return _read(self._news)[0]
         except ValueError:
-            raise StateError("expected an open store of state, got a closed one; open the directory again") from None
+            raise StateError("the store of state is closed; open the directory again") from None
 
     def _telling(self, step: Callable[[], bool]) -> bool:
-        """Keep the counter odd during a step, and make it another even number if the step stored something."""
+        """Keep the counter odd during a step, and set a new even number if the step stored something."""
         import fcntl  # Absent on Windows, where reading evidence must still work.
 
         with self._lock:
@@ -220,7 +218,7 @@ class DirectoryState:
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX)
             except (OSError, ValueError):
-                raise StateError("expected a lock on the state of the directory, got none; open it again") from None
+                raise StateError("the lock on the state of the directory is missing; open it again") from None
             stored = True
             try:
                 before = self._count()

@@ -1,4 +1,4 @@
-"""A token for another service, in the hands of the program and bound to the life of its task."""
+"""A token for another service, held by the program and bound to the life of its task."""
 
 from collections.abc import Callable
 from typing import Literal, NoReturn, SupportsIndex, final
@@ -83,7 +83,7 @@ class DownstreamToken:
         Args:
             method: Method of the request, in upper case.
             url: URL of the request; https, or http to this machine.
-            nonce: What the service gave last, if anything.
+            nonce: The service's latest nonce, if any.
 
         Raises:
             Denied: The task has ended, or its grant has expired or is revoked.
@@ -94,7 +94,7 @@ class DownstreamToken:
         check_method(method)
         if nonce is not None:
             check_nonce(nonce)
-        # Whatever raises has raised by now: no frame of a traceback holds the value.
+        # All checks have passed by now: no frame of a traceback holds the value.
         value, key = self.value, self._issued.key
         if key is None:
             return {"Authorization": f"Bearer {value}"}

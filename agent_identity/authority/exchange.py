@@ -1,4 +1,4 @@
-"""Token exchange (RFC 8693) without the network: what is asked, what may be answered, and how strictly it is read.
+"""Token exchange (RFC 8693) without the network: requests, permitted answers, and strict parsing.
 
 The answer of a token endpoint is data from outside. It is bounded, has to be exactly what was asked for, and
 nothing in it is quoted anywhere: an endpoint may echo credentials in its errors.
@@ -107,22 +107,20 @@ def read_refusal(status: int, body: bytes, *, content_type: str | None) -> Excha
     if type(code) is str and code in _REASONS:
         reason = code
     said = reason or "no error code of OAuth"
-    return ExchangeError(
-        f"expected a token, got status {status} and {said} from the endpoint; see its log", reason=reason
-    )
+    return ExchangeError(f"the endpoint returned no token, but status {status} and {said}; see its log", reason=reason)
 
 
 def _object(body: bytes, content_type: str | None) -> Mapping[str, JSON]:
     if len(body) > MAX_ANSWER:
-        raise ExchangeError(f"expected an answer of at most {MAX_ANSWER} bytes, got more", code="exchange_malformed")
+        raise ExchangeError(f"the answer has more than {MAX_ANSWER} bytes", code="exchange_malformed")
     if (content_type or "").partition(";")[0].strip().lower() != "application/json":
-        raise ExchangeError("expected an answer of type application/json, got another", code="exchange_malformed")
+        raise ExchangeError("the answer is not of type application/json", code="exchange_malformed")
     try:
         value: JSON = json.loads(body.decode("utf-8"), object_pairs_hook=_members, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise ExchangeError("expected a JSON object as answer, got something else", code="exchange_malformed")
+        raise ExchangeError("the answer is not a JSON object", code="exchange_malformed")
     return value
 
 
@@ -139,7 +137,6 @@ def _no_constant(_: str) -> NoReturn:
 
 def _malformed(member: str) -> NoReturn:
     raise ExchangeError(
-        f"expected a token of the kind, scope and lifetime that was asked for, got another {member}; "
-        "look at the configuration of the endpoint",
+        f"the token does not have the {member} that was asked for; look at the configuration of the endpoint",
         code="exchange_malformed",
     )

@@ -1,4 +1,4 @@
-"""Stores after a fork: a child must neither wait for a lock of its parent's threads nor use its connections."""
+"""Stores after a fork: a child must not wait for its parent's locks nor use its connections."""
 
 import os
 import weakref
@@ -8,7 +8,7 @@ __all__ = ["Forked", "renewed_in_children"]
 
 
 class Forked(Protocol):
-    """What has to start anew in a forked child."""
+    """An object to reset in a forked child."""
 
     def after_fork_in_child(self) -> None:
         """Replace locks, and leave connections to the parent without closing them."""
@@ -19,7 +19,7 @@ _FORKED: Final["weakref.WeakSet[Forked]"] = weakref.WeakSet()
 
 
 def renewed_in_children(store: Forked) -> None:
-    """Have the store's :meth:`Forked.after_fork_in_child` called in each forked child, while it lives."""
+    """Register the store so that each forked child calls its :meth:`Forked.after_fork_in_child`, while it lives."""
     _FORKED.add(store)
 
 

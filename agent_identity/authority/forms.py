@@ -1,4 +1,4 @@
-"""The one stable form of single values that are not JSON: decimals, dates, times, UUIDs and enum members.
+"""Stable text forms of single values that are not JSON: decimals, dates, times, UUIDs and enum members.
 
 A form is what constraints, policies, limits and people see, and what is digested. Two values of one type that
 differ have different forms, and a value that hides something has none.
@@ -37,13 +37,13 @@ class NoFormError(Exception):
 
 @final
 class DecimalText(str):
-    """The form of a ``Decimal``: its plain text. Constraints judge it as the number that it spells, exactly."""
+    """The form of a ``Decimal``: its plain text. Constraints compare it as an exact number."""
 
     __slots__ = ()
 
 
 def form_of(value: object) -> object:
-    """Return the form of a single value: text, a number, a truth value, None, or a tuple of such.
+    """Return the form of a single value: text, a number, a truth value, ``None``, or a tuple of such.
 
     Raises:
         NoFormError: It has none.
@@ -67,9 +67,9 @@ def _is_member(value: object) -> TypeGuard[enum.Enum]:
 
 
 def _loaded(module: str, name: str) -> type[object] | None:
-    """Return a class if its module is loaded: before that no value is of it, and many programs never load it."""
-    found: object = getattr(sys.modules.get(module), name, None)
-    return found if isinstance(found, type) else None
+    """Return a class if its module is loaded: otherwise no value has it, and many programs never load it."""
+    loaded: object = getattr(sys.modules.get(module), name, None)
+    return loaded if isinstance(loaded, type) else None
 
 
 def decimal_form(number: Decimal) -> DecimalText:
@@ -80,17 +80,17 @@ def decimal_form(number: Decimal) -> DecimalText:
     """
     exponent = number.as_tuple().exponent
     if not number.is_finite() or not isinstance(exponent, int):
-        raise ValueError("expected a finite number, got NaN or an infinity")
+        raise ValueError("the number is NaN or an infinity; give a finite one")
     if not number:
         return DecimalText("0")
     if max(number.adjusted(), 0) - min(exponent, 0) >= MAX_DIGITS:
-        raise ValueError(f"expected a Decimal of at most {MAX_DIGITS} digits; pass it as text")
+        raise ValueError(f"the Decimal has more than {MAX_DIGITS} digits; pass it as text")
     text = format(number, "f")
     return DecimalText(text.rstrip("0").rstrip(".") if "." in text else text)
 
 
 def _moment_form(moment: datetime | time) -> str:
-    """Return ISO 8601 with the offset, and the name of a zone as RFC 9557 has it."""
+    """Return ISO 8601 with the offset, and the zone name as in RFC 9557."""
     zone = moment.tzinfo
     if moment.fold:
         raise NoFormError  # ISO 8601 has no spelling for it.
@@ -116,7 +116,7 @@ def _member_form(member: enum.Enum) -> object:
 
 
 def _constant_form(value: object) -> object:
-    """Return the form of the value of an enum member; one that can be changed has none, for it is everybody's."""
+    """Return the form of an enum member's value; a mutable value has none, because all callers share it."""
     if type(value) in _PLAIN:
         return value
     if is_plain_array(value) and type(value) is tuple:
@@ -135,7 +135,7 @@ def decimal_of(number: float | str | None) -> Decimal | None:
 
 
 def with_decimals(value: object) -> object:
-    """Return a disclosed value with decimals in place of all text that is the form of one."""
+    """Return a disclosed value with decimals in place of all texts in the form of one."""
     if type(value) is str:
         return _read_decimal(value)
     if is_dict(value):
@@ -146,6 +146,6 @@ def with_decimals(value: object) -> object:
 
 
 def _read_decimal(text: str) -> str:
-    """Return the text as the form of a decimal if it is one, in the one spelling that forms have."""
+    """Return the decimal of a text in the one spelling of forms, or ``None``."""
     digits = len(text) - text.count("-") - text.count(".")
     return DecimalText(text) if digits <= MAX_DIGITS and _DECIMAL.fullmatch(text) else text

@@ -1,4 +1,4 @@
-"""Grants and chains of grants: making them, and the rules between a parent and its child.
+"""Grants and chains of grants: creation, and attenuation from parent to child.
 
 A grant is a compact JWS in the profile of Attenuating Agent Tokens with additions that are signed at
 every hop and equal along the chain: the task (``txn``), the principal (``principal``, ``sub``) and the limits
@@ -87,7 +87,7 @@ class Grant:
         issuer: Issuer URI of a root; otherwise the thumbprint URI of the key that signed.
         task_id: The task that it is bound to.
         principal: On whose behalf the agent acts.
-        agent: To whom it is granted.
+        agent: The agent that holds the grant.
         scope: The tools and arguments that it permits.
         issued_at: Unix seconds.
         expires_at: Unix seconds; from then on it permits nothing.
@@ -97,7 +97,7 @@ class Grant:
         audience: The enforcement point that it is made for; None for any.
         parent_hash: Base64url SHA-256 of the parent's signing input; None for a root.
         hash: Hexadecimal SHA-256 of its own signing input.
-        limits: How often and how much, for everything under the root together; equal along the chain.
+        limits: The limits for everything under the root together; equal along the chain.
     """
 
     token: str
@@ -138,24 +138,24 @@ class Chain:
 
     def __post_init__(self) -> None:
         if not self.grants:
-            raise TokenError("expected at least one grant in a chain, got none", code="empty_chain")
+            raise TokenError("the chain has no grant", code="empty_chain")
         if sum(len(grant.token) for grant in self.grants) > MAX_CHAIN:
-            raise TokenError(f"expected a chain of at most {MAX_CHAIN} characters", code="too_large")
+            raise TokenError(f"the chain has more than {MAX_CHAIN} characters", code="too_large")
         if self.root.depth != 0 or self.root.parent_hash is not None:
-            raise TokenError("expected a root grant at the start of the chain, got a child", code="not_a_root")
+            raise TokenError("the chain begins with a child instead of a root grant", code="not_a_root")
         if len({grant.id for grant in self.grants}) != len(self.grants):
-            raise TokenError("expected each grant once in a chain, got one twice", code="duplicate_id")
+            raise TokenError("a grant is twice in the chain", code="duplicate_id")
         for parent, child in zip(self.grants, self.grants[1:], strict=False):
             check_child(parent, child)
 
     @property
     def root(self) -> Grant:
-        """The first grant, signed by the issuer."""
+        """The root grant, signed by the issuer."""
         return self.grants[0]
 
     @property
     def leaf(self) -> Grant:
-        """The last grant: the one whose holder acts."""
+        """The last grant, whose holder acts."""
         return self.grants[-1]
 
     @property
@@ -196,12 +196,12 @@ def issue(
         issuer: URI of the issuer.
         task_id: The task that the grant is bound to.
         principal: On whose behalf.
-        agent: To whom.
+        agent: The agent that receives the grant.
         holder: Public key that the agent acts with.
-        scope: What the agent may do.
+        scope: The scope of the agent.
         now: Unix seconds.
         ttl: Seconds until it expires, from 1 to 90 days.
-        max_depth: How many times it may be delegated on, from 0 to 32.
+        max_depth: The number of further delegations, from 0 to 32.
         id: UUID in lower case, best of version 7, used for nothing else.
         audience: The one enforcement point that it is for.
         limits: Limits of the task, at most 64, of tools that are in the scope or of all together.
@@ -248,9 +248,9 @@ def derive(
     Args:
         chain: The chain that the delegating agent holds.
         signer: The key of the leaf's holder.
-        agent: To whom.
+        agent: The agent that receives the grant.
         holder: Public key that this agent acts with.
-        scope: What it may do.
+        scope: The scope of the child.
         now: Unix seconds.
         ttl: Seconds until it expires, from 1 to 90 days.
         id: UUID in lower case, best of version 7, used for nothing else.
@@ -292,12 +292,12 @@ def derive(
 
 def _check_may_derive(parent: Grant, signer: Signer, now: int) -> None:
     if signer.public_key != parent.holder:
-        raise AttenuationError("expected the key of the leaf's holder to sign the child", code="not_the_holder")
+        raise AttenuationError("the key that signs the child is not that of the leaf's holder", code="not_the_holder")
     if now >= parent.expires_at:
-        raise AttenuationError("expected a live parent, got an expired one; open a new task", code="parent_expired")
+        raise AttenuationError("the parent has expired; open a new task", code="parent_expired")
     if parent.depth >= parent.max_depth:
         raise AttenuationError(
-            "expected a parent that may be delegated on, got one at its limit; raise max_depth at the root",
+            "the parent may not be delegated on, because it is at its limit; raise max_depth at the root",
             code="too_deep",
         )
 
@@ -309,9 +309,9 @@ def _check_terms(now: int, ttl: int, max_depth: int) -> None:
         ("max_depth", max_depth, 0, MAX_DEPTH),
     ):
         if type(value) is not int:
-            raise TypeError(f"expected {name} as an int, got {type(value).__name__}")
+            raise TypeError(f"{name} is {type(value).__name__}; give an int")
         if not low <= value <= high:
-            raise ValueError(f"expected {name} from {low} to {high}, got {value}")
+            raise ValueError(f"{name} is {value}; give {low} to {high}")
 
 
 def _claims_of_holder(
@@ -324,7 +324,7 @@ def _claims_of_holder(
     audience: str | None,
 ) -> dict[str, JSON]:
     if not _UUID.fullmatch(id):
-        raise ValueError("expected the id of a grant to be a UUID in lower case")
+        raise ValueError("the id of the grant is not a UUID in lower case")
     claims: dict[str, JSON] = {
         "agent": agent.to_claim(),
         "authorization_details": [{"tools": scope.to_claim(), "type": _ENTRY}],
@@ -350,36 +350,38 @@ def _history(agents: Iterable[Agent]) -> dict[str, JSON]:
 
 
 def check_history(claims: Mapping[str, JSON], agents: Iterable[Agent]) -> None:
-    """Return if ``act`` tells the same history as the signed agents along the chain.
+    """Check that ``act`` has the same history as the signed agents along the chain.
 
     Raises:
         TokenError: With code ``bad_history``.
     """
     if claims["act"] != _history(agents):
-        raise TokenError("expected act to list the agents of the chain, got another history", code="bad_history")
+        raise TokenError("act does not list the agents of the chain", code="bad_history")
 
 
 def grant_of(token: str, claims: Mapping[str, JSON]) -> Grant:
-    """Return the grant that verified claims describe; each claim is checked by itself.
+    """Return the grant of verified claims; each claim is checked by itself.
 
     Raises:
         TokenError: With code ``missing_claim``, ``unknown_claim``, ``bad_claim``, or that of the part
             that is malformed.
     """
     if missing := _REQUIRED - claims.keys():
-        raise TokenError(f"expected the claim {min(missing)} in a grant, got none", code="missing_claim")
+        raise TokenError(f"the claim {min(missing)} of the grant is missing", code="missing_claim")
     if not claims.keys() <= _REQUIRED | _OPTIONAL:
         # A newer version may restrict by claims that this one cannot enforce.
-        raise TokenError("expected only known claims in a grant, got another one", code="unknown_claim")
+        raise TokenError("the grant has an unknown claim", code="unknown_claim")
     principal = principal_from_claim(_read(claims, "principal", _mapping))
     if claims["sub"] != principal.id:
-        raise TokenError("expected sub to be the id of the principal, got another", code="bad_claim")
+        raise TokenError("sub is not the id of the principal", code="bad_claim")
     issued_at, expires_at = _read(claims, "iat", _integer), _read(claims, "exp", _integer)
     if expires_at <= issued_at:
-        raise TokenError("expected exp after iat in a grant", code="bad_claim")
+        raise TokenError("exp is not after iat in the grant", code="bad_claim")
     depth, max_depth = _read(claims, "del_depth", _integer), _read(claims, "del_max_depth", _integer)
     if not depth <= max_depth <= MAX_DEPTH:
-        raise TokenError(f"expected del_depth up to del_max_depth up to {MAX_DEPTH} in a grant", code="too_deep")
+        raise TokenError(
+            f"del_depth is above del_max_depth, or this is above {MAX_DEPTH}, in the grant", code="too_deep"
+        )
     return Grant(
         token=token,
         id=_read(claims, "jti", _uuid),
@@ -411,7 +413,7 @@ def _read(claims: Mapping[str, JSON], name: str, reader: Callable[[JSON], _T]) -
 
 def _integer(value: JSON) -> int:
     if type(value) is not int or not 0 <= value <= _MAX_TIME:
-        raise ValueError("expected an integer from 0 to 2^53")
+        raise ValueError("it is not an integer from 0 to 2^53")
     return value
 
 
@@ -421,36 +423,36 @@ def _name(value: JSON) -> str:
 
 def _uuid(value: JSON) -> str:
     if type(value) is not str or not _UUID.fullmatch(value):
-        raise ValueError("expected a UUID in lower case")
+        raise ValueError("it is not a UUID in lower case")
     return value
 
 
 def _mapping(value: JSON) -> Mapping[str, JSON]:
     if not isinstance(value, Mapping):
-        raise TypeError("expected an object")
+        raise TypeError("it is not an object")
     return value
 
 
 def _holder(value: JSON) -> PublicKey:
     confirmation = _mapping(value)
     if set(confirmation) != {"jwk"}:
-        raise ValueError("expected the member jwk and no other")
+        raise ValueError("it does not have exactly the member jwk")
     return PublicKey.from_jwk(_mapping(confirmation["jwk"]))
 
 
 def _scope(value: JSON) -> Scope:
     if not isinstance(value, list) or len(value) != 1:
-        raise ValueError("expected exactly one entry")
+        raise ValueError("it does not have exactly one entry")
     entry = _mapping(value[0])
     if entry.get("type") != _ENTRY:
-        raise TokenError("expected an entry of a known type in a grant, got another", code="unknown_entry")
+        raise TokenError("the entry of the grant is of an unknown type", code="unknown_entry")
     if set(entry) != {"tools", "type"}:
-        raise ValueError("expected the members tools and type and no other")
+        raise ValueError("it does not have exactly the members tools and type")
     return Scope.from_claim(_mapping(entry["tools"]))
 
 
 def check_child(parent: Grant, child: Grant) -> None:
-    """Return if the child is the parent's and permits no more.
+    """Check that the child belongs to the parent and permits no more.
 
     1. Depth: one more than the parent's (``wrong_depth``), not beyond the parent's limit (``too_deep``),
        and the limit does not grow (``depth_not_attenuated``).
@@ -468,26 +470,26 @@ def check_child(parent: Grant, child: Grant) -> None:
     """
     _check_depth(parent, child)
     if child.issued_at < parent.issued_at:
-        raise TokenError("expected a child issued no earlier than its parent", code="issued_before_parent")
+        raise TokenError("the child was issued before its parent", code="issued_before_parent")
     if child.expires_at > parent.expires_at:
-        raise AttenuationError("expected a child that expires no later than its parent", code="outlives_parent")
+        raise AttenuationError("the child expires after its parent", code="outlives_parent")
     if child.task_id != parent.task_id:
-        raise TokenError("expected a child of the same task, got one of another task", code="wrong_task")
+        raise TokenError("the child is of another task", code="wrong_task")
     if child.principal != parent.principal:
-        raise AttenuationError("expected the parent's principal in the child, got another", code="principal_changed")
+        raise AttenuationError("the child has another principal than its parent", code="principal_changed")
     if parent.audience is not None and child.audience != parent.audience:
-        raise AttenuationError("expected the parent's audience in the child", code="audience_not_attenuated")
+        raise AttenuationError("the child has another audience than its parent", code="audience_not_attenuated")
     if child.limits != parent.limits:
-        raise AttenuationError("expected the parent's limits in the child, got others", code="limits_changed")
+        raise AttenuationError("the child has other limits than its parent", code="limits_changed")
     parent.scope.check_attenuates(child.scope)
     if child.parent_hash != par_hash(parent.token):
-        raise TokenError("expected a child that names its parent's hash, got another", code="wrong_parent")
+        raise TokenError("the child does not name its parent's hash", code="wrong_parent")
 
 
 def _check_depth(parent: Grant, child: Grant) -> None:
     if child.depth != parent.depth + 1:
-        raise TokenError("expected a depth of one more than the parent's", code="wrong_depth")
+        raise TokenError("the depth of the child is not one more than its parent's", code="wrong_depth")
     if child.depth > parent.max_depth:
-        raise AttenuationError("expected a depth within the parent's limit", code="too_deep")
+        raise AttenuationError("the depth of the child is beyond its parent's limit", code="too_deep")
     if child.max_depth > parent.max_depth:
-        raise AttenuationError("expected a depth limit no higher than the parent's", code="depth_not_attenuated")
+        raise AttenuationError("the depth limit of the child is higher than its parent's", code="depth_not_attenuated")

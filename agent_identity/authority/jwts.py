@@ -1,4 +1,4 @@
-"""JSON Web Tokens that others verify: access tokens, tokens that name an actor, assertions of a client, DPoP proofs.
+"""JSON Web Tokens for others: access tokens, actor tokens, client assertions, DPoP proofs.
 
 Nothing here is ever read back by this library; what it verifies itself are grants and proofs of possession, which
 are stricter (:mod:`agent_identity.identity.compact`). The ``typ`` tells each kind from the others, and from grants
@@ -45,7 +45,7 @@ def sign_jwt(typ: str, claims: Mapping[str, JSON], signer: JwtSigner, *, header:
     """Return a signed token (RFC 7515 §7.1).
 
     Args:
-        typ: What kind of token it is.
+        typ: The token type.
         claims: The payload.
         signer: Holder of the private key.
         header: Further members of the header, such as ``kid``.
@@ -55,12 +55,12 @@ def sign_jwt(typ: str, claims: Mapping[str, JSON], signer: JwtSigner, *, header:
             that belongs to a private key.
     """
     if signer.algorithm not in _ALGORITHMS:
-        raise ValueError("expected a signer with an asymmetric algorithm of RFC 7518 or RFC 8037, got another")
+        raise ValueError("the algorithm of the signer is not an asymmetric one of RFC 7518 or RFC 8037")
     parts = (encode({**header, "alg": signer.algorithm, "typ": typ}), encode(claims))
     signing_input = ".".join(map(b64url_encode, parts))
     token = f"{signing_input}.{b64url_encode(signer.sign(signing_input.encode('ascii')))}"
     if len(token) > MAX_TOKEN:
-        raise ValueError(f"expected a token of at most {MAX_TOKEN} characters, got {len(token)}; use a smaller scope")
+        raise ValueError(f"the token has {len(token)} characters, more than {MAX_TOKEN}; use a smaller scope")
     return token
 
 
@@ -76,7 +76,7 @@ def access_claims(
     id: str,  # What it is called in the token.
     key: JwtSigner | None,
 ) -> dict[str, JSON]:
-    """Return the claims of an access token (RFC 9068 §2.2) for what a grant stands for.
+    """Return the claims of an access token (RFC 9068 §2.2) for the facts of a grant.
 
     The current agent stands outermost in ``act``, those before it inside (RFC 8693 §4.1). It expires with the
     grant if ``ttl`` says later. ``principal`` says what ``sub`` alone cannot: kind and provenance.
@@ -122,7 +122,7 @@ def actor_claims(
     ttl: int,
     id: str,  # What it is called in the token.
 ) -> dict[str, JSON]:
-    """Return the claims of a token that names the current agent as an actor and those before it (RFC 8693 §4.1).
+    """Return the claims of an actor token, with the current agent and those before it (RFC 8693 §4.1).
 
     Args:
         chain: The verified chain.
@@ -164,7 +164,7 @@ def client_claims(
     ttl: int,
     id: str,  # What it is called in the token.
 ) -> dict[str, JSON]:
-    """Return the claims with which a client proves who it is to an authorization server (RFC 7523 §3)."""
+    """Return the claims that authenticate a client to an authorization server (RFC 7523 §3)."""
     return {"aud": audience, "exp": now + ttl, "iat": now, "iss": client_id, "jti": id, "sub": client_id}
 
 
@@ -187,7 +187,7 @@ def dpop_proof(
         now: Unix seconds.
         id: Used for no other proof.
         token: The access token that goes with the request.
-        nonce: What the server gave last (RFC 9449 §8).
+        nonce: The server's latest nonce (RFC 9449 §8).
 
     Raises:
         ValueError: Method, URL or nonce is malformed.
@@ -201,41 +201,41 @@ def dpop_proof(
 
 
 def check_method(method: str) -> str:
-    """Return the method of a request.
+    """Return the method of a request after checking it.
 
     Raises:
         ValueError: It is not in upper case.
     """
     if not method or not _METHOD.issuperset(method):
-        raise ValueError("expected an HTTP method in upper case, such as 'GET'")
+        raise ValueError("the HTTP method is not in upper case, such as 'GET'")
     return method
 
 
 def check_nonce(nonce: str) -> str:
-    """Return the nonce of a server.
+    """Return the nonce of a server after checking it.
 
     Raises:
         ValueError: It has not 1 to 512 characters that a nonce may have (RFC 9449 §8.1).
     """
     if not 1 <= len(nonce) <= 512 or not all(c == "!" or "#" <= c <= "[" or "]" <= c <= "~" for c in nonce):
-        raise ValueError("expected a DPoP nonce of 1 to 512 visible ASCII characters without quotes and backslashes")
+        raise ValueError("the DPoP nonce is not 1 to 512 visible ASCII characters without quotes and backslashes")
     return nonce
 
 
 def check_url(url: object, what: str) -> str:
-    """Return a URL that a token may be sent to: https, or http to this machine.
+    """Return a URL that may receive a token: https, or http to this machine.
 
     Args:
         url: The URL.
-        what: What to call it in the message.
+        what: The name of the URL for messages.
 
     Raises:
         TypeError: It is no ``str``.
         ValueError: It is no such URL, or has a user name or a fragment.
     """
     if type(url) is not str:
-        raise TypeError(f"expected {what} as a str, got {type(url).__name__}")
-    shape = f"expected {what} as an https URL (http only to localhost, 127.0.0.1 or [::1]) without user and fragment"
+        raise TypeError(f"{what} is {type(url).__name__}; give a str")
+    shape = f"{what} is not an https URL (http only to localhost, 127.0.0.1 or [::1]) without user and fragment"
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url or len(url) > _MAX_URL:
         raise ValueError(shape)
     try:
@@ -251,7 +251,7 @@ def check_url(url: object, what: str) -> str:
 
 
 def _target(url: str) -> str:
-    """Return the ``htu`` of a URL: without query and fragment, scheme and host as RFC 3986 §6.2 has them."""
+    """Return the ``htu`` of a URL: without query and fragment, scheme and host normalized as in RFC 3986 §6.2."""
     parts = urlsplit(check_url(url.partition("#")[0], "the URL of a request"))
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host

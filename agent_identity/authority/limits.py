@@ -1,4 +1,4 @@
-"""Limits: how often tools may be used in one task, how fast, and how much of an amount in all.
+"""Limits of a task: number of tool calls, their rate, and the sum of an argument.
 
 Limits are signed in the root grant and equal in every grant under it. What is spent is counted under the root's
 id, so everything that was delegated from it shares one account.
@@ -53,7 +53,7 @@ class Limit:
     Attributes:
         kind: ``"uses"``, ``"sum"`` or ``"rate"``.
         tool: The tool that it is about, or ``"*"`` for all tools of the task together.
-        most: How much is allowed: uses, or millionths of the amount.
+        most: The maximum: uses, or millionths of the amount.
         argument: The argument that a sum is over.
         per: Seconds of the window of a rate.
 
@@ -70,17 +70,21 @@ class Limit:
 
     def __post_init__(self) -> None:
         if self.kind not in _MEMBERS:
-            raise ValueError("expected a limit of kind 'uses', 'sum' or 'rate'; write Limit.uses(...) or one of these")
+            raise ValueError(
+                "the kind of the limit is not 'uses', 'sum' or 'rate'; write Limit.uses(...) or one of these"
+            )
         if self.tool != ANY_TOOL or self.kind == "sum":
             check_tool_name(self.tool)
         _check_range("the maximum of a limit", self.most, 0, MAX_NUMBER)
-        given = (self.argument is not None, self.per is not None)
-        if given != (self.kind == "sum", self.kind == "rate"):
-            raise ValueError("expected an argument for a sum, a window for a rate, and no other member of a limit")
+        present = (self.argument is not None, self.per is not None)
+        if present != (self.kind == "sum", self.kind == "rate"):
+            raise ValueError(
+                "the limit has other members than its kind; give an argument for a sum, and a window for a rate"
+            )
         if self.argument is not None and (
             not is_text(self.argument) or not 0 < len(self.argument) <= 128 or not self.argument.isprintable()
         ):
-            raise ValueError("expected the argument of a sum as a name of 1 to 128 visible characters")
+            raise ValueError("the argument of the sum is not a name of 1 to 128 visible characters")
         if self.per is not None:
             _check_range("the window of a rate", self.per, 1, _MAX_PER)
 
@@ -90,7 +94,7 @@ class Limit:
 
         Args:
             tool: The name of a tool, or ``"*"`` for all tools of the task together.
-            most: How many calls may run, from 0 to 2^53.
+            most: The maximum number of calls, from 0 to 2^53.
         """
         return cls("uses", tool, most)
 
@@ -101,12 +105,12 @@ class Limit:
         Args:
             tool: The name of a tool.
             argument: The argument that holds the amount; it has to be a number, and not negative.
-            most: What the sum may reach, from 0 to 9,007,199,254, with at most six decimal places.
+            most: The maximum sum, from 0 to 9,007,199,254, with at most six decimal places.
         """
         amount = amount_of(most)
         if amount is None or amount > MAX_NUMBER or Decimal(amount).scaleb(-6, _EXACT) != _decimal(most):
             raise ValueError(
-                f"expected the maximum of a sum as a number from 0 to {_MAX_AMOUNT} with at most six decimal places"
+                f"the maximum of the sum is not a number from 0 to {_MAX_AMOUNT} with at most six decimal places"
             )
         return cls("sum", tool, amount, argument=argument)
 
@@ -116,16 +120,16 @@ class Limit:
 
         Args:
             tool: The name of a tool, or ``"*"`` for all tools of the task together.
-            most: How many calls may run in any such window, from 0 to 2^53.
+            most: The maximum number of calls in any such window, from 0 to 2^53.
             per: The length of the window, whole seconds, from one second to 90 days.
         """
         seconds, rest = divmod(per, timedelta(seconds=1))
         if rest:
-            raise ValueError("expected the window of a rate in whole seconds")
+            raise ValueError("the window of the rate is not in whole seconds")
         return cls("rate", tool, most, per=seconds)
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the limit as it stands in a grant."""
+        """Return the limit as claim of a grant."""
         claim: dict[str, JSON] = {"kind": self.kind, "max": self.most, "tool": self.tool}
         if self.argument is not None:
             claim["argument"] = self.argument
@@ -142,10 +146,10 @@ class Limit:
             ValueError: A member is missing, unknown or out of range.
         """
         if not is_object(claim):
-            raise TypeError("expected a limit to be an object")
+            raise TypeError("the limit is not an object")
         # A newer version may know limits that this one cannot keep.
         if "kind" not in claim or _MEMBERS[kind := word_of(claim, "kind", _MEMBERS)] != frozenset(claim):
-            raise ValueError("expected a limit of a known kind with its members and no others")
+            raise ValueError("the limit is of an unknown kind, or has other members than its kind")
         return cls(
             kind=kind,
             tool=text_of(claim, "tool"),
@@ -156,7 +160,7 @@ class Limit:
 
 
 def amount_of(value: object) -> int | None:
-    """Return a number in millionths, rounded up, or None for what is no number or negative.
+    """Return a number in millionths, rounded up, or ``None`` for a negative number or another type.
 
     A ``float`` counts as the shortest decimal that means it. Whatever is more than 2^53 millionths comes back as
     just that much more.
@@ -183,13 +187,13 @@ def _decimal(value: object) -> Decimal | None:
 
 def _check_range(name: str, value: object, low: int, high: int) -> None:
     if type(value) is not int:
-        raise TypeError(f"expected {name} as an int, got {type(value).__name__}")
+        raise TypeError(f"{name} is {type(value).__name__}; give an int")
     if not low <= value <= high:
-        raise ValueError(f"expected {name} from {low} to {high}, got {value}")
+        raise ValueError(f"{name} is {value}; give {low} to {high}")
 
 
 def check_limits(limits: Sequence[Limit], tools: Mapping[str, object]) -> tuple[Limit, ...]:
-    """Return the limits as a tuple if a task with these tools can have them.
+    """Return the limits as a tuple after checking them against the tools of the task.
 
     Raises:
         TypeError: One of them is no limit.
@@ -198,12 +202,10 @@ def check_limits(limits: Sequence[Limit], tools: Mapping[str, object]) -> tuple[
     checked = tuple(limits)
     for limit in checked:
         if not _is_limit(limit):
-            raise TypeError(
-                f"expected limits as Limit values, got {type(limit).__name__}; write limits=(Limit.uses(…),)"
-            )
+            raise TypeError(f"a limit is {type(limit).__name__}; write limits=(Limit.uses(…),)")
         if limit.tool != ANY_TOOL and limit.tool not in tools:
             # A misspelt name would be a limit that never limits.
-            raise ValueError(f"expected limits of tools that are in the scope, got one of {limit.tool!r}; correct it")
+            raise ValueError(f"a limit is on {limit.tool!r}, which is not in the scope; correct it")
     _check_set(checked)
     return checked
 
@@ -214,9 +216,9 @@ def _is_limit(value: object) -> bool:
 
 def _check_set(limits: Sequence[Limit]) -> None:
     if len(limits) > MAX_LIMITS:
-        raise ValueError(f"expected at most {MAX_LIMITS} limits, got {len(limits)}")
+        raise ValueError(f"there are {len(limits)} limits; give at most {MAX_LIMITS}")
     if len({(limit.kind, limit.tool, limit.argument, limit.per) for limit in limits}) != len(limits):
-        raise ValueError("expected each limit once, got two of one kind over the same; keep the lower one")
+        raise ValueError("two limits of one kind are over the same; keep the lower one")
 
 
 def limits_claim(limits: Sequence[Limit]) -> JSON:
@@ -231,7 +233,7 @@ def limits_from_claim(claim: JSON) -> tuple[Limit, ...]:
         TokenError: With code ``bad_limits``.
     """
     if not isinstance(claim, list) or not claim:
-        raise TokenError("expected limits in a grant as an array that is not empty", code="bad_limits")
+        raise TokenError("the limits of the grant are not an array, or are empty", code="bad_limits")
     try:
         limits = tuple(Limit.from_claim(entry) for entry in claim[: MAX_LIMITS + 1])
         _check_set(limits)
@@ -243,7 +245,7 @@ def limits_from_claim(claim: JSON) -> tuple[Limit, ...]:
 def debits_for(
     limits: Sequence[Limit], account: str, tool: str, arguments: Mapping[str, object], expires_at: int
 ) -> tuple[list[Debit], list[Limit]]:
-    """Return what a call takes from the limits that it falls under, and these limits, in the same order.
+    """Return the debits of a call and the limits that they belong to, in the same order.
 
     Args:
         limits: All limits of the task.
@@ -284,14 +286,14 @@ def exceeded(tool: str, limit: Limit) -> LimitExceeded:
 def _amount(tool: str, argument: str, arguments: Mapping[str, object]) -> int:
     if argument not in arguments:
         raise LimitExceeded(
-            f"{tool}: expected argument {argument!r}, over which the task has a limit, got none; pass it",
+            f"{tool}: argument {argument!r}, over which the task has a limit, is missing; pass it",
             code="amount_missing",
         )
     amount = amount_of(arguments[argument])
     if amount is None:
         raise LimitExceeded(
-            f"{tool}: expected argument {argument!r}, over which the task has a limit, as a number that is not "
-            "negative, got something else",
+            f"{tool}: argument {argument!r}, over which the task has a limit, is negative or not a "
+            "number; pass a number",
             code="amount_invalid",
         )
     return amount

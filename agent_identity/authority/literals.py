@@ -1,4 +1,4 @@
-"""The constraints of the Attenuating Agent Token profile on single values, and what a constraint is.
+"""Constraint protocol, and the constraints of the Attenuating Agent Token profile on single values.
 
 Subsumption follows the profile to the letter, so that other verifiers agree: a pair of kinds that the
 profile does not list is refused even where it would be safe (an ``exact`` under a ``not_one_of``, say).
@@ -17,7 +17,7 @@ __all__ = ["Constraint", "Contains", "Exact", "NotOneOf", "OneOf", "Range", "Sub
 
 
 class Constraint(Protocol):
-    """What a grant says about one argument. The kinds are closed; a grant carries no other.
+    """The constraint of a grant on one argument. The set of kinds is closed.
 
     Attributes:
         kind: The ``constraint_type`` in a grant.
@@ -26,29 +26,29 @@ class Constraint(Protocol):
     kind: ClassVar[str]
 
     def permits(self, value: object, /) -> bool:
-        """Tell whether the constraint is satisfied; only plain values of JSON ever satisfy one."""
+        """Return whether the value satisfies the constraint; only plain values of JSON ever do."""
         ...
 
     def covers(self, child: "Constraint", /) -> bool:
-        """Tell whether everything that the child permits is provably permitted here."""
+        """Return whether everything that the child permits is provably permitted here."""
         ...
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant."""
+        """Return the constraint as claim of a grant."""
         ...
 
     def describe(self) -> str:
-        """Return the constraint as one would write it in Python, bounds and values included."""
+        """Return the constraint as Python source, bounds and values included."""
         ...
 
 
 def members_permitted(child: Constraint, parent: Constraint) -> bool:
-    """Tell whether the child names its values one by one and the parent permits each."""
+    """Return whether the child lists its values and the parent permits each."""
     return isinstance(child, Exact | OneOf) and all(parent.permits(value) for value in child.values)
 
 
 def _elements(value: object) -> Collection[Key] | None:
-    """Return the keys of the elements of an array, or None for what is no plain array of JSON."""
+    """Return the keys of the elements of an array, or ``None`` for any other value."""
     try:
         key = key_of(value)
     except ValueError:
@@ -84,18 +84,18 @@ class Exact:
         return (value_of(self.key),)
 
     def permits(self, value: object) -> bool:
-        """Tell whether the value is equal."""
+        """Return whether the value is equal."""
         try:
             return key_of(value) == self.key
         except ValueError:
             return False
 
     def covers(self, child: Constraint) -> bool:
-        """Tell whether the child is the same value."""
+        """Return whether the child is the same value."""
         return isinstance(child, Exact) and child.key == self.key
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant."""
+        """Return the constraint as claim of a grant."""
         return {"constraint_type": self.kind, "value": value_of(self.key)}
 
     def describe(self) -> str:
@@ -130,20 +130,20 @@ class OneOf:
         return tuple(value_of(key) for key in self.keys)
 
     def permits(self, value: object) -> bool:
-        """Tell whether the value equals one of those named."""
+        """Return whether the value equals one of the listed ones."""
         try:
             return key_of(value) in self.allowed
         except ValueError:
             return False
 
     def covers(self, child: Constraint) -> bool:
-        """Tell whether the child is one of the values, or one of some of them."""
+        """Return whether the child is one of the values, or a subset of them."""
         if isinstance(child, Exact):
             return child.key in self.allowed
         return isinstance(child, OneOf) and child.allowed <= self.allowed
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant."""
+        """Return the constraint as claim of a grant."""
         return {"constraint_type": self.kind, "values": self.values}
 
     def describe(self) -> str:
@@ -154,9 +154,9 @@ class OneOf:
 @final
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class NotOneOf:
-    """The argument is a plain value of JSON, but none of those named.
+    """The argument is a plain value of JSON, but none of the listed ones.
 
-    Prefer a constraint that says what is allowed: whoever excludes values must think of all of them.
+    Prefer a constraint that says what is allowed: an author who excludes values must think of all of them.
 
     Raises:
         ValueError: There is no value, or one is no plain value of JSON, or they are too many or large.
@@ -175,18 +175,18 @@ class NotOneOf:
         return self.describe()
 
     def permits(self, value: object) -> bool:
-        """Tell whether the value is of JSON and not excluded."""
+        """Return whether the value is JSON and not excluded."""
         try:
             return key_of(value) not in self.excluded
         except ValueError:
             return False
 
     def covers(self, child: Constraint) -> bool:
-        """Tell whether the child excludes at least the same values."""
+        """Return whether the child excludes at least the same values."""
         return isinstance(child, NotOneOf) and child.excluded >= self.excluded
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant."""
+        """Return the constraint as claim of a grant."""
         return {"constraint_type": self.kind, "excluded": [value_of(key) for key in self.keys]}
 
     def describe(self) -> str:
@@ -197,7 +197,7 @@ class NotOneOf:
 @final
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Range:
-    """The argument is a number between two bounds. Booleans, NaN and infinities are no numbers.
+    """The argument is a number between two bounds. Booleans, NaN and infinities are not numbers.
 
     A ``Decimal`` is compared exactly, with a bound that has a fraction as it is spelled: 0.1 is one tenth.
 
@@ -229,13 +229,13 @@ class Range:
         low, high = _bound(min), _bound(max)
         flags: tuple[object, ...] = (min_inclusive, max_inclusive)
         if any(type(flag) is not bool for flag in flags):
-            raise TypeError("expected min_inclusive and max_inclusive to be True or False")
+            raise TypeError("min_inclusive or max_inclusive is not True or False")
         if low is None and high is None:
-            raise ValueError("expected min or max in a Range; write Wildcard() to permit everything")
+            raise ValueError("the Range has neither min nor max; write Wildcard() to permit everything")
         if low is not None and high is not None:
             both = min_inclusive and max_inclusive
             if low > high or (low == high and not both):
-                raise ValueError("expected min below max in a Range, got bounds with nothing between them")
+                raise ValueError("the Range has nothing between min and max; give a min below max")
         object.__setattr__(self, "min", low)
         object.__setattr__(self, "max", high)
         # Without the bound the flag has no meaning; one spelling keeps equal ranges equal.
@@ -246,7 +246,7 @@ class Range:
         return self.describe()
 
     def permits(self, value: object) -> bool:
-        """Tell whether the value is a finite number between the bounds; compared without rounding."""
+        """Return whether the value is a finite number between the bounds, compared without rounding."""
         number: float | Decimal
         low: float | Decimal | None
         high: float | Decimal | None
@@ -261,7 +261,7 @@ class Range:
         return high is None or number < high or (number == high and self.max_inclusive)
 
     def covers(self, child: Constraint) -> bool:
-        """Tell whether the child is a number in the range, or a range within it."""
+        """Return whether the child is a number in the range, or a range within it."""
         if isinstance(child, Exact):
             return self.permits(value_of(child.key))
         return isinstance(child, Range) and self._covers_low(child) and self._covers_high(child)
@@ -281,7 +281,7 @@ class Range:
         return child.max < self.max or self.max_inclusive or not child.max_inclusive
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant; what has its default is left out."""
+        """Return the constraint as claim of a grant; defaults are left out."""
         return {"constraint_type": self.kind, **self._parts()}
 
     def _parts(self) -> dict[str, JSON]:
@@ -307,9 +307,9 @@ def _bound(value: object) -> int | float | None:
     if type(value) is Decimal:
         return literal_number(value)
     if type(value) is not int and type(value) is not float:
-        raise TypeError(f"expected a bound of a Range to be an int, a float or a Decimal, got {type(value).__name__}")
+        raise TypeError(f"the bound of the Range is {type(value).__name__}; give an int, a float or a Decimal")
     if not is_number(value):
-        raise ValueError("expected a finite bound in a Range, got NaN, an infinity or a number beyond every double")
+        raise ValueError("the bound of the Range is NaN, an infinity or beyond every double; give a finite one")
     return literal_number(value)
 
 
@@ -335,7 +335,7 @@ class Contains:
         return self.describe()
 
     def permits(self, value: object) -> bool:
-        """Tell whether the value is an array with all required elements."""
+        """Return whether the value is an array with all required elements."""
         elements = _elements(value)
         if elements is None:
             return False
@@ -346,11 +346,11 @@ class Contains:
         return not missing
 
     def covers(self, child: Constraint) -> bool:
-        """Tell whether the child requires at least the same values."""
+        """Return whether the child requires at least the same values."""
         return isinstance(child, Contains) and child.required >= self.required
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant."""
+        """Return the constraint as claim of a grant."""
         return {"constraint_type": self.kind, "required": [value_of(key) for key in self.keys]}
 
     def describe(self) -> str:
@@ -361,7 +361,7 @@ class Contains:
 @final
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Subset:
-    """The argument is an array of nothing but the named values; the empty array is one.
+    """The argument is an array of listed values only; the empty array is one.
 
     Raises:
         ValueError: There is no value, or one is no plain value of JSON, or they are too many or large.
@@ -380,16 +380,16 @@ class Subset:
         return self.describe()
 
     def permits(self, value: object) -> bool:
-        """Tell whether the value is an array of allowed elements."""
+        """Return whether the value is an array of allowed elements."""
         elements = _elements(value)
         return elements is not None and all(element in self.allowed for element in elements)
 
     def covers(self, child: Constraint) -> bool:
-        """Tell whether the child allows no other values."""
+        """Return whether the child allows no other values."""
         return isinstance(child, Subset) and child.allowed <= self.allowed
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant."""
+        """Return the constraint as claim of a grant."""
         return {"constraint_type": self.kind, "allowed": [value_of(key) for key in self.keys]}
 
     def describe(self) -> str:
@@ -405,7 +405,7 @@ class Wildcard:
     kind: ClassVar[str] = "wildcard"
 
     def permits(self, value: object) -> bool:
-        """Tell whether the value is a plain value of JSON."""
+        """Return whether the value is a plain value of JSON."""
         try:
             key_of(value)
         except ValueError:
@@ -417,7 +417,7 @@ class Wildcard:
         return True
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant."""
+        """Return the constraint as claim of a grant."""
         return {"constraint_type": self.kind}
 
     def describe(self) -> str:

@@ -56,7 +56,7 @@ class PathWithin:
     with a colon (drives, URLs), and white space at the ends.
 
     Text says nothing about symbolic links. With ``follow_links`` the links that exist at the time of the
-    check are resolved as well and must stay inside the root. Both are a race against whoever can write
+    check are resolved as well and must stay inside the root. Both are a race against a party that can write
     below the root: between check and use a directory can become a link. Where others write, open files
     with ``openat2(RESOLVE_BENEATH)`` or the like, or keep the root on a file system of its own.
 
@@ -77,11 +77,13 @@ class PathWithin:
     def __init__(self, root: str, *, follow_links: bool = False) -> None:
         _check_text(root, "root of PathWithin")
         if type(follow_links) is not bool:
-            raise TypeError("expected follow_links of PathWithin to be True or False")
+            raise TypeError("follow_links of PathWithin is not True or False")
         names = _path_names(root)
         path = root.removesuffix("/")
         if names is None or not root.startswith("/") or path != "".join(f"/{name}" for name in names):
-            raise ValueError("expected an absolute root like '/data' in PathWithin, without '.', '..' or empty names")
+            raise ValueError(
+                "the root of PathWithin is not absolute, or has '.', '..' or an empty name; write one like '/data'"
+            )
         object.__setattr__(self, "root", path or "/")
         object.__setattr__(self, "follow_links", follow_links)
 
@@ -89,7 +91,7 @@ class PathWithin:
         return self.describe()
 
     def permits(self, value: object) -> bool:
-        """Tell whether the value is a path inside the root."""
+        """Return whether the value is a path inside the root."""
         if not is_text(value):
             return False
         names = _path_names(value)
@@ -103,7 +105,7 @@ class PathWithin:
         return not self.follow_links or _inside(os.path.realpath(path), os.path.realpath(self.root))
 
     def resembles(self, value: str) -> bool:
-        """Tell whether a path is outside as it is spelled, and inside for some file systems.
+        """Return whether a path is outside as spelled, and inside for some file systems.
 
         Some ignore case, normal forms of Unicode, or both: APFS and HFS+ by default, NTFS, ext4 and ZFS on request. A
         grant permits what is inside for all of them. A rule that blocks the root has to think of each.
@@ -112,7 +114,7 @@ class PathWithin:
         return not _inside(path, self.root) and _inside(_folded(path), _folded(self.root))
 
     def covers(self, child: Constraint) -> bool:
-        """Tell whether the child is a root inside this one, or values inside it."""
+        """Return whether the child is a root inside this one, or values inside it."""
         if not isinstance(child, PathWithin):
             return not self.follow_links and members_permitted(child, self)
         if self.follow_links:
@@ -120,7 +122,7 @@ class PathWithin:
         return _inside(child.root, self.root)
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant."""
+        """Return the constraint as claim of a grant."""
         claim: dict[str, JSON] = {"constraint_type": self.kind, "root": self.root}
         if self.follow_links:
             claim["follow_links"] = True
@@ -133,11 +135,11 @@ class PathWithin:
 
 def _check_text(value: object, what: str) -> None:
     if not is_text(value):
-        raise TypeError(f"expected the {what} as Unicode text, got {type(value).__name__}")
+        raise TypeError(f"the {what} is {type(value).__name__}; give Unicode text")
 
 
 def _path_names(path: str) -> list[str] | None:
-    """Return the names along a path, or None if readers may disagree about where it leads."""
+    """Return the names along a path, or ``None`` if parsers may disagree about its target."""
     if not 1 <= len(path) <= _MAX_PLACE or path.strip() != path or path.startswith(("//", "~")):
         return None
     if "\\" in path or _ENCODED.search(path) or any(_ambiguous(character) for character in path):
@@ -157,7 +159,7 @@ def _ambiguous(character: str) -> bool:
 
 
 def _folded(path: str) -> str:
-    """Return the form that is the same for all spellings of a path (Unicode 16, section 3.13, D147 without ignorables).
+    """Return the same folded form for all spellings of a path (Unicode 16, section 3.13, D147 without ignorables).
 
     File systems fold less, each in its own way; what is equal for one of them is equal here.
     """
@@ -199,7 +201,7 @@ class UrlWithin:
         _check_text(prefix, "prefix of UrlWithin")
         place = _read_url(prefix)
         if place is None or "?" in prefix or "#" in prefix:
-            raise ValueError("expected a URL like 'https://api.example.com/v1' in UrlWithin, got another form")
+            raise ValueError("the URL of UrlWithin is malformed; write one like 'https://api.example.com/v1'")
         origin, path = place
         object.__setattr__(self, "origin", origin)
         object.__setattr__(self, "path", path)
@@ -211,7 +213,7 @@ class UrlWithin:
         return self.describe()
 
     def permits(self, value: object) -> bool:
-        """Tell whether the value is a URL inside the prefix."""
+        """Return whether the value is a URL inside the prefix."""
         place = _read_url(value) if is_text(value) else None
         return place is not None and self._holds(*place)
 
@@ -222,13 +224,13 @@ class UrlWithin:
         return path == self.path or path.startswith(below)
 
     def covers(self, child: Constraint) -> bool:
-        """Tell whether the child is a prefix inside this one, or URLs inside it."""
+        """Return whether the child is a prefix inside this one, or URLs inside it."""
         if isinstance(child, UrlWithin):
             return self._holds(child.origin, child.path)
         return members_permitted(child, self)
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant."""
+        """Return the constraint as claim of a grant."""
         return {"constraint_type": self.kind, "prefix": self.prefix}
 
     def describe(self) -> str:
@@ -240,15 +242,15 @@ _DEFAULT_PORT: Final = {"http": 80, "https": 443}
 
 
 def _read_url(text: str) -> tuple[tuple[str, str, int], str] | None:
-    """Return origin and path of a URL, or None if readers may disagree about it."""
+    """Return origin and path of a URL, or ``None`` if parsers may disagree about it."""
     if len(text) > _MAX_PLACE:
         return None
     # Scheme and host are the same in either case (RFC 3986 §3.1, §3.2.2).
-    found = _URL.fullmatch(_URL_START.sub(lambda start: start[0].lower(), text, count=1) if text.isascii() else "")
-    if found is None:
+    match = _URL.fullmatch(_URL_START.sub(lambda start: start[0].lower(), text, count=1) if text.isascii() else "")
+    if match is None:
         return None
-    scheme, host, path = found["scheme"], found["host"], found["path"] or "/"
-    port = int(found["port"]) if found["port"] else _DEFAULT_PORT[scheme]
+    scheme, host, path = match["scheme"], match["host"], match["path"] or "/"
+    port = int(match["port"]) if match["port"] else _DEFAULT_PORT[scheme]
     # A host whose last label is a number is an IPv4 address for WHATWG; only the dotted form is one for all.
     if port > 65535 or (_NUMERIC_LAST.fullmatch(host) and not _DOTTED.fullmatch(host)):
         return None
@@ -281,24 +283,24 @@ class EmailDomain:
         for domain in domains:
             _check_text(domain, "domain of EmailDomain")
         if not 1 <= len(domains) <= _MAX_DOMAINS or not all(_read_email(f"x@{domain}") for domain in domains):
-            raise ValueError(f"expected 1 to {_MAX_DOMAINS} domains like 'example.com' in EmailDomain")
+            raise ValueError(f"the domains of EmailDomain are malformed; give 1 to {_MAX_DOMAINS} like 'example.com'")
         object.__setattr__(self, "domains", frozenset(domain.lower() for domain in domains))
 
     def __repr__(self) -> str:
         return self.describe()
 
     def permits(self, value: object) -> bool:
-        """Tell whether the value is an address in one of the domains."""
+        """Return whether the value is an address in one of the domains."""
         return is_text(value) and _read_email(value) in self.domains
 
     def covers(self, child: Constraint) -> bool:
-        """Tell whether the child has no other domains, or names addresses in these."""
+        """Return whether the child has no other domains, or lists addresses in these."""
         if isinstance(child, EmailDomain):
             return child.domains <= self.domains
         return members_permitted(child, self)
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant."""
+        """Return the constraint as claim of a grant."""
         return {"constraint_type": self.kind, "domains": sorted(self.domains)}
 
     def describe(self) -> str:
@@ -307,12 +309,12 @@ class EmailDomain:
 
 
 def _read_email(text: str) -> str | None:
-    """Return the domain of an address in lower case, or None for what is no plain address (RFC 5321)."""
+    """Return the domain of an address in lower case, or ``None`` for any other text (RFC 5321)."""
     local, _, domain = text.partition("@")
     if not text.isascii() or len(local) > 64 or len(text) > 254:
         return None
-    found = _EMAIL.fullmatch(f"{local}@{domain.lower()}")
-    return found["domain"] if found else None
+    match = _EMAIL.fullmatch(f"{local}@{domain.lower()}")
+    return match["domain"] if match else None
 
 
 @final
@@ -334,24 +336,24 @@ class Prefix:
     def __init__(self, text: str) -> None:
         _check_text(text, "text of Prefix")
         if not 1 <= len(text) <= MAX_TEXT:
-            raise ValueError(f"expected 1 to {MAX_TEXT} characters in Prefix, got {len(text)}")
+            raise ValueError(f"the text of Prefix has {len(text)} characters; give 1 to {MAX_TEXT}")
         object.__setattr__(self, "text", text)
 
     def __repr__(self) -> str:
         return self.describe()
 
     def permits(self, value: object) -> bool:
-        """Tell whether the value is text that begins so."""
+        """Return whether the value is text with this prefix."""
         return is_text(value) and value.startswith(self.text)
 
     def covers(self, child: Constraint) -> bool:
-        """Tell whether the child's text begins so, or its values do."""
+        """Return whether the child's prefix, or each of its values, has this prefix."""
         if isinstance(child, Prefix):
             return child.text.startswith(self.text)
         return members_permitted(child, self)
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the constraint as it stands in a grant."""
+        """Return the constraint as claim of a grant."""
         return {"constraint_type": self.kind, "prefix": self.text}
 
     def describe(self) -> str:

@@ -32,7 +32,7 @@ _Counter: TypeAlias = tuple[str, int | None]
 
 @final
 class _Calendar:
-    """What can be forgotten when, in lists for about a minute each, so that a step costs the same at any size."""
+    """Expiry queue: entries in lists for about a minute each, so that a step has the same cost at any size."""
 
     __slots__ = ("_heap", "_lists")
 
@@ -49,7 +49,7 @@ class _Calendar:
         items.append(item)
 
     def due(self, now: int) -> "Iterator[str | _Counter]":
-        """Hand out, and strike out, everything that expired a while ago."""
+        """Remove and return the entries that expired a while ago."""
         while self._heap and (self._heap[0] + 1) * _SPAN <= now - GRACE:
             items = self._lists[self._heap[0]]
             if items:
@@ -83,7 +83,7 @@ class MemoryState:
 
     def __init__(self, *, capacity: int = _CAPACITY) -> None:
         if check_number("capacity", capacity) == 0:
-            raise ValueError("expected a capacity of at least 1")
+            raise ValueError("the capacity is below 1; give at least 1")
         self._capacity = capacity
         # Reentrant, because a signal handler may revoke while this thread is inside.
         self._lock = threading.RLock()
@@ -190,23 +190,23 @@ class MemoryState:
         return self._generation
 
     def generation_at_once(self, start: object) -> int:  # noqa: ARG002  See DirectoryState: this one never waits.
-        """Return what :meth:`generation` does."""
+        """Return the result of :meth:`generation`."""
         return self._generation
 
     def close(self) -> None:
-        """Do nothing: there is nothing to let go of, and what was used must stay used."""
+        """Do nothing: the store holds no resources, and used ids must stay used."""
 
     def after_fork_in_child(self) -> None:
         """Replace the lock, which another thread of the parent may have held."""
         self._lock = threading.RLock()
 
     def _counter(self, counter: _Counter, now: int) -> tuple[int, Parts]:
-        """Return when a counter expires and its sums; one that has expired begins anew."""
+        """Return the expiry of a counter, and its sums; an expired one begins anew."""
         expires_at, parts = self._counters.get(counter, (0, {}))
         return (expires_at, parts) if expires_at > now else (0, {})
 
     def _kept(self, share: str | None, debit: Debit, now: int) -> int:
-        """Return how much of a debit a share holds."""
+        """Return the amount of a debit that a share holds."""
         if share is None or debit.window is not None:
             return 0
         return kept_in(self._counter((share_of(share, debit).key, None), now)[1])
@@ -229,13 +229,13 @@ class MemoryState:
     def _check_room(self, wanted: int) -> None:
         if len(self._keys) + len(self._counters) + len(self._versions) + wanted > self._capacity:
             raise StateError(
-                f"expected room in the state of this process, got {self._capacity} entries that have not expired; "
+                f"the state of this process is full of {self._capacity} entries that have not expired; "
                 "use a store that holds more, or shorter lives",
                 code="state_full",
             )
 
     def _forget(self, now: int, most: int) -> None:
-        """Forget at most so many of the entries that expired a while ago."""
+        """Forget at most ``most`` of the entries that expired a while ago."""
         for _, item in zip(range(most), self._calendar.due(now), strict=False):
             expires_at = self._keys[item] if isinstance(item, str) else self._counters[item][0]
             if expires_at > now - GRACE:

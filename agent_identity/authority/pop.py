@@ -1,4 +1,4 @@
-"""Proof of possession: that the holder of a leaf grant makes exactly this call, here and now.
+"""Proof of possession: the holder of a leaf grant makes exactly this call, here and now.
 
 The proof is a token of its own, signed with the holder's key over tool, arguments and audience. It holds
 the arguments in clear and must never be logged. Whether a proof has been seen before is for the caller to
@@ -57,9 +57,9 @@ def prove(
         ValueError: The id is no UUID, or the arguments are no values of JSON or too large.
     """
     if signer.public_key != chain.leaf.holder:
-        raise AttenuationError("expected the key of the leaf's holder to sign the proof", code="not_the_holder")
+        raise AttenuationError("the key that signs the proof is not that of the leaf's holder", code="not_the_holder")
     if not _UUID.fullmatch(id):
-        raise ValueError("expected the id of a proof to be a UUID in lower case")
+        raise ValueError("the id of the proof is not a UUID in lower case")
     claims: dict[str, object] = {
         "aat_aud": check_id(audience, "audience"),
         "aat_id": chain.leaf.id,
@@ -83,7 +83,7 @@ def verify_proof(
     now: int,
     next_hash: str | None = None,
 ) -> str:
-    """Return the id of the proof if it fits the call; the chain must have been verified before.
+    """Return the id of the proof if it fits the call; verify the chain first.
 
     1. Token: canonical, type ``aat-pop+jwt``, signed by the leaf's holder (``bad_signature``).
     2. Exactly the claims of a proof (``bad_proof``).
@@ -111,11 +111,11 @@ def verify_proof(
     claims = verify_compact(token, leaf.holder, PROOF_TYPE)
     issued_at, proof_id = claims.get("iat"), claims.get("jti")
     if not _CLAIMS <= claims.keys() <= _CLAIMS | {_NEXT} or type(issued_at) is not int or type(proof_id) is not str:
-        raise TokenError("expected the claims of a proof and no others", code="bad_proof")
+        raise TokenError("the claims are not exactly those of a proof", code="bad_proof")
     if _NEXT in claims and type(claims[_NEXT]) is not str:
-        raise TokenError("expected the hash of a grant as aat_next in a proof", code="bad_proof")
+        raise TokenError("aat_next of the proof is not the hash of a grant", code="bad_proof")
     if not _UUID.fullmatch(proof_id) or not isinstance(claims["hta"], Mapping):
-        raise TokenError("expected a UUID as jti and an object as hta in a proof", code="bad_proof")
+        raise TokenError("jti of the proof is not a UUID, or hta is not an object", code="bad_proof")
     _check_same(claims["aat_id"], leaf.id, "wrong_grant")
     _check_same(claims.get(_NEXT), next_hash, "wrong_next_grant")
     _check_same(claims["aat_tool"], tool, "wrong_tool")
@@ -123,21 +123,21 @@ def verify_proof(
     if leaf.audience is not None:
         _check_same(leaf.audience, audience, "wrong_audience")
     if issued_at < now - PROOF_WINDOW:
-        raise TokenError(f"expected a proof of the last {PROOF_WINDOW} s, got an older one", code="proof_too_old")
+        raise TokenError(f"the proof is older than {PROOF_WINDOW} s; make a new one", code="proof_too_old")
     if issued_at > now + PROOF_WINDOW:
-        raise TokenError("expected a proof made before now, got one from the future", code="not_yet_valid")
+        raise TokenError("the proof was made in the future; compare the clocks", code="not_yet_valid")
     if encode(claims["hta"]) != _canonical(arguments):
-        raise TokenError("expected a proof for these arguments, got one for others", code="wrong_arguments")
+        raise TokenError("the proof is for other arguments", code="wrong_arguments")
     return proof_id
 
 
 def _check_same(got: JSON, expected: str | None, code: str) -> None:
     if got != expected:
-        raise TokenError(f"expected a proof for this call, got one for another: {code}", code=code)
+        raise TokenError(f"the proof is for another call: {code}", code=code)
 
 
 def _canonical(arguments: Mapping[str, object]) -> bytes:
     try:
         return encode(arguments)
     except ValueError:
-        raise TokenError("expected arguments that are values of JSON, got others", code="wrong_arguments") from None
+        raise TokenError("the arguments are not values of JSON", code="wrong_arguments") from None

@@ -1,4 +1,4 @@
-"""One connection to PostgreSQL that never waits for ever. Imported only where psycopg is installed."""
+"""PostgreSQL connection with bounded waits. Imported only where psycopg is installed."""
 
 import math
 import select
@@ -16,7 +16,7 @@ _INTERVAL: Final = 0.05
 
 @final
 class BoundedConnection(psycopg.Connection[tuple[object, ...]]):
-    """A connection whose every wait for the server ends, also if the server hangs and the network does not."""
+    """A connection whose every wait for the server ends, even if the server hangs or the network fails silently."""
 
     limit: float = 5.0
 
@@ -35,7 +35,7 @@ class BoundedConnection(psycopg.Connection[tuple[object, ...]]):
 
     @property
     def quiet(self) -> bool:
-        """Whether the server has said nothing since the last answer; a goodbye would be something."""
+        """True if the server sent nothing since the last answer, not even the end of the connection."""
         if self.closed:
             return False
         poll = select.poll()
@@ -58,7 +58,7 @@ def _bounded(steps: PQGen[_T], limit: float) -> PQGen[_T]:
 
 
 def connect(conninfo: str, timeout: float) -> BoundedConnection:
-    """Return a connection for single statements, with settings that do not depend on the server's.
+    """Return a connection for single statements, with settings independent of the server's.
 
     Args:
         conninfo: As ``psycopg.connect`` takes it.

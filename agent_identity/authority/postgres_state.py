@@ -1,4 +1,4 @@
-"""State of many machines, in a PostgreSQL database."""
+"""State shared by many machines, in a PostgreSQL database."""
 
 import contextlib
 import importlib
@@ -99,7 +99,7 @@ _QUERIES: Final[Mapping[str, str]] = {
 @typed_calls("__init__")
 @final
 class PostgresState:
-    """State in a PostgreSQL database (12 or newer), for many machines. Needs the extra ``postgres``.
+    """State shared by many machines, in a PostgreSQL database (12 or newer). Needs the extra ``postgres``.
 
     Nothing is opened before the first use; then the tables are made if they are missing. At most eight calls are
     under way at once; others wait for their turn. Connect to the server itself, or by a pool that keeps sessions.
@@ -115,9 +115,9 @@ class PostgresState:
 
     def __init__(self, conninfo: str, *, prefix: str = "agent_identity", timeout: float = 5.0) -> None:
         if not _PREFIX.fullmatch(prefix):
-            raise ValueError("expected a prefix of 1 to 40 characters a-z 0-9 _ that begins with no digit")
+            raise ValueError("the prefix is not 1 to 40 characters a-z 0-9 _ without a digit at its beginning")
         if not 0 < timeout <= 60:
-            raise ValueError("expected a timeout of more than 0 and at most 60 seconds")
+            raise ValueError("the timeout is not above 0 and at most 60 seconds")
         _require_library()
         self._conninfo = conninfo
         self._queries = {name: query.format(p=prefix, c=_CLOCK).encode() for name, query in _QUERIES.items()}
@@ -144,9 +144,9 @@ class PostgresState:
 
     def contains(self, key: str, *, now: int) -> bool:
         """See :meth:`StateStore.contains`."""
-        asked = {"key": check_key(key), "now": check_number("now", now)}
+        values = {"key": check_key(key), "now": check_number("now", now)}
         with self._using() as connection:
-            return self._row(connection, "contains", **asked) is not None
+            return self._row(connection, "contains", **values) is not None
 
     def debit(self, debits: Sequence[Debit], *, now: int) -> int | None:
         """See :meth:`StateStore.debit`."""
@@ -223,7 +223,7 @@ class PostgresState:
         return read_version(row)
 
     def generation(self) -> int:
-        """See :meth:`StateStore.generation`; it asks the server."""
+        """See :meth:`StateStore.generation`; this one queries the server."""
         with self._using() as connection:
             row = self._row(connection, "generation")
         return read_count(row)
@@ -246,11 +246,11 @@ class PostgresState:
     def _counters(
         self, connection: "BoundedConnection", query: str, debits: Sequence[Debit], **more: object
     ) -> dict[tuple[str, int], tuple[int, Parts]]:
-        """Lock the counters of debits, and return when each expires, and its sums."""
+        """Lock the counters of debits; return the expiry and sums of each."""
         keys, spans = [debit.key for debit in debits], [debit.window or 0 for debit in debits]
         rows = connection.execute(self._queries[query], {"keys": keys, "spans": spans, **more}).fetchall()
-        found = {(key, span): read_counter(expires_at, parts) for key, span, expires_at, parts in rows}
-        return {counter: found[counter] for counter in zip(keys, spans, strict=True) if counter in found}
+        counters = {(key, span): read_counter(expires_at, parts) for key, span, expires_at, parts in rows}
+        return {counter: counters[counter] for counter in zip(keys, spans, strict=True) if counter in counters}
 
     def _count(self, connection: "BoundedConnection", after: Mapping[tuple[str, int], tuple[int, Parts]]) -> None:
         values = {
@@ -262,7 +262,7 @@ class PostgresState:
         connection.execute(self._queries["count"], values)
 
     def _forget(self, connection: "BoundedConnection") -> None:
-        """Now and then forget what expired a while ago: more than is added in between. The server's clock says when."""
+        """From time to time, forget entries that expired a while ago by the server's clock, more than come in."""
         self._steps += 1
         if self._steps % _FORGET_EVERY == 0:
             connection.execute(self._queries["forget_keys"])
@@ -270,12 +270,12 @@ class PostgresState:
 
     @contextlib.contextmanager
     def _using(self) -> "Generator[BoundedConnection]":
-        """Hold a connection for the block; whatever goes wrong is a :class:`StateError`, and ends the connection."""
+        """Hold a connection for the block; any failure becomes a :class:`StateError` and closes the connection."""
         import psycopg  # Only who has the extra gets here.
 
         turns = self._turns
         if not turns.acquire(timeout=self._timeout):
-            raise StateError(f"expected a turn at the database within {self._timeout:g} s, got none; try again")
+            raise StateError(f"the database gave no turn within {self._timeout:g} s; try again")
         try:
             with contextlib.ExitStack() as stack:
                 connection = self._connection()
@@ -286,21 +286,21 @@ class PostgresState:
                 if self._closed:  # Somebody closed the store meanwhile.
                     self.close()
         except psycopg.errors.DiskFull as error:
-            raise StateError("expected room in the database, got a full disk; free it", code="state_full") from error
+            raise StateError("the disk of the database is full; free it", code="state_full") from error
         except (psycopg.Error, OSError) as error:
             raise StateError(
-                f"expected the database to answer, got {type(error).__name__}; check the server, the way to it and "
+                f"the database failed with {type(error).__name__}; check the server, the way to it and "
                 "the rights of the user"
             ) from error
         finally:
             turns.release()
 
     def _connection(self) -> "BoundedConnection":
-        """Return a connection that nobody uses, the youngest one first; one that the server has left is dropped."""
+        """Return an idle connection, the youngest first; drop one that the server closed."""
         from agent_identity.authority.postgres_connection import connect  # It imports the extra.
 
         if self._closed:
-            raise StateError("expected open state, got a store that was closed; open the enforcer again")
+            raise StateError("the store of state is closed; open the enforcer again")
         while (rested := self._rested()) is not None:
             if rested.quiet:
                 return rested
@@ -320,14 +320,14 @@ class PostgresState:
             return None
 
     def _prepare(self, connection: "BoundedConnection") -> None:
-        """Make the tables if they are missing, once; later on, missing tables are lost state."""
+        """Create missing tables once; tables that vanish later are lost state."""
         if not self._ready and self._row(connection, "present") == (False,):
             with connection.transaction():
                 connection.execute(self._schema)
         if self._row(connection, "version") != (_VERSION,):
             raise StateError(
-                f"expected tables of version {_VERSION}, got another version; use the version of this library that "
-                "made them, or another prefix"
+                f"the tables are not of version {_VERSION}; use the version of this library that made "
+                "them, or another prefix"
             )
         self._ready = True
 
@@ -337,13 +337,13 @@ def _lives(debits: Sequence[Debit], now: int) -> list[int]:
 
 
 def _live(known: Mapping[tuple[str, int], tuple[int, Parts]], counter: tuple[str, int], now: int) -> tuple[int, Parts]:
-    """Return when a counter expires and its sums; one that has expired begins anew."""
+    """Return the expiry of a counter, and its sums; an expired one begins anew."""
     expires_at, parts = known.get(counter, (0, {}))
     return (expires_at, parts) if expires_at > now else (0, {})
 
 
 def _kept(known: Mapping[tuple[str, int], tuple[int, Parts]], share: str | None, debit: Debit, now: int) -> int:
-    """Return how much of a debit a share holds."""
+    """Return the amount of a debit that a share holds."""
     if share is None or debit.window is not None:
         return 0
     return kept_in(_live(known, (share_of(share, debit).key, 0), now)[1])
@@ -354,6 +354,6 @@ def _require_library() -> None:
         importlib.import_module("psycopg")
     except ImportError:
         raise ConfigurationError(
-            "expected psycopg for PostgresState, got none that works; install agent-identity-otel[postgres], and "
-            "psycopg[binary] where libpq is missing"
+            "psycopg, which PostgresState needs, is missing or does not work; install "
+            "agent-identity-otel[postgres], and psycopg[binary] where libpq is missing"
         ) from None

@@ -1,4 +1,4 @@
-"""State of many machines, in a Redis server. Each step is one script, which the server runs by itself."""
+"""State shared by many machines, in a Redis server. Each step is one atomic script."""
 
 import hashlib
 import os
@@ -29,7 +29,7 @@ _LONGEST: Final = 100 * 366 * 24 * 3600
 _MAX_PREFIX: Final = 128
 
 # Every script gets the facts of the whole state as its first key, and answers with its result, with how much was
-# ever written, and with the name that the state got when it began: whoever sees these go back knows that the
+# ever written, and with the name that the state got when it began: a client that sees these go back knows that the
 # server has forgotten something. Numbers are written with %.0f, because Lua shortens large ones.
 _BEGIN: Final = """
 redis.call('HSETNX', KEYS[1], 'origin', ARGV[1])
@@ -176,7 +176,7 @@ _GENERATION: Final = _BEGIN + "return answer(tonumber(redis.call('HGET', KEYS[1]
 
 
 class _Client(Protocol):
-    """What is used of a Redis client."""
+    """The used part of a Redis client."""
 
     def execute_command(self, *arguments: object) -> object:
         """Send a command and return the answer."""
@@ -190,7 +190,7 @@ class _Client(Protocol):
 @typed_calls("__init__")
 @final
 class RedisState:
-    """State in a Redis server (7 or newer, or Valkey), for many machines. Needs the extra ``redis``.
+    """State shared by many machines, in a Redis server (7 or newer, or Valkey). Needs the extra ``redis``.
 
     Nothing is opened before the first use. A server that forgets is refused: one that drops keys when its memory is
     full (anything but ``maxmemory-policy noeviction``), and one that has lost writes since this object asked it
@@ -216,9 +216,9 @@ class RedisState:
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         if len(check_key(prefix)) > _MAX_PREFIX or set(prefix) & set("{}"):
-            raise ValueError(f"expected a prefix of at most {_MAX_PREFIX} characters without braces")
+            raise ValueError(f"the prefix has braces or more than {_MAX_PREFIX} characters")
         if not 0 < timeout <= 60:
-            raise ValueError("expected a timeout of more than 0 and at most 60 seconds")
+            raise ValueError("the timeout is not above 0 and at most 60 seconds")
         self._options = _options(url)
         self._prefix = f"{{{prefix}}}"
         self._timeout = timeout
@@ -284,20 +284,20 @@ class RedisState:
         return None if version is None or data is None else (int(_bytes(version)), _bytes(data))
 
     def generation(self) -> int:
-        """See :meth:`StateStore.generation`; it asks the server."""
+        """See :meth:`StateStore.generation`; this one queries the server."""
         return _number(self._run(_GENERATION, [], 0))
 
     def close(self) -> None:
         """See :meth:`StateStore.close`. It cannot be used any more."""
         with self._lock:
-            self._refusal = "expected open state, got a store that was closed; open the enforcer again"
+            self._refusal = "the store of state is closed; open the enforcer again"
             client, self._client = self._client, None
         if client is not None:
             client.close()
 
     def _run(self, script: str, keys: Sequence[str], now: int, *arguments: object) -> object:
-        """Return the result of a script, having seen that the server remembers what it was told."""
-        exceptions, seen = _library().exceptions, self._writes
+        """Return the result of a script, after checking that the server kept all earlier writes."""
+        exceptions, writes_before = _library().exceptions, self._writes
         names = [f"{self._prefix}:{key}" for key in ("facts", *keys)]
         rest = (len(names), *names, self._candidate, now, *arguments)
         try:
@@ -309,24 +309,24 @@ class RedisState:
         except exceptions.RedisError as error:
             raise _explained(error) from error
         result, writes, origin = _answers(answer, 3)
-        self._check_memory(seen, _number(writes), _bytes(origin))
+        self._check_memory(writes_before, _number(writes), _bytes(origin))
         return result
 
-    def _check_memory(self, seen: int, writes: int, origin: bytes) -> None:
-        """Refuse a server that has forgotten: it would let used proofs and spent limits through again."""
+    def _check_memory(self, writes_before: int, writes: int, origin: bytes) -> None:
+        """Refuse a server that lost writes: it would accept used proofs and spent limits again."""
         with self._lock:
             self._origin = self._origin or origin
             self._writes = max(self._writes, writes)
-            if writes >= seen and origin == self._origin:
+            if writes >= writes_before and origin == self._origin:
                 return
             self._refusal = (
-                "expected a server that remembers what it was told, got one that has lost writes, as after a restart "
-                "without 'appendonly yes'; end what is under way and open the enforcer again"
+                "the Redis server has lost writes, as after a restart without 'appendonly yes'; end what "
+                "is under way and open the enforcer again"
             )
         raise StateError(self._refusal)
 
     def _connected(self) -> _Client:
-        """Return the client; connections are pooled, one for each call under way, and replaced when they break."""
+        """Return the client; it pools connections, one for each call under way, and replaces broken ones."""
         with self._lock:
             if self._refusal is not None:
                 raise StateError(self._refusal)
@@ -352,31 +352,32 @@ def _library() -> ModuleType:
         import redis  # An extra.
     except ImportError:
         raise ConfigurationError(
-            "expected the Redis client for RedisState, got none; install agent-identity-otel[redis]"
+            "the Redis client, which RedisState needs, is missing; install agent-identity-otel[redis]"
         ) from None
     return redis
 
 
 def _options(url: str) -> Mapping[str, object]:
-    """Return what a URL says."""
+    """Return the options in a URL."""
     try:
         options: Mapping[str, object] = _library().connection.parse_url(url)
     except ValueError:  # Its text may quote the password.
         raise ConfigurationError(
-            "expected a Redis URL such as redis://user:password@host:6379/0, got one that cannot be taken apart; "
-            "write special characters of the password as %40 and the like"
+            "the Redis URL cannot be taken apart; write one such as "
+            "redis://user:password@host:6379/0, with special characters of the password as %40 and "
+            "the like"
         ) from None
     return options
 
 
-def _client(found: Mapping[str, object], timeout: float) -> _Client:
+def _client(settings: Mapping[str, object], timeout: float) -> _Client:
     redis = _library()
     options = {
-        **found,
+        **settings,
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "decode_responses": False,
-        # A step that was sent may have been taken, so it is never sent again behind the caller's back.
+        # A step that was sent may have been taken, so it is never retried without the caller's knowledge.
         "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0),
     }
     client: _Client = redis.Redis.from_pool(redis.ConnectionPool(**options))
@@ -402,16 +403,13 @@ def _bytes(answer: object) -> bytes:
 
 
 def _unknown_answer() -> StateError:
-    return StateError("expected a Redis server that answers our scripts, got one that says something else")
+    return StateError("the Redis server does not answer our scripts as Redis does; check the server")
 
 
 def _check_policy(memory: object) -> None:
     facts = memory if is_dict(memory) else {}
     if facts.get("maxmemory") != 0 and facts.get("maxmemory_policy") != "noeviction":
-        raise StateError(
-            "expected a Redis server that keeps every key, got one that drops some when its memory is full; set "
-            "maxmemory-policy noeviction"
-        )
+        raise StateError("the Redis server drops keys when its memory is full; set maxmemory-policy noeviction")
 
 
 def _digest(script: str) -> str:
@@ -438,16 +436,16 @@ def _arguments(debits: Sequence[Debit], now: int) -> list[int]:
 
 
 def _lifetime(now: int, expires_at: int) -> int:
-    """Return after how many milliseconds, by its own clock, the server may forget an entry."""
+    """Return the time in milliseconds, by the server's clock, after which it may forget an entry."""
     return min(max(0, expires_at - now) + GRACE, _LONGEST) * 1_000
 
 
 def _explained(error: Exception) -> StateError:
-    """Return the refusal for a failure of client or server; its text may hold the address, so only the class."""
+    """Return the error for a failure of client or server; its text may hold the address, so only the class is named."""
     kind = type(error).__name__
     if kind == "OutOfMemoryError" or str(error).startswith("OOM"):
         return StateError(
-            "expected room in the Redis server, got one whose memory is full; raise its maxmemory",
+            "the memory of the Redis server is full; raise its maxmemory",
             code="state_full",
         )
-    return StateError(f"expected the Redis server to answer, got {kind}; check the server and the way to it")
+    return StateError(f"the Redis server failed with {kind}; check the server and the way to it")

@@ -1,4 +1,4 @@
-"""The registry of agents: who owns an agent, what it is for, and the most that it may ever be granted.
+"""The registry of agents: their owners, purposes and maximum scopes.
 
 A registry is a file of JSON Lines. Each line is a compact JWS as a JSON string: registrations in their order,
 each with its place and the hash of the line before it, and at the end the head, which says how many there are and
@@ -45,7 +45,7 @@ Status: TypeAlias = Literal["registered", "suspended", "retired", "orphaned"]
 """``registered`` may act; ``suspended`` may not for now; ``orphaned`` has no owner any more; ``retired`` is final."""
 
 Mark: TypeAlias = tuple[int, str]
-"""How many registrations there were, and the hash of the last one: what a registry must never go behind."""
+"""The number of registrations, and the hash of the last one, below which a registry must never fall."""
 
 _Stamp: TypeAlias = tuple[int, int, int, int]
 
@@ -59,11 +59,11 @@ _HEAD: Final = frozenset({"hash", "iat", "iss", "seq"})
 @final
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What is registered of one agent, as of one line of a registry.
+    """The registration of one agent, as of one line of a registry.
 
     Args:
         agent: The agent with its owner. With a version, only this version may act; without one, any.
-        purpose: What it is for, 1 to 256 characters.
+        purpose: The purpose of the agent, 1 to 256 characters.
         maximum: The most that any grant of the agent may permit.
         expires_at: Unix seconds; from then on it may not act.
         status: See :data:`Status`.
@@ -94,19 +94,19 @@ class Registration:
     def __post_init__(self) -> None:
         for name, value, kind in (("an agent", self.agent, Agent), ("a maximum", self.maximum, Scope)):
             if type(value) is not kind:
-                raise TypeError(f"expected {name} as {kind.__name__}(...), got {type(value).__name__}")
+                raise TypeError(f"{name} is {type(value).__name__}; give {kind.__name__}(...)")
         check_id(self.purpose, "purpose")
         for name, text in (("model", self.model), ("reason", self.reason)):
             if text is not None:
                 check_id(text, name)
         for name, number in (("expires_at", self.expires_at), ("issued_at", self.issued_at), ("seq", self.seq)):
             if type(number) is not int or not 0 <= number <= _MAX_TIME:
-                raise ValueError(f"expected {name} as an integer from 0 to 2^53 - 1")
+                raise ValueError(f"{name} is not an integer from 0 to 2^53 - 1")
         if self.status not in _STATUSES:
-            raise ValueError(f"expected a status of {', '.join(get_args(Status))}")
+            raise ValueError(f"the status is unknown; use one of {', '.join(get_args(Status))}")
 
     def check_agent(self, agent: Agent, *, now: int) -> None:
-        """Return if the agent is the registered one and may act.
+        """Check that the agent is the registered one and may act.
 
         Args:
             agent: The agent as the program names it.
@@ -122,19 +122,19 @@ class Registration:
             raise Denied(f"the registration of agent {agent.id!r} has expired; register it anew", code="agent_expired")
         if agent.owner != self.agent.owner:
             raise Denied(
-                f"expected the registered owner of agent {agent.id!r}, got another; correct Agent(owner=...) or "
-                "register the new owner",
+                f"agent {agent.id!r} has another owner than the registered one; correct Agent(owner=...) "
+                "or register the new owner",
                 code="owner_mismatch",
             )
         if self.agent.version is not None and agent.version != self.agent.version:
             raise Denied(
-                f"expected the registered version of agent {agent.id!r}, got another or none; correct "
-                "Agent(version=...) or register the new version",
+                f"agent {agent.id!r} does not have the registered version; correct Agent(version=...) or "
+                "register the new version",
                 code="version_mismatch",
             )
 
     def check_scope(self, scope: Scope) -> None:
-        """Return if the scope is within the registered maximum.
+        """Check that the scope is within the registered maximum.
 
         Raises:
             OutOfScope: With code ``tool_outside_maximum`` or ``argument_outside_maximum``.
@@ -170,10 +170,10 @@ _CURES: Final[Mapping[str, str]] = {
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class AgentRegistry:
-    """A verified registry as of one moment. It never changes; :meth:`renewed` returns what became of it.
+    """A verified, constant state of a registry; :meth:`renewed` returns a later one.
 
     Attributes:
-        trust: Whose signatures count.
+        trust: The trust store.
         path: The file; None if the registry came from bytes.
         history: Every registration, oldest first.
     """
@@ -209,14 +209,14 @@ class AgentRegistry:
                 ``registry_rolled_back``.
             ConfigurationError: The file cannot be read, or has more than 32 MiB.
         """
-        found = cls(trust, os.path.abspath(path), _absent=absent == "empty").renewed()  # Links stay.
+        registry = cls(trust, os.path.abspath(path), _absent=absent == "empty").renewed()  # Links stay.
         if at_least is not None:
-            found.check_continues(at_least)
-        return found
+            registry.check_continues(at_least)
+        return registry
 
     @classmethod
     def from_bytes(cls, data: bytes, trust: TrustStore) -> Self:
-        """Return the registry that the content of a file describes; no bytes are a registry without agents.
+        """Return the registry in the content of a file; no bytes are a registry without agents.
 
         Raises:
             TokenError: As :meth:`load`.
@@ -225,11 +225,11 @@ class AgentRegistry:
 
     @property
     def mark(self) -> Mark:
-        """How many registrations there are, and the hash of the last one (empty if there is none)."""
+        """The number of registrations, and the hash of the last one (empty without any)."""
         return (len(self.history), self.history[-1].hash if self.history else "")
 
     def check_continues(self, mark: Mark) -> None:
-        """Return if the registry holds everything up to an earlier state.
+        """Check that the registry contains everything up to an earlier state.
 
         Raises:
             TokenError: With code ``registry_rolled_back``.
@@ -237,13 +237,13 @@ class AgentRegistry:
         size, last = mark
         if len(self.history) < size or (size and self.history[size - 1].hash != last):
             raise TokenError(
-                f"expected a registry that continues one of {size} registrations, got an older or another one; put the "
-                "latest one back",
+                f"the registry does not continue one of {size} registrations: it is an older or another "
+                "one; put the latest one back",
                 code="registry_rolled_back",
             )
 
     def renewed(self) -> Self:
-        """Return the registry as the file is now: this one if it is unchanged, else one that continues it.
+        """Return the present registry of the file: this one if unchanged, else one that continues it.
 
         Raises:
             TokenError: As :meth:`load`; also if the file lost something that was there.
@@ -257,16 +257,16 @@ class AgentRegistry:
             return self
         if stamp is None:
             raise ConfigurationError(
-                f"expected a registry of agents at {self.path!r}, found none; put it back, or start one with "
+                f"the registry of agents is missing at {self.path!r}; put it back, or start one with "
                 "'agent-identity agents add DIR'"
             )
         data = read_public_file(self.path, limit=MAX_REGISTRY)
         if not data:
-            raise TokenError("expected a registry of agents, got an empty file; put a copy back", code="registry_cut")
+            raise TokenError("the registry of agents is empty; put a copy back", code="registry_cut")
         return replace(self.continued(data), _stamp=stamp)
 
     def get(self, agent_id: str) -> Registration | None:
-        """Return the latest registration of an agent, whatever it says, or None."""
+        """Return the latest registration of an agent, in any status, or ``None``."""
         return self._current.get(agent_id)
 
     def current(self) -> tuple[Registration, ...]:
@@ -274,7 +274,7 @@ class AgentRegistry:
         return tuple(self._current.values())
 
     def find(self, agent: Agent, *, now: int) -> Registration:
-        """Return the registration under which the agent may act.
+        """Return the registration that lets the agent act.
 
         Args:
             agent: The agent as the program names it.
@@ -293,7 +293,7 @@ class AgentRegistry:
         return registration
 
     def continued(self, data: bytes) -> Self:
-        """Return the registry that the content of a file describes, which must continue this one.
+        """Return the registry in the content of a file, which must continue this one.
 
         Raises:
             TokenError: As :meth:`load`.
@@ -303,8 +303,8 @@ class AgentRegistry:
         # Lines that were verified before are only compared.
         if known and (len(lines) <= known or _digest_of(lines[:known]) != self._digest):
             raise TokenError(
-                "expected a registry that continues the one that was read before, got an older or another one; put "
-                "the latest one back",
+                "the registry does not continue the one that was read before: it is an older or another "
+                "one; put the latest one back",
                 code="registry_rolled_back",
             )
         history, current = list(self.history), dict(self._current)
@@ -324,7 +324,7 @@ def appended(
 
     Args:
         data: The content so far; empty for a new registry.
-        registrations: What to register; place, time and hash are those of the new lines.
+        registrations: The new registrations; place, time and hash are those of the new lines.
         signer: A key that is trusted as issuer.
         trust: The trusted keys, and the issuer's name.
         now: Unix seconds.
@@ -334,7 +334,7 @@ def appended(
         ValueError: A registration or the registry would be too large, or the trust store names no issuer.
     """
     if trust.issuer is None:
-        raise ValueError("expected the issuer's name in the trust store; add it")
+        raise ValueError("the trust store has no issuer's name; add it")
     registry = AgentRegistry.from_bytes(data, trust)
     seq, prev = registry.mark
     # A clock that went back must not keep an agent from being suspended.
@@ -349,7 +349,7 @@ def appended(
     lines.append(_sign(HEAD_TYPE, signed | {"hash": prev, "seq": seq}, signer))
     content = "".join(f'"{line}"\n' for line in lines).encode("ascii")
     if len(content) > MAX_REGISTRY:
-        raise ValueError(f"expected a registry of at most {MAX_REGISTRY} bytes; start a new one")
+        raise ValueError(f"the registry has more than {MAX_REGISTRY} bytes; start a new one")
     registry.continued(content)  # Nothing is written that would not be read.
     return content
 
@@ -371,14 +371,14 @@ def _sign(typ: str, claims: Mapping[str, JSON], signer: Signer) -> str:
 
 
 def _stamp_of(path: str) -> _Stamp | None:
-    """Return what changes when a file does, or None where there is none."""
+    """Return a stamp that changes with the file, or ``None`` without a file."""
     try:
         status = os.stat(path)  # noqa: PTH116  Cheaper, and asked at each task.
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ConfigurationError(
-            f"expected to look at the registry of agents {path!r}, got '{error.strerror}'; check the path and its modes"
+            f"could not look at the registry of agents {path!r}: {error.strerror}; check the path and its modes"
         ) from None
     return (status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns)
 
@@ -390,7 +390,7 @@ def _lines(data: bytes) -> list[str]:
     lines = data.split(b"\n")
     if lines.pop():
         raise TokenError(
-            f"bad registry of agents at line {len(lines) + 1}: expected a newline at its end; put a whole copy back",
+            f"bad registry of agents at line {len(lines) + 1}: no newline at its end; put a whole copy back",
             code="registry_cut",
             line=len(lines) + 1,
         )
@@ -400,7 +400,7 @@ def _lines(data: bytes) -> list[str]:
 def _token_of(line: bytes, number: int) -> str:
     if not (2 < len(line) <= MAX_TOKEN + 2 and line.isascii() and line[:1] == line[-1:] == b'"'):
         raise TokenError(
-            f"bad registry of agents at line {number}: expected a compact JWS as a JSON string, got something else",
+            f"bad registry of agents at line {number}: not a compact JWS as a JSON string",
             code="registry_malformed",
             line=number,
         )
@@ -455,43 +455,41 @@ def _claims(
     trusted = trust.get(kid, "issuer")
     if trusted is None:
         raise TokenError(
-            "expected a line that a key trusted as issuer signed, got another; add the key to the trust file if it "
-            "should be",
+            "no key that is trusted as issuer signed the line; add the key to the trust file if it should be",
             code="unknown_key",
         )
     claims = parts.verify(trusted.key, typ)
     if missing := required - claims.keys():
-        raise TokenError(f"expected the claim {min(missing)}, got none", code="missing_claim")
+        raise TokenError(f"the claim {min(missing)} is missing", code="missing_claim")
     if not claims.keys() <= required | optional:
         # A newer version may restrict by claims that this one cannot enforce.
-        raise TokenError("expected only known claims, got another one", code="unknown_claim")
+        raise TokenError("the registration has an unknown claim", code="unknown_claim")
     issued_at, issuer = claims["iat"], claims["iss"]
     if type(issued_at) is not int or type(issuer) is not str:
-        raise TokenError("expected iat as an integer and iss as text", code="bad_claim")
+        raise TokenError("iat is not an integer, or iss is not text", code="bad_claim")
     trust.find(kid, "issuer", at=issued_at)
     if trust.issuer is not None and issuer != trust.issuer:
-        raise TokenError("expected the issuer of the trust store, got another", code="wrong_issuer")
+        raise TokenError("the issuer is not that of the trust store", code="wrong_issuer")
     trust.check_issuer(kid, issuer)  # The key of a partner speaks for the partner only.
     return claims
 
 
-def _check_link(found: tuple[Registration, JSON], last: Registration | None, seq: int) -> None:
-    registration, prev = found
+def _check_link(link: tuple[Registration, JSON], last: Registration | None, seq: int) -> None:
+    registration, prev = link
     if registration.seq != seq or prev != (last.hash if last else None):
         raise TokenError(
-            "expected the registration that follows the line before it, got another; one was dropped, moved or "
-            "repeated",
+            "the registration does not follow the line before it: one was dropped, moved or repeated",
             code="registry_broken",
         )
     if last is not None and registration.issued_at < last.issued_at:
-        raise TokenError("expected a time not before that of the line before it", code="registry_broken")
+        raise TokenError("the time is before that of the line before it", code="registry_broken")
 
 
 def _check_history(before: Registration | None, registration: Registration) -> None:
     if before is None and registration.status != "registered":
-        error = TokenError("expected an agent to be registered before anything else", code="registry_broken")
+        error = TokenError("the first registration of an agent has another status", code="registry_broken")
     elif before is not None and before.status == "retired":
-        error = TokenError("expected nothing more of a retired agent; register another id", code="agent_retired")
+        error = TokenError("the agent is retired; register another id", code="agent_retired")
     else:
         return
     raise _at(error, registration.seq)
@@ -506,8 +504,8 @@ def _check_head(token: str, history: Sequence[Registration], trust: TrustStore) 
         raise TokenError(f"bad registry of agents at line {line}: {error}", code=code, line=line) from None
     if not history or (claims["seq"], claims["hash"]) != (len(history), history[-1].hash):
         raise TokenError(
-            f"bad registry of agents at line {line}: expected the head to name the registration before it, got another "
-            "one; something was cut off or added",
+            f"bad registry of agents at line {line}: the head does not name the registration before "
+            "it; something was cut off or added",
             code="registry_cut",
             line=line,
         )

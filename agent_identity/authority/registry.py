@@ -1,6 +1,6 @@
-"""The registry of open tasks: it alone decides whether authority still lives.
+"""The registry of open tasks, which alone decides whether authority lives.
 
-The ambient context only *finds* a lease; contexts are copied, captured by generators and left behind in
+The ambient context only *finds* a lease; contexts are copied, captured by generators and left over in
 threads. Each call asks the lease, and ending it is one write that every thread sees at its next call.
 """
 
@@ -19,7 +19,7 @@ _EXPIRED: Final = "expired"
 
 
 class _Task:
-    """What the leases of one task share.
+    """The state shared by the leases of one task.
 
     Attributes:
         seen_wall_ns: The latest wall time that any of them has seen.
@@ -75,21 +75,21 @@ class Lease:
 
     @property
     def task_id(self) -> str:
-        """The task that it belongs to."""
+        """The id of its task."""
         return self._task.task_id
 
     @property
     def watched(self) -> bool:
-        """Whether the task was opened elsewhere, so that :meth:`check` asks whether it has ended there."""
+        """True if another process opened the task, so that :meth:`check` asks whether it has ended there."""
         return self._task.watch is not None
 
     @property
     def live(self) -> bool:
-        """Whether it has neither ended nor been seen to expire; :meth:`check` looks at the clock as well."""
+        """True if it neither ended nor was seen to expire; :meth:`check` reads the clock as well."""
         return self._over is None
 
     def check(self, clock: Clock) -> None:
-        """Return if the lease lives; takes no lock and the same time at any depth.
+        """Check that the lease lives; takes no lock and the same time at any depth.
 
         For a task that was opened elsewhere, it asks each time whether the task has ended there.
 
@@ -109,7 +109,7 @@ class Lease:
             self.look(clock)  # Asking may have taken long.
 
     def look(self, clock: Clock) -> None:
-        """Return if the lease lives, as :meth:`check` does, by what is known in this process: it never waits.
+        """Check that the lease lives, as :meth:`check` does, from the state of this process: it never waits.
 
         Raises:
             NoTask: As for :meth:`check`.
@@ -127,15 +127,15 @@ class Lease:
                 return
             self._spread(_EXPIRED)
         if self._over == _ENDED:
-            raise NoTask("expected an open task, got one that has ended; open a new one", code="task_ended")
-        raise GrantExpired("expected a grant that is still valid, got an expired one; open a new task")
+            raise NoTask("the task has ended; open a new one", code="task_ended")
+        raise GrantExpired("the grant has expired; open a new task")
 
     def end(self) -> None:
         """End the lease and everything under it, at once and in every thread; idempotent."""
         self._spread(_ENDED)
 
     def _spread(self, over: str) -> None:
-        """Mark the lease and all its descendants; what has ended stays ended."""
+        """Mark the lease and all its descendants as ended; ended ones stay ended."""
         with self._task.lock:
             if self._over != _ENDED:
                 self._over = over
@@ -197,18 +197,18 @@ class TaskRegistry:
         check_id(task_id, "task_id")
         wall, monotonic = clock.wall_ns(), clock.monotonic_ns()
         if deadline_wall_ns <= wall:
-            raise GrantExpired("expected a deadline in the future, got one that has passed; open a new task")
+            raise GrantExpired("the deadline has passed; open a new task")
         limit = monotonic + deadline_wall_ns - wall
         with self._lock:
             if parent is None:
                 if task_id in self._roots:
-                    raise ValueError("expected a new task id, got one that is in use; give each task its own")
+                    raise ValueError("the task id is in use; give each task its own")
                 task = _Task(task_id, wall, self._lock, None)
                 lease = Lease(id or task_id, task, None, deadline_wall_ns, limit)
                 self._roots[task_id] = lease
                 return lease
             if parent.task_id != task_id:
-                raise ValueError("expected the task of the parent lease, got another task id")
+                raise ValueError("the task id is not that of the parent lease")
             parent.check(clock)
             return parent.child(id or task_id, deadline_wall_ns, limit)
 
@@ -237,7 +237,7 @@ class TaskRegistry:
         check_id(task_id, "task_id")
         wall, monotonic = clock.wall_ns(), clock.monotonic_ns()
         if deadline_wall_ns <= wall:
-            raise GrantExpired("expected a grant that is still valid, got an expired one; open a new task")
+            raise GrantExpired("the grant has expired; open a new task")
         limit = monotonic + deadline_wall_ns - wall
         with self._lock:
             lease = Lease(id, _Task(task_id, wall, self._lock, watch), None, deadline_wall_ns, limit)
@@ -245,7 +245,7 @@ class TaskRegistry:
         return lease
 
     def after_fork_in_child(self) -> None:
-        """Replace the lock, which another thread of the parent may have held. For a child alone with its copy."""
+        """Replace the lock, which another thread of the parent may have held. Call it only in a new child."""
         self._lock = threading.RLock()
         for lease in [*self._roots.values(), *self._resumed]:
             lease.relock(self._lock)

@@ -1,7 +1,7 @@
-"""Revocations: what may act no more, although its grant still lives, in one signed list that only grows newer.
+"""Revocations of live grants, in one signed list with increasing versions.
 
 A list says of tasks, grants, agents, owners, principals and issuer keys that they are revoked or suspended.
-It is signed like a grant, with a type of its own, and has a version: whoever has seen one version takes no
+It is signed like a grant, with a type of its own, and has a version: a verifier that has seen one version takes no
 earlier one. What is revoked stays revoked; only a suspension can be lifted. Everything at once can only be
 suspended.
 """
@@ -44,7 +44,7 @@ EVERYTHING: Final = "*"
 """The name in the one entry of the kind ``everything``."""
 
 RevokedKind: TypeAlias = Literal["task", "grant", "agent", "owner", "human", "service", "key", "everything"]
-"""What an entry is about: a task by its id, a grant by its hash, an issuer key by its thumbprint, others by id."""
+"""Subjects of entries: a task by its id, a grant by its hash, an issuer key by its thumbprint, others by id."""
 
 RevocationStatus: TypeAlias = Literal["revoked", "suspended"]
 """Revoked for good, or until the suspension is lifted."""
@@ -59,11 +59,11 @@ _MAX_NUMBER: Final = 2**53
 @final
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """One entry: who or what may act no more.
+    """One entry: a party or thing that may not act any more.
 
     Args:
-        kind: What it is about.
-        name: Which one. Of a principal or agent the id alone counts, whoever issued it; of a grant the hash
+        kind: The kind of its subject.
+        name: Which one. Of a principal or agent the id alone counts, for every issuer; of a grant the hash
             that records show.
         status: ``"revoked"`` or ``"suspended"``.
         since: Unix seconds.
@@ -82,12 +82,12 @@ class Revocation:
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
-            raise ValueError(f"expected the kind of a revocation to be one of {', '.join(sorted(_KINDS))}")
+            raise ValueError(f"the kind of the revocation is not one of {', '.join(sorted(_KINDS))}")
         if self.status not in _STATUSES:
-            raise ValueError("expected the status of a revocation to be 'revoked' or 'suspended'")
+            raise ValueError("the status of the revocation is not 'revoked' or 'suspended'")
         if self.kind == "everything" and (self.name != EVERYTHING or self.status != "suspended"):
             raise ValueError(
-                f"expected everything to be suspended, under the name {EVERYTHING!r}; nothing else would go on"
+                f"everything can only be suspended, under the name {EVERYTHING!r}; nothing else would go on"
             )
         if self.kind != "everything":
             check_id(self.name, f"the name of the {self.kind}")
@@ -96,7 +96,7 @@ class Revocation:
             check_id(self.reason, "reason")
 
     def to_claim(self) -> dict[str, JSON]:
-        """Return the entry as it stands in a list."""
+        """Return the entry as claim of a list."""
         claim: dict[str, JSON] = {"kind": self.kind, "name": self.name, "since": self.since, "status": self.status}
         if self.reason is not None:
             claim["reason"] = self.reason
@@ -111,7 +111,7 @@ class RevocationList:
     Args:
         version: 0 for the empty list that everything begins with, one more with each change.
         issued_at: When this version was made, in Unix seconds.
-        entries: What it says, in the order in which it was said.
+        entries: The entries, in the order of their addition.
 
     Raises:
         ValueError: Two entries are about the same, there are more than 10,000, or a number is out of range.
@@ -127,23 +127,23 @@ class RevocationList:
         _check_number(self.issued_at, "issued_at")
         if sum(entry.kind != "everything" for entry in self.entries) > MAX_REVOCATIONS:  # That always has room.
             raise ValueError(
-                f"expected at most {MAX_REVOCATIONS} revocations, got {len(self.entries)}; "
-                "revoke the agent, owner or principal instead"
+                f"there are {len(self.entries)} revocations, more than {MAX_REVOCATIONS}; revoke the "
+                "agent, owner or principal instead"
             )
         by_name = {(entry.kind, entry.name): entry for entry in self.entries}
         if len(by_name) != len(self.entries):
-            raise ValueError("expected one revocation for each name, got two")
+            raise ValueError("two revocations have the same name; drop one")
         object.__setattr__(self, "_by_name", MappingProxyType(by_name))
 
     def __repr__(self) -> str:
         return f"RevocationList(version={self.version}, {len(self.entries)} entries)"
 
     def get(self, kind: RevokedKind, name: str) -> Revocation | None:
-        """Return the entry about one name, if there is one."""
+        """Return the entry about one name, or ``None``."""
         return self._by_name.get((kind, name))
 
     def find(self, chain: Chain) -> Revocation | None:
-        """Return an entry that stops whoever acts under the chain, or ``None``; ``revoked`` comes first.
+        """Return an entry that stops the parties under the chain, or ``None``; ``revoked`` comes first.
 
         Everything in the chain counts: the task, the principal, the issuer key of the root, and each grant with
         its agent and owner. So what was delegated falls with what it was delegated from.
@@ -154,7 +154,7 @@ class RevocationList:
         return _worst(known.get(key) for key in _names(chain))
 
     def about(self, *, task: str, principal: tuple[str, str], agent: tuple[str, str]) -> Revocation | None:
-        """Return an entry that stops a task of which only names are known; ``revoked`` comes first.
+        """Return an entry that stops a task known only by names; ``revoked`` comes first.
 
         Args:
             task: Its id.
@@ -180,13 +180,13 @@ class RevocationList:
         return RevocationList(self.version + 1, now, _joined((*kept, *entries)))
 
     def keeping(self, known: "RevocationList", *, before: "RevocationList") -> "RevocationList":
-        """Return this list with all that was known and not lifted, which a list that was put back may lack.
+        """Return this list with all known entries that were not lifted, which a restored list may lack.
 
         Lifted is a suspension that the list before had, if this one is newer than all that was known. So a list that
         was made from the one before comes back as it is.
 
         Args:
-            known: What counted until now.
+            known: The list that counted until now.
             before: The list that was found before, in the same place.
 
         Raises:
@@ -211,10 +211,10 @@ class RevocationList:
         """
         entry = self.get(kind, name)
         if entry is None:
-            what = "everything to be suspended" if kind == "everything" else f"a suspended {kind} of that name"
-            raise ValueError(f"expected {what}, found none; 'agent-identity revocations DIR' lists what is suspended")
+            what = "everything" if kind == "everything" else f"the {kind} of that name"
+            raise ValueError(f"{what} is not suspended; 'agent-identity revocations DIR' lists what is suspended")
         if entry.status == "revoked":
-            raise ValueError(f"expected a suspended {kind}, got one that is revoked for good; issue a new one")
+            raise ValueError(f"the {kind} is revoked for good; issue a new one")
         return RevocationList(self.version + 1, now, tuple(other for other in self.entries if other is not entry))
 
     def sign(self, signer: Signer, *, issuer: str) -> bytes:
@@ -241,7 +241,7 @@ def read_revocations(data: bytes, *, anchors: Callable[[str], PublicKey], issuer
     """Return a signed list after verifying it.
 
     Args:
-        data: What :meth:`RevocationList.sign` returned.
+        data: The result of :meth:`RevocationList.sign`.
         anchors: Returns the issuer key of a ``kid``, or raises :class:`TokenError`.
         issuer: The issuer that must have made it; None for any that the key signs for.
 
@@ -253,18 +253,18 @@ def read_revocations(data: bytes, *, anchors: Callable[[str], PublicKey], issuer
     try:
         text = data.decode("ascii")
     except UnicodeDecodeError:
-        raise TokenError("expected a signed list of revocations, got other bytes", code="malformed_token") from None
+        raise TokenError("the bytes are not a signed list of revocations", code="malformed_token") from None
     parts = parse_compact(text, most=MAX_LIST)
     if parts.kid is None:
-        raise TokenError("expected a list of revocations that names its key (kid), got none", code="unknown_key")
+        raise TokenError("the list of revocations does not name its key (kid)", code="unknown_key")
     claims = parts.verify(anchors(parts.kid), REVOCATIONS_TYPE)
     if claims.keys() != _CLAIMS:
-        raise _bad("expected exactly the claims of a list of revocations")
+        raise _bad("the claims are not exactly those of a list of revocations")
     if issuer is not None and claims["iss"] != issuer:
-        raise TokenError("expected revocations of the trusted issuer, got another issuer's", code="wrong_issuer")
+        raise TokenError("the revocations are another issuer's", code="wrong_issuer")
     entries = claims["entries"]
     if not isinstance(entries, list):
-        raise _bad("expected the entries as an array")
+        raise _bad("the entries are not an array")
     try:
         return RevocationList(int_of(claims, "version"), int_of(claims, "iat"), tuple(map(_entry, entries)))
     except (TypeError, ValueError) as error:
@@ -274,12 +274,12 @@ def read_revocations(data: bytes, *, anchors: Callable[[str], PublicKey], issuer
 def trusted_revocations(data: bytes, trust: TrustStore, *, of_revoked_keys: bool = False) -> RevocationList:
     """Return a signed list after verifying it against a trust store.
 
-    The key must be the issuer's, be valid at the time of the list, and not be revoked: whoever stole a key could
+    The key must be the issuer's, be valid at the time of the list, and not be revoked: the thief of a key could
     date an empty list at will.
 
     Args:
-        data: What :meth:`RevocationList.sign` returned.
-        trust: Whom to trust.
+        data: The result of :meth:`RevocationList.sign`.
+        trust: The trust store.
         of_revoked_keys: Read lists by revoked keys as well, to look at what they say and sign it again.
 
     Raises:
@@ -290,9 +290,9 @@ def trusted_revocations(data: bytes, trust: TrustStore, *, of_revoked_keys: bool
     def anchor(thumbprint: str) -> PublicKey:
         trusted = trust.get(thumbprint, "issuer")
         if trusted is None:
-            raise TokenError("expected revocations signed by a trusted issuer key, got another", code="unknown_key")
+            raise TokenError("no trusted issuer key signed the revocations", code="unknown_key")
         if trusted.revoked_since is not None and not of_revoked_keys:
-            raise TokenError("expected revocations signed by a key that is not revoked itself", code="key_revoked")
+            raise TokenError("the key that signed the revocations is revoked itself", code="key_revoked")
         used.append(trusted)
         return trusted.key
 
@@ -300,15 +300,15 @@ def trusted_revocations(data: bytes, trust: TrustStore, *, of_revoked_keys: bool
     if trust.issuer is not None:
         trust.check_issuer(used[0].key.thumbprint, trust.issuer)  # The key of a partner speaks for the partner only.
     if not used[0].in_time(listed.issued_at):
-        raise TokenError("expected revocations from the time in which their key is valid", code="key_not_valid_then")
+        raise TokenError("the revocations were made when their key was not valid", code="key_not_valid_then")
     return listed
 
 
 def _entry(claim: JSON) -> Revocation:
     if not isinstance(claim, Mapping) or not {"kind", "name", "since", "status"} <= claim.keys():
-        raise TypeError("expected an object with kind, name, since and status")
+        raise TypeError("an entry is not an object with kind, name, since and status")
     if not claim.keys() <= {"kind", "name", "reason", "since", "status"} or claim.get("reason", "") is None:
-        raise ValueError("expected only known members of an entry, got another")
+        raise ValueError("an entry has an unknown member")
     return Revocation(
         word_of(claim, "kind", _KINDS),
         text_of(claim, "name"),
@@ -323,15 +323,15 @@ def _joined(entries: Iterable[Revocation]) -> tuple[Revocation, ...]:
     joined: dict[tuple[str, str], Revocation] = {}
     for entry in entries:
         key = entry.kind, entry.name
-        found = joined.get(key)
-        if found is None or found.status == "suspended":
+        known = joined.get(key)
+        if known is None or known.status == "suspended":
             joined[key] = entry
     return tuple(joined.values())
 
 
 def _worst(entries: Iterable[Revocation | None]) -> Revocation | None:
-    found = (entry for entry in entries if entry is not None)
-    return min(found, key=lambda entry: entry.status, default=None)  # "revoked" < "suspended"
+    present = (entry for entry in entries if entry is not None)
+    return min(present, key=lambda entry: entry.status, default=None)  # "revoked" < "suspended"
 
 
 def _names(chain: Chain) -> Iterable[tuple[str, str]]:
@@ -357,9 +357,9 @@ def _is_past(entry: Revocation, now: int) -> bool:
 
 def _check_number(value: object, what: str) -> int:
     if type(value) is not int:
-        raise TypeError(f"expected {what} as an int, got {type(value).__name__}")
+        raise TypeError(f"{what} is {type(value).__name__}; give an int")
     if not 0 <= value <= _MAX_NUMBER:
-        raise ValueError(f"expected {what} from 0 to 2^53")
+        raise ValueError(f"{what} is not from 0 to 2^53")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Scope: the tools of a grant and what their arguments may be."""
+"""Scope: the tools of a grant and the constraints on their arguments."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -25,7 +25,7 @@ _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
 class Excess(NamedTuple):
-    """Where one scope goes beyond another.
+    """The first difference by which one scope exceeds another.
 
     Attributes:
         tool: The tool.
@@ -43,7 +43,7 @@ class Excess(NamedTuple):
 @final
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Scope:
-    """Which tools may be called, and with which arguments.
+    """The permitted tools and the constraints on their arguments.
 
     ``Scope("pay", amount=Range(max=100), currency="EUR")`` is one tool with constrained arguments; a
     plain value means exactly equal. ``Scope({"pay": {"amount": 5}, "list_invoices": None})`` are several.
@@ -71,17 +71,17 @@ class Scope:
     def __init__(
         self, tools: str | Mapping[str, Mapping[str, object] | tuple[()] | None], /, **arguments: object
     ) -> None:
-        given: object = tools
+        value: object = tools
         if isinstance(tools, str):
             tools = {tools: arguments}
-        elif not isinstance(given, Mapping):
+        elif not isinstance(value, Mapping):
             raise TypeError(
-                f"expected tools as the name of a tool or a mapping, got {type(tools).__name__}; write Scope('tool')"
+                f"tools is {type(tools).__name__}; give the name of a tool or a mapping, such as Scope('tool')"
             )
         elif arguments:
-            raise TypeError("expected arguments inside the mapping; write Scope({'tool': {'argument': …}})")
+            raise TypeError("the arguments are outside the mapping; write Scope({'tool': {'argument': …}})")
         if not 1 <= len(tools) <= _MAX_TOOLS:
-            raise ValueError(f"expected 1 to {_MAX_TOOLS} tools in a scope, got {len(tools)}")
+            raise ValueError(f"the scope has {len(tools)} tools; give 1 to {_MAX_TOOLS}")
         checked = {check_tool_name(name): _arguments(name, constraints) for name, constraints in tools.items()}
         object.__setattr__(self, "tools", MappingProxyType(checked))
 
@@ -112,7 +112,7 @@ class Scope:
         return Scope({**self.tools, **other.tools})
 
     def check(self, tool: str, arguments: Mapping[str, object], supplied: Collection[str]) -> None:
-        """Return if the call is within the scope.
+        """Check that the call is within the scope.
 
         Args:
             tool: Name of the tool.
@@ -164,7 +164,7 @@ class Scope:
                 )
 
     def check_attenuates(self, child: "Scope") -> None:
-        """Return if the child is within this scope: whatever it permits, this permits.
+        """Check that the child permits nothing beyond this scope.
 
         Raises:
             AttenuationError: With code ``tool_not_attenuated`` or ``argument_not_attenuated``.
@@ -190,7 +190,7 @@ class Scope:
         raise AttenuationError(message, code="argument_not_attenuated", argument=_fit_to_show(argument))
 
     def excess(self, other: "Scope") -> "Excess | None":
-        """Return the first thing that another scope permits, or may permit, beyond this one; None if there is none."""
+        """Return the first thing that another scope permits, or may permit, beyond this one, or ``None``."""
         for tool, narrowed in other.tools.items():
             constraints = self.tools.get(tool)
             if constraints is None:
@@ -228,16 +228,16 @@ class Scope:
 
 
 def check_tool_name(name: object) -> str:
-    """Return the name of a tool if a scope can hold it.
+    """Return the name of a tool after checking that a scope can hold it.
 
     Raises:
         TypeError: It is no ``str``.
         ValueError: It has not 1 to 128 of the characters of tool names.
     """
     if type(name) is not str:
-        raise TypeError(f"expected the name of a tool as a str, got {type(name).__name__}")
+        raise TypeError(f"the name of the tool is {type(name).__name__}; give a str")
     if not _TOOL.fullmatch(name):
-        raise ValueError("expected a tool name of 1 to 128 characters A-Z a-z 0-9 _ . : / -, got another")
+        raise ValueError("the tool name is not 1 to 128 characters A-Z a-z 0-9 _ . : / -; rename the tool")
     return name
 
 
@@ -245,9 +245,9 @@ def _arguments(tool: str, arguments: object) -> Mapping[str, Constraint]:
     if arguments is None or arguments == ():
         return MappingProxyType({})
     if not is_mapping(arguments):
-        raise TypeError(f"expected the arguments of tool {tool!r} as a mapping or None, got {type(arguments).__name__}")
+        raise TypeError(f"the arguments of tool {tool!r} are {type(arguments).__name__}; give a mapping or None")
     if len(arguments) > _MAX_ARGUMENTS:
-        raise ValueError(f"expected at most {_MAX_ARGUMENTS} arguments of tool {tool!r}, got {len(arguments)}")
+        raise ValueError(f"tool {tool!r} has {len(arguments)} arguments; give at most {_MAX_ARGUMENTS}")
     checked: dict[str, Constraint] = {}
     for key, value in arguments.items():
         name = _argument_name(tool, key)
@@ -257,9 +257,9 @@ def _arguments(tool: str, arguments: object) -> Mapping[str, Constraint]:
 
 def _argument_name(tool: str, name: object) -> str:
     if not is_text(name):
-        raise TypeError(f"expected argument names of tool {tool!r} as text, got {type(name).__name__}")
+        raise TypeError(f"an argument name of tool {tool!r} is {type(name).__name__}; give text")
     if not 1 <= len(name) <= 128 or not name.isprintable():
-        raise ValueError(f"expected argument names of tool {tool!r} of 1 to 128 visible characters")
+        raise ValueError(f"an argument name of tool {tool!r} is not 1 to 128 visible characters")
     return name
 
 
@@ -267,7 +267,7 @@ def _constraint(tool: str, name: str, value: object) -> Constraint:
     if is_constraint(value):
         return value
     if isinstance(value, type):
-        raise TypeError(f"expected a constraint for {name!r} of tool {tool!r}, got a class; write {value.__name__}(…)")
+        raise TypeError(f"the constraint for {name!r} of tool {tool!r} is a class; write {value.__name__}(…)")
     try:
         return Exact(value)
     except ValueError as error:
@@ -276,13 +276,13 @@ def _constraint(tool: str, name: str, value: object) -> Constraint:
 
 def _tools(claim: object) -> Mapping[str, object]:
     if not is_object(claim):
-        raise TypeError("expected an object of tools")
+        raise TypeError("the tools are not an object")
     return claim
 
 
 def _read_arguments(arguments: object) -> dict[str, Constraint]:
     if not is_object(arguments):
-        raise TypeError("expected an object of arguments for each tool")
+        raise TypeError("the arguments of a tool are not an object")
     return {name: constraint_from_claim(claim) for name, claim in arguments.items()}
 
 
@@ -295,12 +295,12 @@ def _fit_to_show(argument: str | None) -> str | None:
 
 
 def _shown(name: object) -> str:
-    """Return a name fit for a message: names can come from a model, and messages end up in logs."""
+    """Return a name safe for a message: models choose names, and logs keep messages."""
     return repr(name) if type(name) is str and _SHOWABLE.fullmatch(name) else "(unprintable)"
 
 
 def _suggest(tool: str, name: str | None = None, kind: str = "Exact") -> str:
-    """Return the scope to write, in Python."""
+    """Return a wider scope to write, in Python."""
     if name is None:
         return f"Scope({_shown(tool)})"
     if type(name) is str and _IDENTIFIER.fullmatch(name):

@@ -1,4 +1,4 @@
-"""State of many processes on one machine, in one SQLite file."""
+"""State shared by the processes of one machine, in one SQLite file."""
 
 import contextlib
 import os
@@ -70,7 +70,7 @@ _ABANDONED: Final["list[sqlite3.Connection]"] = []
 class SqliteState:
     """State in a file of mode 0600 that any number of processes of one machine may open.
 
-    Nothing is opened before the first use. The file is made by whoever comes first. If it is removed while
+    Nothing is opened before the first use. The first process makes the file. If it is removed while
     somebody uses it, that process refuses until a file is there again; a file that took its place is used.
     Do not put it on a network file system.
 
@@ -91,9 +91,9 @@ class SqliteState:
         max_bytes: int = 2**30,
     ) -> None:
         if sync not in ("process", "disk"):
-            raise ValueError("expected sync='process' or sync='disk'")
+            raise ValueError("sync is unknown; use sync='process' or sync='disk'")
         if not 0 < timeout <= 60:
-            raise ValueError("expected a timeout of more than 0 and at most 60 seconds")
+            raise ValueError("the timeout is not above 0 and at most 60 seconds")
         self._path = os.path.abspath(path)  # No links are resolved.
         self._sync = "FULL" if sync == "disk" else "NORMAL"
         self._level = self._sync
@@ -131,9 +131,9 @@ class SqliteState:
 
     def contains(self, key: str, *, now: int) -> bool:
         """See :meth:`StateStore.contains`."""
-        asked = (check_key(key), check_number("now", now))
+        values = (check_key(key), check_number("now", now))
         with self._using() as connection:
-            return _row(connection, "SELECT 1 FROM kept WHERE key = ? AND expires_at > ?", asked) is not None
+            return _row(connection, "SELECT 1 FROM kept WHERE key = ? AND expires_at > ?", values) is not None
 
     def debit(self, debits: Sequence[Debit], *, now: int) -> int | None:
         """See :meth:`StateStore.debit`."""
@@ -185,9 +185,9 @@ class SqliteState:
         check_debits(debits, now, self._horizon)
         with self._writing() as connection:
             for debit in debits:
-                found = _counter(connection, debit)
-                if found is not None:
-                    _set_counter(connection, debit, found[0], given_back(found[1], debit, now))
+                counter = _counter(connection, debit)
+                if counter is not None:
+                    _set_counter(connection, debit, counter[0], given_back(counter[1], debit, now))
 
     def put(self, name: str, version: int, data: bytes) -> bool:
         """See :meth:`StateStore.put`."""
@@ -232,7 +232,7 @@ class SqliteState:
             self._connections = None
 
     def _with_room(self, now: int, step: Callable[[], _T]) -> _T:
-        """Return what the step returns; if the file is full, forget all that has expired and try once more."""
+        """Return the result of the step; if the file is full, forget all expired entries and retry once."""
         try:
             return step()
         except StateError as error:
@@ -245,15 +245,15 @@ class SqliteState:
 
     @contextlib.contextmanager
     def _using(self, *, watching: bool = False) -> "Generator[sqlite3.Connection]":
-        """Hold a connection for the block; whatever goes wrong is a :class:`StateError`."""
+        """Hold a connection for the block; any failure becomes a :class:`StateError`."""
         import sqlite3  # Most programs never need it.
 
         if not self._lock.acquire(timeout=self._timeout):
-            raise StateError(f"expected the state to be free within {self._timeout:g} s, got no turn; try again")
+            raise StateError(f"the state gave no turn within {self._timeout:g} s; try again")
         try:
             connection = self._connected()[watching]
             if connection.in_transaction:
-                raise StateError("expected the state to be free, got a call from a signal handler within another call")
+                raise StateError("re-entrant use of the state from a signal handler; set a flag there and act later")
             yield connection
         except sqlite3.Error as error:
             if _kind(error) not in {"SQLITE_BUSY", "SQLITE_FULL"}:
@@ -262,7 +262,7 @@ class SqliteState:
         except OSError as error:
             self._drop()
             raise StateError(
-                f"expected a state file that can be used, got '{os.strerror(error.errno or 0)}'; check the folder "
+                f"the state file cannot be used ({os.strerror(error.errno or 0)}); check the folder "
                 "'state' of the evidence directory, its owner and its disk"
             ) from error
         finally:
@@ -286,9 +286,9 @@ class SqliteState:
                 raise
 
     def _connected(self) -> "tuple[sqlite3.Connection, sqlite3.Connection]":
-        """Return the connection for work and the one that watches, on the file that is at the path now."""
+        """Return the connection for work and the one that watches, on the file now at the path."""
         if self._closed:
-            raise StateError("expected open state, got a store that was closed; open the enforcer again")
+            raise StateError("the store of state is closed; open the enforcer again")
         if self._connections is None:
             return self._open()
         status = os.lstat(self._path)
@@ -329,7 +329,7 @@ class SqliteState:
 
 
 def plain_connection(uri: str, timeout: float) -> "sqlite3.Connection":
-    """Return a connection for any thread, in which transactions are begun by hand.
+    """Return a connection for any thread, with explicit transactions.
 
     Args:
         uri: The database, as a ``file:`` URI.
@@ -342,11 +342,10 @@ def plain_connection(uri: str, timeout: float) -> "sqlite3.Connection":
 
 
 def _create(path: Path) -> None:
-    """Create the file, whole or not at all: whoever opens it finds every table in it."""
+    """Create the file, whole or not at all, so that every opener finds every table in it."""
     if not hasattr(os, "geteuid"):
         raise StateError(
-            "expected a platform with POSIX file modes, which keep state private, got none; use Linux or macOS, or "
-            "another store"
+            "this platform has no POSIX file modes, which keep state private; use Linux or macOS, or another store"
         )
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=".agent-identity-", suffix=".tmp", dir=path.parent)
@@ -363,14 +362,14 @@ def _create(path: Path) -> None:
 
 
 def _check_file(path: str) -> tuple[int, int]:
-    """Return which file it is, if it is a regular one that only its owner can reach."""
+    """Return the identity of a regular file that only its owner can access."""
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
-        raise StateError("expected a regular file for state, got something else; name the file itself")
+        raise StateError("the state is not a regular file; name the file itself")
     if status.st_uid not in {os.geteuid(), 0} or status.st_mode & 0o077:
         raise StateError(
-            f"expected a state file that only the user of this process can reach, got mode "
-            f"{stat.S_IMODE(status.st_mode):04o} or another owner; run chown and chmod 600 on it"
+            f"others can reach the state file, which has mode {stat.S_IMODE(status.st_mode):04o} or "
+            "another owner; run chown and chmod 600 on it"
         )
     return (status.st_dev, status.st_ino)
 
@@ -379,8 +378,8 @@ def _check_version(connection: "sqlite3.Connection") -> None:
     facts = [connection.execute(f"PRAGMA {fact}").fetchone()[0] for fact in ("application_id", "user_version")]
     if facts != [_APPLICATION, _VERSION]:
         raise StateError(
-            f"expected a state file of version {_VERSION}, got another file or version; use the version of this "
-            "library that made it, or name another path"
+            f"the state file is not of version {_VERSION}; use the version of this library that made "
+            "it, or name another path"
         )
 
 
@@ -390,20 +389,20 @@ def _row(connection: "sqlite3.Connection", query: str, values: tuple[object, ...
 
 
 def _counter(connection: "sqlite3.Connection", debit: Debit) -> tuple[int, Parts] | None:
-    """Return when a counter expires, and its sums."""
+    """Return the expiry of a counter, and its sums."""
     query = "SELECT expires_at, parts FROM counters WHERE key = ? AND span = ?"
     row = _row(connection, query, (debit.key, debit.window or 0))
     return None if row is None else read_counter(*row)
 
 
 def _live(connection: "sqlite3.Connection", debit: Debit, now: int) -> tuple[int, Parts]:
-    """Return when a counter expires and its sums; one that has expired begins anew."""
+    """Return the expiry of a counter, and its sums; an expired one begins anew."""
     expires_at, parts = _counter(connection, debit) or (0, {})
     return (expires_at, parts) if expires_at > now else (0, {})
 
 
 def _kept(connection: "sqlite3.Connection", share: str | None, debit: Debit, now: int) -> int:
-    """Return how much of a debit a share holds."""
+    """Return the amount of a debit that a share holds."""
     if share is None or debit.window is not None:
         return 0
     return kept_in(_live(connection, share_of(share, debit), now)[1])
@@ -418,7 +417,7 @@ def _set_counter(connection: "sqlite3.Connection", debit: Debit, expires_at: int
 
 
 def _forget(connection: "sqlite3.Connection", table: str, now: int, most: int) -> None:
-    """Forget what expired a while ago; if some at each call, then more than it adds, so that the file stays small."""
+    """Forget entries that expired a while ago; more at each call than it adds, so that the file stays small."""
     key = _KEYS[table]
     connection.execute(
         f"DELETE FROM {table} WHERE ({key}) IN "  # noqa: S608  Both are names of this module.
@@ -436,15 +435,15 @@ def _explained(error: "sqlite3.Error") -> StateError:
     kind = _kind(error)
     if kind == "SQLITE_FULL":
         return StateError(
-            "expected room in the state file, got a full disk or a file at its largest; free the disk or raise "
-            "max_bytes",
+            "the state file is full: the disk has no room, or the file is at its largest; free the "
+            "disk or raise max_bytes",
             code="state_full",
         )
     if kind in {"SQLITE_CORRUPT", "SQLITE_NOTADB"}:
         return StateError(
-            "expected a state file, got one that is damaged; restore it from a copy. A new file knows neither used "
-            "proofs nor spent limits, so end what is under way before you remove it"
+            "the state file is damaged; restore it from a copy. A new file knows neither used proofs "
+            "nor spent limits, so end what is under way before you remove it"
         )
     if kind == "SQLITE_BUSY":
-        return StateError("expected the state file to be free, got others that write all the time; try again")
-    return StateError(f"expected the state file to answer, got {kind}; check the file, its folder and the disk")
+        return StateError("others write to the state file all the time; try again")
+    return StateError(f"the state file failed with {kind}; check the file, its folder and the disk")

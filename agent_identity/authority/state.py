@@ -1,4 +1,4 @@
-"""State that outlives a call and may be shared: which ids were used, what is spent, the newest list of a name.
+"""State that outlives a call and may be shared: used ids, counters of limits, the newest list of a name.
 
 One small protocol stands before all of it. Each method is one atomic step, so that of any number of threads,
 processes and machines that ask for the same thing exactly as many get it as may.
@@ -23,12 +23,12 @@ _MAX_DEBITS: Final = 64
 
 
 class Debit(NamedTuple):
-    """What a call takes from a limit.
+    """The amount that a call takes from a limit.
 
     Attributes:
         key: Names the counter, together with the window.
-        amount: How much is taken, in the limit's smallest unit; not negative.
-        limit: What the sum may not exceed.
+        amount: The amount, in the limit's smallest unit; not negative.
+        limit: The maximum of the sum.
         window: Seconds over which the sum is taken; None for the whole life of the counter.
         expires_at: Unix seconds from which the counter may be forgotten. A debit that comes later does not fit.
     """
@@ -40,12 +40,12 @@ class Debit(NamedTuple):
     expires_at: int
 
     def beyond(self, kept: int) -> "Debit":
-        """Return the debit of what is asked beyond an amount that is kept already."""
+        """Return the debit of the amount beyond one that is already kept."""
         return self._replace(amount=max(0, self.amount - kept))
 
 
 class StateStore(Protocol):
-    """What shared state has to do. Every method is one atomic step and may be called from any thread.
+    """The interface of shared state. Every method is one atomic step and may be called from any thread.
 
     Keys and names are 1 to 512 visible characters and begin with what they are, such as ``proof:``. Times are
     Unix seconds of the caller's clock; the clocks of those who share a store must agree within a minute.
@@ -56,7 +56,7 @@ class StateStore(Protocol):
     """
 
     def insert(self, key: str, *, now: int, expires_at: int) -> bool:
-        """Keep a key and return whether it is new: True exactly once for each key until it expires.
+        """Store a key and return whether it is new: ``True`` exactly once for each key until it expires.
 
         A key whose time is over is never new: by ``now``, or by what this store heard the time was before, less a
         minute. So a clock that goes back lets nothing through twice.
@@ -94,7 +94,7 @@ class StateStore(Protocol):
         ...
 
     def credit(self, debits: Sequence[Debit], *, now: int) -> None:
-        """Give back what :meth:`debit` took; a sum never falls below zero.
+        """Undo a :meth:`debit`; a sum never falls below zero.
 
         Args:
             debits: The same as were taken.
@@ -103,14 +103,14 @@ class StateStore(Protocol):
         ...
 
     def keep(self, share: str, debits: Sequence[Debit], *, now: int) -> None:
-        """Keep what a call has debited under a name, so that :meth:`resume` need not debit it again.
+        """Keep the debits of a call under a name, so that :meth:`resume` need not take them again.
 
         The amounts stay debited. Where an amount of the same counter is kept under the name already, the larger
         one counts. A debit with a window is not kept, nor is one that comes after its counter's end.
 
         Args:
             share: For example ``share:`` and a digest of what names the call.
-            debits: What the call has debited, at most 64.
+            debits: The debits of the call, at most 64.
             now: Unix seconds.
 
         Raises:
@@ -119,14 +119,14 @@ class StateStore(Protocol):
         ...
 
     def resume(self, share: str, debits: Sequence[Debit], *, now: int) -> tuple[int, ...] | int:
-        """Take a share that was kept, and debit what is asked beyond it: all of this, or nothing.
+        """Take a kept share and debit the amounts beyond it: all of this, or nothing.
 
         Of all who ask for one share at the same time exactly one gets it; for the others nothing is kept any more,
         and they debit in full. A debit with a window is always in full: it is about this moment.
 
         Args:
             share: The name under which it was kept.
-            debits: What the call needs, at most 64, each of another counter.
+            debits: The debits that the call needs, at most 64, each of another counter.
             now: Unix seconds, as for :meth:`debit`.
 
         Returns:
@@ -139,7 +139,7 @@ class StateStore(Protocol):
         ...
 
     def put(self, name: str, version: int, data: bytes) -> bool:
-        """Keep the data under a name if its version is greater than the one that is there; return whether.
+        """Store the data under a name if its version is greater than the stored one; return whether it was.
 
         Args:
             name: For example ``revocations``.
@@ -149,24 +149,24 @@ class StateStore(Protocol):
         ...
 
     def get(self, name: str) -> tuple[int, bytes] | None:
-        """Return the newest version of a name and its data, or None if there is none."""
+        """Return the newest version of a name and its data, or ``None``."""
         ...
 
     def generation(self) -> int:
-        """Return a number that is another one after every key and every version that anybody has stored.
+        """Return a number that changes with every key and every version that anybody stores.
 
-        It is made to be asked on every call: whoever finds it unchanged need not look any further.
+        It is made to be asked on every call: a caller that finds it unchanged need not look any further.
         """
         ...
 
     def close(self) -> None:
-        """Let go of files and connections; idempotent."""
+        """Close files and connections; idempotent."""
         ...
 
 
 @final
 class Horizon:
-    """The latest time that a store has heard of; what expired before it, less :data:`GRACE`, may be forgotten."""
+    """The latest time known to a store; it may forget entries that expired :data:`GRACE` before."""
 
     __slots__ = ("_latest",)
 
@@ -174,41 +174,41 @@ class Horizon:
         self._latest = 0
 
     def of(self, now: int) -> int:
-        """Return the time up to which an entry may be gone: now, or later if the clock went back by far."""
+        """Return the time before which an entry may be forgotten: now, or later if the clock went back by far."""
         self._latest = max(self._latest, now)
         return max(now, self._latest - GRACE)
 
 
 def check_key(key: object) -> str:
-    """Return the key or name if a store can hold it.
+    """Return the key or name after checking that a store can hold it.
 
     Raises:
         TypeError: It is no ``str``.
         ValueError: It has not 1 to 512 visible characters.
     """
     if type(key) is not str:
-        raise TypeError(f"expected the key of state as a str, got {type(key).__name__}")
+        raise TypeError(f"the key of state is {type(key).__name__}; give a str")
     if not 0 < len(key) <= _MAX_KEY or not key.isprintable():
-        raise ValueError(f"expected the key of state to have 1 to {_MAX_KEY} visible characters")
+        raise ValueError(f"the key of state is not 1 to {_MAX_KEY} visible characters")
     return key
 
 
 def check_number(name: str, value: object) -> int:
-    """Return the value if it is a whole number that every store counts exactly.
+    """Return the value after checking that it is a whole number that every store counts exactly.
 
     Raises:
         TypeError: It is no ``int``.
         ValueError: It is negative or beyond 2^53.
     """
     if type(value) is not int:
-        raise TypeError(f"expected {name} as an int, got {type(value).__name__}")
+        raise TypeError(f"{name} is {type(value).__name__}; give an int")
     if not 0 <= value <= MAX_NUMBER:
-        raise ValueError(f"expected {name} from 0 to 2^53")
+        raise ValueError(f"{name} is not from 0 to 2^53")
     return value
 
 
 def check_debits(debits: Sequence[Debit], now: int, horizon: Horizon) -> int | None:
-    """Check the form of debits, and return the index of the first that comes after its counter's end.
+    """Check the form of debits, and return the index of the first one after its counter's end.
 
     Args:
         debits: The debits.
@@ -221,23 +221,23 @@ def check_debits(debits: Sequence[Debit], now: int, horizon: Horizon) -> int | N
     """
     over = horizon.of(check_number("now", now))
     if len(debits) > _MAX_DEBITS:
-        raise ValueError(f"expected at most {_MAX_DEBITS} debits at once, got {len(debits)}")
+        raise ValueError(f"there are {len(debits)} debits at once; give at most {_MAX_DEBITS}")
     late: int | None = None
     for index, debit in enumerate(debits):
         check_key(debit.key)
         check_number("amount", debit.amount)
         check_number("limit", debit.limit)
         if debit.window is not None and check_number("window", debit.window) == 0:
-            raise ValueError("expected a window of at least one second")
+            raise ValueError("the window is shorter than one second")
         if check_number("expires_at", debit.expires_at) <= over and late is None:
             late = index
     if len({(debit.key, debit.window) for debit in debits}) != len(debits):
-        raise ValueError("expected each counter once among the debits, got one twice; add their amounts")
+        raise ValueError("a counter is twice among the debits; add their amounts")
     return late
 
 
 def share_of(share: str, debit: Debit) -> Debit:
-    """Return the debit whose counter holds what is kept of another under a name.
+    """Return the debit whose counter holds the kept amount of another under a name.
 
     A line break stands between the two names, which no key of a caller can have.
     """
@@ -245,12 +245,12 @@ def share_of(share: str, debit: Debit) -> Debit:
 
 
 def kept_of(share: str, debits: Sequence[Debit]) -> list[Debit]:
-    """Return what :meth:`StateStore.keep` keeps of debits: a rate is about a moment, and of nothing nothing is kept."""
+    """Return the debits that :meth:`StateStore.keep` keeps: no rates, because they are about a moment, and no zeros."""
     return [share_of(share, debit) for debit in debits if debit.window is None and debit.amount]
 
 
 def check_version(name: str, version: int, data: bytes) -> None:
-    """Check what is to be put.
+    """Check a version and its data before they are stored.
 
     Raises:
         TypeError: An argument is of another type.
@@ -259,6 +259,6 @@ def check_version(name: str, version: int, data: bytes) -> None:
     check_key(name)
     check_number("version", version)
     if type(data) is not bytes:
-        raise TypeError(f"expected data as bytes, got {type(data).__name__}")
+        raise TypeError(f"the data is {type(data).__name__}; give bytes")
     if len(data) > MAX_DATA:
-        raise ValueError(f"expected at most {MAX_DATA} bytes under one name, got {len(data)}")
+        raise ValueError(f"the data has {len(data)} bytes, more than {MAX_DATA}")

@@ -1,4 +1,4 @@
-"""A copy of the state of a directory, for those who only look."""
+"""Read-only access to the state of a directory through a private copy."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ _TIMEOUT = 5.0
 
 @contextlib.contextmanager
 def copied_state(folder: str | os.PathLike[str]) -> Generator[StateStore]:
-    """Yield a private copy of the state of a directory; nothing that is done with it changes the directory.
+    """Yield a private copy of the state of a directory; work on it never changes the directory.
 
     Args:
         folder: The folder ``state`` of the directory; a missing one has an empty state.
@@ -49,7 +49,7 @@ def copied_state(folder: str | os.PathLike[str]) -> Generator[StateStore]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy the database as it is at one moment, without making a file beside it."""
+    """Copy the database at one moment, without creating a file beside it."""
     import sqlite3  # Most programs never need it.
 
     journal, shared = (source.with_name(f"{source.name}{suffix}") for suffix in ("-wal", "-shm"))

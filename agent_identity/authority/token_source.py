@@ -1,4 +1,4 @@
-"""What a task asks for where it needs a token for another service, and what it gets: the hook for sources of tokens."""
+"""The interface of sources of tokens: a task's order of a token for another service, and the issued token."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -25,7 +25,7 @@ _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")
 @final
 @dataclass(frozen=True, slots=True)
 class TokenOrder:
-    """What a task asks a :class:`TokenSource` for.
+    """A task's order to a :class:`TokenSource`.
 
     Attributes:
         chain: The verified grants from the root to the task's own.
@@ -56,7 +56,7 @@ class TokenOrder:
 @typed_calls("__init__")
 @final
 class IssuedToken:
-    """What a :class:`TokenSource` returns. It shows nothing of the value and cannot be pickled.
+    """A token issued by a :class:`TokenSource`. It never shows the value and cannot be pickled.
 
     Args:
         value: The token, in the form that an ``Authorization`` header can hold (RFC 6750 §2.1).
@@ -81,7 +81,7 @@ class IssuedToken:
     ) -> None:
         if len(value) > MAX_VALUE or not B64TOKEN.fullmatch(value):
             raise ValueError(
-                f"expected a token of 1 to {MAX_VALUE} characters A-Z a-z 0-9 . _ ~ + / - and = at the end"
+                f"the token is not 1 to {MAX_VALUE} characters A-Z a-z 0-9 . _ ~ + / - with = at the end only"
             )
         self.value = value
         self.expires_at = expires_at
@@ -101,19 +101,19 @@ class IssuedToken:
 
 
 class TokenSource(Protocol):
-    """Where the tokens of tasks come from: ``TokenExchange``, ``LocalTokens``, or one of your own."""
+    """A source of the tokens of tasks: ``TokenExchange``, ``LocalTokens``, or one of your own."""
 
     def issue(self, order: TokenOrder, /) -> IssuedToken:
         """Return a token for the order. Called from several threads, at most once at a time for each order.
 
         Raises:
-            ExchangeError: There is none.
+            ExchangeError: No token can be issued.
         """
         ...
 
 
 def check_order(audience: object, resource: object) -> None:
-    """Check what a token is asked for.
+    """Check the terms of an order.
 
     Raises:
         TypeError: One of them is no ``str``.
@@ -129,7 +129,7 @@ def check_order(audience: object, resource: object) -> None:
     except ValueError:
         parts = urlsplit("")
     if not parts.scheme or "#" in text or not (parts.netloc or parts.path):
-        raise ValueError("expected resource as an absolute URI without a fragment (RFC 8707), got another form")
+        raise ValueError("resource is not an absolute URI without a fragment (RFC 8707)")
 
 
 def check_scope(scope: str | Iterable[str] | None) -> tuple[str, ...]:
@@ -145,9 +145,9 @@ def check_scope(scope: str | Iterable[str] | None) -> tuple[str, ...]:
     names = scope.split(" ") if isinstance(scope, str) else list(scope or ())
     for name in names:
         if type(name) is not str:
-            raise TypeError(f"expected the names of a scope as str, got {type(name).__name__}")
+            raise TypeError(f"a name of the scope is {type(name).__name__}; give a str")
         if not _SCOPE.fullmatch(name):
-            raise ValueError("expected each name of a scope with 1 to 256 visible ASCII characters, no quotes in it")
+            raise ValueError("a name of the scope is not 1 to 256 visible ASCII characters without quotes")
     if len(names) > _MAX_SCOPES:
-        raise ValueError(f"expected at most {_MAX_SCOPES} names in a scope, got {len(names)}")
+        raise ValueError(f"the scope has {len(names)} names; give at most {_MAX_SCOPES}")
     return tuple(sorted(set(names)))

@@ -1,4 +1,4 @@
-"""Argument values as constraints see them: exactly the types of JSON, compared without conversions.
+"""Argument values as constraints compare them: exactly the types of JSON, without conversions.
 
 A decimal, whose form is text, is compared as the number that it is.
 
@@ -60,7 +60,7 @@ _LOSSY: Final = 10**21
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Tell whether the value is exactly a ``str`` that UTF-8 can hold."""
+    """Return whether the value is exactly a ``str`` that UTF-8 can hold."""
     if type(value) is not str:
         return False
     if value.isascii():
@@ -73,7 +73,7 @@ def is_text(value: object) -> TypeGuard[str]:
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Tell whether the value is exactly an ``int`` or ``float`` that a double can hold (RFC 7493 §2.2)."""
+    """Return whether the value is exactly an ``int`` or ``float`` that a double can hold (RFC 7493 §2.2)."""
     if type(value) is int:
         return _MIN_NUMBER <= value <= _MAX_NUMBER
     return type(value) is float and math.isfinite(value)
@@ -95,7 +95,7 @@ def key_of(value: object) -> Key:
 
 @final
 class Walked:
-    """A container that is walked at most once, however many constraints look at it.
+    """A container that is walked at most once, shared by all its constraints.
 
     Args:
         value: A list, tuple or dict of JSON that nobody changes meanwhile.
@@ -132,7 +132,7 @@ class Walked:
         return self._kinds
 
     def member(self, name: str, missing: object) -> object:
-        """Return a member of a dict as :func:`walked` does, or what stands for a missing one."""
+        """Return a member of a dict as :func:`walked` does, or a marker for a missing one."""
         if name not in self._members:
             held = self.value.get(name, missing) if is_plain_dict(self.value) else missing
             self._members[name] = walked(held)
@@ -140,8 +140,8 @@ class Walked:
 
 
 def kinds_inside(value: object) -> frozenset[type]:
-    """Return the types of everything inside a container, at any depth; a value that is none has nothing inside."""
-    found: set[type] = set()
+    """Return the types of everything inside a container, at any depth; empty for other values."""
+    kinds: set[type] = set()
     waiting = [value]
     while waiting:
         one = waiting.pop()
@@ -150,18 +150,18 @@ def kinds_inside(value: object) -> frozenset[type]:
             inner = one.values()
         elif is_plain_array(one):
             inner = one
-        found.update(map(type, inner))
+        kinds.update(map(type, inner))
         waiting += inner
-    return frozenset(found)
+    return frozenset(kinds)
 
 
 def walked(value: object) -> object:
-    """Return a container as one that is walked at most once, and any other value as it is."""
+    """Return a container that is walked at most once, and any other value as it is."""
     return Walked(value) if type(value) in CONTAINERS else value
 
 
 def literal_key(value: object) -> Key:
-    """Return the key of a value that stands in a constraint, and so travels in a grant.
+    """Return the key of a value in a constraint, which travels in a grant.
 
     Decimals, dates, times, UUIDs and enum members stand there in their form, and decimals as numbers. Besides the
     rules of :func:`key_of`, strings are at most :data:`MAX_TEXT` characters long, and whole
@@ -174,20 +174,20 @@ def literal_key(value: object) -> Key:
 
 
 def literal_keys(values: Iterable[object]) -> tuple[Key, ...]:
-    """Return the distinct keys of one to 1,024 values that stand in a constraint, in their order.
+    """Return the distinct keys of one to 1,024 values in a constraint, in order.
 
     Raises:
-        ValueError: A value breaks a rule of :func:`literal_key`, or there are none or too many.
+        ValueError: A value breaks a rule of :func:`literal_key`, or they are none or too many.
     """
     walk = _Walk(_MAX_LITERALS, literal=True)
     keys = tuple(dict.fromkeys(walk.key(value, MAX_NESTING - 2) for value in values))
     if not keys:
-        raise ValueError("expected at least one value in the constraint")
+        raise ValueError("the constraint has no value; give at least one")
     return keys
 
 
 def literal_number(value: float | Decimal) -> float:
-    """Return the number of JSON as which a number stands in a constraint.
+    """Return the JSON number for a number in a constraint.
 
     Raises:
         ValueError: It breaks a rule of :func:`literal_key`.
@@ -207,7 +207,7 @@ class _Walk:
     def key(self, value: object, depth: int) -> Key:
         self._left -= 1
         if self._left < 0:
-            raise ValueError("expected a smaller value; it has too many parts")
+            raise ValueError("the value has too many parts; make it smaller")
         if is_text(value):
             return self._text(value)
         if value is None:
@@ -220,7 +220,7 @@ class _Walk:
 
     def _text(self, value: str) -> str:
         if self._literal and len(value) > MAX_TEXT:
-            raise ValueError(f"expected at most {MAX_TEXT} characters in a constraint, got {len(value)}")
+            raise ValueError(f"a text of the constraint has {len(value)} characters, more than {MAX_TEXT}")
         return value
 
     def _decimal(self, text: DecimalText) -> Key:
@@ -230,17 +230,17 @@ class _Walk:
         return ("decimal", str(text)) if number is None else number
 
     def _form(self, value: object, depth: int) -> Key:
-        """Return the key of the form of what is no JSON itself, for a constraint; arguments come in their forms."""
+        """Return the key of the form of a value that is not JSON, for a constraint; arguments come in their forms."""
         try:
             if self._literal:
                 return self.key(form_of(value), depth)
         except NoFormError:
             pass
-        raise ValueError(f"expected a plain value of JSON, got {type(value).__name__}")
+        raise ValueError(f"the value is {type(value).__name__}; give a plain value of JSON")
 
     def _container(self, value: object, depth: int) -> Key:
         if depth == 0:
-            raise ValueError(f"expected at most {MAX_NESTING} nested containers; flatten the value")
+            raise ValueError(f"the value has more than {MAX_NESTING} nested containers; flatten it")
         if is_plain_array(value):
             return ("array", tuple([self.key(item, depth - 1) for item in value]))
         if not is_plain_dict(value):
@@ -252,16 +252,16 @@ def _literal_number(value: float) -> float:
     if type(value) is int or not value.is_integer():
         return value
     if _EXACT < abs(value) < _LOSSY:
-        raise ValueError("expected a whole number above 2^53 as an int, got a float; write int(…)")
+        raise ValueError("a whole number above 2^53 is a float; write int(…)")
     return int(value) if abs(value) <= _EXACT else value
 
 
 def _spelled(text: DecimalText) -> float | None:
-    """Return the number of JSON that the text spells, or None if no double holds it exactly as spelled."""
+    """Return the JSON number of a text, or ``None`` if no double holds it exactly as spelled."""
     if "." not in text:
         whole = int(text)
         if not is_number(whole):
-            raise ValueError("expected a number that a double can hold, got a larger Decimal; give a smaller one")
+            raise ValueError("the Decimal is larger than a double can hold; give a smaller one")
         return whole
     near = float(text)  # Only to find the one spelling that could be equal; the next line compares exactly.
     return near if Decimal(repr(near)) == Decimal(text) else None
@@ -270,15 +270,13 @@ def _spelled(text: DecimalText) -> float | None:
 def _exact(text: DecimalText) -> float:
     number = _spelled(text)
     if number is None:
-        raise ValueError(
-            "expected a number in a constraint that a double spells exactly, got a longer Decimal; use fewer digits"
-        )
+        raise ValueError("no double spells the Decimal of the constraint exactly; use fewer digits")
     return number
 
 
 def _name(name: object) -> str:
     if not is_text(name):
-        raise ValueError("expected strings as the keys of an object")
+        raise ValueError("a key of the object is not a string")
     return name
 
 

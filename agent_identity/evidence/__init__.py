@@ -1,4 +1,4 @@
-"""Keeps: records, the ledger they are written to, and the proofs that nothing in it was changed."""
+"""Records, the ledger that stores them, and the proofs that the ledger was not changed."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Buffered reading by lines and by numbers of bytes; runs of white space are passed over at the speed of C."""
+"""Buffered reader for lines and byte counts, with a fast skip over white space."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _SPACE: Final = re.compile(rb"\s*+")
 
 
 class ByteLines(Protocol):
-    """What is read: a file opened in binary mode, or anything else with its ``readline``."""
+    """A source of lines: a file opened in binary mode, or another object with its ``readline``."""
 
     def readline(self, limit: int, /) -> bytes:
         """Return the next line, at most ``limit`` bytes of it, and nothing at the end."""
@@ -83,16 +83,16 @@ class ByteReader:
         return lines
 
     def unread(self, data: bytes) -> None:
-        """Put bytes that were taken back before the others."""
+        """Put consumed bytes back in front of the others."""
         self._buffer, self._place = data + self._buffer[self._place :], 0
 
     def _next(self, size: int) -> bytes:
-        """Return some of the next bytes, not taken, where none is buffered."""
+        """Return some of the next bytes without consuming them, when the buffer is empty."""
         self._fill()
         return self._buffer[:size]
 
     def _fill(self) -> bool:
-        """Read more behind what is buffered; return whether there was more."""
+        """Read more into the buffer; return whether the source had more."""
         more = self._read(_CHUNK) or b""  # A raw file returns nothing at all where it would wait.
         if self._tell is not None:
             self._tell(len(more))

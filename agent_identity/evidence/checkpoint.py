@@ -71,22 +71,22 @@ def parse_vkey(text: str) -> tuple[str, PublicKey]:
     """
     name, key_id, kind, raw = split_vkey(text)
     if kind != _ED25519:
-        raise ValueError("expected a verifier key for Ed25519 (type 1), got another type")
+        raise ValueError("the verifier key is not of type 1 (Ed25519); copy the Ed25519 key of the log")
     key = PublicKey(raw)
     if key_id != _key_id(name, key).hex():
-        raise ValueError("expected the key id of this name and key, got another; copy the verifier key again")
+        raise ValueError("the key id is not that of this name and key; copy the verifier key again")
     return name, key
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A note of which at least one signature by a known key was verified, and none failed.
+    """An opened note: at least one signature by a known key was verified, and none failed.
 
     Attributes:
         text: The signed text, ending in a newline.
         signers: The known keys that signed it.
-        cosignatures: What known cosigners say about it.
+        cosignatures: Statements of known cosigners about it.
         unchecked: Known cosigners whose signatures stand there and cannot be checked here, since the installed
             ``cryptography`` does not have their algorithm.
         lines: The lines of the signatures that were verified, each with its newline.
@@ -112,18 +112,18 @@ def sign_note(text: str, name: str, signer: Signer) -> bytes:
     """
     check_name(name)
     if not text.endswith("\n") or _FORBIDDEN.search(text):
-        raise ValueError("expected lines of text that end in a newline, without control characters")
+        raise ValueError("the text has a control character, or no newline at its end; correct the text")
     body = text.encode("utf-8")
     signature = _key_id(name, signer.public_key) + signer.sign(body)
     note = body + f"\n{_SIGNATURE_LINE}{name} {b64_encode(signature)}\n".encode()
     if len(note) > MAX_NOTE:
-        raise ValueError(f"expected a note of at most {MAX_NOTE} bytes, got {len(note)}")
+        raise ValueError(f"the note has {len(note)} bytes, more than {MAX_NOTE}; shorten its text")
     return note
 
 
 @final
 class KnownKeys:
-    """Keys for many notes: what notes of one name after another call them is worked out once, not for each note.
+    """Verification keys for many notes, cached by note name.
 
     Args:
         keys: The keys.
@@ -134,7 +134,7 @@ class KnownKeys:
         self._named: tuple[str, Mapping[bytes, PublicKey]] | None = None
 
     def named(self, name: str) -> Mapping[bytes, PublicKey]:
-        """Return the keys by their key ids under a name. Only the table of the last name is kept."""
+        """Return the keys of a name by key id. Only the table of the last name is cached."""
         if self._named is None or self._named[0] != name:
             self._named = name, {_key_id(name, key): key for key in self._keys}
         return self._named[1]
@@ -164,29 +164,29 @@ def open_note(
     keys = {name: _known(some).named(name) for name, some in known.items()}
     others = {(cosigner.name, cosigner.key_id): cosigner for cosigner in cosigners}
     head = Checkpoint.from_text(text).head if others else LogHead("", 0, EMPTY_ROOT)
-    found = _Found(text.encode("utf-8"), head)
+    state = _Found(text.encode("utf-8"), head)
     for line in lines:
         name, signature = _signature(line)
         key = keys.get(name, {}).get(signature[:4]) or others.get((name, signature[:4]))
         if key is None:
             continue
         try:
-            found.take(key, signature[4:], line)
+            state.take(key, signature[4:], line)
         except TokenError:
             raise VerificationError(
                 "the signature of a known key does not fit the note; the note was changed", code="bad_signature"
             ) from None
-    if not found.signers and (known or not found.cosignatures):
+    if not state.signers and (known or not state.cosignatures):
         raise VerificationError(
-            "expected a signature of a known key on the note, got none; add the key of the log to the trust file",
+            "no known key signed the note; add the key of the log to the trust file",
             code="unknown_key",
         )
-    return Note(text, tuple(found.signers), tuple(found.cosignatures), tuple(found.unchecked), tuple(found.lines))
+    return Note(text, tuple(state.signers), tuple(state.cosignatures), tuple(state.unchecked), tuple(state.lines))
 
 
 @dataclass(slots=True)
 class _Found:
-    """What the signatures of a note say so far."""
+    """Verification state of the signatures of a note."""
 
     body: bytes
     head: LogHead
@@ -221,16 +221,16 @@ def _known(keys: PublicKey | Sequence[PublicKey] | KnownKeys) -> KnownKeys:
 
 def _split_note(data: bytes) -> tuple[str, list[str]]:
     if len(data) > MAX_NOTE:
-        raise _bad_note(f"expected at most {MAX_NOTE} bytes, got {len(data)}")
+        raise _bad_note(f"it has {len(data)} bytes, more than {MAX_NOTE}")
     try:
         note = data.decode("utf-8")
     except UnicodeDecodeError:
-        raise _bad_note("expected UTF-8") from None
+        raise _bad_note("it is not UTF-8") from None
     if _FORBIDDEN.search(note):
-        raise _bad_note("expected no control characters but newline")
+        raise _bad_note("it has a control character other than newline")
     text, blank, signatures = note.rpartition("\n\n")
     if not blank or not text or not signatures.endswith("\n"):
-        raise _bad_note("expected text, a blank line and signature lines, each ended by a newline")
+        raise _bad_note("it is not text, a blank line and signature lines, each ended by a newline")
     return text + "\n", signatures[:-1].split("\n")
 
 
@@ -243,14 +243,14 @@ def _signature(line: str) -> tuple[str, bytes]:
     except ValueError as error:
         raise _bad_note(str(error)) from None
     if not line.startswith(_SIGNATURE_LINE) or len(signature) < 5:
-        raise _bad_note("expected signature lines of the form '— <name> <base64>'")
+        raise _bad_note("a signature line is not of the form '— <name> <base64>'")
     return name, signature
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a log commits to: its first ``size`` entries have this root.
+    """A signed commitment of a log: the root of its first ``size`` entries.
 
     Args:
         origin: The name of the log.
@@ -272,18 +272,18 @@ class Checkpoint:
     def __post_init__(self) -> None:
         check_name(self.origin)
         if not 0 <= self.size <= MAX_SIZE:
-            raise ValueError(f"expected a log size from 0 to 2^63 - 1, got {self.size}")
+            raise ValueError(f"the log size {self.size} is not from 0 to 2^63 - 1")
         if len(self.root) != HASH_SIZE:
-            raise ValueError(f"expected a root of {HASH_SIZE} bytes, got {len(self.root)}")
+            raise ValueError(f"the root has {len(self.root)} bytes instead of {HASH_SIZE}")
         if self.size == 0 and self.root != EMPTY_ROOT:
-            raise ValueError("expected the root of the empty tree with size 0, got another")
+            raise ValueError("the root of a log of size 0 is not that of the empty tree")
         for line in self.extensions:
             if not line or "\n" in line or _FORBIDDEN.search(line):
-                raise ValueError("expected extension lines that are not empty, without control characters")
+                raise ValueError("an extension line is empty, or has a control character")
 
     @property
     def head(self) -> LogHead:
-        """What cosigners make their statements about."""
+        """The log head that cosigners sign."""
         return LogHead(self.origin, self.size, self.root)
 
     def to_text(self) -> str:
@@ -300,7 +300,7 @@ class Checkpoint:
         """
         lines = text.split("\n")
         if len(lines) < 4 or lines.pop():
-            raise _bad_checkpoint("expected the lines origin, size and root, each ended by a newline")
+            raise _bad_checkpoint("it does not begin with the lines origin, size and root, each ended by a newline")
         origin, size, root, *extensions = lines
         try:
             return cls(origin, _decimal(size), b64_decode(root), extensions=tuple(extensions))
@@ -311,7 +311,7 @@ class Checkpoint:
 @final
 @dataclass(frozen=True, slots=True)
 class LogProof:
-    """That the entry at an index is in a log: all that is needed, except the entry and the key.
+    """Proof that the entry at an index is in a log: complete except for the entry and the key.
 
     Args:
         index: The place of the entry, from 0.
@@ -330,11 +330,11 @@ class LogProof:
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < MAX_SIZE:
-            raise ValueError(f"expected an index from 0 to 2^63 - 2, got {self.index}")
+            raise ValueError(f"the index {self.index} is not from 0 to 2^63 - 2")
         if len(self.hashes) > _MAX_HASHES or any(len(value) != HASH_SIZE for value in self.hashes):
-            raise ValueError(f"expected at most {_MAX_HASHES} hashes of {HASH_SIZE} bytes")
+            raise ValueError(f"there are more than {_MAX_HASHES} hashes, or one is not {HASH_SIZE} bytes long")
         if len(self.note) > MAX_NOTE:
-            raise ValueError(f"expected a checkpoint of at most {MAX_NOTE} bytes, got {len(self.note)}")
+            raise ValueError(f"the checkpoint has {len(self.note)} bytes, more than {MAX_NOTE}")
 
 
 def format_proof(proof: LogProof) -> bytes:
@@ -348,7 +348,7 @@ def format_proof(proof: LogProof) -> bytes:
 
 
 def parse_proof(data: bytes, *, limit: int = _MAX_PROOF) -> LogProof:
-    """Return the content of a proof file. Nothing of it is verified yet.
+    """Return the content of a proof file, unverified.
 
     Args:
         data: The file.
@@ -361,15 +361,15 @@ def parse_proof(data: bytes, *, limit: int = _MAX_PROOF) -> LogProof:
         VerificationError: The file is malformed or too large (``bad_proof``).
     """
     if len(data) > limit:
-        raise _bad_proof(f"expected at most {limit} bytes, got {len(data)}")
+        raise _bad_proof(f"it has {len(data)} bytes, more than {limit}")
     head, blank, note = data.partition(b"\n\n")
     try:
         lines = head.decode("ascii").split("\n")
         if not blank or lines.pop(0) != _PROOF_HEADER:
-            raise _bad_proof(f"expected '{_PROOF_HEADER}', lines, a blank line and a checkpoint")
+            raise _bad_proof(f"it is not '{_PROOF_HEADER}', lines, a blank line and a checkpoint")
         extra = b64_decode(lines.pop(0).removeprefix("extra ")) if lines and lines[0].startswith("extra ") else None
         if not lines or not lines[0].startswith("index "):
-            raise _bad_proof("expected a line 'index <number>'")
+            raise _bad_proof("the line 'index <number>' is missing")
         index = _decimal(lines.pop(0).removeprefix("index "))
         return LogProof(index, tuple(map(b64_decode, lines)), note, extra)
     except ValueError as error:
@@ -378,7 +378,7 @@ def parse_proof(data: bytes, *, limit: int = _MAX_PROOF) -> LogProof:
 
 def _decimal(text: str) -> int:
     if not _DECIMAL.fullmatch(text):
-        raise ValueError("expected a decimal number without sign, spaces or leading zeros")
+        raise ValueError("a number is not decimal without sign, spaces or leading zeros")
     return int(text)
 
 

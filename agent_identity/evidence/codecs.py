@@ -1,4 +1,4 @@
-"""What gzip and zstd make of a file and back, with bounded memory; a file that ends early is never taken for whole."""
+"""Bounded-memory decompression of gzip and zstd files; a truncated file is an error."""
 
 import zlib
 from types import ModuleType
@@ -18,7 +18,7 @@ _SIP: Final = 1024  # Bytes; those of zstd become 32 MiB at most.
 
 
 def zstandard_module() -> ModuleType:
-    """Return the library for zstd, which is an extra.
+    """Return the zstd library, which is an extra.
 
     Raises:
         ConfigurationError: It is not installed.
@@ -27,14 +27,14 @@ def zstandard_module() -> ModuleType:
         import zstandard  # noqa: PLC0415  An extra.
     except ImportError:
         raise ConfigurationError(
-            "expected the extra zstd for what is compressed by zstd, found none; "
-            "run pip install 'agent-identity-otel[zstd]'"
+            "the extra zstd is not installed, which files compressed by zstd need; run pip install "
+            "'agent-identity-otel[zstd]'"
         ) from None
     return zstandard
 
 
 def gunzip(read: Read, *, several: bool) -> Read:
-    """Return what reads the content of a file that gzip made; it raises ``OSError`` where that is damaged.
+    """Return a reader of the decompressed content of a gzip file; it raises ``OSError`` for damaged content.
 
     Args:
         read: Reads the file.
@@ -46,12 +46,12 @@ def gunzip(read: Read, *, several: bool) -> Read:
     def inflate(size: int) -> bytes:
         nonlocal engine, begun, chunk, position, sip
         while True:
-            # Behind the end of a member, what it left unconsumed is what it did not use.
+            # After the end of a member, the unconsumed input is the unused input.
             data: bytes | memoryview = b"" if engine.eof else engine.unconsumed_tail
             if not data:
                 if position == len(chunk):
                     chunk, position = memoryview(read(_CHUNK)), 0
-                # Zlib copies whatever stands behind a member, so it gets little until one proves to be long.
+                # Zlib copies all bytes after a member, so it gets little until one proves to be long.
                 data, sip = chunk[position : position + sip], min(2 * sip, _CHUNK)
                 position += len(data)
             if not data:
@@ -61,19 +61,19 @@ def gunzip(read: Read, *, several: bool) -> Read:
                 engine = zlib.decompressobj(GZIP)
             begun = True
             try:
-                found = engine.decompress(data, size)
+                taken = engine.decompress(data, size)
             except zlib.error:
-                raise OSError("expected a gzip file, got other or damaged bytes") from None
+                raise OSError("the bytes are not gzip, or are damaged") from None
             if engine.eof:
                 position, sip = position - len(engine.unused_data), _SIP
-            if found:
-                return found
+            if taken:
+                return taken
 
     return inflate
 
 
 def unzstd(read: Read, *, several: bool) -> Read:
-    """Return what reads the content of a file that zstd made; as :func:`gunzip`, for frames (RFC 8878).
+    """Return a reader of the decompressed content of a zstd file (RFC 8878); see :func:`gunzip`.
 
     Args:
         read: Reads the file.
@@ -101,20 +101,20 @@ def unzstd(read: Read, *, several: bool) -> Read:
             try:
                 waiting = memoryview(bytes(engine.decompress(data)))
             except zstandard.ZstdError:
-                raise OSError("expected a zstd file, got other or damaged bytes") from None
+                raise OSError("the bytes are not zstd, or are damaged") from None
             left = bytes(engine.unused_data)
-        found, waiting = waiting[:size], waiting[size:]
-        return bytes(found)
+        taken, waiting = waiting[:size], waiting[size:]
+        return bytes(taken)
 
     return inflate
 
 
 def _ended(name: str, *, whole: bool) -> bytes:
     if not whole:
-        raise OSError(f"expected a whole {name} file, got one that ends early")
+        raise OSError(f"the {name} file ends early")
     return b""
 
 
 def _check_several(name: str, *, several: bool) -> None:
     if not several:
-        raise OSError(f"expected one {name} file, got bytes behind it")
+        raise OSError(f"bytes follow the end of the {name} file")

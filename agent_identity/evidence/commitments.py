@@ -1,4 +1,4 @@
-"""Commitments to the arguments of a call, from which one argument can be shown without the others.
+"""Commitments to the arguments of a call, which can disclose one argument without the others.
 
 Each argument is hashed with a salt of its own, and the record holds one hash over all of these, with their number
 and order. The salts come from the key of the task and all arguments of the call together: who has a salt can check
@@ -17,7 +17,7 @@ from agent_identity.evidence.mac import Mac
 __all__ = ["PREFIX", "commit", "leaf", "part", "root", "salts"]
 
 PREFIX: Final = "salted-sha256:"
-"""What the digest of arguments begins with if they can be shown one at a time."""
+"""The prefix of digests of arguments that can be shown one at a time."""
 
 _TAG: Final = b"agent-identity/arguments/v1\n"  # No JSON text begins so, which other digests under the key are of.
 _LEAF: Final = b"\x00"
@@ -25,7 +25,7 @@ _ROOT: Final = b"\x01"
 
 
 def part(name: str, value: JSON) -> bytes:
-    """Return the bytes of an argument that are committed to: canonical JSON of name and value.
+    """Return the committed bytes of an argument: canonical JSON of name and value.
 
     Raises:
         ValueError: The value has no canonical form.
@@ -34,7 +34,7 @@ def part(name: str, value: JSON) -> bytes:
 
 
 def salts(mac: Mac, parts: Sequence[bytes]) -> Iterator[bytes]:
-    """Yield the 32 bytes with which each part is hashed.
+    """Yield the 32-byte salt of each part.
 
     Args:
         mac: The MAC under the key of the task.
@@ -46,17 +46,17 @@ def salts(mac: Mac, parts: Sequence[bytes]) -> Iterator[bytes]:
 
 
 def leaf(salt: bytes, data: bytes) -> bytes:
-    """Return the 32 bytes that commit to one part."""
+    """Return the 32-byte commitment to one part."""
     return hashlib.sha256(_LEAF + salt + data).digest()
 
 
 def root(leaves: Sequence[bytes]) -> str:
-    """Return ``salted-sha256:<64 hex digits>``, which commits to all parts, their number and their order."""
+    """Return ``salted-sha256:<64 hex digits>``, the commitment to all parts, their number and their order."""
     return PREFIX + hashlib.sha256(_ROOT + b"%d\n" % len(leaves) + b"".join(leaves)).hexdigest()
 
 
 def commit(mac: Mac, parts: Sequence[bytes]) -> str:
-    """Return what the record of a call holds about its arguments.
+    """Return the commitment to the arguments for the record of a call.
 
     Args:
         mac: The MAC under the key of the task.

@@ -1,4 +1,4 @@
-"""Compressing closed segments behind everybody's back: a whole new file first, then the old one goes."""
+"""Background compression of closed segments: write and check the new file, then remove the old one."""
 
 import contextlib
 import hashlib
@@ -31,12 +31,12 @@ _logger: Final = logging.getLogger("agent_identity.evidence")
 
 
 class Stopped(Exception):
-    """The work was given up in the middle, because the process ends."""
+    """Compression was interrupted because the process ends."""
 
 
 @final
 class Compressor:
-    """Compresses segments, one after the other, in a thread that lives as long as there are some.
+    """Compresses segments one after the other, in a thread that lives as long as its queue has some.
 
     What it does not get to, since the process ends or the disk is full, stays as it is and is read all the same. It is
     tried again whenever a process of the directory closes a further segment.
@@ -67,14 +67,14 @@ class Compressor:
                     self._thread = thread
 
     def stop(self) -> None:
-        """Give up what is under way."""
+        """Interrupt the compression under way."""
         self._stopping = True
         thread = self._thread
         if thread is not None:
             thread.join(_JOIN_SECONDS)
 
     def abandon(self) -> None:
-        """Close what the thread of the parent had open, in a forked child."""
+        """Close the descriptors of the parent's thread, in a forked child."""
         self._stopping = True
         for fd in self._fds:
             with contextlib.suppress(OSError):
@@ -90,7 +90,7 @@ class Compressor:
                         self._again.append(path)
 
     def _compress_what_was_left(self) -> None:
-        """Compress the closed segments of streams whose processes have ended and needed no recovery."""
+        """Compress the closed segments of streams whose processes ended and needed no recovery."""
         names: Sequence[str] = ()
         with contextlib.suppress(OSError):  # What cannot be looked at now is tried the next time.
             names = stream_names(self._files, self._layout)
@@ -117,7 +117,7 @@ class Compressor:
             return None
 
     def _compress(self, path: str) -> bool:
-        """Compress a segment; return whether nothing more is to be done about it."""
+        """Compress a segment; return whether it needs no further attempt."""
         try:
             with self._open(self._layout.segments_lock, EDIT) as lock_fd:
                 self._wait_for(lock_fd)
@@ -133,7 +133,7 @@ class Compressor:
         return True
 
     def _wait_for(self, lock_fd: int) -> None:
-        """Take the lock of the segments: others compress theirs, or archive and remove what is closed."""
+        """Take the segments lock, which excludes other compression, archiving and pruning."""
         while not self._stopping:
             with contextlib.suppress(BlockingIOError):
                 self._files.lock(lock_fd)
@@ -158,12 +158,12 @@ _Opener = Callable[[str, int], contextlib.AbstractContextManager[int]]
 def compress(
     files: Files, path: str, compression: Compression, *, stopping: Callable[[], bool], opened: _Opener
 ) -> None:
-    """Put a compressed file in place of a closed segment. Killed at any moment, one of the two is there and whole.
+    """Replace a closed segment with a compressed file; a crash at any moment leaves one of the two whole.
 
     Args:
         files: The operating system.
         path: The segment.
-        compression: How; not ``none``.
+        compression: The format; not ``none``.
         stopping: Tells, now and then, whether to give up.
         opened: Opens files for a block.
 
@@ -182,13 +182,13 @@ def compress(
 def copy_compressed(  # budget: what is written, where to, and by what means
     files: Files, fd: int, target: str, compression: Compression, *, stopping: Callable[[], bool], opened: _Opener
 ) -> str:
-    """Write a compressed copy of an open file, read it again, and give it its name only then.
+    """Write a compressed copy of an open file, read it back, then give it its name.
 
     Args:
         files: The operating system.
         fd: The file.
         target: The path of the copy.
-        compression: How; not ``none``.
+        compression: The format; not ``none``.
         stopping: Tells, now and then, whether to give up.
         opened: Opens files for a block.
 

@@ -1,4 +1,4 @@
-"""The spans of a stream, in the order of its records: of each call and task, whether or not it came to an end."""
+"""Spans rebuilt from a stream in the order of its records: one for each call and task, ended or not."""
 
 import contextlib
 from collections import OrderedDict
@@ -26,7 +26,7 @@ _GRANTS: Final = 8_192  # Of tasks that are open or come again; of others, the s
 
 
 class Copied(NamedTuple):
-    """A record that travels on a span.
+    """A record to be sent on a span.
 
     Attributes:
         seq: Its place in the stream, from 1.
@@ -55,7 +55,7 @@ class StreamCopies:
         signer: The recorder key.
         trust: Says for which times signatures of that key count; ``None`` signs without asking.
         after: Records up to this place in the stream make no span again.
-        wanted: Which records make spans; by default all that travel.
+        wanted: Records that make spans; by default all that travel.
 
     Attributes:
         ended: The stream has its last record; nothing follows.
@@ -91,7 +91,7 @@ class StreamCopies:
 
     @property
     def rejected(self) -> int:
-        """Lines that the library did not write so; they make no spans."""
+        """Number of lines that the library did not write; they produce no spans."""
         return self._tail.rejected
 
     def is_over(self) -> bool:
@@ -99,24 +99,24 @@ class StreamCopies:
         return self._tail.is_over()
 
     def read(self) -> Iterator[Copied]:
-        """Yield the spans of what has come to an end since the last read."""
-        for found in self._tail.read():
-            parent = self._note(found.record)
-            record = found.record
+        """Yield the spans of calls and tasks that ended since the last read."""
+        for proved in self._tail.read():
+            parent = self._note(proved.record)
+            record = proved.record
             if isinstance(record, Intent | TaskStart):
-                self._open[_name(record)] = (found.seq, stated_parent(record))
-            elif isinstance(record, Outcome | TaskEnd) and found.seq > self._after and self._wanted(record):
-                yield self._copied(found, parent)
+                self._open[_name(record)] = (proved.seq, stated_parent(record))
+            elif isinstance(record, Outcome | TaskEnd) and proved.seq > self._after and self._wanted(record):
+                yield self._copied(proved, parent)
 
     def left_open(self) -> Iterator[Copied]:
         """Yield the spans of calls and tasks that began and will not end, once the stream is over."""
         wanted = {seq for seq, _ in self._open.values()}
-        for found in StreamTail(*self._source).read() if wanted else ():
-            if found.seq in wanted and self._wanted(found.record):
-                yield self._copied(found, None)
+        for proved in StreamTail(*self._source).read() if wanted else ():
+            if proved.seq in wanted and self._wanted(proved.record):
+                yield self._copied(proved, None)
 
     def _note(self, record: AnyRecord) -> str | None:
-        """Remember what later spans need of a record; return the parent that its beginning stated."""
+        """Store the facts of a record that later spans need; return the parent that its beginning stated."""
         self.ended = isinstance(record, StreamEnd)
         if isinstance(record, Grant):
             self._keep(record.chain[-1].grant, record.grant.token)
@@ -132,19 +132,19 @@ class StreamCopies:
         if len(self._grants) > _GRANTS:
             self._grants.popitem(last=False)
 
-    def _copied(self, found: Proved, parent: str | None) -> Copied:
-        record = found.record
-        end, size = record.time.end_ns, len(found.body)
+    def _copied(self, proved: Proved, parent: str | None) -> Copied:
+        record = proved.record
+        end, size = record.time.end_ns, len(proved.body)
         span, problem = None, self._problem((record.time.start_ns if end is None else end) // _NS)
         if problem is None:
             hops = record.chain if isinstance(record, TaskStart | TaskEnd) else None
             grants = None if hops is None else self._grants_of([hop.grant for hop in hops])
-            span = copy_of(record, found.body, self._signer, parent=parent, grants=grants)
+            span = copy_of(record, proved.body, self._signer, parent=parent, grants=grants)
             size += len(grants or "")
-        return Copied(found.seq, record.id, size, span, problem)
+        return Copied(proved.seq, record.id, size, span, problem)
 
     def _problem(self, at: int) -> str | None:
-        """Return why a signature over a record of this time would not count, or ``None``."""
+        """Return the reason why a signature over a record of this time would not count, or ``None``."""
         try:
             if self._trust is not None:
                 self._trust.find(self._signer.public_key.thumbprint, "recorder", at=at)
@@ -153,7 +153,7 @@ class StreamCopies:
         return None
 
     def _grants_of(self, chain: Sequence[str]) -> str | None:
-        """Return the grants that the span of a task carries: those that no other span of this stream does."""
+        """Return the grants for the span of a task: those that no other span of this stream carries."""
         first = len(chain) - 1
         while first and chain[first - 1] not in self._opened:
             first -= 1
@@ -163,9 +163,9 @@ class StreamCopies:
     def _grant(self, name: str) -> str | None:
         token = self._grants.get(name)
         if token is None:
-            for found in StreamTail(*self._source).read():
-                if isinstance(found.record, Grant) and found.record.chain[-1].grant == name:
-                    token = found.record.grant.token
+            for proved in StreamTail(*self._source).read():
+                if isinstance(proved.record, Grant) and proved.record.chain[-1].grant == name:
+                    token = proved.record.grant.token
                     break
             else:
                 return None
@@ -174,7 +174,7 @@ class StreamCopies:
 
 
 def count_spans(files: Files, layout: Layout, stream: str, *, after: int, over: bool) -> int:
-    """Return how many spans of a stream a receiver still lacks.
+    """Return the number of spans of a stream that a receiver still lacks.
 
     Args:
         files: The operating system.
@@ -196,7 +196,7 @@ def count_spans(files: Files, layout: Layout, stream: str, *, after: int, over: 
 
 
 def _name(record: Intent | Outcome | TaskStart | TaskEnd) -> str:
-    """Return what the beginning and the end of a call or task have in common."""
+    """Return the key shared by the beginning and the end of a call or task."""
     if isinstance(record, Intent):
         return record.id
     if isinstance(record, Outcome):

@@ -1,4 +1,4 @@
-"""Statements of others about a checkpoint: C2SP cosignatures with Ed25519 and with ML-DSA-44.
+"""Cosignatures of checkpoints (C2SP), with Ed25519 and with ML-DSA-44.
 
 A cosignature says: at this second, this was the largest tree of this log that the cosigner knew, and it continues
 every one that the cosigner knew before (c2sp.org/tlog-cosignature).
@@ -36,7 +36,7 @@ class LogHead(NamedTuple):
 
 
 class CosigningKey(Protocol):
-    """Something that signs with one key: :class:`~agent_identity.identity.SigningKey`, or one for ML-DSA-44."""
+    """A signer with one key: :class:`~agent_identity.identity.SigningKey`, or one for ML-DSA-44."""
 
     @property
     def public_key(self) -> "PublicKey | MlDsaPublicKey":
@@ -51,10 +51,10 @@ class CosigningKey(Protocol):
 @final
 @dataclass(frozen=True, slots=True)
 class Cosignature:
-    """A cosignature that verified.
+    """A verified cosignature.
 
     Attributes:
-        cosigner: Who made it.
+        cosigner: The cosigner that made it.
         time: When, in seconds since the Unix epoch; 0 says nothing about a time, nor that no larger tree was known.
     """
 
@@ -67,7 +67,7 @@ def cosign(text: str, head: LogHead, name: str, key: CosigningKey, *, at: int) -
 
     Args:
         text: The text of the checkpoint, as it was signed by the log.
-        head: What it says.
+        head: The log head to cosign.
         name: The name of the cosigner.
         key: Its key.
         at: The time, in seconds since the Unix epoch.
@@ -78,18 +78,18 @@ def cosign(text: str, head: LogHead, name: str, key: CosigningKey, *, at: int) -
     cosigner = Cosigner(name, key.public_key)
     message = _message(cosigner, at, text.encode("utf-8"), head)
     if message is None:
-        raise ValueError("expected a time from 0 to 2^63 - 1 and an origin of at most 255 bytes")
+        raise ValueError("the time is not from 0 to 2^63 - 1, or the origin is longer than 255 bytes")
     return f"— {name} {b64_encode(cosigner.key_id + _TIME.pack(at) + key.sign(message))}\n"
 
 
 def read_cosignature(cosigner: Cosigner, signature: bytes, body: bytes, head: LogHead) -> Cosignature | None:
-    """Return what a cosignature says, or ``None`` if it cannot be checked here.
+    """Return the content of a cosignature, or ``None`` if it cannot be checked here.
 
     Args:
-        cosigner: Whose it claims to be.
+        cosigner: The claimed cosigner.
         signature: Its time and signature.
         body: The text of the checkpoint.
-        head: What that says.
+        head: The log head that it covers.
 
     Raises:
         TokenError: It does not verify (``bad_signature``).
@@ -100,7 +100,7 @@ def read_cosignature(cosigner: Cosigner, signature: bytes, body: bytes, head: Lo
         (time,) = _TIME.unpack_from(signature)
         message = _message(cosigner, time, body, head)
     if message is None:
-        raise TokenError("expected a time and a signature in a cosignature", code="bad_signature")
+        raise TokenError("a cosignature is not a time and a signature", code="bad_signature")
     try:
         cosigner.key.verify(signature[_TIME.size :], message)
     except ConfigurationError:
@@ -109,7 +109,7 @@ def read_cosignature(cosigner: Cosigner, signature: bytes, body: bytes, head: Lo
 
 
 def _message(cosigner: Cosigner, time: int, body: bytes, head: LogHead) -> bytes | None:
-    """Return the bytes that are signed, or ``None`` if there are none for these values."""
+    """Return the signed bytes, or ``None`` for values that no message can hold."""
     if not 0 <= time <= _MAX_TIME:
         return None
     if isinstance(cosigner.key, PublicKey):

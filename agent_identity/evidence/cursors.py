@@ -1,4 +1,4 @@
-"""How far a receiver of copies has got them: kept in the evidence directory, for every receiver by itself.
+"""Export cursors: the position of each receiver in each stream, stored in the evidence directory.
 
 The place of a stream moves on only after the receiver has acknowledged what lies before it, and in one step, so
 that a crash at any moment costs copies that are sent twice, and never one that is not sent.
@@ -43,7 +43,7 @@ _PLACE: Final = re.compile(r"[0-9]{1,19}")
 @final
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far one stream is.
+    """The position of a receiver in one stream.
 
     Attributes:
         seq: Everything up to this place in the stream is acknowledged or set aside.
@@ -57,7 +57,7 @@ class Cursor:
 @final
 @dataclass(frozen=True, slots=True)
 class Aside:
-    """A record that a receiver does not take.
+    """A record that a receiver rejects.
 
     Attributes:
         stream: The id of its stream.
@@ -74,7 +74,7 @@ class Aside:
 
 @final
 class Cursors:
-    """The places of all streams for one receiver.
+    """The positions of one receiver in all streams.
 
     Args:
         files: The operating system.
@@ -93,7 +93,7 @@ class Cursors:
 
     @classmethod
     def of(cls, files: Files, layout: Layout, receiver: str) -> Self:
-        """Return the cursors of a receiver, and note its name for those who look.
+        """Return the cursors of a receiver, and store its name for listings.
 
         Args:
             files: The operating system.
@@ -119,7 +119,7 @@ class Cursors:
 
     @contextlib.contextmanager
     def alone(self) -> Generator[bool]:
-        """Yield whether this process is now the only one that sends to the receiver, for as long as the block runs.
+        """Yield whether this process is the only sender to the receiver, for the duration of the block.
 
         Raises:
             EvidenceError: The directory cannot be written.
@@ -139,7 +139,7 @@ class Cursors:
             self._files.close(fd)
 
     def drop(self) -> None:
-        """Close the lock without giving it back, in a forked child: its parent holds it."""
+        """Close the lock without releasing it, in a forked child: the parent holds it."""
         if self._lock_fd >= 0:
             self._files.close(self._lock_fd)
             self._lock_fd = -1
@@ -150,7 +150,7 @@ class Cursors:
         return str(self._read("receiver").get("receiver", ""))
 
     def get(self, stream: str) -> Cursor:
-        """Return how far a stream is; of one that nothing is known of, its beginning."""
+        """Return the position in a stream; the beginning for an unknown stream."""
         members = self._read(stream)
         seq = members.get("seq")
         if not isinstance(seq, str) or not _PLACE.fullmatch(seq):
@@ -158,7 +158,7 @@ class Cursors:
         return Cursor(int(seq), members.get("done") is True)
 
     def set(self, stream: str, cursor: Cursor) -> None:
-        """Note how far a stream is.
+        """Store the position in a stream.
 
         Raises:
             EvidenceError: It could not be noted.
@@ -168,7 +168,7 @@ class Cursors:
             write_beside(self._files, f"{self._folder}/{stream}", orjson.dumps(members))
 
     def set_aside(self, aside: Aside) -> None:
-        """Note a record that is not sent again by itself; called before the place moves past it.
+        """Store a record that is not sent again; call this before the position moves past it.
 
         Raises:
             EvidenceError: It could not be noted.
@@ -188,7 +188,7 @@ class Cursors:
                 self._files.close(fd)
 
     def aside(self) -> Iterator[Aside]:
-        """Yield what was set aside; a line that a crash has cut is left out."""
+        """Yield the records that were set aside; a line torn by a crash is left out."""
         for line in self._bytes("aside.jsonl", 16 * _MOST).split(b"\n"):
             with contextlib.suppress(ValueError, TypeError):
                 members: JSON = orjson.loads(line)
@@ -197,7 +197,7 @@ class Cursors:
                     yield Aside(stream, int(seq), record, reason)
 
     def behind(self) -> int:
-        """Return how many spans are still to be sent; reads every stream that the receiver has not whole.
+        """Return the number of spans still to send; reads every stream that the receiver does not have in full.
 
         Raises:
             OSError: The streams cannot be listed.
@@ -212,7 +212,7 @@ class Cursors:
         )
 
     def forget(self) -> None:
-        """Begin anew: everything is to be sent again.
+        """Reset all positions, so that everything is sent again.
 
         Raises:
             EvidenceError: The directory cannot be written.
@@ -247,7 +247,7 @@ class Cursors:
 
 
 def destinations(files: Files, layout: Layout) -> tuple[Cursors, ...]:
-    """Return the cursors of every receiver that something was sent to, in no particular order."""
+    """Return the cursors of every known receiver, in no particular order."""
     try:
         names = sorted(files.listdir(layout.exports))
     except OSError:

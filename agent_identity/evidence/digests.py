@@ -40,7 +40,7 @@ _LINE: Final = re.compile(rb'\{"id":("(?:[^"\\]|\\.)*"),"key":"([0-9a-f-]{1,64})
 
 
 class _Kept(NamedTuple):
-    """A key as it stands in the file, which may be less than a key."""
+    """A key entry of the file, which may be torn or erased."""
 
     id: bytes
     offset: int
@@ -56,7 +56,7 @@ class DigestKeys:
     Args:
         path: The key file; it is made with mode 0600, its folder with 0700.
         files: The operating system; tests inject faults here.
-        sync: What a new key survives: the death of the ``process``, or that of the machine (``disk``).
+        sync: The failure that a new key survives: the death of the ``process``, or that of the machine (``disk``).
     """
 
     __slots__ = ("_durable", "_files", "_macs", "_path")
@@ -110,15 +110,15 @@ class DigestKeys:
         return "hmac-sha256:" + mac.of(data).hex()
 
     def knows(self, key_id: str) -> bool:
-        """Tell whether the key of an id is at hand, so that no file is needed for it."""
+        """Return whether the key of an id is cached, so that no file access is needed."""
         return key_id in self._macs
 
     def commit(self, key_id: str, parts: Sequence[bytes]) -> str:
-        """Return ``salted-sha256:<64 hex digits>``, from which each part can be shown without the others.
+        """Return ``salted-sha256:<64 hex digits>``, a commitment that can disclose each part alone.
 
         Args:
             key_id: The id of the task, or of the stream outside a task.
-            parts: What :func:`~agent_identity.evidence.commitments.part` makes of each argument, sorted by name.
+            parts: The result of :func:`~agent_identity.evidence.commitments.part` for each argument, sorted by name.
 
         Raises:
             EvidenceError: A new key is needed and cannot be kept.
@@ -127,7 +127,7 @@ class DigestKeys:
         return commit(self._macs.get(key_id) or self._remember(key_id, self.key_for(key_id)), parts)
 
     def create(self, key_id: str) -> None:
-        """Make the key of an id that was never used before, without searching the file for it.
+        """Make the key of a new id, without searching the file for it.
 
         Worth it where tasks are many, because the search grows with the file. Ids must be unique, as
         those of root tasks are.
@@ -141,7 +141,7 @@ class DigestKeys:
         self._remember(key_id, key)
 
     def key_for(self, key_id: str) -> bytes:
-        """Return the 32 bytes of the key of an id, made now if it has none.
+        """Return the 32-byte key of an id, created now if it is missing.
 
         The key of an id that was erased is a fresh one that is kept nowhere: what is digested under it can be
         proved by nobody.
@@ -153,29 +153,29 @@ class DigestKeys:
         return self._obtain(key_id) or self._files.random(_KEY_BYTES)
 
     def kept(self, key_id: str) -> bytes:
-        """Return the 32 bytes of the key of an id that has one, and make none.
+        """Return the 32-byte key of an id that has one; never create one.
 
         Raises:
             EvidenceError: The file cannot be read.
-            ConfigurationError: It was erased (``erased``), or there is none (``no_digest_key``).
+            ConfigurationError: It was erased (``erased``), or is missing (``no_digest_key``).
         """
         wanted = orjson.dumps(key_id)
-        found = [kept for kept in self._read_all() if kept.id == wanted]
-        if any(b"-" in kept.text for kept in found):
+        entries = [kept for kept in self._read_all() if kept.id == wanted]
+        if any(b"-" in kept.text for kept in entries):
             raise ConfigurationError(
-                "expected the key of these digests, got its erasure; what they stand for cannot be proved any more",
+                "the key of these digests was erased; the digested values cannot be proved any more",
                 code="erased",
             )
-        for kept in found:
+        for kept in entries:
             if len(kept.text) == 2 * _KEY_BYTES:
                 return bytes.fromhex(kept.text.decode())
         raise ConfigurationError(
-            "expected the key of these digests in keys/digests.jsonl, got none; run this where the calls were recorded",
+            "the key of these digests is not in keys/digests.jsonl; run this where the calls were recorded",
             code="no_digest_key",
         )
 
     def count(self, key_ids: Collection[str]) -> int:
-        """Return how many of the ids have a key, or a part of one, that is not erased.
+        """Return the number of ids whose key, or a part of it, is not erased.
 
         Raises:
             EvidenceError: The file cannot be read.
@@ -184,7 +184,7 @@ class DigestKeys:
         return len({kept.id for kept in self._read_all() if kept.id in wanted and kept.text.strip(b"-")})
 
     def erase(self, key_ids: Collection[str]) -> None:
-        """Overwrite the keys of ids, and have the disk keep that. Their digests cannot be proved after this.
+        """Overwrite the keys of ids on disk. Their digests cannot be proved afterwards.
 
         Each key is overwritten where it stands, so that at no moment there is another copy of the file, and a kill
         between two keys leaves the rest for the next attempt. An id stays erased: no process makes it a new key.
@@ -206,8 +206,8 @@ class DigestKeys:
                 return
             try:
                 with locked(self._files, fd):
-                    found = [kept for kept in self._lines(fd) if kept.id in wanted and kept.text.strip(b"-")]
-                    for kept in found:
+                    entries = [kept for kept in self._lines(fd) if kept.id in wanted and kept.text.strip(b"-")]
+                    for kept in entries:
                         self._files.seek(fd, kept.offset)
                         write_whole(self._files, fd, b"-" * len(kept.text))
                     self._files.fsync(fd)
@@ -226,7 +226,7 @@ class DigestKeys:
                 self._files.close(fd)
 
     def _lines(self, fd: int) -> Iterator[_Kept]:
-        """Yield the keys in the file, torn ones as well."""
+        """Yield the keys in the file, torn ones included."""
         self._files.seek(fd, 0)
         offset, rest, chunk = 0, b"", b"\n"
         while chunk:
@@ -245,12 +245,12 @@ class DigestKeys:
         return mac
 
     def _obtain(self, key_id: str) -> bytes | None:
-        """Return the key of an id, made now if it has none; ``None`` if it is erased."""
+        """Return the key of an id, created if it is missing; ``None`` if it is erased."""
         with self._held() as fd:
-            found = self._find(fd, _head(key_id))
-            if found is None:
+            text = self._find(fd, _head(key_id))
+            if text is None:
                 return self._add(fd, _head(key_id))
-        return None if b"-" in found else bytes.fromhex(found.decode())
+        return None if b"-" in text else bytes.fromhex(text.decode())
 
     @contextlib.contextmanager
     def _held(self) -> Generator[int]:
@@ -275,7 +275,7 @@ class DigestKeys:
         return os.path.dirname(os.path.abspath(self._path))
 
     def _find(self, fd: int, head: bytes) -> bytes | None:
-        """Return the text of a key, with dashes in it if it was erased."""
+        """Return the text of a key; an erased one contains dashes."""
         line = re.compile(b"\n" + re.escape(head) + rb'([0-9a-f-]{64})"\}\n')
         overlap = len(head) + 2 * _KEY_BYTES + 4
         self._files.seek(fd, 0)

@@ -1,4 +1,4 @@
-"""Files that show arguments of one call, and what makes them checkable against its record.
+"""Disclosure files: arguments of one call, which can be checked against its record.
 
 A file names the record and has one entry for each argument, in the order of their names: the argument with its
 salt, or the hash that stands for an argument that is not shown. Of records whose arguments have one digest as a
@@ -35,13 +35,13 @@ _WHOLE: Final = {"name", "value"}
 @final
 @dataclass(frozen=True, slots=True)
 class Disclosure:
-    """Arguments of one call, some or all of them. Nothing of it is verified.
+    """Some or all arguments of one call, unverified.
 
     Attributes:
         record: The id of the record.
         shown: The arguments that are shown, by name.
         salts: The salt of each of them; empty with a key.
-        leaves: What commits to each argument of the call, in the order of their names; empty with a key.
+        leaves: The commitments to all arguments of the call, in the order of their names; empty with a key.
         key: The key of the task, for a record with one digest of all arguments.
     """
 
@@ -53,7 +53,7 @@ class Disclosure:
 
     @classmethod
     def of(cls, record: AnyRecord, arguments: Mapping[str, JSON], key: bytes, names: Collection[str] | None) -> Self:
-        """Return what shows arguments of a call.
+        """Return a disclosure of arguments of a call.
 
         Args:
             record: The intent or outcome.
@@ -69,33 +69,32 @@ class Disclosure:
         known = _names_of(record, arguments)
         if names is not None and (unknown := sorted(set(names) - set(known))):
             raise VerificationError(
-                f"expected an argument of the call, got {unknown[0][:64]!a}; it has: {', '.join(known)[:512]}",
+                f"the call has no argument {unknown[0][:64]!a}; it has: {', '.join(known)[:512]}",
                 code="unknown_argument",
             )
         whole = not _digest(record).startswith(PREFIX)
         if whole and names is not None and set(names) != set(known):
             raise VerificationError(
-                "expected a record of an enforcer with disclosable=True, got one with one digest of all arguments; it "
-                "can only be shown whole",
+                "the record has one digest of all arguments; show them all, or open the enforcer with disclosable=True",
                 code="not_disclosable",
             )
         parts = _parts(arguments)
-        found: Self
+        disclosure: Self
         if whole:
-            found = cls(record.id, arguments, {}, (), key)
+            disclosure = cls(record.id, arguments, {}, (), key)
         else:
             salted = dict(zip(sorted(arguments), salts(Mac(key), parts), strict=True))
             leaves = [leaf(salt, data) for salt, data in zip(salted.values(), parts, strict=True)]
             shown = [name for name in sorted(arguments) if names is None or name in names]
             hidden = tuple(None if name in shown else hashed for name, hashed in zip(salted, leaves, strict=True))
-            found = cls(
+            disclosure = cls(
                 record.id, {name: arguments[name] for name in shown}, {name: salted[name] for name in shown}, hidden
             )
-        found.check(record)
-        return found
+        disclosure.check(record)
+        return disclosure
 
     def check(self, record: AnyRecord) -> None:
-        """Return if these are the arguments, or some of them, that the record commits to.
+        """Check that the record commits to these arguments.
 
         Args:
             record: The record; whether it is proved, is for the caller to say.
@@ -106,25 +105,28 @@ class Disclosure:
                 other form (``not_disclosable``).
         """
         if record.id != self.record:
-            raise VerificationError("expected the record that the disclosure names, got another", code="other_record")
+            raise VerificationError(
+                "the disclosure is of another record; give the record that it names", code="other_record"
+            )
         expected, names = _digest(record), _stated_names(record)
         if expected.startswith(PREFIX) is (self.key is not None):
             raise VerificationError(
-                "expected a disclosure of the form that the record has digests for, got the other one",
+                "the record has the other form of digest than the disclosure; make the disclosure again "
+                "from the record",
                 code="not_disclosable",
             )
         if self.key is not None:
-            found = "hmac-sha256:" + Mac(self.key).of(canonical.encode(self.shown)).hex()
-            fits = names in (None, tuple(sorted(self.shown))) and hmac.compare_digest(found, expected)
+            digest = "hmac-sha256:" + Mac(self.key).of(canonical.encode(self.shown)).hex()
+            fits = names in (None, tuple(sorted(self.shown))) and hmac.compare_digest(digest, expected)
         else:
             fits = self._fits(names) and hmac.compare_digest(root(self._leaves()), expected)
         if not fits:
             raise VerificationError(
-                "expected the arguments that ran, which the record commits to, got others", code="other_arguments"
+                "the arguments are not those that ran, which the record commits to", code="other_arguments"
             )
 
     def _fits(self, names: Sequence[str] | None) -> bool:
-        """Return whether each argument stands where the record has its name, if it has names."""
+        """Return whether the position of each argument matches its name in the record, if the record has names."""
         if names is None:
             return True  # The digest is over names and values, and over their number and order.
         if len(names) != len(self.leaves):
@@ -138,7 +140,7 @@ class Disclosure:
 
     @property
     def hidden(self) -> int:
-        """How many arguments of the call are not shown."""
+        """Number of arguments of the call that are not shown."""
         return sum(hashed is not None for hashed in self.leaves)
 
     def to_bytes(self) -> bytes:
@@ -167,7 +169,7 @@ class Disclosure:
             VerificationError: The file is malformed or too large (``bad_disclosure``).
         """
         if len(data) > MAX_DISCLOSURE_BYTES:
-            message = f"malformed disclosure: expected at most {MAX_DISCLOSURE_BYTES} bytes"
+            message = f"malformed disclosure: it is larger than {MAX_DISCLOSURE_BYTES} bytes"
             raise VerificationError(message, code="bad_disclosure")
         try:
             return cls._from_file(canonical.decode(data.removesuffix(b"\n")))
@@ -178,12 +180,12 @@ class Disclosure:
     def _from_file(cls, file: JSON) -> Self:
         members = _object(file, {"v", "disclosure"}, {"key"})
         if members["v"] != _VERSION:
-            raise ValueError(f"expected version {_VERSION}")
+            raise ValueError(f"its version is not {_VERSION}")
         key = None if "key" not in members else _hash(members["key"])
         stated = _object(members["disclosure"], {"record", "arguments"})
         record, entries = stated["record"], stated["arguments"]
         if not isinstance(record, str) or not isinstance(entries, list) or len(entries) > _MAX_ARGUMENTS:
-            raise ValueError(f"expected the id of a record, and an array of at most {_MAX_ARGUMENTS} arguments")
+            raise ValueError(f"it does not have the id of a record, and an array of at most {_MAX_ARGUMENTS} arguments")
         shown: dict[str, JSON] = {}
         salted: dict[str, bytes] = {}
         leaves: list[bytes | None] = []
@@ -194,7 +196,7 @@ class Disclosure:
             argument = _object(entry, _WHOLE if key is not None else _SHOWN)
             name = argument["name"]
             if not isinstance(name, str) or (shown and name <= max(shown)):
-                raise ValueError("expected arguments with names, each once and in their order")
+                raise ValueError("an argument has no name, or one that is repeated or out of order")
             shown[name] = argument["value"]
             if key is None:
                 salted[name] = _hash(argument["salt"])
@@ -203,12 +205,12 @@ class Disclosure:
 
 
 def names_arguments(record: AnyRecord) -> bool:
-    """Return whether a record says which arguments there were; outcomes of version 2 leave that to the intent."""
+    """Return whether a record lists its argument names; outcomes of version 2 leave them to the intent."""
     return record.v == VERSION or not isinstance(record, Outcome)
 
 
 def _names_of(record: AnyRecord, arguments: Mapping[str, JSON]) -> tuple[str, ...]:
-    """Return the names of the arguments of a call, as its record states them or else as they are given."""
+    """Return the argument names of a call: those that its record states, or else the given ones."""
     stated = _stated_names(record)
     return tuple(sorted(arguments)) if stated is None else stated
 
@@ -238,7 +240,7 @@ def argument_kinds(record: AnyRecord) -> list[tuple[str, str]]:
 
 
 def action_of(record: AnyRecord) -> Action | None:
-    """Return what was called, or what a person was asked about; ``None`` of other records."""
+    """Return the action that was called, or that an approval is about; ``None`` for other records."""
     return record.action if isinstance(record, Intent | Outcome | Approval) else None
 
 
@@ -247,7 +249,7 @@ def _digest(record: AnyRecord) -> str:
     digest = None if action is None else action.args
     if digest is None:
         raise VerificationError(
-            "expected the record of a call with arguments, got one that has no digest of any", code="no_arguments"
+            "the record has no digest of arguments; name the record of a call with arguments", code="no_arguments"
         )
     return digest
 
@@ -256,16 +258,16 @@ def _parts(arguments: Mapping[str, JSON]) -> list[bytes]:
     try:
         return [part(name, arguments[name]) for name in sorted(arguments)]
     except ValueError as error:
-        raise VerificationError(f"expected arguments in JSON: {error}", code="other_arguments") from None
+        raise VerificationError(f"an argument is not JSON: {error}", code="other_arguments") from None
 
 
 def _object(value: JSON, required: Collection[str], optional: Collection[str] = ()) -> Mapping[str, JSON]:
     if not isinstance(value, Mapping) or not set(required) <= value.keys() <= {*required, *optional}:
-        raise ValueError(f"expected an object with {', '.join(sorted(required))}")
+        raise ValueError(f"a part is not an object with {', '.join(sorted(required))}")
     return value
 
 
 def _hash(value: JSON) -> bytes:
     if not isinstance(value, str) or not _HEX.fullmatch(value):
-        raise ValueError("expected 64 lower-case hex digits")
+        raise ValueError("a hash is not 64 lower-case hex digits")
     return bytes.fromhex(value)

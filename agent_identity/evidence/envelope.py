@@ -58,7 +58,7 @@ _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def pae(payload_type: str, body: bytes) -> bytes:
-    """Return the bytes that are signed; the lengths in them count bytes."""
+    """Return the signed bytes (DSSE PAE); the lengths in them count bytes."""
     kind = payload_type.encode("utf-8")
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(body), body)
 
@@ -88,15 +88,15 @@ class Attestation:
     def __post_init__(self) -> None:
         for name in _FIELDS:
             if type(getattr(self, name)) is not str:
-                raise ValueError(f"expected the {name} of an attestation as text")
+                raise ValueError(f"the {name} of the attestation is not text")
         if len(self.payload) > _MAX_TEXT:
-            raise ValueError(f"expected a payload of at most {MAX_PAYLOAD} bytes")
+            raise ValueError(f"the payload is larger than {MAX_PAYLOAD} bytes")
         if not (_is_name(self.payload_type) and _is_name(self.keyid)):
-            raise ValueError(f"expected a payload type and a keyid of at most {_MAX_NAME} ASCII characters")
+            raise ValueError(f"the payload type or the keyid has more than {_MAX_NAME} characters, or is not ASCII")
         if not _SIGNATURE.fullmatch(self.signature):
-            raise ValueError("expected a signature of 128 lower-case hex digits")
+            raise ValueError("the signature is not 128 lower-case hex digits")
         if not _DIGEST.fullmatch(self.digest):
-            raise ValueError("expected a digest of the form sha256:<64 lower-case hex digits>")
+            raise ValueError("the digest is not of the form sha256:<64 lower-case hex digits>")
         try:
             b64url_decode(self.payload)
         except ValueError as error:
@@ -116,7 +116,7 @@ class Attestation:
                 digest says (``bad_digest``), or is not what the key signed (``bad_signature``).
         """
         if self.payload_type not in _KNOWN:
-            raise VerificationError("expected the payload type of a record, got another", code="unknown_payload_type")
+            raise VerificationError("the payload type is not that of a record", code="unknown_payload_type")
         body = urlsafe_b64decode(self.payload + "=" * (-len(self.payload) % 4))  # That it is canonical, is checked.
         if self.digest != _digest(body):
             raise VerificationError("the digest is not that of the payload; one was changed", code="bad_digest")
@@ -140,19 +140,19 @@ class Attestation:
         """Return the attestation among the attributes of a span.
 
         Raises:
-            VerificationError: There is none (``no_attestation``), a part is missing
+            VerificationError: It is missing (``no_attestation``), a part is missing
                 (``partial_attestation``), or one is cut or scrubbed (``bad_attestation``).
         """
-        found = {name: attributes[attribute] for name, attribute in _ATTRIBUTES if attribute in attributes}
-        if not found:
-            raise VerificationError("expected an attestation on the span, got none", code="no_attestation")
-        missing = [name for name in _FIELDS if name not in found]
+        fields = {name: attributes[attribute] for name, attribute in _ATTRIBUTES if attribute in attributes}
+        if not fields:
+            raise VerificationError("the span has no attestation; export all of its attributes", code="no_attestation")
+        missing = [name for name in _FIELDS if name not in fields]
         if missing:
             raise VerificationError(
-                f"expected a whole attestation on the span, got none of: {', '.join(missing)}",
+                f"the attestation on the span lacks {', '.join(missing)}; export all of its attributes",
                 code="partial_attestation",
             )
-        return cls._from_outside(found)
+        return cls._from_outside(fields)
 
     def to_envelope(self) -> bytes:
         """Return the DSSE envelope in JSON, in canonical form."""
@@ -174,7 +174,7 @@ class Attestation:
             VerificationError: The envelope is malformed (``bad_attestation``).
         """
         if len(data) > 2 * _MAX_TEXT:
-            raise _bad_attestation(f"expected an envelope of at most {2 * _MAX_TEXT} bytes, got {len(data)}")
+            raise _bad_attestation(f"the envelope has {len(data)} bytes, more than {2 * _MAX_TEXT}")
         try:
             envelope = _members(orjson.loads(data))
             signature = _only_signature(envelope.get("signatures"))
@@ -220,7 +220,7 @@ def sign_record(record: bytes, signer: Signer, payload_type: str = PAYLOAD_TYPE)
 
 
 def signed_attributes(record: bytes, signer: Signer, payload_type: str = PAYLOAD_TYPE) -> dict[str, str]:
-    """Return the five attributes of :func:`sign_record`, without checking again what was only just made.
+    """Return the five attributes of :func:`sign_record` without checking again the record just made.
 
     Args:
         record: The canonical bytes of the record.
@@ -235,7 +235,7 @@ def signed_attributes(record: bytes, signer: Signer, payload_type: str = PAYLOAD
 
 def _signed(record: bytes, signer: Signer, payload_type: str) -> dict[str, str]:
     if len(record) > MAX_PAYLOAD:
-        raise ValueError(f"expected a payload of at most {MAX_PAYLOAD} bytes")
+        raise ValueError(f"the payload is larger than {MAX_PAYLOAD} bytes")
     return {
         "payload": b64url_encode(record),
         "payload_type": payload_type,
@@ -256,31 +256,31 @@ def _digest(body: bytes) -> str:
 def _text(fields: Mapping[str, object], name: str) -> str:
     value = fields[name]
     if type(value) is not str:
-        raise ValueError(f"expected the {name} of an attestation as text")
+        raise ValueError(f"the {name} of the attestation is not text")
     return value
 
 
 def _members(value: object) -> Mapping[str, object]:
     if is_object(value):
         return value
-    raise ValueError("expected JSON objects in the envelope")
+    raise ValueError("a part of the envelope is not a JSON object")
 
 
 def _only_signature(value: object) -> Mapping[str, object]:
     if is_list(value) and len(value) == 1:
         return _members(value[0])
-    raise ValueError("expected exactly one signature in the envelope")
+    raise ValueError("the envelope does not have exactly one signature")
 
 
 def _either_base64(value: object) -> bytes:
     """Decode standard or url-safe base64, padded or not."""
     if not isinstance(value, str) or not value.isascii():
-        raise ValueError("expected base64 text in the envelope")
+        raise ValueError("a value in the envelope is not base64 text")
     text = value.replace("-", "+").replace("_", "/").rstrip("=")
     try:
         return b64decode(text + "=" * (-len(text) % 4), validate=True)
     except Base64Error:
-        raise ValueError("expected base64 in the envelope, got another character or length") from None
+        raise ValueError("a value in the envelope has a character or a length that base64 has not") from None
 
 
 def _bad_attestation(message: str) -> VerificationError:

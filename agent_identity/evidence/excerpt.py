@@ -1,4 +1,4 @@
-"""A part of a ledger that proves itself: chosen records, and of all others between them only their hashes.
+"""Self-proving excerpt of a ledger: chosen records in full, and only the leaf hashes of those between them.
 
 The log commits to the root over all records of a stream. To lead there from some of them, a reader needs the compact
 range over those before the first one, and the leaf hash of each that is withheld, up to a head. Nothing else of
@@ -19,7 +19,7 @@ __all__ = ["Excerpt", "Start", "excerpt_lines", "excerpt_of"]
 
 
 def excerpt_of(reader: LedgerReader, heads: Heads, wanted: Callable[[bytes], bool]) -> dict[str, Start]:
-    """Return which parts of the streams hold what is wanted, each up to the head that covers the last of it.
+    """Return the stream parts that hold the wanted records, each up to the head that covers the last of them.
 
     Args:
         reader: The directory.
@@ -29,7 +29,7 @@ def excerpt_of(reader: LedgerReader, heads: Heads, wanted: Callable[[bytes], boo
     Raises:
         VerificationError: A record that is wanted is not sealed yet.
     """
-    found: dict[str, Start] = {}
+    parts: dict[str, Start] = {}
     for stream in reader.streams():
         tree, last = _before(reader, stream)
         first: tuple[int, bytes, tuple[bytes, ...]] | None = None
@@ -46,11 +46,10 @@ def excerpt_of(reader: LedgerReader, heads: Heads, wanted: Callable[[bytes], boo
             end = next((head.size for head in heads.get(stream, ()) if head.size >= newest), None)
             if end is None:
                 raise VerificationError(
-                    "expected sealed records in the excerpt, got some that no checkpoint covers yet; close the "
-                    "enforcer or wait a second, and try again"
+                    "no checkpoint covers some of these records yet; close the enforcer or wait a second, and try again"
                 )
-            found[stream] = Start(*first, end)
-    return found
+            parts[stream] = Start(*first, end)
+    return parts
 
 
 def _before(reader: LedgerReader, stream: str) -> tuple[CompactRange, bytes]:
@@ -62,7 +61,7 @@ def _before(reader: LedgerReader, stream: str) -> tuple[CompactRange, bytes]:
 
 
 def excerpt_lines(reader: LedgerReader, stream: str, start: Start, wanted: Callable[[bytes], bool]) -> Iterator[bytes]:
-    """Yield the lines of a part of a stream: what is wanted as it is, of all else the leaf hashes."""
+    """Yield the lines of a part of a stream: wanted records in full, all others as leaf hashes."""
     place = _before(reader, stream)[0].size
     for line in reader.entries(stream, start=place + 1):
         place += 1

@@ -77,7 +77,7 @@ class Files:
         return os.write(fd, data)
 
     def status(self, fd: int) -> os.stat_result:
-        """Return what the system knows of an open file."""
+        """Return the status of an open file."""
         return os.fstat(fd)
 
     def truncate(self, fd: int, size: int) -> None:
@@ -106,7 +106,7 @@ class Files:
             import fcntl  # noqa: PLC0415  Absent on Windows, where reading a ledger must still work.
         except ImportError:
             raise ConfigurationError(
-                "expected a platform with POSIX file locks to write a ledger, got none; use Linux or macOS"
+                "this platform has no POSIX file locks, which a ledger needs; use Linux or macOS"
             ) from None
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -141,7 +141,7 @@ class Files:
         return os.listdir(path)
 
     def mkdir(self, path: str, mode: int) -> bool:
-        """Make a folder and return whether there was none; one that exists is fine and keeps its mode."""
+        """Make a folder and return whether it is new; an existing one keeps its mode."""
         try:
             os.mkdir(path, mode)
         except FileExistsError:
@@ -163,13 +163,13 @@ def open_regular(files: Files, path: str, flags: int, mode: int = 0o644) -> int:
     with contextlib.ExitStack() as stack:
         stack.callback(files.close, fd)
         if not stat.S_ISREG(files.status(fd).st_mode):
-            raise OSError(f"expected a regular file at {path!r}, got something else")
+            raise OSError(f"{path!r} is not a regular file; move it away")
         stack.pop_all()
     return fd
 
 
 def make_folder(files: Files, path: str, mode: int) -> None:
-    """Make a folder and those above it, and wait until their names are on the disk; one that exists is left as it is.
+    """Make a folder and its parents, and sync their names to disk; an existing one is left as it is.
 
     Raises:
         OSError: It cannot be made.
@@ -194,13 +194,12 @@ def check_private(files: Files, fd: int, path: str) -> None:
     mode = files.status(fd).st_mode
     if mode & 0o077:
         raise ConfigurationError(
-            f"expected {path!r} to be closed to group and others, got mode {stat.S_IMODE(mode):04o}; "
-            "run chmod 600 on it"
+            f"{path!r} has mode {stat.S_IMODE(mode):04o}, which is open to group or others; run chmod 600 on it"
         )
 
 
 def sync_folder(files: Files, path: str) -> None:
-    """Wait until the names in a folder are on the disk.
+    """Sync the names in a folder to disk.
 
     Raises:
         OSError: The folder cannot be synced.
@@ -223,12 +222,12 @@ def write_whole(files: Files, fd: int, data: bytes) -> None:
 
 
 def write_beside(files: Files, path: str, data: bytes, temporary: str = "") -> None:
-    """Put a file in place whole: after a crash or a power loss it is the one before, or this one.
+    """Replace a file atomically: after a crash or a power loss it is the old one, or this one.
 
     Args:
         files: The operating system.
         path: Where the file is to be. Its folder is not synced, so after a power loss it may be the one before.
-        data: What it is to hold.
+        data: The content of the file.
         temporary: Where it is written first; where several may write at once, each needs a name of its own.
 
     Raises:
@@ -245,7 +244,7 @@ def write_beside(files: Files, path: str, data: bytes, temporary: str = "") -> N
 
 
 def acquire(files: Files, fd: int) -> None:
-    """Take the lock of an open file, waiting about five seconds for it.
+    """Take the lock of an open file, waiting about five seconds.
 
     Raises:
         BlockingIOError: Another holder does not give it back.
@@ -281,13 +280,13 @@ def recording(purpose: str) -> Generator[None]:
     """Turn a failure of the operating system inside the block into :class:`EvidenceError`.
 
     Args:
-        purpose: What was to be done, an infinitive without "to".
+        purpose: The purpose for the message, an infinitive without "to".
     """
     try:
         yield
     except OSError as error:
         raise EvidenceError(
-            f"expected to {purpose}, got '{why(error)}'; check the folder and its disk, the next call tries again"
+            f"could not {purpose}: {why(error)}; check the folder and its disk, the next call tries again"
         ) from error
 
 

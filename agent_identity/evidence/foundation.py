@@ -1,7 +1,7 @@
-"""The first act in a new directory: its empty log is signed before there is anything to lose.
+"""First step in a new directory: sign its empty log before it holds any record.
 
 The checkpoint is there before the key of the MACs, before the first stream and before the first entry of the
-log. So no crash leaves one of these without a checkpoint: whoever finds them so knows that it was removed.
+log. So no crash leaves one of these without a checkpoint: a reader that finds them so knows that it was removed.
 """
 
 import contextlib
@@ -18,11 +18,11 @@ from agent_identity.identity import Signer
 __all__ = ["found", "log_was_removed", "stream_names"]
 
 _NO_FILE: Final = frozenset({None, errno.ELOOP, errno.ENXIO})
-"""What is said of a folder or device, of a link, and of a socket."""
+"""System errors for a folder or device, for a link, and for a socket."""
 
 
 def found(files: Files, layout: Layout, *, signer: Signer, origin: str, cosign: Cosign | None = None) -> None:
-    """Sign the empty log of a directory that holds nothing yet.
+    """Sign the empty log of a new directory.
 
     Killed at any moment, this leaves a directory in which the next start does the same. Of a directory that
     was used and has no checkpoint, the next seal says so.
@@ -39,7 +39,7 @@ def found(files: Files, layout: Layout, *, signer: Signer, origin: str, cosign: 
         OSError: The directory cannot be read or written.
     """
     if not _is_fresh(files, layout):
-        return  # Without the lock, which whoever seals just now may hold.
+        return  # Without the lock, which a sealing process may hold.
     lock_fd = open_regular(files, layout.log_lock, EDIT)
     try:
         with locked(files, lock_fd):
@@ -77,7 +77,7 @@ def _is_fresh(files: Files, layout: Layout) -> bool:
 
 
 def _was_used(files: Files, layout: Layout) -> bool:
-    """Return whether there is what no start makes before the log has a checkpoint."""
+    """Return whether the directory has files that no start makes before the log has a checkpoint."""
     with contextlib.suppress(FileNotFoundError):
         if stream_names(files, layout):
             return True

@@ -1,4 +1,4 @@
-"""Reading files of traces compressed by gzip or zstd, told by their first bytes, with bounded memory and work."""
+"""Reader of gzip or zstd traces, recognized by their first bytes, with bounded memory and work."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -19,7 +19,7 @@ FREE_DOCUMENTS: Final = 4_096
 """Documents that even the smallest compressed file may hold."""
 
 MAX_RATIO: Final[Mapping[str, int]] = MappingProxyType({"gzip": 200, "zstd": 1_000})
-"""How many times as large a compressed file may become, beyond :data:`FREE_BYTES`.
+"""Maximum inflation ratio of a compressed file, beyond :data:`FREE_BYTES`.
 
 Spans of ours become 6 to 8 times as large, spans that repeat a conversation of 100 KB each 87 times by gzip, which
 looks back 32 KB, and 353 times by zstd. A span has random ids, so that a document takes 20 bytes even then; one
@@ -30,20 +30,20 @@ _GZIP, _ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
 
 
 class InflatedError(OSError):
-    """A compressed file becomes more than evidence does; the text says what to do."""
+    """A compressed file inflates beyond the limits for evidence; the text says what to do."""
 
 
 def is_compressed(head: bytes) -> bool:
-    """Return whether a file that begins so is compressed; no form of traces begins like that."""
+    """Return whether these first bytes are those of a compressed file; no form of traces begins like that."""
     return head.startswith((_GZIP, _ZSTD))
 
 
 @final
 class Inflating:
-    """Reads what a compressed file holds; several members or frames are one file.
+    """Reads the content of a compressed file; several members or frames are one file.
 
     Args:
-        head: How the file begins.
+        head: The first bytes of the file.
         source: Reads the file.
 
     Attributes:
@@ -81,7 +81,7 @@ class Inflating:
         data = self._inflate(size)
         self._total += len(data)
         if self._total > MAX_TRACES:
-            raise OSError(f"expected at most {MAX_TRACES} bytes in a compressed file, got more")
+            raise OSError(f"the compressed file inflates to more than {MAX_TRACES} bytes; export smaller files")
         self._room -= len(data)
         if self._room < 0:
             self._refuse(f"than {self._ratio} times its bytes")
@@ -89,6 +89,6 @@ class Inflating:
 
     def _refuse(self, what: str) -> None:
         raise InflatedError(
-            f"a file that {self._name} compressed becomes more {what}, which no evidence does; "
-            "if you trust where it comes from, decompress it and verify what comes out"
+            f"the {self._name} file inflates to more {what}, which no evidence does; if you trust its "
+            "source, decompress it and verify the result"
         )

@@ -1,4 +1,4 @@
-"""Where things lie in an evidence directory, and the names that streams may have."""
+"""Paths inside an evidence directory, and the form of stream names."""
 
 import os
 import re
@@ -14,7 +14,7 @@ _STREAM_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def is_stream_id(name: str) -> bool:
-    """Tell whether a name can be a stream (a UUID in lower case), and thus is safe inside a path."""
+    """Return whether a name can be a stream id (a UUID in lower case), and thus is safe inside a path."""
     return _STREAM_ID.fullmatch(name) is not None
 
 
@@ -23,7 +23,7 @@ def segment_name(first: int, suffix: str = "") -> str:
 
     Args:
         first: The place of its first record in the stream, from 1.
-        suffix: What the name ends in where it is compressed.
+        suffix: The extension of a compressed segment.
     """
     return f"entries-{first:020d}.jsonl{suffix}"
 
@@ -71,7 +71,7 @@ class Layout:
 
     @property
     def log_rejected(self) -> tuple[str, ...]:
-        """Where lines are that were in the log and are not of the library: the first file that can be written."""
+        """The first file for rejected lines of the log, which the library did not write."""
         return tuple(f"{self.root}/log/rejected{suffix}.jsonl" for suffix in ("", *(f"-{n}" for n in range(1, 10))))
 
     @property
@@ -86,17 +86,17 @@ class Layout:
 
     @property
     def exports(self) -> str:
-        """The folder that holds one folder for each receiver of copies."""
+        """The folder with one folder for each export receiver."""
         return f"{self.root}/exports"
 
     @property
     def witnesses(self) -> str:
-        """The folder of the checkpoints that witnesses cosigned, the latest of each."""
+        """The folder of the latest checkpoint that each witness cosigned."""
         return f"{self.root}/log/witnesses"
 
     @property
     def anchors(self) -> str:
-        """The folder of the checkpoints that were anchored, each with its time-stamp."""
+        """The folder of the anchored checkpoints, each with its time-stamp."""
         return f"{self.root}/log/anchors"
 
     def stream(self, stream: str) -> str:
@@ -116,23 +116,23 @@ class Layout:
         return f"{self.stream(stream)}/{segment_name(first)}"
 
     def fresh(self, stream: str) -> str:
-        """The next file of one stream, until it takes its place."""
+        """The next file of one stream, before it is renamed into place."""
         return f"{self.root}/ledger/{stream}/entries.jsonl.new"
 
     def pruned(self, stream: str) -> str:
-        """The signed statement of what was pruned from one stream."""
+        """The signed statement of the pruned part of one stream."""
         return f"{self.root}/ledger/{stream}/pruned"
 
     def grants(self, stream: str, digest: str | None = None) -> str:
-        """The grants that were kept of what was pruned from one stream; without a digest those that none names."""
+        """The kept grants of the pruned part of one stream; without a digest, those that no statement names."""
         return f"{self.root}/ledger/{stream}/grants{'' if digest is None else f'-{digest}'}.jsonl"
 
     @property
     def excerpt(self) -> str:
-        """What makes a directory an excerpt: which parts of which streams are in it."""
+        """The description of an excerpt: the parts of streams that are in it."""
         return f"{self.root}/excerpt.json"
 
     @property
     def segments_lock(self) -> str:
-        """Held while closed segments are compressed, archived or pruned."""
+        """The lock for compressing, archiving and pruning closed segments."""
         return f"{self.root}/ledger/segments.lock"

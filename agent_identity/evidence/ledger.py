@@ -1,4 +1,4 @@
-"""The ledger: what is appended is in a file before the action it speaks of begins."""
+"""The ledger: a record is in a file before the action that it describes begins."""
 
 import atexit
 import contextlib
@@ -53,7 +53,7 @@ _open_ledgers: Final["weakref.WeakSet[Ledger]"] = weakref.WeakSet()
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beginning:
-    """What a stream says first: who writes it, and in which version of the record.
+    """Opening facts of a stream: its writer, and the version of the record.
 
     Attributes:
         library: Our version.
@@ -68,7 +68,7 @@ class Beginning:
     certificate: str | None = None
 
     def make(self, time: Time) -> Make:
-        """Return what makes the first record of a stream."""
+        """Return a factory for the first record of a stream."""
         sdk = records.Sdk(name=_DISTRIBUTION, version=self.library)
         if self.records != DRAFT:
             return partial(records.StreamStart, time=time, sdk=sdk)
@@ -77,7 +77,7 @@ class Beginning:
 
 @final
 class Ledger:
-    """Appends records to this process's stream of an evidence directory, and has them sealed.
+    """Appends records to this process's stream of an evidence directory, and starts their sealing.
 
     Safe to use from any thread. A forked child gets a stream of its own at its first record. What was
     appended survives the death of the process at any moment; :meth:`close` adds that nothing is missing.
@@ -102,7 +102,7 @@ class Ledger:
         cosign: Cosign | None,
         publishers: Sequence[Publisher],
     ) -> None:
-        """Prepare; :meth:`open` is the way to get a ledger."""
+        """Prepare a closed ledger; use :meth:`open` instead."""
         self.directory = layout.root
         self._layout = layout
         self._signer = signer
@@ -124,7 +124,7 @@ class Ledger:
         self._begin()
 
     def _found(self) -> LedgerKey:
-        """Make what is missing of the directory, and return the key of its MACs."""
+        """Create the missing files of the directory, and return the key of its MACs."""
         files, layout = self._files, self._layout
         make_folder(files, layout.root, 0o755)
         for folder, mode in ((layout.keys, 0o700), (layout.streams, 0o755), (layout.log, 0o755)):
@@ -140,7 +140,7 @@ class Ledger:
         return key
 
     def _begin(self) -> None:
-        """Set what a process has for itself: at the start, and again in a forked child."""
+        """Reset the per-process state: at the start, and again in a forked child."""
         # Reentrant, because a signal handler may run tools in the thread that holds it.
         self._lock = threading.RLock()
         self._busy = False
@@ -187,7 +187,7 @@ class Ledger:
         publishers: Sequence[Publisher] = (),
         observers: Sequence[OnRecord] = (),
     ) -> Self:
-        """Open an evidence directory, made at first use, and begin a stream in it.
+        """Open an evidence directory, created at first use, and begin a stream in it.
 
         Streams of processes that died are sealed as far as their MACs prove them, each with a
         ``recovered`` record in the new stream; their damage never stops the start.
@@ -203,7 +203,7 @@ class Ledger:
             seal_interval: Seconds from a record to the seal that covers it.
             segments: When the stream goes on in another file, and what becomes of the one before; by default
                 after 64 MiB or a day, compressed by gzip.
-            beginning: What the first record of a stream says of its process, and the version of its records.
+            beginning: Facts of the first record of a stream about its process, and the version of its records.
             cosign: Adds the second signature to each checkpoint.
             publishers: Are offered each checkpoint; closed with the ledger.
             observers: Are shown each record, from the first of the stream on, as by :meth:`observe`.
@@ -252,7 +252,7 @@ class Ledger:
         self._sealing.start()
 
     def _discard(self) -> None:
-        """Remove the folder of a stream into which nothing was written, after a start that failed."""
+        """Remove the empty stream folder after a failed start."""
         stream = self._stream.id if self._stream else self._next_stream
         if stream is None or (self._stream and self._stream.offset):
             return
@@ -269,7 +269,7 @@ class Ledger:
 
     @property
     def stream(self) -> str:
-        """The id of the stream that records go to now.
+        """The id of the current stream.
 
         Raises:
             EvidenceError: A new stream is needed and cannot be begun.
@@ -291,17 +291,17 @@ class Ledger:
 
     @property
     def clock(self) -> Clock:
-        """What tells the time of the records that the ledger makes itself."""
+        """The clock for the records that the ledger makes itself."""
         return self._clock
 
     @property
     def drafts(self) -> bool:
-        """Whether records are of version 2, which is a draft."""
+        """True if records are of version 2, which is a draft."""
         return self._beginning.records == DRAFT
 
     @property
     def at_once(self) -> bool:
-        """Whether :meth:`append` is one write now, and waits neither for the disk nor for other threads."""
+        """True if :meth:`append` is now one write that waits neither for the disk nor for other threads."""
         stream = self._stream
         if self._busy or self._durable or stream is None or not stream.usable or not stream.seq:
             return False
@@ -310,7 +310,7 @@ class Ledger:
 
     @property
     def degraded(self) -> str | None:
-        """Why the last append or the last seal failed, or ``None`` if both worked."""
+        """The error of the last append or seal, or ``None`` if both worked."""
         return self._fault or self._sealing.fault
 
     @property
@@ -319,7 +319,7 @@ class Ledger:
         return self._sealing.failures
 
     def observe(self, *observers: OnRecord) -> None:
-        """Show every further record to functions, by the sealing thread, once it is in the ledger and signed.
+        """Show every further signed record to observers, from the sealing thread.
 
         Args:
             observers: Called in the order of appends; they should be quick, because seals wait for them. What they
@@ -329,12 +329,12 @@ class Ledger:
 
     @property
     def observers(self) -> Observers:
-        """Those who are shown the records, with what failed."""
+        """The observers of records, with their failures."""
         return self._observers
 
     @property
     def publishers(self) -> Sequence[Publisher]:
-        """Those that take checkpoints elsewhere, each with what failed."""
+        """The publishers of checkpoints, each with its failure."""
         return self._publishers
 
     def _offer(self, note: bytes) -> None:
@@ -375,7 +375,7 @@ class Ledger:
         return entry
 
     def drain(self, timeout: float | None = None) -> None:
-        """Wait until the ``after`` of every record so far has run.
+        """Wait until the ``after`` callback of every record so far has run.
 
         Args:
             timeout: Seconds to wait at most; ``None`` waits on.
@@ -396,7 +396,7 @@ class Ledger:
         self._sealing.seal()
 
     def close(self) -> None:
-        """End the stream with a ``stream_end`` record, run what is left, and seal. Further calls do nothing.
+        """End the stream with a ``stream_end`` record, run pending callbacks, and seal. Further calls do nothing.
 
         Raises:
             EvidenceError: Something of it failed. The ledger is closed all the same, nothing appended is
@@ -434,7 +434,7 @@ class Ledger:
         self.close()
 
     def _begun(self) -> StreamWriter:
-        """Begin a stream, or end what was left of that, and return it; called with the lock held, if none is begun."""
+        """Begin a stream, or end the remains of the last attempt, and return it; called with the lock held."""
         stream = self._stream
         if stream is None or not stream.usable:
             stream = self._stream = self._create_stream()
@@ -483,13 +483,11 @@ class Ledger:
         return self._asked(lambda: self._ids.new(self._clock.wall_ns()))
 
     def _asked(self, ask: Callable[[], _Told]) -> _Told:
-        """Return what the clock or the source of ids says; both are the user's code, and nothing is written yet."""
+        """Return the result of the user's clock or source of ids; nothing is written yet."""
         try:
             return ask()
         except Exception as error:
-            raise EvidenceError(
-                f"expected the clock and the source of ids to work, got {type(error).__name__}; repair them"
-            ) from error
+            raise EvidenceError(f"the clock or the source of ids raised {type(error).__name__}; repair it") from error
 
     def _sync(self, stream: StreamWriter, end: int) -> None:
         try:
@@ -514,17 +512,14 @@ class Ledger:
 
     def _refusal(self) -> EvidenceError:
         if self._closed:
-            return EvidenceError("expected an open ledger, got a closed one; open it again", code="ledger_closed")
-        return EvidenceError(
-            "expected one record at a time, got one from a signal handler or finalizer that interrupted another; "
-            "let it set a flag instead of acting"
-        )
+            return EvidenceError("the ledger is closed; open it again", code="ledger_closed")
+        return EvidenceError("re-entrant append from a signal handler or finalizer; set a flag there and append later")
 
-    def _report(self, found: RecoveredStream) -> None:
-        self.append(partial(records.Recovered, time=Time.at(self._now()), recovered=found))
+    def _report(self, recovered: RecoveredStream) -> None:
+        self.append(partial(records.Recovered, time=Time.at(self._now()), recovered=recovered))
 
     def after_fork_in_child(self) -> None:
-        """Leave to the parent what is the parent's. Called by the interpreter in each forked child."""
+        """Detach from the parent's files. Called by the interpreter in each forked child."""
         if not self._closed:
             self._sealing.abandon()
             for publisher in self._publishers:
@@ -537,8 +532,8 @@ def _check_origin(files: Files, layout: Layout, origin: str) -> None:
     with contextlib.suppress(VerificationError):  # Sealing says what is wrong with it, and refuses.
         if data is not None and unverified_checkpoint(data).origin != origin:
             raise ConfigurationError(
-                f"expected the origin of the log in {layout.root!r}, got another; "
-                "open the directory with the origin it was made with, or use another directory"
+                f"the log in {layout.root!r} has another origin; open the directory with the origin it "
+                "was made with, or use another directory"
             )
 
 

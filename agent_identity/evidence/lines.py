@@ -1,4 +1,4 @@
-"""The forms of the lines on disk, and reading them with bounded memory.
+"""Line formats on disk, and bounded-memory reading.
 
 A stream holds ``{"mac":"<64 hex>","record":<record>}`` and the log ``{"entry":<entry>,"mac":"<64 hex>"}``,
 both canonical JSON, so that the parts stand at fixed places and need no parser.
@@ -52,7 +52,7 @@ class Line(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Lines of a file that follow each other; several at once cost less than one by one.
+    """Consecutive lines of a file; handling several at once costs less than one by one.
 
     Attributes:
         offset: Bytes before them in the file.
@@ -90,27 +90,27 @@ def log_line(mac: bytes, entry: bytes) -> bytes:
 
 
 def stream_parts(line: bytes) -> tuple[bytes, str] | None:
-    """Return record and MAC (in hex) of a line of a stream, or ``None`` if it has not that form."""
+    """Return record and MAC (in hex) of a line of a stream, or ``None`` if it is malformed."""
     record = record_of(line)
     return None if record is None else (record, line[8:72].decode())
 
 
 def record_of(line: bytes | None) -> bytes | None:
-    """Return the record of a line of a stream, or ``None`` if the line has not that form."""
+    """Return the record of a line of a stream, or ``None`` if the line is malformed."""
     if line is None or line[:8] != b'{"mac":"' or line[72:84] != b'","record":{' or line[-2:] != b"}}":
         return None
     return None if line[8:72].translate(None, _HEX) else line[83:-1]
 
 
 def leaf_of(line: bytes) -> str | None:
-    """Return the leaf hash (in hex) of a record that is withheld, or ``None`` if it has not that form."""
+    """Return the leaf hash (in hex) of a withheld record, or ``None`` if the line has another form."""
     leaf = line[9:73]
     fits = len(line) == 75 and line[:9] == b'{"leaf":"' and line[73:] == b'"}' and not leaf.translate(None, _HEX)
     return leaf.decode() if fits else None
 
 
 def log_parts(line: bytes) -> tuple[bytes, str] | None:
-    """Return entry and MAC (in hex) of a line of the log, or ``None`` if it has not that form."""
+    """Return entry and MAC (in hex) of a line of the log, or ``None`` if it is malformed."""
     match = _LOG.fullmatch(line)
     return (match[1], match[2].decode()) if match else None
 
@@ -126,7 +126,7 @@ def read_lines(files: Files, fd: int, start: int = 0) -> Iterator[Line]:
 
 
 def read_blocks(files: Files, fd: int, start: int = 0) -> Iterator[Block]:
-    """Return the lines from byte ``start`` on, as many at once as a chunk has.
+    """Return the lines from byte ``start`` on, in blocks of one chunk.
 
     Raises:
         OSError: The file cannot be read.
@@ -136,7 +136,7 @@ def read_blocks(files: Files, fd: int, start: int = 0) -> Iterator[Block]:
 
 
 def split_blocks(read: Callable[[int], bytes], start: int) -> Iterator[Block]:
-    """Return the lines of what is read, never holding more than one longest line and a chunk.
+    """Split the input into lines, never holding more than one longest line and a chunk.
 
     Args:
         read: Returns at most so many bytes, and none at the end.
@@ -148,13 +148,13 @@ def split_blocks(read: Callable[[int], bytes], start: int) -> Iterator[Block]:
     rest, blank = b"", 0
     while True:
         chunk = read(_CHUNK)
-        for text, behind in _parted(rest + chunk):
+        for text, blanks in _parted(rest + chunk):
             if text and blank:
                 yield Block(start, start + blank, [b""])
                 start, blank = start + blank, 0
             *lines, rest = text.split(b"\n")
             yield from _as_blocks(lines, start)
-            start, blank = start + len(text) - len(rest), blank + behind
+            start, blank = start + len(text) - len(rest), blank + blanks
         if not chunk:
             break
         if len(rest) > MAX_LINE_BYTES:
@@ -168,20 +168,20 @@ def split_blocks(read: Callable[[int], bytes], start: int) -> Iterator[Block]:
 
 
 def _parted(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Return the text between blank lines, each with the number of blank lines behind it."""
+    """Return the text between blank lines, each with the number of blank lines after it."""
     place = len(data) - len(data.lstrip(b"\n"))
     if place:
         yield b"", place
-    while found := data.find(b"\n\n", place) + 1:
-        blank = _BLANK.match(data, found)
-        end = found if blank is None else blank.end()
-        yield data[place:found], end - found
+    while after := data.find(b"\n\n", place) + 1:
+        blank = _BLANK.match(data, after)
+        end = after if blank is None else blank.end()
+        yield data[place:after], end - after
         place = end
     yield data[place:], 0
 
 
 def _as_blocks(lines: Sequence[bytes], start: int) -> Iterator[Block]:
-    """Return a block of all lines; one for each, if one of them is too long."""
+    """Return one block of all lines, or a block for each line if one is too long."""
     sizes = [len(line) for line in lines]
     if max(sizes, default=0) > MAX_LINE_BYTES:
         for line in lines:
@@ -193,7 +193,7 @@ def _as_blocks(lines: Sequence[bytes], start: int) -> Iterator[Block]:
 
 
 def _skip(read: Callable[[int], bytes], length: int) -> tuple[int, bytes, bool]:
-    """Read to the end of a line that is too long; return its length, what follows, and whether it ended."""
+    """Skip the rest of a too long line; return its length, the bytes after it, and whether it ended."""
     while chunk := read(_CHUNK):
         head, newline, rest = chunk.partition(b"\n")
         length += len(head) + len(newline)

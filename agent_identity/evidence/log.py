@@ -1,10 +1,10 @@
 """The one log of an evidence directory: heads of streams, under checkpoints signed by the recorder key.
 
 Every process appends to it under its lock, after it has read what the others appended. An entry that this
-directory's key does not authenticate at its place is never covered by a signature: behind the checkpoint it is set
+directory's key does not authenticate at its place is never covered by a signature: after the checkpoint it is set
 aside, before it it stops all sealing. A log that does not continue its checkpoint is never signed, and neither is
 one whose checkpoint is older than one that was seen. A log without one has lost it (see
-:mod:`~agent_identity.evidence.foundation`), and goes on behind an entry that says so for good.
+:mod:`~agent_identity.evidence.foundation`), and goes on after an entry that says so for good.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ _NANOSECONDS: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 @final
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a stream commits to.
+    """The signed state of a stream: its size and root.
 
     Attributes:
         stream: The id of the stream.
@@ -93,27 +93,29 @@ class Head:
         known = frozenset(fields.keys() - {"alive"}) == _MEMBERS
         texts = {name: value for name, value in fields.items() if isinstance(value, str)}
         if not known or len(texts) != len(fields):
-            raise ValueError("expected the strings origin, root, size and stream in a log entry")
+            raise ValueError("a log entry does not have exactly the strings origin, root, size and stream")
         alive = texts.get("alive")
         if alive is not None and not _NANOSECONDS.fullmatch(alive):
-            raise ValueError("expected nanoseconds as a decimal number at alive in a log entry")
+            raise ValueError("alive in a log entry is not nanoseconds as a decimal number")
         if not (_SIZE.fullmatch(texts["size"]) and _ROOT.fullmatch(texts["root"]) and is_stream_id(texts["stream"])):
-            raise ValueError("expected a decimal size, a root in hex and a stream id in a log entry")
+            raise ValueError(
+                "a log entry has a size that is not decimal, a root that is not hex, or a stream that is no id"
+            )
         alive_ns = None if alive is None else int(alive)
         return cls(texts["stream"], int(texts["size"]), bytes.fromhex(texts["root"]), alive_ns), texts["origin"]
 
 
 def loss_entry(origin: str) -> bytes:
-    """Return the log entry, canonical JSON, by which a log says that it lost its checkpoint.
+    """Return the log entry, canonical JSON, that records the loss of the checkpoint.
 
-    What the entries behind it say of a stream is what was found then: records may be missing.
+    Later entries hold the state of each stream as found then: records may be missing.
     """
     return encode_record({"lost": "checkpoint", "origin": origin})
 
 
 @final
 class DirectoryLog:
-    """Appends heads and signs checkpoints. One thread at a time uses it; other processes may use theirs."""
+    """Appends heads and signs checkpoints. Use it from one thread at a time; other processes may use theirs."""
 
     __slots__ = (
         "_committed",
@@ -170,7 +172,7 @@ class DirectoryLog:
         self._written: dict[str, Head] = {}
 
     def read_heads(self, streams: Collection[str]) -> Mapping[str, Head]:
-        """Return the latest head of each of the streams that has one. To be called before anything else.
+        """Return the latest head of each stream that has one. Call this before anything else.
 
         Raises:
             EvidenceError: The log holds what this directory's key does not authenticate, or contradicts
@@ -190,7 +192,7 @@ class DirectoryLog:
         """Append heads and publish a checkpoint that covers them: one signature.
 
         Args:
-            heads: What to commit; a head that this object already appended is not appended again.
+            heads: The heads to commit; one that this object already appended is not appended again.
             repeat: Append it nevertheless, as a sign of life.
 
         Raises:
@@ -212,11 +214,11 @@ class DirectoryLog:
             self._loss_noted = False
 
     def forget(self, stream: str) -> None:
-        """Drop what is remembered of a stream that gets no more heads."""
+        """Forget the state of a stream that gets no more heads."""
         self._written.pop(stream, None)
 
     def close(self) -> None:
-        """Close the lock; also what a forked child does with that of its parent."""
+        """Close the lock; a forked child does this with its parent's lock."""
         if self._lock_fd >= 0:
             with contextlib.suppress(OSError):
                 self._files.close(self._lock_fd)
@@ -237,7 +239,7 @@ class DirectoryLog:
                 self._files.close(fd)
 
     def _catch_up(self, fd: int) -> bool:
-        """Read what was appended since the last time, and hold it against the checkpoint on disk.
+        """Read the entries appended since the last time, and compare them with the checkpoint on disk.
 
         Returns:
             Whether there is a checkpoint.
@@ -257,7 +259,7 @@ class DirectoryLog:
         return checkpoint is not None
 
     def _read_on(self, fd: int, checkpoint: Checkpoint | None) -> bool:
-        """Read to the end; return whether that was reached, or foreign lines were set aside and more may follow."""
+        """Read to the end; return ``False`` if foreign lines were set aside and more may follow."""
         for line in read_lines(self._files, fd, self._offset):
             entry = None if line.torn else self._authentic(line)
             if entry is not None:
@@ -277,7 +279,7 @@ class DirectoryLog:
         if data is None:
             return None
         try:
-            # Whoever signed it: a checkpoint that says otherwise than the log is never overwritten.
+            # Unverified: a checkpoint that contradicts the log is never overwritten.
             checkpoint = unverified_checkpoint(data)
         except VerificationError:
             raise self._contradicted("a file at log/checkpoint that is no checkpoint") from None
@@ -294,13 +296,13 @@ class DirectoryLog:
 
     def _contradicted(self, got: str) -> EvidenceError:
         self._contradiction = (
-            f"expected the log to continue its last checkpoint, got {got}; "
-            "verify the evidence directory, keep it as it is, and start a new one"
+            f"the log does not continue its last checkpoint: found {got}; verify the evidence "
+            "directory, keep it as it is, and start a new one"
         )
         return EvidenceError(self._contradiction, code="log_contradicted")
 
     def _authentic(self, line: Line) -> bytes | None:
-        """Return the entry of a line that the library wrote at this place, else ``None``."""
+        """Return the entry of a line that the library wrote at this place, or ``None``."""
         parts = log_parts(line.data) if line.data is not None else None
         if parts is None or not self._fits(self._tree.size + 1, self._last, *parts):
             return None
@@ -313,11 +315,11 @@ class DirectoryLog:
         return fits or (self._old_mac is not None and self._old_mac.fits(entry, mac))
 
     def _set_aside(self, fd: int, line: Line, checkpoint: Checkpoint | None) -> None:
-        """Take what the library did not write out of the log, if no checkpoint covers it."""
+        """Move lines that the library did not write out of the log, unless a checkpoint covers them."""
         if checkpoint is None or self._tree.size < checkpoint.size:
             raise EvidenceError(
-                f"expected a log written with this directory's key, got other bytes at offset {line.offset}; "
-                "nothing is sealed until log/entries.jsonl is repaired",
+                f"the bytes at offset {line.offset} of the log were not written with this directory's "
+                "key; repair log/entries.jsonl, until then nothing is sealed",
                 code="log_contradicted",
             )
         last = (self._tree.size, self._last)
@@ -328,7 +330,7 @@ class DirectoryLog:
         _logger().error("%d bytes in the log are not of the library and were moved to log/%s", size, name)
 
     def _remove_torn(self, fd: int, line: Line) -> None:
-        """Cut off the line that a process died in; no checkpoint covers it, and its stream still has all."""
+        """Cut off the line that a crash tore; no checkpoint covers it, and its stream still has all."""
         _logger().warning("removed a torn line of %d bytes from the end of the log", line.end - line.offset)
         self._files.truncate(fd, line.offset)
 
@@ -378,7 +380,7 @@ class DirectoryLog:
 
 
 def signed_note(checkpoint: Checkpoint, signer: Signer, cosign: Cosign | None) -> bytes:
-    """Return a checkpoint signed under its origin as the name of the key.
+    """Return a checkpoint signed under its origin as the key name.
 
     Args:
         checkpoint: The checkpoint.
@@ -393,12 +395,12 @@ def signed_note(checkpoint: Checkpoint, signer: Signer, cosign: Cosign | None) -
         return note if cosign is None else note + cosign(checkpoint).encode("utf-8")
     except Exception as error:
         raise EvidenceError(
-            f"expected the recorder key to sign a checkpoint, got {type(error).__name__}; repair the signer"
+            f"the recorder key raised {type(error).__name__} instead of signing a checkpoint; repair the signer"
         ) from error
 
 
 def publish(files: Files, layout: Layout, note: bytes, *, durable: bool) -> None:
-    """Put a signed checkpoint in place of the one before, in one step; called with the lock of the log.
+    """Replace the checkpoint file atomically; called with the lock of the log.
 
     Args:
         files: The operating system.
@@ -415,7 +417,7 @@ def publish(files: Files, layout: Layout, note: bytes, *, durable: bool) -> None
 
 
 def read_checkpoint(files: Files, path: str) -> bytes | None:
-    """Return the checkpoint file, at most one byte more than a note may have, or ``None`` if there is none.
+    """Return the checkpoint file, at most one byte more than a note may have, or ``None`` if it is missing.
 
     Raises:
         OSError: There is one and it cannot be read.
@@ -431,7 +433,7 @@ def read_checkpoint(files: Files, path: str) -> bytes | None:
 
 
 def unverified_checkpoint(note: bytes) -> Checkpoint:
-    """Return what a signed checkpoint says, whoever signed it.
+    """Return the content of a signed checkpoint without verifying its signature.
 
     Raises:
         VerificationError: The bytes are no checkpoint.

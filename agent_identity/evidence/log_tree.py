@@ -1,4 +1,4 @@
-"""Proofs over the log of a directory without its leaves in memory: 32 bytes for each 256 entries.
+"""Proofs over the log of a directory in 32 bytes of memory for each 256 entries.
 
 Nothing read here was authenticated; a proof that was made over other bytes than the log signed leads to another root.
 """
@@ -31,11 +31,11 @@ class LogTree:
 
     @property
     def size(self) -> int:
-        """The number of entries that were read so far."""
+        """The number of entries read so far."""
         return len(self._roots) * _BLOCK + len(self._rest)
 
     def read_on(self) -> None:
-        """Read what was appended since the last time.
+        """Read the entries appended since the last time.
 
         Raises:
             OSError: The log cannot be read.
@@ -49,7 +49,7 @@ class LogTree:
                 self._rest = []
 
     def root(self, size: int) -> bytes:
-        """Return the root over the first ``size`` entries, at most those that were read.
+        """Return the root over the first ``size`` entries, at most those read so far.
 
         Raises:
             OSError: The log cannot be read.

@@ -1,6 +1,6 @@
-"""The keyed MACs beside the lines: they tell, after a crash, what the library wrote itself.
+"""Keyed MACs of lines: after a crash they identify the lines that the library wrote.
 
-A MAC is no signature: whoever can read the key can make one. It only keeps recovery from signing bytes
+A MAC is not a signature: every reader of the key can make one. It only keeps recovery from signing bytes
 that another program put into a file, or put somewhere else than it stood. The two kinds of lines have
 different tags, so that neither passes for the other. Records name their place themselves; entries of the
 log do not, so their MAC covers it as well.
@@ -25,7 +25,7 @@ _KEY_BYTES: Final = 32
 
 @final
 class Mac:
-    """HMAC-SHA256 (RFC 2104) under one key and tag, which are hashed once and not for every message.
+    """HMAC-SHA256 (RFC 2104) under one key and tag, with their hash state cached for all messages.
 
     Written out over two hash objects, because copying those costs a third less than copying an HMAC.
     """
@@ -58,7 +58,7 @@ class LedgerKey:
 
     def __init__(self, raw: bytes) -> None:
         if len(raw) != _KEY_BYTES:
-            raise ValueError(f"expected a key of {_KEY_BYTES} bytes, got {len(raw)}")
+            raise ValueError(f"the key has {len(raw)} bytes instead of {_KEY_BYTES}")
         self._raw = raw
 
     def __repr__(self) -> str:
@@ -69,7 +69,7 @@ class LedgerKey:
         return Mac(self._raw, _STREAM_TAG + stream.encode() + b"\n")
 
     def log_mac(self) -> Mac:
-        """Return the MAC of lines of the log, to be taken over :func:`log_message`."""
+        """Return the MAC of lines of the log, computed over :func:`log_message`."""
         return Mac(self._raw, _LOG_TAG)
 
     def old_log_mac(self) -> Mac:
@@ -78,7 +78,7 @@ class LedgerKey:
 
 
 def log_message(place: int, last: bytes | None, entry: bytes) -> bytes:
-    """Return what the MAC of a line of the log covers.
+    """Return the message that the MAC of a line of the log covers.
 
     Args:
         place: The place of the line, from 1.
@@ -89,7 +89,7 @@ def log_message(place: int, last: bytes | None, entry: bytes) -> bytes:
 
 
 def load_ledger_key(files: Files, path: str) -> LedgerKey:
-    """Return the key of the directory, made at the first call; processes that race get the same one.
+    """Return the key of the directory, created at the first call; processes that race get the same one.
 
     Raises:
         ConfigurationError: The file holds no key, or others than its owner may read it.
@@ -111,13 +111,12 @@ def _read(files: Files, path: str) -> LedgerKey:
         files.close(fd)
     if mode & 0o077:
         raise ConfigurationError(
-            f"expected {path!r} to be closed to group and others, got mode {stat.S_IMODE(mode):04o}; "
-            "run chmod 600 on it"
+            f"{path!r} has mode {stat.S_IMODE(mode):04o}, which is open to group or others; run chmod 600 on it"
         )
     if len(raw) != _KEY_BYTES:
         raise ConfigurationError(
-            f"expected a key of {_KEY_BYTES} bytes in {path!r}, got {len(raw)} or more; restore it from a backup, "
-            "or move it away and start a new evidence directory"
+            f"the key in {path!r} is not {_KEY_BYTES} bytes long; restore it from a backup, or move "
+            "it away and start a new evidence directory"
         )
     return LedgerKey(raw)
 

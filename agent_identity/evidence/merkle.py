@@ -1,4 +1,4 @@
-"""The Merkle tree of RFC 6962 §2.1 (RFC 9162 §2.1): roots, and proofs that need no trust.
+"""The Merkle tree of RFC 6962 §2.1 (RFC 9162 §2.1): roots, inclusion proofs and consistency proofs.
 
 A tree commits to an ordered list of entries. An *inclusion proof* shows that one entry stands at one
 place; a *consistency proof* shows that a larger tree continues a smaller one without changing it. Both
@@ -55,9 +55,9 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 @final
 class CompactRange:
-    """A growing tree of which only the roots of its perfect subtrees are kept: O(log size) memory.
+    """A growing tree that stores only the roots of its perfect subtrees: O(log size) memory.
 
-    Not thread-safe; whoever appends holds the lock.
+    Not thread-safe; the appending thread holds the lock.
     """
 
     __slots__ = ("_peaks", "_size")
@@ -80,7 +80,7 @@ class CompactRange:
             ValueError: The hash is not 32 bytes long.
         """
         if len(leaf) != HASH_SIZE:
-            raise ValueError(f"expected a leaf hash of {HASH_SIZE} bytes, got {len(leaf)}; call leaf_hash(entry) first")
+            raise ValueError(f"the leaf hash has {len(leaf)} bytes instead of {HASH_SIZE}; call leaf_hash(entry) first")
         peaks, size = self._peaks, self._size
         while size & 1:
             leaf = node_hash(peaks.pop(), leaf)
@@ -95,7 +95,7 @@ class CompactRange:
             ValueError: One of them is not 32 bytes long.
         """
         if not _all_hashes(leaves):
-            raise ValueError(f"expected leaf hashes of {HASH_SIZE} bytes, got another; call leaf_hash(entry) first")
+            raise ValueError(f"a leaf hash is not {HASH_SIZE} bytes long; call leaf_hash(entry) first")
         nodes, size, last = list(leaves), self._size, list[bytes]()
         self._size += len(nodes)
         while nodes:
@@ -118,12 +118,12 @@ class CompactRange:
 
     @property
     def peaks(self) -> tuple[bytes, ...]:
-        """The roots of the perfect subtrees, the largest first: with the size, all that :meth:`of_peaks` needs."""
+        """The roots of the perfect subtrees, the largest first: with the size, the input of :meth:`of_peaks`."""
         return tuple(self._peaks)
 
     @classmethod
     def of_peaks(cls, size: int, peaks: Sequence[bytes]) -> "CompactRange":
-        """Return a tree whose leaves are not at hand.
+        """Return a tree from its size and peaks, without its leaves.
 
         Args:
             size: The number of its leaves.
@@ -133,7 +133,7 @@ class CompactRange:
             ValueError: A tree of this size has another number of peaks, or one is no hash.
         """
         if size < 0 or len(peaks) != size.bit_count() or not _all_hashes(peaks):
-            raise ValueError("expected the peaks of a tree of this size, each a hash of 32 bytes")
+            raise ValueError("the peaks are not those of a tree of this size, each a hash of 32 bytes")
         tree = cls()
         tree._peaks = list(peaks)
         tree._size = size
@@ -171,13 +171,13 @@ def consistency_proof(leaves: Sequence[bytes], old_size: int) -> tuple[bytes, ..
 
 
 def inclusion_ranges(index: int, size: int) -> tuple[tuple[int, int], ...]:
-    """Return from where up to where the leaves stand below each hash of an inclusion proof, in its order.
+    """Return the range of leaves below each hash of an inclusion proof, in the order of the proof.
 
     Raises:
         ValueError: The index lies outside the tree.
     """
     if not 0 <= index < size:
-        raise ValueError(f"expected an index below the tree size {size}, got {index}")
+        raise ValueError(f"the index {index} is outside the tree of size {size}")
     ranges: list[tuple[int, int]] = []
     start, stop = 0, size
     while stop - start > 1:
@@ -192,13 +192,13 @@ def inclusion_ranges(index: int, size: int) -> tuple[tuple[int, int], ...]:
 
 
 def consistency_ranges(old_size: int, size: int) -> tuple[tuple[int, int], ...]:
-    """Return from where up to where the leaves stand below each hash of a consistency proof, in its order.
+    """Return the range of leaves below each hash of a consistency proof, in the order of the proof.
 
     Raises:
         ValueError: ``old_size`` is zero, which proves nothing, or larger than the tree.
     """
     if not 0 < old_size <= size:
-        raise ValueError(f"expected an old size from 1 to the tree size {size}, got {old_size}")
+        raise ValueError(f"the old size {old_size} is not from 1 to the tree size {size}")
     ranges: list[tuple[int, int]] = []
     start, stop = 0, size
     while old_size < stop:
@@ -220,7 +220,7 @@ def range_roots(leaves: Iterable[bytes], ranges: Sequence[tuple[int, int]]) -> t
 
     Args:
         leaves: The leaf hashes, at least as many as the last range ends with.
-        ranges: Where each begins and ends; none overlaps another.
+        ranges: The first and last index of each; they do not overlap.
     """
     trees = [CompactRange() for _ in ranges]
     waiting = sorted(range(len(ranges)), key=lambda number: ranges[number], reverse=True)
@@ -235,7 +235,7 @@ def range_roots(leaves: Iterable[bytes], ranges: Sequence[tuple[int, int]]) -> t
 
 
 def consistency_of(range_root: Callable[[int, int], bytes], old_size: int, size: int) -> tuple[bytes, ...]:
-    """Return what :func:`consistency_proof` returns, for leaves that are not at hand.
+    """Return the proof of :func:`consistency_proof` for leaves that are not in memory.
 
     Args:
         range_root: Returns the root over the leaves from one place up to another; the whole of a subtree each time.
@@ -262,13 +262,13 @@ def verify_inclusion(leaf: bytes, proof: Sequence[bytes], *, index: int, size: i
         VerificationError: It does not (``bad_inclusion_proof``).
     """
     if not 0 <= index < size:
-        raise _no_inclusion(f"expected an index below the tree size {size}, got {index}")
+        raise _no_inclusion(f"the index {index} is outside the tree of size {size}")
     inner = (index ^ (size - 1)).bit_length()
     border = (index >> inner).bit_count()
     if len(proof) != inner + border:
-        raise _no_inclusion(f"expected a proof of {inner + border} hashes, got {len(proof)}")
+        raise _no_inclusion(f"the proof has {len(proof)} hashes instead of {inner + border}")
     if not _all_hashes((leaf, *proof)):
-        raise _no_inclusion(f"expected hashes of {HASH_SIZE} bytes in the proof")
+        raise _no_inclusion(f"a hash in the proof is not {HASH_SIZE} bytes long")
     if _chain_right(_chain_inner(leaf, proof[:inner], index), proof[inner:]) != root:
         raise _no_inclusion("the proof leads to another root; the entry, its place or the tree was changed")
 
@@ -285,10 +285,10 @@ def verify_consistency(
         VerificationError: It does not (``bad_consistency_proof``).
     """
     if not 0 < old_size <= new_size:
-        raise _no_consistency(f"expected an old size from 1 to the new size {new_size}, got {old_size}")
+        raise _no_consistency(f"the old size {old_size} is not from 1 to the new size {new_size}")
     if old_size == new_size:
         if proof:
-            raise _no_consistency(f"expected an empty proof between equal sizes, got {len(proof)} hashes")
+            raise _no_consistency(f"the proof between equal sizes has {len(proof)} hashes instead of none")
         if old_root != new_root:
             raise _no_consistency("two different trees of the same size; one of them is forged")
         return
@@ -310,9 +310,9 @@ def _consistency_parts(
     whole = old_size == 1 << shift
     expected = inner + border + (0 if whole else 1)
     if len(proof) != expected:
-        raise _no_consistency(f"expected a proof of {expected} hashes, got {len(proof)}")
+        raise _no_consistency(f"the proof has {len(proof)} hashes instead of {expected}")
     if not _all_hashes(proof):
-        raise _no_consistency(f"expected hashes of {HASH_SIZE} bytes in the proof")
+        raise _no_consistency(f"a hash in the proof is not {HASH_SIZE} bytes long")
     seed = old_root if whole else proof[0]
     return seed, proof if whole else proof[1:], inner, (old_size - 1) >> shift
 

@@ -1,4 +1,4 @@
-"""The plain attributes of a span: a copy of what the signed record says, for people and queries.
+"""Plain span attributes that copy facts of the signed record, for people and queries.
 
 Nobody trusts the copy. The verifier compares it with the record, because a store, a redaction rule or
 an attacker may have changed it. Values are strings and arrays of strings, and never empty: other types
@@ -32,7 +32,7 @@ SCHEMA_VERSION: Final = "1"
 """The version of the names and meanings of our attributes."""
 
 Verdict: TypeAlias = Literal["match", "changed", "missing", "redacted", "retyped"]
-"""How an attribute relates to the record.
+"""Relation of an attribute to the record.
 
 ``redacted``: a scrubber says that it was here; ``retyped``: a store read it as JSON, and shows a value of another type.
 """
@@ -58,7 +58,7 @@ def _top(member: str) -> Callable[[AnyRecord], str | None]:
 
 
 def _policy(of_decision: str, of_policy: str) -> Callable[[AnyRecord], str | None]:
-    """Return what reads a fact of the policy: of the one that decided, or of the one that a record is about."""
+    """Return a reader of a fact of the policy: the deciding one, or the one that a record is about."""
 
     def read(record: AnyRecord) -> str | None:
         known: str | None = None
@@ -81,39 +81,39 @@ def _of_task(record: AnyRecord) -> OfTask | Intent | Outcome | None:
 
 def _chain(record: AnyRecord) -> tuple[str, ...] | None:
     """Return the ids from the principal to the agent that acts."""
-    found = _of_task(record)
-    if found is None or found.principal is None or found.chain is None:
+    parties = _of_task(record)
+    if parties is None or parties.principal is None or parties.chain is None:
         return None
-    return (found.principal.id, *(hop.id for hop in found.chain))
+    return (parties.principal.id, *(hop.id for hop in parties.chain))
 
 
 def _leaf_grant(record: AnyRecord) -> str | None:
-    found = _of_task(record)
-    return f"sha256:{found.chain[-1].grant}" if found is not None and found.chain is not None else None
+    parties = _of_task(record)
+    return f"sha256:{parties.chain[-1].grant}" if parties is not None and parties.chain is not None else None
 
 
 def _expires_at(record: AnyRecord) -> str | None:
-    found = _of_task(record)
-    expires = found.task.expires if found is not None and found.task is not None else None
+    parties = _of_task(record)
+    expires = parties.task.expires if parties is not None and parties.task is not None else None
     return None if expires is None else _moment(expires)
 
 
 @lru_cache(maxsize=256)  # All records of a task have the same.
 def _moment(expires: str) -> str:
-    """Return nanoseconds in RFC 3339, in UTC, with as many digits of a second as they have."""
+    """Return nanoseconds in RFC 3339, in UTC, with as many fraction digits as needed."""
     seconds, fraction = divmod(int(expires), 1_000_000_000)
     digits = f".{fraction:09d}".rstrip("0") if fraction else ""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}{digits}Z"
 
 
 def _human(record: AnyRecord) -> str | None:
-    found = _of_task(record)
-    principal = None if found is None else found.principal
+    parties = _of_task(record)
+    principal = None if parties is None else parties.principal
     return principal.id if principal is not None and principal.kind == "human" else None
 
 
 def _outcome(record: AnyRecord) -> str | None:
-    """Return how the call ended; an intent is on a span only where nothing says how."""
+    """Return the result of the call; a span carries an intent only if no outcome is known."""
     return "unknown" if isinstance(record, Intent) else getattr(record, "outcome", None)
 
 
@@ -167,12 +167,12 @@ def mirrored_attributes(record: AnyRecord) -> dict[str, str | tuple[str, ...]]:
 @final
 @dataclass(frozen=True, slots=True)
 class FieldCheck:
-    """How one attribute relates to the record.
+    """Comparison of one attribute with the record.
 
     Attributes:
         attribute: Its name.
         verdict: ``match``, ``changed``, ``missing``, ``redacted`` or ``retyped``.
-        signed: What the record says; ``None`` where the attribute claims a fact that the record does not state.
+        signed: The value in the record; ``None`` where the attribute claims a fact that the record does not state.
     """
 
     attribute: str
@@ -198,7 +198,7 @@ def compare(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[FieldC
 
 
 def deviations(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[FieldCheck, ...]:
-    """Return what :func:`compare` returns, without the attributes that match.
+    """Return the result of :func:`compare` without the attributes that match.
 
     Args:
         record: The record, whose signature has been verified.
@@ -207,14 +207,14 @@ def deviations(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[Fie
     signed = mirrored_attributes(record)
     checks: list[FieldCheck] = []
     for name, value in signed.items():
-        found = attributes.get(name)
-        if found != value and (verdict := verdict_on(value, found)) != "match":
+        shown = attributes.get(name)
+        if shown != value and (verdict := verdict_on(value, shown)) != "match":
             checks.append(FieldCheck(name, verdict, value))
     return (*checks, *_claimed(signed, attributes))
 
 
 def _claimed(signed: Mapping[str, _Value], attributes: Mapping[str, object]) -> Iterator[FieldCheck]:
-    """Yield the attributes of ours about which the record says nothing."""
+    """Yield the attributes of ours that the record does not support."""
     for name in _MIRRORED_OURS:
         if name in attributes and name not in signed and verdict_on("", attributes[name]) == "changed":
             yield FieldCheck(name, "changed", None)
@@ -227,43 +227,43 @@ _MARK: Final = re.compile(
 
 
 def verdict_on(signed: str | tuple[str, ...], found: object) -> Verdict:
-    """Return how what is shown relates to what is signed.
+    """Compare the shown value with the signed one.
 
     Args:
-        signed: What the record says.
-        found: What a store returned.
+        signed: The value in the record.
+        found: The value that a store returned.
     """
     if found is None or found == "":
         return "missing"
     return _verdict_of_text(signed, found) if isinstance(signed, str) else _verdict_of_array(signed, found)
 
 
-def _verdict_of_text(signed: str, found: object) -> Verdict:
-    plain = found
-    if type(found) is bool:
-        plain = str(found).lower()  # Some stores read the words of JSON as a boolean,
-    elif type(found) is int and found.bit_length() <= 64:
-        plain = str(found)  # and digits as a number.
+def _verdict_of_text(signed: str, shown: object) -> Verdict:
+    plain = shown
+    if type(shown) is bool:
+        plain = str(shown).lower()  # Some stores read the words of JSON as a boolean,
+    elif type(shown) is int and shown.bit_length() <= 64:
+        plain = str(shown)  # and digits as a number.
     if plain == signed:
         return "match"
-    if _reads_as(signed, found):
+    if _reads_as(signed, shown):
         return "retyped"
-    return "redacted" if isinstance(found, str) and _is_scrubbed(signed, found) else "changed"
+    return "redacted" if isinstance(shown, str) and _is_scrubbed(signed, shown) else "changed"
 
 
-def _reads_as(signed: str, found: object) -> bool:
-    """Return whether a text is JSON of this very value, which a store that reads texts shows instead."""
+def _reads_as(signed: str, shown: object) -> bool:
+    """Return whether a text is the JSON of this very value, as stores of text show it."""
     try:
         value = orjson.loads(signed)
         sort = orjson.OPT_SORT_KEYS
-        return value is not None and orjson.dumps(value, option=sort) == orjson.dumps(found, option=sort)
+        return value is not None and orjson.dumps(value, option=sort) == orjson.dumps(shown, option=sort)
     except (orjson.JSONEncodeError, orjson.JSONDecodeError):
         return False
 
 
-def _is_scrubbed(signed: str, found: str) -> bool:
-    """Return whether the text is what remains of the signed one around the marks of a scrubber."""
-    first, *middle = _MARK.split(found) if len(found) <= _MAX_FOUND else [found]
+def _is_scrubbed(signed: str, shown: str) -> bool:
+    """Return whether the text is the signed one with parts replaced by the marks of a scrubber."""
+    first, *middle = _MARK.split(shown) if len(shown) <= _MAX_FOUND else [shown]
     if not middle or not signed.startswith(first):
         return False
     last = middle.pop()
@@ -276,31 +276,31 @@ def _is_scrubbed(signed: str, found: str) -> bool:
     return signed.endswith(last) and len(signed) - len(last) >= position
 
 
-def _verdict_of_array(signed: tuple[str, ...], found: object) -> Verdict:
-    if isinstance(found, str) and _MARK.fullmatch(found):
+def _verdict_of_array(signed: tuple[str, ...], shown: object) -> Verdict:
+    if isinstance(shown, str) and _MARK.fullmatch(shown):
         return "redacted"
-    if is_list(found) and tuple(found) == signed:
+    if is_list(shown) and tuple(shown) == signed:
         return "match"
-    items = _items(found)
+    items = _items(shown)
     if items is None or len(items) != len(signed):
         return "changed"
     verdicts = {_verdict_of_text(ours, theirs) for ours, theirs in zip(signed, items, strict=True)}
     return next(verdict for verdict in _WORST_FIRST if verdict in verdicts)
 
 
-def _items(found: object) -> list[object] | None:
+def _items(shown: object) -> list[object] | None:
     """Return the items of an array, of its JSON text, or of the OTLP/JSON text of one."""
-    if isinstance(found, str):
-        if len(found) > _MAX_FOUND:
+    if isinstance(shown, str):
+        if len(shown) > _MAX_FOUND:
             return None
         try:
-            found = orjson.loads(found)
+            shown = orjson.loads(shown)
         except orjson.JSONDecodeError:
             return None
     for wrapper in ("arrayValue", "values"):
-        if is_dict(found) and found.keys() == {wrapper}:
-            found = found[wrapper]
-    return [_unwrapped(item) for item in found] if is_array(found) else None
+        if is_dict(shown) and shown.keys() == {wrapper}:
+            shown = shown[wrapper]
+    return [_unwrapped(item) for item in shown] if is_array(shown) else None
 
 
 def _unwrapped(item: object) -> object:

@@ -1,4 +1,4 @@
-"""Reading spans from OTLP/JSON, as collectors and file exporters write it.
+"""Reader of spans in OTLP/JSON, as collectors and file exporters write it.
 
 Accepted are JSON lines (one export request a line), one document, and an array of documents. The files
 come from outside, so everything is bounded, and what is malformed becomes an item of its own: evidence
@@ -38,7 +38,7 @@ MAX_LINE: Final = 64 * 1024 * 1024
 """Bytes that a line, its end included, a document over several lines, or a binary message may have."""
 
 MAX_NESTING: Final = 64
-"""How deep arrays and maps may be nested in an attribute."""
+"""Maximum nesting of arrays and maps in an attribute."""
 
 SpanStatus: TypeAlias = Literal["unset", "ok", "error"]
 """The status code of a span."""
@@ -47,8 +47,8 @@ _Members: TypeAlias = "dict[str, JSON]"
 _Pair: TypeAlias = "dict[str, Any]"
 _Spans: TypeAlias = "Iterator[SpanData | Malformed]"
 _SKIP: Final = 1024 * 1024
-_LONG: Final = f"expected lines of at most {MAX_LINE} bytes; export smaller batches"
-_TWICE: Final = "expected each member of an object once, got one several times"
+_LONG: Final = f"the line is longer than {MAX_LINE} bytes; export smaller batches"
+_TWICE: Final = "an object has the same member several times"
 _BOM: Final = b"\xef\xbb\xbf"
 _OURS: Final = "agent_identity."
 _MAX_TIME: Final = 2**64 - 1
@@ -89,7 +89,7 @@ class SpanData:
         resource: The attributes of what produced it.
         scope: The name of the instrumentation scope.
         status: ``"unset"``, ``"ok"`` or ``"error"``.
-        status_message: What the producer says about an error.
+        status_message: The producer's error text.
         line: The 1-based line of the file where its document starts; in a binary file the number of its message.
         kind: The number of its kind; 0 if unknown.
         scope_attributes: The attributes of the scope.
@@ -116,11 +116,11 @@ class SpanData:
 @final
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A part of the file that could not be read.
+    """An unreadable part of the file.
 
     Attributes:
         line: The 1-based line where its document starts; in a binary file the number of its message.
-        message: What was expected.
+        message: The problem.
     """
 
     line: int
@@ -128,7 +128,7 @@ class Malformed:
 
 
 class Document(NamedTuple):
-    """A part of a file that can be read by itself, by another process perhaps.
+    """An independent part of a file, which another process can read.
 
     Attributes:
         line: The 1-based line of the file where it starts; in a binary file the number of its message.
@@ -160,7 +160,7 @@ def read_json(source: ByteLines) -> Iterator[SpanData | Malformed]:
 
 
 def json_documents(source: ByteReader) -> Iterator[Document | Malformed]:
-    """Yield the documents of a file of OTLP/JSON, not looked into, and an item for each line that is too long.
+    """Yield the unparsed documents of a file of OTLP/JSON, and an item for each line that is too long.
 
     Args:
         source: Reads the file.
@@ -209,7 +209,7 @@ def read_document(data: bytes, line: int) -> Iterator[SpanData | Malformed]:
     """
     parsed = _parse(data)
     if parsed is None:
-        yield Malformed(line, "expected one JSON document a line, or one document in all; the line is damaged")
+        yield Malformed(line, "the line is damaged: neither it nor the whole file is one JSON document")
     elif _repeats(data, parsed[0]):
         yield Malformed(line, _TWICE)
     else:
@@ -217,12 +217,12 @@ def read_document(data: bytes, line: int) -> Iterator[SpanData | Malformed]:
 
 
 def _buffered(head: bytes, source: ByteReader) -> bytes:
-    """Return the head with what follows it, at most one byte more than :data:`MAX_LINE`."""
+    """Return the head with the bytes after it, at most one byte more than :data:`MAX_LINE`."""
     return head + source.read(MAX_LINE + 1 - len(head))
 
 
 def _parse(data: bytes) -> tuple[JSON] | None:
-    """Return the JSON value, which may be null, in a tuple; ``None`` where the data is none."""
+    """Return the JSON value, which may be null, in a tuple; ``None`` for data that is not JSON."""
     if len(data) > MAX_LINE:
         return None
     try:
@@ -232,7 +232,7 @@ def _parse(data: bytes) -> tuple[JSON] | None:
 
 
 class MisfitError(Exception):
-    """A part of a document that has not the form of OTLP; the text says what was expected."""
+    """A part of a document that is not in the form of OTLP; the text names the problem."""
 
 
 def parse_once(data: bytes) -> JSON:
@@ -251,7 +251,7 @@ def parse_once(data: bytes) -> JSON:
 
 
 def _repeats(data: bytes, value: JSON) -> bool:
-    """Return whether the text of a JSON value names more members than the value has."""
+    """Return whether the text of a JSON value has more members than the parsed value, so that some repeat."""
     try:
         if orjson.dumps(value) == data.strip():
             return False  # As most exporters write.
@@ -262,7 +262,7 @@ def _repeats(data: bytes, value: JSON) -> bool:
 
 
 def _members(value: JSON) -> int:
-    """Return how many members the objects in a JSON value have."""
+    """Return the number of members of all objects in a JSON value."""
     number, rest = 0, [value]
     while rest:
         item = rest.pop()
@@ -288,7 +288,7 @@ def _documents(value: JSON, line: int) -> _Spans:
 def _resource_groups(document: JSON) -> Sequence[JSON]:
     members = _object(document, "an export request")
     if document is None or (members and members.keys().isdisjoint(_SIGNALS)):
-        raise MisfitError("expected an export request with 'resourceSpans', got other JSON")
+        raise MisfitError("the JSON is not an export request: it has no 'resourceSpans'")
     return _array(members, "resourceSpans", "resource_spans")
 
 
@@ -331,8 +331,8 @@ def _span(
 ) -> SpanData:
     status = _object(members.get("status"), "'status'")
     return SpanData(
-        trace_id=_id(_member(members, "traceId", "trace_id"), _TRACE_ID, "'traceId' of 32 hex digits"),
-        span_id=_id(_member(members, "spanId", "span_id"), _SPAN_ID, "'spanId' of 16 hex digits"),
+        trace_id=_id(_member(members, "traceId", "trace_id"), _TRACE_ID, "'traceId' is not 32 hex digits"),
+        span_id=_id(_member(members, "spanId", "span_id"), _SPAN_ID, "'spanId' is not 16 hex digits"),
         parent_id=_parent(_member(members, "parentSpanId", "parent_span_id")),
         name=_string(members, "name"),
         start=_time(_member(members, "startTimeUnixNano", "start_time_unix_nano")),
@@ -354,17 +354,17 @@ def _kind(value: object) -> int:
 
 
 def _aside(members: _Members) -> Iterator[Mapping[str, object]]:
-    """Yield the attributes of each event and link that have names of ours."""
+    """Yield the attributes of each event and link that have our names."""
     for name in ("events", "links"):
         for item in _array(members, name):
-            pairs = _array(_object(item, f"'{name}' as objects"), "attributes")
+            pairs = _array(_object(item, f"an item of '{name}'"), "attributes")
             ours = [pair for pair in pairs if _key(pair).startswith(_OURS)]
             if ours:
                 yield MappingProxyType(_attributes(ours, 0))
 
 
 def _key(pair: JSON) -> str:
-    return _string(_object(pair, "attributes as key and value"), "key")
+    return _string(_object(pair, "an attribute"), "key")
 
 
 def _member(members: _Members, name: str, other: str) -> JSON:
@@ -373,16 +373,16 @@ def _member(members: _Members, name: str, other: str) -> JSON:
         return second
     # As for a member that is there twice; and of arrays in both spellings some readers take both.
     if second is not None:
-        raise MisfitError(f"expected '{name}' in one spelling, got it in two")
+        raise MisfitError(f"'{name}' is there in two spellings")
     return value
 
 
 def _object(value: object, what: str) -> _Members:
-    """Return the members of an object; an absent one has none (as in Protocol Buffers)."""
+    """Return the members of an object; an absent one is empty (as in Protocol Buffers)."""
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise MisfitError(f"expected {what} as an object")
+        raise MisfitError(f"{what} is not an object")
     return cast("_Members", value)
 
 
@@ -391,7 +391,7 @@ def _array(members: _Members, name: str, other: str = "") -> Sequence[JSON]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise MisfitError(f"expected '{name}' as an array")
+        raise MisfitError(f"'{name}' is not an array")
     return value
 
 
@@ -400,26 +400,26 @@ def _string(members: _Members, name: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise MisfitError(f"expected '{name}' as a string")
+        raise MisfitError(f"'{name}' is not a string")
     return value
 
 
 def _id(value: object, pattern: re.Pattern[str], what: str) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value) or not value.strip("0"):
-        raise MisfitError(f"expected {what}, not all zero")
+        raise MisfitError(f"{what}, or is all zero")
     return value.lower()
 
 
 def _parent(value: JSON) -> str | None:
     if value in (None, "", "0" * 16):
         return None
-    return _id(value, _SPAN_ID, "'parentSpanId' of 16 hex digits")
+    return _id(value, _SPAN_ID, "'parentSpanId' is not 16 hex digits")
 
 
 def _time(value: JSON) -> int:
     time = 0 if value is None else _integer(value)
     if not 0 <= time <= _MAX_TIME:
-        raise MisfitError("expected times as nanoseconds in 64 bits")
+        raise MisfitError("a time is not nanoseconds in 64 bits")
     return time
 
 
@@ -439,13 +439,13 @@ def _attributes(pairs: Sequence[JSON], depth: int) -> dict[str, object]:
         if type(text) is str and type(name) is str and name not in attributes:
             attributes[name] = text
             continue
-        pair = _object(item, "attributes as key and value")
+        pair = _object(item, "an attribute")
         key = _string(pair, "key")
-        found = any_value(pair.get("value"), depth)
+        value = any_value(pair.get("value"), depth)
         # Readers differ in which of two values wins, so a verifier would judge another span than people see.
-        if key in attributes and repr(attributes[key]) != repr(found):
-            raise MisfitError("expected one value for each attribute, got two that differ")
-        attributes[key] = found
+        if key in attributes and repr(attributes[key]) != repr(value):
+            raise MisfitError("an attribute has two values that differ")
+        attributes[key] = value
     return attributes
 
 
@@ -454,39 +454,39 @@ def any_value(value: object, depth: int) -> object:
 
     Args:
         value: The JSON object, or ``None`` for an absent one.
-        depth: How many arrays and maps it is in.
+        depth: The number of enclosing arrays and maps.
 
     Raises:
         MisfitError: It is malformed.
     """
     members = _object(value, "the value of an attribute")
-    found = [(kind, item) for kind, item in members.items() if kind in _DECODERS and item is not None]
-    if not found:
+    kinds = [(kind, item) for kind, item in members.items() if kind in _DECODERS and item is not None]
+    if not kinds:
         return None
-    if len(found) > 1:
-        raise MisfitError("expected one kind of value for an attribute, got several")
+    if len(kinds) > 1:
+        raise MisfitError("an attribute has several kinds of value")
     if depth > MAX_NESTING:
-        raise MisfitError(f"expected at most {MAX_NESTING} nested arrays and maps in an attribute")
-    kind, item = found[0]
+        raise MisfitError(f"an attribute has more than {MAX_NESTING} nested arrays and maps")
+    kind, item = kinds[0]
     return _DECODERS[kind](item, depth)
 
 
 def _text(value: object, _: int) -> str:
     if not isinstance(value, str):
-        raise MisfitError("expected 'stringValue' as a string")
+        raise MisfitError("'stringValue' is not a string")
     return value
 
 
 def _bool(value: object, _: int) -> bool:
     if not isinstance(value, bool):
-        raise MisfitError("expected 'boolValue' as a boolean")
+        raise MisfitError("'boolValue' is not a boolean")
     return value
 
 
 def _int(value: object, _: int) -> int:
     number = _integer(value)
     if not -_MAX_INT - 1 <= number <= _MAX_INT:
-        raise MisfitError("expected 'intValue' in 64 bits")
+        raise MisfitError("'intValue' is not in 64 bits")
     return number
 
 
@@ -494,7 +494,7 @@ def _integer(value: object) -> int:
     if type(value) is int:
         return value
     if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
-        raise MisfitError("expected 64-bit integers as decimal strings")
+        raise MisfitError("a 64-bit integer is not a decimal string")
     return int(value)
 
 
@@ -502,18 +502,18 @@ def _double(value: object, _: int) -> float:
     if type(value) is float or type(value) is int:
         return float(value)
     if not isinstance(value, str) or not _NUMBER.fullmatch(value):
-        raise MisfitError("expected 'doubleValue' as a number")
+        raise MisfitError("'doubleValue' is not a number")
     return float(value)
 
 
 def _bytes(value: object, _: int) -> bytes:
     if not isinstance(value, str):
-        raise MisfitError("expected 'bytesValue' as base64")
+        raise MisfitError("'bytesValue' is not base64")
     text = value.replace("-", "+").replace("_", "/").rstrip("=")
     try:
         return b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
-        raise MisfitError("expected 'bytesValue' as base64") from None
+        raise MisfitError("'bytesValue' is not base64") from None
 
 
 def _list(value: object, depth: int) -> list[object]:

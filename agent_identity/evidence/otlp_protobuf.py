@@ -1,4 +1,4 @@
-"""Reading spans from OTLP in Protocol Buffers: one message, or a stream of messages behind their lengths.
+"""Reader of spans in OTLP Protocol Buffers: one message, or a stream of length-prefixed messages.
 
 The levels above a span are taken apart here, so that memory holds one message at most and damage costs the
 part in which it is. The library of OpenTelemetry decodes what is in a span (extra ``otlp``).
@@ -32,7 +32,7 @@ from agent_identity.evidence.otlp import (
 __all__ = ["Framing", "binary_documents", "read_message"]
 
 Framing: TypeAlias = Literal["bare", "delimited", "prefixed"]
-"""Where a message ends: with the file, after a length as a varint, or after a length in four bytes."""
+"""End of a message: with the file, after a length as a varint, or after a length in four bytes."""
 
 _Spans: TypeAlias = "Iterator[SpanData | Malformed]"
 _Scope: TypeAlias = "tuple[str, Mapping[str, object]]"
@@ -43,14 +43,14 @@ _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _WINDOW: Final = 64 * 1024 * 1024  # Bytes that inflating may hold; the collector uses 8 MiB.
 _PART: Final = 8 * 1024 * 1024  # Bytes of a span; what the library makes of them may take some forty times as many.
 _SKIP: Final = 1024 * 1024
-_CUT: Final = "expected the whole of the message, got a part; the file was cut"
-_DAMAGED: Final = "expected a message in Protocol Buffers; it is damaged"
-_LONG: Final = f"expected messages of at most {MAX_LINE} bytes; export smaller batches"
+_CUT: Final = "the message is incomplete; the file was cut"
+_DAMAGED: Final = "the bytes are not a message in Protocol Buffers, or are damaged"
+_LONG: Final = f"the message is longer than {MAX_LINE} bytes; export smaller batches"
 _STATUS: Final[Mapping[int, SpanStatus]] = MappingProxyType({1: "ok", 2: "error"})
 _FREE: Final = 4_096  # Bytes that even the smallest compressed message may become.
 _FAR: Final = (
-    f"expected messages that become at most {MAX_RATIO['zstd']} times as large, got one that becomes larger; "
-    "if you trust where they come from, export them without compression"
+    f"the compressed message inflates to more than {MAX_RATIO['zstd']} times its size; if you "
+    "trust its source, export without compression"
 )
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _SCALARS: Final = frozenset({"bool_value", "int_value", "double_value", "bytes_value"})
@@ -58,11 +58,11 @@ _WIDTH: Final = MappingProxyType({_FIXED64: 8, _FIXED32: 4})
 
 
 def binary_documents(source: ByteReader, framing: Framing) -> Iterator[Document | Malformed]:
-    """Yield the messages of a file, not looked into, and an item for each that is cut or too long.
+    """Yield the unparsed messages of a file, and an item for each that is cut or too long.
 
     Args:
         source: Reads the file.
-        framing: Where a message ends.
+        framing: The framing of messages.
 
     Raises:
         OSError: The file cannot be read.
@@ -90,7 +90,7 @@ def binary_documents(source: ByteReader, framing: Framing) -> Iterator[Document 
 def read_message(document: Document) -> Iterator[SpanData | Malformed]:
     """Yield each span of a message, and an item for each part that is malformed.
 
-    A message that the collector compressed by itself, or wrote as JSON behind its length, is read as well.
+    A message that the collector compressed by itself, or wrote as JSON after its length, is read as well.
 
     Args:
         document: The message.
@@ -104,26 +104,26 @@ def read_message(document: Document) -> Iterator[SpanData | Malformed]:
 
 @final
 class _Reader:
-    """Takes exact numbers of bytes from a source."""
+    """Reads exact byte counts from a source."""
 
     def __init__(self, source: ByteReader) -> None:
         self._source = source
         self.ended = False
 
     def take(self, size: int) -> bytes:
-        """Return so many bytes, or what is left."""
+        """Return this many bytes, or all that remain."""
         data = self._source.read(size)
         self.ended = len(data) < size
         return data
 
     def skip(self, size: int) -> bool:
-        """Pass over so many bytes; return whether they were there."""
+        """Skip this many bytes; return whether they were there."""
         while size and not self.ended:
             size -= len(self.take(min(size, _SKIP)))
         return not size
 
     def varint(self) -> int | None:
-        """Return the number that is next, ``None`` at the end.
+        """Return the next varint, ``None`` at the end.
 
         Raises:
             MisfitError: It is cut or too long.
@@ -164,7 +164,7 @@ def _field(reader: _Reader) -> int | None:
         elif kind in _WIDTH:
             _pass_over(reader, _WIDTH[kind])
         else:
-            raise MisfitError("expected a message in Protocol Buffers; what follows here is damaged")
+            raise MisfitError("the bytes from here on are not a message in Protocol Buffers, or are damaged")
     return None
 
 
@@ -196,8 +196,8 @@ def _inflated(data: bytes) -> bytes:
         from zstandard import ZstdDecompressor, ZstdError, frame_content_size  # noqa: PLC0415 - An extra.
     except ModuleNotFoundError:
         raise ConfigurationError(
-            "expected the package zstandard for messages that a collector compressed, got none; "
-            "pip install 'agent-identity-otel[zstd]'"
+            "the package zstandard is not installed, which compressed messages need; run pip install "
+            "'agent-identity-otel[zstd]'"
         ) from None
     most = min(MAX_LINE, _FREE + MAX_RATIO["zstd"] * len(data))
     try:
@@ -209,15 +209,15 @@ def _inflated(data: bytes) -> bytes:
     if len(inflated) > most:
         raise MisfitError(_LONG if most == MAX_LINE else _FAR)
     if not whole:
-        raise MisfitError("expected a message that zstd can inflate to its end; it is damaged")
+        raise MisfitError("zstd cannot inflate the message to its end; it is damaged")
     return inflated
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield the fields of a message that have a length, each with its number; none of them is kept.
+    """Stream the length-delimited fields of a message, each with its number.
 
     Raises:
-        MisfitError: What follows those before is damaged.
+        MisfitError: The rest of the message is damaged.
     """
     place, end = 0, len(data)
     while place < end:
@@ -289,9 +289,9 @@ _M = TypeVar("_M", bound=Message)
 
 
 def _first(kind: type[_M], data: memoryview) -> _M:
-    """Return the message in field 1; the parts of one that is there several times are merged, as the format says."""
+    """Return the message in field 1; repeated ones are merged, as the format says."""
     merged = bytearray()
-    with suppress(MisfitError):  # Told when the spans behind it are read.
+    with suppress(MisfitError):  # Reported when the spans after it are read.
         for field, value in _fields(data):
             if field == 1:
                 merged += value
@@ -300,7 +300,7 @@ def _first(kind: type[_M], data: memoryview) -> _M:
 
 def _parsed(kind: type[_M], data: memoryview | bytearray) -> _M:
     if len(data) > _PART:
-        raise MisfitError(f"expected spans and resources of at most {_PART} bytes, got a longer one")
+        raise MisfitError(f"a span or resource is longer than {_PART} bytes")
     try:
         return kind.FromString(bytes(data))
     except DecodeError:
@@ -309,9 +309,11 @@ def _parsed(kind: type[_M], data: memoryview | bytearray) -> _M:
 
 def _span(span: Span, resource: Mapping[str, object], scope: _Scope, number: int) -> SpanData:
     return SpanData(
-        trace_id=_id(span.trace_id, 16, "a trace id of 16 bytes"),
-        span_id=_id(span.span_id, 8, "a span id of 8 bytes"),
-        parent_id=_id(span.parent_span_id, 8, "a parent span id of 8 bytes") if any(span.parent_span_id) else None,
+        trace_id=_id(span.trace_id, 16, "the trace id is not 16 bytes"),
+        span_id=_id(span.span_id, 8, "the span id is not 8 bytes"),
+        parent_id=_id(span.parent_span_id, 8, "the parent span id is not 8 bytes")
+        if any(span.parent_span_id)
+        else None,
         name=span.name,
         start=span.start_time_unix_nano,
         end=span.end_time_unix_nano,
@@ -328,7 +330,7 @@ def _span(span: Span, resource: Mapping[str, object], scope: _Scope, number: int
 
 
 def _aside(span: Span) -> Iterator[Mapping[str, object]]:
-    """Yield the attributes of each event and link that have names of ours."""
+    """Yield the attributes of each event and link that have our names."""
     for pairs in (*(event.attributes for event in span.events), *(link.attributes for link in span.links)):
         ours = [pair for pair in pairs if pair.key.startswith(_OURS)]
         if ours:
@@ -337,23 +339,23 @@ def _aside(span: Span) -> Iterator[Mapping[str, object]]:
 
 def _id(value: bytes, size: int, what: str) -> str:
     if len(value) != size or not any(value):
-        raise MisfitError(f"expected {what}, not all zero")
+        raise MisfitError(f"{what}, or is all zero")
     return value.hex()
 
 
 def _attributes(pairs: Iterable[KeyValue]) -> dict[str, object]:
     attributes: dict[str, object] = {}
     for pair in pairs:
-        key, found = pair.key, _value(pair.value)
+        key, value = pair.key, _value(pair.value)
         # Readers differ in which of two values wins, so a verifier would judge another span than people see.
-        if key in attributes and repr(attributes[key]) != repr(found):
-            raise MisfitError("expected one value for each attribute, got two that differ")
-        attributes[key] = found
+        if key in attributes and repr(attributes[key]) != repr(value):
+            raise MisfitError("an attribute has two values that differ")
+        attributes[key] = value
     return attributes
 
 
 def _value(value: AnyValue) -> object:
-    """Return the Python value; the library decodes some fifty nested arrays and no more, so that this ends."""
+    """Return the Python value; recursion ends because the library decodes some fifty nested arrays and no more."""
     kind = value.WhichOneof("value")
     if kind == "string_value":
         return value.string_value

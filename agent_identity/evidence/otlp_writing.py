@@ -1,4 +1,4 @@
-"""Writing OTLP: an export request of spans by the official encoder, in protobuf or JSON, and the answer to one.
+"""Writer of OTLP: an export request from spans by the official encoder, in protobuf or JSON, and its answer.
 
 https://opentelemetry.io/docs/specs/otlp/
 """
@@ -38,7 +38,7 @@ _IDS: Final = ("traceId", "spanId", "parentSpanId")
 @final
 @dataclass(frozen=True, slots=True)
 class ExportAnswer:
-    """What a receiver said to a request that it took.
+    """The content of a receiver's answer to an accepted request.
 
     Attributes:
         rejected: The number of spans that it did not take.
@@ -80,7 +80,7 @@ def encode_request(spans: Sequence[SpanCopy], resource: Mapping[str, str]) -> Ex
 
 
 def as_bytes(request: ExportTraceServiceRequest, encoding: Encoding) -> bytes:
-    """Return the body that an export request has over HTTP."""
+    """Return the body of an export request over HTTP."""
     if encoding == "protobuf":
         return request.SerializeToString()
 
@@ -94,7 +94,7 @@ def as_bytes(request: ExportTraceServiceRequest, encoding: Encoding) -> bytes:
 
 
 def read_answer(body: bytes, encoding: Encoding) -> ExportAnswer:
-    """Return what the body of an answer says.
+    """Return the content of the body of an answer.
 
     Args:
         body: The body of the answer to a request that was taken.
@@ -110,24 +110,24 @@ def read_answer(body: bytes, encoding: Encoding) -> ExportAnswer:
         elif body:
             ParseDict(_members(orjson.loads(body)), answer, ignore_unknown_fields=True)
     except (ParseError, DecodeError, ValueError):
-        raise ValueError("expected the answer to an export request, got something else") from None
+        raise ValueError("the body is not an answer to an export request") from None
     return said(answer)
 
 
 def said(answer: ExportTraceServiceResponse) -> ExportAnswer:
-    """Return what an answer says.
+    """Return the content of a decoded answer.
 
     Raises:
         ValueError: It counts fewer than no rejected spans.
     """
     partial = answer.partial_success
     if partial.rejected_spans < 0:
-        raise ValueError("expected the number of rejected spans, got something else")
+        raise ValueError("the number of rejected spans is negative")
     return ExportAnswer(partial.rejected_spans, partial.error_message)
 
 
 def _members(value: object) -> dict[str, object]:
-    """Return the members of an answer, each given once: what the parser passes over in silence is none.
+    """Return the members of an answer, each of which must occur once; the parser itself ignores repetitions.
 
     Raises:
         ValueError: It is no such object.
@@ -135,7 +135,7 @@ def _members(value: object) -> dict[str, object]:
     answer = _object(value)
     for members, spellings in ((answer, _PARTIAL), *((part, names) for part in _parts(answer) for names in _SAID)):
         if sum(name in members for name in spellings) > 1:
-            raise ValueError("expected each member once")
+            raise ValueError("a member is there twice")
     return dict(answer)
 
 
@@ -146,4 +146,4 @@ def _parts(answer: Mapping[str, object]) -> list[Mapping[str, object]]:
 def _object(value: object) -> Mapping[str, object]:
     if is_object(value):
         return value
-    raise ValueError("expected an object")
+    raise ValueError("the answer is not an object")

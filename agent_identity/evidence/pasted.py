@@ -1,4 +1,4 @@
-"""Finding spans in JSON of any shape: what somebody copied out of the interface or the database of a back end.
+"""Finds spans in JSON of any shape, copied from the interface or the database of a back end.
 
 No two back ends show a span alike. What they share is that our attributes are somewhere in it: as members with
 dotted names, as objects in each other, or as a list of pairs of key and value; their values plain, wrapped with
@@ -62,13 +62,13 @@ _FIELDS: Final[Mapping[str, str]] = MappingProxyType(
         for name in names
     }
 )
-"""What a member says, by its name in lower case without marks."""
+"""Fields by the name of a member, in lower case without marks."""
 _MESSAGES: Final = frozenset({"message", "description", "statusmessage", "statusdescription"})
-"""What of a status is its message."""
+"""Members of a status that hold its message."""
 
 _IDS: Final = ("trace", "span")
 _SCALAR: Final = frozenset({*_IDS, "scope", "resource"})
-"""What an object with the name of one of these does not say."""
+"""Fields that an object with one of these names does not state."""
 
 _MARKS: Final = str.maketrans("", "", "._- ")
 _LONGEST: Final = 64  # Characters of a name that may be one of an id.
@@ -80,14 +80,14 @@ _SHORTEST: Final = 11  # Characters of the shortest spelling of 64 bits, base64 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastedSpan:
-    """What was found of one span.
+    """One span found in pasted JSON.
 
     Attributes:
         attributes: Those of ours, and the conventional ones that copy the record.
-        trace_ids: What is shown as the id of its trace, as it is written there.
-        span_ids: What is shown as its own id.
+        trace_ids: The shown ids of its trace, in their original spelling.
+        span_ids: The shown ids of the span itself.
         line: The 1-based line where its document starts.
-        parents: What is shown as the id of its parent.
+        parents: The shown ids of its parent.
         names: As its name.
         starts: As its start.
         ends: As its end.
@@ -118,7 +118,7 @@ class PastedSpan:
 
 
 class _Shown(NamedTuple):
-    """What an object shows of a span."""
+    """The facts of a span that an object shows."""
 
     trace: tuple[object, ...] = ()
     span: tuple[object, ...] = ()
@@ -134,25 +134,27 @@ class _Shown(NamedTuple):
     resource: tuple[object, ...] = ()
 
     def beside(self, other: "_Shown") -> "_Shown":
-        """Return what both show."""
+        """Return the facts of both."""
         return _Shown(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 def read_pasted(data: bytes) -> Iterator[PastedSpan | Malformed]:
-    """Yield each span with attributes of ours in a JSON text, and an item for each part that is malformed.
+    """Yield each span with attributes of ours in a JSON text, and an item for each malformed part.
 
     Args:
         data: One JSON document, or one on each line; at most :data:`MAX_PASTED` bytes.
     """
     if len(data) > MAX_PASTED:
-        yield Malformed(1, f"expected a text of at most {MAX_PASTED} bytes; copy one span, or verify an export")
+        yield Malformed(1, f"the text is longer than {MAX_PASTED} bytes; copy one span, or verify an export")
         return
     for line, document in enumerate(_documents(data), 1):
         try:
             if document.strip():
                 yield from _find(parse_once(document), (), line, 0)
         except ValueError:
-            yield Malformed(line, "expected JSON as a back end shows it, or a document on each line; got other text")
+            yield Malformed(
+                line, "the text is neither JSON nor a JSON document on each line; copy it as the back end shows it"
+            )
         except MisfitError as misfit:
             yield Malformed(line, str(misfit))
 
@@ -170,13 +172,13 @@ def _documents(data: bytes) -> Sequence[bytes]:
 def _find(
     value: object, parents: _Parents, line: int, depth: int, *, text: bool = False, aside: bool = False
 ) -> Iterator[PastedSpan]:
-    """Yield the spans in a value; what the objects show that it lies in comes nearest first.
+    """Yield the spans in a value; facts of enclosing objects apply, the nearest first.
 
     A row shows a span a second time in the ``text`` of one of its columns, and both have to be the signed one. What
     stands ``aside`` is no span, and may have other names of ours than a span has.
     """
     if depth > MAX_NESTING:
-        raise MisfitError(f"expected at most {MAX_NESTING} nested arrays, objects and texts around a span")
+        raise MisfitError(f"a span is inside more than {MAX_NESTING} nested arrays, objects and texts")
     if is_object(value):
         shown = _shown(value)
         if not aside and shown.span and (names := _names_aside(value)):
@@ -194,8 +196,8 @@ def _find(
         around = parents
     else:
         attributes, rest, around = (), _from_text(value), parents
-    for found in attributes:
-        yield _made(found, around, line)
+    for facts in attributes:
+        yield _made(facts, around, line)
     for item in rest:
         yield from _find(item, parents, line, depth + 1, text=isinstance(value, str), aside=aside)
 
@@ -203,29 +205,29 @@ def _find(
 def _find_beside(
     members: _Members, names: Sequence[str], parents: _Parents, line: int, depth: int, *, text: bool
 ) -> Iterator[PastedSpan]:
-    """Yield the spans in an object that shows one with events or links: what these say stands aside of it.
+    """Yield the spans in an object with events or links; attributes of events and links are kept apart.
 
     If the span itself says nothing of ours, each is yielded as one, which nothing signs.
     """
-    said = [found.attributes for name in names for found in _find(members[name], (), line, depth + 1, aside=True)]
+    said = [span.attributes for name in names for span in _find(members[name], (), line, depth + 1, aside=True)]
     rest = {name: value for name, value in members.items() if name not in names}
     shown = _shown(rest)
     is_there = False
-    for found in _find(rest, parents, line, depth, text=text):
-        if shown.span[0] in found.span_ids:
+    for span in _find(rest, parents, line, depth, text=text):
+        if shown.span[0] in span.span_ids:
             is_there = True
-            yield replace(found, aside=(*found.aside, *said))
+            yield replace(span, aside=(*span.aside, *said))
         else:
-            yield found
+            yield span
     if not is_there:
         for attributes in said:
             yield PastedSpan(attributes=attributes, trace_ids=shown.trace, span_ids=shown.span, line=line)
 
 
 def _names_aside(members: _Members) -> Sequence[str]:
-    """Return which members of a span are its events and links; a list of what have ids of their own are spans."""
-    found = ((name, _bare(name)) for name in members)
-    return [name for name, bare in found if bare in _ASIDE and ("link" in bare or not _are_spans(members[name]))]
+    """Return the event and link members of a span; a list whose items have their own ids is a list of spans."""
+    names = ((name, _bare(name)) for name in members)
+    return [name for name, bare in names if bare in _ASIDE and ("link" in bare or not _are_spans(members[name]))]
 
 
 def _are_spans(value: object) -> bool:
@@ -238,8 +240,8 @@ def _grouped(members: _Members, *, aside: bool) -> tuple[Sequence[_Members], Seq
     groups: dict[str, list[tuple[str, object]]] = {}
     rest: list[object] = []
     for name, value in members.items():
-        if found := _PREFIX.match(name) or _CONVENTIONAL.match(name):
-            groups.setdefault(found[1], []).append((name[len(found[1]) :], value))
+        if match := _PREFIX.match(name) or _CONVENTIONAL.match(name):
+            groups.setdefault(match[1], []).append((name[len(match[1]) :], value))
         else:
             rest.append(value)
     attributes: list[_Members] = []
@@ -252,7 +254,7 @@ def _grouped(members: _Members, *, aside: bool) -> tuple[Sequence[_Members], Seq
 
 
 def _from_text(text: object) -> Sequence[object]:
-    """Return the JSON value that a text is, if it may have attributes of ours."""
+    """Parse a JSON text that may hold attributes of ours."""
     if not isinstance(text, str) or _NAME not in text or text[:1] not in ("{", "[", '"'):
         return ()
     try:
@@ -262,7 +264,7 @@ def _from_text(text: object) -> Sequence[object]:
 
 
 def _pairs(items: Sequence[object]) -> _Members | None:
-    """Return what a list of pairs says, or ``None`` if it is another list."""
+    """Return the content of a list of pairs, or ``None`` for another list."""
     pairs: dict[str, object] = {}
     for item in items:
         if not is_object(item):
@@ -279,18 +281,18 @@ def _put(attributes: dict[_Key, object], name: _Key, value: object) -> None:
     _check_depth(value)
     # Readers differ in which of two values wins, so a verifier would judge another span than people see.
     if name in attributes and repr(attributes[name]) != repr(value):
-        raise MisfitError("expected one value for each attribute, got two that differ")
+        raise MisfitError("an attribute has two values that differ")
     attributes[name] = value
 
 
 def _check_depth(value: object) -> None:
-    """Return if nothing that walks through a value can run out of stack."""
+    """Check that the nesting is within bounds, so that no recursion over the value exhausts the stack."""
     level = [value]
     for _ in range(MAX_NESTING + 1):
         level = [held for item in level for held in _held(item)]
         if not level:
             return
-    raise MisfitError(f"expected at most {MAX_NESTING} nested arrays and objects in an attribute")
+    raise MisfitError(f"an attribute has more than {MAX_NESTING} nested arrays and objects")
 
 
 def _held(value: object) -> Iterable[object]:
@@ -300,7 +302,7 @@ def _held(value: object) -> Iterable[object]:
 
 
 def _plain(value: object) -> object:
-    """Return a value without what wraps it with its type."""
+    """Return a value without its type wrapper."""
     if not is_object(value):
         return value
     lower = {name.lower(): item for name, item in value.items()}
@@ -310,7 +312,7 @@ def _plain(value: object) -> object:
 
 
 def _attributes(pairs: Iterable[tuple[str, object]], *, aside: bool) -> _Members:
-    """Return the attributes that concern us, by their dotted names; none if there is none that a span of ours has.
+    """Return our attributes by their dotted names; empty if none is a span attribute of ours.
 
     What stands ``aside`` of a span concerns us by the prefix of its name alone.
     """
@@ -334,17 +336,17 @@ def _flatten(flat: dict[str, object], name: str, value: object, depth: int) -> N
     if not is_object(plain):
         _put(flat, name, plain)
     elif depth > MAX_NESTING:
-        raise MisfitError(f"expected at most {MAX_NESTING} nested objects of attributes")
+        raise MisfitError(f"the attributes have more than {MAX_NESTING} nested objects")
     elif len(name) > _LONGEST_ABOVE:  # It would be written out for each that it is above.
         if name.startswith(_OURS):
-            raise MisfitError(f"expected at most {_LONGEST_ABOVE} characters in a name above others, got more")
+            raise MisfitError(f"a name above others has more than {_LONGEST_ABOVE} characters")
     else:
         for key, item in plain.items():
             _flatten(flat, f"{name}.{key}", item, depth + 1)
 
 
 def _unquoted(value: object) -> object:
-    """Return what JSON in a text says, where a back end keeps each value so."""
+    """Parse JSON inside a text, where a back end stores each value so."""
     try:
         return parse_once(value.encode()) if isinstance(value, str) else value
     except ValueError:
@@ -352,12 +354,12 @@ def _unquoted(value: object) -> object:
 
 
 def _with_lists(attributes: _Members) -> _Members:
-    """Put arrays together again whose items were numbered by their names."""
+    """Rebuild arrays whose items were numbered by their names."""
     whole: dict[str, object] = {}
     items: dict[str, dict[int, object]] = {}
     for name, value in attributes.items():
-        if found := _INDEXED.fullmatch(name):
-            _put(items.setdefault(found[1], {}), int(found[2]), value)
+        if match := _INDEXED.fullmatch(name):
+            _put(items.setdefault(match[1], {}), int(match[2]), value)
         else:
             _put(whole, name, value)
     for name, numbered in items.items():
@@ -386,27 +388,27 @@ def _made(attributes: _Members, around: _Parents, line: int) -> PastedSpan:
 
 
 def _shown(members: _Members) -> _Shown:
-    """Return what the members of an object show, those of the span context and of the scope in it included."""
-    found: dict[str, list[object]] = {}
+    """Return the facts in the members of an object, including its span context and scope."""
+    facts: dict[str, list[object]] = {}
     for name, value in members.items():
         bare = _bare(name)
         field = _FIELDS.get(bare)
         if (bare == "status" or field in _SCALAR or field is None) and is_object(value):
-            _look_into(found, bare, value)
+            _look_into(facts, bare, value)
         elif field and not _is_blank(plain := _plain(value)):
-            found.setdefault(field, []).append(plain)
-    if len(found.get("trace", ())) > _MAX_IDS or len(found.get("span", ())) > _MAX_IDS:
-        raise MisfitError(f"expected at most {_MAX_IDS} ids of one span, got more")
-    if "trace" in found and "span" not in found:
-        found["span"] = _only_id(members)
-    moments = found.pop("timestamp", [])  # Of the end, where a start stands beside it.
+            facts.setdefault(field, []).append(plain)
+    if len(facts.get("trace", ())) > _MAX_IDS or len(facts.get("span", ())) > _MAX_IDS:
+        raise MisfitError(f"the span has more than {_MAX_IDS} ids")
+    if "trace" in facts and "span" not in facts:
+        facts["span"] = _only_id(members)
+    moments = facts.pop("timestamp", [])  # Of the end, where a start stands beside it.
     if moments:
-        found.setdefault("start", moments)
-    return _Shown(**{field: tuple(values[:_MAX_IDS]) for field, values in found.items()})
+        facts.setdefault("start", moments)
+    return _Shown(**{field: tuple(values[:_MAX_IDS]) for field, values in facts.items()})
 
 
-def _look_into(found: dict[str, list[object]], above: str, members: _Members) -> None:
-    """Add what an object in another one shows, if it is a span context, a scope or a status."""
+def _look_into(facts: dict[str, list[object]], above: str, members: _Members) -> None:
+    """Add the facts of an object in another one, if it is a span context, a scope or a status."""
     for name, value in members.items():
         bare = _bare(name)
         field = None
@@ -417,7 +419,7 @@ def _look_into(found: dict[str, list[object]], above: str, members: _Members) ->
         elif above == "status":
             field = "message" if bare in _MESSAGES else "status"
         if field and not _is_blank(value):
-            found.setdefault(field, []).append(value)
+            facts.setdefault(field, []).append(value)
 
 
 def _is_blank(value: object) -> bool:
@@ -425,7 +427,7 @@ def _is_blank(value: object) -> bool:
 
 
 def _only_id(members: _Members) -> list[object]:
-    """Return what an object with a trace id calls its own id, unless it is the number of a row."""
+    """Return the own id of an object with a trace id, unless it is the number of a row."""
     value = members.get("id")
     return [value] if isinstance(value, str) and len(value) >= _SHORTEST else []
 

@@ -1,4 +1,4 @@
-"""What proofs look like as files, so that whoever has the public keys can check them without the ledger.
+"""Proof files, which can be checked with the public keys and without the ledger.
 
 That of one record is a proof file of C2SP (c2sp.org/tlog-proof) for the entry of the log that first covers the
 record. Its ``extra`` data, canonical JSON, leads from the record to that entry: the record, the hashes of its
@@ -34,7 +34,7 @@ _OLD: Final = re.compile(rb"old (0|[1-9][0-9]{0,18})")
 @final
 @dataclass(frozen=True, slots=True)
 class RecordProof:
-    """That a record is in a log: all that is needed, except the key. Nothing of it is verified.
+    """Proof that a record is in a log: complete except for the key, unverified.
 
     Attributes:
         record: The canonical bytes of the record.
@@ -84,27 +84,27 @@ class RecordProof:
 
 def _taken_apart(extra: bytes | None) -> tuple[bytes, tuple[bytes, ...], bytes]:
     if extra is None:
-        raise ValueError("expected extra data that leads from a record to the entry, got none")
+        raise ValueError("the extra data is missing, which leads from the record to the entry")
     fields = decode_record(extra)
     record, hashes, entry = (fields.get(name) for name in ("record", "hashes", "entry"))
     if fields.keys() != _MEMBERS or fields["v"] != _VERSION:
-        raise ValueError(f"expected the members entry, hashes, record and v {_VERSION} in the extra data")
+        raise ValueError(f"the members of the extra data are not entry, hashes, record and v {_VERSION}")
     if isinstance(record, dict) and isinstance(entry, dict) and isinstance(hashes, list):
         return encode_record(record), _hashes(hashes), encode_record(entry)
-    raise ValueError("expected the objects record and entry and the array hashes in the extra data")
+    raise ValueError("record and entry of the extra data are not objects, or hashes is not an array")
 
 
 def _hashes(listed: Sequence[RecordValue]) -> tuple[bytes, ...]:
     texts = [text for text in listed if isinstance(text, str) and _HASH.fullmatch(text)]
     if len(listed) > _MAX_HASHES or len(texts) != len(listed):
-        raise ValueError(f"expected at most {_MAX_HASHES} hashes in hex in the extra data")
+        raise ValueError(f"the extra data has more than {_MAX_HASHES} hashes, or one that is not hex")
     return tuple(map(bytes.fromhex, texts))
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class GrowthProof:
-    """That a log continues an earlier state of it. Nothing of it is verified.
+    """Proof that a log continues an earlier state of it, unverified.
 
     Attributes:
         old_size: The number of entries of the earlier state.
@@ -132,9 +132,9 @@ class GrowthProof:
         first, *lines = head.split(b"\n", _MAX_HASHES + 1)
         old = _OLD.fullmatch(first)
         if not blank or old is None or int(old[1]) > MAX_SIZE or len(note) > MAX_NOTE:
-            raise _bad_proof("expected a line 'old <number>', hashes, a blank line and a checkpoint")
+            raise _bad_proof("it is not a line 'old <number>', hashes, a blank line and a checkpoint")
         if len(lines) > _MAX_HASHES:
-            raise _bad_proof(f"expected at most {_MAX_HASHES} hashes")
+            raise _bad_proof(f"it has more than {_MAX_HASHES} hashes")
         return cls(int(old[1]), tuple(map(_hash, lines)), note)
 
 
@@ -144,12 +144,12 @@ def _hash(line: bytes) -> bytes:
     except ValueError:
         value = b""
     if len(value) != HASH_SIZE or b64encode(value) != line:
-        raise _bad_proof(f"expected hashes of {HASH_SIZE} bytes in base64, in its canonical spelling")
+        raise _bad_proof(f"a hash is not {HASH_SIZE} bytes in canonical base64")
     return value
 
 
 def parse_proof_file(data: bytes) -> RecordProof | GrowthProof:
-    """Return the proof in a file, whichever it is.
+    """Return the proof in a file of either kind.
 
     Raises:
         VerificationError: The file is malformed or too large (``bad_proof``).

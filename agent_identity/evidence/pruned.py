@@ -1,6 +1,6 @@
-"""The signed statement of what was pruned from a stream: what stays of records that are gone.
+"""The signed pruning statement of a stream: the proof that remains of removed records.
 
-It lies beside the stream, as a signed note under the recorder key. With it the records behind the border verify as
+It lies beside the stream, as a signed note under the recorder key. With it the records after the border verify as
 before: its compact range stands for the records before, and leads together with those that are left to the heads
 that the log commits to. Without a signature that counts it says nothing, and the records are missing.
 """
@@ -59,16 +59,16 @@ _MEMBERS: Final = frozenset({"last", "log", "origin", "peaks", "size", "stream",
 _OPTIONAL: Final = frozenset({"grants", "open"})
 
 KeptState: TypeAlias = Literal["named", "unstated", "missing", "changed"]
-"""Whether the grants that are there are those that the statement names; ``unstated``: it names none, nor says so."""
+"""Comparison of the kept grants with the statement; ``unstated``: it names none, nor says so."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Which grants were kept: the file beside the statement, which has its digest in its name.
+    """The kept grants: their number and the digest of their file, which is in its name.
 
     Attributes:
-        count: How many there are; of none there is no file.
+        count: Their number; without any there is no file.
         digest: The SHA-256 of the file, in hex.
     """
 
@@ -77,26 +77,26 @@ class Kept:
 
     @classmethod
     def of(cls, tokens: Collection[str]) -> Self:
-        """Return what names these grants."""
+        """Return the description of these grants."""
         return cls(len(tokens), hashlib.sha256(grants_file(tokens)).hexdigest())
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """The first records of a stream, of which this is left.
+    """The pruned first records of a stream, described by position and root.
 
     Attributes:
         origin: The name of the log that commits to them.
         stream: The id of the stream.
-        size: How many records are gone: those from 1 to this place.
+        size: The number of pruned records: those from 1 to this place.
         last: The leaf hash of the last one.
         peaks: The compact range over them, the largest subtree first.
         open: The ids of the intents among them whose outcome was not, at most :data:`MAX_OPEN`.
-        log_size: The number of entries under the checkpoint behind which they were pruned.
+        log_size: The number of entries under the checkpoint after which they were pruned.
         log_root: The root in that checkpoint.
         time_ns: When, in nanoseconds since the Unix epoch.
-        kept: Which grants were kept; ``None`` in a statement that does not say.
+        kept: The kept grants; ``None`` in a statement that does not say.
     """
 
     origin: str
@@ -111,7 +111,7 @@ class Pruned:
     kept: Kept | None = None
 
     def tree(self) -> CompactRange:
-        """Return the tree over the records that are gone."""
+        """Return the tree over the pruned records."""
         return CompactRange.of_peaks(self.size, self.peaks)
 
     def to_claim(self) -> dict[str, RecordValue]:
@@ -133,22 +133,22 @@ class Pruned:
 
     @classmethod
     def from_claim(cls, claim: Mapping[str, object]) -> Self:
-        """Return the statement that plain values make.
+        """Return the statement of plain values.
 
         Raises:
             ValueError: They make none.
         """
         if not _MEMBERS <= claim.keys() <= _MEMBERS | _OPTIONAL:
-            raise ValueError("expected the members of a statement of what was pruned, got others")
+            raise ValueError("the members are not those of a pruning statement")
         log = claim["log"]
         if not is_object(log) or set(log) != {"root", "size"}:
-            raise ValueError("expected root and size of the log")
+            raise ValueError("the log does not have exactly root and size")
         origin, stream = _text(claim["origin"]), _text(claim["stream"])
         check_name(origin)
         opened = texts_of(claim.get("open", ()), MAX_OPEN)
         if not is_stream_id(stream) or not all(map(is_stream_id, opened)):
-            raise ValueError("expected the ids of a stream and of intents")
-        found = cls(
+            raise ValueError("the stream or an open intent is not an id")
+        statement = cls(
             origin=origin,
             stream=stream,
             size=count_of(claim["size"]),
@@ -160,10 +160,10 @@ class Pruned:
             time_ns=count_of(claim["time"]),
             kept=_kept(claim["grants"]) if "grants" in claim else None,
         )
-        if not found.size:
-            raise ValueError("expected at least one record that was pruned")
-        found.tree()
-        return found
+        if not statement.size:
+            raise ValueError("the statement covers no record")
+        statement.tree()
+        return statement
 
 
 def sign_pruned(pruned: Pruned, signer: Signer) -> bytes:
@@ -172,22 +172,22 @@ def sign_pruned(pruned: Pruned, signer: Signer) -> bytes:
 
 
 def unverified_pruned(note: bytes) -> Pruned:
-    """Return what a statement says, whoever signed it.
+    """Return the content of a statement without verifying its signature.
 
     Raises:
         VerificationError: The bytes are no such statement (``bad_pruning``).
     """
     text = note.decode(errors="replace").rpartition("\n\n")[0]
     if not text.startswith(_TITLE):
-        raise VerificationError("expected a statement of what was pruned, got something else", code="bad_pruning")
+        raise VerificationError("the bytes are not a pruning statement", code="bad_pruning")
     try:
         return Pruned.from_claim(decode_record(text.removeprefix(_TITLE).encode()))
     except ValueError as error:
-        raise VerificationError(f"malformed statement of what was pruned: {error}", code="bad_pruning") from None
+        raise VerificationError(f"malformed pruning statement: {error}", code="bad_pruning") from None
 
 
 def open_pruned(note: bytes, keys: Sequence[PublicKey] | KnownKeys) -> tuple[Pruned, tuple[PublicKey, ...]]:
-    """Return the statement and the known keys that signed it.
+    """Return the verified statement and the known keys that signed it.
 
     Raises:
         VerificationError: It is malformed (``bad_pruning``, ``bad_note``), changed (``bad_signature``), or signed by
@@ -198,7 +198,7 @@ def open_pruned(note: bytes, keys: Sequence[PublicKey] | KnownKeys) -> tuple[Pru
 
 
 def read_pruned(files: Files, path: str) -> bytes | None:
-    """Return the file of a statement, at most one byte more than a note may have, or ``None`` if there is none.
+    """Return the file of a statement, at most one byte more than a note may have, or ``None`` if it is missing.
 
     Raises:
         OSError: There is one and it cannot be read.
@@ -207,12 +207,12 @@ def read_pruned(files: Files, path: str) -> bytes | None:
 
 
 def read_grants(files: Files, path: str, *, most: int | None = None) -> Iterator[str]:
-    """Return the tokens in a file of grants, one a line; what is none is left out.
+    """Return the tokens in a file of grants, one a line; other lines are left out.
 
     Args:
         files: The operating system.
         path: The file.
-        most: So many bytes of memory for them, and no token behind that; ``None`` for all.
+        most: The memory limit in bytes, after which no token is read; ``None`` for all.
 
     Raises:
         OSError: The file cannot be read.
@@ -233,7 +233,7 @@ def grants_file(tokens: Iterable[str]) -> bytes:
 
 
 def read_kept(files: Files, path: str, kept: Kept) -> tuple[tuple[str, ...], KeptState]:
-    """Return the grants that a statement names, all of them or none, and what is wrong with their file.
+    """Return the grants that a statement names, all of them or none, and the problem with their file.
 
     Raises:
         OSError: The file cannot be read.
@@ -258,7 +258,7 @@ def read_kept(files: Files, path: str, kept: Kept) -> tuple[tuple[str, ...], Kep
 
 
 def _tokens(files: Files, path: str) -> Iterator[bytes | None]:
-    """Return the tokens in a file of grants, and ``None`` for a line that is none."""
+    """Return the tokens in a file of grants, and ``None`` for each other line."""
     fd = open_regular(files, path, READ)
     try:
         for line in read_lines(files, fd):
@@ -269,44 +269,44 @@ def _tokens(files: Files, path: str) -> Iterator[bytes | None]:
 
 def _kept(value: object) -> Kept:
     if not is_object(value) or set(value) != {"count", "digest"}:
-        raise ValueError("expected how many grants were kept, and the digest of their file")
+        raise ValueError("the kept grants do not have exactly count and digest")
     return Kept(count_of(value["count"]), hash_of(value["digest"]).hex())
 
 
 def _text(value: object) -> str:
     if type(value) is not str:
-        raise ValueError("expected text")
+        raise ValueError("a value is not text")
     return value
 
 
 def texts_of(value: object, most: int) -> tuple[str, ...]:
-    """Return the texts in an array from outside.
+    """Return the texts in an untrusted array.
 
     Raises:
         ValueError: It is no array, has other items than texts, or more than ``most`` of them.
     """
     if not is_array(value) or len(value) > most:
-        raise ValueError(f"expected an array of at most {most} items")
+        raise ValueError(f"a value is not an array of at most {most} items")
     return tuple(map(_text, value))
 
 
 def count_of(value: object) -> int:
-    """Return the number that a text from outside is.
+    """Return the number in an untrusted text.
 
     Raises:
         ValueError: It is no decimal number of at most 19 digits in its one spelling.
     """
     if not _COUNT.fullmatch(text := _text(value)):
-        raise ValueError("expected a decimal number")
+        raise ValueError("a value is not a decimal number")
     return int(text)
 
 
 def hash_of(value: object) -> bytes:
-    """Return the hash that a text from outside is.
+    """Return the hash in an untrusted text.
 
     Raises:
         ValueError: It is not 64 lower-case hex digits.
     """
     if not _HASH.fullmatch(text := _text(value)):
-        raise ValueError("expected 64 lower-case hex digits")
+        raise ValueError("a value is not 64 lower-case hex digits")
     return bytes.fromhex(text)

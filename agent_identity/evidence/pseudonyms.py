@@ -1,4 +1,4 @@
-"""Pseudonyms of principals: one random name for each, and the mapping in a private file from which it can be erased.
+"""Pseudonyms of principals: a random name for each, mapped in a private file from which it can be erased.
 
 The names are random and not derived from anything, so that without the line of the file nobody can tell who one is,
 not even by trying every name there is.
@@ -27,7 +27,7 @@ from agent_identity.evidence.files import (
 __all__ = ["PSEUDONYM_PREFIX", "Pseudonyms"]
 
 PSEUDONYM_PREFIX: Final = "pseudonym:"
-"""How each pseudonym begins."""
+"""The prefix of each pseudonym."""
 
 _RANDOM_BYTES: Final = 16
 _CHUNK: Final = 1024 * 1024
@@ -36,7 +36,7 @@ _LINE: Final = re.compile(rb'\{"pseudonym":"(pseudonym:[0-9a-f]{32})","of":(.*)\
 
 
 class _Mapped(NamedTuple):
-    """A line of the file: where it begins, its bytes, its pseudonym, and whose it is if it still says so."""
+    """A line of the file: its offset, bytes, pseudonym, and the principal unless erased."""
 
     offset: int
     line: bytes
@@ -46,7 +46,7 @@ class _Mapped(NamedTuple):
 
 @final
 class Pseudonyms:
-    """The pseudonyms of an evidence directory, made at first use.
+    """The pseudonyms of an evidence directory, created at first use.
 
     Safe to use from any thread and after a fork; processes that ask for the same principal get the same pseudonym.
 
@@ -63,7 +63,7 @@ class Pseudonyms:
         self._seen = (-1, -1)
 
     def of(self, kind: str, name: str) -> str:
-        """Return the pseudonym of a principal, made now if it has none.
+        """Return the pseudonym of a principal, created now if it is missing.
 
         Args:
             kind: ``human`` or ``service``.
@@ -75,9 +75,9 @@ class Pseudonyms:
         """
         if name.startswith(PSEUDONYM_PREFIX):
             return name
-        found = self.find(kind, name)
-        if found is not None:
-            return found
+        pseudonym = self.find(kind, name)
+        if pseudonym is not None:
+            return pseudonym
         with recording("keep a pseudonym"):
             fd = open_regular(self._files, self._path, EXTEND, 0o600)
             try:
@@ -88,7 +88,7 @@ class Pseudonyms:
                 self._files.close(fd)
 
     def find(self, kind: str, name: str) -> str | None:
-        """Return the pseudonym of a principal, or ``None`` if it has none. None is made.
+        """Return the pseudonym of a principal, or ``None``; never create one.
 
         Raises:
             EvidenceError: The file cannot be read.
@@ -97,7 +97,7 @@ class Pseudonyms:
         return self._known.get((kind, name))
 
     def name_of(self, pseudonym: str) -> tuple[str, str] | None:
-        """Return kind and id of the principal of a pseudonym, or ``None`` if that is not known, or erased.
+        """Return kind and id of the principal of a pseudonym, or ``None`` if unknown or erased.
 
         Raises:
             EvidenceError: The file cannot be read.
@@ -110,25 +110,25 @@ class Pseudonyms:
 
         Raises:
             EvidenceError: The file cannot be read.
-            ConfigurationError: The mapping was erased (``erased``), or there is none (``unknown_pseudonym``).
+            ConfigurationError: The mapping was erased (``erased``), or is missing (``unknown_pseudonym``).
         """
-        found = self.name_of(pseudonym)
-        if found is not None:
-            return found
+        principal = self.name_of(pseudonym)
+        if principal is not None:
+            return principal
         if any(mapped.pseudonym == pseudonym for mapped in self._read_all()):
             raise ConfigurationError(
-                "expected the mapping of the pseudonym, got its erasure; nobody can tell any more who it is",
+                "the mapping of the pseudonym was erased; its principal cannot be named any more",
                 code="erased",
             )
         raise ConfigurationError(
-            "expected a pseudonym of this directory, got another; ask where the task was opened",
+            "this directory does not have the pseudonym; ask where the task was opened",
             code="unknown_pseudonym",
         )
 
     def erase(self, name: str) -> None:
-        """Overwrite the mappings of a principal, whatever its kind, and have the disk keep that.
+        """Overwrite the mappings of a principal of any kind, and sync them to disk.
 
-        Half a line, which a process that died left, is overwritten as well, whoever it is about.
+        Half a line, which a process that died left, is overwritten as well, for any principal.
 
         Args:
             name: Its id, or its pseudonym.
@@ -154,7 +154,7 @@ class Pseudonyms:
                             write_whole(self._files, fd, b"-" * len(text))
                             overwritten = True
                     if overwritten:
-                        # A longer file is read again by whoever has read it, also within one tick of its clock.
+                        # Every reader reads a longer file again, also within one tick of its clock.
                         self._files.seek(fd, self._files.status(fd).st_size)
                         write_whole(self._files, fd, b"\n")
                     self._files.fsync(fd)
@@ -162,7 +162,7 @@ class Pseudonyms:
                 self._files.close(fd)
 
     def _refresh(self) -> None:
-        """Read the file again if it is another than it was, because an erasure must not be outlived."""
+        """Read the file again if it changed, because the cache must not outlive an erasure."""
         with recording("read the pseudonyms"):
             try:
                 fd = open_regular(self._files, self._path, READ)
@@ -171,11 +171,11 @@ class Pseudonyms:
             try:
                 check_private(self._files, fd, self._path)
                 status = self._files.status(fd)
-                seen = (status.st_size, status.st_mtime_ns)
-                if seen != self._seen:
+                stamp = (status.st_size, status.st_mtime_ns)
+                if stamp != self._seen:
                     known = {m.pseudonym: m.of for m in self._lines(fd) if m.of is not None and m.pseudonym}
                     self._names, self._known = known, {of: name for name, of in known.items()}
-                    self._seen = seen
+                    self._seen = stamp
             finally:
                 self._files.close(fd)
 

@@ -1,4 +1,4 @@
-"""Taking signed checkpoints elsewhere: behind the back of callers and of the log, and never in their way."""
+"""Background publishing of signed checkpoints, which never delays callers or the log."""
 
 import logging
 import threading
@@ -19,10 +19,10 @@ _logger: Final = logging.getLogger("agent_identity.evidence")
 
 @final
 class Publisher:
-    """A daemon thread of its own that hands checkpoints to one function, in their order.
+    """A daemon thread that passes checkpoints to one function, in order.
 
     Args:
-        name: What to call it in the log.
+        name: Its name in the log.
         publish: The function.
         latest_only: It needs only the latest checkpoint, at most once a second, and is called again with it, after a
             longer pause, if it failed. Otherwise it is called once with each.
@@ -53,7 +53,7 @@ class Publisher:
         self._thread: threading.Thread | None = None
 
     def offer(self, note: bytes) -> None:
-        """Have a checkpoint published; returns at once."""
+        """Queue a checkpoint for publishing; returns at once."""
         with self._changed:
             if self._closing:
                 return
@@ -71,7 +71,7 @@ class Publisher:
             self._changed.notify_all()
 
     def settle(self, timeout: float) -> bool:
-        """Wait until nothing waits, at most ``timeout`` seconds; return whether all that was offered is published."""
+        """Wait at most ``timeout`` seconds for the queue; return whether every offered checkpoint is published."""
         with self._changed:
             self._hurried = True
             self._changed.notify_all()
@@ -80,7 +80,7 @@ class Publisher:
             return not self._unsettled() and self.fault is None
 
     def close(self, timeout: float = _CLOSE_SECONDS) -> None:
-        """Publish what waits, for some seconds at most and without further attempts, and end the thread."""
+        """Publish the queue within a few seconds, without retries, and end the thread."""
         self.settle(timeout)
         with self._changed:
             self._closing = True
@@ -92,7 +92,7 @@ class Publisher:
             self._changed.notify_all()
 
     def after_fork_in_child(self) -> None:
-        """Begin anew: what waits, and the thread, are the parent's."""
+        """Reset in a forked child: the queue and the thread are the parent's."""
         self._begin()
 
     def _unsettled(self) -> bool:

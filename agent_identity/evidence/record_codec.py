@@ -1,4 +1,4 @@
-"""Records as canonical bytes, and back.
+"""Codec between records and their canonical bytes.
 
 Decoding checks shape, types, bounds and the canonical form in one step. A record of version 2 has the same facts in
 memory as one of version 1; its bytes spell them shorter (``record_spelling``).
@@ -20,11 +20,11 @@ __all__ = ["as_dict", "decode", "encode", "plain_members"]
 _DECODER: Final = cast("msgspec.json.Decoder[AnyRecord]", msgspec.json.Decoder(AnyRecord))
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")  # Keys are ASCII, so this is the order of RFC 8785.
 _DRAFT: Final = f'"v":"{DRAFT}"'.encode()  # No text of a record has unescaped quotes, so this is its version.
-_OTHER: Final = "expected the canonical form of the record, got another spelling"
+_OTHER: Final = "the bytes are not the canonical spelling of the record"
 
 
 def decode(data: bytes) -> AnyRecord:
-    """Return the record of its canonical bytes, of either version.
+    """Return the record from its canonical bytes, of either version.
 
     Duplicate keys, white space, other spellings of a string and other orders of keys do not re-encode to the same
     bytes and are refused with the rest.
@@ -41,7 +41,7 @@ def decode(data: bytes) -> AnyRecord:
     except msgspec.ValidationError as error:
         raise ValueError(_refusal(str(error), data)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ValueError("record: expected a record in JSON, got something else") from None
+        raise ValueError("record: the bytes are not JSON") from None
     if record.v != VERSION or _ENCODER.encode(record) != data:
         raise ValueError(f"record: {_OTHER}")
     return record
@@ -52,7 +52,7 @@ def _decode_draft(data: bytes) -> AnyRecord:
         members = cast("object", orjson.loads(data))
         same = orjson.dumps(members, option=orjson.OPT_SORT_KEYS) == data
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
-        raise ValueError("record: expected a record in JSON, got something else") from None
+        raise ValueError("record: the bytes are not JSON") from None
     if not same:
         raise ValueError(f"record: {_OTHER}")
     full = full_spelling(members)
@@ -71,7 +71,7 @@ def _refusal(message: str, data: bytes) -> str:
     try:
         members = canonical.decode(data)
     except ValueError:
-        return "record: expected the canonical form of a record, got other bytes"
+        return "record: the bytes are not in canonical form"
     return explained(message, members, KIND_TYPES)
 
 
@@ -84,7 +84,7 @@ def encode(record: Record) -> bytes:
     try:
         data = _ENCODER.encode(record)
     except UnicodeEncodeError:
-        raise ValueError("expected Unicode text in a record, got a lone surrogate") from None
+        raise ValueError("a text in the record has a lone surrogate") from None
     if record.v == VERSION:
         return data
     return orjson.dumps(short_spelling(orjson.loads(data)), option=orjson.OPT_SORT_KEYS)
@@ -103,6 +103,6 @@ def plain_members(data: bytes) -> dict[str, object]:
     """
     members = cast("object", orjson.loads(data))
     if not isinstance(members, dict):
-        raise ValueError("expected a JSON object, got another value")  # noqa: TRY004  Of bytes, as in decode.
-    found = cast("dict[str, object]", members)
-    return cast("dict[str, object]", full_spelling(found)) if _DRAFT in data else found
+        raise ValueError("the value is not a JSON object")  # noqa: TRY004  Of bytes, as in decode.
+    record = cast("dict[str, object]", members)
+    return cast("dict[str, object]", full_spelling(record)) if _DRAFT in data else record

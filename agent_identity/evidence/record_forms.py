@@ -1,4 +1,4 @@
-"""The forms of the values in a record: what each kind of text looks like, and how long it may be."""
+"""Forms and lengths of the values in a record."""
 
 from functools import lru_cache
 from typing import Annotated, Final, TypeAlias

@@ -1,4 +1,4 @@
-"""The objects inside records: the stream, the time, the parties, the action, the decision, and what kinds are about.
+"""The objects inside records: stream, time, parties, action, decision, and the subjects of each kind.
 
 Each is frozen and closed. Members that version 2 of the format added are optional, and the kinds refuse them in
 version 1.
@@ -92,25 +92,25 @@ EffectName: TypeAlias = Literal["allow", "warn", "block", "route"]
 """An effect of a policy."""
 
 Ending: TypeAlias = Literal["success", "error", "denied", "routed", "cancelled", "suspended", "unknown"]
-"""How a call ended."""
+"""Results of a call."""
 
 ApprovalStatus: TypeAlias = Literal["pending", "approved", "rejected", "expired"]
-"""Where a question to a person stands."""
+"""States of a question to a person."""
 
 RevocationKind: TypeAlias = Literal["task", "grant", "agent", "owner", "human", "service", "key", "everything"]
-"""What can be revoked."""
+"""Kinds of revocable names."""
 
 RevocationState: TypeAlias = Literal["revoked", "suspended", "reinstated"]
-"""What a change of the list of revocations came to."""
+"""Results of a change of the list of revocations."""
 
 Enforced: TypeAlias = Literal["allow", "block", "modify", "escalate", "audit"]
-"""What was done about a decision."""
+"""Enforced effects of a decision."""
 
 EFFECTS: Final = frozenset(cast("tuple[str, ...]", get_args(EffectName)))
-"""What a policy can decide."""
+"""Effects that a policy can decide."""
 
 OUTCOMES: Final = frozenset(cast("tuple[str, ...]", get_args(Ending)))
-"""How a call can end."""
+"""Results of a call."""
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
@@ -219,7 +219,7 @@ class Hop(Part, frozen=True, kw_only=True):
 
 
 class Model(Part, frozen=True, kw_only=True):
-    """A model, in version 2: the one that was asked (in the intent), or the one that answered (in the outcome)."""
+    """A model, in version 2: the requested one (in the intent), or the one that answered (in the outcome)."""
 
     name: Name
     provider: Name | None = None
@@ -231,7 +231,7 @@ class Resource(Part, frozen=True, kw_only=True):
     Attributes:
         system: Its system, by the naming rule of OpenLineage, such as ``postgres://db.example.com:5432``.
         name: Its name there. A name that arguments fill is the template, literally.
-        access: What the tool does to it.
+        access: The tool's access to it.
         data: Labels of the data in it.
         digest: The keyed digest of the filled name, under the resource key of the directory.
     """
@@ -316,7 +316,7 @@ class Counts(Part, frozen=True, kw_only=True):
 
 
 class AgentRegistration(Part, frozen=True, kw_only=True):
-    """The registration of an agent: the hash of its line, what the agent is for, and where it stands."""
+    """The registration of an agent: the hash of its line, the agent's purpose, and its status."""
 
     hash: Hash
     purpose: Name
@@ -336,7 +336,7 @@ class Server(Part, frozen=True, kw_only=True):
 
 
 class Offered(Part, frozen=True, kw_only=True):
-    """A definition that a server offers, beside the one that counts."""
+    """A definition that a server offers, beside the accepted one."""
 
     name: Name
     status: Literal["pinned", "changed", "new"]
@@ -383,7 +383,7 @@ class RevocationChange(Part, frozen=True, kw_only=True):
 
 
 class PrunedRange(Part, frozen=True, kw_only=True):
-    """Records that were pruned: of which stream, from which to which, and the root over 1 to the last."""
+    """Pruned records of a stream: their range, and the root over 1 to the last."""
 
     stream: Uuid7
     first: Position
@@ -414,7 +414,7 @@ class Erased(Part, frozen=True, kw_only=True):
 
 
 class RecoveredStream(Part, frozen=True, kw_only=True):
-    """The stream of a process that died, as a later start found it."""
+    """The recovered stream of a process that died."""
 
     stream: Uuid7
     size: Count
@@ -426,7 +426,7 @@ class RecoveredStream(Part, frozen=True, kw_only=True):
 
 
 class StreamResource(Part, frozen=True, kw_only=True):
-    """The process behind a stream, by the conventions of OpenTelemetry for resources; version 2."""
+    """The process that writes a stream, by the conventions of OpenTelemetry for resources; version 2."""
 
     service: Name | None = None
     namespace: Name | None = None
@@ -438,7 +438,7 @@ class StreamResource(Part, frozen=True, kw_only=True):
 
 
 class Examined(Part, frozen=True, kw_only=True):
-    """A question to the evidence, the range of entries of the log that it covers, and the digest of the answer."""
+    """A question to the evidence, the range of log entries that it covers, and the digest of the answer."""
 
     question: Name
     digest: Sha256
@@ -467,7 +467,7 @@ class End(Part, frozen=True, kw_only=True):
 def check_form(
     part: msgspec.Struct, required: Sequence[str], optional: Sequence[str] = (), *, of: Sequence[str] | None = None
 ) -> None:
-    """Check which members are there, where one shape has several forms."""
+    """Check the required members where one shape has several forms."""
     for name in of or part.__struct_fields__:
         present = getattr(part, name) is not None
         if name in required and not present:

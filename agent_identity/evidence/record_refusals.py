@@ -1,4 +1,4 @@
-"""What is said of a record that has not the form of one: the place, and the form that it should have."""
+"""Messages for malformed records: the place, and the required form."""
 
 import re
 import types
@@ -10,13 +10,13 @@ from msgspec import Meta
 
 __all__ = ["ABSENT", "UNKNOWN", "explained"]
 
-UNKNOWN: Final = "expected only known members, got another"
+UNKNOWN: Final = "unknown member"
 """Said of an object that has a member too many."""
 
-ABSENT: Final = "expected this member, got none"
+ABSENT: Final = "missing member"
 """Said of a member that is missing."""
 
-_KIND: Final = "expected a known kind of record"
+_KIND: Final = "unknown kind of record"
 _PATH: Final = re.compile(r"(.*?)(?: - at `\$((?:\.[a-z_0-9]+|\[[0-9]+\])*)`)?", re.DOTALL)
 _STEP: Final = re.compile(r"\.([a-z_0-9]+)|\[([0-9]+)\]")
 _MISSING: Final = re.compile(r"Object missing required field `([a-z_]+)`|-([a-z_]+)")
@@ -24,17 +24,17 @@ _MEMBER: Final = re.compile(r"[a-z_]+(?:\[[0-9]+\])?")
 
 
 def explained(message: str, members: object, kinds: Mapping[str, type]) -> str:
-    """Return what a refused record says: where, and what is expected there. Nothing is quoted from the record.
+    """Return the message for a refused record: place and required form. Nothing is quoted from the record.
 
     Args:
-        message: What the decoder says: a path at its end, and what it found there.
-        members: What the decoder looked at, as plain values, each member once.
+        message: The decoder's message, with a path at its end.
+        members: The decoder's input, as plain values, each member once.
         kinds: The type of each kind.
     """
     if message.startswith("record"):
         return message
-    found = cast("re.Match[str]", _PATH.fullmatch(message))
-    what, path = found[1], found[2] or ""
+    match = cast("re.Match[str]", _PATH.fullmatch(message))
+    what, path = match[1], match[2] or ""
     if missing := _MISSING.fullmatch(what):
         name = missing[1] or missing[2]
         return f"record{path}.{name}: {ABSENT if path or name != 'kind' else _KIND}"
@@ -48,7 +48,7 @@ def explained(message: str, members: object, kinds: Mapping[str, type]) -> str:
 
 
 def _expected(path: str, value: object, kinds: Mapping[str, type]) -> str:
-    """Return what is expected at a place."""
+    """Return the required form at a place."""
     hint: object = None
     if isinstance(value, dict):
         hint = kinds.get(cast("str", cast("dict[str, object]", value).get("kind")))
@@ -61,16 +61,16 @@ def _expected(path: str, value: object, kinds: Mapping[str, type]) -> str:
     if get_origin(hint) is tuple:
         many = cast("list[object]", value)
         most = 0 if bound is None or bound.max_length is None else bound.max_length
-        return f"expected 1 to {most} items, got {len(many)}" if isinstance(value, list) else "expected an array"
+        return f"{len(many)} items instead of 1 to {most}" if isinstance(value, list) else "not an array"
     if get_origin(hint) is Literal:
-        return f"expected one of {', '.join(sorted(cast('tuple[str, ...]', get_args(hint))))}"
+        return f"not one of {', '.join(sorted(cast('tuple[str, ...]', get_args(hint))))}"
     if bound is not None and bound.description is not None:
-        return f"expected {bound.description}"
-    return "expected an object"
+        return f"not {bound.description}"
+    return "not an object"
 
 
 def _plain(hint: object) -> tuple[object, Meta | None]:
-    """Return a type without what surrounds it, and its bounds."""
+    """Return a type without its annotations, and its bounds."""
     if get_origin(hint) in (types.UnionType, typing.Union):
         hint = cast("tuple[object, ...]", get_args(hint))[0]
     if get_origin(hint) is Annotated:

@@ -1,4 +1,4 @@
-"""The short spelling of version 2: how its bytes spell ids, digests and defaults.
+"""The short spelling of version 2: ids, digests and defaults in bytes.
 
 Back ends cut the attributes of spans at 2,000 characters, and a record has to fit into one. So the bytes of version 2
 have ids and digests in base64url without padding and without the name of their algorithm, and leave out two defaults.
@@ -15,10 +15,10 @@ __all__ = ["full_spelling", "short_spelling", "spellings_of"]
 
 
 class _Form(NamedTuple):
-    """How one kind of value is spelled.
+    """The spelling of one kind of value.
 
     Attributes:
-        described: What is expected in the bytes.
+        described: The required form in the bytes, for messages.
         shorten: Returns the short spelling of a full one.
         expand: Returns the full spelling of a short one, or raises :class:`ValueError`.
     """
@@ -115,7 +115,7 @@ _MODE: Final = "enforce"
 
 @lru_cache(maxsize=16)  # A search asks for each record.
 def spellings_of(record_id: str) -> tuple[bytes, ...]:
-    """Return how the bytes of records of all versions spell an id, to search for it.
+    """Return the spellings of an id in the bytes of all record versions, for searches.
 
     Args:
         record_id: The id; a text that is no id is returned alone.
@@ -128,7 +128,7 @@ def spellings_of(record_id: str) -> tuple[bytes, ...]:
 
 
 def short_spelling(members: object) -> object:
-    """Return the members of a record as the bytes of version 2 spell them.
+    """Return the members of a record in the spelling of version 2.
 
     Args:
         members: A record in full spelling, as plain values; it is changed.
@@ -144,10 +144,10 @@ def short_spelling(members: object) -> object:
 
 
 def full_spelling(members: object) -> object:
-    """Return the members of a record of version 2 as those of version 1 are spelled.
+    """Return the members of a record of version 2 in the spelling of version 1.
 
     Args:
-        members: What the bytes say, as plain values; they are changed.
+        members: The members as in the bytes, as plain values; they are changed in place.
 
     Raises:
         ValueError: A value lacks its short spelling; the message starts with the path to it.
@@ -165,13 +165,13 @@ def full_spelling(members: object) -> object:
 
 
 def _part(record: dict[str, object], name: str) -> dict[str, object] | None:
-    found = record.get(name)
-    return cast("dict[str, object]", found) if isinstance(found, dict) else None
+    part = record.get(name)
+    return cast("dict[str, object]", part) if isinstance(part, dict) else None
 
 
 def _fill_in(part: dict[str, object], name: str, default: str, path: str) -> None:
     if part.get(name) == default:
-        raise ValueError(f"{path}.{name}: expected no member for the default, got one")
+        raise ValueError(f"{path}.{name}: the default is spelled out; leave the member out")
     part.setdefault(name, default)
 
 
@@ -179,11 +179,11 @@ def _expanded(form: _Form, text: str, path: str) -> str:
     try:
         return form.expand(text)
     except ValueError:
-        raise ValueError(f"{path}: expected {form.described}") from None
+        raise ValueError(f"{path}: not {form.described}") from None
 
 
 def _each(members: dict[str, object], table: _Table, change: Callable[[_Form, str, str], str], path: str) -> None:
-    """Change each value that has a spelling of its own; what has another type is left to the types."""
+    """Convert each value that has its own spelling; values of another type are left to validation."""
     for name, form in table.items():
         value = members.get(name)
         if value is None:

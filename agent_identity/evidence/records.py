@@ -1,4 +1,4 @@
-"""The record as a type: the facts that each kind states, and their forms.
+"""Record types: the facts that each kind states, and their forms.
 
 The shape is closed at every level: an unknown member is refused, because an auditor must not have to guess what a
 field means. Both versions of the format have these types; a member that version 2 added is refused in version 1.
@@ -137,7 +137,7 @@ class Record(Part, frozen=True, kw_only=True, tag_field="kind"):
 
     Attributes:
         id: The record; the same wherever it is copied to.
-        stream: Where it stands.
+        stream: Its place in the stream.
         time: Begin and end of the recorded event.
         v: The version of the format.
     """
@@ -155,9 +155,11 @@ class Record(Part, frozen=True, kw_only=True, tag_field="kind"):
     def __post_init__(self) -> None:
         first = self.stream.seq == "1"
         if first is not (self.stream.prev is None):
-            raise ValueError("record.stream.prev: expected the hash of the previous record, except in the first one")
+            raise ValueError("record.stream.prev: missing after the first record, or present in it")
         if first is not (type(self) is StreamStart):
-            raise ValueError("record.kind: expected stream_start in the first record of a stream and only there")
+            raise ValueError(
+                "record.kind: stream_start is not the first record, or the first record is of another kind"
+            )
 
 
 class OfTask(Record, frozen=True, kw_only=True):
@@ -269,7 +271,7 @@ class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
 
 
 class Detail(Record, frozen=True, kw_only=True, tag="detail"):
-    """The facts of a call that do not fit on its span; version 2 only.
+    """Facts of a call that do not fit on its span; version 2 only.
 
     Written together with the outcome of the call and directly before it; ``outcome.detail`` is its leaf hash. For a
     refused call it says what an intent would have said.
@@ -299,7 +301,7 @@ class TaskEnd(OfTask, frozen=True, kw_only=True, tag="task_end"):
 
 
 class Registration(Record, frozen=True, kw_only=True, tag="registration"):
-    """A registration of an agent, or what counts of an MCP server and its tools, was used for the first time."""
+    """First use of a registration of an agent, or of the accepted state of an MCP server and its tools."""
 
     agent: Agent | None = None
     registration: AgentRegistration | None = None
@@ -326,7 +328,7 @@ class Policy(Record, frozen=True, kw_only=True, tag="policy"):
 
 
 class Approval(OfTask, frozen=True, kw_only=True, tag="approval"):
-    """A person is asked, or an answer is taken up."""
+    """A request to a person for approval, or its answer."""
 
     action: Action
     approval: ApprovalState
@@ -351,13 +353,13 @@ class Erasure(Record, frozen=True, kw_only=True, tag="erasure"):
 
 
 class Recovered(Record, frozen=True, kw_only=True, tag="recovered"):
-    """A start found the stream of a process that died."""
+    """Recovery of the stream of a process that died."""
 
     recovered: RecoveredStream
 
 
 class Examination(Record, frozen=True, kw_only=True, tag="examination"):
-    """Someone asked the evidence a question; version 2 only."""
+    """A question to the evidence; version 2 only."""
 
     v: Literal["2-draft"]
     examination: Examined
@@ -416,7 +418,7 @@ def _refuse(*members: object) -> None:
 
 
 def _check_action(action: Action, version: Version) -> None:
-    """Check the members of an action on which the versions differ."""
+    """Check the members of an action that differ between versions."""
     if version != VERSION:
         if action.kind is None and action.stage is None:
             raise ValueError(f"record.action.kind: {ABSENT}")

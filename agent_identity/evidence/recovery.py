@@ -1,4 +1,4 @@
-"""What a start does for the streams of processes that died: seals what they wrote themselves, and says so."""
+"""Recovery at start: seals the streams of dead processes, and records each recovery."""
 
 import contextlib
 import itertools
@@ -31,7 +31,7 @@ _MAX_OPEN: Final = 64  # Intents named in the record; the count has no bound.
 def recover(
     files: Files, layout: Layout, key: LedgerKey, log: DirectoryLog, *, report: Callable[[RecoveredStream], None]
 ) -> str | None:
-    """Seal the streams whose lock is free, and report each; damaged ones never stop the others.
+    """Seal the streams whose lock is free, and record each; damaged ones never stop the others.
 
     Args:
         files: The operating system.
@@ -73,7 +73,7 @@ def recover(
 
 
 def _needs_recovery(files: Files, layout: Layout, name: str) -> bool:
-    """Return whether the stream has bytes that nobody noted as settled."""
+    """Return whether the stream has bytes that are not recorded as settled."""
     try:
         size = _size(files, layout.entries(name))
         if not size and not closed_segments(files, (layout.stream(name),)):
@@ -88,7 +88,7 @@ def _needs_recovery(files: Files, layout: Layout, name: str) -> bool:
 
 
 def _size(files: Files, path: str) -> int:
-    """Return the size of a file; where its process died while it began another one, there is none."""
+    """Return the size of a file; 0 if it is missing, as after a death between two segments."""
     try:
         with _opened(files, path, READ) as fd:
             return files.status(fd).st_size
@@ -97,7 +97,7 @@ def _size(files: Files, path: str) -> int:
 
 
 def _what_was_pruned(files: Files, layout: Layout, name: str) -> Pruned | None:
-    """Return the statement of what was pruned, whoever signed it, if the first records are gone."""
+    """Return the unverified pruning statement if the first records are gone."""
     note = read_pruned(files, layout.pruned(name))
     if note is None or first_place(files, (layout.stream(name),), layout.entries(name)) == 1:
         return None
@@ -155,7 +155,7 @@ class _Dead:
         sealed: Head | None,
         stack: contextlib.ExitStack,
     ) -> "_Dead | None":
-        """Lock the stream for as long as the stack lives, and read it; ``None`` if it is not ours to recover."""
+        """Lock the stream for the lifetime of the stack, and read it; ``None`` if it needs no recovery here."""
         with contextlib.ExitStack() as own:
             try:
                 lock_fd = own.enter_context(_opened(files, layout.lock(name), EDIT))
@@ -178,20 +178,20 @@ class _Dead:
             return dead
 
     def grew(self) -> bool:
-        """Return whether there is something to seal."""
+        """Return whether the stream has unsealed records."""
         return self.tree.size > self._sealed_size()
 
     def clean(self) -> bool:
-        """Return whether its process ended it and sealed all of it, so that only the note of this was lost."""
+        """Return whether its process ended and sealed it, so that only the settled note is missing."""
         whole = not self.torn_bytes and not self.rejected_bytes
         return whole and self.ended and self.tree.size == self._sealed_size()
 
     def head(self) -> Head:
-        """Return the head over all that its process wrote."""
+        """Return the head over all records that its process wrote."""
         return Head(self.name, self.tree.size, self.tree.root())
 
     def found(self) -> RecoveredStream:
-        """Return what there is to report."""
+        """Return the report of the recovery."""
         listed = tuple(itertools.islice(self.intents, _MAX_OPEN))
         return RecoveredStream(
             stream=self.name,
@@ -207,7 +207,7 @@ class _Dead:
         return self.sealed.size if self.sealed else 0
 
     def _begin(self, pruned: Pruned) -> None:
-        """Begin behind what was pruned; that nobody made it up, the heads will show."""
+        """Begin after the pruned part; the heads prove that nobody invented it."""
         if pruned.stream == self.name and pruned.size <= self._sealed_size():
             self.tree = pruned.tree()
             self.prev = pruned.last.hex()
@@ -239,7 +239,7 @@ class _Dead:
         return bool(self.sealed and self.sealed.size == self.tree.size and self.sealed.root != self.tree.root())
 
     def _take(self, line: Line, mac: Mac) -> bool:
-        """Add a line if the process wrote it at this place; return whether it did."""
+        """Add a line that the process wrote at this place; return whether it did."""
         parts = stream_parts(line.data) if line.data is not None else None
         if parts is None or not mac.fits(*parts):
             return False

@@ -1,4 +1,4 @@
-"""Moves lines that the library did not write from the end of the log to a file beside it.
+"""Moves lines that the library did not write from the end of the log to a separate file.
 
 Only what follows the last checkpoint is moved, and no line that the library wrote. Killed at any moment, this leaves
 a log in which the next attempt does the rest; then a part may stand in the file twice.
@@ -24,18 +24,18 @@ _LOOKS: Final = 65_536  # and how often that is done at most: about a tenth of a
 
 
 class LaterEntryError(Exception):
-    """The library wrote one of the lines, at a later place of a log that was longer."""
+    """The library wrote one of the lines, at a later place of a longer log."""
 
 
 class _Range(NamedTuple):
-    """Bytes of the log."""
+    """A byte range of the log."""
 
     start: int
     end: int
 
 
 class _Sorted(NamedTuple):
-    """The lines behind the last good one: those that continue the log, and the others."""
+    """The lines after the last good one: those that continue the log, and the others."""
 
     own: list[_Range]
     foreign: list[_Range]
@@ -44,17 +44,17 @@ class _Sorted(NamedTuple):
 def set_aside(
     files: Files, layout: Layout, fd: int, start: int, *, fits: Fits, last: tuple[int, bytes | None]
 ) -> tuple[int, str]:
-    """Move foreign lines from the end of the log to ``log/rejected.jsonl``; return how many bytes, and its name.
+    """Move foreign lines from the end of the log to ``log/rejected.jsonl``; return their size, and its name.
 
     Where a folder, pipe or link has that name, it is ``rejected-1.jsonl``, and so on up to 9.
 
-    Called with the lock of the log held. What is left behind ``start`` continues the log.
+    Called with the lock of the log held. The rest after ``start`` continues the log.
 
     Args:
         files: The operating system.
         layout: The evidence directory.
         fd: The log, open to be read and cut.
-        start: Where the first foreign line begins; all before it is good, and nothing from it on was committed.
+        start: The offset of the first foreign line; all before it is good, and nothing from it on was committed.
         fits: Checks MACs.
         last: The number of good entries, and the leaf hash of the last one.
 
@@ -62,14 +62,14 @@ def set_aside(
         LaterEntryError: The log was longer once. Nothing was changed.
         OSError: A file cannot be read or written.
     """
-    found = _sort(files, fd, start, fits, last)
-    name = _keep(files, layout.log_rejected, fd, found.foreign)
+    lines = _sort(files, fd, start, fits, last)
+    name = _keep(files, layout.log_rejected, fd, lines.foreign)
     end = start
-    if found.own:
+    if lines.own:
         edited = open_regular(files, layout.log_entries, EDIT)  # What is open to append writes nowhere else.
         try:
-            for data in _chunks(files, fd, found.own):
-                # Never behind what was read: killed in between, all lines that are still to come are whole.
+            for data in _chunks(files, fd, lines.own):
+                # Never beyond what was read: killed in between, all lines that are still to come are whole.
                 files.seek(edited, end)
                 write_whole(files, edited, data)
                 end += len(data)
@@ -77,7 +77,7 @@ def set_aside(
         finally:
             files.close(edited)
     files.truncate(fd, end)
-    return sum(foreign.end - foreign.start for foreign in found.foreign), name
+    return sum(foreign.end - foreign.start for foreign in lines.foreign), name
 
 
 def _sort(files: Files, fd: int, start: int, fits: Fits, last: tuple[int, bytes | None]) -> _Sorted:
@@ -109,7 +109,7 @@ def _extend(ranges: list[_Range], start: int, end: int) -> None:
 
 
 def _keep(files: Files, paths: Sequence[str], fd: int, foreign: list[_Range]) -> str:
-    """Append the lines to the first file that can be opened, the last of them with its end; wait for the disk."""
+    """Append the lines to the first file that opens, with a final newline, and sync it to disk."""
     path, out = _opened(files, paths)
     try:
         last = b""

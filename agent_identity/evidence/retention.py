@@ -1,4 +1,4 @@
-"""Taking old segments out of a directory: copied to an archive, and pruned behind a checkpoint that keeps the proof.
+"""Removal of old segments: copied to an archive, or pruned with a signed statement that keeps the proof.
 
 Nothing leaves that the log does not prove. Pruning says first what it will remove, in a record that is sealed and in
 a signed statement beside the stream, and removes it then, the oldest file first: killed at any moment, what is there
@@ -51,7 +51,7 @@ _BATCH: Final = 32  # Streams pruned under one seal; each costs a descriptor mea
 @final
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What was archived or pruned of one stream.
+    """The archived or pruned part of one stream.
 
     Attributes:
         stream: The id of the stream.
@@ -76,7 +76,7 @@ def archive(
     files: Files | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Removed]:
-    """Copy closed and sealed segments to an archive, compressed; those that it has already are left out.
+    """Copy closed and sealed segments to an archive, compressed; skip those that it has already.
 
     The last file of a stream counts as closed once its process has gone and all of it is sealed.
 
@@ -119,7 +119,7 @@ def prune(
     files: Files | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Removed]:
-    """Remove closed and sealed segments whose records are all older than a time, and keep the proof of the rest.
+    """Remove closed and sealed segments with only records older than a time, and keep the proof of the rest.
 
     Args:
         directory: The evidence directory.
@@ -146,18 +146,18 @@ def prune(
         streams = cutter.reader.streams()
         for start in range(0, len(streams), _BATCH):
             with contextlib.ExitStack() as held:
-                found: list[tuple[str, Cut]] = []
+                cuts: list[tuple[str, Cut]] = []
                 for stream in streams[start : start + _BATCH]:
                     pruner.finish(stream, cutter.reader)
                     cut = cutter.cut(stream, held)
                     if cut is not None:
-                        found.append((stream, cut))
-                yield from pruner.prune(found)
+                        cuts.append((stream, cut))
+                yield from pruner.prune(cuts)
 
 
 @final
 class _Cutter:
-    """Finds where streams can be cut."""
+    """Finds the places where streams can be cut."""
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class _Cutter:
         self._heads = read_heads(self.reader)[1]
 
     def cut(self, stream: str, held: contextlib.ExitStack) -> Cut | None:
-        """Return what may leave of a stream; if its last file may, nobody writes it as long as ``held`` lives."""
+        """Return the removable part of a stream; if it has the last file, ``held`` keeps its lock."""
         # Listed once, not for each segment: what comes into the archive meanwhile may leave the next time.
         there: Mapping[int, str] = {} if self._keeper is None else _archived(self._files, self._keeper.stream(stream))
 
@@ -200,7 +200,7 @@ class _Cutter:
             self._progress(self._done, max(self._done, self._total))
 
     def _seize(self, stream: str, held: contextlib.ExitStack) -> bool:
-        """Take the lock of a stream if its process has gone and nothing of it needs recovery."""
+        """Take the lock of a stream whose process has gone and that needs no recovery."""
         files = self._files
         with contextlib.ExitStack() as own:
             lock_fd = own.enter_context(_opened(files, self._layout.lock(stream), EDIT))
@@ -217,7 +217,7 @@ class _Cutter:
 
 @final
 class _Pruner:
-    """Removes segments, each after it said so."""
+    """Removes segments, each after its statement is written."""
 
     def __init__(self, files: Files, layout: Layout, ledger: Ledger, signer: Signer, clock: Clock) -> None:
         self._files = files
@@ -227,7 +227,7 @@ class _Pruner:
         self._clock = clock
 
     def finish(self, stream: str, reader: LedgerReader) -> None:
-        """Remove what an earlier run stated as pruned and was killed before it removed."""
+        """Remove the rest of what an earlier, killed run stated as pruned."""
         note, first = reader.pruned(stream), reader.first_place(stream)
         if note is None or first is None or first == 1:
             return
@@ -236,15 +236,15 @@ class _Pruner:
             if segment.first <= size:
                 self._files.unlink(segment.path)
 
-    def prune(self, found: Sequence[tuple[str, Cut]]) -> Iterator[Removed]:
-        """Record, state and remove."""
-        if not found:
+    def prune(self, cuts: Sequence[tuple[str, Cut]]) -> Iterator[Removed]:
+        """Record the erasure, write the statement, and remove the segments."""
+        if not cuts:
             return
-        for stream, cut in found:
+        for stream, cut in cuts:
             pruned = Erased(pruned=self._pruned(stream, cut))
             self._ledger.append(partial(Erasure, time=Time.at(self._clock.wall_ns()), erasure=pruned))
         self._ledger.seal()
-        for stream, cut in found:
+        for stream, cut in cuts:
             self._state(stream, cut)
             for segment in cut.segments:
                 self._files.unlink(segment.path)
@@ -292,14 +292,14 @@ class _Pruner:
 
 @contextlib.contextmanager
 def _exclusive(files: Files, layout: Layout) -> Generator[None]:
-    """Keep others from compressing, archiving or pruning meanwhile."""
+    """Exclude other compression, archiving and pruning."""
     fd = open_regular(files, layout.segments_lock, EDIT)
     try:
         with locked(files, fd):
             yield
     except BlockingIOError:
         raise EvidenceError(
-            "expected no other program at work on the segments, got one; wait until it is done, and run this again"
+            "another program is at work on the segments; wait until it is done, and run this again"
         ) from None
     finally:
         files.close(fd)
@@ -314,7 +314,7 @@ def _archived(files: Files, folder: str) -> Mapping[int, str]:
 
 
 def _is_in(files: Files, segment: Segment, path: str | None) -> bool:
-    """Return whether an archive has a segment, at the path, with the same content."""
+    """Return whether an archive holds the segment, at the path, with the same content."""
     if path is None:
         return False
     try:
@@ -327,7 +327,7 @@ def _is_in(files: Files, segment: Segment, path: str | None) -> bool:
 
 
 def _copy(files: Files, cut: Cut, folder: str) -> tuple[int, int, int, int] | None:
-    """Copy the segments of a cut that are not in the folder; return the first and last place, how many, and bytes."""
+    """Copy the missing segments of a cut; return the first and last place, the count, and the bytes."""
     make_folder(files, folder, 0o755)
     have = {name.partition(".")[0] for name in files.listdir(folder) if not name.endswith(".tmp")}
     missing = [s for s in cut.segments if segment_name(s.first).partition(".")[0] not in have]

@@ -1,4 +1,4 @@
-"""What happens to a record behind the caller's back: callbacks in order, then seals."""
+"""Background worker: runs the callbacks of records in order, then commits stream heads to the log."""
 
 import logging
 import threading
@@ -18,10 +18,10 @@ from agent_identity.identity import Clock
 __all__ = ["MAX_QUEUED", "After", "Observers", "OnRecord", "Sealing"]
 
 MAX_QUEUED: Final = 16_384
-"""Records that may wait; whoever appends more waits until some are done."""
+"""Maximum queue length; further callers wait until some records are done."""
 
 After: TypeAlias = Callable[[Entry], None]
-"""What is to be done with a record once it is in the ledger."""
+"""A callback for a record once it is in the ledger."""
 
 OnRecord: TypeAlias = Callable[[Entry], object]
 """A function that is shown each record once it is in the ledger."""
@@ -37,12 +37,12 @@ _logger: Final = logging.getLogger("agent_identity.evidence")
 
 @final
 class Observers:
-    """Functions that are shown every record once it is in the ledger, for metrics and tests.
+    """Observers of records in the ledger, for metrics and tests.
 
     Attributes:
         functions: The functions.
-        failures: How often one raised.
-        fault: What the last one raised, until the next that does not.
+        failures: The number of exceptions raised by observers.
+        fault: The last exception, until an observer succeeds again.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Observers:
         self.functions = (*self.functions, *observers)
 
     def show(self, entry: Entry) -> None:
-        """Show a record; whatever a function raises, the record is in the ledger and work goes on."""
+        """Show a record; an exception of an observer never affects the record or the work."""
         fault: str | None = None
         for observer in self.functions:
             try:
@@ -72,7 +72,7 @@ class Observers:
 
 @final
 class Sealing:
-    """A daemon thread that sleeps while nothing is new; where none can be started, callers do its work.
+    """A daemon thread that sleeps while idle; where none can be started, callers do its work.
 
     Callbacks run at most ``interval`` seconds after their record, or at once for :meth:`drain`. A seal
     follows ``interval`` seconds after the first record that it covers, or at once for :meth:`seal`, and
@@ -116,7 +116,7 @@ class Sealing:
         self._hurried = 0  # Threads that wait for the work to be done.
         self._stopping = False
         self._changed = threading.Condition()
-        self._turn = threading.Lock()  # Held by whoever works, so that callbacks keep their order.
+        self._turn = threading.Lock()  # Held by the working thread, so that callbacks keep their order.
         self._worker: int | None = None
         self._thread: threading.Thread | None = None
         self._running = False
@@ -126,8 +126,8 @@ class Sealing:
         self._streams.append(stream)
 
     def submit(self, stream: StreamWriter, entry: Entry, after: After | None) -> None:
-        """Queue a record that was written; called under the ledger's lock, in order."""
-        # Where nothing is to be done with the record itself, its leaf is enough to keep.
+        """Queue a written record; called under the ledger's lock, in order."""
+        # A record without a callback or observer needs only its leaf.
         kept = None if after is None and not self._observers.functions else entry
         self._queue.append((stream, entry.leaf, after, kept, stream.offset))
         self._submitted += 1
@@ -143,11 +143,11 @@ class Sealing:
 
     @property
     def has_room(self) -> bool:
-        """Whether records can be queued now, also some of other threads besides."""
+        """True if records can be queued now, with room for some of other threads."""
         return len(self._queue) < MAX_QUEUED - _BATCH
 
     def wait_for_room(self) -> None:
-        """Hold the caller back while too many records wait."""
+        """Apply backpressure: block the caller while too many records wait."""
         if len(self._queue) >= MAX_QUEUED and not self._working_here():
             self._hurry(lambda: len(self._queue) < MAX_QUEUED, None)
 
@@ -162,8 +162,7 @@ class Sealing:
         target = self._submitted
         if self._done < target and not self._hurry(lambda: self._done >= target, timeout):
             raise EvidenceError(
-                f"expected the callbacks of all records within {timeout} s, got a timeout; "
-                "they stay queued, so wait again",
+                f"the callbacks did not end within {timeout} s; they stay queued, so wait again",
                 code="evidence_pending",
             )
 
@@ -183,7 +182,7 @@ class Sealing:
             raise EvidenceError(self.fault)
 
     def stop(self) -> None:
-        """End the thread, do what is left in the caller's, and give the streams back.
+        """End the thread, finish its work in the caller's, and release the streams.
 
         Raises:
             EvidenceError: The seal failed, or a callback does not return. The records stay in their
@@ -195,7 +194,7 @@ class Sealing:
         if self._thread is not None:
             self._thread.join(_JOIN_SECONDS)
             if self._thread.is_alive():
-                raise EvidenceError("expected the callbacks to end, got one that does not; the next start seals")
+                raise EvidenceError("a callback does not end; the next start seals")
         with self._changed:
             self._seals_wanted += 1
         try:
@@ -210,7 +209,7 @@ class Sealing:
             raise EvidenceError(self.fault)
 
     def abandon(self) -> None:
-        """Forget everything, in a forked child: it belongs to the parent, and is closed but not touched."""
+        """Reset in a forked child: close the parent's files without touching them."""
         for stream in self._streams:
             stream.drop()
         self._compressor.abandon()
@@ -221,19 +220,19 @@ class Sealing:
         self._changed = threading.Condition()
 
     def refuse_callback(self, name: str) -> None:
-        """Check that the caller is not the callback of a record, which would wait for itself.
+        """Refuse a call from the callback of a record, which would wait for itself.
 
         Raises:
             RuntimeError: It is.
         """
         if self._working_here():
-            raise RuntimeError(f"expected {name}() outside of the callback of a record; call it from another thread")
+            raise RuntimeError(f"{name}() was called from the callback of a record; call it from another thread")
 
     def _working_here(self) -> bool:
         return self._worker == threading.get_ident()
 
     def _ensure_thread(self) -> bool:
-        """Return whether the thread runs, having tried to start it; called with the condition held."""
+        """Start the thread if it does not run; return whether it runs. Called with the condition held."""
         if self._running and self._thread is not None and self._thread.is_alive():
             return True
         if self._stopping:
@@ -248,7 +247,7 @@ class Sealing:
         return True
 
     def _hurry(self, reached: Callable[[], bool], timeout: float | None) -> bool:
-        """Have the work done at once and wait; return whether ``reached`` holds."""
+        """Wake the worker and wait; return whether ``reached`` holds."""
         with self._changed:
             if self._ensure_thread():
                 self._urgent = True
@@ -268,7 +267,7 @@ class Sealing:
         try:
             while self._wait():
                 self._work()
-        except EvidenceError as error:  # Of the clock. Whoever waits does the work, and gets this error as well.
+        except EvidenceError as error:  # Of the clock. A waiting caller does the work, and gets this error as well.
             _logger.error("the thread that seals ends, the next record starts another: %s", error)  # noqa: TRY400
         finally:
             with self._changed:
@@ -277,11 +276,11 @@ class Sealing:
                 self._changed.notify_all()
 
     def _wait(self) -> bool:
-        """Sleep until there is work; return whether to go on."""
+        """Sleep until work arrives; return whether to go on."""
         with self._changed:
             if not self._news():
                 self._idle = True
-                # Whoever queued a record before the line above saw a busy thread and did not wake it.
+                # A caller that queued a record before the line above saw a busy thread and did not wake it.
                 self._changed.wait_for(
                     lambda: not self._idle or self._news(), self._until(self._last_seal_ns + _HEARTBEAT_NS)
                 )
@@ -307,9 +306,7 @@ class Sealing:
         try:  # A clock is the user's code: whatever it raises, the thread must not take those who wait along.
             return self._clock.monotonic_ns()
         except Exception as error:
-            raise EvidenceError(
-                f"expected the clock to tell the time, got {type(error).__name__}; repair the clock"
-            ) from error
+            raise EvidenceError(f"the clock raised {type(error).__name__}; repair it") from error
 
     def _work(self) -> None:
         with self._turn:
@@ -362,7 +359,7 @@ class Sealing:
             after(entry)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001  Whatever the callback raises, the records behind it go on.
+        except BaseException as error:  # noqa: BLE001  Whatever the callback raises, later records go on.
             self.failures += 1
             if self.failures == 1:
                 _logger.warning(
@@ -398,7 +395,7 @@ class Sealing:
         self._release()
 
     def _tend(self, stream: StreamWriter, now: int) -> None:
-        """Have closed segments compressed that are sealed to their end, and old ones closed."""
+        """Compress closed segments that are fully sealed, and close old ones."""
         while stream.closed and stream.closed[0].last <= stream.sealed:
             self._compressor.add(stream.closed.popleft().path)
         if stream.began_ns is None:
@@ -410,7 +407,7 @@ class Sealing:
         return [s for s in self._streams if s.tree.size > s.sealed or (repeat and s.usable and s.tree.size)]
 
     def _release(self) -> None:
-        """Give back the streams that were abandoned after a failure and are sealed to their last record."""
+        """Release the streams abandoned after a failure once their last record is sealed."""
         for stream in [s for s in self._streams if not s.usable and s.sealed == s.seq]:
             self._streams.remove(stream)
             self._log.forget(stream.id)

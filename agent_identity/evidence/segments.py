@@ -1,4 +1,4 @@
-"""The files of one stream: closed segments in their order, then the one that is written.
+"""The files of one stream: closed segments in order, then the active one.
 
 A stream begins in ``entries.jsonl``. When that is large or old, it becomes ``entries-<its first seq>.jsonl``, and
 a fresh one takes its place; once all of a closed segment is sealed, it is compressed. What is read is the same
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 Compression: TypeAlias = Literal["gzip", "zstd", "none"]
-"""How closed segments are compressed; ``zstd`` needs the extra of this name."""
+"""Compression of closed segments; ``zstd`` needs the extra of this name."""
 
 MAX_INFLATED: Final = 4 * 1024**3
 """Bytes that a compressed segment may have once it is decompressed; larger ones are not read."""
@@ -59,7 +59,7 @@ DEFAULT_SECONDS: Final = 86_400.0
 """Seconds after which a segment is closed, unless said otherwise."""
 
 CODECS: Final[dict[Compression, str]] = {"none": "", "gzip": ".gz", "zstd": ".zst"}
-"""What the names of compressed files end in."""
+"""Extensions of compressed files."""
 
 _OF_SUFFIX: Final[dict[str, Compression]] = {suffix: name for name, suffix in CODECS.items()}
 _CLOSED: Final = re.compile(r"entries-([0-9]{20})\.jsonl(\.gz|\.zst|)")
@@ -71,7 +71,7 @@ _MAX_SECONDS: Final = 31 * 86_400
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segments:
-    """When a stream goes on in another file, and what becomes of the one before.
+    """Rotation of segments: the size and age limits, and the compression of closed ones.
 
     Args:
         max_bytes: Bytes after which a segment is closed, from 64 KiB to 1 GiB; it may have one record more.
@@ -89,11 +89,11 @@ class Segments:
 
     def __post_init__(self) -> None:
         if not _MIN_BYTES <= self.max_bytes <= _MAX_BYTES:
-            raise ValueError("expected max_bytes from 65,536 (64 KiB) to 1,073,741,824 (1 GiB)")
+            raise ValueError("max_bytes is out of range; give 65,536 (64 KiB) to 1,073,741,824 (1 GiB)")
         if not 1 <= self.max_seconds <= _MAX_SECONDS:
-            raise ValueError("expected max_seconds from 1 second to 2,678,400 (31 days)")
+            raise ValueError("max_seconds is out of range; give 1 second to 2,678,400 (31 days)")
         if self.compression not in CODECS:
-            raise ValueError("expected the compression 'gzip', 'zstd' or 'none'")
+            raise ValueError("the compression is unknown; use 'gzip', 'zstd' or 'none'")
         if self.compression == "zstd":
             zstandard_module()
 
@@ -106,7 +106,7 @@ class Segment:
     Attributes:
         path: Its path.
         first: The place of its first record in the stream, from 1.
-        compression: How it is compressed.
+        compression: Its compression.
         bytes: Its size as it is on the disk.
         active: It is the one that its process writes, or wrote last.
     """
@@ -119,7 +119,7 @@ class Segment:
 
 
 class Codec:
-    """Compresses what is fed to it; deterministic, without a name or a time."""
+    """A compressor of chunks; deterministic, without a name or a time."""
 
     def __init__(self, compression: Compression) -> None:
         if compression == "zstd":
@@ -131,16 +131,16 @@ class Codec:
 
 
 def closed_segments(files: Files, folders: Sequence[str]) -> dict[int, str]:
-    """Return the paths of closed segments by their first place, in order; of two with the same, the plainest.
+    """Return the paths of closed segments by their first place, in order; of duplicates, the uncompressed one.
 
     Args:
         files: The operating system.
-        folders: Where they may be; those of the first folder come before those of the others.
+        folders: The folders to search; segments of the first folder take precedence.
 
     Raises:
         OSError: The first folder cannot be listed.
     """
-    found: dict[int, tuple[int, int, str]] = {}
+    segments: dict[int, tuple[int, int, str]] = {}
     for rank, folder in enumerate(folders):
         try:
             names = files.listdir(folder)
@@ -153,13 +153,13 @@ def closed_segments(files: Files, folders: Sequence[str]) -> dict[int, str]:
             if match:
                 candidate = (rank, len(match[2]), f"{folder}/{name}")
                 first = int(match[1])
-                found[first] = min(found.get(first, candidate), candidate)
-    return {first: found[first][2] for first in sorted(found)}
+                segments[first] = min(segments.get(first, candidate), candidate)
+    return {first: segments[first][2] for first in sorted(segments)}
 
 
 @contextlib.contextmanager
 def _settled(files: Files, folders: Sequence[str], active: str) -> Generator[tuple[dict[int, str], int | None]]:
-    """Yield the closed segments and the descriptor of the active one, which follows them; its process may run."""
+    """Yield the closed segments and the descriptor of the active one; the writing process may still run."""
     with contextlib.ExitStack() as stack:
         for _ in range(_ATTEMPTS):
             before = closed_segments(files, folders)
@@ -184,7 +184,7 @@ def read_stream(files: Files, folders: Sequence[str], active: str, *, start: int
 
 
 def stream_blocks(files: Files, folders: Sequence[str], active: str, *, start: int = 1) -> Iterator[Block]:
-    """Return the lines of a stream over all of its segments, each once; offsets count from the first line there is.
+    """Return the lines of a stream over all of its segments, each once; offsets count from the first existing line.
 
     A line that is torn and yet followed by another file is no line at all, and comes with no bytes.
 
@@ -195,7 +195,7 @@ def stream_blocks(files: Files, folders: Sequence[str], active: str, *, start: i
         start: Segments are left out whose first record stands before this place.
 
     Raises:
-        OSError: A file cannot be read, or there is none.
+        OSError: A file cannot be read, or is missing.
         ConfigurationError: A segment is compressed, and what decompresses it is not installed.
     """
     base = 0
@@ -217,7 +217,7 @@ def stream_blocks(files: Files, folders: Sequence[str], active: str, *, start: i
 def _chosen(
     files: Files, folders: Sequence[str], active: str, start: int
 ) -> Generator[tuple[Sequence[str], int | None]]:
-    """Yield the paths of the closed segments that are read, and the descriptor of the active one if that is."""
+    """Yield the paths of the closed segments to read, and the descriptor of the active one if that is read."""
     with _settled(files, folders, active) as (closed, fd):
         if not closed and fd is None and start == 1:
             raise FileNotFoundError(active)
@@ -228,7 +228,7 @@ def _chosen(
 
 
 def first_place(files: Files, folders: Sequence[str], active: str) -> int | None:
-    """Return the place of the first record that there is of a stream, or ``None`` if there is none.
+    """Return the place of the first existing record of a stream, or ``None``.
 
     Raises:
         OSError: The files cannot be listed or read.
@@ -238,7 +238,7 @@ def first_place(files: Files, folders: Sequence[str], active: str) -> int | None
 
 
 def first_seq(files: Files, fd: int) -> int | None:
-    """Return the place of the first record of an open segment as that names it, or ``None`` if it has none."""
+    """Return the place of the first record of an open segment as the record names it, or ``None``."""
     line = next(read_lines(files, fd), None)
     parts = None if line is None or line.data is None or line.torn else stream_parts(line.data)
     if parts is None:
@@ -255,14 +255,14 @@ def segments_of(files: Files, folders: Sequence[str], active: str) -> tuple[Segm
         OSError: They cannot be listed.
     """
     with _settled(files, folders, active) as (closed, fd):
-        found = [segment for first, path in closed.items() if (segment := _look_at(files, first, path))]
+        segments = [segment for first, path in closed.items() if (segment := _look_at(files, first, path))]
         if fd is not None:
             size = files.status(fd).st_size
             first = first_seq(files, fd)
             if first is not None:
-                found = [segment for segment in found if segment.first < first]
-                found.append(Segment(active, first, "none", size, active=True))
-    return tuple(found)
+                segments = [segment for segment in segments if segment.first < first]
+                segments.append(Segment(active, first, "none", size, active=True))
+    return tuple(segments)
 
 
 def _look_at(files: Files, first: int, path: str) -> Segment | None:
@@ -276,12 +276,12 @@ def _look_at(files: Files, first: int, path: str) -> Segment | None:
 
 
 def compression_of(path: str) -> Compression:
-    """Return how a segment is compressed, by its name."""
+    """Return the compression of a segment, by its name."""
     return _OF_SUFFIX.get(path[path.rindex(".jsonl") + 6 :], "none")
 
 
 def _opened(files: Files, path: str) -> tuple[str, int]:
-    """Open a closed segment, which may be compressed just now."""
+    """Open a closed segment, which may be compressed meanwhile."""
     plain = path[: path.rindex(".jsonl") + 6]
     for name in (path, *(plain + suffix for suffix in CODECS.values())):
         with contextlib.suppress(FileNotFoundError):
@@ -302,17 +302,17 @@ def read_segment(files: Files, fd: int, compression: Compression) -> Iterator[Bl
 
     Raises:
         OSError: It cannot be read, is damaged, or is too large.
-        ConfigurationError: What decompresses it is not installed.
+        ConfigurationError: The decompressor is not installed.
     """
     files.seek(fd, 0)
     return split_blocks(decompressed(lambda size: files.read(fd, size), compression), 0)
 
 
 def decompressed(read: Read, compression: Compression) -> Read:
-    """Return what reads the content of a compressed file, at most :data:`MAX_INFLATED` bytes of it.
+    """Return a reader of the content of a compressed file, at most :data:`MAX_INFLATED` bytes of it.
 
     Raises:
-        ConfigurationError: What decompresses it is not installed.
+        ConfigurationError: The decompressor is not installed.
     """
     if compression == "none":
         return read
@@ -324,7 +324,7 @@ def decompressed(read: Read, compression: Compression) -> Read:
         data = inflate(size)
         total += len(data)
         if total > MAX_INFLATED:
-            raise OSError(f"expected at most {MAX_INFLATED} bytes in a compressed segment, got more")
+            raise OSError(f"the compressed segment inflates to more than {MAX_INFLATED} bytes")
         return data
 
     return bounded

@@ -1,4 +1,4 @@
-"""Whether what a back end shows of a span is what was signed: ids, times and statuses in whichever usual spelling.
+"""Comparison of displayed span ids, times and statuses with the signed ones, in all usual spellings.
 
 Stores round times to the microsecond or millisecond and show them as numbers or text, so that a time is compared as
 precisely as it is shown.
@@ -18,7 +18,7 @@ from agent_identity.narrowing import is_dict
 __all__ = ["Likeness", "is_hashed", "is_internal", "likeness", "same_duration", "same_time", "status_of"]
 
 Likeness: TypeAlias = Literal["same", "tail", "other", "unknown"]
-"""Whether a shown id is the signed one; ``tail``: its lower 64 bits, ``unknown``: it cannot be read as an id."""
+"""Comparison of a shown id; ``tail``: its lower 64 bits match, ``unknown``: it cannot be read as an id."""
 
 _HEX: Final = re.compile(r"[0-9a-f]{1,32}")
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,39}")
@@ -60,12 +60,12 @@ _KINDS: Final[Mapping[str, bool]] = MappingProxyType(
 
 
 def likeness(shown: object, signed: str) -> Likeness:
-    """Return whether an id is the signed one, in whichever of the usual spellings it is shown.
+    """Return whether an id is the signed one, in any usual spelling.
 
     Hex with or without ``0x`` and leading zeros, a UUID, base64, or a decimal number.
 
     Args:
-        shown: What a back end shows.
+        shown: The value that a back end shows.
         signed: The id in lower-case hex, 16 or 32 digits.
     """
     readings = _readings(shown)
@@ -77,7 +77,7 @@ def likeness(shown: object, signed: str) -> Likeness:
 
 
 def _readings(shown: object) -> set[int]:
-    """Return the numbers that an id may stand for."""
+    """Return the numbers that an id may spell."""
     if type(shown) is int:
         return {shown % 2**64 if shown < 0 else shown}
     if not isinstance(shown, str) or len(shown) > 64:
@@ -101,7 +101,7 @@ def is_hashed(shown: object) -> bool:
 
 
 def same_time(shown: object, signed: int) -> bool | None:
-    """Return whether a time is the signed one, as precisely as it is shown; ``None`` if it cannot be read as a time.
+    """Return whether a time is the signed one, in the precision shown; ``None`` if it cannot be read as a time.
 
     Args:
         shown: What a back end shows: seconds, milliseconds, microseconds or nanoseconds since the Unix epoch, told
@@ -112,8 +112,8 @@ def same_time(shown: object, signed: int) -> bool | None:
     if moment is not None:
         return _same_moment(moment, signed)
     if is_dict(shown):
-        told = _told(shown)
-        return None if told is None else _near(told, signed)
+        nanoseconds = _told(shown)
+        return None if nanoseconds is None else _near(nanoseconds, signed)
     number = _number(shown)
     if number is None:
         return None
@@ -125,7 +125,7 @@ def same_duration(shown: object, signed: int) -> bool | None:
     """Return whether a duration is the signed one in one of the usual units; ``None`` if it cannot be read.
 
     Args:
-        shown: What a back end shows, which may not say in which unit.
+        shown: The value that a back end shows, which may not have a unit.
         signed: Nanoseconds.
     """
     units: tuple[int, ...] = (1, 10**3, 10**6, 10**9)
@@ -140,7 +140,7 @@ def same_duration(shown: object, signed: int) -> bool | None:
 
 
 def _told(members: dict[object, object]) -> int | None:
-    """Return the nanoseconds that an object says, as Protobuf and Elastic write it."""
+    """Return the nanoseconds in an object, as Protobuf and Elastic write them."""
     names = {"seconds": 10**9, "nanos": 1} if "seconds" in members else {"us": 10**3}
     numbers = [_number(members.get(name, 0 if name == "nanos" else None)) for name in names]
     if members.keys() - names or None in numbers:
@@ -149,12 +149,12 @@ def _told(members: dict[object, object]) -> int | None:
 
 
 def status_of(shown: object) -> str | None:
-    """Return ``unset``, ``ok`` or ``error``, or ``None`` for what is no status of a span."""
+    """Return ``unset``, ``ok`` or ``error``, or ``None`` for an unknown status."""
     return _STATUSES.get(str(shown).lower()) if isinstance(shown, str | int) and type(shown) is not bool else None
 
 
 def is_internal(shown: object) -> bool | None:
-    """Return whether the kind of a span is internal, or none of OpenTelemetry's; ``None`` if it cannot be read."""
+    """Return whether the kind of a span is internal or unspecified; ``None`` if it cannot be read."""
     if type(shown) not in (int, str):
         return None
     return _KINDS.get(str(shown).strip().lower().removeprefix("span_kind_").removeprefix("spankind."))
@@ -184,7 +184,7 @@ def _same_moment(moment: re.Match[str], signed: int) -> bool | None:
 
 
 def _near(shown: int, signed: int) -> bool:
-    """Return whether two times are the same, in the precision that the zeros at the end of the shown one leave."""
+    """Return whether two times are the same, in the precision given by the trailing zeros of the shown one."""
     whole = (shown + _FINEST // 2) // _FINEST * _FINEST
     if abs(whole - shown) > _FLOAT:
         whole = shown

@@ -1,4 +1,4 @@
-"""The span of a record, made from nothing but the ledger: what tracing lost, or never saw, is sent again.
+"""Spans rebuilt from ledger records alone, to send again those that tracing lost or never saw.
 
 A record that a span carries determines that span: its ids, its times, its status and every attribute. So a
 copy that was made later equals the one that was sent at once, and a receiver that gets both gets one record.
@@ -46,7 +46,7 @@ _OPENING: Final = "invoke_agent"
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanCopy:
-    """A span as it is sent to a collector; all values of its attributes are strings or tuples of strings.
+    """A span as sent to a collector; all values of its attributes are strings or tuples of strings.
 
     Attributes:
         trace_id: 32 lower-case hex digits.
@@ -55,7 +55,7 @@ class SpanCopy:
         name: The name of the span.
         start: Nanoseconds since the Unix epoch.
         end: Nanoseconds since the Unix epoch.
-        error: What the status says of an error; ``None`` leaves the status unset.
+        error: The error text of the status; ``None`` leaves the status unset.
         attributes: The attributes of the span.
     """
 
@@ -70,10 +70,10 @@ class SpanCopy:
 
 
 def span_ids(record: AnyRecord) -> tuple[str, str]:
-    """Return trace and span of a record: what it states, and what follows from it where it states none.
+    """Return trace and span of a record: the stated ones, or else the derived ones.
 
     Where no tracer made a span, as in a process without telemetry, the ids are hashes of the task (outside
-    any, of the record) and of the record. So they are the same for whoever makes or verifies the span.
+    any, of the record) and of the record. So the maker and the verifier of the span compute the same.
     """
     task = record.task if isinstance(record, OfTask | Intent | Outcome) else None
     trace, span = stated_trace(record), stated_span(record)
@@ -84,21 +84,21 @@ def span_ids(record: AnyRecord) -> tuple[str, str]:
 
 
 def stated_trace(record: AnyRecord) -> str | None:
-    """Return the trace that a record states."""
-    found = _stated(record)
-    return None if found is None else found.trace
+    """Return the stated trace of a record."""
+    stated = _stated(record)
+    return None if stated is None else stated.trace
 
 
 def stated_span(record: AnyRecord) -> str | None:
-    """Return the span that a record states as its own."""
-    found = _stated(record)
-    return None if found is None else found.span
+    """Return the stated span of a record."""
+    stated = _stated(record)
+    return None if stated is None else stated.span
 
 
 def stated_parent(record: AnyRecord) -> str | None:
-    """Return the span that a record states as the one above its own."""
-    found = _stated(record)
-    return None if found is None else found.parent
+    """Return the stated parent span of a record."""
+    stated = _stated(record)
+    return None if stated is None else stated.parent
 
 
 def _stated(record: AnyRecord) -> Trace | None:
@@ -110,7 +110,7 @@ def _hash(what: str, name: str) -> str:
 
 
 def error_of(record: AnyRecord) -> str | None:
-    """Return what the status of a record's span says: ``None`` unless the call failed, was refused or is unknown.
+    """Return the error text of the span status: ``None`` unless the call failed, was refused or is unknown.
 
     Args:
         record: The record; an intent travels only where its call has no outcome, so its outcome is unknown.
@@ -125,15 +125,15 @@ def error_of(record: AnyRecord) -> str | None:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appearance:
-    """What a span of ours says beside its ids and the copy of its record.
+    """Name, times, status and conventional attributes of a span.
 
     Attributes:
         name: Its name.
         start: Nanoseconds since the Unix epoch.
         end: Nanoseconds since the Unix epoch.
-        error: What the status says of an error; ``None`` leaves the status to the application.
+        error: The error text of the status; ``None`` leaves the status to the application.
         parent: The span id of the parent, if the record states one.
-        begins: Whether no record of the span came before, so that the parent is the stated one, or there is none.
+        begins: Whether no record of the span came before, so that the parent is the stated one, if any.
         ran: Whether code of the application had the span as its current one, and may have set the status.
         conventions: The conventional attributes that the copy of the record does not have.
     """
@@ -149,12 +149,12 @@ class Appearance:
 
     @property
     def opens(self) -> bool:
-        """Whether it is the span of a task, or of one that was refused; no other library makes those."""
+        """True for the span of a task, or of a refused one; no other library makes those."""
         return self.conventions["gen_ai.operation.name"] == _OPENING
 
 
 def appearance_of(record: AnyRecord) -> Appearance:
-    """Return what the span of a record says; the span that is made at once, and any copy, say the same.
+    """Return the appearance of the span of a record; live spans and copies have the same.
 
     Args:
         record: A record of which there is a span: that of a call or of a task.
@@ -187,8 +187,8 @@ def copy_of(
         grants: For the span of a task: what :data:`GRANT_ATTRIBUTE` is to say.
     """
     trace_id, span_id = span_ids(record)
-    seen = appearance_of(record)
-    attributes: dict[str, str | tuple[str, ...]] = dict(seen.conventions)
+    appearance = appearance_of(record)
+    attributes: dict[str, str | tuple[str, ...]] = dict(appearance.conventions)
     if grants is not None:
         attributes[GRANT_ATTRIBUTE] = grants
     attributes.update(mirrored_attributes(record))
@@ -196,21 +196,21 @@ def copy_of(
     return SpanCopy(
         trace_id=trace_id,
         span_id=span_id,
-        parent_id=seen.parent or parent,
-        name=seen.name,
-        start=seen.start,
-        end=seen.end,
-        error=seen.error,
+        parent_id=appearance.parent or parent,
+        name=appearance.name,
+        start=appearance.start,
+        end=appearance.end,
+        error=appearance.error,
         attributes=MappingProxyType(attributes),
     )
 
 
 def _described(record: AnyRecord) -> tuple[str, dict[str, str]]:
-    """Return the name of the span, and what conventions want to be said that the copy of the record does not say."""
+    """Return the name of the span, and the attributes of conventions that the record copy lacks."""
     if isinstance(record, OfTask):
         return f"{_OPENING} {record.agent.id}", {"gen_ai.operation.name": _OPENING}
     if not isinstance(record, Intent | Outcome):
-        raise TypeError(f"expected the record of a call or a task, got {record.kind}")
+        raise TypeError(f"a {record.kind} record has no span; give the record of a call or a task")
     action = record.action
     if action.agent is not None:  # A task that was asked for, and refused before it began.
         return f"{_OPENING} {action.agent.id}", {"gen_ai.operation.name": _OPENING}

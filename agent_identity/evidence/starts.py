@@ -1,4 +1,4 @@
-"""Where a part of a stream begins, as the file of an excerpt says it; nobody signs that, the heads prove it."""
+"""Starting points of excerpted stream parts; the file is unsigned, the heads prove it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from agent_identity.narrowing import is_object
 __all__ = ["Excerpt", "Start"]
 
 _FACTS: Final = (frozenset({"end", "size"}), frozenset({"end", "last", "peaks", "size"}))
-"""What a part of a stream has to say, and what it may say."""
+"""The required and the permitted members of a start."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What comes before the part of a stream that is given.
+    """The state of a stream before the excerpted part.
 
     Attributes:
         size: The number of records before it.
-        last: The leaf hash of the last of them; nothing if there are none.
+        last: The leaf hash of the last of them; empty without any.
         peaks: The compact range over them.
         end: The place of the last record that is given or withheld: the size of a head.
     """
@@ -41,7 +41,7 @@ class Start:
 @final
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """Which parts of which streams are given.
+    """The excerpted parts of streams.
 
     Attributes:
         streams: By the ids of the streams.
@@ -66,26 +66,26 @@ class Excerpt:
         Raises:
             ValueError: It describes none.
         """
-        found = decode_record(data)
-        streams = found.get("streams")
-        if found.get("v") != "1" or not isinstance(streams, dict):
-            raise ValueError("expected the file of an excerpt, got something else")
+        members = decode_record(data)
+        streams = members.get("streams")
+        if members.get("v") != "1" or not isinstance(streams, dict):
+            raise ValueError("the file does not describe an excerpt of version 1")
         return cls({_stream(name): _start(start) for name, start in streams.items()})
 
 
 def _stream(name: str) -> str:
     if not is_stream_id(name):
-        raise ValueError("expected the id of a stream")
+        raise ValueError("a name is not the id of a stream")
     return name
 
 
 def _start(value: object) -> Start:
     facts: Mapping[str, object] = value if is_object(value) else {}
     if not _FACTS[0] <= facts.keys() <= _FACTS[1]:
-        raise ValueError("expected what comes before a part of a stream")
+        raise ValueError("a part does not state exactly the stream's state before it")
     size, end = count_of(facts["size"]), count_of(facts["end"])
     if bool(size) != ("last" in facts) or size > end:
-        raise ValueError("expected the hash of the record before a part of a stream")
+        raise ValueError("the size of a part is beyond its end, or does not fit the hash of the record before it")
     last = hash_of(facts["last"]) if size else b""
     start = Start(size, last, tuple(map(hash_of, texts_of(facts.get("peaks", ()), MAX_PEAKS))), end)
     start.tree()

@@ -1,4 +1,4 @@
-"""The stream of one process: files that only grow, one after the other, under a lock that only it holds."""
+"""The stream of one process: append-only files, one after the other, under an exclusive lock."""
 
 import contextlib
 import errno
@@ -34,7 +34,7 @@ Usually a :func:`functools.partial` of a kind of record with its facts, which ty
 
 
 class Entry(NamedTuple):
-    """A record that is in the ledger; a tuple, because one is made per record on the caller's path.
+    """A record in the ledger; a tuple, because one is made per record on the caller's path.
 
     Attributes:
         record: The record.
@@ -81,7 +81,7 @@ class StreamWriter:
         rotate_at: The next record goes to a fresh segment if the stream has so many bytes.
         usable: Whether another record may follow; once false it stays false.
         tree: The Merkle tree over the records that the sealing side has seen; the sealing side owns it.
-        sealed: How many of them are committed to the log; the sealing side owns it.
+        sealed: The number of records committed to the log; the sealing side owns it.
         seq: The number of records.
     """
 
@@ -160,7 +160,7 @@ class StreamWriter:
         max_bytes: int = DEFAULT_BYTES,
         version: Version = VERSION,
     ) -> Self:
-        """Make the folder of a new stream and lock it; after a failure, the same stream may be tried again.
+        """Make the folder of a new stream and lock it; after a failure, retry with the same stream.
 
         Raises:
             OSError: The folder or a file in it cannot be made, or the stream holds something already.
@@ -183,7 +183,7 @@ class StreamWriter:
         )
 
     def append(self, make: Make, record_id: str, detail: tuple[Make, str] | None = None) -> tuple[Entry, ...]:
-        """Write one record, and its detail before it, at once; they survive the death of the process on return.
+        """Append one record, and its detail before it; once this returns, they survive the death of the process.
 
         Args:
             make: Makes the record of its place.
@@ -229,12 +229,12 @@ class StreamWriter:
         except OSError:
             self.usable = False  # The next record goes to a new stream; this one ends in a torn line.
         raise EvidenceError(
-            f"expected to append a record to the ledger, got '{reason}'; "
-            "free or repair the disk of the evidence directory, the next call tries again"
+            f"could not append a record to the ledger: {reason}; free or repair the disk of the "
+            "evidence directory, the next call tries again"
         ) from cause
 
     def _rotate(self) -> None:
-        """Close the segment and go on in a fresh one; where that fails, the records go on in the one there is."""
+        """Close the segment and continue in a new one; on failure, continue in the present one."""
         self.rotate_at = self.offset + self._max_bytes
         if self.seq < self._first:
             return
@@ -253,7 +253,7 @@ class StreamWriter:
         self.closed.append(Closed(closed, self.seq))
 
     def _renew(self, closed: str) -> int:
-        """Give the segment the name of a closed one, and its place to a fresh one; return that one's descriptor."""
+        """Rename the segment to its closed name, and move a new one into its place; return the new descriptor."""
         files, active = self._files, self._layout.entries(self.id)
         with contextlib.ExitStack() as stack:
             fd = open_regular(files, self._layout.fresh(self.id), EXTEND)
@@ -275,7 +275,7 @@ class StreamWriter:
         return fd
 
     def sync(self, end: int) -> None:
-        """Wait until the first ``end`` bytes are on the disk; callers at the same time share one wait.
+        """Sync the first ``end`` bytes to disk; concurrent callers share one sync.
 
         Raises:
             EvidenceError: It is not known whether they are. The stream is not usable any more, because
@@ -286,13 +286,13 @@ class StreamWriter:
                 return
             if self._failed:
                 raise EvidenceError(
-                    "expected the record on the disk, got a failure of the disk before; see the first error"
+                    "an earlier sync to disk failed, so that the record may be lost; see the first error"
                 )
             with recording("sync the ledger"):
                 self._flush()
 
     def _flush(self) -> None:
-        """Bring the segment to the disk; called with the lock of syncs held."""
+        """Sync the segment to disk; called with the sync lock held."""
         reached = self.offset
         try:
             self._files.fdatasync(self._fd)
@@ -303,7 +303,7 @@ class StreamWriter:
         self._synced = reached
 
     def close(self, *, settled: bool) -> None:
-        """Give the stream back to the system.
+        """Release the stream's lock and close its files.
 
         Args:
             settled: All of the file is committed to the log; later starts need not look at it again.
@@ -314,7 +314,7 @@ class StreamWriter:
             self.drop()
 
     def drop(self) -> None:
-        """Close the descriptors and nothing else; what a forked child does with those of its parent."""
+        """Close the descriptors and nothing else; a forked child does this with its parent's."""
         for fd in (self._fd, self._lock_fd):
             if fd >= 0:
                 with contextlib.suppress(OSError):
@@ -336,25 +336,25 @@ def _entry(make: Make, record_id: str, place: Stream, version: Version, detail: 
         data = encode(record)
     except (TypeError, ValueError) as error:  # Lone surrogates included.
         raise EvidenceError(
-            "expected strings, booleans, arrays and objects in a record, got something else; repair its source",
+            "the record has a value that is not a string, boolean, array or object; repair its source",
             code="bad_record",
         ) from error
     wrong_version = version == VERSION and isinstance(record, Detail | Examination | Trust)
     if record.id != record_id or record.stream != place or record.v != version or wrong_version:
         raise EvidenceError(
-            "expected a record of the id, place and version that the ledger gave, got others; repair its source",
+            "the record does not have the id, place and version that the ledger gave; repair its source",
             code="bad_record",
         )
     if len(data) > MAX_RECORD_BYTES:
         raise EvidenceError(
-            f"expected a record of at most {MAX_RECORD_BYTES} bytes, got {len(data)}; shorten its fields",
+            f"the record has {len(data)} bytes, more than {MAX_RECORD_BYTES}; shorten its fields",
             code="bad_record",
         )
     return Entry(record, data, leaf_hash(data))
 
 
 def _detail(make: Make, record_id: str, place: Stream, version: Version) -> Entry | None:
-    """Return a detail, or nothing if no ledger can hold it: the outcome must not be lost with it."""
+    """Return a detail, or nothing if no ledger can hold it, so that the outcome is not lost with it."""
     try:
         return _entry(make, record_id, place, version)
     except EvidenceError as error:
@@ -363,7 +363,7 @@ def _detail(make: Make, record_id: str, place: Stream, version: Version) -> Entr
 
 
 def settle(files: Files, lock_fd: int, size: int) -> None:
-    """Note in the lock file of a stream that its first ``size`` bytes, all there are, need no recovery.
+    """Write into the lock file that the first ``size`` bytes, all of the stream, need no recovery.
 
     This is a hint that saves time and nothing relies on it: if it cannot be written, the next start reads
     the stream once more.
@@ -375,7 +375,7 @@ def settle(files: Files, lock_fd: int, size: int) -> None:
 
 
 def settled_size(files: Files, lock_fd: int) -> int | None:
-    """Return the size that :func:`settle` noted, or ``None`` without a readable note.
+    """Return the size written by :func:`settle`, or ``None`` without a readable note.
 
     Raises:
         OSError: The lock file cannot be read.

@@ -1,4 +1,4 @@
-"""Reading an evidence directory as an auditor does: nothing is trusted, and problems are values."""
+"""Auditor's reader of an evidence directory: trusts nothing, and returns problems as values."""
 
 import os
 import re
@@ -46,7 +46,7 @@ MAX_EXCERPT: Final = 16 * 1024 * 1024
 
 
 class RawLine(NamedTuple):
-    """One line as it stands in a file. Nothing of it was verified.
+    """One unverified line of a file.
 
     Attributes:
         offset: Bytes before it in the log, or in the stream as far as that is there, decompressed.
@@ -62,11 +62,11 @@ class RawLine(NamedTuple):
 
 
 class Denied(NamedTuple):
-    """A file or folder that this user may not read, so that nobody can say what is in it.
+    """A file or folder that this user may not read, so that its content is unknown.
 
     Attributes:
         path: Its path.
-        why: What the system says.
+        why: The system's error text.
         part: What it belongs to: the ``log``, the list of streams (``ledger``), a ``stream``, or what parties outside
             said (``outside``).
         stream: The id of the stream, if it is of one.
@@ -80,7 +80,7 @@ class Denied(NamedTuple):
 
 @final
 class LedgerReader:
-    """Reads one evidence directory, live or at rest, with bounded memory; never raises on what it finds.
+    """Reads one evidence directory, live or at rest, with bounded memory; never raises on bad content.
 
     Args:
         directory: The evidence directory.
@@ -110,25 +110,25 @@ class LedgerReader:
             return ()
 
     def denied(self) -> tuple[Denied, ...]:
-        """Return what this user may not read of the directory and its archive, keys apart; looked at anew each time."""
+        """Return the unreadable files of the directory and its archive, keys apart; checked anew each time."""
         own = self._layout
-        found = [denied for path in (own.checkpoint, own.log_entries) for denied in self._opens(path, "log")]
-        found += self._opens(own.excerpt, "ledger")
+        problems = [denied for path in (own.checkpoint, own.log_entries) for denied in self._opens(path, "log")]
+        problems += self._opens(own.excerpt, "ledger")
         for folder in (own.witnesses, own.anchors):
-            for name in self._listed(folder, "outside", None, found):
-                found += self._opens(f"{folder}/{name}", "outside")
-        for stream in filter(is_stream_id, sorted(self._listed(own.streams, "ledger", None, found))):
+            for name in self._listed(folder, "outside", None, problems):
+                problems += self._opens(f"{folder}/{name}", "outside")
+        for stream in filter(is_stream_id, sorted(self._listed(own.streams, "ledger", None, problems))):
             for folder in self._folders(stream):
-                for name in self._listed(folder, "stream", stream, found):
+                for name in self._listed(folder, "stream", stream, problems):
                     if _READABLE.fullmatch(name):
-                        found += self._opens(f"{folder}/{name}", "stream", stream)
-        return tuple(found)
+                        problems += self._opens(f"{folder}/{name}", "stream", stream)
+        return tuple(problems)
 
-    def _listed(self, folder: str, part: _Part, stream: str | None, found: list[Denied]) -> list[str]:
+    def _listed(self, folder: str, part: _Part, stream: str | None, problems: list[Denied]) -> list[str]:
         try:
             return self._files.listdir(folder)
         except PermissionError as error:
-            found.append(Denied(folder, why(error), part, stream))
+            problems.append(Denied(folder, why(error), part, stream))
         except OSError:  # What is not there, or no folder, is judged where it is needed.
             pass
         return []
@@ -142,7 +142,7 @@ class LedgerReader:
             pass
 
     def entries(self, stream: str, *, start: int | None = None) -> Iterator[RawLine]:
-        """Return the lines of a stream over its segments, in their order, each once.
+        """Return the lines of a stream over its segments, in order, each once.
 
         Args:
             stream: The id of a stream; of one without a file, or no id at all, a single ``unreadable``
@@ -162,7 +162,7 @@ class LedgerReader:
         return _split(lines, stream_parts)
 
     def blocks(self, stream: str, *, start: int = 1) -> Iterator[Block | RawLine]:
-        """Return the lines of a stream as :meth:`entries` does, but many at once, each as it stands in the file.
+        """Return the lines of a stream as :meth:`entries` does, but in blocks, each as it stands in the file.
 
         Args:
             stream: The id of a stream.
@@ -204,16 +204,16 @@ class LedgerReader:
             self._files.close(fd)
 
     def first_place(self, stream: str) -> int | None:
-        """Return the place of the first record that there is of a stream, or ``None`` if none can be read."""
+        """Return the place of the first existing record of a stream, or ``None`` if none can be read."""
         if is_stream_id(stream):
             with suppress(OSError):
                 return first_place(self._files, self._folders(stream), self._layout.entries(stream))
         return None
 
     def begins_behind(self, stream: str) -> Pruned | Start | None:
-        """Return what comes before the first record that is given of a stream, if it does not begin with its first.
+        """Return the state before the first given record of a stream that does not begin with its first.
 
-        As an excerpt says it, or the statement of what was pruned, whoever signed that. A statement counts only where
+        As an excerpt says it, or the statement of what was pruned, unverified. A statement counts only where
         the first record is gone.
         """
         if self._given is None:
@@ -227,14 +227,14 @@ class LedgerReader:
         return None
 
     def pruned(self, stream: str) -> bytes | None:
-        """Return the signed statement of what was pruned from a stream, or ``None`` if none can be read."""
+        """Return the signed pruning statement of a stream, or ``None`` if none can be read."""
         if is_stream_id(stream):
             with suppress(OSError):
                 return read_pruned(self._files, self._layout.pruned(stream))
         return None
 
     def kept_grants(self, pruned: Pruned, *, most: int | None = None) -> tuple[tuple[str, ...], KeptState]:
-        """Return the grants that were kept of what was pruned, and whether they are those that the statement names.
+        """Return the kept grants of pruned records, and whether they match the statement.
 
         Args:
             pruned: The statement. If it names none, all that are there are returned: each proves itself, or nothing.
@@ -249,7 +249,7 @@ class LedgerReader:
             return (), "unstated" if kept is None else "missing"
 
     def excerpt(self) -> bytes | None:
-        """Return the file that makes the directory an excerpt, or ``None`` if there is none."""
+        """Return the excerpt description of the directory, or ``None`` if it is not an excerpt."""
         with suppress(OSError):
             fd = open_regular(self._files, self._layout.excerpt, READ)
             try:
@@ -265,14 +265,14 @@ class LedgerReader:
         return (own,) if self._archive is None else (own, self._archive.stream(stream))
 
     def sealed_sizes(self) -> Mapping[str, int]:
-        """Return how many records of each stream the entries of the log name, whatever proves those."""
-        found: dict[str, int] = {}
+        """Return the record count of each stream in the log entries, unverified."""
+        sizes: dict[str, int] = {}
         for line in self.log_entries():
             if line.record is not None:
                 with suppress(ValueError):
                     head = Head.from_entry(line.record)[0]
-                    found[head.stream] = max(head.size, found.get(head.stream, 0))
-        return found
+                    sizes[head.stream] = max(head.size, sizes.get(head.stream, 0))
+        return sizes
 
     def log_entries(self) -> Iterator[RawLine]:
         """Return the lines of the log, in their order."""
@@ -285,7 +285,7 @@ class LedgerReader:
         return None
 
     def rejected_bytes(self) -> int:
-        """Return the size of the files of what was in the log and is not of the library; 0 if there is none."""
+        """Return the size of the files of lines rejected from the log; 0 without any."""
         size = 0
         for path in self._layout.log_rejected:
             with suppress(OSError):
@@ -297,13 +297,13 @@ class LedgerReader:
         return size
 
     def witnessed(self) -> Iterator[bytes]:
-        """Return the checkpoints that witnesses cosigned, as far as they can be read, at most 256."""
+        """Return the readable checkpoints that witnesses cosigned, at most 256."""
         for name in self._names(self._layout.witnesses, _WITNESSED)[:_MAX_WITNESSED]:
             with suppress(OSError):
                 yield read_checkpoint(self._files, f"{self._layout.witnesses}/{name}") or b""
 
     def anchored(self) -> Iterator[tuple[bytes, bytes]]:
-        """Return the checkpoints that were anchored, each with its time-stamp, the latest first; at most 10,000."""
+        """Return the anchored checkpoints, each with its time-stamp, the latest first; at most 10,000."""
         names = self._names(self._layout.anchors, _ANCHORED)
         for name in names[: -_MAX_ANCHORED - 1 : -1]:
             path = f"{self._layout.anchors}/{name}"
@@ -317,7 +317,7 @@ class LedgerReader:
         return []
 
     def log_was_removed(self) -> bool:
-        """Return whether the directory was used and yet has no checkpoint, which no crash leaves behind."""
+        """Return whether a used directory has no checkpoint, which no crash causes."""
         try:
             return log_was_removed(self._files, self._layout)
         except OSError:
@@ -332,7 +332,7 @@ class LedgerReader:
 
 
 def _given(excerpt: bytes | None) -> Mapping[str, Start]:
-    """Return what an excerpt gives; nothing if there is none, or it does not hold, which a verification reports."""
+    """Return the excerpted parts; empty without an excerpt, or with a malformed one, which a verification reports."""
     if excerpt is not None:
         with suppress(ValueError):
             return Excerpt.from_bytes(excerpt).streams
@@ -350,7 +350,7 @@ def _split(lines: Iterator[Line], parts_of: Callable[[bytes], tuple[bytes, str] 
 
 
 def raw_line(line: Line, parts_of: Callable[[bytes], tuple[bytes, str] | None] = stream_parts) -> RawLine:
-    """Return a line taken apart.
+    """Return the parts of a line.
 
     Args:
         line: The line.
@@ -373,5 +373,5 @@ def open_ledger(
     archive: "str | os.PathLike[str] | None" = None,
     files: Files | None = None,
 ) -> LedgerReader:
-    """Return a reader of an evidence directory, whatever is there; see :class:`LedgerReader`."""
+    """Return a reader of an evidence directory, existing or not; see :class:`LedgerReader`."""
     return LedgerReader(directory, archive=archive, files=files)

@@ -1,6 +1,6 @@
-"""Reading the older part of a stream before it leaves: it must be what the log commits to, and what it leaves open.
+"""Finds the longest prefix of a stream that can be removed, and checks it against the log.
 
-A stream is cut behind the last segment that may leave and that the log proves. What is open there is found by reading
+A stream is cut after the last segment that may leave and that the log proves. What is open there is found by reading
 up to that border once more, when it is known (ADR 0074).
 """
 
@@ -42,7 +42,7 @@ _FEW: Final = 1024 * 1024  # Bytes of grants that are not worth a look.
 @final
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The first segments of a stream, proved by the log, and what must be kept of them.
+    """The removable first segments of a stream, proved by the log, and the grants and calls to keep.
 
     Attributes:
         segments: The segments, in their order.
@@ -51,7 +51,7 @@ class Cut:
         last: The leaf hash of the last record.
         peaks: The compact range over all records so far.
         open: The ids of intents without an outcome so far.
-        grants: The grants that records behind the cut may need, and those above them in their chains.
+        grants: The grants that records after the cut may need, and those above them in their chains.
     """
 
     segments: tuple[Segment, ...]
@@ -71,23 +71,23 @@ def read_heads(reader: LedgerReader) -> tuple[Checkpoint, Heads]:
     """
     note = reader.checkpoint()
     if note is None:
-        raise VerificationError("expected log/checkpoint, got none; nothing proves the records")
+        raise VerificationError("log/checkpoint is missing, so that nothing proves the records; run the verification")
     checkpoint = unverified_checkpoint(note)
-    tree, found = CompactRange(), dict[str, list[Head]]()
+    tree, heads = CompactRange(), dict[str, list[Head]]()
     for line in reader.log_entries():
         if line.record is None or tree.size == checkpoint.size:
             break
         tree.append(leaf_hash(line.record))
         with suppress(ValueError):
             head = Head.from_entry(line.record)[0]
-            found.setdefault(head.stream, []).append(head)
+            heads.setdefault(head.stream, []).append(head)
     if (tree.size, tree.root()) != (checkpoint.size, checkpoint.root):
-        raise VerificationError("expected the log that its checkpoint commits to, got another; run the verification")
-    return checkpoint, found
+        raise VerificationError("the log is not the one that its checkpoint commits to; run the verification")
+    return checkpoint, heads
 
 
 class _Border(NamedTuple):
-    """Where a stream can be cut: the last segment before it, and the tree over all records so far."""
+    """A place where a stream can be cut: the last segment before it, and the tree over all records so far."""
 
     segment: Segment
     size: int
@@ -97,15 +97,15 @@ class _Border(NamedTuple):
 
 def _altered(stream: str) -> VerificationError:
     return VerificationError(
-        f"expected the records of stream {stream} as the log commits to them, got others; "
-        "nothing of it is archived or pruned, run the verification",
+        f"the records of stream {stream} are not those that the log commits to; nothing of it is "
+        "archived or pruned, run the verification",
         code="contradicted",
     )
 
 
 @final
 class _Proof:
-    """A stream while it is compared with the log."""
+    """Comparison of a stream with the log."""
 
     def __init__(self, stream: str, heads: Sequence[Head], before: Pruned | None) -> None:
         self._stream = stream
@@ -120,7 +120,7 @@ class _Proof:
         self._compare()
 
     def take_lines(self, lines: Iterable[Line], *, until_settled: bool, active: bool) -> bool:
-        """Add the lines of the next segment; return whether nothing that follows matters.
+        """Add the lines of the next segment; return whether no further lines matter.
 
         Args:
             lines: The lines.
@@ -142,7 +142,7 @@ class _Proof:
         return False
 
     def add_border(self, segment: Segment) -> None:
-        """Note that the stream can be cut here, behind a further segment."""
+        """Add a further segment's end as a place where the stream can be cut."""
         self._borders.append(_Border(segment, self.tree.size, self._last, self.tree.peaks))
         self._compare()
 
@@ -168,7 +168,7 @@ class _Proof:
 
     @property
     def _settled(self) -> bool:
-        """Whether all borders so far are proved, or nothing can prove them."""
+        """Return whether all borders so far are proved, or nothing can prove them."""
         return self._head is None or len(self._borders) == self._proved
 
     def _compare(self) -> None:
@@ -183,7 +183,7 @@ class _Proof:
 
 
 class _Grant(NamedTuple):
-    """A grant that was written, the chain that it ends, and until when a task may begin under it."""
+    """A written grant, the chain that it ends, and the latest time for a task to begin under it."""
 
     token: str
     chain: tuple[str, ...]
@@ -192,7 +192,7 @@ class _Grant(NamedTuple):
 
 @final
 class _Left:
-    """What records leave open: calls without an end, and the grants that records behind them may name."""
+    """The state that records leave open: calls without an end, and grants that later records may name."""
 
     def __init__(self, opened: Iterable[str], tokens: Iterable[str]) -> None:
         self._calls: dict[str, tuple[str, ...]] = dict.fromkeys(opened, ())
@@ -206,12 +206,12 @@ class _Left:
 
     @property
     def overflows(self) -> bool:
-        """Whether this is more than is held in memory."""
+        """True if the state exceeds the memory limit."""
         return self._bytes > 2 * _MAX_KEPT or len(self._calls) > _MAX_CALLS
 
     @property
     def fits(self) -> bool:
-        """Whether a statement can name all this."""
+        """True if a statement can name all of it."""
         self._sweep()
         return self._bytes <= _MAX_KEPT and len(self._calls) <= MAX_OPEN
 
@@ -222,7 +222,7 @@ class _Left:
 
     @property
     def grants(self) -> tuple[str, ...]:
-        """The grants, since :attr:`fits` was asked."""
+        """The grants to keep; read :attr:`fits` first."""
         return tuple(grant.token for grant in self._grants.values())
 
     def begin_segment(self) -> None:
@@ -267,7 +267,7 @@ class _Left:
             self._over.add(chain[-1])
 
     def _sweep(self) -> None:
-        """Let go of the grants that nothing behind the records so far can name."""
+        """Drop the grants that no later record can name."""
         needed = {name for _, chain in self._tasks.values() for name in chain}
         needed.update(name for chain in self._calls.values() for name in chain)
         for name, grant in self._grants.items():
@@ -281,12 +281,12 @@ class _Left:
 
 
 def _chain(record: OfTask | Intent) -> tuple[str, ...]:
-    """Return the hashes of the grants of a chain; of a call outside any task, none."""
+    """Return the hashes of the grants of a chain; empty for a call outside any task."""
     return tuple(hop.grant for hop in record.chain or ())
 
 
 def _carried(token: str) -> _Grant:
-    """Return a grant that an earlier pruning kept: whether its task is open, or was handed over, nobody knows."""
+    """Return a grant kept by an earlier pruning; the state of its task is unknown."""
     until = _NEVER
     with suppress(TokenError, LookupError, TypeError, ValueError):
         until = int(orjson.loads(parse_compact(token).payload)["exp"]) * _NS + _CARRIED_NS
@@ -294,7 +294,7 @@ def _carried(token: str) -> _Grant:
 
 
 def _add_borders(proof: _Proof, reader: LedgerReader, stream: str, eligible: Callable[[Segment, int], bool]) -> None:
-    """Read the segments that may leave, and on until the log proves them."""
+    """Read the segments that may be removed, and on until the log proves them."""
     leaves = True
     for segment in reader.segments(stream):
         if segment.first < proof.tree.size + 1:
@@ -314,14 +314,14 @@ def survey(
     *,
     removing: bool,
 ) -> Cut | None:
-    """Return the first segments of a stream that may leave, as far as the log proves them; ``None`` if none may.
+    """Return the removable first segments of a stream, as far as the log proves them, or ``None``.
 
     Args:
         reader: The directory.
         stream: The id of the stream.
         heads: Its heads, in their order.
         eligible: Is asked for each segment, with the time of the newest record so far in nanoseconds since the Unix
-            epoch, whether it may leave. Behind the first that may not, none may.
+            epoch, whether it may leave. After the first that may not, none may.
         removing: They leave for good, so the cut tells what they leave open. It comes earlier if that is too much.
 
     Raises:
@@ -352,7 +352,7 @@ def _cut(first: int, borders: Sequence[_Border], opened: tuple[str, ...], grants
 def _fitting(
     reader: LedgerReader, stream: str, borders: Sequence[_Border], before: Pruned | None, kept: Sequence[str]
 ) -> tuple[Sequence[_Border], _Left | None]:
-    """Return the borders up to the last at which what is open is not too much, and what that is; ``None`` at none."""
+    """Return the borders up to the last whose open state is small enough, and that state; ``None`` without any."""
     while borders:
         left, number = _read_left(reader, stream, borders, before, kept)
         if left is not None:
@@ -364,7 +364,7 @@ def _fitting(
 def _read_left(
     reader: LedgerReader, stream: str, borders: Sequence[_Border], before: Pruned | None, kept: Sequence[str]
 ) -> tuple[_Left | None, int]:
-    """Return what is open at the last border, ``None`` if it is too much, and how many lead to the last that fits."""
+    """Return the open state at the last border, ``None`` if too large, and the number of borders that fit."""
     left = _Left(() if before is None else before.open, kept)
     tree = _EMPTY.copy() if before is None else before.tree()
     number = 0
@@ -386,7 +386,7 @@ def _read_left(
 
 
 def _records(reader: LedgerReader, segment: Segment, count: int) -> Iterator[bytes]:
-    """Yield the first records of a segment, as long as they are such."""
+    """Yield the first records of a segment, up to the first line that is not one."""
     for line, _ in zip(reader.lines_of(segment), range(count), strict=False):
         parts = None if line.data is None or line.torn else stream_parts(line.data)
         if parts is None:
@@ -398,8 +398,8 @@ def _kept(reader: LedgerReader, before: Pruned) -> tuple[str, ...]:
     tokens, state = reader.kept_grants(before)
     if state in {"missing", "changed"}:
         raise VerificationError(
-            f"expected the grants that were kept of stream {before.stream}, got others; nothing more of it is archived "
-            "or pruned, put them back",
+            f"the grants kept of stream {before.stream} are not those of its statement; nothing more "
+            "of it is archived or pruned, put them back",
             code="contradicted" if state == "changed" else "incomplete",
         )
     return tokens

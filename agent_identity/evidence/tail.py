@@ -1,4 +1,4 @@
-"""Reading what a stream has gained since the last time, while its process writes on."""
+"""Incremental reader of a stream that its process still writes."""
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple, final
@@ -17,7 +17,7 @@ _NEWLINE: Final = b"\n"
 
 
 class Proved(NamedTuple):
-    """A record that the library wrote itself, as its MAC tells.
+    """A record that the library wrote itself, proved by its MAC.
 
     Attributes:
         seq: Its place in the stream, from 1.
@@ -32,9 +32,9 @@ class Proved(NamedTuple):
 
 @final
 class StreamTail:
-    """The records of one stream in their order, each once, over as many reads as it takes.
+    """The records of one stream in order, each once, over any number of reads.
 
-    Lines whose MAC does not fit are left out: whoever signs what is read here must not sign what others wrote.
+    Lines whose MAC does not fit are left out: a signer of these records must not sign what others wrote.
 
     Args:
         files: The operating system.
@@ -58,7 +58,7 @@ class StreamTail:
         self._end = 0
 
     def read(self) -> Iterator[Proved]:
-        """Yield the records since the last one that was yielded; a line that is still being written waits."""
+        """Yield the records since the last one that was yielded; an unfinished line waits."""
         try:
             fd = open_regular(self._files, self._layout.entries(self._stream), READ)
         except OSError:
@@ -78,7 +78,7 @@ class StreamTail:
             self._files.close(fd)
 
     def is_over(self) -> bool:
-        """See :func:`is_over`."""
+        """Return whether the stream is over; see :func:`is_over`."""
         return is_over(self._files, self._layout, self._stream)
 
     def _read_on(self, fd: int) -> Iterator[Proved]:
@@ -86,8 +86,8 @@ class StreamTail:
             if torn:
                 return
             self._end = end
-            if (found := self._proved(None if data is None else stream_parts(data))) is not None:
-                yield found
+            if (proved := self._proved(None if data is None else stream_parts(data))) is not None:
+                yield proved
 
     def _read_all(self) -> Iterator[Proved]:
         self.rejected = 0
@@ -95,11 +95,11 @@ class StreamTail:
             if line.problem in ("torn", "unreadable"):
                 return
             parts = None if line.record is None or line.mac is None else (line.record, line.mac)
-            if (found := self._proved(parts)) is not None:
-                yield found
+            if (proved := self._proved(parts)) is not None:
+                yield proved
 
     def _proved(self, parts: tuple[bytes, str] | None) -> Proved | None:
-        """Return the record of a line, unless it was read before or the library did not write it."""
+        """Return the record of a new line that the library wrote, or ``None``."""
         if not parts or not self._mac.fits(*parts):
             self.rejected += 1
             return None
@@ -116,7 +116,7 @@ class StreamTail:
         return Proved(seq, body, record)
 
     def _whole_lines(self, fd: int, size: int) -> int:
-        """Return the size if a line ends there, otherwise where the file is longer than it will ever be again."""
+        """Return the size if it ends a line; otherwise a size that the file will never have again."""
         if size:
             self._files.seek(fd, size - 1)
             if self._files.read(fd, 1) != _NEWLINE:

@@ -1,4 +1,4 @@
-"""Reading spans from whatever file of OTLP it is: told apart by content, never by name.
+"""Reader of spans from any file of OTLP, recognized by content, never by name.
 
 JSON is read by :mod:`~agent_identity.evidence.otlp`, Protocol Buffers by
 :mod:`~agent_identity.evidence.otlp_protobuf`. Three binary forms are in use: one message, which may be
@@ -25,7 +25,7 @@ _HEAD: Final = 32
 
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _TAGS: Final = (frozenset({0x0A}), frozenset({0x0A, 0x12, 0x1A}), frozenset({0x0A, 0x10, 0x12, 0x1A}))
-"""What an export request, its resource spans, and a resource or the spans of a scope in them may begin with."""
+"""First bytes of an export request, its resource spans, and a resource or the spans of a scope in them."""
 
 _NESTS: Final = frozenset({0x0A, 0x12})
 _COUNT: Final = 0x10  # The one of them that has no length.
@@ -51,7 +51,7 @@ def read_spans(source: ByteLines) -> Iterator[SpanData | Malformed]:
 
 
 def documents(source: ByteReader) -> Iterator[Document | Malformed]:
-    """Yield the documents of a file of OTLP, not looked into, and an item for each part that is none.
+    """Yield the unparsed documents of a file of OTLP, and an item for each malformed part.
 
     Args:
         source: Reads the file.
@@ -98,7 +98,7 @@ def spans_of(document: Document) -> Iterator[SpanData | Malformed]:
 def _protobuf() -> tuple[
     Callable[[ByteReader, Literal["bare", "delimited", "prefixed"]], _Documents], Callable[[Document], _Spans]
 ]:
-    """Return what takes a file in Protocol Buffers apart, and what reads its messages."""
+    """Return the splitter of Protocol Buffers files, and the reader of their messages."""
     try:
         from agent_identity.evidence.otlp_protobuf import (  # noqa: PLC0415 - The library is an extra.
             binary_documents,
@@ -106,14 +106,14 @@ def _protobuf() -> tuple[
         )
     except ModuleNotFoundError:
         raise ConfigurationError(
-            "expected the package opentelemetry-proto for traces in Protocol Buffers, got none; "
-            "pip install 'agent-identity-otel[otlp]', or write OTLP/JSON"
+            "the package opentelemetry-proto is not installed, which traces in Protocol Buffers "
+            "need; run pip install 'agent-identity-otel[otlp]', or write OTLP/JSON"
         ) from None
     return binary_documents, read_message
 
 
 def _form(head: bytes) -> _Form:
-    """Return what a file is that begins so.
+    """Return the form of a file from its first bytes.
 
     A line feed, a brace and other characters of text are lengths and tags as well, so that the nesting is
     looked at: no JSON that a program writes begins with fields of these numbers that lie within each other. Odd blank
@@ -129,7 +129,7 @@ def _form(head: bytes) -> _Form:
 
 
 def _begins(head: bytes, place: int, end: int) -> bool:
-    """Return whether an export request that ends at ``end`` begins at ``place``, as far as three levels show it."""
+    """Return whether an export request that ends at ``end`` begins at ``place``, checked on three levels."""
     for tags in _TAGS:
         if place == end and tags is not _TAGS[0]:
             return True
@@ -148,7 +148,7 @@ def _begins(head: bytes, place: int, end: int) -> bool:
 
 
 def _varint(head: bytes, place: int) -> tuple[int, int]:
-    """Return a number of at most 32 bits and where it ends; a longer or cut one is too large for any length."""
+    """Return a number of at most 32 bits and its end; a longer or cut one exceeds any length."""
     value = 0
     for shift, byte in enumerate(head[place : place + 5]):
         value |= (byte & 0x7F) << 7 * shift

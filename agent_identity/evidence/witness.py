@@ -1,4 +1,4 @@
-"""A witness: it remembers the latest state of each log and cosigns only what continues it (C2SP tlog-witness).
+"""A witness (C2SP tlog-witness): stores the latest state of each log and cosigns only its continuations.
 
 This is the part that decides; HTTP is around it in ``agent-identity witness``.
 """
@@ -41,7 +41,7 @@ _NS: Final = 1_000_000_000
 
 
 class Answer(NamedTuple):
-    """What a witness says.
+    """The answer of a witness.
 
     Attributes:
         status: The status of HTTP.
@@ -78,29 +78,29 @@ def request_for(old_size: int, proof: Sequence[bytes], note: bytes) -> bytes:
 
 
 def parse_request(body: bytes) -> AddCheckpoint:
-    """Return what a request asks for; nothing of it is verified yet.
+    """Return the content of a request, unverified.
 
     Raises:
         ValueError: It has not the form that the protocol demands.
     """
     head, blank, note = body.partition(b"\n\n")
     if len(body) > MAX_REQUEST or not blank:
-        raise ValueError(f"expected at most {MAX_REQUEST} bytes with an empty line before the checkpoint")
+        raise ValueError(f"the request is larger than {MAX_REQUEST} bytes, or has no empty line before the checkpoint")
     first, *lines = head.decode("ascii").split("\n")
     size = first.removeprefix("old ")
     if first == size or not size.isdigit() or len(size) > 19 or str(int(size)) != size:
-        raise ValueError("expected a first line 'old <size>'")
+        raise ValueError("the first line is not 'old <size>'")
     if len(lines) > _MAX_HASHES:
-        raise ValueError(f"expected at most {_MAX_HASHES} lines of proof")
+        raise ValueError(f"the proof has more than {_MAX_HASHES} lines")
     proof = tuple(map(b64_decode, lines))
     if any(len(value) != HASH_SIZE for value in proof):
-        raise ValueError(f"expected hashes of {HASH_SIZE} bytes")
+        raise ValueError(f"a hash is not {HASH_SIZE} bytes long")
     return AddCheckpoint(int(size), proof, note)
 
 
 @final
 class WitnessState:
-    """The latest cosigned checkpoint of each log, in one file that is replaced as a whole and waits for the disk.
+    """The latest cosigned checkpoint of each log, in one synced file that is replaced atomically.
 
     Args:
         path: The file.
@@ -122,25 +122,24 @@ class WitnessState:
             raise
 
     def _locked(self) -> int:
-        """Return the lock beside the file; two witnesses over one state would each forget what the other saw."""
+        """Take the lock beside the file; two witnesses over one state would forget each other's checkpoints."""
         check_path(self._path)
         try:
             fd = open_regular(self._files, f"{os.fspath(self._path)}.lock", EDIT, 0o600)
         except OSError as error:
             raise ConfigurationError(
-                f"expected a folder for the state of the witness, got '{error.strerror or error}'; choose another path"
+                f"the folder for the state of the witness cannot be used ({error.strerror or error}); "
+                "choose another path"
             ) from error
         try:
             self._files.lock(fd)
         except BlockingIOError:
             self._files.close(fd)
-            raise ConfigurationError(
-                "expected the state of one witness, got one that another process uses; stop that one first"
-            ) from None
+            raise ConfigurationError("another process uses the state of the witness; stop that one first") from None
         return fd
 
     def close(self) -> None:
-        """Let another process use the state."""
+        """Release the state for another process."""
         self._files.close(self._lock_fd)
 
     def _load(self, *, new: bool) -> None:
@@ -152,7 +151,7 @@ class WitnessState:
             self._notes = _read(content)
         except (ValueError, RecursionError):
             raise ConfigurationError(
-                "expected the state of a witness, got something else; restore it, or start a witness of another name"
+                "the state of the witness is damaged; restore it, or start a witness of another name"
             ) from None
 
     def get(self, origin: str) -> bytes | None:
@@ -160,7 +159,7 @@ class WitnessState:
         return self._notes.get(origin)
 
     def put(self, origin: str, note: bytes) -> None:
-        """Remember a checkpoint; once this returns, it is on the disk.
+        """Store a checkpoint; once this returns, it is on disk.
 
         Raises:
             ConfigurationError: It could not be written; the one before is still remembered.
@@ -188,7 +187,7 @@ def _read(content: JSON) -> dict[str, bytes]:
         notes = {origin: note.encode("utf-8") for origin, note in pairs if isinstance(note, str)}
         if len(notes) == len(pairs) and all(_is_of(origin, note) for origin, note in notes.items()):
             return notes
-    raise ValueError("expected the state of a witness")
+    raise ValueError("the state is not that of a witness")
 
 
 def _is_of(origin: str, note: bytes) -> bool:
@@ -200,13 +199,13 @@ def _is_of(origin: str, note: bytes) -> bool:
 
 @final
 class Witness:
-    """Decides what is cosigned. Safe to share between threads.
+    """Decides which checkpoints to cosign. Safe to share between threads.
 
     Args:
         name: The name of the witness.
         key: Its key.
         logs: The logs that it knows, by origin.
-        state: What it saw.
+        state: The latest checkpoints.
         clock: Tells the time of cosignatures.
     """
 
@@ -221,7 +220,7 @@ class Witness:
         self._turn = threading.Lock()
 
     def add_checkpoint(self, body: bytes) -> Answer:
-        """Cosign a checkpoint, if it continues what the witness saw of its log.
+        """Cosign a checkpoint if it continues the latest state of its log.
 
         1. The request has the form that the protocol demands (400).
         2. The origin is known (404), and a key of that log signed; none of its signatures fails (403).
@@ -234,15 +233,15 @@ class Witness:
             ConfigurationError: The state could not be written; nothing was cosigned.
         """
         try:
-            asked = parse_request(body)
-            origin = asked.note.partition(b"\n")[0].decode("utf-8")
+            request = parse_request(body)
+            origin = request.note.partition(b"\n")[0].decode("utf-8")
         except ValueError:
             return _MALFORMED
         keys = self._logs.get(origin)
         if keys is None:
             return Answer(404, b"expected a log that this witness knows\n")
         try:
-            note = open_note(asked.note, {origin: tuple(keys)})
+            note = open_note(request.note, {origin: tuple(keys)})
         except VerificationError as error:
             signed = error.code in {"bad_signature", "unknown_key"}
             return Answer(403, b"expected a signature of a key of the log, none that fails\n") if signed else _MALFORMED
@@ -251,18 +250,18 @@ class Witness:
         except VerificationError:
             empty = note.text.split("\n")[1] == "0"
             return Answer(422, b"expected the root of the empty tree with size 0\n") if empty else _MALFORMED
-        if asked.old_size > checkpoint.size:
+        if request.old_size > checkpoint.size:
             return Answer(400, b"expected an old size of at most that of the checkpoint\n")
         with self._turn:
-            return self._cosign(asked, checkpoint, note)
+            return self._cosign(request, checkpoint, note)
 
-    def _cosign(self, asked: AddCheckpoint, checkpoint: Checkpoint, note: Note) -> Answer:
+    def _cosign(self, request: AddCheckpoint, checkpoint: Checkpoint, note: Note) -> Answer:
         known = self._state.get(checkpoint.origin)
         latest = None if known is None else unverified_checkpoint(known)
         size = 0 if latest is None else latest.size
-        if asked.old_size != size:
+        if request.old_size != size:
             return Answer(409, b"%d\n" % size, "text/x.tlog.size")
-        if not _continues(asked.proof, latest, checkpoint):
+        if not _continues(request.proof, latest, checkpoint):
             return Answer(422, b"expected a checkpoint that continues the latest one of its log\n")
         at = self._clock.wall_ns() // _NS
         line = cosign(note.text, checkpoint.head, self.cosigner.name, self._key, at=at)
@@ -271,7 +270,7 @@ class Witness:
         return Answer(200, line.encode("utf-8"))
 
     def logs(self) -> Sequence[str]:
-        """Return the origins of the logs that it knows."""
+        """Return the origins of the known logs."""
         return tuple(self._logs)
 
     def latest(self, origin_hash: str) -> bytes | None:

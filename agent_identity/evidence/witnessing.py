@@ -1,4 +1,4 @@
-"""Getting checkpoints cosigned: the client's side of C2SP tlog-witness. HTTP is the business of whoever posts."""
+"""Client of C2SP tlog-witness: gets checkpoints cosigned over an injected HTTP function."""
 
 import contextlib
 import hashlib
@@ -28,12 +28,12 @@ def cosigned_file(layout: Layout, witness: Cosigner) -> str:
 
 @final
 class WitnessClient:
-    """Has a witness cosign checkpoints of a directory, and keeps the latest cosigned one in ``log/witnesses``.
+    """Requests cosignatures for checkpoints of a directory, and stores the latest in ``log/witnesses``.
 
     Args:
         files: The operating system.
         layout: The directory.
-        witness: Whose cosignature it is to be.
+        witness: The expected cosigner.
         post: Posts a body to the witness and returns status and body of the answer.
     """
 
@@ -48,7 +48,7 @@ class WitnessClient:
         self._known: int | None = None  # The size that the witness cosigned last.
 
     def __call__(self, note: bytes) -> None:
-        """Have a checkpoint cosigned, unless the witness knows a later one of the log already.
+        """Request a cosignature, unless the witness knows a later checkpoint of the log.
 
         Raises:
             EvidenceError: The witness cannot be reached or refuses (``witness_refused``), or its answer cannot be kept.
@@ -70,7 +70,7 @@ class WitnessClient:
                 return
             # What was read before may have been a line that was torn, or the reading was cut in two by a fork.
             self._tree = LogTree(self._files, self._layout)
-        raise EvidenceError("expected the log of the checkpoint, got another; verify the directory")
+        raise EvidenceError("the log is not the one of the checkpoint; verify the directory")
 
     def _last_known(self) -> int:
         with contextlib.suppress(VerificationError):
@@ -86,22 +86,22 @@ class WitnessClient:
             status, body = self._post(request_for(old, proof, note))
             if status == 200:
                 return self._cosigned(note, body)
-            found = _SIZE.fullmatch(body) if status == 409 else None
-            if found is None:
+            size = _SIZE.fullmatch(body) if status == 409 else None
+            if size is None:
                 raise _refused(status)
-            old = self._known = int(found[1])
+            old = self._known = int(size[1])
             if old > checkpoint.size:
                 self._refuse_shorter_log(old)
                 return None
         raise _refused(409)
 
     def _refuse_shorter_log(self, size: int) -> None:
-        """Refuse a log with fewer entries than the witness saw; every process of the directory shares its file."""
+        """Refuse a log with fewer entries than the witness saw; all processes of the directory share its file."""
         self._tree.read_on()
         if self._tree.size < size:
             raise EvidenceError(
-                f"expected at least the {size:,} entries of the log that the witness saw, got {self._tree.size:,}; "
-                "the log was put back, verify the directory",
+                f"the log has {self._tree.size:,} entries, but the witness saw {size:,}; the log was put "
+                "back, verify the directory",
                 code="witness_refused",
             )
 
@@ -111,7 +111,7 @@ class WitnessClient:
             open_note(cosigned, {}, [self._witness])
         except VerificationError:
             raise EvidenceError(
-                "expected the cosignature of the witness over the checkpoint, got another; compare its verifier key",
+                "the witness did not return its cosignature over the checkpoint; compare its verifier key",
                 code="witness_refused",
             ) from None
         return cosigned
@@ -138,6 +138,6 @@ def _refused(status: int) -> EvidenceError:
         422: "the log does not continue what it saw before, so somebody has a second history",
     }
     return EvidenceError(
-        f"expected the witness to cosign, got status {status}: {reasons.get(status, 'see what its operator says')}",
+        f"the witness refused with status {status}: {reasons.get(status, 'see what its operator says')}",
         code="witness_refused",
     )

@@ -1,4 +1,4 @@
-"""Who: principals and agents, their keys, whom to trust, and the sources of time and identifiers."""
+"""Principals and agents, their keys, trust stores, and the sources of time and identifiers."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
 """Credentials of persons who approve (WebAuthn), as a trust file lists them.
 
 An entry says which person a credential belongs to, and for which site it was made. Reading it checks its form and that
-its key is one; what a credential signs is checked by whoever takes approvals.
+its key is one; the receiver of approvals checks what a credential signs.
 """
 
 import re
@@ -18,7 +18,7 @@ from agent_identity.identity.periods import check_period, check_time, within
 __all__ = ["Approver", "CredentialAlgorithm"]
 
 CredentialAlgorithm: TypeAlias = Literal["ES256", "EdDSA"]
-"""How a credential signs: with P-256 and SHA-256, or with Ed25519."""
+"""Algorithms of a credential: P-256 with SHA-256, or Ed25519."""
 
 _LEAST_ID: Final = 16  # Bytes of a credential id (WebAuthn §4).
 _MOST_ID: Final = 1023
@@ -30,10 +30,10 @@ _COORDINATE: Final = 32
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approver:
-    """A credential with which a person approves.
+    """A credential of a person who approves.
 
     Args:
-        person: Who it is, as approvals name the person; see :func:`~agent_identity.identity.check_id`.
+        person: The person's name in approvals; see :func:`~agent_identity.identity.check_id`.
         credential: The id of the credential, 16 to 1,023 bytes.
         algorithm: ``"ES256"`` or ``"EdDSA"``.
         key: The public key: x and y of the point, 64 bytes, for ES256; 32 bytes for EdDSA.
@@ -64,15 +64,15 @@ class Approver:
     def __post_init__(self) -> None:
         check_id(self.person, "person")
         if type(self.credential) is not bytes or type(self.key) is not bytes:
-            raise TypeError("expected the credential and its key as bytes")
+            raise TypeError("the credential or its key is not bytes")
         if not _LEAST_ID <= len(self.credential) <= _MOST_ID:
-            raise ValueError(f"expected a credential id of {_LEAST_ID} to {_MOST_ID} bytes, got {len(self.credential)}")
+            raise ValueError(f"the credential id has {len(self.credential)} bytes; give {_LEAST_ID} to {_MOST_ID}")
         _check_key(self.algorithm, self.key)
         _check_site(self.rp_id, self.origin)
         check_period(self.not_before, self.not_after)
         check_time(self.revoked_since, "revoked_since")
         if self.reason is not None and check_id(self.reason, "reason") and self.revoked_since is None:
-            raise ValueError("expected a reason with a revoked credential only; give revoked_since as well")
+            raise ValueError("the credential has a reason but is not revoked; give revoked_since as well")
 
     def in_time(self, at: int) -> bool:
         """Return whether a second, since the Unix epoch, is within ``not_before`` and ``not_after``."""
@@ -87,10 +87,10 @@ def key_of_jwk(jwk: Mapping[str, str | None], algorithm: CredentialAlgorithm) ->
     """
     expected = ("EC", "P-256", True) if algorithm == "ES256" else ("OKP", "Ed25519", False)
     if (jwk.get("kty"), jwk.get("crv"), jwk.get("y") is not None) != expected:
-        raise ValueError("expected ES256 with a key of kty EC and crv P-256, or EdDSA with OKP and Ed25519")
+        raise ValueError("the key is neither ES256 with kty EC and crv P-256, nor EdDSA with OKP and Ed25519")
     parts = [b64url_decode(text) for name in ("x", "y") if (text := jwk.get(name)) is not None]
     if any(len(part) != _COORDINATE for part in parts):
-        raise ValueError(f"expected coordinates of {_COORDINATE} bytes in the key of a credential")
+        raise ValueError(f"a coordinate in the key of the credential is not {_COORDINATE} bytes long")
     return b"".join(parts)
 
 
@@ -99,22 +99,22 @@ def _check_key(algorithm: str, key: bytes) -> None:
         PublicKey(key)
         return
     if algorithm != "ES256":
-        raise ValueError("expected the algorithm ES256 or EdDSA of a credential, got another")
+        raise ValueError("the algorithm of the credential is not ES256 or EdDSA")
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415  Half the cost of importing this.
 
     if len(key) != 2 * _COORDINATE:
-        raise ValueError("expected a P-256 key of 64 bytes, x and y")
+        raise ValueError("the P-256 key is not 64 bytes, x and y")
     try:
         ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + key)
     except ValueError:
-        raise ValueError("expected a point of the curve P-256 as the key of a credential, got another") from None
+        raise ValueError("the key of the credential is not a point of the curve P-256") from None
 
 
 def _check_site(rp_id: str, origin: str) -> None:
     if type(rp_id) is not str or type(origin) is not str:
-        raise TypeError("expected rp_id and origin as str")
+        raise TypeError("rp_id or origin is not a str")
     if not _RP_ID.fullmatch(rp_id):
-        raise ValueError("expected rp_id to be a domain in lower case, such as 'approvals.example.com'")
+        raise ValueError("rp_id is not a domain in lower case, such as 'approvals.example.com'")
     try:
         parts = urlsplit(origin)
         host, port = parts.hostname or "", parts.port
@@ -123,6 +123,8 @@ def _check_site(rp_id: str, origin: str) -> None:
     local = parts.scheme == "http" and host == "localhost"
     spelled = f"{parts.scheme}://{host}" + ("" if port is None else f":{port}")
     if len(origin) > _MAX_ORIGIN or origin != spelled or not (parts.scheme == "https" or local):
-        raise ValueError("expected the origin of a site such as 'https://approvals.example.com', and nothing after it")
+        raise ValueError(
+            "origin is not that of a site, such as 'https://approvals.example.com', without anything after it"
+        )
     if host != rp_id and not host.endswith(f".{rp_id}"):
-        raise ValueError("expected the origin of a site of the domain rp_id, got that of another")
+        raise ValueError("origin is not a site of the domain rp_id")

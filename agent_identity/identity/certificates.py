@@ -51,7 +51,7 @@ _MAX_TIME: Final = (1 << 53) - 1
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """What a root says about the keys of a host.
+    """A statement of a root about the keys of a host.
 
     Args:
         recorder: The key that signs the records and checkpoints of the host.
@@ -77,27 +77,27 @@ class Certificate:
 
     def __post_init__(self) -> None:
         if any(type(key) is not PublicKey for key in (self.recorder, self.issuer_key)):
-            raise TypeError("expected the keys of a certificate as PublicKey")
+            raise TypeError("a key of the certificate is not a PublicKey")
         if self.recorder == self.issuer_key:
-            raise ValueError("expected two keys, got one as recorder and issuer; make one for each")
+            raise ValueError("recorder and issuer have the same key; make one for each")
         if is_prefix(check_origin(self.origin)):
-            raise ValueError("expected the name of one log as origin, got a prefix of names")
+            raise ValueError("the origin is a prefix of names; name one log")
         check_id(self.issuer, "issuer")
         if type(self.principals) is not tuple:
-            raise TypeError("expected the kinds of principals as a tuple")
+            raise TypeError("the kinds of principals are not a tuple")
         if not self.principals or not _KINDS.issuperset(self.principals):
-            raise ValueError("expected at least one kind of principals: human, service")
+            raise ValueError("the kinds of principals are empty or unknown; use human, service")
         if list(self.principals) != sorted(set(self.principals)):
-            raise ValueError("expected the kinds of principals in order, each once")
+            raise ValueError("the kinds of principals are not in order, each once; sort them")
         self._check_times()
 
     def _check_times(self) -> None:
         if type(self.not_before) is not int or type(self.expires_at) is not int:
-            raise TypeError("expected the times of a certificate in whole seconds (int)")
+            raise TypeError("a time of the certificate is not an int; give whole seconds")
         if not 0 <= self.not_before < self.expires_at <= _MAX_TIME:
-            raise ValueError("expected a certificate that ends after it begins, in seconds since 1970")
+            raise ValueError("the certificate does not end after it begins, in seconds since 1970")
         if self.expires_at - self.not_before > MAX_CERTIFICATE_LIFETIME:
-            raise ValueError("expected a certificate for at most 30 days; renew it instead")
+            raise ValueError("the certificate is for more than 30 days; renew it instead")
 
     def sign(self, root: Signer) -> str:
         """Return the certificate as a signed token.
@@ -120,7 +120,7 @@ class Certificate:
 @final
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A certificate as it was found; nothing of it is verified yet.
+    """A certificate as presented, unverified.
 
     Args:
         token: The signed token.
@@ -137,14 +137,16 @@ class Presented:
 
     def __post_init__(self) -> None:
         if type(self.seq) is not int or (self.seq < 1 if self.stream is not None else self.seq != 0):
-            raise ValueError("expected a stream with the place of the record in it, from 1 on, or neither")
+            raise ValueError(
+                "only the stream or the place of the record is given, or the place is below 1; give both or neither"
+            )
 
 
 def unverified_certificate(token: str) -> Certificate:
-    """Return what a certificate says, after checking its form alone: anyone can have written it.
+    """Return the content of a certificate after checking its form alone; anyone can have written it.
 
     Args:
-        token: What :meth:`Certificate.sign` returned.
+        token: The result of :meth:`Certificate.sign`.
 
     Raises:
         TokenError: It is malformed (``bad_recorder_certificate``, or a code of
@@ -154,14 +156,14 @@ def unverified_certificate(token: str) -> Certificate:
 
 
 def trusted_certificate(token: str, trust: TrustEntries) -> tuple[Certificate, TrustedKey]:
-    """Return a certificate and the root that signed it, after verifying all but whether it is valid now.
+    """Return a certificate and the root that signed it, after all checks except its validity period.
 
     Somebody else than the root may have signed it, if that is revoked;
     :attr:`~agent_identity.identity.Vouched.doubted` is about that.
 
     Args:
-        token: What :meth:`Certificate.sign` returned.
-        trust: Whom to trust.
+        token: The result of :meth:`Certificate.sign`.
+        trust: The trust store.
 
     Raises:
         TokenError: It is malformed (``bad_recorder_certificate``, or a code of
@@ -174,20 +176,20 @@ def trusted_certificate(token: str, trust: TrustEntries) -> tuple[Certificate, T
     parts = parse_compact(token, most=MAX_CERTIFICATE)
     root = None if parts.kid is None else trust.get(parts.kid, "root")
     if root is None:
-        raise TokenError("expected a certificate signed by a root of the trust file, got another", code="unknown_key")
-    found = _certificate(parts.verify(root.key, CERTIFICATE_TYPE))
-    if not root.in_time(found.not_before):
-        raise TokenError("expected a certificate from the time in which its root counts", code="key_not_valid_then")
-    if root.origin is None or not covers(root.origin, found.origin):
         raise TokenError(
-            "expected a certificate for a log within the origin of its root, got one for another", code="wrong_origin"
+            "no root of the trust file signed the certificate; add the root if it should be trusted", code="unknown_key"
         )
-    if root.issuer not in (None, found.issuer):
-        raise TokenError("expected a certificate for the issuer of its root, got another", code="wrong_issuer")
-    if root.revoked_since is not None and found.not_before >= root.revoked_since:
-        message = "expected a certificate from before its root was revoked, got a later one"
+    certificate = _certificate(parts.verify(root.key, CERTIFICATE_TYPE))
+    if not root.in_time(certificate.not_before):
+        raise TokenError("the certificate was made when its root did not count", code="key_not_valid_then")
+    if root.origin is None or not covers(root.origin, certificate.origin):
+        raise TokenError("the certificate is for a log outside the origin of its root", code="wrong_origin")
+    if root.issuer not in (None, certificate.issuer):
+        raise TokenError("the certificate names another issuer than its root", code="wrong_issuer")
+    if root.revoked_since is not None and certificate.not_before >= root.revoked_since:
+        message = "the certificate was made after its root was revoked"
         raise TokenError(message, code="signed_after_revocation")
-    return found, root
+    return certificate, root
 
 
 def certified(
@@ -211,7 +213,7 @@ def certified(
         TokenError: A certificate does not count, and nobody is to be told.
     """
     known: dict[str, Vouched | None] = {voucher.token: voucher for key in trust.keys for voucher in key.certificates}
-    # What stands in many places is one, and is verified once.
+    # A certificate in many places is verified once.
     places = {token: dict.fromkeys(voucher.places) for token, voucher in known.items() if voucher is not None}
     for one in certificates:
         presented = Presented(one) if isinstance(one, str) else one
@@ -228,7 +230,7 @@ def certified(
 def _vouched(
     presented: Presented, trust: TrustEntries, refused: Callable[[Presented, TokenError], object] | None
 ) -> Vouched | None:
-    """Return a certificate that counts, or ``None``, having told why it does not."""
+    """Return a certificate that counts, or ``None`` after reporting the reason."""
     try:
         certificate, root = trusted_certificate(presented.token, trust)
     except TokenError as error:
@@ -246,8 +248,11 @@ def _extended(trust: Store, vouched: Iterable[Vouched]) -> Store:
     barred |= {witness.key for witness in trust.witnesses.keys}
     added: dict[tuple[PublicKey, EntryPurpose], list[Vouched]] = {}
     for voucher in vouched:
-        found = voucher.certificate
-        pairs: tuple[tuple[PublicKey, EntryPurpose], ...] = ((found.recorder, "recorder"), (found.issuer_key, "issuer"))
+        certificate = voucher.certificate
+        pairs: tuple[tuple[PublicKey, EntryPurpose], ...] = (
+            (certificate.recorder, "recorder"),
+            (certificate.issuer_key, "issuer"),
+        )
         for pair in pairs:
             if pair not in taken and pair[0] not in barred:
                 added.setdefault(pair, []).append(voucher)
@@ -258,10 +263,10 @@ def _extended(trust: Store, vouched: Iterable[Vouched]) -> Store:
 def _certificate(claims: Mapping[str, JSON]) -> Certificate:
     issuer = claims.get("issuer")
     if sorted(claims) != _CLAIMS or not isinstance(issuer, dict) or sorted(issuer) != _ISSUER_CLAIMS:
-        raise _bad("expected exactly the claims of a certificate")
+        raise _bad("the claims are not exactly those of a certificate")
     principals = claims["principals"]
     if not isinstance(principals, list):
-        raise _bad("expected the kinds of principals as a list of texts")
+        raise _bad("the kinds of principals are not a list of texts")
     try:
         return Certificate(
             recorder=_key(claims["recorder"]),
@@ -279,7 +284,7 @@ def _certificate(claims: Mapping[str, JSON]) -> Certificate:
 def _key(jwk: JSON) -> PublicKey:
     key = PublicKey.from_jwk(jwk)
     if key.to_jwk() != jwk:
-        raise ValueError("expected keys with exactly the members crv, kty and x")
+        raise ValueError("a key does not have exactly the members crv, kty and x")
     return key
 
 

@@ -1,4 +1,4 @@
-"""What every token of others has to prove before anything in it counts: signature, issuer, audience, time."""
+"""Checks that every foreign token must pass before its claims count: signature, issuer, audience, time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -62,49 +62,49 @@ def current_time(now: int | None) -> int:
 
 
 def check_expectation(value: int, what: str, most: int) -> int:
-    """Return a number of seconds that the caller gave.
+    """Return a number of seconds set by the caller, after checking it.
 
     Raises:
         TypeError: It is no ``int``.
         ValueError: It is negative or greater than ``most``.
     """
     if type(value) is not int:
-        raise TypeError(f"expected {what} in whole seconds (int), got {type(value).__name__}")
+        raise TypeError(f"{what} is {type(value).__name__}; give whole seconds (int)")
     if not 0 <= value <= most:
-        raise ValueError(f"expected {what} from 0 to {most} seconds")
+        raise ValueError(f"{what} is not from 0 to {most} seconds")
     return value
 
 
 def require_text(claims: Mapping[str, object], name: str) -> str:
-    """Return a claim that has to be there and to be text.
+    """Return a required claim that must be text.
 
     Raises:
         TokenError: With code ``missing_claim`` or ``bad_claim``.
     """
     if name not in claims:
-        raise TokenError(f"expected the claim {name}, got none", code="missing_claim")
+        raise TokenError(f"the claim {name} is missing", code="missing_claim")
     value = claims[name]
     if not isinstance(value, str) or not value:
-        raise TokenError(f"expected the claim {name} to be text, got another value", code="bad_claim")
+        raise TokenError(f"the claim {name} is not text", code="bad_claim")
     return value
 
 
 def seconds_of(claims: Mapping[str, object], name: str) -> float:
-    """Return a claim that has to be there and to be a time (NumericDate, RFC 7519 §2).
+    """Return a required claim that must be a time (NumericDate, RFC 7519 §2).
 
     Raises:
         TokenError: With code ``missing_claim`` or ``bad_claim``.
     """
     if name not in claims:
-        raise TokenError(f"expected the claim {name}, got none", code="missing_claim")
+        raise TokenError(f"the claim {name} is missing", code="missing_claim")
     value = claims[name]
     if (type(value) is not int and type(value) is not float) or not 0 <= value <= _MAX_TIME:
-        raise TokenError(f"expected the claim {name} to be seconds since 1970, got another value", code="bad_claim")
+        raise TokenError(f"the claim {name} is not seconds since 1970", code="bad_claim")
     return value
 
 
 def check_times(claims: Mapping[str, object], *, now: int, skew: int, issued: bool = True) -> int:
-    """Return when the token expires (Unix seconds), if it counts now.
+    """Return the expiry of the token (Unix seconds), if it counts now.
 
     Args:
         claims: The claims.
@@ -117,55 +117,55 @@ def check_times(claims: Mapping[str, object], *, now: int, skew: int, issued: bo
     """
     expires = seconds_of(claims, "exp")
     if now >= expires + skew:
-        raise TokenError("expected a token that has not expired; get a new one from the issuer", code="expired")
+        raise TokenError("the token has expired; get a new one from the issuer", code="expired")
     for name in ("iat", "nbf"):
         if (name in claims or (name == "iat" and issued)) and seconds_of(claims, name) > now + skew:
-            raise TokenError(f"expected {name} not to be in the future; compare the clocks", code="not_yet_valid")
+            raise TokenError(f"{name} of the token is in the future; compare the clocks", code="not_yet_valid")
     if "iat" in claims and seconds_of(claims, "iat") > expires:
-        raise TokenError("expected a token that expires after it was issued", code="bad_claim")
+        raise TokenError("the token expires before it was issued", code="bad_claim")
     return int(expires)
 
 
 def check_issuer(claims: Mapping[str, object], issuer: str) -> None:
-    """Return if the claim ``iss`` is exactly the issuer (OpenID Connect Core §3.1.3.7).
+    """Check that the claim ``iss`` is exactly the issuer (OpenID Connect Core §3.1.3.7).
 
     Raises:
         TokenError: With code ``wrong_issuer``, ``missing_claim`` or ``bad_claim``.
     """
     if require_text(claims, "iss") != issuer:
-        raise TokenError("expected a token of the configured issuer, got one of another", code="wrong_issuer")
+        raise TokenError("the token is another issuer's than the configured one", code="wrong_issuer")
 
 
 def audiences_of(claims: Mapping[str, object]) -> tuple[str, ...]:
-    """Return whom the token is for (RFC 7519 §4.1.3).
+    """Return the audiences of the token (RFC 7519 §4.1.3).
 
     Raises:
         TokenError: With code ``missing_claim`` or ``bad_claim``.
     """
     if "aud" not in claims:
-        raise TokenError("expected the claim aud, got none", code="missing_claim")
+        raise TokenError("the claim aud is missing", code="missing_claim")
     audiences = texts_of(claims["aud"])
     if not audiences or len(audiences) > _MAX_AUDIENCES:
-        raise TokenError("expected the claim aud to be text or an array of texts", code="bad_claim")
+        raise TokenError("the claim aud is neither text nor an array of texts", code="bad_claim")
     return audiences
 
 
 def texts_of(value: object) -> tuple[str, ...] | None:
-    """Return the texts of a text or an array of texts, ``None`` if it is neither."""
-    found = value if is_list(value) else [value]
-    texts = tuple(text for text in found if isinstance(text, str))
-    return texts if len(texts) == len(found) else None
+    """Return the texts of a text or an array of texts, ``None`` for any other value."""
+    items = value if is_list(value) else [value]
+    texts = tuple(text for text in items if isinstance(text, str))
+    return texts if len(texts) == len(items) else None
 
 
 def check_audience(claims: Mapping[str, object], audience: str) -> tuple[str, ...]:
-    """Return the audiences of the token, if the given one is among them.
+    """Return the audiences of the token, which must include the configured one.
 
     Raises:
         TokenError: With code ``wrong_audience``, ``missing_claim`` or ``bad_claim``.
     """
     audiences = audiences_of(claims)
     if audience not in audiences:
-        raise TokenError("expected a token for this audience, got one for another", code="wrong_audience")
+        raise TokenError("the token is for another audience; get one for this audience", code="wrong_audience")
     return audiences
 
 

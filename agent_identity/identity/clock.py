@@ -1,4 +1,4 @@
-"""Where the library gets the time: a parameter, so that tests and replays own it."""
+"""Clocks of the library: a parameter, so that tests and replays control the time."""
 
 import time
 from typing import Protocol, final
@@ -10,7 +10,7 @@ class Clock(Protocol):
     """A source of time. Implementations must be safe to call from any thread."""
 
     def wall_ns(self) -> int:
-        """Return nanoseconds since the Unix epoch; may jump, forwards and back."""
+        """Return nanoseconds since the Unix epoch; may jump forwards and back."""
         ...
 
     def monotonic_ns(self) -> int:

@@ -39,10 +39,10 @@ _SHORT: Final = 512  # Characters of a header that is worth keeping.
 @final
 @dataclass(frozen=True, slots=True)
 class TokenParts:
-    """A token taken apart; nothing in it is verified yet, and the claims are not even parsed.
+    """The parts of a token, unverified; the claims are not even parsed.
 
     Attributes:
-        typ: What kind of token it says it is.
+        typ: The token type in the header.
         kid: The name of the key, if the header has one.
         payload: The claims as bytes.
         signature: The 64 bytes of the signature.
@@ -70,7 +70,7 @@ class TokenParts:
         return _object(self.payload, "payload")
 
     def unverified(self, typ: str) -> dict[str, JSON]:
-        """Return the claims as anyone can have written them.
+        """Return the unverified claims, which anyone can have written.
 
         Args:
             typ: The kind of token that is expected.
@@ -83,7 +83,7 @@ class TokenParts:
 
     def _check(self, typ: str) -> None:
         if self.typ != typ:
-            raise TokenError(f"expected a token of type {typ}, got another", code="wrong_type")
+            raise TokenError(f"the token is not of type {typ}", code="wrong_type")
 
 
 def sign_compact(
@@ -105,7 +105,7 @@ def sign_compact(
     signature = signer.sign(signing_input.encode("ascii"))
     token = f"{signing_input}.{b64url_encode(signature)}"
     if len(token) > most:
-        raise ValueError(f"expected a token of at most {most} characters, got {len(token)}; use a smaller scope")
+        raise ValueError(f"the token has {len(token)} characters, more than {most}; use a smaller scope")
     return token
 
 
@@ -121,12 +121,12 @@ def parse_compact(token: str, *, most: int = MAX_TOKEN) -> TokenParts:
             ``algorithm_not_allowed``.
     """
     if type(token) is not str:
-        raise TokenError(f"expected a token as a str, got {type(token).__name__}", code="malformed_token")
+        raise TokenError(f"the token is {type(token).__name__}; give a str", code="malformed_token")
     if len(token) > most:
-        raise TokenError(f"expected a token of at most {most} characters, got {len(token)}", code="too_large")
+        raise TokenError(f"the token has {len(token)} characters, more than {most}", code="too_large")
     texts = token.split(".")
     if len(texts) != 3:
-        raise TokenError("expected a compact token of three parts, got another form", code="malformed_token")
+        raise TokenError("the token does not have the three parts of a compact token", code="malformed_token")
     try:
         payload, signature = map(b64url_decode, texts[1:])
         typ, kid = _known_header(texts[0]) if len(texts[0]) <= _SHORT else _read_header(texts[0])
@@ -147,17 +147,17 @@ _known_header = lru_cache(maxsize=64)(_read_header)  # An issuer writes the same
 def _header(header: Mapping[str, JSON]) -> tuple[str, str | None]:
     # Members such as jwk, jku, x5c and crit would change whom to trust or what to check.
     if not header.keys() <= _HEADER:
-        raise TokenError("expected a header of alg, kid and typ only, got another member", code="unknown_header")
+        raise TokenError("the header has other members than alg, kid and typ", code="unknown_header")
     if header.get("alg") not in ("EdDSA", "Ed25519"):
-        raise TokenError("expected the algorithm EdDSA, got another or none", code="algorithm_not_allowed")
+        raise TokenError("the algorithm of the token is not EdDSA", code="algorithm_not_allowed")
     typ = header.get("typ")
     if type(typ) is not str:
-        raise TokenError("expected a typ in the header", code="wrong_type")
+        raise TokenError("the typ in the header is missing or not text", code="wrong_type")
     if "kid" not in header:
         return typ, None
     kid = header["kid"]
     if type(kid) is not str or not 1 <= len(kid) <= _MAX_NAME:
-        raise TokenError(f"expected a kid of 1 to {_MAX_NAME} characters in the header", code="malformed_token")
+        raise TokenError(f"the kid in the header does not have 1 to {_MAX_NAME} characters", code="malformed_token")
     return typ, kid
 
 
@@ -167,7 +167,7 @@ def _object(data: bytes, what: str) -> dict[str, JSON]:
     except ValueError as error:
         raise TokenError(f"bad {what} of a token: {error}", code="not_canonical") from None
     if not isinstance(value, dict):
-        raise TokenError(f"expected a JSON object as the {what} of a token", code="malformed_token")
+        raise TokenError(f"the {what} of the token is not a JSON object", code="malformed_token")
     return value
 
 
@@ -181,10 +181,10 @@ def verify_compact(token: str, key: PublicKey, typ: str) -> dict[str, JSON]:
 
 
 def token_hash(token: str) -> str:
-    """Return the SHA-256 of the token's signing input in hexadecimal: what records call a grant."""
+    """Return the grant hash: the SHA-256 of the token's signing input in hexadecimal."""
     return hashlib.sha256(token.rpartition(".")[0].encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def par_hash(token: str) -> str:
-    """Return the SHA-256 of the token's signing input in base64url: how a child names its parent."""
+    """Return the parent hash of a child grant: the SHA-256 of the parent's signing input in base64url."""
     return b64url_encode(bytes.fromhex(token_hash(token)))

@@ -1,4 +1,4 @@
-"""Keys of notes under their names: whoever cosigns checkpoints (C2SP signed-note, tlog-cosignature)."""
+"""Named note keys of parties that cosign checkpoints (C2SP signed-note, tlog-cosignature)."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -27,11 +27,13 @@ def check_note_name(name: str) -> None:
         ValueError: The name breaks a rule.
     """
     if not 1 <= len(name) <= _MAX_NAME or not name.isprintable() or " " in name or "+" in name:
-        raise ValueError("expected a log name of 1 to 256 visible characters without spaces and '+'; rename the log")
+        raise ValueError(
+            "the log name does not have 1 to 256 visible characters without spaces and '+'; rename the log"
+        )
 
 
 def note_key_id(name: str, kind: bytes, raw: bytes) -> bytes:
-    """Return the 4 bytes by which a note names a key.
+    """Return the 4-byte key id of a key in a note.
 
     Args:
         name: The name of the key.
@@ -50,7 +52,7 @@ def split_vkey(text: str) -> tuple[str, str, bytes, bytes]:
     # The base64 part may hold further plus signs.
     parts = text.split("+", 2)
     if len(parts) != 3:
-        raise ValueError("expected a verifier key of the form <name>+<key id>+<base64>")
+        raise ValueError("the verifier key is not of the form <name>+<key id>+<base64>")
     name, key_id, encoded = parts
     check_note_name(name)
     data = b64_decode(encoded)
@@ -60,7 +62,7 @@ def split_vkey(text: str) -> tuple[str, str, bytes, bytes]:
 @final
 @dataclass(frozen=True, slots=True)
 class Cosigner:
-    """Whose cosignature on a checkpoint counts: a witness, or the second key of a recorder.
+    """A party whose cosignature on a checkpoint counts: a witness, or the second key of a recorder.
 
     Args:
         name: The name under which it signs, at most 255 bytes in UTF-8.
@@ -80,7 +82,7 @@ class Cosigner:
     def __post_init__(self) -> None:
         check_note_name(self.name)
         if len(self.name.encode("utf-8")) > _MAX_COSIGNER:
-            raise ValueError(f"expected the name of a cosigner with at most {_MAX_COSIGNER} bytes")
+            raise ValueError(f"the name of the cosigner has more than {_MAX_COSIGNER} bytes")
         object.__setattr__(self, "key_id", note_key_id(self.name, self._kind, self.key.raw))
 
     @property
@@ -94,7 +96,7 @@ class Cosigner:
 
     @property
     def vkey(self) -> str:
-        """The verifier key, the line by which note tools know the cosigner: ``<name>+<key id>+<base64>``."""
+        """The verifier key, the line for the cosigner in note tools: ``<name>+<key id>+<base64>``."""
         return f"{self.name}+{self.key_id.hex()}+{b64_encode(self._kind + self.key.raw)}"
 
     @classmethod
@@ -106,11 +108,11 @@ class Cosigner:
         """
         name, key_id, kind, raw = split_vkey(text)
         if kind not in (_ED25519, _ML_DSA_44):
-            raise ValueError("expected the verifier key of a cosigner (type 4 or 6), got another type")
-        found = cls(name, PublicKey(raw) if kind == _ED25519 else _second_kind(raw))
-        if found.key_id.hex() != key_id:
-            raise ValueError("expected the key id of this name and key, got another; copy the verifier key again")
-        return found
+            raise ValueError("the verifier key is not that of a cosigner (type 4 or 6); copy the cosigner's key")
+        cosigner = cls(name, PublicKey(raw) if kind == _ED25519 else _second_kind(raw))
+        if cosigner.key_id.hex() != key_id:
+            raise ValueError("the key id is not that of this name and key; copy the verifier key again")
+        return cosigner
 
 
 def _second_kind(raw: bytes) -> "MlDsaPublicKey":

@@ -16,7 +16,7 @@ def b64url_encode(data: bytes) -> str:
 
 
 def b64url_decode(text: str) -> bytes:
-    """Return the bytes of base64url text, which must be what :func:`b64url_encode` writes for them.
+    """Return the bytes of base64url text in the exact spelling of :func:`b64url_encode`.
 
     Several texts decode to the same bytes for a lenient reader. That would let one signature, key or
     token travel under many names, past every check that compares or hashes the text.
@@ -26,15 +26,15 @@ def b64url_decode(text: str) -> bytes:
             length, bits set after the last byte (RFC 4648 §3.5), or is no ``str``.
     """
     if type(text) is not str:
-        raise ValueError(f"expected base64url text, got {type(text).__name__}")
+        raise ValueError(f"the base64url text is {type(text).__name__}; give a str")
     try:
         standard = text.encode("ascii").translate(_TO_STANDARD)
         data = a2b_base64(standard + b"=" * (-len(text) % 4), strict_mode=True)
     except ValueError:
-        raise ValueError("expected base64url without padding, got another character or length") from None
+        raise ValueError("the text has a character or a length that base64url without padding has not") from None
     last = len(data) % 3
     if last and b64url_encode(data[-last:]) != text[-last - 1 :]:
-        raise ValueError("expected the canonical base64url of the bytes, got another spelling")
+        raise ValueError("the text is not the canonical base64url of its bytes")
     return data
 
 
@@ -44,7 +44,7 @@ def b64_encode(data: bytes) -> str:
 
 
 def b64_decode(text: str) -> bytes:
-    """Return the bytes of base64 text, which must be what :func:`b64_encode` writes for them.
+    """Return the bytes of base64 text in the exact spelling of :func:`b64_encode`.
 
     Raises:
         ValueError: The text has another spelling.
@@ -54,5 +54,5 @@ def b64_decode(text: str) -> bytes:
     except ValueError:
         data = b""
     if b64_encode(data) != text:
-        raise ValueError("expected base64 in its canonical spelling, got another")
+        raise ValueError("the text is not canonical base64")
     return data

@@ -1,4 +1,4 @@
-"""One document from a fixed address: bounded in size and in time, and from nowhere else.
+"""Fetches one document from a fixed address, with bounded size and time, and without redirects.
 
 Loaded only when something is fetched, since it brings HTTP and TLS.
 """
@@ -22,7 +22,7 @@ _UNDER_WAY: Final[set[tuple[int, str]]] = set()
 
 
 def check_address(url: str) -> str:
-    """Return the URL if it is one that keys may be fetched from.
+    """Return the URL if keys may be fetched from it.
 
     Raises:
         TypeError: It is no ``str``.
@@ -30,34 +30,38 @@ def check_address(url: str) -> str:
             this machine only (``localhost`` and loopback addresses).
     """
     if type(url) is not str:
-        raise TypeError(f"expected a URL as a str, got {type(url).__name__}")
+        raise TypeError(f"the URL is {type(url).__name__}; give a str")
     parts = urlsplit(url)
     plain = len(url) <= _MAX_ADDRESS and url.isascii() and url.isprintable() and " " not in url
     if not plain or not parts.hostname or parts.fragment or "@" in parts.netloc:
-        raise ValueError(f"expected a URL of at most {_MAX_ADDRESS} visible characters, without user and fragment")
+        raise ValueError(
+            f"the URL has more than {_MAX_ADDRESS} characters, an invisible one, a user or a fragment; correct it"
+        )
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
-        raise ValueError("expected an https URL (http only for this machine); others could answer in its place")
+        raise ValueError("the URL is not https (http only for this machine); others could answer in its place")
     return url
 
 
 def fetch(url: str, *, limit: int, timeout: float, context: SSLContext | None = None) -> bytes:
-    """Return what the address serves with status 200.
+    """Return the body of the address served with status 200.
 
-    Redirects are refused: whoever can redirect would choose the keys. The proxies of the environment are used, except
+    Redirects are refused: a redirecting party would choose the keys. The proxies of the environment are used, except
     for this machine.
 
     Args:
         url: An address that :func:`check_address` accepts.
         limit: Most bytes accepted.
         timeout: Seconds for everything together: names, connection, TLS, answer.
-        context: Whom to trust for TLS; by default the authorities of the system.
+        context: The TLS context; by default it trusts the authorities of the system.
 
     Raises:
         TokenError: With code ``keys_unavailable``.
     """
     request = (os.getpid(), url)
     if request in _UNDER_WAY:
-        raise TokenError("expected an answer of the configured address, got none yet", code="keys_unavailable")
+        raise TokenError(
+            "the configured address has not answered the last request yet; try again later", code="keys_unavailable"
+        )
     results: list[bytes | str] = []
     opener = _opener(url, context)
 
@@ -78,14 +82,14 @@ def fetch(url: str, *, limit: int, timeout: float, context: SSLContext | None = 
     thread.join(timeout)
     result = results[0] if results else "no answer in time"
     if isinstance(result, str):
-        raise TokenError(f"expected keys from the configured address, got {result}", code="keys_unavailable")
+        raise TokenError(f"the configured address returned no keys: {result}", code="keys_unavailable")
     if len(result) > limit:
-        raise TokenError(f"expected at most {limit} bytes from the address, got more", code="keys_unavailable")
+        raise TokenError(f"the configured address returned more than {limit} bytes", code="keys_unavailable")
     return result
 
 
 def _opener(url: str, context: SSLContext | None) -> OpenerDirector:
-    """Return an opener for HTTP and HTTPS that leaves a redirect what it is; the usual one follows, and opens files."""
+    """Return an opener for HTTP and HTTPS that follows no redirect and opens no files, unlike the default."""
     opener = OpenerDirector()
     parts = urlsplit(url)
     if not _is_loopback(parts.hostname or ""):

@@ -1,4 +1,4 @@
-"""Compact JSON Web Signatures that others made, taken apart with suspicion (RFC 7515, RFC 8725).
+"""Strict parser of foreign compact JSON Web Signatures (RFC 7515, RFC 8725).
 
 A header may say how a token is signed, but never whom to trust: members that bring a key or name a place to fetch one
 are refused, not ignored, and so are algorithms without a public key.
@@ -24,16 +24,16 @@ ALGORITHMS: Final = frozenset(
 _MAX_TOKEN: Final = 64 * 1024
 _MAX_NAME: Final = 256
 _REFUSED: Final = frozenset({"jwk", "jku", "x5c", "x5u", "crit", "b64"})
-"""What would choose the key, or change what is checked (RFC 7515 §4.1, RFC 7797)."""
+"""Header members that would choose the key, or change the check (RFC 7515 §4.1, RFC 7797)."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class ForeignToken:
-    """A token of somebody else, nothing of which is verified yet; the claims are not even parsed.
+    """An unverified foreign token; the claims are not even parsed.
 
     Attributes:
-        algorithm: What the header says it is signed with: one of :data:`ALGORITHMS`.
+        algorithm: The algorithm in the header: one of :data:`ALGORITHMS`.
         typ: The media type of the header, lower-case and without ``application/``; ``None`` if it has none.
         kid: The name of the key, if the header has one.
         members: The names of all members of the header.
@@ -52,7 +52,7 @@ class ForeignToken:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the signing input in hexadecimal: what may be kept of a token."""
+        """SHA-256 of the signing input in hexadecimal, which may be stored in place of the token."""
         return hashlib.sha256(self.signing_input).hexdigest()
 
 
@@ -63,12 +63,12 @@ def read_token(token: str) -> ForeignToken:
         TokenError: With code ``malformed_token``, ``too_large``, ``unknown_header`` or ``algorithm_not_allowed``.
     """
     if type(token) is not str:
-        raise TokenError(f"expected a token as a str, got {type(token).__name__}", code="malformed_token")
+        raise TokenError(f"the token is {type(token).__name__}; give a str", code="malformed_token")
     if len(token) > _MAX_TOKEN:
-        raise TokenError(f"expected a token of at most {_MAX_TOKEN} characters, got {len(token)}", code="too_large")
+        raise TokenError(f"the token has {len(token)} characters, more than {_MAX_TOKEN}", code="too_large")
     texts = token.split(".")
     if len(texts) != 3:
-        raise TokenError("expected a compact signed token of three parts, got another form", code="malformed_token")
+        raise TokenError("the token does not have the three parts of a compact signed token", code="malformed_token")
     try:
         encoded, payload, signature = map(b64url_decode, texts)
     except ValueError as error:
@@ -77,11 +77,11 @@ def read_token(token: str) -> ForeignToken:
     algorithm = header.get("alg")
     if not header.keys().isdisjoint(_REFUSED):
         raise TokenError(
-            "expected a header without jwk, jku, x5c, x5u, crit and b64; keys come from the configured issuer only",
+            "the header has jwk, jku, x5c, x5u, crit or b64; keys come from the configured issuer only",
             code="unknown_header",
         )
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
-        raise TokenError("expected a signature by a public key, got another algorithm", code="algorithm_not_allowed")
+        raise TokenError("the algorithm of the token is not one with a public key", code="algorithm_not_allowed")
     return ForeignToken(
         algorithm,
         _typ(header),
@@ -94,7 +94,7 @@ def read_token(token: str) -> ForeignToken:
 
 
 def read_object(data: bytes, what: str, *, code: str = "malformed_token") -> dict[str, JSON]:
-    """Return a JSON object in which every member stands once and every number is finite.
+    """Return a JSON object in which every member occurs once and every number is finite.
 
     Raises:
         TokenError: With the given code; the message repeats nothing of the data.
@@ -102,9 +102,9 @@ def read_object(data: bytes, what: str, *, code: str = "malformed_token") -> dic
     try:
         value: JSON = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        raise TokenError(f"expected {what} to be JSON with every member once, got something else", code=code) from None
+        raise TokenError(f"{what}: not JSON with every member once", code=code) from None
     if not isinstance(value, dict):
-        raise TokenError(f"expected {what} to be a JSON object, got another value", code=code)
+        raise TokenError(f"{what}: not a JSON object", code=code)
     return value
 
 
@@ -113,7 +113,7 @@ def _typ(header: Mapping[str, object]) -> str | None:
         return None
     typ = header["typ"]
     if not isinstance(typ, str) or not 1 <= len(typ) <= _MAX_NAME:
-        raise TokenError("expected the typ of the header to be a media type, got another value", code="malformed_token")
+        raise TokenError("the typ of the header is not a media type", code="malformed_token")
     return typ.lower().removeprefix("application/")  # RFC 7515 §4.1.9
 
 
@@ -122,7 +122,7 @@ def _kid(header: Mapping[str, object]) -> str | None:
         return None
     kid = header["kid"]
     if not isinstance(kid, str) or not 1 <= len(kid) <= _MAX_NAME:
-        raise TokenError(f"expected a kid of 1 to {_MAX_NAME} characters in the header", code="malformed_token")
+        raise TokenError(f"the kid in the header does not have 1 to {_MAX_NAME} characters", code="malformed_token")
     return kid
 
 

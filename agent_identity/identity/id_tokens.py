@@ -1,4 +1,4 @@
-"""Humans and services out of the tokens of an OpenID provider (OpenID Connect Core §3.1.3.7, RFC 9068 §4)."""
+"""Humans and services from the tokens of an OpenID provider (OpenID Connect Core §3.1.3.7, RFC 9068 §4)."""
 
 import hmac
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 RolesClaim: TypeAlias = str | tuple[str, ...]
-"""Where roles stand: the name of a claim, or the names from the outside in, such as ``("realm_access", "roles")``."""
+"""Location of roles: the name of a claim, or the names from the outside in, such as ``("realm_access", "roles")``."""
 
 _ACCESS_TOKEN: Final = "at+jwt"  # noqa: S105  A media type.
 _TYPES: Final = frozenset({None, "jwt", _ACCESS_TOKEN})
@@ -49,7 +49,7 @@ _CLIENT_MARKS: Final = {"gty": "client-credentials", "idtyp": "app"}
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What a relying party knows before it sees a token.
+    """The expectations of a relying party, fixed before it sees a token.
 
     Raises:
         TypeError: A value has the wrong type.
@@ -71,7 +71,7 @@ class Expected:
             check_id(self.authorized_party, "authorized_party")
         path: object = (self.roles_claim,) if isinstance(self.roles_claim, str) else self.roles_claim
         if path is not None and (type(path) is not tuple or not all(type(name) is str for name in path)):
-            raise TypeError("expected roles_claim to be a name, or a tuple of names")
+            raise TypeError("roles_claim is neither a name nor a tuple of names")
 
     @classmethod
     def at(
@@ -100,7 +100,7 @@ def human_of(token: str, jwks: KeysOfIssuer, expected: Expected, *, nonce: str |
     if max_age is not None:
         check_expectation(max_age, "max_age", _LONGEST_AGE)
     if nonce is not None and (type(nonce) is not str or not nonce):
-        raise TypeError("expected nonce to be the text that was sent to the provider, or None")
+        raise TypeError("nonce is not a text; give the one that was sent to the provider, or None")
     claims = _checked(token, jwks, expected)
     if nonce is not None:
         _check_nonce(claims, nonce)
@@ -117,7 +117,7 @@ def service_of(token: str, jwks: KeysOfIssuer, expected: Expected) -> Subject:
     subject = require_text(claims, "sub")
     if not names_a_client(claims):
         raise TokenError(
-            "expected the token of a client, got that of somebody else; use Human.from_id_token for humans",
+            "the token is not that of a client; use Human.from_id_token for humans",
             code="not_a_service",
         )
     return Subject(subject, expected.issuer, roles_of(claims, expected))
@@ -140,7 +140,7 @@ def names_a_client(claims: Mapping[str, object]) -> bool:
 
 
 def check_subject_is_human(claims: Mapping[str, object]) -> None:
-    """Return unless the token says that its subject is a client or a workload.
+    """Refuse a token whose subject is a client or a workload.
 
     Raises:
         TokenError: With code ``not_a_human``.
@@ -150,13 +150,13 @@ def check_subject_is_human(claims: Mapping[str, object]) -> None:
     workload = isinstance(subject, str) and subject[:7].lower() == "spiffe:"
     if itself or workload or names_a_client(claims):
         raise TokenError(
-            "expected the token of a human, got that of a client; use Service.from_access_token for services",
+            "the token is that of a client; use Service.from_access_token for services",
             code="not_a_human",
         )
 
 
 def roles_of(claims: Mapping[str, object], expected: Expected) -> tuple[str, ...]:
-    """Return the roles in the configured claim; none if there is no such claim.
+    """Return the roles in the configured claim; empty without the claim.
 
     Raises:
         TokenError: With code ``bad_claim`` if it is neither text nor an array of texts.
@@ -171,27 +171,27 @@ def roles_of(claims: Mapping[str, object], expected: Expected) -> tuple[str, ...
         return ()
     roles = texts_of(value)
     if roles is None:
-        raise TokenError("expected the claim of roles to be an array of texts", code="bad_claim")
+        raise TokenError("the claim of roles is not an array of texts", code="bad_claim")
     return roles
 
 
 def check_party(party: object, expected: str | None) -> None:
-    """Return if the token was issued to the expected client.
+    """Check that the token was issued to the configured client.
 
     Raises:
         TokenError: With code ``wrong_party``.
     """
     if expected is not None and party != expected:
-        raise TokenError("expected a token issued to the authorized party, got one for another", code="wrong_party")
+        raise TokenError("the token was issued to another party than the authorized one", code="wrong_party")
 
 
 def _checked(token: str, jwks: KeysOfIssuer, expected: Expected) -> dict[str, JSON]:
     parts = read_token(token)
     if parts.typ not in _TYPES:
-        raise TokenError("expected an ID token or an access token, got another type of token", code="wrong_type")
+        raise TokenError("the token is neither an ID token nor an access token", code="wrong_type")
     claims = signed_claims(parts, jwks)
     if "events" in claims:  # A logout token has no nonce and no typ that would tell (Back-Channel Logout §2.4).
-        raise TokenError("expected an ID token or an access token, got a security event", code="wrong_type")
+        raise TokenError("the token is a security event; give an ID token or an access token", code="wrong_type")
     check_issuer(claims, expected.issuer)
     audiences = check_audience(claims, expected.audience)
     check_times(claims, now=expected.now, skew=expected.skew)
@@ -213,22 +213,22 @@ def _member(value: object, name: str) -> object:
     if value is None:
         return None
     if not is_dict(value):
-        raise TokenError("expected objects on the way to the claim of roles, got another value", code="bad_claim")
+        raise TokenError("a step to the claim of roles is not an object", code="bad_claim")
     return value.get(name)
 
 
 def _check_nonce(claims: Mapping[str, object], nonce: str) -> None:
-    given = claims.get("nonce")
-    if not isinstance(given, str) or not hmac.compare_digest(_bytes(given), _bytes(nonce)):
-        raise TokenError("expected the nonce that was sent to the provider, got another or none", code="wrong_nonce")
+    claimed = claims.get("nonce")
+    if not isinstance(claimed, str) or not hmac.compare_digest(_bytes(claimed), _bytes(nonce)):
+        raise TokenError("the nonce of the token is not the one that was sent to the provider", code="wrong_nonce")
 
 
 def _check_login(claims: Mapping[str, object], max_age: int, expected: Expected) -> None:
     login = seconds_of(claims, "auth_time")
     if login > expected.now + expected.skew:
-        raise TokenError("expected auth_time not to be in the future; compare the clocks", code="not_yet_valid")
+        raise TokenError("auth_time is in the future; compare the clocks", code="not_yet_valid")
     if expected.now - login > max_age + expected.skew:
-        raise TokenError("expected a login within max_age, got an older one; log in again", code="login_too_old")
+        raise TokenError("the login is older than max_age; log in again", code="login_too_old")
 
 
 def _bytes(text: str) -> bytes:

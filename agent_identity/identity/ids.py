@@ -27,20 +27,20 @@ def uuid7(wall_ns: int, random: bytes) -> str:
         ValueError: The time or the number of bytes is out of range.
     """
     if len(random) != 8:
-        raise ValueError(f"expected 8 random bytes, got {len(random)}")
+        raise ValueError(f"the source of random bytes returned {len(random)} bytes instead of 8")
     return _text(wall_ns, _tail(random.hex()))
 
 
 def _text(wall_ns: int, tail: str) -> str:
-    """Return the UUID of a time and what comes after it."""
+    """Return the UUID of a time and its second half."""
     if not 0 <= wall_ns < _LIMIT_NS:
-        raise ValueError("expected wall_ns from 0 to below 2^48 milliseconds; pass nanoseconds since 1970")
+        raise ValueError("wall_ns is not from 0 to below 2^48 milliseconds; pass nanoseconds since 1970")
     high = "%015x" % ((wall_ns << 12) // _NS_PER_MS)  # Sooner than format(); milliseconds, and 12 bits more.
     return f"{high[:8]}-{high[8:12]}-7{high[12:]}-{tail}"
 
 
 def _tail(low: str) -> str:
-    """Return the second half of a UUID from 16 random digits, of which the variant takes the place of some."""
+    """Return the second half of a UUID from 16 random digits, some of which the variant replaces."""
     return f"{_VARIANT[low[0]]}{low[1:4]}-{low[4:]}"
 
 
@@ -48,7 +48,7 @@ class Ids(Protocol):
     """A source of identifiers. Implementations must be safe to call from any thread."""
 
     def new(self, now_ns: int) -> str:
-        """Return an identifier never returned before.
+        """Return an identifier that was never returned before.
 
         Args:
             now_ns: Nanoseconds since the Unix epoch, as the caller's clock says.
@@ -62,7 +62,7 @@ _LOCK: Final = threading.RLock()
 
 
 class _Process:
-    """This process, told from those that it was forked from; to ask the system at each id costs a call of it."""
+    """The identity of this process after forks; asking the system at each id would cost a call of it."""
 
     here: ClassVar[object] = object()
 
@@ -78,7 +78,7 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, whe
 
 @final
 class RandomIds:
-    """UUIDs of version 7 that rise strictly within the process, even when the clock goes back."""
+    """UUIDs of version 7 that increase strictly within the process, even when the clock goes back."""
 
     __slots__ = ("_last_ns", "_owner", "_tails")
 

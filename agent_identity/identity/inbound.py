@@ -35,7 +35,7 @@ from agent_identity.narrowing import is_object
 __all__ = ["Inbound", "InboundKind", "read_inbound"]
 
 InboundKind: TypeAlias = Literal["access_token", "transaction_token", "id_jag"]
-"""Which of the three a token is; its ``typ`` says so, under its signature."""
+"""Kinds of tokens; the signed ``typ`` names the kind."""
 
 _KINDS: Final[Mapping[str | None, InboundKind]] = {
     None: "access_token",
@@ -58,13 +58,13 @@ _MAX_ACTORS: Final = 32
 @final
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """What a token says about the request that brought it.
+    """Delegation facts in the token of an inbound request.
 
     Attributes:
         principal: On whose behalf; ``verified`` exactly if the signature of the token was checked. Its ``via`` holds
             the actors, so that every grant and record names them.
-        actors: Who acted so far: the current actor first, the first one last. History, never authority.
-        kind: Which kind of token it was.
+        actors: The actors so far: the current actor first, the first one last. History, never authority.
+        kind: The kind of the token.
         token_hash: SHA-256 of its signing input in hexadecimal, for logs; the token itself belongs in none.
         txn: The id of the transaction, if the token has one.
         expires_at: When the token expires (Unix seconds).
@@ -90,7 +90,7 @@ def read_inbound(
     roles_claim: RolesClaim | None = None,
     skew: int = 30,
 ) -> Inbound:
-    """Return the principal and the history of a token that came with a request.
+    """Return the principal and the delegation history of the token of an inbound request.
 
     Accepted are access tokens (RFC 9068, RFC 8693), Transaction Tokens and ID-JAGs.
 
@@ -98,12 +98,12 @@ def read_inbound(
         token: The token, at most 64 KiB.
         jwks: The keys of the issuer, as for :meth:`Human.from_id_token`. ``None`` if somebody before you checked the
             signature and you cannot: everything else is checked, and the principal stays ``asserted``.
-        issuer: Who must have issued it, exactly. A Transaction Token may leave it out; the keys then tell.
-        audience: Who must be among its audiences: you, or for Transaction Tokens your trust domain.
+        issuer: The required issuer. A Transaction Token may leave it out; the keys then tell.
+        audience: The required audience: you, or for Transaction Tokens your trust domain.
         subject: ``Human`` or ``Service``: whom this entrance is for. Most tokens do not say what their subject is.
         now: Unix seconds; by default the present.
         authorized_party: The client that it must have been issued to.
-        roles_claim: Where roles stand, as for :meth:`Human.from_id_token`.
+        roles_claim: The claim with the roles, as for :meth:`Human.from_id_token`.
         skew: Seconds by which clocks may differ, at most 30.
 
     Raises:
@@ -115,7 +115,7 @@ def read_inbound(
         ValueError: A value is out of range.
     """
     if subject is not Human and subject is not Service:
-        raise TypeError("expected subject=Human or subject=Service")
+        raise TypeError("subject is neither Human nor Service; give one of these classes")
     expected = Expected.at(
         now,
         issuer=issuer,
@@ -126,7 +126,7 @@ def read_inbound(
     )
     parts = read_token(token)
     if parts.typ not in _KINDS:
-        raise TokenError("expected an access token, Transaction Token or ID-JAG, got another", code="wrong_type")
+        raise TokenError("the token is not an access token, Transaction Token or ID-JAG", code="wrong_type")
     kind = _KINDS[parts.typ]
     claims = _claims(parts, jwks)
     expires = _check(parts, claims, expected, kind)
@@ -153,13 +153,13 @@ def _check(parts: ForeignToken, claims: Mapping[str, object], expected: Expected
     for name in _REQUIRED.get(parts.typ, ()):
         require_text(claims, name)
     if not _OF_OTHERS.isdisjoint(claims):
-        raise TokenError("expected a token of a request, got an ID token or a security event", code="wrong_type")
+        raise TokenError("the token is an ID token or a security event; give the token of a request", code="wrong_type")
     if "iss" in claims or kind != "transaction_token":
         check_issuer(claims, expected.issuer)
     audiences = check_audience(claims, expected.audience)
     party = claims.get("req_wl" if kind == "transaction_token" else "client_id", claims.get("azp"))
     if party is None and len(audiences) > 1:
-        raise TokenError("expected the claim azp beside several audiences, got none", code="missing_claim")
+        raise TokenError("the token has several audiences but no claim azp", code="missing_claim")
     check_party(party, expected.authorized_party)
     return check_times(claims, now=expected.now, skew=expected.skew)
 
@@ -169,7 +169,7 @@ def _check_subject(claims: Mapping[str, object], kind: InboundKind, subject: typ
         check_subject_is_human(claims)
     elif kind == "id_jag" or (kind == "access_token" and not names_a_client(claims)):
         # An ID-JAG speaks for a user by definition; a Transaction Token may speak for a workload.
-        raise TokenError("expected a token whose subject is a service, got another", code="not_a_service")
+        raise TokenError("the subject of the token is not a service", code="not_a_service")
 
 
 def _actors(claims: Mapping[str, object]) -> tuple[str, ...]:
@@ -188,4 +188,4 @@ def _actors(claims: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _bad_history() -> TokenError:
-    return TokenError(f"expected the claim act to be a chain of at most {_MAX_ACTORS} actors", code="bad_history")
+    return TokenError(f"the claim act is not a chain of at most {_MAX_ACTORS} actors", code="bad_history")

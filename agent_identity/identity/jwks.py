@@ -1,4 +1,4 @@
-"""Key sets of others (JWK Set, RFC 7517 §5), in which every key has exactly one use and one algorithm."""
+"""Foreign key sets (JWK Set, RFC 7517 §5), in which every key has exactly one use and one algorithm."""
 
 import logging
 import os
@@ -37,11 +37,11 @@ _MOST_RSA_BYTES: Final = 1024
 @final
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
-    """A public key of an issuer, and the one algorithm that counts under it.
+    """A public key of an issuer with its one permitted algorithm.
 
     Attributes:
         kid: Its name in the key set, if it has one.
-        use: What the set says it is for: ``"sig"``, ``"jwt-svid"``, or ``None`` if it says nothing.
+        use: The use that the set states: ``"sig"``, ``"jwt-svid"``, or ``None`` without one.
         algorithms: The accepted names of its algorithm: from its ``alg``, otherwise from its type. An RSA key without
             ``alg`` stands for ``RS256`` alone, the default of OpenID Connect Core §2.
     """
@@ -52,7 +52,7 @@ class VerificationKey:
     _jwk: Mapping[str, object] = field(repr=False)
 
     def verify(self, token: ForeignToken) -> None:
-        """Return if the signature of the token is one of this key.
+        """Check that this key signed the token.
 
         Raises:
             TokenError: With code ``algorithm_not_allowed`` if the header names another algorithm than the key has,
@@ -61,7 +61,7 @@ class VerificationKey:
             ConfigurationError: The package ``joserfc`` is missing.
         """
         if token.algorithm not in self.algorithms:
-            raise TokenError("expected the algorithm of the key, got another", code="algorithm_not_allowed")
+            raise TokenError("the algorithm of the token is not that of the key", code="algorithm_not_allowed")
         if self.weakness is not None:
             raise _weak(self)
         if self.algorithms == _EDWARDS:
@@ -69,11 +69,11 @@ class VerificationKey:
                 token.signature, token.signing_input
             )
         elif not self._fits(token):
-            raise TokenError("expected a signature of the issuer over these bytes", code="bad_signature")
+            raise TokenError("the signature is not one of the issuer over these bytes", code="bad_signature")
 
     @property
     def weakness(self) -> str | None:
-        """Why the key does not count although it is sound, for people; ``None`` for a key that counts."""
+        """The reason, in words, why a sound key does not count; ``None`` for a key that counts."""
         n, e = self._jwk.get("n"), self._jwk.get("e")
         if self._jwk.get("kty") != "RSA" or not isinstance(n, str) or not isinstance(e, str):
             return None
@@ -86,17 +86,17 @@ class VerificationKey:
             from joserfc.jws import JWSRegistry
         except ImportError:
             raise ConfigurationError(
-                "expected the package joserfc, which verifies tokens of others, got none; "
-                "run pip install 'agent-identity-otel[oidc]'"
+                "the package joserfc is not installed, which verifies tokens of others; run pip install "
+                "'agent-identity-otel[oidc]'"
             ) from None
         try:
             key = JWKRegistry.import_key(dict(self._material()))
         except (JoseError, ValueError, TypeError, OverflowError):
-            raise TokenError("expected a sound public key in the key set, got a damaged one", code="bad_key") from None
+            raise TokenError("a public key in the key set is damaged", code="bad_key") from None
         return JWSRegistry.algorithms[token.algorithm].verify(token.signing_input, token.signature, key)
 
     def _material(self) -> dict[str, str]:
-        """Return the members that make the key and no others: those would instruct the library."""
+        """Return only the members that make the key; other members would instruct the library."""
         names = ("kty", "n", "e") if self._jwk["kty"] == "RSA" else ("kty", "crv", "x", "y")
         strings = {name: value for name in names if isinstance(value := self._jwk.get(name), str)}
         if len(strings) != len(names):
@@ -136,19 +136,19 @@ class KeySet:
         """
         if isinstance(document, bytes):
             if len(document) > MAX_KEY_SET:
-                raise _bad_key_set(f"at most {MAX_KEY_SET} bytes, got more")
+                raise _bad_key_set(f"it is larger than {MAX_KEY_SET} bytes")
             document = read_object(document, "the key set", code="bad_key_set")
         entries = document.get("keys")
         if not is_array(entries) or len(entries) > _MAX_KEYS:
-            raise _bad_key_set(f"an array 'keys' of at most {_MAX_KEYS} keys, got something else")
+            raise _bad_key_set(f"'keys' is not an array of at most {_MAX_KEYS} keys")
         members = [_members(entry) for entry in entries]
-        found = list(filter(None, map(_key, members)))
-        names = [(key.kid, key.use, name) for key in found if key.kid is not None for name in key.algorithms]
+        keys = list(filter(None, map(_key, members)))
+        names = [(key.kid, key.use, name) for key in keys if key.kid is not None for name in key.algorithms]
         if len(set(names)) != len(names):
-            raise _bad_key_set("each kid once, got one twice")
+            raise _bad_key_set("two keys have the same kid")
         certificates = tuple(_certificate(jwk) for jwk in members if jwk.get("use") == "x509-svid")
-        weak = tuple(filter(lambda key: key.weakness, found))
-        return cls(tuple(key for key in found if key not in weak), certificates, weak)
+        weak = tuple(filter(lambda key: key.weakness, keys))
+        return cls(tuple(key for key in keys if key not in weak), certificates, weak)
 
     @classmethod
     def load(cls, path: PathLike) -> Self:
@@ -164,13 +164,13 @@ class KeySet:
         return any(key.kid == kid for key in (*self.keys, *self.weak))
 
     def find(self, token: ForeignToken, *, uses: frozenset[str | None]) -> VerificationKey:
-        """Return the key that has to have signed the token, without looking at its claims.
+        """Return the key that must have signed the token, without looking at its claims.
 
         A token that names no key is accepted where only one key is possible (OpenID Connect Core §10.1).
 
         Args:
             token: The token.
-            uses: What the key must be for.
+            uses: The permitted uses of the key.
 
         Raises:
             TokenError: With code ``unknown_key``, ``weak_key`` if the named key does not count, or
@@ -184,16 +184,16 @@ class KeySet:
             if key.use in uses and token.kid in (None, key.kid) and token.algorithm in key.algorithms and not fitting:
                 raise _weak(key)
         if named and token.kid is not None:
-            raise TokenError("expected the algorithm of the named key, got another", code="algorithm_not_allowed")
-        raise TokenError("expected a token of a key in the key set of the issuer, got another", code="unknown_key")
+            raise TokenError("the algorithm of the token is not that of the named key", code="algorithm_not_allowed")
+        raise TokenError("the key set of the issuer does not have the key of the token", code="unknown_key")
 
     def keys_for(self, kid: str | None) -> "KeySet":  # noqa: ARG002
-        """Return this set: it is a :class:`KeySource` that never changes."""
+        """Return this set: it is a constant :class:`KeySource`."""
         return self
 
 
 class KeySource(Protocol):
-    """Where the keys of an issuer come from: a :class:`KeySet`, a ``JwksSource``, or your own."""
+    """A source of an issuer's keys: a :class:`KeySet`, a ``JwksSource``, or your own."""
 
     def keys_for(self, kid: str | None) -> KeySet:
         """Return the current key set; called from several threads.
@@ -210,7 +210,7 @@ KeysOfIssuer: TypeAlias = PathLike | Mapping[str, object] | KeySource
 
 
 def key_source(keys: KeysOfIssuer) -> KeySource:
-    """Return a source for whatever form the keys are given in; files are read anew each time.
+    """Return a source for keys given in any supported form; files are read anew each time.
 
     Raises:
         ConfigurationError: The file cannot be read.
@@ -218,7 +218,7 @@ def key_source(keys: KeysOfIssuer) -> KeySource:
         ValueError: A URL was given.
     """
     if isinstance(keys, str) and keys.partition(":")[0].lower() in ("http", "https"):
-        raise ValueError("expected a path or a mapping, got a URL; write JwksSource(url), and keep that object")
+        raise ValueError("the source of keys is a URL; write JwksSource(url), and keep that object")
     if isinstance(keys, str | os.PathLike):
         return KeySet.load(keys)
     if isinstance(keys, Mapping):
@@ -228,14 +228,14 @@ def key_source(keys: KeysOfIssuer) -> KeySource:
 
 def _members(entry: object) -> Mapping[str, object]:
     if not is_object(entry):
-        raise _bad_key_set("each key to be an object, got another value")
+        raise _bad_key_set("a key is not an object")
     if not _PRIVATE.isdisjoint(entry):
-        raise _bad_key_set("public keys, got a private one; replace that key, others saw it")
+        raise _bad_key_set("a key is a private one; replace that key, others saw it")
     return entry
 
 
 def _key(jwk: Mapping[str, object]) -> VerificationKey | None:
-    """Return the key, or ``None`` if it is none that verifies signatures."""
+    """Return the key, or ``None`` if it does not verify signatures."""
     kid, use, operations = jwk.get("kid"), jwk.get("use"), jwk.get("key_ops", ("verify",))
     algorithms = _algorithms(jwk)
     if (use is not None and use not in ("sig", "jwt-svid")) or not algorithms:
@@ -243,7 +243,7 @@ def _key(jwk: Mapping[str, object]) -> VerificationKey | None:
     if not isinstance(operations, list | tuple) or "verify" not in operations:
         return None
     if kid is not None and not isinstance(kid, str):
-        raise _bad_key_set("each kid to be a string, got another value")
+        raise _bad_key_set("a kid is not a string")
     return VerificationKey(kid, None if use is None else str(use), algorithms, jwk)
 
 
@@ -272,12 +272,12 @@ def _certificate(jwk: Mapping[str, object]) -> bytes:
                 pass
         case _:
             pass
-    raise _bad_key_set("one certificate in the x5c of each X.509 authority, got something else")
+    raise _bad_key_set("the x5c of an X.509 authority is not one certificate")
 
 
 @lru_cache(maxsize=_MAX_KEYS)  # A key set may be read anew for each token, and people are told once.
 def _weakness(n: str, e: str, kid: str | None) -> str | None:
-    """Return why an RSA key is weak, and log it; a malformed one is found at its first use."""
+    """Return the weakness of an RSA key, and log it; a malformed one is refused at its first use."""
     try:
         modulus, exponent = (int.from_bytes(b64url_decode(number), "big") for number in (n, e))
     except ValueError:
@@ -291,10 +291,10 @@ def _weakness(n: str, e: str, kid: str | None) -> str | None:
 
 def _weak(key: VerificationKey) -> TokenError:
     return TokenError(
-        f"expected a token of a strong key, got one of an RSA key with {key.weakness}; have the issuer replace it",
+        f"the token is signed by an RSA key with {key.weakness}; have the issuer replace it",
         code="weak_key",
     )
 
 
-def _bad_key_set(expected: str) -> TokenError:
-    return TokenError(f"bad key set: expected {expected}", code="bad_key_set")
+def _bad_key_set(problem: str) -> TokenError:
+    return TokenError(f"bad key set: {problem}", code="bad_key_set")

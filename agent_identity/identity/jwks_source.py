@@ -1,4 +1,4 @@
-"""The key set of an issuer, fetched when needed and kept for a while."""
+"""Cache of an issuer's key set, fetched on demand."""
 
 import os
 import threading
@@ -44,7 +44,7 @@ class JwksSource:
             Keys that the issuer withdrew count until ``max_age`` is over, or at the latest both together.
         retry_after: Least seconds between two requests, also for keys that a token names and the set does not have.
         timeout: Seconds that a caller waits for an answer, at most.
-        context: Whom to trust for TLS; by default the authorities of the system.
+        context: The TLS context; by default it trusts the authorities of the system.
         clock: Source of time.
 
     Raises:
@@ -90,7 +90,7 @@ class JwksSource:
         context: "SSLContext | None" = None,
         clock: Clock | None = None,
     ) -> Self:
-        """Ask the issuer once where its keys are (OpenID Connect Discovery §4), and return the source for them.
+        """Fetch the address of the keys from the issuer (OpenID Connect Discovery §4); return a source for them.
 
         Raises:
             TokenError: With code ``keys_unavailable`` if the issuer does not answer, ``wrong_issuer`` if the answer is
@@ -102,11 +102,11 @@ class JwksSource:
         document = fetch(address, limit=MAX_KEY_SET, timeout=timeout, context=context)
         metadata = read_object(document, "the metadata of the issuer", code="bad_key_set")
         if metadata.get("issuer") != issuer:
-            raise TokenError("expected the metadata of the issuer, got that of another", code="wrong_issuer")
+            raise TokenError("the metadata is that of another issuer", code="wrong_issuer")
         try:
             url = check_address(metadata.get("jwks_uri"))  # type: ignore[arg-type]  # It checks the type.
         except (TypeError, ValueError):
-            raise TokenError("expected an https URL as the jwks_uri of the issuer", code="bad_key_set") from None
+            raise TokenError("the jwks_uri of the issuer is not an https URL", code="bad_key_set") from None
         return cls(
             url,
             max_age=max_age,
@@ -118,10 +118,10 @@ class JwksSource:
         )
 
     def keys_for(self, kid: str | None) -> KeySet:
-        """Return the keys of the issuer, asking for them if they are too old or the named one is not among them.
+        """Return the keys of the issuer; fetch them if the cache is too old or lacks the named key.
 
         Raises:
-            TokenError: With code ``keys_unavailable`` if there are none that may be used now.
+            TokenError: With code ``keys_unavailable`` if no usable keys exist now.
         """
         kept = self._kept
         if kept is None or not self._suffices(kept, kid):
@@ -133,7 +133,7 @@ class JwksSource:
         kept = self._kept
         if kept is not None and self._suffices(kept, kid):
             return kept
-        now, reason = self._clock.monotonic_ns(), "expected keys that were fetched, got none yet; it is tried again"
+        now, reason = self._clock.monotonic_ns(), "the keys could not be fetched yet; it is tried again"
         if self._attempted_ns is None or now - self._attempted_ns >= self._retry:
             self._attempted_ns = now
             try:
@@ -150,7 +150,7 @@ class JwksSource:
         return self._age(kept) < self._max_age and (kid is None or kid in kept.keys)
 
     def _age(self, kept: _Kept) -> int:
-        """Return the age in nanoseconds by the clock that says more: one stops in sleep, the other may go back."""
+        """Return the larger age in nanoseconds of two clocks: one stops in sleep, the other may go back."""
         return max(self._clock.wall_ns() - kept.wall_ns, self._clock.monotonic_ns() - kept.monotonic_ns)
 
     def _own_lock(self) -> threading.Lock:
@@ -161,7 +161,7 @@ class JwksSource:
 
 def _seconds(value: float, what: str, *, least: float) -> int:
     if type(value) not in (int, float):
-        raise TypeError(f"expected {what} in seconds, got {type(value).__name__}")
+        raise TypeError(f"{what} is {type(value).__name__}; give seconds")
     if not least <= value <= _LONGEST:
-        raise ValueError(f"expected {what} from {least} to {_LONGEST} seconds")
+        raise ValueError(f"{what} is not from {least} to {_LONGEST} seconds")
     return int(value * _SECOND)

@@ -1,4 +1,4 @@
-"""Keys that sign JSON Web Tokens for others to verify: proofs for DPoP, assertions of a client, access tokens.
+"""Keys that sign JSON Web Tokens for others: DPoP proofs, client assertions, access tokens.
 
 Grants, records and checkpoints know one algorithm, Ed25519. Authorization servers and APIs do not all know it, so
 what is made for them may be signed with P-256 as well (``ES256``, RFC 7518 §3.4).
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 __all__ = ["JwtAlgorithm", "JwtKey", "JwtSigner", "as_jwt_signer", "jwk_thumbprint"]
 
 JwtAlgorithm: TypeAlias = Literal["EdDSA", "ES256"]
-"""What :class:`JwtKey` signs with."""
+"""Algorithms of :class:`JwtKey`."""
 
 _MAX_BYTES: Final = 4096
 _P256_BYTES: Final = 32
 
 
 class JwtSigner(Protocol):
-    """Something that signs JWTs with one key: :class:`JwtKey`, a KMS, a hardware token."""
+    """A signer of JWTs with one key: :class:`JwtKey`, a KMS, a hardware token."""
 
     @property
     def algorithm(self) -> str:
-        """The ``alg`` of what it signs (RFC 7518 §3.1), never one with a shared key; constant."""
+        """The ``alg`` of its signatures (RFC 7518 §3.1), never one with a shared key; constant."""
         ...
 
     def to_jwk(self) -> Mapping[str, str]:
@@ -43,12 +43,12 @@ class JwtSigner(Protocol):
         ...
 
     def sign(self, message: bytes) -> bytes:
-        """Return the signature as a JWS has it. Called from several threads."""
+        """Return the signature in the form of a JWS. Called from several threads."""
         ...
 
 
 def jwk_thumbprint(signer: JwtSigner) -> str:
-    """Return the base64url SHA-256 of the public key (RFC 7638), 43 characters: what a ``jkt`` holds."""
+    """Return the base64url SHA-256 of the public key (RFC 7638), 43 characters: the value of a ``jkt``."""
     return b64url_encode(hashlib.sha256(encode(dict(signer.to_jwk()))).digest())
 
 
@@ -97,7 +97,7 @@ class JwtKey:
             from cryptography.hazmat.primitives.asymmetric import ec  # Half the cost of importing this.
 
             return cls(ec.generate_private_key(ec.SECP256R1()))
-        raise ValueError("expected the algorithm 'EdDSA' or 'ES256'")
+        raise ValueError("the algorithm is unknown; use 'EdDSA' or 'ES256'")
 
     @classmethod
     def load(cls, path: PathLike) -> Self:
@@ -116,9 +116,7 @@ class JwtKey:
             return cls(key)
         if isinstance(key, Ed25519PrivateKey):
             return cls(key)
-        raise ConfigurationError(
-            "expected an Ed25519 or a P-256 key in the file, got another kind; name the right file"
-        )
+        raise ConfigurationError("the key in the file is neither Ed25519 nor P-256; name the right file")
 
     def to_jwk(self) -> dict[str, str]:
         """Return the public key as a JWK with the required members only (RFC 7518 §6.2.1, RFC 8037 §2)."""
@@ -137,7 +135,7 @@ class JwtKey:
 
 @final
 class _Ed25519:
-    """A :class:`Signer`, such as the issuer's key, as a signer of JWTs."""
+    """Adapter of a :class:`Signer`, such as the issuer's key, to a signer of JWTs."""
 
     __slots__ = ("_signer",)
 
@@ -159,7 +157,7 @@ class _Ed25519:
 
 
 def as_jwt_signer(signer: Signer | JwtSigner) -> JwtSigner:
-    """Return what signs JWTs with the key: itself, or an adapter of an Ed25519 signer."""
+    """Return a JWT signer for the key: itself, or an adapter of an Ed25519 signer."""
     return signer if _signs_jwts(signer) else _Ed25519(signer)
 
 

@@ -21,21 +21,19 @@ _LAST_LINE: Final = b"-----END PRIVATE KEY-----"
 
 
 def read_key(path: PathLike) -> Ed25519PrivateKey:
-    """Return the key of a PEM file that only its owner can reach.
+    """Return the key of a PEM file that only its owner can access.
 
     Raises:
         ConfigurationError: The file is not private, not whole, or holds another kind of key.
     """
     key = parse_key(path, read_private_file(path, limit=_MAX_BYTES))
     if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigurationError(
-            f"expected an Ed25519 key in {os.fspath(path)!r}, got another kind; name the right file"
-        )
+        raise ConfigurationError(f"the key in {os.fspath(path)!r} is not Ed25519; name the right file")
     return key
 
 
 def parse_key(path: PathLike, data: bytes) -> object:
-    """Return the one private key of a PEM text, of whatever kind.
+    """Return the only private key of a PEM text, of any kind.
 
     Raises:
         ConfigurationError: It is not whole, or not the only thing there.
@@ -43,13 +41,11 @@ def parse_key(path: PathLike, data: bytes) -> object:
     shown = repr(os.fspath(path))
     # The parser would skip what stands around a key, and take the first of several.
     if not data.startswith(_FIRST_LINE) or not data.rstrip().endswith(_LAST_LINE) or data.count(_FIRST_LINE) != 1:
-        raise ConfigurationError(
-            f"expected {shown} to hold one block 'BEGIN PRIVATE KEY' (plain PKCS #8) and nothing else; restore it"
-        )
+        raise ConfigurationError(f"{shown} is not exactly one block 'BEGIN PRIVATE KEY' (plain PKCS #8); restore it")
     try:
         return load_pem_private_key(data, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ConfigurationError(f"expected a whole private key in {shown}, got a damaged one; restore it") from None
+        raise ConfigurationError(f"the private key in {shown} is damaged; restore it") from None
 
 
 def write_key(path: PathLike, key: Ed25519PrivateKey) -> None:

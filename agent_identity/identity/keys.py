@@ -1,4 +1,4 @@
-"""Ed25519 keys (RFC 8032): the public half anyone may see, and the half that signs.
+"""Ed25519 keys (RFC 8032): public keys and signers.
 
 This module and its files are the only ones that know ``cryptography``. Everything else verifies through
 :class:`PublicKey` and signs through the :class:`Signer` protocol, so that a key can live in a KMS or a hardware token.
@@ -50,12 +50,12 @@ class PublicKey:
 
     def __post_init__(self) -> None:
         if type(self.raw) is not bytes:
-            raise TypeError(f"expected the key as bytes, got {type(self.raw).__name__}")
+            raise TypeError(f"the key is {type(self.raw).__name__}; give bytes")
         if len(self.raw) != 32:
-            raise ValueError(f"expected an Ed25519 public key of 32 bytes, got {len(self.raw)}")
+            raise ValueError(f"the Ed25519 public key has {len(self.raw)} bytes instead of 32")
         y = int.from_bytes(self.raw, "little") & (2**255 - 1)
         if y >= _FIELD or y in _SMALL_ORDER:
-            raise ValueError("expected a canonical Ed25519 public key of large order, got a degenerate one")
+            raise ValueError("the Ed25519 public key is degenerate: not canonical, or of small order")
         # RFC 7638 §3.2: the required members in lexicographic order, without white space.
         jwk = f'{{"crv":"Ed25519","kty":"OKP","x":"{b64url_encode(self.raw)}"}}'
         object.__setattr__(self, "thumbprint", b64url_encode(hashlib.sha256(jwk.encode("ascii")).digest()))
@@ -82,25 +82,23 @@ class PublicKey:
                 private key, or its ``x`` is not the canonical base64url of an acceptable key.
         """
         if not is_mapping(jwk):
-            raise TokenError("expected a JWK (a JSON object)", code="bad_key")
+            raise TokenError("the JWK is not a JSON object", code="bad_key")
         if "d" in jwk:
-            raise TokenError(
-                "expected a public JWK, got a private one; replace that key, others saw it", code="bad_key"
-            )
+            raise TokenError("the JWK is a private key; replace that key, others saw it", code="bad_key")
         if jwk.get("kty") != "OKP" or jwk.get("crv") != "Ed25519":
-            raise TokenError("expected a JWK of kty OKP and crv Ed25519, got another", code="bad_key")
+            raise TokenError("the JWK is not of kty OKP and crv Ed25519", code="bad_key")
         if jwk.get("alg", "EdDSA") not in ("EdDSA", "Ed25519") or jwk.get("use", "sig") != "sig":
-            raise TokenError("expected a JWK for EdDSA signatures, got another alg or use", code="bad_key")
+            raise TokenError("the alg or use of the JWK is not that of EdDSA signatures", code="bad_key")
         x = jwk.get("x")
         if not isinstance(x, str):
-            raise TokenError("expected the JWK member x to be a string", code="bad_key")
+            raise TokenError("the JWK member x is not a string", code="bad_key")
         try:
             return cls(b64url_decode(x))
         except ValueError as error:
             raise TokenError(f"bad JWK member x: {error}", code="bad_key") from None
 
     def verify(self, signature: bytes, message: bytes) -> None:
-        """Return if the signature is this key's over exactly this message (RFC 8032 §5.1.7).
+        """Check that the signature is this key's over exactly this message (RFC 8032 §5.1.7).
 
         Raises:
             TokenError: With code ``bad_signature`` otherwise.
@@ -108,15 +106,17 @@ class PublicKey:
         try:
             self._verifier.verify(signature, message)
         except InvalidSignature:
-            raise TokenError("expected a signature of the named key over these bytes", code="bad_signature") from None
+            raise TokenError(
+                "the signature is not one of the named key over these bytes", code="bad_signature"
+            ) from None
 
 
 class Signer(Protocol):
-    """Something that signs with one Ed25519 key: :class:`SigningKey`, a KMS, a hardware token."""
+    """A signer with one Ed25519 key: :class:`SigningKey`, a KMS, a hardware token."""
 
     @property
     def public_key(self) -> PublicKey:
-        """The key that verifies what :meth:`sign` returns; constant."""
+        """The key that verifies signatures of :meth:`sign`; constant."""
         ...
 
     def sign(self, message: bytes) -> bytes:
@@ -149,13 +149,13 @@ class SigningKey:
 
     @classmethod
     def from_seed(cls, seed: bytes) -> Self:
-        """Return the key of the 32 bytes that RFC 8032 §5.1.5 calls the private key.
+        """Return the key of the 32-byte private key of RFC 8032 §5.1.5.
 
         Raises:
             ValueError: There are not 32 bytes.
         """
         if len(seed) != 32:
-            raise ValueError(f"expected a seed of 32 bytes, got {len(seed)}")
+            raise ValueError(f"the seed has {len(seed)} bytes instead of 32")
         return cls(Ed25519PrivateKey.from_private_bytes(seed))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""ML-DSA-44 keys (FIPS 204), for a second signature on checkpoints that a quantum computer does not forge.
+"""ML-DSA-44 keys (FIPS 204) for a second signature on checkpoints that a quantum computer cannot forge.
 
 Recent versions of ``cryptography`` have the algorithm. Where an older one is installed, public keys are read and named,
 and whatever needs a signature says that it cannot be had.
@@ -28,7 +28,7 @@ _MAX_BYTES: Final = 4096
 
 
 def _library() -> "ModuleType":
-    """Return the module that knows the algorithm.
+    """Return the module that implements the algorithm.
 
     Raises:
         ConfigurationError: With code ``ml_dsa_unavailable``: the installed ``cryptography`` does not have it.
@@ -46,7 +46,7 @@ def _is_private_key(key: object, library: "ModuleType") -> "TypeGuard[MLDSA44Pri
 
 def _unavailable() -> ConfigurationError:
     return ConfigurationError(
-        "expected a version of cryptography with ML-DSA-44, got one without; install its newest version",
+        "this version of cryptography has no ML-DSA-44; install its newest version",
         code="ml_dsa_unavailable",
     )
 
@@ -73,9 +73,9 @@ class MlDsaPublicKey:
 
     def __post_init__(self) -> None:
         if type(self.raw) is not bytes:
-            raise TypeError(f"expected the key as bytes, got {type(self.raw).__name__}")
+            raise TypeError(f"the key is {type(self.raw).__name__}; give bytes")
         if len(self.raw) != _RAW:
-            raise ValueError(f"expected an ML-DSA-44 public key of {_RAW} bytes, got {len(self.raw)}")
+            raise ValueError(f"the ML-DSA-44 public key has {len(self.raw)} bytes instead of {_RAW}")
         jwk = f'{{"alg":"ML-DSA-44","kty":"AKP","pub":"{b64url_encode(self.raw)}"}}'
         object.__setattr__(self, "thumbprint", b64url_encode(hashlib.sha256(jwk.encode("ascii")).digest()))
 
@@ -93,7 +93,7 @@ class MlDsaPublicKey:
         return cls(b64url_decode(pub))
 
     def verify(self, signature: bytes, message: bytes) -> None:
-        """Return if the signature is this key's over exactly this message (FIPS 204, algorithm 3, empty context).
+        """Check that the signature is this key's over exactly this message (FIPS 204, algorithm 3, empty context).
 
         Raises:
             ConfigurationError: With code ``ml_dsa_unavailable``: nobody can tell here.
@@ -105,7 +105,9 @@ class MlDsaPublicKey:
         except UnsupportedAlgorithm:
             raise _unavailable() from None
         except (InvalidSignature, ValueError):
-            raise TokenError("expected a signature of the named key over these bytes", code="bad_signature") from None
+            raise TokenError(
+                "the signature is not one of the named key over these bytes", code="bad_signature"
+            ) from None
 
 
 @final
@@ -136,14 +138,14 @@ class MlDsaSigningKey:
 
     @classmethod
     def from_seed(cls, seed: bytes) -> Self:
-        """Return the key of the 32 bytes that FIPS 204 calls ξ.
+        """Return the key of the 32-byte seed ξ of FIPS 204.
 
         Raises:
             ConfigurationError: With code ``ml_dsa_unavailable``.
             ValueError: There are not 32 bytes.
         """
         if len(seed) != _SEED:
-            raise ValueError(f"expected a seed of {_SEED} bytes, got {len(seed)}")
+            raise ValueError(f"the seed has {len(seed)} bytes instead of {_SEED}")
         library = _library()
         try:
             return cls(library.MLDSA44PrivateKey.from_seed_bytes(seed))
@@ -164,9 +166,7 @@ class MlDsaSigningKey:
         library = _library()
         key = parse_key(path, read_private_file(path, limit=_MAX_BYTES))
         if not _is_private_key(key, library):
-            raise ConfigurationError(
-                f"expected an ML-DSA-44 key in {os.fspath(path)!r}, got another kind; name the right file"
-            )
+            raise ConfigurationError(f"the key in {os.fspath(path)!r} is not ML-DSA-44; name the right file")
         return cls(key)
 
     def save(self, path: PathLike) -> None:

@@ -16,7 +16,7 @@ _SPIFFE: Final = re.compile(rf"spiffe://[a-z0-9._-]{{1,255}}(?:/{_SEGMENT})*")
 
 
 def check_id(value: object, what: str) -> str:
-    """Return the identifier if it is one that cannot be mistaken for another.
+    """Return the identifier if it cannot be mistaken for another.
 
     An identifier has 1 to 256 characters, no control, bidi or other invisible character, no lone
     surrogate and no space at its ends. What starts with ``spiffe:`` must be a SPIFFE ID of at most 2,048
@@ -31,15 +31,15 @@ def check_id(value: object, what: str) -> str:
         ValueError: It breaks a rule.
     """
     if type(value) is not str:
-        raise TypeError(f"expected {what} to be a str, got {type(value).__name__}")
+        raise TypeError(f"{what} is {type(value).__name__}; give a str")
     if value[:7].lower() == "spiffe:":
         if len(value) > _MAX_SPIFFE or not _SPIFFE.fullmatch(value):
-            raise ValueError(f"expected {what} to be a SPIFFE ID like spiffe://example.org/agent, got a malformed one")
+            raise ValueError(f"{what} is a malformed SPIFFE ID; write one like spiffe://example.org/agent")
         return value
     if not 1 <= len(value) <= _MAX_ID:
-        raise ValueError(f"expected {what} to have 1 to {_MAX_ID} characters, got {len(value)}")
+        raise ValueError(f"{what} has {len(value)} characters; give 1 to {_MAX_ID}")
     if value != value.strip():
-        raise ValueError(f"expected {what} without spaces at its ends; strip it")
+        raise ValueError(f"{what} has spaces at its ends; strip it")
     if not (value.isascii() and value.isprintable()) and not _REFUSED.isdisjoint(map(unicodedata.category, value)):
-        raise ValueError(f"expected {what} in visible characters, got a control, invisible or surrogate one")
+        raise ValueError(f"{what} has a control, invisible or surrogate character; remove it")
     return value

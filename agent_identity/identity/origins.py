@@ -1,4 +1,4 @@
-"""Names of logs, and the patterns by which a trust file bounds who may sign for them."""
+"""Names of logs, and the patterns of names that bound keys in a trust file."""
 
 from typing import Final
 
@@ -10,19 +10,19 @@ _NO_SEGMENTS: Final = frozenset({"", ".", ".."})
 
 
 def check_origin(origin: str) -> str:
-    """Return the name of a log if it is one.
+    """Return the name of a log after checking its form.
 
     Raises:
         TypeError: It is no ``str``.
         ValueError: It breaks a rule of :func:`~agent_identity.identity.check_id`, or has a space or a ``+``.
     """
     if "+" in check_id(origin, "origin") or len(origin.split()) != 1:
-        raise ValueError("expected an origin without spaces and plus signs; copy it from the trust.json of that log")
+        raise ValueError("the origin has a space or a plus sign; copy it from the trust.json of that log")
     return origin
 
 
 def check_origin_pattern(pattern: str) -> str:
-    """Return a pattern of names: one name, or a prefix that ends in ``/`` and covers whole segments below it.
+    """Return a pattern of names after checking it: one name, or a prefix ending in ``/`` that covers whole segments.
 
     Raises:
         TypeError: It is no ``str``.
@@ -33,7 +33,7 @@ def check_origin_pattern(pattern: str) -> str:
     name = pattern[:-1]
     # A scheme may stand before the first segment.
     if not _NO_SEGMENTS.isdisjoint(name.split("://", 1)[-1].split("/")):
-        raise ValueError("expected a prefix of origins with a name in each segment, such as 'example.org/agents/'")
+        raise ValueError("the prefix of origins has an empty name; write one such as 'example.org/agents/'")
     return f"{check_origin(name)}/"
 
 
@@ -50,7 +50,7 @@ def covers(pattern: str, origin: str) -> bool:
 
 
 def overlap(first: str, second: str) -> bool:
-    """Return whether a name could be covered by both patterns."""
+    """Return whether both patterns can cover the same name."""
     if is_prefix(first) and is_prefix(second):
         return first.startswith(second) or second.startswith(first)
     return covers(first, second) or covers(second, first)

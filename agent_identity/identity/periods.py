@@ -1,4 +1,4 @@
-"""The time in which an entry of a trust file counts."""
+"""Validity periods of the entries of a trust file."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ MAX_TIME: Final = (1 << 53) - 1
 
 
 def check_time(value: int | None, what: str) -> None:
-    """Check a time in seconds since the Unix epoch; ``None`` is none.
+    """Check a time in seconds since the Unix epoch; ``None`` means no bound.
 
     Raises:
         TypeError: It is no ``int``.
@@ -18,9 +18,9 @@ def check_time(value: int | None, what: str) -> None:
     if value is None:
         return
     if type(value) is not int:
-        raise TypeError(f"expected {what} in whole seconds (int), got {type(value).__name__}")
+        raise TypeError(f"{what} is {type(value).__name__}; give whole seconds (int)")
     if not 0 <= value <= MAX_TIME:
-        raise ValueError(f"expected {what} in seconds since 1970, from 0 to 2^53 - 1")
+        raise ValueError(f"{what} is not from 0 to 2^53 - 1 seconds since 1970")
 
 
 def check_period(not_before: int | None, not_after: int | None) -> None:
@@ -33,7 +33,7 @@ def check_period(not_before: int | None, not_after: int | None) -> None:
     check_time(not_before, "not_before")
     check_time(not_after, "not_after")
     if not_before is not None and not_after is not None and not_before > not_after:
-        raise ValueError("expected not_before to be at most not_after; exchange them")
+        raise ValueError("not_before is after not_after; exchange them")
 
 
 def within(at: int, not_before: int | None, not_after: int | None) -> bool:

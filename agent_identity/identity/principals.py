@@ -1,4 +1,4 @@
-"""Who acts, and on whose behalf.
+"""Principals and agents.
 
 A principal is a human or a service; an agent acts for it and has an owner. The kind is part of the
 identity: ``Human("x")`` and ``Service("x")`` are two parties. Every identity says how it is known: it is
@@ -34,7 +34,7 @@ __all__ = [
 _Kind = TypeVar("_Kind", bound="Human | Service")
 
 Provenance: TypeAlias = Literal["asserted", "verified"]
-"""How an identity is known: named by the calling program, or proved by an issuer."""
+"""Provenance of an identity: named by the calling program, or proved by an issuer."""
 
 _MAX_ROLES: Final = 64
 _MAX_VIA: Final = 32
@@ -46,8 +46,8 @@ class Human:
     """A person on whose behalf an agent acts.
 
     Args:
-        id: Who it is, unique at the issuer; see :func:`check_id`.
-        issuer: Who says so, for example the URL of an identity provider.
+        id: The identifier, unique at the issuer; see :func:`check_id`.
+        issuer: The party that vouches for the id, for example the URL of an identity provider.
         roles: At most 64 roles, for policies to look at.
 
     Attributes:
@@ -71,7 +71,7 @@ class Human:
         _check_principal(self)
 
     def to_claim(self) -> dict[str, RecordValue]:
-        """Return the principal as it stands in grants and records; unknown facts are left out."""
+        """Return the principal as claim of grants and records; unknown facts are left out."""
         return _principal_claim(self)
 
     @classmethod
@@ -98,11 +98,11 @@ class Human:
             token: The compact token, at most 64 KiB.
             jwks: The keys of the issuer: the path of a JWK Set, its content, or a source that you keep, such as
                 ``agent_identity.identity.jwks_source.JwksSource("https://…")``.
-            issuer: Who must have issued it: exactly the claim ``iss``.
+            issuer: The required issuer: exactly the claim ``iss``.
             audience: Who must be among its audiences: your client id for an ID token, the name of your service for an
                 access token.
             now: Unix seconds; by default the present.
-            nonce: What you sent with the authorization request. Give it whenever you sent one.
+            nonce: The nonce that you sent with the authorization request. Give it whenever you sent one.
             authorized_party: The client that it must have been issued to (``azp``, ``client_id``). An ID token that
                 names one must name you, unless you name another here.
             max_age: Most seconds since the human logged in (``auth_time``), if that matters.
@@ -133,11 +133,11 @@ class Human:
 @final
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service account or workload on whose behalf an agent acts; no human is behind the task.
+    """A service account or workload on whose behalf an agent acts; the task has no human principal.
 
     Args:
-        id: Which one it is, unique at the issuer; see :func:`check_id`.
-        issuer: Who says so, for example a SPIFFE trust domain.
+        id: The identifier, unique at the issuer; see :func:`check_id`.
+        issuer: The party that vouches for the id, for example a SPIFFE trust domain.
         roles: At most 64 roles, for policies to look at.
 
     Attributes:
@@ -161,7 +161,7 @@ class Service:
         _check_principal(self)
 
     def to_claim(self) -> dict[str, RecordValue]:
-        """Return the principal as it stands in grants and records; unknown facts are left out."""
+        """Return the principal as claim of grants and records; unknown facts are left out."""
         return _principal_claim(self)
 
     @classmethod
@@ -209,7 +209,7 @@ class Service:
             token: The JWT-SVID, at most 64 KiB.
             bundle: The authorities of the trust domain that the workload must be of:
                 ``agent_identity.identity.spiffe.SpiffeBundle``.
-            audience: Who must be among its audiences: you.
+            audience: The required audience: you.
             now: Unix seconds; by default the present.
             skew: Seconds by which clocks may differ, at most 30.
 
@@ -258,12 +258,12 @@ Principal: TypeAlias = Human | Service
 @final
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """An acting identity that is no human, and whoever is accountable for it.
+    """An acting non-human identity, with its accountable owner.
 
     Args:
-        id: Which agent it is; see :func:`check_id`.
+        id: The identifier; see :func:`check_id`.
         owner: The accountable human or team, for example ``"finance-ops@example.com"``.
-        version: Which build or configuration of the agent acts.
+        version: The build or configuration of the agent.
 
     Attributes:
         provenance: ``"asserted"``: the program that runs the agent names it.
@@ -286,7 +286,7 @@ class Agent:
             check_id(self.version, "version")
 
     def to_claim(self) -> dict[str, RecordValue]:
-        """Return the agent as it stands in grants and records; an unknown version is left out."""
+        """Return the agent as claim of grants and records; an unknown version is left out."""
         claim: dict[str, RecordValue] = {"id": self.id, "owner": self.owner}
         if self.version is not None:
             claim["version"] = self.version
@@ -296,7 +296,7 @@ class Agent:
 def principal_from_claim(claim: object) -> Principal:
     """Return the principal of a claim whose signature the caller has checked.
 
-    The provenance is taken from the claim: whoever signed it vouches for it. This and nothing else in the
+    The provenance is taken from the claim: its signer vouches for it. This and nothing else in the
     room makes a ``verified`` principal; what reads the tokens of others ends here as well.
 
     Raises:
@@ -310,7 +310,7 @@ def principal_from_claim(claim: object) -> Principal:
 
 
 def _principal_of_kind(kind: type[_Kind], claim: object) -> _Kind:
-    """Return the principal of a claim as :func:`principal_from_claim` does, as one of the kind that the caller knows.
+    """Return the principal of a claim as :func:`principal_from_claim` does, with the kind known to the caller.
 
     Raises:
         TokenError: With code ``bad_principal`` if a member is missing, unknown or malformed.
@@ -355,9 +355,9 @@ def _check_principal(principal: Human | Service) -> None:
     if principal.issuer is not None:
         check_id(principal.issuer, "issuer")
     if type(principal.roles) is not tuple:
-        raise TypeError(f"expected roles to be a tuple, got {type(principal.roles).__name__}; write roles=(…,)")
+        raise TypeError(f"roles is {type(principal.roles).__name__}; write roles=(…,)")
     if len(principal.roles) > _MAX_ROLES:
-        raise ValueError(f"expected at most {_MAX_ROLES} roles, got {len(principal.roles)}")
+        raise ValueError(f"there are {len(principal.roles)} roles; give at most {_MAX_ROLES}")
     for role in principal.roles:
         check_id(role, "each role")
 
@@ -383,10 +383,10 @@ def _principal_members(claim: object) -> Mapping[str, object]:
 
 def _members(claim: object, *, required: set[str], optional: set[str]) -> Mapping[str, object]:
     if not is_object(claim):
-        raise TypeError("expected an object")
+        raise TypeError("the claim is not an object")
     if not required <= claim.keys() <= required | optional:
         raise ValueError(
-            f"expected the members {', '.join(sorted(required))}, at most also {', '.join(sorted(optional))}"
+            f"the members are not {', '.join(sorted(required))}, and at most {', '.join(sorted(optional))} besides"
         )
     return claim
 
@@ -396,7 +396,7 @@ def _principal_class(kind: object) -> type[Human] | type[Service]:
         return Human
     if kind == "service":
         return Service
-    raise ValueError("expected the kind human or service")
+    raise ValueError("the kind is not human or service")
 
 
 def _fill(kind: type[_Kind], claim: Mapping[str, object]) -> _Kind:
@@ -404,11 +404,11 @@ def _fill(kind: type[_Kind], claim: Mapping[str, object]) -> _Kind:
     principal = kind(check_id(claim["id"], "id"), issuer=issuer, roles=_names(claim, "roles", "each role"))
     via = _names(claim, "via", "each actor")
     if len(via) > _MAX_VIA:
-        raise ValueError(f"expected at most {_MAX_VIA} actors in via, got {len(via)}")
+        raise ValueError(f"via has {len(via)} actors, more than {_MAX_VIA}")
     object.__setattr__(principal, "via", via)
     provenance = claim["provenance"]
     if provenance not in ("asserted", "verified"):
-        raise ValueError("expected the provenance asserted or verified")
+        raise ValueError("the provenance is not asserted or verified")
     object.__setattr__(principal, "provenance", provenance)
     return principal
 
@@ -419,5 +419,5 @@ def _names(claim: Mapping[str, object], member: str, what: str) -> tuple[str, ..
     names = claim[member]
     # An empty array and an absent member would be two spellings of one principal.
     if not is_array(names) or not names:
-        raise ValueError(f"expected {member} to be an array with at least one name")
+        raise ValueError(f"{member} is not an array with at least one name")
     return tuple(check_id(name, what) for name in names)

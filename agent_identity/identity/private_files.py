@@ -1,4 +1,4 @@
-"""Files that hold keys or say whom to trust: created whole or not at all, read with suspicion."""
+"""Key files and trust files: created whole or not at all, and read with strict checks."""
 
 import contextlib
 import errno
@@ -32,7 +32,7 @@ _READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLO
 
 
 def check_path(path: PathLike) -> None:
-    """Check that the system can be asked for a path at all.
+    """Check that the system accepts a path at all.
 
     Raises:
         ConfigurationError: It holds a NUL, or characters that no file name can have.
@@ -43,13 +43,11 @@ def check_path(path: PathLike) -> None:
     except UnicodeEncodeError:  # Lone surrogates.
         usable = False
     if not usable:
-        raise ConfigurationError(
-            f"expected a path, got {path!a} with characters that no file name can have; correct it"
-        )
+        raise ConfigurationError(f"the path {path!a} has characters that no file name can have; correct it")
 
 
 def is_there(path: PathLike) -> bool:
-    """Return whether something is at a path, be it a link to nothing.
+    """Return whether a path exists, a dangling link included.
 
     Raises:
         OSError: This user may not look; nothing says that it is absent.
@@ -62,11 +60,11 @@ def is_there(path: PathLike) -> bool:
 
 
 def hide_from_git(folder: PathLike, ignored: str = "*\n") -> None:
-    """Write a ``.gitignore`` into a folder, unless something has that name or the folder cannot be written.
+    """Write a ``.gitignore`` into a folder, unless one exists or the folder cannot be written.
 
     Args:
         folder: The folder.
-        ignored: What git shall leave alone; by default everything in the folder, this file as well.
+        ignored: The pattern that git ignores; by default everything in the folder, this file as well.
     """
     with contextlib.suppress(OSError), Path(folder, ".gitignore").open("x", encoding="utf-8") as file:
         file.write(ignored)
@@ -103,7 +101,7 @@ def replace_public_file(path: PathLike, data: bytes) -> None:
 
 
 def replace_private_file(path: PathLike, data: bytes) -> None:
-    """Write a file of mode 0600 in one step, as :func:`replace_public_file` does; it is on the disk then.
+    """Write and sync a file of mode 0600 in one step, as :func:`replace_public_file` does.
 
     Raises:
         ConfigurationError: The folder cannot be written, or the platform knows no file modes.
@@ -123,11 +121,11 @@ def _replace(path: PathLike, data: bytes, mode: int) -> None:
             raise
         _sync_folder(path)
     except OSError as error:
-        _refuse(path, "to write the file", error)
+        _refuse(path, "write the file", error)
 
 
 def put_in_place(path: PathLike, target: PathLike) -> None:
-    """Give a file of the same folder the place of another, which is gone then: in one step, and durably.
+    """Rename a file over another one of the same folder: in one step, and durably.
 
     Raises:
         ConfigurationError: The file is not there, or the folder cannot be written.
@@ -136,11 +134,11 @@ def put_in_place(path: PathLike, target: PathLike) -> None:
         os.replace(path, target)  # The os calls of one protocol stay together.
         _sync_folder(target)
     except OSError as error:
-        _refuse(target, "to replace the file", error)
+        _refuse(target, "replace the file", error)
 
 
 def read_private_file(path: PathLike, *, limit: int) -> bytes:
-    """Return the content of a file that only its owner can reach.
+    """Return the content of a file that only its owner can access.
 
     Args:
         path: The file itself; a symbolic link is refused.
@@ -164,7 +162,7 @@ def read_public_file(path: PathLike, *, limit: int) -> bytes:
 
 
 def read_trusted_file(path: PathLike, *, limit: int) -> bytes:
-    """Return the content of a file as :func:`read_public_file` does, if not everybody could have replaced it.
+    """Return the content of a file as :func:`read_public_file` does, unless everybody could have replaced it.
 
     Raises:
         ConfigurationError: Everybody may write it, or its folder without the sticky bit; otherwise as for
@@ -188,22 +186,21 @@ def _check_not_everybodys(path: PathLike) -> None:
             if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
                 raise _replaceable(path, f"run chmod o-w on its folder {folder!r}")
     except OSError as error:
-        _refuse(path, "to look at the modes of", error)
+        _refuse(path, "look at the modes of", error)
 
 
 def _replaceable(path: PathLike, cure: str) -> ConfigurationError:
     return ConfigurationError(
-        f"expected a file that not everybody can replace at {_shown(path)}, got one that says whom to trust and that "
-        f"every user of the machine can write; compare it with a copy that was kept elsewhere, then {cure}, or take "
-        "the copy"
+        f"every user of the machine can replace the file at {_shown(path)}, which says whom to "
+        f"trust; compare it with a copy that was kept elsewhere, then {cure}, or take the copy"
     )
 
 
 def _require_modes() -> None:
     if not hasattr(os, "geteuid"):
         raise ConfigurationError(
-            "expected a platform with POSIX file modes, which keep key files private, got none; "
-            "use Linux or macOS, or a signer whose key lives elsewhere"
+            "this platform has no POSIX file modes, which keep key files private; use Linux or "
+            "macOS, or a signer whose key lives elsewhere"
         )
 
 
@@ -219,11 +216,11 @@ def _create(path: PathLike, data: bytes, mode: int) -> None:
         _sync_folder(path)
     except FileExistsError:
         raise ConfigurationError(
-            f"expected no file at {_shown(path)}, got one; it is never overwritten, so move it or name another path",
+            f"{_shown(path)} exists and is never overwritten; move it or name another path",
             code="already_exists",
         ) from None
     except OSError as error:
-        _refuse(path, "to create the file", error)
+        _refuse(path, "create the file", error)
 
 
 def _write_beside(path: PathLike, data: bytes, mode: int) -> str:
@@ -270,37 +267,33 @@ def _read(path: PathLike, limit: int, *, private: bool) -> bytes:
         finally:
             os.close(descriptor)
     except OSError as error:
-        _refuse(path, "to read the file", error)
+        _refuse(path, "read the file", error)
     if len(data) > limit:
-        raise ConfigurationError(f"expected at most {limit} bytes in {_shown(path)}, got more; is it the right file?")
+        raise ConfigurationError(f"{_shown(path)} has more than {limit} bytes; name the right file")
     return data
 
 
 def _check_regular(path: PathLike, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise ConfigurationError(f"expected a regular file at {_shown(path)}, got something else; name the file itself")
+        raise ConfigurationError(f"{_shown(path)} is not a regular file; name the file itself")
 
 
 def _check_private(path: PathLike, status: os.stat_result) -> None:
     if status.st_uid not in {os.geteuid(), 0}:
-        raise ConfigurationError(
-            f"expected {_shown(path)} to belong to the user of this process or to root, got another owner; chown it"
-        )
+        raise ConfigurationError(f"{_shown(path)} belongs to neither the user of this process nor root; chown it")
     if status.st_mode & 0o077:
         raise ConfigurationError(
-            f"expected {_shown(path)} to be closed to group and others, "
-            f"got mode {stat.S_IMODE(status.st_mode):04o}; run chmod 600 on it, and replace the key if others saw it"
+            f"{_shown(path)} has mode {stat.S_IMODE(status.st_mode):04o}, which is open to group or "
+            "others; run chmod 600 on it, and replace the key if others saw it"
         )
 
 
 def _refuse(path: PathLike, purpose: str, error: OSError) -> NoReturn:
     if error.errno == errno.ELOOP:
-        raise ConfigurationError(
-            f"expected a regular file at {_shown(path)}, got a symbolic link; name the file itself"
-        ) from None
+        raise ConfigurationError(f"{_shown(path)} is a symbolic link; name the file itself") from None
     reason = error.strerror or "an unknown failure"
     raise ConfigurationError(
-        f"expected {purpose} {_shown(path)}, got '{reason}'; check the path, its folder and their modes"
+        f"could not {purpose} {_shown(path)}: {reason}; check the path, its folder and their modes"
     ) from error
 
 

@@ -1,4 +1,4 @@
-"""A signer in another process: keys that no code of this process can read, reached over a Unix socket.
+"""A signer in another process, reached over a Unix socket: no code of this process can read its keys.
 
 A message is a length (4 bytes, big-endian) and that many bytes. A request begins with what is wanted, an answer with
 whether it was done; ``agent-identity signer`` is the other side.
@@ -36,7 +36,7 @@ MAX_FRAME: Final = 4_194_304 + 65_536
 WANT_KEY, WANT_TRUST, WANT_SIGNATURE = b"K", b"T", b"S"
 DONE, REFUSED = b"\x00", b"\x01"
 NAMES: Final[dict[Purpose, bytes]] = {"issuer": b"i", "recorder": b"r"}
-"""How a request names a purpose."""
+"""Names of purposes in requests."""
 
 _LENGTH: Final = struct.Struct(">I")
 _CHUNK: Final = 65_536
@@ -57,8 +57,8 @@ def receive_frame(connection: socket.socket, limit: int, seconds: float, *, idle
     Args:
         connection: The connection.
         limit: Bytes that it may have.
-        seconds: How long it may take, once it began.
-        idle: How long to wait for its beginning; by default it has begun.
+        seconds: The time limit of a message, once it began.
+        idle: The time to wait for its beginning; by default it has begun.
 
     Raises:
         OSError: The connection is broken or closed, the message too large, or the time is over.
@@ -85,13 +85,13 @@ def _receive(connection: socket.socket, size: int, deadline: float) -> bytes:
 
 @final
 class SocketSigner:
-    """A key that ``agent-identity signer`` holds. Safe to share between threads; a forked child connects anew.
+    """A key held by ``agent-identity signer``. Safe to share between threads; a forked child connects anew.
 
     Code of this process can ask for signatures while it runs, and cannot take the key away.
 
     Args:
         path: The socket.
-        purpose: Which of the signer's keys.
+        purpose: The purpose that selects one of the signer's keys.
         timeout: Seconds for connecting, and for each answer.
 
     Attributes:
@@ -107,7 +107,7 @@ class SocketSigner:
     def __init__(self, path: PathLike, purpose: Purpose, *, timeout: float = 5.0) -> None:
         self._connection: socket.socket | None = None
         if not hasattr(socket, "AF_UNIX"):
-            raise ConfigurationError("expected a platform with Unix sockets for a signer, got none; use Linux or macOS")
+            raise ConfigurationError("this platform has no Unix sockets, which a signer needs; use Linux or macOS")
         self._path = os.fspath(path)
         self._timeout = timeout
         self._lock = threading.Lock()
@@ -115,7 +115,7 @@ class SocketSigner:
         try:
             self.public_key = self._own_key(purpose)
         except BaseException:
-            self._drop()  # Whoever keeps the error would keep the connection with it.
+            self._drop()  # A holder of the error would keep the connection with it.
             raise
 
     def __repr__(self) -> str:
@@ -134,7 +134,7 @@ class SocketSigner:
             raise ConfigurationError(str(error), code=error.code) from None
         except ValueError:
             raise ConfigurationError(
-                f"expected a signer at {self._path!r}, got something else; name the socket of 'agent-identity signer'",
+                f"the process at {self._path!r} is not a signer; name the socket of 'agent-identity signer'",
                 code="signer_unavailable",
             ) from None
 
@@ -158,7 +158,7 @@ class SocketSigner:
             self.public_key.verify(signature, message)
         except TokenError:
             raise EvidenceError(
-                "expected a signature of the key from the signer, got other bytes; repair it", code="signer_unavailable"
+                "the signer did not return a signature of its key; repair it", code="signer_unavailable"
             ) from None
         return signature
 
@@ -178,7 +178,7 @@ class SocketSigner:
             return answer[1:]
         code = answer[1:33].decode("ascii", "replace")
         raise EvidenceError(
-            f"expected the signer to do what was asked, got a refusal ({code!a}); see what it says on standard error",
+            f"the signer refused the request ({code!a}); see what it says on standard error",
             code="signer_refused",
         )
 
@@ -191,8 +191,7 @@ class SocketSigner:
                 # A connection that was closed while nothing was asked is no failure.
                 if not reused or isinstance(error, TimeoutError):
                     raise EvidenceError(
-                        f"expected an answer of the signer at {self._path!r}, got '{error.strerror or error}'; "
-                        "see whether it runs",
+                        f"the signer at {self._path!r} does not answer: {error.strerror or error}; see whether it runs",
                         code="signer_unavailable",
                     ) from error
 
@@ -200,7 +199,7 @@ class SocketSigner:
         try:
             connection = self._connected()
             connection.settimeout(self._timeout)
-            with contextlib.suppress(BrokenPipeError):  # Whoever refuses may have answered and closed already.
+            with contextlib.suppress(BrokenPipeError):  # A refusing signer may have answered and closed already.
                 send_frame(connection, request)
             return receive_frame(connection, MAX_FRAME, self._timeout)
         except BaseException:  # Also of a signal handler: what comes later would be taken for the next answer.

@@ -1,4 +1,4 @@
-"""Workloads out of SPIFFE documents (SPIFFE ID, JWT-SVID, Trust Domain and Bundle)."""
+"""Workloads from SPIFFE documents (SPIFFE ID, JWT-SVID, Trust Domain and Bundle)."""
 
 import re
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ _EDWARDS: Final = frozenset({"EdDSA", "Ed25519"})
 @final
 @dataclass(frozen=True, slots=True)
 class SpiffeBundle:
-    """The authorities of one trust domain: whose SVIDs count, and for which names.
+    """The authorities of one trust domain, which sign the SVIDs of its names.
 
     Args:
         trust_domain: Its name, such as ``"example.org"``; ``spiffe://`` in front is accepted.
@@ -48,10 +48,12 @@ class SpiffeBundle:
 
     def __post_init__(self) -> None:
         if type(self.trust_domain) is not str:
-            raise TypeError(f"expected trust_domain to be a str, got {type(self.trust_domain).__name__}")
+            raise TypeError(f"trust_domain is {type(self.trust_domain).__name__}; give a str")
         name = self.trust_domain.removeprefix("spiffe://")
         if not _TRUST_DOMAIN.fullmatch(name):
-            raise ValueError("expected a trust domain like example.org: lower-case letters, digits, dots, - and _")
+            raise ValueError(
+                "trust_domain is malformed; write one like example.org: lower-case letters, digits, dots, - and _"
+            )
         object.__setattr__(self, "trust_domain", name)
 
     @property
@@ -75,11 +77,11 @@ class SpiffeBundle:
         """Return the X.509 authorities, as DER.
 
         Raises:
-            TokenError: With code ``bad_key_set``, ``keys_unavailable`` or, if there is none, ``unknown_key``.
+            TokenError: With code ``bad_key_set``, ``keys_unavailable`` or, without a key, ``unknown_key``.
         """
         certificates = key_source(self.keys).keys_for(None).certificates
         if not certificates:
-            raise TokenError("expected an X.509 authority in the bundle, got none", code="unknown_key")
+            raise TokenError("the bundle has no X.509 authority", code="unknown_key")
         return certificates
 
 
@@ -90,11 +92,11 @@ def service_of_jwt_svid(token: str, bundle: SpiffeBundle, *, audience: str, now:
     check_expectation(skew, "skew", MAX_SKEW)
     parts = read_token(token)
     if not parts.members <= _HEADER:
-        raise TokenError("expected a header of alg, kid and typ only, got another member", code="unknown_header")
+        raise TokenError("the header has other members than alg, kid and typ", code="unknown_header")
     if parts.algorithm in _EDWARDS:
-        raise TokenError("expected an algorithm of RS, ES or PS, got another", code="algorithm_not_allowed")
+        raise TokenError("the algorithm of the token is not one of RS, ES or PS", code="algorithm_not_allowed")
     if parts.typ not in (None, "jwt", "jose"):
-        raise TokenError("expected a JWT-SVID (typ JWT or JOSE), got another type of token", code="wrong_type")
+        raise TokenError("the token is not a JWT-SVID (typ JWT or JOSE)", code="wrong_type")
     claims = signed_claims(parts, bundle.keys, uses=frozenset({"jwt-svid"}))
     service = service_of_spiffe_id(require_text(claims, "sub"), bundle)
     check_audience(claims, audience)
@@ -110,8 +112,8 @@ def service_of_spiffe_id(name: str, bundle: SpiffeBundle) -> Subject:
             of another trust domain: an authority speaks for its own only.
     """
     if not name.startswith("spiffe://") or "/" not in name.removeprefix("spiffe://"):
-        raise TokenError("bad principal: expected the SPIFFE ID of a workload, got another name", code="bad_principal")
+        raise TokenError("bad principal: the name is not the SPIFFE ID of a workload", code="bad_principal")
     service = Subject(name, bundle.id)
     if not name.startswith(f"{bundle.id}/"):
-        raise TokenError("expected a workload of the bundle's trust domain, got another", code="wrong_trust_domain")
+        raise TokenError("the workload is not of the bundle's trust domain", code="wrong_trust_domain")
     return service

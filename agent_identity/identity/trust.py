@@ -31,10 +31,10 @@ __all__ = [
 ]
 
 Purpose: TypeAlias = Literal["issuer", "recorder"]
-"""What a key of a directory signs: root grants, or records and checkpoints."""
+"""Purposes of a directory's keys: root grants, or records and checkpoints."""
 
 EntryPurpose: TypeAlias = Literal["issuer", "recorder", "policy", "root"]
-"""What a listed key may sign: also bundles of policies, or certificates of recorders and trust files."""
+"""Purposes of listed keys: also bundles of policies, or certificates of recorders and trust files."""
 
 _PURPOSES: Final = frozenset(get_args(EntryPurpose))
 _MAX_SIZE: Final = (1 << 63) - 1
@@ -46,7 +46,7 @@ _MAX_MERGED: Final = 1_024
 @final
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """How far the log of the origin was when a recorder key took over from another.
+    """The size of the origin's log when a recorder key took over from another.
 
     Args:
         size: Entries of the log at that moment, from 0 to 2^63 - 1.
@@ -62,21 +62,21 @@ class Takeover:
 
     def __post_init__(self) -> None:
         if type(self.size) is not int or type(self.root) is not bytes:
-            raise TypeError("expected the size of a log as an int and its root as bytes")
+            raise TypeError("the size of the log is not an int, or its root is not bytes")
         if not 0 <= self.size <= _MAX_SIZE or len(self.root) != _ROOT_SIZE:
-            raise ValueError(f"expected a log size from 0 to 2^63 - 1 and a root of {_ROOT_SIZE} bytes")
+            raise ValueError(f"the log size is not from 0 to 2^63 - 1, or the root is not {_ROOT_SIZE} bytes long")
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Vouched:
-    """A certificate that a root of the store signed, and what is known about its date.
+    """A certificate signed by a root of the store, and the evidence of its date.
 
     Args:
-        certificate: What it says.
+        certificate: The content of the certificate.
         token: The signed certificate.
         root: The entry of the root.
-        places: Where it stands in a log: streams, each with the place of the record; empty if it was handed over.
+        places: Its places in a log: streams, each with the place of the record; empty if it was handed over.
         older: Whether it is shown to be older than the theft of the root.
     """
 
@@ -88,7 +88,7 @@ class Vouched:
 
     @property
     def doubted(self) -> bool:
-        """Whether somebody else than the root may have made it, at any time, with any date."""
+        """True if another party than the root may have made it, at any time, with any date."""
         return self.root.revoked_since is not None and not self.older
 
     def in_time(self, at: int) -> bool:
@@ -99,7 +99,7 @@ class Vouched:
 @final
 @dataclass(frozen=True, slots=True)
 class TrustedKey:
-    """A public key, what it may sign, and in which time.
+    """A public key, its purpose, and its validity period.
 
     Args:
         key: The key.
@@ -111,7 +111,7 @@ class TrustedKey:
             the keys of other issuers, so that none of them can speak in the name of another. For a root: the URI that
             its certificates must name; ``None`` lets it name any.
         revoked_since: Second from which on others may have had the private key; ``None`` if nobody else
-            has it. Whoever has a key dates what it signs at will, so that from then on no signature of
+            has it. The holder of a key dates its signatures at will, so that from then on no signature of
             the key proves anything by itself.
         reason: Why it was revoked, by the rules of :func:`~agent_identity.identity.check_id`; only with
             ``revoked_since``.
@@ -141,40 +141,40 @@ class TrustedKey:
 
     def __post_init__(self) -> None:
         if type(self.key) is not PublicKey:
-            raise TypeError(f"expected a PublicKey, got {type(self.key).__name__}")
+            raise TypeError(f"the key is {type(self.key).__name__}; give a PublicKey")
         if self.purpose not in _PURPOSES:
-            raise ValueError("expected the purpose issuer, recorder, policy or root")
+            raise ValueError("the purpose is not issuer, recorder, policy or root")
         check_period(self.not_before, self.not_after)
         if self.issuer is not None and self.purpose not in ("issuer", "root"):
-            raise ValueError("expected an issuer only beside a key of the purpose issuer or root; leave it out")
+            raise ValueError("the key has an issuer, but its purpose is not issuer or root; leave it out")
         if self.issuer is not None:
             check_id(self.issuer, "issuer")
         check_time(self.revoked_since, "revoked_since")
         if self.reason is not None and check_id(self.reason, "reason") and self.revoked_since is None:
-            raise ValueError("expected a reason with a revoked key only; give revoked_since as well")
+            raise ValueError("the key has a reason but is not revoked; give revoked_since as well")
         if self.takes_over is not None and self.purpose != "recorder":
-            raise ValueError("expected only a recorder key to take over a log")
+            raise ValueError("the key takes over a log, but its purpose is not recorder")
         if self.takes_over is not None and self.origin is not None and is_prefix(self.origin):
-            raise ValueError("expected one log that the key took over, got a prefix of logs; name the log")
+            raise ValueError("the key took over a prefix of logs; name the log")
         self._check_origin()
 
     def _check_origin(self) -> None:
         if self.origin is not None:
             if self.purpose not in ("recorder", "root"):
-                raise ValueError("expected an origin only beside a key of the purpose recorder or root; leave it out")
+                raise ValueError("the key has an origin, but its purpose is not recorder or root; leave it out")
             check_origin_pattern(self.origin)
         elif self.purpose == "root":
-            raise ValueError("expected an origin beside a root: the log, or the prefix of logs, that it may certify")
+            raise ValueError("the root has no origin; name the log, or the prefix of logs, that it may certify")
 
     @property
     def sound(self) -> bool:
-        """Whether nobody else may have the key, or that of the root that certified it."""
+        """True if nobody else may have the key, or that of the root that certified it."""
         if self.certificates:
             return not all(voucher.doubted for voucher in self.certificates)
         return self.revoked_since is None
 
     def in_time(self, at: int) -> bool:
-        """Return whether a second, since the Unix epoch, is in the time in which its signatures count."""
+        """Return whether a second, since the Unix epoch, is within the validity period of its signatures."""
         if self.certificates:
             return any(voucher.in_time(at) for voucher in self.certificates)
         return within(at, self.not_before, self.not_after)
@@ -186,7 +186,7 @@ class TrustedKey:
         return self.sound and self.in_time(at)
 
     def logs(self, default: str | None) -> set[str | None]:
-        """Return the patterns of the logs that a recorder key may sign for; ``None`` is any.
+        """Return the patterns of the logs that a recorder key may sign for; ``None`` means any.
 
         Args:
             default: The log of the store.
@@ -196,7 +196,7 @@ class TrustedKey:
         return {self.origin or default}
 
     def of_log(self, origin: str, default: str | None) -> "TrustedKey | None":
-        """Return the entry as far as it is for one log, or ``None`` if the key may not sign for it.
+        """Return the part of the entry for one log, or ``None`` if the key may not sign for it.
 
         An issuer that is certified may issue for each log of its root, since tasks go from host to host.
 
@@ -221,7 +221,7 @@ class TrustedKey:
 @final
 @dataclass(frozen=True, slots=True)
 class SecondKey:
-    """A key that signs every checkpoint of the origin in addition to the recorder key, from some entry on.
+    """A key that signs every checkpoint of the origin in addition to the recorder key, from one entry on.
 
     Args:
         key: The key.
@@ -240,13 +240,13 @@ class SecondKey:
 
         pair: tuple[object, object] = (self.key, self.takes_over)
         if (type(pair[0]), type(pair[1])) != (MlDsaPublicKey, Takeover):
-            raise TypeError("expected an MlDsaPublicKey and a Takeover")
+            raise TypeError("the second key is not an MlDsaPublicKey with a Takeover")
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Witnesses:
-    """Other parties that cosign the checkpoints of the origin, and how many of them must.
+    """Other parties that cosign the checkpoints of the origin, and the number required.
 
     Args:
         keys: The witnesses, each key once; at most 64.
@@ -265,36 +265,36 @@ class Witnesses:
 
     def __post_init__(self) -> None:
         if type(self.keys) is not tuple or any(type(key) is not Cosigner for key in self.keys):
-            raise TypeError("expected the witnesses as a tuple of Cosigner")
+            raise TypeError("the witnesses are not a tuple of Cosigner")
         # One key under two names would be counted as two parties.
         if len({key.key for key in self.keys}) != len(self.keys):
-            raise ValueError("expected each witness once, got a key twice; drop one")
+            raise ValueError("a key is twice among the witnesses; drop one")
         if len(self.keys) > _MAX_WITNESSES:
-            raise ValueError(f"expected at most {_MAX_WITNESSES} witnesses, got {len(self.keys)}")
+            raise ValueError(f"there are {len(self.keys)} witnesses, more than {_MAX_WITNESSES}")
         if self.required is not None and (type(self.required) is not int or not 1 <= self.required <= len(self.keys)):
             raise ValueError(
-                f"expected to require from 1 to all of the witnesses, which are {len(self.keys)}, got {self.required}; "
-                "name more witnesses, or require fewer"
+                f"{self.required} of {len(self.keys)} witnesses are required; require from 1 to all, or "
+                "name more witnesses"
             )
         if self.periods and len(self.periods) != len(self.keys):
-            raise ValueError("expected a period for each witness, or for none")
+            raise ValueError("some witnesses have a period and some have none; give one for each, or for none")
         for not_before, not_after in self.periods:
             check_period(not_before, not_after)
 
     @property
     def quorum(self) -> int:
-        """How many of them must vouch."""
+        """The number of witnesses that must cosign."""
         return len(self.keys) if self.required is None else self.required
 
     def in_time(self, witness: Cosigner, at: int) -> bool:
-        """Return whether what a witness cosigned in a second, since the Unix epoch, counts."""
+        """Return whether a cosignature made in a second, since the Unix epoch, counts."""
         return not self.periods or within(at, *self.periods[self.keys.index(witness)])
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """What a trust file of version 3 says about itself.
+    """The id, revision and origin files of a trust file of version 3.
 
     Args:
         id: Names the file through all its changes; see :func:`~agent_identity.identity.check_id`.
@@ -316,28 +316,28 @@ class FileVersion:
     def __post_init__(self) -> None:
         check_id(self.id, "id")
         if type(self.revision) is not int or type(self.merged_from) is not tuple:
-            raise TypeError("expected the revision as an int and the merged files as a tuple")
+            raise TypeError("the revision is not an int, or the merged files are not a tuple")
         if not 1 <= self.revision <= MAX_TIME:
-            raise ValueError("expected a revision from 1 to 2^53 - 1")
+            raise ValueError("the revision is not from 1 to 2^53 - 1")
         if len(self.merged_from) > _MAX_MERGED:
-            raise ValueError(f"expected a file merged from at most {_MAX_MERGED} others")
+            raise ValueError(f"the file is merged from more than {_MAX_MERGED} others")
         if self.merged_from and self.signature is not None:
-            raise ValueError("expected no signature on a file that was merged; sign it again")
+            raise ValueError("the merged file has a signature; sign it again")
 
     def following(self) -> int:
         """Return the next revision.
 
         Raises:
-            ConfigurationError: There is none.
+            ConfigurationError: The revision is the last one.
         """
         if self.revision == MAX_TIME:
-            raise ConfigurationError("expected a revision below 2^53 - 1, got the last one; begin a file with a new id")
+            raise ConfigurationError("the revision is the last one, 2^53 - 1; begin a file with a new id")
         return self.revision + 1
 
 
 @dataclass(frozen=True, slots=True)
 class TrustEntries:
-    """The content of a trust store: the keys that a verifier accepts, and the names that it expects.
+    """The content of a trust store: the keys that a verifier accepts, and the names that it requires.
 
     Args:
         keys: The trusted keys; one key has each purpose at most once.
@@ -346,9 +346,9 @@ class TrustEntries:
         origin: The log that checkpoints must come from, unless their key has an origin of its own; ``None`` accepts
             any that a trusted key signed.
         second_keys: The keys whose signature checkpoints need in addition, in the order in which they took over.
-        witnesses: Who else must vouch for the log.
+        witnesses: Parties whose cosignatures the log needs.
         approvers: Credentials of persons who approve, each once.
-        file: What the trust file says about itself; ``None`` for files before version 3.
+        file: The trust file's id and revision; ``None`` for files before version 3.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -369,14 +369,14 @@ class TrustEntries:
 
     def __post_init__(self) -> None:
         if type(self.keys) is not tuple:
-            raise TypeError(f"expected keys to be a tuple, got {type(self.keys).__name__}")
+            raise TypeError(f"keys is {type(self.keys).__name__}; give a tuple")
         index: dict[tuple[str, str], TrustedKey] = {}
         for trusted in self.keys:
             if type(trusted) is not TrustedKey:
-                raise TypeError(f"expected each key to be a TrustedKey, got {type(trusted).__name__}")
+                raise TypeError(f"a key is {type(trusted).__name__}; give a TrustedKey")
             name = (trusted.key.thumbprint, trusted.purpose)
             if name in index:
-                raise ValueError(f"expected each key once per purpose, got one twice as {trusted.purpose}; drop one")
+                raise ValueError(f"a key is there twice as {trusted.purpose}; drop one")
             index[name] = trusted
         if self.issuer is not None:
             check_id(self.issuer, "issuer")
@@ -388,33 +388,33 @@ class TrustEntries:
 
     def _check_approvers(self) -> None:
         if type(self.approvers) is not tuple or any(type(one) is not Approver for one in self.approvers):
-            raise TypeError("expected the approvers as a tuple of Approver")
+            raise TypeError("the approvers are not a tuple of Approver")
         if len({one.credential for one in self.approvers}) != len(self.approvers):
-            raise ValueError("expected each credential of an approver once, got one twice; drop one")
+            raise ValueError("a credential is twice among the approvers; drop one")
 
     def _check_second_keys(self) -> None:
         if type(self.second_keys) is not tuple or any(type(second) is not SecondKey for second in self.second_keys):
-            raise TypeError("expected second_keys to be a tuple of SecondKey")
+            raise TypeError("second_keys is not a tuple of SecondKey")
         sizes = [second.takes_over.size for second in self.second_keys]
         if sizes != sorted(sizes) or len({second.key for second in self.second_keys}) != len(sizes):
-            raise ValueError("expected second keys in the order in which they took over, each once")
+            raise ValueError("the second keys are not in the order in which they took over, each once; sort them")
         if self.second_keys and self.origin is None:
-            raise ValueError("expected an origin beside second keys; name the log that they sign for")
+            raise ValueError("second_keys need an origin; name the log that they sign for")
         if type(self.witnesses) is not Witnesses:
-            raise TypeError(f"expected witnesses to be Witnesses, got {type(self.witnesses).__name__}")
+            raise TypeError(f"witnesses is {type(self.witnesses).__name__}; give Witnesses")
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_restore, (type(self), {one.name: getattr(self, one.name) for one in fields(self) if one.init}))
 
     def second_keys_for(self, size: int) -> tuple[Cosigner, ...]:
-        """Return the second keys of which one must have signed a checkpoint over so many entries, or none."""
+        """Return the second keys, one of which must have signed a checkpoint of this size; may be empty."""
         if not self.second_keys or size <= self.second_keys[0].takes_over.size:
             return ()
         ends = [second.takes_over.size for second in self.second_keys[1:]]
         return tuple(
             Cosigner(self.origin or "", second.key)
             for second, end in zip(self.second_keys, (*ends, size), strict=True)
-            # Where one takes over from another, either may have signed.
+            # At a takeover, either key may have signed.
             if second.takes_over.size <= size <= end
         )
 
@@ -439,12 +439,12 @@ class TrustEntries:
         return replace(self, keys=keys, origin=origin, second_keys=self.second_keys if self.origin == origin else ())
 
     def get(self, thumbprint: str, purpose: EntryPurpose) -> TrustedKey | None:
-        """Return the entry of a listed key for a purpose, whatever the time, or ``None``."""
-        found = self._index.get((thumbprint, purpose))
-        return None if found is None or found.certificates else found
+        """Return the entry of a listed key for a purpose, at any time, or ``None``."""
+        entry = self._index.get((thumbprint, purpose))
+        return None if entry is None or entry.certificates else entry
 
     def lookup(self, thumbprint: str, purpose: EntryPurpose) -> TrustedKey | None:
-        """Return the entry of a key for a purpose, listed or certified, whatever the time, or ``None``.
+        """Return the entry of a key for a purpose, listed or certified, at any time, or ``None``.
 
         Certified keys sign grants, rulings, records and checkpoints. For all else, :meth:`get` finds listed keys alone.
         """
@@ -455,7 +455,7 @@ class TrustEntries:
 
         Args:
             thumbprint: The name of the key (RFC 7638), as the signed object gives it.
-            purpose: What the key is to have signed.
+            purpose: The purpose of the signature.
             at: When it signed, in seconds since the Unix epoch.
 
         Raises:
@@ -466,25 +466,25 @@ class TrustEntries:
         trusted = self._index.get((thumbprint, purpose))
         if trusted is None:
             raise TokenError(
-                f"expected a key that is trusted as {purpose}, got another; add it to the trust file if it should be",
+                f"the key is not trusted as {purpose}; add it to the trust file if it should be",
                 code="unknown_key",
             )
         if trusted.revoked_since is not None:
             raise TokenError(
-                f"expected a key of the {purpose} that is not revoked, got one that others may have",
+                f"the {purpose} key is revoked, and others may have it",
                 code="key_revoked",
             )
         if trusted.certificates and trusted.in_time(at):
             refuse_doubted(tuple(voucher for voucher in trusted.certificates if voucher.in_time(at)))
         if not trusted.in_time(at):
             raise TokenError(
-                f"expected a signature from the time in which the {purpose} key is valid, got one from outside it",
+                f"the signature was made when the {purpose} key was not valid",
                 code="key_not_valid_then",
             )
         return trusted.key
 
     def check_issuer(self, thumbprint: str, issuer: str) -> None:
-        """Return if the issuer key of this name may sign root grants of the issuer.
+        """Check that the issuer key of this name may sign root grants of the issuer.
 
         Args:
             thumbprint: The name of the key (RFC 7638).
@@ -496,12 +496,12 @@ class TrustEntries:
         """
         trusted = self.get(thumbprint, "issuer")
         if trusted is None:
-            raise TokenError("expected a key that is trusted as issuer, got another", code="unknown_key")
+            raise TokenError("the key is not trusted as issuer", code="unknown_key")
         if issuer != (trusted.issuer or self.issuer or issuer):
             raise _wrong_issuer()
 
     def check_speaker(self, thumbprint: str, issuer: str, kinds: Collection[str], *, at: int) -> None:
-        """Return if the issuer key of this name may speak for principals of these kinds, in the name of the issuer.
+        """Check that the issuer key of this name may speak for principals of these kinds, for the issuer.
 
         A listed key may speak for all kinds, and when is not asked. One certificate has to cover all of it.
 
@@ -524,12 +524,11 @@ class TrustEntries:
             raise _wrong_issuer()
         vouchers = [voucher for voucher in vouchers if voucher.in_time(at)]
         if not vouchers:
-            raise TokenError("expected a time in which a certificate of the key is valid", code="key_not_valid_then")
+            raise TokenError("no certificate of the key is valid at this time", code="key_not_valid_then")
         vouchers = [voucher for voucher in vouchers if set(kinds) <= set(voucher.certificate.principals)]
         if not vouchers:
             raise TokenError(
-                "expected a principal of a kind that the issuer may speak for, got another; its certificate names "
-                "which kinds",
+                "the issuer may not speak for this kind of principal; its certificate names which kinds",
                 code="wrong_principal",
             )
         refuse_doubted(vouchers)
@@ -553,7 +552,7 @@ class TrustEntries:
         return self.with_keys((*self.keys, added))
 
     def with_keys(self, keys: tuple[TrustedKey, ...]) -> Self:
-        """Return a store of the same names that trusts exactly these keys; this one stays as it is.
+        """Return a store of the same names with exactly these keys; this one stays as it is.
 
         Raises:
             ValueError: A key has one purpose twice.
@@ -583,21 +582,19 @@ Store = TypeVar("Store", bound=TrustEntries)
 
 
 def refuse_doubted(vouchers: Collection[Vouched]) -> None:
-    """Refuse certificates all of which a revoked root signed.
+    """Refuse a key all of whose certificates a revoked root signed.
 
     Raises:
         TokenError: With code ``key_revoked``.
     """
     if not all(voucher.doubted for voucher in vouchers):
         return
-    message = "expected proof that the certificate is older than the revocation of its root, got none"
+    message = "nothing proves that the certificate is older than the revocation of its root"
     raise TokenError(message, code="key_revoked")
 
 
 def _wrong_issuer() -> TokenError:
-    return TokenError(
-        "expected a root grant of the issuer that its key may sign for, got one of another issuer", code="wrong_issuer"
-    )
+    return TokenError("the root grant is of another issuer than its key may sign for", code="wrong_issuer")
 
 
 def _restore(kind: type[Store], named: dict[str, Any]) -> Store:

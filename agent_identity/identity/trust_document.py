@@ -23,7 +23,7 @@ _MAX_SIGNATURE: Final = 2 << 20  # Characters with the content of the file, whic
 
 
 def signed_trust(trust: Store, root: Signer) -> Store:
-    """Return the store with the signature of one of its roots, as it will stand in the file.
+    """Return the store with the signature of one of its roots, in the form of the file.
 
     Args:
         trust: A store of version 3.
@@ -34,10 +34,10 @@ def signed_trust(trust: Store, root: Signer) -> Store:
             (code ``bad_trust_signature``).
     """
     if trust.file is None:
-        raise ConfigurationError("expected a trust file of version 3; give it an id and a revision")
+        raise ConfigurationError("the trust file is not of version 3; give it an id and a revision")
     listed = trust.get(root.public_key.thumbprint, "root")
     if listed is None or not listed.sound:
-        raise bad_signature("expected the key of a root that the file lists and that is not revoked, got another")
+        raise bad_signature("the key is not that of a root that the file lists and that is not revoked")
     version = FileVersion(trust.file.id, trust.file.revision)
     unsigned = replace(trust, file=version)
     header = {"kid": root.public_key.thumbprint, "typ": TRUST_FILE_TYPE}
@@ -46,7 +46,7 @@ def signed_trust(trust: Store, root: Signer) -> Store:
 
 
 def check_signature(signature: str, document: dict[str, JSON], trust: TrustEntries) -> str:
-    """Return the name of the root that signed a document, having verified the signature.
+    """Return the name of the root that signed a document, after verifying the signature.
 
     Args:
         signature: A compact JWS whose payload is left out (RFC 7515, appendix F).
@@ -61,10 +61,10 @@ def check_signature(signature: str, document: dict[str, JSON], trust: TrustEntri
         parts = parse_compact(f"{header}.{b64url_encode(encode(document))}.{rest}", most=_MAX_SIGNATURE)
         listed = None if parts.kid is None else trust.get(parts.kid, "root")
         if listed is None or not listed.sound:
-            raise bad_signature("expected the signature of a root that is listed and not revoked, got another")
+            raise bad_signature("the signature is not that of a root that is listed and not revoked")
         parts.verify(listed.key, TRUST_FILE_TYPE)
     except TokenError as error:
-        raise bad_signature(f"expected the signature of a root over this content ({error.code})") from None
+        raise bad_signature(f"the root did not sign this content ({error.code})") from None
     return listed.key.thumbprint
 
 
@@ -74,7 +74,7 @@ def bad_signature(message: str) -> ConfigurationError:
 
 
 def written(trust: TrustEntries) -> bytes:
-    """Return the content of the trust file of a store. A signature stays only on what it was made for."""
+    """Return the content of the trust file of a store. A signature stays only on the content it was made for."""
     document = document_of(trust)
     signature = None if trust.file is None else trust.file.signature
     if signature is not None:
@@ -93,11 +93,13 @@ def document_of(trust: TrustEntries) -> dict[str, JSON]:
         ValueError: It needs version 3 of the file and has no id and revision, or certificates extended it.
     """
     if any(key.certificates for key in trust.keys):
-        raise ValueError("expected the store of a file, got one that certificates extended; save the one before")
+        raise ValueError("certificates extended the store; save the one before")
     names = _known({"issuer": trust.issuer, "origin": trust.origin})
     if trust.file is None:
         if _needs_version_3(trust):
-            raise ValueError("expected an id and a revision for what only version 3 of the trust file holds; give file")
+            raise ValueError(
+                "the store has members that only version 3 of the trust file holds; give file an id and a revision"
+            )
         others = {**_second_keys(trust), **_witnesses(trust)}
         version = "2" if others or any(key.origin for key in trust.keys) else "1"
         return {"version": version, **names, "keys": [_entry(trusted) for trusted in trust.keys], **others}

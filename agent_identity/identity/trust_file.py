@@ -39,14 +39,14 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class TakeoverEntry(_Part, frozen=True, kw_only=True):
-    """How far the log was when the key took over: a decimal number, and 64 hexadecimal digits in lower case."""
+    """The size and root of the log when the key took over: a decimal number, and 64 lower-case hex digits."""
 
     size: Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,18})\Z")]
     root: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class _KeyMembers(_Part, frozen=True, kw_only=True):
-    """A public JWK (RFC 8037 §2) with the seconds in which it counts."""
+    """A public JWK (RFC 8037 §2) with its validity period in seconds."""
 
     kty: Literal["OKP"]
     crv: Literal["Ed25519"]
@@ -75,7 +75,7 @@ class ListedKeyEntry(_KeyMembers, frozen=True, kw_only=True):
 
 
 class ApproverEntry(_Part, frozen=True, kw_only=True):
-    """A credential of a person (WebAuthn): its public JWK, whose it is, and where it was made."""
+    """A credential of a person (WebAuthn): its public JWK, its person, and the site of its creation."""
 
     kty: Literal["EC", "OKP"]
     crv: Literal["P-256", "Ed25519"]
@@ -103,7 +103,7 @@ class WitnessEntry(_Part, frozen=True, kw_only=True):
 
 
 class SecondKeyEntry(_Part, frozen=True, kw_only=True):
-    """A key that signs checkpoints in addition: a public JWK of the key type AKP, and where in the log it begins."""
+    """An additional key that signs checkpoints: a public JWK of the key type AKP, and its first place in the log."""
 
     kty: Literal["AKP"]
     alg: Literal["ML-DSA-44"]
@@ -120,7 +120,7 @@ class WitnessesEntry(_Part, frozen=True, kw_only=True):
 
 
 class TrustFile(_Part, frozen=True, kw_only=True):
-    """A whole file of version 1 or 2. Version 2 is for what version 1 has not, and for nothing else."""
+    """A whole file of version 1 or 2. Version 2 is only for members that version 1 does not have."""
 
     version: Literal["1", "2"]
     issuer: str | None = None
@@ -168,7 +168,9 @@ def read_trust(kind: type[Store], source: PathLike | Mapping[str, object] | byte
         unsigned = {name: value for name, value in content.items() if name != "signature"}
         check_signature(parsed.signature, unsigned, trust)
         if unsigned != document_of(trust):
-            raise bad_signature("expected what is signed as it is written (keys, approvers, witnesses; nothing empty)")
+            raise bad_signature(
+                "the signed members are not written as they were signed (keys, approvers, witnesses; nothing empty)"
+            )
     return trust
 
 
@@ -177,12 +179,12 @@ def _old_store(kind: type[Store], parsed: TrustFile, content: _Object) -> Store:
     own = is_list(listed) and any(is_dict(entry) and "origin" in entry for entry in listed)
     if (parsed.version == "2") != bool(own or {"second_keys", "witnesses"} & content.keys()):
         raise ValueError(
-            "expected version 2 with second_keys, witnesses or the origin of a key, and version 1 without; "
-            "change the version"
+            "the version is not 2 with second_keys, witnesses or the origin of a key, or not 1 "
+            "without; change the version"
         )
     for number, entry in enumerate(parsed.keys):
         if entry.origin is not None and is_prefix(entry.origin):
-            raise ValueError(f"expected keys.{number}.origin to be one name; prefixes are for files of version 3")
+            raise ValueError(f"keys.{number}.origin is a prefix, which is for files of version 3; write one name")
     witnesses = Witnesses(())
     if parsed.witnesses is not None:
         witnesses = Witnesses(tuple(map(Cosigner.from_vkey, parsed.witnesses.keys)), parsed.witnesses.required)
@@ -218,23 +220,23 @@ def _store(kind: type[Store], content: TrustFile3) -> Store:
 
 
 def _entry(number: int, entry: _Object) -> _Entry:
-    """Return an entry of version 3, which its purpose gives its form."""
+    """Return an entry of version 3 in the form of its purpose."""
     purpose = entry.get("purpose")
     form = _ENTRIES.get(purpose) if isinstance(purpose, str) else None
     if form is None:
         raise _malformed(
-            f"keys.{number}.purpose", "expected the purpose issuer, recorder, policy, root, approver or witness"
+            f"keys.{number}.purpose", "the purpose is not issuer, recorder, policy, root, approver or witness"
         )
     return _read(form, entry, f"keys.{number}.")
 
 
 def _keys(entries: Iterable[tuple[int, KeyEntry | ListedKeyEntry]]) -> tuple[TrustedKey, ...]:
-    found: list[TrustedKey] = []
+    keys: list[TrustedKey] = []
     for number, entry in entries:
         key = PublicKey.from_jwk({"kty": entry.kty, "crv": entry.crv, "x": entry.x})
         if key.thumbprint != entry.kid:
-            raise ValueError(f"expected keys.{number}.kid to be the thumbprint of the key (RFC 7638), got another")
-        found.append(
+            raise ValueError(f"keys.{number}.kid is not the thumbprint of the key (RFC 7638)")
+        keys.append(
             TrustedKey(
                 key,
                 entry.purpose,
@@ -247,7 +249,7 @@ def _keys(entries: Iterable[tuple[int, KeyEntry | ListedKeyEntry]]) -> tuple[Tru
                 origin=entry.origin,
             )
         )
-    return tuple(found)
+    return tuple(keys)
 
 
 def _approver(entry: ApproverEntry) -> Approver:
@@ -266,29 +268,29 @@ def _approver(entry: ApproverEntry) -> Approver:
 
 
 def _second_keys(entries: Iterable[SecondKeyEntry]) -> tuple[SecondKey, ...]:
-    found: list[SecondKey] = []
+    second_keys: list[SecondKey] = []
     for number, entry in enumerate(entries):
         from agent_identity.identity.ml_dsa import MlDsaPublicKey  # noqa: PLC0415  Few logs have such a key.
 
         key = MlDsaPublicKey.from_text(entry.pub)
         if key.thumbprint != entry.kid:
-            raise ValueError(f"expected second_keys.{number}.kid to be the thumbprint of the key, got another")
-        found.append(SecondKey(key, _takeover(entry.takes_over)))
-    return tuple(found)
+            raise ValueError(f"second_keys.{number}.kid is not the thumbprint of the key")
+        second_keys.append(SecondKey(key, _takeover(entry.takes_over)))
+    return tuple(second_keys)
 
 
-def _takeover(found: TakeoverEntry) -> Takeover:
-    return Takeover(int(found.size), bytes.fromhex(found.root))
+def _takeover(entry: TakeoverEntry) -> Takeover:
+    return Takeover(int(entry.size), bytes.fromhex(entry.root))
 
 
 def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:
-    """Bring every kind of source to bytes, so that one parser with one set of rules reads them."""
+    """Convert every kind of source to bytes, so that one parser with one set of rules reads them."""
     if isinstance(source, bytes):
         document = source
     elif isinstance(source, str | os.PathLike):
         if Path(source).is_dir():
             raise ConfigurationError(
-                f"expected a trust file at {os.fspath(source)!r}, got a directory; name the file in it, such as "
+                f"the trust file {os.fspath(source)!r} is a directory; name the file in it, such as "
                 f"{str(Path(source) / 'trust.json')!r}"
             )
         return read_trusted_file(source, limit=_MAX_TRUST_FILE)
@@ -296,14 +298,14 @@ def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:
         try:
             document = json.dumps(dict(source)).encode()
         except (TypeError, ValueError, RecursionError):
-            raise ConfigurationError("expected a trust file of JSON values, got something else") from None
+            raise ConfigurationError("the trust file has a value that is not JSON") from None
     if len(document) > _MAX_TRUST_FILE:
-        raise ConfigurationError(f"expected a trust file of at most {_MAX_TRUST_FILE} bytes, got {len(document)}")
+        raise ConfigurationError(f"the trust file has {len(document)} bytes, more than {_MAX_TRUST_FILE}")
     return document
 
 
 def _parse(document: bytes, where: str) -> dict[str, JSON]:
-    """Return the members of a trust file, each of which is there once.
+    """Return the members of a trust file, each of which must occur once.
 
     Raises:
         ConfigurationError: The document is no JSON, or no object.
@@ -313,25 +315,23 @@ def _parse(document: bytes, where: str) -> dict[str, JSON]:
         json.dumps(content, ensure_ascii=False).encode()  # Half a character, which only an escape can write, fails.
     except (ValueError, RecursionError):
         raise ConfigurationError(
-            f"expected a trust file in JSON, with every member once, got something else{where}; name a trust.json"
+            f"the trust file is not JSON with every member once{where}; name a trust.json"
         ) from None
     if not isinstance(content, dict):
-        raise ConfigurationError("bad trust file at its top: expected an object")
+        raise ConfigurationError("bad trust file at its top: not an object")
     return content
 
 
 def _refuse_private_keys(content: _Object) -> None:
-    """Say of a private key in the file what that means, whatever else is wrong.
+    """Refuse a private key in the file with its own message, even if the file has other errors.
 
     Raises:
         ConfigurationError: A key has the private member.
     """
     lists = (content.get("keys"), content.get("second_keys"))
-    parts = (content, *(entry for found in lists if is_list(found) for entry in found))
+    parts = (content, *(entry for entries in lists if is_list(entries) for entry in entries))
     if any(isinstance(part, dict) and "d" in part for part in parts):
-        raise ConfigurationError(
-            "expected public keys in the trust file, got a private one (member d); replace that key, others saw it"
-        )
+        raise ConfigurationError("the trust file has a private key (member d); replace that key, others saw it")
 
 
 def _read(form: type[Part], content: object, place: str = "") -> Part:
@@ -344,14 +344,14 @@ def _read(form: type[Part], content: object, place: str = "") -> Part:
     try:
         return msgspec.convert(content, form)
     except msgspec.ValidationError as error:
-        found = _PATH.fullmatch(str(error))
-        what, path = ("", "") if found is None else (found[1], found[2] or "")
+        match = _PATH.fullmatch(str(error))
+        what, path = ("", "") if match is None else (match[1], match[2] or "")
     steps = path.replace("[", ".").replace("]", "").removeprefix(".")
     if member := _MEMBER.fullmatch(what):
         steps = f"{steps}.{member[2]}".removeprefix(".")
-        what = "expected this member, got none" if member[1] == "missing required" else "expected no such member"
+        what = "missing member" if member[1] == "missing required" else "unknown member"
     elif not what.startswith("Expected "):
-        what = "expected one of the values that docs/reference/trust.md names"
+        what = "not one of the values that docs/reference/trust.md names"
     raise _malformed(place + steps, what[0].lower() + what[1:])
 
 

@@ -1,4 +1,4 @@
-"""Several trust files as one, the next state of a file, and what in a file contradicts itself."""
+"""Merging of trust files, checking of successors, and detection of conflicts inside a file."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -72,7 +72,7 @@ def merged(first: TrustStore, *others: TrustStore) -> TrustStore:
             ``trust_conflict``).
     """
     if first.file is None:
-        raise ConfigurationError("expected a trust file of version 3 to merge into; give it an id and a revision")
+        raise ConfigurationError("the trust file to merge into is not of version 3; give it an id and a revision")
     stores = (first, *others)
     keys: dict[object, TrustedKey] = {}
     approvers: dict[object, Approver] = {}
@@ -85,7 +85,7 @@ def merged(first: TrustStore, *others: TrustStore) -> TrustStore:
             approvers[approver.credential] = _agreed(approvers.get(approver.credential), approver, what)
     sources = tuple(dict.fromkeys(source for store in stores for source in _sources(store)))
     if len(sources) > _MAX_MERGED:
-        raise ConfigurationError(f"expected at most {_MAX_MERGED} files to merge, got {len(sources)}")
+        raise ConfigurationError(f"there are {len(sources)} files to merge, more than {_MAX_MERGED}")
     origin, second_keys = _second_keys(stores)
     return replace(
         first,
@@ -100,7 +100,7 @@ def merged(first: TrustStore, *others: TrustStore) -> TrustStore:
 
 
 def check_successor(kept: TrustStore, given: TrustStore, *, at: int) -> None:
-    """Return if one trust file may take the place of another that was kept.
+    """Check that a trust file may replace an earlier one.
 
     Args:
         kept: The file so far, of version 3.
@@ -113,36 +113,36 @@ def check_successor(kept: TrustStore, given: TrustStore, *, at: int) -> None:
             of it that counts now signed the other (code ``bad_trust_signature``).
     """
     if kept.file is None or given.file is None:
-        raise ConfigurationError("expected two trust files of version 3, which have an id and a revision")
+        raise ConfigurationError("a trust file is not of version 3, which has an id and a revision")
     if given.file.id != kept.file.id:
-        raise _rolled_back(f"expected the trust file {kept.file.id!a}, got another")
+        raise _rolled_back(f"the trust file is not {kept.file.id!a}")
     if given.file.revision < kept.file.revision:
-        raise _rolled_back(f"expected revision {kept.file.revision} or a later one, got {given.file.revision}")
+        raise _rolled_back(f"the revision {given.file.revision} is older than {kept.file.revision}")
     if given.file.revision == kept.file.revision and document_of(given) != document_of(kept):
-        raise _rolled_back("expected a later revision with another content, got the same")
+        raise _rolled_back("the content changed, but the revision is the same")
     doubts = _doubts(given)
     for name, since in _doubts(kept).items():
         if doubts.get(name, MAX_TIME + 1) > since:
-            raise _rolled_back("expected what is revoked to stay listed and revoked since then, got it changed")
+            raise _rolled_back("a revoked key or credential is not listed any more, or revoked later than before")
     if kept.file.signature is not None:
         if given.file.signature is None:
-            raise bad_signature("expected a file that a root signed, as the one before, got one that nobody signed")
+            raise bad_signature("nobody signed the file, but a root signed the one before")
         # By a root that was known before: a file can list any root of its own.
         root = kept.get(check_signature(given.file.signature, document_of(given), kept), "root")
         if root is None or not root.in_time(at):
-            raise bad_signature("expected the signature of a root in its time, got one that does not count now")
+            raise bad_signature("the root that signed the file does not count now")
 
 
 def _doubts(trust: TrustStore) -> dict[object, int]:
-    """Return since when the keys and credentials are revoked that are."""
-    found: dict[object, int] = {}
+    """Return the revocation time of each revoked key and credential."""
+    since: dict[object, int] = {}
     for key in trust.keys:
         if key.revoked_since is not None:
-            found[key.key, key.purpose] = key.revoked_since
+            since[key.key, key.purpose] = key.revoked_since
     for approver in trust.approvers:
         if approver.revoked_since is not None:
-            found[approver.credential] = approver.revoked_since
-    return found
+            since[approver.credential] = approver.revoked_since
+    return since
 
 
 def _rolled_back(message: str) -> ConfigurationError:
@@ -150,24 +150,24 @@ def _rolled_back(message: str) -> ConfigurationError:
 
 
 def _with_names(key: TrustedKey, store: TrustStore) -> TrustedKey:
-    """Return a key with the names that its file has for all of its keys."""
+    """Return a key with the names that its file gives to all of its keys."""
     if key.purpose == "issuer" and key.issuer is None:
         return replace(key, issuer=store.issuer)
     if key.purpose == "recorder" and key.origin is None and store.origin is not None:
         if is_prefix(store.origin):
-            raise _conflict("expected the log of a file without '/' at its end, which beside a key would be a prefix")
+            raise _conflict("the log of a file ends in '/', which beside a key would be a prefix")
         return replace(key, origin=store.origin)
     return key
 
 
-def _agreed(known: Entry | None, given: Entry, what: str) -> Entry:
-    """Return the one entry of two for the same key."""
-    if known is None or known == given:
-        return given
-    earliest = min((one for one in (known, given) if one.revoked_since is not None), key=_since, default=given)
-    pair = [replace(one, revoked_since=earliest.revoked_since, reason=earliest.reason) for one in (known, given)]
+def _agreed(known: Entry | None, entry: Entry, what: str) -> Entry:
+    """Return the single entry of two for the same key."""
+    if known is None or known == entry:
+        return entry
+    earliest = min((one for one in (known, entry) if one.revoked_since is not None), key=_since, default=entry)
+    pair = [replace(one, revoked_since=earliest.revoked_since, reason=earliest.reason) for one in (known, entry)]
     if pair[0] != pair[1]:
-        raise _conflict(f"expected files that say the same of {what}, got two that do not")
+        raise _conflict(f"two files do not say the same of {what}")
     return pair[0]
 
 
@@ -176,7 +176,7 @@ def _since(entry: TrustedKey | Approver) -> tuple[int, str]:
 
 
 def _sources(store: TrustStore) -> Iterator[str]:
-    """Return how a merged file names a file that is in it."""
+    """Return the entries of a merged file for its source files."""
     if store.file is None:
         yield f"sha256:{hashlib.sha256(encode(document_of(store))).hexdigest()}"
     elif store.file.merged_from:
@@ -186,7 +186,7 @@ def _sources(store: TrustStore) -> Iterator[str]:
 
 
 def _issuer(stores: Sequence[TrustStore]) -> str | None:
-    """Return the issuer of the file, where all name one.
+    """Return the issuer of the file, where all files name one.
 
     Where a file names one, only its keys sign rulings and lists of the organization, and no partner's.
     """
@@ -197,20 +197,20 @@ def _issuer(stores: Sequence[TrustStore]) -> str | None:
         named = {key.issuer for key in store.keys if key.purpose == "issuer"} - {None, store.issuer}
         if named and store.issuer is not None:
             raise _conflict(
-                "expected files of one issuer, or without keys of other issuers beside their own, got others: those "
-                "keys would sign for the organization as well; verify under each file by itself"
+                "the files are of several issuers and have keys of other issuers beside their own, which "
+                "would sign for the organization as well; verify under each file by itself"
             )
     return None
 
 
 def _second_keys(stores: Sequence[TrustStore]) -> tuple[str | None, tuple[SecondKey, ...]]:
     """Return the log of the file, where all name one or second keys need one, and the second keys."""
-    found = {(store.origin, store.second_keys) for store in stores if store.second_keys}
-    if len(found) > 1:
-        raise _conflict("expected second keys in one file only, got them in several; keep one of these by itself")
-    for origin, second_keys in found:
+    pairs = {(store.origin, store.second_keys) for store in stores if store.second_keys}
+    if len(pairs) > 1:
+        raise _conflict("several files have second keys; keep one of these by itself")
+    for origin, second_keys in pairs:
         if any(_of_any_log(key, store) for store in stores for key in store.keys):
-            raise _conflict("expected a log for each recorder key beside second keys, got one for any; name its log")
+            raise _conflict("beside second keys, a recorder key is for any log; name its log")
         return origin, second_keys
     origins = {store.origin for store in stores}
     return (origins.pop() if len(origins) == 1 else None), ()
@@ -221,11 +221,11 @@ def _of_any_log(key: TrustedKey, store: TrustStore) -> bool:
 
 
 def _witnesses(stores: Sequence[TrustStore]) -> Witnesses:
-    """Return the witnesses; a file without any demands none, and takes over the demand of the others."""
-    found = {store.witnesses for store in stores if store.witnesses.keys}
-    if len(found) > 1:
-        raise _conflict("expected files with the same witnesses, got others; verify under each file by itself")
-    return found.pop() if found else Witnesses(())
+    """Return the witnesses; a file without any requires none, and takes over the requirement of the others."""
+    witnesses = {store.witnesses for store in stores if store.witnesses.keys}
+    if len(witnesses) > 1:
+        raise _conflict("the files have different witnesses; verify under each file by itself")
+    return witnesses.pop() if witnesses else Witnesses(())
 
 
 def _conflict(message: str) -> ConfigurationError:

@@ -16,7 +16,7 @@ __all__ = ["TrustStore"]
 @final
 @dataclass(frozen=True, slots=True)
 class TrustStore(TrustEntries):
-    """The keys that a verifier accepts, and the names that it expects.
+    """The keys that a verifier accepts, and the names that it requires.
 
     Args:
         keys: The trusted keys; one key has each purpose at most once.
@@ -80,7 +80,7 @@ class TrustStore(TrustEntries):
         replace_public_file(path, self._loadable())
 
     def _loadable(self) -> bytes:
-        """Return the content of the file, having loaded it; a file that is too large, for one, is written by nobody."""
+        """Return the content of the file after loading it, so that no unreadable file is written."""
         data = self.to_json()
         self.load(data)
         return data

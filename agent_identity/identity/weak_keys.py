@@ -1,4 +1,4 @@
-"""RSA keys of others that do not count, because what they sign may be somebody else's.
+"""Weak foreign RSA keys, whose signatures another party may be able to forge.
 
 Refused are moduli below 2,048 bits (NIST SP 800-131A), public exponents that are even or below 65,537 (FIPS 186-5,
 A.1.1), and moduli with the fingerprint of a faulty library (ROCA, CVE-2017-15361): M. Nemec, M. Sys, P. Svenda,
@@ -21,7 +21,7 @@ _GREATEST_PRIME: Final = 167
 
 
 def weakness_of(modulus: int, exponent: int) -> str | None:
-    """Return why an RSA key is weak, for people, or ``None`` if it is not known to be."""
+    """Return the weakness of an RSA key in words, or ``None`` if none is known."""
     if modulus.bit_length() < _LEAST_BITS:
         return f"a modulus of fewer than {_LEAST_BITS:,} bits"
     if exponent < _LEAST_EXPONENT or exponent % 2 == 0:
@@ -32,7 +32,7 @@ def weakness_of(modulus: int, exponent: int) -> str | None:
 
 
 def _has_fingerprint(modulus: int) -> bool:
-    """Tell whether one power of the generator is the modulus for all primes at once (Pohlig and Hellman)."""
+    """Return whether one power of the generator is the modulus for all primes at once (Pohlig and Hellman)."""
     exponent, period = 0, 1
     for prime, logarithms in _tables():
         wanted, order = logarithms.get(modulus % prime), len(logarithms)
@@ -53,9 +53,9 @@ def _tables() -> tuple[tuple[int, dict[int, int]], ...]:
 
 
 def _logarithms(prime: int) -> dict[int, int]:
-    found: dict[int, int] = {}
+    exponents: dict[int, int] = {}
     power = 1
-    while power not in found:
-        found[power] = len(found)
+    while power not in exponents:
+        exponents[power] = len(exponents)
         power = power * _GENERATOR % prime
-    return found
+    return exponents

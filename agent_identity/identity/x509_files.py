@@ -22,9 +22,9 @@ def read_pem(data: bytes) -> tuple[bytes, ...]:
     try:
         return tuple(one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(data))
     except MALFORMED:
-        raise bad_certificate("certificates in PEM, got something else") from None
+        raise bad_certificate("the text is not certificates in PEM") from None
 
 
-def bad_certificate(expected: str) -> TokenError:
+def bad_certificate(problem: str) -> TokenError:
     """Return the error of a certificate that is not what it should be."""
-    return TokenError(f"bad certificate: expected {expected}", code="bad_certificate")
+    return TokenError(f"bad certificate: {problem}", code="bad_certificate")

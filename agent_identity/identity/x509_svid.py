@@ -1,4 +1,4 @@
-"""Workloads out of X.509-SVIDs (SPIFFE X.509-SVID). Loaded only when a certificate is read: X.509 is slow.
+"""Workloads from X.509-SVIDs (SPIFFE X.509-SVID). Loaded only when a certificate is read: X.509 is slow.
 
 Paths are validated by ``cryptography`` under the rules of RFC 5280; what SPIFFE asks beyond them is checked here.
 """
@@ -26,7 +26,7 @@ def service_of_x509_svid(chain_pem: str | bytes, bundle: SpiffeBundle, *, now: i
     try:
         extensions = leaf.extensions
     except MALFORMED:
-        raise bad_certificate("sound extensions in the certificate, got malformed ones") from None
+        raise bad_certificate("its extensions are malformed") from None
     name = _spiffe_id(extensions)
     _check_leaf(extensions)
     _check_time(leaf, at)
@@ -37,12 +37,12 @@ def service_of_x509_svid(chain_pem: str | bytes, bundle: SpiffeBundle, *, now: i
 def _chain(chain_pem: str | bytes) -> list[x509.Certificate]:
     data = chain_pem.encode("utf-8", "replace") if isinstance(chain_pem, str) else chain_pem
     if type(data) is not bytes:
-        raise TypeError(f"expected chain_pem as PEM text or bytes, got {type(data).__name__}")
+        raise TypeError(f"chain_pem is {type(data).__name__}; give PEM text or bytes")
     if len(data) > _MAX_CHAIN:
-        raise TokenError(f"expected a chain of at most {_MAX_CHAIN} bytes, got more", code="too_large")
+        raise TokenError(f"the chain has more than {_MAX_CHAIN} bytes", code="too_large")
     certificates = [_certificate(one) for one in read_pem(data)]
     if len(certificates) > _MAX_CERTIFICATES:
-        raise TokenError(f"expected at most {_MAX_CERTIFICATES} certificates, got more", code="too_large")
+        raise TokenError(f"the chain has more than {_MAX_CERTIFICATES} certificates", code="too_large")
     return certificates
 
 
@@ -50,19 +50,19 @@ def _certificate(data: bytes) -> x509.Certificate:
     try:
         return x509.load_der_x509_certificate(data)
     except MALFORMED:
-        raise bad_certificate("a sound certificate, got a malformed one") from None
+        raise bad_certificate("it is malformed") from None
 
 
 def _anchors(bundle: SpiffeBundle) -> list[x509.Certificate]:
-    """Return the authorities of the bundle, each of which has to be one: an anchor is believed without a path."""
+    """Return the authorities of the bundle, each of which must be one: an anchor needs no path."""
     anchors = [_certificate(one) for one in bundle.certificates()]
     for anchor in anchors:
         try:
             constraints = anchor.extensions.get_extension_for_class(x509.BasicConstraints).value
         except (*MALFORMED, x509.ExtensionNotFound):
-            raise bad_certificate("an authority in the bundle, got another certificate") from None
+            raise bad_certificate("one in the bundle is not an authority") from None
         if not constraints.ca:
-            raise bad_certificate("an authority in the bundle, got a certificate that may not certify")
+            raise bad_certificate("one in the bundle may not certify")
     return anchors
 
 
@@ -71,33 +71,33 @@ def _spiffe_id(extensions: x509.Extensions) -> str:
     try:
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        raise bad_certificate("exactly one URI in the certificate, got none") from None
+        raise bad_certificate("it has no URI") from None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1:
-        raise bad_certificate("exactly one URI in the certificate, got another number")
+        raise bad_certificate("it does not have exactly one URI")
     return uris[0]
 
 
 def _check_leaf(extensions: x509.Extensions) -> None:
-    """Check what makes a certificate one of a workload and not of an authority (X.509-SVID §4, §5.2)."""
+    """Check that a certificate is one of a workload and not of an authority (X.509-SVID §4, §5.2)."""
     try:
         if extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-            raise bad_certificate("the certificate of a workload, got one of an authority")
+            raise bad_certificate("it is one of an authority, not of a workload")
     except x509.ExtensionNotFound:
         pass
     try:
         usage = extensions.get_extension_for_class(x509.KeyUsage).value
     except x509.ExtensionNotFound:
-        raise bad_certificate("a key usage in the certificate, got none") from None
+        raise bad_certificate("it has no key usage") from None
     if not usage.digital_signature or usage.key_cert_sign or usage.crl_sign:
-        raise bad_certificate("a key for digital signatures, and for neither certificates nor revocation lists")
+        raise bad_certificate("its key is not for digital signatures, or is for certificates or revocation lists")
 
 
 def _check_time(leaf: x509.Certificate, at: datetime) -> None:
     if at > leaf.not_valid_after_utc:
-        raise TokenError("expected a certificate that has not expired; get a new one", code="expired")
+        raise TokenError("the certificate has expired; get a new one", code="expired")
     if at < leaf.not_valid_before_utc:
-        raise TokenError("expected a certificate that is valid already; compare the clocks", code="not_yet_valid")
+        raise TokenError("the certificate is not valid yet; compare the clocks", code="not_yet_valid")
 
 
 def _check_path(
@@ -113,8 +113,7 @@ def _check_path(
         )
     except ImportError:
         raise ConfigurationError(
-            "expected cryptography 45 or later, which validates certificate paths, got an older one; "
-            "run pip install 'cryptography>=45'"
+            "this version of cryptography does not validate certificate paths; run pip install 'cryptography>=45'"
         ) from None
     # The profile of the Web wants two things that SPIFFE leaves open: an authority key identifier in every certificate,
     # and alternative names that are critical exactly where there is no subject.
@@ -132,6 +131,6 @@ def _check_path(
         policy.build_client_verifier().verify(leaf, intermediates)
     except (VerificationError, *MALFORMED):
         raise TokenError(
-            "expected a chain of valid certificates from an authority of the bundle to the workload, got another",
+            "no chain of valid certificates leads from an authority of the bundle to the workload",
             code="bad_path",
         ) from None

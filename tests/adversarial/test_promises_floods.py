@@ -63,7 +63,7 @@ def test_a_small_file_of_many_documents_is_read_no_further_than_evidence_goes(ho
     report = check(io.BytesIO(data), TRUST)
     (problem,) = [finding for finding in report.findings if finding.code == "inflates_too_far"]
     assert (report.verdict, report.exit_code) == ("cannot_tell", 2)
-    assert "decompress it and verify what comes out" in problem.message
+    assert "decompress it and verify" in problem.message
     assert report.counts.get("malformed", 0) <= 5_000 + len(data)
 
 

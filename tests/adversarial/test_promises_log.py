@@ -234,7 +234,7 @@ def test_a_process_does_not_set_aside_what_another_one_committed(room: Room) -> 
         seal_one(first)
         with pytest.raises(EvidenceError) as caught:
             seal_one(second)
-        assert "expected the log to continue its last checkpoint" in str(caught.value)
+        assert "the log does not continue its last checkpoint" in str(caught.value)
         note = room.note.read_bytes()
         with pytest.raises(EvidenceError):
             second.close()
@@ -279,7 +279,7 @@ def test_what_the_checkpoint_covers_is_never_set_aside(room: Room) -> None:
     room.log.write_bytes(b"".join([*lines[:2], b"text\n", *lines[2:]]))
     state = room.log.read_bytes()
     ledger = room.open()
-    with pytest.raises(EvidenceError, match="until log/entries"):
+    with pytest.raises(EvidenceError, match="repair log/entries"):
         seal_one(ledger)
     with pytest.raises(EvidenceError):
         ledger.close()

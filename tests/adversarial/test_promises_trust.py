@@ -54,7 +54,7 @@ def test_an_enforcer_does_not_start_on_a_trust_file_that_everybody_can_replace(e
     opened_up(evidence / "trust.json", what)
     with pytest.raises(ConfigurationError, match="chmod o-w") as caught:
         Enforcer.open(evidence)
-    assert "not everybody can replace" in str(caught.value)
+    assert "every user of the machine can replace" in str(caught.value)
     evidence.chmod(0o755)
     (evidence / "trust.json").chmod(0o644)
     Enforcer.open(evidence).close()
@@ -100,11 +100,11 @@ def test_a_link_counts_as_the_file_that_it_leads_to(evidence: Path, tmp_path: Pa
     TrustStore.load(link)
     for folder in (there.parent, link.parent):
         folder.chmod(0o777)
-        with pytest.raises(ConfigurationError, match="not everybody can replace"):
+        with pytest.raises(ConfigurationError, match="every user of the machine can replace"):
             TrustStore.load(link)
         folder.chmod(0o755)
     there.chmod(0o666)
-    with pytest.raises(ConfigurationError, match="not everybody can replace"):
+    with pytest.raises(ConfigurationError, match="every user of the machine can replace"):
         TrustStore.load(link)
 
 
@@ -254,7 +254,7 @@ def test_a_file_without_such_origins_means_what_it_meant(machines: tuple[Machine
     assert "wrong_origin" in codes(check(b.path, path))
     for version, entries in (("1", [*a.entries()]), ("2", a.document["keys"])):
         path.write_text(json.dumps({"version": version, "keys": entries}))
-        with pytest.raises(ConfigurationError, match="expected version 2 with"):
+        with pytest.raises(ConfigurationError, match="the version is not 2 with"):
             TrustStore.load(path)
 
 
@@ -288,7 +288,7 @@ def test_an_origin_stands_beside_recorder_keys_only(machines: tuple[Machine, Mac
     issuer, recorder = a.entries()
     for keys in ([{**issuer, "origin": a.origin}], [{**recorder, "origin": "a b"}], [{**recorder, "origin": "a+b"}]):
         (tmp_path / "fleet.json").write_text(json.dumps({"version": "2", "keys": keys}))
-        with pytest.raises(ConfigurationError, match="bad trust file: expected an origin"):
+        with pytest.raises(ConfigurationError, match=r"bad trust file: .*origin"):
             TrustStore.load(tmp_path / "fleet.json")
 
 

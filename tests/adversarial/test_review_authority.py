@@ -115,7 +115,7 @@ def test_a_state_that_was_removed_is_not_taken_for_one_without_news(tmp_path: Pa
         state.generation()
     DirectoryState(tmp_path / "state").close()
     now[0] += 10**9
-    with pytest.raises(StateError, match="got another"):
+    with pytest.raises(StateError, match="replaced"):
         state.generation()
     state.close()
 

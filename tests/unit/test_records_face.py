@@ -74,7 +74,7 @@ def test_what_is_no_record_is_refused_with_its_place(evidence: Path) -> None:
     path.write_bytes(b"".join(lines))
     reading = records.read(evidence)
     assert [next(reading).kind for _ in range(4)] == ["stream_start", "grant", "task_start", "intent"]
-    with pytest.raises(EvidenceError, match=r"record 5: .*record\.outcome: expected one of") as caught:
+    with pytest.raises(EvidenceError, match=r"record 5: .*record\.outcome: not one of") as caught:
         next(reading)
     assert caught.value.code == "malformed_record"
     assert path.parent.name in str(caught.value)

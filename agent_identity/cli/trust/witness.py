@@ -92,7 +92,7 @@ def _key(path: str) -> CosigningKey:
     try:
         return SigningKey.load(path)
     except ConfigurationError as error:
-        if "another kind" not in str(error):
+        if "is not Ed25519;" not in str(error):
             raise
     return MlDsaSigningKey.load(path)
 

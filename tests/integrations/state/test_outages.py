@@ -190,7 +190,7 @@ def test_a_server_that_does_not_run_our_scripts_is_refused(answer: bytes) -> Non
         thread = threading.Thread(target=serve, args=(server,), daemon=True)
         thread.start()
         store = RedisState(f"redis://127.0.0.1:{server.getsockname()[1]}", timeout=5)
-        _refused(store, "answers our scripts")
+        _refused(store, "answer our scripts")
         store.close()
         thread.join(10)
 

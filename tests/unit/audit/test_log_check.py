@@ -155,7 +155,7 @@ def test_a_log_without_its_checkpoint_commits_to_nothing() -> None:
 def test_a_checkpoint_that_is_none_is_a_contradiction() -> None:
     """It says what is wrong with which checkpoint, and nothing is compared with it."""
     told = found(Reader(note=b"junk"))
-    form = "malformed checkpoint: expected the lines origin, size and root, each ended by a newline"
+    form = "malformed checkpoint: it does not begin with the lines origin, size and root, each ended by a newline"
     assert told.problems[0][:2] == ("bad_checkpoint", f"the checkpoint of the ledger: {form}")
     assert (told.log.proved, [status for status, _ in told.steps]) == (False, ["failed", "not_checked"])
     assert found(Reader(), checkpoint=b"").problems[0][:2] == (
@@ -167,7 +167,7 @@ def test_a_checkpoint_that_is_none_is_a_contradiction() -> None:
 def test_a_checkpoint_of_another_key_proves_nothing() -> None:
     """The log is compared with it all the same."""
     told = found(Reader(note=note(state(ENTRIES), OTHER)))
-    words = "expected a signature of a known key on the note, got none; add the key of the log to the trust file"
+    words = "no known key signed the note; add the key of the log to the trust file"
     assert told.problems == [("unknown_key", f"the checkpoint of the ledger: {words}", None, None)]
     assert (told.log.proved, told.log.signers, told.report.signatures) == (False, (), ())
     assert told.steps == [("not_checked", ""), ("passed", "3 entries")]
@@ -178,7 +178,7 @@ def test_a_checkpoint_of_another_key_proves_nothing() -> None:
     assert told.problems == [("bad_signature", words, None, None)]
     assert (told.log.proved, told.steps[0]) == (False, ("failed", ""))
     told = found(Reader(note=signed.rstrip(b"\n")))
-    form = "malformed note: expected text, a blank line and signature lines, each ended by a newline"
+    form = "malformed note: it is not text, a blank line and signature lines, each ended by a newline"
     assert told.problems == [("bad_checkpoint", f"the checkpoint of the ledger: {form}", None, None)]
     assert (told.log.proved, told.steps[0]) == (False, ("failed", ""))
 
@@ -275,7 +275,9 @@ def sealed(*entries: bytes) -> Found:
 def test_entries_that_cannot_be_are_named() -> None:
     """With their line and, where one is named, their stream; the rest of the log still counts."""
     told = sealed(ENTRIES[0], b"{}", entry(ONE, 2))
-    words = "an entry of the log is malformed: expected the strings origin, root, size and stream in a log entry"
+    words = (
+        "an entry of the log is malformed: a log entry does not have exactly the strings origin, root, size and stream"
+    )
     assert told.problems == [("log_malformed", words, 2, None)]
     assert (told.sizes, told.log.proved, told.steps[1][0]) == ({ONE: 2}, True, "failed")
     told = sealed(ENTRIES[0], entry(TWO, 2, origin="y"))
@@ -335,7 +337,7 @@ def test_the_log_went_through_every_state_that_is_kept_elsewhere() -> None:
     ]
     told = found(Reader(), checkpoint=note(Checkpoint(ORIGIN, 9, b"x" * 32), OTHER))
     assert [problem[0] for problem in told.problems] == ["unknown_key"]
-    assert told.problems[0][1].startswith(f"{kept}: expected")
+    assert told.problems[0][1].startswith(f"{kept}: no known key")
 
 
 def test_the_states_that_the_trust_file_names_are_kept_elsewhere_as_well() -> None:

@@ -402,9 +402,9 @@ RECORD = (
     ("passed", f"record 3 of {FIRST}"),
 )
 OPEN = ("not_checked", "")
-KNOWN_KEY = "expected a signature of a known key on the note, got none; add the key of the log to the trust file"
+KNOWN_KEY = "no known key signed the note; add the key of the log to the trust file"
 NO_TRUST = "expected trusted keys, got none; pass the trust file of the recorder"
-NO_NOTE = "malformed checkpoint: expected the lines origin, size and root, each ended by a newline"
+NO_NOTE = "malformed checkpoint: it does not begin with the lines origin, size and root, each ended by a newline"
 ANOTHER_ROOT = "the proof leads to another root; the entry, its place or the tree was changed"
 
 
@@ -436,7 +436,7 @@ BROKEN: dict[str, tuple[dict[str, object], list[tuple[str, int | None]], dict[in
     "hashes": ({"hashes": (b"h" * 32,)}, [(ANOTHER_ROOT, 3)], {3: ("failed", "record 3 of 3")}),
     "log hashes": (
         {"log_hashes": (b"h" * 32,)},
-        [("expected a proof of 3 hashes, got 1", None)],
+        [("the proof has 1 hashes instead of 3", None)],
         {2: ("failed", "entry 1 of 6")},
     ),
     "an entry that is none": (
@@ -446,7 +446,7 @@ BROKEN: dict[str, tuple[dict[str, object], list[tuple[str, int | None]], dict[in
     ),
     "a record that is none": (
         {"record": b'{"a":"b"}'},
-        [("record.kind: expected a known kind of record", None)],
+        [("record.kind: unknown kind of record", None)],
         {3: ("not_checked", "the record does not say where it stands"), 4: ("failed", "")},
     ),
     "a note that is none": (
@@ -480,7 +480,7 @@ def test_what_is_of_another_stream_is_told_with_its_place(original: Path) -> Non
     ]
     assert [step.status for step in checked.report.steps] == ["passed", "failed", "failed", "passed"]
     checked = check_proof(changed(one, record=two.record, hashes=()), TRUST)
-    assert told(checked) == [("expected an index below the tree size 3, got 3", 4)]
+    assert told(checked) == [("the index 3 is outside the tree of size 3", 4)]
 
 
 DOUBTED: dict[str, tuple[TrustStore | None, str, tuple[str, str]]] = {
@@ -647,7 +647,7 @@ def test_what_is_no_proof_is_called_that(room: Path) -> None:
     assert (checked.kind, checked.record, checked.origin, checked.size) == ("unknown", None, None, 0)
     assert codes(checked) == {"bad_proof"}
     assert told(checked) == [
-        ("malformed proof file: expected 'c2sp.org/tlog-proof@v1', lines, a blank line and a checkpoint", None)
+        ("malformed proof file: it is not 'c2sp.org/tlog-proof@v1', lines, a blank line and a checkpoint", None)
     ]
     assert ([step.name for step in checked.report.steps], steps(checked)) == (
         ["the file is a proof"],

@@ -607,7 +607,7 @@ def test_an_excerpt_says_what_it_is() -> None:
             b"{}",
             [STREAM],
             {},
-            ["the file excerpt.json does not hold: expected the file of an excerpt, got something else"],
+            ["the file excerpt.json does not hold: the file does not describe an excerpt of version 1"],
         ),
         (None, [STREAM], None, None),
     ):

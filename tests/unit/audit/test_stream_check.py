@@ -228,7 +228,7 @@ def test_a_record_of_no_form_is_named_and_the_next_is_not_blamed() -> None:
     reading.take(FIVE[0], bad, *FIVE[2:])
     ((code, words, *place),) = reading.found
     assert (code, place, reading.failed) == ("malformed_record", [record_id(2), 2, 2], {4})
-    assert words.endswith(": expected this member, got none")
+    assert words.endswith(": missing member")
     assert (reading.stream.sealed, reading.stream.lines) == (2, 5)
     for data in (b"{}", b'{"id":["x"]}', b"{junk}"):
         reading = Reading()

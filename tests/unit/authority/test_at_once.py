@@ -52,7 +52,7 @@ def test_a_directory_that_is_gone_is_found_out_by_the_next_look(tmp_path: Path, 
     moment[0] += 201
     assert state.generation_at_once(started) == 0
     (tmp_path / "state" / "news").unlink()
-    with pytest.raises(Exception, match="where it was"):
+    with pytest.raises(Exception, match="removed or replaced"):
         started.pop()()
     assert state.generation_at_once(started) is None
     state.close()

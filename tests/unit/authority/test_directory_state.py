@@ -47,7 +47,7 @@ def test_a_lock_that_cannot_be_had_refuses(tmp_path: Path) -> None:
     """What cannot be told to others is not stored."""
     state = DirectoryState(tmp_path / "state")
     descriptor, state._fd = state._fd, -1
-    with pytest.raises(StateError, match="expected a lock"):
+    with pytest.raises(StateError, match="the lock on the state"):
         state.insert("ended:a", now=NOW, expires_at=END)
     state._fd = descriptor
     assert not state.contains("ended:a", now=NOW)

@@ -62,24 +62,24 @@ def test_a_good_answer_is_read() -> None:
 def test_a_member_of_another_kind_is_refused(member: str, values: tuple[object, ...]) -> None:
     """Each member must be exactly what was asked for; the message names it and shows nothing of it."""
     for value in values:
-        with pytest.raises(ExchangeError, match=f"got another {member}") as caught:
+        with pytest.raises(ExchangeError, match=f"have the {member} that was asked for") as caught:
             read({**GOOD, member: value}, scope=("a",))
         assert caught.value.code == "exchange_malformed"
     if member != "scope":
-        with pytest.raises(ExchangeError, match=f"got another {member}"):
+        with pytest.raises(ExchangeError, match=f"have the {member} that was asked for"):
             read({name: value for name, value in GOOD.items() if name != member})
 
 
 def test_a_bearer_token_where_a_bound_one_was_asked_for_is_refused() -> None:
     """Nobody is downgraded from DPoP to a token that any thief can use."""
-    with pytest.raises(ExchangeError, match="another token_type"):
+    with pytest.raises(ExchangeError, match="the token_type that"):
         read(GOOD, bound=True)
 
 
 @pytest.mark.parametrize(
     ("body", "content_type", "problem"),
     [
-        (b"x" * (MAX_ANSWER + 1), "application/json", "at most"),
+        (b"x" * (MAX_ANSWER + 1), "application/json", "more than"),
         (json.dumps(GOOD).encode(), "text/html", "application/json"),
         (json.dumps(GOOD).encode(), None, "application/json"),
         (json.dumps(GOOD).encode(), "application/jsonp", "application/json"),
@@ -143,7 +143,7 @@ def test_any_refusal_is_an_error_that_quotes_nothing(status: int, body: bytes) -
     error = read_refusal(status, body, content_type="application/json")
     assert error.code == "exchange_refused"
     said = error.reason or "no error code of OAuth"
-    assert str(error) == f"expected a token, got status {status} and {said} from the endpoint; see its log"
+    assert str(error) == f"the endpoint returned no token, but status {status} and {said}; see its log"
 
 
 @pytest.mark.parametrize(

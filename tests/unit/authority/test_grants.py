@@ -249,7 +249,7 @@ def test_a_chain_is_linked() -> None:
         with pytest.raises(TokenError) as refused:
             Chain(grants)
         assert refused.value.code == code
-    with pytest.raises(TokenError, match="once"):
+    with pytest.raises(TokenError, match="twice"):
         chain.extended(child(chain, id=uuid(1)))
 
 

@@ -1,6 +1,6 @@
 """What each refusal of tokens, grants, chains and proofs says, and where exactly each bound lies.
 
-Codes and messages are what a user acts on, so they are compared whole.
+A user acts on codes and messages, so the code and one phrase of each message are asserted.
 """
 
 import hashlib
@@ -44,12 +44,13 @@ LATEST = 2**53
 Refusal = tuple[Callable[[], object], type[Exception], str | None, str]
 
 
-def check_refusal(make: Callable[[], object], kind: type[Exception], code: str | None, message: str) -> None:
-    """Assert the class, the code and the whole message of a refusal."""
+def check_refusal(make: Callable[[], object], kind: type[Exception], code: str | None, phrase: str) -> None:
+    """Assert the class, the code and a phrase of the message of a refusal."""
     with pytest.raises(kind) as refused:
         make()
     got = refused.value
-    assert (type(got), getattr(got, "code", None), str(got)) == (kind, code, message)
+    assert (type(got), getattr(got, "code", None)) == (kind, code)
+    assert phrase in str(got)
 
 
 def rows(table: dict[str, Refusal]) -> list[object]:
@@ -150,36 +151,36 @@ def read(token: str) -> dict[str, JSON]:
 
 
 TOKENS: dict[str, Refusal] = {
-    "no text": (lambda: read(b"a.b.c"), TokenError, "malformed_token", "expected a token as a str, got bytes"),
+    "no text": (lambda: read(b"a.b.c"), TokenError, "malformed_token", "the token is bytes"),
     "too long": (
         lambda: read("a" * (MAX_TOKEN + 1)),
         TokenError,
         "too_large",
-        "expected a token of at most 65536 characters, got 65537",
+        "the token has 65537 characters, more than 65536",
     ),
     "two parts": (
         lambda: read("a.b"),
         TokenError,
         "malformed_token",
-        "expected a compact token of three parts, got another form",
+        "the token does not have the three parts of a compact token",
     ),
     "no base64url": (
         lambda: read(f"{TOKEN}="),
         TokenError,
         "malformed_token",
-        "malformed token: expected base64url without padding, got another character or length",
+        "malformed token: the text has a character or a length that base64url without padding has not",
     ),
     "header no object": (
         lambda: read(signed(b"[]")),
         TokenError,
         "malformed_token",
-        "expected a JSON object as the header of a token",
+        "the header of the token is not a JSON object",
     ),
     "payload no object": (
         lambda: read(signed(b'{"alg":"EdDSA","typ":"t"}', b"[]")),
         TokenError,
         "malformed_token",
-        "expected a JSON object as the payload of a token",
+        "the payload of the token is not a JSON object",
     ),
     "payload not canonical": (
         lambda: read(signed(b'{"alg":"EdDSA","typ":"t"}', b'{"a": 1}')),
@@ -197,43 +198,43 @@ TOKENS: dict[str, Refusal] = {
         lambda: read(signed(b'{"alg":"EdDSA","crit":[],"typ":"t"}')),
         TokenError,
         "unknown_header",
-        "expected a header of alg, kid and typ only, got another member",
+        "the header has other members than alg, kid and typ",
     ),
     "another algorithm": (
         lambda: read(signed(b'{"alg":"none","typ":"t"}')),
         TokenError,
         "algorithm_not_allowed",
-        "expected the algorithm EdDSA, got another or none",
+        "the algorithm of the token is not EdDSA",
     ),
     "no type": (
         lambda: read(signed(b'{"alg":"EdDSA"}')),
         TokenError,
         "wrong_type",
-        "expected a typ in the header",
+        "the typ in the header is missing or not text",
     ),
     "another type": (
         lambda: read(sign_compact({"typ": "u"}, {}, ISSUER)),
         TokenError,
         "wrong_type",
-        "expected a token of type t, got another",
+        "the token is not of type t",
     ),
     "empty kid": (
         lambda: read(sign_compact({"typ": "t", "kid": ""}, {}, ISSUER)),
         TokenError,
         "malformed_token",
-        "expected a kid of 1 to 256 characters in the header",
+        "the kid in the header does not have 1 to 256 characters",
     ),
     "long kid": (
         lambda: read(sign_compact({"typ": "t", "kid": "k" * 257}, {}, ISSUER)),
         TokenError,
         "malformed_token",
-        "expected a kid of 1 to 256 characters in the header",
+        "the kid in the header does not have 1 to 256 characters",
     ),
     "made too large": (
         lambda: sign_compact({"typ": "t"}, {"a": "x" * 49_053}, ISSUER),
         ValueError,
         None,
-        "expected a token of at most 65536 characters, got 65537; use a smaller scope",
+        "the token has 65537 characters, more than 65536",
     ),
 }
 
@@ -261,57 +262,57 @@ def test_any_text_has_a_hash() -> None:
 
 
 TERMS: dict[str, Refusal] = {
-    "now no int": (lambda: root(now=1.5), TypeError, None, "expected now as an int, got float"),
+    "now no int": (lambda: root(now=1.5), TypeError, None, "now is float; give an int"),
     "now too early": (
         lambda: root(now=-1),
         ValueError,
         None,
-        "expected now from 0 to 9007199254740992, got -1",
+        "now is -1; give 0 to 9007199254740992",
     ),
     "now too late": (
         lambda: root(now=LATEST + 1),
         ValueError,
         None,
-        "expected now from 0 to 9007199254740992, got 9007199254740993",
+        "now is 9007199254740993; give 0 to 9007199254740992",
     ),
     "end too late": (
         lambda: root(now=LATEST),
         TokenError,
         "bad_claim",
-        "bad claim exp in a grant: expected an integer from 0 to 2^53",
+        "bad claim exp in a grant: it is not an integer from 0 to 2^53",
     ),
-    "ttl no int": (lambda: root(ttl=True), TypeError, None, "expected ttl as an int, got bool"),
-    "ttl too short": (lambda: root(ttl=0), ValueError, None, "expected ttl from 1 to 7776000, got 0"),
+    "ttl no int": (lambda: root(ttl=True), TypeError, None, "ttl is bool; give an int"),
+    "ttl too short": (lambda: root(ttl=0), ValueError, None, "ttl is 0; give 1 to 7776000"),
     "ttl too long": (
         lambda: root(ttl=MAX_TTL + 1),
         ValueError,
         None,
-        "expected ttl from 1 to 7776000, got 7776001",
+        "ttl is 7776001; give 1 to 7776000",
     ),
-    "depth no int": (lambda: root(max_depth="3"), TypeError, None, "expected max_depth as an int, got str"),
-    "depth too small": (lambda: root(max_depth=-1), ValueError, None, "expected max_depth from 0 to 32, got -1"),
-    "depth too great": (lambda: root(max_depth=33), ValueError, None, "expected max_depth from 0 to 32, got 33"),
-    "id": (lambda: root(id="1"), ValueError, None, "expected the id of a grant to be a UUID in lower case"),
-    "issuer": (lambda: root(issuer=""), ValueError, None, "expected issuer to have 1 to 256 characters, got 0"),
-    "task": (lambda: root(task_id=""), ValueError, None, "expected task_id to have 1 to 256 characters, got 0"),
-    "audience": (lambda: root(audience=""), ValueError, None, "expected audience to have 1 to 256 characters, got 0"),
+    "depth no int": (lambda: root(max_depth="3"), TypeError, None, "max_depth is str; give an int"),
+    "depth too small": (lambda: root(max_depth=-1), ValueError, None, "max_depth is -1; give 0 to 32"),
+    "depth too great": (lambda: root(max_depth=33), ValueError, None, "max_depth is 33; give 0 to 32"),
+    "id": (lambda: root(id="1"), ValueError, None, "the id of the grant is not a UUID in lower case"),
+    "issuer": (lambda: root(issuer=""), ValueError, None, "issuer has 0 characters"),
+    "task": (lambda: root(task_id=""), ValueError, None, "task_id has 0 characters"),
+    "audience": (lambda: root(audience=""), ValueError, None, "audience has 0 characters"),
     "not the holder": (
         lambda: child(CHAIN, signer=KEYS[9]),
         AttenuationError,
         "not_the_holder",
-        "expected the key of the leaf's holder to sign the child",
+        "the key that signs the child is not that of the leaf's holder",
     ),
     "parent expired": (
         lambda: child(CHAIN, now=NOW + 600),
         AttenuationError,
         "parent_expired",
-        "expected a live parent, got an expired one; open a new task",
+        "the parent has expired",
     ),
     "at the depth limit": (
         lambda: child(Chain((root(max_depth=0),))),
         AttenuationError,
         "too_deep",
-        "expected a parent that may be delegated on, got one at its limit; raise max_depth at the root",
+        "the parent may not be delegated on, because it is at its limit",
     ),
 }
 
@@ -346,169 +347,169 @@ CLAIMS: dict[str, Refusal] = {
         lambda: described(jti=..., txn=...),
         TokenError,
         "missing_claim",
-        "expected the claim jti in a grant, got none",
+        "the claim jti of the grant is missing",
     ),
     "unknown": (
         lambda: described(limit=1),
         TokenError,
         "unknown_claim",
-        "expected only known claims in a grant, got another one",
+        "the grant has an unknown claim",
     ),
     "principal no object": (
         lambda: described(principal="alice"),
         TokenError,
         "bad_claim",
-        "bad claim principal in a grant: expected an object",
+        "bad claim principal in a grant: it is not an object",
     ),
     "another subject": (
         lambda: described(sub="bob"),
         TokenError,
         "bad_claim",
-        "expected sub to be the id of the principal, got another",
+        "sub is not the id of the principal",
     ),
     "no time to live": (
         lambda: described(exp=NOW),
         TokenError,
         "bad_claim",
-        "expected exp after iat in a grant",
+        "exp is not after iat in the grant",
     ),
     "float as a time": (
         lambda: described(iat=float(NOW)),
         TokenError,
         "bad_claim",
-        "bad claim iat in a grant: expected an integer from 0 to 2^53",
+        "bad claim iat in a grant: it is not an integer from 0 to 2^53",
     ),
     "text as a time": (
         lambda: described(exp="soon"),
         TokenError,
         "bad_claim",
-        "bad claim exp in a grant: expected an integer from 0 to 2^53",
+        "bad claim exp in a grant: it is not an integer from 0 to 2^53",
     ),
     "time too late": (
         lambda: described(exp=LATEST + 1),
         TokenError,
         "bad_claim",
-        "bad claim exp in a grant: expected an integer from 0 to 2^53",
+        "bad claim exp in a grant: it is not an integer from 0 to 2^53",
     ),
     "negative depth": (
         lambda: described(del_depth=-1),
         TokenError,
         "bad_claim",
-        "bad claim del_depth in a grant: expected an integer from 0 to 2^53",
+        "bad claim del_depth in a grant: it is not an integer from 0 to 2^53",
     ),
     "depth limit no number": (
         lambda: described(del_max_depth=None),
         TokenError,
         "bad_claim",
-        "bad claim del_max_depth in a grant: expected an integer from 0 to 2^53",
+        "bad claim del_max_depth in a grant: it is not an integer from 0 to 2^53",
     ),
     "depth limit": (
         lambda: described(del_max_depth=33),
         TokenError,
         "too_deep",
-        "expected del_depth up to del_max_depth up to 32 in a grant",
+        "del_depth is above del_max_depth, or this is above 32, in the grant",
     ),
     "beyond its own limit": (
         lambda: described(del_depth=4),
         TokenError,
         "too_deep",
-        "expected del_depth up to del_max_depth up to 32 in a grant",
+        "del_depth is above del_max_depth, or this is above 32, in the grant",
     ),
     "id no text": (
         lambda: described(jti=3),
         TokenError,
         "bad_claim",
-        "bad claim jti in a grant: expected a UUID in lower case",
+        "bad claim jti in a grant: it is not a UUID in lower case",
     ),
     "id in upper case": (
         lambda: described(jti=uuid(1).upper()),
         TokenError,
         "bad_claim",
-        "bad claim jti in a grant: expected a UUID in lower case",
+        "bad claim jti in a grant: it is not a UUID in lower case",
     ),
     "issuer no text": (
         lambda: described(iss=1),
         TokenError,
         "bad_claim",
-        "bad claim iss in a grant: expected it to be a str, got int",
+        "bad claim iss in a grant: it is int; give a str",
     ),
     "task empty": (
         lambda: described(txn=""),
         TokenError,
         "bad_claim",
-        "bad claim txn in a grant: expected it to have 1 to 256 characters, got 0",
+        "bad claim txn in a grant: it has 0 characters",
     ),
     "audience no text": (
         lambda: described(aud=["urn:x"]),
         TokenError,
         "bad_claim",
-        "bad claim aud in a grant: expected it to be a str, got list",
+        "bad claim aud in a grant: it is list; give a str",
     ),
     "parent hash no text": (
         lambda: described(par_hash=None),
         TokenError,
         "bad_claim",
-        "bad claim par_hash in a grant: expected it to be a str, got NoneType",
+        "bad claim par_hash in a grant: it is NoneType; give a str",
     ),
     "agent no object": (
         lambda: described(agent="agent-0"),
         TokenError,
         "bad_claim",
-        "bad claim agent in a grant: expected an object",
+        "bad claim agent in a grant: it is not an object",
     ),
     "no key": (
         lambda: described(cnf={}),
         TokenError,
         "bad_claim",
-        "bad claim cnf in a grant: expected the member jwk and no other",
+        "bad claim cnf in a grant: it does not have exactly the member jwk",
     ),
     "key no object": (
         lambda: described(cnf={"jwk": "k"}),
         TokenError,
         "bad_claim",
-        "bad claim cnf in a grant: expected an object",
+        "bad claim cnf in a grant: it is not an object",
     ),
     "key of another kind": (
         lambda: described(cnf={"jwk": {"kty": "RSA"}}),
         TokenError,
         "bad_key",
-        "expected a JWK of kty OKP and crv Ed25519, got another",
+        "the JWK is not of kty OKP and crv Ed25519",
     ),
     "two entries": (
         lambda: described(authorization_details=[DETAILS, DETAILS]),
         TokenError,
         "bad_claim",
-        "bad claim authorization_details in a grant: expected exactly one entry",
+        "bad claim authorization_details in a grant: it does not have exactly one entry",
     ),
     "no list of entries": (
         lambda: described(authorization_details={"0": DETAILS}),
         TokenError,
         "bad_claim",
-        "bad claim authorization_details in a grant: expected exactly one entry",
+        "bad claim authorization_details in a grant: it does not have exactly one entry",
     ),
     "entry no object": (
         lambda: described(authorization_details=["pay"]),
         TokenError,
         "bad_claim",
-        "bad claim authorization_details in a grant: expected an object",
+        "bad claim authorization_details in a grant: it is not an object",
     ),
     "unknown entry": (
         lambda: described(authorization_details=[DETAILS | {"type": "x"}]),
         TokenError,
         "unknown_entry",
-        "expected an entry of a known type in a grant, got another",
+        "the entry of the grant is of an unknown type",
     ),
     "more in the entry": (
         lambda: described(authorization_details=[DETAILS | {"actions": []}]),
         TokenError,
         "bad_claim",
-        "bad claim authorization_details in a grant: expected the members tools and type and no other",
+        "bad claim authorization_details in a grant: it does not have exactly the members tools and type",
     ),
     "tools no object": (
         lambda: described(authorization_details=[DETAILS | {"tools": []}]),
         TokenError,
         "bad_claim",
-        "bad claim authorization_details in a grant: expected an object",
+        "bad claim authorization_details in a grant: it is not an object",
     ),
 }
 
@@ -534,78 +535,78 @@ def linked(**changes: object) -> None:
 
 
 LINKS: dict[str, Refusal] = {
-    "empty": (lambda: Chain(()), TokenError, "empty_chain", "expected at least one grant in a chain, got none"),
+    "empty": (lambda: Chain(()), TokenError, "empty_chain", "the chain has no grant"),
     "too large": (
         lambda: Chain((replace(ROOT, token="x" * (MAX_CHAIN + 1)),)),
         TokenError,
         "too_large",
-        "expected a chain of at most 262144 characters",
+        "the chain has more than 262144 characters",
     ),
     "root with a depth": (
         lambda: Chain((replace(ROOT, depth=1),)),
         TokenError,
         "not_a_root",
-        "expected a root grant at the start of the chain, got a child",
+        "the chain begins with a child instead of a root grant",
     ),
     "root with a parent": (
         lambda: Chain((replace(ROOT, parent_hash="x"),)),
         TokenError,
         "not_a_root",
-        "expected a root grant at the start of the chain, got a child",
+        "the chain begins with a child instead of a root grant",
     ),
     "twice": (
         lambda: linked(id=ROOT.id),
         TokenError,
         "duplicate_id",
-        "expected each grant once in a chain, got one twice",
+        "a grant is twice in the chain",
     ),
     "two deeper": (
         lambda: linked(depth=2),
         TokenError,
         "wrong_depth",
-        "expected a depth of one more than the parent's",
+        "the depth of the child is not one more than its parent's",
     ),
     "beyond the limit": (
         lambda: check_child(replace(ROOT, max_depth=0), CHILD),
         AttenuationError,
         "too_deep",
-        "expected a depth within the parent's limit",
+        "the depth of the child is beyond its parent's limit",
     ),
     "a higher limit": (
         lambda: linked(max_depth=4),
         AttenuationError,
         "depth_not_attenuated",
-        "expected a depth limit no higher than the parent's",
+        "the depth limit of the child is higher than its parent's",
     ),
     "older than its parent": (
         lambda: linked(issued_at=NOW - 1),
         TokenError,
         "issued_before_parent",
-        "expected a child issued no earlier than its parent",
+        "the child was issued before its parent",
     ),
     "living longer": (
         lambda: linked(expires_at=NOW + 601),
         AttenuationError,
         "outlives_parent",
-        "expected a child that expires no later than its parent",
+        "the child expires after its parent",
     ),
     "another task": (
         lambda: linked(task_id="task-2"),
         TokenError,
         "wrong_task",
-        "expected a child of the same task, got one of another task",
+        "the child is of another task",
     ),
     "another principal": (
         lambda: linked(principal=Human("bob@example.com")),
         AttenuationError,
         "principal_changed",
-        "expected the parent's principal in the child, got another",
+        "the child has another principal than its parent",
     ),
     "another audience": (
         lambda: check_child(replace(ROOT, audience="urn:x"), CHILD),
         AttenuationError,
         "audience_not_attenuated",
-        "expected the parent's audience in the child",
+        "the child has another audience than its parent",
     ),
     "a wider scope": (
         lambda: linked(scope=Scope("wipe")),
@@ -617,7 +618,7 @@ LINKS: dict[str, Refusal] = {
         lambda: linked(parent_hash=None),
         TokenError,
         "wrong_parent",
-        "expected a child that names its parent's hash, got another",
+        "the child does not name its parent's hash",
     ),
 }
 
@@ -641,132 +642,132 @@ def test_links_at_their_bounds() -> None:
 
 FOREIGN = child(Chain((root(id=uuid(7)),)))
 CHAINS: dict[str, Refusal] = {
-    "empty": (verified, TokenError, "empty_chain", "expected at least one grant in a chain, got none"),
+    "empty": (verified, TokenError, "empty_chain", "the chain has no grant"),
     "too deep": (
         lambda: verified(*map(str, range(34))),
         TokenError,
         "too_deep",
-        "expected at most 33 grants in a chain, got 34",
+        "the chain has 34 grants, more than 33",
     ),
     "one text": (
         lambda: verify_chain(ROOT.token[:33], anchors=anchors, issuer=None, now=NOW),
         TokenError,
         "malformed_token",
-        "expected the grants as a sequence of strings",
+        "the grants are not a sequence of strings",
     ),
     "no texts": (
         lambda: verified(ROOT.token, None),
         TokenError,
         "malformed_token",
-        "expected the grants as a sequence of strings",
+        "the grants are not a sequence of strings",
     ),
     "too large": (
         lambda: verified("a" * MAX_CHAIN, "b"),
         TokenError,
         "too_large",
-        "expected a chain of at most 262144 characters",
+        "the chain has more than 262144 characters",
     ),
     "as large as a chain may be, but no token": (
         lambda: verified("a" * MAX_CHAIN),
         TokenError,
         "too_large",
-        "expected a token of at most 65536 characters, got 262144",
+        "the token has 262144 characters, more than 65536",
     ),
     "one token twice": (
         lambda: verified(ROOT.token, ROOT.token),
         TokenError,
         "duplicate_id",
-        "expected each grant once in a chain, got one twice",
+        "a grant is twice in the chain",
     ),
     "one id twice": (
         lambda: verified(ROOT.token, resigned(CHILD, KEYS[1], jti=ROOT.id)),
         TokenError,
         "duplicate_id",
-        "expected each grant once in a chain, got one twice",
+        "a grant is twice in the chain",
     ),
     "root without a key": (
         lambda: verified(resigned(ROOT, ISSUER)),
         TokenError,
         "unknown_key",
-        "expected a root grant that names its key (kid), got none",
+        "the root grant does not name its key (kid)",
     ),
     "child with another key": (
         lambda: verified(ROOT.token, resigned(CHILD, KEYS[1], kid=KID)),
         TokenError,
         "wrong_key",
-        "expected a kid that names the parent's holder, got another",
+        "the kid does not name the parent's holder",
     ),
     "child of another issuer": (
         lambda: verified(ROOT.token, resigned(CHILD, KEYS[1], iss=ROOT.issuer)),
         TokenError,
         "wrong_issuer",
-        "expected the parent's holder as the issuer of a child",
+        "the issuer of the child is not the parent's holder",
     ),
     "child of another parent": (
         lambda: verified(ROOT.token, FOREIGN.token),
         TokenError,
         "wrong_parent",
-        "expected a child that names its parent's hash, got another",
+        "the child does not name its parent's hash",
     ),
     "another history": (
         lambda: verified(resigned(ROOT, ISSUER, kid=KID, act={"sub": "agent-9"})),
         TokenError,
         "bad_history",
-        "expected act to list the agents of the chain, got another history",
+        "act does not list the agents of the chain",
     ),
     "root with a depth": (
         lambda: verified(resigned(ROOT, ISSUER, kid=KID, del_depth=1)),
         TokenError,
         "not_a_root",
-        "expected a root grant at the start of the chain, got a child",
+        "the chain begins with a child instead of a root grant",
     ),
     "root with a parent": (
         lambda: verified(resigned(ROOT, ISSUER, kid=KID, par_hash="x")),
         TokenError,
         "not_a_root",
-        "expected a root grant at the start of the chain, got a child",
+        "the chain begins with a child instead of a root grant",
     ),
     "another issuer": (
         lambda: verified(ROOT.token, issuer="https://other.example.com"),
         TokenError,
         "wrong_issuer",
-        "expected a root grant of the trusted issuer, got another issuer",
+        "the root grant is another issuer's",
     ),
     "another task": (
         lambda: verified(ROOT.token, task_id="task-2"),
         TokenError,
         "wrong_task",
-        "expected a grant for this task, got one for another task",
+        "the grant is for another task",
     ),
     "lives too long": (
         lambda: verified(root(ttl=3601).token),
         TokenError,
         "lives_too_long",
-        "expected a grant that lives at most 3600 s",
+        "the grant lives longer than 3600 s",
     ),
     "from the future": (
         lambda: verified(ROOT.token, now=NOW - 31),
         TokenError,
         "not_yet_valid",
-        "expected a grant issued before now, got one from the future",
+        "the grant was issued in the future",
     ),
     "beyond the skew": (
         lambda: verified(ROOT.token, now=NOW - 6, skew=5),
         TokenError,
         "not_yet_valid",
-        "expected a grant issued before now, got one from the future",
+        "the grant was issued in the future",
     ),
     "expired": (
         lambda: verified(ROOT.token, now=NOW + 600),
         TokenError,
         "expired",
-        "expected a grant that is still valid, got an expired one",
+        "the grant has expired",
     ),
     "another audience": (
         lambda: verified(root(audience="urn:x").token, audience="urn:y"),
         TokenError,
         "wrong_audience",
-        "expected a grant made for this enforcement point, got one for another",
+        "the grant was made for another enforcement point",
     ),
 }
 
@@ -831,86 +832,86 @@ PROOFS: dict[str, Refusal] = {
         lambda: proof(signer=KEYS[2]),
         AttenuationError,
         "not_the_holder",
-        "expected the key of the leaf's holder to sign the proof",
+        "the key that signs the proof is not that of the leaf's holder",
     ),
-    "id": (lambda: proof(id="9"), ValueError, None, "expected the id of a proof to be a UUID in lower case"),
+    "id": (lambda: proof(id="9"), ValueError, None, "the id of the proof is not a UUID in lower case"),
     "audience": (
         lambda: proof(audience=""),
         ValueError,
         None,
-        "expected audience to have 1 to 256 characters, got 0",
+        "audience has 0 characters",
     ),
     "claim missing": (
         lambda: proved(forged(aat_id=...)),
         TokenError,
         "bad_proof",
-        "expected the claims of a proof and no others",
+        "the claims are not exactly those of a proof",
     ),
     "time no integer": (
         lambda: proved(forged(iat="now")),
         TokenError,
         "bad_proof",
-        "expected the claims of a proof and no others",
+        "the claims are not exactly those of a proof",
     ),
     "id no UUID": (
         lambda: proved(forged(jti="9")),
         TokenError,
         "bad_proof",
-        "expected a UUID as jti and an object as hta in a proof",
+        "jti of the proof is not a UUID, or hta is not an object",
     ),
     "arguments no object": (
         lambda: proved(forged(hta=[])),
         TokenError,
         "bad_proof",
-        "expected a UUID as jti and an object as hta in a proof",
+        "jti of the proof is not a UUID, or hta is not an object",
     ),
     "another grant": (
         lambda: proved(forged(aat_id=uuid(2))),
         TokenError,
         "wrong_grant",
-        "expected a proof for this call, got one for another: wrong_grant",
+        "the proof is for another call: wrong_grant",
     ),
     "another tool": (
         lambda: proved(proof(), tool="list"),
         TokenError,
         "wrong_tool",
-        "expected a proof for this call, got one for another: wrong_tool",
+        "the proof is for another call: wrong_tool",
     ),
     "another audience": (
         lambda: proved(proof(), audience="urn:y"),
         TokenError,
         "wrong_audience",
-        "expected a proof for this call, got one for another: wrong_audience",
+        "the proof is for another call: wrong_audience",
     ),
     "a grant for another audience": (
         lambda: proved(proof(), Chain((root(audience="urn:z"),))),
         TokenError,
         "wrong_audience",
-        "expected a proof for this call, got one for another: wrong_audience",
+        "the proof is for another call: wrong_audience",
     ),
     "too old": (
         lambda: proved(proof(), now=NOW + 31),
         TokenError,
         "proof_too_old",
-        "expected a proof of the last 30 s, got an older one",
+        "the proof is older than 30 s",
     ),
     "from the future": (
         lambda: proved(proof(), now=NOW - 31),
         TokenError,
         "not_yet_valid",
-        "expected a proof made before now, got one from the future",
+        "the proof was made in the future",
     ),
     "other arguments": (
         lambda: proved(proof(), arguments={"amount": 2}),
         TokenError,
         "wrong_arguments",
-        "expected a proof for these arguments, got one for others",
+        "the proof is for other arguments",
     ),
     "arguments no JSON": (
         lambda: proved(proof(), arguments={"amount": object()}),
         TokenError,
         "wrong_arguments",
-        "expected arguments that are values of JSON, got others",
+        "the arguments are not values of JSON",
     ),
 }
 

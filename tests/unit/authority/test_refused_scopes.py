@@ -1,6 +1,6 @@
 """What each refusal of scopes, constraints and leases says, and where exactly each bound lies.
 
-Codes and messages are what a user acts on, so they are compared whole.
+A user acts on codes and messages, so the code and one phrase of each message are asserted.
 """
 
 import math
@@ -36,12 +36,13 @@ LARGEST = int(sys.float_info.max)
 Refusal = tuple[Callable[[], object], type[Exception], str | None, str]
 
 
-def check_refusal(make: Callable[[], object], kind: type[Exception], code: str | None, message: str) -> None:
-    """Assert the class, the code and the whole message of a refusal."""
+def check_refusal(make: Callable[[], object], kind: type[Exception], code: str | None, phrase: str) -> None:
+    """Assert the class, the code and a phrase of the message of a refusal."""
     with pytest.raises(kind) as refused:
         make()
     got = refused.value
-    assert (type(got), getattr(got, "code", None), str(got)) == (kind, code, message)
+    assert (type(got), getattr(got, "code", None)) == (kind, code)
+    assert phrase in str(got)
 
 
 def rows(table: dict[str, Refusal]) -> list[object]:
@@ -62,20 +63,20 @@ SCOPES: dict[str, Refusal] = {
         lambda: Scope(1),
         TypeError,
         None,
-        "expected tools as the name of a tool or a mapping, got int; write Scope('tool')",
+        "tools is int",
     ),
     "arguments beside a mapping": (
         lambda: Scope({"t": None}, a=1),
         TypeError,
         None,
-        "expected arguments inside the mapping; write Scope({'tool': {'argument': …}})",
+        "the arguments are outside the mapping",
     ),
-    "no tools": (lambda: Scope({}), ValueError, None, "expected 1 to 256 tools in a scope, got 0"),
+    "no tools": (lambda: Scope({}), ValueError, None, "the scope has 0 tools"),
     "too many tools": (
         lambda: Scope({f"t{n}": None for n in range(257)}),
         ValueError,
         None,
-        "expected 1 to 256 tools in a scope, got 257",
+        "the scope has 257 tools",
     ),
     "a tool twice": (
         lambda: Scope("t") | Scope("t"),
@@ -90,67 +91,67 @@ SCOPES: dict[str, Refusal] = {
         lambda: Scope({1: None}),
         TypeError,
         None,
-        "expected the name of a tool as a str, got int",
+        "the name of the tool is int",
     ),
     "name of a tool": (
         lambda: Scope("a b"),
         ValueError,
         None,
-        "expected a tool name of 1 to 128 characters A-Z a-z 0-9 _ . : / -, got another",
+        "the tool name is not 1 to 128 characters A-Z a-z 0-9 _ . : / -",
     ),
     "no arguments": (
         lambda: Scope({"t": 1}),
         TypeError,
         None,
-        "expected the arguments of tool 't' as a mapping or None, got int",
+        "the arguments of tool 't' are int",
     ),
     "too many arguments": (
         lambda: Scope({"t": {f"a{n}": 1 for n in range(65)}}),
         ValueError,
         None,
-        "expected at most 64 arguments of tool 't', got 65",
+        "tool 't' has 65 arguments",
     ),
     "name of an argument no text": (
         lambda: Scope({"t": {1: 1}}),
         TypeError,
         None,
-        "expected argument names of tool 't' as text, got int",
+        "an argument name of tool 't' is int",
     ),
     "name of an argument too long": (
         lambda: Scope({"t": {"a" * 129: 1}}),
         ValueError,
         None,
-        "expected argument names of tool 't' of 1 to 128 visible characters",
+        "an argument name of tool 't' is not 1 to 128 visible characters",
     ),
     "a class": (
         lambda: Scope("t", a=Range),
         TypeError,
         None,
-        "expected a constraint for 'a' of tool 't', got a class; write Range(…)",
+        "the constraint for 'a' of tool 't' is a class",
     ),
     "no value": (
         lambda: Scope("t", a=object()),
         ValueError,
         None,
-        "bad value for argument 'a' of tool 't': expected a plain value of JSON, got object",
+        "bad value for argument 'a' of tool 't': the value is object",
     ),
     "claim without arguments": (
         lambda: Scope.from_claim({"t": None}),
         TokenError,
         "bad_scope",
-        "bad scope: expected an object of arguments for each tool",
+        "bad scope: the arguments of a tool are not an object",
     ),
     "claim with a bad name": (
         lambda: Scope.from_claim({"a b": {}}),
         TokenError,
         "bad_scope",
-        "bad scope: expected a tool name of 1 to 128 characters A-Z a-z 0-9 _ . : / -, got another",
+        "bad scope: the tool name is not 1 to 128 characters A-Z a-z 0-9 _ . : / -",
     ),
     "claim with a bad constraint": (
         lambda: Scope.from_claim({"t": {"a": 1}}),
         TokenError,
         "bad_constraint",
-        "expected a constraint (a JSON object), got another value",
+        "the constraint is not a JSON object",
     ),
 }
 
@@ -314,41 +315,41 @@ def test_what_a_refused_narrowing_says(
     check_refusal(make, kind, code, message)
 
 
-PARTS = "expected a constraint of at most 32 nested containers and 2048 parts"
-SMALLER = "expected a smaller value; it has too many parts"
-FLATTER = "expected at most 32 nested containers; flatten the value"
-BOUND = "expected a finite bound in a Range, got NaN, an infinity or a number beyond every double"
-ROOT = "expected an absolute root like '/data' in PathWithin, without '.', '..' or empty names"
-PLACE = "expected a URL like 'https://api.example.com/v1' in UrlWithin, got another form"
-DOMAINS = "expected 1 to 256 domains like 'example.com' in EmailDomain"
+PARTS = "the constraint has more than 32 nested containers or 2048 parts"
+SMALLER = "the value has too many parts"
+FLATTER = "the value has more than 32 nested containers"
+BOUND = "the bound of the Range is NaN, an infinity or beyond every double"
+ROOT = "the root of PathWithin is not absolute, or has '.', '..' or an empty name"
+PLACE = "the URL of UrlWithin is malformed"
+DOMAINS = "the domains of EmailDomain are malformed"
 CONSTRAINTS: dict[str, Refusal] = {
-    "no values": (OneOf, ValueError, None, "expected at least one value in the constraint"),
+    "no values": (OneOf, ValueError, None, "the constraint has no value"),
     "too many values": (lambda: OneOf(*range(1025)), ValueError, None, SMALLER),
     "too many parts": (lambda: Exact([0] * 1024), ValueError, None, SMALLER),
     "too long": (
         lambda: Exact("x" * 8193),
         ValueError,
         None,
-        "expected at most 8192 characters in a constraint, got 8193",
+        "a text of the constraint has 8193 characters, more than 8192",
     ),
     "arrays too deep": (lambda: Exact(nested(31)), ValueError, None, FLATTER),
     "objects too deep": (lambda: Exact(nested(31, objects=True)), ValueError, None, FLATTER),
-    "no value": (lambda: Exact(b"x"), ValueError, None, "expected a plain value of JSON, got bytes"),
-    "no number": (lambda: Exact(math.nan), ValueError, None, "expected a plain value of JSON, got float"),
-    "too large a number": (lambda: Exact(LARGEST + 1), ValueError, None, "expected a plain value of JSON, got int"),
-    "too small a number": (lambda: Exact(-LARGEST - 1), ValueError, None, "expected a plain value of JSON, got int"),
-    "no name of a member": (lambda: Exact({1: 2}), ValueError, None, "expected strings as the keys of an object"),
+    "no value": (lambda: Exact(b"x"), ValueError, None, "the value is bytes"),
+    "no number": (lambda: Exact(math.nan), ValueError, None, "the value is float"),
+    "too large a number": (lambda: Exact(LARGEST + 1), ValueError, None, "the value is int"),
+    "too small a number": (lambda: Exact(-LARGEST - 1), ValueError, None, "the value is int"),
+    "no name of a member": (lambda: Exact({1: 2}), ValueError, None, "a key of the object is not a string"),
     "a lossy float": (
         lambda: Exact(2.0**53 + 2),
         ValueError,
         None,
-        "expected a whole number above 2^53 as an int, got a float; write int(…)",
+        "a whole number above 2^53 is a float",
     ),
     "bound no number": (
         lambda: Range("1"),
         TypeError,
         None,
-        "expected a bound of a Range to be an int, a float or a Decimal, got str",
+        "the bound of the Range is str",
     ),
     "bound not finite": (lambda: Range(max=math.inf), ValueError, None, BOUND),
     "bound too large": (lambda: Range(max=LARGEST + 1), ValueError, None, BOUND),
@@ -356,39 +357,39 @@ CONSTRAINTS: dict[str, Refusal] = {
         lambda: Range(1, min_inclusive=1),
         TypeError,
         None,
-        "expected min_inclusive and max_inclusive to be True or False",
+        "min_inclusive or max_inclusive is not True or False",
     ),
-    "no bound": (Range, ValueError, None, "expected min or max in a Range; write Wildcard() to permit everything"),
+    "no bound": (Range, ValueError, None, "the Range has neither min nor max"),
     "bounds crossed": (
         lambda: Range(2, 1),
         ValueError,
         None,
-        "expected min below max in a Range, got bounds with nothing between them",
+        "the Range has nothing between min and max",
     ),
     "nothing between": (
         lambda: Range(1, 1, max_inclusive=False),
         ValueError,
         None,
-        "expected min below max in a Range, got bounds with nothing between them",
+        "the Range has nothing between min and max",
     ),
-    "no clauses": (AllOf, ValueError, None, "expected 1 to 64 clauses in AllOf, got 0"),
+    "no clauses": (AllOf, ValueError, None, "AllOf has 0 clauses"),
     "too many clauses": (
         lambda: AnyOf(*[Wildcard()] * 65),
         ValueError,
         None,
-        "expected 1 to 64 clauses in AnyOf, got 65",
+        "AnyOf has 65 clauses",
     ),
     "no clause": (
         lambda: AllOf("a"),
         TypeError,
         None,
-        "expected constraints in AllOf, got str; wrap values in Exact(…)",
+        "a clause of AllOf is str",
     ),
     "no clause of any": (
         lambda: AnyOf(Wildcard),
         TypeError,
         None,
-        "expected constraints in AnyOf, got type; wrap values in Exact(…)",
+        "a clause of AnyOf is type",
     ),
     "too deep": (lambda: check_size(nested(33)), ValueError, None, PARTS),
     "objects too deep for a claim": (lambda: check_size(nested(33, objects=True)), ValueError, None, PARTS),
@@ -398,13 +399,13 @@ CONSTRAINTS: dict[str, Refusal] = {
         lambda: PathWithin(1),
         TypeError,
         None,
-        "expected the root of PathWithin as Unicode text, got int",
+        "the root of PathWithin is int",
     ),
     "links": (
         lambda: PathWithin("/d", follow_links=1),
         TypeError,
         None,
-        "expected follow_links of PathWithin to be True or False",
+        "follow_links of PathWithin is not True or False",
     ),
     "root relative": (lambda: PathWithin("data"), ValueError, None, ROOT),
     "root too long": (lambda: PathWithin("/" + "x" * 4096), ValueError, None, ROOT),
@@ -412,7 +413,7 @@ CONSTRAINTS: dict[str, Refusal] = {
         lambda: UrlWithin(None),
         TypeError,
         None,
-        "expected the prefix of UrlWithin as Unicode text, got NoneType",
+        "the prefix of UrlWithin is NoneType",
     ),
     "no URL": (lambda: UrlWithin("a.example"), ValueError, None, PLACE),
     "URL with a query": (lambda: UrlWithin("https://a.example/?q"), ValueError, None, PLACE),
@@ -423,17 +424,17 @@ CONSTRAINTS: dict[str, Refusal] = {
         lambda: EmailDomain(1),
         TypeError,
         None,
-        "expected the domain of EmailDomain as Unicode text, got int",
+        "the domain of EmailDomain is int",
     ),
     "no domain": (EmailDomain, ValueError, None, DOMAINS),
     "too many domains": (lambda: EmailDomain(*[f"d{n}.example" for n in range(257)]), ValueError, None, DOMAINS),
-    "prefix no text": (lambda: Prefix(b"x"), TypeError, None, "expected the text of Prefix as Unicode text, got bytes"),
-    "no prefix": (lambda: Prefix(""), ValueError, None, "expected 1 to 8192 characters in Prefix, got 0"),
+    "prefix no text": (lambda: Prefix(b"x"), TypeError, None, "the text of Prefix is bytes"),
+    "no prefix": (lambda: Prefix(""), ValueError, None, "the text of Prefix has 0 characters"),
     "prefix too long": (
         lambda: Prefix("x" * 8193),
         ValueError,
         None,
-        "expected 1 to 8192 characters in Prefix, got 8193",
+        "the text of Prefix has 8193 characters",
     ),
 }
 
@@ -587,90 +588,89 @@ def test_a_host_that_readers_take_for_another_address_is_no_place(host: str) -> 
     check_refusal(lambda: UrlWithin(f"https://{host}/"), ValueError, None, PLACE)
 
 
-KNOWN = "; this version cannot enforce it, so it denies"
 READINGS: dict[str, tuple[object, str, str]] = {
-    "no object": (1, "bad_constraint", "expected a constraint (a JSON object), got another value"),
+    "no object": (1, "bad_constraint", "the constraint is not a JSON object"),
     "too deep": (nested(33, objects=True), "bad_constraint", f"bad constraint: {PARTS}"),
     "unknown": (
         {"constraint_type": "new"},
         "unknown_constraint",
-        f"expected a known constraint_type, got 'new'{KNOWN}",
+        "the constraint_type 'new' is unknown",
     ),
-    "no type": ({}, "unknown_constraint", f"expected a known constraint_type, got none or an unreadable one{KNOWN}"),
+    "no type": ({}, "unknown_constraint", "the constraint_type (missing or unreadable) is unknown"),
     "long type": (
         {"constraint_type": "x" * 64},
         "unknown_constraint",
-        f"expected a known constraint_type, got '{'x' * 64}'{KNOWN}",
+        f"the constraint_type '{'x' * 64}' is unknown",
     ),
     "too long a type": (
         {"constraint_type": "x" * 65},
         "unknown_constraint",
-        f"expected a known constraint_type, got none or an unreadable one{KNOWN}",
+        "the constraint_type (missing or unreadable) is unknown",
     ),
     "type with a control": (
         {"constraint_type": "a\n"},
         "unknown_constraint",
-        f"expected a known constraint_type, got none or an unreadable one{KNOWN}",
+        "the constraint_type (missing or unreadable) is unknown",
     ),
     "type beyond ASCII": (
         {"constraint_type": "ä"},
         "unknown_constraint",
-        f"expected a known constraint_type, got none or an unreadable one{KNOWN}",
+        "the constraint_type (missing or unreadable) is unknown",
     ),
     "more members": (
         {"constraint_type": "wildcard", "value": 1},
         "bad_constraint",
-        "expected no members in a constraint of type wildcard",
+        "in a constraint of type wildcard; give none",
     ),
     "another member": (
         {"constraint_type": "range", "low": 1},
         "bad_constraint",
-        "expected max, max_inclusive, min, min_inclusive in a constraint of type range",
+        "in a constraint of type range; give max, max_inclusive, min, min_inclusive",
     ),
     "no array": (
         {"constraint_type": "one_of", "values": "ab"},
         "bad_constraint",
-        "bad constraint of type one_of: expected an array as values",
+        "bad constraint of type one_of: values is not an array",
     ),
     "no array to exclude": (
         {"constraint_type": "not_one_of", "excluded": 1},
         "bad_constraint",
-        "bad constraint of type not_one_of: expected an array as excluded",
+        "bad constraint of type not_one_of: excluded is not an array",
     ),
     "no array to contain": (
         {"constraint_type": "contains", "required": 1},
         "bad_constraint",
-        "bad constraint of type contains: expected an array as required",
+        "bad constraint of type contains: required is not an array",
     ),
     "no array of a subset": (
         {"constraint_type": "subset", "allowed": 1},
         "bad_constraint",
-        "bad constraint of type subset: expected an array as allowed",
+        "bad constraint of type subset: allowed is not an array",
     ),
     "no array of domains": (
         {"constraint_type": "email_domain", "domains": "a.example"},
         "bad_constraint",
-        "bad constraint of type email_domain: expected an array as domains",
+        "bad constraint of type email_domain: domains is not an array",
     ),
     "no array of clauses": (
         {"constraint_type": "all", "constraints": {}},
         "bad_constraint",
-        "bad constraint of type all: expected an array as constraints",
+        "bad constraint of type all: constraints is not an array",
     ),
     "clause no object": (
         {"constraint_type": "any", "constraints": [1]},
         "bad_constraint",
-        "expected a constraint (a JSON object), got another value",
+        "the constraint is not a JSON object",
     ),
     "null as a bound": (
         {"constraint_type": "range", "max": None},
         "bad_constraint",
-        "bad constraint of type range: expected a number as a bound, got null; leave it out",
+        "bad constraint of type range: the bound is null",
     ),
     "flag no boolean": (
         {"constraint_type": "path_within", "root": "/d", "follow_links": 0},
         "bad_constraint",
-        "bad constraint of type path_within: expected follow_links of PathWithin to be True or False",
+        "bad constraint of type path_within: follow_links of PathWithin is not True or False",
     ),
 }
 
@@ -747,37 +747,37 @@ LEASES: dict[str, Refusal] = {
         leased(ended),
         NoTask,
         "task_ended",
-        "expected an open task, got one that has ended; open a new one",
+        "the task has ended",
     ),
     "expired": (
         leased(late),
         GrantExpired,
         "grant_expired",
-        "expected a grant that is still valid, got an expired one; open a new task",
+        "the grant has expired",
     ),
     "opened too late": (
         leased(lambda registry, _, clock: registry.open("late", 1_000, clock=clock)),
         GrantExpired,
         "grant_expired",
-        "expected a deadline in the future, got one that has passed; open a new task",
+        "the deadline has passed",
     ),
     "in use": (
         leased(lambda registry, _, clock: registry.open("task", 2_000, clock=clock)),
         ValueError,
         None,
-        "expected a new task id, got one that is in use; give each task its own",
+        "the task id is in use",
     ),
     "another task": (
         leased(lambda registry, lease, clock: registry.open("other", 2_000, lease, clock=clock)),
         ValueError,
         None,
-        "expected the task of the parent lease, got another task id",
+        "the task id is not that of the parent lease",
     ),
     "no id": (
         leased(lambda registry, _, clock: registry.open("", 2_000, clock=clock)),
         ValueError,
         None,
-        "expected task_id to have 1 to 256 characters, got 0",
+        "task_id has 0 characters",
     ),
 }
 

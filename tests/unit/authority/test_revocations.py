@@ -169,7 +169,7 @@ def test_only_a_suspension_is_lifted() -> None:
     assert (lifted.version, lifted.issued_at) == (3, NOW + 5)
     with pytest.raises(ValueError, match="revoked for good"):
         listed.lifting("agent", "reader", now=NOW)
-    with pytest.raises(ValueError, match="found none"):
+    with pytest.raises(ValueError, match="not suspended"):
         listed.lifting("owner", "clerk", now=NOW)
 
 
@@ -222,7 +222,7 @@ def test_lists_that_are_too_long_together_are_an_error() -> None:
     """Nothing is left out of them in silence."""
     half = MAX_REVOCATIONS // 2 + 1
     known = RevocationList(2, NOW, tuple(entry(f"a{n}") for n in range(half)))
-    with pytest.raises(ValueError, match="at most"):
+    with pytest.raises(ValueError, match="more than"):
         RevocationList(1, NOW, tuple(entry(f"b{n}") for n in range(half))).keeping(known, before=known)
 
 
@@ -317,12 +317,12 @@ def test_any_issuer_of_a_trusted_key_is_taken_where_none_is_expected() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Revocation("everything", "all", "suspended", since=0), "expected everything to be suspended"),
-        (lambda: Revocation("everything", EVERYTHING, since=0), "expected everything to be suspended"),
-        (lambda: Revocation("agent", "", since=0), "expected the name of the agent"),
-        (lambda: Revocation("agent", "x", since=-1), "expected since from 0 to 2\\^53"),
-        (lambda: Revocation("agent", "x", since=0, reason=" "), "expected reason"),
-        (lambda: RevocationList(0, 0, (Revocation("agent", "x", since=0),) * 2), "one revocation for each name"),
+        (lambda: Revocation("everything", "all", "suspended", since=0), "everything can only be suspended"),
+        (lambda: Revocation("everything", EVERYTHING, since=0), "everything can only be suspended"),
+        (lambda: Revocation("agent", "", since=0), "the name of the agent has"),
+        (lambda: Revocation("agent", "x", since=-1), "since is not from 0"),
+        (lambda: Revocation("agent", "x", since=0, reason=" "), "reason has spaces"),
+        (lambda: RevocationList(0, 0, (Revocation("agent", "x", since=0),) * 2), "the same name"),
     ],
 )
 def test_wrong_use_says_what_was_expected(make: object, message: str) -> None:
@@ -379,12 +379,12 @@ def test_a_trust_store_decides_whose_lists_count(issuer: str | None, changes: di
 @pytest.mark.parametrize("fields", [{"kind": "planet"}, {"status": "forgotten"}, {"since": -1}])
 def test_an_entry_of_another_form_is_not_made(fields: dict) -> None:
     """What the program makes is checked like what it reads."""
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=r" (is|are|has|have|does) "):
         Revocation(**{"kind": "agent", "name": "clerk", "since": NOW, **fields})
 
 
 @pytest.mark.parametrize("since", [True, 1.0, "1"])
 def test_the_time_of_an_entry_is_an_int(since: object) -> None:
     """A truth value is no time."""
-    with pytest.raises(TypeError, match="since as an int"):
+    with pytest.raises(TypeError, match="since is"):
         Revocation("agent", "clerk", since=since)

@@ -153,7 +153,7 @@ def test_malformed_scopes_are_refused(arguments: tuple[str], kind: type[Exceptio
 
 def test_a_mapping_takes_no_further_arguments() -> None:
     """Arguments beside a mapping of tools would belong to none of them."""
-    with pytest.raises(TypeError, match="inside the mapping"):
+    with pytest.raises(TypeError, match="outside the mapping"):
         Scope({"t": None}, amount=1)
 
 

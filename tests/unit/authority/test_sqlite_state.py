@@ -126,7 +126,7 @@ def test_another_file_is_refused(store: SqliteState, path: Path, content: bytes)
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     path.chmod(0o600)
-    _refused(store, "expected a state file")
+    _refused(store, "the state file is")
     assert path.read_bytes() == content
 
 
@@ -247,7 +247,7 @@ def test_a_busy_file_is_waited_for_and_then_refused(store: SqliteState, path: Pa
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     for step in (STEPS[0], STEPS[2], STEPS[3], STEPS[4]):
-        with pytest.raises(StateError, match="write all the time") as caught:
+        with pytest.raises(StateError, match="all the time") as caught:
             step(store)
         assert caught.value.code == "state_unavailable"
     assert store.get("list") is None
@@ -435,5 +435,5 @@ def test_what_a_write_survives_can_be_chosen(path: Path, sync: str, level: int) 
 @pytest.mark.parametrize("wrong", [{"sync": "never"}, {"timeout": 0}, {"timeout": 61}, {"max_bytes": -1}])
 def test_wrong_options_are_refused(path: Path, wrong: dict) -> None:
     """Every option is checked before anything is opened."""
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=r" (is|are|has|have|does) "):
         SqliteState(path, **wrong)

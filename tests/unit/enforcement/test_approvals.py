@@ -375,7 +375,7 @@ def test_files_that_are_no_requests_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"approvals/a\.request"):
         box.find("a")
     path.chmod(0o644)
-    with pytest.raises(ConfigurationError, match="closed to group"):
+    with pytest.raises(ConfigurationError, match="open to group"):
         box.find("a")
     box.remove("a")
     assert box.find("a") is None

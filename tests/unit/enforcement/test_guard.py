@@ -451,7 +451,7 @@ def test_in_monitor_mode_failing_evidence_stops_nothing(
 
 
 def _full(*_: object, **__: object) -> Any:
-    raise EvidenceError("expected to append a record to the ledger, got 'No space left on device'")
+    raise EvidenceError("could not append a record to the ledger: No space left on device")
 
 
 class Flaky:

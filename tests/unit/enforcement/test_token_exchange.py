@@ -408,5 +408,5 @@ def test_a_short_local_token() -> None:
 )
 def test_a_local_issuer_is_configured_in_bounds(options: dict[str, Any]) -> None:
     """Lifetime, algorithm and name are checked when the program starts."""
-    with pytest.raises(ValueError, match=r"out of range|unknown|expected"):
+    with pytest.raises(ValueError, match=r"expected| (is|has|does) "):
         LocalTokens(ISSUER, **{"issuer": "https://issuer.example.com", **options})

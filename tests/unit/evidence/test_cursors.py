@@ -225,15 +225,15 @@ def test_a_receiver_that_cannot_be_kept_is_told(tmp_path: Path, cursors: Cursors
     """With what was to be done."""
     place = folder(tmp_path)
     (place / "aside.jsonl").mkdir()
-    with pytest.raises(EvidenceError, match=r"^expected to note what a receiver does not take, got"):
+    with pytest.raises(EvidenceError, match=r"^could not note what a receiver does not take: "):
         cursors.set_aside(ASIDE)
-    with pytest.raises(EvidenceError, match=r"^expected to begin an export anew, got"):
+    with pytest.raises(EvidenceError, match=r"^could not begin an export anew: "):
         cursors.forget()
     (place / "lock").mkdir()
-    with pytest.raises(EvidenceError, match=r"^expected to keep the place of an export, got"), cursors.alone():
+    with pytest.raises(EvidenceError, match=r"^could not keep the place of an export: "), cursors.alone():
         pass
     (place / f"{STREAM}.new").mkdir()
-    with pytest.raises(EvidenceError, match=r"^expected to keep the place of an export, got"):
+    with pytest.raises(EvidenceError, match=r"^could not keep the place of an export: "):
         cursors.set(STREAM, Cursor(1))
     assert list(cursors.aside()) == []
 

@@ -226,56 +226,55 @@ def test_each_refusal_says_what_was_expected() -> None:
     assert [
         told(lambda data=data: Disclosure.from_bytes(data))[22:] for data in (*MALFORMED[1:5], *MALFORMED[7:17])
     ] == [
-        "expected an object with disclosure, v",
-        "expected an object with disclosure, v",
-        "expected an object with arguments, record",
-        "expected version 1",
-        *["expected the id of a record, and an array of at most 256 arguments"] * 2,
-        "expected an object with name, salt, value",
-        "expected 64 lower-case hex digits",
-        "expected an object with name, salt, value",
-        "expected arguments with names, each once and in their order",
-        "expected an object with name, value",
-        *["expected arguments with names, each once and in their order"] * 2,
-        "expected the id of a record, and an array of at most 256 arguments",
+        "a part is not an object with disclosure, v",
+        "a part is not an object with disclosure, v",
+        "a part is not an object with arguments, record",
+        "its version is not 1",
+        *["it does not have the id of a record, and an array of at most 256 arguments"] * 2,
+        "a part is not an object with name, salt, value",
+        "a hash is not 64 lower-case hex digits",
+        "a part is not an object with name, salt, value",
+        "an argument has no name, or one that is repeated or out of order",
+        "a part is not an object with name, value",
+        *["an argument has no name, or one that is repeated or out of order"] * 2,
+        "it does not have the id of a record, and an array of at most 256 arguments",
     ]
-    assert told(lambda: Disclosure.from_bytes(MALFORMED[-1])) == "malformed disclosure: expected at most 67108864 bytes"
+    assert (
+        told(lambda: Disclosure.from_bytes(MALFORMED[-1])) == "malformed disclosure: it is larger than 67108864 bytes"
+    )
     whole, many = Disclosure.of(record(), ARGUMENTS, KEY, None), {f"{n:03}" * 10: 1 for n in range(40)}
     names, long = ", ".join(many)[:512], r"\xe9" * 64
-    no_digest = "expected the record of a call with arguments, got one that has no digest of any"
+    no_digest = "the record has no digest of arguments; name the record of a call with arguments"
     wrong: list[tuple[Callable[[], object], str]] = [
         (
             lambda: Disclosure.of(record(), {**ARGUMENTS, "amount": float("nan")}, KEY, ["amount"]),
-            "expected arguments in JSON: expected a finite number, got NaN or an infinity",
+            "an argument is not JSON: expected a finite number, got NaN or an infinity",
         ),
         (
             lambda: Disclosure.of(record(), ARGUMENTS, KEY, ["zz", "to", "é" * 65]),
-            "expected an argument of the call, got 'zz'; it has: amount, currency, to",
+            "the call has no argument 'zz'; it has: amount, currency, to",
         ),
         (
             lambda: Disclosure.of(record(many), many, KEY, ["é" * 65]),
-            f"expected an argument of the call, got '{long}'; it has: {names}",
+            f"the call has no argument '{long}'; it has: {names}",
         ),
         (lambda: Disclosure.of(START, {}, KEY, None), no_digest),
         (lambda: whole.check(of_call({"tool": "pay"})), no_digest),
         (
             lambda: Disclosure.of(record(salted=False), ARGUMENTS, KEY, ["amount"]),
-            (
-                "expected a record of an enforcer with disclosable=True, got one with one digest of all arguments; it "
-                "can only be shown whole"
-            ),
+            ("the record has one digest of all arguments; show them all, or open the enforcer with disclosable=True"),
         ),
         (
             lambda: whole.check(record(name=OTHER)),
-            "expected the record that the disclosure names, got another",
+            "the disclosure is of another record; give the record that it names",
         ),
         (
             lambda: whole.check(record(salted=False)),
-            "expected a disclosure of the form that the record has digests for, got the other one",
+            ("the record has the other form of digest than the disclosure; make the disclosure again from the record"),
         ),
         (
             lambda: whole.check(record({})),
-            "expected the arguments that ran, which the record commits to, got others",
+            "the arguments are not those that ran, which the record commits to",
         ),
     ]
     assert [told(call) for call, _ in wrong] == [message for _, message in wrong]

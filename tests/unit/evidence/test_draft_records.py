@@ -327,50 +327,50 @@ def test_defaults_are_left_out_and_filled_in() -> None:
 @pytest.mark.parametrize(
     ("kind", "path", "value", "message"),
     [
-        ("intent", ("id",), ID, "record.id: expected a UUID in 22 base64url characters"),
-        ("intent", ("id",), SHORT_ID + "==", "record.id: expected a UUID in 22 base64url characters"),
-        ("intent", ("id",), SHORT_ID[:-1] + "R", "record.id: expected a UUID in 22 base64url characters"),
-        ("intent", ("id",), "é" * 22, "record.id: expected a UUID in 22 base64url characters"),
-        ("intent", ("id",), "A" * 21, "record.id: expected a UUID in 22 base64url characters"),
-        ("intent", ("stream", "prev"), HEX, "record.stream.prev: expected a digest in 43 base64url characters"),
-        ("intent", ("chain", 1, "grant"), HEX, "record.chain[1].grant: expected a digest in 43 base64url characters"),
-        ("outcome", ("detail",), HEX, "record.detail: expected a digest in 43 base64url characters"),
-        ("outcome", ("action", "result"), HMAC, "record.action.result: expected a digest in 43 base64url characters"),
+        ("intent", ("id",), ID, "record.id: not a UUID in 22 base64url characters"),
+        ("intent", ("id",), SHORT_ID + "==", "record.id: not a UUID in 22 base64url characters"),
+        ("intent", ("id",), SHORT_ID[:-1] + "R", "record.id: not a UUID in 22 base64url characters"),
+        ("intent", ("id",), "é" * 22, "record.id: not a UUID in 22 base64url characters"),
+        ("intent", ("id",), "A" * 21, "record.id: not a UUID in 22 base64url characters"),
+        ("intent", ("stream", "prev"), HEX, "record.stream.prev: not a digest in 43 base64url characters"),
+        ("intent", ("chain", 1, "grant"), HEX, "record.chain[1].grant: not a digest in 43 base64url characters"),
+        ("outcome", ("detail",), HEX, "record.detail: not a digest in 43 base64url characters"),
+        ("outcome", ("action", "result"), HMAC, "record.action.result: not a digest in 43 base64url characters"),
         (
             *("outcome", ("action", "args"), HMAC),
-            "record.action.args: expected a digest in 43 base64url characters, with an s before it if it is salted",
+            "record.action.args: not a digest in 43 base64url characters, with an s before it if it is salted",
         ),
         (
             *("outcome", ("action", "args"), "x" + HASH),
-            "record.action.args: expected a digest in 43 base64url characters, with an s before it if it is salted",
+            "record.action.args: not a digest in 43 base64url characters, with an s before it if it is salted",
         ),
         (
             "recovered",
             ("recovered", "open", 0),
             ID,
-            "record.recovered.open[0]: expected a UUID in 22 base64url characters",
+            "record.recovered.open[0]: not a UUID in 22 base64url characters",
         ),
         (
             *("intent", ("resources", 0, "digest"), HMAC),
-            "record.resources[0].digest: expected a digest in 43 base64url characters",
+            "record.resources[0].digest: not a digest in 43 base64url characters",
         ),
         (
             *("outcome", ("action", "kind"), "function"),
-            "record.action.kind: expected no member for the default, got one",
+            "record.action.kind: the default is spelled out; leave the member out",
         ),
         (
             *("outcome", ("decision", "mode"), "enforce"),
-            "record.decision.mode: expected no member for the default, got one",
+            "record.decision.mode: the default is spelled out; leave the member out",
         ),
         # What has another type has no spelling; its type says what is wrong.
-        ("intent", ("id",), 5, "record.id: expected a lower-case UUID of version 7"),
-        ("intent", ("chain",), "x", "record.chain: expected an array"),
-        ("intent", ("chain", 0), "x", "record.chain[0]: expected an object"),
-        ("intent", ("stream",), ["x"], "record.stream: expected an object"),
-        ("intent", ("action",), "x", "record.action: expected an object"),
-        ("recovered", ("recovered", "open", 0), 1, "record.recovered.open[0]: expected a lower-case UUID of version 7"),
+        ("intent", ("id",), 5, "record.id: not a lower-case UUID of version 7"),
+        ("intent", ("chain",), "x", "record.chain: not an array"),
+        ("intent", ("chain", 0), "x", "record.chain[0]: not an object"),
+        ("intent", ("stream",), ["x"], "record.stream: not an object"),
+        ("intent", ("action",), "x", "record.action: not an object"),
+        ("recovered", ("recovered", "open", 0), 1, "record.recovered.open[0]: not a lower-case UUID of version 7"),
         # A UUID of another version is spelled well, and is none of ours.
-        ("intent", ("id",), "A" * 22, "record.id: expected a lower-case UUID of version 7"),
+        ("intent", ("id",), "A" * 22, "record.id: not a lower-case UUID of version 7"),
     ],
 )
 def test_wrong_spellings_are_refused_with_their_place(
@@ -431,7 +431,7 @@ def test_version_one_refuses_what_is_new(path: str) -> None:
     found = old(kind)
     assert decode(encode_record(found)).v == VERSION
     at(found, NEW[path]["of"])[name] = NEW[path]["value"]
-    assert refusal(encode_record(found)) == f"{path.rpartition('.')[0]}: expected only known members, got another"
+    assert refusal(encode_record(found)) == f"{path.rpartition('.')[0]}: unknown member"
 
 
 @pytest.mark.parametrize("kind", sorted(DRAFT_KINDS))
@@ -456,7 +456,7 @@ def test_outcomes_refuse_what_only_the_intent_may_say(path: tuple[str, str], val
     """A span has to be short; version 1 says all of it in both."""
     found = members("outcome")
     found[path[0]][path[1]] = value
-    assert refusal(written(found)) == f"record.{path[0]}: expected only known members, got another"
+    assert refusal(written(found)) == f"record.{path[0]}: unknown member"
     alike = {**old("outcome")}
     alike[path[0]][path[1]] = value
     if path != ("action", "labels"):
@@ -468,13 +468,13 @@ def test_only_openings_name_the_outer_task() -> None:
     for kind in ("task_end", "approval", "intent", "outcome"):
         found = members(kind)
         found["task"]["outer"] = "task-0"
-        assert refusal(written(found)) == "record.task: expected only known members, got another"
+        assert refusal(written(found)) == "record.task: unknown member"
 
 
 def test_an_action_has_a_kind_or_a_stage() -> None:
     """In memory the default is spelled out, so that nobody has to know it."""
     for kind in ("intent", "outcome", "approval"):
-        with pytest.raises(msgspec.ValidationError, match=r"record\.action\.kind: expected this member"):
+        with pytest.raises(msgspec.ValidationError, match=r"record\.action\.kind: missing member"):
             typed(members(kind, action={"tool": "pay"}))
 
 
@@ -499,7 +499,7 @@ def test_the_other_forms_of_a_kind(kind: str, body: dict[str, Any]) -> None:
     mixed.get("erasure", mixed)["pruned" if kind == "erasure" else "server"] = (
         PRUNED if kind == "erasure" else BODIES["registration"]["server"]
     )
-    assert refusal(written(mixed)).endswith("expected only known members, got another")
+    assert refusal(written(mixed)).endswith("unknown member")
 
 
 def test_a_call_outside_any_task_is_short_as_well() -> None:

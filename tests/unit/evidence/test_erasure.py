@@ -92,14 +92,14 @@ def test_why_there_is_no_key_is_said(path: Path, faulty: type) -> None:
             keys.kept(name)
         told.append(str(caught.value))
     assert told == [
-        "expected the key of these digests, got its erasure; what they stand for cannot be proved any more",
-        "expected the key of these digests in keys/digests.jsonl, got none; run this where the calls were recorded",
+        "the key of these digests was erased; the digested values cannot be proved any more",
+        "the key of these digests is not in keys/digests.jsonl; run this where the calls were recorded",
     ]
-    with pytest.raises(EvidenceError, match=r"^expected to read the keys of digests, got"):
+    with pytest.raises(EvidenceError, match=r"^could not read the keys of digests: "):
         DigestKeys(path, files=faulty.failing("read", code=errno.EIO)).kept("task")
-    with pytest.raises(EvidenceError, match=r"^expected to keep the key of a digest, got"):
+    with pytest.raises(EvidenceError, match=r"^could not keep the key of a digest: "):
         DigestKeys(path, files=faulty.failing("write", code=errno.EIO)).key_for("new")
-    with pytest.raises(EvidenceError, match=r"^expected to erase the keys of digests, got"):
+    with pytest.raises(EvidenceError, match=r"^could not erase the keys of digests: "):
         DigestKeys(path, files=faulty.failing("fsync", code=errno.EIO)).erase(["task"])
 
 

@@ -124,7 +124,7 @@ def test_locked_gives_the_lock_back_after_an_error(tmp_path: Path) -> None:
 def test_platform_without_locks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where locks cannot be had, the ledger says so instead of going without."""
     monkeypatch.setitem(sys.modules, "fcntl", None)
-    words = r"^expected a platform with POSIX file locks to write a ledger, got none; use Linux or macOS$"
+    words = "no POSIX file locks"
     with pytest.raises(ConfigurationError, match=words):
         Files().lock(0)
 
@@ -187,11 +187,11 @@ def test_a_folder_is_made_where_one_may_write_and_not_look(tmp_path: Path, fault
 
 def test_recording_names_purpose_reason_and_way_out() -> None:
     """A failure of the system becomes the error that stops actions, with the system's words and no path."""
-    words = f"expected to keep it, got '{os.strerror(errno.ENOSPC)}'; check"
+    words = f"could not keep it: {os.strerror(errno.ENOSPC)}; check"
     with pytest.raises(EvidenceError, match=words) as caught, recording("keep it"):
         raise OSError(errno.ENOSPC, "text", "/private/path")
     assert "/private" not in str(caught.value)
-    with pytest.raises(EvidenceError, match="got 'in our words'"), recording("keep it"):
+    with pytest.raises(EvidenceError, match="in our words"), recording("keep it"):
         raise OSError("in our words")
 
 
@@ -239,7 +239,7 @@ def test_mac_is_hmac_sha256(key: bytes, tag: bytes, data: bytes) -> None:
 def test_ledger_key_shows_nothing_and_has_one_length() -> None:
     """A key in a log line or a traceback is not a leak, and a short one is refused."""
     assert repr(LedgerKey(b"k" * 32)) == "LedgerKey()"
-    with pytest.raises(ValueError, match="32 bytes, got 3"):
+    with pytest.raises(ValueError, match="3 bytes instead of 32"):
         LedgerKey(b"abc")
 
 

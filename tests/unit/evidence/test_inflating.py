@@ -50,14 +50,14 @@ def test_a_file_that_ends_early_is_an_error(parts: list[bytes], how: str, cut: i
 def test_damaged_bytes_are_an_error(pack: object) -> None:
     """What is no such file behind its first bytes is named."""
     data = pack(bytes(range(256)) * 40)  # type: ignore[operator]
-    with pytest.raises(OSError, match="damaged bytes"):
+    with pytest.raises(OSError, match="are damaged"):
         content(data[:12] + b"\xff" * 60 + data[72:])
 
 
 def test_a_bomb_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is too large once it is decompressed is read no further."""
     monkeypatch.setattr(inflating, "MAX_TRACES", 1_000_000)
-    with pytest.raises(OSError, match="at most 1000000 bytes"):
+    with pytest.raises(OSError, match="more than 1000000 bytes"):
         content(gzip.compress(bytes(3_000_000)))
 
 
@@ -68,7 +68,7 @@ def test_the_size_of_traces_is_bounded_to_the_byte(monkeypatch: pytest.MonkeyPat
         if fits:
             assert content(gzip.compress(bytes(5_000))) == bytes(5_000)
         else:
-            with pytest.raises(OSError, match="at most 4999 bytes"):
+            with pytest.raises(OSError, match="more than 4999 bytes"):
                 content(gzip.compress(bytes(5_000)))
 
 
@@ -133,7 +133,7 @@ def test_nothing_is_a_whole_file_only_where_any_number_of_members_is(
 ) -> None:
     """A segment that was cut to nothing is not one without records."""
     assert inflate(lambda size: b"", several=True)(10) == b""
-    with pytest.raises(OSError, match=f"^expected a whole {name} file, got one that ends early$"):
+    with pytest.raises(OSError, match="ends early"):
         inflate(lambda size: b"", several=False)(10)
 
 

@@ -134,7 +134,7 @@ def test_threads_share_one_stream(opened: Open, audit: Callable) -> None:
 def test_what_is_no_record_is_refused_and_changes_nothing(opened: Open, audit: Callable, bad: dict) -> None:
     """A bad record is the fault of its maker: the ledger neither degrades nor skips a number."""
     ledger = opened()
-    with pytest.raises(EvidenceError, match="expected") as caught:
+    with pytest.raises(EvidenceError, match=r" (is|are|has|have|does|covers) ") as caught:
         append(ledger, "registration", bad)
     assert caught.value.code == "bad_record"
     assert ledger.degraded is None
@@ -150,7 +150,7 @@ def test_a_full_disk_refuses_and_recovers(opened: Open, faulty: type, audit: Cal
     before = append(ledger, "registration", BODY)
     files.fault = lambda number, name: OSError(errno.ENOSPC, "fault") if name == "write" else None
     for _ in range(2):
-        with pytest.raises(EvidenceError, match=f"got '{os.strerror(errno.ENOSPC)}'"):
+        with pytest.raises(EvidenceError, match=os.strerror(errno.ENOSPC)):
             append(ledger, "registration", BODY)
     assert os.strerror(errno.ENOSPC) in (ledger.degraded or "")
     assert len([r for r in caplog.records if r.levelno == logging.ERROR]) == 1
@@ -485,7 +485,7 @@ def test_a_clock_or_source_of_ids_that_fails_refuses_and_recovers(opened: Open, 
     ledger = opened()
     stream, whole = ledger.stream, getattr(ledger, f"_{part}")
     setattr(ledger, f"_{part}", Broken())
-    with pytest.raises(EvidenceError, match="got ZeroDivisionError; repair them") as caught:
+    with pytest.raises(EvidenceError, match="raised ZeroDivisionError") as caught:
         append(ledger, "registration", {**BODY, "time": {"start": "1"}})
     assert "canary" not in str(caught.value)
     assert ledger.degraded
@@ -579,7 +579,7 @@ def test_one_sync_serves_all_that_wait(opened: Open, faulty: type) -> None:
     with pytest.raises(EvidenceError):
         stream.sync(end + 1)
     files.heal()
-    with pytest.raises(EvidenceError, match="before"):
+    with pytest.raises(EvidenceError, match="an earlier sync to disk failed"):
         stream.sync(end + 1)
 
 
@@ -739,7 +739,7 @@ def test_a_start_that_fails_tells_why_whatever_stays_behind(opened: Callable, fa
     for kept in ("unlink", "rmdir"):
         files = faulty()
         files.fault = lambda number, name, kept=kept: OSError(errno.ENOSPC, name) if name in ("write", kept) else None
-        with pytest.raises(EvidenceError, match="expected to append a record to the ledger"):
+        with pytest.raises(EvidenceError, match="could not append a record"):
             opened(files=files)
     files = faulty()
     first = len(list((directory / "ledger").iterdir()))

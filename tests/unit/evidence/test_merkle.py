@@ -121,9 +121,9 @@ def test_a_copy_grows_alone(size: int, more: int) -> None:
 def test_append_takes_hashes_only() -> None:
     """An entry instead of its hash is refused and does not change the tree."""
     tree = CompactRange(LEAVES[:3])
-    with pytest.raises(ValueError, match="32 bytes, got 5"):
+    with pytest.raises(ValueError, match="5 bytes instead of 32"):
         tree.append(b"entry")
-    with pytest.raises(ValueError, match="expected leaf hashes of 32 bytes, got another"):
+    with pytest.raises(ValueError, match="not 32 bytes long"):
         tree.extend([LEAVES[3], b"entry"])
     assert (tree.size, tree.root()) == (3, root_of(LEAVES[:3]))
 
@@ -156,7 +156,7 @@ def test_a_changed_inclusion_proof_fails(size: int, start: int, data: st.DataObj
     with pytest.raises(VerificationError) as caught:
         verify_inclusion(changed[0], changed[1:-1], index=index, size=size, root=changed[-1])
     assert caught.value.code == "bad_inclusion_proof"
-    with pytest.raises(VerificationError, match="expected a proof of"):
+    with pytest.raises(VerificationError, match="hashes instead of"):
         verify_inclusion(parts[0], [*parts[1:-1], LEAVES[0]], index=index, size=size, root=parts[-1])
 
 
@@ -215,12 +215,12 @@ def test_every_prefix_is_consistent_step_by_step() -> None:
 def test_impossible_places_are_refused(size: int) -> None:
     """Proofs about nothing, and beyond the tree, are neither made nor accepted."""
     leaves = LEAVES[:5]
-    with pytest.raises(ValueError, match="old size from 1"):
+    with pytest.raises(ValueError, match="not from 1 to the tree size"):
         consistency_proof(leaves, size)
     with pytest.raises(VerificationError):
         verify_consistency([], old_size=size, old_root=EMPTY_ROOT, new_size=5, new_root=root_of(leaves))
     index = size or 5
-    with pytest.raises(ValueError, match="index below the tree size 5"):
+    with pytest.raises(ValueError, match="outside the tree of size 5"):
         inclusion_proof(leaves, index)
     with pytest.raises(VerificationError):
         verify_inclusion(LEAVES[0], [], index=index, size=5, root=root_of(leaves))
@@ -236,7 +236,7 @@ def test_hashes_of_another_length_are_refused() -> None:
 
 def test_huge_sizes_cost_nothing() -> None:
     """The length of a proof is checked before any work, whatever size it claims."""
-    with pytest.raises(VerificationError, match="expected a proof of"):
+    with pytest.raises(VerificationError, match="hashes instead of"):
         verify_inclusion(LEAVES[0], [], index=10**4000, size=10**4001, root=EMPTY_ROOT)
-    with pytest.raises(VerificationError, match="expected a proof of"):
+    with pytest.raises(VerificationError, match="hashes instead of"):
         verify_consistency([], old_size=10**4000, old_root=EMPTY_ROOT, new_size=10**4001, new_root=EMPTY_ROOT)

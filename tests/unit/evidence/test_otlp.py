@@ -413,7 +413,7 @@ def test_malformed_spans(bad: object) -> None:
 )
 def test_malformed_documents(value: object) -> None:
     """Each malformed group is reported once; a file of something else is not taken for an empty one."""
-    assert only_problem(value).startswith("expected ")
+    assert " is " in only_problem(value)
 
 
 def test_a_malformed_group_does_not_hide_the_next() -> None:
@@ -429,7 +429,7 @@ def test_two_values_for_one_attribute() -> None:
     """A span on which readers would see different values is not read in one of the ways."""
     for first, second in ((1, True), ("x", "y"), ("1", 1), (1, "1")):
         twice = [{"key": "a", "value": any_value(first)}, {"key": "a", "value": any_value(second)}]
-        assert "two that differ" in only_problem(document(span(attributes=twice)))
+        assert "two values that differ" in only_problem(document(span(attributes=twice)))
     same = [{"key": "a", "value": any_value(math.nan)}] * 2
     assert repr(only_span(span(attributes=same)).attributes["a"]) == "nan"
     same = [{"key": "a", "value": any_value("x")}] * 2
@@ -467,7 +467,7 @@ def test_nesting_is_bounded() -> None:
     for _ in range(MAX_NESTING):
         deep = [deep]
     assert only_span(span(attributes=pairs({"a": deep}))).attributes["a"] == deep
-    assert "at most 64 nested" in only_problem(document(span(attributes=pairs({"a": [deep]}))))
+    assert "more than 64 nested" in only_problem(document(span(attributes=pairs({"a": [deep]}))))
     for opening, closing in (("[", "]"), ('{"arrayValue":{"values":[', "]}}"), ('{"a":', "}")):
         text = opening * 200_000
         assert isinstance(read(text)[0], Malformed)
@@ -628,7 +628,7 @@ def test_a_member_named_twice_is_reported(document: bytes, *, lines: bool) -> No
     data = document.replace(b",", b",\n", 1) if not lines else document + b"\n" + document
     found = list(read_json(io.BytesIO(data)))
     assert [type(item) for item in found] == [Malformed] * (1 + lines)
-    assert all("each member of an object once" in item.message for item in found)
+    assert all("the same member several times" in item.message for item in found)
 
 
 @given(

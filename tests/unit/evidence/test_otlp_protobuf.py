@@ -458,7 +458,7 @@ def test_a_span_has_a_length(monkeypatch: pytest.MonkeyPatch) -> None:
     assert names(read(message(span("a"), long, span("b")))) == ["a", "!", "b"]
     (problem,) = read(message(span("a"), text="x" * 100))
     assert isinstance(problem, Malformed)
-    assert "of at most 100 bytes" in problem.message
+    assert "longer than 100 bytes" in problem.message
 
 
 def test_the_messages_of_the_library_are_what_is_read() -> None:

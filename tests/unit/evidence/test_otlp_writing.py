@@ -155,5 +155,5 @@ def test_no_spans_make_an_empty_request() -> None:
 )
 def test_what_is_no_answer_acknowledges_nothing(body: bytes, encoding: Any) -> None:
     """A page of a proxy, for one, is not taken for an acknowledgement."""
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=r" (is|are|has|have|does|covers) "):
         read_answer(body, encoding)

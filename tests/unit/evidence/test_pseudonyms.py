@@ -148,14 +148,14 @@ def test_why_nobody_can_tell_is_said(path: Path, faulty: type) -> None:
         return str(caught.value)
 
     assert told(lambda names: names.who(alice)) == (
-        "expected the mapping of the pseudonym, got its erasure; nobody can tell any more who it is"
+        "the mapping of the pseudonym was erased; its principal cannot be named any more"
     )
     assert told(lambda names: names.who("x")) == (
-        "expected a pseudonym of this directory, got another; ask where the task was opened"
+        "this directory does not have the pseudonym; ask where the task was opened"
     )
-    assert told(lambda names: names.find("human", "bob"), "open").startswith("expected to read the pseudonyms, got")
-    assert told(lambda names: names.of("human", "bob"), "write").startswith("expected to keep a pseudonym, got")
-    assert told(lambda names: names.erase("bob"), "open").startswith("expected to erase a pseudonym, got")
+    assert told(lambda names: names.find("human", "bob"), "open").startswith("could not read the pseudonyms: ")
+    assert told(lambda names: names.of("human", "bob"), "write").startswith("could not keep a pseudonym: ")
+    assert told(lambda names: names.erase("bob"), "open").startswith("could not erase a pseudonym: ")
 
 
 def test_an_erasure_is_kept_by_the_disk_and_seen_at_once(path: Path, faulty: type) -> None:

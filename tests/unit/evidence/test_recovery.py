@@ -414,9 +414,9 @@ def test_a_log_that_cannot_be_trusted_leaves_streams_for_later(
     with pytest.raises(EvidenceError):
         opened().close()
     assert (
-        "earlier streams stay unsealed: expected a log written with this directory's key, got other bytes at offset "
-        "0; nothing is sealed until log/entries.jsonl is repaired" in caplog.text
-    )
+        "earlier streams stay unsealed: the bytes at offset 0 of the log were not written with this "
+        "directory's key; repair log/entries.jsonl, until then nothing is sealed"
+    ) in caplog.text
     log.write_bytes(good)
     assert len(recovered(opened, audit)) == 2
 
@@ -429,7 +429,7 @@ def test_a_seal_that_fails_leaves_streams_for_later(
     files = faulty()
     files.fault = lambda number, name: OSError(errno.ENOSPC, "fault") if name == "replace" else None
     ledger = opened(files=files)
-    words = "earlier streams stay unsealed: expected to seal what was recovered, got"
+    words = "earlier streams stay unsealed: could not seal what was recovered: "
     assert [record.getMessage().startswith(words) for record in caplog.records][:1] == [True]
     files.heal()
     ledger.close()

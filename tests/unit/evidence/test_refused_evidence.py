@@ -1,6 +1,6 @@
 """What each refusal of proofs, notes, envelopes and keys says, and where exactly each bound lies.
 
-Codes and messages are what a user acts on, so they are compared whole.
+A user acts on codes and messages, so the code and one phrase of each message are asserted.
 """
 
 import hmac
@@ -52,12 +52,13 @@ UUID = "01957a3f-4e23-7b01-a9d1-0000000000a1"
 Refusal = tuple[Callable[[], object], type[Exception], str | None, str]
 
 
-def check_refusal(make: Callable[[], object], kind: type[Exception], code: str | None, message: str) -> None:
-    """Assert the class, the code and the whole message of a refusal."""
+def check_refusal(make: Callable[[], object], kind: type[Exception], code: str | None, phrase: str) -> None:
+    """Assert the class, the code and a phrase of the message of a refusal."""
     with pytest.raises(kind) as refused:
         make()
     got = refused.value
-    assert (type(got), getattr(got, "code", None), str(got)) == (kind, code, message)
+    assert (type(got), getattr(got, "code", None)) == (kind, code)
+    assert phrase in str(got)
 
 
 def rows(table: dict[str, Refusal]) -> list[object]:
@@ -86,55 +87,55 @@ MERKLE: dict[str, Refusal] = {
         lambda: CompactRange().append(b"entry"),
         ValueError,
         None,
-        "expected a leaf hash of 32 bytes, got 5; call leaf_hash(entry) first",
+        "the leaf hash has 5 bytes instead of 32",
     ),
     "index to prove": (
         lambda: inclusion_proof(LEAVES, 7),
         ValueError,
         None,
-        "expected an index below the tree size 7, got 7",
+        "the index 7 is outside the tree of size 7",
     ),
     "negative index to prove": (
         lambda: inclusion_proof(LEAVES, -1),
         ValueError,
         None,
-        "expected an index below the tree size 7, got -1",
+        "the index -1 is outside the tree of size 7",
     ),
     "old size to prove": (
         lambda: consistency_proof(LEAVES, 8),
         ValueError,
         None,
-        "expected an old size from 1 to the tree size 7, got 8",
+        "the old size 8 is not from 1 to the tree size 7",
     ),
     "no old size to prove": (
         lambda: consistency_proof(LEAVES, 0),
         ValueError,
         None,
-        "expected an old size from 1 to the tree size 7, got 0",
+        "the old size 0 is not from 1 to the tree size 7",
     ),
     "index": (
         lambda: included(PROOF, index=7),
         VerificationError,
         "bad_inclusion_proof",
-        "expected an index below the tree size 7, got 7",
+        "the index 7 is outside the tree of size 7",
     ),
     "negative index": (
         lambda: included(PROOF, index=-1),
         VerificationError,
         "bad_inclusion_proof",
-        "expected an index below the tree size 7, got -1",
+        "the index -1 is outside the tree of size 7",
     ),
     "length": (
         lambda: included(PROOF[:1]),
         VerificationError,
         "bad_inclusion_proof",
-        "expected a proof of 2 hashes, got 1",
+        "the proof has 1 hashes instead of 2",
     ),
     "no hash": (
         lambda: included((PROOF[0], b"x")),
         VerificationError,
         "bad_inclusion_proof",
-        "expected hashes of 32 bytes in the proof",
+        "a hash in the proof is not 32 bytes long",
     ),
     "another root": (
         lambda: included(PROOF, root=LEAVES[0]),
@@ -146,19 +147,19 @@ MERKLE: dict[str, Refusal] = {
         lambda: consistent(CONTINUED, old=0),
         VerificationError,
         "bad_consistency_proof",
-        "expected an old size from 1 to the new size 7, got 0",
+        "the old size 0 is not from 1 to the new size 7",
     ),
     "shrunk": (
         lambda: consistent(CONTINUED, new=2),
         VerificationError,
         "bad_consistency_proof",
-        "expected an old size from 1 to the new size 2, got 3",
+        "the old size 3 is not from 1 to the new size 2",
     ),
     "proof between equals": (
         lambda: consistent(CONTINUED, old=7),
         VerificationError,
         "bad_consistency_proof",
-        f"expected an empty proof between equal sizes, got {len(CONTINUED)} hashes",
+        f"the proof between equal sizes has {len(CONTINUED)} hashes",
     ),
     "two trees": (
         lambda: consistent((), old=7, root=LEAVES[0]),
@@ -170,13 +171,13 @@ MERKLE: dict[str, Refusal] = {
         lambda: consistent(CONTINUED[:-1]),
         VerificationError,
         "bad_consistency_proof",
-        f"expected a proof of {len(CONTINUED)} hashes, got {len(CONTINUED) - 1}",
+        f"the proof has {len(CONTINUED) - 1} hashes instead of {len(CONTINUED)}",
     ),
     "no hash in continuation": (
         lambda: consistent((*CONTINUED[:-1], b"x")),
         VerificationError,
         "bad_consistency_proof",
-        "expected hashes of 32 bytes in the proof",
+        "a hash in the proof is not 32 bytes long",
     ),
     "other roots": (
         lambda: consistent(CONTINUED, root=LEAVES[0]),
@@ -195,11 +196,11 @@ def test_what_a_refused_tree_says(
     check_refusal(make, kind, code, message)
 
 
-NAMES = "expected a log name of 1 to 256 visible characters without spaces and '+'; rename the log"
-LINES = "expected lines of text that end in a newline, without control characters"
-BASE64 = "expected base64 in its canonical spelling, got another"
-FORM = "expected signature lines of the form '— <name> <base64>'"
-DECIMAL = "expected a decimal number without sign, spaces or leading zeros"
+NAMES = "the log name does not have 1 to 256 visible characters without spaces and '+'"
+LINES = "the text has a control character, or no newline at its end"
+BASE64 = "the text is not canonical base64"
+FORM = "a signature line is not of the form '— <name> <base64>'"
+DECIMAL = "a number is not decimal without sign, spaces or leading zeros"
 CHECKPOINT = Checkpoint("log", 1, ROOT)
 NOTE = sign_note(CHECKPOINT.to_text(), "log", KEY)
 VKEY = vkey("log", KEY.public_key)
@@ -242,7 +243,7 @@ NOTES: dict[str, Refusal] = {
         lambda: parse_vkey("log+00000000"),
         ValueError,
         None,
-        "expected a verifier key of the form <name>+<key id>+<base64>",
+        "the verifier key is not of the form <name>+<key id>+<base64>",
     ),
     "verifier key of no name": (lambda: parse_vkey(VKEY.removeprefix("log")), ValueError, None, NAMES),
     "verifier key in other base64": (lambda: parse_vkey(f"{VKEY}="), ValueError, None, BASE64),
@@ -250,13 +251,13 @@ NOTES: dict[str, Refusal] = {
         lambda: parse_vkey(f"log+00000000+{text64(bytes([2]) + KEY.public_key.raw)}"),
         ValueError,
         None,
-        "expected a verifier key for Ed25519 (type 1), got another type",
+        "the verifier key is not of type 1 (Ed25519)",
     ),
     "verifier key with another id": (
         lambda: parse_vkey(VKEY.replace("log", "log2")),
         ValueError,
         None,
-        "expected the key id of this name and key, got another; copy the verifier key again",
+        "the key id is not that of this name and key",
     ),
     "signed name": (lambda: sign_note("text\n", "a b", KEY), ValueError, None, NAMES),
     "no end of line": (lambda: sign_note("text", "log", KEY), ValueError, None, LINES),
@@ -265,28 +266,28 @@ NOTES: dict[str, Refusal] = {
         lambda: sign_note("x" * 65_434 + "\n", "log", KEY),
         ValueError,
         None,
-        "expected a note of at most 65536 bytes, got 65537",
+        "the note has 65537 bytes, more than 65536",
     ),
     "too large": (
         lambda: open_note(b"x" * 65_537, KNOWN),
-        *bad_note("expected at most 65536 bytes, got 65537"),
+        *bad_note("it has 65537 bytes, more than 65536"),
     ),
-    "no text": (lambda: open_note(b"\xff", KNOWN), *bad_note("expected UTF-8")),
+    "no text": (lambda: open_note(b"\xff", KNOWN), *bad_note("it is not UTF-8")),
     "control in a note": (
         lambda: open_note(b"a\r" + NOTE, KNOWN),
-        *bad_note("expected no control characters but newline"),
+        *bad_note("it has a control character other than newline"),
     ),
     "no signatures": (
         lambda: open_note(b"text\n", KNOWN),
-        *bad_note("expected text, a blank line and signature lines, each ended by a newline"),
+        *bad_note("it is not text, a blank line and signature lines, each ended by a newline"),
     ),
     "nothing before the signatures": (
         lambda: open_note(b"\n\n" + NOTE.rpartition(b"\n\n")[2], KNOWN),
-        *bad_note("expected text, a blank line and signature lines, each ended by a newline"),
+        *bad_note("it is not text, a blank line and signature lines, each ended by a newline"),
     ),
     "signature line without an end": (
         lambda: open_note(NOTE[:-1], KNOWN),
-        *bad_note("expected text, a blank line and signature lines, each ended by a newline"),
+        *bad_note("it is not text, a blank line and signature lines, each ended by a newline"),
     ),
     "signature of no name": (noted("—  AAAAAAA="), *bad_note(NAMES)),
     "signature in three parts": (noted("— a b AAAAAAA="), *bad_note(BASE64)),
@@ -303,47 +304,47 @@ NOTES: dict[str, Refusal] = {
         lambda: open_note(NOTE, {"log": OTHER.public_key}),
         VerificationError,
         "unknown_key",
-        "expected a signature of a known key on the note, got none; add the key of the log to the trust file",
+        "no known key signed the note",
     ),
     "origin": (lambda: Checkpoint("a b", 1, ROOT), ValueError, None, NAMES),
     "negative size": (
         lambda: Checkpoint("log", -1, ROOT),
         ValueError,
         None,
-        "expected a log size from 0 to 2^63 - 1, got -1",
+        "the log size -1 is not from 0 to 2^63 - 1",
     ),
     "size": (
         lambda: Checkpoint("log", 2**63, ROOT),
         ValueError,
         None,
-        "expected a log size from 0 to 2^63 - 1, got 9223372036854775808",
+        "the log size 9223372036854775808 is not from 0 to 2^63 - 1",
     ),
-    "root": (lambda: Checkpoint("log", 1, b"x"), ValueError, None, "expected a root of 32 bytes, got 1"),
+    "root": (lambda: Checkpoint("log", 1, b"x"), ValueError, None, "the root has 1 bytes instead of 32"),
     "root of nothing": (
         lambda: Checkpoint("log", 0, ROOT),
         ValueError,
         None,
-        "expected the root of the empty tree with size 0, got another",
+        "the root of a log of size 0 is not that of the empty tree",
     ),
     "extension": (
         lambda: Checkpoint("log", 1, ROOT, extensions=("a\nb",)),
         ValueError,
         None,
-        "expected extension lines that are not empty, without control characters",
+        "an extension line is empty, or has a control character",
     ),
     "empty extension": (
         lambda: Checkpoint("log", 1, ROOT, extensions=("",)),
         ValueError,
         None,
-        "expected extension lines that are not empty, without control characters",
+        "an extension line is empty, or has a control character",
     ),
     "checkpoint in two lines": (
         lambda: Checkpoint.from_text("log\n1\n"),
-        *bad_checkpoint("expected the lines origin, size and root, each ended by a newline"),
+        *bad_checkpoint("it does not begin with the lines origin, size and root, each ended by a newline"),
     ),
     "checkpoint without an end": (
         lambda: Checkpoint.from_text(CHECKPOINT.to_text() + "x"),
-        *bad_checkpoint("expected the lines origin, size and root, each ended by a newline"),
+        *bad_checkpoint("it does not begin with the lines origin, size and root, each ended by a newline"),
     ),
     "checkpoint with another size": (
         lambda: Checkpoint.from_text(CHECKPOINT.to_text().replace("1\n", "01\n", 1)),
@@ -354,37 +355,47 @@ NOTES: dict[str, Refusal] = {
         lambda: LogProof(MAX_SIZE, (), NOTE),
         ValueError,
         None,
-        "expected an index from 0 to 2^63 - 2, got 9223372036854775807",
+        "the index 9223372036854775807 is not from 0 to 2^63 - 2",
     ),
     "negative index": (
         lambda: LogProof(-1, (), NOTE),
         ValueError,
         None,
-        "expected an index from 0 to 2^63 - 2, got -1",
+        "the index -1 is not from 0 to 2^63 - 2",
     ),
-    "hashes": (lambda: LogProof(0, (ROOT,) * 64, NOTE), ValueError, None, "expected at most 63 hashes of 32 bytes"),
-    "hash": (lambda: LogProof(0, (b"x",), NOTE), ValueError, None, "expected at most 63 hashes of 32 bytes"),
+    "hashes": (
+        lambda: LogProof(0, (ROOT,) * 64, NOTE),
+        ValueError,
+        None,
+        "there are more than 63 hashes, or one is not 32 bytes long",
+    ),
+    "hash": (
+        lambda: LogProof(0, (b"x",), NOTE),
+        ValueError,
+        None,
+        "there are more than 63 hashes, or one is not 32 bytes long",
+    ),
     "large checkpoint": (
         lambda: LogProof(0, (), b"x" * 65_537),
         ValueError,
         None,
-        "expected a checkpoint of at most 65536 bytes, got 65537",
+        "the checkpoint has 65537 bytes, more than 65536",
     ),
     "large proof file": (
         lambda: parse_proof(b"x" * 131_073),
-        *bad_proof("expected at most 131072 bytes, got 131073"),
+        *bad_proof("it has 131073 bytes, more than 131072"),
     ),
     "no proof file": (
         lambda: parse_proof(b"text\n\n"),
-        *bad_proof("expected 'c2sp.org/tlog-proof@v1', lines, a blank line and a checkpoint"),
+        *bad_proof("it is not 'c2sp.org/tlog-proof@v1', lines, a blank line and a checkpoint"),
     ),
     "proof file without a checkpoint": (
         lambda: parse_proof(b"c2sp.org/tlog-proof@v1\nindex 0\n"),
-        *bad_proof("expected 'c2sp.org/tlog-proof@v1', lines, a blank line and a checkpoint"),
+        *bad_proof("it is not 'c2sp.org/tlog-proof@v1', lines, a blank line and a checkpoint"),
     ),
     "proof file without an index": (
         lambda: parse_proof(b"c2sp.org/tlog-proof@v1\nextra AA==\n\n"),
-        *bad_proof("expected a line 'index <number>'"),
+        *bad_proof("the line 'index <number>' is missing"),
     ),
     "proof file with another index": (
         lambda: parse_proof(b"c2sp.org/tlog-proof@v1\nindex +1\n\n"),
@@ -396,7 +407,7 @@ NOTES: dict[str, Refusal] = {
     ),
     "proof file with a short hash": (
         lambda: parse_proof(b"c2sp.org/tlog-proof@v1\nindex 0\nAA==\n\n"),
-        *bad_proof("expected at most 63 hashes of 32 bytes"),
+        *bad_proof("there are more than 63 hashes, or one is not 32 bytes long"),
     ),
 }
 
@@ -454,21 +465,21 @@ def bad_attestation(message: str) -> tuple[type[Exception], str, str]:
     return (VerificationError, "bad_attestation", f"malformed attestation: {message}")
 
 
-NO_NAME = "expected a payload type and a keyid of at most 256 ASCII characters"
+NO_NAME = "the payload type or the keyid has more than 256 characters, or is not ASCII"
 SIGNATURE = ENVELOPE["signatures"][0]
 ENVELOPES: dict[str, Refusal] = {
-    "field no text": (opened(keyid=None), ValueError, None, "expected the keyid of an attestation as text"),
+    "field no text": (opened(keyid=None), ValueError, None, "the keyid of the attestation is not text"),
     "payload too large": (
         opened(payload="A" * 5_592_410),
         ValueError,
         None,
-        "expected a payload of at most 4194304 bytes",
+        "the payload is larger than 4194304 bytes",
     ),
     "payload just not too large, but no base64url": (
         opened(payload="A" * 5_592_409),
         ValueError,
         None,
-        "bad payload of an attestation: expected base64url without padding, got another character or length",
+        ("bad payload of an attestation: the text has a character or a length that base64url without padding has not"),
     ),
     "type too long": (opened(payload_type="x" * 257), ValueError, None, NO_NAME),
     "keyid too long": (opened(keyid="x" * 257), ValueError, None, NO_NAME),
@@ -477,19 +488,19 @@ ENVELOPES: dict[str, Refusal] = {
         opened(signature="A" * 128),
         ValueError,
         None,
-        "expected a signature of 128 lower-case hex digits",
+        "the signature is not 128 lower-case hex digits",
     ),
     "digest": (
         opened(digest=HEX),
         ValueError,
         None,
-        "expected a digest of the form sha256:<64 lower-case hex digits>",
+        "the digest is not of the form sha256:<64 lower-case hex digits>",
     ),
     "another type": (
         opened(payload_type="text/plain"),
         VerificationError,
         "unknown_payload_type",
-        "expected the payload type of a record, got another",
+        "the payload type is not that of a record",
     ),
     "another digest": (
         opened(digest=f"sha256:{HEX}"),
@@ -508,60 +519,63 @@ ENVELOPES: dict[str, Refusal] = {
         lambda: Attestation.from_attributes({"user.id": "alice"}),
         VerificationError,
         "no_attestation",
-        "expected an attestation on the span, got none",
+        "the span has no attestation",
     ),
     "a part": (
         lambda: Attestation.from_attributes(dict(list(ATTRIBUTES.items())[:3])),
         VerificationError,
         "partial_attestation",
-        "expected a whole attestation on the span, got none of: keyid, digest",
+        "the attestation on the span lacks keyid, digest",
     ),
     "a scrubbed part": (
         lambda: Attestation.from_attributes(ATTRIBUTES | {"agent_identity.attestation.signature": "****"}),
-        *bad_attestation("expected a signature of 128 lower-case hex digits"),
+        *bad_attestation("the signature is not 128 lower-case hex digits"),
     ),
     "envelope too large": (
         lambda: Attestation.from_envelope(b" " * 11_184_819),
-        *bad_attestation("expected an envelope of at most 11184818 bytes, got 11184819"),
+        *bad_attestation("the envelope has 11184819 bytes, more than 11184818"),
     ),
     "envelope no object": (
         lambda: Attestation.from_envelope(b"[]"),
-        *bad_attestation("expected JSON objects in the envelope"),
+        *bad_attestation("a part of the envelope is not a JSON object"),
     ),
-    "signature no object": (unpacked(signatures=["x"]), *bad_attestation("expected JSON objects in the envelope")),
+    "signature no object": (
+        unpacked(signatures=["x"]),
+        *bad_attestation("a part of the envelope is not a JSON object"),
+    ),
     "two signatures": (
         unpacked(signatures=[SIGNATURE, SIGNATURE]),
-        *bad_attestation("expected exactly one signature in the envelope"),
+        *bad_attestation("the envelope does not have exactly one signature"),
     ),
     "no list of signatures": (
         unpacked(signatures=SIGNATURE),
-        *bad_attestation("expected exactly one signature in the envelope"),
+        *bad_attestation("the envelope does not have exactly one signature"),
     ),
-    "payload no text": (unpacked(payload=1), *bad_attestation("expected base64 text in the envelope")),
-    "payload beyond ASCII": (unpacked(payload="ä"), *bad_attestation("expected base64 text in the envelope")),
+    "payload no text": (unpacked(payload=1), *bad_attestation("a value in the envelope is not base64 text")),
+    "payload beyond ASCII": (unpacked(payload="ä"), *bad_attestation("a value in the envelope is not base64 text")),
     "payload no base64": (
         unpacked(payload="A"),
-        *bad_attestation("expected base64 in the envelope, got another character or length"),
+        *bad_attestation("a value in the envelope has a character or a length that base64 has not"),
     ),
     "signature no base64": (
         unpacked(signatures=[SIGNATURE | {"sig": "!"}]),
-        *bad_attestation("expected base64 in the envelope, got another character or length"),
+        *bad_attestation("a value in the envelope has a character or a length that base64 has not"),
     ),
     "type no text": (
         unpacked(payloadType=1),
-        *bad_attestation("expected the payload_type of an attestation as text"),
+        *bad_attestation("the payload_type of the attestation is not text"),
     ),
     "record too large": (
         lambda: sign_record(bytes(MAX_PAYLOAD + 1), KEY),
         ValueError,
         None,
-        "expected a payload of at most 4194304 bytes",
+        "the payload is larger than 4194304 bytes",
     ),
     "record too large for attributes": (
         lambda: signed_attributes(bytes(MAX_PAYLOAD + 1), KEY),
         ValueError,
         None,
-        "expected a payload of at most 4194304 bytes",
+        "the payload is larger than 4194304 bytes",
     ),
 }
 
@@ -628,23 +642,17 @@ def test_the_mac_of_a_line_is_that_of_its_format() -> None:
 @pytest.mark.parametrize(
     ("size", "mode", "message"),
     [
-        (32, 0o640, "expected {!r} to be closed to group and others, got mode 0640; run chmod 600 on it"),
-        (32, 0o601, "expected {!r} to be closed to group and others, got mode 0601; run chmod 600 on it"),
+        (32, 0o640, "{!r} has mode 0640, which is open to group or others"),
+        (32, 0o601, "{!r} has mode 0601, which is open to group or others"),
         (
             31,
             0o600,
-            (
-                "expected a key of 32 bytes in {!r}, got 31 or more; restore it from a backup, "
-                "or move it away and start a new evidence directory"
-            ),
+            ("the key in {!r} is not 32 bytes long"),
         ),
         (
             40,
             0o600,
-            (
-                "expected a key of 32 bytes in {!r}, got 33 or more; restore it from a backup, "
-                "or move it away and start a new evidence directory"
-            ),
+            ("the key in {!r} is not 32 bytes long"),
         ),
     ],
 )
@@ -660,7 +668,7 @@ def test_what_a_refused_ledger_key_says(tmp_path: Path, size: int, mode: int, me
 
 def test_what_a_key_of_another_length_says() -> None:
     """The length is named, never the key."""
-    check_refusal(lambda: LedgerKey(b"abc"), ValueError, None, "expected a key of 32 bytes, got 3")
+    check_refusal(lambda: LedgerKey(b"abc"), ValueError, None, "the key has 3 bytes instead of 32")
 
 
 @pytest.mark.parametrize(
@@ -682,8 +690,8 @@ def test_each_place_of_a_line_counts(change: Callable[[bytes], bytes]) -> None:
     assert stream_parts(change(line)) is None
 
 
-STRINGS = "expected the strings origin, root, size and stream in a log entry"
-FORMS = "expected a decimal size, a root in hex and a stream id in a log entry"
+STRINGS = "a log entry does not have exactly the strings origin, root, size and stream"
+FORMS = "a log entry has a size that is not decimal, a root that is not hex, or a stream that is no id"
 
 
 @pytest.mark.parametrize(
@@ -695,7 +703,7 @@ FORMS = "expected a decimal size, a root in hex and a stream id in a log entry"
         ({"root": HEX[1:]}, FORMS),
         ({"stream": "../x"}, FORMS),
         ({"alive": True}, STRINGS),
-        ({"alive": "01"}, "expected nanoseconds as a decimal number at alive in a log entry"),
+        ({"alive": "01"}, "alive in a log entry is not nanoseconds as a decimal number"),
     ],
     ids=repr,
 )
@@ -719,53 +727,53 @@ def valued(value: object) -> dict[str, object]:
 
 
 SPANS: dict[str, tuple[object, str]] = {
-    "no request": (3, "expected an export request as an object"),
-    "null": (None, "expected an export request with 'resourceSpans', got other JSON"),
-    "other JSON": ({"a": 1}, "expected an export request with 'resourceSpans', got other JSON"),
-    "resources": ({"resourceSpans": {}}, "expected 'resourceSpans' as an array"),
-    "resource group": ({"resourceSpans": [1]}, "expected 'resourceSpans' as an object"),
-    "resource": ({"resourceSpans": [{"resource": 1}]}, "expected 'resource' as an object"),
-    "resource attributes": ({"resourceSpans": [{"resource": {"attributes": 1}}]}, "expected 'attributes' as an array"),
-    "scopes": ({"resourceSpans": [{"scopeSpans": 1}]}, "expected 'scopeSpans' as an array"),
-    "scope group": ({"resourceSpans": [{"scopeSpans": [1]}]}, "expected 'scopeSpans' as an object"),
-    "scope": ({"resourceSpans": [{"scopeSpans": [{"scope": 1}]}]}, "expected 'scope' as an object"),
-    "scope name": ({"resourceSpans": [{"scopeSpans": [{"scope": {"name": 1}}]}]}, "expected 'name' as a string"),
-    "spans": ({"resourceSpans": [{"scopeSpans": [{"spans": 1}]}]}, "expected 'spans' as an array"),
-    "span": ({"resourceSpans": [{"scopeSpans": [{"spans": [1]}]}]}, "expected a span as an object"),
-    "status": (span(status=1), "expected 'status' as an object"),
-    "status message": (span(status={"message": 1}), "expected 'message' as a string"),
-    "trace id": (span(traceId="0" * 32), "expected 'traceId' of 32 hex digits, not all zero"),
-    "span id": (span(spanId="x"), "expected 'spanId' of 16 hex digits, not all zero"),
-    "parent": (span(parentSpanId=1), "expected 'parentSpanId' of 16 hex digits, not all zero"),
-    "name": (span(name=1), "expected 'name' as a string"),
-    "start": (span(startTimeUnixNano="soon"), "expected 64-bit integers as decimal strings"),
-    "early start": (span(startTimeUnixNano=-1), "expected times as nanoseconds in 64 bits"),
-    "late end": (span(endTimeUnixNano=str(2**64)), "expected times as nanoseconds in 64 bits"),
-    "attributes": (span(attributes={}), "expected 'attributes' as an array"),
-    "attribute": (span(attributes=["k"]), "expected attributes as key and value as an object"),
-    "key": (span(attributes=[{"key": 1}]), "expected 'key' as a string"),
-    "value": (valued("v"), "expected the value of an attribute as an object"),
+    "no request": (3, "an export request is not an object"),
+    "null": (None, "the JSON is not an export request: it has no 'resourceSpans'"),
+    "other JSON": ({"a": 1}, "the JSON is not an export request: it has no 'resourceSpans'"),
+    "resources": ({"resourceSpans": {}}, "'resourceSpans' is not an array"),
+    "resource group": ({"resourceSpans": [1]}, "'resourceSpans' is not an object"),
+    "resource": ({"resourceSpans": [{"resource": 1}]}, "'resource' is not an object"),
+    "resource attributes": ({"resourceSpans": [{"resource": {"attributes": 1}}]}, "'attributes' is not an array"),
+    "scopes": ({"resourceSpans": [{"scopeSpans": 1}]}, "'scopeSpans' is not an array"),
+    "scope group": ({"resourceSpans": [{"scopeSpans": [1]}]}, "'scopeSpans' is not an object"),
+    "scope": ({"resourceSpans": [{"scopeSpans": [{"scope": 1}]}]}, "'scope' is not an object"),
+    "scope name": ({"resourceSpans": [{"scopeSpans": [{"scope": {"name": 1}}]}]}, "'name' is not a string"),
+    "spans": ({"resourceSpans": [{"scopeSpans": [{"spans": 1}]}]}, "'spans' is not an array"),
+    "span": ({"resourceSpans": [{"scopeSpans": [{"spans": [1]}]}]}, "a span is not an object"),
+    "status": (span(status=1), "'status' is not an object"),
+    "status message": (span(status={"message": 1}), "'message' is not a string"),
+    "trace id": (span(traceId="0" * 32), "'traceId' is not 32 hex digits, or is all zero"),
+    "span id": (span(spanId="x"), "'spanId' is not 16 hex digits, or is all zero"),
+    "parent": (span(parentSpanId=1), "'parentSpanId' is not 16 hex digits, or is all zero"),
+    "name": (span(name=1), "'name' is not a string"),
+    "start": (span(startTimeUnixNano="soon"), "a 64-bit integer is not a decimal string"),
+    "early start": (span(startTimeUnixNano=-1), "a time is not nanoseconds in 64 bits"),
+    "late end": (span(endTimeUnixNano=str(2**64)), "a time is not nanoseconds in 64 bits"),
+    "attributes": (span(attributes={}), "'attributes' is not an array"),
+    "attribute": (span(attributes=["k"]), "an attribute is not an object"),
+    "key": (span(attributes=[{"key": 1}]), "'key' is not a string"),
+    "value": (valued("v"), "the value of an attribute is not an object"),
     "two kinds": (
         valued({"intValue": 1, "boolValue": True}),
-        "expected one kind of value for an attribute, got several",
+        "an attribute has several kinds of value",
     ),
     "two values": (
         span(attributes=[{"key": "k", "value": {"stringValue": text}} for text in "ab"]),
-        "expected one value for each attribute, got two that differ",
+        "an attribute has two values that differ",
     ),
-    "text": (valued({"stringValue": 1}), "expected 'stringValue' as a string"),
-    "boolean": (valued({"boolValue": 1}), "expected 'boolValue' as a boolean"),
-    "integer": (valued({"intValue": 1.5}), "expected 64-bit integers as decimal strings"),
-    "large integer": (valued({"intValue": str(2**63)}), "expected 'intValue' in 64 bits"),
-    "small integer": (valued({"intValue": str(-(2**63) - 1)}), "expected 'intValue' in 64 bits"),
-    "double": (valued({"doubleValue": "x"}), "expected 'doubleValue' as a number"),
-    "double of another type": (valued({"doubleValue": True}), "expected 'doubleValue' as a number"),
-    "bytes": (valued({"bytesValue": 1}), "expected 'bytesValue' as base64"),
-    "no base64": (valued({"bytesValue": "A"}), "expected 'bytesValue' as base64"),
-    "list": (valued({"arrayValue": []}), "expected 'arrayValue' as an object"),
-    "list of values": (valued({"arrayValue": {"values": 1}}), "expected 'values' as an array"),
-    "map": (valued({"kvlistValue": []}), "expected 'kvlistValue' as an object"),
-    "map of values": (valued({"kvlistValue": {"values": 1}}), "expected 'values' as an array"),
+    "text": (valued({"stringValue": 1}), "'stringValue' is not a string"),
+    "boolean": (valued({"boolValue": 1}), "'boolValue' is not a boolean"),
+    "integer": (valued({"intValue": 1.5}), "a 64-bit integer is not a decimal string"),
+    "large integer": (valued({"intValue": str(2**63)}), "'intValue' is not in 64 bits"),
+    "small integer": (valued({"intValue": str(-(2**63) - 1)}), "'intValue' is not in 64 bits"),
+    "double": (valued({"doubleValue": "x"}), "'doubleValue' is not a number"),
+    "double of another type": (valued({"doubleValue": True}), "'doubleValue' is not a number"),
+    "bytes": (valued({"bytesValue": 1}), "'bytesValue' is not base64"),
+    "no base64": (valued({"bytesValue": "A"}), "'bytesValue' is not base64"),
+    "list": (valued({"arrayValue": []}), "'arrayValue' is not an object"),
+    "list of values": (valued({"arrayValue": {"values": 1}}), "'values' is not an array"),
+    "map": (valued({"kvlistValue": []}), "'kvlistValue' is not an object"),
+    "map of values": (valued({"kvlistValue": {"values": 1}}), "'values' is not an array"),
 }
 
 
@@ -780,7 +788,7 @@ def test_what_a_damaged_line_says() -> None:
     """A line that is no JSON is reported with its number."""
     good = json.dumps(span()).encode()
     items = list(read_json(io.BytesIO(good + b"\n{\n" + good)))
-    assert items[1] == Malformed(2, "expected one JSON document a line, or one document in all; the line is damaged")
+    assert items[1] == Malformed(2, "the line is damaged: neither it nor the whole file is one JSON document")
 
 
 def deep(depth: int, *, maps: bool) -> dict[str, object]:
@@ -800,7 +808,7 @@ def test_values_of_spans_at_their_bounds(maps: bool) -> None:
     (fits,) = read_json(io.BytesIO(json.dumps(deep(64, maps=maps)).encode()))
     assert not isinstance(fits, Malformed)
     assert list(read_json(io.BytesIO(json.dumps(deep(65, maps=maps)).encode()))) == [
-        Malformed(1, "expected at most 64 nested arrays and maps in an attribute")
+        Malformed(1, "an attribute has more than 64 nested arrays and maps")
     ]
     for number in (2**63 - 1, -(2**63)):
         (read,) = read_json(io.BytesIO(json.dumps(valued({"intValue": str(number)})).encode()))

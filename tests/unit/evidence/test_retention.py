@@ -141,11 +141,11 @@ def test_a_disk_that_fails_says_what_was_to_be_done(
     """Archiving, pruning: an error of the library with the words of the system."""
     written()
     files = faulty.failing("lock", code=errno.EIO)
-    with pytest.raises(EvidenceError, match=r"^expected to archive segments, got"):
+    with pytest.raises(EvidenceError, match=r"^could not archive segments: "):
         list(archive(str(directory), str(tmp_path / "out"), files=files))
     ledger = opened()
     given = {"before_ns": FUTURE, "signer": SIGNER, "clock": FixedClock(), "files": files}
-    with pytest.raises(EvidenceError, match=r"^expected to prune segments, got"):
+    with pytest.raises(EvidenceError, match=r"^could not prune segments: "):
         list(prune(str(directory), ledger, **given))
 
 
@@ -658,7 +658,7 @@ def test_another_program_at_work_is_waited_for_and_refused(
     with pytest.raises(EvidenceError) as caught:
         list(archive(str(directory), str(tmp_path / "out"), files=Impatient()))
     assert str(caught.value) == (
-        "expected no other program at work on the segments, got one; wait until it is done, and run this again"
+        "another program is at work on the segments; wait until it is done, and run this again"
     )
     files.close(fd)
     assert [found.last for found in archive(str(directory), str(tmp_path / "out"), files=Impatient())] == [12]
@@ -682,17 +682,20 @@ def test_what_the_log_does_not_prove_does_not_leave(
         (directory / "log" / "checkpoint").unlink()
     others = (
         (
-            f"expected the records of stream {stream} as the log commits to them, got others; nothing of it is "
-            "archived or pruned, run the verification"
+            f"the records of stream {stream} are not those that the log commits to; "
+            "nothing of it is archived or pruned, run the verification"
         ),
         "contradicted",
     )
-    log_of_others = "expected the log that its checkpoint commits to, got another; run the verification"
+    log_of_others = "the log is not the one that its checkpoint commits to; run the verification"
     told = {
         "record": others,
         "line": others,
         "log": (log_of_others, VerificationError.default_code),
-        "checkpoint": ("expected log/checkpoint, got none; nothing proves the records", VerificationError.default_code),
+        "checkpoint": (
+            "log/checkpoint is missing, so that nothing proves the records; run the verification",
+            VerificationError.default_code,
+        ),
     }
     with pytest.raises(VerificationError) as caught:
         list(archive(str(directory), str(tmp_path / "out")))
@@ -717,7 +720,7 @@ def test_a_record_without_its_members_does_not_leave(directory: Path, opened: Op
             line = b'{"mac":"' + b"0" * 64 + b'","record":{"a":1}}'
             return iter([Line(0, len(line), line, torn=False)])
 
-    with pytest.raises(VerificationError, match="as the log commits"):
+    with pytest.raises(VerificationError, match="not those that the log commits to"):
         survey(Odd(), stream, read_heads(reader)[1][stream], lambda segment, ns: True, removing=True)
 
 
@@ -830,43 +833,43 @@ def test_a_malformed_statement_is_an_error_of_one_line(changes: dict[str, object
 )
 def test_a_statement_has_one_form(changes: dict[str, object]) -> None:
     """Members of other forms, counts that do not fit and lists that are too long are refused."""
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=r" (is|are|has|have|does|covers) "):
         Pruned.from_claim({**pruned_of(5).to_claim(), **changes})
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"more": "x"}, "expected the members of a statement of what was pruned, got others"),
-        ({"log": {"root": "00" * 32}}, "expected root and size of the log"),
-        ({"log": {"root": "00" * 32, "size": "1", "more": "x"}}, "expected root and size of the log"),
-        ({"log": "x"}, "expected root and size of the log"),
-        ({"log": {"root": "0", "size": "1"}}, "expected 64 lower-case hex digits"),
-        ({"log": {"root": "00" * 32, "size": "x"}}, "expected a decimal number"),
-        ({"stream": "x"}, "expected the ids of a stream and of intents"),
-        ({"open": ("x",)}, "expected the ids of a stream and of intents"),
-        ({"open": (STREAM, "x", STREAM)}, "expected the ids of a stream and of intents"),
-        ({"open": (STREAM,) * (MAX_OPEN + 1)}, "expected an array of at most 1024 items"),
-        ({"open": "x"}, "expected an array of at most 1024 items"),
-        ({"peaks": ("00" * 32,) * (MAX_PEAKS + 1)}, "expected an array of at most 64 items"),
-        ({"peaks": (1,)}, "expected text"),
-        ({"origin": ("x",)}, "expected text"),
-        ({"size": "0", "peaks": ()}, "expected at least one record that was pruned"),
-        ({"size": "05"}, "expected a decimal number"),
-        ({"size": "5x"}, "expected a decimal number"),
-        ({"size": "1" + "0" * 19}, "expected a decimal number"),
-        ({"last": "A" * 64}, "expected 64 lower-case hex digits"),
-        ({"last": "a" * 65}, "expected 64 lower-case hex digits"),
-        ({"time": ""}, "expected a decimal number"),
-        ({"grants": "x"}, "expected how many grants were kept, and the digest of their file"),
-        ({"grants": {"count": "1"}}, "expected how many grants were kept, and the digest of their file"),
-        ({"grants": {"count": "x", "digest": "00" * 32}}, "expected a decimal number"),
-        ({"grants": {"count": "1", "digest": "0"}}, "expected 64 lower-case hex digits"),
+        ({"more": "x"}, "the members are not those of a pruning statement"),
+        ({"log": {"root": "00" * 32}}, "the log does not have exactly root and size"),
+        ({"log": {"root": "00" * 32, "size": "1", "more": "x"}}, "the log does not have exactly root and size"),
+        ({"log": "x"}, "the log does not have exactly root and size"),
+        ({"log": {"root": "0", "size": "1"}}, "a value is not 64 lower-case hex digits"),
+        ({"log": {"root": "00" * 32, "size": "x"}}, "a value is not a decimal number"),
+        ({"stream": "x"}, "the stream or an open intent is not an id"),
+        ({"open": ("x",)}, "the stream or an open intent is not an id"),
+        ({"open": (STREAM, "x", STREAM)}, "the stream or an open intent is not an id"),
+        ({"open": (STREAM,) * (MAX_OPEN + 1)}, "a value is not an array of at most 1024 items"),
+        ({"open": "x"}, "a value is not an array of at most 1024 items"),
+        ({"peaks": ("00" * 32,) * (MAX_PEAKS + 1)}, "a value is not an array of at most 64 items"),
+        ({"peaks": (1,)}, "not text"),
+        ({"origin": ("x",)}, "not text"),
+        ({"size": "0", "peaks": ()}, "the statement covers no record"),
+        ({"size": "05"}, "a value is not a decimal number"),
+        ({"size": "5x"}, "a value is not a decimal number"),
+        ({"size": "1" + "0" * 19}, "a value is not a decimal number"),
+        ({"last": "A" * 64}, "a value is not 64 lower-case hex digits"),
+        ({"last": "a" * 65}, "a value is not 64 lower-case hex digits"),
+        ({"time": ""}, "a value is not a decimal number"),
+        ({"grants": "x"}, "the kept grants do not have exactly count and digest"),
+        ({"grants": {"count": "1"}}, "the kept grants do not have exactly count and digest"),
+        ({"grants": {"count": "x", "digest": "00" * 32}}, "a value is not a decimal number"),
+        ({"grants": {"count": "1", "digest": "0"}}, "a value is not 64 lower-case hex digits"),
     ],
 )
 def test_what_is_wrong_with_a_statement_is_told(changes: dict[str, object], words: str) -> None:
     """In a line, of the plain values as of the file."""
-    with pytest.raises(ValueError, match=f"^{words}$"):
+    with pytest.raises(ValueError, match=words):
         Pruned.from_claim({**pruned_of(5).to_claim(), **changes})
 
 
@@ -896,12 +899,12 @@ def test_a_statement_has_a_title_of_its_own() -> None:
     assert note.startswith(b'agent-identity pruned v1\n{"last":"6c')
     assert unverified_pruned(note + b"\xff") == pruned_of(5)
     for data, words in (
-        (note.replace(b"pruned v1", b"pruned v2"), "expected a statement of what was pruned, got something else"),
-        (note.partition(b"\n\n")[0] + b"\n", "expected a statement of what was pruned, got something else"),
-        (b"", "expected a statement of what was pruned, got something else"),
+        (note.replace(b"pruned v1", b"pruned v2"), "the bytes are not a pruning statement"),
+        (note.partition(b"\n\n")[0] + b"\n", "the bytes are not a pruning statement"),
+        (b"", "the bytes are not a pruning statement"),
         (
             note.replace(b'"time":"5"', b'"time":"x"'),
-            "malformed statement of what was pruned: expected a decimal number",
+            "malformed pruning statement: a value is not a decimal number",
         ),
     ):
         with pytest.raises(VerificationError) as caught:
@@ -1048,7 +1051,7 @@ def test_grants_that_are_not_those_that_were_kept_stop_the_next_pruning(
         if not (found := list((directory / "ledger" / ledger.stream).glob("grants*"))):
             pruning(opened, directory)
     found[0].write_bytes(b"" if change == "missing" else b"x.x.x\n")
-    with pytest.raises(VerificationError, match="grants that were kept"):
+    with pytest.raises(VerificationError, match="not those of its statement"):
         pruning(opened, directory)
 
 
@@ -1087,8 +1090,7 @@ def test_an_excerpt_of_what_is_not_sealed_is_refused(opened: Open, directory: Pa
     with pytest.raises(VerificationError) as caught:
         excerpt_of(reader, read_heads(reader)[1], lambda data: True)
     assert str(caught.value) == (
-        "expected sealed records in the excerpt, got some that no checkpoint covers yet; close the enforcer or wait a "
-        "second, and try again"
+        "no checkpoint covers some of these records yet; close the enforcer or wait a second, and try again"
     )
     path = directory / "ledger" / ledger.stream / "entries.jsonl"
     path.write_bytes(b"x\n" + path.read_bytes())
@@ -1154,34 +1156,34 @@ def test_files_that_a_killed_run_left_change_no_excerpt(
 )
 def test_a_malformed_excerpt_is_refused(data: dict[str, object]) -> None:
     """The file of an excerpt has one form."""
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=r" (is|are|has|have|does|covers) "):
         Excerpt.from_bytes(encode_record(data))
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"v": "2", "streams": {}}, "expected the file of an excerpt, got something else"),
-        ({"v": "1", "streams": "x"}, "expected the file of an excerpt, got something else"),
-        ({"v": "1"}, "expected the file of an excerpt, got something else"),
-        ({"v": "1", "streams": {"../x": {}}}, "expected the id of a stream"),
-        ({"v": "1", "streams": {STREAM: "x"}}, "expected what comes before a part of a stream"),
-        ({"v": "1", "streams": {STREAM: {"size": "0"}}}, "expected what comes before a part of a stream"),
-        ({"v": "1", "streams": {STREAM: {"size": "0", "end": "1", "x": "y"}}}, "expected what comes before a part of"),
-        ({"v": "1", "streams": {STREAM: {"size": "2", "end": "3"}}}, "expected the hash of the record before a part"),
+        ({"v": "2", "streams": {}}, "the file does not describe an excerpt of version 1"),
+        ({"v": "1", "streams": "x"}, "the file does not describe an excerpt of version 1"),
+        ({"v": "1"}, "the file does not describe an excerpt of version 1"),
+        ({"v": "1", "streams": {"../x": {}}}, "a name is not the id of a stream"),
+        ({"v": "1", "streams": {STREAM: "x"}}, "a part does not state exactly the stream's state before it"),
+        ({"v": "1", "streams": {STREAM: {"size": "0"}}}, "a part does not state exactly the stream's state before it"),
+        ({"v": "1", "streams": {STREAM: {"size": "0", "end": "1", "x": "y"}}}, "state before it"),
+        ({"v": "1", "streams": {STREAM: {"size": "2", "end": "3"}}}, "the hash of the record before it"),
         (
             {"v": "1", "streams": {STREAM: {"size": "0", "end": "3", "last": "00" * 32}}},
-            "expected the hash of the record before a part of a stream",
+            "the size of a part is beyond its end, or does not fit the hash of the record before it",
         ),
         (
             {"v": "1", "streams": {STREAM: {"size": "2", "end": "1", "last": "00" * 32, "peaks": ("00" * 32,)}}},
-            "expected the hash of the record before a part of a stream",
+            "the size of a part is beyond its end, or does not fit the hash of the record before it",
         ),
     ],
 )
 def test_what_is_wrong_with_an_excerpt_is_told(data: dict[str, object], words: str) -> None:
     """In a line."""
-    with pytest.raises(ValueError, match=f"^{words}"):
+    with pytest.raises(ValueError, match=words):
         Excerpt.from_bytes(encode_record(data))
 
 

@@ -510,9 +510,9 @@ def test_segments_of_nothing(directory: Path, opened: Open) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"no gzip at all", "expected a gzip file, got other or damaged bytes"),
-        (gzip.compress(b"x" * 1000, mtime=0)[:-1], "expected a whole gzip file, got one that ends early"),
-        (gzip.compress(b"x", mtime=0) + b"more", "expected one gzip file, got bytes behind it"),
+        (b"no gzip at all", "the bytes are not gzip, or are damaged"),
+        (gzip.compress(b"x" * 1000, mtime=0)[:-1], "the gzip file ends early"),
+        (gzip.compress(b"x", mtime=0) + b"more", "bytes follow the end of the gzip file"),
     ],
     ids=["other", "cut", "longer"],
 )
@@ -542,12 +542,12 @@ def test_a_damaged_zstd_file_is_unreadable(packed: bytes | None) -> None:
         packed = codec.feed(PLAIN) + codec.finish()
     assert inflated(packed, "zstd") == inflated(packed, "zstd", size=7) == PLAIN
     for end in range(len(packed)):
-        with pytest.raises(OSError, match=r"^expected a whole zstd file, got one that ends early$"):
+        with pytest.raises(OSError, match="ends early"):
             inflated(packed[:end], "zstd")
     for more in (b"m", packed):
-        with pytest.raises(OSError, match=r"^expected one zstd file, got bytes behind it$"):
+        with pytest.raises(OSError, match="bytes follow the end"):
             inflated(packed + more, "zstd")
-    with pytest.raises(OSError, match=r"^expected a zstd file, got other or damaged bytes$"):
+    with pytest.raises(OSError, match="the bytes are not zstd"):
         inflated(b"not zstd at all!", "zstd")
 
 
@@ -564,7 +564,7 @@ def test_bytes_behind_a_compressed_file_are_found_wherever_it_ends() -> None:
         else:
             pytest.fail("expected a file of just this size")
         assert inflated(packed, compression) == noise
-        with pytest.raises(OSError, match="behind it"):
+        with pytest.raises(OSError, match="bytes follow"):
             inflated(packed + b"m", compression)
 
 
@@ -582,7 +582,7 @@ def test_a_small_file_does_not_become_an_endless_one(monkeypatch: pytest.MonkeyP
         sizes.append(len(data))
         return data
 
-    with pytest.raises(OSError, match="at most"):
+    with pytest.raises(OSError, match="more than"):
         list(iter(piece, b""))
     assert max(sizes) <= 4096
     assert sum(sizes) <= 1_000_000
@@ -614,8 +614,8 @@ def test_zstd_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ConfigurationError) as caught:
             act()
         assert str(caught.value) == (
-            "expected the extra zstd for what is compressed by zstd, found none; "
-            "run pip install 'agent-identity-otel[zstd]'"
+            "the extra zstd is not installed, which files compressed by zstd need; run pip install "
+            "'agent-identity-otel[zstd]'"
         )
 
 
@@ -625,15 +625,15 @@ def test_zstd_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_segments_have_bounds(options: dict[str, object]) -> None:
     """Sizes, times and compressions out of range are refused."""
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=r" (is|are|has|have|does|covers) "):
         Segments(**options)
 
 
 def test_the_bounds_of_segments_are_within_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """64 KiB to 1 GiB, a second to 31 days, three compressions; the defaults are what is told."""
     monkeypatch.setattr(segments_module, "_MIN_BYTES", 64 * 1024)
-    size = "expected max_bytes from 65,536 (64 KiB) to 1,073,741,824 (1 GiB)"
-    age = "expected max_seconds from 1 second to 2,678,400 (31 days)"
+    size = "max_bytes is out of range; give 65,536 (64 KiB) to 1,073,741,824 (1 GiB)"
+    age = "max_seconds is out of range; give 1 second to 2,678,400 (31 days)"
     for size_of in (65_536, 1_073_741_824):
         assert Segments(max_bytes=size_of).max_bytes == size_of
     for seconds in (1, 2_678_400):
@@ -643,9 +643,9 @@ def test_the_bounds_of_segments_are_within_them(monkeypatch: pytest.MonkeyPatch)
         ({"max_bytes": 1_073_741_825}, size),
         ({"max_seconds": 0.999}, age),
         ({"max_seconds": 2_678_401}, age),
-        ({"compression": "lzma"}, "expected the compression 'gzip', 'zstd' or 'none'"),
+        ({"compression": "lzma"}, "the compression is unknown; use 'gzip', 'zstd' or 'none'"),
     ):
-        with pytest.raises(ValueError, match="expected") as caught:
+        with pytest.raises(ValueError, match=r" (is|are|has|have|does|covers) ") as caught:
             Segments(**options)
         assert str(caught.value) == words
     assert (Segments().max_bytes, Segments().max_seconds, Segments().compression) == (64 * 1024 * 1024, 86_400, "gzip")
@@ -699,9 +699,9 @@ def test_the_size_of_what_is_inflated_is_bounded_to_the_byte(monkeypatch: pytest
     monkeypatch.setattr(segments_module, "MAX_INFLATED", len(PLAIN))
     assert inflated(packed, "gzip") == inflated(packed, "gzip", size=100) == PLAIN
     monkeypatch.setattr(segments_module, "MAX_INFLATED", len(PLAIN) - 1)
-    with pytest.raises(OSError, match="expected at most") as caught:
+    with pytest.raises(OSError, match="inflates to more than") as caught:
         inflated(packed, "gzip")
-    assert str(caught.value) == f"expected at most {len(PLAIN) - 1} bytes in a compressed segment, got more"
+    assert str(caught.value) == f"the compressed segment inflates to more than {len(PLAIN) - 1} bytes"
     assert inflated(PLAIN, "none") == PLAIN  # What is not compressed is as large as its file.
 
 

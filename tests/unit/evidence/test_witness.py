@@ -153,7 +153,7 @@ def test_requests_at_their_bounds_are_read() -> None:
         if fits:
             assert parse_request(request).proof == tuple(hashes)
         else:
-            with pytest.raises(ValueError, match="expected at most 63 lines of proof"):
+            with pytest.raises(ValueError, match="the proof has more than 63 lines"):
                 parse_request(request)
     assert parse_request(request_for(10**19 - 1, (), b"")).old_size == 10**19 - 1
     for first in (b"old 10000000000000000000", b"old 01", b"old ", b"old x", b"old +1", b"old \xc2\xb2", b"1"):
@@ -163,10 +163,10 @@ def test_requests_at_their_bounds_are_read() -> None:
     largest += b"x" * (MAX_REQUEST - len(largest))
     assert len(parse_request(largest).note) == MAX_REQUEST - 7
     for body in (largest + b"x", b"old 1\nnote"):
-        with pytest.raises(ValueError, match=f"expected at most {MAX_REQUEST} bytes with an empty line before"):
+        with pytest.raises(ValueError, match=f"larger than {MAX_REQUEST} bytes"):
             parse_request(body)
     for size in (31, 33):
-        with pytest.raises(ValueError, match="expected hashes of 32 bytes"):
+        with pytest.raises(ValueError, match="a hash is not 32 bytes long"):
             parse_request(request_for(1, [bytes(32), bytes(size)], b"note"))
     assert parse_request(b"old 1\n\nnote\n\n").note == b"note\n\n"
 
@@ -199,17 +199,17 @@ def test_what_is_wrong_with_a_state_is_told(tmp_path: Path) -> None:
             WitnessState(place, new=new)
         return str(caught.value)
 
-    used = "expected the state of one witness, got one that another process uses; stop that one first"
+    used = "another process uses the state of the witness; stop that one first"
     assert told(path, new=False) == told(path, new=True) == used
     first.close()
     path.write_bytes(b"{")
     assert told(path, new=False) == (
-        "expected the state of a witness, got something else; restore it, or start a witness of another name"
+        "the state of the witness is damaged; restore it, or start a witness of another name"
     )
-    absent = "expected a folder for the state of the witness, got 'No such file or directory'; choose another path"
+    absent = "the folder for the state of the witness cannot be used (No such file or directory); choose another path"
     assert told(tmp_path / "absent" / "state", new=True) == absent
     path.write_text(json.dumps({"version": "1", "logs": {"é": sign_note("é\n0\nAA\n", "é", LOG).decode()}}))
-    assert "something else" in told(path, new=False)
+    assert "is damaged" in told(path, new=False)
 
 
 def test_an_empty_log_can_be_cosigned_and_grow(witness: Witness) -> None:
@@ -243,7 +243,7 @@ def test_strangers_cannot_fill_the_state(tmp_path: Path) -> None:
 def test_a_state_is_used_by_one_witness_and_never_forgotten(tmp_path: Path) -> None:
     """A missing, damaged, used or existing state stops the start; nothing begins anew by itself."""
     path = tmp_path / "state"
-    with pytest.raises(ConfigurationError, match="got 'No such file"):
+    with pytest.raises(ConfigurationError, match="No such file"):
         WitnessState(path, new=False)
     first = WitnessState(path, new=True)
     with pytest.raises(ConfigurationError, match="another process"):
@@ -252,7 +252,7 @@ def test_a_state_is_used_by_one_witness_and_never_forgotten(tmp_path: Path) -> N
     with pytest.raises(ConfigurationError) as caught:
         WitnessState(path, new=True)
     assert caught.value.code == "already_exists"
-    with pytest.raises(ConfigurationError, match="expected a folder"):
+    with pytest.raises(ConfigurationError, match="cannot be used"):
         WitnessState(tmp_path / "absent" / "state", new=True)
     logs = {ORIGIN: note(3).decode()}
     for content in (
@@ -266,10 +266,10 @@ def test_a_state_is_used_by_one_witness_and_never_forgotten(tmp_path: Path) -> N
         {"version": "1", "logs": {ORIGIN: "no checkpoint"}},
     ):
         path.write_text(json.dumps(content))
-        with pytest.raises(ConfigurationError, match="state of a witness"):
+        with pytest.raises(ConfigurationError, match="state of the witness is damaged"):
             WitnessState(path, new=False)
     path.write_bytes(b"{")
-    with pytest.raises(ConfigurationError, match="state of a witness"):
+    with pytest.raises(ConfigurationError, match="state of the witness is damaged"):
         WitnessState(path, new=False)
     path.write_text(json.dumps({"version": "1", "logs": logs}))
     assert WitnessState(path, new=False).get(ORIGIN) == note(3)
@@ -460,11 +460,11 @@ def witness_line(size: int, key: SigningKey = KEY) -> bytes:
         ((500, b""), "status 500"),
         ((409, b"x\n"), "status 409"),
         ((409, b"2\n"), "each time"),
-        ((200, b""), "cosignature of the witness"),
-        ((200, b"hello\n"), "cosignature of the witness"),
-        ((200, witness_line(8)), "cosignature of the witness"),
-        ((200, witness_line(5, LOG)), "cosignature of the witness"),
-        ((200, bytes(70_000)), "cosignature of the witness"),
+        ((200, b""), "its cosignature"),
+        ((200, b"hello\n"), "its cosignature"),
+        ((200, witness_line(8)), "its cosignature"),
+        ((200, witness_line(5, LOG)), "its cosignature"),
+        ((200, bytes(70_000)), "its cosignature"),
     ],
 )
 def test_a_refusal_is_an_error_and_keeps_nothing(
@@ -503,7 +503,7 @@ def test_each_status_has_its_words(tmp_path: Path, witness: Witness, answer: tup
         client_of(layout, net)(note(5))
     assert (caught.value.code, str(caught.value)) == (
         "witness_refused",
-        f"expected the witness to cosign, got status {words}",
+        f"the witness refused with status {words}",
     )
 
 
@@ -562,15 +562,12 @@ def test_what_does_not_fit_is_told_with_its_numbers(tmp_path: Path, witness: Wit
     assert told == [
         (
             "witness_refused",
-            (
-                "expected at least the 1,100 entries of the log that the witness saw, got 1,050; the log was put back, "
-                "verify the directory"
-            ),
+            ("the log has 1,050 entries, but the witness saw 1,100; the log was put back, verify the directory"),
         ),
-        (EvidenceError.default_code, "expected the log of the checkpoint, got another; verify the directory"),
+        (EvidenceError.default_code, "the log is not the one of the checkpoint; verify the directory"),
         (
             "witness_refused",
-            "expected the cosignature of the witness over the checkpoint, got another; compare its verifier key",
+            "the witness did not return its cosignature over the checkpoint; compare its verifier key",
         ),
     ]
 
@@ -597,5 +594,5 @@ def test_a_directory_that_cannot_be_written_is_an_error(tmp_path: Path, witness:
     """Where the cosignature cannot be kept, the caller learns of it."""
     net, layout = Net(witness), written(tmp_path, ENTRIES)
     Path(layout.witnesses).write_text("in the way")
-    with pytest.raises(EvidenceError, match="expected to have a checkpoint cosigned"):
+    with pytest.raises(EvidenceError, match="could not have a checkpoint cosigned"):
         client_of(layout, net)(note(5))

@@ -232,7 +232,7 @@ def test_a_key_of_a_revoked_root_is_found_and_not_used() -> None:
 )
 def test_a_certificate_is_not_made_of_other_types(fields: dict) -> None:
     """What the program makes is checked like what it reads: a truth value is no time, a list no tuple."""
-    with pytest.raises(TypeError, match="expected"):
+    with pytest.raises(TypeError, match=r" (is|are|has|have|does) "):
         made(**fields)
 
 

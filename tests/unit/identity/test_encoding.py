@@ -65,7 +65,7 @@ def test_ac_21_other_spellings_are_refused(text: str) -> None:
 @pytest.mark.parametrize("value", [b"AAAA", None, 4, ["AAAA"], type("Text", (str,), {})("AAAA")])
 def test_only_text_is_decoded(value: object) -> None:
     """A value of a parsed document that is no plain string is refused like any other bad one."""
-    with pytest.raises(ValueError, match="expected base64url text"):
+    with pytest.raises(ValueError, match="the base64url text is"):
         b64url_decode(value)  # type: ignore[arg-type]
 
 

@@ -167,7 +167,7 @@ def test_the_kind_of_the_subject_is_never_guessed(issuer: Any) -> None:
     assert _read(issuer, workload, subject=Service).principal == _read(issuer, workload, subject=Service).principal
     assert _code(issuer, workload) == "not_a_human"
     for subject in (None, "human", object, Inbound):
-        with pytest.raises(TypeError, match="subject="):
+        with pytest.raises(TypeError, match="subject is neither"):
             _read(issuer, own, subject=subject)
 
 

@@ -180,7 +180,7 @@ def test_a_clock_that_goes_back_keeps_no_key_alive(issuer: Any, site: Site, cloc
         ((204, {}, b""), "another status"),
         ((302, {"Location": "/elsewhere"}, b""), "another status"),
         ((307, {"Location": "file:///etc/passwd"}, b""), "another status"),
-        ((200, {}, b" " * (1 << 20) + b"{}"), "at most 1048576 bytes"),
+        ((200, {}, b" " * (1 << 20) + b"{}"), "more than 1048576 bytes"),
         ((200, {}, b"no json"), "key set"),
         ((200, {}, b'{"keys":[{"kty":"oct","k":"AA"}]}'), "private"),
         ((200, {"Content-Length": "50"}, b'{"keys":[]'), "key set"),
@@ -204,7 +204,7 @@ def test_a_server_that_says_nothing_is_left(site: Site, clock: FixedClock) -> No
     site.answers["/keys"] = (0, {}, b"")
     source = JwksSource(site.url, timeout=0.1, clock=clock)
     # Who notices first, the socket or the caller who waits, is a matter of chance.
-    assert _refused(lambda: source.keys_for("ec")).startswith("expected keys from the configured address, got ")
+    assert _refused(lambda: source.keys_for("ec")).startswith("the configured address returned no keys: ")
 
 
 def test_a_server_that_drips_is_left_in_time() -> None:
@@ -228,7 +228,7 @@ def test_a_server_that_drips_is_left_in_time() -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         assert "in time" in _refused(lambda: fetch(url, limit=100, timeout=0.2))
         assert time.monotonic() - started < 2
-        assert "none yet" in _refused(lambda: fetch(url, limit=100, timeout=9))
+        assert "not answered" in _refused(lambda: fetch(url, limit=100, timeout=9))
         enough.set()
         thread.join()
 
@@ -280,7 +280,7 @@ def test_the_proxy_of_the_environment_is_not_asked_about_this_machine(
 )
 def test_keys_come_from_https_or_this_machine_only(url: str) -> None:
     """Every other address is refused before anything is sent."""
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=r" (is|are|has|have|does) "):
         JwksSource(url)
 
 

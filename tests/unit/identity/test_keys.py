@@ -71,7 +71,7 @@ def test_the_vectors_of_wycheproof(shared_vectors: Path) -> None:
             if case["result"] == "valid":
                 key.verify(signature, message)
             else:
-                with pytest.raises(TokenError, match="expected a signature"):
+                with pytest.raises(TokenError, match="not one of"):
                     key.verify(signature, message)
     assert results == {"valid", "invalid"}
 
@@ -108,7 +108,7 @@ def test_one_flipped_bit_of_a_signature_is_noticed(seed: bytes, message: bytes, 
 
 def test_another_key_does_not_verify() -> None:
     """A good signature of one key is none of another."""
-    with pytest.raises(TokenError, match="expected a signature of the named key"):
+    with pytest.raises(TokenError, match="not one of the named key"):
         SigningKey.generate().public_key.verify(KEY.sign(b"m"), b"m")
 
 
@@ -175,16 +175,16 @@ def test_degenerate_keys_are_refused(raw: bytes) -> None:
 @pytest.mark.parametrize("size", [0, 31, 33, 64])
 def test_other_lengths_are_refused(size: int) -> None:
     """A public key has 32 bytes and so has a seed."""
-    with pytest.raises(ValueError, match=f"32 bytes, got {size}"):
+    with pytest.raises(ValueError, match=f"{size} bytes instead of 32"):
         PublicKey(b"\x09" * size)
-    with pytest.raises(ValueError, match=f"32 bytes, got {size}"):
+    with pytest.raises(ValueError, match=f"{size} bytes instead of 32"):
         SigningKey.from_seed(b"\x09" * size)
 
 
 @pytest.mark.parametrize("raw", [bytearray(RAW), memoryview(RAW), RAW.hex(), None])
 def test_keys_are_made_of_bytes(raw: object) -> None:
     """A buffer that could change later makes no key."""
-    with pytest.raises(TypeError, match="as bytes"):
+    with pytest.raises(TypeError, match="give bytes"):
         PublicKey(raw)  # type: ignore[arg-type]
 
 

@@ -107,7 +107,7 @@ BAD_SPIFFE = [
 @pytest.mark.parametrize("value", [*CONFUSABLE.values()], ids=[*CONFUSABLE])
 def test_ac_55_ids_that_look_like_others_are_refused(value: str) -> None:
     """No control, bidi, invisible or surrogate character, and no space at an end, gets into an id."""
-    with pytest.raises(ValueError, match="expected owner"):
+    with pytest.raises(ValueError, match=r"^owner has"):
         check_id(value, "owner")
     makers: list[Callable[[], object]] = [
         lambda: Human(value),
@@ -118,14 +118,14 @@ def test_ac_55_ids_that_look_like_others_are_refused(value: str) -> None:
         lambda: Agent("x", owner="x", version=value),
     ]
     for make in makers:
-        with pytest.raises(ValueError, match="expected"):
+        with pytest.raises(ValueError, match=r"^(id|owner|issuer|version|each role|roles) (is|has) "):
             make()
 
 
 @given(st.characters(categories=["Cc", "Cf", "Zl", "Zp", "Cs"]), st.integers(min_value=0, max_value=2))
 def test_no_character_of_a_refused_category_passes(character: str, place: int) -> None:
     """Wherever it stands, an invisible character is found."""
-    with pytest.raises(ValueError, match="expected id"):
+    with pytest.raises(ValueError, match=r"^id has"):
         check_id("ab"[:place] + character + "ab"[place:], "id")
 
 
@@ -157,14 +157,14 @@ def test_malformed_spiffe_ids_are_refused(value: str) -> None:
 @pytest.mark.parametrize("value", [None, 1, b"alice", ["alice"], type("Text", (str,), {})("alice")])
 def test_ids_are_plain_strings(value: object) -> None:
     """A subclass of str could compare as it likes, so only str itself is an id."""
-    with pytest.raises(TypeError, match="expected id to be a str"):
+    with pytest.raises(TypeError, match=r"^id is"):
         check_id(value, "id")  # type: ignore[arg-type]
 
 
 def test_errors_do_not_repeat_the_id() -> None:
     """Ids are personal data: messages name the field only."""
     for value in ("mallory\n", "spiffe://Mallory", "mallory " * 99):
-        with pytest.raises(ValueError, match="expected issuer") as caught:
+        with pytest.raises(ValueError, match=r"^issuer (is|has) ") as caught:
             check_id(value, "issuer")
         assert "allory" not in str(caught.value)
 
@@ -195,14 +195,14 @@ def test_an_agent_has_an_owner() -> None:
 @pytest.mark.parametrize("roles", [["admin"], "admin", None, {"admin"}])
 def test_roles_are_a_tuple(roles: object) -> None:
     """A list would be shared, and the letters of a string are no roles."""
-    with pytest.raises(TypeError, match="roles to be a tuple"):
+    with pytest.raises(TypeError, match="write roles="):
         Human("x", roles=roles)  # type: ignore[arg-type]
 
 
 def test_roles_are_bounded() -> None:
     """64 roles are fine and 65 are not."""
     assert len(Human("x", roles=("r",) * 64).roles) == 64
-    with pytest.raises(ValueError, match="at most 64 roles, got 65"):
+    with pytest.raises(ValueError, match="there are 65 roles"):
         Service("x", roles=("r",) * 65)
 
 

@@ -113,7 +113,7 @@ def test_clocks_may_differ_a_little(issuer: Any, bundle: SpiffeBundle) -> None:
     assert _code(token, bundle, skew=0) == "expired"
     assert _code(token, bundle, now=None) == "expired"
     for options in ({"skew": 31}, {"audience": ""}, {"now": -1}):
-        with pytest.raises(ValueError, match="expected") as caught:
+        with pytest.raises(ValueError, match=r" (is|are|has|have|does) ") as caught:
             Service.from_jwt_svid(token, bundle=bundle, **({"audience": "ledger", "now": NOW} | options))
         assert not isinstance(caught.value, TokenError)
 
@@ -126,7 +126,7 @@ def test_a_bundle_has_the_name_of_a_trust_domain(issuer: Any, tmp_path: Path) ->
     assert (bundle.trust_domain, bundle.id) == ("example.org", "spiffe://example.org")
     assert Service.from_jwt_svid(_svid(issuer), bundle=bundle, audience="ledger", now=NOW).id == NAME
     for name in ("", "Example.org", "example.org/a", "https://example.org", "a" * 256, "example.org:1", "é.org"):
-        with pytest.raises(ValueError, match="trust domain"):
+        with pytest.raises(ValueError, match="trust_domain is malformed"):
             SpiffeBundle(name, path)
     with pytest.raises(TypeError):
         SpiffeBundle(b"example.org", path)  # type: ignore[arg-type]

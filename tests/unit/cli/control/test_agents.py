@@ -41,7 +41,7 @@ def registry(home: Path) -> AgentRegistry:
 def complaint(done: tuple[int, str, str]) -> str:
     code, out, err = done
     assert (code, out) == (2, "")
-    assert err.startswith(("agent-identity: expected ", "agent-identity: bad registration: "))
+    assert err.startswith("agent-identity: ")
     assert err.count("\n") == 1
     return err
 
@@ -113,7 +113,7 @@ def test_add_changes_only_what_it_is_told_to_replace(run: Run, home: Path) -> No
         (("--tool", "pay", "--expires", "2020-01-31"), "in the future"),
         (("--tool", "pay", "--version", " 2"), "spaces"),
         (("--tool", "pay", "--reason", "x" * 300), "reason"),
-        (("--maximum", "{}"), "1 to 256 tools"),
+        (("--maximum", "{}"), "0 tools"),
         (("--maximum", '{"pay": {}, "pay": {}}'), "a JSON object"),
         (("--maximum", "[]"), "a JSON object"),
         (("--maximum", "{"), "a JSON object"),

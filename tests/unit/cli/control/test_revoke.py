@@ -85,8 +85,8 @@ def test_an_expired_task_is_not_open(run: Run, tmp_path: Path) -> None:
     ("words", "message"),
     [
         (("revoke", "agent"), "expected which agent"),
-        (("reinstate", "agent", "clerk"), "expected a suspended agent"),
-        (("revoke", "agent", " x"), "expected the name of the agent"),
+        (("reinstate", "agent", "clerk"), "not suspended"),
+        (("revoke", "agent", " x"), "the name of the agent"),
         (("revocations", "--export", "x"), "nothing has been revoked yet"),
         (("revocations", "--adopt", "/no/such/file"), "found none; check the path"),
     ],

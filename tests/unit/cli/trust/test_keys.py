@@ -113,7 +113,7 @@ def test_a_key_is_never_overwritten(run: Run, tmp_path: Path) -> None:
     before = path.read_bytes()
     code, out, err = run("keys", "new", path)
     assert (code, out, path.read_bytes()) == (2, "", before)
-    assert "never overwritten, so move it or name another path" in err
+    assert "never overwritten; move it or name another path" in err
 
 
 def test_a_public_key_is_a_jwk(run: Run, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_key_that_others_can_read_is_refused(run: Run, tmp_path: Path) -> None
     path.chmod(0o644)
     code, out, err = run("keys", "public", path)
     assert (code, out) == (2, "")
-    assert "got mode 0644; run chmod 600 on it" in err
+    assert "has mode 0644" in err
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,8 @@ def test_paths_that_cannot_be_used_are_told(run: Run, words: tuple[str, str], tm
     """Missing folders, missing files and folders end with 2 and one line."""
     code, out, err = run("keys", words[0], tmp_path / words[1])
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith("agent-identity: expected ")
+    assert err.startswith("agent-identity: ")
+    assert str(tmp_path) in err
 
 
 def test_a_file_that_holds_no_key_is_told(run: Run, evidence: Path) -> None:

@@ -36,9 +36,9 @@ def key(tmp_path: Path) -> Path:
         (("--log", "{log}", "--listen", "8765"), "expected an address"),
         (("--log", "{log}", "--listen", "127.0.0.1:99999"), "expected an address"),
         (("--log", "{log}", "--name", "a b", "--new"), "bad name"),
-        (("--log", "{log}"), "expected"),
+        (("--log", "{log}"), "No such file"),
         (("--trust", "{bare}"), "expected an origin in the trust file"),
-        (("--log", "{log}", "--key", "{bare}"), "expected"),
+        (("--log", "{log}", "--key", "{bare}"), "has mode 0644"),
     ],
 )
 def test_a_witness_that_cannot_work_does_not_start(

@@ -165,7 +165,7 @@ def test_other_values_are_not_written_down(run: Run, world: Path) -> None:
         (first, ("--argument", "secret", "--value", "4711"), 1, "unknown_argument"),
         (ping, ("--argument", "x", "--value", "4711"), 2, "no_arguments"),
         (records(world, "task_start")[0]["id"], ("--argument", "x", "--value", "1"), 2, "no_arguments"),
-        (first, ("--argument", "x", "--value", "4711x"), 2, "expected JSON"),
+        (first, ("--argument", "x", "--value", "4711x"), 2, "JSON"),
         (first, ("--all", "--value", "1"), 2, "expected --value with one --argument"),
         (first, ("--argument", "a", "--argument", "b", "--value", "1"), 2, "expected --value with one"),
         ("unknown", ("--argument", "x", "--value", "1"), 2, "expected a record with this id"),
@@ -287,14 +287,14 @@ def test_each_step_of_a_disclosure_says_what_it_covered(world: Path) -> None:
             good.replace(b'"value":20', b'"value":21'),
             kept,
             ledger(world),
-            [("expected the arguments that ran, which the record commits to, got others", wanted)],
+            [("the arguments are not those that ran, which the record commits to", wanted)],
             [file, proved, ("failed", "")],
         ),
         (
             b"{}",
             kept,
             ledger(world),
-            [("malformed disclosure: expected an object with disclosure, v", None)],
+            [("malformed disclosure: a part is not an object with disclosure, v", None)],
             [("failed", ""), open_, open_],
         ),
         (
@@ -414,10 +414,10 @@ def test_disclosures_that_do_not_fit_contradict(world: Path, source: str) -> Non
     first = records(world, "outcome")[0]
     told = {problem.code: (problem.message, problem.record, problem.stream) for problem in report.findings}
     assert told["other_arguments"][:2] == (
-        "expected the arguments that ran, which the record commits to, got others",
+        "the arguments are not those that ran, which the record commits to",
         first["id"],
     )
-    assert told["bad_disclosure"] == ("malformed disclosure: expected an object with disclosure, v", None, None)
+    assert told["bad_disclosure"] == ("malformed disclosure: a part is not an object with disclosure, v", None, None)
     assert told["disclosed_record_missing"] == (
         "expected the record that a disclosure names among those that were verified, got none",
         "another",

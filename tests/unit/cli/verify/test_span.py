@@ -66,7 +66,7 @@ def test_text_that_is_no_json_exits_with_2(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "span.txt"
     path.write_text("execute_tool pay", encoding="utf-8")
     code, out, _ = run("verify", "--span", path, "--trust", TRUST)
-    assert (code, "expected JSON as a back end shows it" in out) == (2, True)
+    assert (code, "neither JSON" in out) == (2, True)
 
 
 def test_a_span_is_compared_with_its_ledger(run: Run, tmp_path: Path) -> None:

@@ -226,10 +226,10 @@ def test_the_folder_of_the_ledger_stands_for_its_directory(run: Run, evidence: P
         ),
         (("{spans}", "--ledger", "{evidence}"), "expected --trust together with --ledger"),
         (("{spans}", "--trust", "{trust}", "--ledger", "{spans}"), "expected an evidence directory as ledger"),
-        (("{evidence}", "--trust", "nowhere"), "got 'No such file or directory'"),
+        (("{evidence}", "--trust", "nowhere"), "No such file or directory"),
         (("{evidence}", "--trust", "{evidence}"), "trust.json'\n"),
-        (("{evidence}", "--trust", "{spans}"), "expected a trust file in JSON"),
-        (("{evidence}", "--checkpoint", "nowhere"), "got 'No such file or directory'"),
+        (("{evidence}", "--trust", "{spans}"), "the trust file is not JSON"),
+        (("{evidence}", "--checkpoint", "nowhere"), "No such file or directory"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

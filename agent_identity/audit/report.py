@@ -25,7 +25,7 @@ Integrity: TypeAlias = Literal["verified", "contradicted", "cannot_tell"]
 """Whether the evidence is unchanged."""
 
 Completeness: TypeAlias = Literal["complete", "pruned", "incomplete", "not_checked"]
-"""Whether the evidence is complete; ``pruned``: complete except records that a signed statement names as pruned."""
+"""Whether the evidence is complete; ``pruned``: except for records that a signed statement names as pruned."""
 
 TrustBasis: TypeAlias = Literal["given", "self-asserted", "none"]
 """Source of the trusted keys: the caller, the verified directory itself, or none."""

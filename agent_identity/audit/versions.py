@@ -16,8 +16,10 @@ _DRAFT_RECORD: Final = (
     f"the record is a draft of version 2, not of version {VERSION}, and its shape may still change; verify with "
     "--drafts (drafts=True) to read it as this release does"
 )
-_UNKNOWN_RECORD: Final = "the version or form of the record is unknown to this release; "
-    "verify with the release that wrote it, or a later one"
+_UNKNOWN_RECORD: Final = (
+    "the version or form of the record is unknown to this release; verify with the release that wrote it, or a later "
+    "one"
+)
 
 
 def refuse_draft(findings: Findings, step: int, record: AnyRecord, place: Place) -> bool:

@@ -109,7 +109,7 @@ class Signature:
     """One signature over a state of the log that was checked and counts.
 
     Attributes:
-        role: The role of the signer: ``recorder``, ``second`` (the second key of the recorder), ``witness`` or ``anchor``.
+        role: ``recorder``, ``second`` (the second key of the recorder), ``witness`` or ``anchor``.
         name: The name of the log, or of the witness; empty for an anchor.
         algorithm: The signature algorithm.
         size: The number of entries of the log that it covers.

@@ -166,7 +166,7 @@ def _tree(word: str) -> list[str]:
     if not files:
         raise ConfigurationError(
             f"{word!r} is not an evidence directory (no {', '.join(_PARTS)}), and has no files of traces (.json, "
-            ".jsonl, .ndjson, .pb, .bin, .otlp, also .gz or .zst) below it; name the directory of the enforcer or the files"
+            ".jsonl, .ndjson, .pb, .bin, .otlp, also .gz or .zst) below it; name the enforcer's directory or the files"
         )
     return files
 

@@ -167,7 +167,9 @@ def test_a_full_disk_is_no_tampering(program: Run, evidence: Path) -> None:
     """Output that cannot be written ends with 2: the 1 of an uncaught exception would say 'tampered'."""
     code, _, err = program("verify", evidence, through='exec "$@" > /dev/full')
     assert code == 2
-    assert err == "agent-identity: expected to read and write what was named, got 'No space left on device'\n"
+    assert err == (
+        "agent-identity: the operating system refused access\n (No space left on device); check path and permissions"
+    )
 
 
 def test_closed_streams_do_not_matter(program: Run, evidence: Path) -> None:
@@ -180,7 +182,9 @@ def test_closed_standard_input_is_told(program: Run) -> None:
     """``-`` without standard input is an error in one line."""
     code, out, err = program("verify", "-", through='exec "$@" <&-')
     assert (code, out) == (2, "")
-    assert err == "agent-identity: expected to read and write what was named, got 'Bad file descriptor'\n"
+    assert err == (
+        "agent-identity: the operating system refused access\n (Bad file descriptor); check path and permissions"
+    )
 
 
 def test_a_stream_that_cannot_hold_our_marks_gets_them_escaped(program: Run, evidence: Path) -> None:
@@ -266,7 +270,8 @@ def test_the_system_names_the_file(run: Run, evidence: Path, monkeypatch: pytest
     code, _, err = run("verify", evidence)
     assert code == 2
     assert err == (
-        "agent-identity: expected to read and write what was named, got 'Permission denied' at 'secret/\\x1b[2J'\n"
+        "agent-identity: the operating system refused access at 'secret/\\x1b[2J'\n (Permission "
+        "denied); check path and permissions"
     )
 
 

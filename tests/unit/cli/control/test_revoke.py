@@ -11,7 +11,7 @@ from agent_identity import Agent, Denied, Enforcer, Human, Scope
 Run = Callable[..., tuple[int, str, str]]
 ALICE = Human("alice@example.com")
 CLERK = Agent("clerk", owner="finance@example.com")
-REACH = "it reaches the processes of this directory; machines that share a store are reached with --state URL\n"
+REACH = "it reaches the processes of this directory; use --state URL to reach machines that share a store\n"
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def test_a_ledger_is_told_task_by_task(run: Run, evidence: Path) -> None:
     assert (
         "\noutside any task\n  16:00:01.000  block  read_invoice  nobody  denied: no_task\n  1 of 1 call refused" in out
     )
-    assert out.endswith("\nThis is what the evidence says; 'agent-identity verify' tells whether it holds.\n")
+    assert out.endswith("\nThis is what the evidence says; run 'agent-identity verify' to check it.\n")
 
 
 def test_traces_are_told_without_purposes(run: Run, spans: Path) -> None:

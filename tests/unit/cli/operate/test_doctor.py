@@ -82,7 +82,7 @@ def test_people_get_marks_and_cures(run: Run, tmp_path: Path) -> None:
         "package",
         *f"agent_identity belongs to agent-identity-otel, version {VERSION}".split(),
     ]
-    assert re.search(rf"\n✗ directory +there is none at the path\n +→ agent-identity init {tmp_path}/nowhere\n", out)
+    assert re.search(f"\\n✗ directory +the path does not exist\\n +→ agent-identity init {tmp_path}/nowhere\\n", out)
     assert {line[0] for line in lines if line} - set("✓!✗ ") == {"I", "A", "T", "D", "1"}
     assert re.fullmatch(r"1 to repair, [0-9]+ to look at, [0-9]+ fine", lines[-1])
 

@@ -118,7 +118,7 @@ def test_garbage_is_called_that(run: Run, tmp_path: Path, trust: Path) -> None:
     """And shown nowhere."""
     (tmp_path / "x").write_bytes(b"\x1b[31m garbage")
     done = run("proof", "check", tmp_path / "x", "--trust", trust)
-    assert (done.code, done.out.splitlines()[0]) == (1, "NOT VERIFIED: contradicted  a file that is no proof")
+    assert (done.code, done.out.splitlines()[0]) == (1, "NOT VERIFIED: contradicted  a file that is not a proof")
     assert "\x1b" not in done.out
 
 

@@ -183,8 +183,8 @@ def test_a_missing_source_is_named(run: Run, spans: Path) -> None:
     code, out, err = run("verify", spans, "nowhere.jsonl")
     assert (code, out) == (2, "")
     assert err == (
-        "agent-identity: expected an evidence directory or a file of traces at 'nowhere.jsonl', "
-        "got 'No such file or directory'; check the path\n"
+        "agent-identity: the source 'nowhere.jsonl' cannot be read (No such file or directory); "
+        "name an evidence directory or a file of traces\n"
     )
     assert "embedded null" in run("verify", "a\0b")[2]
 

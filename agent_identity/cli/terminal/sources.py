@@ -147,9 +147,7 @@ def _walked(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
 
 
 def _unlisted(error: OSError) -> ConfigurationError:
-    return ConfigurationError(
-        f"the folder {error.filename!r} cannot be listed ({error.strerror}); check its permissions"
-    )
+    return ConfigurationError(f"{error.filename!r} cannot be accessed ({error.strerror}); check its permissions")
 
 
 def _tree(word: str) -> list[str]:

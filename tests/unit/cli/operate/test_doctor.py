@@ -350,10 +350,10 @@ def test_without_langchain_no_tools_are_looked_for(run: Run, monkeypatch: pytest
         ("nowhere.app", None, "ModuleNotFoundError: No module named 'nowhere'; check its name"),
         ("shop", "import nowhere", "ModuleNotFoundError: No module named 'nowhere'; see what it does when imported"),
         ("shop", "1 / 0", "ZeroDivisionError: division by zero; see what it does when imported"),
-        ("shop", "raise SystemExit(0)", "got SystemExit: 0; see"),
-        ("shop", "def", "got SyntaxError: "),
+        ("shop", "raise SystemExit(0)", "SystemExit: 0; see"),
+        ("shop", "def", "SyntaxError: "),
         ("shop", r"raise ValueError('\x1b[2J')", "ValueError: \\x1b[2J; see"),
-        ("..shop", None, "got TypeError: "),
+        ("..shop", None, "TypeError: "),
     ],
     ids=str,
 )

@@ -293,7 +293,7 @@ def test_a_name_that_is_not_there_is_told(program: Run, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text("agent = 1\n", encoding="utf-8")
     code, out, err = program("doctor", "--import", "shop:agents")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "expected to import 'shop:agents', got AttributeError: module 'shop' has no attribute 'agents'" in err
+    assert "cannot import 'shop:agents': AttributeError" in err
     assert program("doctor", "--import", "shop:agent.real")[0] == 0
 
 

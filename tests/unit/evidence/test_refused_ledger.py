@@ -48,7 +48,7 @@ def unavailable(make: Callable[[], object], message: str) -> None:
 )
 def test_what_a_bad_record_says(opened: Open, bad: dict[str, object]) -> None:
     """What cannot stand in a record is the fault of its source."""
-    message = "the record holds something else; repair its source; it may hold strings, booleans, arrays and objects"
+    message = "expected strings, booleans, arrays and objects in a record, got something else; repair its source"
     check_refusal(lambda: append(opened(), "registration", bad), EvidenceError, "bad_record", message)
 
 

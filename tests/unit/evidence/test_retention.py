@@ -658,8 +658,7 @@ def test_another_program_at_work_is_waited_for_and_refused(
     with pytest.raises(EvidenceError) as caught:
         list(archive(str(directory), str(tmp_path / "out"), files=Impatient()))
     assert str(caught.value) == (
-        "the end of the task states no other program at work on the segments, and the evidence "
-        "has one; wait until it is done, and run this again"
+        "expected no other program at work on the segments, got one; wait until it is done, and run this again"
     )
     files.close(fd)
     assert [found.last for found in archive(str(directory), str(tmp_path / "out"), files=Impatient())] == [12]
@@ -838,7 +837,7 @@ def test_a_statement_has_one_form(changes: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"more": "x"}, "expected the members those of a statement of what was pruned"),
+        ({"more": "x"}, "expected the members of a statement of what was pruned, got others"),
         ({"log": {"root": "00" * 32}}, "expected root and size of the log"),
         ({"log": {"root": "00" * 32, "size": "1", "more": "x"}}, "expected root and size of the log"),
         ({"log": "x"}, "expected root and size of the log"),
@@ -1088,8 +1087,8 @@ def test_an_excerpt_of_what_is_not_sealed_is_refused(opened: Open, directory: Pa
     with pytest.raises(VerificationError) as caught:
         excerpt_of(reader, read_heads(reader)[1], lambda data: True)
     assert str(caught.value) == (
-        "the end of the task states sealed records in the excerpt, and the evidence has some "
-        "that no checkpoint covers yet; close the enforcer or wait a second, and try again"
+        "expected sealed records in the excerpt, got some that no checkpoint covers yet; close the enforcer or wait a "
+        "second, and try again"
     )
     path = directory / "ledger" / ledger.stream / "entries.jsonl"
     path.write_bytes(b"x\n" + path.read_bytes())

@@ -172,7 +172,7 @@ def test_changes_that_make_no_sense_are_refused(run: Run, home: Path) -> None:
     assert run("agents", "suspend", home, "clerk")[0] == 0
     assert "not registered" in complaint(run("agents", "suspend", home, "clerk"))
     assert run("agents", "retire", home, "clerk")[0] == 0
-    assert "not retired" in complaint(run("agents", "retire", home, "clerk"))
+    assert "is retired" in complaint(run("agents", "retire", home, "clerk"))
     assert registry(home).mark[0] == 3
 
 

@@ -459,7 +459,7 @@ def test_deep_records_do_not_exhaust_the_stack() -> None:
         deep = [deep]
     assert refusal({**record("intent"), "action": deep}).startswith("record")
     text = encode_record(record("intent")).replace(b'{"tool":"pay_invoice"}', b"[" * 100_000 + b"]" * 100_000)
-    with pytest.raises(ValueError, match="^record: the record is not JSON"):
+    with pytest.raises(ValueError, match=r"^record: expected a record in JSON"):
         decode(text)
 
 

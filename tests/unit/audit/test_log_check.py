@@ -209,7 +209,7 @@ def test_a_log_that_is_not_the_one_of_its_checkpoint_is_not_proved() -> None:
         assert told.problems == [("log_changed", CHANGED, None, None)]
         assert (told.log.proved, told.steps) == (False, [("passed", SIGNED), ("failed", "3 entries")])
     told = found(Reader(ENTRIES[:2]))
-    message = "the log has 2; the checkpoint proves that there were more of at least 3 entries"
+    message = "the log has 2 of at least 3 entries; the checkpoint proves that there were more"
     assert told.problems == [("log_cut", message, None, None)]
     assert (told.log.proved, told.steps[1]) == (False, ("failed", "3 entries"))
     assert found(Reader((), note(Checkpoint(ORIGIN, 0, EMPTY_ROOT)))).log.proved
@@ -320,7 +320,7 @@ def test_the_log_went_through_every_state_that_is_kept_elsewhere() -> None:
             (Checkpoint(ORIGIN, 2, b"x" * 32), f"the first 2 entries of the log differ from those of {kept}"),
             (
                 Checkpoint(ORIGIN, 4, b"x" * 32),
-                f"the log has 3;  of at least 4 entries{kept} proves that there were",
+                f"the log has 3 of at least 4 entries; {kept} proves that there were",
             ),
         ):
             told = found(Reader(note=own), checkpoint=note(other))

@@ -570,7 +570,7 @@ def test_growth_is_told_step_by_step(original: Path) -> None:
         (
             TrustStore((KEY,)),
             other,
-            ["expected two checkpoints of one log, got those of two"],
+            ["the two checkpoints are of different logs"],
             (both, ("failed", "")),
         ),
         (TRUST, b"x", [f"the checkpoint kept elsewhere: {NO_NOTE}"], (("failed", ""), OPEN)),

@@ -1,4 +1,4 @@
-"""``python -m agent_identity`` is the command ``agent-identity``."""
+"""Entry point of ``python -m agent_identity``, the command ``agent-identity``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""For authors of adapters: how the calls of any framework come under guard, public under this name.
+"""Public API for authors of adapters: guard the calls of any framework.
 
 >>> import tempfile
 >>> from agent_identity import Agent, Enforcer, Human, Scope

@@ -1,4 +1,4 @@
-"""Asking people before a call runs, public under this name.
+"""Public API for approvals: ask people before a call runs.
 
 >>> from agent_identity.approvals import Approval, ask_in_the_terminal
 >>> desk = Approval(approvers=("bob@example.com",))

@@ -1,4 +1,4 @@
-"""The one byte form of a value that is signed or digested (RFC 8785, JSON Canonicalization Scheme).
+"""Canonical bytes of values that are signed or digested (RFC 8785, JSON Canonicalization Scheme).
 
 Two profiles share this module:
 
@@ -7,7 +7,7 @@ Two profiles share this module:
   only. Integers travel as decimal strings and unknown facts are left out, so that no store can change
   the meaning of a record by changing the type of a number.
 
-Both are bounded in depth and refuse what has no single meaning: duplicate keys, NaN and infinities,
+Both are bounded in depth and refuse ambiguous values: duplicate keys, NaN and infinities,
 keys that are not strings, and (for tokens and records) lone surrogates. Decoding accepts only the
 canonical form: bytes that decode re-encode to themselves.
 """
@@ -24,19 +24,19 @@ from agent_identity.narrowing import is_mapping, is_plain_array, is_plain_dict
 __all__ = ["JSON", "MAX_DEPTH", "RecordValue", "decode", "decode_record", "encode", "encode_record"]
 
 JSON: TypeAlias = "None | bool | int | float | str | Sequence[JSON] | Mapping[str, JSON]"
-"""A value of JSON. Sequences are lists or tuples."""
+"""A JSON value. Sequences are lists or tuples."""
 
 RecordValue: TypeAlias = "bool | str | Sequence[RecordValue] | Mapping[str, RecordValue]"
 """A value inside a record: no numbers and no null."""
 
 MAX_DEPTH: Final = 64
-"""Containers may be nested this deep."""
+"""Maximum nesting depth of containers."""
 
-_MAX_DEPTH_MESSAGE: Final = f"expected at most {MAX_DEPTH} nested containers; flatten the value"
+_MAX_DEPTH_MESSAGE: Final = f"the value has more than {MAX_DEPTH} nested containers; flatten it"
 _INT64: Final = 1 << 63
-_EXACT: Final = float(1 << 53)  # Below this, a double without a fraction is the integer that it looks like.
+_EXACT: Final = float(1 << 53)  # Below this, every double without a fraction is an exact integer.
 _AS_IS: Final = frozenset({str, bool, type(None)})
-_QUOTE: Final = json.encoder.encode_basestring  # Escapes exactly what RFC 8785 §3.2.2.2 wants escaped.
+_QUOTE: Final = json.encoder.encode_basestring  # Escapes exactly the characters of RFC 8785 §3.2.2.2.
 
 
 def encode(value: object, *, surrogates: bool = False) -> bytes:
@@ -52,7 +52,7 @@ def encode(value: object, *, surrogates: bool = False) -> bytes:
 
     Raises:
         ValueError: The value is nested too deeply, refers to itself, or holds NaN, an infinity, a key
-            that is no string, an unsupported type or (unless allowed) a lone surrogate.
+            that is not a string, an unsupported type or (unless allowed) a lone surrogate.
     """
     try:
         return orjson.dumps(_plain(value, 0), option=orjson.OPT_SORT_KEYS)
@@ -63,15 +63,15 @@ def encode(value: object, *, surrogates: bool = False) -> bytes:
     try:
         return "".join(parts).encode("utf-8", "surrogatepass" if surrogates else "strict")
     except UnicodeEncodeError:
-        raise ValueError("expected Unicode text, got a lone surrogate; repair the text first") from None
+        raise ValueError("the text has a lone surrogate; repair it first") from None
 
 
 class _UncommonError(Exception):
-    """The value holds something that orjson does not write as RFC 8785 has it."""
+    """The value holds something that orjson does not write as RFC 8785 requires."""
 
 
 def _plain(value: object, depth: int) -> object:
-    """Return an equal value whose sorted form by orjson is the canonical one.
+    """Return an equal value whose sorted orjson form is canonical.
 
     orjson writes the escapes and digits of RFC 8785 but sorts keys by code points, gives whole doubles a
     fraction, and turns to exponents earlier.
@@ -130,7 +130,7 @@ def _write(value: object, parts: list[str], depth: int) -> None:
     elif is_mapping(value):
         _write_object(value, parts, depth + 1)
     else:
-        raise ValueError(f"expected a JSON value, got {type(value).__name__}")
+        raise ValueError(f"{type(value).__name__} is not a JSON value")
 
 
 def _write_array(values: Sequence[object], parts: list[str], depth: int) -> None:
@@ -155,7 +155,7 @@ def _write_object(value: Mapping[object, object], parts: list[str], depth: int) 
 
 def _text(key: object) -> str:
     if type(key) is not str:
-        raise ValueError(f"expected string keys in an object, got a key of type {type(key).__name__}")
+        raise ValueError(f"a key of an object is {type(key).__name__}; use str")
     return key
 
 
@@ -208,8 +208,8 @@ def decode(data: bytes) -> JSON:
     """
     try:
         value: JSON = orjson.loads(data)
-        # A key that was there twice is there once now, and numbers that the two would read as other types are
-        # uncommon: what is equal means the same to both.
+        # orjson drops a duplicate key, and numbers that the two parsers type differently are uncommon, so equal bytes
+        # have one meaning.
         if orjson.dumps(_plain(value, 0), option=orjson.OPT_SORT_KEYS) == data:
             return value
     except (_UncommonError, ValueError, TypeError):
@@ -219,14 +219,14 @@ def decode(data: bytes) -> JSON:
     except RecursionError:
         raise ValueError(_MAX_DEPTH_MESSAGE) from None
     if encode(value) != data:
-        raise ValueError("expected canonical JSON (RFC 8785), got another spelling of the same value")
+        raise ValueError("the JSON is not canonical (RFC 8785)")
     return value
 
 
 def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise ValueError("expected unique keys in an object, got a duplicate")
+        raise ValueError("an object has a duplicate key")
     return value
 
 
@@ -246,7 +246,7 @@ def encode_record(record: Mapping[str, RecordValue]) -> bytes:
         # Under the restrictions just checked, orjson's sorted form is RFC 8785 (property-tested).
         return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
     except (TypeError, ValueError):
-        raise ValueError("expected Unicode text in a record, got a lone surrogate") from None
+        raise ValueError("a text of the record has a lone surrogate") from None
 
 
 def _check_record(value: object, depth: int) -> None:
@@ -258,20 +258,20 @@ def _check_record(value: object, depth: int) -> None:
     if is_plain_dict(value):
         for key, item in value.items():
             if type(key) is not str or not key.isascii():
-                raise ValueError("expected ASCII string keys in a record")
+                raise ValueError("a key of the record is not an ASCII string")
             _check_record(item, depth + 1)
     elif is_plain_array(value):
         for item in value:
             _check_record(item, depth + 1)
     else:
-        raise ValueError(f"expected strings, booleans, arrays and objects in a record, got {kind.__name__}")
+        raise ValueError(f"the record holds {kind.__name__}; it may hold strings, booleans, arrays and objects")
 
 
 def decode_record(data: bytes) -> dict[str, RecordValue]:
-    """Return the record of its canonical bytes.
+    """Decode a record from its canonical bytes.
 
-    Duplicate keys, white space, other spellings of a string and other orders of keys do not re-encode
-    to the same bytes and are refused with the rest.
+    Duplicate keys, white space, other escapes of a string and other orders of keys do not re-encode
+    to the same bytes, and are refused.
 
     Raises:
         ValueError: The bytes are not the canonical form of a record.
@@ -279,10 +279,10 @@ def decode_record(data: bytes) -> dict[str, RecordValue]:
     try:
         value: RecordValue = orjson.loads(data)
     except orjson.JSONDecodeError:
-        raise ValueError("expected a record in JSON, got something else") from None
+        raise ValueError("the record is not JSON") from None
     record = value if isinstance(value, dict) else None
     if record is None:
-        raise ValueError("expected a record (a JSON object)")
+        raise ValueError("the record is not a JSON object")
     if encode_record(record) != data:  # Numbers and null are refused here.
-        raise ValueError("expected the canonical form of the record, got another spelling")
+        raise ValueError("the record is not in canonical form")
     return record

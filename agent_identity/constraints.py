@@ -1,4 +1,4 @@
-"""What a scope may say about the arguments of a tool: the constraints, public under this name.
+"""Public API for the constraints of a scope on the arguments of a tool.
 
 >>> from agent_identity import Scope
 >>> from agent_identity.constraints import PathWithin, Range

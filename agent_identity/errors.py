@@ -1,11 +1,11 @@
 """Every exception of the library.
 
-An *answer* that refuses (:class:`Denied` and its kinds) is no malfunction and therefore carries no
-``Error`` in its name. Everything else ends in ``Error``. Each class has a stable ``code`` that equals
-the reason code in the records; codes never change their meaning.
+A refusal (:class:`Denied` and its subclasses) is not a malfunction, so its name has no ``Error``.
+All other names end in ``Error``. Each class has a stable ``code`` that equals the reason code in the
+records; codes never change their meaning.
 
-A message is one line: what was expected, what was got, the way out. It may name arguments, tools and
-rules. It never holds an argument value, a key or a token, because tracing back ends copy messages.
+A message is one line: what is wrong, then the cure. It may name arguments, tools and rules. It never
+holds an argument value, a key or a token, because tracing back ends copy messages.
 """
 
 from typing import Any, ClassVar
@@ -35,7 +35,7 @@ class AgentIdentityError(Exception):
     """Base of every exception raised by this library.
 
     Attributes:
-        code: Stable slug; the default of the class, or the more precise one given by the raiser.
+        code: Stable slug; the default of the class, or a more precise one.
     """
 
     default_code: ClassVar[str] = "error"
@@ -75,7 +75,7 @@ class Denied(AgentIdentityError):
 
 
 class NoTask(Denied):
-    """No task is open here (``no_task``), or the one that was has ended (``task_ended``)."""
+    """No task is open here (``no_task``), or the task has ended (``task_ended``)."""
 
     default_code = "no_task"
 
@@ -90,7 +90,7 @@ class OutOfScope(Denied):
     """The grant does not cover the tool or one of the arguments.
 
     Attributes:
-        argument: The name of the argument that is not covered, if it is one and fit to be shown.
+        argument: The name of the argument that is not covered, if it may be shown.
     """
 
     default_code = "out_of_scope"
@@ -109,7 +109,7 @@ class OutOfScope(Denied):
 
 
 class LimitExceeded(Denied):
-    """A limit of the task does not allow the call: it is exhausted, or the call's amount cannot be counted."""
+    """A limit of the task refuses the call: it is exhausted, or the call's amount cannot be counted."""
 
     default_code = "limit_exceeded"
 
@@ -121,7 +121,7 @@ class PolicyBlocked(Denied):
 
 
 class ContentBlocked(Denied):
-    """The policy blocked what an inspector found in the content."""
+    """The policy blocked content after the finding of an inspector."""
 
     default_code = "content_blocked"
 
@@ -136,7 +136,7 @@ class AttenuationError(AgentIdentityError, ValueError):
     """A child grant asks for more than its parent holds.
 
     Attributes:
-        argument: The name of the argument that does not fit, if it is one and fit to be shown.
+        argument: The name of the argument that does not fit, if it may be shown.
         reference: The id of the record that keeps the refusal, if a task was to be delegated.
     """
 
@@ -152,7 +152,7 @@ class TokenError(AgentIdentityError, ValueError):
     """A grant, a chain, a registration or a key is malformed, expired, wrongly signed or not trusted.
 
     Attributes:
-        line: 1-based line of the problem in a registry of agents, or ``None`` where there is no file.
+        line: 1-based line of the problem in a registry of agents, or ``None`` without a file.
     """
 
     default_code = "bad_token"
@@ -163,10 +163,10 @@ class TokenError(AgentIdentityError, ValueError):
 
 
 class ExchangeError(AgentIdentityError):
-    """There is no token for another service: the endpoint could not be reached, refused, or answered wrongly.
+    """No token for another service was issued: the endpoint was unreachable, refused, or answered wrongly.
 
     Attributes:
-        reason: The error code of OAuth that the endpoint gave (RFC 6749 §5.2), if it is a known one.
+        reason: The OAuth error code of the endpoint (RFC 6749 §5.2), if it is a known one.
     """
 
     default_code = "exchange_refused"
@@ -197,9 +197,9 @@ class EvidenceError(AgentIdentityError):
 
 
 class StateError(AgentIdentityError):
-    """The shared state cannot be asked (``state_unavailable``) or takes no more (``state_full``).
+    """The shared state is unavailable (``state_unavailable``) or full (``state_full``).
 
-    Whoever gets it does not know, and must refuse: a used proof or a spent limit may be what could not be seen.
+    The caller must refuse: the state may hold a used proof or a spent limit that it could not read.
     """
 
     default_code = "state_unavailable"
@@ -211,9 +211,9 @@ class PolicyFormatError(AgentIdentityError, ValueError):
     The message has one line for each mistake, of the first 20.
 
     Attributes:
-        line: 1-based line of the first problem, or ``None`` where there is no file.
+        line: 1-based line of the first problem, or ``None`` without a file.
         column: 1-based column of the first problem, or ``None``.
-        problems: Each problem of a file by itself, in their order there.
+        problems: Each problem of a file, in file order.
     """
 
     default_code = "bad_policy"

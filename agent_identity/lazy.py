@@ -12,13 +12,12 @@ def lazily(
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` of a package that exports names of its modules.
 
-    A program then loads only the modules whose names it uses. The package keeps a name that was found, and has its
-    modules as attributes. Type checkers read the imports that the package has under ``TYPE_CHECKING``; a test
-    compares the two.
+    A program then loads only the modules whose names it uses. The package caches each name, and has its modules as
+    attributes. Type checkers read the imports of the package under ``TYPE_CHECKING``; a test compares the two.
 
     Args:
         package: The name of the package.
-        modules: The modules, by full names or as ``.name`` in the package, each with what the package takes from it.
+        modules: The modules, by full name or as ``.name`` in the package, each with the names that it exports.
     """
     homes = {name: module for module, names in modules.items() for name in names}
 
@@ -26,9 +25,9 @@ def lazily(
         home = homes.get(name)
         if home is None:
             return _submodule(package, name)
-        found: object = getattr(import_module(home, package), name)
-        setattr(sys.modules[package], name, found)
-        return found
+        value: object = getattr(import_module(home, package), name)
+        setattr(sys.modules[package], name, value)
+        return value
 
     def names() -> list[str]:
         return sorted({*vars(import_module(package)), *homes})
@@ -37,7 +36,7 @@ def lazily(
 
 
 def _submodule(package: str, name: str) -> object:
-    if name.isidentifier() and not name.startswith("_"):  # Asking for a private name runs nothing.
+    if name.isidentifier() and not name.startswith("_"):  # A private name imports nothing.
         try:
             return import_module(f"{package}.{name}")
         except ModuleNotFoundError as error:

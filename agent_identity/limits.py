@@ -1,4 +1,4 @@
-"""How often, how fast and how much in one task, public under this name.
+"""Public API for the limits of a task: uses, rates and sums.
 
 >>> from datetime import timedelta
 >>> from agent_identity.limits import Limit

@@ -1,7 +1,7 @@
 """Type narrowing for values from outside: containers, and members of JSON objects.
 
-``isinstance(value, dict)`` alone leaves keys and elements without a type, so that nothing checks what becomes of them.
-What is declared as :data:`~agent_identity.canonical.JSON` needs none of this: there ``isinstance`` says it all.
+``isinstance(value, dict)`` alone leaves keys and elements untyped, so type checkers do not check their use. A value
+declared as :data:`~agent_identity.canonical.JSON` does not need these functions: there ``isinstance`` narrows fully.
 """
 
 from collections.abc import Collection, Mapping
@@ -27,42 +27,42 @@ _Word = TypeVar("_Word", bound=str)
 
 
 def is_mapping(value: object) -> TypeGuard[Mapping[object, object]]:
-    """Tell whether a value is a mapping, with keys and values of any type."""
+    """Return whether a value is a mapping, with keys and values of any type."""
     return isinstance(value, Mapping)
 
 
 def is_object(value: object) -> TypeGuard[Mapping[str, object]]:
-    """Tell whether a value is a mapping that has exact strings as keys, as an object of JSON has."""
+    """Return whether a value is a mapping with exact ``str`` keys, like a JSON object."""
     return is_mapping(value) and all(type(name) is str for name in value)
 
 
 def is_dict(value: object) -> TypeGuard[dict[object, object]]:
-    """Tell whether a value is a dict, also of a subclass."""
+    """Return whether a value is a dict, including subclasses."""
     return isinstance(value, dict)
 
 
 def is_plain_dict(value: object) -> TypeGuard[dict[object, object]]:
-    """Tell whether a value is exactly a dict: a subclass may answer otherwise each time."""
+    """Return whether a value is exactly a dict: a subclass may return different items each time."""
     return type(value) is dict
 
 
 def is_list(value: object) -> TypeGuard[list[object]]:
-    """Tell whether a value is a list, also of a subclass."""
+    """Return whether a value is a list, including subclasses."""
     return isinstance(value, list)
 
 
 def is_array(value: object) -> TypeGuard[list[object] | tuple[object, ...]]:
-    """Tell whether a value is a list or a tuple, also of a subclass."""
+    """Return whether a value is a list or a tuple, including subclasses."""
     return isinstance(value, list | tuple)
 
 
 def is_collection(value: object) -> TypeGuard[Collection[object]]:
-    """Tell whether a value is a collection: it has a size, and can be walked more than once."""
+    """Return whether a value is a collection: it has a size, and supports repeated iteration."""
     return isinstance(value, Collection)
 
 
 def is_plain_array(value: object) -> TypeGuard[list[object] | tuple[object, ...]]:
-    """Tell whether a value is exactly a list or a tuple."""
+    """Return whether a value is exactly a list or a tuple."""
     return type(value) is list or type(value) is tuple
 
 
@@ -70,7 +70,7 @@ def text_of(members: Mapping[str, object], name: str) -> str:
     """Return a required text member.
 
     Raises:
-        TypeError: It is no ``str``, or missing.
+        TypeError: The member is missing or not a ``str``.
     """
     value = members.get(name)
     if type(value) is not str:
@@ -82,16 +82,16 @@ def optional_text_of(members: Mapping[str, object], name: str) -> str | None:
     """Return an optional text member.
 
     Raises:
-        TypeError: It is there and no ``str``.
+        TypeError: The member exists and is not a ``str``.
     """
     return text_of(members, name) if name in members else None
 
 
 def int_of(members: Mapping[str, object], name: str) -> int:
-    """Return a required whole number; a ``bool`` is refused.
+    """Return a required integer; a ``bool`` is refused.
 
     Raises:
-        TypeError: It is no ``int``, or missing.
+        TypeError: The member is missing or not an ``int``.
     """
     value = members.get(name)
     if type(value) is not int:
@@ -103,8 +103,8 @@ def word_of(members: Mapping[str, object], name: str, words: Collection[_Word]) 
     """Return a required member that is one of a set of words.
 
     Raises:
-        TypeError: It is no ``str``, or missing.
-        ValueError: It is another word.
+        TypeError: The member is missing or not a ``str``.
+        ValueError: The member is another word.
     """
     return word(members.get(name), name, words)
 
@@ -113,8 +113,8 @@ def word(value: object, name: str, words: Collection[_Word]) -> _Word:
     """Return a value that is one of a set of words.
 
     Raises:
-        TypeError: It is no ``str``.
-        ValueError: It is another word.
+        TypeError: The value is not a ``str``.
+        ValueError: The value is another word.
     """
     if type(value) is not str:
         raise TypeError(f"expected {name} as text, got {type(value).__name__}")

@@ -37,13 +37,13 @@ def rehearse(request: pytest.FixtureRequest, tmp_path: Path) -> "Generator[Rehea
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Add the records of a test that fails to its report, in which no argument has its value."""
+    """Add the records of a failed test to its report, without argument values."""
     try:
         return (yield)
     except BaseException as error:
         for rehearsal in item.stash.get(_OPENED, ()):
-            with suppress(Exception):  # The failure of the test matters more, whatever it does when shown.
+            with suppress(Exception):  # An error here must not hide the failure of the test.
                 records = str(rehearsal.records)
-                if records not in str(error):  # Where one of our assertions failed, it has listed them.
+                if records not in str(error):  # A failed assertion of ours already lists them.
                     item.add_report_section("call", "agent_identity", f"{rehearsal.directory}: {records}")
         raise

@@ -1,12 +1,11 @@
-"""Records as types, public under this name: what the ledger holds, read as attributes.
+"""Public API for records: the content of the ledger as typed objects.
 
 >>> from agent_identity import records
 >>> for record in records.read("evidence"):  # doctest: +SKIP
 ...     if isinstance(record, records.Outcome) and record.principal is not None:
 ...         print(record.principal.id, record.action.tool, record.outcome)
 
-Reading verifies nothing: run :func:`agent_identity.verify` first. ``docs/reference/record.md`` says what each member
-means.
+Reading verifies nothing: run :func:`agent_identity.verify` first. ``docs/reference/record.md`` describes each member.
 """
 
 import os
@@ -131,11 +130,11 @@ __all__ = [
 ]
 
 
-_DRAFT_REFUSED: Final = "expected version 1, got a draft of version 2; pass drafts=True to read it"
+_DRAFT_REFUSED: Final = "the record is a draft of version 2; pass drafts=True to read it"
 
 
 def decode(data: bytes, *, drafts: bool = False) -> AnyRecord:
-    """Return the record of its canonical bytes.
+    """Decode a record from its canonical bytes.
 
     Args:
         data: The bytes.
@@ -153,7 +152,7 @@ def decode(data: bytes, *, drafts: bool = False) -> AnyRecord:
 
 
 def read(path: "str | os.PathLike[str]", *, drafts: bool = False) -> Iterator[AnyRecord]:
-    """Yield the records of an evidence directory, stream by stream, each stream in its order.
+    """Yield the records of an evidence directory, stream by stream, each stream in order.
 
     Nothing is verified, and memory does not grow with the ledger. The directory may be in use.
 
@@ -164,16 +163,13 @@ def read(path: "str | os.PathLike[str]", *, drafts: bool = False) -> Iterator[An
     Raises:
         OSError: There is no such directory, or this user may not look into it.
         ConfigurationError: The directory holds no ledger.
-        EvidenceError: With code ``malformed_record``: a line is no record; with code ``draft_record``: a record is of
-            version 2, and ``drafts`` was not given; with code ``unreadable``: a file cannot be read to its end. The
-            message names stream and place. The records before it were yielded.
+        EvidenceError: With code ``malformed_record``: a line is not a record; with code ``draft_record``: a record is
+            of version 2, and ``drafts`` is false; with code ``unreadable``: a file cannot be read to its end. The
+            message names stream and place. The earlier records were yielded.
     """
-    with os.scandir(path) as entries:  # The reader below takes a wrong path for an empty ledger.
+    with os.scandir(path) as entries:  # The reader below treats a wrong path as an empty ledger.
         if "ledger" not in {entry.name for entry in entries}:
-            raise ConfigurationError(
-                f"expected an evidence directory at {os.fspath(path)!r}, found no ledger in it; name the directory of "
-                "the enforcer"
-            )
+            raise ConfigurationError(f"{os.fspath(path)!r} has no ledger; name the evidence directory of the enforcer")
     ledger = open_ledger(path)
     for stream in ledger.streams():
         before = ledger.begins_behind(stream)
@@ -185,7 +181,7 @@ def read(path: "str | os.PathLike[str]", *, drafts: bool = False) -> Iterator[An
 
 
 def _record_of(line: RawLine, place: str, *, drafts: bool) -> AnyRecord | None:
-    """Return the record of a line; ``None`` for one that is left out of an excerpt, or not written to its end yet.
+    """Return the record of a line; ``None`` for a line that is withheld in an excerpt, or incomplete.
 
     Raises:
         EvidenceError: See :func:`read`.
@@ -202,12 +198,12 @@ def _record_of(line: RawLine, place: str, *, drafts: bool) -> AnyRecord | None:
         return record
     if line.problem == "unreadable":
         raise EvidenceError(
-            f"{place}: expected a file that this user can read to its end, got another; see its permissions",
+            f"{place}: this user cannot read the file to its end; check its permissions",
             code="unreadable",
         )
     if line.problem not in ("withheld", "torn"):
         raise EvidenceError(
-            f"{place}: expected a record, got a line that is none; run 'agent-identity verify' to see what is wrong",
+            f"{place}: the line is not a record; run 'agent-identity verify' to see what is wrong",
             code="malformed_record",
         )
     return None

@@ -1,4 +1,4 @@
-"""Where state lives that processes share: used proofs, spent limits, revocations.
+"""Public API for shared state: used proofs, spent limits, revocations.
 
 >>> from agent_identity import Enforcer
 >>> from agent_identity.state import SqliteState

@@ -1,4 +1,4 @@
-"""Tokens for the services that a task calls: where they come from, public under this name.
+"""Public API for the sources of tokens for the services that a task calls.
 
 >>> from agent_identity import Enforcer
 >>> from agent_identity.tokens import TokenExchange

@@ -1,7 +1,7 @@
-"""Types of what users pass, checked where it enters: the error names the parameter and says what is expected.
+"""Type checks of arguments at public entry points: the error names the parameter and the expected type.
 
-Python finds a wrong type where it is used, which may be far from the call that passed it. Public calls that are not
-made for each guarded call check their arguments against their own annotations first.
+Python reports a wrong type where it is used, which may be far from the call that passed it. Public functions outside
+the path of guarded calls check their arguments against their annotations first.
 """
 
 import collections.abc
@@ -30,7 +30,7 @@ _FORMS: Final[Mapping[object, str]] = {
     timedelta: "a datetime.timedelta, for example timedelta(seconds=60)",
 }
 _MAX_ITEMS: Final = 1_000
-"""Elements of one argument that are looked at; where more are possible, the call itself has a limit."""
+"""Elements of one argument that are checked; functions that take more have a limit of their own."""
 
 
 class _Wrapping(typing.Protocol):
@@ -46,14 +46,14 @@ class _Abstract(typing.Protocol):
 
 
 def typed(function: Callable[P, R], /, **cures: str) -> Callable[P, R]:
-    """Return the function with its arguments checked against their annotations.
+    """Return the function with checks of its arguments against their annotations.
 
-    Elements of lists and tuples are checked as well. What an annotation leaves open, the function checks itself; so
-    it does with the words of a ``Literal``.
+    Elements of lists and tuples are checked as well. The function itself checks everything that an annotation leaves
+    open, and the words of a ``Literal``.
 
     Args:
         function: The function; its annotations are resolved when it is first called.
-        cures: By parameter, what to write instead, where its type alone does not say.
+        cures: The cure in the message, by parameter, where the type alone does not say it.
     """
     signature = inspect.signature(function)
     hints: dict[str, object] = {}
@@ -66,7 +66,7 @@ def typed(function: Callable[P, R], /, **cures: str) -> Callable[P, R]:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
             bound = None
-        if bound is None:  # Python's own error names the function, and what may have been meant.
+        if bound is None:  # Python's own error names the function and suggests a parameter.
             return function(*args, **kwargs)
         for name, value in bound.arguments.items():
             if name in hints:
@@ -77,7 +77,7 @@ def typed(function: Callable[P, R], /, **cures: str) -> Callable[P, R]:
 
 
 def typed_calls(*names: str, **cures: str) -> Callable[[C], C]:
-    """Return what makes the named methods of a class :func:`typed`."""
+    """Return a class decorator that applies :func:`typed` to the named methods."""
 
     def decorate(cls: C) -> C:
         for name in names:
@@ -96,7 +96,7 @@ def typed_calls(*names: str, **cures: str) -> Callable[[C], C]:
 
 
 def _hints(function: Callable[..., object], signature: inspect.Signature) -> dict[str, object]:
-    """Return the annotations that can be resolved, by parameter; those of ``*values`` and ``**options`` stay open."""
+    """Return the resolvable annotations by parameter, without those of ``*values`` and ``**options``."""
     names: dict[str, object] = getattr(inspect.unwrap(function), "__globals__", {})
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {
@@ -138,7 +138,7 @@ def _lacking(value: object, hint: object) -> list[str]:
 
 
 def _unfit(name: str, value: object, hint: object) -> tuple[str, object, object] | None:
-    """Return the first thing that does not fit: its place, the value, and the annotation that it should have fitted."""
+    """Return the first misfit: its place, the value, and the annotation."""
     if not _fits(value, hint):
         return name, value, hint
     element = _element(value, hint)
@@ -150,7 +150,7 @@ def _unfit(name: str, value: object, hint: object) -> tuple[str, object, object]
 
 
 def _element(value: object, hint: object) -> object:
-    """Return the annotation of the elements of a list or tuple, if there is one for all of them."""
+    """Return the common annotation of the elements of a list or tuple, if any."""
     if not isinstance(value, list | tuple):
         return None
     for arm in _arms(hint):
@@ -184,21 +184,21 @@ def _fits_one(value: object, hint: object) -> bool:
 
 
 def _is(value: object, kind: type) -> bool:
-    """Tell whether a value is of a class; a bool is no number here.
+    """Return whether a value is of a class; a bool is not a number here.
 
-    What a protocol or an abstract class of others names has to be there, whatever class it is of.
+    For a protocol or a foreign abstract class, the members are checked instead of the class.
     """
     if kind in (int, float):
         return isinstance(value, kind | int) and not isinstance(value, bool)
     if getattr(kind, "__final__", False):
-        return type(value) is kind  # A subclass could answer for itself what its class decides.
+        return type(value) is kind  # A subclass could override the decisions of the class.
     try:
         if isinstance(value, kind) or not inspect.isabstract(kind) or kind.__module__ == "collections.abc":
             return isinstance(value, kind)
         needed = cast("_Abstract", kind).__abstractmethods__
     except TypeError:
         needed = _members(kind)
-    # A class has the methods of its objects, but only one that is called is what is asked for.
+    # A class object has the methods of its instances, but only a callable protocol accepts it.
     return (not isinstance(value, type) or needed == frozenset({"__call__"})) and all(
         hasattr(value, name) for name in needed
     )
@@ -226,7 +226,7 @@ def _form_of_one(hint: object) -> str:
 
 
 def _shown(value: object) -> str:
-    """Return a number as it is, and of everything else its class: texts may hold what must not be shown."""
+    """Return a number unchanged, and the class of any other value: texts may be secret."""
     if value is None or isinstance(value, bool | int | float):
         return repr(value)[:32]
     return f"<{type(value).__name__}>"

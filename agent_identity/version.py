@@ -1,4 +1,4 @@
-"""The version of the library; the one place where it is written."""
+"""The version of the library, defined only here."""
 
 from typing import Final
 

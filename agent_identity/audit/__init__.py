@@ -1,4 +1,4 @@
-"""Answers: what is proved, what is missing, and who did what on whose behalf; offline, with public keys only."""
+"""Offline verification: proved and missing records, and who did what on whose behalf, with public keys only."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Whether calls that ran because a person approved them were approved: by somebody else, for these arguments, once."""
+"""Checks calls that a person approved: by somebody other than the requester, for these arguments, used once."""
 
 from collections.abc import Callable, Collection
 from typing import Final, NamedTuple, final, overload
@@ -36,13 +36,13 @@ class _Approved(NamedTuple):
 
 
 def is_approved(decision: Decision) -> bool:
-    """Return whether a decision says that the call may run because, and only because, a person approved it."""
+    """Return whether a decision lets the call run because, and only because, a person approved it."""
     return decision.approval is not None or (decision.effect, decision.enforced) == ("route", "allow")
 
 
 @final
 class ApprovalsCheck:
-    """The approvals of a source.
+    """Checks the approvals of a source.
 
     Args:
         findings: Takes what is found.
@@ -59,7 +59,7 @@ class ApprovalsCheck:
         self._requests: dict[tuple[str, str], str] = {}
 
     def narrow(self, trust: TrustStore) -> None:
-        """Take the trusted keys as they are for the log at hand, now that it is known which one it is.
+        """Restrict the trusted keys to the log at hand, once its origin is known.
 
         Args:
             trust: The trusted keys.
@@ -67,7 +67,7 @@ class ApprovalsCheck:
         self._trust = trust
 
     def take(self, record: Approval | Intent | Outcome, place: Place) -> None:
-        """Keep what a record says about approvals.
+        """Store the approval, or the call that needs one.
 
         Args:
             record: An approval, or a call.
@@ -86,32 +86,32 @@ class ApprovalsCheck:
             elif record.outcome == "suspended":
                 self._suspended.add(intent)
         elif intent is not None or decision.enforced == "allow":
-            message = "expected an approval of a call that was to be approved, got none"
+            message = "a call that needed an approval names none"
             self._findings.add(_GRANTS, "approval_missing", message, place)
 
     def settle(self, proved: Callable[[Place], bool]) -> None:
-        """Compare calls with their approvals, now that all is read.
+        """Match calls with their approvals after the whole source was read.
 
         Args:
             proved: Returns whether the record at a place is proved to be what it says, its time included.
         """
         for identifier, calls in self._calls.items():
-            approved = {given.said for given in self._approved.get(identifier, ())}
+            approved = {entry.said for entry in self._approved.get(identifier, ())}
             for said, place in calls:
                 self._match(said, approved, place)
-            # What left its body to be made again is one call, whenever it was made.
+            # A suspended call and its reruns are one call.
             over = [place for _, place in calls if place.record not in self._suspended]
             if len(over) > 1:
-                self._add("approval_reused", "expected each approval to be used once, got it again", over[1])
-        for given in (given for approved in self._approved.values() for given in approved):
-            self._judge(given, proved)
+                self._add("approval_reused", "an approval was used again; each permits one call", over[1])
+        for entry in (entry for approved in self._approved.values() for entry in approved):
+            self._judge(entry, proved)
         self._findings.counts["approvals"] = sum(map(len, self._approved.values()))
 
     def _match(self, said: _Said, approved: Collection[_Said], place: Place) -> None:
         if not approved:
-            self._add("approval_missing", "expected the approval that the call names, got none", place)
+            self._add("approval_missing", "the evidence has no approval of the id that the call names", place)
         elif said not in approved:
-            message = "expected an approval of this task, tool and these arguments, got that of another call"
+            message = "the approval that the call names is for another task, tool or arguments"
             self._add("approval_mismatch", message, place)
 
     def _take_approval(self, record: Approval, place: Place) -> None:
@@ -124,18 +124,18 @@ class ApprovalsCheck:
         if approval.status == "pending":
             self._pending.setdefault(approval.id, set()).add(said._replace(agents=()))
         elif approval.status == "approved":
-            given = _Approved(said, approval, record.time.start_ns, place)
-            self._approved.setdefault(approval.id, []).append(given)
+            entry = _Approved(said, approval, record.time.start_ns, place)
+            self._approved.setdefault(approval.id, []).append(entry)
 
-    def _judge(self, given: _Approved, proved: Callable[[Place], bool]) -> None:
-        said, approval, start_ns, place = given
+    def _judge(self, entry: _Approved, proved: Callable[[Place], bool]) -> None:
+        said, approval, start_ns, place = entry
         approver = approval.approver
         if approval.token is None or approver is None or approver.kind != "human":
-            self._add("approval_forged", "expected an approval that a person signed for, got none", place)
+            self._add("approval_forged", "the approval is not signed by a person", place)
             return
         requesters = (*_names(said.principal), *said.agents)
         if not {folded(name) for name in _names(approver)}.isdisjoint(map(folded, requesters)):
-            self._add("approval_self", "expected an approver other than who asked, got the same", place)
+            self._add("approval_self", "the approver is also the requester", place)
         if self._trust is None:
             return
         try:
@@ -143,35 +143,35 @@ class ApprovalsCheck:
         except TokenError as error:
             self._add(_code_of(error), f"the approval does not verify ({error.code}): {error}", place)
             return
-        self._refuse_revoked(ruling, given, self._trust, proved)
+        self._refuse_revoked(ruling, entry, self._trust, proved)
         if not _agrees(ruling, said, approval, approver):
-            self._add("approval_mismatch", "expected the record to say what was signed, got something else", place)
+            self._add("approval_mismatch", "the record differs from the ruling that was signed", place)
         elif ruling.task != said.task:
             self._find_request(ruling, said, place)
         if not (ruling.decided_at - SKEW) * _NS <= start_ns < ruling.expires_at * _NS:
-            self._add("approval_late", "expected the approval to be used in its time, got another one", place)
+            self._add("approval_late", "the approval was used outside its validity", place)
 
     def _find_request(self, ruling: Ruling, said: _Said, place: Place) -> None:
-        """Find the request of an earlier task that was approved: digests of two tasks cannot be compared."""
+        """Look up the approved request in the earlier task: digests of two tasks cannot be compared."""
         request = said._replace(task=ruling.task, args=ruling.args, agents=())
         if request not in self._pending.get(ruling.id, ()):
-            message = "expected the request of an earlier task that was approved, got none"
+            message = "the request of the earlier task that was approved is not in the evidence"
             self._add("approval_request_missing", message, place)
 
     def _refuse_revoked(
-        self, ruling: Ruling, given: _Approved, trust: TrustStore, proved: Callable[[Place], bool]
+        self, ruling: Ruling, entry: _Approved, trust: TrustStore, proved: Callable[[Place], bool]
     ) -> None:
-        """Doubt what whoever has a revoked key may have signed; a record from before shows that it is older."""
+        """Report an approval under a revoked key unless a proved record shows that it is older."""
         kid = ruling.kid
         trusted = None if kid is None else trust.get(kid, "issuer")
         since = None if trusted is None else trusted.revoked_since
         if since is None:
             return
         if ruling.decided_at >= since:
-            self._add(LATE, "expected an approval from before the issuer key was revoked, got a later one", given.place)
-        elif given.start_ns >= since * _NS or not proved(given.place):
-            message = "expected proof that the approval is older than the revocation of the issuer key, got none"
-            self._add("key_revoked", message, given.place)
+            self._add(LATE, "the approval is dated after the revocation of the issuer key", entry.place)
+        elif entry.start_ns >= since * _NS or not proved(entry.place):
+            message = "nothing proves that the approval is older than the revocation of the issuer key"
+            self._add("key_revoked", message, entry.place)
 
     def _add(self, code: str, message: str, place: Place) -> None:
         self._findings.add(_GRANTS, code, message, place)
@@ -193,7 +193,7 @@ def _said(record: Approval) -> _Said: ...
 @overload
 def _said(record: Intent | Outcome) -> _Said | None: ...
 def _said(record: Approval | Intent | Outcome) -> _Said | None:
-    """Return what a record says about a call; ``None`` of a call outside any task."""
+    """Return the call that a record is about; ``None`` for a call outside any task."""
     task, principal, agent, chain = record.task, record.principal, record.agent, record.chain
     if task is None or principal is None or agent is None or chain is None:
         return None
@@ -202,7 +202,7 @@ def _said(record: Approval | Intent | Outcome) -> _Said | None:
 
 
 def _agrees(ruling: Ruling, said: _Said, approval: ApprovalState, approver: Principal) -> bool:
-    """Return whether a record says what was signed; arguments compare within one task only."""
+    """Return whether a record matches the signed ruling; arguments compare within one task only."""
     return (
         (ruling.id, ruling.status, ruling.tool) == (approval.id, "approved", said.tool)
         and (ruling.principal.kind, ruling.principal.id) == (said.principal.kind, said.principal.id)

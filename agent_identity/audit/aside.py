@@ -1,4 +1,4 @@
-"""Reads names of ours on the resource, scope, events and links of a span."""
+"""Reads our attributes on the resource, scope, events and links of a span."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, final
@@ -12,13 +12,13 @@ __all__ = ["Aside", "Claim"]
 
 
 class Claim(NamedTuple):
-    """Attributes of ours that are none of the span's own.
+    """Our attributes on another part than the span itself.
 
     Attributes:
-        where: What they stand on.
-        attributes: Those that a span of ours has as well.
-        unsigned: Those of them that are no copy of the record, so that the span's own are what they have to be.
-        stranger: One that no span of ours has; one is enough, or the work grew with the product of names and spans.
+        where: The part that carries them.
+        attributes: Those that our spans have as well.
+        unsigned: Those of them that do not copy the record; they must equal the span's own.
+        stranger: One name that our spans do not have; one is enough to report, and bounds the work.
     """
 
     where: str
@@ -29,7 +29,7 @@ class Claim(NamedTuple):
 
 @final
 class Aside:
-    """Looks beside the attributes of spans; back ends show what stands there beside them.
+    """Collects our attributes from the parts of spans that back ends show beside the span's own attributes.
 
     Args:
         known: The attributes that a span of ours has.
@@ -42,14 +42,14 @@ class Aside:
         self._claims: tuple[Claim, ...] = ()
 
     def claims(self, span: SpanData | PastedSpan) -> tuple[Claim, ...]:
-        """Return what stands beside the attributes of a span; of one that was pasted, on its events and links."""
+        """Return our attributes beside those of the span; for a pasted span, those on its events and links."""
         if isinstance(span, PastedSpan):
             return tuple(self._own(span.aside))
         # Most spans share both with the one before.
         if span.resource is not self._shared[0] or span.scope_attributes is not self._shared[1]:
             self._shared = span.resource, span.scope_attributes
-            found = (("the resource", span.resource), ("the scope", span.scope_attributes))
-            self._claims = tuple(claim for where, attributes in found for claim in self._claim(where, attributes))
+            parts = (("the resource", span.resource), ("the scope", span.scope_attributes))
+            self._claims = tuple(claim for where, attributes in parts for claim in self._claim(where, attributes))
         if not span.aside:
             return self._claims
         return (*self._claims, *self._own(span.aside))

@@ -1,4 +1,4 @@
-"""Opening what a span carries: a signed record, or the reason why there is none to believe."""
+"""Opens the attestation on a span: the signed record, or the reason to reject it."""
 
 from base64 import urlsafe_b64decode
 from binascii import Error as Base64Error
@@ -17,10 +17,10 @@ from agent_identity.identity import PublicKey, TrustStore
 __all__ = ["ATTESTATION", "OURS", "open_record"]
 
 OURS: Final = "agent_identity."
-"""How the names of our attributes begin."""
+"""Prefix of our attributes."""
 
 ATTESTATION: Final = "agent_identity.attestation."
-"""How the names of the attributes begin that carry the signed record."""
+"""Prefix of the attributes that carry the signed record."""
 
 _NS: Final = 1_000_000_000
 _CODES: Final = frozenset(
@@ -36,12 +36,12 @@ def open_record(
     trust: TrustStore,
     proved: Callable[[bytes], bool] | None = None,
 ) -> tuple[AnyRecord, bytes]:
-    """Return the record on a span, and its bytes: signed by a recorder key that was valid at its time, and well-formed.
+    """Return the record on a span and its bytes, if it is well-formed and its recorder key was valid at its time.
 
     Args:
         attributes: The attributes of the span.
         trust: The trusted keys.
-        proved: Returns whether a ledger proves the bytes, whose signature is not looked at then.
+        proved: Returns whether a ledger proves the bytes; their signature is not checked then.
 
     Raises:
         VerificationError: With code ``bad_attestation``, ``truncated``, ``unknown_payload_type``,
@@ -55,7 +55,7 @@ def open_record(
         trusted = trust.lookup(thumbprint, "recorder")
         if trusted is None:
             raise TokenError(
-                "expected a trusted recorder key, got another; add it to the trust file if it should be",
+                "the recorder key of the signature is not trusted; add it to the trust file if it should be",
                 code="unknown_key",
             )
         return trusted.key
@@ -78,7 +78,7 @@ def _decoded(body: bytes, attributes: Mapping[str, object]) -> AnyRecord:
         code, message = malformed(body, str(error))
         raise VerificationError(message, code=code) from None
     if payload_type_of(record) != attributes.get(ATTESTATION + "payload_type"):
-        raise VerificationError("expected a record of the version that its type names", code="malformed_record")
+        raise VerificationError("the version of the record differs from its payload type", code="malformed_record")
     return record
 
 
@@ -96,7 +96,7 @@ def _explained(error: VerificationError | TokenError, attributes: Mapping[str, o
 
 
 def _cut(payload: str, signature: object) -> str | None:
-    """Return what shows that an attestation was cut by a length limit, or ``None``."""
+    """Return the evidence that a length limit cut an attestation, or ``None``."""
     if isinstance(signature, str) and len(signature) < 128:
         return f"its signature has {len(signature)} characters, not 128"
     text, mark, _ = payload.partition("...")

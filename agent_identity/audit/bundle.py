@@ -1,4 +1,4 @@
-"""Bundles: evidence, public keys and a report in one file, made for an auditor and read without trust in it."""
+"""Bundles: evidence, public keys and a report in one file for an auditor; reading one trusts nothing in it."""
 
 import io
 import os
@@ -41,13 +41,13 @@ _MEMBER: Final = re.compile(
     rf"evidence/(?:ledger/{_STREAM}/(?:{_SEGMENT.pattern}|pruned|{GRANTS_NAME.pattern})|log/(?:entries\.jsonl|checkpoint)"
     r"|trust\.json|excerpt\.json)"
 )
-"""What is taken out of a bundle: these names and no other, so that none leads anywhere else."""
+"""Names that are unpacked from a bundle; any other could lead out of the folder."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which records of a ledger a bundle shows.
+    """The records of a ledger that a bundle shows.
 
     Attributes:
         task: Only those of this task.
@@ -61,11 +61,11 @@ class Choice:
 
     @property
     def everything(self) -> bool:
-        """Whether nothing is left out."""
+        """Whether all records are chosen."""
         return self == Choice()
 
     def takes(self, record: AnyRecord) -> bool:
-        """Return whether a record is chosen for itself."""
+        """Return whether a record is chosen by its own task and time."""
         start = record.time.start_ns
         return (
             (self.task is None or _task_of(record) == self.task)
@@ -75,21 +75,21 @@ class Choice:
 
 
 def collect(directory: PathLike, target: Path, choice: Choice, *, archive: PathLike | None = None) -> None:
-    """Copy what proves the chosen records into a folder: log, segments, statements; public keys, and no others.
+    """Copy the evidence for the chosen records into a folder: log, segments, statements, and public keys only.
 
     Args:
         directory: The evidence directory.
         target: An empty folder.
-        choice: What is chosen. Of all other records between them only the leaf hashes are copied.
-        archive: An archive of the directory, for what was pruned.
+        choice: The chosen records. Of all other records between them only the leaf hashes are copied.
+        archive: An archive of the directory, with the pruned segments.
 
     Raises:
-        VerificationError: The log is not what its checkpoint commits to, or what is chosen is not sealed yet.
-        ConfigurationError: Nothing is chosen, or the trust file holds something else than public keys.
+        VerificationError: The log differs from its checkpoint, or a chosen record is not sealed yet.
+        ConfigurationError: Nothing is chosen, or the trust file holds more than public keys.
     """
     source, reader = Path(directory), whole(open_ledger(directory, archive=archive))
     (target / "log").mkdir(parents=True)
-    for name in ("checkpoint", "entries.jsonl"):  # In this order: the log may grow behind its checkpoint.
+    for name in ("checkpoint", "entries.jsonl"):  # In this order: the log may grow after its checkpoint.
         with suppress(FileNotFoundError):
             shutil.copyfile(source / "log" / name, target / "log" / name)
     if (source / "trust.json").exists():
@@ -99,10 +99,10 @@ def collect(directory: PathLike, target: Path, choice: Choice, *, archive: PathL
     else:
         _copy_chosen(reader, target, choice)
     for stream in reader.streams():
-        for found in (source / "ledger" / stream).glob("*"):
-            if found.name == "pruned" or GRANTS_NAME.fullmatch(found.name):
+        for path in (source / "ledger" / stream).glob("*"):
+            if path.name == "pruned" or GRANTS_NAME.fullmatch(path.name):
                 with suppress(FileNotFoundError):  # Nothing of this stream is chosen.
-                    shutil.copyfile(found, target / "ledger" / stream / found.name)
+                    shutil.copyfile(path, target / "ledger" / stream / path.name)
 
 
 def _copy_all(reader: LedgerReader, target: Path) -> None:
@@ -130,7 +130,7 @@ def _copy_chosen(reader: LedgerReader, target: Path, choice: Choice) -> None:
     heads = read_heads(reader)[1]
     streams = excerpt_of(reader, heads, chosen)
     if not streams:
-        raise ConfigurationError("expected records of this task or time, found none; nothing to put into a bundle")
+        raise ConfigurationError("the ledger has no records of this task or time; choose another task or period")
     certified = _certified(reader, streams)
     if certified:
         streams = excerpt_of(reader, heads, wanted)
@@ -143,19 +143,19 @@ def _copy_chosen(reader: LedgerReader, target: Path, choice: Choice) -> None:
 
 
 def _certified(reader: LedgerReader, streams: Collection[str]) -> frozenset[bytes]:
-    """Return the records with the certificates of the recorders of these streams, and the newest one of all.
+    """Return the records with certificates for the recorders of these streams, and the newest certificate of all.
 
-    By them a verifier who trusts a root alone knows the keys of the excerpt: the newest is of the key that seals now.
+    They let a verifier who trusts only a root check the keys of the excerpt: the newest is of the key that seals now.
     """
-    found: list[bytes] = []
+    records: list[bytes] = []
     newest: tuple[int, bytes] = (-1, b"")
     for stream in reader.streams():
         for line in reader.entries(stream):
             data = line.record or b""
             if certificate_in(data) is not None:
                 newest = max(newest, (decode(data).time.start_ns, data))
-                found += [data] if stream in streams else []
-    return frozenset((*found, newest[1])) - {b""}
+                records += [data] if stream in streams else []
+    return frozenset((*records, newest[1])) - {b""}
 
 
 def _tasks(reader: LedgerReader, choice: Choice) -> frozenset[str | None]:
@@ -166,8 +166,8 @@ def _tasks(reader: LedgerReader, choice: Choice) -> frozenset[str | None]:
 
 
 def _details(reader: LedgerReader, choice: Choice) -> frozenset[str]:
-    """Return the ids of the details of the chosen outcomes; a detail names no task, and stands directly before."""
-    found = set[str]()
+    """Return the ids of the details of the chosen outcomes; a detail names no task and precedes its outcome."""
+    ids = set[str]()
     for stream in reader.streams():
         before = b""
         for line in reader.entries(stream):
@@ -175,9 +175,9 @@ def _details(reader: LedgerReader, choice: Choice) -> frozenset[str]:
             if _NAMES_DETAIL in data:
                 detail, outcome = _loaded(before), _loaded(data)
                 if isinstance(detail, Detail) and outcome is not None and choice.takes(outcome):
-                    found.add(detail.id)
+                    ids.add(detail.id)
             before = data
-    return frozenset(found)
+    return frozenset(ids)
 
 
 def _task_of(record: AnyRecord) -> str | None:
@@ -186,7 +186,7 @@ def _task_of(record: AnyRecord) -> str | None:
 
 
 def _loaded(data: bytes) -> AnyRecord | None:
-    """Return a record, or ``None`` if it has not the form of one: nothing is chosen by what it says."""
+    """Return a record, or ``None`` for malformed bytes, which are never chosen."""
     try:
         return decode(data)
     except ValueError:
@@ -194,7 +194,7 @@ def _loaded(data: bytes) -> AnyRecord | None:
 
 
 def pack(target: PathLike, evidence: Path, others: Mapping[str, bytes]) -> None:
-    """Write a bundle; the same content makes the same bytes.
+    """Write a bundle; the same content gives the same bytes.
 
     Args:
         target: Its path, ending in ``.zip``.
@@ -210,7 +210,7 @@ def pack(target: PathLike, evidence: Path, others: Mapping[str, bytes]) -> None:
     }
     name = os.fspath(target)
     if not name.endswith(".zip"):
-        raise ConfigurationError("expected the name of a bundle to end in .zip, got another")
+        raise ConfigurationError("the name of the bundle does not end in .zip; rename it")
     temporary = Path(f"{name}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -241,16 +241,16 @@ def _source(content: Path | bytes) -> Generator[BinaryIO]:
 
 @contextmanager
 def unpacked(bundle: PathLike) -> Generator[str]:
-    """Unpack the evidence in a bundle for the block, within bounds, and yield the evidence directory.
+    """Unpack the evidence in a bundle into a temporary directory, within bounds, and yield its path.
 
-    Only names that evidence has are taken, none twice, and only regular files; all else in the bundle is left alone.
+    Only regular files with names of evidence are unpacked, each once; all else in the bundle is ignored.
 
     Raises:
-        ConfigurationError: It is no bundle, or would become too large.
+        ConfigurationError: The file is not a bundle, or would become too large.
     """
     if os.fspath(bundle).endswith(TAR):
         raise ConfigurationError(
-            "expected a bundle that ends in .zip, got one of tar, as earlier versions made them as well; unpack it "
+            "the bundle is a tar file, which earlier versions also made, not .zip; unpack it "
             "with tar, and verify its folder 'evidence'"
         )
     with tempfile.TemporaryDirectory(prefix="agent-identity-") as folder:
@@ -261,27 +261,29 @@ def unpacked(bundle: PathLike) -> Generator[str]:
                 for entry in archive.infolist():
                     room.take_member()
                     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                        raise ValueError("expected members that were deflated")  # Others inflate without a bound.
+                        raise ValueError(
+                            "a member of the bundle is neither stored nor deflated"
+                        )  # Others inflate without a bound.
                     if _MEMBER.fullmatch(entry.filename):
                         with archive.open(entry) as content:
                             _extract(Path(folder) / entry.filename, content, room)
         except _DAMAGE as error:
             raise ConfigurationError(
-                f"expected a bundle, got a file that cannot be unpacked ({type(error).__name__}); ask for it again"
+                f"the bundle cannot be unpacked ({type(error).__name__}); ask for it again"
             ) from None
         except OSError as error:
             raise ConfigurationError(
-                f"expected a bundle at {os.fspath(bundle)!r}, got '{error.strerror or 'a damaged file'}'; "
+                f"the bundle {os.fspath(bundle)!r} cannot be read ({error.strerror or 'a damaged file'}); "
                 "check the path, or ask for it again"
             ) from None
         if not (Path(folder) / "evidence").is_dir():
-            raise ConfigurationError("expected a bundle made by 'agent-identity bundle', got one without evidence")
+            raise ConfigurationError("the file has no evidence folder; give a bundle made by 'agent-identity bundle'")
         yield f"{folder}/evidence"
 
 
 @final
 class _Room:
-    """How much may still be unpacked."""
+    """Budget for the members and bytes that may still be unpacked."""
 
     def __init__(self, size: int) -> None:
         self._left = size
@@ -290,15 +292,12 @@ class _Room:
     def take_member(self) -> None:
         self._members += 1
         if self._members > _MAX_MEMBERS:
-            raise ConfigurationError(f"expected at most {_MAX_MEMBERS:,} files in a bundle, got more")
+            raise ConfigurationError(f"the bundle has more than {_MAX_MEMBERS:,} files; do not unpack it")
 
     def take(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            raise ConfigurationError(
-                f"expected a bundle that becomes at most {_MAX_RATIO} times as large, got one that becomes larger; "
-                "do not unpack it"
-            )
+            raise ConfigurationError(f"the bundle unpacks to more than {_MAX_RATIO} times its size; do not unpack it")
 
 
 _DAMAGE: Final = (
@@ -309,7 +308,7 @@ _DAMAGE: Final = (
 
 def _extract(path: Path, source: IO[bytes], room: _Room) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.parent.chmod(0o700)  # Whatever the umask: a trust file that everybody can write is refused.
+    path.parent.chmod(0o700)  # The umask may allow more, and a trust file that everybody can write is refused.
     with path.open("xb") as out:
         while chunk := source.read(_CHUNK):
             room.take(len(chunk))

@@ -1,4 +1,4 @@
-"""Steps 5 and 6 record by record: intents and their outcomes, tasks, and what was allowed under which grant."""
+"""Checks intents and outcomes, tasks, and allowed calls, record by record (steps 5 and 6)."""
 
 from collections import Counter
 from typing import TYPE_CHECKING, Final, final
@@ -37,7 +37,7 @@ _MAX_DEFERRED: Final = 10_000
 
 @final
 class Calls:
-    """The calls of a source, stream after stream.
+    """Matches the calls of a source, stream after stream.
 
     Args:
         findings: Takes what is found.
@@ -46,8 +46,8 @@ class Calls:
         disclosures: Arguments of some of the calls.
 
     Attributes:
-        committed: How many records of the stream that is being read the log commits to.
-        recovered: What is said about recovered streams, by their ids.
+        committed: Number of records of the current stream that the log commits to.
+        recovered: Recoveries of streams, by the stream id.
         gone: Intents that were pruned before their outcomes; ``None`` if nothing was pruned at all.
         partial: Only a part of the ledger is given, so that any intent may be missing.
     """
@@ -76,7 +76,7 @@ class Calls:
         self.partial = False
 
     def take(self, record: AnyRecord, stream: str, seq: int) -> None:
-        """Check what a record says about others.
+        """Check a record against the others.
 
         Args:
             record: A record in its place.
@@ -96,16 +96,16 @@ class Calls:
             self._take_other(record, place)
 
     def _take_other(self, record: AnyRecord, place: Place) -> None:
-        """Take a record of no task."""
+        """Process a record outside any task."""
         if isinstance(record, Erasure):
             words = erasure_words(record.erasure)
             if words is not None:
                 self._findings.add(_ARGUMENTS, "erased", words, place)
         elif isinstance(record, Recovered):
-            found = record.recovered
-            # A later one says less: of what an earlier start sealed or rejected, it may find nothing any more.
-            if found.stream not in self.recovered or found.rejected_bytes != "0":
-                self.recovered[found.stream] = found
+            recovery = record.recovered
+            # A later recovery may state less: an earlier one has already sealed or rejected the tail.
+            if recovery.stream not in self.recovered or recovery.rejected_bytes != "0":
+                self.recovered[recovery.stream] = recovery
 
     def _take_task(self, record: AnyRecord, use: GrantUsage, place: Place) -> None:
         if isinstance(record, Grant | TaskStart):
@@ -120,21 +120,21 @@ class Calls:
             self._approvals.take(record, place)
 
     def end_of_stream(self) -> None:
-        """Keep what the stream leaves open: an outcome may stand in the stream of a forked child."""
+        """Move open intents across: their outcomes may be in the stream of a forked child."""
         for call in self._open:
             self._left.put(call)
         self._open = OpenIntents()
         self._details.end_of_stream()
 
     def finish(self) -> None:
-        """Match across streams what no stream could match for itself, and count what stays open."""
+        """Match intents and outcomes across streams, and count the calls without an outcome."""
         findings = self._findings
         for intent_id, outcome in self._deferred:
             self._match(self._left.pop(intent_id), outcome)
         findings.counts["unknown"] += 0
         for intent in self._left:
             findings.counts["unknown"] += 1
-            message = f"expected an outcome of the call of {intent.tool!a}, got none; how it ended is unknown"
+            message = f"the call of {intent.tool!a} has no outcome; how it ended is unknown"
             if (detail := self._details.pop(intent.id)) is not None:
                 message += f"; its detail is record {detail.record}"
             findings.add(_LINKS, "unknown_outcome", message, intent.place())
@@ -164,40 +164,40 @@ class Calls:
         if use is not None:
             use.allow(tool, record.time.start_ns, call)
         else:
-            message = "expected only calls of a task to be allowed, got one outside any task"
+            message = "a call outside any task was allowed"
             self._findings.add(_GRANTS, "allowed_without_task", message, call.place())
 
     def _conclude(self, call: Call, record: Outcome) -> None:
         outcome, decision = record.outcome, record.decision
-        if call.seq <= self.committed:  # Anyone may have written the others, which count as unsealed only.
+        if call.seq <= self.committed:  # Anyone may have written the others; they only count as unsealed.
             self._outcomes[outcome] += 1
         if record.intent is None:
-            # A call that somebody is asked about can be suspended before it has an intent.
-            asked = outcome == "suspended" and decision.approval is not None
-            if outcome not in {"denied", "routed"} and not asked:
+            # A call that waits for an approval can be suspended before it has an intent.
+            waiting = outcome == "suspended" and decision.approval is not None
+            if outcome not in {"denied", "routed"} and not waiting:
                 # In monitor mode a call runs even if its intent could not be written; then something is missing.
                 code = "unrecorded_intent" if decision.mode == "monitor" else "outcome_without_intent"
-                message = "expected an intent before the outcome of a call that ran, got none"
+                message = "the outcome of a call that ran names no intent"
                 self._findings.add(_LINKS, code, message, call.place())
             return
         self._resolve(record.intent, call)
 
     def _resolve(self, intent: str, call: Call) -> None:
-        """Hold an outcome against its intent, or wait for that."""
-        found = self._open.pop(intent)
-        if found is None and self.gone is not None and intent in self.gone:
+        """Match an outcome with its intent, or defer it."""
+        match = self._open.pop(intent)
+        if match is None and self.gone is not None and intent in self.gone:
             self._findings.counts["intents_pruned"] += 1
-        elif found is None and len(self._deferred) < _MAX_DEFERRED:
+        elif match is None and len(self._deferred) < _MAX_DEFERRED:
             self._deferred.append((intent, call))
         else:
-            self._match(found, call)
+            self._match(match, call)
 
     def _match(self, intent: Call | None, outcome: Call) -> None:
         if intent is None and self.partial:
             self._findings.counts["intents_withheld"] += 1
         elif intent is None:
-            message = "expected the intent that the outcome names, and no other outcome of it, got none"
+            message = "the intent that the outcome names is missing, or has another outcome"
             self._findings.add(_LINKS, "intent_missing", message, outcome.place())
         elif intent[:3] != outcome[:3]:
-            message = "expected grant, tool and arguments of the intent in its outcome, got others"
+            message = "grant, tool or arguments of the outcome differ from its intent"
             self._findings.add(_LINKS, "intent_mismatch", message, outcome.place())

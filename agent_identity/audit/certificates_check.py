@@ -1,4 +1,4 @@
-"""Certificates of recorders in a verification: which count, and what but the recorder's own clock dates them."""
+"""Certificates of recorder keys in a verification: which ones count, and who besides the recorder dates them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,10 +38,10 @@ _Places: TypeAlias = Sequence[tuple[str, int]]
 
 
 def certificates_of(reader: LedgerReader) -> Iterator[Presented]:
-    """Yield the certificates in the records of a ledger, each with its place there, which nothing proves.
+    """Yield the certificates in the records of a ledger, each with its unproved place.
 
-    That is for :func:`certificates_proved`; each certificate proves itself. Of streams that begin with a record of
-    version 1, which has no member for one, nothing else is read.
+    :func:`certificates_proved` proves the places; each certificate proves itself. A stream that begins with a record
+    of version 1, which has no certificate member, is skipped.
     """
     for stream in reader.streams():
         before = reader.begins_behind(stream)
@@ -58,15 +58,15 @@ def certificates_of(reader: LedgerReader) -> Iterator[Presented]:
 def certificates_proved(
     reader: LedgerReader, heads: Mapping[str, Iterable[tuple[int, bytes]]]
 ) -> Mapping[str, _Places]:
-    """Return where certificates stand in the streams of a log, as far as its heads prove that.
+    """Return the places of certificates in the streams that the heads of the log prove.
 
-    A record says of itself where it stands, and anyone can put one beside the others; the tree does not lie.
+    The place in a record is a claim, and anyone can add a record; only the tree proves places.
 
     Args:
         reader: The directory.
         heads: The sizes and roots of each stream that the log commits to.
     """
-    found: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+    places: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
     for stream, committed in heads.items():
         growth, here = Growth(committed, reader.begins_behind(stream)), list[tuple[str, int]]()
         for line in reader.entries(stream, start=growth.size + 1):
@@ -81,8 +81,8 @@ def certificates_proved(
                 break
         for token, place in here:
             if place <= growth.sealed:
-                found[token].append((stream, place))
-    return found
+                places[token].append((stream, place))
+    return places
 
 
 def _leaf(line: RawLine) -> bytes | None:
@@ -92,7 +92,7 @@ def _leaf(line: RawLine) -> bytes | None:
 
 
 def certificate_in(data: bytes) -> str | None:
-    """Return the certificate in a record that begins a stream, or renews the trust in its recorder key.
+    """Return the certificate in a record that starts a stream or renews the trust in its recorder key.
 
     Args:
         data: The bytes of the record, or of anything else.
@@ -108,38 +108,38 @@ def certificate_in(data: bytes) -> str | None:
 
 
 def with_certificates(trust: TrustStore | None, found: Iterable[Presented], findings: Findings) -> TrustStore | None:
-    """Return the trusted keys, and those that their roots certify; say which certificates do not count.
+    """Return the trusted keys and those that their roots certify; report the certificates that do not count.
 
-    A certificate that does not count gives nothing and takes nothing: anyone can put one there. Without a root there
-    is nothing to check one by, and nothing is read.
+    A certificate that does not count has no effect: anyone can put one there. Without a trusted root, no certificate
+    is read.
 
     Args:
         trust: The trusted keys, or ``None``.
         found: The certificates.
-        findings: Takes what does not count.
+        findings: Takes the certificates that do not count.
     """
     if trust is None or not any(key.purpose == "root" for key in trust.keys):
         return trust
 
-    def refused(presented: Presented, error: TokenError) -> None:
+    def report(presented: Presented, error: TokenError) -> None:
         place = Place(stream=presented.stream, seq=presented.seq or None)
         findings.add(_TRUST, "certificate_not_counted", f"a certificate does not count ({error.code}): {error}", place)
 
-    return certified(trust, found, refused=refused)
+    return certified(trust, found, refused=report)
 
 
 def reach_of_roots(trust: TrustStore, vouchers: Sequence[Voucher]) -> Mapping[int, int]:
-    """Return, by the second from which a root is revoked, how many entries of the log others saw before it.
+    """Return how many log entries others saw before each revocation of a root, by its second.
 
-    What is in the log so far is older than the revocation, certificates among it. See decision 0017.
+    These entries, certificates among them, are older than the revocation. See decision 0017.
 
     Args:
         trust: The trusted keys of the log.
-        vouchers: What others say about states of the log.
+        vouchers: Statements of other parties about states of the log.
     """
     revoked = {v.root.revoked_since for key in trust.keys for v in key.certificates if v.doubted}
     return {
-        since: max((seen.checkpoint.size for seen in vouchers if seen.time < since), default=0)
+        since: max((voucher.checkpoint.size for voucher in vouchers if voucher.time < since), default=0)
         for since in revoked
         if since is not None
     }
@@ -148,12 +148,12 @@ def reach_of_roots(trust: TrustStore, vouchers: Sequence[Voucher]) -> Mapping[in
 def without_doubt(
     keys: tuple[TrustedKey, ...], older: Mapping[int, Mapping[str, int]], proved: Mapping[str, _Places]
 ) -> tuple[TrustedKey, ...]:
-    """Return entries that know which of their certificates are shown to be older than the theft of their root.
+    """Mark the certificates of each entry that are proved older than the theft of their root.
 
     Args:
         keys: The entries.
-        older: By the second from which a root is revoked, how many records of each stream were there before.
-        proved: Where each certificate stands in the log; where its record says that it stands counts for nothing.
+        older: For each second from which a root is revoked, the number of older records of each stream.
+        proved: The proved places of each certificate; the place that its record claims does not count.
     """
     return tuple(
         replace(key, certificates=tuple(_placed(voucher, older, proved) for voucher in key.certificates))
@@ -170,7 +170,7 @@ def _placed(voucher: Vouched, older: Mapping[int, Mapping[str, int]], proved: Ma
 
 
 def sound_signers(signers: Sequence[TrustedKey], findings: Findings) -> tuple[TrustedKey, ...]:
-    """Return the signers that count, having reported why none does, if only a revoked root certified them.
+    """Return the signers that count; report the reason if only a revoked root certified them.
 
     Args:
         signers: The trusted keys that signed a checkpoint; listed ones stay as they are.
@@ -186,7 +186,7 @@ def sound_signers(signers: Sequence[TrustedKey], findings: Findings) -> tuple[Tr
 
 
 def _of_sound_roots(key: TrustedKey) -> TrustedKey | None:
-    """Return the entry with those certificates only of which is known that the root made them."""
+    """Return the entry with only those certificates that are known to come from the root."""
     if not key.certificates:
         return key
     sound = tuple(voucher for voucher in key.certificates if not voucher.doubted)
@@ -194,10 +194,10 @@ def _of_sound_roots(key: TrustedKey) -> TrustedKey | None:
 
 
 def conclude_clock(signers: Sequence[TrustedKey], size: int, vouchers: Sequence[Voucher], findings: Findings) -> None:
-    """Say so if certificates are valid by the clock of the recorder alone.
+    """Report certificates that are valid only by the clock of the recorder.
 
-    Whoever has a recorder key dates its records. That a checkpoint is from the time in which its certificate is valid
-    is shown by others who saw it then.
+    The holder of a recorder key dates its records, so only other parties who saw the checkpoint can show that it is
+    from the validity of its certificate.
 
     Args:
         signers: The trusted keys that signed the checkpoint.
@@ -207,9 +207,9 @@ def conclude_clock(signers: Sequence[TrustedKey], size: int, vouchers: Sequence[
     """
     if not signers or not all(key.certificates for key in signers):
         return
-    seen = [v.checkpoint.size for v in vouchers if any(key.in_time(v.time) for key in signers)]
-    reached = max(seen, default=0)
-    if reached < size or not seen:
+    sizes = [v.checkpoint.size for v in vouchers if any(key.in_time(v.time) for key in signers)]
+    reached = max(sizes, default=0)
+    if reached < size or not sizes:
         message = (
             f"the certificate under the checkpoint is valid by its own clock: of {size:,} entries of the log, others "
             f"saw {reached:,} while it was valid"
@@ -218,7 +218,7 @@ def conclude_clock(signers: Sequence[TrustedKey], size: int, vouchers: Sequence[
 
 
 def certified_record(attributes: Mapping[str, object], trust: TrustStore) -> Sequence[str]:
-    """Return what to count for a verified record on a span: ``certified`` if certificates are why its key counts.
+    """Return the counters of a verified record on a span: ``certified`` if its key counts by certificates.
 
     Args:
         attributes: The attributes of the span.
@@ -229,7 +229,7 @@ def certified_record(attributes: Mapping[str, object], trust: TrustStore) -> Seq
 
 
 def conclude_clock_of_spans(findings: Findings) -> None:
-    """Say so if certificates are valid by the clock of the recorder alone, as on all spans that have some."""
+    """Report certificates that are valid only by the clock of the recorder, as all certificates on spans are."""
     number = findings.counts["certified"]
     if number:
         message = f"the certificates of {counted(number, 'record')} on spans are valid by their own clock"

@@ -1,7 +1,7 @@
-"""Whether the authority that records name was granted: chains of grants, and what was done under them.
+"""Checks chains of grants, and the calls under them.
 
-Records come before, between and after the grants that they name, so what each chain was used for is kept
-in compact form, and judged once, when all is read. What does not fit into memory is on the disk meanwhile.
+Records come before, between and after the grants that they name, so the usage of each chain is kept in compact
+form, and judged once, when all is read. What does not fit into memory is spilled to disk.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,13 +23,13 @@ __all__ = ["Delegations"]
 
 _LINKS: Final = 5
 _MAX_NEAR: Final = 4_096  # Grants in memory, of some 1 KiB each, and what was done under them, of 4 KiB.
-_BATCH: Final = 256  # Chains that another process judges at once,
-_BATCH_BYTES: Final = 4 * 1024 * 1024  # or fewer large ones: several batches wait for each process, each copied twice.
+_BATCH: Final = 256  # Chains that a worker judges at once,
+_BATCH_BYTES: Final = 4 * 1024 * 1024  # or fewer large ones: several batches wait for each worker, each copied twice.
 
 
 @final
 class Delegations:
-    """The grants of a source, and what its records did under them.
+    """The grants of a source, and their usage by its records.
 
     Args:
         findings: Takes what is found.
@@ -46,7 +46,7 @@ class Delegations:
         self._leaves: dict[str, Grant | None] = {}
 
     def narrow(self, trust: TrustStore) -> None:
-        """Take the trusted keys as they are for the log at hand, now that it is known which one it is.
+        """Restrict the trusted keys to the log at hand, once its origin is known.
 
         Args:
             trust: The trusted keys.
@@ -54,7 +54,7 @@ class Delegations:
         self._trust = trust
 
     def add_grant(self, token: str, leaf: str, place: Place) -> None:
-        """Keep a grant that stands in the evidence of its own task.
+        """Store a grant from a record of its own task.
 
         Args:
             token: The grant.
@@ -62,24 +62,24 @@ class Delegations:
             place: That record.
         """
         if token_hash(token) != leaf:
-            self._findings.add(self._step, "bad_grant", "expected the grant that the record names, got another", place)
+            self._findings.add(self._step, "bad_grant", "the grant does not have the hash that the record names", place)
         else:
             self._tokens.put(leaf.encode(), token)
 
     def add_kept(self, token: str) -> None:
-        """Keep a grant that stands in no record any more; it is the one that records name, or nothing."""
+        """Store a grant that was kept when its record was pruned; records name it by its hash."""
         try:
             self._tokens.put(token_hash(token).encode(), token)
         except TokenError:
             return
 
     def see(self, record: AnyRecord, place: Place) -> GrantUsage | None:
-        """Return what was done under the grant of a record, to be changed until the next record is seen.
+        """Return the usage of the grant of a record; it may be changed until the next record is seen.
 
-        What the record says of its task is compared with what the earlier records say.
+        The claims of the record about its task are compared with those of the earlier records.
 
         Args:
-            record: A record; of one of no task, ``None`` is returned.
+            record: A record; for one outside any task, ``None`` is returned.
             place: Where it is.
         """
         if not isinstance(record, OfTask | Intent | Outcome) or record.chain is None:
@@ -93,17 +93,17 @@ class Delegations:
             self._findings.add(
                 self._step,
                 "claims_differ",
-                "expected principal, agent, task and chain as in the other records under the grant, got others",
+                "principal, agent, task or chain differ from the other records under the grant",
                 place,
             )
         return usage
 
     def want(self, grant: str) -> None:
-        """Have :meth:`leaf` return a grant, once all chains are judged."""
+        """Request a grant for :meth:`leaf`, which returns it once all chains are judged."""
         self._leaves[grant] = None
 
     def leaf(self, grant: str) -> Grant | None:
-        """Return a grant that was wanted, by its hash, if its chain holds."""
+        """Return a requested grant by its hash, if its chain holds."""
         return self._leaves.get(grant)
 
     def settle(
@@ -113,25 +113,25 @@ class Delegations:
         proved: Callable[[Place], bool] = lambda _: True,
         executor: Executor = in_process,
     ) -> None:
-        """Judge every chain, now that all is read.
+        """Judge every chain after the whole source was read.
 
         Args:
             absent: Why a grant may be missing without a contradiction, or ``None`` if none may.
             proved: Returns whether the record at a place is proved to be what it says, its time included.
-            executor: Has the work done.
+            executor: Runs the work.
         """
         judged = unjudged = 0
-        for found in executor(partial(judge_all, trust=self._trust, absent=absent), self._batches(proved)):
-            judged, unjudged = judged + (found.holds is True), unjudged + (found.holds is None)
-            if found.leaf is not None:
-                self._leaves[found.grant] = found.leaf
-            for code, message, place in found.problems:
+        for verdict in executor(partial(judge_all, trust=self._trust, absent=absent), self._batches(proved)):
+            judged, unjudged = judged + (verdict.holds is True), unjudged + (verdict.holds is None)
+            if verdict.leaf is not None:
+                self._leaves[verdict.grant] = verdict.leaf
+            for code, message, place in verdict.problems:
                 self._add(code, message, place)
         self._count_limits()
         self._conclude(judged, unjudged, absent)
 
     def _count_limits(self) -> None:
-        """Count what was done against the limits of each task, whose grants are delegated in many uses."""
+        """Count usage against the limits of each task, over all grants delegated in it."""
         spent = SpentLimits(self._add)
         for leaf, usage in self._usages.items():
             token = self._tokens.get(leaf) if usage.ended else None
@@ -155,9 +155,9 @@ class Delegations:
             self._findings.done(self._step, f"{counted(judged, 'chain')} verified")
 
     def _tokens_of(self, grants: Sequence[str]) -> list[str] | None:
-        """Return the grants of a chain, or ``None`` if one is not there.
+        """Return the grants of a chain, or ``None`` if one is missing.
 
-        Behind more than a chain may have, an empty text stands for each: that the chain is too large is known then.
+        After the size limit of a chain, each further grant is an empty string: the chain is known to be too large.
         """
         tokens: list[str] = []
         size = 0

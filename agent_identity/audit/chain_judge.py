@@ -1,4 +1,4 @@
-"""Whether a chain of grants holds, and what was done under it stays within it."""
+"""Judges a chain of grants, and whether the calls under it stay within it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
@@ -19,11 +19,11 @@ _Add: TypeAlias = Callable[[str, str, Place], None]
 
 
 class Asked(NamedTuple):
-    """A chain of grants, and what was done under it.
+    """A chain of grants to judge, with its usage.
 
     Attributes:
-        usage: What was done.
-        tokens: The grants, from the root on, or ``None`` if one is not there.
+        usage: Its usage.
+        tokens: The grants, from the root on, or ``None`` if one is missing.
         proved: Whether the first record under it is proved to be what it says, its time included.
         wanted: Whether the leaf grant is to be returned.
     """
@@ -35,11 +35,11 @@ class Asked(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What was found of a chain.
+    """The verdict on a chain.
 
     Attributes:
         grant: The hash of its leaf grant.
-        holds: Whether it holds; ``None`` if one of its grants is not there.
+        holds: Whether it holds; ``None`` if one of its grants is missing.
         leaf: The leaf grant, if the chain holds and it is wanted.
         problems: The problems in their order: code, message and place.
     """
@@ -51,31 +51,31 @@ class Judged(NamedTuple):
 
 
 def judge_all(chains: Sequence[Asked], *, trust: TrustStore | None, absent: str | None) -> Iterator[Judged]:
-    """Judge several chains, in another process perhaps.
+    """Judge several chains, possibly in a worker process.
 
     Args:
         chains: The chains.
         trust: The trusted keys, or ``None``.
         absent: Why a grant may be missing without a contradiction, or ``None`` if none may.
     """
-    for asked in chains:
+    for request in chains:
         problems: list[tuple[str, str, Place]] = []
 
         def add(code: str, message: str, place: Place, problems: list[tuple[str, str, Place]] = problems) -> None:
             problems.append((code, message, place))
 
-        leaf = _judge(asked, trust, absent, add)
-        holds = None if asked.tokens is None else leaf is not None
-        yield Judged(asked.usage.grant, holds, leaf if asked.wanted else None, problems)
+        leaf = _judge(request, trust, absent, add)
+        holds = None if request.tokens is None else leaf is not None
+        yield Judged(request.usage.grant, holds, leaf if request.wanted else None, problems)
 
 
-def _judge(asked: Asked, trust: TrustStore | None, absent: str | None, add: _Add) -> Grant | None:
+def _judge(request: Asked, trust: TrustStore | None, absent: str | None, add: _Add) -> Grant | None:
     """Return the leaf grant if the chain holds."""
-    use, tokens = asked.usage, asked.tokens
+    use, tokens = request.usage, request.tokens
     _compare_counts(use, add)
     if tokens is None:
         if absent is None:
-            message = "expected every grant of the chain in the evidence, got a chain with one that is not there"
+            message = "a grant of the chain is not in the evidence"
             add("unknown_grant", message, use.place)
         else:
             add("chain_not_checked", f"the chain was not checked: {absent}", use.place)
@@ -84,47 +84,51 @@ def _judge(asked: Asked, trust: TrustStore | None, absent: str | None, add: _Add
         return None
     try:
         chain, issuer = _verify(tokens, trust)
-        _refuse_revoked(chain, issuer, asked)
+        _refuse_revoked(chain, issuer, request)
         _conclude_clock(chain, issuer, trust, use, add)
     except (TokenError, AttenuationError) as error:
         code = error.code if error.code in REVOKED else "unknown_issuer" if error.code in _UNTRUSTED else "bad_grant"
         add(code, f"the chain does not verify ({error.code}): {error}", use.place)
         return None
     if not _names(chain, use):
-        add("claims_differ", "expected principal, agents and task as the grants name them, got others", use.place)
+        add("claims_differ", "principal, agents or task of the records differ from the grants", use.place)
         return None
     _judge_calls(chain.leaf, use, add)
     return chain.leaf
 
 
 def _compare_counts(use: GrantUsage, add: _Add) -> None:
-    """Compare what the ends of a task state with what is there; more may be there, from other threads."""
+    """Compare the counts that the ends of a task state with those found; other threads may have added records."""
     if use.end is not None and (use.intents < use.stated_intents or use.outcomes < use.stated_outcomes):
-        stated = f"{counted(use.stated_intents, 'intent')} and {counted(use.stated_outcomes, 'outcome')} of the task"
-        add("counts_disagree", f"expected {stated}, got {use.intents} and {use.outcomes}", use.end)
+        stated = f"{counted(use.stated_intents, 'intent')} and {counted(use.stated_outcomes, 'outcome')}"
+        add(
+            "counts_disagree",
+            f"the end of the task states {stated}, and the evidence has {use.intents} and {use.outcomes}",
+            use.end,
+        )
 
 
 def _judge_calls(leaf: Grant, use: GrantUsage, add: _Add) -> None:
     for tool, place in use.tools.items():
         if tool not in leaf.scope.tools:
-            add("tool_outside_grant", "expected only tools of the grant to be allowed, got another one", place)
+            add("tool_outside_grant", "a call of a tool outside the grant was allowed", place)
     if use.last_ns >= leaf.expires_at * _NS:
-        message = "expected allowed calls within the life of the grant, got one after it"
+        message = "a call was allowed after the grant expired"
         add("outside_grant_time", message, use.last.place())
     if 0 <= use.first_ns < (leaf.issued_at - SKEW) * _NS:
-        # Whoever names the hash of a grant has seen it: only a clock that went back dates the call before it.
-        message = "expected allowed calls to be dated after their grant, got one before it; the clock went back"
+        # A record that names the hash of a grant is younger than it: only a clock that went back dates it earlier.
+        message = "an allowed call is dated before its grant; the clock went back"
         add("dated_before_grant", message, use.first.place())
 
 
 def _verify(tokens: Sequence[str], trust: TrustStore) -> tuple[Chain, TrustedKey]:
-    """Verify a chain as of the time of its root; how long grants may live was for the enforcement point to say."""
+    """Verify a chain as of the time of its root; the enforcement point has already limited the lifetime."""
     used: list[TrustedKey] = []
 
     def anchor(thumbprint: str) -> PublicKey:
         trusted = trust.lookup(thumbprint, "issuer")
         if trusted is None:
-            raise TokenError("expected a trusted issuer key, got another; add it to the trust file", code="unknown_key")
+            raise TokenError("the issuer key of the grant is not trusted; add it to the trust file", code="unknown_key")
         used.append(trusted)
         return trusted.key
 
@@ -132,28 +136,26 @@ def _verify(tokens: Sequence[str], trust: TrustStore) -> tuple[Chain, TrustedKey
     root = chain.root
     trust.check_speaker(used[0].key.thumbprint, root.issuer, {root.principal.kind}, at=root.issued_at)
     if not used[0].in_time(chain.root.issued_at):
-        raise TokenError("expected a grant from the time in which the issuer key is valid", code="key_not_valid_then")
+        raise TokenError("the issuer key was not valid when it signed the grant", code="key_not_valid_then")
     return chain, used[0]
 
 
-def _refuse_revoked(chain: Chain, issuer: TrustedKey, asked: Asked) -> None:
-    """Refuse a grant that whoever has a revoked key may have made; a record from before shows that it is older.
+def _refuse_revoked(chain: Chain, issuer: TrustedKey, request: Asked) -> None:
+    """Refuse a grant under a revoked key unless a proved record shows that it is older than the revocation.
 
     Raises:
-        TokenError: Nothing shows that (``key_revoked``), or the grant says itself that it is younger.
+        TokenError: Nothing shows that (``key_revoked``), or the grant itself is dated later.
     """
     since = issuer.revoked_since
-    if since is None or (asked.usage.seen_ns < since * _NS and chain.root.issued_at < since and asked.proved):
+    if since is None or (request.usage.seen_ns < since * _NS and chain.root.issued_at < since and request.proved):
         return
     if chain.root.issued_at >= since:
-        raise TokenError("expected a grant from before the issuer key was revoked, got a later one", code=LATE)
-    raise TokenError(
-        "expected proof that the grant is older than the revocation of the issuer key, got none", code="key_revoked"
-    )
+        raise TokenError("the grant is dated after the revocation of the issuer key", code=LATE)
+    raise TokenError("nothing proves that the grant is older than the revocation of the issuer key", code="key_revoked")
 
 
 def _conclude_clock(chain: Chain, issuer: TrustedKey, trust: TrustStore, use: GrantUsage, add: _Add) -> None:
-    """Say so if nothing but its own date tells that a grant is from the time of a certificate that covers it."""
+    """Report a grant whose own date alone places it in the validity of its certificate."""
     if not issuer.certificates:
         return
     root = chain.root
@@ -165,7 +167,7 @@ def _conclude_clock(chain: Chain, issuer: TrustedKey, trust: TrustStore, use: Gr
 
 
 def _names(chain: Chain, use: GrantUsage) -> bool:
-    """Return whether the records under a chain name what its grants name."""
+    """Return whether the records under a chain name the parties and the task of its grants."""
     leaf, said = chain.leaf, use.said
     return (
         _principal(said.principal, roles=not use.short) == _principal(leaf.principal, roles=not use.short)

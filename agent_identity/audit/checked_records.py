@@ -1,4 +1,4 @@
-"""What a record says of itself: its form, its canonical bytes and its hash, whatever stands around it."""
+"""Checks a record by itself: form, canonical bytes and hash."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
@@ -13,13 +13,13 @@ __all__ = ["CheckedBlock", "CheckedLine", "CheckedRecord", "check_block"]
 
 
 class CheckedRecord(NamedTuple):
-    """A record of a ledger or a span, looked at by itself.
+    """A record of a ledger or a span, checked by itself.
 
     Attributes:
         data: Its bytes.
         leaf: Their leaf hash.
-        record: What they say; ``None`` if they are no record.
-        problem: Why they are none.
+        record: The decoded record; ``None`` for malformed bytes.
+        problem: The reason why the bytes are malformed.
     """
 
     data: bytes
@@ -28,7 +28,7 @@ class CheckedRecord(NamedTuple):
     problem: str = ""
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Let only the bytes travel between processes: to decode them again costs less."""
+        """Pickle only the bytes: decoding them again costs less."""
         return _restored, (self.data, self.leaf, self.problem)
 
 
@@ -37,15 +37,15 @@ def _restored(data: bytes, leaf: bytes, problem: str) -> CheckedRecord:
 
 
 CheckedLine: TypeAlias = CheckedRecord | RawLine
-"""A line of a stream: a record, or another one as it stands there."""
+"""A line of a stream: a record, or the raw line where it is none."""
 
 
 class CheckedBlock(NamedTuple):
-    """Lines of a stream that follow each other.
+    """Consecutive lines of a stream.
 
     Attributes:
         lines: The lines.
-        end: How many bytes of the stream are read with them.
+        end: Number of bytes of the stream up to their end.
     """
 
     lines: "list[CheckedLine]"
@@ -53,7 +53,7 @@ class CheckedBlock(NamedTuple):
 
 
 def check_block(part: Block | RawLine | None) -> Iterator[CheckedBlock | None]:
-    """Yield the lines of a part of a stream, each looked at by itself; ``None``, the end of a stream, as it is."""
+    """Yield the checked lines of a part of a stream; ``None``, the end of a stream, unchanged."""
     if part is None:
         yield None
     elif isinstance(part, RawLine):

@@ -1,4 +1,4 @@
-"""Whether spans and the ledger that they are a copy of hold the same records."""
+"""Compares spans with the ledger that they are a copy of."""
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -24,7 +24,7 @@ _ALL: Final = 8
 
 @final
 class Comparison:
-    """Compares the verified records of spans with a ledger, which is verified itself, before the spans.
+    """Verifies a ledger, and compares the verified records of spans with it.
 
     Args:
         ledger: The evidence directory.
@@ -38,12 +38,12 @@ class Comparison:
     def __init__(self, ledger: PathLike, trust: TrustStore, findings: Findings) -> None:
         directory = directory_of(ledger)
         if directory is None:
-            raise ConfigurationError("expected an evidence directory as ledger, got none at the path")
+            raise ConfigurationError("the path of the ledger is not an evidence directory; check the path")
         self._reader = whole(open_ledger(directory))
-        if self._reader.excerpt() is not None:  # What it withholds would count as removed.
+        if self._reader.excerpt() is not None:  # Withheld records would count as removed.
             raise ConfigurationError(
-                "expected a whole ledger to compare with, got an excerpt, which says nothing about the records that "
-                "are not in it; compare with the directory that it was made from, or verify the excerpt by itself"
+                "the ledger is an excerpt, which says nothing about the records that it leaves out; "
+                "compare with the directory that it was made from, or verify the excerpt by itself"
             )
         self._trust = trust
         self._findings = findings
@@ -52,7 +52,7 @@ class Comparison:
 
     @property
     def size(self) -> int:
-        """The bytes of the ledger."""
+        """Size of the ledger in bytes."""
         return size_of_ledger(self._reader)
 
     def certificates(self) -> Iterator[Presented]:
@@ -61,12 +61,12 @@ class Comparison:
 
     @contextmanager
     def read(self, index: LedgerIndex, executor: Executor, tell: Callable[[int], object]) -> Generator[Proofs | None]:
-        """Verify the ledger, and yield what tells which records it proves; ``None`` if it does not verify.
+        """Verify the ledger and yield the records that it proves; ``None`` if it does not verify.
 
         Args:
-            index: Keeps its records.
-            executor: Has the work done.
-            tell: Is told now and then how many bytes are read.
+            index: Stores its records.
+            executor: Runs the work.
+            tell: Receives the number of bytes read, now and then.
         """
         self._begun = self._state()
         if not self._verify(index, executor, tell):
@@ -76,26 +76,26 @@ class Comparison:
             yield proofs
 
     def conclude(self, index: LedgerIndex, spans: SpansCheck) -> None:
-        """Compare.
+        """Compare the records of the spans with the ledger.
 
         Args:
             index: The records of the ledger.
             spans: The spans, read to their end.
         """
         findings = self._findings
-        findings.counts["proved_by_ledger"] += 0  # So that the report has it.
+        findings.counts["proved_by_ledger"] += 0  # The report shows it also at 0.
         number = index.compare(spans.records())
         self._report_amiss(index)
         if next(index.unmatched(), None) is None or self._state() == self._begun:
             self._report_verdict()
             unmatched = self._report_unmatched(index)
-        else:  # The ledger has grown meanwhile, and what is not in the index may be in the ledger.
+        else:  # The ledger has grown meanwhile, and may have records that are not in the index.
             with ledger_index() as later:
                 self._verify(later, in_process, lambda _: None)
                 later.compare(spans.records())
                 self._report_verdict()
                 unmatched = self._report_unmatched(later)
-        if self._pruned:  # Of their spans nobody can say whether all are there.
+        if self._pruned:  # Missing spans of pruned records cannot be found.
             findings.counts["pruned"] = self._pruned
         findings.completeness_checked = True
         findings.done(_ALL, f"{number - unmatched} of {number} records are in the ledger as well")
@@ -107,10 +107,10 @@ class Comparison:
         own = Findings("ledger", LEDGER_STEPS, drafts=self._findings.drafts)
         check = LedgerCheck(self._reader, self._trust, own, executor=executor)
 
-        def told(done: int, _: int) -> None:
+        def report_progress(done: int, _: int) -> None:
             tell(done)
 
-        check.run(index=index, progress=told)
+        check.run(index=index, progress=report_progress)
         report = own.report()
         if own.drafts_taken:
             self._findings.take_draft()
@@ -132,12 +132,12 @@ class Comparison:
             if missing:
                 self._findings.counts["spans_missing"] += 1
                 message = (
-                    "expected a span with this record of the ledger, got none; it was not sampled, or was lost: "
+                    "no span carries this record of the ledger; it was not sampled, or was lost: "
                     "'agent-identity replay' sends it again"
                 )
                 self._findings.add(_ALL, "span_missing", message, place)
             else:
-                message = "expected the record as it is in the ledger, got another of this id"
+                message = "the record differs from the one of this id in the ledger"
                 self._findings.add(_ALL, "differs_from_ledger", message, place)
 
     def _report_unmatched(self, index: LedgerIndex) -> int:
@@ -148,12 +148,14 @@ class Comparison:
             if seq <= index.starts_behind(stream):
                 older[stream] += 1
             elif stream in streams:
-                message = "expected the record in the ledger that has its stream, got none; it was removed there"
+                message = "the ledger has the stream but not this record; it was removed there"
                 self._findings.add(_ALL, "not_in_ledger", message, Place(identifier, stream))
             else:
-                message = "expected records of this ledger, got one of a stream that it does not have"
+                message = "the record is of a stream that the ledger does not have"
                 self._findings.add(_ALL, "other_ledger", message, Place(identifier, stream))
         for stream, count in sorted(older.items()):
-            message = f"{counted(count, 'record')} on spans are older than what is left of the stream in the ledger"
+            message = (
+                f"{counted(count, 'record')} on spans are older than the unpruned part of the stream in the ledger"
+            )
             self._findings.add(_ALL, "pruned", message, Place(stream=stream, seq=index.starts_behind(stream) + 1))
         return number

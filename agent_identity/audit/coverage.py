@@ -1,4 +1,4 @@
-"""What share of the tool calls in a trace somebody answers for, library by library."""
+"""Share of the tool calls in a trace that are attributed, by library."""
 
 import hashlib
 from struct import Struct
@@ -21,14 +21,14 @@ _REST: Final = "(other libraries)"
 
 
 class ToolCall(NamedTuple):
-    """A tool call by the GenAI or MCP conventions, whichever library traced it.
+    """A tool call by the GenAI or MCP conventions, traced by any library.
 
     Attributes:
-        scope: The begin of the name of that library.
+        scope: The beginning of the name of that library.
         trace: The trace.
         span: The span.
         parent: The span above.
-        tool: What tells the names of tools apart.
+        tool: Digest of the name of the tool.
     """
 
     scope: str
@@ -39,7 +39,7 @@ class ToolCall(NamedTuple):
 
     @classmethod
     def of(cls, span: SpanData) -> "ToolCall | None":
-        """Return the tool call that a span is, or ``None`` if it is none."""
+        """Return the tool call of a span, or ``None`` for another span."""
         said = span.attributes
         if said.get("gen_ai.operation.name") != "execute_tool" and said.get("mcp.method.name") != "tools/call":
             return None
@@ -54,8 +54,8 @@ class CoverageTable:
 
     Several libraries may trace one call: one span of another library counts as attributed if the span right
     above or below it is a call with a valid record, and no call of another tool. Spans come in any order, so
-    this is decided last. Until then some 50 bytes of each are kept, on the disk if there are many. Scopes beyond the
-    first thousand are counted as one, and of their names the beginning counts.
+    this is decided last. Until then some 50 bytes of each are kept, spilled to disk if there are many. Scopes beyond
+    the first thousand are counted as one, and only the first 256 characters of their names count.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class CoverageTable:
         row[1] += 1
         row[2] += human
         said = bytes([human]) + tool
-        # A span is there again with what was said last; of those below one, the first one counts.
+        # Of a span that occurs again the last version counts; of the spans below one, the first.
         self._attributed.put(_OWN + trace + span, said)
         if parent != _NOTHING and (above := _ABOVE + trace + parent) not in self._attributed:
             self._attributed.put(above, said)
@@ -102,17 +102,17 @@ class CoverageTable:
         for packed in self._others.values():
             number, trace, span, parent, tool = _OTHER.unpack(packed)
             for beside in (_ABOVE + trace + span, _OWN + trace + parent):
-                found = self._attributed.get(beside)
+                attributed = self._attributed.get(beside)
                 key = number.to_bytes(4) + beside
                 # One call has one span of each library, and these do not name different tools.
-                if found is None or tool not in (_NO_TOOL, found[1:]) or key in taken:
+                if attributed is None or tool not in (_NO_TOOL, attributed[1:]) or key in taken:
                     continue
                 taken.put(key, b"")
                 scopes[number][1] += 1
-                scopes[number][2] += found[0]
+                scopes[number][2] += attributed[0]
                 break
 
 
 def _digest(tool: object) -> bytes:
-    """Return what tells the names of tools apart."""
+    """Return the digest of the name of a tool."""
     return _NO_TOOL if tool is None else hashlib.sha256(repr(tool).encode("utf-8", "surrogatepass")).digest()[:16]

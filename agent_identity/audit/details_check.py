@@ -22,7 +22,7 @@ def names_record_before(record: Outcome) -> bool:
 
 
 def contradicts_detail(findings: Findings, step: int, record: AnyRecord, place: Place) -> None:
-    """Judge what an outcome alone says of its detail, and count the details that only a ledger can show.
+    """Check the detail that an outcome names, as far as the outcome alone shows it, and count unchecked details.
 
     Args:
         findings: Takes what is found.
@@ -57,19 +57,19 @@ class _Unnamed(NamedTuple):
     last: bool
 
     def packed(self) -> bytes:
-        """Return the bytes from which :meth:`unpacked` makes it again."""
+        """Serialize for the spill; :meth:`unpacked` reverses it."""
         return orjson.dumps((tuple(self.place), self.last))
 
     @classmethod
     def unpacked(cls, data: bytes) -> "_Unnamed":
-        """Return what :meth:`packed` kept."""
+        """Deserialize the bytes of :meth:`packed`."""
         place, last = orjson.loads(data)
         return cls(Place(*place), last)
 
 
 @final
 class DetailsCheck:
-    """The details of a ledger, stream after stream.
+    """Checks the details of a ledger, stream after stream.
 
     Detail and outcome are one write, so only a crash, pruning or an excerpt separates them.
 
@@ -80,7 +80,7 @@ class DetailsCheck:
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
         self._before: tuple[str, Place] | None = None
-        self._seen = 0  # The place of the last record that was seen in the stream; 0 if there was none.
+        self._seen = 0  # The place of the last record in the stream so far; 0 before the first.
         self._unnamed = SpillStore(_Unnamed.packed, _Unnamed.unpacked, near=_NEAR)
 
     def take(self, record: AnyRecord, seq: int) -> None:
@@ -102,15 +102,15 @@ class DetailsCheck:
             self._before = record.call, Place(record.id, record.stream.id, seq)
 
     def end_of_stream(self) -> None:
-        """Keep a detail that is the last record of its stream."""
+        """Keep the last record of the stream, if it is a detail."""
         if self._before is not None:
             self._keep(self._before, last=True)
         self._before, self._seen = None, 0
 
     def pop(self, call: str) -> Place | None:
         """Remove the detail of an open call, which is reported with that call, and return its place."""
-        found = self._unnamed.pop(call.encode())
-        return None if found is None else found.place
+        unnamed = self._unnamed.pop(call.encode())
+        return None if unnamed is None else unnamed.place
 
     def finish(self, gone: Collection[str], *, partial: bool) -> None:
         """Report the details that belong to no open call.
@@ -134,13 +134,13 @@ class DetailsCheck:
                 findings.add(_LINKS, "detail_without_call", message, place)
 
     def _fits(self, record: Outcome, before: tuple[str, Place] | None, place: Place, *, follows: bool) -> bool:
-        """Return whether the record before is the detail of an outcome; say so if it cannot be."""
+        """Return whether the record before is the detail of an outcome; report it if it cannot be."""
         if not names_record_before(record):
             self._findings.add(_LINKS, "detail_mismatch", _OTHER_DETAIL, place)
         elif not follows:
             self._findings.counts["details_not_shown"] += 1
         elif before is None:
-            message = "the outcome names the record directly before it as its detail, and that is no detail"
+            message = "the outcome names the record directly before it as its detail, but that is not a detail"
             self._findings.add(_LINKS, "detail_missing", message, place)
         elif before[0] != (record.intent or record.id):
             message = "the detail before the outcome is that of another call"

@@ -1,4 +1,4 @@
-"""Disclosed arguments in a verification: each held against its own record, and against the grant of the call."""
+"""Checks disclosed arguments against their own records, and against the grants of their calls."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ def load_disclosure(disclosure: bytes | PathLike) -> Disclosure:
 
 @final
 class Disclosures:
-    """Disclosures to be held against the records of a verification, each against its own.
+    """Disclosures to check against the records of a verification.
 
     Args:
         files: The files, as bytes or paths.
@@ -61,15 +61,15 @@ class Disclosures:
             self._waiting.setdefault(disclosure.record, []).append(disclosure)
 
     def want(self, record: str) -> bool:
-        """Return whether there is a disclosure of a record, by its id."""
+        """Return whether a record, by its id, has a disclosure."""
         return record in self._waiting
 
     def take(self, record: AnyRecord, usage: GrantUsage | None, place: Place) -> None:
-        """Compare a record with its disclosures, and keep what is to be compared with the grant.
+        """Compare a record with its disclosures, and store it for the comparison with the grant.
 
         Args:
             record: The record, as a rule an intent or outcome.
-            usage: What was done under its grant.
+            usage: The usage of its grant.
             place: Where it is.
         """
         shown: dict[str, JSON] = {}
@@ -86,10 +86,10 @@ class Disclosures:
         self._taken.append(_Taken(record, shown, chain, place))
 
     def settle(self, why: str) -> None:
-        """Say how far the arguments are within the grants, now that all chains are judged.
+        """Report the arguments outside their grants, once all chains are judged.
 
         Args:
-            why: Why the other arguments cannot be checked.
+            why: The reason why the other arguments cannot be checked.
         """
         findings, judged = self._findings, 0
         for taken in self._taken:
@@ -103,14 +103,14 @@ class Disclosures:
             message = f"the task allows a sum over {limit.argument!a}, and the disclosed amounts alone exceed it"
             findings.add(self._step, "limit_exceeded", message, place)
         for name in self._waiting:
-            message = "expected the record that a disclosure names among those that were verified, got none"
+            message = "the record that a disclosure names is not in the verified evidence"
             findings.add(self._step, "disclosed_record_missing", message, Place(name))
         findings.counts["arguments_within_grants"] = judged
-        # A step is passed only if all of it was; the other calls stay unchecked.
+        # The step is not passed: the other calls stay unchecked.
         findings.skip(self._step, f"{counted(judged, 'disclosed call')} within the grants; of the others {why}")
 
     def _overspent(self) -> Iterator[tuple[Place, Limit]]:
-        """Yield the sums that disclosed amounts exceed; of a call that was made again its largest amount counts."""
+        """Yield the sums that disclosed amounts exceed; of a call and its reruns the largest amount counts."""
         amounts: dict[tuple[str, Limit], dict[str, int]] = {}
         places: dict[tuple[str, Limit], Place] = {}
         for taken in self._taken:
@@ -128,7 +128,7 @@ class Disclosures:
 @final
 @dataclass(slots=True)
 class _Taken:
-    """A call with arguments that it is proved to have had."""
+    """A call with arguments that are proved."""
 
     record: AnyRecord
     shown: Mapping[str, JSON]
@@ -158,15 +158,15 @@ class _Taken:
         return [limit for limit in self.leaf.limits if limit.kind == "sum" and limit.tool == record.action.tool]
 
     def problem(self) -> str | None:
-        """Return what is outside the grant, or ``None``."""
+        """Return the argument outside the grant, in words, or ``None``."""
         constraints = self._constraints() or {}
         kinds = dict(argument_kinds(self.record)) if names_arguments(self.record) else None
         for name, constraint in constraints.items():
             if kinds is not None and name not in kinds:
-                return f"expected the argument {name!a} that the grant constrains, got a call without it"
+                return f"the call does not have the argument {name!a} that the grant constrains"
             kind = None if kinds is None else kinds[name]
             if name in self.shown and not _permits(constraint, self.shown[name], kind):
-                return f"expected {name!a} of an allowed call within the grant, got a value outside"
+                return f"the value of {name!a} of an allowed call is outside the grant"
         return None
 
     def _constraints(self) -> Mapping[str, Constraint] | None:
@@ -177,8 +177,8 @@ class _Taken:
 
 
 def _permits(constraint: Constraint, value: JSON, kind: str | None) -> bool:
-    """Return whether the argument can have been within the grant: a decimal is a number, and shows as text."""
+    """Return whether the grant may permit the argument: a decimal is a number, disclosed as text."""
     if kind == "number":
         return constraint.permits(with_decimals(value))
-    # Inside a container, or where the record names no kinds, only the values themselves tell, so both readings count.
+    # Inside a container, or where the record names no kinds, the type is not known, so both readings count.
     return constraint.permits(value) or (kind in (None, "array", "object") and constraint.permits(with_decimals(value)))

@@ -1,4 +1,4 @@
-"""Making a file that shows arguments of one call, and nothing of the others."""
+"""Makes the file that discloses arguments of one call and nothing of the others."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -22,9 +22,9 @@ def disclose(
     names: Collection[str] | None = None,
     show_task_key: bool = False,
 ) -> bytes:
-    """Return the file that shows arguments of a call, for those who check it against its proved record.
+    """Return the file that shows arguments of a call to a verifier who checks them against its proved record.
 
-    The ledger does not hold the arguments: whoever has them hands them in, all of the call, also to show one.
+    The ledger does not hold the arguments: pass all arguments of the call, even to show one.
 
     Args:
         directory: The evidence directory, with its ``keys``.
@@ -32,11 +32,11 @@ def disclose(
         arguments: The arguments of the call that are not opaque, by name.
         names: Those to show; ``None`` for all.
         show_task_key: For records with one digest of all arguments (an enforcer without ``disclosable=True``): put
-            the key of the task into the file. Whoever has it can try values on every digest of the task.
+            the key of the task into the file. Its holder can try values on every digest of the task.
 
     Raises:
-        VerificationError: The record is of other arguments (``other_arguments``), has none (``no_arguments``), or
-            can only be shown with the key of its task (``not_disclosable``); or it was changed.
+        VerificationError: The record is of other arguments (``other_arguments``), has no arguments
+            (``no_arguments``), can only be shown with the key of its task (``not_disclosable``), or was changed.
         ConfigurationError: There is no such directory or record, or its key was erased (``erased``).
         EvidenceError: The keys cannot be read.
     """
@@ -45,12 +45,12 @@ def disclose(
     digest = None if action is None else action.args
     if digest is not None and digest.startswith("hmac-") and not show_task_key:
         raise VerificationError(
-            "expected a record of an enforcer with disclosable=True, got one whose arguments can be shown only with "
-            "the key of their task, which opens all digests of the task to guessing; --with-task-key does that",
+            "the record was made without disclosable=True, so its arguments can be shown only with the key of their "
+            "task, which opens all digests of the task to guessing; --with-task-key does that",
             code="not_disclosable",
         )
     if not argument_names(found) and digest is None:
-        raise VerificationError("expected the record of a call with arguments, got another", code="no_arguments")
+        raise VerificationError("the record is not of a call with arguments", code="no_arguments")
     try:
         key = DigestKeys(Path(directory) / "keys" / "digests.jsonl").kept(_key_of(found))
     except ConfigurationError as error:

@@ -1,4 +1,4 @@
-"""Checking the arguments in a file against the one record that it names, once that is proved."""
+"""Checks the arguments in a disclosure file against the proved record that the file names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,9 +38,9 @@ class Shown:
 
     Attributes:
         record: The record, once it is proved.
-        arguments: The arguments that ran, once that is shown; otherwise empty.
-        hidden: How many arguments of the call are not shown.
-        report: What was checked and found.
+        arguments: The arguments of the call, once they match the record; otherwise empty.
+        hidden: Number of arguments of the call that are not shown.
+        report: Steps and findings.
     """
 
     record: AnyRecord | None
@@ -68,10 +68,11 @@ def check_disclosure(
     spans: PathLike | None = None,
     drafts: bool = False,
 ) -> Shown:
-    """Check offline that the arguments in a file are those of a call, or some of them.
+    """Check offline that the arguments in a file are arguments of the recorded call.
 
-    Exactly one of the three says where the record is. That the rest of the evidence holds, and that the arguments
-    are within the grant, only :func:`~agent_identity.audit.check` with ``disclosures`` can say.
+    Pass exactly one of ``ledger``, ``proof`` and ``spans`` with the record. Only
+    :func:`~agent_identity.audit.check` with ``disclosures`` checks the rest of the evidence, and the arguments
+    against the grant.
 
     Args:
         disclosure: The file, as bytes or path.
@@ -84,30 +85,31 @@ def check_disclosure(
     Raises:
         ConfigurationError: A file cannot be read, or not exactly one of the three is given.
     """
-    if sum(given is not None for given in (ledger, proof, spans)) != 1:
-        raise ConfigurationError("expected one of a ledger, a proof and spans with the record; give one of them")
+    sources = sum(source is not None for source in (ledger, proof, spans))
+    if sources != 1:
+        raise ConfigurationError(f"{sources} sources of the record were given; give one: a ledger, a proof or spans")
     keys = to_trust(trust)
     findings = Findings("disclosure", _STEPS, drafts=drafts)
     findings.trust = "none" if keys is None else "given"
     try:
-        found = load_disclosure(disclosure)
+        loaded = load_disclosure(disclosure)
     except VerificationError as error:
         findings.add(_FILE, error.code, str(error))
         return Shown(None, {}, 0, findings.report())
-    findings.done(_FILE, f"{counted(len(found.shown), 'argument')} shown, {found.hidden} not")
-    record = _record(found.record, keys, findings, ledger=ledger, proof=proof, spans=spans)
+    findings.done(_FILE, f"{counted(len(loaded.shown), 'argument')} shown, {loaded.hidden} not")
+    record = _record(loaded.record, keys, findings, ledger=ledger, proof=proof, spans=spans)
     arguments: Mapping[str, JSON] = {}
     if record is not None:
-        findings.done(_RECORD, f"record {found.record}")
+        findings.done(_RECORD, f"record {loaded.record}")
         try:
-            found.check(record)
+            loaded.check(record)
         except VerificationError as error:
-            findings.add(_ARGUMENTS, error.code, str(error), Place(found.record))
+            findings.add(_ARGUMENTS, error.code, str(error), Place(loaded.record))
         else:
-            arguments = found.shown
+            arguments = loaded.shown
             action = action_of(record)
             findings.done(_ARGUMENTS, "" if action is None else f"of the call of {action.tool!a}")
-    return Shown(record, arguments, found.hidden, findings.report())
+    return Shown(record, arguments, loaded.hidden, findings.report())
 
 
 def _record(
@@ -119,9 +121,9 @@ def _record(
     proof: bytes | PathLike | None,
     spans: PathLike | None,
 ) -> AnyRecord | None:
-    """Return the record that is wanted, if it is proved."""
+    """Return the record of this id, if it is proved."""
     if trust is None:
-        findings.add(_RECORD, "no_trust", "expected trusted keys, got none; pass the trust file of the recorder")
+        findings.add(_RECORD, "no_trust", "there are no trusted keys; pass the trust file of the recorder")
         return None
     try:
         if spans is not None:
@@ -144,7 +146,7 @@ def _record(
 
 
 def _record_of_span(wanted: str, trust: TrustStore, spans: PathLike) -> AnyRecord:
-    """Return the signed record on a span, whatever else the span says.
+    """Return the signed record on a span; the rest of the span is not checked.
 
     Raises:
         VerificationError: No span has it, or its signature does not hold.
@@ -158,12 +160,12 @@ def _record_of_span(wanted: str, trust: TrustStore, spans: PathLike) -> AnyRecor
             try:
                 record, _ = open_record(item.attributes, trust)
             except VerificationError as error:
-                # What a span says about itself decides only which failure is told.
+                # The unsigned id only decides which failure is reported.
                 if item.attributes.get(name) == wanted:
                     failure = error
                 continue
             if record.id == wanted:
                 return record
     raise failure or VerificationError(
-        "expected a span with the record that the disclosure names, got none; spans carry outcomes, not intents"
+        "no span carries the record that the disclosure names; spans carry outcomes, not intents"
     )

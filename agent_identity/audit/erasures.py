@@ -1,4 +1,4 @@
-"""What the evidence says about keys of digests that were erased."""
+"""Erasures of digest keys in the evidence."""
 
 from collections.abc import Iterable
 from typing import Final, final
@@ -8,14 +8,14 @@ from agent_identity.evidence.records import Erased, Erasure
 __all__ = ["Erasures", "erasure_words"]
 
 _RESOURCES: Final = "resources"
-"""The id of the key under which the names of resources are digested, as the enforcement point calls it."""
+"""Id of the digest key for resource names at the enforcement point."""
 
 
 def erasure_words(erased: Erased) -> str | None:
-    """Return what an erasure of keys did, in words for people; ``None`` if it was of something else.
+    """Return the effect of an erasure of keys, in words for people; ``None`` for other erasures.
 
     Args:
-        erased: What was erased.
+        erased: The erasure.
     """
     if erased.key is None and erased.principal is None:
         return None
@@ -31,7 +31,7 @@ def erasure_words(erased: Erased) -> str | None:
 
 @final
 class Erasures:
-    """Which tasks have digests that nobody can prove any more.
+    """Tasks whose digests can no longer be proved.
 
     Args:
         records: The records of the kind ``erasure``.
@@ -52,7 +52,7 @@ class Erasures:
 
         Args:
             task: Its id.
-            principal: On whose behalf it was.
-            started_ns: When it began, in nanoseconds since the Unix epoch.
+            principal: Its principal.
+            started_ns: Its start, in nanoseconds since the Unix epoch.
         """
         return task in self._tasks or (principal is not None and started_ns <= self._principals.get(principal, -1))

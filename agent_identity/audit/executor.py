@@ -1,4 +1,4 @@
-"""Doing the work of a verification in this process or in several, with the results in their order."""
+"""Runs the work of a verification in this process or in worker processes, with the results in order."""
 
 import contextlib
 import gc
@@ -19,13 +19,13 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 _MAX: Final = 64
-_AHEAD: Final = 2  # Items that wait for each process, of some MiB with their results.
+_AHEAD: Final = 2  # Items queued for each worker, of some MiB with their results.
 
 
 class Executor(Protocol):
-    """Applies a function to each item, and yields all that it returns, in the order of the items.
+    """Applies a function to each item, and yields all results in the order of the items.
 
-    The function and what it gets and returns can be pickled, and it remembers nothing between two items.
+    The function, its arguments and its results must support pickle, and it must keep no state between items.
     """
 
     def __call__(self, function: Callable[[_T], Iterable[_R]], items: Iterable[_T], /) -> Iterator[_R]:
@@ -34,32 +34,32 @@ class Executor(Protocol):
 
 
 def in_process(function: Callable[[_T], Iterable[_R]], items: Iterable[_T], /) -> Iterator[_R]:
-    """Do the work in this process, each item when its results are asked for; as any :class:`Executor` does."""
+    """Run the work in this process, each item when its results are consumed, as any :class:`Executor` does."""
     for item in items:
         yield from function(item)
 
 
 @contextlib.contextmanager
 def executor(number: int | Executor, *, most: int | None = None) -> Generator[Executor]:
-    """Yield what has the work done in so many processes.
+    """Yield an executor with this number of worker processes.
 
     Args:
-        number: How many; 0 for as many as there are processors, or what has the work done elsewhere,
-        most: and not more than this.
+        number: Number of worker processes; 0 for one per processor. Or an executor, which is yielded itself.
+        most: Upper limit for 0.
 
     Raises:
-        TypeError: It is no whole number.
-        ConfigurationError: The number is negative, or a process was killed.
+        TypeError: The number is not an integer.
+        ConfigurationError: The number is negative, or a worker was killed.
     """
     if not isinstance(number, int):
         if not callable(number):
             raise TypeError(
-                f"expected a whole number of processes, got {type(number).__name__}; 0 takes as many as fit"
+                f"the number of processes is {type(number).__name__}; pass an integer, 0 chooses it automatically"
             )
         yield number
         return
     if number < 0:
-        raise ConfigurationError("expected a number of processes from 0 on, got another")
+        raise ConfigurationError("the number of processes is negative; pass 0 to choose it automatically")
     number = number or min(most or _MAX, len(os.sched_getaffinity(0)))
     if number == 1:
         yield in_process
@@ -74,7 +74,7 @@ def _processes(number: int) -> Generator[Executor]:
     from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
     from concurrent.futures.process import BrokenProcessPool  # noqa: PLC0415
 
-    # Modules that are loaded already need not be loaded again, unless another thread may hold one of their locks.
+    # A fork does not load modules again, but is unsafe where another thread may hold a lock.
     way = "fork" if threading.active_count() == 1 else "spawn"
     with ProcessPoolExecutor(number, multiprocessing.get_context(way), _prepare) as pool:
 
@@ -91,8 +91,7 @@ def _processes(number: int) -> Generator[Executor]:
             yield in_processes
         except BrokenProcessPool:
             raise ConfigurationError(
-                "expected the processes of the verification to live, got one that was killed; "
-                "see whether memory is short, or verify with one process"
+                "a worker of the verification was killed; see whether memory is short, or verify with one process"
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
@@ -103,6 +102,6 @@ def _all_of(function: Callable[[_T], Iterable[_R]], item: _T) -> list[_R]:
 
 
 def _prepare() -> None:
-    """Spare a process what pays only in long-lived ones: each item leaves little behind."""
+    """Turn off the garbage collector of a worker: each item leaves little garbage."""
     gc.freeze()
     gc.disable()

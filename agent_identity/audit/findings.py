@@ -1,4 +1,4 @@
-"""Collecting what a verification finds, with bounded memory, and drawing the verdicts from it."""
+"""Collects the findings of a verification, with bounded memory, and draws the verdicts from them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -175,11 +175,11 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "span_missing": "incomplete",
     }
 )
-"""Every kind of problem, and what it does to the verdicts."""
+"""Every kind of problem, with its effect on the verdicts."""
 
 
 class Place(NamedTuple):
-    """Where a problem is; what is unknown is ``None``."""
+    """Location of a problem; unknown parts are ``None``."""
 
     record: str | None = None
     stream: str | None = None
@@ -187,7 +187,7 @@ class Place(NamedTuple):
     line: int | None = None
 
     def place(self) -> "Place":
-        """Return itself, as what has a place does."""
+        """Return the place itself, as every object with a place does."""
         return self
 
 
@@ -200,11 +200,11 @@ _TAKEN: Final = (
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number of things, as people write it.
+    """Return a number with its noun in the right form.
 
     Args:
-        number: How many.
-        noun: One of them, in English.
+        number: The number.
+        noun: The noun, in the singular.
     """
     if number != 1:
         plural = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
@@ -214,11 +214,11 @@ def counted(number: int, noun: str) -> str:
 
 @final
 class Findings:
-    """What was found so far, and how the steps stand.
+    """The findings so far, and the status of each step.
 
     Args:
-        source: What is verified.
-        steps: The names of the steps, in their order.
+        source: The kind of the source.
+        steps: The names of the steps, in order.
         drafts: The caller asked for records of version 2, which is a draft.
     """
 
@@ -240,12 +240,12 @@ class Findings:
         self._signatures: list[Signature] = []
 
     def sign(self, signature: Signature) -> None:
-        """Keep a signature that was checked and counts, at most as many as problems."""
+        """Store a signature that was checked and counts, up to a limit."""
         if len(self._signatures) < MAX_KEPT and signature not in self._signatures:
             self._signatures.append(signature)
 
     def add(self, step: int, code: str, message: str, place: Place = NOWHERE) -> None:
-        """Keep a problem; the step in which it was found fails, or is not checked, accordingly."""
+        """Store a problem; its step fails, or counts as not checked, accordingly."""
         severity = CODES[code]
         self._problems[severity] += 1
         kept = self._kept[severity]
@@ -257,7 +257,7 @@ class Findings:
             self._status[step] = "failed"
 
     def take_draft(self) -> None:
-        """Say, before all other notices and once, that records of version 2 were accepted."""
+        """Report once, before all other notices, that records of version 2 were accepted."""
         if not self.drafts_taken:
             self.drafts_taken = True
             kept = self._kept["notice"]
@@ -266,28 +266,28 @@ class Findings:
             del kept[MAX_KEPT:]
 
     def notices(self) -> tuple[list[Problem], int] | None:
-        """Return the notices that are kept and how many there are, or ``None`` if there is any other problem."""
+        """Return the stored notices and their total, or ``None`` if there is any other problem."""
         number = self._problems["notice"]
         return None if self.total != number else (self._kept["notice"], number)
 
     def merge_notices(self, kept: Sequence[Problem], number: int) -> None:
-        """Take over the notices of a part of the source."""
+        """Add the notices of a part of the source."""
         self._problems["notice"] += number
         ours = self._kept["notice"]
         ours += kept[: MAX_KEPT - len(ours)]
 
     def skip(self, step: int, detail: str) -> None:
-        """Say why a step, or a part of it, could not be taken; a failure of the step stays a failure."""
+        """Record the reason why a step, or a part of it, was not taken; a failure of the step stays a failure."""
         self._status.setdefault(step, "not_checked")
         self._details.setdefault(step, detail)
 
     def done(self, step: int, detail: str) -> None:
-        """Say that a step was taken and what it covered; it passed unless something was found in it."""
+        """Record that a step was taken and its coverage; it passed unless there is a finding for it."""
         self._status.setdefault(step, "passed")
         self._details.setdefault(step, detail)
 
     def number(self, severity: Severity) -> int:
-        """Return how many problems of this severity there are."""
+        """Return the number of problems of this severity."""
         return self._problems[severity]
 
     @property

@@ -1,4 +1,4 @@
-"""What records say and do under one grant, in compact form."""
+"""Usage of one grant: the claims of its records and the calls under it, in compact form."""
 
 from typing import Final, Protocol, cast, final
 
@@ -21,32 +21,32 @@ from agent_identity.evidence.records import (
 
 __all__ = ["GrantUsage", "spent_uses"]
 
-_MAX_TOOLS: Final = 1_024  # A scope names at most 256; whoever uses more is outside it.
+_MAX_TOOLS: Final = 1_024  # A scope names at most 256; any more are outside it.
 _ENDED: Final = frozenset({"success", "error", "cancelled"})
-"""Outcomes of bodies that came to an end. Each such call had a share of its own: a rerun ends in place of the first."""
+"""Outcomes of finished bodies. Each call spends once: a rerun replaces the suspended call."""
 
 
 class _Placed(Protocol):
-    """What has a place."""
+    """An object with a place."""
 
     def place(self) -> Place:
-        """Return it."""
+        """Return the place."""
         ...
 
 
 @final
 class GrantUsage:
-    """What records say and do under one grant.
+    """Usage of one grant: the claims of its records and the calls under it.
 
     Attributes:
-        said: What its records say of the task, the parties and the chain, as a record that opens the task says it;
-            the purpose, which only one of them states, is left out.
+        said: The claims of its records about task, parties and chain, in the form of a record that opens the task,
+            without the purpose, which only one record states.
         grant: The hash of its leaf grant, as records name it.
         short: Only outcomes of version 2 were seen, which leave roles and expiry to other records.
         place: Its first record.
-        seen_ns: When that was made, in nanoseconds since the Unix epoch.
-        tools: What was let through, each tool with the first record that says so.
-        ended: How many bodies of each tool came to an end, each with a share of the limits of its own.
+        seen_ns: The time of that record, in nanoseconds since the Unix epoch.
+        tools: The tools that were allowed, each with the first record of such a call.
+        ended: Number of finished bodies of each tool; each spends from the limits.
         intents: The number of intents under it.
         outcomes: The number of outcomes under it.
         stated_intents: The number of intents that the ends of the task state.
@@ -94,18 +94,18 @@ class GrantUsage:
         self._stated = (0, 0)
 
     def packed(self) -> bytes:
-        """Return the bytes from which :meth:`unpacked` makes it again."""
+        """Serialize for the spill; :meth:`unpacked` reverses it."""
         said = (encode(self.said).decode(), self.short, tuple(self.place))
         tools = [(tool, *place) for tool, place in self.tools.items()]
         done = (tools, self.first_ns, tuple(self.first.place()), self.last_ns, tuple(self.last.place()), self.ended)
-        # Sums of what is stated may be larger than numbers in JSON can be.
+        # Sums of stated counts may exceed the integers that JSON can hold.
         counts = (self.intents, self.outcomes, str(self.stated_intents), str(self.stated_outcomes))
         begun = (self._stream, self._begun, *map(str, self._stated), self.end and tuple(self.end))
         return orjson.dumps((said, done, counts, begun))
 
     @classmethod
     def unpacked(cls, data: bytes) -> "GrantUsage":
-        """Return the usage that :meth:`packed` kept."""
+        """Deserialize the bytes of :meth:`packed`."""
         said, done, counts, (stream, begun, intents, outcomes, end) = orjson.loads(data)
         opening, short, place = said
         usage = cls(cast("TaskStart", decode(opening.encode())), Place(*place))
@@ -127,17 +127,17 @@ class GrantUsage:
             self.intents += 1
 
     def spend(self, tool: str, count: int) -> None:
-        """Count bodies of a tool that came to an end."""
+        """Count finished bodies of a tool."""
         if count and (tool in self.ended or len(self.ended) < _MAX_TOOLS):
             self.ended[tool] = self.ended.get(tool, 0) + count
 
     def allow(self, tool: str, at_ns: int, where: "_Placed") -> None:
-        """Keep that a call of the tool was let through.
+        """Store an allowed call of the tool.
 
         Args:
             tool: The name of the tool.
-            at_ns: When it began, in nanoseconds since the Unix epoch.
-            where: The record that says so.
+            at_ns: Its start, in nanoseconds since the Unix epoch.
+            where: The place of its record.
         """
         if tool not in self.tools and len(self.tools) < _MAX_TOOLS:
             self.tools[tool] = where.place()
@@ -147,21 +147,21 @@ class GrantUsage:
             self.first_ns, self.first = at_ns, where
 
     def begin(self, stream: str) -> None:
-        """Keep that the task was opened in a stream; a grant can be resumed many times and in many processes."""
+        """Count an opening of the task in a stream; a grant can be resumed many times and in many processes."""
         if self._stream != stream:  # The streams are read one after the other.
             self._stream, self._begun = stream, 0
         self._begun += 1
 
     def finish(self, counts: Counts, place: Place, *, partial: bool = False) -> None:
-        """Keep what an end of the task states.
+        """Store the counts that an end of the task states.
 
-        Every opening counts for itself, so that their sums have to be there. A forked child states an end
+        Every opening counts for itself, so the evidence must hold their sums. A forked child states an end
         without an opening; its numbers contain those of its parent up to the fork.
 
         Args:
-            counts: What it states.
-            place: Where the end is.
-            partial: Records were pruned, so that calls of openings that are not there may be missing as well.
+            counts: The stated counts.
+            place: The place of the end.
+            partial: Records were pruned, so the calls of pruned openings may be missing as well.
         """
         if partial and not (self._stream == place.stream and self._begun):
             return  # In an excerpt a task is whole or its opening is missing.
@@ -177,7 +177,7 @@ class GrantUsage:
     def says_the_same(self, record: OfTask | Intent | Outcome) -> bool:
         """Return whether the record names the same parties, task (but for its purpose) and chain.
 
-        What outcomes of version 2 leave out is compared with the first record that states it.
+        Members that outcomes of version 2 leave out are compared with the first record that states them.
         """
         said, task, principal = self.said, record.task, record.principal
         if task is None or principal is None:
@@ -197,13 +197,13 @@ def _is_short(record: OfTask | Intent | Outcome) -> bool:
 
 
 def _without_roles(principal: Principal) -> Principal:
-    """Return a principal as outcomes of version 2 have it."""
+    """Return a principal as outcomes of version 2 state it."""
     kind, provenance = principal.kind, principal.provenance
     return Principal(id=principal.id, kind=kind, provenance=provenance, issuer=principal.issuer, via=principal.via)
 
 
 def _opening(record: OfTask | Intent | Outcome) -> TaskStart:
-    of = cast("OfTask", record)  # A call with a chain has the other three facts as well, or it would be no record.
+    of = cast("OfTask", record)  # A call with a chain also has the other three members, or it would be malformed.
     return TaskStart(
         v=of.v,
         id=of.id,
@@ -217,13 +217,13 @@ def _opening(record: OfTask | Intent | Outcome) -> TaskStart:
 
 
 def spent_uses(record: AnyRecord) -> int:
-    """Return how many uses of a limit a record shows: 1 for the outcome of a body that came to an end."""
+    """Return the uses of a limit that a record shows: 1 for the outcome of a finished body."""
     if not isinstance(record, Outcome) or record.intent is None or record.outcome not in _ENDED:
         return 0
     return int(_takes_a_share(record.decision))
 
 
 def _takes_a_share(decision: Decision) -> bool:
-    """Return whether a body that runs under a decision takes from the limits; the handler of a route does not."""
+    """Return whether a body under a decision spends from the limits; the handler of a route does not."""
     effect = decision.effect
     return effect in ("allow", "warn") or (effect, decision.enforced) == ("route", "allow")

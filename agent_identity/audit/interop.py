@@ -1,7 +1,7 @@
-"""Records in the forms that other systems read: OCSF, CloudEvents, OpenTelemetry audit logs.
+"""Exports records in the formats of other systems: OCSF, CloudEvents, OpenTelemetry audit logs.
 
-Each form is a view. None replaces the record: where a form has room for it, the record travels in it unchanged, and
-only that can be verified by its own proofs. What each view leaves out is in the reference.
+Each format is a view and does not replace the record: where a format has room, it carries the record unchanged, and
+only that copy can be verified by its proofs. The reference lists what each view leaves out.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ from agent_identity.version import VERSION
 __all__ = ["FORMS", "Form", "audit_log_bytes", "export", "to_audit_log", "to_cloudevent", "to_ocsf"]
 
 Form: TypeAlias = Literal["ocsf", "cloudevents", "otel-audit"]
-"""A form that records can be exported in."""
+"""A format for exported records."""
 
 FORMS: Final = ("ocsf", "cloudevents", "otel-audit")
-"""The forms, by the names that the command line takes."""
+"""The formats, by their names on the command line."""
 
 _MS: Final = 1_000_000
 _NS: Final = 1_000_000_000
@@ -79,7 +79,7 @@ def to_ocsf(data: bytes, previous: _Json | None = None) -> _Json:
 
     A tool call is the use of an interface by an actor, allowed or denied by a control: that is this class with the
     profiles ``ai_operation``, ``security_control``, ``trace`` and ``record_integrity``. OCSF knows create, read,
-    update and delete; which of them a tool does is not known, so the activity is "Other".
+    update and delete; the kind of a tool is not known, so the activity is "Other".
 
     Args:
         data: The canonical bytes of the record.
@@ -168,7 +168,7 @@ def to_audit_log(data: bytes, signer: Signer | None = None) -> _Json:
 
 
 def audit_log_bytes(log: _Json) -> bytes:
-    """Return the canonical bytes of a LogRecord: what its ``audit.integrity.value`` signs.
+    """Return the canonical bytes of a LogRecord, which its ``audit.integrity.value`` signs.
 
     They are RFC 8785 over event name, body, both times in decimal, ids unless they are zero, and all attributes but
     ``audit.integrity.*``.
@@ -197,25 +197,25 @@ def export(
     signer: Signer | None = None,
     only: Callable[[bytes], bool] | None = None,
 ) -> Iterator[bytes]:
-    """Return the records of an evidence directory in another form, one line of JSON each, stream after stream.
+    """Return the records of an evidence directory in another format, one line of JSON each, stream after stream.
 
-    It reads and does not verify; what is no record is left out.
+    The export does not verify; malformed lines are left out.
 
     Args:
         directory: The evidence directory.
         form: The form.
         since_ns: Only records whose start is not before this, in nanoseconds since the Unix epoch.
         signer: For ``otel-audit``: signs each LogRecord.
-        only: Tells by the leaf hash of a record whether it is wanted: whether a verification saw it.
+        only: Returns whether to export the record with this leaf hash: whether a verification saw it.
 
     Raises:
-        ConfigurationError: There is no evidence directory, or the form is not known.
+        ConfigurationError: The path is not an evidence directory, or the format is unknown.
     """
     root = directory_of(directory)
     if root is None:
-        raise ConfigurationError("expected an evidence directory, got something else; check the path")
+        raise ConfigurationError("the path is not an evidence directory; check it")
     if form not in FORMS:
-        raise ConfigurationError(f"expected one of the forms {', '.join(FORMS)}, got another")
+        raise ConfigurationError(f"the format is unknown; use one of {', '.join(FORMS)}")
     return _lines(root, _Writer(form, signer), since_ns, only)
 
 
@@ -239,7 +239,7 @@ def _lines(root: str, writer: "_Writer", since_ns: int, only: Callable[[bytes], 
 
 @final
 class _Writer:
-    """Writes records in one form."""
+    """Writes records in one format."""
 
     def __init__(self, form: Form, signer: Signer | None) -> None:
         self._previous: _Json | None = None
@@ -252,7 +252,7 @@ class _Writer:
         self._form = forms[form]
 
     def begin(self) -> None:
-        """Begin another stream."""
+        """Start another stream."""
         self._previous = None
 
     def write(self, data: bytes) -> bytes:
@@ -306,8 +306,12 @@ def _rfc3339(ns: int) -> str:
 
 
 def _fingerprint(value: str, serialization: int | None = None) -> _Json:
-    found: _Json = {"algorithm_id": _SHA256, "algorithm": "SHA-256", "encoding_id": _HEX, "value": value}
-    return found if serialization is None else {**found, "serialization_id": serialization, "serialization": "JCS"}
+    fingerprint: _Json = {"algorithm_id": _SHA256, "algorithm": "SHA-256", "encoding_id": _HEX, "value": value}
+    return (
+        fingerprint
+        if serialization is None
+        else {**fingerprint, "serialization_id": serialization, "serialization": "JCS"}
+    )
 
 
 def _status(record: AnyRecord) -> _Json:
@@ -322,7 +326,7 @@ def _status(record: AnyRecord) -> _Json:
 
 
 def _metadata(record: AnyRecord, stream: Stream) -> _Json:
-    found: _Json = {
+    metadata: _Json = {
         "version": _OCSF_VERSION,
         "product": {"name": "agent-identity-otel", "vendor_name": "agent-identity", "version": VERSION},
         "profiles": list(_PROFILES),
@@ -332,7 +336,7 @@ def _metadata(record: AnyRecord, stream: Stream) -> _Json:
         "log_version": record.v,
     }
     task = _task(record)
-    return found if task is None else {**found, "correlation_uid": task.id}
+    return metadata if task is None else {**metadata, "correlation_uid": task.id}
 
 
 def _actor(record: AnyRecord) -> _Json:
@@ -347,20 +351,20 @@ def _actor(record: AnyRecord) -> _Json:
 
 
 def _ai_agent(agent: Agent, stream: Stream) -> _Json:
-    found: _Json = {"uid": agent.id, "name": agent.id}
-    found |= {} if agent.version is None else {"version": agent.version}
-    return {**found, "instance_uid": stream.id}
+    members: _Json = {"uid": agent.id, "name": agent.id}
+    members |= {} if agent.version is None else {"version": agent.version}
+    return {**members, "instance_uid": stream.id}
 
 
 def _operation(record: AnyRecord) -> _Json:
     action = action_of(record)
     if action is None:
         return {"operation": f"agent_identity.{record.kind}"}
-    found: _Json = {"operation": action.tool}
-    found |= {} if action.server is None else {"service": {"name": action.server}}
+    operation: _Json = {"operation": action.tool}
+    operation |= {} if action.server is None else {"service": {"name": action.server}}
     intent, error = (record.intent, record.error) if isinstance(record, Outcome) else (None, None)
-    found["request"] = {"uid": intent or record.id}
-    return found if error is None else {**found, "response": {"error": error}}
+    operation["request"] = {"uid": intent or record.id}
+    return operation if error is None else {**operation, "response": {"error": error}}
 
 
 def _control(record: AnyRecord) -> _Json:
@@ -368,7 +372,7 @@ def _control(record: AnyRecord) -> _Json:
         return {}
     decision = record.decision
     disposition = _DISPOSITIONS.get(decision.enforced, (17, "Logged"))
-    found: _Json = {
+    control: _Json = {
         "action_id": _ACTIONS[decision.effect],
         "action": decision.effect,
         "disposition_id": disposition[0],
@@ -378,12 +382,12 @@ def _control(record: AnyRecord) -> _Json:
     named = {"name": decision.policy, "version": decision.version, "uid": decision.rule}
     policy: _Json = {name: value for name, value in named.items() if value is not None}
     if "name" in policy or "uid" in policy:
-        found["policy"] = policy
-    return found
+        control["policy"] = policy
+    return control
 
 
 def _attested(event: _Json, record: AnyRecord, previous: _Json | None) -> _Json:
-    """Return the attestation of an event: its fingerprint over all else, and that of the event before."""
+    """Return the attestation of an event: its fingerprint over all else, and the fingerprint of the previous event."""
     attestation: _Json = {"uid": record.id, "chain_uid": record.stream.id}
     if previous is not None:
         before = cast("Sequence[Mapping[str, JSON]]", previous["attestation_list"])[0]
@@ -399,7 +403,7 @@ def _attested(event: _Json, record: AnyRecord, previous: _Json | None) -> _Json:
 def _audit_actor(record: AnyRecord) -> tuple[str, str]:
     principal, agent = _principal(record), _agent(record)
     if principal is not None:
-        # The draft: what a human had begun is of type user, even where an agent acts on the human's behalf.
+        # In the draft, a call that a human began has the type user, even where an agent acts on the human's behalf.
         return ("user" if principal.kind == "human" else "service"), principal.id
     return ("system", "agent-identity-otel") if agent is None else ("service", agent.id)
 

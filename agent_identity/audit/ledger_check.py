@@ -1,4 +1,4 @@
-"""Verifying an evidence directory: one signature proves every record up to the last seal."""
+"""Verifies an evidence directory: one signature proves every record up to the last seal."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["LEDGER_STEPS", "LedgerCheck", "Progress"]
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Is told how many of how many bytes are read; 0 in all means that it is not known."""
+"""Receives the bytes read and the total; a total of 0 is unknown."""
 
 LEDGER_STEPS: Final = (
     "trust and signature of the checkpoint",
@@ -54,27 +54,27 @@ class LedgerCheck:
     """Verifies one evidence directory.
 
     1. The checkpoint of the log is signed by a trusted recorder key and names the trusted origin.
-    2. The entries of the log re-derive the root in the checkpoint. What follows is not sealed.
+    2. The entries of the log re-derive the root in the checkpoint. Later entries are not sealed.
     3. The records of each stream re-derive every head in the log, so that the stream only ever grew.
        This proves every record up to the last head, by the one signature of step 1.
     4. Each record is canonical, of its closed shape, in the stream that it names, and follows the one before
        it; the first starts the stream, and nothing follows its end.
     5. Each outcome of a call that ran has its intent, for the same task, tool and arguments. Intents
-       without outcome count as ``unknown``. Tasks did at least what their end states.
+       without outcome count as ``unknown``. A task has at least the calls that its end states.
     6. Each chain of grants verifies under the trusted issuer keys; the records name the principal and the
-       agents of the grants; what was allowed was a tool of the grant and in its lifetime. What a person had to
-       approve was approved by somebody else than who asked, for the same task, tool and arguments, in time, once.
-    7. Streams that the log knows are there, those that are there are in the log, and each is sealed to
-       its end. Where the first records are not there, a trusted recorder key signed that they were pruned.
-    8. Arguments are digests here and were compared with the grant before the call: not checked, but for those
-       that are disclosed.
+       agents of the grants; allowed calls are of tools of the grant and within its lifetime. A call that needed an
+       approval has one by a person other than the requester, for the same task, tool and arguments, in time, used once.
+    7. The directory has every stream that the log names and no other, and each is sealed to its end. Where the
+       first records are missing, a trusted recorder key signed that they were pruned.
+    8. Arguments are digests in the ledger and were compared with the grant before the call: only disclosed
+       arguments are checked.
 
     Args:
         reader: The directory.
         trust: The trusted keys, or ``None``.
         findings: Takes what is found.
         disclosures: Files that show arguments of calls.
-        executor: Has single records looked at, and chains of grants judged.
+        executor: Runs the checks of single records and of chains.
     """
 
     def __init__(
@@ -113,21 +113,21 @@ class LedgerCheck:
         index: "LedgerIndex | None" = None,
         visit: Visit | None = None,
     ) -> None:
-        """Check everything.
+        """Verify the directory.
 
         Args:
-            outside: What the verifier has beside the trusted keys.
+            outside: Evidence and requirements of the verifier beside the trusted keys.
             total: Bytes in all streams, for the progress.
-            progress: Is told how far it is.
-            period: Its first nanosecond since the Unix epoch and the first one after it, to be told what is in it.
-            index: Takes each record that stands where it belongs, and is told what is proved.
-            visit: Is shown each record that stands where it belongs, as far as the log commits to the stream.
+            progress: Receives the progress.
+            period: A period to judge: its first nanosecond since the Unix epoch, and the first one after it.
+            index: Stores each record in its place, and the number of proved ones.
+            visit: Receives each record in its place that the log commits to.
         """
         findings, self._visit = self._findings, visit
         if period is not None:
             findings.period = unknown_period(*period, "there are no records")
         if self._trust is None:
-            findings.add(_TRUST, "no_trust", "expected trusted keys, got none; pass the trust file of the recorder")
+            findings.add(_TRUST, "no_trust", "there are no trusted keys; pass the trust file of the recorder")
         closed = self._report_denied()
         if "log" in closed:
             return
@@ -147,11 +147,11 @@ class LedgerCheck:
         index: "LedgerIndex | None",
     ) -> None:
         findings = self._findings
-        # What the log commits to comes first, so that no forged record beside it is taken at its word before it.
+        # Streams in the log come first, so that no forged record of another stream counts before them.
         there = (name for name in self._reader.streams() if name not in self._denied)
         names = sorted(there, key=lambda name: name not in log.heads)
         if not names and not log.heads:
-            findings.add(_TRUST, "nothing_to_verify", "expected a ledger with records, got none")
+            findings.add(_TRUST, "nothing_to_verify", "the ledger has no records")
             return
         findings.completeness_checked = True
         starts = self._starts(names, log)
@@ -164,7 +164,7 @@ class LedgerCheck:
             visit = _showing(heads, log.doubts, self._visit, starts.get(name))
             streams[name] = check(name, heads, visit=visit, start=starts.get(name))
             done = self._follow(streams[name], blocks, done, lambda reached: progress and progress(reached, total))
-            if index is not None:  # What nobody doubts who signed it.
+            if index is not None:  # Only records that no revoked key leaves in doubt.
                 index.prove(streams[name].sealed if log.proved and log.doubts is None else 0)
         missing = set[str]() if self._excerpt else log.heads.keys() - streams.keys() - self._denied
         self._conclude(log, streams, missing)
@@ -175,17 +175,17 @@ class LedgerCheck:
             self._judge_period(log, streams, period, starts)
 
     def _report_denied(self) -> AbstractSet[str]:
-        """Report what this user may not read; return the parts of the directory that stay unchecked.
+        """Report the parts of the directory that this user may not read, and return their kinds.
 
-        What is closed is neither there nor missing, and nobody is accused of anything that it may show.
+        An unreadable part is neither present nor missing, and causes no other finding.
         """
         denied = self._reader.denied()
-        for found in denied:
-            message = f"expected to read {found.path!r}, got '{found.why}'; verify as a user who may read it"
-            step = _TRUST if found.part == "log" else _ALL
-            self._findings.add(step, "unreadable", message, Place(stream=found.stream))
-        self._denied = frozenset(found.stream for found in denied if found.stream is not None)
-        return {found.part for found in denied}
+        for part in denied:
+            message = f"{part.path!r} cannot be read ({part.why}); verify as a user who may read it"
+            step = _TRUST if part.part == "log" else _ALL
+            self._findings.add(step, "unreadable", message, Place(stream=part.stream))
+        self._denied = frozenset(part.stream for part in denied if part.stream is not None)
+        return {part.part for part in denied}
 
     def _judge_period(
         self,
@@ -198,9 +198,9 @@ class LedgerCheck:
         if findings.number("contradicted") or findings.number("cannot_tell") or not log.proved:
             findings.period = unknown_period(*period, "the ledger does not verify")
             return
-        # A stream without an end is no doubt about the time before its last sign of life.
+        # A stream without an end casts no doubt on the time before its last sign of life.
         doubt = "records may be missing" if findings.number("incomplete") > self._endless else None
-        # A stream of which all is pruned shows no time of its own, and no life.
+        # A stream that is pruned to its end shows no times.
         lives = [
             Life(s.earliest_ns, s.latest_ns, log.heads[name].signs_ns, s.ended, s.within)
             for name, s in streams.items()
@@ -211,26 +211,26 @@ class LedgerCheck:
         findings.period = judge_period(*period, lives, doubt)
 
     def _starts(self, names: Sequence[str], log: SignedLog) -> Mapping[str, Pruned | Start]:
-        """Return where the streams begin that do not begin with their first record."""
+        """Return the starts of the streams that do not begin with their first record."""
         trust = log.trust or self._trust
         pruned = find_pruned(self._reader, names, log.heads, trust, self._findings)
         self._take_kept(pruned, trust)
-        given = find_excerpt(self._reader, names, self._findings)
-        self._excerpt = given is not None
+        excerpt = find_excerpt(self._reader, names, self._findings)
+        self._excerpt = excerpt is not None
         self._calls.partial = self._excerpt or bool(self._denied)
-        starts: Mapping[str, Pruned | Start] = pruned if given is None else {**pruned, **given}
+        starts: Mapping[str, Pruned | Start] = pruned if excerpt is None else {**pruned, **excerpt}
         find_leftovers(self._reader, starts, self._findings)
         return starts
 
     def _take_kept(self, pruned: Mapping[str, Pruned], trust: TrustStore | None) -> None:
-        """Take what was kept of what was pruned, before the records that need it."""
+        """Add the grants and open intents that were kept of pruned records, before the records that need them."""
         if pruned:
             self._calls.gone = {intent for statement in pruned.values() for intent in statement.open}
         for token in find_kept(self._reader, pruned.values(), trust, self._findings):
             self._delegations.add_kept(token)
 
     def _parts(self, names: Sequence[str], starts: Mapping[str, Pruned | Start]) -> Iterator[Block | RawLine | None]:
-        """Yield the lines of the streams as they stand there, with ``None`` behind those of each stream."""
+        """Yield the raw lines of the streams, with ``None`` after each stream."""
         for name in names:
             start = starts.get(name)
             yield from self._reader.blocks(name, start=1 if start is None else start.size + 1)
@@ -239,7 +239,7 @@ class LedgerCheck:
     def _follow(
         self, stream: StreamCheck, blocks: Iterator[CheckedBlock | None], done: int, tell: Callable[[int], object]
     ) -> int:
-        """Take the lines of a stream; return how many bytes of the ledger are read."""
+        """Check the lines of a stream; return the bytes of the ledger read so far."""
         end = 0
         for block in iter(partial(next, blocks), None):
             for line in block.lines:
@@ -254,14 +254,14 @@ class LedgerCheck:
         findings = self._findings
         records = sum(stream.lines for stream in streams.values())
         if not records:
-            findings.add(_HEADS, "nothing_to_verify", "expected records, got none; nothing can be said about them")
+            findings.add(_HEADS, "nothing_to_verify", "the ledger has no records; nothing can be verified")
             for step in range(_RECORDS, _ALL):
                 findings.skip(step, "there are no records")
             return
         sealed = sum(stream.sealed - stream.pruned for stream in streams.values())
         detail = f"{sealed:,} of {counted(records, 'record')} in {counted(len(streams), 'stream')}"
         if log.proved and not missing and not any(stream.committed for stream in streams.values()):
-            message = f"expected records that the log commits to, got {records:,} that it does not know yet"
+            message = f"the log does not commit to any of the {counted(records, 'record')} yet"
             findings.add(_HEADS, "nothing_to_verify", f"{message}; nothing proves them")
         if log.proved:
             findings.done(_HEADS, detail)
@@ -306,24 +306,24 @@ class LedgerCheck:
             self._findings.done(_TRUST, message)
 
     def _check_key_times(self, signers: tuple[TrustedKey, ...], latest_ns: int) -> None:
-        """Check that a key signed which was valid at the time of the latest record under it."""
+        """Check that a signer's key was valid at the time of the latest record."""
         at = latest_ns // _NS
         if latest_ns and signers and not any(key.in_time(at) for key in signers):
-            message = "expected a checkpoint by a key that was valid at the time of its records, got another one"
+            message = "no key under the checkpoint was valid at the time of its latest record"
             self._findings.add(_TRUST, "key_not_valid_then", message)
 
     def _check_first_time(self, log: SignedLog, streams: Collection[StreamCheck]) -> None:
-        """Check, where only certified keys signed, that one was valid at the time of the first record as well.
+        """Check that a recorder key was valid at the time of the first record, where only certified keys signed.
 
-        A certificate is for its own time, and not for all the time before it.
+        A certificate does not cover the time before its validity.
         """
-        there = [stream.earliest_ns for stream in streams if stream.sealed > stream.pruned + stream.withheld]
-        if not there or not log.signers or not all(key.certificates for key in log.signers):
+        times = [stream.earliest_ns for stream in streams if stream.sealed > stream.pruned + stream.withheld]
+        if not times or not log.signers or not all(key.certificates for key in log.signers):
             return
         keys = () if log.trust is None else log.trust.keys
-        at = min(there) // _NS
+        at = min(times) // _NS
         if not any(key.purpose == "recorder" and key.counts(at) for key in keys):
-            message = "expected a recorder key that was valid at the time of the first record, got later ones only"
+            message = "no recorder key was valid at the time of the first record, only later ones"
             self._findings.add(_TRUST, "key_not_valid_then", message)
 
     def _count(self, log: SignedLog, streams: Mapping[str, StreamCheck]) -> None:
@@ -344,11 +344,11 @@ class LedgerCheck:
         findings = self._findings
         for name, size in missing.items():
             what = f"the stream with {counted(size, 'record')}, which the log commits to"
-            findings.add(_ALL, "stream_missing", f"expected {what}, got none; it was removed", Place(stream=name))
+            findings.add(_ALL, "stream_missing", f"{what}, is missing; it was removed", Place(stream=name))
         for stream in streams.values():
             self._check_end(stream)
-        for name, found in self._calls.recovered.items():
-            self._report_recovered(name, found)
+        for name, recovery in self._calls.recovered.items():
+            self._report_recovered(name, recovery)
         findings.counts["contradicted"] = findings.number("contradicted")
 
     def _check_end(self, stream: StreamCheck) -> None:
@@ -358,41 +358,39 @@ class LedgerCheck:
             findings.add(_ALL, "stream_empty", "a stream that was begun holds no record", place)
             return
         if stream.pruned and not stream.lines:
-            return  # To its last record; its end is among them, or what a later start says of it.
+            return  # Pruned to its last record, the end or a recovery included.
         unsealed = stream.size - stream.committed
         if stream.lines and not stream.committed:
-            message = (
-                f"expected the log to commit to the stream, got {counted(stream.lines, 'record')} that nothing proves"
-            )
+            message = f"the log does not commit to the stream; nothing proves its {counted(stream.lines, 'record')}"
             findings.add(_ALL, "stream_unknown", message, place)
         elif unsealed > 0:
-            message = f"expected a seal over all records, got {unsealed} after the last one; nothing proves them"
+            message = f"{counted(unsealed, 'record')} after the last seal; nothing proves them"
             findings.add(_ALL, "tail_unsealed", message, place)
         if stream.torn and not recovered:
-            findings.add(_ALL, "torn_tail", "expected whole lines, got a torn one at the end of the stream", place)
+            findings.add(_ALL, "torn_tail", "the last line of the stream is torn", place)
         if not stream.ended and not recovered and stream.end is None:
-            message = "expected the end of the stream, got none; its process still runs, was killed, or the end was cut"
+            message = "the stream has no end; its process still runs, was killed, or the end was cut"
             self._endless += 1
             findings.add(_ALL, "no_end", message, Place(stream=stream.stream, seq=stream.size))
 
-    def _report_recovered(self, name: str, found: RecoveredStream) -> None:
+    def _report_recovered(self, name: str, recovery: RecoveredStream) -> None:
         place = Place(stream=name)
-        if found.rejected_bytes != "0":
+        if recovery.rejected_bytes != "0":
             message = "a later start found bytes in the stream that its process did not write, and did not seal them"
             self._findings.add(_ALL, "rejected_tail", message, place)
         self._findings.add(
             _ALL,
             "recovered",
-            f"its process died; a later start found {counted(int(found.size), 'record')}, "
-            f"{int(found.sealed_before):,} of them sealed",
+            f"its process died; a later start found {counted(int(recovery.size), 'record')}, "
+            f"{int(recovery.sealed_before):,} of them sealed",
             place,
         )
 
 
 def _whole_since(reader: LedgerReader, name: str, start: Pruned | Start) -> int:
-    """Return from when on no record of a stream is pruned, as far as what is left tells.
+    """Return the earliest time from which no record of a stream is pruned, as far as the rest shows.
 
-    What is pruned was written before the first record that is left, which may speak of what began long before.
+    Pruned records were written before the first remaining record, whose call may have begun long before that.
     """
     if not isinstance(start, Pruned):
         return 0
@@ -406,11 +404,11 @@ def _whole_since(reader: LedgerReader, name: str, start: Pruned | Start) -> int:
 def _showing(
     heads: Heads | None, doubts: Doubts | None, visit: Visit | None = None, start: Pruned | Start | None = None
 ) -> Visit | None:
-    """Return what is to be shown each record of a stream, and shows it to those who want to see what is sealed."""
+    """Return a callback for each record of a stream that passes the sealed ones to ``doubts`` and ``visit``."""
     if doubts is None and visit is None:
         return None
     sealed = 0 if heads is None else heads.last_size
-    if isinstance(start, Start):  # Behind the part that an excerpt gives nothing is proved.
+    if isinstance(start, Start):  # An excerpt proves nothing after its own end.
         sealed = min(sealed, start.end)
 
     def show(record: AnyRecord, leaf: bytes) -> None:
@@ -425,7 +423,7 @@ def _showing(
 
 
 def _proof(log: SignedLog) -> Callable[[Place], bool]:
-    """Return what tells whether the record at a place is what the log proves, and no revoked key alone."""
+    """Return a predicate: whether the log proves the record at a place, by more than a revoked key."""
 
     def proved(place: Place) -> bool:
         heads = log.heads.get(place.stream or "")

@@ -1,7 +1,7 @@
-"""The records of a ledger that was verified, by their ids, so that spans can be held against them.
+"""Index of a verified ledger by record id, to compare spans with.
 
-Of each record the first half of its leaf hash is kept, in a file in a folder of its own, which other processes can read
-and which is removed in the end.
+It holds the first half of the leaf hash of each record, in a SQLite file in a temporary directory, which worker
+processes can read.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ from agent_identity.evidence.span_copy import TRAVELLING
 __all__ = ["HALF", "Amiss", "LedgerIndex", "Proofs", "SpanRecord", "ledger_index"]
 
 HALF: Final = 16
-"""Bytes of a leaf hash that are compared: as hard to meet as it is to forge a signature."""
+"""Bytes of a leaf hash that are compared: finding a second preimage is as hard as forging a signature."""
 
 _SEQ: Final = Struct(">Q")
-"""A place that a span names, which may be any of 19 digits, more than an integer of a table takes."""
+"""A place that a span claims: up to 19 digits, which may exceed a SQLite integer."""
 
 _WAITING: Final = 10_000  # Rows.
 _AT_ONCE: Final = 500
@@ -64,7 +64,7 @@ class SpanRecord(NamedTuple):
 
 
 class Amiss(NamedTuple):
-    """A record of the ledger that spans do not hold, or hold in another version.
+    """A record of the ledger that is missing on the spans, or differs there.
 
     Attributes:
         record: The 16 bytes of its id.
@@ -81,34 +81,34 @@ class Amiss(NamedTuple):
 
 @final
 class Proofs:
-    """Tells which records a ledger proves, in any process of this machine.
+    """Looks up the records that a ledger proves, from any process of this machine.
 
     Args:
-        path: The file of a :class:`LedgerIndex` that is not changed meanwhile.
+        path: The file of a :class:`LedgerIndex`, which must not change meanwhile.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        # Nobody writes it, so that nobody needs to lock it.
+        # The file does not change, so readers need no lock.
         self._file = sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True, check_same_thread=False)
         weakref.finalize(self, self._file.close)
         self._file.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
     def of(self, records: Collection[bytes]) -> dict[bytes, bytes]:
-        """Return of those records that are proved, by the 16 bytes of the id, the first half of the leaf hash.
+        """Return the first half of the leaf hash of each of these records that is proved, by the 16 bytes of its id.
 
         Raises:
             ConfigurationError: The file cannot be read.
         """
-        found: dict[bytes, bytes] = {}
+        halves: dict[bytes, bytes] = {}
         ids = list(records)
         with _room():
             for first in range(0, len(ids), _AT_ONCE):
                 some = ids[first : first + _AT_ONCE]
                 marks = ",".join("?" * len(some))
-                asked = f"SELECT id, leaf FROM ledger WHERE proved = 1 AND id IN ({marks})"  # noqa: S608
-                found.update(self._file.execute(asked, some))
-        return found
+                query = f"SELECT id, leaf FROM ledger WHERE proved = 1 AND id IN ({marks})"  # noqa: S608
+                halves.update(self._file.execute(query, some))
+        return halves
 
     def close(self) -> None:
         """Close the file."""
@@ -117,10 +117,10 @@ class Proofs:
 
 @final
 class LedgerIndex:
-    """Takes the records of a ledger while it is verified.
+    """Stores the records of a ledger while it is verified.
 
     Args:
-        path: Where a file may be made.
+        path: The path of the file to create.
     """
 
     def __init__(self, path: str) -> None:
@@ -135,14 +135,14 @@ class LedgerIndex:
                 self._file.execute(statement)
 
     def begin(self, stream: str, behind: int = 0) -> None:
-        """Begin with the records of a stream, of which so many are not there any more."""
+        """Start a stream, with the number of its pruned records."""
         self._streams.append(stream)
         if behind:
             self._behind[stream] = behind
         self._first, self._last = self._number, 0
 
     def add(self, identifier: str, kind: str, leaf: bytes, seq: int) -> None:
-        """Take a record of the stream that stands where it belongs.
+        """Add a record of the stream, in its place.
 
         Args:
             identifier: Its id.
@@ -158,16 +158,16 @@ class LedgerIndex:
             self._write()
 
     def prove(self, size: int) -> None:
-        """Say how many records of the stream are proved."""
+        """Set the number of proved records of the stream."""
         if self._last <= size:
             return
         self._write()
         with _room():
-            said = "UPDATE ledger SET proved = 0 WHERE number > ? AND seq > ?"
-            self._file.execute(said, (self._first, size))
+            update = "UPDATE ledger SET proved = 0 WHERE number > ? AND seq > ?"
+            self._file.execute(update, (self._first, size))
 
     def finish(self, *, proved: bool) -> None:
-        """Say that all records are there, and whether anything proves them at all."""
+        """Complete the index, once all records are added; without ``proved``, none of them counts."""
         self._write()
         with _room():
             if not proved:
@@ -175,7 +175,7 @@ class LedgerIndex:
             self._file.execute("CREATE INDEX by_id ON ledger (id, proved, leaf)")
 
     def compare(self, spans: Iterable[SpanRecord]) -> int:
-        """Take the records of spans, and return how many there are."""
+        """Add the records of spans, and return their number."""
         with _room():
             self._file.execute("BEGIN")
             rows = ((one.record, one.half, one.stream, _SEQ.pack(one.seq)) for one in spans)
@@ -184,19 +184,19 @@ class LedgerIndex:
             return int(self._file.execute("SELECT count(*) FROM spans").fetchone()[0])
 
     def amiss(self) -> Iterator[Amiss]:
-        """Yield the records of the ledger that should be on spans and are not, or differ there, in their order."""
+        """Yield the records of the ledger that are missing on the spans or differ there, in order."""
         with _room():
             for record, stream, seq, missing in self._file.execute(_AMISS):
                 yield Amiss(record, self._streams[stream], seq, bool(missing))
 
     def unmatched(self) -> Iterator[SpanRecord]:
-        """Yield the records of spans that the ledger has not."""
+        """Yield the records of spans that the ledger does not have."""
         with _room():
             for record, half, stream, seq in self._file.execute(_UNMATCHED):
                 yield SpanRecord(record, half, stream, *_SEQ.unpack(seq))
 
     def starts_behind(self, stream: str) -> int:
-        """Return the number of records of a stream before the first that is left of it."""
+        """Return the number of pruned records of a stream."""
         return self._behind.get(stream, 0)
 
     def close(self) -> None:
@@ -213,10 +213,10 @@ class LedgerIndex:
 
 @contextlib.contextmanager
 def ledger_index() -> Generator[LedgerIndex]:
-    """Yield an index that is removed afterwards.
+    """Yield an index in a temporary directory.
 
     Raises:
-        ConfigurationError: There is no room for it.
+        ConfigurationError: The disk is full.
     """
     with TemporaryDirectory(prefix="agent-identity-", ignore_cleanup_errors=True) as folder:
         index = LedgerIndex(str(Path(folder, "ledger")))

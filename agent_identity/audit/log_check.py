@@ -1,4 +1,4 @@
-"""Steps 1 and 2 for a ledger: whose checkpoint it is, and whether the log is the one it commits to."""
+"""Checks the checkpoint of a ledger, and its log against it (steps 1 and 2)."""
 
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -34,14 +34,14 @@ _OWN: Final = "the checkpoint"
 _NOTHING: Final = Outside()
 
 _Pins: TypeAlias = dict[int, dict[bytes, str]]
-"""By size, the roots that the log must have had, each with words for who says so; several contradict each other."""
+"""The roots that the log must have had, by size, each with its source in words; two roots of one size conflict."""
 _Opened: TypeAlias = tuple[Checkpoint | None, tuple[TrustedKey, ...]]
 _UNKNOWN: Final[_Opened] = (None, ())
 
 
 @final
 class Heads:
-    """The heads of one stream in the order in which the log has them, 40 bytes each."""
+    """The heads of one stream in log order, 40 bytes each."""
 
     __slots__ = ("_packed", "last_root", "last_size", "signs_ns")
 
@@ -49,16 +49,16 @@ class Heads:
         self._packed = bytearray()
         self.last_size: int = 0
         self.last_root: bytes = b""
-        self.signs_ns: list[int] = []  # When its process repeated a head.
+        self.signs_ns: list[int] = []  # Times at which its process repeated a head.
 
     def add(self, head: Head) -> None:
-        """Keep a head.
+        """Append a head.
 
         Raises:
-            ValueError: The stream would have shrunk or changed.
+            ValueError: The head is of a smaller or changed stream.
         """
         if head.size < self.last_size or (head.size == self.last_size and head.root != self.last_root):
-            raise ValueError("expected a stream that only grows, got a head that takes records back")
+            raise ValueError("a head of the log takes back records of the stream")
         if head.alive_ns is not None:
             self.signs_ns.append(head.alive_ns)
         if head.size > self.last_size:
@@ -72,13 +72,13 @@ class Heads:
 @final
 @dataclass(frozen=True, slots=True)
 class SignedLog:
-    """What the log says about the streams.
+    """The streams as the log states them.
 
     Attributes:
         heads: The heads of each stream that the checkpoint covers.
         proved: Whether a trusted key signed the checkpoint and the log is the one it commits to.
         signers: The trusted keys that signed.
-        doubts: Takes the records, if a recorder key is revoked.
+        doubts: Counts the records in doubt, if a recorder key is revoked.
         trust: The trusted keys, without recorder keys of other logs.
     """
 
@@ -97,24 +97,24 @@ def check_log(
     1. The checkpoint is signed by a trusted recorder key and names the trusted origin (C2SP signed-note). Where the
        trust file names second keys, one of them signed as well (C2SP tlog-cosignature). Where it names witnesses,
        enough of them cosigned states of this log, the last of them the one in the checkpoint.
-    2. The entries of the log re-derive its root (RFC 6962 §2.1); what follows is not sealed. A checkpoint
-       that was kept elsewhere, cosigned by a witness or time-stamped is one that this log went through, and so are
-       the states of the log that the trust file names.
+    2. The entries of the log re-derive its root (RFC 6962 §2.1); later entries are not sealed. The log went through
+       every checkpoint that was kept elsewhere, cosigned by a witness or time-stamped, and through the states of the
+       log that the trust file names.
 
     Args:
         reader: The ledger.
         trust: The trusted keys, or ``None``.
         findings: Takes what is found.
-        outside: What else the verifier has.
+        outside: Evidence and requirements of the verifier beside the trusted keys.
     """
     checkpoint, signers = _open_own(reader, trust, findings)
     kept, kept_by = _open_kept(outside.checkpoint, trust, findings)
-    found: list[Voucher] = []
+    statements: list[Voucher] = []
     trust = _of_log(trust, checkpoint)
     if trust is not None and checkpoint is not None:
-        found = vouchers(reader, checkpoint.origin, trust, outside, findings)
-    reach, roots, marks = _reaches(trust, signers, (kept.size if kept else 0, kept_by), found)
-    pins = _pins(checkpoint, kept if kept_by else None, trust, found)
+        statements = vouchers(reader, checkpoint.origin, trust, outside, findings)
+    reach, roots, marks = _reaches(trust, signers, (kept.size if kept else 0, kept_by), statements)
+    pins = _pins(checkpoint, kept if kept_by else None, trust, statements)
     log = _derive(reader, checkpoint, pins, findings, marks)
     older = {since: log.marked.get(size, {}) for since, size in roots.items()}
     if trust is not None and older:
@@ -123,8 +123,8 @@ def check_log(
         trust = replace(trust, keys=without_doubt(trust.keys, older, places))
     signers = sound_signers(signers, findings)
     if trust is not None and checkpoint is not None and signers:
-        words = conclude_vouchers(found, checkpoint.size, trust, outside, findings)
-        conclude_clock(signers, checkpoint.size, found, findings)
+        words = conclude_vouchers(statements, checkpoint.size, trust, outside, findings)
+        conclude_clock(signers, checkpoint.size, statements, findings)
         _accept(checkpoint, trust, findings, words, doubted=reach is not None)
     proved = log.whole and checkpoint is not None and bool(signers)
     return SignedLog(log.heads, proved, signers, _doubts(reach, log.marked), trust)
@@ -134,15 +134,15 @@ def _reaches(
     trust: TrustStore | None,
     signers: tuple[TrustedKey, ...],
     kept: tuple[int, tuple[TrustedKey, ...]],
-    found: Sequence[Voucher],
+    statements: Sequence[Voucher],
 ) -> "tuple[Reach | None, Mapping[int, int], Collection[int | None]]":
-    """Return what is beyond doubt, of recorder keys and of roots, and at which sizes of the log it ends."""
+    """Return the parts of the log beyond doubt, by recorder keys and by roots, and the log sizes where they end."""
     if trust is None:
         return None, {}, ()
-    reach = reach_of(trust, signers, *kept, [(voucher.checkpoint.size, voucher.time) for voucher in found])
-    if reach is not None:  # Then nothing says that the records are older in which certificates stand.
+    reach = reach_of(trust, signers, *kept, [(voucher.checkpoint.size, voucher.time) for voucher in statements])
+    if reach is not None:  # Then nothing proves the age of the records with certificates.
         return reach, {}, {reach.shown, reach.sound}
-    roots = reach_of_roots(trust, found)
+    roots = reach_of_roots(trust, statements)
     return None, roots, {*roots.values()}
 
 
@@ -154,31 +154,31 @@ def _doubts(reach: Reach | None, marked: Mapping[int | None, Mapping[str, int]])
 
 
 def _of_log(trust: TrustStore | None, checkpoint: Checkpoint | None) -> TrustStore | None:
-    """Return the trusted keys of the log, for all that is judged once it is known who signed."""
+    """Return the trusted keys for the log, once its origin is known."""
     return trust if trust is None or checkpoint is None else trust.of_log(checkpoint.origin)
 
 
 def _open_own(reader: LedgerReader, trust: TrustStore | None, findings: Findings) -> _Opened:
     """Open the checkpoint of the ledger itself."""
-    removed = reader.log_was_removed()  # Before the checkpoint is read, because a process may be making it just now.
+    removed = reader.log_was_removed()  # Before the checkpoint is read: a process may be writing it at this moment.
     note = reader.checkpoint()
     if note is None and removed:
-        message = "expected log/checkpoint, which is made before all that is here, got none; the log was removed"
+        message = "log/checkpoint is missing, which is older than all other files; the log was removed"
         findings.add(_TRUST, "log_missing", message)
         return _UNKNOWN
     return open_checkpoint(note, trust, findings, "the checkpoint of the ledger")
 
 
 def _pins(
-    checkpoint: Checkpoint | None, kept: Checkpoint | None, trust: TrustStore | None, found: Sequence[Voucher]
+    checkpoint: Checkpoint | None, kept: Checkpoint | None, trust: TrustStore | None, statements: Sequence[Voucher]
 ) -> "_Pins":
-    """Return the states that the log must have gone through, with words for each."""
+    """Return the states that the log must have gone through, with the source of each in words."""
     pins: _Pins = {}
     if checkpoint is not None:
         kept_elsewhere = "the checkpoint kept elsewhere"
         pairs = [(state, kept_elsewhere) for state in taken_over(trust, checkpoint.origin)]
         pairs += [] if kept is None else [(kept, kept_elsewhere)]
-        pairs += [(voucher.checkpoint, voucher.what) for voucher in found]
+        pairs += [(voucher.checkpoint, voucher.what) for voucher in statements]
         for state, what in ((checkpoint, _OWN), *pairs):
             pins.setdefault(state.size, {}).setdefault(state.root, what)
     elif kept is not None:
@@ -203,18 +203,16 @@ def _open_kept(
 
 
 def open_checkpoint(note: bytes | None, trust: TrustStore | None, findings: Findings, what: str) -> _Opened:
-    """Return a checkpoint and the trusted keys that signed it, having reported what is wrong with it (step 1).
+    """Return a checkpoint and the trusted keys that signed it; report what is wrong with it (step 1).
 
     Args:
-        note: The signed checkpoint, if there is one.
+        note: The signed checkpoint, or ``None``.
         trust: The trusted keys, or ``None``.
         findings: Takes what is found.
-        what: Which checkpoint it is, in words.
+        what: The checkpoint in words, for messages.
     """
     if note is None:
-        findings.add(
-            _TRUST, "no_checkpoint", f"expected {what} at log/checkpoint, got none; nothing proves the records"
-        )
+        findings.add(_TRUST, "no_checkpoint", f"{what} is missing at log/checkpoint; nothing proves the records")
         return _UNKNOWN
     try:
         checkpoint = unverified_checkpoint(note)
@@ -244,8 +242,8 @@ def _verified(note: bytes, checkpoint: Checkpoint, trust: TrustStore, findings: 
     if not second_signature(opened, checkpoint, trust, findings, what):
         return checkpoint, ()
     findings.sign(Signature("recorder", checkpoint.origin, "Ed25519", checkpoint.size))
-    for said in opened.cosignatures:
-        findings.sign(Signature("second", checkpoint.origin, said.cosigner.algorithm, checkpoint.size))
+    for cosignature in opened.cosignatures:
+        findings.sign(Signature("second", checkpoint.origin, cosignature.cosigner.algorithm, checkpoint.size))
     return checkpoint, _of_signers(trust.recorders(checkpoint.origin), opened) or signed
 
 
@@ -254,7 +252,7 @@ def _of_signers(keys: Sequence[TrustedKey], opened: Note) -> tuple[TrustedKey, .
 
 
 def _other_log(what: str, trust: TrustStore, keys: Sequence[TrustedKey], checkpoint: Checkpoint) -> str:
-    """Return the advice where keys are for other logs, and nothing where one of them may sign for this one."""
+    """Return the advice for keys of other logs; empty if one of the keys may sign for this log."""
     logs = {log for key in keys for log in key.logs(trust.origin)} or {trust.origin}
     if any(key.of_log(checkpoint.origin, trust.origin) for key in keys):
         return ""
@@ -269,7 +267,7 @@ def _other_log(what: str, trust: TrustStore, keys: Sequence[TrustedKey], checkpo
 
 @final
 class _Derivation:
-    """The log as far as it was read."""
+    """The log as far as it was read, and the state derived from it."""
 
     def __init__(
         self, checkpoint: Checkpoint | None, pins: _Pins, findings: Findings, marks: Collection[int | None]
@@ -303,16 +301,16 @@ class _Derivation:
             if line.offset:
                 self._findings.add(_LOG, "unreadable", "the log cannot be read to its end", place)
         elif self._checkpoint is not None and self.tree.size >= self._checkpoint.size:
-            message = "after what its checkpoint covers, the log has a line that is no entry; the next seal moves it"
+            message = "after its checkpoint, the log has a line that is not an entry; the next seal moves it"
             self._findings.add(_LOG, "log_rejected", message, place)
         else:
             self.whole = False
-            self._findings.add(_LOG, "log_malformed", "expected an entry of the log in this line", place)
+            self._findings.add(_LOG, "log_malformed", "this line of the log is not an entry", place)
 
     def _keep(self, entry: bytes, line: int, origin: str) -> None:
         place = Place(line=line)
         if entry == loss_entry(origin):
-            message = "the log lost its checkpoint here; what stood in it is not known, and records may be missing"
+            message = "the log lost its checkpoint here; the lost part is not known, and records may be missing"
             self._findings.add(_LOG, "log_lost", message, place)
             return
         try:
@@ -322,14 +320,14 @@ class _Derivation:
             return
         place = Place(line=line, stream=head.stream)
         if named != origin:
-            self._findings.add(_LOG, "wrong_origin", "expected entries of this log, got one of another origin", place)
+            self._findings.add(_LOG, "wrong_origin", "the entry names the origin of another log", place)
         try:
             self.heads.setdefault(head.stream, Heads()).add(head)
         except ValueError as error:
             self._findings.add(_LOG, "log_shrank", str(error), place)
 
     def _look_ahead(self, entry: bytes) -> None:
-        """Note whether an entry that no checkpoint covers names more records than the entries before it."""
+        """Note an unsealed entry that names more records than the earlier entries."""
         with suppress(ValueError):
             head, _ = Head.from_entry(entry)
             known = self.heads.get(head.stream)
@@ -345,31 +343,31 @@ class _Derivation:
                 self._contradict(what)
 
     def _contradict(self, what: str) -> None:
-        entries = f"expected the {counted(self.tree.size, 'entry')}"
+        entries = f"the first {counted(self.tree.size, 'entry')} of the log differ from"
         if what is _OWN:
             self.whole = False
-            self._findings.add(_LOG, "log_changed", f"{entries} that the checkpoint covers, got others")
+            self._findings.add(_LOG, "log_changed", f"{entries} those under the checkpoint")
         else:
-            self._findings.add(_TRUST, "rolled_back", f"{entries} of {what}, got others")
+            self._findings.add(_TRUST, "rolled_back", f"{entries} those of {what}")
 
     def finish(self) -> None:
         for size, what in ((size, what) for size, roots in self._pins.items() for what in roots.values()):
             if size <= self.tree.size:
                 continue
-            got = f"expected at least {counted(size, 'entry')} in the log, got {self.tree.size:,}"
+            shortfall = f"the log has {self.tree.size:,} of at least {counted(size, 'entry')}"
             if what is _OWN:
                 self.whole = False
-                self._findings.add(_LOG, "log_cut", f"{got}; the checkpoint proves that there were more")
+                self._findings.add(_LOG, "log_cut", f"{shortfall}; the checkpoint proves that there were more")
             else:
-                self._findings.add(_TRUST, "rolled_back", f"{got}; {what} proves that there were")
+                self._findings.add(_TRUST, "rolled_back", f"{shortfall}; {what} proves that there were")
 
 
 def _report_rejected(reader: LedgerReader, findings: Findings) -> None:
-    """Report what a seal took out of the log."""
+    """Report the lines that a seal moved out of the log."""
     rejected = reader.rejected_bytes()
     if rejected:
         message = (
-            f"somebody else wrote into the log: {counted(rejected, 'byte')}, which are in log/rejected.jsonl now; "
+            f"another process wrote {counted(rejected, 'byte')} into the log, which are in log/rejected.jsonl now; "
             "look at them, then move that file away"
         )
         findings.add(_LOG, "log_rejected", message)
@@ -397,10 +395,10 @@ def _derive(
         findings.add(
             _LOG,
             "log_unsealed",
-            f"behind its checkpoint, the log has {counted(unsealed, 'entry')}; nothing proves that yet",
+            f"the log has {counted(unsealed, 'entry')} after its checkpoint; nothing proves them yet",
         )
     if log.ahead:
-        message = "expected a checkpoint over all that the log names, got an older one that was put back or left behind"
+        message = "the checkpoint is older than the log; it was put back or left behind"
         findings.add(_LOG, "log_ahead", message)
     if checkpoint is None:
         findings.skip(_LOG, "there is no checkpoint to compare with")

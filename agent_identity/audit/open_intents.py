@@ -1,4 +1,4 @@
-"""Intents that wait for their outcomes, with bounded memory."""
+"""Intents that wait for their outcomes, in bounded memory."""
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple, final
@@ -14,7 +14,7 @@ _NEAR: Final = 20_000  # Intents in memory, of some 500 bytes each.
 
 
 class Call(NamedTuple):
-    """What intent and outcome of a call must agree on, and where the record is.
+    """The members of a call that intent and outcome share, and the place of the record.
 
     Attributes:
         grant: The hash of the grant that the call is under; ``None`` outside any task.
@@ -33,32 +33,32 @@ class Call(NamedTuple):
     seq: int
 
     def place(self) -> Place:
-        """Return where the record is."""
+        """Return the place of the record."""
         return Place(self.id, self.stream, self.seq)
 
     def packed(self) -> bytes:
-        """Return the bytes from which :meth:`unpacked` makes it again."""
+        """Serialize for the spill; :meth:`unpacked` reverses it."""
         return orjson.dumps(tuple(self))
 
     @classmethod
     def unpacked(cls, data: bytes) -> "Call":
-        """Return the call that :meth:`packed` kept."""
+        """Deserialize the bytes of :meth:`packed`."""
         return cls(*orjson.loads(data))
 
 
 @final
 class OpenIntents:
-    """Intents without an outcome, in the order in which they came."""
+    """Intents without an outcome, in the order of their arrival."""
 
     def __init__(self) -> None:
         self._calls = SpillStore(Call.packed, Call.unpacked, near=_NEAR)
 
     def put(self, call: Call) -> None:
-        """Keep an intent; a later one with the same id takes its place."""
+        """Add an intent; a later one with the same id replaces it."""
         self._calls.put(call.id.encode(), call)
 
     def pop(self, intent: str) -> Call | None:
-        """Return an intent by its id, and wait no longer."""
+        """Remove an intent and return it, by its id."""
         return self._calls.pop(intent.encode())
 
     def __iter__(self) -> Iterator[Call]:

@@ -41,7 +41,7 @@ class _Opened(NamedTuple):
 
 @final
 class OuterTasks:
-    """The openings of a ledger.
+    """Checks the openings of a ledger.
 
     Args:
         findings: Takes what is found.
@@ -52,9 +52,9 @@ class OuterTasks:
         self._tasks = SpillStore(_Opened.packed, _Opened.unpacked, near=_NEAR)
 
     def take(self, record: Grant | TaskStart, place: Place) -> None:
-        """Keep the outer task that an opening names.
+        """Store the outer task that an opening names.
 
-        Openings of a task by other processes, which name none, say nothing against it.
+        Openings of the task by other processes name no outer task and do not contradict it.
 
         Args:
             record: The opening.
@@ -67,16 +67,16 @@ class OuterTasks:
         if known is None or (outer and not known.outer):
             self._tasks.put(task, _Opened(outer, (record.principal.kind, record.principal.id), place))
         elif outer not in ("", known.outer):
-            message = "expected the outer task that the other openings of the task name, got another"
+            message = "the opening names another outer task than the other openings of the task"
             self._findings.add(_GRANTS, "outer_task_differs", message, place)
 
     def finish(self, *, partial: bool) -> None:
-        """Look for the outer tasks, now that all is read.
+        """Check the outer tasks after the whole source was read.
 
         Args:
             partial: Openings may be missing, because records were pruned or withheld, or cannot be read.
         """
-        over = SpillStore(bytes, bytes, near=_NEAR)  # Tasks from which no way leads into a circle.
+        over = SpillStore(bytes, bytes, near=_NEAR)  # Tasks that are known to be outside any cycle.
         for task, opened in self._tasks.items():
             if opened.outer:
                 self._judge(opened, partial=partial)
@@ -87,23 +87,21 @@ class OuterTasks:
         if outer is None and partial:
             findings.counts["outer_tasks_not_shown"] += 1
         elif outer is None:
-            message = (
-                "expected the outer task among the tasks of the ledger, got none; it is recorded elsewhere, or lost"
-            )
+            message = "the outer task is not in the ledger; it is recorded elsewhere, or lost"
             findings.add(_GRANTS, "outer_task_missing", message, opened.place)
         elif outer.principal != opened.principal:
-            message = "the task was opened in one of another principal, and no record says who permitted that"
+            message = "the task was opened within a task of another principal, and no record says who permitted that"
             findings.add(_GRANTS, "outer_principal_differs", message, opened.place)
 
     def _follow(self, task: bytes, over: SpillStore[bytes], place: Place) -> None:
-        """Go outwards until a task that lies in none; each task is passed once."""
+        """Follow the outer tasks to the outermost one; each task is visited once."""
         way: dict[bytes, None] = {}
         while task and task not in over and task not in way and len(way) < _DEEPEST:
             way[task] = None
             opened = self._tasks.get(task)
             task = b"" if opened is None else opened.outer.encode()
         if task and task not in over:
-            message = f"expected tasks in others up to an outermost one, got a circle, or more than {_DEEPEST:,}"
+            message = f"the outer tasks form a cycle, or are nested deeper than {_DEEPEST:,}"
             self._findings.add(_GRANTS, "outer_task_cycle", message, place)
         for passed in way:
             over.put(passed, b"1")

@@ -1,7 +1,7 @@
-"""What others say about a log: witnesses that cosigned its checkpoints, and authorities that time-stamped them.
+"""Vouchers of other parties for a log: cosignatures of witnesses and time-stamps of authorities.
 
-The files lie in the evidence directory, and whoever can write there chooses which of them are shown. So none of them
-counts without a signature of its party, and what such a signature commits to must be in the log.
+The files are in the evidence directory, whose writers choose which of them to show. So none of them counts without a
+signature of its party, and the log must contain the state that the signature commits to.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,10 +19,10 @@ from agent_identity.identity import Cosigner, TrustStore, Witnesses
 __all__ = ["Outside", "Timestamps", "Voucher", "conclude_vouchers", "second_signature", "vouchers"]
 
 Timestamps: TypeAlias = Callable[[bytes, bytes], int]
-"""Returns the second, since the Unix epoch, at which a time-stamp says that a message was there.
+"""Returns the time at which a time-stamp says that a message existed, in seconds since the Unix epoch.
 
 Its arguments are the message and the token; it raises :class:`~agent_identity.errors.VerificationError` if the token
-is not one of a trusted authority over this message.
+is not a time-stamp of a trusted authority over this message.
 """
 
 _TRUST: Final = 1
@@ -31,12 +31,12 @@ _TRUST: Final = 1
 @final
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What a verifier brings along, beside the trusted keys.
+    """Evidence and requirements of a verifier beside the trusted keys.
 
     Attributes:
         checkpoint: A checkpoint of the log that was kept elsewhere.
-        witnesses: Who must vouch for the log; ``None`` for those that the trust file names.
-        timestamps: Verifies time-stamps; ``None`` to leave them alone.
+        witnesses: The witnesses that must vouch for the log; ``None`` for those that the trust file names.
+        timestamps: Verifies time-stamps; ``None`` to ignore them.
     """
 
     checkpoint: bytes | None = None
@@ -47,11 +47,11 @@ class Outside:
 @final
 @dataclass(frozen=True, slots=True)
 class Voucher:
-    """That a party saw a state of the log.
+    """A state of the log that another party saw.
 
     Attributes:
         checkpoint: The state.
-        time: When, in seconds since the Unix epoch.
+        time: The time at which it saw it, in seconds since the Unix epoch.
         witness: The witness; ``None`` for a time-stamp.
         what: The checkpoint, for messages.
     """
@@ -63,26 +63,26 @@ class Voucher:
 
 
 def second_signature(note: Note, checkpoint: Checkpoint, trust: TrustStore, findings: Findings, what: str) -> bool:
-    """Return whether a checkpoint has the second signature, if the trust file demands one of it.
+    """Return whether a checkpoint has the second signature that the trust file demands of it, if any.
 
     Args:
         note: The opened note.
-        checkpoint: What it says.
+        checkpoint: Its content.
         trust: The trusted keys.
         findings: Takes what is missing.
-        what: The checkpoint, for messages.
+        what: The checkpoint in words, for messages.
     """
     needed = trust.second_keys_for(checkpoint.size) if trust.origin == checkpoint.origin else ()
     if not needed or any(said.cosigner in needed for said in note.cosignatures):
         return True
     if any(cosigner in needed for cosigner in note.unchecked):
         message = (
-            f"{what}: expected to check its second signature (ML-DSA-44), got a version of cryptography that cannot; "
+            f"{what}: this version of cryptography cannot check its second signature (ML-DSA-44); "
             "install its newest version"
         )
         findings.add(_TRUST, "second_signature_unchecked", message)
     else:
-        message = f"{what}: expected the second signature that the trust file demands, got none; it was taken off"
+        message = f"{what}: the second signature that the trust file demands is missing; it was removed"
         findings.add(_TRUST, "second_signature_missing", message)
     return False
 
@@ -90,44 +90,44 @@ def second_signature(note: Note, checkpoint: Checkpoint, trust: TrustStore, find
 def vouchers(
     reader: LedgerReader, origin: str, trust: TrustStore, outside: Outside, findings: Findings
 ) -> list[Voucher]:
-    """Return what witnesses and authorities say about states of the log.
+    """Return the vouchers of witnesses and authorities for states of the log.
 
     Args:
         reader: The ledger.
         origin: The name of the log.
         trust: The trusted keys.
-        outside: Whom to ask for.
+        outside: The parties that the verifier asks for.
         findings: Takes what is wrong.
     """
     known = _known(trust, origin)
     witnesses = _witnesses(trust, outside)
-    found: list[Voucher] = []
+    statements: list[Voucher] = []
     if witnesses.keys:
         # Witnesses may have signed the checkpoint of the ledger as well, or the one that was kept elsewhere.
         own = [note for note in (reader.checkpoint(), outside.checkpoint) if note is not None]
-        found += _cosigned([*own, *reader.witnessed()], known, witnesses, findings)
+        statements += _cosigned([*own, *reader.witnessed()], known, witnesses, findings)
     if outside.timestamps is not None:
-        found += _stamped(reader.anchored(), known, outside.timestamps, findings)
-    return found
+        statements += _stamped(reader.anchored(), known, outside.timestamps, findings)
+    return statements
 
 
 def check_witnessed(
     note: bytes, checkpoint: Checkpoint, trust: TrustStore, findings: Findings
 ) -> tuple[str, list[Voucher]]:
-    """Check that the witnesses whom a trust file names vouch for one checkpoint.
+    """Check that the witnesses that a trust file names vouch for one checkpoint.
 
-    Returns it in words for the step, and what the witnesses say.
+    Returns the result in words for the step, and the vouchers.
 
     Args:
-        note: The signed checkpoint, which trusted keys of the log have signed.
-        checkpoint: What it says.
+        note: The checkpoint, signed by trusted keys of the log.
+        checkpoint: Its content.
         trust: The trusted keys.
         findings: Takes what is missing.
     """
     if not trust.witnesses.keys:
         return "", []
-    found = list(_cosigned([note], _known(trust, checkpoint.origin), trust.witnesses, findings))
-    return conclude_vouchers(found, checkpoint.size, trust, Outside(), findings), found
+    statements = list(_cosigned([note], _known(trust, checkpoint.origin), trust.witnesses, findings))
+    return conclude_vouchers(statements, checkpoint.size, trust, Outside(), findings), statements
 
 
 def _known(trust: TrustStore, origin: str) -> dict[str, KnownKeys]:
@@ -146,30 +146,33 @@ def _cosigned(
             opened, checkpoint = _of_log(note, known, witnesses.keys)
         except VerificationError as error:
             if error.code == "bad_signature":
-                message = "a checkpoint that a witness is said to have cosigned: a signature does not fit"
+                message = "a signature does not fit a checkpoint that a witness is said to have cosigned"
                 findings.add(_TRUST, "bad_signature", message)
             continue
         for cosigner in opened.unchecked:
-            message = f"expected to check the cosignature of {cosigner.name!a} (ML-DSA-44), got no library that can"
+            message = (
+                f"this version of cryptography cannot check the cosignature of {cosigner.name!a} (ML-DSA-44); "
+                "install its newest version"
+            )
             findings.add(_TRUST, "witness_unchecked", message)
-        for said in opened.cosignatures:
-            # Without a time it does not say that the witness knew no larger tree. Nobody is a witness of his own log.
-            own = said.cosigner.key in opened.signers
-            if said.time and not own and witnesses.in_time(said.cosigner, said.time):
-                what = f"the checkpoint that {said.cosigner.name!a} cosigned"
-                yield Voucher(checkpoint, said.time, said.cosigner, what)
+        for cosignature in opened.cosignatures:
+            # Without a time, the witness may have known a larger tree. A signer is no witness of its own log.
+            own = cosignature.cosigner.key in opened.signers
+            if cosignature.time and not own and witnesses.in_time(cosignature.cosigner, cosignature.time):
+                what = f"the checkpoint that {cosignature.cosigner.name!a} cosigned"
+                yield Voucher(checkpoint, cosignature.time, cosignature.cosigner, what)
 
 
 def _of_log(note: bytes, known: dict[str, KnownKeys], witnesses: Sequence[Cosigner] = ()) -> tuple[Note, Checkpoint]:
     """Open a checkpoint of the log.
 
     Raises:
-        VerificationError: It is none.
+        VerificationError: The note is not a checkpoint of the log.
     """
     opened = open_note(note, known, witnesses)
     checkpoint = Checkpoint.from_text(opened.text)
-    if checkpoint.origin not in known:  # The name of its key is that of the log, what it says is not.
-        raise VerificationError("expected a checkpoint of this log, got one of another", code="wrong_origin")
+    if checkpoint.origin not in known:  # Its key name is that of the log, but its text is of another one.
+        raise VerificationError("the checkpoint is of another log", code="wrong_origin")
     return opened, checkpoint
 
 
@@ -192,19 +195,19 @@ def _stamped(
 def conclude_vouchers(
     found: Sequence[Voucher], size: int, trust: TrustStore, outside: Outside, findings: Findings
 ) -> str:
-    """Report how far other parties vouch for the log, and return it in words for the step.
+    """Report the extent to which other parties vouch for the log, and return it in words for the step.
 
     Args:
-        found: What they say; all of it is in the log, or was reported.
+        found: The vouchers; the log has their states, or was reported.
         size: The number of entries under the checkpoint.
         trust: The trusted keys.
-        outside: Who was asked for.
+        outside: The parties that the verifier asked for.
         findings: Takes what is missing.
     """
     for voucher in found:
         if voucher.witness is not None:
-            party, seen = voucher.witness, voucher.checkpoint.size
-            findings.sign(Signature("witness", party.name, party.algorithm, seen, voucher.time))
+            party, covered = voucher.witness, voucher.checkpoint.size
+            findings.sign(Signature("witness", party.name, party.algorithm, covered, voucher.time))
     words: list[str] = []
     witnesses = _witnesses(trust, outside)
     if witnesses.keys:
@@ -216,39 +219,39 @@ def conclude_vouchers(
             findings.sign(Signature("anchor", "", "RFC 3161", last.checkpoint.size, last.time))
             words.append(f"{counted(last.checkpoint.size, 'entry')} time-stamped at {_moment(last.time)}")
         else:
-            message = "expected a time-stamp of a trusted authority over a checkpoint, got none that counts"
+            message = "no time-stamp of a trusted authority over a checkpoint counts"
             findings.add(_TRUST, "not_anchored", message)
     return "".join(f"; {part}" for part in words if part)
 
 
-def _quorum(found: Sequence[Voucher], size: int, witnesses: Witnesses, findings: Findings) -> str:
+def _quorum(statements: Sequence[Voucher], size: int, witnesses: Witnesses, findings: Findings) -> str:
     """Report whether enough witnesses vouch for all of the log."""
     furthest: dict[Cosigner, int] = {}
-    for voucher in found:
+    for voucher in statements:
         if voucher.witness is not None:
             furthest[voucher.witness] = max(furthest.get(voucher.witness, 0), voucher.checkpoint.size)
     needed, all_of_them = witnesses.quorum, len(witnesses.keys)
     if len(furthest) < needed:
         message = (
-            f"expected {needed} of {counted(all_of_them, 'witness')} to vouch for the log, got {len(furthest)}; "
-            "nobody else says that there is no second history"
+            f"{len(furthest)} of {counted(all_of_them, 'witness')} vouch for the log, and {needed} must; "
+            "without them, a second history is possible"
         )
         findings.add(_TRUST, "not_witnessed", message)
         return ""
     reached = sorted(furthest.values(), reverse=True)[needed - 1]
     if reached < size:
         message = (
-            f"expected {needed} of {counted(all_of_them, 'witness')} to vouch for all {size:,} entries of the log, "
-            f"got {reached:,}; another history may follow those"
+            f"{needed} of {counted(all_of_them, 'witness')} vouch for {reached:,} of the {size:,} entries of the log; "
+            "another history may follow those"
         )
         findings.add(_TRUST, "tail_unwitnessed", message)
-    latest = max(voucher.time for voucher in found if voucher.witness is not None)
+    latest = max(voucher.time for voucher in statements if voucher.witness is not None)
     parties = f"{needed} of {counted(all_of_them, 'witness')}"
     return f"{min(reached, size):,} of {counted(size, 'entry')} cosigned by {parties}, last at {_moment(latest)}"
 
 
 def _moment(seconds: int) -> str:
-    """Return a time as people write it; what no calendar has, as a number."""
+    """Return a time in RFC 3339; a number of seconds where no calendar has the date."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):

@@ -1,8 +1,8 @@
-"""What a ledger shows about a period: how much was recorded in it, or that nothing was.
+"""Judges a period of a ledger: the number of records in it, or the proof that nothing was recorded.
 
-That nothing is there proves nothing by itself. A stream proves it from its first record to its last sign of life,
-because its records are linked and counted; a process that lives repeats its head in the log each hour, with the
-time. What no process vouches for is said as such. All times are those of the clocks of the processes.
+Missing records prove nothing by themselves. A stream proves its silence from its first record to its last sign of
+life, because its records are linked and counted; a live process repeats its head in the log each hour, with the time.
+Times without a live process are reported as such. All times are those of the clocks of the processes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,11 +13,11 @@ from typing import Final, Literal, NamedTuple, TypeAlias, final
 __all__ = ["Life", "Period", "PeriodState", "judge_period", "unknown_period"]
 
 PeriodState: TypeAlias = Literal["recorded", "silent", "not_running", "cannot_tell"]
-"""What is shown: records; that all the time a process was alive and none were recorded; that none were recorded and
-at times none was alive; or nothing."""
+"""The evidence for a period: records; a live process at all times and no records; no records and times without a
+live process; or nothing."""
 
 SILENCE_NS: Final = 3_660 * 1_000_000_000
-"""A process that lives repeats its head each hour, and a minute later is late."""
+"""A live process repeats its head each hour; a minute later it is overdue."""
 
 _NS: Final = 1_000_000_000
 
@@ -25,15 +25,15 @@ _NS: Final = 1_000_000_000
 @final
 @dataclass(frozen=True, slots=True)
 class Period:
-    """What a ledger shows about a period.
+    """The evidence of a ledger for a period.
 
     Attributes:
         start_ns: Its first nanosecond since the Unix epoch.
         stop_ns: The first one after it.
-        state: What is shown.
-        records: How many sealed records begin in it.
-        signs: How many times in it a process repeated its head without news.
-        why: In words.
+        state: The kind of evidence.
+        records: Number of sealed records that begin in it.
+        signs: Number of heads without news that processes repeated in it.
+        why: The reason in words.
     """
 
     start_ns: int
@@ -44,7 +44,7 @@ class Period:
     why: str
 
     def to_json(self) -> dict[str, object]:
-        """Return it in plain values; times are decimal strings, which no reader of JSON rounds."""
+        """Return the period in plain values; times are decimal strings, which no JSON reader rounds."""
         return {
             "start_ns": str(self.start_ns),
             "stop_ns": str(self.stop_ns),
@@ -56,14 +56,14 @@ class Period:
 
 
 class Life(NamedTuple):
-    """What one stream shows of its process, as far as it is proved.
+    """The proved signs of life of the process of one stream.
 
     Attributes:
         first_ns: The time of its earliest record.
-        last_ns: Of its latest record.
-        signs_ns: When it repeated its head.
+        last_ns: The time of its latest record.
+        signs_ns: The times at which it repeated its head.
         ended: Whether it states its end.
-        within: How many of its records begin in the period.
+        within: Number of its records that begin in the period.
     """
 
     first_ns: int
@@ -74,29 +74,29 @@ class Life(NamedTuple):
 
     @property
     def seen_ns(self) -> int:
-        """Its last sign of life."""
+        """Time of its last sign of life."""
         return max(self.last_ns, *self.signs_ns) if self.signs_ns else self.last_ns
 
 
 def unknown_period(start_ns: int, stop_ns: int, why: str) -> Period:
-    """Return that nothing is shown.
+    """Return a period without evidence.
 
     Args:
         start_ns: The first nanosecond of the period.
         stop_ns: The first one after it.
-        why: In words.
+        why: The reason in words.
     """
     return Period(start_ns, stop_ns, "cannot_tell", 0, 0, why)
 
 
 def judge_period(start_ns: int, stop_ns: int, lives: Iterable[Life], doubt: str | None) -> Period:
-    """Return what the streams of a ledger that verifies show about a period.
+    """Judge a period by the streams of a verified ledger.
 
     Args:
         start_ns: The first nanosecond of the period.
         stop_ns: The first one after it.
-        lives: What the streams show.
-        doubt: Why records may be missing, or ``None`` if the ledger is complete as of its checkpoint.
+        lives: The signs of life of the streams.
+        doubt: The reason why records may be missing, or ``None`` if the ledger is complete as of its checkpoint.
     """
     known = list(lives)
     records = sum(life.within for life in known)
@@ -115,7 +115,7 @@ def judge_period(start_ns: int, stop_ns: int, lives: Iterable[Life], doubt: str 
 
 
 def _doubt(start_ns: int, stop_ns: int, lives: Sequence[Life]) -> str | None:
-    """Return why something may have been recorded in the period all the same."""
+    """Return the reason why records of the period may be missing from the streams."""
     if not lives or start_ns < min(life.first_ns for life in lives):
         return "the ledger begins later"
     if stop_ns > (last := max(life.seen_ns for life in lives)):
@@ -127,7 +127,7 @@ def _doubt(start_ns: int, stop_ns: int, lives: Sequence[Life]) -> str | None:
 
 
 def _gap(start_ns: int, stop_ns: int, lives: Sequence[Life]) -> int | None:
-    """Return from when on no process was alive; ``None`` if one always was."""
+    """Return the beginning of a time without a live process; ``None`` if one was always alive."""
     reached = start_ns
     for first, last in sorted((life.first_ns, life.seen_ns) for life in lives):
         if first <= reached:

@@ -1,4 +1,4 @@
-"""Checking proof files, with the public keys and nothing else of the ledger."""
+"""Checks proof files with nothing but the public keys of the ledger."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
@@ -25,7 +25,7 @@ from agent_identity.identity import TrustedKey, TrustStore, read_public_file
 __all__ = ["Checked", "check_proof"]
 
 ProofKind: TypeAlias = Literal["record", "growth", "unknown"]
-"""What a proof file is to show: a record in a log, a log that continues an earlier state, or neither."""
+"""The claim of a proof file: a record in a log, a log that continues an earlier state, or neither."""
 
 _RECORD_STEPS: Final = (
     "trust and signature of the checkpoint",
@@ -46,11 +46,11 @@ class Checked:
     """The result of :func:`check_proof`.
 
     Attributes:
-        kind: ``record``, ``growth``, or ``unknown`` if the file is no proof.
-        record: The record that the file shows; only a verdict ``verified`` makes it evidence. ``None`` if the
-            file shows none, or one that is not in form.
-        origin: The name of the log, as the checkpoint has it; ``None`` if there is none.
-        size: The number of entries that the checkpoint covers; 0 if there is none.
+        kind: ``record``, ``growth``, or ``unknown`` if the file is not a proof.
+        record: The record in the file; only a verdict ``verified`` makes it evidence. ``None`` without a record, or
+            for a malformed one.
+        origin: The name of the log in the checkpoint; ``None`` without a checkpoint.
+        size: The number of entries under the checkpoint; 0 without one.
         report: Findings and steps.
     """
 
@@ -89,11 +89,10 @@ def check_proof(
     checkpoint: bytes | PathLike | None = None,
     drafts: bool = False,
 ) -> Checked:
-    """Check a proof file offline and report what was found.
+    """Check a proof file offline and report the findings.
 
-    A proof of a record shows that this record stands at its place of its stream in this log. That the rest of
-    the ledger holds together, and that the grants of the record verify, only
-    :func:`~agent_identity.audit.check` can say.
+    A proof of a record shows that this record is at its place of its stream in this log. Only
+    :func:`~agent_identity.audit.check` verifies the rest of the ledger and the grants of the record.
 
     Args:
         proof: The file, as bytes or path.
@@ -115,10 +114,10 @@ def check_proof(
         return Checked("unknown", None, None, 0, findings.report())
     if isinstance(parsed, RecordProof):
         if checkpoint is not None:
-            raise ConfigurationError("expected an earlier checkpoint with a proof of growth only; leave it out")
+            raise ConfigurationError("an earlier checkpoint goes with a proof of growth only; leave it out")
         return _check_record(parsed, keys, record, drafts=drafts)
     if record is not None:
-        raise ConfigurationError("expected the id of a record with the proof of a record only; leave it out")
+        raise ConfigurationError("a record id goes with the proof of a record only; leave it out")
     return _check_growth(parsed, keys, None if checkpoint is None else kept_note(checkpoint))
 
 
@@ -126,7 +125,7 @@ def _findings(steps: tuple[str, ...], trust: TrustStore | None, *, drafts: bool 
     findings = Findings("proof", steps, drafts=drafts)
     findings.trust = "none" if trust is None else "given"
     if trust is None:
-        findings.add(_TRUST, "no_trust", "expected trusted keys, got none; pass the trust file of the recorder")
+        findings.add(_TRUST, "no_trust", "there are no trusted keys; pass the trust file of the recorder")
     return findings
 
 
@@ -141,8 +140,8 @@ def _check_record(proof: RecordProof, trust: TrustStore | None, wanted: str | No
         _check_signers(proof, record, signers, trust, findings)
         _check_entry(proof, checkpoint, findings)
         if signers and trust is not None:
-            words, found = check_witnessed(proof.log.note, checkpoint, trust, findings)
-            conclude_clock(signers, checkpoint.size, found, findings)
+            words, statements = check_witnessed(proof.log.note, checkpoint, trust, findings)
+            conclude_clock(signers, checkpoint.size, statements, findings)
             findings.done(_TRUST, f"signed by a trusted recorder key for the origin {checkpoint.origin}{words}")
     _check_stream(proof, place, findings)
     origin, size = (None, 0) if checkpoint is None else (checkpoint.origin, checkpoint.size)
@@ -150,7 +149,7 @@ def _check_record(proof: RecordProof, trust: TrustStore | None, wanted: str | No
 
 
 def _check_form(data: bytes, findings: Findings, wanted: str | None) -> AnyRecord | None:
-    """Return a record, or ``None`` if it is none."""
+    """Return the record, or ``None`` for malformed bytes, which are reported."""
     try:
         record = decode(data)
     except ValueError as error:
@@ -161,7 +160,7 @@ def _check_form(data: bytes, findings: Findings, wanted: str | None) -> AnyRecor
     contradicts_detail(findings, _RECORD, record, place)
     conclude_unseen_details(findings, _RECORD)
     if wanted not in (None, place.record):
-        findings.add(_RECORD, "other_record", "expected the proof of another record; ask for the right one", place)
+        findings.add(_RECORD, "other_record", "the proof is of another record; ask for the right one", place)
     findings.done(_RECORD, f"record {place.seq:,} of stream {place.stream}")
     return record
 
@@ -177,18 +176,18 @@ def _check_signers(
     trust: TrustStore | None,
     findings: Findings,
 ) -> None:
-    """Check that a key signed which counts for this record."""
+    """Check that a key under the checkpoint counts for this record."""
     if record is None or trust is None or not signers:
         return
     at = record.time.last_ns // _NS
     if not any(key.in_time(record.time.start_ns // _NS) for key in signers):
-        message = "expected a checkpoint by a key that was valid at the time of the record, got another one"
+        message = "no key under the checkpoint was valid at the time of the record"
         findings.add(_TRUST, "key_not_valid_then", message)
     reach = reach_of(trust, signers, 0, ())
     if reach is None or (reach.sound is not None and proof.log.index >= reach.sound):
         return
     code = LATE if at >= reach.since else "key_revoked"
-    message = "expected a record that no revoked key vouches for alone, got one; verify the ledger itself"
+    message = "only a revoked key vouches for the record; verify the ledger itself"
     findings.add(_TRUST, code, message)
 
 
@@ -202,7 +201,7 @@ def _check_entry(proof: RecordProof, checkpoint: Checkpoint, findings: Findings)
         findings.add(_ENTRY, "bad_inclusion_proof", str(error))
     with_origin = _head(proof)
     if with_origin is not None and with_origin[1] != checkpoint.origin:
-        findings.add(_ENTRY, "wrong_origin", "expected an entry of this log, got one of another origin")
+        findings.add(_ENTRY, "wrong_origin", "the entry names the origin of another log")
     findings.done(_ENTRY, f"entry {log.index + 1:,} of {checkpoint.size:,}")
 
 
@@ -216,14 +215,14 @@ def _head(proof: RecordProof) -> tuple[Head, str] | None:
 def _check_stream(proof: RecordProof, place: Place | None, findings: Findings) -> None:
     with_origin = _head(proof)
     if with_origin is None:
-        findings.add(_STREAM, "log_malformed", "expected an entry of the log in the proof, got something else")
+        findings.add(_STREAM, "log_malformed", "the entry in the proof is not an entry of a log")
         return
     if place is None:
         findings.skip(_STREAM, "the record does not say where it stands")
         return
     head = with_origin[0]
     if head.stream != place.stream:
-        findings.add(_STREAM, "wrong_stream", "expected a record of the stream of the entry, got another", place)
+        findings.add(_STREAM, "wrong_stream", "the record is of another stream than the entry", place)
     try:
         verify_inclusion(
             leaf_hash(proof.record), proof.hashes, index=(place.seq or 0) - 1, size=head.size, root=head.root
@@ -240,7 +239,7 @@ def _check_growth(proof: GrowthProof, trust: TrustStore | None, earlier: bytes |
     old: Checkpoint | None = None
     old_by: tuple[TrustedKey, ...] = ()
     if earlier is None:
-        message = "expected the earlier checkpoint as it was kept elsewhere, got none; without it, nothing is shown"
+        message = "there is no earlier checkpoint that was kept elsewhere; without it, nothing is shown"
         findings.add(_TRUST, "no_checkpoint", message)
     else:
         old, old_by = open_checkpoint(earlier, trust, findings, "the checkpoint kept elsewhere")
@@ -249,8 +248,8 @@ def _check_growth(proof: GrowthProof, trust: TrustStore | None, earlier: bytes |
         _compare(proof, old, new, findings)
         if new_by and old_by and trust is not None:
             _check_revoked(trust, (*old_by, *new_by), findings)
-            words, found = check_witnessed(proof.note, new, trust, findings)
-            conclude_clock(new_by, new.size, found, findings)
+            words, statements = check_witnessed(proof.note, new, trust, findings)
+            conclude_clock(new_by, new.size, statements, findings)
             findings.done(_TRUST, f"signed by a trusted recorder key for the origin {new.origin}{words}")
     origin, size = (None, 0) if new is None else (new.origin, new.size)
     return Checked("growth", None, origin, size, findings.report())
@@ -258,22 +257,25 @@ def _check_growth(proof: GrowthProof, trust: TrustStore | None, earlier: bytes |
 
 def _check_revoked(trust: TrustStore | None, signers: tuple[TrustedKey, ...], findings: Findings) -> None:
     if trust is not None and any(key.revoked_since is not None for key in signers):
-        message = "expected keys that are not revoked, got one that others may have; verify the ledger itself"
+        message = "a key under the checkpoints is revoked, and others may have it; verify the ledger itself"
         findings.add(_TRUST, "key_revoked", message)
 
 
 def _compare(proof: GrowthProof, old: Checkpoint, new: Checkpoint, findings: Findings) -> None:
     if old.origin != new.origin:
-        findings.add(_GROWS, "wrong_origin", "expected two checkpoints of one log, got those of two")
+        findings.add(_GROWS, "wrong_origin", "the two checkpoints are of different logs")
         return
     if proof.old_size != old.size:
-        expected = f"expected a proof from {counted(old.size, 'entry')} on, as the checkpoint kept elsewhere has them"
-        findings.add(_GROWS, "bad_consistency_proof", f"{expected}, got one from {proof.old_size:,} on")
+        message = (
+            f"the proof starts at {counted(proof.old_size, 'entry')}, and the checkpoint kept elsewhere covers "
+            f"{old.size:,}"
+        )
+        findings.add(_GROWS, "bad_consistency_proof", message)
     elif old.size:
         try:
             verify_consistency(proof.hashes, old_size=old.size, old_root=old.root, new_size=new.size, new_root=new.root)
         except VerificationError as error:
             findings.add(_GROWS, "bad_consistency_proof", str(error))
     elif proof.hashes:
-        findings.add(_GROWS, "bad_consistency_proof", "expected no hashes from the empty log on, got some")
+        findings.add(_GROWS, "bad_consistency_proof", "a proof from the empty log on has hashes")
     findings.done(_GROWS, f"from {old.size:,} to {counted(new.size, 'entry')}")

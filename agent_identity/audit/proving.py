@@ -1,4 +1,4 @@
-"""Taking proofs out of a ledger: passes over files that keep some hashes, and never a file."""
+"""Makes proof files from a ledger, reading it as a stream."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ _TICK: Final = 4_096
 
 
 def kept_note(checkpoint: bytes | PathLike) -> bytes:
-    """Return a checkpoint that was kept elsewhere.
+    """Return a checkpoint that was kept elsewhere, as a note.
 
     Raises:
         ConfigurationError: The file cannot be read.
@@ -45,15 +45,15 @@ def kept_note(checkpoint: bytes | PathLike) -> bytes:
 
 
 def prove(directory: PathLike, record: Wanted, *, progress: Progress | None = None) -> bytes:
-    """Return the proof file that one record is in the ledger, for those who have its public keys and nothing else.
+    """Return the proof file for one record of the ledger, for verifiers who have only its public keys.
 
-    It shows that record and no other. What it needs of the ledger is checked on the way, so that no proof comes
-    out that would not verify; whose key signed the checkpoint is for :func:`check_proof` to say.
+    It shows that record and no other. Making it checks the parts of the ledger that it needs, so that no proof fails
+    to verify; only :func:`check_proof` checks the key under the checkpoint.
 
     Args:
         directory: The evidence directory.
         record: The id of the record; or its stream and its place in it, from 1, which is faster.
-        progress: Is told now and then how many of how many bytes were searched.
+        progress: Receives the bytes searched and the total, now and then.
 
     Raises:
         VerificationError: The ledger contradicts its checkpoint, the record was changed, or no checkpoint covers
@@ -61,29 +61,29 @@ def prove(directory: PathLike, record: Wanted, *, progress: Progress | None = No
         ConfigurationError: There is no such directory or record.
     """
     reader, root = _reader(directory)
-    found = _Search(reader, root, progress).find(record)
+    target = _Search(reader, root, progress).find(record)
     log = _Log(reader)
-    number, entry, head = log.first_cover(found)
+    number, entry, head = log.first_cover(target)
     inclusion = log.inclusion(number)
-    hashes = range_roots(_leaves(reader, head), inclusion_ranges(found.place, head.size))
+    hashes = range_roots(_leaves(reader, head), inclusion_ranges(target.place, head.size))
     try:
-        verify_inclusion(leaf_hash(found.data), hashes, index=found.place, size=head.size, root=head.root)
-        proof = RecordProof.of(found.data, hashes, entry, inclusion)
+        verify_inclusion(leaf_hash(target.data), hashes, index=target.place, size=head.size, root=head.root)
+        proof = RecordProof.of(target.data, hashes, entry, inclusion)
     except (VerificationError, ValueError):
-        message = "expected the records as the log commits to them, got others; verify the ledger"
+        message = "the records of the stream differ from the head in the log; verify the ledger"
         raise VerificationError(message, code="head_mismatch") from None
     return proof.to_bytes()
 
 
 def find_record(directory: PathLike, record: Wanted) -> AnyRecord:
-    """Return a record of the ledger as it is there. Nothing of it is proved.
+    """Return a record of the ledger, without proving it.
 
     Args:
         directory: The evidence directory.
         record: The id of the record; or its stream and its place in it, from 1.
 
     Raises:
-        VerificationError: There is something else in its place (``malformed_record``).
+        VerificationError: The bytes in its place are malformed (``malformed_record``).
         ConfigurationError: There is no such directory or record.
     """
     reader, root = _reader(directory)
@@ -102,8 +102,8 @@ def prove_growth(directory: PathLike, earlier: bytes | PathLike) -> bytes:
         earlier: A checkpoint of it that was kept elsewhere, as note or path.
 
     Raises:
-        VerificationError: It does not: the ledger was put back, or has another history (``rolled_back``); or
-            it contradicts its own checkpoint.
+        VerificationError: The log does not continue it: the ledger was put back, or has another history
+            (``rolled_back``); or it contradicts its own checkpoint.
         ConfigurationError: The directory or the checkpoint cannot be read.
     """
     old = unverified_checkpoint(kept_note(earlier))
@@ -111,9 +111,9 @@ def prove_growth(directory: PathLike, earlier: bytes | PathLike) -> bytes:
     log = _Log(reader)
     new = log.checkpoint
     if new.origin != old.origin:
-        raise VerificationError("expected a checkpoint of this log, got one of another log", code="wrong_origin")
+        raise VerificationError("the checkpoint is of another log", code="wrong_origin")
     if new.size < old.size:
-        message = f"expected at least {counted(old.size, 'entry')} under the checkpoint of the ledger, got {new.size:,}"
+        message = f"the checkpoint of the ledger covers {new.size:,} of at least {counted(old.size, 'entry')}"
         raise VerificationError(message, code="rolled_back")
     ranges = consistency_ranges(old.size, new.size) if old.size else ()
     hashes = range_roots(log.leaves(), ranges)
@@ -122,7 +122,9 @@ def prove_growth(directory: PathLike, earlier: bytes | PathLike) -> bytes:
             verify_consistency(hashes, old_size=old.size, old_root=old.root, new_size=new.size, new_root=new.root)
     except VerificationError:
         log.verify()
-        message = f"expected the {counted(old.size, 'entry')} of the checkpoint kept elsewhere, got others"
+        message = (
+            f"the first {counted(old.size, 'entry')} of the log differ from those of the checkpoint kept elsewhere"
+        )
         raise VerificationError(message, code="rolled_back") from None
     return GrowthProof(old.size, hashes, log.note).to_bytes()
 
@@ -130,7 +132,7 @@ def prove_growth(directory: PathLike, earlier: bytes | PathLike) -> bytes:
 def _reader(directory: PathLike) -> tuple[LedgerReader, str]:
     root = directory_of(directory)
     if root is None:
-        raise ConfigurationError("expected an evidence directory, got something else; name the one of the enforcer")
+        raise ConfigurationError("the path is not an evidence directory; name the one of the enforcer")
     return whole(open_ledger(root)), root
 
 
@@ -146,7 +148,7 @@ class _Found:
 
 @final
 class _Search:
-    """Looks through the streams for one record."""
+    """Searches the streams for one record."""
 
     def __init__(self, reader: LedgerReader, root: str, progress: Progress | None) -> None:
         self._reader = reader
@@ -159,7 +161,10 @@ class _Search:
         else:
             stream, seq = wanted
             if not is_stream_id(stream) or seq < 1:
-                raise ConfigurationError("expected the id of a stream and a place from 1; see agent-identity show")
+                raise ConfigurationError(
+                    "the stream or place is malformed; give the id of a stream and a place from 1, as "
+                    "agent-identity show prints them"
+                )
             streams, described = (stream,), "at this place"
         total = size_of_ledger(self._reader, streams) if self._progress else 0
         done = 0
@@ -172,13 +177,13 @@ class _Search:
                 if line.record is not None and _is_wanted(wanted, place, line.record):
                     return _Found(stream, place, line.record)
             done += offset
-        raise ConfigurationError(f"expected a record {described} in the ledger, got none; see agent-identity show")
+        raise ConfigurationError(f"the ledger has no record {described}; agent-identity show lists them")
 
 
 def _is_wanted(wanted: Wanted, place: int, data: bytes) -> bool:
     if not isinstance(wanted, str):
         return place + 1 == wanted[1]
-    if not any(spelling in data for spelling in spellings_of(wanted)):  # Of most records; nothing needs to be parsed.
+    if not any(spelling in data for spelling in spellings_of(wanted)):  # Rules out most records without parsing.
         return False
     try:
         return plain_members(data).get("id") == wanted
@@ -194,18 +199,18 @@ class _Log:
         self._reader = reader
         note = reader.checkpoint()
         if note is None:
-            raise VerificationError("expected log/checkpoint, got none that can be read", code="no_checkpoint")
-        # It is printed by and by, and nobody has looked at its lines of signatures yet.
+            raise VerificationError("log/checkpoint is missing or cannot be read", code="no_checkpoint")
+        # It is printed later, and its signature lines are not checked yet.
         if not note.decode("utf-8", "replace").replace("\n", "").isprintable():
-            raise VerificationError("expected a checkpoint of printable lines, got another", code="bad_checkpoint")
+            raise VerificationError("the checkpoint has characters that cannot be printed", code="bad_checkpoint")
         self.note = _with_cosignatures(note, reader.witnessed())
         self.checkpoint: Checkpoint = unverified_checkpoint(note)
 
     def entries(self) -> Iterator[bytes]:
-        """Yield what the checkpoint covers.
+        """Yield the entries under the checkpoint.
 
         Raises:
-            VerificationError: There is less than that.
+            VerificationError: The log has fewer entries.
         """
         yield from _whole(self._reader.log_entries(), self.checkpoint.size, "log_cut")
 
@@ -216,21 +221,21 @@ class _Log:
         """Check that the entries re-derive the checkpoint.
 
         Raises:
-            VerificationError: They do not (``log_changed``).
+            VerificationError: The entries differ (``log_changed``).
         """
         if CompactRange(self.leaves()).root() != self.checkpoint.root:
             raise VerificationError(
-                "expected the entries of the log that the checkpoint covers, got others; verify the ledger",
+                "the entries of the log differ from those under the checkpoint; verify the ledger",
                 code="log_changed",
             )
 
-    def first_cover(self, found: _Found) -> tuple[int, bytes, Head]:
-        """Return the number, from 0, the bytes and the content of the first entry that covers a record.
+    def first_cover(self, target: _Found) -> tuple[int, bytes, Head]:
+        """Return the first entry that covers a record: its number from 0, bytes and content.
 
         Raises:
-            VerificationError: There is none (``tail_unsealed``).
+            VerificationError: No entry covers it (``tail_unsealed``).
         """
-        name = found.stream.encode()
+        name = target.stream.encode()
         for number, entry in enumerate(self.entries()):
             if name not in entry:
                 continue
@@ -238,10 +243,10 @@ class _Log:
                 head, _ = Head.from_entry(entry)
             except ValueError:
                 continue
-            if head.stream == found.stream and head.size > found.place:
+            if head.stream == target.stream and head.size > target.place:
                 return number, entry, head
         raise VerificationError(
-            "expected a checkpoint over the record, got an older one; its process seals it, or the next start does",
+            "the checkpoint is older than the record; its process seals it, or the next start does",
             code="tail_unsealed",
         )
 
@@ -264,25 +269,25 @@ def _whole(lines: Iterator[RawLine], size: int, code: str) -> Iterator[bytes]:
     """Yield the content of the first ``size`` lines.
 
     Raises:
-        VerificationError: There are fewer, or one of them cannot be taken apart.
+        VerificationError: There are fewer lines, or one of them is malformed.
     """
     read = 0
     while read < size:
         line = next(lines, None)
         if line is None or line.record is None:
-            message = f"expected {counted(size, 'line')} that the checkpoint commits to, got {read:,} before a gap"
+            message = f"a gap follows {read:,} of the {counted(size, 'line')} that the checkpoint commits to"
             raise VerificationError(f"{message}; verify the ledger", code=code)
         read += 1
         yield line.record
 
 
 def _with_cosignatures(note: bytes, witnessed: Iterator[bytes]) -> bytes:
-    """Return a checkpoint together with what witnesses have signed under the same text."""
+    """Return a checkpoint with the cosignatures of witnesses under the same text."""
     text, _, signatures = note.rpartition(b"\n\n")
     lines = dict.fromkeys(signatures.splitlines(keepends=True))
     for other in witnessed:
-        said, _, more = other.rpartition(b"\n\n")
-        if said == text and more.decode("utf-8", "replace").replace("\n", "").isprintable():
+        covered, _, more = other.rpartition(b"\n\n")
+        if covered == text and more.decode("utf-8", "replace").replace("\n", "").isprintable():
             lines |= dict.fromkeys(more.splitlines(keepends=True))
     whole = text + b"\n\n" + b"".join(lines)
     return whole if len(whole) <= MAX_NOTE else note

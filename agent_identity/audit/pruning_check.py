@@ -1,4 +1,4 @@
-"""Where streams begin that do not begin with their first record, and who says so; it comes before the records."""
+"""Finds the starts of pruned streams and of excerpts, and verifies the statements about them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
@@ -25,15 +25,15 @@ _MAX_GRANTS: Final = 64 * 1024 * 1024  # Bytes of memory for grants that no stat
 _KEPT: Final[Mapping[str, tuple[str, str]]] = {
     "missing": (
         "kept_grants_missing",
-        "expected the grants that were kept of what was pruned, got fewer; chains with one of them are not checked",
+        "grants that were kept at a pruning are missing; chains with one of them are not checked",
     ),
     "changed": (
         "kept_grants_changed",
-        "expected the grants that the statement of what was pruned names, got others; none of them was taken",
+        "the kept grants differ from those that the statement of the pruning names; none of them was taken",
     ),
     "unstated": (
         "kept_grants_unstated",
-        "the statement of what was pruned does not name the grants that were kept; whether one is missing is not shown",
+        "the statement of the pruning does not name the kept grants; missing ones would not be noticed",
     ),
 }
 
@@ -45,24 +45,24 @@ def find_pruned(
     trust: TrustStore | None,
     findings: Findings,
 ) -> dict[str, Pruned]:
-    """Return what is proved to be pruned from streams whose first records are not there.
+    """Return the proved pruning statements of streams that do not begin with their first record.
 
     1. The statement beside the stream is signed by a trusted recorder key that is not revoked (C2SP signed-note), a
        certified one in the time of its certificate.
     2. It is about this stream, under the trusted origin.
     3. The log commits to at least as many records of the stream.
 
-    That its compact range is the one of the records that are gone is shown by the heads, with the records that are
-    left. Where the first records are there, the statement is not needed and not looked at.
+    The heads, with the remaining records, show that its compact range is that of the pruned records. Where the first
+    records are present, the statement is not needed and not read.
 
     Args:
         reader: The directory.
         names: Its streams.
-        heads: What the log commits to.
+        heads: The heads of each stream in the log.
         trust: The trusted keys, or ``None``.
         findings: Takes what is found.
     """
-    found: dict[str, Pruned] = {}
+    statements: dict[str, Pruned] = {}
     known = _recorders(trust)
     for name in names:
         note = reader.pruned(name)
@@ -74,26 +74,26 @@ def find_pruned(
             if trust is not None:
                 _check_signers(note, pruned, trust, known, findings)
         except VerificationError as error:
-            message = f"the statement of what was pruned does not hold: {error}"
+            message = f"the statement of the pruning does not hold: {error}"
             findings.add(_ALL, "bad_pruning", message, Place(stream=name))
             continue
-        found[name] = pruned
+        statements[name] = pruned
         findings.counts["pruned"] += pruned.size
-        left = f"what is left begins with record {pruned.size + 1:,}"
+        left = f"the stream now begins with record {pruned.size + 1:,}"
         message = (
-            f"records 1 to {pruned.size:,} were pruned behind the checkpoint over "
+            f"records 1 to {pruned.size:,} were pruned after the checkpoint over "
             f"{counted(pruned.log_size, 'entry')}; {left if pruned.size < committed else 'nothing else is sealed'}"
         )
         findings.add(_ALL, "pruned", message, Place(stream=name, seq=pruned.size + 1))
-    return found
+    return statements
 
 
 def find_kept(
     reader: LedgerReader, statements: Iterable[Pruned], trust: TrustStore | None, findings: Findings
 ) -> Iterator[str]:
-    """Return the grants that were kept of what was pruned: those that each statement names, all of them or none.
+    """Return the grants that were kept at each pruning: those that its statement names, all of them or none.
 
-    There are none without a trusted key under it that counts: anyone may have written it, and the file of grants
+    A statement without a trusted key that counts gives no grants: anyone may have written it, and the file of grants
     beside it.
 
     Args:
@@ -109,7 +109,7 @@ def find_kept(
             stated, signers = open_pruned(reader.pruned(pruned.stream) or b"", known)
             if stated != pruned or not any(key.key in signers and _counts(key, pruned) for key in sound):
                 continue
-        except VerificationError:  # It was reported when the statement was found.
+        except VerificationError:  # find_pruned reported it.
             continue
         tokens, state = reader.kept_grants(pruned, most=_MAX_GRANTS)
         if state != "named":
@@ -118,14 +118,14 @@ def find_kept(
 
 
 def find_excerpt(reader: LedgerReader, names: Iterable[str], findings: Findings) -> Mapping[str, Start] | None:
-    """Return what an excerpt gives of the streams, or ``None`` if the directory is none.
+    """Return the starts of the streams of an excerpt, or ``None`` if the directory is not an excerpt.
 
-    Whoever makes an excerpt says what is in it, without a signature: what is given is proved by the heads, and nothing
-    is said about all else. So an excerpt never counts as complete.
+    Nobody signs the content of an excerpt: the heads prove the included records, and nothing is said about the
+    others. So an excerpt never counts as complete.
 
     Args:
         reader: The directory.
-        names: The streams that are there.
+        names: The streams in the directory.
         findings: Takes what is found.
     """
     data = reader.excerpt()
@@ -133,32 +133,32 @@ def find_excerpt(reader: LedgerReader, names: Iterable[str], findings: Findings)
         return None
     findings.add(_ALL, "excerpt", "this is an excerpt; nothing is said about the records that are not in it")
     try:
-        given = Excerpt.from_bytes(data).streams
+        starts = Excerpt.from_bytes(data).streams
     except ValueError as error:
         findings.add(_ALL, "bad_excerpt", f"the file excerpt.json does not hold: {error}")
         return {}
-    return {name: given[name] for name in names if name in given}
+    return {name: starts[name] for name in names if name in starts}
 
 
 def find_leftovers(reader: LedgerReader, starts: Mapping[str, Pruned | Start], findings: Findings) -> None:
-    """Report files before the place where a stream begins, unless they hold the last of what was pruned.
+    """Report files before the start of a stream, unless they hold the last pruned records.
 
-    A pruning that is killed leaves those, and the next one removes them. The statement names the leaf hash of the last
-    record, and each record that of the one before it. An excerpt has no such files. Nobody reads them otherwise.
+    A killed pruning leaves those, and the next one removes them. The statement names the leaf hash of the last record,
+    and each record that of the one before it. An excerpt has no such files, and no other check reads them.
 
     Args:
         reader: The directory.
-        starts: Where streams begin that do not begin with their first record.
+        starts: The starts of the streams that do not begin with their first record.
         findings: Takes what is found.
     """
     for name, start in starts.items():
         left = _before(reader, name, start)
         if not left or (isinstance(start, Pruned) and _are_pruned(reader, left, start)):
             continue
-        if _before(reader, name, start) == left:  # Else a pruning is at work.
+        if _before(reader, name, start) == left:  # Otherwise a pruning is running.
             message = (
-                f"expected nothing before record {start.size + 1:,}, where the stream begins, got a file that holds "
-                "something else than what was pruned; it was put there"
+                f"a file before record {start.size + 1:,}, where the stream begins, does not hold the pruned records; "
+                "it was put there"
             )
             findings.add(_ALL, "records_before_start", message, Place(stream=name, seq=left[0].first))
 
@@ -168,7 +168,7 @@ def _before(reader: LedgerReader, name: str, start: Pruned | Start) -> Sequence[
 
 
 def _are_pruned(reader: LedgerReader, left: Sequence[Segment], pruned: Pruned) -> bool:
-    """Return whether segments hold the last records that were pruned, all of them to the border and nothing else."""
+    """Return whether segments hold exactly the last pruned records, up to the start of the stream."""
     place, leaf = left[0].first - 1, ""
     try:
         for segment in left:
@@ -185,7 +185,7 @@ def _are_pruned(reader: LedgerReader, left: Sequence[Segment], pruned: Pruned) -
 
 
 def _prev_of(data: bytes) -> object:
-    """Return which leaf hash a record names as that of the record before it."""
+    """Return the leaf hash that a record names for its predecessor."""
     stream = plain_members(data).get("stream")
     return stream.get("prev") if is_object(stream) else None
 
@@ -195,16 +195,16 @@ def _recorders(trust: TrustStore | None) -> KnownKeys:
 
 
 def _counts(key: TrustedKey, pruned: Pruned) -> bool:
-    """Return whether a statement by the key counts; that of a listed one whatever its time."""
+    """Return whether a statement by the key counts; a statement by a listed key counts at any time."""
     return key.counts(pruned.time_ns // _NS) if key.certificates else key.sound
 
 
 def _stated(note: bytes, name: str, committed: int, trust: TrustStore | None) -> Pruned:
     pruned = unverified_pruned(note)
     if pruned.size > committed:
-        raise VerificationError(f"expected the log to commit to what was pruned, got {committed:,} records")
+        raise VerificationError(f"the log commits to {committed:,} records, fewer than were pruned")
     if pruned.stream != name or (trust is not None and trust.origin not in (None, pruned.origin)):
-        raise VerificationError("expected a statement about this stream of this log, got one about another")
+        raise VerificationError("the statement is about another stream or log")
     return pruned
 
 
@@ -215,17 +215,17 @@ def _check_signers(note: bytes, pruned: Pruned, trust: TrustStore, known: KnownK
     except VerificationError as error:
         if error.code != "unknown_key":
             raise
-        message = "expected a trusted key under the statement of what was pruned, got none"
+        message = "no trusted key signed the statement of the pruning; add the recorder key to the trust file"
         findings.add(_ALL, "unknown_key", message, place)
         return
     trusted = [entry for key in signers if (entry := trust.lookup(key.thumbprint, "recorder")) is not None]
     counting = [entry for entry in trusted if _counts(entry, pruned)]
     if not any(entry.sound for entry in trusted):
-        message = "expected a sound key under the statement of what was pruned, got a revoked one; anyone may have it"
+        message = "only a revoked key signed the statement of the pruning, and others may have it"
         findings.add(_ALL, "key_revoked", message, place)
     elif not counting:
-        message = "expected a statement of what was pruned from the time of a certificate, got one from outside it"
+        message = "the statement of the pruning is from outside the validity of the certificate"
         findings.add(_ALL, "key_not_valid_then", message, place)
     elif all(entry.certificates for entry in counting):
-        message = "the certificate under the statement of what was pruned is valid by its own clock; nothing dates that"
+        message = "the certificate under the statement of the pruning is valid by its own clock; nothing else dates it"
         findings.add(_ALL, "valid_by_own_clock", message, place)

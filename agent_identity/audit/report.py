@@ -1,4 +1,4 @@
-"""The answer of a verification: two verdicts, what was counted, what was found, and which steps were taken."""
+"""The report of a verification: two verdicts, counts, findings and steps."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,40 +22,40 @@ __all__ = [
 ]
 
 Integrity: TypeAlias = Literal["verified", "contradicted", "cannot_tell"]
-"""Whether what is there is what was recorded."""
+"""Whether the evidence is unchanged."""
 
 Completeness: TypeAlias = Literal["complete", "pruned", "incomplete", "not_checked"]
-"""Whether all that was recorded is there; ``pruned``: all but what a signed statement says was pruned."""
+"""Whether the evidence is complete; ``pruned``: except for records that a signed statement names as pruned."""
 
 TrustBasis: TypeAlias = Literal["given", "self-asserted", "none"]
-"""Where the trusted keys came from: the caller, the directory that is verified itself, or nowhere."""
+"""Source of the trusted keys: the caller, the verified directory itself, or none."""
 
 Severity: TypeAlias = Literal["contradicted", "cannot_tell", "incomplete", "notice"]
-"""What a problem does to the verdicts; a notice does nothing."""
+"""Effect of a problem on the verdicts; a notice has none."""
 
 StepStatus: TypeAlias = Literal["passed", "failed", "not_checked"]
-"""How a step ended. What was not checked is never shown as passed."""
+"""Result of a step. A step that was not checked is never shown as passed."""
 
 SourceKind: TypeAlias = Literal["ledger", "traces", "proof", "disclosure"]
-"""What was verified."""
+"""The kind of the verified source."""
 
 EXIT_CODES: Final[Mapping[str, int]] = {"verified": 0, "contradicted": 1, "cannot_tell": 2, "incomplete": 3}
-"""What the command line returns for each end of a verification."""
+"""Exit code of the command line for each verdict."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that was found.
+    """One problem that a verification found.
 
     Attributes:
         code: Stable slug of the kind of problem.
-        severity: What it does to the verdicts.
-        record: The id of the record it is about, if one could be read.
+        severity: Its effect on the verdicts.
+        record: The id of the record concerned, if known.
         stream: The id of the stream.
         seq: The place in the stream, from 1.
         line: The 1-based line of the file.
-        message: One line: what was expected and what was got. It shows no value of an argument.
+        message: One line: what is wrong, then the cure. It shows no value of an argument.
     """
 
     code: str
@@ -74,9 +74,9 @@ class Step:
 
     Attributes:
         number: Its number, from 1.
-        name: What it checks.
-        status: How it ended.
-        detail: Numbers, or why it could not be taken.
+        name: The statement that it checks.
+        status: Its result.
+        detail: Numbers, or the reason why it was not taken.
     """
 
     number: int
@@ -88,13 +88,13 @@ class Step:
 @final
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much of what one library traced is attributed to somebody.
+    """Share of the tool calls of one library that are attributed.
 
     Attributes:
         scope: The name of the instrumentation scope.
-        calls: Tool calls that it traced.
-        attributed: Those with a validly signed record that names a principal.
-        human: Those whose principal is a human.
+        calls: The tool calls that it traced.
+        attributed: The calls with a validly signed record that names a principal.
+        human: The calls whose principal is a human.
     """
 
     scope: str
@@ -109,12 +109,12 @@ class Signature:
     """One signature over a state of the log that was checked and counts.
 
     Attributes:
-        role: Who signed: ``recorder``, ``second`` (the second key of the recorder), ``witness`` or ``anchor``.
+        role: ``recorder``, ``second`` (the second key of the recorder), ``witness`` or ``anchor``.
         name: The name of the log, or of the witness; empty for an anchor.
-        algorithm: How.
+        algorithm: The signature algorithm.
         size: The number of entries of the log that it covers.
-        time: When another party signed, in seconds since the Unix epoch; ``None`` where the signer's word is all
-            that there is.
+        time: The time at which another party signed, in seconds since the Unix epoch; ``None`` where only the signer
+            states it.
     """
 
     role: Literal["recorder", "second", "witness", "anchor"]
@@ -130,19 +130,19 @@ class Report:
     """The result of :func:`~agent_identity.audit.check`.
 
     Attributes:
-        source: What was verified.
-        integrity: Whether what is there is what was recorded.
-        completeness: Whether all that was recorded is there.
-        trust: Where the keys came from. ``self-asserted`` means from beside the ledger: whoever could
-            rewrite the one could rewrite the other.
-        counts: How many of what; for example ``records``, ``verified``, ``unsealed``, ``denied``, ``unknown``.
-        kinds: How many records of each kind.
+        source: The kind of the verified source.
+        integrity: Whether the evidence is unchanged.
+        completeness: Whether the evidence is complete.
+        trust: The source of the keys. ``self-asserted`` keys are from beside the ledger: an attacker who can rewrite
+            the ledger can rewrite them.
+        counts: Counters by name; for example ``records``, ``verified``, ``unsealed``, ``denied``, ``unknown``.
+        kinds: Number of records of each kind.
         findings: The problems, worst first, at most 1,000; :attr:`problems` counts all.
-        problems: How many problems of each severity there are.
-        coverage: For traces, what each library's tool calls are attributed to.
-        steps: What was checked, in order.
-        period: What is shown about a period, if one was asked for.
-        signatures: For a ledger, whose signatures over the log were checked and count.
+        problems: Number of problems of each severity.
+        coverage: For traces, the attributed tool calls of each library.
+        steps: The steps, in order.
+        period: The evidence for a period, if the caller asked for one.
+        signatures: For a ledger, the signatures over the log that were checked and count.
     """
 
     source: SourceKind
@@ -160,7 +160,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """The one word: ``verified``, ``contradicted``, ``cannot_tell`` or ``incomplete``."""
+        """The verdict in one word: ``verified``, ``contradicted``, ``cannot_tell`` or ``incomplete``."""
         if self.integrity != "verified":
             return self.integrity
         return "incomplete" if self.completeness == "incomplete" else "verified"

@@ -1,9 +1,9 @@
-"""What a revoked key does to evidence: which records it alone vouches for, and what else shows that they are older.
+"""Effect of a revoked key on evidence: the records that only it vouches for, and other proofs of their age.
 
-Whoever has a recorder key writes records and checkpoints of any date. Three things limit the doubt, none of them a
-date of the signer: a checkpoint from before the revocation that was kept, cosigned or time-stamped elsewhere; the
-state of the log that the trust file names for a key that took it over before; and that of the sound key that took it
-over after. See decision 0017.
+The holder of a recorder key can write records and checkpoints of any date. Three things limit the doubt, none of them
+a date by the signer: a checkpoint from before the revocation that was kept, cosigned or time-stamped elsewhere; the
+state of the log that the trust file names for a key that took it over before the revocation; and that of the sound key
+that took it over afterwards. See decision 0017.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,35 +19,33 @@ from agent_identity.identity import Purpose, TrustedKey, TrustStore
 __all__ = ["LATE", "REVOKED", "Doubts", "Reach", "reach_of", "refuse_late", "taken_over"]
 
 LATE: Final = "signed_after_revocation"
-"""What is dated from when the key was revoked already: it has never counted."""
+"""Code of evidence dated after the revocation of its key, which never counts."""
 
 REVOKED: Final = frozenset({"key_revoked", LATE})
-"""The codes that a revoked key causes."""
+"""Codes of findings about revoked keys."""
 
 _TRUST: Final = 1
 _NS: Final = 1_000_000_000
 _OLD_RECORDS: Final = (
-    "expected proof that the {} records from here on are older than the revocation of the key, got its signature only; "
-    "give a checkpoint from before that was kept, cosigned or time-stamped elsewhere"
+    "only the signature of the revoked key shows that the {} records from here on are older than its revocation; "
+    "give an earlier checkpoint that was kept, cosigned or time-stamped elsewhere"
 )
-_LATE_RECORDS: Final = (
-    "expected no record from after the revocation of the key under it, got {} from here on; anyone may have made them"
-)
+_LATE_RECORDS: Final = "{} records from here on are dated after the revocation of their key; others may have made them"
 
 
 def refuse_late(trust: TrustStore, thumbprint: str, purpose: Purpose, at: int) -> None:
-    """Refuse what a key signed by its own date after it was revoked.
+    """Refuse a signature that is dated after the revocation of its key.
 
     Raises:
-        VerificationError: It did.
+        VerificationError: The key is revoked since before that date.
     """
     entry = trust.get(thumbprint, purpose)
     if entry is not None and entry.revoked_since is not None and at >= entry.revoked_since:
-        raise VerificationError("expected a signature from before the key was revoked, got a later one", code=LATE)
+        raise VerificationError("the signature is dated after the revocation of its key", code=LATE)
 
 
 def taken_over(trust: TrustStore | None, origin: str) -> list[Checkpoint]:
-    """Return the states of the log that the trust file names for the keys that took it over."""
+    """Return the states of the log that the trust file names for keys that took it over."""
     if trust is None or trust.origin != origin:
         return []
     pins = [key.takes_over for key in trust.keys if key.takes_over is not None]
@@ -58,12 +56,12 @@ def taken_over(trust: TrustStore | None, origin: str) -> list[Checkpoint]:
 @final
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Which entries of a log are beyond doubt.
+    """The entries of a log that are beyond doubt.
 
     Attributes:
         since: The second from which recorder keys are revoked, the earliest of them.
-        shown: That many entries are older than that; something kept elsewhere shows it.
-        sound: From this number on, entries are vouched for by keys that are not revoked; ``None`` if none are.
+        shown: The number of entries that are proved older than that, by evidence kept elsewhere.
+        sound: The number of the first entry that keys vouch for which are not revoked; ``None`` without one.
     """
 
     since: int
@@ -78,13 +76,13 @@ def reach_of(
     kept_by: Sequence[TrustedKey],
     timed: Sequence[tuple[int, int]] = (),
 ) -> Reach | None:
-    """Return what is beyond doubt, or ``None`` if no recorder key is revoked and all of it is.
+    """Return the entries beyond doubt, or ``None`` if no recorder key is revoked.
 
     Args:
         trust: The trusted keys.
-        signers: Those that signed the checkpoint of the ledger.
-        kept: The number of entries under the checkpoint that was kept elsewhere; 0 if there is none.
-        kept_by: The trusted keys that signed that one.
+        signers: The trusted keys that signed the checkpoint of the ledger.
+        kept: The number of entries under the checkpoint that was kept elsewhere; 0 without one.
+        kept_by: The trusted keys that signed that checkpoint.
         timed: Numbers of entries, each with the second at which another party saw them under a checkpoint.
     """
     revoked = [key for key in trust.keys if key.purpose == "recorder" and key.revoked_since is not None]
@@ -94,7 +92,7 @@ def reach_of(
     pins = [(key, key.takes_over.size) for key in trust.keys if key.takes_over is not None]
     older = [size for key, size in (*pins, *((key, kept) for key in kept_by)) if _start(key) < since]
     older += [size for size, time in timed if time < since]
-    # Of keys that were there before, nothing tells whether what they sign continues a forgery.
+    # Keys from before the revocation may have signed a log that continues a forgery.
     last = max(map(_start, revoked))
     after = {key: size for key, size in pins if _start(key) > last}
     sound = min(after.values()) if after.keys() & set(signers) else None
@@ -112,9 +110,9 @@ class Doubts:
     """Counts, stream by stream, the records that only a revoked key vouches for.
 
     Args:
-        reach: Which entries of the log are beyond doubt.
-        shown: How many records of each stream the first of them cover.
-        before: How many records of each stream the entries cover that no sound key took over; ``None``: all.
+        reach: The entries of the log that are beyond doubt.
+        shown: Number of records of each stream under the entries that are proved older.
+        before: Number of records of each stream under the entries before a sound key took over; ``None`` for all.
     """
 
     def __init__(self, reach: Reach, shown: Mapping[str, int], before: Mapping[str, int] | None) -> None:
@@ -127,7 +125,7 @@ class Doubts:
         self._counts: dict[tuple[str, str, bool], int] = {}
 
     def visit(self, record: AnyRecord) -> None:
-        """Look at a record that stands where it belongs and is sealed."""
+        """Add a sealed record in its place."""
         stream, seq = record.stream.id, record.stream.number
         if self._before is not None and seq > self._before.get(stream, 0):
             return
@@ -139,18 +137,18 @@ class Doubts:
         self._counts[name] = self._counts.get(name, 0) + 1
 
     def proved(self, place: Place) -> bool:
-        """Return whether the record at a place is beyond doubt; to be asked when all are read."""
+        """Return whether the record at a place is beyond doubt; call it when all records are read."""
         stream, seq = place.stream or "", place.seq or 0
         if self._before is not None and seq > self._before.get(stream, 0):
             return True
         return not self._late_cover and seq <= self._shown.get(stream, 0)
 
     def conclude(self, findings: Findings) -> None:
-        """Report what is in doubt; whether anything is, says :attr:`records`."""
+        """Report the records in doubt, and count them in :attr:`records`."""
         if self._late_cover:
             message = (
-                "expected a checkpoint from before the key was revoked, got one over records dated later; "
-                "it shows nothing about what is older, give an earlier one"
+                "the checkpoint is dated before the revocation of the key but covers later records; it does not show "
+                "that any record is older, give an earlier one"
             )
             findings.add(_TRUST, "key_revoked", message)
         for name, first in sorted(self._first.items()):

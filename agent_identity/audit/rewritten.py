@@ -1,4 +1,4 @@
-"""Spans of stores that rewrite ids: told from records that were moved, as far as that can be told."""
+"""Distinguishes spans of stores that rewrite ids from spans with moved records."""
 
 from typing import final
 
@@ -11,7 +11,7 @@ __all__ = ["Rewritten"]
 
 @final
 class Rewritten:
-    """Keeps the spans whose ids are hashes, until it is known whether the store does so with all.
+    """Stores the spans whose ids are hashes, until all spans of the store are read.
 
     Attributes:
         places: The records on them.
@@ -27,11 +27,11 @@ class Rewritten:
 
     @property
     def is_partial(self) -> bool:
-        """Whether only some ids are hashes, or one stands for two."""
+        """Whether only some ids are hashes, or one hash stands for two ids."""
         return self.untouched or self._mixed
 
     def take(self, signed: tuple[str, str], span: PastedSpan, place: Place) -> bool:
-        """Keep a span that shows other ids than are signed, if those are hashes; return whether they are.
+        """Store a span if its ids differ from the signed ones and are hashes; return whether they are.
 
         Args:
             signed: The signed ids of its trace and of itself.

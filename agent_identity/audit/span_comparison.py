@@ -1,4 +1,4 @@
-"""Compares a span with its record: plain attributes, members, and names of ours beside them."""
+"""Compares a span with its record: plain attributes, members, and our attributes beside the span's own."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,24 +23,24 @@ _Add: TypeAlias = Callable[[int, str, str, Place], None]
 _NAMED: Final = 5  # Attributes that a message names.
 _LONGEST: Final = 128  # Characters of a foreign name in a message.
 _OF_OURS: Final = MIRRORED.keys() | {ATTESTATION + part.name for part in fields(Attestation)} | {GRANT_ATTRIBUTE}
-"""Every attribute that a span of ours carries: what is compared with the record, what proves it, and the grant."""
+"""Every attribute of our spans: copies of record members, the attestation, and the grant."""
 
 _OTHERS_MAY_SET: Final = frozenset({"user.id", "error.type", "gen_ai.agent.name", "gen_ai.tool.call.id"})
 """Conventional attributes that other libraries and collectors set and hash as well."""
 
 _THEIRS: Final = _OTHERS_MAY_SET - {"user.id"}
-"""Those that on a span of another library are its own, and say nothing about ours. Who it was stays worth a notice."""
+"""Of these, the attributes that another library sets on its own spans. A changed user id stays worth a notice."""
 
 _UNCLEAR: Final = (
-    "as on a span of ours, got another; whether it was changed cannot be told: this may be a span of another library "
-    "that carries our record, or the application may have set it; copy it with its scope"
+    "of the span differs from its record, and may have been changed: this may be a span of another library that "
+    "carries our record, or the application may have set it; copy it with its scope"
 )
 _DOUBTS: Final[Mapping[str, str]] = MappingProxyType(
-    {"unclear": _UNCLEAR, "unreadable": "in a form that is known, got another; compare it with the record yourself"}
+    {"unclear": _UNCLEAR, "unreadable": "of the span has an unknown form; compare it with the record yourself"}
 )
 _NOTICES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "theirs": "is another than the record says; the application may have set it",
+        "theirs": "differs from the record; the application may have set it",
         "recased": "differs from the record in upper and lower case, which some stores change",
     }
 )
@@ -52,13 +52,13 @@ class SpanComparison:
 
     Args:
         add: Takes what is found: step, code, message and place.
-        counts: Takes how many spans have a blanked copy.
+        counts: Counts the spans with a blanked copy.
         step: The number of the step.
-        redacted: Attributes that a collector is known to rewrite; a change of them is no contradiction.
+        redacted: Attributes that a collector is known to rewrite; a change of them is not a contradiction.
 
     Attributes:
-        signed: How many attributes copied a record so far.
-        hidden: How many of these were missing or blanked.
+        signed: Number of attributes that copy a record so far.
+        hidden: Number of these that were missing or blanked.
     """
 
     def __init__(self, add: _Add, counts: Counter[str], step: int, redacted: Collection[str]) -> None:
@@ -69,17 +69,17 @@ class SpanComparison:
         self._aside = Aside(_OF_OURS, self._redacted)
 
     def claims(self, span: SpanData | PastedSpan) -> tuple[Claim, ...]:
-        """Return what stands beside the attributes of a span in names of ours."""
+        """Return our attributes beside those of the span."""
         return self._aside.claims(span)
 
     def agrees(self, record: AnyRecord, span: SpanData | PastedSpan, place: Place, *, bound: bool) -> bool | None:
-        """Return whether a span says what its record says; ``None`` if something differs and may have to.
+        """Return whether a span agrees with its record; ``None`` if a difference may be legitimate.
 
         Args:
             record: The record.
             span: The span.
-            place: Where the record is.
-            bound: Whether the ids show that the record belongs to the span; a store that changes these changes more.
+            place: The place of the record.
+            bound: Whether the ids show that the record belongs to the span; a store that changes ids changes more.
         """
         self._doubted = False
         agrees = self._compare_copies(record, span, place)
@@ -89,7 +89,7 @@ class SpanComparison:
         return None if agrees and self._doubted else agrees
 
     def _compare_copies(self, record: AnyRecord, span: SpanData | PastedSpan, place: Place) -> bool:
-        """Compare the plain attributes with the record; return whether none contradicts it."""
+        """Compare the plain attributes with the record; return whether they agree."""
         agrees, hidden, attributes = True, list[str](), span.attributes
         foreign = isinstance(span, SpanData) and span.scope.strip() and not is_our_scope(span.scope)
         theirs = _THEIRS if foreign else frozenset[str]()
@@ -98,11 +98,11 @@ class SpanComparison:
             if field.attribute in theirs and field.verdict in ("changed", "retyped"):
                 continue
             if field.verdict in ("changed", "retyped") and field.attribute in self._redacted:
-                message = f"expected {field.attribute} as it is signed, got another value; it was changed"
+                message = f"the value of {field.attribute} differs from the signed one; it was changed"
                 self._add(self._step, "copy_changed", message, place)
             elif field.verdict == "changed":
                 agrees = False
-                message = f"expected {field.attribute} as it is signed, got another value; it was changed"
+                message = f"the value of {field.attribute} differs from the signed one; it was changed"
                 self._add(self._step, "field_changed", message, place)
             elif field.verdict == "retyped":
                 self._report_retyped(field.attribute, place)
@@ -111,14 +111,14 @@ class SpanComparison:
         for name in sorted(attributes.keys() - _OF_OURS - self._redacted):
             if name.startswith(OURS):
                 agrees = False
-                message = f"expected no attribute of ours that is not signed, got {name[:_LONGEST]!a}; it was added"
+                message = f"the attribute {name[:_LONGEST]!a} is not signed; it was added"
                 self._add(self._step, "field_added", message, place)
         self.hidden += len(hidden)
         self._report_hidden(hidden, place)
         return agrees
 
     def _compare_members(self, record: AnyRecord, span: SpanData | PastedSpan, place: Place, *, bound: bool) -> bool:
-        """Compare name, times, parent and status with those that follow from the record; return whether they agree."""
+        """Compare name, times, parent and status with those of the record; return whether they agree."""
         agrees, hidden = True, list[str]()
         for name, standing in members_of(record, span):
             if standing == "hidden":
@@ -128,18 +128,18 @@ class SpanComparison:
             elif standing == "retyped":
                 self._report_retyped(name, place)
             elif standing in _DOUBTS or not bound:
-                message = f"expected the {name} {_DOUBTS.get(standing, _UNCLEAR)}, or verify an export of OTLP"
+                message = f"the {name} {_DOUBTS.get(standing, _UNCLEAR)}, or verify an OTLP export"
                 self._add(self._step, "span_unlike_record", message, place)
                 self._doubted = True
             else:
                 agrees = False
-                message = f"expected the {name} of the span to be as its record has it, got another; it was changed"
+                message = f"the {name} of the span differs from its record; it was changed"
                 self._add(self._step, "field_changed", message, place)
         self._report_hidden(hidden, place)
         return agrees
 
     def _report_retyped(self, name: str, place: Place) -> None:
-        message = f"the store shows {name} as JSON of another type than was signed; look at its raw text"
+        message = f"the store shows {name} as JSON of another type than the signed one; look at its raw text"
         self._add(self._step, "type_rewritten", message, place)
         self._doubted = True
 
@@ -150,7 +150,7 @@ class SpanComparison:
             self._add(self._step, "copy_redacted", message, place)
 
     def _compare_claim(self, record: AnyRecord, claim: Claim, attributes: Mapping[str, object], place: Place) -> bool:
-        """Return whether what stands beside the attributes of a span, in our names, is what is signed."""
+        """Return whether our attributes beside those of the span agree with the record."""
         wrong = [name for name in claim.unsigned if claim.attributes[name] != attributes.get(name)]
         wrong += [
             field.attribute
@@ -160,8 +160,6 @@ class SpanComparison:
         if claim.stranger is not None:
             wrong.append(claim.stranger)
         for name in wrong:
-            message = (
-                f"expected on {claim.where} nothing of ours but what is signed, got {name[:_LONGEST]!a}; it was added"
-            )
+            message = f"the attribute {name[:_LONGEST]!a} on {claim.where} is not signed; it was added"
             self._add(self._step, "field_added", message, place)
         return not wrong

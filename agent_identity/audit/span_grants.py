@@ -1,4 +1,4 @@
-"""The grants on the span of a task: whether what stands there is what the record names."""
+"""Compares the grants on the span of a task with those that the record names."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,41 +13,41 @@ from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
 __all__ = ["GrantState", "grants_on"]
 
 GrantState: TypeAlias = Literal["given", "absent", "cut", "bad"]
-"""What became of the grants on the way.
+"""State of the grants on a span.
 
-``absent``: they were never there, or a scrubber removed them visibly; ``cut``: a limit on the length of attributes may
-have cut them; ``bad``: they are not those that the record names.
+``absent``: the span never had them, or a scrubber removed them visibly; ``cut``: an attribute length limit may have
+cut them; ``bad``: they differ from those that the record names.
 """
 
 _JWS: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{86}", re.ASCII)
 _CUT: Final = re.compile(r"[\w-]*(?:\.[\w-]*(?:\.[\w-]{0,85})?)?(?:(?:\.\.\.|\u2026)[^~]{0,64})?", re.ASCII)
-"""The begin of a grant, and how some stores say that they cut a value."""
+"""The beginning of a grant, with the marks of some stores for a cut value."""
 
 
 def grants_on(attributes: Mapping[str, object], chain: Sequence[Hop]) -> tuple[GrantState, Sequence[tuple[str, str]]]:
-    """Return what became of the grants on a span, and those that the record names, each with its hash.
+    """Return the state of the grants on a span, and the grants that the record names, each with its hash.
 
     Args:
         attributes: The attributes of the span.
-        chain: The chain that the record names; empty if it names none.
+        chain: The chain that the record names, or an empty one.
     """
-    found = attributes.get(GRANT_ATTRIBUTE)
-    # Nothing is signed of it that a blanked one could be compared with.
-    if verdict_on("", found) in ("missing", "redacted"):
+    value = attributes.get(GRANT_ATTRIBUTE)
+    # The grants are not signed, so a blanked value has nothing to be compared with.
+    if verdict_on("", value) in ("missing", "redacted"):
         return "absent", ()
-    if not isinstance(found, str):
+    if not isinstance(value, str):
         return "bad", ()
-    whole = found.split("~")
+    whole = value.split("~")
     rest = None if _JWS.fullmatch(whole[-1]) else whole.pop()
     if not all(map(_JWS.fullmatch, whole)):
         return "bad", ()
     hashes, named = [token_hash(token) for token in whole], [hop.grant for hop in chain]
     if rest is None and hashes == named[-len(whole) :]:
         return "given", list(zip(whole, hashes, strict=True))
-    # Those of a task that was opened elsewhere come whole, from the root on; else there is only one.
+    # A task that was opened elsewhere has its whole chain, from the root on; others have one grant.
     begins = _CUT.fullmatch(rest or "") is not None and len(whole) < len(named) and hashes == named[: len(whole)]
-    # A limit would have cut what is longer as well, but for the signed record, which has to be exempt from it.
-    return ("cut" if begins and len(found) == _longest(attributes) and _is_limit(found) else "bad"), ()
+    # A length limit cuts every longer value, except the signed record, which must be exempt from it.
+    return ("cut" if begins and len(value) == _longest(attributes) and _is_limit(value) else "bad"), ()
 
 
 def _longest(attributes: Mapping[str, object]) -> int:
@@ -55,7 +55,7 @@ def _longest(attributes: Mapping[str, object]) -> int:
     return max(len(value) for value in limited if isinstance(value, str))
 
 
-def _is_limit(found: str) -> bool:
-    """Return whether a text has a length to which people and stores cut, or says that it was cut."""
-    size = len(found)
-    return not found.isascii() or "..." in found or not size % 50 or not size & (size - 1) or not size & (size + 1)
+def _is_limit(text: str) -> bool:
+    """Return whether a text has a typical length limit, or a mark that it was cut."""
+    size = len(text)
+    return not text.isascii() or "..." in text or not size % 50 or not size & (size - 1) or not size & (size + 1)

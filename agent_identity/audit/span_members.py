@@ -1,6 +1,6 @@
-"""Whether name, times, parent and status of a span are those that the span of its record has.
+"""Compares name, times, parent and status of a span with those that follow from its record.
 
-They are not signed, but they follow from the record, which :func:`~agent_identity.evidence.appearance_of` says.
+They are not signed, but :func:`~agent_identity.evidence.appearance_of` derives them from the record.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,27 +16,27 @@ from agent_identity.evidence.span_copy import SCOPE, Appearance, appearance_of
 __all__ = ["Member", "is_our_scope", "members_of"]
 
 Standing: TypeAlias = Literal["changed", "unclear", "unreadable", "retyped", "theirs", "recased", "hidden"]
-"""How a member relates to the record.
+"""Relation of a member to the record.
 
-``changed``: it contradicts the record; ``unclear``: it differs, and may be the word of another library or of the
-application; ``theirs``: others may have set it, and it hides nothing; ``hidden``: it is missing or blanked;
-``retyped``: a store read it as JSON; ``unreadable``: it is shown in a form that is not known; ``recased``: it differs
-in upper and lower case, which some stores change.
+``changed``: it contradicts the record; ``unclear``: it differs, and another library or the application may have set
+it; ``theirs``: others may have set it, and it hides nothing; ``hidden``: it is missing or blanked; ``retyped``: a store
+read it as JSON; ``unreadable``: it has an unknown form; ``recased``: it differs in upper and lower case, which some
+stores change.
 """
 
 _INTERNAL: Final = 1
 _OPERATIONS: Final = frozenset({f"{SCOPE}.internal", "opentelemetry.internal", "internal"})
-"""What Datadog calls an internal span, whose name it shows as the resource."""
+"""Operation names of Datadog for internal spans, whose names it shows as the resource."""
 
 _NONE: Final = "0" * 16
 
 
 class Member(NamedTuple):
-    """A member of a span that is not as its record has it.
+    """A member of a span that differs from its record.
 
     Attributes:
-        name: What it is.
-        standing: How it relates to the record.
+        name: The name of the member.
+        standing: Its relation to the record.
     """
 
     name: str
@@ -44,22 +44,22 @@ class Member(NamedTuple):
 
 
 def members_of(record: AnyRecord, span: SpanData | PastedSpan) -> Iterator[Member]:
-    """Yield the members of a span that are not as the span of its record has them.
+    """Yield the members of a span that differ from those that follow from its record.
 
-    A call may have the span of another library, which has its own name, times and status; such a span is told by its
-    scope, and not compared. Where no scope is shown, nobody can tell, and a difference is ``unclear``.
+    A call may have the span of another library, with its own name, times and status; its scope tells it apart, and it
+    is not compared. Without a scope, a difference is ``unclear``.
 
     Args:
-        record: The record, whose signature has been verified, and which belongs to the span.
+        record: The verified record of the span.
         span: The span.
     """
     if not isinstance(record, Intent | Outcome | TaskStart | TaskEnd):
         return
-    seen = appearance_of(record)
-    ours = _is_ours(seen, span)
+    expected = appearance_of(record)
+    ours = _is_ours(expected, span)
     if ours is not False:
-        found = _of_otlp(seen, span) if isinstance(span, SpanData) else _of_pasted(seen, span)
-        for member in found:
+        members = _of_otlp(expected, span) if isinstance(span, SpanData) else _of_pasted(expected, span)
+        for member in members:
             if ours:
                 yield member
             elif member.standing != "hidden":  # Another library has other members.
@@ -67,82 +67,82 @@ def members_of(record: AnyRecord, span: SpanData | PastedSpan) -> Iterator[Membe
 
 
 def is_our_scope(name: str) -> bool:
-    """Return whether the name of a scope reads as ours: in whichever case, with blanks around it or without."""
+    """Return whether the name of a scope is ours, ignoring case and surrounding blanks."""
     return name == SCOPE or name.strip().casefold() == SCOPE
 
 
-def _is_ours(seen: Appearance, span: SpanData | PastedSpan) -> bool | None:
-    """Return whether the library made the span; ``None`` if the span does not show its scope."""
+def _is_ours(expected: Appearance, span: SpanData | PastedSpan) -> bool | None:
+    """Return whether this library made the span; ``None`` if the span does not show its scope."""
     if isinstance(span, SpanData):
-        # Nobody else makes spans of tasks, and OTLP is no store that would rename them.
-        return True if seen.opens or is_our_scope(span.scope) else None if not span.scope.strip() else False
+        # No other library makes spans of tasks, and OTLP does not rename scopes.
+        return True if expected.opens or is_our_scope(span.scope) else None if not span.scope.strip() else False
     scopes = [name for name in span.scopes if isinstance(name, str) and name.strip()]
     if not scopes:
         return None
-    return True if any(map(is_our_scope, scopes)) else None if seen.opens else False
+    return True if any(map(is_our_scope, scopes)) else None if expected.opens else False
 
 
-def _of_otlp(seen: Appearance, span: SpanData) -> Iterator[Member]:
-    yield from _text("name", seen.name, span.name)
-    for name, signed, shown in (("start", seen.start, span.start), ("end", seen.end, span.end)):
+def _of_otlp(expected: Appearance, span: SpanData) -> Iterator[Member]:
+    yield from _text("name", expected.name, span.name)
+    for name, signed, shown in (("start", expected.start, span.start), ("end", expected.end, span.end)):
         if shown != signed:
             yield Member(name, "changed" if shown else "hidden")
-    if span.parent_id != seen.parent and (seen.begins or seen.parent is not None):
+    if span.parent_id != expected.parent and (expected.begins or expected.parent is not None):
         yield Member("parent", "changed")
     if span.kind not in (0, _INTERNAL):
         yield Member("kind", "changed")
-    yield from _status(seen, span.status)
-    if span.status == "error" and seen.error is not None:
-        yield from _text("status message", seen.error, span.status_message)
+    yield from _status(expected, span.status)
+    if span.status == "error" and expected.error is not None:
+        yield from _text("status message", expected.error, span.status_message)
     elif span.status != "error" and span.status_message:
         yield Member("status message", "changed")
-    yield from _conventions(seen, span.attributes)
+    yield from _conventions(expected, span.attributes)
 
 
-def _of_pasted(seen: Appearance, span: PastedSpan) -> Iterator[Member]:
-    yield from [member for shown in _names(span) for member in _pasted_name(seen, shown)]
+def _of_pasted(expected: Appearance, span: PastedSpan) -> Iterator[Member]:
+    yield from [member for shown in _names(span) for member in _pasted_name(expected, shown)]
     readings: tuple[tuple[str, int, Sequence[object], Callable[[object, int], bool | None]], ...] = (
-        ("start", seen.start, span.starts, same_time),
-        ("end", seen.end, span.ends, same_time),
-        ("duration", seen.end - seen.start, span.durations, same_duration),
+        ("start", expected.start, span.starts, same_time),
+        ("end", expected.end, span.ends, same_time),
+        ("duration", expected.end - expected.start, span.durations, same_duration),
     )
     for name, signed, shown, same in readings:
         yield from _read(name, (same(item, signed) for item in shown))
-    yield from _read("parent", (_is_parent(seen, item) for item in span.parents))
+    yield from _read("parent", (_is_parent(expected, item) for item in span.parents))
     yield from _read("kind", map(is_internal, span.kinds))
-    yield from _pasted_status(seen, span)
-    yield from _conventions(seen, span.attributes)
+    yield from _pasted_status(expected, span)
+    yield from _conventions(expected, span.attributes)
 
 
-def _pasted_status(seen: Appearance, span: PastedSpan) -> Iterator[Member]:
+def _pasted_status(expected: Appearance, span: PastedSpan) -> Iterator[Member]:
     known = {status_of(item) for item in span.statuses}
     if None in known:
         yield Member("status", "unreadable")
     for status in known - {None}:
-        yield from _status(seen, status)
+        yield from _status(expected, status)
     for message in span.messages:
-        yield from _message(seen, known - {None}, message)
+        yield from _message(expected, known - {None}, message)
 
 
 def _read(name: str, answers: Iterable[bool | None]) -> Iterator[Member]:
-    """Yield a member that is shown otherwise than it is signed, or in a form that is not known."""
-    found = set(answers)
-    if False in found:
+    """Yield a member whose value differs from the signed one, or has an unknown form."""
+    results = set(answers)
+    if False in results:
         yield Member(name, "changed")
-    elif None in found:
+    elif None in results:
         yield Member(name, "unreadable")
 
 
 def _names(span: PastedSpan) -> Iterator[object]:
-    """Yield what is shown as the name; some stores show it as the resource of an operation."""
+    """Yield the names of a span; some stores show the name as the resource of an operation."""
     for name in span.names:
         is_operation = isinstance(name, str) and name.casefold() in _OPERATIONS
         yield from (span.resources if is_operation and span.resources else (name,))
 
 
-def _pasted_name(seen: Appearance, shown: object) -> Iterator[Member]:
-    for member in _pasted_text("name", seen.name, shown):
-        recased = isinstance(shown, str) and shown.casefold() == seen.name.casefold()
+def _pasted_name(expected: Appearance, shown: object) -> Iterator[Member]:
+    for member in _pasted_text("name", expected.name, shown):
+        recased = isinstance(shown, str) and shown.casefold() == expected.name.casefold()
         yield Member("name", "recased") if recased else member
 
 
@@ -152,39 +152,39 @@ def _pasted_text(name: str, signed: str, shown: object) -> Iterator[Member]:
         yield Member(name, "unreadable") if unreadable else member
 
 
-def _message(seen: Appearance, statuses: set[str | None], shown: object) -> Iterator[Member]:
-    """Yield the message of a status if it is not that of the record, and the application did not set it."""
-    if seen.error is not None:
-        yield from _pasted_text("status message", seen.error, shown)
+def _message(expected: Appearance, statuses: set[str | None], shown: object) -> Iterator[Member]:
+    """Yield the status message if it differs from the record and the application did not set it."""
+    if expected.error is not None:
+        yield from _pasted_text("status message", expected.error, shown)
     elif "error" not in statuses:
-        yield Member("status message", "unclear" if seen.ran and not statuses else "changed")
+        yield Member("status message", "unclear" if expected.ran and not statuses else "changed")
 
 
-def _is_parent(seen: Appearance, shown: object) -> bool | None:
-    """Return whether an id may be that of the parent; ``None`` if it cannot be read."""
+def _is_parent(expected: Appearance, shown: object) -> bool | None:
+    """Return whether an id may be that of the parent; ``None`` for an unknown form."""
     if is_hashed(shown):
         return True
-    like = likeness(shown, seen.parent or _NONE)
+    like = likeness(shown, expected.parent or _NONE)
     if like == "unknown":
         return None
-    return like != "other" or not (seen.begins or seen.parent)
+    return like != "other" or not (expected.begins or expected.parent)
 
 
-def _status(seen: Appearance, status: str | None) -> Iterator[Member]:
-    """Yield the status if it is not that of the record; what the application may have set counts as such."""
-    if seen.error is None:
+def _status(expected: Appearance, status: str | None) -> Iterator[Member]:
+    """Yield the status if it differs from the record, and mark one that the application may have set."""
+    if expected.error is None:
         if status == "error":
-            yield Member("status", "theirs" if seen.ran else "changed")
+            yield Member("status", "theirs" if expected.ran else "changed")
     elif status != "error":
-        # Once the application has said that all is well, OpenTelemetry keeps to that.
-        yield Member("status", "unclear" if seen.ran and status == "ok" else "changed")
+        # OpenTelemetry keeps the status ok once the application has set it.
+        yield Member("status", "unclear" if expected.ran and status == "ok" else "changed")
 
 
-def _conventions(seen: Appearance, attributes: Mapping[str, object]) -> Iterator[Member]:
-    for name, signed in seen.conventions.items():
+def _conventions(expected: Appearance, attributes: Mapping[str, object]) -> Iterator[Member]:
+    for name, signed in expected.conventions.items():
         yield from _text(name, signed, attributes.get(name))
-    if "gen_ai.tool.type" not in seen.conventions and attributes.get("gen_ai.tool.type") == "function":
-        yield Member("gen_ai.tool.type", "theirs" if seen.ran else "changed")
+    if "gen_ai.tool.type" not in expected.conventions and attributes.get("gen_ai.tool.type") == "function":
+        yield Member("gen_ai.tool.type", "theirs" if expected.ran else "changed")
 
 
 def _text(name: str, signed: str, shown: object) -> Iterator[Member]:

@@ -1,4 +1,4 @@
-"""What a span says by itself: its signed record, and whether its copy of that, its ids and its grants are genuine."""
+"""Reads one span by itself: its signed record, and whether its copy, ids and grants agree with it."""
 
 import re
 from collections import Counter
@@ -44,17 +44,17 @@ __all__ = [
 ]
 
 READ, SIGNED, FORM, SPAN, COPY = range(1, 6)
-"""The steps that need one span only."""
+"""The steps that need only one span."""
 
-MOVED: Final = "expected the record of this span, got that of another; it was moved"
+MOVED: Final = "the record belongs to another span; it was moved"
 _RECORD_ID: Final = OURS + "record.id"
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PAYLOAD: Final = ATTESTATION + "payload"
 _UNKNOWN: Final = frozenset({"unknown_key", "key_not_valid_then", "key_revoked"})
 _STEP_OF: Final[Mapping[str, int]] = {"malformed_record": FORM, "unknown_record": FORM}
-_UNREADABLE: Final = "expected a file of spans, got one that cannot be read to its end"
+_UNREADABLE: Final = "the file of spans cannot be read to its end; copy it again"
 _AT_ONCE: Final = 1_024
-"""Spans whose proofs are looked up together."""
+"""Number of spans whose proofs are looked up together."""
 
 _Span: TypeAlias = SpanData | PastedSpan
 _Item: TypeAlias = _Span | Malformed
@@ -64,19 +64,19 @@ _Problem: TypeAlias = tuple[int, str, str, Place]
 @final
 @dataclass(slots=True)
 class SpanFacts:
-    """What one span says, or a part of a file that is no span.
+    """Facts about one span, or about a malformed part of a file.
 
     Attributes:
-        problems: What was found: step, code, message and place.
-        counts: How many of what.
+        problems: The problems: step, code, message and place.
+        counts: Counters by name.
         record: Its record, if that is signed and belongs to it.
-        place: Where that is.
-        belongs: Whether the ids show that it belongs to the span; ``None`` if they do not tell.
-        agrees: Whether the span says the same; ``None`` if something differs and may have to.
-        grants: What became of the grants on it, and those that the record names, each with its hash.
-        call: The tool call that it shows, whosever.
-        signed: How many attributes copy the record.
-        hidden: How many of these are missing or blanked.
+        place: The place of the record.
+        belongs: Whether the ids show that the record belongs to the span; ``None`` if the ids do not decide it.
+        agrees: Whether the span agrees with the record; ``None`` if a difference may be legitimate.
+        grants: The state of the grants on it, and the grants that the record names, each with its hash.
+        call: The tool call of the span, by any library.
+        signed: Number of attributes that copy the record.
+        hidden: Number of these that are missing or blanked.
     """
 
     problems: Sequence[_Problem] = ()
@@ -92,11 +92,11 @@ class SpanFacts:
 
 
 class SpanBlock(NamedTuple):
-    """Documents that follow each other, and what stands between them.
+    """Consecutive documents, and the malformed parts between them.
 
     Attributes:
-        items: The documents, what is none, and what is known already.
-        end: How many bytes of the files are read with it.
+        items: The documents, malformed parts, and facts that are known already.
+        end: Number of bytes of the files up to its end.
     """
 
     items: Sequence[Document | Malformed | SpanFacts]
@@ -106,13 +106,13 @@ class SpanBlock(NamedTuple):
 def read_block(
     block: SpanBlock, *, trust: TrustStore | None, redacted: Collection[str], proofs: str | None
 ) -> Iterator[tuple[list[SpanFacts], int]]:
-    """Yield what the spans of a block say, some at a time, with how many bytes are read.
+    """Yield the facts of the spans of a block, in batches, with the bytes read.
 
     Args:
         block: The block.
         trust: The trusted keys, or ``None``.
         redacted: Attributes that a collector is known to rewrite.
-        proofs: The file that tells which records a ledger proves.
+        proofs: The file with the records that a ledger proves.
     """
     reader = SpanReader(trust, redacted)
     with nullcontext() if proofs is None else closing(Proofs(proofs)) as reader.proofs:
@@ -125,7 +125,7 @@ def read_block(
 
 
 def cannot_be_read(error: OSError) -> SpanFacts:
-    """Return what there is to say of a file that cannot be read to its end."""
+    """Return the facts for a file that cannot be read to its end."""
     if isinstance(error, InflatedError):
         return SpanFacts([(READ, "inflates_too_far", str(error), NOWHERE)])
     return SpanFacts([(READ, "unreadable", _UNREADABLE, NOWHERE)])
@@ -133,14 +133,14 @@ def cannot_be_read(error: OSError) -> SpanFacts:
 
 @final
 class SpanReader:
-    """Looks at spans, each by itself.
+    """Reads spans, each by itself.
 
     Args:
-        trust: The trusted keys, or ``None``, with which nothing can be verified.
-        redacted: Attributes that a collector is known to rewrite; a change of them is no contradiction.
+        trust: The trusted keys; with ``None``, nothing is verified.
+        redacted: Attributes that a collector is known to rewrite; a change of them is not a contradiction.
 
     Attributes:
-        proofs: Tells which records a verified ledger proves; the signatures on spans with these are not looked at.
+        proofs: Looks up the records that a verified ledger proves; their signatures on spans are not checked.
         rewritten: The pasted spans whose ids are hashes.
     """
 
@@ -154,10 +154,10 @@ class SpanReader:
         self._comparison = SpanComparison(self._add, self._counts, COPY, redacted)
 
     def read(self, items: Iterable[_Item]) -> Iterator[list[SpanFacts]]:
-        """Yield what spans say, some at a time, since one document can have millions of them.
+        """Yield the facts of spans in batches, since one document can have millions of spans.
 
         Raises:
-            ConfigurationError: They are in Protocol Buffers, and what reads that is not installed.
+            ConfigurationError: They are in Protocol Buffers, whose reader is not installed.
         """
         rest = iter(items)
         while some := tuple(islice(rest, _AT_ONCE)):
@@ -184,7 +184,7 @@ class SpanReader:
         return facts
 
     def _open(self, span: _Span, facts: SpanFacts) -> None:
-        """Find the record of a span."""
+        """Open the record of a span."""
         attributes = span.attributes
         signed = _PAYLOAD in attributes or any(name.startswith(ATTESTATION) for name in attributes)
         if not signed and not any(name.startswith(OURS) for name in attributes) and not self._comparison.claims(span):
@@ -192,10 +192,7 @@ class SpanReader:
         counts = self._counts
         counts["records"] += 1
         if not signed:
-            message = (
-                f"expected a signature beside the {OURS}* attributes of the span or around it, got none; "
-                "it was removed or forged"
-            )
+            message = f"the span has {OURS}* attributes but no signature; it was removed or forged"
             self._add(SIGNED, "unsigned", message, _claimed_place(span))
             counts["contradicted"] += 1
             return
@@ -213,8 +210,8 @@ class SpanReader:
         self._judge(span, record, body, facts)
 
     def _is_proved(self, attributes: Mapping[str, object], body: bytes) -> bool:
-        """Return whether the ledger has this very record, under a head that its signed log proves."""
-        # The attribute only says where to look.
+        """Return whether the ledger proves this very record."""
+        # The attribute is only a key for the lookup.
         half = self._proved.get(_bytes_of(attributes.get(_RECORD_ID)))
         if half is None or half != leaf_hash(body)[:HALF]:
             return False
@@ -222,7 +219,7 @@ class SpanReader:
         return True
 
     def _judge(self, span: _Span, record: AnyRecord, body: bytes, facts: SpanFacts) -> None:
-        """Hold a span against its record."""
+        """Compare a span with its record."""
         place = _place(record, span.line)
         belongs = self._belongs(record, span, place)
         if belongs is False:
@@ -236,7 +233,7 @@ class SpanReader:
             facts.grants = grants_on(span.attributes, chain or ())
 
     def _belongs(self, record: AnyRecord, span: _Span, place: Place) -> bool | None:
-        """Return whether trace and span are those in the record; ``None`` if the span does not show its ids."""
+        """Return whether trace and span are those of the record; ``None`` if the span does not show its ids."""
         signed = span_ids(record)
         if isinstance(span, SpanData):
             return signed == (span.trace_id, span.span_id)
@@ -249,12 +246,12 @@ class SpanReader:
                 return False
             return None
         self.rewritten.untouched |= bool(trace and own)
-        for name, found in (("trace", trace), ("span", own)):
-            if not found:
-                message = f"expected the {name} id of the span beside its attributes, got none; copy the whole span"
+        for name, kinds in (("trace", trace), ("span", own)):
+            if not kinds:
+                message = f"the {name} id of the span is missing beside its attributes; copy the whole span"
                 self._add(SPAN, "span_not_named", message, place)
         if trace == {"tail"}:
-            message = "expected a trace id of 128 bits, got its lower 64, which are those that are signed"
+            message = "the trace id has only its lower 64 bits, which are those that are signed"
             self._add(SPAN, "trace_id_cut", message, place)
         return True if trace and own else None
 
@@ -270,14 +267,14 @@ def _record_ids(items: Sequence[_Item]) -> set[bytes]:
 
 
 def _bytes_of(identifier: object) -> bytes:
-    """Return the bytes of an id, or none where it has not its form."""
+    """Return the bytes of an id, or empty bytes for a malformed one."""
     if not isinstance(identifier, str) or not _UUID.fullmatch(identifier):
         return b""
     return bytes.fromhex(identifier.replace("-", ""))
 
 
 def _claimed_place(span: _Span) -> Place:
-    """Return where a span says its record is, for a message about a record that cannot be believed."""
+    """Return the place that a span claims for its record, for a message about a rejected record."""
     identifier, stream = (span.attributes.get(OURS + name) for name in ("record.id", "stream.id"))
     return Place(
         identifier[:64] if isinstance(identifier, str) else None,

@@ -1,4 +1,4 @@
-"""Verifying spans, wherever they were copied from: each carries its record and the signature over it."""
+"""Verifies spans from any source: each carries its record and the signature over it."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
@@ -51,11 +51,11 @@ SPAN_STEPS: Final = (
 )
 _GRANTS, _ONCE, _ALL, _ARGUMENTS = range(6, 10)
 _ONCE_WORDS: Final[Mapping[str, str]] = {
-    "two_versions": "expected one record of this id, got two different ones",
-    "two_at_one_place": "expected one record at this place of the stream, got two different ones",
-    "broken_link": "expected the record to continue the one before it in the stream, got two that do not fit",
+    "two_versions": "two different records have this id",
+    "two_at_one_place": "two different records have this place in the stream",
+    "broken_link": "the record does not fit its neighbor in the stream",
 }
-_BLOCK: Final = 2 * 1024 * 1024  # Bytes of documents, or one that is longer.
+_BLOCK: Final = 2 * 1024 * 1024  # Bytes of documents, or one longer document.
 _BESIDE: Final = 128  # Bytes that a document takes beside its own; it may have none.
 
 
@@ -63,29 +63,29 @@ _BESIDE: Final = 128  # Bytes that a document takes beside its own; it may have 
 class SpansCheck:
     """Verifies the spans of one or more files.
 
-    1. The file is OTLP, or JSON as a back end shows it; parts of it that are not are named, and the rest is read.
-    2. A span with attributes of ours carries a record, signed (DSSE v1) by a recorder key that is trusted
+    1. The file is OTLP, or JSON as a back end shows it; malformed parts are reported, and the rest is read.
+    2. A span with our attributes carries a record, signed (DSSE v1) by a recorder key that is trusted
        and was valid at the time of the record.
     3. The record is canonical and of the closed shape of its kind.
-    4. Trace and span in the record are those of the span that carries it; where what was pasted does not
-       show them, this cannot be told.
-    5. The plain attributes say the same. What was blanked by a scrubber or removed is no contradiction.
+    4. Trace and span in the record are those of the span that carries it; a pasted span without its ids leaves
+       this open.
+    5. The plain attributes agree with the record. Attributes that a scrubber blanked or removed do not contradict it.
     6. Each chain whose grants are in the file verifies under the trusted issuer keys, names the parties
        that the records name, and covers the tools that were allowed, in its lifetime.
-    7. A record that is there twice is the same twice; a place in a stream has one record, and that
-       continues the record of the place before, if this is there.
-    8. Spans are sampled and dropped, so that only a ledger can say whether all are there.
-    9. Arguments are digests here: not checked, but for those that are disclosed.
+    7. A record that occurs twice is the same twice; a place in a stream has one record, which continues the record
+       of the place before, if the file has it.
+    8. Spans are sampled and dropped, so only a comparison with a ledger shows whether all are present.
+    9. Arguments are digests on spans: only disclosed arguments are checked.
 
     Args:
-        trust: The trusted keys, or ``None``, with which nothing can be verified.
+        trust: The trusted keys; with ``None``, nothing is verified.
         findings: Takes what is found.
-        redacted: Attributes that a collector is known to rewrite; a change of them is no contradiction.
+        redacted: Attributes that a collector is known to rewrite; a change of them is not a contradiction.
         disclosures: Files that show arguments of calls.
-        executor: Has single spans looked at, and chains of grants judged.
+        executor: Runs the checks of single spans and of chains.
 
     Attributes:
-        proofs: Tells which records a verified ledger proves; the signatures on spans with these are not looked at.
+        proofs: Looks up the records that a verified ledger proves; their signatures on spans are not checked.
     """
 
     def __init__(
@@ -114,10 +114,10 @@ class SpansCheck:
 
         Args:
             sources: The files.
-            tell: Is told now and then how many bytes are read.
+            tell: Receives the number of bytes read, now and then.
 
         Raises:
-            ConfigurationError: A file cannot be opened, or not be read with what is installed.
+            ConfigurationError: A file cannot be opened, or its reader is not installed.
         """
         proofs = None if self.proofs is None else self.proofs.path
         look = partial(read_block, trust=self._trust, redacted=self._redacted, proofs=proofs)
@@ -147,21 +147,21 @@ class SpansCheck:
                 self._take(facts)
 
     def finish(self) -> None:
-        """Say what can only be said once everything is read."""
+        """Report the findings that need all spans."""
         findings, counts = self._findings, self._findings.counts
         self._settle_rewritten()
         findings.coverage = self._coverage.rows()
         for name in ("spans", "records", "verified", "contradicted", "duplicates", "unattributed"):
-            counts[name] += 0  # So that the report has them all.
+            counts[name] += 0  # The report shows each also at 0.
         if self._trust is None:
-            findings.add(SIGNED, "no_trust", "expected trusted keys, got none; pass the trust file of the recorder")
+            findings.add(SIGNED, "no_trust", "there are no trusted keys; pass the trust file of the recorder")
         elif not counts["records"]:
-            message = f"expected spans with signed records, got none among {counted(counts['spans'], 'span')}"
+            message = f"none of {counted(counts['spans'], 'span')} carries a signed record"
             findings.add(SIGNED, "nothing_to_verify", message)
         else:
             records = counted(counts["records"], "record")
             proved = counts["proved_by_ledger"]
-            unread = f"; the ledger proves {proved:,} of them, whose signatures on spans were not looked at"
+            unread = f"; the ledger proves {proved:,} of them, whose signatures on spans were not checked"
             findings.done(SIGNED, records + (unread if proved else ""))
             conclude_clock_of_spans(findings)
             if self.proofs is None:  # A ledger that verifies has them, and they were checked there.
@@ -178,7 +178,7 @@ class SpansCheck:
         findings.skip(_ARGUMENTS, "spans hold keyed digests of them")
 
     def _settle_rewritten(self) -> None:
-        """Say of spans with other ids that were hashed whether a store did that to all, or somebody to some."""
+        """Decide for spans with hashed ids: rewritten by their store if all are, otherwise moved records."""
         moved = self._pasted.rewritten.is_partial
         for place in self._pasted.rewritten.places:
             if moved:
@@ -187,8 +187,8 @@ class SpansCheck:
                 self._findings.counts["contradicted"] += 1
             else:
                 message = (
-                    "expected the signed ids of the span, got hashes of ids, into which its store rewrites them all: "
-                    "the record is genuine, and nothing here tells whose span it is; verify an export of OTLP"
+                    "the store of the span rewrites all ids into hashes: the record is genuine, but nothing shows that "
+                    "it belongs to this span; verify an OTLP export"
                 )
                 self._findings.add(SPAN, "ids_rewritten", message, place)
 
@@ -197,7 +197,7 @@ class SpansCheck:
         return f"{signed - hidden:,} of {counted(signed, 'attribute')} compared, {hidden:,} missing or blanked"
 
     def _take(self, facts: SpanFacts) -> None:
-        """Follow the next span."""
+        """Check the next span."""
         findings = self._findings
         for problem in facts.problems:
             findings.add(*problem)
@@ -241,7 +241,7 @@ class SpansCheck:
             use.allow(record.action.tool, record.time.start_ns, place)
 
     def _take_grants(self, facts: SpanFacts) -> None:
-        """Keep the grants on a span, which are no part of its record, unless they are not those that it names."""
+        """Store the grants on a span, which its record does not sign, unless they differ from those that it names."""
         (state, grants), place = facts.grants, facts.place
         for token, name in grants:
             self._delegations.add_grant(token, name, place)
@@ -251,22 +251,22 @@ class SpansCheck:
             message = f"{GRANT_ATTRIBUTE} ends inside a grant; exempt it from attribute length limits"
             self._findings.add(_GRANTS, "grant_cut", message, place)
         elif state == "bad":
-            message = f"expected in {GRANT_ATTRIBUTE} the grants that the record names, got another text"
+            message = f"{GRANT_ATTRIBUTE} does not hold the grants that the record names"
             self._findings.add(_GRANTS, "bad_grant", message, place)
 
     def _keep(self, record: AnyRecord, leaf: bytes, place: Place) -> bool | None:
-        """Hold a record against those before it; return whether they fit, ``None`` if it is one of them."""
-        found = self._seen.take(record, leaf)
-        if found is None:
+        """Compare a record with the earlier ones; return whether it fits, ``None`` for a record seen before."""
+        codes = self._seen.take(record, leaf)
+        if codes is None:
             self._findings.counts["duplicates"] += 1
             return None
-        for code in found:
+        for code in codes:
             self._findings.add(_ONCE, code, _ONCE_WORDS[code], place)
-        return not found
+        return not codes
 
 
 def _blocks(sources: Sequence[PathLike | ByteLines]) -> Iterator[SpanBlock]:
-    """Take files apart into blocks, which may be of several files."""
+    """Split files into blocks, which may span several files."""
     waiting: list[Document | Malformed | SpanFacts] = []
     held = end = 0
     for item, end in _items(sources):
@@ -280,7 +280,7 @@ def _blocks(sources: Sequence[PathLike | ByteLines]) -> Iterator[SpanBlock]:
 
 
 def _items(sources: Sequence[PathLike | ByteLines]) -> Iterator[tuple[Document | Malformed | SpanFacts, int]]:
-    """Return what is in files, or why one cannot be read to its end, and how many bytes are read with it."""
+    """Yield the documents of files, or the reason why one cannot be read to its end, with the bytes read."""
     done = 0
 
     def count(read: int) -> None:

@@ -1,4 +1,4 @@
-"""Calls counted against the limits of their task: uses from the records, sums from the amounts that are disclosed."""
+"""Counts calls against the limits of their task: uses from the records, sums from disclosed amounts."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,18 +19,17 @@ _Add: TypeAlias = Callable[[str, str, Place], None]
 
 @final
 class SpentLimits:
-    """Uses under the limits of each root grant, over all that was delegated from it.
+    """Counts uses under the limits of each root grant, over all grants delegated from it.
 
-    Bodies that came to an end are counted, for each of them had a share of its own. One that was suspended for good, or
-    whose outcome nobody recorded, is not: its rerun may have taken its share over. Rates are not
-    counted: a store may count an amount for longer than its window, and records show when a call began, not when it
-    was debited.
+    Every finished body counts as one use. A body that stays suspended, or whose outcome was not recorded, does not
+    count: its rerun may have spent its use. Rates are not counted: a store may count an amount for longer than its
+    window, and records show the start of a call, not the time of its debit.
 
     Args:
         add: Takes what is found.
 
     Attributes:
-        not_counted: Grants that came after memory was full.
+        not_counted: Number of grants that came after memory was full.
     """
 
     def __init__(self, add: _Add) -> None:
@@ -39,10 +38,10 @@ class SpentLimits:
         self.not_counted = 0
 
     def take(self, use: GrantUsage, leaf: str) -> None:
-        """Count what was done under a grant.
+        """Count the usage of a grant.
 
         Args:
-            use: What was done.
+            use: The usage.
             leaf: The grant; limits are equal along its chain, which is judged elsewhere.
         """
         limits = _limits_of(leaf) if use.ended else ()
@@ -68,7 +67,7 @@ class SpentLimits:
 
 
 def _limits_of(token: str) -> tuple[Limit, ...]:
-    """Return the limits of a grant; of one that is malformed, which is reported elsewhere, none."""
+    """Return the limits of a grant; an empty tuple for a malformed one, which is reported elsewhere."""
     try:
         payload = parse_compact(token).payload
         if b'"limits":' not in payload:

@@ -1,4 +1,4 @@
-"""What a verification remembers of a large source: some thousands in memory, and all others in a private file."""
+"""Spills verification state to a temporary SQLite database to bound memory."""
 
 import contextlib
 import weakref
@@ -23,7 +23,7 @@ _KEEP: Final = "INSERT INTO kept (key, value) VALUES (?, ?) ON CONFLICT (key) DO
 
 @final
 class BloomFilter:
-    """Tells of most keys that were never added that they were not, which spares a look at the disk."""
+    """Bloom filter over keys: rules out most missing keys without a read from disk."""
 
     def __init__(self) -> None:
         self._bits = bytearray(_BITS // 8)
@@ -44,15 +44,15 @@ def _places(key: bytes) -> tuple[int, int]:
 
 @final
 class SpillStore(Generic[_T]):
-    """Values by key, in the order in which their keys came, with bounded memory.
+    """Values by key in insertion order, with bounded memory.
 
-    What does not stay in memory is in a file that nobody else sees and that is gone with the process. It is made when
-    it is needed, in the folder for temporary files (``SQLITE_TMPDIR``, ``TMPDIR``).
+    Values beyond the limit spill to an unnamed file that ends with the process. It is created on demand, in the
+    folder for temporary files (``SQLITE_TMPDIR``, ``TMPDIR``).
 
     Args:
         pack: Returns a value as bytes.
         unpack: Returns a value from its bytes.
-        near: So many values are in memory.
+        near: Number of values in memory.
     """
 
     def __init__(self, pack: Callable[[_T], bytes], unpack: Callable[[bytes], _T], *, near: int) -> None:
@@ -62,11 +62,11 @@ class SpillStore(Generic[_T]):
         self._spilled: BloomFilter | None = None
 
     def __bool__(self) -> bool:
-        """Return whether it may hold a value."""
+        """Return whether the store may hold a value."""
         return bool(self._near) or self._far is not None
 
     def __contains__(self, key: bytes) -> bool:
-        """Return whether there is a value, without reading it.
+        """Return whether the key is stored, without reading its value.
 
         Raises:
             ConfigurationError: The file cannot be read.
@@ -74,32 +74,32 @@ class SpillStore(Generic[_T]):
         return key in self._near or self._look("SELECT 1 FROM kept WHERE key = ?", key) is not None
 
     def get(self, key: bytes) -> _T | None:
-        """Return a value to look at, or ``None`` if there is none.
+        """Return a value for reading only, or ``None``.
 
         Raises:
             ConfigurationError: The file cannot be read.
         """
-        found = self._near.get(key)
-        return found if found is not None else self._get_far(key)
+        value = self._near.get(key)
+        return value if value is not None else self._get_far(key)
 
     def hold(self, key: bytes) -> _T | None:
-        """Return a value that may be changed until another one is held or put; ``None`` if there is none.
+        """Return a value that may be changed until another one is held or put, or ``None``.
 
         Raises:
-            ConfigurationError: The file cannot be read, or there is no room in it.
+            ConfigurationError: The file cannot be read, or the disk is full.
         """
-        found = self._near.get(key)
-        if found is None:
-            found = self._get_far(key)
-            if found is not None:
-                self.put(key, found)
-        return found
+        value = self._near.get(key)
+        if value is None:
+            value = self._get_far(key)
+            if value is not None:
+                self.put(key, value)
+        return value
 
     def put(self, key: bytes, value: _T) -> None:
-        """Keep a value; it takes the place of one with the same key.
+        """Store a value under its key, in place of an earlier one.
 
         Raises:
-            ConfigurationError: There is no room for it.
+            ConfigurationError: The disk is full.
         """
         if len(self._near) >= self._most and key not in self._near:
             self._spill()
@@ -107,27 +107,27 @@ class SpillStore(Generic[_T]):
         self._near[key] = value
 
     def pop(self, key: bytes) -> _T | None:
-        """Return a value and keep it no longer; ``None`` if there is none.
+        """Remove a value and return it, or ``None``.
 
         Raises:
             ConfigurationError: The file cannot be read.
         """
-        found = self._near.pop(key, None)
+        value = self._near.pop(key, None)
         if self._far is None:
-            return found
-        if found is None:
-            found = self._get_far(key)
-            if found is None:
+            return value
+        if value is None:
+            value = self._get_far(key)
+            if value is None:
                 return None
         with room_for(_NEED):
             self._far.execute("DELETE FROM kept WHERE key = ?", (key,))
-        return found
+        return value
 
     def items(self) -> Iterator[tuple[bytes, _T]]:
-        """Yield keys and values; nothing may be kept or forgotten meanwhile.
+        """Yield keys and values in order; the store must not change meanwhile.
 
         Raises:
-            ConfigurationError: The file cannot be read, or there is no room in it.
+            ConfigurationError: The file cannot be read, or the disk is full.
         """
         if self._far is None:
             yield from self._near.items()
@@ -152,7 +152,7 @@ class SpillStore(Generic[_T]):
             return cast("tuple[bytes] | None", self._far.execute(question, (key,)).fetchone())
 
     def _spill(self) -> None:
-        """Write what is in memory into the file."""
+        """Write the values in memory to the file."""
         with room_for(_NEED):
             if self._far is None or self._spilled is None:
                 self._spilled, self._far = BloomFilter(), _private_file()
@@ -160,13 +160,13 @@ class SpillStore(Generic[_T]):
             add = self._spilled.add
             for key in self._near:
                 add(key)
-            self._far.execute("BEGIN")  # Each row by itself would cost twice as much.
+            self._far.execute("BEGIN")  # One transaction costs half as much as single rows.
             self._far.executemany(_KEEP, ((key, self._pack(value)) for key, value in self._near.items()))
             self._far.execute("COMMIT")
 
 
 def _private_file() -> "sqlite3.Connection":
-    """Return a database without a name: nobody else sees its file, which is deleted as soon as it is open."""
+    """Return a database without a name, whose file is deleted as soon as it is open."""
     import sqlite3  # noqa: PLC0415  Small sources need no file.
 
     file = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -178,10 +178,10 @@ def _private_file() -> "sqlite3.Connection":
 
 @contextlib.contextmanager
 def room_for(need: str) -> Generator[None]:
-    """Say how to go on if the disk is full.
+    """Translate database failures into an error that says how to free space.
 
     Args:
-        need: How much room is needed, in words.
+        need: The space needed, in words.
 
     Raises:
         ConfigurationError: The database has failed.
@@ -192,5 +192,5 @@ def room_for(need: str) -> Generator[None]:
         yield
     except sqlite3.Error as error:
         raise ConfigurationError(
-            f"expected room for temporary files, {need}, got '{type(error).__name__}'; set TMPDIR to a folder with more"
+            f"out of space for temporary files ({need}; {type(error).__name__}); set TMPDIR to a larger volume"
         ) from None

@@ -1,7 +1,7 @@
-"""Who did what on whose behalf, through which chain, and what was refused and why: task by task.
+"""Tells who did what on whose behalf, through which chain, and what was refused and why, task by task.
 
-A story tells what the evidence says, not that it is true: verify first. Memory holds the tasks that are
-under way, each with a bounded number of calls.
+A story repeats the evidence and does not verify it: verify first. Memory holds the open tasks, each with a bounded
+number of calls.
 """
 
 import os
@@ -40,35 +40,35 @@ from agent_identity.identity import b64url_decode
 __all__ = ["MAX_ACTIONS", "Action", "Delegation", "Story", "story"]
 
 MAX_ACTIONS: Final = 1_000
-"""Calls that a story tells; further ones are counted."""
+"""Number of calls in a story; further calls are only counted."""
 
 _WITHHELD: Final = "content_blocked"
 _MAX_UNDER_WAY: Final = 1_024
 _MAX_REGISTRATIONS: Final = 4_096
-_MAX_ENDED: Final = 64  # A task that has ended waits a while, for calls that were refused for this reason.
+_MAX_ENDED: Final = 64  # Ended tasks are kept a while, for calls that were refused because of the end.
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One call and how it ended.
+    """One call and its outcome.
 
     Attributes:
         record: The id of the record.
-        at_ns: When it began, in nanoseconds since the Unix epoch.
-        tool: The name of the tool; of an opening that was refused, ``invoke_agent`` and the agent.
+        at_ns: Its start, in nanoseconds since the Unix epoch.
+        tool: The name of the tool; for a refused opening, ``invoke_agent`` and the agent.
         agents: The agents of the chain, root first; the last one acted.
-        effect: What was decided: ``allow``, ``warn``, ``block`` or ``route``.
-        outcome: How it ended; ``unknown`` if nothing says so.
+        effect: The effect of the decision: ``allow``, ``warn``, ``block`` or ``route``.
+        outcome: Its outcome; ``unknown`` if none was recorded.
         reason: The code of the decision.
         rule: The rule that matched.
         why: The rule's reason in words.
-        argument: The argument that a refusal is about.
-        route: Where it was routed to.
+        argument: The argument that a refusal names.
+        route: The target that it was routed to.
         error: The class of an error, or the code of a refusal.
-        monitored: In monitor mode, where what was decided is recorded and not enforced.
+        monitored: In monitor mode, where the decision is recorded and not enforced.
         withheld: The call ran, and its result was kept from the caller.
-        approver: The person who approved it, if one had to.
+        approver: The person who approved it, if it needed an approval.
     """
 
     record: str
@@ -91,11 +91,11 @@ class Action:
 @final
 @dataclass(frozen=True, slots=True)
 class Delegation:
-    """A part of a task that was handed on for a purpose of its own.
+    """A part of a task that was delegated for its own purpose.
 
     Attributes:
         agents: The agents of the chain, root first; the last one got it.
-        purpose: What for.
+        purpose: Its purpose.
     """
 
     agents: tuple[str, ...]
@@ -108,28 +108,27 @@ class Story:
     """One task, or the calls outside any task.
 
     Attributes:
-        task: The id of the task; ``None`` for calls outside any.
-        purpose: What it was for, if the source says so; spans do not.
-        principal: On whose behalf.
+        task: The id of the task; ``None`` for calls outside any task.
+        purpose: Its purpose, if the source states it; spans do not.
+        principal: The party on whose behalf it ran.
         principal_kind: ``human`` or ``service``.
         provenance: ``asserted``: the application named the principal; ``verified``: a signature was checked.
-        agent: The agent that the principal trusted with it.
-        owner: Who is accountable for that agent.
+        agent: The agent that received the root grant.
+        owner: The accountable owner of that agent.
         started_ns: The earliest time in it, in nanoseconds since the Unix epoch.
-        expires_ns: When its authority ends at the latest; ``None`` for calls outside any task.
-        ended_ns: When the task ended; ``None`` if nothing says so.
-        actions: The calls in their order, at most :data:`MAX_ACTIONS`.
-        omitted: How many more there were.
-        left_out: Number of calls that were not wanted; no other number includes them.
-        refused: How many calls were refused; those that ran and whose result was withheld are not among them.
-        withheld: Of how many calls the result was withheld.
-        delegations: The parts with a purpose of their own, each once, at most :data:`MAX_ACTIONS`; spans do not
-            say any.
-        registered_for: The purpose for which the agent was registered, if the source says that it was.
+        expires_ns: The latest end of its authority; ``None`` for calls outside any task.
+        ended_ns: The end of the task; ``None`` if none was recorded.
+        actions: The calls in order, at most :data:`MAX_ACTIONS`.
+        omitted: Number of further calls.
+        left_out: Number of calls that were not selected; no other number includes them.
+        refused: Number of refused calls, without those that ran and whose result was withheld.
+        withheld: Number of calls whose result was withheld.
+        delegations: The parts with their own purpose, each once, at most :data:`MAX_ACTIONS`; spans have none.
+        registered_for: The registered purpose of the agent, if the source has its registration.
         registration: The hash of that registration.
-        via: Who acted for the principal before the request came here, the current actor first.
-        erased: The keys of its digests were erased: what its calls got and returned cannot be proved any more.
-        drafts: Records of version 2 (draft) are among those that say so; their shapes may still change.
+        via: The parties that acted for the principal before this application, the current actor first.
+        erased: The keys of its digests were erased: arguments and results of its calls can no longer be proved.
+        drafts: Some of its records are of version 2 (draft), whose shapes may still change.
     """
 
     task: str | None
@@ -156,14 +155,13 @@ class Story:
 
 
 def story(source: Source, *, wanted: Callable[[Action], bool] | None = None) -> Iterator[Story]:
-    """Return what happened, a task at a time, in the order in which the tasks ended.
+    """Return the tasks of a source with their calls, in the order in which the tasks ended.
 
-    What cannot be read is left out: :func:`~agent_identity.audit.check` says what that is. Calls outside
-    any task come last.
+    Malformed records are left out; :func:`~agent_identity.audit.check` reports them. Calls outside any task come last.
 
     Args:
         source: As for :func:`~agent_identity.audit.check`.
-        wanted: Selects calls; the others are only counted. By default all are wanted.
+        wanted: Selects calls; the others are only counted. By default all are selected.
 
     Raises:
         ConfigurationError: The source cannot be opened, or a part of the ledger may not be read.
@@ -192,11 +190,11 @@ def _records(source: Source) -> Iterator[AnyRecord]:
 
 
 def _erasures(source: Source) -> Iterator[Erasure]:
-    """Yield the records of erasures, which stand behind what they are about; spans carry none."""
+    """Yield the records of erasures, which follow the records that they concern; spans carry none."""
     directory = directory_of(source)
     if directory is not None:
-        found = (data for data in _ledger_bytes(directory) if b'"kind":"erasure"' in data)
-        yield from (record for record in _well_formed(found) if isinstance(record, Erasure))
+        documents = (data for data in _ledger_bytes(directory) if b'"kind":"erasure"' in data)
+        yield from (record for record in _well_formed(documents) if isinstance(record, Erasure))
 
 
 def _ledger_bytes(directory: str) -> Iterator[bytes]:
@@ -227,7 +225,7 @@ _Wanted: TypeAlias = Callable[[Action], bool] | None
 
 @final
 class _Draft:
-    """A story while it is being told."""
+    """A story under construction."""
 
     def __init__(self, record: OfTask | Intent | Outcome, wanted: _Wanted) -> None:
         self._wanted = wanted
@@ -280,7 +278,7 @@ class _Draft:
 
     def _begin(self, agents: tuple[str, ...], purpose: str | None) -> None:
         if self.depth is None or len(agents) < self.depth:
-            # Where a task was opened elsewhere, the first to be trusted with it here is not the root.
+            # In a task that was opened elsewhere, the first agent here is not the root.
             self.depth, self.purpose = len(agents), purpose
         elif purpose is not None and purpose != self.purpose and len(self.delegations) < MAX_ACTIONS:
             self.delegations[Delegation(agents, purpose)] = None
@@ -327,7 +325,7 @@ class _Draft:
 
 @final
 class _Teller:
-    """Sorts records to the tasks that they are part of."""
+    """Assigns records to their tasks."""
 
     def __init__(self, erasures: Erasures, wanted: _Wanted = None) -> None:
         self._erasures, self._wanted = erasures, wanted
@@ -337,7 +335,7 @@ class _Teller:
         self._registrations: OrderedDict[str, AgentRegistration | None] = OrderedDict()
 
     def take(self, record: Record) -> Iterator[Story]:
-        """Add a record, and return what is finished by it."""
+        """Add a record, and yield the stories that it completes."""
         if not isinstance(record, OfTask | Intent | Outcome) or record.task is None:
             self._take_outside(record)
             return
@@ -345,7 +343,7 @@ class _Teller:
         draft = self._under_way.get(task) or self._ended.get(task)
         if draft is None:
             draft = self._under_way[task] = _Draft(record, self._wanted)
-            # The first record of a task is its root grant, and the registration of its agent stands before that.
+            # The first record of a task is its root grant, which follows the registration of its agent.
             draft.registration = self._registrations.get(_agents(record)[0])
         draft.take(record)
         if draft.ended_ns is not None and task in self._under_way:
@@ -366,7 +364,7 @@ class _Teller:
             self._outside.take(record)
 
     def finish(self) -> Iterator[Story]:
-        """Return what is left."""
+        """Yield the remaining stories."""
         for drafts in (self._ended, self._under_way):
             for draft in drafts.values():
                 yield draft.finish(self._erasures)

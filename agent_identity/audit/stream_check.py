@@ -1,4 +1,4 @@
-"""Steps 3 to 5 for one stream of a ledger: its heads, its records, its intents and outcomes."""
+"""Checks one stream of a ledger: its heads, records, intents and outcomes (steps 3 to 5)."""
 
 from binascii import hexlify
 from collections import Counter
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["StreamCheck", "Visit"]
 
 Visit: TypeAlias = Callable[[AnyRecord, bytes], None]
-"""Is shown each record that stands where it belongs, with its leaf hash."""
+"""Receives each record in its place, with its leaf hash."""
 
 _HEADS: Final = 3
 _RECORDS: Final = 4
@@ -33,23 +33,23 @@ _RECORDS: Final = 4
 
 @final
 class StreamCheck:
-    """Follows one stream, line by line.
+    """Checks one stream, line by line.
 
     Args:
         stream: Its id.
-        heads: What the log commits to, or ``None``.
+        heads: The heads of the stream in the log, or ``None``.
         findings: Takes what is found.
         calls: Takes the calls.
-        visit: Is shown the records.
-        index: Takes the records that stand where they belong.
-        period: The first nanosecond of a period and the first one after it, if one was asked for.
-        start: Where the stream begins, if not with its first record.
+        visit: Receives the records.
+        index: Stores the records in their places.
+        period: The first nanosecond of a period to judge and the first one after it, or ``None``.
+        start: The start of the stream, if not its first record.
 
     Attributes:
         stream: The id of the stream.
-        pruned: The number of records before the first one that is there.
-        end: In an excerpt, the place of the last one that is given or withheld.
-        withheld: The number of records of which only the leaf hash is given.
+        pruned: The number of missing records before the first one.
+        end: In an excerpt, the place of its last record, included or withheld.
+        withheld: The number of records that an excerpt replaces by their leaf hash.
         lines: The number of lines so far, torn ones not counted.
         committed: The number of records that the log commits to.
         torn: Whether the file ends inside a line.
@@ -73,7 +73,7 @@ class StreamCheck:
         self.end = start.end if isinstance(start, Start) else None
         self.lines = self.withheld = 0
         committed = heads.last_size if heads else 0
-        # Of a stream that is given in part, what stands behind that part is nobody's business here.
+        # In an excerpt, records after its end are not checked.
         self.committed = calls.committed = committed if self.end is None else min(self.end, committed)
         self.torn = False
         self.ended = False
@@ -87,7 +87,7 @@ class StreamCheck:
         if index is not None:
             index.begin(stream, self.pruned)
         self._seq = self.pruned
-        # Of the record before, in hex; nothing if that is not known, or there is none.
+        # Leaf hash of the previous record in hex; empty if unknown or at the start.
         self._prev = b"" if start is None else hexlify(start.last)
         self._last_id: str | None = None
         self._look()
@@ -109,19 +109,19 @@ class StreamCheck:
 
     @property
     def earliest_ns(self) -> int:
-        """The earliest one."""
+        """The earliest time of these records."""
         return self._growth.earliest_ns
 
     @property
     def within(self) -> int:
-        """The number of these records that begin in the period that was asked for."""
+        """The number of these records that begin in the judged period."""
         return self._growth.within
 
     def take(self, line: CheckedLine) -> None:
-        """Follow the next line.
+        """Check the next line.
 
         Args:
-            line: The line, looked at by itself.
+            line: The line, already checked by itself.
         """
         if isinstance(line, RawLine):
             self._take_broken(line)
@@ -137,30 +137,29 @@ class StreamCheck:
 
     @property
     def size(self) -> int:
-        """The number of records so far, what was pruned included."""
+        """The number of records so far, pruned ones included."""
         return self.pruned + self.lines
 
     def finish(self) -> None:
-        """Say what can only be said once all lines are read."""
+        """Report the findings that need all lines."""
         if self.size < self.committed:
             self._findings.add(
                 _HEADS,
                 "records_cut",
-                f"expected {counted(self.committed, 'record')}, which the log commits to, got {self.size:,}; "
+                f"the stream has {self.size:,} of {counted(self.committed, 'record')} that the log commits to; "
                 "some were removed",
                 Place(stream=self.stream, seq=self.size + 1),
             )
         elif self.end is not None and self.proved != self.end:
-            # Whoever made the excerpt chose where it ends, and only a head proves what comes before its own size.
+            # The maker of an excerpt chooses its end, and only a head proves the records before it.
             self._findings.add(
                 _HEADS,
                 "bad_excerpt",
-                f"expected an excerpt that ends at a head of the log, got one that ends at record {self.end:,}; "
-                "nothing proves its last records",
+                f"the excerpt ends at record {self.end:,}, where the log has no head; nothing proves its last records",
                 Place(stream=self.stream, seq=self.proved + 1),
             )
         for message, problem, place in self._unknown:
-            # A record of another version is one if the log commits to it, or may still do so; any byte could claim it.
+            # Bytes of another version count as a record only if the log commits to them, or may still do so.
             changed = self.proved < (place.seq or 0) <= self.committed
             code = ("malformed_record", problem) if changed else ("unknown_record", message)
             self._findings.add(_RECORDS, *code, place)
@@ -169,7 +168,7 @@ class StreamCheck:
 
     def _accept(self, record: AnyRecord, leaf: bytes) -> None:
         if self.ended:
-            self._report("after_end", "expected nothing after the end of the stream, got a record", record)
+            self._report("after_end", "a record follows the end of the stream", record)
         self._advance(leaf)
         kind = record.kind
         self._last_id = record.id
@@ -190,7 +189,7 @@ class StreamCheck:
         self._prev = hexlify(leaf)
 
     def _follows(self, place: Stream) -> bool:
-        """Return whether a record stands right behind the one before it, as far as that is known."""
+        """Return whether a record directly follows the previous one, as far as that is known."""
         return (
             place.id == self.stream
             and place.seq == str(self._seq + 1)
@@ -201,7 +200,7 @@ class StreamCheck:
         self.ended = True
         stated = record.end.size
         if stated != str(self._seq):
-            message = f"expected the stream to end with {counted(int(stated), 'record')}, got {self._seq}"
+            message = f"the end of the stream states {counted(int(stated), 'record')}, and it has {self._seq}"
             self._report("missing_records", message, record)
 
     def _look(self) -> None:
@@ -211,28 +210,36 @@ class StreamCheck:
         self._findings.add(
             _HEADS,
             "head_mismatch",
-            f"expected the records {self.sealed + 1} to {growth.expected} as the log commits to them, got others",
+            f"the records {self.sealed + 1} to {growth.expected} differ from those that the log commits to",
             Place(stream=self.stream, seq=self.sealed + 1),
         )
         growth.give_up()
 
     def _explain(self, record: AnyRecord, leaf: bytes) -> bool:
-        """Say why a record does not follow the one before; return whether it takes the next place."""
+        """Report the reason why a record does not follow the previous one; return whether it takes the next place."""
         if record.stream.id != self.stream:
-            self._report("wrong_stream", "expected records of this stream, got one of another", record)
+            self._report("wrong_stream", "the record is of another stream", record)
             return False
         seq, expected = record.stream.number, self._seq + 1
         if seq < expected:
             if hexlify(leaf) == self._prev:
-                self._report("duplicate_record", "expected each record once, got one again", record)
+                self._report("duplicate_record", "the record repeats the one before it", record)
             else:
-                self._report("out_of_order", f"expected record {expected}, got record {seq} inserted or moved", record)
+                self._report(
+                    "out_of_order",
+                    f"record {seq} is in the place of record {expected}; it was inserted or moved",
+                    record,
+                )
             return False
         if seq > expected:
-            self._report("missing_records", f"expected record {expected}, got record {seq}; some were removed", record)
+            self._report(
+                "missing_records", f"record {seq} is in the place of record {expected}; some were removed", record
+            )
             self._seq = seq - 1
         else:
-            message = f"record {expected} continues another record {self._seq} than is here; one of the two was changed"
+            message = (
+                f"record {expected} continues another record {self._seq} than the one here; one of the two was changed"
+            )
             self._findings.add(_RECORDS, "changed_record", message, self._place_before())
         return True
 
@@ -251,7 +258,7 @@ class StreamCheck:
                 self._findings.add(
                     _RECORDS,
                     "unreadable",
-                    "expected the lines of the stream, got a file that cannot be read",
+                    "the file of the stream cannot be read; verify as a user who may read it",
                     Place(stream=self.stream, line=self.lines + 1),
                 )
             return
@@ -259,13 +266,13 @@ class StreamCheck:
         self._derivable = False
         place = Place(stream=self.stream, seq=self._seq + 1, line=self.lines)
         if self.size <= self.committed:
-            self._findings.add(_RECORDS, "malformed_line", "expected a record in this line, got other bytes", place)
+            self._findings.add(_RECORDS, "malformed_line", "this line is not a record", place)
         else:
-            self._findings.add(7, "malformed_tail", "after the last seal, expected a record, got other bytes", place)
+            self._findings.add(7, "malformed_tail", "a line after the last seal is not a record", place)
         self._forget()
 
     def _take_withheld(self, leaf: bytes) -> None:
-        """Take the place of a record that is not shown; its hash is proved all the same."""
+        """Take the place of a withheld record, whose hash is proved all the same."""
         self.lines += 1
         self.withheld += 1
         self._growth.leaves.append(leaf)
@@ -274,10 +281,10 @@ class StreamCheck:
         self._look()
 
     def _reject(self, line: CheckedRecord) -> None:
-        """Report a record that is none, and go on as if it were the one that belongs here."""
+        """Report a malformed record, and continue as if it took its place."""
         identifier: object = None
         with suppress(ValueError):
-            decode_record(line.data)  # Of bytes in another form nobody knows what they name.
+            decode_record(line.data)  # Members of malformed bytes mean nothing.
             identifier = plain_members(line.data).get("id")
         place = Place(identifier if isinstance(identifier, str) else None, self.stream, self._seq + 1, self.lines)
         code, message = malformed(line.data, line.problem)
@@ -288,7 +295,7 @@ class StreamCheck:
         self._forget()
 
     def _forget(self) -> None:
-        """Go on after a line that cannot be used, so that the next record is not blamed for it."""
+        """Continue after a line that cannot be used, without blaming the next record for it."""
         self._seq += 1
         self._prev = b""
         self._last_id = None

@@ -1,4 +1,4 @@
-"""The tree over the records of one stream, as it grows from head to head of the log."""
+"""The Merkle tree over the records of one stream, as it grows from head to head of the log."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final, final
@@ -17,18 +17,18 @@ class Growth:
     """Re-derives the heads of one stream.
 
     Args:
-        heads: The sizes and roots that the log commits to, in its order, or ``None``.
-        start: Where the stream begins, if not with its first record.
-        period: The first nanosecond of a period and the first one after it, if one was asked for.
+        heads: The sizes and roots that the log commits to, in log order, or ``None``.
+        start: The start of the stream, if not its first record.
+        period: The first nanosecond of a period to judge and the first one after it, or ``None``.
 
     Attributes:
-        leaves: Leaf hashes that the tree does not have yet; whoever adds one calls :meth:`look` behind it.
-        times: When records began, in nanoseconds since the Unix epoch.
+        leaves: Leaf hashes that the tree does not have yet; call :meth:`look` after adding one.
+        times: Starts of records, in nanoseconds since the Unix epoch.
         sealed: The size of the last head that was re-derived.
-        expected: The size of the next one; 0 if there is none.
+        expected: The size of the next head; 0 without one.
         latest_ns: The latest time of a record up to the last head that was re-derived.
-        earliest_ns: The earliest one.
-        within: The number of these records that begin in the period, if one was asked for.
+        earliest_ns: The earliest time of these records.
+        within: The number of these records that begin in the judged period.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Growth:
         """Compare with the next head if the tree has its size; return whether they agree.
 
         Args:
-            derivable: Whether all records were there so far.
+            derivable: Whether no record was missing so far.
         """
         if self.size != self.expected or not self.expected:
             if len(self.leaves) >= _MANY:
@@ -79,11 +79,11 @@ class Growth:
         return True
 
     def give_up(self) -> None:
-        """Compare with no other head, because every later one contains the records of one that does not agree."""
+        """Stop comparing: every later head contains the records of the one that does not agree."""
         self.expected = 0
 
     def grow(self) -> None:
-        """Add to the tree what it does not have yet."""
+        """Add the pending leaf hashes to the tree."""
         self._tree.extend(self.leaves)
         self.leaves.clear()
         times = self.times

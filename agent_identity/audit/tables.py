@@ -1,9 +1,8 @@
-"""The records of a ledger as a table in Parquet, for questions in SQL (extra ``tables``).
+"""Exports the records of a ledger as a Parquet table for SQL queries (extra ``tables``).
 
-A table is a copy. Whoever can write it can change it without a trace, so that a query over it gives an answer and no
-proof: what the answer rests on is shown by verifying the ledger, or the records that the answer names. The table says
-under which verdict it was made only if the ledger was verified just before, by this same call; and then it has only
-records that the log covered at that time.
+A table is a copy. A writer of the table can change it without a trace, so a query over it gives an answer and not a
+proof: only verifying the ledger, or the records in the answer, proves it. The table states a verdict only if the same
+call verified the ledger just before; then it has only records that the log covered at that time.
 """
 
 import os
@@ -71,10 +70,10 @@ COLUMNS: Final[Mapping[str, str]] = {
     "sha256": "VARCHAR",
     "record": "VARCHAR",
 }
-"""The columns and their types, as DuckDB names them; ``time`` (UTC, whole microseconds) and ``day`` come from
-``time_ns``. ``record`` has the canonical bytes of the record, so that nothing is lost."""
+"""The columns and their DuckDB types; ``time`` (UTC, whole microseconds) and ``day`` come from
+``time_ns``. ``record`` has the canonical bytes, so nothing is lost."""
 
-# What stands where in a record; all else is taken from its own place.
+# Columns that come from a nested member of a record.
 _PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "stream": ("stream", "id"),
     "prev": ("stream", "prev"),
@@ -105,9 +104,9 @@ _PLACES: Final[Mapping[str, tuple[str, str]]] = {
 _TOP: Final = ("id", "kind", "intent", "outcome", "error")
 
 _NOTE: Final = "A copy of records. Queries over it are answers and no proof: verify the ledger that it was made from."
-_INSERTED: Final = (2_000, 4 * 1024 * 1024)  # Rows, and bytes of records, that one statement takes.
+_INSERTED: Final = (2_000, 4 * 1024 * 1024)  # Rows, and bytes of records, of one statement.
 _WRITTEN: Final = (50_000, 64 * 1024 * 1024)  # The same for one file of each day.
-_DAYS: Final = 32  # As many days are written at once: each needs memory of its own.
+_DAYS: Final = 32  # Days that are written at once; each needs memory.
 _DAY: Final = 86_400 * 1_000_000_000
 _MEMORY: Final = "1GB"
 
@@ -117,12 +116,12 @@ _Row: TypeAlias = dict[str, object]
 @final
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written.
+    """Result of an export.
 
     Attributes:
         records: The number of records in the table.
-        left_out: The number of lines of the ledger that are no records, and are therefore not in it.
-        report: What was found when the ledger was verified just before; ``None`` if it was not.
+        left_out: The number of malformed lines of the ledger, which the table leaves out.
+        report: The report of the verification just before; ``None`` without one.
     """
 
     records: int
@@ -139,49 +138,49 @@ def export_tables(
     trust: Trust = None,
     drafts: bool = False,
 ) -> Written:
-    """Write the records of an evidence directory as Parquet, one row for each, in a folder for each day (UTC).
+    """Write the records of an evidence directory as Parquet, one row each, in a folder for each day (UTC).
 
-    The folder is there with all of it, or not at all. Its files carry a note that they are a copy, and, if the ledger
-    was verified, the verdict. Memory does not grow with the ledger.
+    The folder appears complete or not at all. Its files carry a note that they are a copy and, if the ledger was
+    verified, the verdict. Memory does not grow with the ledger.
 
     Args:
         directory: The evidence directory.
-        folder: Where to write; not there yet, or empty. Others cannot read it.
+        folder: The folder to write; it must not exist yet, or be empty. Other users cannot read it.
         since_ns: Only records whose start is not before this, in nanoseconds since the Unix epoch.
-        verify: Verify the ledger first, and leave out what its log does not cover. Whatever the verdict is, the table
-            is written and says it. Nobody else may be able to write the ledger meanwhile.
+        verify: Verify the ledger first, and leave out records that its log does not cover. The table is written with
+            any verdict, and states it. No other process may write the ledger meanwhile.
         trust: The trusted public keys, or the path of a trust file, for ``verify``.
         drafts: Accept records of version 2, which is a draft, in ``verify``.
 
     Raises:
-        ConfigurationError: There is no evidence directory, the extra ``tables`` is not installed, the folder is there
-            already, or it cannot be written.
+        ConfigurationError: The path is not an evidence directory, the extra ``tables`` is not installed, or the folder
+            exists already or cannot be written.
     """
     root = directory_of(directory)
     if root is None:
-        raise ConfigurationError("expected an evidence directory, got something else; check the path")
+        raise ConfigurationError("the path is not an evidence directory; check it")
     if trust is not None and not verify:
-        raise ConfigurationError("expected trusted keys with a verification, got them without; ask for one")
+        raise ConfigurationError("trusted keys were given without a verification; ask for one with verify=True")
     duckdb = _duckdb_module()
     target = Path(folder).absolute()
     if os.path.lexists(target) and not (target.is_dir() and not target.is_symlink() and not any(target.iterdir())):
-        raise ConfigurationError(f"expected a folder for the table that is not there yet, got {str(target)!r}")
+        raise ConfigurationError(f"the folder {str(target)!r} exists already; name a new one")
     reader = whole(open_ledger(root))
-    # What is sealed later was not verified.
+    # Records that are sealed later are not verified.
     sizes = reader.sealed_sizes() if verify else None
     report = check(root, trust, drafts=drafts) if verify else None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)
     except OSError as error:
-        raise ConfigurationError(f"expected a folder that can be written, got '{error.strerror}'") from None
+        raise ConfigurationError(f"the folder for the table cannot be written ({error.strerror})") from None
     try:
         table = _Table(duckdb, unfinished, _about(report))
         records, left_out = _fill(table, reader, since_ns, sizes)
         Path(unfinished).rename(target)
     except (duckdb.Error, OSError) as error:
         raise ConfigurationError(
-            f"expected a table to be written, got {type(error).__name__}; see whether disk and memory have room"
+            f"the table cannot be written ({type(error).__name__}); see whether disk and memory have room"
         ) from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -189,34 +188,34 @@ def export_tables(
 
 
 def _duckdb_module() -> ModuleType:
-    """Return the library that writes Parquet, which is an extra.
+    """Return the module ``duckdb``, which writes Parquet.
 
     Raises:
-        ConfigurationError: It is not installed.
+        ConfigurationError: The extra is not installed.
     """
     try:
         import duckdb  # noqa: PLC0415  An extra.
     except ImportError:
         raise ConfigurationError(
-            "expected the extra tables for Parquet, found none; run pip install 'agent-identity-otel[tables]'"
+            "the extra tables for Parquet is not installed; run pip install 'agent-identity-otel[tables]'"
         ) from None
     return duckdb
 
 
 def _about(report: Report | None) -> Mapping[str, str]:
-    """Return what each file says about itself; of a verification only if there was one."""
+    """Return the metadata of each file, with the verdict if there was a verification."""
     about = {"agent_identity.note": _NOTE, "agent_identity.version": VERSION}
     if report is not None:
-        found = {name: getattr(report, name) for name in ("verdict", "integrity", "completeness", "trust")}
+        verdicts = {name: getattr(report, name) for name in ("verdict", "integrity", "completeness", "trust")}
         log = max((one.size for one in report.signatures if one.role == "recorder"), default=None)
         about["agent_identity.verification"] = orjson.dumps(
-            {**found, "counts": dict(report.counts), "log": log}
+            {**verdicts, "counts": dict(report.counts), "log": log}
         ).decode()
     return about
 
 
 def _fill(table: "_Table", reader: LedgerReader, since_ns: int, sizes: Mapping[str, int] | None) -> tuple[int, int]:
-    """Add each record; return how many there were, and how many lines were none."""
+    """Add each record; return the number of records, and of malformed lines."""
     records = left_out = 0
     for row in _rows(reader, sizes):
         if row is None:
@@ -229,7 +228,7 @@ def _fill(table: "_Table", reader: LedgerReader, since_ns: int, sizes: Mapping[s
 
 
 def _rows(reader: LedgerReader, sizes: Mapping[str, int] | None) -> Iterator[_Row | None]:
-    """Return a row for each record, and ``None`` for each line that is none."""
+    """Yield a row for each record, and ``None`` for each malformed line."""
     for stream in reader.streams():
         for line in reader.entries(stream):
             try:
@@ -245,7 +244,7 @@ def _row(data: bytes) -> _Row:
     """Return the columns of a record.
 
     Raises:
-        ValueError: The bytes are no record.
+        ValueError: The bytes are malformed.
     """
     record = decode(data)
     row: _Row = {name: getattr(record, name, None) for name in _TOP}
@@ -255,7 +254,7 @@ def _row(data: bytes) -> _Row:
     chain = (record.chain if isinstance(record, OfTask | Intent | Outcome) else None) or ()
     row["chain"] = [hop.id for hop in chain]
     row["grants"] = [hop.grant for hop in chain]
-    if isinstance(record, Detail):  # What its outcome leaves out, and what it belongs to.
+    if isinstance(record, Detail):  # Its call, and members that its outcome leaves out.
         row |= {"intent": record.call, "policy": record.policy, "policy_version": record.version}
     row["sha256"] = sha256(data).hexdigest()
     row["record"] = data.decode()
@@ -264,12 +263,12 @@ def _row(data: bytes) -> _Row:
 
 @final
 class _Table:
-    """Writes rows into files, each of a bounded size; the engine is given nothing but values and one path of ours.
+    """Writes rows into files of bounded size; the engine gets only values and one path of ours.
 
     Args:
         duckdb: The library.
-        folder: Where to write.
-        about: What each file says about itself.
+        folder: The folder to write.
+        about: The metadata of each file.
     """
 
     def __init__(self, duckdb: ModuleType, folder: str, about: Mapping[str, str]) -> None:
@@ -307,7 +306,7 @@ class _Table:
                 self._write()
 
     def finish(self) -> None:
-        """Write what is left."""
+        """Write the remaining rows."""
         self._insert()
         self._write()
         self._engine.close()
@@ -343,5 +342,5 @@ def _name(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a text as SQL writes it."""
+    """Return a text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"

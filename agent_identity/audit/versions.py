@@ -13,25 +13,25 @@ from agent_identity.evidence.streams import open_ledger
 __all__ = ["has_drafts", "malformed", "refuse_draft"]
 
 _DRAFT_RECORD: Final = (
-    f"expected records of version {VERSION}, got a draft of version 2, whose shapes may still change; verify with "
+    f"the record is a draft of version 2, not of version {VERSION}, and its shape may still change; verify with "
     "--drafts (drafts=True) to read it as this release does"
 )
 _UNKNOWN_RECORD: Final = (
-    "expected a record of a version and form that this release knows, got one of another; verify with the release that "
-    "wrote it, or a later one"
+    "the version or form of the record is unknown to this release; verify with the release that wrote it, or a later "
+    "one"
 )
 
 
 def refuse_draft(findings: Findings, step: int, record: AnyRecord, place: Place) -> bool:
-    """Return whether a record is of a draft that the caller did not ask for; the first of them is reported.
+    """Return whether a record is a draft that the caller did not accept; the first one is reported.
 
-    The report says as well if drafts were accepted.
+    The report also notes accepted drafts.
 
     Args:
-        findings: Takes it, and counts all.
+        findings: Takes the finding, and counts all drafts.
         step: The step about the form of records.
         record: The record.
-        place: Where it is.
+        place: Its place.
     """
     if record.v == VERSION:
         return False
@@ -48,7 +48,7 @@ def has_drafts(directory: PathLike) -> bool:
     """Return whether streams of an evidence directory are of version 2, which is a draft.
 
     Args:
-        directory: The directory; of each stream, its first record tells.
+        directory: The directory; the first record of each stream decides.
     """
     reader = open_ledger(directory)
     first = (next(reader.entries(stream), None) for stream in reader.streams())
@@ -63,16 +63,16 @@ def _is_draft(data: bytes) -> bool:
 
 
 def malformed(data: bytes, problem: str) -> tuple[str, str]:
-    """Return the finding for bytes that cannot be decoded: code and message, for no record or an unknown version.
+    """Return code and message of the finding for malformed bytes, or for a record of an unknown version.
 
-    Version 1 is closed, so bytes that lack its form are no record. Other versions are not closed, drafts included.
+    Version 1 is closed, so bytes that lack its form are malformed. Other versions are not closed, drafts included.
 
     Args:
         data: The bytes.
-        problem: Why they cannot be decoded.
+        problem: The reason why they cannot be decoded.
     """
     try:
-        members: object = orjson.loads(data)  # In whatever form another version has.
+        members: object = orjson.loads(data)  # Another version may have another form.
     except ValueError:
         members = None
     version = cast("dict[str, object]", members).get("v") if isinstance(members, dict) else None

@@ -1,4 +1,4 @@
-"""How a command is declared: its words and options, and by name the function that does its work."""
+"""Declaration of a command: its arguments and options, and the name of its function."""
 
 import argparse
 from collections.abc import Callable
@@ -7,21 +7,21 @@ from typing import NamedTuple, TypeAlias
 __all__ = ["Command", "Options", "add_directory", "add_json"]
 
 Options: TypeAlias = Callable[[argparse.ArgumentParser], object]
-"""Adds the words and options of a command to its parser."""
+"""Adds the arguments and options of a command to its parser."""
 
 
 class Command(NamedTuple):
     """A command, or an action of one.
 
     Attributes:
-        name: The word that names it.
-        help: What it does, in a line.
-        example: A command line of it; of a command with actions, none.
-        options: Adds its words and options.
+        name: Its name.
+        help: Its effect, in one line.
+        example: A command line; empty for a command with actions.
+        options: Adds its arguments and options.
         work: The module of the function ``run``, or module and function as ``module:function``. It is imported when
-            the command runs, so that declaring a command costs nothing.
-        description: What it does, at length; if empty, what ``help`` says.
-        actions: What it can do, if its first word says which.
+            the command runs, so a declaration costs nothing.
+        description: Its effect at length; by default the text of ``help``.
+        actions: Its actions, if its first argument selects one.
     """
 
     name: str
@@ -34,16 +34,16 @@ class Command(NamedTuple):
 
 
 def add_directory(parser: argparse.ArgumentParser, text: str = "the directory of the enforcer") -> None:
-    """Add the word that names a directory."""
+    """Add the directory argument."""
     parser.add_argument("directory", metavar="DIR", help=text)
 
 
 def add_json(parser: argparse.ArgumentParser, *, stream: str = "") -> None:
-    """Add the option for machines; one object on standard output is its form everywhere.
+    """Add the options for machine-readable output: one JSON object everywhere, and JSON lines for long lists.
 
     Args:
         parser: The parser of the command.
-        stream: What there is one object of on each line with ``--jsonl``, where there may be many.
+        stream: The kind of object on each line with ``--jsonl``, for commands with long lists.
     """
     if not stream:
         parser.add_argument("--json", action="store_true", help="print one JSON object")

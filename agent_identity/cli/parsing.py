@@ -1,4 +1,4 @@
-"""From words to a command: the parser of each level, its help, and the answer to a word that is misspelled."""
+"""Parses command lines: the parser of each level, its help, and suggestions for misspelled words."""
 
 import argparse
 import re
@@ -23,7 +23,7 @@ other commands: 0 done · 1 something needs attention · 2 could not be done
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, name the nearest word, and cannot steer a terminal."""
+    """A parser with one-line errors that suggest the nearest word and cannot steer a terminal."""
 
     def __init__(self, prog: str, text: str, *, usage: str | None = None, epilog: str = "") -> None:
         super().__init__(prog, usage, text, epilog, formatter_class=partial(_Formatter, width=80))
@@ -41,10 +41,10 @@ class _Parser(argparse.ArgumentParser):
         return super().format_help()
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
-        """Return what the words say.
+        """Parse the words.
 
         Raises:
-            SystemExit: They are wrong (2), or ask for help (0).
+            SystemExit: The words are wrong (2), or ask for help (0).
         """
         self._words = words
         options, extras = self.parse_known_args(words)
@@ -53,7 +53,7 @@ class _Parser(argparse.ArgumentParser):
         return options
 
     def error(self, message: str) -> Never:
-        """Complain about a misspelled option first, since other mistakes may follow from it."""
+        """Report a misspelled option first, since other mistakes may follow from it."""
         choice = _CHOICE.search(message)
         if choice is not None:
             word, known = choice.groups()
@@ -64,8 +64,8 @@ class _Parser(argparse.ArgumentParser):
         self.refuse(message)
 
     def refuse(self, message: str) -> Never:
-        """Complain in one line and exit with 2."""
-        end = "" if message.endswith("?") else f"; see '{self.prog} --help'"  # A question has the cure in it.
+        """Print one line and exit with 2."""
+        end = "" if message.endswith("?") else f"; see '{self.prog} --help'"  # A question already holds the cure.
         self.exit(2, f"{_PROGRAM}: {clean(message)}{end}\n")
 
     def _options(self) -> list[str]:
@@ -75,7 +75,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def chosen(groups: Mapping[str, Sequence[Command]], words: Sequence[str]) -> argparse.Namespace:
-    """Return the words and options of the command that is meant, and as ``work`` what does it.
+    """Return the arguments and options of the selected command, with its function in ``work``.
 
     Args:
         groups: All commands, under the headings of the help.
@@ -94,12 +94,12 @@ def chosen(groups: Mapping[str, Sequence[Command]], words: Sequence[str]) -> arg
 def _below(
     parser: _Parser, prog: str, what: str, commands: Sequence[Command], words: Sequence[str]
 ) -> argparse.Namespace:
-    """Return what the words say, of which the first one names one of the commands."""
+    """Parse the words of one level, of which the first names a command."""
     parser.add_argument("name", nargs="?", help=argparse.SUPPRESS)
     at = next((number for number, word in enumerate(words) if not word.startswith("-")), len(words))
     name, rest = cast("str | None", parser.read(words[: at + 1]).name), words[at + 1 :]
     if name is None:
-        parser.refuse(f"expected {'an action' if what == 'action' else f'a {what}'}, got none")
+        parser.refuse(f"the {what} is missing")
     command = next((command for command in commands if command.name == name), None)
     if command is None:
         known = [command.name for command in commands]
@@ -130,7 +130,7 @@ def _listed(groups: Mapping[str, Sequence[Command]]) -> str:
 
 
 def _unknown_option(words: Sequence[str], known: Sequence[str]) -> str | None:
-    """Return the first word that looks like an option and is none of the known ones, nor the beginning of one."""
+    """Return the first option that is not known, nor an abbreviation of a known one."""
     for word in words:
         if word == "--":
             return None
@@ -144,7 +144,7 @@ def _unknown_option(words: Sequence[str], known: Sequence[str]) -> str | None:
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:
-    """Return the question whether the nearest of the known words was meant, or nothing where none is near."""
+    """Return a suggestion of the nearest known word, or an empty string."""
     import difflib
 
     nearest = difflib.get_close_matches(word, known, 1)

@@ -1,4 +1,4 @@
-"""The command line: one parser, one function a command, exit codes that scripts can rely on."""
+"""Entry point of the command line: one parser, one function for each command, stable exit codes."""
 
 import contextlib
 import gc
@@ -35,13 +35,13 @@ GROUPS: Final[Mapping[str, Sequence[Command]]] = {
 """All commands, under the headings of ``--help``."""
 
 NOT_DONE: Final = 2
-"""The exit code of what could not be done; of a verification: cannot tell."""
+"""Exit code of a command that could not be done; of a verification: cannot tell."""
 
 INTERRUPTED: Final = 130
-"""The exit code that shells give to what Ctrl-C ended."""
+"""Exit code that shells use for Ctrl-C."""
 
 TERMINATED: Final = 143
-"""The exit code that shells give to what SIGTERM ended."""
+"""Exit code that shells use for SIGTERM."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,9 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _orderly_end() -> Generator[None]:
-    """Have SIGTERM end the block as an exception does, which removes the copies that it made.
+    """Let SIGTERM end the block as an exception does, which removes its temporary copies.
 
-    Where somebody else decided what SIGTERM does, that stays.
+    A handler that is already set stays.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
@@ -86,7 +86,7 @@ def _end(_number: int, _frame: object) -> Never:
 
 
 def _loaded(work: str) -> Callable[[Namespace], int]:
-    """Import the work of a command, without a search for cycles meanwhile: what is loaded stays."""
+    """Import the function of a command, with the garbage collector off: loaded modules stay."""
     module, _, name = work.partition(":")
     searching = gc.isenabled()
     gc.disable()
@@ -98,14 +98,14 @@ def _loaded(work: str) -> Callable[[Namespace], int]:
 
 
 def _run(options: Namespace) -> tuple[int, str | None]:
-    """Import and run the command; return its exit code, and the complaint if it could not be done."""
+    """Import and run the command; return its exit code, and the error message if it failed."""
     try:
         code = _loaded(cast("str", options.work))(options)
         sys.stdout.flush()
     except AgentIdentityError as error:
         return NOT_DONE, str(error)
     except BrokenPipeError:
-        return NOT_DONE, ""  # The reader (head, less) has seen enough.
+        return NOT_DONE, ""  # The reader (head, less) has closed the pipe.
     except OSError as error:
         return NOT_DONE, _refused(error)
     except KeyboardInterrupt:
@@ -116,17 +116,17 @@ def _run(options: Namespace) -> tuple[int, str | None]:
 
 
 def _refused(error: OSError) -> str:
-    """Return what the system refused, and the cure where it is known."""
+    """Return the message for an error of the operating system, with the cure where it is known."""
     where = f" at {error.filename!r}" if error.filename else ""
     if isinstance(error, FileExistsError):
-        return f"expected nothing{where} yet, got a file; it is never replaced, so name another one"
+        return f"a file{where} exists already and is never replaced; name another one"
     if isinstance(error, FileNotFoundError):
-        return f"expected a file{where}, found none; check the path"
-    return f"expected to read and write what was named, got '{error.strerror}'{where}"
+        return f"there is no file{where}; check the path"
+    return f"the operating system refused access{where} ({error.strerror}); check path and permissions"
 
 
 def _place(error: BaseException) -> str:
-    """Return class and place of an error; its text may quote evidence."""
+    """Return class and place of an error, without its text, which may quote evidence."""
     import traceback
     from pathlib import Path
 
@@ -135,7 +135,7 @@ def _place(error: BaseException) -> str:
 
 
 def _prepare_streams() -> None:
-    """Have streams that take every character; a closed one takes all and keeps nothing."""
+    """Let the standard streams take every character; replace a closed one by the null device."""
     for name in ("stdout", "stderr"):
         stream = cast("object", getattr(sys, name))
         if stream is None:
@@ -145,7 +145,7 @@ def _prepare_streams() -> None:
 
 
 def _flush_or_discard() -> None:
-    """Print what is still buffered; what cannot be printed goes nowhere, lest the interpreter complain at its end."""
+    """Flush the buffered output, or discard it where that fails, lest the interpreter report it at exit."""
     try:
         sys.stdout.flush()
     except OSError:

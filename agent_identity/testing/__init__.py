@@ -1,7 +1,7 @@
-"""For the tests of those who use the library: the real enforcer and ledger, with nothing in them left to chance.
+"""Test support for users of the library: the real enforcer and ledger, with fixed time and ids.
 
-``Rehearsal`` opens both in a directory of the test; with pytest, the fixture ``rehearse`` does. Nothing is mocked: what
-a test asserts, it reads out of the records. Nothing of the library but its pytest plugin imports this package.
+``Rehearsal`` opens both in a directory of the test; with pytest, the fixture ``rehearse`` does. Nothing is mocked: a
+test asserts facts from the records. Only the pytest plugin of the library imports this package.
 """
 
 from agent_identity.testing.doubles import FixedClock, SequentialIds

@@ -1,4 +1,4 @@
-"""Doubles of what a test must not depend on: a clock that stands still until moved, and ids that count."""
+"""Deterministic clock and ids for tests."""
 
 import threading
 from typing import Final, final
@@ -14,7 +14,7 @@ _START_NS: Final = 1_764_000_000_000_000_000
 @typed_calls("__init__", "advance", "set_wall")
 @final
 class FixedClock:
-    """A clock that moves only when told to.
+    """A clock that moves only when the test moves it.
 
     Args:
         wall_ns: Nanoseconds since the Unix epoch at the start.
@@ -36,10 +36,10 @@ class FixedClock:
         """Let time pass, on both clocks.
 
         Args:
-            seconds: How much; not negative.
+            seconds: The time that passes; not negative.
         """
         if seconds < 0:
-            raise ValueError("expected seconds not to be negative; only set_wall() goes back")
+            raise ValueError("seconds is negative; only set_wall() goes back")
         self._wall += int(seconds * 1e9)
         self._monotonic += int(seconds * 1e9)
 
@@ -51,7 +51,7 @@ class FixedClock:
 @typed_calls("new")
 @final
 class SequentialIds:
-    """Ids that are UUIDs of version 7 with a counter in place of randomness."""
+    """Ids that are UUIDs of version 7 with a counter instead of random bits."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""What was recorded, read out of the ledger, and what a test may expect of it."""
+"""Assertions of a test about the records in its ledger."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -26,15 +26,15 @@ _Facts = Mapping[str, str | None]
 @final
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """One call that came to its end, as its outcome says.
+    """One call that ended, from its outcome record.
 
     Attributes:
         tool: The name of the tool.
         outcome: ``success``, ``error``, ``denied`` or another of the outcomes of records.
         code: The reason of the decision; of a refusal, the code of :class:`~agent_identity.errors.Denied`.
-        argument: The name of the argument that a refusal is about.
+        argument: The name of the argument that a refusal names.
         principal: The id of the principal; ``None`` outside any task.
-        agents: The ids of the agents of the chain, root first, so that the last one acted; none outside any task.
+        agents: The ids of the agents of the chain, root first; the last one acted. Empty outside any task.
         record: The whole record; its ``id`` is ``Denied.reference``.
     """
 
@@ -50,10 +50,10 @@ class RecordedCall:
 @typed_calls("__init__", "calls", "assert_denied", "assert_attributed")
 @final
 class Records:
-    """The records of one evidence directory, read anew at each question; the enforcer may be open or closed.
+    """The records of one evidence directory, read again on each use; the enforcer may be open or closed.
 
-    An assertion that fails says what was expected and what was found, and lists the records. Records hold digests of
-    arguments and results, so that no value of either gets into the output of a test.
+    A failed assertion states the expected and the recorded calls, and lists the records. Records hold digests of
+    arguments and results, so no value of either gets into the output of a test.
 
     Args:
         directory: The directory of an enforcer.
@@ -67,7 +67,7 @@ class Records:
         return iter(self._read())
 
     def calls(self, tool: str | None = None) -> tuple[RecordedCall, ...]:
-        """Return the calls that came to their end, in their order.
+        """Return the calls that ended, in order.
 
         Args:
             tool: Only those of this tool.
@@ -82,17 +82,17 @@ class Records:
 
         Args:
             code: The code of the refusal.
-            tool: Of which tool; by default of any.
-            count: How many such calls there must be; by default one or more.
+            tool: The tool; by default any.
+            count: The number of such calls; by default one or more.
 
         Raises:
-            AssertionError: There is another number of them.
+            AssertionError: The number of such calls differs.
         """
         __tracebackhide__ = True
-        found = tuple(call for call in self.calls(tool) if (call.outcome, call.code) == ("denied", code))
-        if not _fits(found, count):
-            raise AssertionError(self._message(f"refused with {code}", tool, count, found))
-        return found
+        refused = tuple(call for call in self.calls(tool) if (call.outcome, call.code) == ("denied", code))
+        if not _fits(refused, count):
+            raise AssertionError(self._message(f"refused with {code}", tool, count, refused))
+        return refused
 
     def assert_attributed(
         self,
@@ -102,35 +102,34 @@ class Records:
         tool: str | None = None,
         count: int | None = None,
     ) -> tuple[RecordedCall, ...]:
-        """Assert that calls were let through for a principal, by an agent, under grants that verify; return them.
+        """Assert that calls were allowed for a principal, by an agent, under grants that verify; return them.
 
-        What the records say is not taken for granted: the directory is verified under its own trust file, and each
-        chain of grants in it must lead to the issuer.
+        The directory is verified under its own trust file, and each chain of grants in it must lead to the issuer.
 
         Args:
-            principal: On whose behalf: an id; or a principal, whose kind and issuer then have to be the same.
-            agent: Who acted, the last one of the chain: an id; or an agent, whose owner and version then have to be
-                the same.
-            tool: Of which tool; by default of any.
-            count: How many such calls there must be; by default one or more.
+            principal: The principal by its id; or a principal, whose kind and issuer must match as well.
+            agent: The acting agent, the last one of the chain, by its id; or an agent, whose owner and version must
+                match as well.
+            tool: The tool; by default any.
+            count: The number of such calls; by default one or more.
 
         Raises:
-            AssertionError: There is another number of them, or the evidence is contradicted.
+            AssertionError: The number of such calls differs, or the evidence is contradicted.
         """
         __tracebackhide__ = True
         wanted = {"principal": _principal(principal), "agent": _agent(agent)}
-        found = tuple(call for call in self.calls(tool) if call.outcome != "denied" and _is_of(call.record, wanted))
-        if not _fits(found, count):
-            raise AssertionError(self._message(f"let through{_wanted_words(wanted)}", tool, count, found))
+        allowed = tuple(call for call in self.calls(tool) if call.outcome != "denied" and _is_of(call.record, wanted))
+        if not _fits(allowed, count):
+            raise AssertionError(self._message(f"let through{_wanted_words(wanted)}", tool, count, allowed))
         report = check(self._directory, drafts=True)
         chains = next(step.status for step in report.steps if step.name == _CHAINS)
         if report.verdict == "contradicted" or chains != "passed":
             codes = sorted({problem.code for problem in report.findings})
-            raise AssertionError(f"expected grants that verify, found {', '.join(codes)}; see verify\n{self}")
-        return found
+            raise AssertionError(f"the grants do not verify ({', '.join(codes)}); see verify\n{self}")
+        return allowed
 
     def __str__(self) -> str:
-        """Return the records, a line each, without what the arguments were."""
+        """Return the records, one a line, without argument values."""
         lines = [f"{number:>5} {_line(record)}" for number, record in enumerate(self._read(), 1)]
         before = [f"    … {len(lines) - _SHOWN:,} before"] if len(lines) > _SHOWN else []
         return "\n".join([f"{counted(len(lines), 'record')}:", *before, *lines[-_SHOWN:]])
@@ -140,20 +139,20 @@ class Records:
         lines = (line.record for stream in ledger.streams() for line in ledger.entries(stream))
         return [record for line in lines if line is not None for record in _decoded(line)]
 
-    def _message(self, what: str, tool: str | None, count: int | None, found: tuple[RecordedCall, ...]) -> str:
+    def _message(self, what: str, tool: str | None, count: int | None, matching: tuple[RecordedCall, ...]) -> str:
         number, of_tool = "a call" if count is None else counted(count, "call"), f" of {_plain(tool)}" if tool else ""
         calls = self.calls(tool)
         ends = "; ".join(dict.fromkeys(_end(call.record) + _parties(call.record) for call in calls))
         among = f"among {counted(len(calls), 'call')}{of_tool}{f' ({ends})' if ends else ''}"
-        return f"expected {number}{of_tool} {what}, found {len(found) or 'none'} {among}\n{self}"
+        return f"expected {number}{of_tool} {what}, found {len(matching) or 'none'} {among}\n{self}"
 
 
-def _fits(found: tuple[RecordedCall, ...], count: int | None) -> bool:
-    return bool(found) if count is None else len(found) == count
+def _fits(calls: tuple[RecordedCall, ...], count: int | None) -> bool:
+    return bool(calls) if count is None else len(calls) == count
 
 
 def _decoded(line: bytes) -> Iterator[AnyRecord]:
-    """Yield the record of a line; whatever is none is left to verification, which finds it."""
+    """Yield the record of a line; nothing for a malformed one, which verification reports."""
     with suppress(ValueError):
         yield decode(line)
 
@@ -195,7 +194,7 @@ def _line(record: AnyRecord) -> str:
 
 
 def _end(record: Intent | Outcome) -> str:
-    """Say how a call ended, or how its intent was judged."""
+    """Describe the outcome of a call, or the decision on its intent."""
     decision = record.decision
     argument = f" of {_plain(decision.argument)}" if decision.argument is not None else ""
     monitored = f", would be {decision.effect}" if decision.mode == "monitor" else ""
@@ -204,7 +203,7 @@ def _end(record: Intent | Outcome) -> str:
 
 
 def _parties(record: AnyRecord) -> str:
-    """Say for whom and by whom, with all that is compared; nothing outside any task."""
+    """Describe the parties with every compared member; empty outside any task."""
     parties = {name: getattr(record, name, None) for name in ("principal", "agent")}
     facts = {name: {key: getattr(party, key, None) for key in ("id", *_COMPARED)} for name, party in parties.items()}
     chain = record.chain if isinstance(record, OfTask | Intent | Outcome) else None
@@ -213,13 +212,13 @@ def _parties(record: AnyRecord) -> str:
 
 
 def _wanted_words(facts: Mapping[str, _Facts]) -> str:
-    told = ""
+    words = ""
     for word, party in (("for", "principal"), ("by", "agent")):
-        found = facts[party]
-        rest = ", ".join(f"{name} {_plain(value)}" for name in _COMPARED if (value := found.get(name)))
-        identifier = found.get("id")
-        told += (f" {word} {_plain(identifier)}" + (f" ({rest})" if rest else "")) if identifier else ""
-    return told
+        members = facts[party]
+        rest = ", ".join(f"{name} {_plain(value)}" for name in _COMPARED if (value := members.get(name)))
+        identifier = members.get("id")
+        words += (f" {word} {_plain(identifier)}" + (f" ({rest})" if rest else "")) if identifier else ""
+    return words
 
 
 def _plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The real enforcer on a directory of the test, with time and ids that are the same in every run."""
+"""The real enforcer on a directory of the test, with the same time and ids in every run."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ __all__ = ["Rehearsal", "Rehearse"]
 
 
 class _Options(TypedDict, total=False):
-    """What a rehearsal hands on to :meth:`Enforcer.open`, where it is described."""
+    """Options of :meth:`Enforcer.open`, where they are described."""
 
     policy: Policy | str | os.PathLike[str]
     routes: Mapping[str, Callable[..., object] | Approval]
@@ -40,9 +40,9 @@ class _Options(TypedDict, total=False):
 @typed_calls("open")
 @final
 class Rehearsal:
-    """An enforcer with a clock that stands still and ids that count, and what it has recorded. A context manager.
+    """Context manager: an enforcer with a fixed clock and sequential ids, and its records.
 
-    Records are signed before a call returns, so that spans are finished then as well.
+    Records are signed before a call returns, so spans are finished by then as well.
 
     Attributes:
         enforcer: The enforcer, with real keys and a real ledger.
@@ -57,10 +57,10 @@ class Rehearsal:
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str], **options: Unpack[_Options]) -> Self:
-        """Open one; with pytest, the fixture ``rehearse`` does it in ``tmp_path``.
+        """Open a rehearsal; with pytest, the fixture ``rehearse`` opens one in ``tmp_path``.
 
         Args:
-            directory: An empty directory, or one to be made.
+            directory: An empty directory, or one to create.
             options: As for :meth:`Enforcer.open`: ``policy``, ``routes``, ``inspectors``, ``mode``,
                 ``tracer_provider``, ``state``, ``agents``, ``tokens``, ``disclosable``, ``pseudonyms``, ``nested``.
 
@@ -74,7 +74,7 @@ class Rehearsal:
 
     @property
     def records(self) -> Records:
-        """What has been recorded, and what may be asserted of it."""
+        """The records so far, with assertions about them."""
         return Records(self.directory)
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class Rehearsal:
 
 
 class Rehearse(Protocol):
-    """What the fixture ``rehearse`` is: opens a rehearsal, which ends with the test."""
+    """Type of the fixture ``rehearse``: opens a rehearsal, which ends with the test."""
 
     def __call__(self, **options: Unpack[_Options]) -> Rehearsal:
         """Open a rehearsal in a directory of its own; the options are those of :meth:`Rehearsal.open`."""

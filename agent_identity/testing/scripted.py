@@ -1,4 +1,4 @@
-"""An agent without a model: its script says which tools it calls."""
+"""An agent without a model: its script names the tools to call."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -15,9 +15,9 @@ _Make = Callable[[], object]
 
 @final
 class ScriptedAgent:
-    """Makes the calls of its script in their order, and goes on after a refusal, as an agent with a model does.
+    """Makes the calls of its script in order, and continues after a refusal, as an agent with a model does.
 
-    It runs under the task that the code around it has opened, and outside any if that opened none.
+    It runs under the task that the surrounding code has opened, or outside any task.
 
     Args:
         script: The calls: the name of a tool, and its arguments by name.
@@ -32,20 +32,22 @@ class ScriptedAgent:
                 case (str(), Mapping()):
                     pass
                 case _:
-                    raise TypeError("expected calls like ('read_invoice', {'invoice_id': 'INV-42'}), got another form")
+                    raise TypeError(
+                        "a call of the script has another form; write ('read_invoice', {'invoice_id': 'INV-42'})"
+                    )
         self._script = tuple((name, dict(arguments)) for name, arguments in script)
 
     def run(self, tools: _Tools) -> tuple[object, ...]:
         """Make the calls; return what each returned, or the :class:`~agent_identity.errors.Denied` that it raised.
 
-        Whatever else a tool raises ends the run.
+        Any other exception of a tool ends the run.
 
         Args:
             tools: Functions, known by their ``__name__``, and tools of LangChain, known by their ``name``; or a
                 mapping, by other names.
 
         Raises:
-            LookupError: The script names a tool that is not among them; nothing ran.
+            LookupError: The script names a tool that was not passed; nothing ran.
             TypeError: A tool is a coroutine function: use :meth:`run_async`.
         """
         answers: list[object] = []
@@ -56,12 +58,12 @@ class ScriptedAgent:
                 answer = denied
             if inspect.iscoroutine(answer):
                 answer.close()
-                raise TypeError("expected tools that answer at once, got a coroutine function; use run_async")
+                raise TypeError("a tool is a coroutine function; use run_async")
             answers.append(answer)
         return tuple(answers)
 
     async def run_async(self, tools: _Tools) -> tuple[object, ...]:
-        """Do what :meth:`run` does with coroutine functions among the tools, and with ``ainvoke`` of LangChain.
+        """Make the calls as :meth:`run` does, also of coroutine functions, and with ``ainvoke`` of LangChain.
 
         Args:
             tools: As for :meth:`run`.
@@ -82,7 +84,7 @@ class ScriptedAgent:
         known = _known(tools)
         missing = sorted({name for name, _ in self._script} - known.keys())
         if missing:
-            raise LookupError(f"expected the tools of the script, got none named {', '.join(missing)}; pass them too")
+            raise LookupError(f"the script names tools that were not passed: {', '.join(missing)}; pass them too")
         return [_make(known[name], method, arguments) for name, arguments in self._script]
 
 
@@ -93,7 +95,7 @@ def _known(tools: _Tools) -> Mapping[object, object]:
 
 
 def _make(tool: object, method: str, arguments: dict[str, object]) -> _Make:
-    """Return what makes a call; of functions by name, of LangChain's tools as LangChain wants it."""
+    """Return a function that makes a call: functions get keyword arguments, LangChain tools one mapping."""
     entry: object = getattr(tool, method, None)
     if callable(entry):
         return cast("_Make", partial(entry, arguments))

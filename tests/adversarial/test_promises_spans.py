@@ -408,7 +408,7 @@ def test_ac_93_a_member_that_cannot_be_read_is_no_pass(
     assert (report.verdict, report.counts["verified"], codes(report)) == ("cannot_tell", 0, {"span_unlike_record"})
     (problem,) = [found for found in report.findings if found.code == "span_unlike_record"]
     member, _, _ = shown.partition(":")
-    assert f"expected the {member} in a form" in problem.message
+    assert f"the {member} of the span has an unknown form" in problem.message
 
 
 def test_members_that_are_blank_are_absent(world: Any, spans: dict[str, Any]) -> None:

@@ -267,8 +267,8 @@ def _mistakes() -> Iterator[tuple[Any, str]]:
         yield {"a": value}, "strings, booleans"
         yield {"a": [{"b": (value,)}]}, "strings, booleans"
     for key in ("\u00e9", 1, None, Text("a")):
-        yield {key: "x"}, "ASCII string keys"
-        yield {"a": {key: "x"}}, "ASCII string keys"
+        yield {key: "x"}, "not an ASCII string"
+        yield {"a": {key: "x"}}, "not an ASCII string"
     yield {"a": "\ud800"}, "lone surrogate"
     deep: Any = "x"
     for _ in range(MAX_DEPTH):

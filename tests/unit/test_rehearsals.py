@@ -201,7 +201,7 @@ def test_what_is_no_record_is_left_to_verification(rehearsal: Rehearsal) -> None
     with ledger.open("ab") as lines:
         lines.write(b'{"mac":"%s","record":{"v":"1"}}\n{"mac":"' % (b"a" * 64))
     assert str(rehearsal.records) == before
-    with pytest.raises(AssertionError, match=r"^expected grants that verify, found .*malformed_record"):
+    with pytest.raises(AssertionError, match=r"^the grants do not verify \(.*malformed_record"):
         rehearsal.records.assert_attributed(principal=ALICE, agent=CLERK)
 
 
@@ -275,7 +275,7 @@ def test_records_that_nobody_granted_are_not_attributed(rehearsal: Rehearsal, tm
     rehearsal.records.assert_attributed(principal=ALICE, agent=CLERK)
     with Rehearsal.open(tmp_path / "other") as other:
         shutil.copy(other.directory / "trust.json", rehearsal.directory / "trust.json")
-    with pytest.raises(AssertionError, match=r"^expected grants that verify, found "):
+    with pytest.raises(AssertionError, match=r"^the grants do not verify"):
         rehearsal.records.assert_attributed(principal=ALICE, agent=CLERK)
 
 
@@ -350,7 +350,7 @@ def test_what_a_tool_raises_ends_the_run() -> None:
 @pytest.mark.parametrize("script", ["pay", ("pay",), ("pay", 1), (1, {}), {"pay": {}}, ("pay", {}, {})])
 def test_a_script_of_another_form_is_refused(script: Any) -> None:
     """The message shows the form, and no argument."""
-    with pytest.raises(TypeError, match=r"expected calls like \('read_invoice', \{'invoice_id': 'INV-42'\}\)"):
+    with pytest.raises(TypeError, match="a call of the script has another form"):
         ScriptedAgent(script)
 
 
@@ -358,7 +358,7 @@ def test_a_tool_that_is_missing_is_named_before_anything_runs() -> None:
     """A slip in the name of a tool is no refusal of the library."""
     ran: list[int] = []
     agent = ScriptedAgent(("first", {"object": 1}), ("secnod", {}))
-    with pytest.raises(LookupError, match="got none named secnod"):
+    with pytest.raises(LookupError, match="not passed: secnod"):
         agent.run({"first": ran.append, "second": print})
     assert ran == []
 

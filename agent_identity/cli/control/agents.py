@@ -1,4 +1,4 @@
-"""``agent-identity agents``: who owns an agent, what it is for, and the most that it may ever be granted."""
+"""``agent-identity agents``: the registry of agents with owner, purpose and maximum scope."""
 
 import argparse
 import json
@@ -34,10 +34,10 @@ def run_list(chosen: argparse.Namespace) -> int:
     """List agents or registrations."""
     registry = _registry(chosen.directory, _trust(chosen.directory))
     rows: Iterable[Registration] = registry.history if chosen.history else registry.current()
-    found = [row for row in rows if chosen.agent in (None, row.agent.id)]
-    if chosen.agent is not None and not found:
+    matches = [row for row in rows if chosen.agent in (None, row.agent.id)]
+    if chosen.agent is not None and not matches:
         raise _unknown(chosen.agent)
-    _print(found, chosen, history=chosen.history)
+    _print(matches, chosen, history=chosen.history)
     return 0
 
 
@@ -57,13 +57,12 @@ def run_add(chosen: argparse.Namespace) -> int:
         raise ConfigurationError(f"bad registration: {error}") from None
 
     def change(registry: AgentRegistry) -> Sequence[Registration]:
-        found = registry.get(chosen.agent)
-        if found is not None and found.status == "retired":
+        known = registry.get(chosen.agent)
+        if known is not None and known.status == "retired":
             raise _retired(chosen.agent)
-        if found is not None and not chosen.replace:
+        if known is not None and not chosen.replace:
             raise ConfigurationError(
-                f"expected an agent that is not registered yet, got {chosen.agent!r}; add --replace to change what is "
-                "registered of it"
+                f"the agent {chosen.agent!r} is registered already; add --replace to change its registration"
             )
         return (registration,)
 
@@ -74,38 +73,36 @@ def run_change(chosen: argparse.Namespace) -> int:
     """Suspend, resume or retire an agent."""
 
     def change(registry: AgentRegistry) -> Sequence[Registration]:
-        found = registry.get(chosen.agent)
-        if found is None:
+        known = registry.get(chosen.agent)
+        if known is None:
             raise _unknown(chosen.agent)
-        if found.status == "retired":
+        if known.status == "retired":
             raise _retired(chosen.agent)
-        needed = {"suspend": "registered", "resume": "suspended"}.get(chosen.action, found.status)
-        if found.status != needed:
+        needed = {"suspend": "registered", "resume": "suspended"}.get(chosen.action, known.status)
+        if known.status != needed:
             raise ConfigurationError(
-                f"expected an agent that is {needed} to {chosen.action}, got one that is {found.status}; "
-                "'agent-identity agents list DIR' shows how each agent stands"
+                f"cannot {chosen.action} the agent {chosen.agent!r}, which is {known.status}, not {needed}; "
+                "'agent-identity agents list DIR' shows the status of each"
             )
-        return _changed((found,), _STATUS[chosen.action], chosen.reason)
+        return _changed((known,), _STATUS[chosen.action], chosen.reason)
 
     return _write(chosen, change)
 
 
 def run_orphan(chosen: argparse.Namespace) -> int:
-    """Take the owner from its agents."""
+    """Mark all agents of an owner as orphaned."""
 
     def change(registry: AgentRegistry) -> Sequence[Registration]:
         owned = [r for r in registry.current() if r.agent.owner == chosen.owner and r.status != "retired"]
         if not owned:
-            raise ConfigurationError(
-                f"expected agents of the owner {chosen.owner!r}, found none; 'agents list' names the owners"
-            )
+            raise ConfigurationError(f"no agent has the owner {chosen.owner!r}; 'agents list' names the owners")
         return _changed(owned, "orphaned", chosen.reason)
 
     return _write(chosen, change)
 
 
 def run_check(chosen: argparse.Namespace) -> int:
-    """Verify the registry; exit code 1 if it does not hold."""
+    """Verify the registry; exit code 1 if it does not verify."""
     mark = _mark(chosen.at_least)
     trust = _trust(chosen.directory) if chosen.trust is None else TrustStore.load(chosen.trust)
     try:
@@ -128,7 +125,7 @@ def run_check(chosen: argparse.Namespace) -> int:
 
 
 def _write(chosen: argparse.Namespace, change: Callable[[AgentRegistry], Sequence[Registration]]) -> int:
-    """Change the registry and print what was added."""
+    """Change the registry and print the new registrations."""
     clock = SystemClock()
     issuer, _, trust = prepare(chosen.directory, clock, RandomIds())
     signer = issuer if chosen.key is None else SigningKey.load(chosen.key)
@@ -144,9 +141,9 @@ def _write(chosen: argparse.Namespace, change: Callable[[AgentRegistry], Sequenc
     return 0
 
 
-def _changed(found: Iterable[Registration], status: Status, reason: str | None) -> tuple[Registration, ...]:
+def _changed(registrations: Iterable[Registration], status: Status, reason: str | None) -> tuple[Registration, ...]:
     try:
-        return tuple(replace(registration, status=status, reason=reason) for registration in found)
+        return tuple(replace(registration, status=status, reason=reason) for registration in registrations)
     except ValueError as error:
         raise ConfigurationError(f"bad registration: {error}") from None
 
@@ -155,7 +152,7 @@ def _trust(directory: str) -> TrustStore:
     path = Path(directory) / "trust.json"
     if not path.exists():
         raise ConfigurationError(
-            f"expected a trust file at {str(path)!r}, found none; 'agent-identity init DIR' creates one in DIR"
+            f"there is no trust file at {str(path)!r}; 'agent-identity init DIR' creates one in DIR"
         )
     return TrustStore.load(path)
 
@@ -173,10 +170,10 @@ def _maximum(tools: Sequence[str], path: str | None) -> Scope:
         except (ValueError, RecursionError):
             claim = None
         if not isinstance(claim, dict):
-            raise ValueError("expected a JSON object of tools, each once, in the file of --maximum, got something else")
+            raise ValueError("the file of --maximum is not a JSON object of tools, each once; write one, as in grants")
         scopes.append(Scope.from_claim(cast("Mapping[str, object]", claim)))
     if not scopes:
-        raise ValueError("expected at least one tool in the maximum; give --tool NAME or --maximum FILE")
+        raise ValueError("the maximum has no tool; give --tool NAME or --maximum FILE")
     return scopes[0] if len(scopes) == 1 else scopes[0] | scopes[1]
 
 
@@ -194,29 +191,29 @@ def _expiry(text: str, now: int) -> int:
     try:
         expiry = int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp())
     except ValueError:
-        raise ValueError("expected --expires as days (90d) or a date (2027-01-31)") from None
+        raise ValueError("--expires is neither a number of days nor a date; write 90d or 2027-01-31") from None
     if expiry <= now:
-        raise ValueError("expected --expires in the future")
+        raise ValueError("--expires is in the past; take a later date")
     return expiry
 
 
 def _mark(text: str | None) -> Mark | None:
     if text is None:
         return None
-    found = _MARK.fullmatch(text)
-    if not found:
+    match = _MARK.fullmatch(text)
+    if not match:
         raise ConfigurationError(
-            "expected --at-least as 'agents check' prints its mark: a number, ':' and 64 hex digits"
+            "--at-least is not a mark; copy it from 'agents check': a number, ':' and 64 hex digits"
         )
-    return (int(found[1]), found[2])
+    return (int(match[1]), match[2])
 
 
 def _unknown(agent: str) -> ConfigurationError:
-    return ConfigurationError(f"expected a registered agent, got {agent!r}; 'agent-identity agents list DIR' names all")
+    return ConfigurationError(f"the agent {agent!r} is not registered; 'agent-identity agents list DIR' names all")
 
 
 def _retired(agent: str) -> ConfigurationError:
-    return ConfigurationError(f"expected an agent that is not retired, got {agent!r}; register another id")
+    return ConfigurationError(f"the agent {agent!r} is retired; register another id")
 
 
 def _print(registrations: Sequence[Registration], chosen: argparse.Namespace, *, history: bool) -> None:
@@ -226,21 +223,34 @@ def _print(registrations: Sequence[Registration], chosen: argparse.Namespace, *,
         return
     heads, row = _HISTORY if history else _CURRENT
     style = Style(sys.stdout)
-    lines = table([heads, *(row(found, now) for found in registrations)], indent="", room=columns(sys.stdout))
+    lines = table(
+        [heads, *(row(registration, now) for registration in registrations)], indent="", room=columns(sys.stdout)
+    )
     print(lines[0])
-    for found, line in zip(registrations, lines[1:], strict=True):
-        print(style.paint(line, _COLOURS.get(_standing(found, now), "red")))
+    for registration, line in zip(registrations, lines[1:], strict=True):
+        print(style.paint(line, _COLOURS.get(_standing(registration, now), "red")))
 
 
-def _history_row(found: Registration, _: int) -> tuple[str, ...]:
-    at, why = _moment(found.issued_at), clean(found.reason or "")
-    who, owner = clean(found.agent.id), clean(found.agent.owner)
-    return (str(found.seq), at, who, found.status, owner, _moment(found.expires_at)[:10], why)
+def _history_row(registration: Registration, _: int) -> tuple[str, ...]:
+    at, why = _moment(registration.issued_at), clean(registration.reason or "")
+    who, owner = clean(registration.agent.id), clean(registration.agent.owner)
+    return (str(registration.seq), at, who, registration.status, owner, _moment(registration.expires_at)[:10], why)
 
 
-def _current_row(found: Registration, now: int) -> tuple[str, ...]:
-    who, owner, version = clean(found.agent.id), clean(found.agent.owner), clean(found.agent.version or "any")
-    return (who, _standing(found, now), owner, version, _moment(found.expires_at)[:10], clean(found.purpose))
+def _current_row(registration: Registration, now: int) -> tuple[str, ...]:
+    who, owner, version = (
+        clean(registration.agent.id),
+        clean(registration.agent.owner),
+        clean(registration.agent.version or "any"),
+    )
+    return (
+        who,
+        _standing(registration, now),
+        owner,
+        version,
+        _moment(registration.expires_at)[:10],
+        clean(registration.purpose),
+    )
 
 
 _HISTORY: Final = (("SEQ", "AT", "AGENT", "STATUS", "OWNER", "EXPIRES", "WHY"), _history_row)

@@ -1,4 +1,4 @@
-"""``agent-identity approvals``: what waits for a person, and what they decide."""
+"""``agent-identity approvals``: list and decide calls that wait for a person."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ __all__ = ["run_decide", "run_list"]
 
 
 def run_list(chosen: argparse.Namespace) -> int:
-    """List what waits."""
+    """List the pending requests."""
     box = ApprovalBox(trust_file(chosen.directory).parent / "approvals")
     waiting = box.undecided(SystemClock().wall_ns() // NS)
     if chosen.json:
@@ -32,13 +32,13 @@ def run_list(chosen: argparse.Namespace) -> int:
         print(style.paint(head[0], "bold"))
         try:
             print(shown(request))
-        except ConfigurationError as error:  # The others are shown all the same.
+        except ConfigurationError as error:  # The other requests are still shown.
             print(f"  not shown: {error}")
     return 0
 
 
 def run_decide(chosen: argparse.Namespace) -> int:
-    """Approve or reject."""
+    """Approve or reject a request."""
     with opened(chosen.directory, chosen.keys) as enforcer:
         person = _decided(chosen, enforcer)
     status = "approved" if chosen.action == "approve" else "rejected"

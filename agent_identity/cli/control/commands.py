@@ -8,9 +8,9 @@ from agent_identity.cli.command import Command, Options, add_directory, add_json
 __all__ = ["CONTROL", "KINDS"]
 
 KINDS: Final = ("task", "grant", "agent", "owner", "human", "service", "key", "everything")
-"""What can be revoked."""
+"""Kinds of targets that can be revoked."""
 
-_WHAT: Final = "what is revoked or reinstated: a task by id, a grant by hash, an issuer key by thumbprint, others by id"
+_WHAT: Final = "the target: a task by id, a grant by hash, an issuer key by thumbprint, others by id"
 _REVOKE: Final = "agent_identity.cli.control.revoke"
 _AGENTS: Final = "agent_identity.cli.control.agents"
 _APPROVALS: Final = "agent_identity.cli.control.approvals"
@@ -18,7 +18,7 @@ _APPROVALS: Final = "agent_identity.cli.control.approvals"
 
 def _revoke(parser: ArgumentParser) -> None:
     _target(parser)
-    parser.add_argument("--reason", metavar="TEXT", help="why, for those who are refused and for the record")
+    parser.add_argument("--reason", metavar="TEXT", help="the reason, for refused callers and for the record")
     parser.add_argument("--suspend", action="store_true", help="only until 'agent-identity reinstate'")
 
 
@@ -32,8 +32,8 @@ def _target(parser: ArgumentParser) -> None:
 def _revocations(parser: ArgumentParser) -> None:
     add_directory(parser)
     parser.add_argument("--export", metavar="FILE", help="write the signed list to a file")
-    parser.add_argument("--adopt", metavar="FILE", help="take a signed list from elsewhere, if it is newer")
-    text = "sign the list anew, after the key that signed it was revoked; shows what it signs"
+    parser.add_argument("--adopt", metavar="FILE", help="adopt a signed list from elsewhere, if it is newer")
+    text = "sign the list again, after the key that signed it was revoked; prints the list"
     parser.add_argument("--sign-again", action="store_true", help=text)
     _add_shared(parser)
 
@@ -47,7 +47,7 @@ def _add_shared(parser: ArgumentParser) -> None:
 
 
 def _add_keys(parser: ArgumentParser) -> None:
-    parser.add_argument("--keys", metavar="DIR", help="the directory that has the keys, if a signer holds them")
+    parser.add_argument("--keys", metavar="DIR", help="the directory with the keys, if a signer holds them")
 
 
 def _approvals(parser: ArgumentParser) -> None:
@@ -58,15 +58,15 @@ def _approvals(parser: ArgumentParser) -> None:
 def _decide(parser: ArgumentParser) -> None:
     add_directory(parser)
     parser.add_argument("request", metavar="REQUEST", help="the id of the request to decide")
-    parser.add_argument("--by", metavar="ID", required=True, help="who decides")
-    parser.add_argument("--role", metavar="ROLE", action="append", default=[], help="a role of who decides")
+    parser.add_argument("--by", metavar="ID", required=True, help="the person who decides")
+    parser.add_argument("--role", metavar="ROLE", action="append", default=[], help="a role of that person")
     _add_keys(parser)
     add_json(parser)
 
 
 def _reject(parser: ArgumentParser) -> None:
     _decide(parser)
-    parser.add_argument("--reason", metavar="TEXT", help="why, for the agent and the record")
+    parser.add_argument("--reason", metavar="TEXT", help="the reason, for the agent and the record")
 
 
 def _list(parser: ArgumentParser) -> None:
@@ -78,15 +78,15 @@ def _list(parser: ArgumentParser) -> None:
 
 def _add(parser: ArgumentParser) -> None:
     _one_agent(parser)
-    parser.add_argument("--owner", required=True, help="who answers for it: a person or a team")
-    parser.add_argument("--purpose", required=True, help="what it is for")
+    parser.add_argument("--owner", required=True, help="the accountable owner: a person or a team")
+    parser.add_argument("--purpose", required=True, help="its purpose")
     text = "a tool of its maximum, with any arguments"
     parser.add_argument("--tool", metavar="NAME", action="append", default=[], help=text)
     parser.add_argument("--maximum", metavar="FILE", help="JSON with further tools and constraints, as in grants")
     parser.add_argument("--version", help="the only version that may act; by default any")
-    parser.add_argument("--model", help="the model that it runs on")
+    parser.add_argument("--model", help="the model that it uses")
     parser.add_argument("--expires", metavar="WHEN", default="365d", help="days (90d) or a date (2027-01-31, UTC)")
-    parser.add_argument("--replace", action="store_true", help="change what is registered of the agent")
+    parser.add_argument("--replace", action="store_true", help="change the registration of the agent")
     _add_writing(parser)
 
 
@@ -104,12 +104,12 @@ def _change(parser: ArgumentParser) -> None:
 def _orphan(parser: ArgumentParser) -> None:
     add_directory(parser)
     add_json(parser)
-    parser.add_argument("owner", metavar="OWNER", help="the owner who is no more")
+    parser.add_argument("owner", metavar="OWNER", help="the owner who left")
     _add_writing(parser)
 
 
 def _add_writing(parser: ArgumentParser) -> None:
-    parser.add_argument("--reason", metavar="TEXT", help="why; it stays in the history")
+    parser.add_argument("--reason", metavar="TEXT", help="the reason, kept in the history")
     parser.add_argument("--key", metavar="FILE", help="the issuer key that signs; by default that of the directory")
 
 
@@ -132,8 +132,8 @@ CONTROL: Final = (
         _revoke,
         f"{_REVOKE}:run_revoke",
         description=(
-            "Stop everything that acts under the target. It takes hold at the next call of every process that has the "
-            "directory open, and survives restarts. Machines that share a store are reached with --state."
+            "Stop everything that acts under the target. It takes effect at the next call of every process that has "
+            "the directory open, and survives restarts. Use --state to reach machines that share a store."
         ),
     ),
     Command(
@@ -145,13 +145,12 @@ CONTROL: Final = (
     ),
     Command(
         "revocations",
-        "list what is revoked, and hand the list on",
+        "list, export or adopt revocations",
         "agent-identity revocations evidence --export revocations.jws",
         _revocations,
         f"{_REVOKE}:run_list",
         description=(
-            "List what is revoked or suspended. The signed list can be handed to processes that do not share the "
-            "directory."
+            "List what is revoked or suspended. Processes that do not share the directory can adopt the signed list."
         ),
     ),
     Command(
@@ -172,8 +171,8 @@ CONTROL: Final = (
                 _decide,
                 f"{_APPROVALS}:run_decide",
                 description=(
-                    "Let a call run. Who decides is named by --by and stands in the record as asserted: the command "
-                    "asks no identity provider. A channel that demands verified approvers takes no approval from here."
+                    "Let a call run. The approver of --by is recorded as asserted: the command asks no identity "
+                    "provider. A channel that demands verified approvers accepts no approval from here."
                 ),
             ),
             Command(
@@ -184,18 +183,18 @@ CONTROL: Final = (
                 _reject,
                 f"{_APPROVALS}:run_decide",
                 description=(
-                    "Refuse a call. Who decides is named by --by and stands in the record as asserted: the command "
-                    "asks no identity provider."
+                    "Refuse a call. The approver of --by is recorded as asserted: the command asks no identity "
+                    "provider."
                 ),
             ),
         ),
     ),
     Command(
         "agents",
-        "register agents: their owners, and the most that they may be granted",
+        "register agents, their owners and their maximum scope",
         description=(
-            "Register agents in the signed file agents.jsonl of a directory: owner, purpose, expiry and the most that "
-            "any grant may permit. Enforcer.open(..., agents='required') refuses all others."
+            "Register agents in the signed file agents.jsonl of a directory: owner, purpose, expiry and the maximum "
+            "scope of any grant. Enforcer.open(..., agents='required') refuses all others."
         ),
         actions=(
             _agents(
@@ -207,7 +206,7 @@ CONTROL: Final = (
             ),
             _agents(
                 "add",
-                "register an agent; with --replace, in place of what is registered of it",
+                "register an agent; with --replace, change its registration",
                 "agent-identity agents add evidence clerk --owner finance@example.com --purpose 'pay invoices' --tool "
                 "pay_invoice",
                 _add,

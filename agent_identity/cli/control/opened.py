@@ -1,4 +1,4 @@
-"""Opening the directory of an enforcer for those who command it from outside."""
+"""Opens the directory of an enforcer for commands."""
 
 import argparse
 import contextlib
@@ -19,14 +19,14 @@ from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustSto
 __all__ = ["NS", "opened", "store_of", "trust_file"]
 
 NS: Final = 1_000_000_000
-"""Nanoseconds of a second."""
+"""Nanoseconds in a second."""
 
 
 def store_of(chosen: argparse.Namespace) -> StateStore | None:
-    """Return the store that ``--state`` names; the caller closes it.
+    """Return the state store of ``--state``; the caller closes it.
 
     Raises:
-        ConfigurationError: The URL names none, or the file is not there.
+        ConfigurationError: The URL names no store, or the file does not exist.
     """
     url, prefix = cast("str | None", chosen.state), cast("str | None", chosen.prefix)
     if url is None:
@@ -42,19 +42,21 @@ def store_of(chosen: argparse.Namespace) -> StateStore | None:
             return PostgresState(url) if prefix is None else PostgresState(url, prefix=prefix)
     except ValueError as error:
         raise ConfigurationError(f"--state: {error}") from None
-    raise ConfigurationError(f"--state: {scheme!r} names no store; use redis, rediss, postgresql, or a path")
+    raise ConfigurationError(
+        f"--state: {scheme!r} is not a scheme of a store; use redis, rediss, postgresql, or a path"
+    )
 
 
 def _check_there(path: str) -> None:
-    """Check that the file is there: a slip in its path must not make one, in which nothing is revoked."""
+    """Check that the file exists: a mistyped path must not create one, in which nothing is revoked."""
     try:
         there = is_there(path)
     except OSError as error:
-        raise ConfigurationError(f"--state: {path!r} cannot be looked at ({error.strerror}); check its owner") from None
+        raise ConfigurationError(f"--state: {path!r} cannot be accessed ({error.strerror}); check its owner") from None
     if not there:
         raise ConfigurationError(
-            f"--state: expected the SQLite file that the enforcers share, found none at {path!r}; check the path, or "
-            "have one of the enforcers guard a first call, which makes the file"
+            f"--state: there is no SQLite file at {path!r}; check the path, or have one of the enforcers guard a first "
+            "call, which creates the file"
         )
 
 
@@ -62,24 +64,24 @@ def trust_file(directory: str) -> Path:
     """Return the trust file of a directory.
 
     Raises:
-        ConfigurationError: It is no directory of an enforcer.
+        ConfigurationError: The path is not the directory of an enforcer.
     """
     path = Path(directory) / "trust.json"
     if not path.exists():
         raise ConfigurationError(
-            f"expected the directory of an enforcer at {directory!r}, found none; 'agent-identity init DIR' makes one"
+            f"{directory!r} is not the directory of an enforcer; 'agent-identity init DIR' creates one"
         )
     return path
 
 
 @contextlib.contextmanager
 def opened(directory: str, keys: str | None, store: StateStore | None = None) -> Generator[Enforcer]:
-    """Open the directory; with ``keys``, one whose keys are elsewhere.
+    """Open the directory; with ``keys``, take its keys from another directory.
 
     Args:
         directory: The directory of the enforcer.
-        keys: The directory that has the keys, if a signer holds them.
-        store: What several machines share; by default the state of the directory. It is closed here.
+        keys: The directory with the keys, if a signer holds them.
+        store: The store that several machines share; by default the state of the directory. It is closed here.
     """
     with contextlib.ExitStack() as stack:
         if store is not None:
@@ -100,7 +102,7 @@ def _opened(directory: str, keys: str | None, store: StateStore | None) -> Gener
 
 
 def _with_keys(directory: Path, keys: Path, state: StateStore) -> Enforcer:
-    """Return an enforcer on a directory whose agents have no keys, for whoever has them."""
+    """Return an enforcer on a directory without keys, with the keys from another directory."""
     issuer, recorder = SigningKey.load(keys / "issuer.pem"), SigningKey.load(keys / "recorder.pem")
     trust = TrustStore.load(directory / "trust.json")
     ledger = Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=SystemClock(), ids=RandomIds())

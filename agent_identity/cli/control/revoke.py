@@ -1,4 +1,4 @@
-"""``agent-identity revoke``, ``reinstate`` and ``revocations``: the kill switch, and what it has stopped."""
+"""``agent-identity revoke``, ``reinstate`` and ``revocations``: the kill switch and its list."""
 
 import argparse
 import contextlib
@@ -32,7 +32,7 @@ _RECORDED: Final = frozenset({"task", "grant", "agent", "human", "service"})
 
 
 def run_revoke(chosen: argparse.Namespace) -> int:
-    """Revoke or suspend."""
+    """Revoke or suspend a target."""
     kind, name = _target(chosen)
     with opened(chosen.directory, chosen.keys, store_of(chosen)) as enforcer:
         try:
@@ -48,7 +48,7 @@ def run_revoke(chosen: argparse.Namespace) -> int:
 
 
 def _is_recorded(directory: str, name: str) -> bool:
-    """Return whether a record names something, except those of revocations; where names are pseudonyms, none can."""
+    """Return whether a record other than a revocation names the target; ``True`` where names are pseudonyms."""
     if pseudonyms_of(directory, wanted=False) is not None:
         return True
     reader, wanted = open_ledger(directory), encode(name)
@@ -70,7 +70,7 @@ def run_reinstate(chosen: argparse.Namespace) -> int:
 
 
 def run_list(chosen: argparse.Namespace) -> int:
-    """List what is revoked."""
+    """List the revocations."""
     if chosen.sign_again or chosen.adopt:
         with opened(chosen.directory, chosen.keys, store_of(chosen)) as enforcer:
             if chosen.sign_again:
@@ -104,12 +104,12 @@ def _show(chosen: argparse.Namespace, listed: RevocationList) -> None:
 
 
 def _signed_list(chosen: argparse.Namespace) -> bytes | None:
-    """Return the newest signed list; reading it changes nothing and takes no private key."""
+    """Return the newest signed list, read-only and without a private key."""
     store = store_of(chosen)
-    found: contextlib.AbstractContextManager[StateStore] = (
+    reading: contextlib.AbstractContextManager[StateStore] = (
         copied_state(Path(chosen.directory) / "state") if store is None else contextlib.closing(store)
     )
-    with found as state:
+    with reading as state:
         kept = state.get(LIST_NAME)
     return None if kept is None else kept[1]
 
@@ -123,7 +123,7 @@ def _target(chosen: argparse.Namespace) -> tuple[RevokedKind, str]:
     kind = cast("RevokedKind", chosen.kind)
     name = EVERYTHING if kind == "everything" and chosen.name is None else chosen.name
     if name is None:
-        raise ConfigurationError(f"expected which {kind}; give its name after the word")
+        raise ConfigurationError(f"the name of the {kind} is missing; give it after the word {kind}")
     return kind, cast("str", name)
 
 
@@ -134,4 +134,4 @@ def _tell(chosen: argparse.Namespace, kind: str, name: str, status: str, version
     what = "everything" if kind == "everything" else f"{kind} {clean(name)}"
     print(f"{what}: {status}, in version {version} of the list")
     if chosen.state is None:
-        print("it reaches the processes of this directory; machines that share a store are reached with --state URL")
+        print("it reaches the processes of this directory; use --state URL to reach machines that share a store")

@@ -1,1 +1,1 @@
-"""Commands that show what the evidence says."""
+"""Commands that show the evidence."""

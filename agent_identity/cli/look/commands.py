@@ -1,4 +1,4 @@
-"""The commands that show what the evidence says: ``show``, ``tasks``, ``who``, ``inventory``."""
+"""The commands that show the evidence: ``show``, ``tasks``, ``who``, ``inventory``."""
 
 from argparse import ArgumentParser
 from typing import Final
@@ -23,7 +23,7 @@ def _show(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--tool", metavar="NAME", action="append", default=[], help="only calls of this tool; repeatable"
     )
-    text = "only calls for which this was decided; repeatable"
+    text = "only calls with this effect; repeatable"
     parser.add_argument("--effect", choices=_EFFECTS, action="append", default=[], help=text)
     text = "only calls from then on: 2026-11-24 (its first second in UTC) or 2026-11-24T09:00:00Z"
     parser.add_argument("--from", dest="start", metavar="TIME", help=text)
@@ -33,13 +33,13 @@ def _show(parser: ArgumentParser) -> None:
 
 def _tasks(parser: ArgumentParser) -> None:
     add_directory(parser)
-    parser.add_argument("--all", action="store_true", help="those that are over as well")
+    parser.add_argument("--all", action="store_true", help="include tasks that ended or expired")
     add_json(parser, stream="task")
 
 
 def _who(parser: ArgumentParser) -> None:
     add_directory(parser)
-    parser.add_argument("pseudonym", metavar="PSEUDONYM", help="as the records name the principal")
+    parser.add_argument("pseudonym", metavar="PSEUDONYM", help="the pseudonym, as the records name the principal")
     add_json(parser)
 
 
@@ -60,9 +60,9 @@ def _accept(parser: ArgumentParser) -> None:
     add_directory(parser)
     add_json(parser)
     parser.add_argument("server", metavar="SERVER", help="the name of the server")
-    parser.add_argument("tool", metavar="TOOL", nargs="*", help="the tools; by default all that waits")
+    parser.add_argument("tool", metavar="TOOL", nargs="*", help="the tools; by default all pending ones")
     parser.add_argument("--digest", metavar="SHA256", help="accept only this definition, as 'list' showed it")
-    parser.add_argument("--reason", metavar="TEXT", help="why; it stands in the record of the server")
+    parser.add_argument("--reason", metavar="TEXT", help="the reason, kept in the record of the server")
     _add_key(parser)
 
 
@@ -76,7 +76,7 @@ def _forget(parser: ArgumentParser) -> None:
 def _pin(parser: ArgumentParser) -> None:
     add_directory(parser)
     add_json(parser)
-    parser.add_argument("file", metavar="FILE", help="what 'list --json' printed; '-' is standard input")
+    parser.add_argument("file", metavar="FILE", help="the output of 'list --json'; '-' is standard input")
     _add_key(parser)
 
 
@@ -94,9 +94,8 @@ LOOK: Final = (
         _show,
         "agent_identity.cli.look.show",
         description=(
-            "Tell what the evidence says, task by task. It shows, it does not prove: 'agent-identity verify' does. "
-            "Options that choose calls go together, each repeated one with any of its values; what they leave out is "
-            "counted."
+            "Show the calls of each task, as recorded. This proves nothing: run 'agent-identity verify' for that. "
+            "Filters are combined; a repeated filter matches any of its values. Calls that they leave out are counted."
         ),
     ),
     Command(
@@ -106,8 +105,8 @@ LOOK: Final = (
         _tasks,
         "agent_identity.cli.look.tasks",
         description=(
-            "List the tasks of a directory that are open by its records: begun, not ended, not expired. A process that "
-            "died leaves its tasks open until they expire."
+            "List the tasks of a directory that are open by its records: started, not ended, not expired. The tasks of "
+            "a process that died stay open until they expire."
         ),
     ),
     Command(
@@ -116,40 +115,40 @@ LOOK: Final = (
         "agent-identity who evidence principal-7f3a",
         _who,
         "agent_identity.cli.look.who",
-        description="Tell which principal a pseudonym of this directory stands for, unless that was erased.",
+        description="Resolve a pseudonym of this directory to its principal, unless the mapping was erased.",
     ),
     Command(
         "inventory",
-        "list MCP servers and tools, and accept what changed",
+        "list MCP servers and tools, and accept changes",
         description=(
-            "The servers and tools in the signed file inventory.json of a directory. What a server says about a tool "
-            "is pinned when the server is first seen; a tool whose definition changed is refused until it is accepted."
+            "The servers and tools in the signed file inventory.json of a directory. The definitions of a server's "
+            "tools are pinned when it is first seen; a tool whose definition changed is refused until it is accepted."
         ),
         actions=(
             Command(
                 "list",
-                "list servers, tools, fingerprints and states; exit code 1 if something waits",
+                "list servers, tools, fingerprints and states; exit code 1 if a change is pending",
                 "agent-identity inventory list evidence",
                 _list,
                 f"{_INVENTORY}:run_list",
             ),
             Command(
                 "diff",
-                "show what a tool was and what it is offered as; exit code 1 if they differ",
+                "compare the pinned and the offered definition of a tool; exit code 1 if they differ",
                 "agent-identity inventory diff evidence files read_file",
                 _diff,
                 f"{_INVENTORY}:run_diff",
             ),
             Command(
                 "accept",
-                "accept what waits: a tool's definition, or all of a server and where it is",
+                "accept pending changes: a tool's definition, or all of a server and its address",
                 "agent-identity inventory accept evidence files read_file --reason 'reviewed in PR 12'",
                 _accept,
                 f"{_INVENTORY}:run_accept",
             ),
             Command(
                 "forget",
-                "forget a server; what it shows next is its first sight, and is pinned anew",
+                "forget a server; its tools are pinned anew when it is next seen",
                 "agent-identity inventory forget evidence files",
                 _forget,
                 f"{_INVENTORY}:run_forget",

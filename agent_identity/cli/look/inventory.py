@@ -1,4 +1,4 @@
-"""``agent-identity inventory``: which servers and tools are pinned, what changed, and what counts from now on."""
+"""``agent-identity inventory``: pinned servers and tools, and pending changes."""
 
 import argparse
 import contextlib
@@ -26,7 +26,7 @@ _SHOWN: Final = 19
 
 
 def run_list(chosen: argparse.Namespace) -> int:
-    """List servers and tools; exit code 1 if something waits to be accepted."""
+    """List servers and tools; exit code 1 if a change is pending."""
     book = _book(chosen.directory)
     if chosen.server is not None:
         book = {chosen.server: _server(book, chosen.server)}
@@ -38,7 +38,7 @@ def run_diff(chosen: argparse.Namespace) -> int:
     """Show the two definitions of a tool; exit code 1 if they differ."""
     tool = _server(_book(chosen.directory), chosen.server).tools.get(chosen.tool)
     if tool is None:
-        raise ConfigurationError(f"expected a tool of {chosen.server!r}, got {chosen.tool!r}; 'list' names them")
+        raise ConfigurationError(f"{chosen.server!r} has no tool {chosen.tool!r}; 'list' names its tools")
     if chosen.json:
         print(json.dumps(_tool_facts(tool)))
     else:
@@ -50,7 +50,7 @@ def run_diff(chosen: argparse.Namespace) -> int:
 
 
 def run_accept(chosen: argparse.Namespace) -> int:
-    """Accept what waits."""
+    """Accept pending changes."""
     signer, trust, now = _signing(chosen)
     with _file(chosen.directory, trust) as file:
         try:
@@ -79,19 +79,21 @@ def run_forget(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print(json.dumps({"forgotten": chosen.server}))
     else:
-        print(f"{clean(chosen.server)} is forgotten; what it shows next is its first sight, and is pinned anew")
+        print(f"{clean(chosen.server)} is forgotten; its tools are pinned anew when it is next seen")
     return 0
 
 
 def run_pin(chosen: argparse.Namespace) -> int:
-    """Pin what another inventory has."""
+    """Pin the servers of another inventory."""
     piped = chosen.file == "-"
     data = sys.stdin.buffer.read(_MAX_FILE) if piped else read_public_file(chosen.file, limit=_MAX_FILE)
     try:
         servers = cast("Mapping[str, Mapping[str, object]]", json.loads(data)["servers"])
         book = {str(name): _offer(facts) for name, facts in servers.items()}
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise ConfigurationError("expected what 'agent-identity inventory list --json' printed, got another") from None
+        raise ConfigurationError(
+            "the file is not an inventory; give the output of 'agent-identity inventory list --json'"
+        ) from None
     signer, trust, now = _signing(chosen)
     with _file(chosen.directory, trust) as file:
         _print(pin(file, book, signer=signer, now=now), as_json=chosen.json)
@@ -119,7 +121,7 @@ def _book(directory: str) -> Book:
 
 def _server(book: Book, name: str) -> Offer:
     if name not in book:
-        raise ConfigurationError(f"expected a server of the inventory, got {name!r}; 'inventory list' names them")
+        raise ConfigurationError(f"the inventory has no server {name!r}; 'inventory list' names them")
     return book[name]
 
 
@@ -138,7 +140,7 @@ def _print(book: Book, *, as_json: bool) -> None:
         rows.append((clean(name), state, "", clean(_where(offer))))
         states.append(state)
         for tool, of in sorted(offer.tools.items()):
-            prints = [found.digest[:_SHOWN] for found in (of.pinned, of.offered) if found]
+            prints = [definition.digest[:_SHOWN] for definition in (of.pinned, of.offered) if definition]
             row = f"{name}{tool}" if tool.startswith(":") else f"{name}/{tool}"
             rows.append((clean(row), of.state, " → ".join(prints), ""))
             states.append(of.state)
@@ -149,7 +151,7 @@ def _print(book: Book, *, as_json: bool) -> None:
 
 
 def _where(offer: Offer) -> str:
-    """Return where a server is and what it calls itself, and how much is kept of it only as fingerprints."""
+    """Return address and title of a server, with the number of tools kept only as fingerprints."""
     cut = sum(tool.is_cut for tool in offer.tools.values())
     short = f"(too much text: {counted(cut, 'tool')} only as fingerprints)" if cut else ""
     return " ".join(part for part in (offer.transport, offer.place, offer.title, offer.version, short) if part)
@@ -187,7 +189,7 @@ def _tool_facts(tool: OfferedTool) -> dict[str, object]:
 
 
 def _offer(facts: Mapping[str, object]) -> Offer:
-    """Return the pinned part of a server, as :func:`_facts` told it."""
+    """Return the pinned part of a server from the JSON of :func:`_facts`."""
     transport, tools = facts["transport"], cast("Mapping[str, Mapping[str, Mapping[str, str]]]", facts["tools"])
     if transport not in ("stdio", "http", "other") or not isinstance(facts["place"], str):
         raise ValueError
@@ -198,5 +200,5 @@ def _offer(facts: Mapping[str, object]) -> Offer:
 def _pinned(facts: Mapping[str, object]) -> Definition:
     definition = facts["definition"]
     if isinstance(definition, dict):
-        return Definition.of(cast("dict[str, str]", definition))  # The digest is made, not believed.
+        return Definition.of(cast("dict[str, str]", definition))  # The digest is computed, not taken from the file.
     return Definition.known(cast("str", facts["digest"]))

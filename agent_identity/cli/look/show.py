@@ -21,14 +21,14 @@ __all__ = ["run"]
 
 _COLORS: Final = {"allow": "green", "warn": "yellow", "block": "red", "route": "blue"}
 _REFUSED: Final = "denied"
-_NAMED: Final = 5  # Tasks that are named where one was expected.
+_NAMED: Final = 5  # Tasks that an ambiguous id lists.
 
 _Source: TypeAlias = str | Sequence[str]
-"""A directory or bundle, or files of traces, which may share their tasks."""
+"""A directory or bundle, or files of traces, which may share tasks."""
 
 
 class _Told(NamedTuple):
-    """A task, and where it was found."""
+    """A task with its source."""
 
     source: _Source
     story: Story
@@ -36,7 +36,7 @@ class _Told(NamedTuple):
 
 @final
 class _Filter:
-    """What is wanted of the calls, and how much was left out for it.
+    """Selects calls and tasks, and counts the others.
 
     Args:
         chosen: The options of the command.
@@ -56,12 +56,12 @@ class _Filter:
 
     @property
     def is_for_calls(self) -> bool:
-        """Whether it leaves out single calls of a task."""
+        """Whether the filter selects single calls of a task."""
         times = self._start is not None or self._stop is not None
         return times or bool(self._agents or self._principals or self._tools or self._effects)
 
     def wants(self, action: Action) -> bool:
-        """Return whether a call is wanted, as far as its principal is."""
+        """Return whether a call is selected, its principal aside."""
         return (
             (not self._agents or not self._agents.isdisjoint(action.agents[-1:]))
             and (not self._tools or action.tool in self._tools)
@@ -70,23 +70,23 @@ class _Filter:
             and (self._stop is None or action.at_ns < self._stop)
         )
 
-    def takes(self, told: Story) -> bool:
-        """Return whether a task is shown, and count what of it is not."""
-        self.calls += told.left_out
-        calls = len(told.actions) + told.omitted
+    def takes(self, task: Story) -> bool:
+        """Return whether a task is shown, and count its calls that are not."""
+        self.calls += task.left_out
+        calls = len(task.actions) + task.omitted
         if (
-            (self._refused and not (told.refused or told.withheld))
-            or (self._principals and told.principal not in self._principals)
+            (self._refused and not (task.refused or task.withheld))
+            or (self._principals and task.principal not in self._principals)
             or (self.is_for_calls and not calls)
         ):
             self.calls += calls
             self.tasks += 1
             return False
-        self.drafts = self.drafts or told.drafts
+        self.drafts = self.drafts or task.drafts
         return True
 
     def left_out(self) -> dict[str, int]:
-        """Return what was left out."""
+        """Return the counts of calls and tasks that are not shown."""
         return {"calls": self.calls, "tasks": self.tasks}
 
     def __str__(self) -> str:
@@ -112,7 +112,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _print(tasks: Iterable[_Told], wanted: _Filter, *, several: bool) -> None:
-    """Print the tasks for people, each source under its name where there are several."""
+    """Print the tasks for people, with the name of each source where there are several."""
     style, room = Style(sys.stdout), columns(sys.stdout)
     source: _Source = ""
     separator = ""
@@ -130,7 +130,7 @@ def _print(tasks: Iterable[_Told], wanted: _Filter, *, several: bool) -> None:
     if wanted.drafts:
         print(style.paint(f"\n{DRAFTS}", "dim"))
     if separator:
-        print(style.paint("\nThis is what the evidence says; 'agent-identity verify' tells whether it holds.", "dim"))
+        print(style.paint("\nThis is what the evidence says; run 'agent-identity verify' to check it.", "dim"))
 
 
 def _name(source: _Source) -> str:
@@ -138,10 +138,10 @@ def _name(source: _Source) -> str:
 
 
 def _sources(words: Sequence[str]) -> list[_Source]:
-    """Return what is to be read: each directory and bundle by itself, and all files of traces together.
+    """Return the sources to read: each directory and bundle by itself, and all files of traces together.
 
     Raises:
-        ConfigurationError: One is missing.
+        ConfigurationError: A source is missing.
     """
     names = gathered(words)
     alone = [str(name) for name in names if is_directory(name) or is_bundle(name)]
@@ -152,32 +152,32 @@ def _sources(words: Sequence[str]) -> list[_Source]:
 
 
 def _tasks(chosen: argparse.Namespace, sources: Sequence[_Source], wanted: _Filter) -> Iterator[_Told]:
-    """Yield what is shown.
+    """Yield the tasks to show.
 
     Raises:
-        ConfigurationError: The task is not there, or the files hold no records.
+        ConfigurationError: The task is unknown, or the files hold no records.
     """
-    every = (_Told(source, told) for source in sources for told in story(source, wanted=wanted.wants))
-    seen = shown = 0
+    every = (_Told(source, one) for source in sources for one in story(source, wanted=wanted.wants))
+    read = shown = 0
     for task in _of_task(every, chosen.task) if chosen.task else every:
-        seen += 1
+        read += 1
         if wanted.takes(task.story):
             shown += 1
             yield task
     if chosen.task and not shown:
         kind = "calls that match" if wanted.is_for_calls else "refused calls" if chosen.refused else "records"
         raise ConfigurationError(
-            f"expected {kind} of the task {chosen.task!r}, found none; 'agent-identity show SOURCE' names all tasks"
+            f"there are no {kind} of the task {chosen.task!r}; 'agent-identity show SOURCE' names all tasks"
         )
-    if not seen:
+    if not read:
         _refuse_files(sources)
 
 
 def _refuse_files(sources: Sequence[_Source]) -> None:
-    """Say of files that hold no record what they may be.
+    """Report files without records.
 
     Raises:
-        ConfigurationError: There is one that is not empty.
+        ConfigurationError: A file without records is not empty.
     """
     for source in (file for one in sources for file in ((one,) if isinstance(one, str) else one)):
         if not is_directory(source) and (source == STANDARD_INPUT or Path(source).stat().st_size):
@@ -188,34 +188,34 @@ def _refuse_files(sources: Sequence[_Source]) -> None:
 
 
 def _of_task(tasks: Iterable[_Told], wanted: str) -> Iterable[_Told]:
-    """Return what is told of the one task whose id is this, or begins so.
+    """Return the parts of the one task whose id is or begins with this text.
 
     Raises:
-        ConfigurationError: Several begin so.
+        ConfigurationError: Several ids begin with it.
     """
-    found: dict[str, list[_Told]] = {}
+    tasks_by_id: dict[str, list[_Told]] = {}
     for task in tasks:
         name = task.story.task
         if name is not None and name.startswith(wanted):
-            kept = found.setdefault(name, [])
-            if len(found) <= _NAMED or name == wanted:
+            kept = tasks_by_id.setdefault(name, [])
+            if len(tasks_by_id) <= _NAMED or name == wanted:
                 kept.append(task)
-    if wanted not in found and len(found) > 1:
-        names = ", ".join([*found][:_NAMED]) + (", …" if len(found) > _NAMED else "")
+    if wanted not in tasks_by_id and len(tasks_by_id) > 1:
+        names = ", ".join([*tasks_by_id][:_NAMED]) + (", …" if len(tasks_by_id) > _NAMED else "")
         raise ConfigurationError(
-            f"expected one task whose id begins with {wanted!r}, got {len(found):,}: {names}; give more of it"
+            f"{len(tasks_by_id):,} tasks have an id that begins with {wanted!r}: {names}; give more of it"
         )
-    return found.get(wanted) or [task for kept in found.values() for task in kept]
+    return tasks_by_id.get(wanted) or [task for kept in tasks_by_id.values() for task in kept]
 
 
 def to_json(task: _Told) -> dict[str, object]:
-    """Return a task in plain values; times are decimal strings, which no reader of JSON rounds."""
-    told = task.story
-    facts: dict[str, object] = {"source": task.source, **asdict(told)}
-    facts["started_ns"] = str(told.started_ns)
-    facts["expires_ns"] = None if told.expires_ns is None else str(told.expires_ns)
-    facts["ended_ns"] = None if told.ended_ns is None else str(told.ended_ns)
-    facts["actions"] = [{**asdict(action), "at_ns": str(action.at_ns)} for action in told.actions]
+    """Return a task in plain values; times are decimal strings, which no JSON reader rounds."""
+    one = task.story
+    facts: dict[str, object] = {"source": task.source, **asdict(one)}
+    facts["started_ns"] = str(one.started_ns)
+    facts["expires_ns"] = None if one.expires_ns is None else str(one.expires_ns)
+    facts["ended_ns"] = None if one.ended_ns is None else str(one.ended_ns)
+    facts["actions"] = [{**asdict(action), "at_ns": str(action.at_ns)} for action in one.actions]
     return facts
 
 
@@ -240,28 +240,28 @@ def lines(told: Story, style: Style, room: int | None = None) -> Iterator[str]:
         yield f"  the results of {told.withheld:,} of {counted(calls, 'call')} withheld"
 
 
-def _heading(told: Story, style: Style) -> Iterator[str]:
-    if told.task is None:
+def _heading(task: Story, style: Style) -> Iterator[str]:
+    if task.task is None:
         yield style.paint("outside any task", "bold")
         return
-    yield style.paint(clean(told.purpose or "task"), "bold") + style.paint(f"  {clean(told.task)}", "dim")
-    owner = f" (owner {clean(told.owner)})" if told.owner else ""
-    who = clean(told.principal or "?")
-    kind = ", ".join(fact for fact in (told.principal_kind, told.provenance) if fact) or "?"
-    via = f" via {clean(' → '.join(reversed(told.via)))}" if told.via else ""
-    yield f"  on behalf of {who} ({kind}){via} → {clean(told.agent or '?')}{owner}"
-    yield from _registered(told)
-    ended = "no end recorded" if told.ended_ns is None else moment(told.ended_ns)
-    yield f"  {moment(told.started_ns)} to {ended}"
-    if told.erased:
+    yield style.paint(clean(task.purpose or "task"), "bold") + style.paint(f"  {clean(task.task)}", "dim")
+    owner = f" (owner {clean(task.owner)})" if task.owner else ""
+    who = clean(task.principal or "?")
+    kind = ", ".join(fact for fact in (task.principal_kind, task.provenance) if fact) or "?"
+    via = f" via {clean(' → '.join(reversed(task.via)))}" if task.via else ""
+    yield f"  on behalf of {who} ({kind}){via} → {clean(task.agent or '?')}{owner}"
+    yield from _registered(task)
+    ended = "no end recorded" if task.ended_ns is None else moment(task.ended_ns)
+    yield f"  {moment(task.started_ns)} to {ended}"
+    if task.erased:
         yield "  its digests cannot be proved any more: their keys were erased"
-    for part in told.delegations:
+    for part in task.delegations:
         yield f"  delegated {clean(' → '.join(part.agents))}: {clean(part.purpose)}"
 
 
-def _registered(told: Story) -> Iterator[str]:
-    if told.registered_for:
-        yield f"  {clean(told.agent or '?')} is registered for: {clean(told.registered_for)}"
+def _registered(task: Story) -> Iterator[str]:
+    if task.registered_for:
+        yield f"  {clean(task.agent or '?')} is registered for: {clean(task.registered_for)}"
 
 
 def _row(action: Action) -> tuple[str, ...]:
@@ -281,8 +281,8 @@ def _ending(action: Action) -> str:
         action.why or "",
         "monitor mode, nothing enforced" if action.monitored else "",
     ]
-    found = ", ".join(part for part in details if part)
-    return clean(f"{words}: {found}" if found else words)
+    detail = ", ".join(part for part in details if part)
+    return clean(f"{words}: {detail}" if detail else words)
 
 
 def _route(action: Action) -> str:

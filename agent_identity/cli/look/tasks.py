@@ -1,4 +1,4 @@
-"""``agent-identity tasks``: which tasks are open, on whose behalf, and what is stopped."""
+"""``agent-identity tasks``: the open tasks, with principal and status."""
 
 import argparse
 import json
@@ -24,17 +24,15 @@ def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     source = named([chosen.directory])
     if not Path(chosen.directory).is_dir():
-        raise ConfigurationError(
-            f"expected the directory of an enforcer, got the file {chosen.directory!r}; name its directory"
-        )
+        raise ConfigurationError(f"{chosen.directory!r} is a file; name the directory of an enforcer")
     revoked, now = _revocations(Path(chosen.directory)), SystemClock().wall_ns()
-    found = [(_status(told, revoked, now), told) for told in story(source) if told.task is not None]
-    wanted = [(status, told) for status, told in found if chosen.all or status in _COLORS]
+    tasks = [(_status(task, revoked, now), task) for task in story(source) if task.task is not None]
+    wanted = [(status, task) for status, task in tasks if chosen.all or status in _COLORS]
     if chosen.json:
-        print(json.dumps({"tasks": [_to_json(status, told) for status, told in wanted]}))
+        print(json.dumps({"tasks": [_to_json(status, task) for status, task in wanted]}))
     elif chosen.jsonl:
-        for status, told in wanted:
-            print(json.dumps(_to_json(status, told)))
+        for status, task in wanted:
+            print(json.dumps(_to_json(status, task)))
     elif not wanted:
         print("no task is open" if not chosen.all else "no task is recorded")
     else:
@@ -44,57 +42,57 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _print(tasks: Sequence[tuple[str, Story]]) -> None:
     style = Style(sys.stdout)
-    lines = table([_row(status, told) for status, told in tasks], room=columns(sys.stdout))
+    lines = table([_row(status, task) for status, task in tasks], room=columns(sys.stdout))
     for (status, _), line in zip(tasks, lines, strict=True):
         print(style.paint(line, _COLORS.get(status, "dim")))
 
 
-def _status(told: Story, revoked: RevocationList, now: int) -> str:
-    if told.ended_ns is not None:
+def _status(task: Story, revoked: RevocationList, now: int) -> str:
+    if task.ended_ns is not None:
         return "ended"
-    if told.expires_ns is not None and told.expires_ns <= now:
+    if task.expires_ns is not None and task.expires_ns <= now:
         return "expired"
     entry = revoked.about(
-        task=told.task or "",
-        principal=(told.principal_kind or "", told.principal or ""),
-        agent=(told.agent or "", told.owner or ""),
+        task=task.task or "",
+        principal=(task.principal_kind or "", task.principal or ""),
+        agent=(task.agent or "", task.owner or ""),
     )
     return "open" if entry is None else entry.status
 
 
-def _row(status: str, told: Story) -> tuple[str, ...]:
-    calls = len(told.actions) + told.omitted
-    expires = "" if told.expires_ns is None else f"until {moment(told.expires_ns)}"
+def _row(status: str, task: Story) -> tuple[str, ...]:
+    calls = len(task.actions) + task.omitted
+    expires = "" if task.expires_ns is None else f"until {moment(task.expires_ns)}"
     return (
         status,
-        clean(told.task or ""),
-        f"{clean(told.principal or '?')} → {clean(told.agent or '?')}",
+        clean(task.task or ""),
+        f"{clean(task.principal or '?')} → {clean(task.agent or '?')}",
         expires,
         f"{calls:,} {'call' if calls == 1 else 'calls'}",
-        clean(told.purpose or ""),
+        clean(task.purpose or ""),
     )
 
 
-def _to_json(status: str, told: Story) -> dict[str, object]:
+def _to_json(status: str, task: Story) -> dict[str, object]:
     return {
-        "task": told.task,
+        "task": task.task,
         "status": status,
-        "purpose": told.purpose,
-        "principal": told.principal,
-        "principal_kind": told.principal_kind,
-        "provenance": told.provenance,
-        "agent": told.agent,
-        "owner": told.owner,
-        "started_ns": str(told.started_ns),
-        "expires_ns": None if told.expires_ns is None else str(told.expires_ns),
-        "ended_ns": None if told.ended_ns is None else str(told.ended_ns),
-        "calls": len(told.actions) + told.omitted,
-        "refused": told.refused,
+        "purpose": task.purpose,
+        "principal": task.principal,
+        "principal_kind": task.principal_kind,
+        "provenance": task.provenance,
+        "agent": task.agent,
+        "owner": task.owner,
+        "started_ns": str(task.started_ns),
+        "expires_ns": None if task.expires_ns is None else str(task.expires_ns),
+        "ended_ns": None if task.ended_ns is None else str(task.ended_ns),
+        "calls": len(task.actions) + task.omitted,
+        "refused": task.refused,
     }
 
 
 def _revocations(directory: Path) -> RevocationList:
-    """Return the list of the directory; without a state there is nothing in it."""
+    """Return the revocation list of the directory; an empty one without a state."""
     with copied_state(directory / "state") as state:
         kept = state.get(LIST_NAME)
     return RevocationList() if kept is None else trusted_revocations(kept[1], TrustStore.load(directory / "trust.json"))

@@ -1,4 +1,4 @@
-"""``agent-identity who``: whose a pseudonym is, for those who have the mapping."""
+"""``agent-identity who``: resolve a pseudonym to a principal."""
 
 import argparse
 import json
@@ -16,8 +16,8 @@ def run(chosen: argparse.Namespace) -> int:
     path = Path(chosen.directory) / "keys" / "pseudonyms.jsonl"
     if not path.exists():
         raise ConfigurationError(
-            f"expected keys/pseudonyms.jsonl in {chosen.directory!r}, found none; name the directory of an enforcer "
-            "that is opened with pseudonyms=True"
+            f"{chosen.directory!r} has no keys/pseudonyms.jsonl; name the directory of an enforcer that is opened with "
+            "pseudonyms=True"
         )
     kind, name = Pseudonyms(path).who(chosen.pseudonym)
     print(json.dumps({"kind": kind, "id": name}) if chosen.json else f"{clean(name)} ({kind})")

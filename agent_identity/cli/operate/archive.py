@@ -1,4 +1,4 @@
-"""``agent-identity archive`` and ``prune``: old segments leave a directory, and what is left stays provable."""
+"""``agent-identity archive`` and ``prune``: move old segments out of a directory; the rest stays provable."""
 
 import argparse
 import json
@@ -25,7 +25,7 @@ _AGE: Final = re.compile(r"(0|[1-9][0-9]{0,5})([hdw])")
 _SECONDS: Final = {"h": 3_600, "d": 86_400, "w": 604_800}
 _NS: Final = 1_000_000_000
 _SIX_MONTHS: Final = 184 * 86_400
-"""Seconds that six months have at most: as long as the AI Act has logs of high-risk systems kept, or longer
+"""Longest six months in seconds: the minimum retention of logs of high-risk systems under the AI Act
 (Articles 19(1) and 26(6))."""
 
 
@@ -34,8 +34,8 @@ def run_archive(chosen: argparse.Namespace) -> int:
     directory = _directory(chosen.directory)
     before_ns = None if chosen.older_than is None else SystemClock().wall_ns() - _age(chosen.older_than) * _NS
     if Path(chosen.to).resolve() == Path(directory).resolve():
-        raise ConfigurationError("expected an archive elsewhere, got the directory itself")
-    copied = _removed(lambda told: archive(directory, chosen.to, before_ns=before_ns, progress=told))
+        raise ConfigurationError("the archive is the directory itself; name another folder")
+    copied = _removed(lambda progress: archive(directory, chosen.to, before_ns=before_ns, progress=progress))
     if not _printed("copied", copied, as_json=chosen.json):
         print("nothing to archive: no segment is closed, sealed and not there already")
     return 0
@@ -46,8 +46,8 @@ def run_prune(chosen: argparse.Namespace) -> int:
     directory, seconds = _directory(chosen.directory), _age(chosen.older_than)
     if seconds < _SIX_MONTHS and not chosen.young:
         raise ConfigurationError(
-            "expected an age of at least 184d, got less: logs of high-risk systems are kept for six months (AI Act, "
-            "Articles 19 and 26); if that is not asked of you, add --destroy-even-what-is-younger-than-six-months"
+            "the age is below 184d: logs of high-risk systems are kept for six months (AI Act, Articles 19 and 26); "
+            "if that does not apply to you, add --destroy-even-what-is-younger-than-six-months"
         )
     _verify(directory, chosen.trust)
     clock, ids = SystemClock(), RandomIds()
@@ -57,14 +57,14 @@ def run_prune(chosen: argparse.Namespace) -> int:
     before_ns = clock.wall_ns() - seconds * _NS
     with Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids) as ledger:
         leaving = _removed(
-            lambda told: prune(
+            lambda progress: prune(
                 directory,
                 ledger,
                 signer=recorder,
                 clock=clock,
                 before_ns=before_ns,
                 archived=chosen.archived,
-                progress=told,
+                progress=progress,
             )
         )
         pruned = _printed("pruned", leaving, as_json=chosen.json)
@@ -77,7 +77,7 @@ def run_prune(chosen: argparse.Namespace) -> int:
 
 
 def _removed(begin: Callable[[Callable[[int, int], None]], Iterator[Removed]]) -> Iterator[Removed]:
-    """Yield what leaves, with the progress in between."""
+    """Yield the removed segments, with the progress in between."""
     progress = Progress(sys.stderr, "reading old segments")
     try:
         for removed in begin(progress.update):
@@ -88,7 +88,7 @@ def _removed(begin: Callable[[Callable[[int, int], None]], Iterator[Removed]]) -
 
 
 def _printed(verb: str, removed: Iterator[Removed], *, as_json: bool) -> bool:
-    """Print what leaves; return whether there is no more to say."""
+    """Print the removed segments; return whether anything was printed."""
     if as_json:
         print(json.dumps({verb: [asdict(one) for one in removed]}))
         return True
@@ -99,35 +99,35 @@ def _printed(verb: str, removed: Iterator[Removed], *, as_json: bool) -> bool:
 
 
 def _verify(directory: str, trust: str | None) -> None:
-    """Refuse to prune what does not hold: its traces would go as well.
+    """Refuse to prune evidence that does not verify: pruning would remove the traces of tampering.
 
     Raises:
-        VerificationError: It does not verify.
+        VerificationError: The evidence does not verify.
     """
     progress = Progress(sys.stderr, "verifying")
     try:
-        # This release reads the drafts that it prunes, whatever becomes of their shapes.
+        # Pruned drafts are read by this release, whose shapes it knows.
         report = check(directory, trust, progress=progress.update, processes=0, drafts=True)
     finally:
         progress.clear()
     if report.integrity != "verified":
         raise VerificationError(
-            f"expected evidence that holds before anything of it is removed, got {report.verdict!r}; "
+            f"the evidence does not verify ({report.verdict}), so nothing of it is removed; "
             "run 'agent-identity verify' and keep it all"
         )
 
 
-def _directory(given: str) -> str:
-    named([given])
-    if not is_directory(given):
-        raise ConfigurationError(f"expected an evidence directory, got the file {given!r}")
-    return given
+def _directory(path: str) -> str:
+    named([path])
+    if not is_directory(path):
+        raise ConfigurationError(f"{path!r} is a file; name an evidence directory")
+    return path
 
 
 def _age(text: str) -> int:
     match = _AGE.fullmatch(text)
     if match is None:
-        raise ConfigurationError(f"expected an age of hours, days or weeks, such as 12h, 30d or 8w, got {text!r}")
+        raise ConfigurationError(f"{text!r} is not an age; write hours, days or weeks, such as 12h, 30d or 8w")
     return int(match[1]) * _SECONDS[match[2]]
 
 

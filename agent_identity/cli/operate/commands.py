@@ -1,4 +1,4 @@
-"""The commands that keep a directory going: ``init``, ``doctor``, ``replay``, ``archive``, ``prune``, ``erase``."""
+"""The commands that maintain a directory: ``init``, ``doctor``, ``replay``, ``archive``, ``prune``, ``erase``."""
 
 from argparse import ArgumentParser
 from typing import Final
@@ -8,47 +8,47 @@ from agent_identity.cli.command import Command, add_directory, add_json
 __all__ = ["OPERATE", "PROTOCOLS"]
 
 PROTOCOLS: Final = ("http/protobuf", "http/json", "grpc")
-"""The protocols of OTLP that ``replay`` speaks."""
+"""The OTLP protocols of ``replay``."""
 
 
 def _init(parser: ArgumentParser) -> None:
     add_directory(parser)
-    text = "have a second key sign every checkpoint from now on, which quantum computers do not forge"
+    text = "sign every checkpoint from now on with a second, post-quantum key as well"
     parser.add_argument("--second-signature", choices=("ml-dsa-44",), help=text)
     add_json(parser)
 
 
 def _doctor(parser: ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", nargs="?", help="the directory of the enforcer")
-    text = "a module of the application, and the name of an object in it"
+    text = "a module of the application, optionally with the name of an object in it"
     parser.add_argument("--import", dest="module", metavar="MODULE[:NAME]", help=text)
-    text = "a policy file to compare with the tools, before it is switched on"
+    text = "a policy file to compare with the tools before deploying it"
     parser.add_argument("--policy", metavar="FILE", help=text)
     add_json(parser)
 
 
 def _replay(parser: ArgumentParser) -> None:
     add_directory(parser)
-    parser.add_argument("--otlp", metavar="ENDPOINT", required=True, help="where to, such as http://localhost:4318")
+    parser.add_argument("--otlp", metavar="ENDPOINT", required=True, help="the endpoint, such as http://localhost:4318")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="by default http/protobuf")
-    text = "only what began then or later: RFC 3339, or a date in UTC"
+    text = "only records from this time on: RFC 3339, or a date in UTC"
     parser.add_argument("--since", metavar="TIME", help=text)
-    parser.add_argument("--until", metavar="TIME", help="only what began before")
+    parser.add_argument("--until", metavar="TIME", help="only records before this time")
     parser.add_argument("--task", metavar="ID", help="only one task")
-    parser.add_argument("--again", action="store_true", help="all of it, whatever was acknowledged before")
-    parser.add_argument("--follow", action="store_true", help="go on with what is recorded from now on, until Ctrl-C")
-    text = "set records aside that the receiver does not take, and go on with the others"
+    parser.add_argument("--again", action="store_true", help="send all records, including acknowledged ones")
+    parser.add_argument("--follow", action="store_true", help="keep sending new records until Ctrl-C")
+    text = "set refused records aside, and continue with the others"
     parser.add_argument("--skip-refused", action="store_true", help=text)
-    text = "give up after so long without an acknowledgement; by default %(default).0f"
+    text = "give up after this time without an acknowledgement; by default %(default).0f"
     parser.add_argument("--patience", metavar="SECONDS", type=float, default=300.0, help=text)
-    text = "the directory that has keys/recorder.pem, or unix:PATH of a signer, if the keys are elsewhere"
+    text = "the directory with keys/recorder.pem, or unix:PATH of a signer, if the keys are elsewhere"
     parser.add_argument("--keys", metavar="WHERE", help=text)
     add_json(parser)
 
 
 def _archive(parser: ArgumentParser) -> None:
     add_directory(parser, "the evidence directory")
-    parser.add_argument("--to", metavar="OUT", required=True, help="the archive; made if missing")
+    parser.add_argument("--to", metavar="OUT", required=True, help="the archive; created if missing")
     parser.add_argument("--older-than", metavar="AGE", help="only records older than this, such as 12h, 30d or 8w")
     add_json(parser)
 
@@ -63,7 +63,7 @@ def _prune(parser: ArgumentParser) -> None:
         "--destroy-even-what-is-younger-than-six-months",
         dest="young",
         action="store_true",
-        help="allow an age below 184 days, although law may ask for longer",
+        help="allow an age below 184 days, although the law may require more",
     )
     add_json(parser)
 
@@ -79,8 +79,8 @@ def _erase(parser: ArgumentParser) -> None:
     target.add_argument("--principal", metavar="ID", help="a principal, by its id or its pseudonym")
     text = "the names of the resources that tools touched, of all tasks together"
     target.add_argument("--resources", action="store_true", help=text)
-    parser.add_argument("--reason", metavar="TEXT", help="why; it stands in the ledger for good")
-    parser.add_argument("--by", metavar="NAME", help="who ordered the erasure; by default the name of the login")
+    parser.add_argument("--reason", metavar="TEXT", help="the reason, kept in the ledger")
+    parser.add_argument("--by", metavar="NAME", help="the person who ordered the erasure; by default the login name")
     _add_signer(parser)
     add_json(parser)
 
@@ -93,20 +93,20 @@ OPERATE: Final = (
         _init,
         "agent_identity.cli.operate.init",
         description=(
-            "Create the keys and the trust file of a directory. What exists already is kept. Give trust.json, which "
-            "holds public keys only, to those who verify."
+            "Create the keys and the trust file of a directory. Existing files are kept. Give trust.json, which "
+            "holds public keys only, to the verifiers."
         ),
     ),
     Command(
         "doctor",
-        "look for what would lose or weaken evidence",
+        "look for problems that would lose or weaken evidence",
         "agent-identity doctor evidence --import shop.agent",
         _doctor,
         "agent_identity.cli.operate.doctor",
         description=(
-            "Look at packages, keys, shared state, ledger, telemetry and tools, and say what to do about each finding. "
+            "Check packages, keys, shared state, ledger, telemetry and tools, and print a cure for each finding. "
             "With --import, a module of the application is imported first, so that its tracer provider, its enforcers "
-            "and its LangChain tools are seen."
+            "and its LangChain tools are checked."
         ),
     ),
     Command(
@@ -117,8 +117,8 @@ OPERATE: Final = (
         "agent_identity.cli.operate.replay",
         description=(
             "Send an OTLP receiver the span of every call and task of the directory that it has not acknowledged, with "
-            "the same ids, times, attributes and signatures. It goes on where it stopped. Headers, time limits and "
-            "certificates come from OTEL_EXPORTER_OTLP_* in the environment. Exit codes: 0 all is acknowledged, 1 some "
+            "the same ids, times, attributes and signatures. It continues where it stopped. Headers, time limits and "
+            "certificates come from OTEL_EXPORTER_OTLP_* in the environment. Exit codes: 0 all acknowledged, 1 some "
             "records cannot be sent, 2 it stopped before the end."
         ),
     ),
@@ -130,7 +130,7 @@ OPERATE: Final = (
         "agent_identity.cli.operate.archive:run_archive",
         description=(
             "Copy segments that are closed and sealed, compressed, to an archive that 'verify --archive' and 'prune "
-            "--archived' read. What it has already is left out. Nothing is removed."
+            "--archived' read. Segments that it already has are skipped. Nothing is removed."
         ),
     ),
     Command(
@@ -140,9 +140,9 @@ OPERATE: Final = (
         _prune,
         "agent_identity.cli.operate.archive:run_prune",
         description=(
-            "Verify the directory, record what will be removed, sign a statement about it, and remove closed and "
-            "sealed segments whose records are all older. What is left verifies as before, and 'verify' says what is "
-            "gone. Never less than six months are kept unless you say so."
+            "Verify the directory, record and sign a statement of the removal, and remove closed and sealed segments "
+            "whose records are all older. The rest verifies as before, and 'verify' reports the removed records. At "
+            "least six months are kept unless you override that."
         ),
     ),
     Command(
@@ -153,9 +153,9 @@ OPERATE: Final = (
         "agent_identity.cli.operate.erase",
         description=(
             "Overwrite the keys of the digests of a task, or of all tasks of a principal so far, and the mapping of "
-            "its pseudonym, and remove what waits for approval. Nobody can prove after that what its calls got and "
-            "returned; the ledger verifies as before, and has a record of the erasure. Copies of the folder keys "
-            "elsewhere, such as backups, are yours to erase."
+            "its pseudonym, and remove pending approval requests. After that, nobody can prove the arguments and "
+            "results of its calls; the ledger verifies as before, and has a record of the erasure. Erase copies of the "
+            "folder keys elsewhere, such as backups, yourself."
         ),
     ),
 )

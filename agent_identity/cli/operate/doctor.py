@@ -1,4 +1,4 @@
-"""``agent-identity doctor``: what a platform engineer wants to know before trusting the set-up."""
+"""``agent-identity doctor``: checks of an installation, its process and its directory."""
 
 import argparse
 import contextlib
@@ -33,12 +33,12 @@ def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     if chosen.module:
         import_application(chosen.module)
-    found = diagnose(chosen.directory, imported=bool(chosen.module), policy=chosen.policy)
+    sections = diagnose(chosen.directory, imported=bool(chosen.module), policy=chosen.policy)
     if chosen.json:
-        print(json.dumps(as_json(found)))
+        print(json.dumps(as_json(sections)))
     else:
-        print("\n".join(lines(found, Style(sys.stdout), columns(sys.stdout))))
-    return 1 if _count(found)["fail"] else 0
+        print("\n".join(lines(sections, Style(sys.stdout), columns(sys.stdout))))
+    return 1 if _count(sections)["fail"] else 0
 
 
 def diagnose(
@@ -47,22 +47,22 @@ def diagnose(
     imported: bool = True,
     policy: str | os.PathLike[str] | None = None,
 ) -> list[Section]:
-    """Look at this process, and at an evidence directory; what the command does with ``--import``, from within.
+    """Check this process and an evidence directory, as the command does with ``--import``, from within.
 
     Args:
         directory: The directory of the enforcer.
         imported: Whether this is the process of the application.
-        policy: A policy file to hold the guarded tools against in place of the policy in force.
+        policy: A policy file to check against the guarded tools, in place of the policy in force.
 
     Returns:
-        What was found, by what it is about; an empty section is left out.
+        The checks by section, without empty sections.
 
     Raises:
         PolicyFormatError: The policy file has mistakes.
         ConfigurationError: The policy file cannot be read.
     """
     candidate = None if policy is None else RuleSet.load(policy)
-    found: list[Section] = [
+    sections: list[Section] = [
         ("installation", [examine_package(), *examine_versions(), examine_clock()]),
         ("application", [*examine_application(imported=imported), *examine_enforcers()]),
         ("telemetry", [*examine_telemetry(), *examine_pipeline()]),
@@ -70,15 +70,15 @@ def diagnose(
         ("policy", examine_policies(candidate)),
         ("directory", [] if directory is None else examine_directory(Path(directory))),
     ]
-    return [section for section in found if section[1]]
+    return [section for section in sections if section[1]]
 
 
-def _count(found: Sequence[Section]) -> Counter[str]:
-    return Counter(check.status for _, checks in found for check in checks)
+def _count(sections: Sequence[Section]) -> Counter[str]:
+    return Counter(check.status for _, checks in sections for check in checks)
 
 
 def as_json(found: Sequence[Section]) -> dict[str, object]:
-    """Return what was found as the command prints it for machines."""
+    """Return the checks as the command prints them for machines."""
     rows = [
         {"section": section, "name": c.name, "status": c.status, "detail": c.detail, "cure": c.cure}
         for section, checks in found
@@ -88,31 +88,29 @@ def as_json(found: Sequence[Section]) -> dict[str, object]:
 
 
 def import_application(named: str) -> None:
-    """Import a module of the application from the current directory; what it prints goes to standard error.
+    """Import a module of the application from the current directory; its output goes to standard error.
 
     Args:
-        named: The module, and behind a colon, if anything, what is to be in it, as servers are told theirs.
+        named: The module, with an optional object after a colon, as ASGI servers name applications.
 
     Raises:
-        ConfigurationError: It cannot be imported, fails while it is, or has nothing of the name.
+        ConfigurationError: The module cannot be imported, raises during import, or lacks the object.
     """
     module, _, name = named.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            found = importlib.import_module(module)
+            loaded = importlib.import_module(module)
             if name:
-                operator.attrgetter(name)(found)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - The code is the user's, and may raise anything.
+                operator.attrgetter(name)(loaded)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - User code may raise anything.
         absent = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
         way_out = "check its name, and the directory that you are in" if absent else "see what it does when imported"
-        raise ConfigurationError(
-            f"expected to import {named!r}, got {type(error).__name__}: {error}; {way_out}"
-        ) from None
+        raise ConfigurationError(f"cannot import {named!r}: {type(error).__name__}: {error}; {way_out}") from None
 
 
 def lines(found: Sequence[Section], style: Style, room: int | None = None) -> Iterator[str]:
-    """Yield what was found, each with what to do about it, and what it comes to.
+    """Yield the checks with their cures, and a summary.
 
     Args:
         found: What was looked at.
@@ -136,14 +134,14 @@ def lines(found: Sequence[Section], style: Style, room: int | None = None) -> It
 
 
 def examine_clock(wall: Callable[[], float] = time.time) -> Check:
-    """Look at the wall clock."""
+    """Check the wall clock."""
     if wall() < _EPOCH_2024:
         return Check("clock", "fail", "the wall clock is before 2024", "set the clock; grants live in real time")
     return Check("clock", "ok", f"UTC {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(wall()))}")
 
 
 def examine_application(*, imported: bool) -> list[Check]:
-    """Say what the findings about telemetry and tools are about, where it is not the application."""
+    """Report that the telemetry and tools of this process, not of the application, are checked."""
     if imported:
         return []
     detail = "not imported: provider and tools are those of this process, not of your application"

@@ -1,4 +1,4 @@
-"""What ``agent-identity doctor`` looks at in an evidence directory: keys, trust, shared state, ledger, disk."""
+"""Checks of ``agent-identity doctor`` on an evidence directory: keys, trust, shared state, ledger, disk."""
 
 import os
 import shutil
@@ -42,18 +42,18 @@ _LONGEST: Final = 1_900  # Characters of a record on a span.
 _TAIL: Final = 256 * 1024
 _MANY_SERVERS: Final = MAX_SERVERS * 9 // 10
 _DAY: Final = 86_400
-_SOON: Final = 14 * _DAY  # Seconds before an expiry in which somebody should know of it.
-_OLD: Final = 365 * _DAY  # Seconds after which a key has had a long life.
+_SOON: Final = 14 * _DAY  # Seconds before an expiry from which it is reported.
+_OLD: Final = 365 * _DAY  # Seconds after which a key counts as old.
 
 
 def examine_directory(root: Path) -> list[Check]:
-    """Look at keys, trust file and ledger of a directory."""
+    """Check keys, trust file and ledger of a directory."""
     return list(_readable("directory", _examined(root)))
 
 
 def _examined(root: Path) -> Iterator[Check]:
     if not root.exists():
-        yield Check("directory", "fail", "there is none at the path", f"agent-identity init {root}")
+        yield Check("directory", "fail", "the path does not exist", f"agent-identity init {root}")
         return
     if not root.is_dir():
         yield Check("directory", "fail", "a file is at the path", "name the directory of the enforcer")
@@ -76,7 +76,7 @@ def _examined(root: Path) -> Iterator[Check]:
 
 
 def _readable(name: str, checks: Iterable[Check]) -> Iterator[Check]:
-    """Return the findings up to what this user may not read, and that as another one."""
+    """Yield the checks; the first part that this user may not read becomes one more check."""
     try:
         yield from checks
     except PermissionError as error:
@@ -88,7 +88,7 @@ def _denied(name: str, path: str, why: str) -> Check:
 
 
 def failed(name: str, error: ConfigurationError | StateError | TokenError) -> Check:
-    """Return the finding that an error is; its way out stands behind the semicolon."""
+    """Return an error as a check; its cure follows the semicolon."""
     detail, _, cure = str(error).partition("; ")
     return Check(name, "fail", detail, cure or "restore it from a copy, or start a new directory")
 
@@ -96,7 +96,7 @@ def failed(name: str, error: ConfigurationError | StateError | TokenError) -> Ch
 def _trust(root: Path) -> TrustStore | Check:
     if not (root / "trust.json").exists():
         cure = f"restore it from a copy; only if nothing was recorded here yet, agent-identity init {root}"
-        return Check("trust file", "fail", "there is none", cure)
+        return Check("trust file", "fail", "trust.json is missing", cure)
     try:
         return TrustStore.load(root / "trust.json")
     except ConfigurationError as error:
@@ -110,7 +110,7 @@ def _named(trust: TrustStore) -> Check:
 def _keys(root: Path, trust: TrustStore | None) -> Iterator[Check]:
     if trust is not None and not any((root / "keys" / f"{name}.pem").exists() for name in get_args(Purpose)):
         cure = "all is well if an agent-identity signer holds them; otherwise restore them from a copy"
-        yield Check("keys", "warn", "there are none in the directory", cure)
+        yield Check("keys", "warn", "the directory has no keys", cure)
         return
     for name in get_args(Purpose):
         path = root / "keys" / f"{name}.pem"
@@ -128,7 +128,7 @@ def _keys(root: Path, trust: TrustStore | None) -> Iterator[Check]:
 
 
 def _key(root: Path, name: Purpose, entry: TrustedKey | None, trust: TrustStore | None) -> Check:
-    """Look at the age of a key, at how long it is valid, and at what overlaps with it."""
+    """Check age, validity and overlap of a key."""
     now, rotate = int(time.time()), f"agent-identity keys rotate --{name} {root}"
     if entry is not None and (entry.revoked_since is not None or not entry.in_time(now)):
         state = "it is not valid now" if entry.revoked_since is None else "it is revoked"
@@ -149,7 +149,7 @@ def _key(root: Path, name: Purpose, entry: TrustedKey | None, trust: TrustStore 
 
 
 def _overlap(name: Purpose, entry: TrustedKey | None, trust: TrustStore | None, now: int) -> str:
-    """Say which other keys of the same purpose count now, as they do for a while after a rotation."""
+    """Describe the other keys of the same purpose that are still valid, as after a rotation."""
     if trust is None or entry is None:
         return ""
     mine = (key for key in trust.keys if key.purpose == name and key.issuer == entry.issuer and key is not entry)
@@ -162,7 +162,7 @@ def _overlap(name: Purpose, entry: TrustedKey | None, trust: TrustStore | None, 
 
 
 def _modes(root: Path) -> Iterator[Check]:
-    """Look at what else must be closed to others."""
+    """Check the modes of the other secret files."""
     folder = root / "keys"
     for name, path, mode in (
         ("key folder", folder, "700"),
@@ -170,13 +170,13 @@ def _modes(root: Path) -> Iterator[Check]:
         ("digest keys", folder / "digests.jsonl", "600"),
         ("pseudonyms", folder / "pseudonyms.jsonl", "600"),
     ):
-        if path.exists() and (found := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+        if path.exists() and (granted := stat.S_IMODE(path.stat().st_mode)) & 0o077:
             cure = f"chmod {mode} {path}" + ("" if path is folder else ", and ask who has read it")
-            yield Check(name, "warn" if path is folder else "fail", f"others can reach it (mode {found:04o})", cure)
+            yield Check(name, "warn" if path is folder else "fail", f"others can reach it (mode {granted:04o})", cure)
 
 
 def _agents(root: Path, trust: TrustStore | None) -> Iterator[Check]:
-    """Look at the registry of agents, if there is one and its keys are known."""
+    """Check the registry of agents, if it exists and its keys are known."""
     path = registry_path(root)
     if trust is None or not path.exists():
         return
@@ -194,7 +194,7 @@ def _agents(root: Path, trust: TrustStore | None) -> Iterator[Check]:
 
 
 def _inventory(root: Path, trust: TrustStore | None) -> Iterator[Check]:
-    """Look at the servers whose tools are pinned, if there are any."""
+    """Check the pinned servers, if any."""
     if trust is None or not Path(inventory_path(root)).exists():
         return
     try:
@@ -202,10 +202,10 @@ def _inventory(root: Path, trust: TrustStore | None) -> Iterator[Check]:
     except (ConfigurationError, TokenError) as error:
         yield failed("inventory", error)
         return
-    found = list(_servers(root, book))
+    checks = list(_servers(root, book))
     tools = sum(len(offer.tools) for offer in book.values())
     fine = Check("inventory", "ok", f"{counted(len(book), 'server')}, {counted(tools, 'tool')} pinned")
-    yield from found or [fine]
+    yield from checks or [fine]
 
 
 def _servers(root: Path, book: Book) -> Iterator[Check]:
@@ -213,7 +213,7 @@ def _servers(root: Path, book: Book) -> Iterator[Check]:
     cut = [name for name, offer in book.items() if any(tool.is_cut for tool in offer.tools.values())]
     if waiting:
         cure = f"agent-identity inventory list {root}, then diff, and accept or leave it"
-        yield Check("inventory", "warn", f"something waits to be accepted: {_first(waiting)}", cure)
+        yield Check("inventory", "warn", f"changes are pending: {_first(waiting)}", cure)
     cure = f"agent-identity inventory forget {root} SERVER for those that you do not use"
     if cut:
         yield Check("inventory", "warn", f"too much text to keep, so that changes cannot be shown: {_first(cut)}", cure)
@@ -222,12 +222,12 @@ def _servers(root: Path, book: Book) -> Iterator[Check]:
 
 
 def _first(names: Iterable[str]) -> str:
-    found = sorted(names)
-    return ", ".join(found[:10]) + (", …" if len(found) > 10 else "")
+    ordered = sorted(names)
+    return ", ".join(ordered[:10]) + (", …" if len(ordered) > 10 else "")
 
 
 def _second_key(root: Path, trust: TrustStore | None) -> Iterator[Check]:
-    """Look at the second key, if the directory has one."""
+    """Check the second key, if the directory has one."""
     if trust is None or not (trust.second_keys or second_key_files(root)[0].exists()):
         return
     try:
@@ -239,7 +239,7 @@ def _second_key(root: Path, trust: TrustStore | None) -> Iterator[Check]:
 
 
 def _state(root: Path) -> Iterator[Check]:
-    """Ask the state that the processes of the directory share, if something was kept there yet."""
+    """Query the state that the processes of the directory share, if it exists."""
     path = root / "state" / "state.sqlite"
     try:
         with copied_state(path.parent) as state:
@@ -253,21 +253,21 @@ def _state(root: Path) -> Iterator[Check]:
 
 
 def _witnesses(root: Path, trust: TrustStore | None) -> Iterator[Check]:
-    """Look at how far the witnesses that the trust file names have cosigned the log."""
+    """Check how far the witnesses of the trust file have cosigned the log."""
     if trust is None:
         return
     size = _entries_under(open_ledger(root).checkpoint())
     for witness in trust.witnesses.keys:
         name = f"witness {witness.name}"
-        seen = _entries_under(_content(Path(cosigned_file(Layout.of(root), witness))))
-        if seen is None:
+        cosigned = _entries_under(_content(Path(cosigned_file(Layout.of(root), witness))))
+        if cosigned is None:
             cure = "open the enforcer with witnesses={'https://...': 'the verifier key'}"
             yield Check(name, "warn", "it has cosigned nothing of the log", cure)
-        elif size is not None and seen < size:
+        elif size is not None and cosigned < size:
             cure = "see what the enforcer logs about it, and whether it can be reached"
-            yield Check(name, "warn", f"it has cosigned {seen:,} of {counted(size, 'entry')} of the log", cure)
+            yield Check(name, "warn", f"it has cosigned {cosigned:,} of {counted(size, 'entry')} of the log", cure)
         else:
-            yield Check(name, "ok", f"it has cosigned all {counted(seen, 'entry')} of the log; 'verify' checks it")
+            yield Check(name, "ok", f"it has cosigned all {counted(cosigned, 'entry')} of the log; 'verify' checks it")
 
 
 def _content(path: Path) -> bytes | None:
@@ -292,7 +292,7 @@ def _ledger(root: Path) -> Iterator[Check]:
     yield _streams(root)
     rejected = reader.rejected_bytes()
     if rejected:
-        detail = f"somebody else wrote {counted(rejected, 'byte')} into it, which are in log/rejected.jsonl now"
+        detail = f"another process wrote {counted(rejected, 'byte')} into it, which are in log/rejected.jsonl now"
         yield Check("log", "warn", detail, "look at them, find who can write there, then move that file away")
     yield from _lengths(root)
     yield from _copies(root)
@@ -309,7 +309,7 @@ def _streams(root: Path) -> Check:
 
 
 def _lengths(root: Path) -> Iterator[Check]:
-    """Look at the last outcomes: back ends cut the attributes of spans at 2,000 characters."""
+    """Check the length of the last outcomes: back ends cut attributes of spans at 2,000 characters."""
     longest = 0
     for stream in open_ledger(root).streams()[-1:]:
         path = Path(Layout.of(root).entries(stream))
@@ -326,7 +326,7 @@ def _lengths(root: Path) -> Iterator[Check]:
 
 
 def _copies(root: Path) -> Iterator[Check]:
-    """Say of each receiver of copies how far it is."""
+    """Report the progress of each receiver of copies."""
     layout = Layout.of(root)
     for cursors in destinations(Files(), layout):
         name, aside = cursors.receiver, len({one.record for one in cursors.aside()})

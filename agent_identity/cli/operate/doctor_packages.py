@@ -1,4 +1,4 @@
-"""What ``agent-identity doctor`` looks at among installed distributions: who owns our name, which versions fit."""
+"""Checks of ``agent-identity doctor`` on installed distributions: the owner of our name, and fitting versions."""
 
 import importlib.metadata
 import re
@@ -19,7 +19,7 @@ _WATCHED: Final = re.compile(
     r"|langfuse|logfire|mcp|fastmcp|pydantic|wrapt|cryptography|orjson",
     re.IGNORECASE,
 )
-"""Distributions whose versions have to fit each other for spans to be made, and carry evidence."""
+"""Distributions whose versions must fit each other for spans with evidence."""
 
 _SHOWN: Final = ("opentelemetry-sdk", "langchain-core", "langgraph", "mcp")
 
@@ -28,9 +28,9 @@ class Installed(NamedTuple):
     """An installed distribution.
 
     Attributes:
-        name: Its name, as it is normalised (PEP 503).
+        name: Its normalized name (PEP 503).
         version: Its version.
-        requires: What it requires (PEP 508).
+        requires: Its requirements (PEP 508).
     """
 
     name: str
@@ -39,18 +39,18 @@ class Installed(NamedTuple):
 
 
 def installed() -> list[Installed]:
-    """Return every distribution of this environment that has to do with us."""
-    found: dict[str, Installed] = {}
+    """Return the installed distributions that matter to us."""
+    distributions: dict[str, Installed] = {}
     for each in importlib.metadata.distributions():
         name = str(each.metadata["Name"] or "")
         if name and (name == _OURS or _WATCHED.fullmatch(name)):
             plain = re.sub(r"[-_.]+", "-", name).lower()
-            found.setdefault(plain, Installed(plain, each.version, tuple(each.requires or ())))
-    return list(found.values())
+            distributions.setdefault(plain, Installed(plain, each.version, tuple(each.requires or ())))
+    return list(distributions.values())
 
 
 def examine_package(find: Callable[[str], object] = importlib.metadata.distribution) -> Check:
-    """Look for another distribution that owns our import name (threats AC-71).
+    """Check for another distribution that owns our import name (threats AC-71).
 
     Args:
         find: Looks up an installed distribution by name.
@@ -64,10 +64,10 @@ def examine_package(find: Callable[[str], object] = importlib.metadata.distribut
 
 
 def examine_versions(found: Iterable[Installed] | None = None) -> list[Check]:
-    """Look for distributions that do not fit each other, as happens where one was installed past the resolver.
+    """Check for distributions that do not fit each other, as when one was installed past the resolver.
 
     Args:
-        found: What is installed.
+        found: The installed distributions.
     """
     every = {each.name: each for each in (installed() if found is None else found)}
     misfits = sorted({misfit for each in every.values() for misfit in _misfits(each, every)})
@@ -79,9 +79,9 @@ def examine_versions(found: Iterable[Installed] | None = None) -> list[Check]:
 
 
 def _misfits(each: Installed, every: dict[str, Installed]) -> Iterator[tuple[str, str, str]]:
-    """Yield the owner, the finding and its cure for each requirement that what is installed does not meet."""
+    """Yield the owner, the finding and its cure for each requirement that the environment does not meet."""
     try:
-        from packaging.requirements import InvalidRequirement, Requirement  # It need not be there.
+        from packaging.requirements import InvalidRequirement, Requirement  # It may be missing.
     except ModuleNotFoundError:
         return
     for text in each.requires:
@@ -91,7 +91,7 @@ def _misfits(each: Installed, every: dict[str, Installed]) -> Iterator[tuple[str
             continue
         name = re.sub(r"[-_.]+", "-", wanted.name).lower()
         other = every.get(name)
-        # What belongs to an extra is required by nobody, unless it is ours: we import it if it is there.
+        # Requirements of extras do not apply, except ours: we import those packages if they are installed.
         applies = (
             wanted.marker is None
             or wanted.marker.evaluate({"extra": ""})
@@ -99,5 +99,5 @@ def _misfits(each: Installed, every: dict[str, Installed]) -> Iterator[tuple[str
         )
         if other is None or not applies or wanted.specifier.contains(other.version, prereleases=True):
             continue
-        detail = f"{each.name} {each.version} expects {name} {wanted.specifier}, got {other.version}"
+        detail = f"{each.name} {each.version} needs {name} {wanted.specifier}, and {other.version} is installed"
         yield each.name, detail, f"pip install '{name}{wanted.specifier}', or another version of {each.name}"

@@ -15,10 +15,10 @@ _NAMED = 10  # Names that a finding lists.
 
 
 def examine_policies(candidate: RuleSet | None = None) -> list[Check]:
-    """Hold the tools that enforcers of this process guard against their policies.
+    """Check the guarded tools of this process against their policies.
 
     Args:
-        candidate: The policy to look at in place of theirs, before it is switched on.
+        candidate: A policy to check in place of theirs, before it is deployed.
     """
     checks: list[Check] = []
     if candidate is not None:
@@ -44,12 +44,12 @@ def _policy(policy: RuleSet | None, tools: KnownTools) -> Iterator[Check]:
 def _labels(policy: RuleSet | None, tools: KnownTools) -> Iterator[Check]:
     rules: Mapping[str, Rule] = {} if policy is None else label_rules(policy.rules)
     if policy is not None and rules:
-        asked = [
+        unknown_by_tool = [
             (tool.name, unknown_labels(tool.name, tool.labels, data, rules=rules.values(), tools=policy.tools))
             for tool, data in tools.all()
         ]
         for attribute, word in LABELS.items():
-            names = [name for name, unknown in asked if attribute in unknown]
+            names = [name for name, unknown in unknown_by_tool if attribute in unknown]
             if names:
                 detail = f"{counted(len(names), 'guarded tool')} whose {attribute} nobody states: {_listed(names)}"
                 cure = f"rules block them: state {word}=[…] in code or under tools: in the policy file, [] for none"

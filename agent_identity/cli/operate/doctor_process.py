@@ -1,4 +1,4 @@
-"""What ``agent-identity doctor`` looks at in a process: its enforcers, their state, and the tools of its agents."""
+"""Checks of ``agent-identity doctor`` on a process: its enforcers, their state, and the tools of its agents."""
 
 import gc
 import importlib
@@ -25,7 +25,7 @@ _PROVIDED: Final = re.compile(
     r"|text_editor|memory|local_shell|shell|url_context|google_search|google_maps|tool_search)"
     r"(_preview)?(_\d{8})?"
 )
-"""The types of tools that providers of models run themselves; what they call them today."""
+"""Types of tools that model providers run themselves, by their present names."""
 
 _NODES: Final = (("langgraph.prebuilt.tool_node", "ToolNode"), ("langchain.tools.tool_node", "_ToolNode"))
 """Nodes that run tools; langchain 1.0 has its own."""
@@ -35,10 +35,10 @@ _MOST_TOOLS: Final = 128  # Longer lists are something else.
 
 
 def examine_store(name: str, state: StateStore) -> Check:
-    """Ask a state that processes share, and say how long it took to answer.
+    """Query a shared state, and report its latency.
 
     Args:
-        name: What to call it.
+        name: Its name in the report.
         state: The state.
     """
     started = time.perf_counter_ns()
@@ -54,7 +54,7 @@ def examine_store(name: str, state: StateStore) -> Check:
 
 
 def examine_enforcers() -> list[Check]:
-    """Look at the enforcers that are open in this process."""
+    """Check the enforcers that are open in this process."""
     return [check for enforcer, point in open_enforcers() for check in _enforcer(enforcer, point)]
 
 
@@ -71,7 +71,7 @@ def _enforcer(enforcer: Enforcer, point: Point) -> Iterator[Check]:
 
 
 def examine_tools() -> list[Check]:
-    """Look at the LangChain tools in this process: which no enforcer guards, and which nobody can guard."""
+    """Check the LangChain tools in this process: unguarded ones, and ones that cannot be guarded."""
     if "langchain_core.tools" not in sys.modules:
         return []
     checks = [_langchain_tools()]
@@ -100,7 +100,7 @@ def _langchain_tools() -> Check:
 
 
 def _is_stock(tool: object) -> bool:
-    """Return whether a tool lies on the shelf of LangChain itself; importing it makes some, used or not."""
+    """Return whether a tool comes with LangChain itself, whose import creates some, used or not."""
     module = getattr(getattr(tool, "func", None), "__module__", None)
     return isinstance(module, str) and module.partition(".")[0] == "langchain"
 
@@ -110,7 +110,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _tools_of_nodes() -> tuple[set[int], set[int]]:
-    """Return the identities of the tools that nodes of graphs run, and of those that our middleware covers there."""
+    """Return the ids of the tools that graph nodes run, and of those that our middleware covers there."""
     kinds = [getattr(sys.modules.get(module), name, None) for module, name in _NODES]
     ours = sys.modules.get("agent_identity.integrations.langchain.middleware")
     used, covered = set[int](), set[int]()
@@ -137,7 +137,7 @@ def _reaches(thing: object, kind: type, depth: int) -> bool:
 
 
 def _provider_tools() -> Iterator[str]:
-    """Yield what is offered to models in this process as a description alone, such as ``{"type": "web_search"}``."""
+    """Yield the tools offered to models as a description only, such as ``{"type": "web_search"}``."""
     for thing in gc.get_objects():
         if type(thing) is not list:
             continue

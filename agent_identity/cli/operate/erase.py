@@ -1,4 +1,4 @@
-"""``agent-identity erase``: what a task or principal was recorded with becomes unprovable, for good."""
+"""``agent-identity erase``: make the digests of a task or principal unprovable."""
 
 import argparse
 import getpass
@@ -27,9 +27,7 @@ def run(chosen: argparse.Namespace) -> int:
     directory = chosen.directory
     named([directory])
     if not is_directory(directory) or not (Path(directory) / "trust.json").exists():
-        raise ConfigurationError(
-            f"expected the directory of an enforcer at {directory!r}, found none; name the one with trust.json"
-        )
+        raise ConfigurationError(f"{directory!r} is not the directory of an enforcer; name the one with trust.json")
     kind, name = _chosen(chosen)
     clock, ids = SystemClock(), RandomIds()
     keys = prepare(directory, clock, ids) if chosen.signer is None else connect(directory, chosen.signer)

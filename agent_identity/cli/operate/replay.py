@@ -1,4 +1,4 @@
-"""``agent-identity replay``: send a receiver of OTLP what it has not acknowledged, from the ledger."""
+"""``agent-identity replay``: send an OTLP receiver the unacknowledged records of the ledger."""
 
 import argparse
 import json
@@ -29,7 +29,7 @@ def run(chosen: argparse.Namespace) -> int:
     root = Path(chosen.directory)
     if not (root / "trust.json").exists():
         raise ConfigurationError(
-            f"expected the directory of an enforcer at {chosen.directory!r}, found none; name the one with trust.json"
+            f"{chosen.directory!r} is not the directory of an enforcer; name the one with trust.json"
         )
     selection, wanted = _selection(chosen)
     export = LedgerExport(
@@ -44,8 +44,7 @@ def run(chosen: argparse.Namespace) -> int:
     with export.cursors.alone() as alone:
         if not alone:
             raise ConfigurationError(
-                "expected to be the only one that sends to this receiver, got another process that does so just now; "
-                "it sends what all processes have recorded, so wait, or stop it"
+                "another process sends to this receiver, the records of all processes; wait, or stop it"
             )
         if chosen.again:
             export.cursors.forget()
@@ -74,7 +73,7 @@ def _send(chosen: argparse.Namespace, export: LedgerExport, root: Path) -> Shipp
     )
     shipper = export.shipper(pace, show)
     try:
-        # A second look at what was quiet at the first finds out which processes are gone.
+        # A second run over idle streams detects processes that have ended.
         while shipper.run() or shipper.run() or chosen.follow:
             if chosen.follow:
                 time.sleep(_FOLLOW)
@@ -93,9 +92,9 @@ def _wait(seconds: float) -> bool:
 
 
 def _size(root: Path) -> int:
-    """Return about how many bytes of records travel: outcomes are some half of a ledger."""
-    found = (path.stat().st_size for path in root.glob("ledger/*/*") if path.is_file())
-    return sum(found) // 2
+    """Return the approximate bytes of records to send: outcomes are about half of a ledger."""
+    sizes = (path.stat().st_size for path in root.glob("ledger/*/*") if path.is_file())
+    return sum(sizes) // 2
 
 
 def _signer(root: Path, keys: str | None) -> Signer:
@@ -105,7 +104,7 @@ def _signer(root: Path, keys: str | None) -> Signer:
 
 
 def _selection(chosen: argparse.Namespace) -> tuple[str, Wanted]:
-    """Return what is wanted of the ledger: in words, and as a question about a record."""
+    """Return the selection of records: in words, and as a predicate."""
     since, until = (None if text is None else moment_ns(text) for text in (chosen.since, chosen.until))
     task = cast("str | None", chosen.task)
     parts = {"since": since, "until": until, "task": task}

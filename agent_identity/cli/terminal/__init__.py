@@ -1,1 +1,1 @@
-"""What all commands share: words that name sources, and text for people."""
+"""Shared parts of all commands: names of sources, and text for people."""

@@ -1,4 +1,4 @@
-"""What commands print for machines."""
+"""Output of commands for machines."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from typing import Final
 __all__ = ["DRAFTS", "print_list"]
 
 DRAFTS: Final = "records of version 2 (draft) are among these; their shapes may still change"
-"""What commands say that read drafts without being asked to, because they show and prove nothing."""
+"""Notice of commands that read drafts without ``--drafts``, because they only show and do not verify."""
 
 
 def print_list(name: str, items: Iterable[object], rest: Callable[[], Mapping[str, object]] = dict) -> None:
@@ -16,8 +16,8 @@ def print_list(name: str, items: Iterable[object], rest: Callable[[], Mapping[st
 
     Args:
         name: The member that is the list.
-        items: What is in it.
-        rest: Returns the other members, when the list is over.
+        items: The items.
+        rest: Returns the other members, called after the last item.
     """
     before = f"{{{json.dumps(name)}: ["
     for item in items:

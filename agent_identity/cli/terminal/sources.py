@@ -1,4 +1,4 @@
-"""What the words of a command name: one evidence directory, or files of traces."""
+"""Resolves the source arguments of a command: one evidence directory, or files of traces."""
 
 import errno
 import fnmatch
@@ -25,25 +25,25 @@ _MAX_LISTING: Final = 256_000_000  # Bytes.
 
 
 def gathered(sources: Sequence[str], files_from: str | None = None) -> list[str]:
-    """Return what the words of a command name, with patterns, trees of traces and listings in full.
+    """Expand source arguments: patterns, folders of traces and listings.
 
-    A word is a path as long as there is such a path. Else it may be a pattern (``*``, ``?``, ``[...]``, ``**``), unless
-    it stands in a listing. A directory that is none of evidence stands for the files of traces below it, by their names
-    and in their order; links are not followed, and neither are they by ``**``.
+    A word is a path if that path exists. Otherwise it may be a pattern (``*``, ``?``, ``[...]``, ``**``), unless it is
+    from a listing. A directory without evidence expands to the trace files below it, in the order of their names;
+    neither this nor ``**`` follows links.
 
     Args:
         sources: The words.
-        files_from: A file that lists further ones, one a line, or each before a NUL byte; ``-`` for standard input.
+        files_from: A file that lists further paths, one a line or separated by NUL bytes; ``-`` for standard input.
 
     Raises:
         ConfigurationError: A pattern or a tree holds no file, or a listing or a folder cannot be read.
     """
     listed = [] if files_from is None else _listed(files_from)
-    # What a listing names is there or is missed: no other file stands in for it by a pattern.
-    found = [*(name for word in sources for name in _expanded(word)), *listed]
-    if not found:
-        raise ConfigurationError("expected an evidence directory or files of traces, got an empty list; name some")
-    return [name for word in found for name in _tree(word)]
+    # A listing has only paths: a missing file must not match others as a pattern.
+    paths = [*(name for word in sources for name in _expanded(word)), *listed]
+    if not paths:
+        raise ConfigurationError("the list of sources is empty; name an evidence directory or files of traces")
+    return [name for word in paths for name in _tree(word)]
 
 
 def _listed(path: str) -> list[str]:
@@ -52,9 +52,9 @@ def _listed(path: str) -> list[str]:
             data = file.read(_MAX_LISTING + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigurationError(f"expected a list of files at {path!r}, got '{reason}'") from None
+        raise ConfigurationError(f"the list of files {path!r} cannot be read ({reason}); check the path") from None
     end = b"\0" if b"\0" in data else b"\n"
-    # Before the list is taken apart, which needs many times its memory.
+    # Checked before the split, which needs many times the memory.
     if len(data) > _MAX_LISTING or data.count(end) > _MAX_LISTED or len(data) - data.rfind(end) > _MAX_NAME + 1:
         raise _too_long()
     names = [os.fsdecode(name) for name in data.split(end) if name]
@@ -65,29 +65,28 @@ def _listed(path: str) -> list[str]:
 
 def _too_long() -> ConfigurationError:
     return ConfigurationError(
-        f"expected a list of at most {_MAX_LISTED:,} paths and {_MAX_LISTING:,} bytes, got more or longer ones; "
-        "take several lists"
+        f"the list has more than {_MAX_LISTED:,} paths or {_MAX_LISTING:,} bytes, or too long a path; use several lists"
     )
 
 
 def _standard_input() -> BinaryIO:
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  It may be closed.
-        raise ConfigurationError("expected a list of files on standard input, got none; pipe one in")
+        raise ConfigurationError("standard input is closed; pipe a list of files in")
     return sys.stdin.buffer
 
 
 def _expanded(word: str) -> list[str]:
     if word == STANDARD_INPUT or os.path.lexists(word) or not glob.has_magic(word):
         return [word]
-    steps = list(filter(None, word.split(os.sep)))  # As they stand.
-    found = sorted(set(_matching(os.sep if word.startswith(os.sep) else "", steps)))
-    if not found:
-        raise ConfigurationError(f"expected files that match {word!r}, got none; check the pattern")
-    return found
+    steps = list(filter(None, word.split(os.sep)))  # Without normalization.
+    paths = sorted(set(_matching(os.sep if word.startswith(os.sep) else "", steps)))
+    if not paths:
+        raise ConfigurationError(f"no file matches {word!r}; check the pattern")
+    return paths
 
 
 def _matching(root: str, steps: Sequence[str]) -> Iterator[str]:
-    """Return the paths below a folder that match the steps of a pattern; ``**`` goes into no link."""
+    """Return the paths below a folder that match the steps of a pattern; ``**`` follows no links."""
     if not steps:
         yield root
         return
@@ -107,12 +106,12 @@ def _matching(root: str, steps: Sequence[str]) -> Iterator[str]:
 
 
 def _matches(name: str, step: str) -> bool:
-    """Return whether a name has the form of a step; hidden ones have to be asked for, as in a shell."""
+    """Return whether a name matches a step; hidden names need an explicit dot, as in a shell."""
     return fnmatch.fnmatchcase(name, step) and (step.startswith(".") or not name.startswith("."))
 
 
 def _leads(path: str, rest: Sequence[str]) -> bool:
-    """Return whether there is something at a path, and a folder if there are more steps to go."""
+    """Return whether a path exists, and is a folder if steps remain."""
     status = _status(path, follow=bool(rest))
     return status is not None and (not rest or stat.S_ISDIR(status.st_mode))
 
@@ -136,7 +135,7 @@ def _names(folder: str) -> list[str]:
 
 
 def _walked(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walk a tree in the order of its names, into no link; a folder that cannot be listed is not left out."""
+    """Walk a tree in the order of its names without following links; an unlistable folder is an error."""
 
     def fail(error: OSError) -> None:
         raise _unlisted(error) from None
@@ -148,30 +147,26 @@ def _walked(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
 
 
 def _unlisted(error: OSError) -> ConfigurationError:
-    return ConfigurationError(
-        f"expected a folder that can be listed and looked into at {error.filename!r}, got '{error.strerror}'; "
-        "check its permissions, as files may be in it"
-    )
+    return ConfigurationError(f"{error.filename!r} cannot be accessed ({error.strerror}); check its permissions")
 
 
 def _tree(word: str) -> list[str]:
     if word == STANDARD_INPUT or not os.path.isdir(word) or _is_evidence(Path(word)):  # It raises nothing.
         return [word]
-    found: list[str] = []
+    files: list[str] = []
     for folder, folders, names in _walked(word):
         if any(_is_evidence(Path(folder, name)) for name in folders):
             raise ConfigurationError(
-                f"expected files of traces below {word!r}, got an evidence directory; take those one by one"
+                f"there is an evidence directory below {word!r}; name evidence directories one by one"
             )
         paths = (str(Path(folder, name)) for name in names if _TRACES.search(name))
-        found += [path for path in paths if (status := _status(path, follow=False)) and stat.S_ISREG(status.st_mode)]
-    if not found:
+        files += [path for path in paths if (status := _status(path, follow=False)) and stat.S_ISREG(status.st_mode)]
+    if not files:
         raise ConfigurationError(
-            f"expected an evidence directory at {word!r}, got one without {', '.join(_PARTS)}, and without files of "
-            "traces (.json, .jsonl, .ndjson, .pb, .bin, .otlp, also .gz or .zst) below it; name the directory of the "
-            "enforcer, or the files"
+            f"{word!r} is not an evidence directory (no {', '.join(_PARTS)}), and has no files of traces (.json, "
+            ".jsonl, .ndjson, .pb, .bin, .otlp, also .gz or .zst) below it; name the enforcer's directory or the files"
         )
-    return found
+    return files
 
 
 def _is_evidence(path: Path) -> bool:
@@ -179,10 +174,10 @@ def _is_evidence(path: Path) -> bool:
 
 
 def named(sources: Sequence[str]) -> str | Sequence[str]:
-    """Return the one source, or all of them, after a look at each; the user learns which one is wrong.
+    """Check each source, and return the single one or the whole list; the error names the wrong one.
 
     Raises:
-        ConfigurationError: One is missing, or a directory is none of evidence or not alone.
+        ConfigurationError: A source is missing, or a directory is not an evidence directory or not alone.
     """
     for source in sources:
         if source != STANDARD_INPUT:
@@ -193,7 +188,7 @@ def named(sources: Sequence[str]) -> str | Sequence[str]:
 
 
 def is_directory(source: str) -> bool:
-    """Return whether a source that was looked at is an evidence directory."""
+    """Return whether a checked source is an evidence directory."""
     return source != STANDARD_INPUT and Path(source).is_dir()
 
 
@@ -204,22 +199,21 @@ def _check(source: str, *, alone: bool) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(
-            f"expected an evidence directory or a file of traces at {source!r}, got '{reason}'; check the path"
+            f"the source {source!r} cannot be read ({reason}); name an evidence directory or a file of traces"
         ) from None
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         raise ConfigurationError(
-            f"expected an evidence directory or a file of traces at {source!r}, got a device, which may never end; "
-            "name a file or a pipe, or - for standard input"
+            f"{source!r} is a device, which may never end; name a file or a pipe, or - for standard input"
         )
     if not stat.S_ISDIR(mode):
         return
     if not alone:
         raise ConfigurationError(
-            f"expected one evidence directory, or files of traces, got the directory {source!r} among others; "
-            "take directories one by one, and name the files in a directory of traces"
+            f"the directory {source!r} is not the only source; name evidence directories one by one, and the files in "
+            "a directory of traces"
         )
     if not _is_evidence(path):
         raise ConfigurationError(
-            f"expected an evidence directory at {source!r}, got one without {', '.join(_PARTS)}; "
+            f"{source!r} is not an evidence directory (no {', '.join(_PARTS)}); "
             "name the directory of the enforcer, or the files in a directory of traces"
         )

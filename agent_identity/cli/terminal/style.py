@@ -1,4 +1,4 @@
-"""What the commands print for people: colour on terminals only, aligned columns, nothing that steers a terminal."""
+"""Output of commands for people: color on terminals only, aligned columns, nothing that steers a terminal."""
 
 import os
 import unicodedata
@@ -9,12 +9,12 @@ from typing import Final, TextIO, final
 __all__ = ["Estimate", "Progress", "Style", "clean", "columns", "hanging", "moment", "table", "width"]
 
 LONGEST: Final = 2_048
-"""Characters of a text from outside that are shown; the longest id that we accept has so many."""
+"""Characters of an external text that are shown, which is the length of the longest accepted id."""
 
 _CODES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
-_NARROW: Final = 24  # Columns below which breaking lines does more harm than good.
+_NARROW: Final = 24  # Columns below which lines are not broken.
 _BAR: Final = 40
-_SOON: Final = 2.0  # Seconds, before which the speed says little.
+_SOON: Final = 2.0  # Seconds before which the speed is not a useful estimate.
 
 
 @final
@@ -22,7 +22,7 @@ class Style:
     """Paints text for one stream: on terminals, unless ``NO_COLOR`` is set; elsewhere only with ``FORCE_COLOR``.
 
     Args:
-        stream: Where the text goes.
+        stream: The stream.
         environ: The environment; by default the process's.
     """
 
@@ -44,7 +44,7 @@ def _is_terminal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 def columns(stream: TextIO) -> int | None:
-    """Return how many columns the terminal has; ``None`` elsewhere, where lines may have any length."""
+    """Return the width of the terminal in columns; ``None`` for other streams, whose lines have any length."""
     if not stream.isatty():
         return None
     import shutil
@@ -53,7 +53,7 @@ def columns(stream: TextIO) -> int | None:
 
 
 def clean(text: str) -> str:
-    """Return text from outside with all that could steer a terminal made visible (threats AC-104), cut if very long."""
+    """Return external text with everything visible that could steer a terminal (threats AC-104), cut if very long."""
     if len(text) > LONGEST:
         text = text[:LONGEST] + "…"
     if text.isprintable():
@@ -62,7 +62,7 @@ def clean(text: str) -> str:
 
 
 def width(text: str) -> int:
-    """Return how many columns the text takes on a terminal."""
+    """Return the number of columns that the text takes on a terminal."""
     if text.isascii():
         return len(text)
     return sum(
@@ -72,14 +72,14 @@ def width(text: str) -> int:
 
 
 def hanging(text: str, indent: int, room: int | None) -> str:
-    """Return the text broken at spaces into lines that all start in one column.
+    """Return the text broken at spaces into lines with a hanging indent.
 
     A word that is too long stays whole, because people copy ids.
 
     Args:
-        text: The text, clean and without colour.
-        indent: The column, which the first line is taken to be in already.
-        room: Columns of the terminal; with too few left, and with ``None``, the text stays as it is.
+        text: The text, clean and without color.
+        indent: The indent; the first line is already there.
+        room: Columns of the terminal; with too few left, or with ``None``, the text is not broken.
     """
     if room is None or room - indent < _NARROW or indent + width(text) <= room:
         return text
@@ -93,12 +93,12 @@ def hanging(text: str, indent: int, room: int | None) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], indent: str = "  ", room: int | None = None) -> list[str]:
-    """Return the rows, all of one length, in aligned columns; text must be clean and without colour.
+    """Return rows of equal length in aligned columns; the text must be clean and without color.
 
     Args:
         rows: The rows.
-        indent: What each starts with.
-        room: Columns of the terminal; a last cell that does not fit goes on in further lines.
+        indent: The prefix of each line.
+        room: Columns of the terminal; a last cell that does not fit continues on further lines.
     """
     widths = [max(map(width, cells)) for cells in zip(*rows, strict=True)]
     return [_row(row, widths, indent, room) for row in rows]
@@ -124,10 +124,10 @@ def moment(ns: int) -> str:
 
 @final
 class Estimate:
-    """How long the rest of a read will take, at the speed so far.
+    """Estimate of the time left for a read, at the speed so far.
 
     Args:
-        clock: Returns seconds that never go back.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -135,11 +135,11 @@ class Estimate:
         self._begun = clock()
 
     def left(self, done: int, total: int) -> float | None:
-        """Return seconds, or ``None`` as long as there is nothing to go by.
+        """Return the seconds left, or ``None`` while there is no estimate.
 
         Args:
             done: Bytes so far.
-            total: All of them; 0 means unknown.
+            total: All bytes; 0 if unknown.
         """
         passed = self._clock() - self._begun
         if passed < _SOON or not 0 < done <= total:
@@ -149,11 +149,11 @@ class Estimate:
 
 @final
 class Progress:
-    """A line that tells how far a long read is; only on terminals.
+    """A progress line for a long read; on terminals only.
 
     Args:
-        stream: Where it is shown.
-        what: What goes on.
+        stream: The stream to write to.
+        what: The name of the work.
         environ: The environment; by default the process's.
     """
 
@@ -168,7 +168,7 @@ class Progress:
 
         Args:
             done: Bytes so far.
-            total: All of them; 0 means unknown.
+            total: All bytes; 0 if unknown.
             left: Seconds that the rest will take, if there is an estimate.
         """
         if not self._enabled:

@@ -1,4 +1,4 @@
-"""Times that people write: RFC 3339, or a date, in UTC."""
+"""Parses times that people write: RFC 3339, or a date, in UTC."""
 
 from datetime import UTC, datetime
 
@@ -10,13 +10,13 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def moment_ns(text: str) -> int:
-    """Return a moment, in nanoseconds since the Unix epoch; without a zone it is UTC, and a date is its first moment.
+    """Return a time in nanoseconds since the Unix epoch; without a zone it is UTC, and a date is its start.
 
     Args:
         text: A date, or a time of RFC 3339.
 
     Raises:
-        ConfigurationError: It is neither, or before 1970.
+        ConfigurationError: The text is neither, or the time is before 1970.
     """
     try:
         moment = datetime.fromisoformat(text)
@@ -26,7 +26,7 @@ def moment_ns(text: str) -> int:
         moment = moment.replace(tzinfo=UTC)
     if moment is None or moment < _EPOCH:
         raise ConfigurationError(
-            f"expected a time such as 2026-11-24 or 2026-11-24T12:00:00Z (UTC), got {text!r}; write one from 1970 on"
+            f"{text!r} is not a time from 1970 on; write one such as 2026-11-24 or 2026-11-24T12:00:00Z (UTC)"
         )
     since = moment - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000

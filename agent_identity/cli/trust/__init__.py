@@ -1,1 +1,1 @@
-"""Commands about keys, and about other parties that vouch for a log."""
+"""Commands for keys, and for other parties that vouch for a log."""

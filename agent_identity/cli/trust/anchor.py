@@ -1,4 +1,4 @@
-"""``agent-identity anchor``: have the latest checkpoint of a directory time-stamped."""
+"""``agent-identity anchor``: time-stamp the latest checkpoint of a directory."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ def run(chosen: argparse.Namespace) -> int:
 
     note = open_ledger(chosen.directory).checkpoint()
     if note is None:
-        raise ConfigurationError("expected a checkpoint at log/checkpoint, got none; name the right directory")
+        raise ConfigurationError("there is no checkpoint at log/checkpoint; name the right directory")
     authority = Authority.load(chosen.tsa_certificate) if chosen.tsa_certificate else None
     size, seconds = Anchor(chosen.directory, chosen.tsa, authority=authority).stamp(note)
     if chosen.json:
@@ -25,5 +25,5 @@ def run(chosen: argparse.Namespace) -> int:
         return 0
     print(f"{counted(size, 'entry')} of the log time-stamped at {moment(seconds * 1_000_000_000)}")
     if authority is None:
-        print("its signature was not checked; give --tsa-certificate, here or when you verify")
+        print("its signature was not checked; give --tsa-certificate, here or for verify")
     return 0

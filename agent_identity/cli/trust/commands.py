@@ -1,4 +1,4 @@
-"""The commands about keys and those who vouch for a log: ``keys``, ``signer``, ``witness``, ``anchor``."""
+"""The commands for keys and for parties that vouch for a log: ``keys``, ``signer``, ``witness``, ``anchor``."""
 
 from argparse import ArgumentParser
 from typing import Final
@@ -8,14 +8,14 @@ from agent_identity.cli.command import Command, add_directory, add_json
 __all__ = ["PURPOSES", "TRUST"]
 
 PURPOSES: Final = ("issuer", "recorder")
-"""What the keys of a directory are for."""
+"""Purposes of the keys of a directory."""
 
 _KEYS: Final = "agent_identity.cli.trust.keys"
 
 
 def _new(parser: ArgumentParser) -> None:
-    parser.add_argument("path", metavar="FILE", help="the key file to make")
-    text = "what the key is for: everything (default), or the cosignatures of a witness"
+    parser.add_argument("path", metavar="FILE", help="the key file to create")
+    text = "the algorithm: ed25519 for every use (default), or ml-dsa-44 for the cosignatures of a witness"
     parser.add_argument("--algorithm", choices=("ed25519", "ml-dsa-44"), default="ed25519", help=text)
     add_json(parser)
 
@@ -38,9 +38,9 @@ def _rotate(parser: ArgumentParser) -> None:
     text = "rotate the second key of checkpoints, at once and without overlap"
     which.add_argument("--second", dest="purposes", action="store_const", const=(), help=text)
     parser.add_argument("path", metavar="DIR", help="the directory of the enforcer")
-    text = "how long the old keys count on, as 30m, 24h or 7d (default)"
+    text = "validity of the old keys from now on, as 30m, 24h or 7d (default)"
     parser.add_argument("--overlap", metavar="TIME", default="7d", help=text)
-    parser.add_argument("--evidence", metavar="DIR", help="the directory of the log, if the keys live in another one")
+    parser.add_argument("--evidence", metavar="DIR", help="the directory of the log, if the keys are in another one")
     text = "record the new keys in the ledger, in version 2 of the record, which is a draft"
     parser.add_argument("--draft-records", action="store_true", help=text)
     add_json(parser)
@@ -48,40 +48,44 @@ def _rotate(parser: ArgumentParser) -> None:
 
 def _revoke(parser: ArgumentParser) -> None:
     parser.add_argument("path", metavar="DIR_OR_FILE", help="the directory of the enforcer, or a trust file")
-    text = "the key, as 'keys list' shows it; after -- if it begins so"
+    text = "the key, as 'keys list' shows it; after -- if it begins with a dash"
     parser.add_argument("key", metavar="THUMBPRINT", help=text)
-    text = "since when, as 2026-11-24T09:30:00Z or in Unix seconds"
+    text = "the time of the revocation, as 2026-11-24T09:30:00Z or in Unix seconds"
     parser.add_argument("--since", metavar="TIME", required=True, help=text)
-    parser.add_argument("--reason", metavar="TEXT", help="why, for people")
+    parser.add_argument("--reason", metavar="TEXT", help="the reason, for people")
     add_json(parser)
 
 
 def _signer(parser: ArgumentParser) -> None:
-    add_directory(parser, "the directory with the keys, made by init; not that of the evidence")
-    parser.add_argument("--socket", metavar="PATH", required=True, help="where to listen; a relic there is replaced")
+    add_directory(parser, "the directory with the keys, created by init; not that of the evidence")
+    parser.add_argument(
+        "--socket", metavar="PATH", required=True, help="the socket to listen on; a stale one is replaced"
+    )
     text = "serve this user as well (name or id)"
     parser.add_argument("--user", metavar="NAME", action="append", default=[], help=text)
-    text = "serve all whose primary group this is"
+    text = "serve all users with this primary group"
     parser.add_argument("--group", metavar="NAME", action="append", default=[], help=text)
 
 
 def _witness(parser: ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="the name of this witness, such as witness.example.com/w1")
-    parser.add_argument("--key", metavar="FILE", required=True, help="its private key, made by 'keys new'")
+    parser.add_argument("--key", metavar="FILE", required=True, help="its private key, created by 'keys new'")
     text = "cosign the log of this trust.json; repeatable"
     parser.add_argument("--trust", metavar="FILE", action="append", default=[], help=text)
     text = "cosign the log of this verifier key; repeatable"
     parser.add_argument("--log", metavar="VKEY", action="append", default=[], help=text)
-    parser.add_argument("--state", metavar="FILE", required=True, help="what it saw; must never be lost or put back")
-    parser.add_argument("--new", action="store_true", help="make the state: only for a key that never cosigned")
-    text = "where to listen (default: %(default)s)"
+    parser.add_argument(
+        "--state", metavar="FILE", required=True, help="its state file; must never be lost or rolled back"
+    )
+    parser.add_argument("--new", action="store_true", help="create the state: only for a key that never cosigned")
+    text = "the address to listen on (default: %(default)s)"
     parser.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:8765", help=text)
 
 
 def _anchor(parser: ArgumentParser) -> None:
     add_directory(parser, "the evidence directory")
     parser.add_argument("--tsa", metavar="URL", required=True, help="the address of the time-stamp authority")
-    text = "certificates (PEM) under which the answer must verify"
+    text = "certificates (PEM) that must verify the time-stamp"
     parser.add_argument("--tsa-certificate", metavar="FILE", help=text)
     add_json(parser)
 
@@ -89,11 +93,11 @@ def _anchor(parser: ArgumentParser) -> None:
 TRUST: Final = (
     Command(
         "keys",
-        "make, list, rotate and revoke keys",
+        "create, list, rotate and revoke keys",
         actions=(
             Command(
                 "new",
-                "make a private key file (mode 0600); never overwrites one",
+                "create a private key file (mode 0600); never overwrites one",
                 "agent-identity keys new witness.pem --algorithm ml-dsa-44",
                 _new,
                 f"{_KEYS}:run_new",
@@ -119,22 +123,21 @@ TRUST: Final = (
                 _rotate,
                 f"{_KEYS}:run_rotate",
                 description=(
-                    "Make new keys, announce them in trust.json, and remove the old private keys. Processes that have "
-                    "the directory open use the old keys until they open it again; that, and the grants they made, "
-                    "must be over when the overlap ends. Then give the new trust.json to those who verify."
+                    "Create new keys, announce them in trust.json, and remove the old private keys. Processes that "
+                    "have the directory open use the old keys until they open it again; they must do so, and their "
+                    "grants must expire, before the overlap ends. Then give the new trust.json to the verifiers."
                 ),
             ),
             Command(
                 "revoke",
-                "revoke a key from the time at which others may have had it",
+                "revoke a key from the time of its possible theft",
                 "agent-identity keys revoke evidence --since 2026-11-24T09:30:00Z -- THUMBPRINT",
                 _revoke,
                 f"{_KEYS}:run_revoke",
                 description=(
-                    "Say in a trust file since when others may have had a private key. From then on no signature of "
-                    "the key proves anything by itself: verification needs a checkpoint from before, kept elsewhere. "
-                    "The key of a directory in use has to be rotated as well. Give the new trust.json to those who "
-                    "verify."
+                    "Mark a private key in a trust file as possibly stolen since a time. From then on, its signatures "
+                    "alone prove nothing: verification needs an earlier checkpoint, kept elsewhere. Rotate the key "
+                    "of a directory in use as well. Give the new trust.json to the verifiers."
                 ),
             ),
         ),
@@ -146,9 +149,9 @@ TRUST: Final = (
         _signer,
         "agent_identity.cli.trust.signer",
         description=(
-            "Serve the keys of a directory over a Unix socket, until it is told to stop. Only records, checkpoints and "
-            "grants of the directory's own names are signed. Run it as a user of its own, and open the enforcers with "
-            "signer='unix:PATH'. SIGHUP has it read the directory again, after 'keys rotate'."
+            "Serve the keys of a directory over a Unix socket until it is stopped. It signs only records, checkpoints "
+            "and grants of the directory's own names. Run it as a separate user, and open the enforcers with "
+            "signer='unix:PATH'. SIGHUP reloads the directory, after 'keys rotate'."
         ),
     ),
     Command(
@@ -158,21 +161,21 @@ TRUST: Final = (
         _witness,
         "agent_identity.cli.trust.witness",
         description=(
-            "Serve the C2SP witness protocol, until it is told to stop. A checkpoint is cosigned if it continues the "
-            "latest one of its log that was cosigned before; so nobody gets two histories of one log cosigned. Run it "
-            "on a machine that the operators of the logs do not have. It speaks plain HTTP: put a server with TLS in "
-            "front of it for others to reach it."
+            "Serve the C2SP witness protocol until it is stopped. It cosigns a checkpoint if it continues the last one "
+            "of its log that it cosigned, so two histories of one log never get a cosignature. Run it on a machine "
+            "that the operators of the logs do not control. It speaks plain HTTP: put a TLS proxy in front of it for "
+            "remote clients."
         ),
     ),
     Command(
         "anchor",
-        "have the latest checkpoint time-stamped (RFC 3161)",
+        "time-stamp the latest checkpoint (RFC 3161)",
         "agent-identity anchor evidence --tsa http://tsa.example.com --tsa-certificate tsa.pem",
         _anchor,
         "agent_identity.cli.trust.anchor",
         description=(
             "Send the hash of the latest checkpoint to a time-stamp authority, and keep its answer in log/anchors. It "
-            "proves that everything under the checkpoint was there at that time: 'verify --tsa-certificate FILE'. "
+            "proves that everything under the checkpoint existed at that time: 'verify --tsa-certificate FILE'. "
             "Needs the extra 'anchors'."
         ),
     ),

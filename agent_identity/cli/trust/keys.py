@@ -1,4 +1,4 @@
-"""``agent-identity keys``: make, exchange and revoke keys, and show the public part of them."""
+"""``agent-identity keys``: create, rotate and revoke keys, and show their public parts."""
 
 import argparse
 import json
@@ -29,7 +29,7 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def run_new(chosen: argparse.Namespace) -> int:
-    """Make a key file."""
+    """Create a key file."""
     key = SigningKey.generate() if chosen.algorithm == "ed25519" else MlDsaSigningKey.generate()
     key.save(chosen.path)
     if chosen.json:
@@ -53,7 +53,7 @@ def run_list(chosen: argparse.Namespace) -> int:
         path /= "trust.json"
     if not path.exists():
         raise ConfigurationError(
-            f"expected a trust file at {str(path)!r}, found none; 'agent-identity init DIR' creates one in DIR"
+            f"there is no trust file at {str(path)!r}; 'agent-identity init DIR' creates one in DIR"
         )
     trust = TrustStore.load(path)
     if chosen.json:
@@ -92,7 +92,7 @@ def _tables(trust: TrustStore) -> Iterator[str]:
 
 
 def _with_logs(rows: list[tuple[str, ...]], trust: TrustStore) -> list[tuple[str, ...]]:
-    """Return the rows with the log of each key, where one has its own."""
+    """Return the rows with the log of each key, if any key names one."""
     if all(key.origin is None for key in trust.keys):
         return rows
     logs = (
@@ -108,11 +108,13 @@ def _row(key: TrustedKey) -> tuple[str, ...]:
 
 
 def run_rotate(chosen: argparse.Namespace) -> int:
-    """Exchange keys of a directory."""
+    """Rotate keys of a directory."""
     if chosen.draft_records and not chosen.purposes:
-        raise ConfigurationError("--draft-records with --second; only issuer and recorder keys have such records")
+        raise ConfigurationError(
+            "--draft-records does not go with --second; only issuer and recorder keys have such records"
+        )
     if chosen.draft_records and chosen.evidence is not None and not Path(chosen.evidence).is_dir():
-        raise ConfigurationError("--evidence names no directory; name the one with the log")
+        raise ConfigurationError("the path of --evidence is not a directory; name the one with the log")
     if not chosen.purposes:
         return _rotate_second(chosen)
     now, overlap = int(time.time()), _duration(chosen.overlap)
@@ -127,7 +129,7 @@ def run_rotate(chosen: argparse.Namespace) -> int:
         print(f"  new key  {one.new.key.thumbprint}  from {_time(one.new.not_before)}")
         print(f"  old key  {one.old.key.thumbprint}  until {_time(one.old.not_after)}")
     print("\nOpen the directory again in processes that have it open, before the old keys end.")
-    print(f"Give {clean(chosen.path)}/trust.json to whoever verifies.")
+    print(f"Give {clean(chosen.path)}/trust.json to the verifiers.")
     return 0
 
 
@@ -146,8 +148,8 @@ def _record(chosen: argparse.Namespace, done: Sequence[Rotated]) -> None:
 def _rotate_second(chosen: argparse.Namespace) -> int:
     if not TrustStore.load(Path(chosen.path) / "trust.json").second_keys:
         raise ConfigurationError(
-            "expected a directory with a second key, got one without; "
-            f"'agent-identity init {chosen.path} --second-signature ml-dsa-44' makes one"
+            "the directory has no second key; "
+            f"'agent-identity init {chosen.path} --second-signature ml-dsa-44' creates one"
         )
     second = exchange_second_key(chosen.path, evidence=chosen.evidence)
     if chosen.json:
@@ -155,8 +157,8 @@ def _rotate_second(chosen: argparse.Namespace) -> int:
         print(json.dumps({"keys": [{"new": new, "old": None}]}))
         return 0
     print(f"second key\n  new key  {second.key.thumbprint}  from entry {second.takes_over.size + 1:,} of the log")
-    print(f"\nProcesses that have the directory open use it already. Give {clean(chosen.path)}/trust.json to whoever")
-    print("verifies.")
+    print(f"\nProcesses that have the directory open use it already. Give {clean(chosen.path)}/trust.json to the")
+    print("verifiers.")
     return 0
 
 
@@ -164,15 +166,15 @@ def run_revoke(chosen: argparse.Namespace) -> int:
     """Revoke a key of a trust file."""
     since = _moment(chosen.since)
     if since > time.time():
-        raise ConfigurationError("expected a time that is over, got one in the future; take the earliest you suspect")
+        raise ConfigurationError("the time is in the future; give the earliest that you suspect")
     revoked = revoke(chosen.path, chosen.key, since=since, reason=chosen.reason)
     if chosen.json:
         print(json.dumps({"keys": [_facts(entry) for entry in revoked]}))
         return 0
     for entry in revoked:
         print(f"{entry.purpose} key {entry.key.thumbprint} is revoked since {_time(entry.revoked_since)}")
-    print("\nWhat it signed counts only as far as a checkpoint from before covers it: 'verify --checkpoint FILE'.")
-    print("Exchange it where it is in use ('keys rotate'), and give the trust file to whoever verifies.")
+    print("\nIts signatures count only as far as an earlier checkpoint covers them: 'verify --checkpoint FILE'.")
+    print("Rotate it where it is in use ('keys rotate'), and give the trust file to the verifiers.")
     return 0
 
 
@@ -182,14 +184,14 @@ def _facts(key: TrustedKey) -> dict[str, object]:
 
 
 def _duration(text: str) -> int:
-    found = _DURATION.fullmatch(text)
-    if not found:
-        raise ConfigurationError(f"expected a time such as 30m, 24h or 7d, got {text!r}")
-    return int(found[1]) * _SECONDS[found[2]]
+    match = _DURATION.fullmatch(text)
+    if not match:
+        raise ConfigurationError(f"{text!r} is not a duration; write one such as 30m, 24h or 7d")
+    return int(match[1]) * _SECONDS[match[2]]
 
 
 def _moment(text: str) -> int:
-    """Return a moment in Unix seconds, rounded down, so that nothing in doubt is left out."""
+    """Return a time in Unix seconds, rounded down, so that no doubtful signature counts."""
     if text.isascii() and text.isdigit() and len(text) <= 12:
         return int(text)
     try:
@@ -198,7 +200,7 @@ def _moment(text: str) -> int:
         read = None
     if read is None or read.tzinfo is None:
         raise ConfigurationError(
-            f"expected a time with its zone, such as 2026-11-24T09:30:00Z, or Unix seconds, got {text!r}"
+            f"{text!r} is not a time with its zone; write one such as 2026-11-24T09:30:00Z, or Unix seconds"
         )
     return int(read.timestamp() // 1)
 

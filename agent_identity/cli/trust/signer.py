@@ -1,4 +1,4 @@
-"""``agent-identity signer``: hold the keys of a directory, and sign for processes that must not have them."""
+"""``agent-identity signer``: hold the keys of a directory, and sign for processes without them."""
 
 import argparse
 import os
@@ -20,10 +20,10 @@ def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     users = {os.geteuid(), *_ids(chosen.user, _user, "user")}
     groups = set(_ids(chosen.group, _group, "group"))
-    if not (Path(chosen.directory) / "trust.json").exists():  # A slip must not serve keys that nobody trusts.
+    if not (Path(chosen.directory) / "trust.json").exists():  # A mistyped path must not serve keys that nobody trusts.
         raise ConfigurationError(
-            f"expected the directory of a signer at {chosen.directory!r}, found none with a trust.json; "
-            "'agent-identity init DIR' makes one"
+            f"{chosen.directory!r} has no trust.json, so it is not the directory of a signer; "
+            "'agent-identity init DIR' creates one"
         )
     _forbid_dumps()
     keys = SignerKeys(chosen.directory, clock=SystemClock(), ids=RandomIds())
@@ -48,7 +48,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _forbid_dumps() -> None:
-    """Have no dump of the memory, which would hold the keys."""
+    """Disable core dumps, which would hold the keys."""
     import resource  # Absent on Windows, where the other commands must still work.
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -71,7 +71,7 @@ def _ids(names: Iterable[str], find: Callable[[str], int], what: str) -> Iterabl
         try:
             yield int(name) if name.isascii() and name.isdigit() else find(name)
         except KeyError:
-            raise ConfigurationError(f"expected the name or id of a {what}, got {name!r}") from None
+            raise ConfigurationError(f"there is no {what} {name!r}; give the name or id of one") from None
 
 
 def _user(name: str) -> int:

@@ -1,4 +1,4 @@
-"""``agent-identity witness``: cosign the checkpoints of others, each log only as far as it continues itself."""
+"""``agent-identity witness``: cosign checkpoints of logs that only grow."""
 
 import argparse
 import contextlib
@@ -41,7 +41,7 @@ def run(chosen: argparse.Namespace) -> int:
         with WitnessServer((host, port), witness) as server:
 
             def stop(_number: int, _frame: object) -> None:
-                # From another thread, since this one is the one that serves.
+                # From another thread: this one is serving.
                 threading.Thread(target=server.shutdown).start()
 
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -59,7 +59,7 @@ def _logs(chosen: argparse.Namespace) -> Mapping[str, tuple[PublicKey, ...]]:
     for origin, keys in (*(log for path in chosen.trust for log in _of_trust(path)), *_of_vkeys(chosen.log)):
         logs[origin] = (*logs.get(origin, ()), *keys)
     if not logs:
-        raise ConfigurationError("expected --trust or --log, got neither; name the logs that are to be cosigned")
+        raise ConfigurationError("no log is named; give --trust or --log for each log to cosign")
     return logs
 
 
@@ -69,13 +69,11 @@ def _of_trust(path: str) -> Iterator[tuple[str, tuple[PublicKey, ...]]]:
     for origin in origins:
         if origin is not None and origin != trust.origin and origin.endswith("/"):
             raise ConfigurationError(
-                f"expected the names of logs in the trust file {path!r}, got a prefix of them; name each with --log"
+                f"the trust file {path!r} names a prefix of logs, not each log; name each with --log"
             )
         if origin is None:
-            raise ConfigurationError(
-                f"expected an origin in the trust file {path!r}, got none; take a trust.json of a log"
-            )
-        # A revoked key may be anybody's.
+            raise ConfigurationError(f"the trust file {path!r} has no origin; take a trust.json of a log")
+        # Others may have a revoked key.
         yield origin, tuple(key.key for key in trust.recorders(origin) if key.revoked_since is None)
 
 
@@ -100,7 +98,7 @@ def _key(path: str) -> CosigningKey:
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65_535:
-        raise ConfigurationError(f"expected an address such as 127.0.0.1:8765, got {text!r}")
+        raise ConfigurationError(f"{text!r} is not an address; write one such as 127.0.0.1:8765")
     return host, int(port)
 
 
@@ -108,13 +106,13 @@ def _address(text: str) -> tuple[str, int]:
 class WitnessServer(ThreadingHTTPServer):
     """Serves a witness, each connection in a thread, with one request each.
 
-    A connection has ten seconds in all, however its bytes arrive. Where there are 64 already, the oldest one ends for
-    a new one: a client that sends its request at once is answered, whoever else is slow.
+    A connection has ten seconds in all. A new connection ends the oldest one of 64, so slow clients cannot keep out a
+    client that sends its request at once.
 
     Args:
         address: Host and port; port 0 takes a free one.
         witness: The witness.
-        seconds: Tells the time, for deadlines.
+        seconds: Returns monotonic seconds, for deadlines.
     """
 
     daemon_threads = True
@@ -127,7 +125,7 @@ class WitnessServer(ThreadingHTTPServer):
         self._seconds = seconds
         self._lock = threading.Lock()
         self._deadlines: dict[_Request, float] = {}  # The oldest connection first.
-        self._room = threading.BoundedSemaphore(2 * _MAX_CONNECTIONS)  # Those that just end included.
+        self._room = threading.BoundedSemaphore(2 * _MAX_CONNECTIONS)  # Including connections that are closing.
         super().__init__(address, _Handler)
 
     def process_request(self, request: _Request, client_address: object) -> None:
@@ -154,7 +152,7 @@ class WitnessServer(ThreadingHTTPServer):
             self._room.release()
 
     def service_actions(self) -> None:
-        """End the connections whose time is over; called about twice a second."""
+        """End the expired connections; called about twice a second."""
         now = self._seconds()
         with self._lock:
             late = [request for request, deadline in self._deadlines.items() if deadline <= now]
@@ -168,7 +166,7 @@ class WitnessServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def _end(self, request: _Request) -> None:
-        """Have the thread of a connection find its end, in whatever read or write it waits."""
+        """Shut a connection down, so that its thread ends."""
         with self._lock:
             self._deadlines.pop(request, None)
         with contextlib.suppress(OSError):  # Its thread was faster.
@@ -212,15 +210,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: bytes, kind: str = Answer._field_defaults["kind"]) -> None:
         self.send_response(status)
-        self.send_header("Connection", "close")  # The deadline is one of the request.
+        self.send_header("Connection", "close")  # The deadline is for one request.
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing of what goes well; anyone can send requests."""
+        """Log nothing for successful requests; anyone can send them."""
 
     def log_error(self, format: str, *args: object) -> None:
-        """Say what went wrong."""
+        """Log an error."""
         super().log_message(format, *args)

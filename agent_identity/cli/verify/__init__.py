@@ -1,1 +1,1 @@
-"""Commands that verify evidence, and hand parts of it to others."""
+"""Commands that verify evidence and share parts of it."""

@@ -1,4 +1,4 @@
-"""``agent-identity bundle``: everything that an auditor needs, in one file."""
+"""``agent-identity bundle``: pack the evidence for an auditor into one file."""
 
 import argparse
 import io
@@ -55,7 +55,7 @@ def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     named([chosen.directory])
     if not is_directory(chosen.directory):
-        raise ConfigurationError(f"expected an evidence directory, got the file {chosen.directory!r}")
+        raise ConfigurationError(f"{chosen.directory!r} is a file; name an evidence directory")
     choice = Choice(
         chosen.task,
         None if chosen.begin is None else moment_ns(chosen.begin),
@@ -63,7 +63,7 @@ def run(chosen: argparse.Namespace) -> int:
     )
     others = {f"policy/{Path(path).name}": _policy(path) for path in chosen.policy}
     if len(others) != len(chosen.policy):
-        raise ConfigurationError("expected policy files with different names, got two with the same")
+        raise ConfigurationError("two policy files have the same name; rename one")
     with tempfile.TemporaryDirectory(prefix="agent-identity-") as folder:
         evidence = Path(folder) / "evidence"
         evidence.mkdir(0o700)
@@ -71,7 +71,7 @@ def run(chosen: argparse.Namespace) -> int:
         report = check(evidence, chosen.trust, drafts=chosen.drafts)
         pack(chosen.output, evidence, {**others, **_texts(choice, report)})
     size = Path(chosen.output).stat().st_size
-    drafts = any(found.code == "draft_records_taken" for found in report.findings)
+    drafts = any(problem.code == "draft_records_taken" for problem in report.findings)
     if chosen.json:
         facts = {"path": chosen.output, "bytes": size, "verdict": report.verdict, "exit_code": report.exit_code}
         print(json.dumps({**facts, "records": report.counts.get("records", 0), "drafts": drafts}))
@@ -97,5 +97,5 @@ def _policy(path: str) -> bytes:
     with Path(path).open("rb") as file:
         data = file.read(_MAX_POLICY + 1)
     if len(data) > _MAX_POLICY:
-        raise ConfigurationError(f"expected a policy file of at most {_MAX_POLICY:,} bytes, got a larger one")
+        raise ConfigurationError(f"a policy file is larger than {_MAX_POLICY:,} bytes; give a smaller one")
     return data

@@ -1,4 +1,4 @@
-"""The commands that verify evidence and hand it on: ``verify``, ``proof``, ``disclose``, ``bundle``, ``export``."""
+"""The commands that verify and share evidence: ``verify``, ``proof``, ``disclose``, ``bundle``, ``export``."""
 
 from argparse import ArgumentParser
 from typing import Final
@@ -8,7 +8,7 @@ from agent_identity.cli.command import Command, add_directory, add_json
 __all__ = ["FORMS", "VERIFY"]
 
 FORMS: Final = ("ocsf", "cloudevents", "otel-audit")
-"""The forms of ``export --as``."""
+"""The formats of ``export --as``."""
 
 
 def _verify(parser: ArgumentParser) -> None:
@@ -24,25 +24,25 @@ def _verify(parser: ArgumentParser) -> None:
     text = "for traces and spans: compare with this ledger, which proves their records, and find what is missing"
     parser.add_argument("--ledger", metavar="DIR", help=text)
     _add_outside(parser)
-    text = "an attribute that a collector rewrites"
+    text = "an attribute that a collector rewrites; repeatable"
     parser.add_argument("--redacted", metavar="ATTRIBUTE", action="append", default=[], help=text)
-    text = "a file of 'agent-identity disclose make'; its arguments are compared with records and grants"
+    text = "a file from 'agent-identity disclose make', to compare with records and grants"
     parser.add_argument("--disclosures", metavar="FILE", action="append", default=[], help=text)
-    parser.add_argument("--from", dest="start", metavar="TIME", help="for a ledger: say what was recorded from then on")
+    parser.add_argument("--from", dest="start", metavar="TIME", help="for a ledger: judge the period from this time on")
     parser.add_argument(
-        "--until", dest="stop", metavar="TIME", help="and before then; both as 2026-11-24 or 2026-11-24T12:00:00Z"
+        "--until", dest="stop", metavar="TIME", help="and before this time; both as 2026-11-24 or 2026-11-24T12:00:00Z"
     )
-    text = "the source is JSON that shows one span or several, as copied out of any interface, API or database"
+    text = "the source is JSON of one or more spans, copied from any interface, API or database"
     parser.add_argument("--span", action="store_true", help=text)
     _add_drafts(parser)
     add_json(parser)
 
 
 def _add_outside(parser: ArgumentParser) -> None:
-    """Add the options for what was kept, and what others say, outside of the ledger."""
+    """Add the options for evidence outside of the ledger."""
     parser.add_argument("--checkpoint", metavar="FILE", help="for a ledger: an earlier checkpoint, kept elsewhere")
-    parser.add_argument("--archive", metavar="OUT", help="for a ledger: an archive with what was pruned from it")
-    text = "for a ledger: the verifier key of a party that must have cosigned it, instead of those in the trust file"
+    parser.add_argument("--archive", metavar="OUT", help="for a ledger: an archive with its pruned segments")
+    text = "for a ledger: the verifier key of a required witness, instead of those in the trust file"
     parser.add_argument("--witness", metavar="VKEY", action="append", default=[], help=text)
     parser.add_argument("--require", metavar="N", type=int, help="N of the witnesses suffice (default: all)")
     text = "for a ledger: verify the time-stamps in log/anchors under these certificates (PEM)"
@@ -71,7 +71,7 @@ def _add_drafts(parser: ArgumentParser) -> None:
 
 
 def _add_kept_trust(parser: ArgumentParser) -> None:
-    parser.add_argument("--trust", metavar="FILE", required=True, help="trust.json, as it was kept elsewhere")
+    parser.add_argument("--trust", metavar="FILE", required=True, help="trust.json, kept elsewhere")
 
 
 def _make_disclosure(parser: ArgumentParser) -> None:
@@ -86,8 +86,8 @@ def _make_disclosure(parser: ArgumentParser) -> None:
     values.add_argument("--from", dest="values", metavar="FILE", help=text)
     values.add_argument("--value", metavar="JSON", help="the value, if the call has this one argument only")
     text = (
-        "put the key of the task into the file, where there is one digest of all arguments; it opens all digests of "
-        "the task to guessing"
+        "for records with one digest of all arguments: put the key of the task into the file, which opens all "
+        "digests of the task to guessing"
     )
     parser.add_argument("--with-task-key", action="store_true", help=text)
     parser.add_argument("--output", "-o", metavar="FILE", help="a new file; by default it is printed")
@@ -108,10 +108,12 @@ def _bundle(parser: ArgumentParser) -> None:
     add_directory(parser, "the evidence directory")
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="ending in .zip")
     parser.add_argument("--task", metavar="ID", help="only records of this task")
-    parser.add_argument("--from", dest="begin", metavar="TIME", help="only records from then on, such as 2026-11-24")
-    parser.add_argument("--until", metavar="TIME", help="only records before then")
+    parser.add_argument(
+        "--from", dest="begin", metavar="TIME", help="only records from this time on, such as 2026-11-24"
+    )
+    parser.add_argument("--until", metavar="TIME", help="only records before this time")
     parser.add_argument("--policy", metavar="FILE", action="append", default=[], help="a policy file to add")
-    parser.add_argument("--archive", metavar="OUT", help="an archive with what was pruned")
+    parser.add_argument("--archive", metavar="OUT", help="an archive with the pruned segments")
     parser.add_argument("--trust", metavar="FILE", help="trust.json for the report; by default the one in DIR")
     _add_drafts(parser)
     add_json(parser)
@@ -120,18 +122,16 @@ def _bundle(parser: ArgumentParser) -> None:
 def _export(parser: ArgumentParser) -> None:
     add_directory(parser, "the evidence directory")
     form = parser.add_mutually_exclusive_group(required=True)
-    form.add_argument("--as", dest="form", choices=FORMS, help="the form")
+    form.add_argument("--as", dest="form", choices=FORMS, help="the format")
     text = "a new folder for a table, one row for each record (extra tables)"
     form.add_argument("--parquet", metavar="OUT", help=text)
-    text = "only records from then on: 2026-11-24 or 2026-11-24T12:00:00Z"
+    text = "only records from this time on: 2026-11-24 or 2026-11-24T12:00:00Z"
     parser.add_argument("--since", metavar="TIME", help=text)
-    parser.add_argument("-o", "--output", metavar="FILE", help="write there instead of the standard output")
+    parser.add_argument("-o", "--output", metavar="FILE", help="the output file; by default standard output")
     text = "otel-audit: sign each with the recorder key, after a verification"
     parser.add_argument("--sign", action="store_true", help=text)
     parser.add_argument("--signer", metavar="unix:PATH", help="the process that holds the keys, for --sign")
-    text = (
-        "--parquet: verify first, write only what the log covers, and say the verdict; the exit code is that of verify"
-    )
+    text = "--parquet: verify first, write only records under the log, and print the verdict; exit codes as for verify"
     parser.add_argument("--verify", action="store_true", help=text)
     parser.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, for --verify")
     parser.add_argument("--drafts", action="store_true", help="--verify: accept records of version 2 (draft)")
@@ -140,30 +140,30 @@ def _export(parser: ArgumentParser) -> None:
 
 _PROOF: Final = Command(
     "proof",
-    "take a proof out of a ledger, or check one without the ledger",
+    "make a proof from a ledger, or check one without the ledger",
     description="A proof shows with the trust file alone that one record is in a ledger, or that its log only grew.",
     actions=(
         Command(
             "make",
-            "take a proof out of a ledger, of one record or that its log only grew",
+            "make a proof of one record, or of the growth of the log",
             "agent-identity proof make evidence 019ab697-e800-7000-8000-000000000007 -o record.proof",
             _make_proof,
             "agent_identity.cli.verify.proof:run_make",
             description=(
-                "Write a file by which anyone with the trust file can check, without the ledger, that one record is in "
-                "it (C2SP tlog-proof), or that its log continues an earlier checkpoint. Exit codes: 0 written, 1 the "
-                "ledger contradicts itself or the earlier checkpoint, 2 could not be done."
+                "Write a file that proves, to anyone with the trust file and without the ledger, that one record is in "
+                "the ledger (C2SP tlog-proof), or that its log continues an earlier checkpoint. Exit codes: 0 written, "
+                "1 the ledger contradicts itself or the earlier checkpoint, 2 could not be done."
             ),
         ),
         Command(
             "check",
-            "check such a proof, offline and without the ledger",
+            "check a proof, offline and without the ledger",
             "agent-identity proof check record.proof --trust kept/trust.json",
             _check_proof,
             "agent_identity.cli.verify.proof:run_check",
             description=(
-                "Check a proof that 'agent-identity proof make' wrote, with the trust file and nothing else of the "
-                "ledger. Exit codes: 0 verified, 1 contradicted, 2 cannot tell."
+                "Check a proof from 'agent-identity proof make', with only the trust file. Exit codes: 0 verified, 1 "
+                "contradicted, 2 cannot tell."
             ),
         ),
     ),
@@ -171,8 +171,8 @@ _PROOF: Final = Command(
 
 _DISCLOSE: Final = Command(
     "disclose",
-    "show an auditor one argument of one call, or check what was shown",
-    description="A disclosure shows what an argument of a call was, and none of the others.",
+    "show an auditor one argument of one call, or check a disclosure",
+    description="A disclosure proves the value of one argument of a call, without the other arguments.",
     actions=(
         Command(
             "make",
@@ -182,20 +182,20 @@ _DISCLOSE: Final = Command(
             _make_disclosure,
             "agent_identity.cli.verify.disclose:run_make",
             description=(
-                "Write a file by which anyone who has the record can check what an argument of the call was, without "
-                "learning the others. The ledger does not hold the arguments: give those of the call. Exit codes: 0 "
-                "written, 1 these are not the arguments that ran, 2 cannot be shown (erased, for example)."
+                "Write a file that proves an argument of the call to anyone who has the record, without the other "
+                "arguments. The ledger does not hold the arguments: give those of the call. Exit codes: 0 written, 1 "
+                "the arguments differ from the recorded ones, 2 cannot be shown (erased, for example)."
             ),
         ),
         Command(
             "check",
-            "check such a file, offline and with public keys only",
+            "check a disclosure, offline and with public keys only",
             "agent-identity disclose check amount.json --trust kept/trust.json --record record.proof",
             _check_disclosure,
             "agent_identity.cli.verify.disclose:run_check",
             description=(
-                "Check that the arguments in a file of 'agent-identity disclose make' are those that the record of the "
-                "call commits to. Exit codes: 0 verified, 1 contradicted, 2 cannot tell."
+                "Check the arguments in a file from 'agent-identity disclose make' against the record of the call. "
+                "Exit codes: 0 verified, 1 contradicted, 2 cannot tell."
             ),
         ),
     ),
@@ -204,7 +204,7 @@ _DISCLOSE: Final = Command(
 VERIFY: Final = (
     Command(
         "verify",
-        "verify a ledger, or traces as a collector or exporter wrote them",
+        "verify a ledger, or traces from a collector or exporter",
         "agent-identity verify evidence --trust kept/trust.json",
         _verify,
         "agent_identity.cli.verify.verify",
@@ -222,9 +222,9 @@ VERIFY: Final = (
         _bundle,
         "agent_identity.cli.verify.bundle",
         description=(
-            "Pack the ledger, or an excerpt of it that proves itself, with the public keys, the report of the verifier "
-            "and a readme into one file, which 'agent-identity verify FILE' reads. Private keys never get in. The exit "
-            "code is that of the verification."
+            "Pack the ledger, or a verifiable excerpt of it, with the public keys, the report of the verifier and a "
+            "readme into one file for 'agent-identity verify FILE'. It never holds private keys. Exit codes as for "
+            "verify."
         ),
     ),
     Command(
@@ -234,9 +234,8 @@ VERIFY: Final = (
         _export,
         "agent_identity.cli.verify.export",
         description=(
-            "Write the records of an evidence directory in another form, one line of JSON each, or as a table in "
-            "Parquet. It shows what the ledger says and proves nothing; --sign signs only records that were verified "
-            "just before."
+            "Write the records of an evidence directory in another format, one line of JSON each, or as a Parquet "
+            "table. The export proves nothing; --sign signs only records that it has just verified."
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""``agent-identity disclose make`` and ``disclose check``: one argument of one call, shown without the others."""
+"""``agent-identity disclose make`` and ``disclose check``: show one argument of one call without the others."""
 
 import argparse
 import json
@@ -47,7 +47,7 @@ def run_make(chosen: argparse.Namespace) -> int:
     if chosen.output is None:
         sys.stdout.write(data.decode())
         return 0
-    with Path(chosen.output).open("xb") as file:  # Whatever is there already is not replaced.
+    with Path(chosen.output).open("xb") as file:  # Never replaces a file.
         file.write(data)
     cure = f"agent-identity disclose check {quote(chosen.output)} --trust {KEPT} --ledger {quote(directory)}"
     print(clean(f"wrote {chosen.output}, {len(data):,} bytes; check it with: {cure}"), file=sys.stderr)
@@ -55,27 +55,29 @@ def run_make(chosen: argparse.Namespace) -> int:
 
 
 def _arguments(chosen: argparse.Namespace) -> Mapping[str, JSON]:
-    """Return the arguments that were given.
+    """Return the arguments of the call from the command line.
 
     Raises:
-        ConfigurationError: They are no JSON, or no object.
+        ConfigurationError: The text is not JSON, or not an object.
     """
     if chosen.value is not None:
         if chosen.all or len(chosen.argument) != 1:
-            raise ConfigurationError("expected --value with one --argument; give all arguments of the call with --from")
+            raise ConfigurationError(
+                "--value goes with exactly one --argument; give all arguments of the call with --from"
+            )
         return {chosen.argument[0]: _json(chosen.value, "--value")}
     text = sys.stdin.read() if chosen.values == "-" else Path(chosen.values).read_text(encoding="utf-8")
-    found = _json(text, "--from")
-    if not isinstance(found, dict):
-        raise ConfigurationError("expected a JSON object with all arguments of the call in the file of --from")
-    return found
+    members = _json(text, "--from")
+    if not isinstance(members, dict):
+        raise ConfigurationError("the file of --from is not a JSON object; write all arguments of the call into one")
+    return members
 
 
 def _json(text: str, option: str) -> JSON:
     try:
         return cast("JSON", json.loads(text))
     except (ValueError, RecursionError):
-        raise ConfigurationError(f"expected JSON at {option}, got something else; quote texts: '\"EUR\"'") from None
+        raise ConfigurationError(f"the value of {option} is not JSON; quote texts: '\"EUR\"'") from None
 
 
 def run_check(chosen: argparse.Namespace) -> int:
@@ -96,7 +98,7 @@ def run_check(chosen: argparse.Namespace) -> int:
 
 
 def lines(shown: Shown, style: Style, room: int | None = None) -> Iterator[str]:
-    """Yield the result for people: the verdict first, then what ran, then why.
+    """Yield the result for people: the verdict, the arguments, then the reasons.
 
     Args:
         shown: The result.

@@ -1,4 +1,4 @@
-"""``agent-identity export``: the records in the forms that other systems read."""
+"""``agent-identity export``: write the records in formats of other systems."""
 
 import argparse
 import contextlib
@@ -26,14 +26,12 @@ def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     named([chosen.directory])
     if not is_directory(chosen.directory):
-        raise ConfigurationError(f"expected an evidence directory, got the file {chosen.directory!r}")
+        raise ConfigurationError(f"{chosen.directory!r} is a file; name an evidence directory")
     since_ns = 0 if chosen.since is None else moment_ns(chosen.since)
     if chosen.parquet is not None:
         return _table(chosen, since_ns)
     if chosen.verify or chosen.trust is not None or chosen.json:
-        raise ConfigurationError(
-            "expected --verify, --trust and --json with --parquet, got another form; leave them out"
-        )
+        raise ConfigurationError("--verify, --trust and --json go with --parquet only; leave them out")
     signer, only = _signing(chosen) if chosen.sign else (None, None)
     with _output(chosen.output) as out:
         for line in export(chosen.directory, chosen.form, since_ns=since_ns, signer=signer, only=only):
@@ -43,9 +41,9 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _table(chosen: argparse.Namespace, since_ns: int) -> int:
-    """Write a table, and say what it is."""
+    """Write a table, and print its summary."""
     if chosen.output is not None or chosen.sign or chosen.signer is not None:
-        raise ConfigurationError("expected --output, --sign and --signer with --as, got a table; leave them out")
+        raise ConfigurationError("--output, --sign and --signer go with --as only; leave them out")
     written = export_tables(
         chosen.directory,
         chosen.parquet,
@@ -60,7 +58,7 @@ def _table(chosen: argparse.Namespace, since_ns: int) -> int:
         report = None if written.report is None else written.report.to_json()
         print(json.dumps({**facts, "report": report}))
         return 0 if written.report is None else written.report.exit_code
-    left = f", {written.left_out:,} lines left out that are no records" if written.left_out else ""
+    left = f", {written.left_out:,} malformed lines left out" if written.left_out else ""
     print(f"{written.records:,} records{left}")
     if written.report is None:
         print("not verified; a copy for questions, and no proof")
@@ -76,23 +74,22 @@ def _tell_drafts(directory: str) -> None:
 
 
 def _signing(chosen: argparse.Namespace) -> tuple[Signer, Callable[[bytes], bool]]:
-    """Return the recorder key and what it may sign again, told by leaf hashes, having verified just that.
+    """Verify the directory; return the recorder key, and a predicate for the verified leaf hashes.
 
     Raises:
         VerificationError: The directory does not verify.
-        ConfigurationError: The form has no signature, or the key cannot be used.
+        ConfigurationError: The format has no signature, or the key cannot be used.
     """
     if chosen.form != "otel-audit":
-        raise ConfigurationError("expected --sign with --as otel-audit, got a form without signatures")
-    report, seen = check_shown(chosen.directory)  # What is signed again is the records as they are.
+        raise ConfigurationError("--sign goes with --as otel-audit only; leave it out")
+    report, is_verified = check_shown(chosen.directory)  # Only these records are signed again.
     if report.integrity != "verified":
         raise VerificationError(
-            f"expected evidence that holds before it is signed again, got {report.verdict!r}; "
-            "run 'agent-identity verify'"
+            f"the evidence does not verify ({report.verdict}), so it is not signed again; run 'agent-identity verify'"
         )
     if chosen.signer is not None:
-        return connect(chosen.directory, chosen.signer)[1], seen
-    return SigningKey.load(Path(chosen.directory) / "keys" / "recorder.pem"), seen
+        return connect(chosen.directory, chosen.signer)[1], is_verified
+    return SigningKey.load(Path(chosen.directory) / "keys" / "recorder.pem"), is_verified
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""``agent-identity proof make`` and ``proof check``: one record, or the growth of the log, shown without the ledger."""
+"""``agent-identity proof make`` and ``proof check``: prove one record, or the growth of the log."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ from agent_identity.records import AnyRecord, Approval, Intent, OfTask, Outcome,
 __all__ = ["KEPT", "record_facts", "run_check", "run_make", "wanted_record"]
 
 KEPT: Final = "kept/trust.json"
-"""The trust file in the hints of commands, where those who verify keep it."""
+"""Path of the verifier's trust file in printed hints."""
 
 _VERDICTS: Final = {
     "verified": ("VERIFIED", "green"),
@@ -31,7 +31,7 @@ _VERDICTS: Final = {
 def run_make(chosen: argparse.Namespace) -> int:
     """Write a proof."""
     if (chosen.record is None) is (chosen.since is None):
-        raise ConfigurationError("expected either a record or --since with an earlier checkpoint; give one of the two")
+        raise ConfigurationError("give either a record, or --since with an earlier checkpoint")
     directory = cast("str", named([chosen.directory]))
     progress = Progress(sys.stderr, "searching")
     try:
@@ -48,7 +48,7 @@ def run_make(chosen: argparse.Namespace) -> int:
     if chosen.output is None:
         sys.stdout.write(data.decode("utf-8", "replace"))
         return 0
-    with Path(chosen.output).open("xb") as file:  # Whatever is there already is not replaced.
+    with Path(chosen.output).open("xb") as file:  # Never replaces a file.
         file.write(data)
     cure = f"agent-identity proof check {quote(chosen.output)} --trust {KEPT}"
     print(clean(f"wrote {chosen.output}, {len(data):,} bytes; check it with: {cure}"), file=sys.stderr)
@@ -56,16 +56,16 @@ def run_make(chosen: argparse.Namespace) -> int:
 
 
 def wanted_record(text: str) -> str | tuple[str, int]:
-    """Return which record is meant: an id, or a stream and a place in it.
+    """Parse a record argument: an id, or a stream and a place in it.
 
     Raises:
-        ConfigurationError: It is neither.
+        ConfigurationError: The text is neither.
     """
     stream, slash, seq = text.partition("/")
     if not slash:
         return text
     if not (seq.isascii() and seq.isdigit() and len(seq) < 20):
-        raise ConfigurationError("expected a record as an id, or as <stream>/<place> with a place from 1")
+        raise ConfigurationError("the record is malformed; write an id, or <stream>/<place> with a place from 1")
     return stream, int(seq)
 
 
@@ -82,7 +82,7 @@ def run_check(chosen: argparse.Namespace) -> int:
 
 
 def lines(checked: Checked, style: Style, room: int | None = None) -> Iterator[str]:
-    """Yield the result for people: the verdict first, then what the proof shows, then why.
+    """Yield the result for people: the verdict, the proved facts, then the reasons.
 
     Args:
         checked: The result.
@@ -104,12 +104,12 @@ def _summary(checked: Checked) -> str:
     if checked.kind == "growth":
         return "the growth of a log"
     if checked.kind == "unknown":
-        return "a file that is no proof"
-    return "bytes that are no record" if checked.record is None else f"record {clean(checked.record.id)}"
+        return "a file that is not a proof"
+    return "a malformed record" if checked.record is None else f"record {clean(checked.record.id)}"
 
 
 def record_facts(record: AnyRecord) -> Iterator[tuple[str, str]]:
-    """Yield what a record says, for people; it has been checked."""
+    """Yield the facts of a checked record, for people."""
     yield "kind", record.kind
     yield "at", moment(record.time.start_ns)
     yield "stream", f"{record.stream.id}, place {record.stream.seq}"

@@ -1,4 +1,4 @@
-"""``agent-identity verify``: is the evidence what was recorded, and is it all there?"""
+"""``agent-identity verify``: check that the evidence is unchanged and complete."""
 
 import argparse
 import gc
@@ -26,13 +26,13 @@ SHOWN: Final = 20
 """Findings that are printed; ``--json`` has more."""
 
 MANY: Final = 10
-"""Findings of one kind; of more only :data:`ALIKE` are printed, and their number."""
+"""Findings of one kind; beyond that, only :data:`ALIKE` are printed, and the number of the others."""
 
 ALIKE: Final = 3
 
 _MAX_TRUST: Final = 1 << 20
 _SELDOM: Final = (100_000, 50, 100)
-"""When to look for cycles: a verification makes next to none, and millions of small objects."""
+"""Thresholds of the garbage collector: a verification makes few cycles and millions of small objects."""
 
 _VERDICTS: Final = {
     "verified": ("VERIFIED", "green"),
@@ -54,7 +54,7 @@ _TRUST: Final = {
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     if not chosen.source and chosen.files_from is None:
-        chosen.misused("expected a SOURCE or --files-from")
+        chosen.misused("the source is missing; give a SOURCE or --files-from")
     chosen.source = gathered(chosen.source, chosen.files_from)
     source = named(chosen.source)
     _refuse_trust_file(chosen.source)
@@ -88,13 +88,13 @@ def run(chosen: argparse.Namespace) -> int:
         print(json.dumps(report.to_json()))
     else:
         print("\n".join(lines(report, Style(sys.stdout), columns(sys.stdout))))
-        if not chosen.span and any(found.code == "malformed_document" for found in report.findings):
+        if not chosen.span and any(problem.code == "malformed_document" for problem in report.findings):
             print("\nIf this is JSON as a back end shows spans: agent-identity verify --span FILE")
     return report.exit_code
 
 
 def _refuse_trust_file(sources: Sequence[str]) -> None:
-    """Say of a trust file that is named as evidence what it is.
+    """Refuse a trust file that is named as evidence.
 
     Raises:
         ConfigurationError: A source is a trust file.
@@ -106,47 +106,47 @@ def _refuse_trust_file(sources: Sequence[str]) -> None:
             except ConfigurationError:
                 continue
             raise ConfigurationError(
-                f"{source!r} is a trust file: public keys, no evidence; verify SOURCE --trust {source}"
+                f"{source!r} is a trust file, with public keys and no evidence; run verify SOURCE --trust {source}"
             )
 
 
 def _period(start: str | None, stop: str | None) -> tuple[int, int] | None:
-    """Return the period that was asked for, in nanoseconds.
+    """Return the period of ``--from`` and ``--until``, in nanoseconds.
 
     Raises:
-        ConfigurationError: Only one time was given, or one is none.
+        ConfigurationError: Only one time was given, or one is malformed.
     """
     if start is None and stop is None:
         return None
     if start is None or stop is None:
-        raise ConfigurationError("expected --from and --until together; give the other one as well")
+        raise ConfigurationError("--from and --until go together; give the other one as well")
     return moment_ns(start), moment_ns(stop)
 
 
 def _refuse_unused(chosen: argparse.Namespace) -> None:
-    """Refuse a check that was asked for and would not happen.
+    """Refuse options that would have no effect.
 
     Raises:
         ConfigurationError: An option does not fit the source.
     """
     if chosen.span and is_directory(chosen.source[0]):
         raise ConfigurationError(
-            "expected --span with JSON that shows spans, got an evidence directory; give it as --ledger, or leave "
+            "--span goes with JSON of spans, and the source is an evidence directory; give it as --ledger, or leave "
             "--span out"
         )
     if is_directory(chosen.source[0]) or (len(chosen.source) == 1 and is_bundle(chosen.source[0])):
         if chosen.ledger is not None or chosen.redacted:
             raise ConfigurationError(
-                "expected --ledger and --redacted with files of traces, got an evidence directory; leave them out"
+                "--ledger and --redacted go with traces, and the source is an evidence directory; leave them out"
             )
     elif any((chosen.checkpoint, chosen.witness, chosen.require, chosen.tsa_certificate, chosen.archive)):
         raise ConfigurationError(
-            "expected --checkpoint, --witness, --require, --tsa-certificate and --archive with an evidence directory, "
-            "got traces; leave them out"
+            "--checkpoint, --witness, --require, --tsa-certificate and --archive go with an evidence directory, and "
+            "the source is traces; leave them out"
         )
     elif chosen.ledger is not None and chosen.trust is None:
         raise ConfigurationError(
-            "expected --trust together with --ledger; a copy of the ledger's trust.json that was kept elsewhere"
+            "--ledger needs --trust; give a copy of the ledger's trust.json that was kept elsewhere"
         )
 
 
@@ -159,7 +159,7 @@ def _authority(path: str | None) -> Timestamps | None:
 
 
 def lines(report: Report, style: Style, room: int | None = None) -> Iterator[str]:
-    """Yield the report for people: the verdict first, then why.
+    """Yield the report for people: the verdict, then the reasons.
 
     Args:
         report: The report.
@@ -183,7 +183,7 @@ def _told(period: Period) -> str:
 
 
 def report_lines(report: Report, style: Style, room: int | None) -> Iterator[str]:
-    """Yield what was checked and what was found."""
+    """Yield the steps, the coverage and the findings."""
     for step in report.steps:
         yield from _step(step, style, room)
     if report.coverage:
@@ -234,18 +234,18 @@ def _findings(report: Report, style: Style, room: int | None) -> Iterator[str]:
 
 
 def _grouped(findings: Sequence[Problem]) -> list[tuple[Problem, int]]:
-    """Return the findings, each with 0; of many of one kind a few, and then one with the number of the others."""
+    """Return the findings, each with 0; of a large group a few, then one with the number of the others."""
     numbers = Counter(problem.code for problem in findings)
-    seen: Counter[str] = Counter()
-    found: list[tuple[Problem, int]] = []
+    so_far: Counter[str] = Counter()
+    grouped: list[tuple[Problem, int]] = []
     for problem in findings:
         code = problem.code
-        seen[code] += 1
-        if numbers[code] <= MANY or seen[code] <= ALIKE:
-            found.append((problem, 0))
-        elif seen[code] == ALIKE + 1:
-            found.append((problem, numbers[code] - ALIKE))
-    return found
+        so_far[code] += 1
+        if numbers[code] <= MANY or so_far[code] <= ALIKE:
+            grouped.append((problem, 0))
+        elif so_far[code] == ALIKE + 1:
+            grouped.append((problem, numbers[code] - ALIKE))
+    return grouped
 
 
 def _described(problem: Problem) -> str:

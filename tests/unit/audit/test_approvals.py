@@ -268,8 +268,8 @@ def test_a_revocation_counts_to_the_second_and_for_the_use_as_well(
     assert used(10 * 10**9 - 1) == []
     assert used(10 * 10**9) == ["key_revoked"]
     for since, message in (
-        (START, "expected an approval from before the issuer key was revoked, got a later one"),
-        (START + 1, "expected proof that the approval is older than the revocation of the issuer key, got none"),
+        (START, "the approval is dated after the revocation of the issuer key"),
+        (START + 1, "nothing proves that the approval is older than the revocation of the issuer key"),
     ):
         keys = [
             TrustedKey(k.key, k.purpose, **({"revoked_since": since} if k.purpose == "issuer" else {}))
@@ -332,23 +332,23 @@ UNVERIFIED = "the approval does not verify (algorithm_not_allowed): the algorith
 TOLD: dict[str, tuple[Callable[[list[dict[str, Any]]], object], list[tuple[str, int]]]] = {
     "no approval": (
         lambda records: records.pop(1),
-        [("expected the approval that the call names, got none", 3)],
+        [("the evidence has no approval of the id that the call names", 3)],
     ),
     "no name": (
         _set(2, "decision", "approval", value=None),
-        [("expected an approval of a call that was to be approved, got none", 3)],
+        [("a call that needed an approval names none", 3)],
     ),
     "another call": (
         _set(2, "action", "tool", value="other"),
-        [("expected an approval of this task, tool and these arguments, got that of another call", 3)],
+        [("the approval that the call names is for another task, tool or arguments", 3)],
     ),
     "used again": (
         lambda records: records.extend([copy.deepcopy(records[2])] * 2),
-        [("expected each approval to be used once, got it again", 5)],
+        [("an approval was used again; each permits one call", 5)],
     ),
     "no signature": (
         _set(1, "approval", "token", value=None),
-        [("expected an approval that a person signed for, got none", 2)],
+        [("the approval is not signed by a person", 2)],
     ),
     "garbage for a signature": (
         _set(1, "approval", "token", value="e30.e30.e30"),
@@ -362,14 +362,14 @@ TOLD: dict[str, tuple[Callable[[list[dict[str, Any]]], object], list[tuple[str, 
     "oneself": (
         _set(1, "principal", "id", value="BOB@example.com"),
         [
-            ("expected an approval of this task, tool and these arguments, got that of another call", 3),
-            ("expected an approver other than who asked, got the same", 2),
-            ("expected the record to say what was signed, got something else", 2),
+            ("the approval that the call names is for another task, tool or arguments", 3),
+            ("the approver is also the requester", 2),
+            ("the record differs from the ruling that was signed", 2),
         ],
     ),
     "late": (
         _set(1, "time", "start", value=str((START + 60) * 10**9)),
-        [("expected the approval to be used in its time, got another one", 2)],
+        [("the approval was used outside its validity", 2)],
     ),
 }
 

@@ -23,10 +23,10 @@ OF_TASK = {
 }
 DIGESTS = {letter: "hmac-sha256:" + letter * 64 for letter in "ab"}
 ALLOW = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"}
-MISSING = "expected the intent that the outcome names, and no other outcome of it, got none"
-MISMATCH = "expected grant, tool and arguments of the intent in its outcome, got others"
-WITHOUT = "expected an intent before the outcome of a call that ran, got none"
-OUTSIDE = "expected only calls of a task to be allowed, got one outside any task"
+MISSING = "the intent that the outcome names is missing, or has another outcome"
+MISMATCH = "grant, tool or arguments of the outcome differ from its intent"
+WITHOUT = "the outcome of a call that ran names no intent"
+OUTSIDE = "a call outside any task was allowed"
 
 
 def id_of(name: str) -> str:
@@ -155,7 +155,7 @@ def test_an_intent_may_stand_in_another_stream() -> None:
     reading.calls.end_of_stream()
     reading.findings.kinds.update(intent=1200, outcome=1)
     reading.calls.finish()
-    words = "expected an outcome of the call of 'r\\nead', got none; how it ended is unknown"
+    words = "the call of 'r\\nead' has no outcome; how it ended is unknown"
     assert reading.found == [("unknown_outcome", words, "i2", 9)]
     assert reading.findings.counts == {"success": 2, "unknown": 1}
     step = reading.findings.report().steps[4]

@@ -109,7 +109,7 @@ def test_without_all_grants_nothing_is_known() -> None:
     """That is a contradiction, unless it is known why one may be missing."""
     use = use_of()
     use.allow("delete", NOW * NS, HERE)
-    missing = "expected every grant of the chain in the evidence, got a chain with one that is not there"
+    missing = "a grant of the chain is not in the evidence"
     assert judged(use, None) == (None, [("unknown_grant", missing, HERE)])
     excused = "the chain was not checked: it was pruned"
     assert judged(use, None, absent="it was pruned") == (None, [("chain_not_checked", excused, HERE)])
@@ -129,7 +129,7 @@ def test_a_task_did_at_least_what_its_end_states(intents: int, outcomes: int, fe
     use = use_of()
     use.end, use.stated_intents, use.stated_outcomes = END, 2, 3
     use.intents, use.outcomes = intents, outcomes
-    message = f"expected 2 intents and 3 outcomes of the task, got {intents} and {outcomes}"
+    message = f"the end of the task states 2 intents and 3 outcomes, and the evidence has {intents} and {outcomes}"
     assert judged(use) == (True, [("counts_disagree", message, END)] if fewer else [])
     use.end = None
     assert judged(use) == (True, [])
@@ -142,14 +142,14 @@ def test_only_tools_of_the_grant_may_be_used() -> None:
         use.allow(tool, NOW * NS, Place("call", "a", seq))
     verdict, found = judged(use)
     assert verdict is True
-    message = "expected only tools of the grant to be allowed, got another one"
+    message = "a call of a tool outside the grant was allowed"
     assert found == [("tool_outside_grant", message, Place("call", "a", seq)) for seq in (0, 2)]
 
 
 def test_calls_are_within_the_life_of_the_grant_to_the_nanosecond() -> None:
     """It ends with its last second; before its first one, clocks may differ by half a minute."""
-    late = "expected allowed calls within the life of the grant, got one after it"
-    early = "expected allowed calls to be dated after their grant, got one before it; the clock went back"
+    late = "a call was allowed after the grant expired"
+    early = "an allowed call is dated before its grant; the clock went back"
     call = Place("call", "a", 3)
     for at, expected in (
         ((NOW + 300) * NS - 1, []),
@@ -187,7 +187,7 @@ def test_records_name_what_the_grants_name(name: str) -> None:
     """Principal, agents, task, and an expiry that is none too late; else no call is judged by the grants."""
     use = use_of(**OTHERS[name])
     use.allow("delete", NOW * NS, HERE)
-    message = "expected principal, agents and task as the grants name them, got others"
+    message = "principal, agents or task of the records differ from the grants"
     assert judged(use) == (False, [("claims_differ", message, HERE)])
 
 
@@ -214,15 +214,12 @@ def test_an_issuer_that_is_not_trusted_is_unknown() -> None:
     stranger = SigningKey.from_seed(b"s" * 32).public_key
     recorder = TrustedKey(ISSUER.public_key, "recorder")
     unknown = (
-        "the chain does not verify (unknown_key): expected a trusted issuer key, got another; add it to the trust file"
+        "the chain does not verify (unknown_key): the issuer key of the grant is not trusted; add it to the trust file"
     )
     for key in (TrustedKey(stranger, "issuer"), recorder):
         trust = TrustStore((key,), issuer="urn:example:issuer", origin="test")
         assert judged(use_of(), trust=trust) == (False, [("unknown_issuer", unknown, HERE)])
-    invalid = (
-        "the chain does not verify (key_not_valid_then): "
-        "expected a grant from the time in which the issuer key is valid"
-    )
+    invalid = "the chain does not verify (key_not_valid_then): the issuer key was not valid when it signed the grant"
     for limits in ({"not_before": NOW + 1}, {"not_after": NOW - 1}):
         verdict, found = judged(use_of(), trust=trusting(**limits))
         assert (verdict, codes(found)) == (False, [("unknown_issuer", HERE)])
@@ -252,8 +249,8 @@ def test_an_issuer_speaks_in_its_own_name_only() -> None:
 def test_a_grant_of_a_revoked_key_has_to_be_older(since: int, seen: int, proved: bool, code: str | None) -> None:
     """A record that is proved shows it, if both it and the grant are from before the revocation."""
     messages = {
-        "key_revoked": "expected proof that the grant is older than the revocation of the issuer key, got none",
-        "signed_after_revocation": "expected a grant from before the issuer key was revoked, got a later one",
+        "key_revoked": "nothing proves that the grant is older than the revocation of the issuer key",
+        "signed_after_revocation": "the grant is dated after the revocation of the issuer key",
     }
     use = use_of(time={"start": str(seen)})
     problem = code and (code, f"the chain does not verify ({code}): {messages[code]}", HERE)

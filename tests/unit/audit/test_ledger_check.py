@@ -93,8 +93,8 @@ def steps(findings: Findings) -> dict[int, tuple[str, str]]:
     return {s.number: (s.status, s.detail) for s in findings.report().steps if (s.status, s.detail) != silent}
 
 
-ENDLESS = "expected the end of the stream, got none; its process still runs, was killed, or the end was cut"
-TORN = "expected whole lines, got a torn one at the end of the stream"
+ENDLESS = "the stream has no end; its process still runs, was killed, or the end was cut"
+TORN = "the last line of the stream is torn"
 
 
 @pytest.mark.parametrize(
@@ -117,22 +117,22 @@ TORN = "expected whole lines, got a torn one at the end of the stream"
         (
             {"committed": 0},
             False,
-            [("stream_unknown", "expected the log to commit to the stream, got 3 records that nothing proves", 1)],
+            [("stream_unknown", "the log does not commit to the stream; nothing proves its 3 records", 1)],
         ),
         (
             {"committed": 0, "lines": 1},
             False,
-            [("stream_unknown", "expected the log to commit to the stream, got 1 record that nothing proves", 1)],
+            [("stream_unknown", "the log does not commit to the stream; nothing proves its 1 record", 1)],
         ),
         (
             {"committed": 2},
             False,
-            [("tail_unsealed", "expected a seal over all records, got 1 after the last one; nothing proves them", 3)],
+            [("tail_unsealed", "1 record after the last seal; nothing proves them", 3)],
         ),
         (
             {"committed": 4, "pruned": 2},
             False,
-            [("tail_unsealed", "expected a seal over all records, got 1 after the last one; nothing proves them", 5)],
+            [("tail_unsealed", "1 record after the last seal; nothing proves them", 5)],
         ),
         ({"committed": 4}, False, []),
         ({"torn": True}, False, [("torn_tail", TORN, 4)]),
@@ -177,7 +177,7 @@ def test_what_is_said_of_streams_that_were_recovered_or_are_gone() -> None:
     )
     findings.add(4, "bad_grant", "x")
     check._check_completeness({ONE: stream_of(ended=False)}, {TWO: 1, THREE: 1200})
-    words = "expected the stream with {}, which the log commits to, got none; it was removed"
+    words = "the stream with {}, which the log commits to, is missing; it was removed"
     written = "a later start found bytes in the stream that its process did not write, and did not seal them"
     died = "its process died; a later start found {}, {} of them sealed"
     assert found(findings)[1:] == [
@@ -222,7 +222,7 @@ def concluding(monkeypatch: pytest.MonkeyPatch) -> tuple[LedgerCheck, Findings, 
     return check, findings, said
 
 
-NOTHING = "expected records, got none; nothing can be said about them"
+NOTHING = "the ledger has no records; nothing can be verified"
 DIGESTS = "the ledger holds keyed digests of them"
 
 
@@ -274,7 +274,7 @@ def test_records_that_the_log_does_not_know_prove_nothing(
     check, findings, _ = concluding(monkeypatch)
     streams = {ONE: stream_of(lines=1200, sealed=0, committed=committed), TWO: stream_of(TWO, lines=0, committed=0)}
     check._conclude(log_of(proved=proved), streams, missing)
-    words = "expected records that the log commits to, got 1,200 that it does not know yet; nothing proves them"
+    words = "the log does not commit to any of the 1,200 records yet; nothing proves them"
     assert found(findings) == ([("nothing_to_verify", words, None, None)] if said else [])
     assert steps(findings)[3][0] == ("passed" if proved and not said else "not_checked")
 
@@ -334,7 +334,7 @@ def test_a_key_must_have_been_valid_when_the_latest_record_was_made() -> None:
     ):
         check, findings = checking()
         check._check_key_times(signers, latest)
-        words = "expected a checkpoint by a key that was valid at the time of its records, got another one"
+        words = "no key under the checkpoint was valid at the time of its latest record"
         assert found(findings) == ([] if good else [("key_not_valid_then", words, None, None)])
         findings.done(1, "")
         assert steps(findings).get(1, ("not_checked", ""))[0] == ("passed" if good else "not_checked")
@@ -591,8 +591,8 @@ def test_a_ledger_without_streams_or_keys_is_nothing_to_verify(monkeypatch: pyte
     check, findings, asked = running(monkeypatch, log_of())
     check.run(period=PERIOD)
     assert found(findings) == [
-        ("no_trust", "expected trusted keys, got none; pass the trust file of the recorder", None, None),
-        ("nothing_to_verify", "expected a ledger with records, got none", None, None),
+        ("no_trust", "there are no trusted keys; pass the trust file of the recorder", None, None),
+        ("nothing_to_verify", "the ledger has no records", None, None),
     ]
     assert ([name for name, *_ in asked], findings.completeness_checked) == (["log"], False)
     assert findings.period == unknown_period(10, 20, "there are no records")

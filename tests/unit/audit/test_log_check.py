@@ -132,13 +132,13 @@ def test_without_trust_the_log_is_compared_and_not_proved() -> None:
     assert told.steps == [("not_checked", ""), ("passed", "3 entries")]
 
 
-UNSEALED = "behind its checkpoint, the log has 3 entries; nothing proves that yet"
+UNSEALED = "the log has 3 entries after its checkpoint; nothing proves them yet"
 
 
 def test_a_log_without_its_checkpoint_commits_to_nothing() -> None:
     """Where one has to be, its absence is a contradiction; else nobody can tell."""
     told = found(Reader(note=None))
-    message = "expected the checkpoint of the ledger at log/checkpoint, got none; nothing proves the records"
+    message = "the checkpoint of the ledger is missing at log/checkpoint; nothing proves the records"
     unsealed = ("log_unsealed", UNSEALED, None, None)
     assert told.problems == [("no_checkpoint", message, None, None), unsealed]
     assert (told.sizes, told.log.proved, dict(told.report.counts)) == ({}, False, {"log_unsealed": 3})
@@ -146,7 +146,7 @@ def test_a_log_without_its_checkpoint_commits_to_nothing() -> None:
     told.findings.done(1, "")
     assert told.findings.report().steps[0].status == "not_checked"
     told = found(Reader(note=None, removed=True))
-    message = "expected log/checkpoint, which is made before all that is here, got none; the log was removed"
+    message = "log/checkpoint is missing, which is older than all other files; the log was removed"
     assert told.problems == [("log_missing", message, None, None), unsealed]
     assert [status for status, _ in told.steps] == ["failed", "not_checked"]
     assert found(Reader(removed=True)).problems == []
@@ -199,7 +199,7 @@ def test_a_trust_file_of_another_log_is_named() -> None:
     assert [problem[0] for problem in found(Reader(), issuer).problems] == ["unknown_key"]
 
 
-CHANGED = "expected the 3 entries that the checkpoint covers, got others"
+CHANGED = "the first 3 entries of the log differ from those under the checkpoint"
 
 
 def test_a_log_that_is_not_the_one_of_its_checkpoint_is_not_proved() -> None:
@@ -209,7 +209,7 @@ def test_a_log_that_is_not_the_one_of_its_checkpoint_is_not_proved() -> None:
         assert told.problems == [("log_changed", CHANGED, None, None)]
         assert (told.log.proved, told.steps) == (False, [("passed", SIGNED), ("failed", "3 entries")])
     told = found(Reader(ENTRIES[:2]))
-    message = "expected at least 3 entries in the log, got 2; the checkpoint proves that there were more"
+    message = "the log has 2 of at least 3 entries; the checkpoint proves that there were more"
     assert told.problems == [("log_cut", message, None, None)]
     assert (told.log.proved, told.steps[1]) == (False, ("failed", "3 entries"))
     assert found(Reader((), note(Checkpoint(ORIGIN, 0, EMPTY_ROOT)))).log.proved
@@ -217,8 +217,8 @@ def test_a_log_that_is_not_the_one_of_its_checkpoint_is_not_proved() -> None:
 
 def test_what_follows_the_checkpoint_is_not_sealed() -> None:
     """It is counted; where it names more records than the entries before it, the checkpoint is an older one."""
-    unsealed = "behind its checkpoint, the log has {}; nothing proves that yet"
-    older = "expected a checkpoint over all that the log names, got an older one that was put back or left behind"
+    unsealed = "the log has {} after its checkpoint; nothing proves them yet"
+    older = "the checkpoint is older than the log; it was put back or left behind"
     for more, ahead in (
         ((entry(ONE, 3, alive=5),), False),
         ((entry(TWO, 1),), False),
@@ -238,7 +238,7 @@ def test_a_line_that_is_no_entry_is_named() -> None:
     """With its number; a torn one is a notice, and a file that cannot be read leaves the question open."""
     for problem in ("malformed", "too_long", "withheld"):
         told = found(Reader((*ENTRIES[:2], RawLine(9, None, None, problem), ENTRIES[2])))
-        assert told.problems == [("log_malformed", "expected an entry of the log in this line", 3, None)]
+        assert told.problems == [("log_malformed", "this line of the log is not an entry", 3, None)]
         assert (told.log.proved, told.steps[1][0]) == (False, "failed")
         told = found(Reader((RawLine(9, None, None, problem),), None))
         assert [code for code, *_ in told.problems] == ["log_malformed", "no_checkpoint"]
@@ -255,12 +255,12 @@ def test_lines_of_others_behind_the_checkpoint_are_named() -> None:
     """As long as they stand there by their numbers, and then by how much was set aside; what it covers is proved."""
     for problem in ("malformed", "too_long", "withheld"):
         told = found(Reader((*ENTRIES, RawLine(9, None, None, problem), RawLine(9, None, None, problem))))
-        words = "after what its checkpoint covers, the log has a line that is no entry; the next seal moves it"
+        words = "after its checkpoint, the log has a line that is not an entry; the next seal moves it"
         assert told.problems == [("log_rejected", words, 4, None), ("log_rejected", words, 5, None)]
         assert (told.log.proved, told.report.integrity, told.steps[1]) == (True, "verified", ("failed", "3 entries"))
     told = found(Reader(rejected=1_234))
     words = (
-        "somebody else wrote into the log: 1,234 bytes, which are in log/rejected.jsonl now; "
+        "another process wrote 1,234 bytes into the log, which are in log/rejected.jsonl now; "
         "look at them, then move that file away"
     )
     assert told.problems == [("log_rejected", words, None, None)]
@@ -281,16 +281,16 @@ def test_entries_that_cannot_be_are_named() -> None:
     assert told.problems == [("log_malformed", words, 2, None)]
     assert (told.sizes, told.log.proved, told.steps[1][0]) == ({ONE: 2}, True, "failed")
     told = sealed(ENTRIES[0], entry(TWO, 2, origin="y"))
-    words = "expected entries of this log, got one of another origin"
+    words = "the entry names the origin of another log"
     assert told.problems == [("wrong_origin", words, 2, TWO)]
     assert (told.sizes, told.steps[0][0], told.steps[1][0]) == ({ONE: 1, TWO: 2}, "passed", "failed")
-    words = "expected a stream that only grows, got a head that takes records back"
+    words = "a head of the log takes back records of the stream"
     for last in (entry(ONE, 2), entry(ONE, 3, fill=9)):
         told = sealed(*ENTRIES, last)
         assert (told.problems, told.steps[1][0]) == ([("log_shrank", words, 4, ONE)], "failed")
         assert told.sizes == {ONE: 3, TWO: 2}
     told = sealed(ENTRIES[0], loss_entry(ORIGIN), ENTRIES[1])
-    words = "the log lost its checkpoint here; what stood in it is not known, and records may be missing"
+    words = "the log lost its checkpoint here; the lost part is not known, and records may be missing"
     assert told.problems == [("log_lost", words, 2, None)]
     assert (told.sizes, told.log.proved, told.steps[1][0]) == ({ONE: 1, TWO: 2}, True, "failed")
     assert sealed(loss_entry("y")).problems[0][0] == "log_malformed"
@@ -304,9 +304,7 @@ def test_heads_are_kept_where_a_stream_grew() -> None:
     for head in (one, one, two, Head(ONE, 2, b"b" * 32, 9)):
         heads.add(head)
     for wrong in (Head(ONE, 1, b"a" * 32, 11), Head(ONE, 2, b"a" * 32, 11)):
-        with pytest.raises(
-            ValueError, match=r"^expected a stream that only grows, got a head that takes records back$"
-        ):
+        with pytest.raises(ValueError, match="takes back records"):
             heads.add(wrong)
     assert (heads.last_size, heads.last_root, heads.signs_ns) == (2, b"b" * 32, [7, 9])
     assert list(heads) == [(1, b"a" * 32), (2, b"b" * 32)]
@@ -321,10 +319,10 @@ def test_the_log_went_through_every_state_that_is_kept_elsewhere() -> None:
             told = found(Reader(note=own), checkpoint=note(state(ENTRIES[:size])))
             assert ([problem[0] for problem in told.problems], told.log.proved) == (unsealed, own is not None)
         for other, words in (
-            (Checkpoint(ORIGIN, 2, b"x" * 32), f"expected the 2 entries of {kept}, got others"),
+            (Checkpoint(ORIGIN, 2, b"x" * 32), f"the first 2 entries of the log differ from those of {kept}"),
             (
                 Checkpoint(ORIGIN, 4, b"x" * 32),
-                f"expected at least 4 entries in the log, got 3; {kept} proves that there were",
+                f"the log has 3 of at least 4 entries; {kept} proves that there were",
             ),
         ):
             told = found(Reader(note=own), checkpoint=note(other))
@@ -333,7 +331,7 @@ def test_the_log_went_through_every_state_that_is_kept_elsewhere() -> None:
             assert told.log.proved is (own is not None)
     told = found(Reader(), checkpoint=note(Checkpoint(ORIGIN, 3, b"x" * 32)))
     assert [problem[:2] for problem in told.problems] == [
-        ("rolled_back", f"expected the 3 entries of {kept}, got others")
+        ("rolled_back", f"the first 3 entries of the log differ from those of {kept}")
     ]
     told = found(Reader(), checkpoint=note(Checkpoint(ORIGIN, 9, b"x" * 32), OTHER))
     assert [problem[0] for problem in told.problems] == ["unknown_key"]
@@ -349,7 +347,7 @@ def test_the_states_that_the_trust_file_names_are_kept_elsewhere_as_well() -> No
 
     assert found(Reader(), taking_over(2, state(ENTRIES[:2]).root)).problems == []
     told = found(Reader(), taking_over(2, b"x" * 32))
-    words = "expected the 2 entries of the checkpoint kept elsewhere, got others"
+    words = "the first 2 entries of the log differ from those of the checkpoint kept elsewhere"
     assert told.problems == [("rolled_back", words, None, None)]
     told = found(Reader(), taking_over(2, b"x" * 32, "y"))
     assert [problem[0] for problem in told.problems] == ["wrong_origin"]
@@ -413,6 +411,6 @@ def test_a_second_signature_is_part_of_the_first_step() -> None:
     told = found(Reader(), trust)
     assert [problem[0] for problem in told.problems] == ["second_signature_missing"]
     assert (told.log.proved, told.log.signers, told.report.signatures) == (False, (), ())
-    assert told.problems[0][1].startswith("the checkpoint of the ledger: expected")
+    assert told.problems[0][1].startswith("the checkpoint of the ledger: ")
     before = Reader(ENTRIES[:2], note(state(ENTRIES[:2])))
     assert found(before, trust).steps[0] == ("passed", SIGNED)

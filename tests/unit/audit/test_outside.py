@@ -239,8 +239,8 @@ def concluded(
                 (
                     "tail_unwitnessed",
                     (
-                        "expected 2 of 3 witnesses to vouch for all 1,000 entries of the log, got 999; another "
-                        "history may follow those"
+                        "2 of 3 witnesses vouch for 999 of the 1,000 entries of the log; another history may "
+                        "follow those"
                     ),
                 )
             ],
@@ -252,10 +252,7 @@ def concluded(
             [
                 (
                     "not_witnessed",
-                    (
-                        "expected 3 of 3 witnesses to vouch for the log, got 2; nobody else says that there is no "
-                        "second history"
-                    ),
+                    ("2 of 3 witnesses vouch for the log, and 3 must; without them, a second history is possible"),
                 )
             ],
         ),
@@ -311,7 +308,7 @@ def test_the_time_of_a_witness_is_told_in_utc(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_largest_state_that_was_time_stamped_is_told() -> None:
     """Beside what witnesses say, which does not stand in for it, nor it for them."""
-    missing = "expected a time-stamp of a trusted authority over a checkpoint, got none that counts"
+    missing = "no time-stamp of a trusted authority over a checkpoint counts"
     assert concluded([said(WITNESS, 1_000)], stamped=True)[:2] == ("", [("not_anchored", missing)])
     stamps = [said(None, 3, AT + 1), said(None, 900), said(None, 1, AT + 2)]
     words, told, signatures, _ = concluded(stamps, stamped=True)
@@ -361,10 +358,10 @@ def test_a_second_signature_that_is_demanded_has_to_be_there(
         assert fits is (not demanded or code is None)
     words = {
         "second_signature_missing": (
-            "this: expected the second signature that the trust file demands, got none; it was taken off"
+            "this: the second signature that the trust file demands is missing; it was removed"
         ),
         "second_signature_unchecked": (
-            "this: expected to check its second signature (ML-DSA-44), got a version of cryptography that cannot; "
+            "this: this version of cryptography cannot check its second signature (ML-DSA-44); "
             "install its newest version"
         ),
     }
@@ -391,7 +388,7 @@ def test_what_is_wrong_with_the_word_of_others_is_told(root: Path) -> None:
 
     report = check(root, WITNESSED, timestamps=refuse)
     assert [problem.message for problem in report.findings if problem.code not in ("no_end", "not_anchored")] == [
-        "a checkpoint that a witness is said to have cosigned: a signature does not fit",
+        "a signature does not fit a checkpoint that a witness is said to have cosigned",
         *["a time-stamp in log/anchors does not count: it does not count"] * 2,
     ]
     assert report.steps[0].status == "failed"

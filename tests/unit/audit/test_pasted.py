@@ -320,7 +320,7 @@ def test_ids_that_are_not_shown_are_not_checked() -> None:
     ):
         report = judge({**shown, "attributes": FLAT})
         assert (report.verdict, codes(report)) == ("cannot_tell", {"span_not_named"})
-        words = "expected the {} id of the span beside its attributes, got none; copy the whole span"
+        words = "the {} id of the span is missing beside its attributes; copy the whole span"
         found = {(found.message, found.record) for found in report.findings if found.code == "span_not_named"}
         assert found == {(words.format(name), FLAT["agent_identity.record.id"]) for name in lacks}
         assert (report.counts["verified"], report.counts["unnamed"]) == (0, 1)
@@ -332,7 +332,7 @@ def test_a_trace_id_of_64_bits_is_enough_and_said() -> None:
     for shown in (low, str(int(low, 16)), int(low, 16)):
         report = judge({"trace_id": shown, "span_id": OWN, "meta": FLAT})
         assert (report.verdict, codes(report)) == ("verified", {"trace_id_cut"})
-        words = "expected a trace id of 128 bits, got its lower 64, which are those that are signed"
+        words = "the trace id has only its lower 64 bits, which are those that are signed"
         assert (words, FLAT["agent_identity.record.id"]) in {(found.message, found.record) for found in report.findings}
     report = judge({"trace_id": f"{int(low, 16) + 1:016x}", "span_id": OWN, "meta": FLAT})
     assert codes(report) == {"wrong_span"}

@@ -146,7 +146,7 @@ def test_traces_that_are_older_than_what_is_left_of_their_ledger(room: Room) -> 
     older = number - report.counts["proved_by_ledger"]
     assert (problem.stream, problem.seq, report.counts["pruned"]) == (stream, last + 1, last)
     assert older > 0
-    words = f"{older} records on spans are older than what is left of the stream in the ledger"
+    words = f"{older} records on spans are older than the unpruned part of the stream in the ledger"
     assert problem.message == words
     assert f"{number - older} of {number} records are in the ledger" in report.steps[7].detail
     report = check(left, trust, ledger=room.path)
@@ -227,7 +227,7 @@ def test_what_is_left_of_a_pruned_stream_verifies(room: Room) -> None:
     assert after.counts["verified"] == after.counts["records"] == before.counts["records"] - last + 3
     assert codes(after) == {"pruned"}
     (found,) = after.findings
-    assert f"records 1 to {last} were pruned behind the checkpoint" in found.message
+    assert f"records 1 to {last} were pruned after the checkpoint" in found.message
     assert (found.stream, found.seq) == (stream, last + 1)
 
 
@@ -486,15 +486,15 @@ def trusted(*keys: SigningKey, origin: str | None = "o", **options: int) -> Trus
     return TrustStore(tuple(entries), origin=origin)
 
 
-GONE = "records 1 to 5 were pruned behind the checkpoint over 1 entry; "
-NOT_HELD = "the statement of what was pruned does not hold: "
-ABOUT_ANOTHER = f"{NOT_HELD}expected a statement about this stream of this log, got one about another"
-NO_KEY = "expected a trusted key under the statement of what was pruned, got none"
-REVOKED = "expected a sound key under the statement of what was pruned, got a revoked one; anyone may have it"
+GONE = "records 1 to 5 were pruned after the checkpoint over 1 entry; "
+NOT_HELD = "the statement of the pruning does not hold: "
+ABOUT_ANOTHER = f"{NOT_HELD}the statement is about another stream or log"
+NO_KEY = "no trusted key signed the statement of the pruning; add the recorder key to the trust file"
+REVOKED = "only a revoked key signed the statement of the pruning, and others may have it"
 
 
 @pytest.mark.parametrize(
-    ("committed", "words"), [(9, "what is left begins with record 6"), (6, "what is left begins with record 6")]
+    ("committed", "words"), [(9, "the stream now begins with record 6"), (6, "the stream now begins with record 6")]
 )
 def test_a_statement_that_holds_says_what_went(committed: int, words: str) -> None:
     """It is a notice at the first place that is left, with or without the trusted origin, and counts what is gone."""
@@ -509,7 +509,8 @@ def test_a_statement_that_holds_says_what_went(committed: int, words: str) -> No
     assert found_of(note, committed=5, trust=trusted(RECORDER))[1][0][1] == GONE + "nothing else is sealed"
     far = sign_pruned(replace(STATEMENT, size=4096, peaks=(b"p" * 32,), log_size=1234), RECORDER)
     assert found_of(far, committed=4097)[1][0][1] == (
-        "records 1 to 4,096 were pruned behind the checkpoint over 1,234 entries; what is left begins with record 4,097"
+        "records 1 to 4,096 were pruned after the checkpoint over 1,234 entries; the stream now "
+        "begins with record 4,097"
     )
 
 
@@ -565,8 +566,8 @@ def test_where_the_first_record_is_a_statement_is_not_looked_at() -> None:
 @pytest.mark.parametrize(
     ("statement", "committed", "message"),
     [
-        (STATEMENT, 4, f"{NOT_HELD}expected the log to commit to what was pruned, got 4 records"),
-        (STATEMENT, None, f"{NOT_HELD}expected the log to commit to what was pruned, got 0 records"),
+        (STATEMENT, 4, f"{NOT_HELD}the log commits to 4 records, fewer than were pruned"),
+        (STATEMENT, None, f"{NOT_HELD}the log commits to 0 records, fewer than were pruned"),
         (replace(STATEMENT, stream=f"{STREAM[:-1]}1"), 9, ABOUT_ANOTHER),
         (replace(STATEMENT, origin="p"), 9, ABOUT_ANOTHER),
     ],
@@ -805,30 +806,30 @@ def test_what_is_packed_has_one_form(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (
             "b.zip",
             lambda: b"no archive",
-            "expected a bundle, got a file that cannot be unpacked (BadZipFile); ask for it again",
+            "the bundle cannot be unpacked (BadZipFile); ask for it again",
         ),
         (
             "b.zip",
             lambda: members(("README.txt", b"x")),
-            "expected a bundle made by 'agent-identity bundle', got one without evidence",
+            "the file has no evidence folder; give a bundle made by 'agent-identity bundle'",
         ),
         (
             "b.zip",
             lambda: members(("evidence/log/entries.jsonl", b"\0" * 60_000_000)),
-            "expected a bundle that becomes at most 200 times as large, got one that becomes larger; do not unpack it",
+            "the bundle unpacks to more than 200 times its size; do not unpack it",
         ),
         (
             "b.tar.gz",
             lambda: b"",
             (
-                "expected a bundle that ends in .zip, got one of tar, as earlier versions made them as well; unpack it "
-                "with tar, and verify its folder 'evidence'"
+                "the bundle is a tar file, which earlier versions also made, not .zip; unpack it with "
+                "tar, and verify its folder 'evidence'"
             ),
         ),
         (
             "b.zip",
             None,
-            "expected a bundle at {!r}, got 'No such file or directory'; check the path, or ask for it again",
+            "the bundle {!r} cannot be read (No such file or directory); check the path, or ask for it again",
         ),
     ],
     ids=["other", "empty", "bomb", "tar", "none"],
@@ -853,7 +854,7 @@ def test_a_bundle_may_become_as_large_as_its_bound(tmp_path: Path, monkeypatch: 
     with unpacked(path) as evidence:
         assert (Path(evidence) / "log" / "checkpoint").read_bytes() == content
     monkeypatch.setattr(bundle_module, "_FREE", len(content) - path.stat().st_size - 1)
-    with pytest.raises(ConfigurationError, match="at most 1 times"), unpacked(path):
+    with pytest.raises(ConfigurationError, match="more than 1 times its size"), unpacked(path):
         pass
     monkeypatch.setattr(bundle_module, "_FREE", 10_000)
     monkeypatch.setattr(bundle_module, "_MAX_MEMBERS", 3)
@@ -896,7 +897,7 @@ def test_spans_are_not_compared_with_an_excerpt(room: Room, tmp_path: Path) -> N
     with zipfile.ZipFile(path) as packed:
         packed.extractall(tmp_path / "unpacked")
     (evidence,) = (found.parent for found in (tmp_path / "unpacked").rglob("excerpt.json"))
-    with pytest.raises(ConfigurationError, match="whole ledger to compare with, got an excerpt"):
+    with pytest.raises(ConfigurationError, match="the ledger is an excerpt"):
         check(io.BytesIO(), room.path / "trust.json", ledger=evidence)
 
 
@@ -943,7 +944,7 @@ def test_a_choice_without_records_is_refused(room: Room) -> None:
     room.record(1)
     with pytest.raises(ConfigurationError) as caught:
         room.bundle("t.zip", Choice(task="nobody"))
-    assert str(caught.value) == "expected records of this task or time, found none; nothing to put into a bundle"
+    assert str(caught.value) == "the ledger has no records of this task or time; choose another task or period"
 
 
 def test_ac_100_withheld_lines_do_not_hide_records_in_a_ledger(room: Room) -> None:
@@ -1092,7 +1093,7 @@ def test_a_bundle_of_countless_files_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(bundle_module, "_MAX_MEMBERS", 2)
     path = tmp_path / "b.zip"
     path.write_bytes(members(*((f"{number}", b"") for number in range(3))))
-    with pytest.raises(ConfigurationError, match="at most 2 files"):
+    with pytest.raises(ConfigurationError, match="more than 2 files"):
         check(path)
 
 

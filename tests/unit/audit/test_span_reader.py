@@ -227,7 +227,7 @@ def test_what_the_ledger_proves_needs_no_signature(run: spans.Run) -> None:
     spans.on_each(lambda span: spans.set_value(span, broken, "0" * 128))(document)
     report = verified(run, spans.lines(document), ledger=run.directory)
     assert (report.verdict, report.completeness, report.counts["proved_by_ledger"]) == ("verified", "complete", 7)
-    assert "7 of them, whose signatures on spans were not looked at" in report.steps[1].detail
+    assert "7 of them, whose signatures on spans were not checked" in report.steps[1].detail
     report = spans.report_on(run, document)
     assert (report.exit_code, spans.codes(report)) == (1, {"bad_signature"})
     assert "proved_by_ledger" not in report.counts

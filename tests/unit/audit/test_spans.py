@@ -471,7 +471,7 @@ def test_what_a_collector_is_known_to_rewrite_is_no_contradiction(run: Run) -> N
     report = report_on(run, document, redacted=["agent_identity.principal.id"])
     assert (report.exit_code, codes(report)) == (0, {"copy_changed"})
     assert (report.counts["verified"], report.counts["contradicted"]) == (7, 0)
-    words = "expected agent_identity.principal.id as it is signed, got another value; it was changed"
+    words = "the value of agent_identity.principal.id differs from the signed one; it was changed"
     assert {problem.message for problem in report.findings} == {words}
 
 
@@ -576,7 +576,7 @@ def test_two_versions_of_a_record_contradict_each_other(run: Run) -> None:
     for code in ("two_versions", "two_at_one_place"):
         assert (found[code].record, found[code].stream) == (record["id"], record["stream"]["id"])
         assert found[code].seq == int(record["stream"]["seq"])
-        assert found[code].message.startswith("expected one record ")
+        assert "two different records have this " in found[code].message
 
 
 def test_two_records_at_one_place_contradict_each_other(run: Run) -> None:
@@ -715,9 +715,8 @@ def test_a_contradicted_record_is_counted_named_and_attributes_nothing(
     assert {step.number for step in report.steps if step.status == "failed"} == {step}
     problem = [problem for problem in report.findings if problem.code == code][-1]
     words = {
-        "wrong_span": "expected the record of this span, got that of another; it was moved",
-        "unsigned": "expected a signature beside the agent_identity.* attributes of the span or around it, "
-        "got none; it was removed or forged",
+        "wrong_span": "the record belongs to another span; it was moved",
+        "unsigned": "the span has agent_identity.* attributes but no signature; it was removed or forged",
     }
     assert problem.message == words.get(code, problem.message)
     place = (record["id"], record["stream"]["id"])
@@ -806,7 +805,7 @@ def test_a_report_on_no_spans_has_every_number(run: Run) -> None:
     names = {"spans", "records", "verified", "contradicted", "duplicates", "unattributed"}
     assert {name: report.counts.get(name) for name in names} == dict.fromkeys(names, 0)
     assert [step.status for step in report.steps[1:]] == ["not_checked"] * 8
-    assert report.findings[0].message == "expected spans with signed records, got none among 0 spans"
+    assert report.findings[0].message == "none of 0 spans carries a signed record"
     assert "proved_by_ledger" in report_on(run, b"", ledger=run.directory).counts
 
 
@@ -859,7 +858,7 @@ def test_ac_93_what_a_collector_moves_to_the_resource_is_compared(run: Run, form
         named = [problem for problem in report.findings if problem.code == code]
         assert len(named) == 4
         if code == "field_added":
-            wanted = "expected on the resource nothing of ours but what is signed, got 'agent_identity.principal.id'"
+            wanted = "the attribute 'agent_identity.principal.id' on the resource is not signed"
             assert {problem.message for problem in named} == {f"{wanted}; it was added"}
 
 
@@ -886,7 +885,7 @@ def test_of_many_attributes_on_a_resource_one_is_named(run: Run) -> None:
         on_resource(f"agent_identity.{name}", "x")(document)
     found = report_on(run, document).findings
     assert [problem.code for problem in found] == ["field_added"] * 7
-    assert "got 'agent_identity.a'; it was added" in found[0].message
+    assert "the attribute 'agent_identity.a' on the resource" in found[0].message
     names = ["agent_identity.a", "agent_identity.c", "agent_identity." + "b" * 200]
     assert report_on(run, document, redacted=names).findings == ()
     assert "'agent_identity." + "b" * 113 + "'" in report_on(run, document, redacted=names[:2]).findings[0].message
@@ -904,7 +903,7 @@ def test_names_in_messages_are_bounded(run: Run) -> None:
     named = ", ".join("agent_identity." + part for part in missing)
     messages = {problem.code: problem.message for problem in report_on(run, document).findings}
     assert messages == {
-        "field_added": f"expected no attribute of ours that is not signed, got {name[:128]!a}; it was added",
+        "field_added": f"the attribute {name[:128]!a} is not signed; it was added",
         "copy_redacted": f"8 attributes are missing or blanked: {named}",
     }
 
@@ -975,7 +974,7 @@ def test_without_trust_nothing_is_claimed(run: Run) -> None:
     report = check(io.BytesIO(run.exported))
     assert (report.exit_code, report.trust, codes(report)) == (2, "none", {"no_trust"})
     (problem,) = report.findings
-    assert problem.message == "expected trusted keys, got none; pass the trust file of the recorder"
+    assert problem.message == "there are no trusted keys; pass the trust file of the recorder"
     assert {step.number: step.status for step in report.steps if step.status == "passed"} == {1: "passed"}
 
 
@@ -1022,7 +1021,7 @@ def test_an_empty_file_is_nothing_to_verify(run: Run) -> None:
     assert codes(report_on(run, b"")) == {"nothing_to_verify"}
     others = [call_span("other", "execute_tool pay", spanId=f"{number:016x}") for number in (1, 2)]
     (problem,) = report_on(run, {"resourceSpans": others}).findings
-    assert problem.message == "expected spans with signed records, got none among 2 spans"
+    assert problem.message == "none of 2 spans carries a signed record"
     assert report_on(run, b"").exit_code == 2
 
 
@@ -1071,7 +1070,7 @@ def test_a_file_that_cannot_be_read_to_its_end(run: Run) -> None:
     assert (report.exit_code, codes(report)) == (2, {"unreadable", "nothing_to_verify"})
     (problem,) = [found for found in report.findings if found.code == "unreadable"]
     assert report.steps[0].status != "passed"
-    assert problem.message == "expected a file of spans, got one that cannot be read to its end"
+    assert problem.message == "the file of spans cannot be read to its end; copy it again"
 
 
 def test_progress_of_files(run: Run, tmp_path: Path) -> None:
@@ -1107,7 +1106,7 @@ def test_spans_are_complete_against_their_ledger(run: Run) -> None:
     place = (record["id"], record["stream"]["id"], int(record["stream"]["seq"]))
     assert (problem.code, problem.record, problem.stream, problem.seq) == ("span_missing", *place)
     assert problem.message == (
-        "expected a span with this record of the ledger, got none; it was not sampled, or was lost: "
+        "no span carries this record of the ledger; it was not sampled, or was lost: "
         "'agent-identity replay' sends it again"
     )
     assert "'agent-identity replay' sends it again" in problem.message
@@ -1146,7 +1145,7 @@ def test_a_record_that_the_ledger_has_not_is_found(run: Run) -> None:
     assert (report.exit_code, codes(report)) == (1, {"not_in_ledger", "copy_redacted"})
     (problem,) = [problem for problem in report.findings if problem.code == "not_in_ledger"]
     assert (problem.record, problem.stream) == ("019ab5ad-4800-7000-8000-00000000f00d", place["id"])
-    assert problem.message.endswith("got none; it was removed there")
+    assert problem.message.endswith("; it was removed there")
     assert (report.steps[7].status, report.steps[7].detail) == ("failed", "7 of 8 records are in the ledger as well")
 
 
@@ -1170,7 +1169,7 @@ def test_a_record_that_differs_from_the_ledger_is_found(run: Run) -> None:
     record = record_on(spans[0])
     place = (record["id"], record["stream"]["id"], int(record["stream"]["seq"]))
     assert (problem.record, problem.stream, problem.seq) == place
-    assert problem.message == "expected the record as it is in the ledger, got another of this id"
+    assert problem.message == "the record differs from the one of this id in the ledger"
     assert report.steps[7].status == "failed"
 
 
@@ -1185,7 +1184,7 @@ def test_records_of_another_ledger_are_told_apart(run: Run, tmp_path: Path) -> N
     assert first.message == "the ledger is not whole (cannot_tell); run the verification on it"
     place = record_on(tool_spans(run.document())[0])
     assert {(problem.stream, problem.message) for problem in others} == {
-        (place["stream"]["id"], "expected records of this ledger, got one of a stream that it does not have")
+        (place["stream"]["id"], "the record is of a stream that the ledger does not have")
     }
     assert place["id"] in {problem.record for problem in others}
 

@@ -115,12 +115,12 @@ def test_records_that_were_cut_are_counted() -> None:
     """Behind the last one that is there; what the log does not know is no matter here."""
     reading = Reading(heads_over(FIVE, 4)).take(*FIVE[:2])
     reading.stream.finish()
-    words = "expected 4 records, which the log commits to, got 2; some were removed"
+    words = "the stream has 2 of 4 records that the log commits to; some were removed"
     assert (reading.found, reading.failed) == ([("records_cut", words, None, 3, None)], {3})
     assert reading.findings.kinds == {"stream_start": 1, "registration": 1}
     reading = Reading(heads_over(FIVE, 1))
     reading.stream.finish()
-    words = "expected 1 record, which the log commits to, got 0; some were removed"
+    words = "the stream has 0 of 1 record that the log commits to; some were removed"
     assert reading.found == [("records_cut", words, None, 1, None)]
 
 
@@ -129,7 +129,7 @@ def test_other_records_than_the_log_commits_to_are_found() -> None:
     reading = Reading(heads_over(FIVE, 1, 3, 5))
     changed = record(2, LEAVES[0], time={"start": "7"})
     reading.take(FIVE[0], changed, record(3, leaf_hash(changed)))
-    words = "expected the records 2 to 3 as the log commits to them, got others"
+    words = "the records 2 to 3 differ from those that the log commits to"
     assert (reading.found, reading.failed) == ([("head_mismatch", words, None, 2, None)], {3})
     reading.take(record(4, leaf_hash(record(3, leaf_hash(changed)))), FIVE[4])
     assert [problem[0] for problem in reading.found] == ["head_mismatch", "changed_record"]
@@ -147,7 +147,7 @@ def test_a_record_of_another_stream_takes_no_place() -> None:
     """The record behind it stands where it would without it."""
     reading = Reading()
     reading.take(FIVE[0], foreign(FIVE[1], id=OTHER), *FIVE[1:])
-    words = "expected records of this stream, got one of another"
+    words = "the record is of another stream"
     assert (reading.found, reading.failed) == ([("wrong_stream", words, record_id(2), 2, 2)], {4})
     assert (reading.stream.lines, len(reading.visited)) == (6, 5)
 
@@ -156,9 +156,9 @@ def test_a_record_that_is_there_again_or_moved_takes_no_place() -> None:
     """The very same right behind itself is named a duplicate, any other an insertion."""
     reading = Reading()
     reading.take(*FIVE[:2], FIVE[1], FIVE[0], record(2, LEAVES[0], time={"start": "9"}), *FIVE[2:])
-    moved = "expected record 3, got record {} inserted or moved"
+    moved = "record {} is in the place of record 3; it was inserted or moved"
     assert reading.found == [
-        ("duplicate_record", "expected each record once, got one again", record_id(2), 2, 3),
+        ("duplicate_record", "the record repeats the one before it", record_id(2), 2, 3),
         ("out_of_order", moved.format(1), record_id(1), 1, 4),
         ("out_of_order", moved.format(2), record_id(2), 2, 5),
     ]
@@ -169,7 +169,7 @@ def test_records_that_are_missing_are_named_by_the_one_behind_them() -> None:
     """It takes its place, and those behind it follow it."""
     reading = Reading()
     reading.take(FIVE[0], *FIVE[3:])
-    words = "expected record 2, got record 4; some were removed"
+    words = "record 4 is in the place of record 2; some were removed"
     assert (reading.found, reading.failed) == ([("missing_records", words, record_id(4), 4, 2)], {4})
 
 
@@ -178,7 +178,7 @@ def test_a_record_that_was_changed_is_named_by_the_one_behind_it() -> None:
     reading = Reading()
     changed = record(2, LEAVES[0], time={"start": "7"})
     reading.take(FIVE[0], changed, *FIVE[2:])
-    words = "record 3 continues another record 2 than is here; one of the two was changed"
+    words = "record 3 continues another record 2 than the one here; one of the two was changed"
     assert (reading.found, reading.failed) == ([("changed_record", words, record_id(2), 2, None)], {4})
 
 
@@ -194,12 +194,12 @@ def test_what_follows_the_end_or_states_another_is_found() -> None:
     """A record behind the end is named, whatever it is, and the end says how many there are."""
     reading = Reading()
     reading.take(*FIVE, record(6, LEAVES[4]))
-    words = "expected nothing after the end of the stream, got a record"
+    words = "a record follows the end of the stream"
     assert (reading.found, reading.failed) == ([("after_end", words, record_id(6), 6, 6)], {4})
     for size, stated in (("1", "1 record"), ("1200", "1,200 records")):
         reading = Reading()
         reading.take(*FIVE[:4], record(5, LEAVES[3], "stream_end", end={"size": size}))
-        words = f"expected the stream to end with {stated}, got 5"
+        words = f"the end of the stream states {stated}, and it has 5"
         assert (reading.found, reading.stream.ended) == ([("missing_records", words, record_id(5), 5, 5)], True)
 
 
@@ -208,16 +208,16 @@ def test_a_line_that_is_no_record_is_named_and_the_next_is_not_blamed() -> None:
     for problem in ("malformed", "too_long", "withheld"):
         reading = Reading(heads_over(FIVE, 2)).take(FIVE[0], problem, FIVE[2], problem, FIVE[4])
         assert reading.found == [
-            ("malformed_line", "expected a record in this line, got other bytes", None, 2, 2),
-            ("head_mismatch", "expected the records 1 to 2 as the log commits to them, got others", None, 1, None),
-            ("malformed_tail", "after the last seal, expected a record, got other bytes", None, 4, 4),
+            ("malformed_line", "this line is not a record", None, 2, 2),
+            ("head_mismatch", "the records 1 to 2 differ from those that the log commits to", None, 1, None),
+            ("malformed_tail", "a line after the last seal is not a record", None, 4, 4),
         ]
         assert (reading.stream.lines, reading.stream.sealed) == (5, 0)
     reading = Reading(heads_over(FIVE, 1)).take(FIVE[0], "malformed", FIVE[2])
     assert [problem[0] for problem in reading.found] == ["malformed_tail"]
     assert (reading.failed, reading.stream.sealed) == ({7}, 1)
     reading.take(record(4, b"x" * 32))
-    words = "record 4 continues another record 3 than is here; one of the two was changed"
+    words = "record 4 continues another record 3 than the one here; one of the two was changed"
     assert reading.found[0][:4] == ("changed_record", words, record_id(3), 3)
 
 
@@ -240,7 +240,7 @@ def test_a_file_that_ends_or_fails_early_is_told_apart() -> None:
     """A torn line is noted; what cannot be read leaves the question open, unless there is nothing to miss."""
     reading = Reading(heads_over(FIVE, 2)).take(*FIVE[:2], "torn")
     assert (reading.found, reading.stream.torn, reading.stream.lines) == ([], True, 2)
-    words = "expected the lines of the stream, got a file that cannot be read"
+    words = "the file of the stream cannot be read; verify as a user who may read it"
     reading.take("unreadable")
     assert reading.found == [("unreadable", words, None, None, 3)]
     assert reading.stream.lines == 2
@@ -273,10 +273,7 @@ def test_an_excerpt_has_the_records_of_its_part() -> None:
     assert len(reading.visited) == 2
     reading = Reading(heads_over(FIVE, 2, 5), start=start_behind(0, 3)).take(*FIVE[:3])
     reading.stream.finish()
-    words = (
-        "expected an excerpt that ends at a head of the log, got one that ends at record 3; "
-        "nothing proves its last records"
-    )
+    words = "the excerpt ends at record 3, where the log has no head; nothing proves its last records"
     assert (reading.found, reading.failed) == ([("bad_excerpt", words, None, 3, None)], {3})
     reading = Reading(heads_over(FIVE, 5), start=start_behind(2, 5)).take(record(3, b"x" * 32))
     assert [problem[:1] + problem[2:] for problem in reading.found] == [("changed_record", None, 2, None)]
@@ -287,7 +284,7 @@ def test_behind_a_record_that_is_withheld_none_is_named() -> None:
     reading = Reading(heads_over(FIVE, 5), start=start_behind(0, 5)).take(FIVE[0])
     reading.stream.take(RawLine(9, None, "ab" * 32, "withheld"))
     reading.take(FIVE[2])
-    words = "record 3 continues another record 2 than is here; one of the two was changed"
+    words = "record 3 continues another record 2 than the one here; one of the two was changed"
     assert reading.found == [("changed_record", words, None, 2, None)]
 
 

@@ -100,7 +100,7 @@ def test_a_table_says_a_verdict_only_if_there_was_one(tmp_path: Path) -> None:
     assert (said["verdict"], said["trust"]) == ("verified", "given")
     assert said["counts"] == dict(written.report.counts)
     assert [said["log"]] == [one.size for one in written.report.signatures if one.role == "recorder"]
-    with pytest.raises(ConfigurationError, match=r"^expected trusted keys with .*; ask for one$"):
+    with pytest.raises(ConfigurationError, match="without a verification; ask for one"):
         export_tables(EVIDENCE, tmp_path / "x", trust=EVIDENCE / "trust.json")
 
 
@@ -259,12 +259,12 @@ def test_the_folder_is_new_private_and_whole(tmp_path: Path, monkeypatch: pytest
     name = "it's [a] *{i}"
     export_tables(EVIDENCE, tmp_path / name)
     assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o700
-    with pytest.raises(ConfigurationError, match=r"not there yet, got \".*it's"):
+    with pytest.raises(ConfigurationError, match=r"\".*it's.* exists already"):
         export_tables(EVIDENCE, tmp_path / name)
     (tmp_path / "empty").mkdir()
     for target in ("nowhere", "empty"):
         (tmp_path / "link").symlink_to(tmp_path / target)
-        with pytest.raises(ConfigurationError, match="not there yet"):
+        with pytest.raises(ConfigurationError, match="exists already"):
             export_tables(EVIDENCE, tmp_path / "link")
         (tmp_path / "link").unlink()
     made: list[dict[str, object]] = []
@@ -272,7 +272,7 @@ def test_the_folder_is_new_private_and_whole(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(tempfile, "mkdtemp", lambda **where: made.append(where) or make(**where))
     export_tables(EVIDENCE, tmp_path / "empty")
     assert made == [{"prefix": ".empty-", "dir": tmp_path}]  # A folder elsewhere could not be moved into place.
-    with pytest.raises(ConfigurationError, match="can be written"):
+    with pytest.raises(ConfigurationError, match="cannot be written"):
         export_tables(EVIDENCE, EVIDENCE / "trust.json" / "table")
     monkeypatch.setattr(tables, "_MEMORY", "1KB")
     with pytest.raises(ConfigurationError, match=r"got \w*(Exception|Error); see whether disk and memory have room"):
@@ -290,10 +290,10 @@ def test_the_engine_keeps_to_its_bounds(tmp_path: Path) -> None:
 
 def test_what_cannot_be_exported_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file is no evidence directory, and without the extra the message names it."""
-    with pytest.raises(ConfigurationError, match=r"^expected an evidence directory"):
+    with pytest.raises(ConfigurationError, match="not an evidence directory"):
         export_tables(EVIDENCE / "trust.json", tmp_path / "x")
     monkeypatch.setitem(sys.modules, "duckdb", None)
-    with pytest.raises(ConfigurationError, match=r"^expected the extra tables .*agent-identity-otel\[tables\]'$"):
+    with pytest.raises(ConfigurationError, match="the extra tables for Parquet is not installed"):
         export_tables(EVIDENCE, tmp_path / "x")
 
 

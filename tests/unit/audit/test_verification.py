@@ -322,7 +322,7 @@ def test_spans_of_every_source_are_read() -> None:
     report = check(sources, TRUST)
     assert (report.source, report.trust) == ("traces", "given")
     assert [step.name for step in report.steps] == list(SPAN_STEPS)
-    words = "expected a file of spans, got one that cannot be read to its end"
+    words = "the file of spans cannot be read to its end; copy it again"
     found = [(p.code, p.message) for p in report.findings if p.code == "unreadable"]
     assert found == [("unreadable", words)] * 2
     assert sources[1].read() == b""

@@ -167,7 +167,9 @@ def test_a_full_disk_is_no_tampering(program: Run, evidence: Path) -> None:
     """Output that cannot be written ends with 2: the 1 of an uncaught exception would say 'tampered'."""
     code, _, err = program("verify", evidence, through='exec "$@" > /dev/full')
     assert code == 2
-    assert err == "agent-identity: expected to read and write what was named, got 'No space left on device'\n"
+    assert err == (
+        "agent-identity: the operating system refused access (No space left on device); check path and permissions\n"
+    )
 
 
 def test_closed_streams_do_not_matter(program: Run, evidence: Path) -> None:
@@ -180,7 +182,9 @@ def test_closed_standard_input_is_told(program: Run) -> None:
     """``-`` without standard input is an error in one line."""
     code, out, err = program("verify", "-", through='exec "$@" <&-')
     assert (code, out) == (2, "")
-    assert err == "agent-identity: expected to read and write what was named, got 'Bad file descriptor'\n"
+    assert err == (
+        "agent-identity: the operating system refused access (Bad file descriptor); check path and permissions\n"
+    )
 
 
 def test_a_stream_that_cannot_hold_our_marks_gets_them_escaped(program: Run, evidence: Path) -> None:
@@ -266,7 +270,8 @@ def test_the_system_names_the_file(run: Run, evidence: Path, monkeypatch: pytest
     code, _, err = run("verify", evidence)
     assert code == 2
     assert err == (
-        "agent-identity: expected to read and write what was named, got 'Permission denied' at 'secret/\\x1b[2J'\n"
+        "agent-identity: the operating system refused access at 'secret/\\x1b[2J' (Permission "
+        "denied); check path and permissions\n"
     )
 
 
@@ -275,10 +280,10 @@ def test_the_system_names_the_file(run: Run, evidence: Path, monkeypatch: pytest
     [
         (("replay", "typo", "--otlp", "http://localhost:4318"), "name the one with trust.json"),
         (("who", "typo", "principal-x"), "name the directory of an enforcer that is opened with pseudonyms=True"),
-        (("signer", "typo", "--socket", "s"), "'agent-identity init DIR' makes one"),
-        (("erase", "typo", "--principal", "alice"), "check the path"),
-        (("approvals", "list", "typo"), "'agent-identity init DIR' makes one"),
-        (("tasks", "file"), "name its directory"),
+        (("signer", "typo", "--socket", "s"), "'agent-identity init DIR' creates one"),
+        (("erase", "typo", "--principal", "alice"), "the source 'typo' cannot be read"),
+        (("approvals", "list", "typo"), "'agent-identity init DIR' creates one"),
+        (("tasks", "file"), "name the directory of an enforcer"),
     ],
     ids=lambda part: part[0] if isinstance(part, tuple) else "",
 )
@@ -290,7 +295,7 @@ def test_a_directory_with_a_slip_in_its_name_is_not_made(
     (tmp_path / "file").write_bytes(b"")
     code, out, err = run(*words)
     assert (code, out) == (2, "")
-    assert err.startswith("agent-identity: expected ")
+    assert err.startswith("agent-identity: ")
     assert way_out in err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

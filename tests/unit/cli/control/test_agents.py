@@ -106,11 +106,11 @@ def test_add_changes_only_what_it_is_told_to_replace(run: Run, home: Path) -> No
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), "at least one tool"),
+        ((), "the maximum has no tool"),
         (("--tool", "pay it"), "tool name"),
         (("--tool", "pay", "--expires", "soon"), "90d"),
         (("--tool", "pay", "--expires", "0d"), "90d"),
-        (("--tool", "pay", "--expires", "2020-01-31"), "in the future"),
+        (("--tool", "pay", "--expires", "2020-01-31"), "in the past"),
         (("--tool", "pay", "--version", " 2"), "spaces"),
         (("--tool", "pay", "--reason", "x" * 300), "reason"),
         (("--maximum", "{}"), "0 tools"),
@@ -167,17 +167,17 @@ def test_an_agent_is_suspended_resumed_and_retired(run: Run, home: Path) -> None
 def test_changes_that_make_no_sense_are_refused(run: Run, home: Path) -> None:
     """Unknown agents, and agents that do not stand as the change needs."""
     assert "'nobody'" in complaint(run("agents", "suspend", home, "nobody"))
-    assert "suspended to resume" in complaint(run("agents", "resume", home, "clerk"))
+    assert "not suspended" in complaint(run("agents", "resume", home, "clerk"))
     assert "reason" in complaint(run("agents", "suspend", home, "clerk", "--reason", ""))
     assert run("agents", "suspend", home, "clerk")[0] == 0
-    assert "registered to suspend" in complaint(run("agents", "suspend", home, "clerk"))
+    assert "not registered" in complaint(run("agents", "suspend", home, "clerk"))
     assert run("agents", "retire", home, "clerk")[0] == 0
-    assert "not retired" in complaint(run("agents", "retire", home, "clerk"))
+    assert "is retired" in complaint(run("agents", "retire", home, "clerk"))
     assert registry(home).mark[0] == 3
 
 
 def test_an_owner_who_goes_leaves_orphans(run: Run, home: Path) -> None:
-    """All agents of the owner that are not retired, and no others; resuming does not bring the owner back."""
+    """All has the owner that are not retired, and no others; resuming does not bring the owner back."""
     run("agents", "add", home, "second", *ADD, "--tool", "pay")
     run("agents", "add", home, "third", *ADD, "--tool", "pay")
     run("agents", "retire", home, "third")
@@ -185,8 +185,8 @@ def test_an_owner_who_goes_leaves_orphans(run: Run, home: Path) -> None:
     code, out, _ = run("agents", "orphan", home, "finance@example.com", "--reason", "left", "--json")
     assert (code, [a["id"] for a in json.loads(out)["agents"]]) == (0, ["clerk", "second"])
     assert [r.status for r in registry(home).current()] == ["orphaned", "orphaned", "retired", "registered"]
-    assert "suspended to resume" in complaint(run("agents", "resume", home, "clerk"))
-    assert "agents of the owner" in complaint(run("agents", "orphan", home, "nobody@example.com"))
+    assert "not suspended" in complaint(run("agents", "resume", home, "clerk"))
+    assert "has the owner" in complaint(run("agents", "orphan", home, "nobody@example.com"))
     again = ("--owner", "audit@example.com", "--purpose", "pay invoices", "--tool", "pay", "--replace")
     assert run("agents", "add", home, "clerk", *again)[0] == 0
     assert registry(home).current()[0].status == "registered"

@@ -102,7 +102,7 @@ def test_a_server_that_is_forgotten_is_seen_for_the_first_time_again(run: Run, h
     show(home, read=AFTER)
     code, out, err = run("inventory", "forget", home, "files")
     assert (code, err) == (0, "")
-    assert out == "files is forgotten; what it shows next is its first sight, and is pinned anew\n"
+    assert out == "files is forgotten; its tools are pinned anew when it is next seen\n"
     assert json.loads(run("inventory", "list", home, "--json")[1]) == {"servers": {}}
     show(home, read=AFTER)
     code, out, _ = run("inventory", "list", home, "--json")
@@ -125,7 +125,7 @@ def test_another_file_is_refused(run: Run, home: Path, tmp_path: Path, content: 
     file.write_text(content)
     code, out, err = run("inventory", "pin", home, file)
     assert (code, out) == (2, "")
-    assert err.startswith("agent-identity: expected what 'agent-identity inventory list --json' printed")
+    assert err.startswith("agent-identity: the file is not an inventory")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_what_is_kept_by_its_fingerprint_alone_is_told(run: Run, home: Path) -> 
     assert code == 1
     assert "(too much text: 1 tool only as fingerprints)" in out
     code, out, _ = run("doctor", home)
-    assert "! inventory     something waits to be accepted: files" in out
+    assert "! inventory     changes are pending: files" in out
     assert "! inventory     too much text to keep, so that changes cannot be shown: files" in out
     assert f"agent-identity inventory list {home}" in out
 

@@ -45,7 +45,7 @@ def test_a_ledger_is_told_task_by_task(run: Run, evidence: Path) -> None:
     assert (
         "\noutside any task\n  16:00:01.000  block  read_invoice  nobody  denied: no_task\n  1 of 1 call refused" in out
     )
-    assert out.endswith("\nThis is what the evidence says; 'agent-identity verify' tells whether it holds.\n")
+    assert out.endswith("\nThis is what the evidence says; run 'agent-identity verify' to check it.\n")
 
 
 def test_traces_are_told_without_purposes(run: Run, spans: Path) -> None:
@@ -66,7 +66,7 @@ def test_one_task_can_be_chosen(run: Run, evidence: Path) -> None:
         assert "nightly" not in out
     code, out, err = run("show", evidence, "--task", TASK[:4])
     assert (code, out) == (2, "")
-    assert f"expected one task whose id begins with '{TASK[:4]}', got 2: {TASK}, {nightly}; give more of it" in err
+    assert f"2 tasks have an id that begins with '{TASK[:4]}': {TASK}, {nightly}" in err
 
 
 def test_a_whole_id_is_no_beginning_of_others() -> None:
@@ -74,7 +74,7 @@ def test_a_whole_id_is_no_beginning_of_others() -> None:
     some = [_Told("d", story(task=name)) for name in ("t1", "t", "t2", "t")]
     assert list(_of_task(iter(some), "t")) == [some[1], some[3]]
     many = [_Told("d", story(task=f"t{number}")) for number in range(9)]
-    with pytest.raises(ConfigurationError, match="got 9: t0, t1, t2, t3, t4, …; give"):
+    with pytest.raises(ConfigurationError, match=r"^9 tasks .*: t0, t1, t2, t3, t4, …; give"):
         _of_task(iter(many), "t")
     assert list(_of_task(iter(many), "t8")) == [many[8]]
     assert list(_of_task(iter([_Told("d", story(task=None))]), "t")) == []
@@ -99,11 +99,11 @@ def test_a_task_that_is_not_there_is_an_error(run: Run, evidence: Path) -> None:
     """A mistyped id is not an empty answer."""
     code, out, err = run("show", evidence, "--task", "nope\x1b[2J")
     assert (code, out) == (2, "")
-    assert "expected records of the task 'nope\\x1b[2J', found none" in err
+    assert "no records of the task 'nope\\x1b[2J'" in err
     nightly = json.loads(run("show", evidence, "--json")[1])["tasks"][1]["task"]
     code, _, err = run("show", evidence, "--task", nightly, "--refused")
     assert code == 2
-    assert "expected refused calls of the task" in err
+    assert "no refused calls of the task" in err
 
 
 def test_refusals_can_be_chosen(run: Run, evidence: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_task_without_calls_that_match_is_an_error(run: Run, evidence: Path) -
     """Whoever names a task learns that nothing in it matches."""
     code, out, err = run("show", evidence, "--task", TASK, "--tool", "nothing")
     assert (code, out) == (2, "")
-    assert "expected calls that match of the task" in err
+    assert "no calls that match of the task" in err
 
 
 def test_several_sources_are_told_one_after_the_other(run: Run, evidence: Path, spans: Path, tmp_path: Path) -> None:

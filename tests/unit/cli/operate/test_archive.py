@@ -79,24 +79,24 @@ def test_what_does_not_verify_is_not_pruned(run: Callable, old: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("archive", "DIR", "--to", "DIR"), "archive elsewhere"),
+        (("archive", "DIR", "--to", "DIR"), "name another folder"),
         (("archive", "FILE", "--to", "x"), "evidence directory"),
         (("archive", "DIR", "--to", "x", "--older-than", "3y"), "hours, days or weeks"),
         (("prune", "DIR", "--older-than", "999d", "--signer", "tcp:x"), "unix:PATH"),
         (("export", "FILE", "--as", "ocsf"), "evidence directory"),
-        (("export", "DIR", "--as", "ocsf", "--since", "yesterday"), "expected a time"),
-        (("export", "DIR", "--as", "ocsf", "--sign"), "without signatures"),
+        (("export", "DIR", "--as", "ocsf", "--since", "yesterday"), "is not a time"),
+        (("export", "DIR", "--as", "ocsf", "--sign"), "--as otel-audit only"),
         (("export", "DIR", "--as", "otel-audit", "--sign", "--signer", "tcp:x"), "unix:PATH"),
-        (("export", "DIR", "--as", "ocsf", "--verify"), "with --parquet"),
-        (("export", "DIR", "--parquet", "x", "--sign"), "with --as"),
+        (("export", "DIR", "--as", "ocsf", "--verify"), "with --parquet only"),
+        (("export", "DIR", "--parquet", "x", "--sign"), "with --as only"),
         (("export", "DIR", "--parquet", "x", "--trust", "FILE"), "ask for one"),
-        (("export", "DIR", "--parquet", "DIR"), "not there yet"),
+        (("export", "DIR", "--parquet", "DIR"), "exists already"),
         (("bundle", "FILE", "-o", "x.zip"), "evidence directory"),
-        (("bundle", "DIR", "-o", "x.rar"), "to end in .zip"),
-        (("bundle", "DIR", "-o", "x.zip", "--task", "nobody"), "found none"),
-        (("bundle", "DIR", "-o", "x.zip", "--policy", "FILE", "--policy", "FILE"), "different names"),
-        (("bundle", "DIR", "-o", "x.zip", "--policy", "BIG"), "at most"),
-        (("verify", "FILE", "--archive", "x"), "--archive with an evidence directory"),
+        (("bundle", "DIR", "-o", "x.rar"), "does not end in .zip"),
+        (("bundle", "DIR", "-o", "x.zip", "--task", "nobody"), "no records of this task"),
+        (("bundle", "DIR", "-o", "x.zip", "--policy", "FILE", "--policy", "FILE"), "the same name"),
+        (("bundle", "DIR", "-o", "x.zip", "--policy", "BIG"), "larger than"),
+        (("verify", "FILE", "--archive", "x"), "go with an evidence directory"),
     ],
 )
 def test_what_cannot_be_done_is_said(
@@ -137,7 +137,7 @@ def test_export_writes_a_table(run: Callable, old: Path, tmp_path: Path) -> None
     path.write_bytes(path.read_bytes().replace(b'"alice', b'"mally') + b"no record\n")
     done = run("export", str(old), "--parquet", str(tmp_path / "changed"), "--verify")
     assert done.code == 1
-    assert "records, 1 lines left out that are no records\ncontradicted before it was made (keys: self-" in done.out
+    assert "records, 1 malformed lines left out\ncontradicted before it was made (keys: self-" in done.out
 
 
 def test_a_bundle_is_verified_where_only_the_package_is(run: Callable, old: Path, tmp_path: Path) -> None:

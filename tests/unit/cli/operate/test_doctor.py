@@ -82,7 +82,7 @@ def test_people_get_marks_and_cures(run: Run, tmp_path: Path) -> None:
         "package",
         *f"agent_identity belongs to agent-identity-otel, version {VERSION}".split(),
     ]
-    assert re.search(rf"\n✗ directory +there is none at the path\n +→ agent-identity init {tmp_path}/nowhere\n", out)
+    assert re.search(f"\\n✗ directory +the path does not exist\\n +→ agent-identity init {tmp_path}/nowhere\\n", out)
     assert {line[0] for line in lines if line} - set("✓!✗ ") == {"I", "A", "T", "D", "1"}
     assert re.fullmatch(r"1 to repair, [0-9]+ to look at, [0-9]+ fine", lines[-1])
 
@@ -350,10 +350,10 @@ def test_without_langchain_no_tools_are_looked_for(run: Run, monkeypatch: pytest
         ("nowhere.app", None, "ModuleNotFoundError: No module named 'nowhere'; check its name"),
         ("shop", "import nowhere", "ModuleNotFoundError: No module named 'nowhere'; see what it does when imported"),
         ("shop", "1 / 0", "ZeroDivisionError: division by zero; see what it does when imported"),
-        ("shop", "raise SystemExit(0)", "got SystemExit: 0; see"),
-        ("shop", "def", "got SyntaxError: "),
+        ("shop", "raise SystemExit(0)", "SystemExit: 0; see"),
+        ("shop", "def", "SyntaxError: "),
         ("shop", r"raise ValueError('\x1b[2J')", "ValueError: \\x1b[2J; see"),
-        ("..shop", None, "got TypeError: "),
+        ("..shop", None, "TypeError: "),
     ],
     ids=str,
 )

@@ -62,13 +62,13 @@ SDK = made("opentelemetry-sdk", "1.45.2", "opentelemetry-api ==1.45.2")
         (
             [SDK, made("opentelemetry-api", "1.44.0")],
             "warn",
-            "opentelemetry-sdk 1.45.2 expects opentelemetry-api ==1.45.2, got 1.44.0",
+            "opentelemetry-sdk 1.45.2 needs opentelemetry-api ==1.45.2, and 1.44.0 is installed",
         ),
         ([SDK], "ok", "1 distribution, all fit each other; opentelemetry-sdk 1.45.2"),
         (
             [made("langchain-mcp-adapters", "0.3.2", "mcp <2"), made("mcp", "2.3.0")],
             "warn",
-            "langchain-mcp-adapters 0.3.2 expects mcp <2, got 2.3.0",
+            "langchain-mcp-adapters 0.3.2 needs mcp <2, and 2.3.0 is installed",
         ),
         (
             [
@@ -76,7 +76,7 @@ SDK = made("opentelemetry-sdk", "1.45.2", "opentelemetry-api ==1.45.2")
                 made("langchain-core", "0.3.9"),
             ],
             "fail",
-            "agent-identity-otel 0.1.0 expects langchain-core <2,>=1.0, got 0.3.9",
+            "agent-identity-otel 0.1.0 needs langchain-core <2,>=1.0, and 0.3.9 is installed",
         ),
         (
             [made("logfire", "5", "wrapt <2 ; extra == 'old'"), made("wrapt", "2.0")],
@@ -293,7 +293,7 @@ def test_a_name_that_is_not_there_is_told(program: Run, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text("agent = 1\n", encoding="utf-8")
     code, out, err = program("doctor", "--import", "shop:agents")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "expected to import 'shop:agents', got AttributeError: module 'shop' has no attribute 'agents'" in err
+    assert "cannot import 'shop:agents': AttributeError" in err
     assert program("doctor", "--import", "shop:agent.real")[0] == 0
 
 

@@ -168,7 +168,7 @@ def test_what_cannot_be_erased_is_said(run: Run, directory: Path) -> None:
         assert "\x1b" not in done.err
     for place in (directory / "trust.json", directory / "ledger"):
         done = run("erase", place, "--principal", "alice")
-        assert (done.code, "found none" in done.err) == (2, True)
+        assert (done.code, "not the directory of an enforcer" in done.err) == (2, True)
     assert not (directory / "ledger" / "keys").exists()
     assert keys(directory) == before
     assert erasures(directory) == []

@@ -77,14 +77,14 @@ def test_a_damaged_file_is_not_called_verified(
 
 def test_what_names_nothing_is_refused(tmp_path: Path, evidence: Path) -> None:
     """A pattern without files, an empty list, a list that is not there, and evidence among traces."""
-    with pytest.raises(ConfigurationError, match="got none; check the pattern"):
+    with pytest.raises(ConfigurationError, match="check the pattern"):
         gathered([f"{tmp_path}/no*such"])
-    with pytest.raises(ConfigurationError, match="empty list"):
+    with pytest.raises(ConfigurationError, match="is empty"):
         gathered([])
-    with pytest.raises(ConfigurationError, match="expected a list of files"):
+    with pytest.raises(ConfigurationError, match="the list of files"):
         gathered([], str(tmp_path / "missing"))
     (tmp_path / "long").write_bytes(b"x" * 5_000)
-    with pytest.raises(ConfigurationError, match="more or longer"):
+    with pytest.raises(ConfigurationError, match="too long a path"):
         gathered([], str(tmp_path / "long"))
     (tmp_path / "mixed").mkdir()
     shutil.copytree(evidence, tmp_path / "mixed" / "evidence")
@@ -110,14 +110,14 @@ def test_a_listing_beyond_the_limits_is_refused_and_never_cut(tmp_path: Path, mo
     assert gathered([], str(listing)) == ["a", "b", "c", "d", "e"]
     for data in (b"a\nb\nc\nd\ne\nf\ng", b"a\n" + b"b" * 19, b"\0" * 6):
         listing.write_bytes(data)
-        with pytest.raises(ConfigurationError, match="at most 5 paths and 20 bytes"):
+        with pytest.raises(ConfigurationError, match="more than 5 paths or 20 bytes"):
             gathered([], str(listing))
 
 
 def test_without_standard_input_there_is_no_listing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program whose standard input is closed is told so."""
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(ConfigurationError, match="on standard input, got none"):
+    with pytest.raises(ConfigurationError, match="standard input is closed"):
         gathered([], "-")
 
 
@@ -139,7 +139,7 @@ def test_a_pattern_goes_into_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert gathered(["t/[!l]*/*/?.json"]) == ["t/b/deep/c.json"]
     assert gathered(["t/l[1]/a.json"]) == ["t/l1/a.json"]
     assert gathered(["t"]) == ["t/.hidden.json", "t/a.json", "t/.git/d.json", "t/b/deep/c.json"]
-    with pytest.raises(ConfigurationError, match="got none; check the pattern"):
+    with pytest.raises(ConfigurationError, match="check the pattern"):
         gathered(["t/**/x/*"])
 
 
@@ -164,7 +164,7 @@ def test_a_folder_that_cannot_be_read_is_not_left_out(
     else:
         (tmp_path / "t" / "sub").chmod(mode & 0o077)
     try:
-        with pytest.raises(ConfigurationError, match=r"looked into at 't/sub"):
+        with pytest.raises(ConfigurationError, match=r"^'t/sub.* cannot be accessed"):
             gathered([word])
     finally:
         if os.getuid() == 0:

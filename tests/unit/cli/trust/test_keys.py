@@ -193,7 +193,7 @@ def test_a_missing_trust_file_is_named(run: Run, tmp_path: Path) -> None:
     """The message names the file, and the command that makes one."""
     code, out, err = run("keys", "list", tmp_path)
     assert (code, out) == (2, "")
-    assert f"'{tmp_path}/trust.json', found none; 'agent-identity init DIR' creates one in DIR" in err
+    assert f"no trust file at '{tmp_path}/trust.json'" in err
 
 
 def test_a_malformed_trust_file_is_told(run: Run, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_keys_are_exchanged_and_the_history_is_listed(run: Run, tmp_path: Path) 
     assert lines[1].startswith(f"  new key  {trust.keys[2].key.thumbprint}  from 20")
     assert lines[2].startswith(f"  old key  {before.keys[0].key.thumbprint}  until 20")
     assert lines[3] == "recorder"
-    assert lines[-1] == f"Give {tmp_path}/trust.json to whoever verifies."
+    assert lines[-1] == f"Give {tmp_path}/trust.json to the verifiers."
     assert trust.keys[0].not_after == (trust.keys[2].not_before or 0) + 7200
     listed = run("keys", "list", tmp_path)[1].splitlines()
     assert [line.split()[:2] for line in listed[4:]] == [[key.purpose, key.key.thumbprint] for key in trust.keys]

@@ -31,13 +31,13 @@ def key(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "expected --trust or --log"),
+        ((), "give --trust or --log"),
         (("--log", "x"), "bad --log"),
-        (("--log", "{log}", "--listen", "8765"), "expected an address"),
-        (("--log", "{log}", "--listen", "127.0.0.1:99999"), "expected an address"),
+        (("--log", "{log}", "--listen", "8765"), "is not an address"),
+        (("--log", "{log}", "--listen", "127.0.0.1:99999"), "is not an address"),
         (("--log", "{log}", "--name", "a b", "--new"), "bad name"),
         (("--log", "{log}"), "No such file"),
-        (("--trust", "{bare}"), "expected an origin in the trust file"),
+        (("--trust", "{bare}"), "has no origin"),
         (("--log", "{log}", "--key", "{bare}"), "has mode 0644"),
     ],
 )
@@ -73,7 +73,7 @@ def test_a_witness_cosigns_each_log_under_its_own_keys(tmp_path: Path) -> None:
     chosen = argparse.Namespace(trust=[str(path)], log=[])
     assert command._logs(chosen) == {"a.example": (a,), "b.example": (b, c)}
     TrustStore(keys).save(path)
-    with pytest.raises(ConfigurationError, match="expected an origin in the trust file"):
+    with pytest.raises(ConfigurationError, match="has no origin"):
         command._logs(chosen)
 
 
@@ -110,9 +110,7 @@ def test_init_makes_a_second_key_once(run: Run, tmp_path: Path) -> None:
     pytest.importorskip(MODULE, reason="the installed cryptography has no ML-DSA")
     root = tmp_path / "evidence"
     assert run("init", root)[0] == 0
-    assert run("keys", "rotate", "--second", root)[2].startswith(
-        "agent-identity: expected a directory with a second key"
-    )
+    assert run("keys", "rotate", "--second", root)[2].startswith("agent-identity: the directory has no second key")
     code, out, _ = run("init", root, "--second-signature", "ml-dsa-44")
     assert code == 0
     assert "signs checkpoints as well (ML-DSA-44)" in out

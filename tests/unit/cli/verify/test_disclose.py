@@ -166,9 +166,9 @@ def test_other_values_are_not_written_down(run: Run, world: Path) -> None:
         (ping, ("--argument", "x", "--value", "4711"), 2, "no_arguments"),
         (records(world, "task_start")[0]["id"], ("--argument", "x", "--value", "1"), 2, "no_arguments"),
         (first, ("--argument", "x", "--value", "4711x"), 2, "JSON"),
-        (first, ("--all", "--value", "1"), 2, "expected --value with one --argument"),
-        (first, ("--argument", "a", "--argument", "b", "--value", "1"), 2, "expected --value with one"),
-        ("unknown", ("--argument", "x", "--value", "1"), 2, "expected a record with this id"),
+        (first, ("--all", "--value", "1"), 2, "exactly one --argument"),
+        (first, ("--argument", "a", "--argument", "b", "--value", "1"), 2, "exactly one --argument"),
+        ("unknown", ("--argument", "x", "--value", "1"), 2, "no record with this id"),
     ]
     for record, words, code, text in cases:
         done = run("disclose", "make", world / "evidence", record, *words)
@@ -248,7 +248,7 @@ def test_what_is_not_proved_shows_nothing(world: Path, tmp_path: Path) -> None:
     for where in ({}, {"proof": b"", "spans": "x"}, {"ledger": "x", "spans": "x"}, {"ledger": "x", "proof": b""}):
         with pytest.raises(ConfigurationError) as caught:
             check_disclosure(good, kept, **where)
-        assert str(caught.value) == ("expected one of a ledger, a proof and spans with the record; give one of them")
+        assert f"{len(where)} sources of the record" in str(caught.value)
 
 
 def words(shown: Shown) -> tuple[list[tuple[str, str | None]], list[tuple[str, str]]]:
@@ -301,14 +301,14 @@ def test_each_step_of_a_disclosure_says_what_it_covered(world: Path) -> None:
             good,
             None,
             ledger(world),
-            [("expected trusted keys, got none; pass the trust file of the recorder", None)],
+            [("there are no trusted keys; pass the trust file of the recorder", None)],
             [file, open_, open_],
         ),
         (
             good,
             kept,
             {"proof": prove(world / "evidence", other)},
-            [("expected the proof of another record; ask for the right one", other)],
+            [("the proof is of another record; ask for the right one", other)],
             [file, ("failed", ""), open_],
         ),
         (
@@ -317,10 +317,7 @@ def test_each_step_of_a_disclosure_says_what_it_covered(world: Path) -> None:
             {"spans": world / "spans.jsonl"},
             [
                 (
-                    (
-                        "expected a span with the record that the disclosure names, got none; spans carry outcomes, "
-                        "not intents"
-                    ),
+                    ("no span carries the record that the disclosure names; spans carry outcomes, not intents"),
                     "another",
                 )
             ],
@@ -419,7 +416,7 @@ def test_disclosures_that_do_not_fit_contradict(world: Path, source: str) -> Non
     )
     assert told["bad_disclosure"] == ("malformed disclosure: a part is not an object with disclosure, v", None, None)
     assert told["disclosed_record_missing"] == (
-        "expected the record that a disclosure names among those that were verified, got none",
+        "the record that a disclosure names is not in the verified evidence",
         "another",
         None,
     )
@@ -451,8 +448,8 @@ def test_a_call_outside_its_grant_is_found(tmp_path: Path, monkeypatch: pytest.M
     ]
     assert not any("51" in problem.message for problem in report.findings)
     assert [problem.message for problem in report.findings] == [
-        "expected 'amount' of an allowed call within the grant, got a value outside",
-        "expected the argument 'amount' that the grant constrains, got a call without it",
+        "the value of 'amount' of an allowed call is outside the grant",
+        "the call does not have the argument 'amount' that the grant constrains",
     ]
     assert report.steps[-1].status == "failed"
 
@@ -478,7 +475,7 @@ def test_a_disclosure_waits_for_the_grant_of_its_record(world: Path) -> None:
     held.settle("the rest is secret")
     report = findings.report()
     assert [(problem.message, problem.seq) for problem in report.findings] == [
-        ("expected 'to' of an allowed call within the grant, got a value outside", 1)
+        ("the value of 'to' of an allowed call is outside the grant", 1)
     ]
     assert report.steps[0].detail == "0 disclosed calls within the grants; of the others the rest is secret"
     assert findings.counts["arguments_within_grants"] == 0
@@ -514,7 +511,7 @@ def test_what_cannot_be_shown_is_told_before_a_key_is_needed(world: Path, eviden
         disclose(world / "evidence", ping, {})
     assert (caught.value.code, str(caught.value)) == (
         "no_arguments",
-        "expected the record of a call with arguments, got another",
+        "the record is not of a call with arguments",
     )
     golden = json.loads((Path(__file__).parents[3] / "vectors" / "disclosures.json").read_text())[3]
     with pytest.raises(VerificationError) as caught:
@@ -522,8 +519,9 @@ def test_what_cannot_be_shown_is_told_before_a_key_is_needed(world: Path, eviden
     assert (caught.value.code, str(caught.value)) == (
         "not_disclosable",
         (
-            "expected a record of an enforcer with disclosable=True, got one whose arguments can be shown only with "
-            "the key of their task, which opens all digests of the task to guessing; --with-task-key does that"
+            "the record was made without disclosable=True, so its arguments can be shown only with "
+            "the key of their task, which opens all digests of the task to guessing; --with-task-key "
+            "does that"
         ),
     )
     with Enforcer.open(tmp_path / "opaque", disclosable=True) as enforcer:

@@ -183,8 +183,8 @@ def test_a_missing_source_is_named(run: Run, spans: Path) -> None:
     code, out, err = run("verify", spans, "nowhere.jsonl")
     assert (code, out) == (2, "")
     assert err == (
-        "agent-identity: expected an evidence directory or a file of traces at 'nowhere.jsonl', "
-        "got 'No such file or directory'; check the path\n"
+        "agent-identity: the source 'nowhere.jsonl' cannot be read (No such file or directory); "
+        "name an evidence directory or a file of traces\n"
     )
     assert "embedded null" in run("verify", "a\0b")[2]
 
@@ -193,7 +193,7 @@ def test_a_directory_is_taken_alone(run: Run, evidence: Path, spans: Path) -> No
     """A directory among files is refused in words."""
     code, _, err = run("verify", spans, evidence)
     assert code == 2
-    assert "expected one evidence directory, or files of traces, got the directory" in err
+    assert "is not the only source" in err
 
 
 def test_a_directory_without_evidence_is_refused(run: Run, tmp_path: Path) -> None:
@@ -202,8 +202,8 @@ def test_a_directory_without_evidence_is_refused(run: Run, tmp_path: Path) -> No
     (tmp_path / "empty" / "notes.txt").write_text("x")
     code, _, err = run("verify", tmp_path / "empty")
     assert code == 2
-    assert "got one without ledger, log, keys, trust.json, and without files of traces" in err
-    assert "name the directory of the enforcer, or the files" in err
+    assert "(no ledger, log, keys, trust.json), and has no files of traces" in err
+    assert "name the enforcer's directory or the files" in err
 
 
 def test_the_folder_of_the_ledger_stands_for_its_directory(run: Run, evidence: Path) -> None:
@@ -214,18 +214,18 @@ def test_the_folder_of_the_ledger_stands_for_its_directory(run: Run, evidence: P
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("{evidence}", "--ledger", "{evidence}"), "expected --ledger and --redacted with files of traces"),
-        (("{evidence}", "--redacted", "user.id"), "expected --ledger and --redacted with files of traces"),
+        (("{evidence}", "--ledger", "{evidence}"), "--ledger and --redacted go with traces"),
+        (("{evidence}", "--redacted", "user.id"), "--ledger and --redacted go with traces"),
         (
             ("{spans}", "--checkpoint", "{spans}"),
-            "expected --checkpoint, --witness, --require, --tsa-certificate and",
+            "--archive go with an evidence directory",
         ),
         (
             ("-", "--checkpoint", "{spans}"),
-            "expected --checkpoint, --witness, --require, --tsa-certificate and",
+            "--archive go with an evidence directory",
         ),
-        (("{spans}", "--ledger", "{evidence}"), "expected --trust together with --ledger"),
-        (("{spans}", "--trust", "{trust}", "--ledger", "{spans}"), "expected an evidence directory as ledger"),
+        (("{spans}", "--ledger", "{evidence}"), "--ledger needs --trust"),
+        (("{spans}", "--trust", "{trust}", "--ledger", "{spans}"), "the ledger is not an evidence directory"),
         (("{evidence}", "--trust", "nowhere"), "No such file or directory"),
         (("{evidence}", "--trust", "{evidence}"), "trust.json'\n"),
         (("{evidence}", "--trust", "{spans}"), "the trust file is not JSON"),

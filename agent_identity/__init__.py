@@ -28,12 +28,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from agent_identity.audit import Report, check, verify
-    from agent_identity.authority import Grant, Scope
-    from agent_identity.enforcement import Enforcer, Task
+    from agent_identity._audit.report import Report
+    from agent_identity._audit.verify import check, verify
+    from agent_identity._authority.grants import Grant, Scope
+    from agent_identity._enforcement import Enforcer
+    from agent_identity._enforcement.tasks import Task
+    from agent_identity._identity.keys import SigningKey
+    from agent_identity._identity.principals import Agent, Human, Service
+    from agent_identity._identity.trust import TrustStore
+    from agent_identity._policy import RuleSet
+    from agent_identity._policy.decision import Decision, Effect, Finding, Inspector, Policy, Request
+    from agent_identity._policy.rules import Rule
     from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, EvidenceError
-    from agent_identity.identity import Agent, Human, Service, SigningKey, TrustStore
-    from agent_identity.policy import Decision, Effect, Finding, Inspector, Policy, Request, Rule, RuleSet
 
 __version__: str
 

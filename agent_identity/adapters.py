@@ -11,6 +11,7 @@
 3
 """
 
-from agent_identity.enforcement import Call, CallRequest, GuardedCall, Shown
+from agent_identity._enforcement.calls import Call, CallRequest, Shown
+from agent_identity._enforcement.lifecycle import GuardedCall
 
 __all__ = ["Call", "CallRequest", "GuardedCall", "Shown"]

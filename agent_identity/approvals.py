@@ -4,8 +4,7 @@
 >>> desk = Approval(approvers=("bob@example.com",))
 """
 
-from agent_identity.enforcement.approval import Answer, Approval, ApprovalRequest
-from agent_identity.enforcement.approvals import Approvals
-from agent_identity.enforcement.terminal_desk import ask_in_the_terminal
+from agent_identity._enforcement.approvals import Approvals, ask_in_the_terminal
+from agent_identity._enforcement.calls import Answer, Approval, ApprovalRequest
 
 __all__ = ["Answer", "Approval", "ApprovalRequest", "Approvals", "ask_in_the_terminal"]

@@ -19,7 +19,7 @@ from typing import Final, NoReturn, TypeAlias
 
 import orjson
 
-from agent_identity.narrowing import is_mapping, is_plain_array, is_plain_dict
+from agent_identity._common.narrowing import is_mapping, is_plain_array, is_plain_dict
 
 __all__ = ["JSON", "MAX_DEPTH", "RecordValue", "decode", "decode_record", "encode", "encode_record"]
 

@@ -5,7 +5,7 @@
 >>> scope = Scope("pay", amount=Range(max=100)) | Scope("read_file", path=PathWithin("/data"))
 """
 
-from agent_identity.authority.constraints import (
+from agent_identity._constraints import (
     AllOf,
     AnyOf,
     Constraint,

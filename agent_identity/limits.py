@@ -10,6 +10,6 @@
 ... )
 """
 
-from agent_identity.authority.limits import Limit
+from agent_identity._authority.grants import Limit
 
 __all__ = ["Limit"]

@@ -12,10 +12,8 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from agent_identity.errors import ConfigurationError, EvidenceError
-from agent_identity.evidence import RawLine, open_ledger, record_codec
-from agent_identity.evidence.record_codec import as_dict, encode
-from agent_identity.evidence.records import (
+from agent_identity._evidence.ledger import RawLine, open_ledger
+from agent_identity._evidence.record import (
     DRAFT,
     EFFECTS,
     KINDS,
@@ -68,7 +66,11 @@ from agent_identity.evidence.records import (
     Time,
     Trace,
     Trust,
+    as_dict,
+    encode,
 )
+from agent_identity._evidence.record import codec as record_codec
+from agent_identity.errors import ConfigurationError, EvidenceError
 
 __all__ = [
     "DRAFT",

@@ -6,10 +6,6 @@
 >>> enforcer = Enforcer.open("evidence", state=state)  # doctest: +SKIP
 """
 
-from agent_identity.authority.memory_state import MemoryState
-from agent_identity.authority.postgres_state import PostgresState
-from agent_identity.authority.redis_state import RedisState
-from agent_identity.authority.sqlite_state import SqliteState
-from agent_identity.authority.state import Debit, StateStore
+from agent_identity._authority.stores import Debit, MemoryState, PostgresState, RedisState, SqliteState, StateStore
 
 __all__ = ["Debit", "MemoryState", "PostgresState", "RedisState", "SqliteState", "StateStore"]

@@ -6,12 +6,10 @@
 >>> enforcer = Enforcer.open("evidence", tokens=exchange)  # doctest: +SKIP
 """
 
-from agent_identity.authority.downstream import DownstreamToken
-from agent_identity.authority.token_source import IssuedToken, TokenOrder, TokenSource
-from agent_identity.enforcement.local_tokens import LocalTokens
-from agent_identity.enforcement.token_exchange import TokenExchange
-from agent_identity.enforcement.transport import HttpTransport, Reply, Transport
-from agent_identity.identity import JwtKey, JwtSigner
+from agent_identity._authority.tokens import DownstreamToken, IssuedToken, TokenOrder, TokenSource
+from agent_identity._enforcement.common import HttpTransport, Reply, Transport
+from agent_identity._enforcement.tokens import LocalTokens, TokenExchange
+from agent_identity._identity.keys import JwtKey, JwtSigner
 
 __all__ = [
     "DownstreamToken",

@@ -25,7 +25,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from world import ALICE, ATTRIBUTES, CLERK, SCOPE, SOME, Nowhere, World, get_invoice, guarded, opened, policy, provided
 
 from agent_identity import Enforcer, SigningKey, check
-from agent_identity.enforcement.directory import open_directory
+from agent_identity._enforcement.directory.open import open_directory
 from agent_identity.identity import PublicKey, RandomIds, SystemClock
 
 Numbers = dict[str, float]
@@ -99,9 +99,9 @@ def langchain_tool(*, coroutine: bool = False) -> Any:  # noqa: ANN401  LangChai
 
 def unguarded() -> None:
     """Take the work out of the guard, so that what is left is the shell round it."""
+    from agent_identity._enforcement.calls.arguments import capture  # noqa: PLC0415
+    from agent_identity._enforcement.guard.guard import Guard  # noqa: PLC0415
     from agent_identity.adapters import Call, CallRequest  # noqa: PLC0415
-    from agent_identity.enforcement.arguments import capture  # noqa: PLC0415
-    from agent_identity.enforcement.guard import Guard  # noqa: PLC0415
 
     def judge(guard: Guard, request: CallRequest) -> Call:
         call = Call(guard.tool.name, request, None, 0)
@@ -150,7 +150,7 @@ def spanned_invoke(seconds: float) -> Numbers:
 @contender("invoke-shell", guard=False)
 def guarded_invoke(seconds: float, *, guard: bool) -> Numbers:
     """Measure a guarded LangChain tool, or only the shell in which the guard sits."""
-    from agent_identity.integrations.langchain import protect  # noqa: PLC0415
+    from agent_identity.integrations.langchain.protection import protect  # noqa: PLC0415
 
     if not guard:
         unguarded()
@@ -163,7 +163,7 @@ def guarded_invoke(seconds: float, *, guard: bool) -> Numbers:
 @contender("gather-guarded", guard=True)
 def gathered(seconds: float, *, guard: bool) -> Numbers:
     """Measure 100 calls at a time in one event loop."""
-    from agent_identity.integrations.langchain import protect  # noqa: PLC0415
+    from agent_identity.integrations.langchain.protection import protect  # noqa: PLC0415
 
     tool, given = langchain_tool(coroutine=True), {"customer_id": SOME}
 
@@ -195,7 +195,7 @@ Later = Callable[[], Coroutine[Any, Any, object]]
 
 def shielded(tool: Any, world: World | None) -> Any:  # noqa: ANN401  As langchain_tool.
     """Return the tool, protected if there is a world for it."""
-    from agent_identity.integrations.langchain import protect  # noqa: PLC0415
+    from agent_identity.integrations.langchain.protection import protect  # noqa: PLC0415
 
     return tool if world is None else protect(tool, world.enforcer)
 

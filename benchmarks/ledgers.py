@@ -9,7 +9,7 @@ from typing import Final
 from opentelemetry.trace import NoOpTracerProvider
 
 from agent_identity import Agent, Enforcer, Human, Scope
-from agent_identity.evidence import Segments
+from agent_identity._evidence.ledger.segments import Segments
 
 CALLS: Final = 20
 """Calls of each task, which has 43 records with its grant, its start and its end."""

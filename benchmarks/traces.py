@@ -10,12 +10,11 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Final
 
-from agent_identity.evidence import SpanCopy
-from agent_identity.evidence.otlp_writing import as_bytes, encode_request
-from agent_identity.evidence.record_codec import decode
-from agent_identity.evidence.records import Grant, TaskEnd
-from agent_identity.evidence.span_copy import TRAVELLING, copy_of
-from agent_identity.evidence.streams import open_ledger
+from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.record.codec import decode
+from agent_identity._evidence.record.schema import Grant, TaskEnd
+from agent_identity._evidence.spans.otlp_encoding import as_bytes, encode_request
+from agent_identity._evidence.spans.span_from_record import TRAVELLING, SpanCopy, copy_of
 from agent_identity.identity import SigningKey
 
 SPANS: Final = 512

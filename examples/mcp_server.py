@@ -25,7 +25,9 @@ from agent_identity import verify as verify_ledger
 from agent_identity.audit import story
 from agent_identity.cli import main as agent_identity
 from agent_identity.constraints import OneOf
-from agent_identity.integrations.mcp import McpServer, protect_server, protect_session
+from agent_identity.integrations.mcp.client import protect_session
+from agent_identity.integrations.mcp.server import protect_server
+from agent_identity.integrations.mcp.servers import McpServer
 
 try:
     from mcp.server.fastmcp import FastMCP as Server

@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent_identity.enforcement import directory
-from agent_identity.evidence import Entry, Ledger
-from agent_identity.evidence.ledger import Beginning
-from agent_identity.evidence.records import DRAFT, AnyRecord, Detail, Time
+from agent_identity._enforcement.directory import open as directory
+from agent_identity._evidence.ledger.ledger import Beginning, Ledger
+from agent_identity._evidence.ledger.writer import Entry
+from agent_identity._evidence.record.parts import DRAFT, Time
+from agent_identity._evidence.record.schema import AnyRecord, Detail
 
 SHORTENED = {
     "action": ("names", "labels"),

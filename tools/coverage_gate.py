@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-COMPLETE = ("identity", "authority", "evidence")
+COMPLETE = ("_identity", "_constraints", "_authority", "_evidence")
 
 
 def main(report: Path) -> int:

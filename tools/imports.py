@@ -11,90 +11,92 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from faces import Package
+
 PACKAGE = "agent_identity"
 
 # Library → the modules, and with them everything below them, that may import it. The longest prefix decides.
 IMPORTERS: dict[str, tuple[str, ...]] = {
     # Time-stamps come with certificates, and their library takes them as objects of this one.
-    "cryptography": ("identity", "integrations.rfc3161"),
-    "duckdb": ("audit.tables",),
-    "grpc": ("enforcement.grpc_receiver",),
-    "google.protobuf": ("evidence",),
-    "httpx": ("integrations.httpx",),
-    "joserfc": ("identity.jwks",),
+    "cryptography": ("_identity", "integrations.rfc3161"),
+    "duckdb": ("_audit.export.tables",),
+    "grpc": ("_enforcement.export.grpc_receiver",),
+    "google.protobuf": ("_evidence",),
+    "httpx": ("integrations.http.httpx",),
+    "joserfc": ("_identity.foreign.jwks",),
     "langchain": ("integrations.langchain",),
     "langchain_core": ("integrations.langchain", "integrations.langchain_instrumentor", "integrations.mcp.langchain"),
     "langgraph": ("integrations.langchain",),
     "langchain_mcp_adapters": ("integrations.mcp.langchain",),
     "mcp": ("integrations.mcp",),
-    "msgspec": ("evidence", "identity.trust_file"),
-    "opentelemetry": ("enforcement", "evidence.otlp_writing", "integrations", "testing.rehearsal"),
-    "opentelemetry.proto": ("enforcement.grpc_receiver", "evidence"),
-    "orjson": ("canonical", "evidence", "enforcement", "audit"),
+    "msgspec": ("_evidence", "_identity.trust.file"),
+    "opentelemetry": ("_enforcement", "_evidence.spans.otlp_encoding", "integrations", "testing.rehearsal"),
+    "opentelemetry.proto": ("_enforcement.export.grpc_receiver", "_evidence"),
+    "orjson": ("canonical", "_evidence", "_enforcement", "_audit"),
     "packaging": ("cli.operate.doctor_packages",),
-    "pkcs11": ("integrations.pkcs11",),
+    "pkcs11": ("integrations.keys.pkcs11",),
     # Where data from outside enters. Tools declare their arguments as models, which are read by pydantic's own words.
-    "pydantic": ("enforcement.objects", "integrations"),
-    "pydantic_core": ("authority.forms",),  # The type of its time zones, which arguments have.
+    "pydantic": ("_enforcement.calls.objects", "integrations"),
+    "pydantic_core": ("_constraints.forms",),  # The type of its time zones, which arguments have.
     "pytest": ("pytest_plugin",),
-    "requests": ("integrations.requests",),
+    "requests": ("integrations.http.requests",),
     "rfc3161_client": ("integrations.rfc3161",),
     # Each store by the one module that speaks to it.
-    "psycopg": ("authority.postgres_state", "authority.postgres_connection"),
-    "redis": ("authority.redis_state",),
+    "psycopg": ("_authority.stores.postgres", "_authority.stores.postgres_connection"),
+    "redis": ("_authority.stores.redis",),
     # Only for type checkers, which know it without its being installed.
-    "typing_extensions": ("enforcement", "identity", "integrations", "policy"),
+    "typing_extensions": ("_enforcement", "_identity", "integrations", "_policy"),
     "wrapt": ("integrations",),
-    "yaml": ("policy.yaml_source",),
-    "zstandard": ("evidence",),
+    "yaml": ("_policy.files.yaml_reader",),
+    "zstandard": ("_evidence",),
 }
 
 # Leaf → who may import it. Leaves and doors, which are what users name when they want a leaf, import it as they like;
 # every other module only in a function, when it is asked for, or for type checkers.
 LEAVES: dict[str, tuple[str, ...]] = {
-    "audit.interop": ("cli.verify.export",),
-    "audit.tables": ("cli.verify.export",),
-    "authority.downstream": ("enforcement.task", "enforcement.task_tokens", "tokens"),
-    "authority.exchange": ("enforcement.token_exchange", "enforcement.transport"),
-    "authority.jwts": (
-        "authority.downstream",
-        "enforcement.local_tokens",
-        "enforcement.token_exchange",
-        "enforcement.transport",
-        "enforcement.witnesses",
+    "_audit.export.interop": ("cli.verify.export",),
+    "_audit.export.tables": ("cli.verify.export",),
+    "_authority.tokens.downstream": ("_enforcement.tasks.task", "_enforcement.tokens.task_tokens", "tokens"),
+    "_authority.tokens.exchange": ("_enforcement.tokens.token_exchange", "_enforcement.common.http_transport"),
+    "_authority.tokens.jwt": (
+        "_authority.tokens.downstream",
+        "_enforcement.tokens.local_tokens",
+        "_enforcement.tokens.token_exchange",
+        "_enforcement.common.http_transport",
+        "_enforcement.directory.witnesses",
     ),
-    "authority.postgres_connection": ("authority.postgres_state",),
-    "authority.postgres_state": ("cli.control.opened", "state"),
-    "authority.redis_state": ("cli.control.opened", "state"),
-    "enforcement.exporting": ("cli.operate.replay", "enforcement.enforcer", "enforcement.parts"),
-    "enforcement.grpc_receiver": ("enforcement.exporting",),
-    "enforcement.http_receiver": ("enforcement.exporting", "enforcement.grpc_receiver"),
-    "enforcement.local_tokens": ("enforcement.token_exchange", "tokens"),
-    "enforcement.receivers": ("cli.operate.replay", "enforcement"),
-    "enforcement.shipping": ("cli.operate.replay", "enforcement.exporting"),
-    "enforcement.task_tokens": ("enforcement.tasks",),
-    "enforcement.token_exchange": ("tokens",),
-    "enforcement.transport": ("enforcement", "integrations.rfc3161", "tokens"),
-    "enforcement.witnesses": ("enforcement.publication",),
-    "evidence.otlp_writing": ("enforcement.grpc_receiver", "enforcement.http_receiver"),
-    "evidence.retention": ("cli.operate.archive",),
-    "evidence.witness": ("cli.trust.witness", "evidence.witnessing"),
-    "evidence.witnessing": ("cli.operate.doctor_directory", "enforcement.witnesses"),
-    "identity.ml_dsa": (
+    "_authority.stores.postgres_connection": ("_authority.stores.postgres",),
+    "_authority.stores.postgres": ("cli.control.opened", "state"),
+    "_authority.stores.redis": ("cli.control.opened", "state"),
+    "_enforcement.export.ledger_exporter": ("cli.operate.replay", "_enforcement.enforcer", "_enforcement.assembly"),
+    "_enforcement.export.grpc_receiver": ("_enforcement.export.ledger_exporter",),
+    "_enforcement.export.http_receiver": ("_enforcement.export.ledger_exporter", "_enforcement.export.grpc_receiver"),
+    "_enforcement.tokens.local_tokens": ("_enforcement.tokens.token_exchange", "tokens"),
+    "_enforcement.export.receivers": ("cli.operate.replay", "_enforcement"),
+    "_enforcement.export.sender": ("cli.operate.replay", "_enforcement.export.ledger_exporter"),
+    "_enforcement.tokens.task_tokens": ("_enforcement.sessions.tasks",),
+    "_enforcement.tokens.token_exchange": ("tokens",),
+    "_enforcement.common.http_transport": ("_enforcement", "integrations.rfc3161", "tokens"),
+    "_enforcement.directory.witnesses": ("_enforcement.directory.publication",),
+    "_evidence.spans.otlp_encoding": ("_enforcement.export.grpc_receiver", "_enforcement.export.http_receiver"),
+    "_evidence.ledger.archiving": ("cli.operate.archive",),
+    "_evidence.transparency.witness": ("cli.trust.witness", "_evidence.transparency.witness_client"),
+    "_evidence.transparency.witness_client": ("cli.operate.doctor_directory", "_enforcement.directory.witnesses"),
+    "_identity.keys.ml_dsa": (
         "cli.trust.keys",
         "cli.trust.witness",
-        "enforcement.second_key",
-        "evidence.cosignatures",
-        "identity.cosigners",
-        "identity.trust",
-        "identity.trust_file",
+        "_enforcement.directory.second_key",
+        "_evidence.transparency.cosignatures",
+        "_identity.keys.cosigners",
+        "_identity.trust.entries",
+        "_identity.trust.file",
     ),
-    "integrations.pkcs11": (),
+    "integrations.keys.pkcs11": (),
     "integrations.rfc3161": ("cli.trust.anchor", "cli.verify.verify"),
-    "integrations.securesystemslib": (),
+    "integrations.keys.securesystemslib": (),
     "integrations.spark": (),
 }
-DOORS = ("cli", "state", "tokens")
+DOORS = ("audit", "cli", "identity", "state", "tokens")
 
 
 def _imported(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
@@ -112,6 +114,16 @@ def _is_later(part: ast.AST) -> bool:
     if isinstance(part, ast.If):
         return isinstance(part.test, ast.Name) and part.test.id == "TYPE_CHECKING"
     return isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)
+
+
+def _behind_faces(root: Path) -> dict[str, str]:
+    """Return for each name of a face, by its dotted path, the module that defines it."""
+    package = Package(root)
+    return {
+        f"{face}.{name}": package.home(name, package.modules(face))
+        for face, names in package.users().items()
+        for name in names
+    }
 
 
 def _within(module: str, prefix: str) -> bool:
@@ -135,7 +147,7 @@ def _misses(module: str, imported: str, *, at_once: bool) -> str | None:
     leaf = _leaf(imported.removeprefix(f"{PACKAGE}."))
     if leaf is None or not imported.startswith(f"{PACKAGE}."):
         return None
-    if not any(_within(module, user) for user in (leaf, *LEAVES[leaf])):
+    if not any(_within(module, user) for user in (leaf, *LEAVES[leaf], *DOORS)):
         return f"{leaf} is a leaf; {', '.join(LEAVES[leaf]) or 'only its users'} may import it"
     if at_once and _leaf(module) is None and not any(_within(module, door) for door in DOORS):
         return f"{leaf} is a leaf; import it in the function that needs it"
@@ -145,9 +157,13 @@ def _misses(module: str, imported: str, *, at_once: bool) -> str | None:
 def main(package: Path) -> int:
     """Print every import that the table does not allow; return the exit status."""
     wrong: list[str] = []
+    behind = _behind_faces(package.parent)
     for path in sorted(package.rglob("*.py")):
         module = ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
-        for line, imported, at_once in _imported(ast.parse(path.read_text(encoding="utf-8"))):
+        if path.name == "__init__.py" and module.startswith("_"):
+            continue  # A face loads a module when a name of it is used.
+        for line, name, at_once in _imported(ast.parse(path.read_text(encoding="utf-8"))):
+            imported = behind.get(name, name)
             if (problem := _misses(module, imported, at_once=at_once)) is not None:
                 wrong.append(f"{path.relative_to(package.parent)}:{line}: {problem}")
             library = _library(imported)

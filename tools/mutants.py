@@ -23,18 +23,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-AUTHORITY = ("tests/unit/authority",)
+AUTHORITY = ("tests/unit/authority", "tests/unit/constraints")
 
 
 def unit(room: str, *names: str) -> tuple[str, ...]:
     """Return the paths of unit tests of a room."""
-    return tuple(f"tests/unit/{room}/test_{name}.py" for name in names)
+    folder = Path("tests/unit", room)
+    return tuple(next((ROOT / folder).rglob(f"test_{name}.py")).relative_to(ROOT).as_posix() for name in names)
 
 
 TABLES = unit("evidence", "refused_evidence")
-WRITING = unit("evidence", "files", "ledger", "recovery", "sealing", "streams", "digests", "refused_ledger")
+WRITING = unit("evidence", "os_files", "ledger", "recovery", "sealer", "reader", "digests", "refused_ledger")
 PROVING = unit("audit", "proofs", "periods")
-KEEPING = (*unit("evidence", "retention", "segments"), *unit("audit", "pruned_ledgers"))
+KEEPING = (*unit("evidence", "archiving", "segments"), *unit("audit", "pruned_ledgers"))
 VERIFYING = (
     *unit("audit", "ledger", "periods"),
     "tests/adversarial/test_tamper.py",
@@ -43,98 +44,155 @@ VERIFYING = (
     "tests/adversarial/test_keys.py",
 )
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "grants": (("authority/chain", "authority/grants", "identity/compact", "authority/pop"), AUTHORITY),
-    "scopes": (("authority/scope", "authority/registry", "authority/combinators", "authority/constraints"), AUTHORITY),
+    "grants": (
+        ("_authority/grants/chain", "_authority/grants/grants", "_identity/keys/jws", "_authority/grants/pop"),
+        AUTHORITY,
+    ),
+    "scopes": (
+        ("_authority/grants/scope", "_authority/registries/tasks", "_constraints/combinators", "_constraints/registry"),
+        AUTHORITY,
+    ),
     "constraints": (
-        ("authority/values", "authority/literals", "authority/locations"),
+        ("_constraints/values", "_constraints/literals", "_constraints/locations"),
         (*AUTHORITY, "tests/adversarial/test_arguments_constraints.py"),
     ),
     "proofs": (
-        ("evidence/merkle", "evidence/checkpoint", "evidence/envelope"),
+        ("_evidence/transparency/merkle", "_evidence/transparency/checkpoint", "_evidence/spans/envelope"),
         (*TABLES, *unit("evidence", "merkle", "checkpoint", "envelope")),
     ),
-    "records": (("evidence/records", "evidence/mirror"), unit("evidence", "records", "mirror")),
-    "spans": (("evidence/otlp",), (*TABLES, *unit("evidence", "otlp"))),
-    "wire": (("evidence/otlp_protobuf", "evidence/traces"), unit("evidence", "otlp_protobuf")),
-    "pasted": (("evidence/pasted",), unit("audit", "pasted")),
-    "lines": (("evidence/mac", "evidence/lines", "evidence/layout", "evidence/files"), (*TABLES, *WRITING)),
+    "records": (
+        ("_evidence/record/schema", "_evidence/spans/span_attributes"),
+        unit("evidence", "schema", "span_attributes"),
+    ),
+    "spans": (("_evidence/spans/otlp_json",), (*TABLES, *unit("evidence", "otlp_json"))),
+    "wire": (("_evidence/spans/otlp_protobuf", "_evidence/spans/reader"), unit("evidence", "otlp_protobuf")),
+    "pasted": (("_evidence/spans/pasted",), unit("audit", "pasted")),
+    "lines": (
+        ("_evidence/storage/mac", "_evidence/storage/lines", "_evidence/storage/layout", "_evidence/storage/os_files"),
+        (*TABLES, *WRITING),
+    ),
     "ledger": (
-        ("evidence/stream_writer", "evidence/log", "evidence/ledger"),
+        ("_evidence/ledger/writer", "_evidence/transparency/log", "_evidence/ledger/ledger"),
         (*WRITING, *unit("evidence", "segments")),
     ),
     "sealing": (
-        ("evidence/sealing", "evidence/foundation"),
-        unit("evidence", "sealing", "foundation", "ledger", "refused_ledger"),
+        ("_evidence/ledger/sealer", "_evidence/transparency/bootstrap"),
+        unit("evidence", "sealer", "bootstrap", "ledger", "refused_ledger"),
     ),
     "reading": (
         (
-            *("evidence/segments", "evidence/compression", "evidence/codecs", "evidence/inflating"),
-            *("evidence/recovery", "evidence/streams"),
+            *(
+                "_evidence/ledger/segments",
+                "_evidence/ledger/compression",
+                "_evidence/storage/codecs",
+                "_evidence/storage/decompress",
+            ),
+            *("_evidence/ledger/recovery", "_evidence/ledger/reader"),
         ),
-        unit("evidence", "recovery", "streams", "segments", "pieces", "inflating", "refused_ledger"),
+        unit("evidence", "recovery", "reader", "segments", "pieces", "decompress", "refused_ledger"),
     ),
     "keeping": (
-        ("evidence/pruned", "evidence/excerpt", "evidence/starts", "evidence/retention", "evidence/survey"),
+        (
+            "_evidence/ledger/prune_statement",
+            "_evidence/ledger/excerpt",
+            "_evidence/ledger/excerpt_starts",
+            "_evidence/ledger/archiving",
+            "_evidence/ledger/prunable_prefix",
+        ),
         KEEPING,
     ),
     "shown": (
-        ("evidence/disclosures", "evidence/commitments", "evidence/digests", "evidence/pseudonyms"),
+        (
+            "_evidence/record/disclosures",
+            "_evidence/record/commitments",
+            "_evidence/record/digests",
+            "_evidence/record/pseudonyms",
+        ),
         unit("evidence", "disclosures", "digests", "erasure", "pseudonyms", "refused_ledger"),
     ),
     "witnesses": (
-        ("evidence/cosignatures", "evidence/witness", "evidence/witnessing", "evidence/log_tree"),
-        (*unit("evidence", "cosignatures", "witness"), *unit("audit", "outside")),
+        (
+            "_evidence/transparency/cosignatures",
+            "_evidence/transparency/witness",
+            "_evidence/transparency/witness_client",
+            "_evidence/transparency/log_tree",
+        ),
+        (*unit("evidence", "cosignatures", "witness"), *unit("audit", "external_evidence")),
     ),
-    "published": (("evidence/publishing",), unit("evidence", "publishing")),
+    "published": (("_evidence/transparency/publisher",), unit("evidence", "publisher")),
     "copies": (
-        ("evidence/copies", "evidence/cursors", "evidence/tail", "evidence/span_copy", "evidence/otlp_writing"),
-        unit("evidence", "copies", "cursors", "span_copy", "otlp_writing"),
+        (
+            "_evidence/spans/export_queue",
+            "_evidence/spans/export_cursors",
+            "_evidence/ledger/follow",
+            "_evidence/spans/span_from_record",
+            "_evidence/spans/otlp_encoding",
+        ),
+        unit("evidence", "export_queue", "export_cursors", "span_from_record", "otlp_encoding"),
     ),
-    "proof_files": (("evidence/proof_files", "audit/proving"), (*unit("evidence", "proof_files"), *PROVING)),
+    "proof_files": (
+        ("_evidence/transparency/proof_files", "_audit/proofs/proving"),
+        (*unit("evidence", "proof_files"), *PROVING),
+    ),
     "judging": (
-        ("audit/proof_check", "audit/periods", "audit/approvals_check", "audit/pruning_check", "audit/erasures"),
+        (
+            "_audit/proofs/proof_check",
+            "_audit/report/periods",
+            "_audit/grants/approvals_check",
+            "_audit/ledger/pruning_check",
+            "_audit/ledger/erasures",
+        ),
         (*PROVING, *unit("audit", "approvals", "pruned_ledgers", "erasures")),
     ),
     "disclosing": (
-        ("audit/disclosure_check", "audit/disclosed", "audit/disclosing"),
+        ("_audit/proofs/disclosure_check", "_audit/grants/disclosed_arguments", "_audit/proofs/disclosing"),
         (*unit("evidence", "disclosures"), *unit("cli/verify", "disclose"), *unit("cli/operate", "erase")),
     ),
-    "outside": (("audit/outside",), unit("audit", "outside", "periods")),
-    "bundle": (("audit/bundle",), unit("audit", "pruned_ledgers")),
-    "stories": (("audit/stories",), unit("audit", "stories")),
-    "interop": (("audit/interop",), unit("audit", "interop")),
-    "sources": (("audit/sources",), unit("audit", "sources", "verification", "spans")),
+    "outside": (("_audit/ledger/external_evidence",), unit("audit", "external_evidence", "periods")),
+    "bundle": (("_audit/proofs/bundle",), unit("audit", "pruned_ledgers")),
+    "stories": (("_audit/answers/timelines",), unit("audit", "timelines")),
+    "interop": (("_audit/export/interop",), unit("audit", "interop")),
+    "sources": (("_audit/inputs/sources",), unit("audit", "sources", "api", "spans")),
     "verification": (
-        ("audit/ledger_check", "audit/verification"),
+        ("_audit/ledger/ledger_check", "_audit/verify/api"),
         (
-            *unit("audit", "ledger_check", "verification", "ledger", "periods", "pruned_ledgers", "spans"),
+            *unit("audit", "ledger_check", "api", "ledger", "periods", "pruned_ledgers", "spans"),
             *("tests/adversarial/test_keys.py", "tests/adversarial/test_lost_log.py"),
         ),
     ),
-    "log": (("audit/log_check", "audit/findings", "audit/report"), unit("audit", "log_check", "ledger", "outside")),
+    "log": (
+        ("_audit/ledger/log_check", "_audit/report/findings", "_audit/report/report"),
+        unit("audit", "log_check", "ledger", "external_evidence"),
+    ),
     "placing": (
-        ("audit/stream_check", "audit/stream_growth"),
+        ("_audit/ledger/stream_check", "_audit/ledger/stream_growth"),
         unit("audit", "stream_check", "ledger", "pruned_ledgers", "periods"),
     ),
-    "calls": (("audit/calls_check",), unit("audit", "calls_check", "ledger", "approvals")),
-    "delegations": (("audit/chain_check", "audit/revocation"), VERIFYING),
+    "calls": (("_audit/ledger/calls_check",), unit("audit", "calls_check", "ledger", "approvals")),
+    "delegations": (("_audit/grants/chain_check", "_audit/grants/revoked_keys"), VERIFYING),
     "checked_records": (
-        ("audit/checked_records", "audit/open_intents", "audit/executor"),
-        unit("audit", "stream_check", "calls_check", "executor", "ledger"),
+        ("_audit/ledger/record_check", "_audit/ledger/open_intents", "_audit/store/workers"),
+        unit("audit", "stream_check", "calls_check", "workers", "ledger"),
     ),
     "traces": (
-        ("audit/spans_check", "audit/span_reader", "audit/attestations", "audit/comparison", "audit/coverage"),
+        (
+            "_audit/spans/spans_check",
+            "_audit/spans/span_reader",
+            "_audit/spans/attestations",
+            "_audit/verify/reconcile",
+            "_audit/spans/coverage",
+        ),
         (*unit("audit", "spans", "span_reader", "pasted", "pruned_ledgers"), *unit("cli/verify", "disclose")),
     ),
     "uses": (
-        ("audit/grant_usage", "audit/chain_judge", "audit/spill_store"),
+        ("_audit/grants/grant_usage", "_audit/grants/chain_judge", "_audit/store/spill_store"),
         unit("audit", "grant_usage", "chain_judge", "spill_store", "ledger"),
     ),
-    "seen": (("audit/deduplicator", "audit/ledger_index"), unit("audit", "deduplicator", "span_reader")),
-    "tables": (("audit/tables",), unit("audit", "tables")),
+    "seen": (("_audit/spans/deduplicator", "_audit/ledger/index"), unit("audit", "deduplicator", "span_reader")),
+    "tables": (("_audit/export/tables",), unit("audit", "tables")),
 }
 # Each of these would cost each mutant half a minute.
-SLOW = ("tests/unit/evidence/test_ledger.py::test_ac_92_a_fault_at_every_call_loses_and_hides_nothing",)
+SLOW = ("tests/unit/evidence/ledger/test_ledger.py::test_ac_92_a_fault_at_every_call_loses_and_hides_nothing",)
 # What mutmut does first when it runs: it writes the mutants of each module, and their names beside them.
 WRITE = """
 import mutmut.__main__ as mutmut

@@ -12,11 +12,11 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from importlib import import_module
 from typing import Final, Never, cast
 
-from agent_identity.cli.command import Command
 from agent_identity.cli.control.commands import CONTROL
 from agent_identity.cli.look.commands import LOOK
 from agent_identity.cli.operate.commands import OPERATE
-from agent_identity.cli.parsing import chosen
+from agent_identity.cli.terminal.command import Command
+from agent_identity.cli.terminal.parsing import chosen
 from agent_identity.cli.terminal.style import clean
 from agent_identity.cli.trust.commands import TRUST
 from agent_identity.cli.verify.commands import VERIFY

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Final, cast, final
 
 import wrapt
 
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.off_loop import off_loop
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.common import off_loop
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.stamps import stamp_spans
+from agent_identity.integrations.span_enrichment import stamp_spans
 
 try:
     from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # It has no types.
@@ -37,7 +37,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
-    from agent_identity.integrations.langchain.twins import Twins
+    from agent_identity.integrations.langchain.guarded_copies import Twins
 
 __all__ = ["LangChainInstrumentor"]
 
@@ -66,7 +66,7 @@ class LangChainInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # As above
     - ``AGENT_IDENTITY_POLICY``: the path of a policy file; none by default.
 
     With ``stamps=True``, or ``AGENT_IDENTITY_STAMPS=true``, the spans of other libraries are stamped as well
-    (:mod:`agent_identity.integrations.stamps`).
+    (:mod:`agent_identity.integrations.span_enrichment`).
 
     In monitor mode no failure of ours reaches the application. Enforce mode refuses unguardable tools.
     """
@@ -207,7 +207,7 @@ class _Watch:
     def _known(self) -> "Twins":
         with self._lock:
             if self._twins is None:
-                from agent_identity.integrations.langchain.twins import Twins  # As above.
+                from agent_identity.integrations.langchain.guarded_copies import Twins  # As above.
 
                 enforcer = self._given
                 if enforcer is None:

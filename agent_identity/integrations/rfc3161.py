@@ -11,12 +11,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final, final
 
-from agent_identity.enforcement.transport import HttpTransport, Transport
+from agent_identity._enforcement.common import HttpTransport, Transport
+from agent_identity._evidence.storage import Layout
+from agent_identity._evidence.transparency import unverified_checkpoint
+from agent_identity._identity.common import (
+    Clock,
+    PathLike,
+    SystemClock,
+    check_path,
+    create_public_file,
+    read_public_file,
+)
 from agent_identity.errors import ConfigurationError, EvidenceError, ExchangeError, VerificationError
-from agent_identity.evidence import Layout
-from agent_identity.evidence.log import unverified_checkpoint
-from agent_identity.identity import Clock, SystemClock, check_path, create_public_file, read_public_file
-from agent_identity.identity.private_files import PathLike
 
 try:
     import rfc3161_client as rfc3161

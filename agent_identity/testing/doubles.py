@@ -3,8 +3,8 @@
 import threading
 from typing import Final, final
 
-from agent_identity.identity import uuid7
-from agent_identity.typed import typed_calls
+from agent_identity._common.typed_calls import typed_calls
+from agent_identity._identity.common import uuid7
 
 __all__ = ["FixedClock", "SequentialIds"]
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, final
 
-from agent_identity.audit import check
-from agent_identity.audit.findings import counted
-from agent_identity.evidence import open_ledger
-from agent_identity.evidence.record_codec import decode
-from agent_identity.evidence.records import AnyRecord, Intent, OfTask, Outcome
-from agent_identity.identity import Agent, Human, Service
-from agent_identity.typed import typed_calls
+from agent_identity._audit.report import counted
+from agent_identity._audit.verify import check
+from agent_identity._common.typed_calls import typed_calls
+from agent_identity._evidence.ledger import open_ledger
+from agent_identity._evidence.record import AnyRecord, Intent, OfTask, Outcome, decode
+from agent_identity._identity.principals import Agent, Human, Service
 
 __all__ = ["RecordedCall", "Records"]
 

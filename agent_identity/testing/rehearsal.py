@@ -8,15 +8,15 @@ from typing import Literal, Protocol, Self, TypedDict, Unpack, final
 
 from opentelemetry.trace import TracerProvider
 
-from agent_identity.authority import StateStore
-from agent_identity.authority.token_source import TokenSource
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.approval import Approval
-from agent_identity.enforcement.nesting import Listed
-from agent_identity.policy import Inspector, Policy
+from agent_identity._authority.stores import StateStore
+from agent_identity._authority.tokens import TokenSource
+from agent_identity._common.typed_calls import typed_calls
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import Approval
+from agent_identity._enforcement.sessions import Listed
+from agent_identity._policy.decision import Inspector, Policy
 from agent_identity.testing.doubles import FixedClock, SequentialIds
 from agent_identity.testing.records import Records
-from agent_identity.typed import typed_calls
 
 __all__ = ["Rehearsal", "Rehearse"]
 

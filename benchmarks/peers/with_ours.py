@@ -3,7 +3,7 @@
 from comparing import GIVEN, REFUSED, SIGNED, Counted, Peer, bare_tool, compare
 from world import opened
 
-from agent_identity.integrations.langchain import protect
+from agent_identity.integrations.langchain.protection import protect
 
 exporter = Counted()
 with opened(exporter=exporter) as world:  # type: ignore[arg-type]

@@ -22,12 +22,14 @@ from typing import Final
 from draft_records import append_draft
 from plain_records import append
 
+from agent_identity._authority.grants.grants import Chain, derive, issue
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._authority.registries.rulings import Ruling
+from agent_identity._evidence.ledger.ledger import Beginning, Ledger
+from agent_identity._evidence.ledger.sealer import Sealing
+from agent_identity._evidence.record.parts import VERSION, Version
+from agent_identity._evidence.storage.os_files import Files
 from agent_identity.audit import check
-from agent_identity.authority import Chain, Ruling, Scope, derive, issue
-from agent_identity.evidence.files import Files
-from agent_identity.evidence.ledger import Beginning, Ledger
-from agent_identity.evidence.records import VERSION, Version
-from agent_identity.evidence.sealing import Sealing
 from agent_identity.identity import Agent, Human, Principal, Service, SigningKey, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
 

@@ -26,16 +26,16 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from agent_identity._evidence.record.parts import VERSION, Version
+from agent_identity._evidence.record.spelling import full_spelling, short_spelling
+from agent_identity._evidence.storage.layout import Layout
+from agent_identity._evidence.storage.lines import log_line, stream_line
+from agent_identity._evidence.storage.mac import LedgerKey, load_ledger_key, log_message
+from agent_identity._evidence.storage.os_files import Files
+from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
+from agent_identity._evidence.transparency.log import Head
+from agent_identity._evidence.transparency.merkle import leaf_hash, root_of
 from agent_identity.audit import Problem, check
-from agent_identity.evidence.checkpoint import Checkpoint, sign_note
-from agent_identity.evidence.files import Files
-from agent_identity.evidence.layout import Layout
-from agent_identity.evidence.lines import log_line, stream_line
-from agent_identity.evidence.log import Head
-from agent_identity.evidence.mac import LedgerKey, load_ledger_key, log_message
-from agent_identity.evidence.merkle import leaf_hash, root_of
-from agent_identity.evidence.record_spelling import full_spelling, short_spelling
-from agent_identity.evidence.records import VERSION, Version
 from agent_identity.identity import SigningKey
 
 _spec = importlib.util.spec_from_file_location("clean_ledgers", Path(__file__).with_name("clean_ledgers.py"))

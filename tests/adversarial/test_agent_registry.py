@@ -8,22 +8,18 @@ from typing import Any
 
 import pytest
 
-from agent_identity.authority import (
-    GRANT_TYPE,
-    HEAD_TYPE,
-    REGISTRATION_TYPE,
-    AgentRegistry,
-    Registration,
-    Scope,
-    appended,
-    sign_compact,
-)
+from agent_identity._authority.grants.grants import GRANT_TYPE
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._authority.registries.agents import HEAD_TYPE, REGISTRATION_TYPE, appended
+from agent_identity._enforcement.directory.agents_file import registry_path
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
+from agent_identity._identity.keys.jws import sign_compact
+from agent_identity.agents import AgentRegistry, Registration, register_agents
 from agent_identity.canonical import decode
 from agent_identity.constraints import Range
-from agent_identity.enforcement import Enforcer, register_agents
-from agent_identity.enforcement.agents_file import registry_path
 from agent_identity.errors import Denied, OutOfScope, TokenError
-from agent_identity.identity import Agent, SigningKey, TrustStore, b64url_decode, b64url_encode
+from agent_identity.identity import Agent, SigningKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
 
 CLERK = Agent("invoice-clerk", owner="finance@example.com")

@@ -27,11 +27,11 @@ from agent_identity import (
     SigningKey,
     check,
 )
+from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
+from agent_identity._identity.principals.principals import principal_from_claim
 from agent_identity.approvals import Answer, Approval, ApprovalRequest
-from agent_identity.authority import Ruling, trusted_ruling
 from agent_identity.constraints import Range
 from agent_identity.errors import AgentIdentityError, ConfigurationError, PolicyBlocked
-from agent_identity.identity import principal_from_claim
 from agent_identity.limits import Limit
 from agent_identity.policy import Decision, Request
 from agent_identity.testing import FixedClock

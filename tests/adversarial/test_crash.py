@@ -16,14 +16,14 @@ import pytest
 from plain_records import append
 
 import agent_identity
+from agent_identity._evidence.ledger.ledger import Ledger
+from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.spans.envelope import pae
+from agent_identity._evidence.storage.os_files import Files
+from agent_identity._evidence.transparency.checkpoint import Checkpoint, open_note
+from agent_identity._evidence.transparency.merkle import leaf_hash, node_hash, root_of
 from agent_identity.canonical import decode_record
 from agent_identity.errors import EvidenceError
-from agent_identity.evidence.checkpoint import Checkpoint, open_note
-from agent_identity.evidence.envelope import pae
-from agent_identity.evidence.files import Files
-from agent_identity.evidence.ledger import Ledger
-from agent_identity.evidence.merkle import leaf_hash, node_hash, root_of
-from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import RandomIds, SigningKey, SystemClock
 
 ORIGIN = "ledger.example/log"
@@ -34,8 +34,9 @@ BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
 PREAMBLE = f"""
 import multiprocessing, os, signal, sys, threading
 from functools import partial
-from agent_identity.evidence.ledger import Ledger
-from agent_identity.evidence.records import Agent, Registration, Time
+from agent_identity._evidence.ledger.ledger import Ledger
+from agent_identity._evidence.record.parts import Agent, Time
+from agent_identity._evidence.record.schema import Registration
 from agent_identity.identity import RandomIds, SigningKey, SystemClock
 
 def opened(**options):

@@ -18,18 +18,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity._authority.grants.chain import verify_chain
+from agent_identity._authority.grants.grants import derive, issue
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._authority.stores.memory import MemoryState
+from agent_identity._authority.stores.protocol import GRACE
+from agent_identity._enforcement.directory.open import prepare
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._enforcement.sessions.propagation import Peer, Presentation
+from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.audit import check, story
-from agent_identity.authority import MemoryState, Scope, derive, issue, verify_chain
-from agent_identity.authority.state import GRACE
 from agent_identity.canonical import decode_record
-from agent_identity.enforcement import Enforcer, Peer, Presentation
-from agent_identity.enforcement.directory import prepare
 from agent_identity.errors import AgentIdentityError, Denied, TokenError
-from agent_identity.evidence import open_ledger
 from agent_identity.identity import Agent, Clock, Human, RandomIds, SigningKey, SystemClock, TrustStore
-from agent_identity.integrations.http_binding import CHAIN, NEXT, PROOF, request_arguments
-from agent_identity.integrations.http_client import delegation_headers
-from agent_identity.integrations.wsgi import DelegationMiddleware
+from agent_identity.integrations.http.binding import CHAIN, NEXT, PROOF, request_arguments
+from agent_identity.integrations.http.client import delegation_headers
+from agent_identity.integrations.http.wsgi import DelegationMiddleware
 from agent_identity.testing import FixedClock
 
 ALICE = Human("alice@example.com")
@@ -257,7 +261,7 @@ def test_ac_27_a_further_grant_of_another_task_is_refused_even_if_it_is_proved(s
 
 
 def _hash_of(token: str) -> str:
-    from agent_identity.authority import token_hash
+    from agent_identity._identity.keys.jws import token_hash
 
     return token_hash(token)
 
@@ -387,7 +391,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from agent_identity import Agent, Denied, Enforcer, Human, Scope
-from agent_identity.enforcement import Carried
+from agent_identity._enforcement.tasks.delegation_bundle import Carried
 
 enforcer = Enforcer.open("evidence")
 
@@ -594,7 +598,8 @@ def test_no_garbage_in_a_header_is_accepted(
 @given(place=st.integers(0, 3), scope=st.sampled_from([Scope("read"), Scope("read", path="b"), Scope("pay")]))
 def test_a_link_that_permits_more_is_refused_whoever_signed_it(shared: Services, place: int, scope: Scope) -> None:
     """A holder who signs a wider child by hand is found out by the next verifier."""
-    from agent_identity.authority import GRANT_TYPE, parse_compact, sign_compact
+    from agent_identity._authority.grants.grants import GRANT_TYPE
+    from agent_identity._identity.keys.jws import parse_compact, sign_compact
     from agent_identity.canonical import decode
 
     keys = [SigningKey.from_seed(bytes([number + 10]) * 32) for number in range(6)]

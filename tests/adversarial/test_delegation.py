@@ -14,22 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity.authority import (
-    GRANT_TYPE,
-    MAX_DEPTH,
-    PROOF_TYPE,
-    Chain,
-    Grant,
-    Scope,
-    derive,
-    issue,
-    par_hash,
-    prove,
-    sign_compact,
-    token_hash,
-    verify_chain,
-    verify_proof,
-)
+from agent_identity._authority.grants.chain import verify_chain
+from agent_identity._authority.grants.grants import GRANT_TYPE, MAX_DEPTH, Chain, Grant, derive, issue
+from agent_identity._authority.grants.pop import PROOF_TYPE, prove, verify_proof
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
+from agent_identity._identity.keys.jws import par_hash, sign_compact, token_hash
 from agent_identity.canonical import decode, encode
 from agent_identity.constraints import (
     AllOf,
@@ -45,7 +35,7 @@ from agent_identity.constraints import (
     UrlWithin,
 )
 from agent_identity.errors import AgentIdentityError, AttenuationError, TokenError
-from agent_identity.identity import Agent, Human, PublicKey, SigningKey, b64url_decode, b64url_encode
+from agent_identity.identity import Agent, Human, PublicKey, SigningKey
 
 NOW = 1_764_000_000
 ISSUER = SigningKey.from_seed(b"\x01" * 32)

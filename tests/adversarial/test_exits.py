@@ -17,18 +17,23 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from agent_identity.authority import Scope, TaskRegistry
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._authority.registries.tasks import TaskRegistry
+from agent_identity._enforcement.calls.arguments import Arguments
+from agent_identity._enforcement.guard import evaluator as questions
+from agent_identity._enforcement.guard import guard as guard_module
+from agent_identity._enforcement.guard import record_builder as description
+from agent_identity._enforcement.lifecycle import callables as wrap_module
+from agent_identity._enforcement.tasks.task_context import Ambience
+from agent_identity._enforcement.telemetry import spans as telemetry
+from agent_identity._enforcement.telemetry.spans import Spans
+from agent_identity._evidence.ledger.ledger import Ledger
+from agent_identity._evidence.record.codec import decode
+from agent_identity._evidence.record.digests import DigestKeys
+from agent_identity._evidence.spans.envelope import Attestation
+from agent_identity._evidence.spans.span_attributes import compare
 from agent_identity.canonical import decode_record, encode_record
-from agent_identity.enforcement import description, questions, telemetry
-from agent_identity.enforcement import guard as guard_module
-from agent_identity.enforcement import wrap as wrap_module
-from agent_identity.enforcement.ambience import Ambience
-from agent_identity.enforcement.arguments import Arguments
-from agent_identity.enforcement.telemetry import Spans
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
-from agent_identity.evidence import DigestKeys, Ledger, compare
-from agent_identity.evidence.envelope import Attestation
-from agent_identity.evidence.record_codec import decode
 from agent_identity.policy import Content, Decision, Effect, Request
 from agent_identity.testing import FixedClock
 
@@ -383,7 +388,7 @@ BEFORE = {
     "monotonic clock": (FixedClock, "monotonic_ns"),
     "span start": (Spans, "start"),
     "snapshot": (guard_module, "capture"),
-    "lease": ("agent_identity.authority.registry.Lease", "check"),
+    "lease": ("agent_identity._authority.registries.tasks.Lease", "check"),
     "inspector": (Plugged, "inspect"),
     "scope": (Scope, "check"),
     "policy": (Plugged, "decide"),
@@ -552,7 +557,7 @@ def test_ac_92_a_ledger_that_fails_refuses_until_it_works(world: Any) -> None:
         raise OSError(28, os.strerror(28))
 
     with world.task(OPEN):
-        with broken(("agent_identity.evidence.files.Files", "write"), full):
+        with broken(("agent_identity._evidence.storage.os_files.Files", "write"), full):
             for kind in KINDS:
                 with pytest.raises(EvidenceError, match="No space"):
                     call(world, kind, body_of(kind))

@@ -12,13 +12,15 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from plain_records import append
 
+from agent_identity._authority.grants.grants import issue
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.directory.rotation import revoke, rotate
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.ledger.ledger import Ledger
+from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity.audit import Report, check
-from agent_identity.authority import Scope, issue
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.rotation import revoke, rotate
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.evidence import Ledger
-from agent_identity.identity import Agent, Human, Purpose, SigningKey, TrustStore, b64url_decode
+from agent_identity.identity import Agent, Human, Purpose, SigningKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")

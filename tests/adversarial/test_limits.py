@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity.authority import Debit, MemoryState, Scope, SqliteState, StateStore
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._authority.stores.memory import MemoryState
+from agent_identity._authority.stores.protocol import Debit, StateStore
+from agent_identity._authority.stores.sqlite import SqliteState
 from agent_identity.errors import AttenuationError, Denied, LimitExceeded, StateError
 from agent_identity.identity import Agent
 from agent_identity.limits import Limit

@@ -20,16 +20,16 @@ from typing import TypeVar
 
 import pytest
 
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.directory.open import prepare
+from agent_identity._enforcement.directory.rotation import revoke
+from agent_identity._enforcement.directory.second_key import exchange_second_key
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.storage.layout import Layout
+from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
+from agent_identity._evidence.transparency.witness import Witness, WitnessState, request_for
 from agent_identity.audit import Report, check
-from agent_identity.authority import Scope
 from agent_identity.cli.trust.witness import WitnessServer
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.directory import prepare
-from agent_identity.enforcement.rotation import revoke
-from agent_identity.enforcement.second_key import exchange_second_key
-from agent_identity.evidence import Checkpoint, Layout
-from agent_identity.evidence.checkpoint import sign_note
-from agent_identity.evidence.witness import Witness, WitnessState, request_for
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
 
 from ..integrations.timestamp_authority import TimestampAuthority  # noqa: TID252  Tests are no package.

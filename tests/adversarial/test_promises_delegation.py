@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from agent_identity import Agent, Denied, Scope, check
+from agent_identity._enforcement.sessions.propagation import Peer
 from agent_identity.constraints import Range
-from agent_identity.enforcement.crossing import Peer
 from agent_identity.errors import AgentIdentityError, AttenuationError
 
 HELPER = Agent("helper", owner="it@example.com")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, SecretStr
 from agent_identity import Agent, Denied, Effect, Human, Rule, RuleSet, Scope, records
 from agent_identity.adapters import CallRequest
 from agent_identity.approvals import Approval, ApprovalRequest
-from agent_identity.integrations.langchain import protect
+from agent_identity.integrations.langchain.protection import protect
 from agent_identity.policy import Claims, Touch
 
 BOB, HELPER = Human("bob@example.com"), Agent("helper", owner="it@example.com")

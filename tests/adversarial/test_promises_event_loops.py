@@ -13,20 +13,10 @@ from typing import Any
 import pytest
 from watching import WATCHES, Watch, as_langgraph_dev, run, strictly, unwatched
 
-from agent_identity import (
-    Agent,
-    Denied,
-    Effect,
-    Enforcer,
-    Human,
-    Rule,
-    RuleSet,
-    Scope,
-    check,
-)
+from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, check
+from agent_identity._evidence.ledger.segments import Segments
 from agent_identity.approvals import Answer, Approval, ApprovalRequest
 from agent_identity.errors import EvidenceError, PolicyBlocked
-from agent_identity.evidence import Segments
 from agent_identity.limits import Limit
 from agent_identity.policy import Content, Decision, Request
 from agent_identity.state import SqliteState
@@ -500,7 +490,7 @@ def test_a_directory_that_is_gone_refuses_within_a_bounded_time(
     """The look at the directory runs in the background; what it finds refuses the next call, and none runs unseen."""
     world = open_world()
     tool = async_tool(world)
-    state = "agent_identity.authority.directory_state"
+    state = "agent_identity._authority.stores.directory"
 
     async def main() -> None:
         async with world.task(OPEN):
@@ -525,7 +515,7 @@ def test_a_sync_tool_on_a_watched_loop_leaves_the_look_at_the_directory_to_a_thr
 
     async def main() -> None:
         async with world.task(OPEN):
-            monkeypatch.setattr("agent_identity.authority.directory_state.time.monotonic_ns", lambda: later)
+            monkeypatch.setattr("agent_identity._authority.stores.directory.time.monotonic_ns", lambda: later)
             assert tool(1) == 1
 
     run(watch, main)
@@ -542,7 +532,7 @@ def test_a_directory_that_is_gone_refuses_plain_calls_soon(
         assert tool(1) == 1
         (world.directory / "state" / "news").rename(world.directory / "state" / "gone")
         later = time.monotonic_ns() + 201_000_000
-        monkeypatch.setattr("agent_identity.authority.directory_state.time.monotonic_ns", lambda: later)
+        monkeypatch.setattr("agent_identity._authority.stores.directory.time.monotonic_ns", lambda: later)
         with pytest.raises(Denied) as caught:
             tool(2)
         assert caught.value.code == "state_unavailable"
@@ -562,7 +552,7 @@ def test_a_sync_tool_on_a_watched_loop_is_refused_with_our_place_and_a_cure(
             with pytest.raises(Denied) as caught:
                 tool(1)
             assert caught.value.code == "guard_failed"
-            assert "agent_identity.authority" in str(caught.value)
+            assert "agent_identity._authority" in str(caught.value)
             assert "coroutine function" in str(caught.value)
             assert "blockbuster" not in str(caught.value)
             assert caught.value.reference
@@ -582,7 +572,7 @@ def test_a_plain_with_on_a_watched_loop_has_a_code_and_a_record(open_world: Call
         with pytest.raises(Denied) as caught, other.task("p", principal=ALICE, agent=HELPER, scope=OPEN):
             raise AssertionError
         assert caught.value.code == "guard_failed"
-        assert "agent_identity.authority" in str(caught.value)
+        assert "agent_identity._authority" in str(caught.value)
         assert "async with" in str(caught.value)
         with unwatched():
             records = world.records("outcome")
@@ -604,7 +594,7 @@ def test_our_own_failure_names_our_place_and_a_cure(open_world: Callable[..., An
     with world.task(OPEN), pytest.raises(Denied) as caught:
         world.tool()(1)
     assert caught.value.code == "guard_failed"
-    assert "agent_identity.enforcement.questions:Questions.inspect" in str(caught.value)
+    assert "agent_identity._enforcement.guard.evaluator:Questions.inspect" in str(caught.value)
     assert "the log has the line" in str(caught.value)
     assert "secret" not in str(caught.value)
 
@@ -615,7 +605,7 @@ def test_our_own_failure_names_our_place_and_a_cure(open_world: Callable[..., An
     with world.task(OPEN), pytest.raises(Denied) as caught:
         world.tool()(1)
     assert caught.value.code == "approval_failed"
-    assert "agent_identity.enforcement.approvals:Approvals.decide" in str(caught.value)
+    assert "agent_identity._enforcement.approvals.service:Approvals.decide" in str(caught.value)
     assert "secret" not in str(caught.value)
 
 

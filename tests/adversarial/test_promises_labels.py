@@ -16,7 +16,7 @@ from langchain_core.tools import tool as langchain_tool
 from agent_identity import Effect, Request, Rule, RuleSet, Scope
 from agent_identity.cli.operate.doctor import diagnose
 from agent_identity.errors import ConfigurationError, Denied, PolicyBlocked, PolicyFormatError
-from agent_identity.integrations.langchain import protect, unprotect
+from agent_identity.integrations.langchain.protection import protect, unprotect
 from agent_identity.policy import Claims, Tool
 
 RESTRICTED = Rule(Effect.BLOCK, id="restricted", when={"data.labels": {"contains": ["restricted"]}})

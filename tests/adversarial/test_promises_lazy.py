@@ -807,7 +807,7 @@ def test_what_a_tool_says_of_its_results_is_one_word(world: Any, lazy: Any, kind
 def test_a_protected_tool_withholds_and_hands_over_alike(world: Any, tmp_path: Path) -> None:
     """``protect`` follows the same rule, by the annotation and by the result, and takes the same word."""
     tools = pytest.importorskip("langchain_core.tools")
-    from agent_identity.integrations.langchain import protect, unprotect
+    from agent_identity.integrations.langchain.protection import protect, unprotect
 
     def tool(x: str = "") -> Any:
         """Open a file."""

@@ -19,13 +19,13 @@ from opentelemetry import context as otel
 
 import agent_identity
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
+from agent_identity._enforcement.sessions.propagation import Peer
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.audit import check
-from agent_identity.enforcement import Peer
 from agent_identity.errors import AttenuationError, ConfigurationError, LimitExceeded
 from agent_identity.identity import Service
-from agent_identity.integrations import asgi, wsgi
-from agent_identity.integrations.httpx import AsyncDelegationTransport, DelegationTransport
+from agent_identity.integrations.http import asgi, wsgi
+from agent_identity.integrations.http.httpx import AsyncDelegationTransport, DelegationTransport
 from agent_identity.limits import Limit
 from agent_identity.policy import Content, Finding
 
@@ -857,7 +857,7 @@ def test_a_node_of_a_sub_graph_opens_its_part_of_the_task(world: Any) -> None:
     """LangGraph runs a tool that runs a graph whose node opens a task for the same principal: it works as hers."""
     graphs = pytest.importorskip("langgraph.graph", reason="LangGraph is not installed")
     tools = pytest.importorskip("langchain_core.tools", reason="LangChain is not installed")
-    from agent_identity.integrations.langchain import protect
+    from agent_identity.integrations.langchain.protection import protect
 
     read = world.tool("read")
 

@@ -32,7 +32,7 @@ from agent_identity import (
 )
 from agent_identity import check as check_evidence
 from agent_identity import verify as verify_evidence
-from agent_identity.enforcement.crossing import Peer
+from agent_identity._enforcement.sessions.propagation import Peer
 from agent_identity.errors import AgentIdentityError
 from agent_identity.limits import Limit
 

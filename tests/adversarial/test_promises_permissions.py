@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from agent_identity._authority.grants.scope import Scope
 from agent_identity.audit import Report, check, prove, story
-from agent_identity.authority import Scope
 from agent_identity.cli import main, program
 from agent_identity.errors import ConfigurationError
 

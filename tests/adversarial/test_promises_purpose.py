@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from agent_identity import Agent, Denied, Effect, Rule, RuleSet, Scope, check
+from agent_identity._audit.answers.timelines import story
+from agent_identity._enforcement.tasks.delegation_bundle import Carried
 from agent_identity.approvals import Approval, ApprovalRequest, ask_in_the_terminal
-from agent_identity.audit.stories import story
-from agent_identity.enforcement.carried import Carried
 from agent_identity.errors import TokenError
 from agent_identity.identity import Human
 from agent_identity.policy import Request

@@ -16,14 +16,19 @@ from pathlib import Path
 import pytest
 from plain_records import append
 
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._enforcement.tasks.delegation_bundle import Carried
+from agent_identity._evidence.ledger import segments as segments_module
+from agent_identity._evidence.ledger.archiving import prune
+from agent_identity._evidence.ledger.ledger import Ledger
+from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.ledger.segments import Segments
+from agent_identity._evidence.storage.layout import Layout
+from agent_identity._evidence.storage.os_files import Files
 from agent_identity.audit import check
-from agent_identity.authority import Scope
 from agent_identity.cli import main
-from agent_identity.enforcement import Carried, Enforcer
 from agent_identity.errors import Denied, GrantExpired
-from agent_identity.evidence import Files, Layout, Ledger, Segments, open_ledger
-from agent_identity.evidence import segments as segments_module
-from agent_identity.evidence.retention import prune
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
 

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 from plain_records import append
 
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.ledger.ledger import Ledger
+from agent_identity._evidence.ledger.prune_statement import Pruned, sign_pruned
+from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.storage.lines import stream_parts
+from agent_identity._evidence.transparency.merkle import CompactRange, leaf_hash
 from agent_identity.audit import Report, check
-from agent_identity.authority import Scope
 from agent_identity.cli import main
-from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import CompactRange, Ledger, leaf_hash, open_ledger
-from agent_identity.evidence.lines import stream_parts
-from agent_identity.evidence.pruned import Pruned, sign_pruned
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
 
 OPEN = Scope("tool")

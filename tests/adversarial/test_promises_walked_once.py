@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent_identity import Effect, Rule, RuleSet, Scope
-from agent_identity.authority import values
+from agent_identity._constraints import values
 from agent_identity.constraints import AnyOf, Contains, Exact, NotOneOf, OneOf, Subset, Wildcard
 from agent_identity.errors import PolicyBlocked
 from agent_identity.policy import Request, Tool

@@ -11,16 +11,12 @@ from typing import Any
 import pytest
 
 from agent_identity import Agent, Enforcer, Human, Scope
-from agent_identity.authority import (
-    MAX_REVOCATIONS,
-    DirectoryState,
-    MemoryState,
-    Registration,
-    Revocation,
-    RevocationList,
-    token_hash,
-)
-from agent_identity.enforcement import Peer, register_agents
+from agent_identity._authority.registries.revocations import MAX_REVOCATIONS, Revocation, RevocationList
+from agent_identity._authority.stores.directory import DirectoryState
+from agent_identity._authority.stores.memory import MemoryState
+from agent_identity._enforcement.sessions.propagation import Peer
+from agent_identity._identity.keys.jws import token_hash
+from agent_identity.agents import Registration, register_agents
 from agent_identity.errors import ConfigurationError, Denied, LimitExceeded, StateError, TokenError
 from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.limits import Limit

@@ -13,10 +13,10 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.transparency.merkle import leaf_hash
 from agent_identity.audit import Report, check
-from agent_identity.authority import Scope
-from agent_identity.enforcement import Enforcer
-from agent_identity.evidence.merkle import leaf_hash
 from agent_identity.identity import Agent, Human, TrustStore
 from agent_identity.testing import FixedClock
 

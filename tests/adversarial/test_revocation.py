@@ -15,16 +15,12 @@ from typing import Any
 import pytest
 
 from agent_identity import Agent, Enforcer, Human, Scope, Service
+from agent_identity._authority.registries.revocations import MAX_REVOCATIONS, Revocation, RevocationList
+from agent_identity._authority.stores.directory import DirectoryState
+from agent_identity._authority.stores.memory import MemoryState
+from agent_identity._authority.stores.protocol import Debit
+from agent_identity._authority.stores.sqlite import SqliteState
 from agent_identity.audit import check
-from agent_identity.authority import (
-    MAX_REVOCATIONS,
-    Debit,
-    DirectoryState,
-    MemoryState,
-    Revocation,
-    RevocationList,
-    SqliteState,
-)
 from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
 from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.policy import Decision, Effect

@@ -26,22 +26,24 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from plain_records import check_record
 
+from agent_identity._authority.grants.limits import Limit
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.directory.erasure import erase
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._enforcement.guard.guard import Guard
+from agent_identity._enforcement.sessions.propagation import Peer
+from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.record.commitments import commit, leaf, part, root
+from agent_identity._evidence.storage.mac import Mac
+from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity.adapters import CallRequest, GuardedCall
 from agent_identity.audit import check, check_disclosure, disclose
-from agent_identity.authority import Limit, Scope
 from agent_identity.canonical import decode_record, encode
 from agent_identity.cli import main
 from agent_identity.constraints import Range
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.crossing import Peer
-from agent_identity.enforcement.erasing import erase
-from agent_identity.enforcement.guard import Guard
 from agent_identity.errors import Denied, EvidenceError, OutOfScope
-from agent_identity.evidence import open_ledger
-from agent_identity.evidence.commitments import commit, leaf, part, root
-from agent_identity.evidence.mac import Mac
-from agent_identity.identity import Agent, Human, b64url_decode
-from agent_identity.integrations.stamps import stamp_spans
+from agent_identity.identity import Agent, Human
+from agent_identity.integrations.span_enrichment import stamp_spans
 from agent_identity.policy import Content, Decision, Effect, Finding, Request, Rule, RuleSet
 
 OPEN = Scope("tool")

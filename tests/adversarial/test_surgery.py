@@ -9,7 +9,11 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
-from agent_identity.authority import GRANT_TYPE, Chain, Grant, Scope, derive, issue, parse_compact, verify_chain
+from agent_identity._authority.grants.chain import verify_chain
+from agent_identity._authority.grants.grants import GRANT_TYPE, Chain, Grant, derive, issue
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
+from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity.canonical import JSON, decode
 from agent_identity.constraints import (
     AllOf,
@@ -25,8 +29,7 @@ from agent_identity.constraints import (
     Wildcard,
 )
 from agent_identity.errors import AttenuationError, TokenError
-from agent_identity.identity import Agent, Human, PublicKey, SigningKey, b64url_decode, b64url_encode
-from agent_identity.identity.compact import sign_compact
+from agent_identity.identity import Agent, Human, PublicKey, SigningKey
 
 TRIALS: Final = int(os.environ.get("AGENT_IDENTITY_TRIALS") or 4_000)
 NOW: Final = 1_800_000_000

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._enforcement.sessions.opening import Opening
+from agent_identity._evidence.ledger.ledger import Ledger
+from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
 from agent_identity.audit import Report, check, verify
-from agent_identity.authority import Scope
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.opening import Opening
 from agent_identity.errors import Denied, VerificationError
-from agent_identity.evidence.checkpoint import Checkpoint, sign_note
-from agent_identity.evidence.ledger import Ledger
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -287,7 +287,7 @@ def back_to_the_second_seal(room: Room) -> None:
 
 def old_checkpoint(room: Room, size: int) -> bytes:
     """Return the checkpoint that the ledger had earlier; made again here with its own key."""
-    from agent_identity.evidence.merkle import leaf_hash, root_of
+    from agent_identity._evidence.transparency.merkle import leaf_hash, root_of
 
     lines = room.log.read_bytes().splitlines()[:size]
     leaves = [leaf_hash(orjson.dumps(orjson.loads(line)["entry"], option=orjson.OPT_SORT_KEYS)) for line in lines]

@@ -27,11 +27,13 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from plain_records import check_record
 
 import agent_identity
+from agent_identity._authority.grants.chain import verify_chain
+from agent_identity._authority.grants.grants import issue
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.audit import check
-from agent_identity.authority import Scope, issue, verify_chain
 from agent_identity.canonical import decode_record
 from agent_identity.errors import Denied, GrantExpired, NoTask, OutOfScope, PolicyBlocked, TokenError
-from agent_identity.evidence import open_ledger
 from agent_identity.identity import Agent, Human, Service, SigningKey
 from agent_identity.policy import Decision, Effect, Request, Rule, RuleSet
 

@@ -19,12 +19,12 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from agent_identity.authority import Scope
-from agent_identity.authority.downstream import DownstreamToken
-from agent_identity.authority.exchange import ACCESS_TOKEN
-from agent_identity.authority.token_source import TokenOrder
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._authority.tokens.downstream import DownstreamToken
+from agent_identity._authority.tokens.exchange import ACCESS_TOKEN
+from agent_identity._authority.tokens.source import TokenOrder
+from agent_identity._enforcement.tasks.task import Task
 from agent_identity.constraints import Wildcard
-from agent_identity.enforcement import Task
 from agent_identity.errors import AgentIdentityError, Denied, ExchangeError, NoTask, OutOfScope
 from agent_identity.identity import Agent, Human, JwtKey, SigningKey
 from agent_identity.tokens import IssuedToken, LocalTokens, TokenExchange
@@ -422,7 +422,7 @@ def test_ac_38_a_verdict_on_one_audience_is_none_on_another(open_world: Any, end
 
 def test_ac_13_a_local_token_is_no_grant(open_world: Any) -> None:
     """Though the same key signs both, a chain verifier takes none of them for the other."""
-    from agent_identity.authority import verify_chain
+    from agent_identity._authority.grants.chain import verify_chain
 
     key = SigningKey.generate()
     world = open_world(tokens=LocalTokens(key, "https://issuer.example.com"))

@@ -9,22 +9,27 @@ from typing import Any
 import pytest
 from plain_records import append
 
+from agent_identity._authority.grants.grants import issue
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
+from agent_identity._enforcement.directory.open import open_directory
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.ledger.ledger import Ledger
+from agent_identity._evidence.ledger.prune_statement import Pruned, sign_pruned
+from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.transparency.cosignatures import cosign
+from agent_identity._evidence.transparency.log import unverified_checkpoint
+from agent_identity._evidence.transparency.merkle import CompactRange, leaf_hash
+from agent_identity._identity.keys.jws import sign_compact
 from agent_identity.audit import check, check_proof, prove
-from agent_identity.authority import Ruling, Scope, issue, trusted_ruling
 from agent_identity.cli import main
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.directory import open_directory
 from agent_identity.errors import ConfigurationError, Denied, TokenError
-from agent_identity.evidence import Ledger, open_ledger
-from agent_identity.evidence.cosignatures import cosign
-from agent_identity.evidence.log import unverified_checkpoint
-from agent_identity.evidence.merkle import CompactRange, leaf_hash
-from agent_identity.evidence.pruned import Pruned, sign_pruned
 from agent_identity.identity import (
     Approver,
     Cosigner,
     FileVersion,
     Human,
+    MlDsaPublicKey,
     Presented,
     RandomIds,
     SecondKey,
@@ -38,8 +43,6 @@ from agent_identity.identity import (
     merged,
     signed_trust,
 )
-from agent_identity.identity.compact import sign_compact
-from agent_identity.identity.ml_dsa import MlDsaPublicKey
 from agent_identity.testing import FixedClock, SequentialIds
 
 from .test_trust_v3 import (

@@ -15,26 +15,30 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from plain_records import append
 
 from agent_identity import records
+from agent_identity._audit.ledger.certificates_check import certificates_proved
+from agent_identity._audit.ledger.log_check import check_log
+from agent_identity._audit.proofs.bundle import Choice, collect
+from agent_identity._audit.report.findings import Findings
+from agent_identity._authority.grants.chain import verify_chain
+from agent_identity._authority.grants.grants import issue
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.directory.open import open_directory, prepare
+from agent_identity._enforcement.directory.rotation import rotate
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.ledger.excerpt_starts import Excerpt
+from agent_identity._evidence.ledger.ledger import Beginning, Ledger
+from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.record.codec import encode
+from agent_identity._evidence.record.parts import DRAFT, KeyTrust, Stream, Time
+from agent_identity._evidence.record.schema import Trust
+from agent_identity._evidence.storage.layout import Layout, segment_name
+from agent_identity._evidence.storage.lines import stream_line
+from agent_identity._evidence.transparency.checkpoint import Checkpoint
+from agent_identity._evidence.transparency.cosignatures import cosign
+from agent_identity._evidence.transparency.witness_client import cosigned_file
 from agent_identity.audit import Report, check, check_proof, prove, prove_growth
-from agent_identity.audit.bundle import Choice, collect
-from agent_identity.audit.certificates_check import certificates_proved
-from agent_identity.audit.findings import Findings
-from agent_identity.audit.log_check import check_log
-from agent_identity.authority import Scope, issue, verify_chain
 from agent_identity.cli import main
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.directory import open_directory, prepare
-from agent_identity.enforcement.rotation import rotate
 from agent_identity.errors import ConfigurationError, Denied, TokenError
-from agent_identity.evidence import Checkpoint, Layout, Ledger, open_ledger
-from agent_identity.evidence.cosignatures import cosign
-from agent_identity.evidence.excerpt import Excerpt
-from agent_identity.evidence.layout import segment_name
-from agent_identity.evidence.ledger import Beginning
-from agent_identity.evidence.lines import stream_line
-from agent_identity.evidence.record_codec import encode
-from agent_identity.evidence.records import DRAFT, KeyTrust, Stream, Time, Trust
-from agent_identity.evidence.witnessing import cosigned_file
 from agent_identity.identity import (
     Agent,
     Approver,

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from agent_identity import check
-from agent_identity.evidence.pasted import PastedSpan, read_pasted
+from agent_identity._evidence.spans.pasted import PastedSpan, read_pasted
 
 TABLE = Path(__file__).resolve().parents[2] / "docs/reference/backends.md"
 MARKER = "made-for-this-test"
@@ -127,6 +127,6 @@ def facts(text: str, spans: list[PastedSpan]) -> Iterator[str]:
 
 
 def _opened(span: PastedSpan) -> bytes:
-    from agent_identity.identity import b64url_decode
+    from agent_identity._identity.common.encoding import b64url_decode
 
     return b64url_decode(str(span.attributes["agent_identity.attestation.payload"]))

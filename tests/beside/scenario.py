@@ -28,10 +28,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from agent_identity import Agent, Enforcer, Human, Scope, check
 from agent_identity.cli.operate.doctor import diagnose
-from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
+from agent_identity.integrations.langchain.protection import protect
 from agent_identity.integrations.langchain_instrumentor import LangChainInstrumentor
-from agent_identity.integrations.stamps import stamp_spans
+from agent_identity.integrations.span_enrichment import stamp_spans
 
 Exporters = dict[str, Callable[[], list[Any]]]
 """What each exporter has got, as requests of OTLP."""

@@ -12,9 +12,9 @@ from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, tool
 
 from agent_identity import Agent, Enforcer, Human, Scope, check
-from agent_identity.evidence.streams import open_ledger
-from agent_identity.integrations.langchain import protect
+from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
+from agent_identity.integrations.langchain.protection import protect
 from agent_identity.integrations.langchain.scripted import scripted_model
 
 if importlib.util.find_spec("deepagents") is None and os.environ.get("AGENT_IDENTITY_NEIGHBOURS") != "all":

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.ledger import sealer as sealing
 from agent_identity.audit import check
-from agent_identity.authority import Scope
-from agent_identity.enforcement import Enforcer
-from agent_identity.evidence import sealing
 from agent_identity.identity import Agent, Human
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.storage.os_files import Files
 from agent_identity.audit import check
-from agent_identity.authority import Scope
-from agent_identity.enforcement import Enforcer
 from agent_identity.errors import AgentIdentityError, Denied, EvidenceError
-from agent_identity.evidence import Files
 from agent_identity.identity import Agent, Human
 from agent_identity.testing import FixedClock
 

@@ -16,12 +16,17 @@ from typing import Any
 import pytest
 from opentelemetry import context as otel
 
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._authority.stores.memory import MemoryState
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._enforcement.sessions import opening
+from agent_identity._evidence.ledger import sealer as sealing_module
+from agent_identity._evidence.ledger.ledger import Ledger
+from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.record.digests import DigestKeys
+from agent_identity._evidence.storage.os_files import Files
 from agent_identity.audit import check
-from agent_identity.authority import MemoryState, Scope
-from agent_identity.enforcement import Enforcer, opening
 from agent_identity.errors import AgentIdentityError
-from agent_identity.evidence import DigestKeys, Files, Ledger, open_ledger
-from agent_identity.evidence import sealing as sealing_module
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock
 

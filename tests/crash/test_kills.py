@@ -20,9 +20,10 @@ import orjson
 import pytest
 
 import agent_identity
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.record.digests import DigestKeys
 from agent_identity.audit import Report, check
-from agent_identity.enforcement import Enforcer
-from agent_identity.evidence import DigestKeys, open_ledger
 
 LONG = "AGENT_IDENTITY_CRASH" in os.environ
 KILLS = 100 if LONG else 6

@@ -12,9 +12,9 @@ import orjson
 import pytest
 
 import agent_identity
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.audit import check
-from agent_identity.enforcement import Enforcer
-from agent_identity.evidence import open_ledger
 
 LONG = "AGENT_IDENTITY_CRASH" in os.environ
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(agent_identity.__file__).parents[1])}

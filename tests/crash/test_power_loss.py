@@ -18,11 +18,12 @@ from typing import Any
 
 import pytest
 
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.directory.rotation import rotate
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.ledger.ledger import Ledger
+from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.audit import Report, check
-from agent_identity.authority import Scope
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.rotation import rotate
-from agent_identity.evidence import Ledger, open_ledger
 from agent_identity.identity import Agent, Human, Ids, RandomIds
 from agent_identity.testing import FixedClock, SequentialIds
 

@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agent_identity import Agent, Enforcer, Human, Scope
-from agent_identity.enforcement.rotation import rotate
+from agent_identity._enforcement.directory.rotation import rotate
 
 try:
     from langchain_core.tools import StructuredTool
 
-    from agent_identity.integrations.langchain import protect
+    from agent_identity.integrations.langchain.protection import protect
 except ImportError:  # The lowest versions are tested without it.
     StructuredTool = None  # type: ignore[assignment,misc]
 

@@ -2,11 +2,11 @@
 
 from typing import Final
 
+from agent_identity._evidence.transparency.checkpoint import Checkpoint, open_note, sign_note
+from agent_identity._evidence.transparency.cosignatures import cosign
+from agent_identity._evidence.transparency.merkle import leaf_hash
+from agent_identity._evidence.transparency.witness import parse_request, request_for
 from agent_identity.errors import AgentIdentityError
-from agent_identity.evidence.checkpoint import Checkpoint, open_note, sign_note
-from agent_identity.evidence.cosignatures import cosign
-from agent_identity.evidence.merkle import leaf_hash
-from agent_identity.evidence.witness import parse_request, request_for
 from agent_identity.identity import Cosigner, SigningKey
 
 __all__ = ["SEEDS", "checkpoint_text", "note", "verifier_key", "witness_request"]

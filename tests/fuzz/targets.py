@@ -19,49 +19,45 @@ from google.protobuf.json_format import MessageToJson
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from agent_identity import records
-from agent_identity.authority import (
-    GRANT_TYPE,
-    PROOF_TYPE,
+from agent_identity._authority.grants.chain import verify_chain
+from agent_identity._authority.grants.grants import GRANT_TYPE, Chain, derive, issue
+from agent_identity._authority.grants.pop import PROOF_TYPE, prove, verify_proof
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._authority.registries.revocations import (
     REVOCATIONS_TYPE,
-    AgentRegistry,
-    Chain,
     Revocation,
     RevocationList,
-    Scope,
-    derive,
-    issue,
-    parse_compact,
-    prove,
     read_revocations,
-    verify_chain,
-    verify_proof,
 )
+from agent_identity._evidence.spans.displayed_values import likeness
+from agent_identity._evidence.spans.envelope import Attestation, sign_record
+from agent_identity._evidence.spans.otlp_json import Malformed, read_json
+from agent_identity._evidence.spans.pasted import PastedSpan, read_pasted
+from agent_identity._evidence.spans.reader import read_spans
+from agent_identity._evidence.spans.span_attributes import mirrored_attributes
+from agent_identity._evidence.storage.byte_reader import ByteReader
+from agent_identity._evidence.storage.decompress import Inflating, is_compressed
+from agent_identity._evidence.storage.lines import log_line, log_parts, stream_line, stream_parts
+from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
+from agent_identity._identity.foreign.jwt import read_token
+from agent_identity._identity.keys.jws import parse_compact
+from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE
+from agent_identity.agents import AgentRegistry
 from agent_identity.canonical import decode, encode
 from agent_identity.constraints import AllOf, OneOf, PathWithin, Range
 from agent_identity.errors import AgentIdentityError, TokenError
-from agent_identity.evidence import Attestation, Malformed, mirrored_attributes, read_spans, sign_record
-from agent_identity.evidence.byte_reader import ByteReader
-from agent_identity.evidence.inflating import Inflating, is_compressed
-from agent_identity.evidence.lines import log_line, log_parts, stream_line, stream_parts
-from agent_identity.evidence.otlp import read_json
-from agent_identity.evidence.pasted import PastedSpan, read_pasted
-from agent_identity.evidence.shown import likeness
 from agent_identity.identity import (
     Agent,
     Certificate,
     Human,
+    KeySet,
     PublicKey,
     SigningKey,
     TrustedKey,
     TrustStore,
-    b64url_decode,
-    b64url_encode,
+    read_inbound,
     trusted_certificate,
 )
-from agent_identity.identity.certificates import CERTIFICATE_TYPE
-from agent_identity.identity.foreign_tokens import read_token
-from agent_identity.identity.inbound import read_inbound
-from agent_identity.identity.jwks import KeySet
 
 if (folder := str(Path(__file__).parent)) not in sys.path:  # Loaded by its path in the tests, as a program elsewhere.
     sys.path.append(folder)

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from agent_identity import Agent, Denied, Enforcer, Human, Report, Scope, check
-from agent_identity.evidence import open_ledger
+from agent_identity._evidence.ledger.reader import open_ledger
 
 ALICE = Human("alice@example.com")
 SUPERVISOR = Agent("invoice-supervisor", owner="finance-ops@example.com")

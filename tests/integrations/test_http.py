@@ -20,16 +20,17 @@ from opentelemetry import context as otel
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.directory.open import prepare
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._enforcement.sessions.propagation import Peer, Presentation
+from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.audit import check
-from agent_identity.authority import Scope
 from agent_identity.canonical import decode_record
-from agent_identity.enforcement import Enforcer, Peer, Presentation
-from agent_identity.enforcement.directory import prepare
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied, EvidenceError, NoTask, TokenError
-from agent_identity.evidence import open_ledger
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
-from agent_identity.integrations import asgi, wsgi
-from agent_identity.integrations.http_binding import (
+from agent_identity.integrations.http import asgi, wsgi
+from agent_identity.integrations.http.binding import (
     CHAIN,
     HEADERS,
     MAX_HEADERS,
@@ -41,10 +42,10 @@ from agent_identity.integrations.http_binding import (
     presentation_of,
     to_headers,
 )
-from agent_identity.integrations.http_client import delegation_headers
-from agent_identity.integrations.http_server import Gate
-from agent_identity.integrations.httpx import AsyncDelegationTransport, DelegationTransport
-from agent_identity.integrations.requests import DelegationAdapter
+from agent_identity.integrations.http.client import delegation_headers
+from agent_identity.integrations.http.httpx import AsyncDelegationTransport, DelegationTransport
+from agent_identity.integrations.http.requests import DelegationAdapter
+from agent_identity.integrations.http.server import Gate
 
 ALICE = Human("alice@example.com")
 CLERK = Agent("clerk", owner="finance@example.com")

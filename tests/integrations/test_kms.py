@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from securesystemslib.signer import CryptoSigner
 
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.ledger.ledger import Ledger
+from agent_identity._evidence.record.digests import DigestKeys
 from agent_identity.audit import check
-from agent_identity.authority import Scope
-from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError, EvidenceError
-from agent_identity.evidence import DigestKeys, Ledger
 from agent_identity.identity import Agent, Human, RandomIds, SystemClock, TrustedKey, TrustStore
-from agent_identity.integrations.securesystemslib import SecuresystemslibSigner
+from agent_identity.integrations.keys.securesystemslib import SecuresystemslibSigner
 
 
 def test_evidence_under_their_keys_verifies(tmp_path: Path) -> None:

@@ -24,12 +24,13 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel
 
-from agent_identity.authority import Scope
+from agent_identity._authority.grants.scope import Scope
 from agent_identity.constraints import OneOf, Range, Subset
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human
-from agent_identity.integrations.langchain import bind_stream, protect
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
+from agent_identity.integrations.langchain.protection import protect
+from agent_identity.integrations.langchain.streams import bind_stream
 from agent_identity.policy import Effect, Rule, RuleSet
 
 ran: list[Any] = []

@@ -18,7 +18,7 @@ from langsmith.utils import get_env_var, tracing_is_enabled
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent_identity.errors import OutOfScope
-from agent_identity.integrations.langchain import protect
+from agent_identity.integrations.langchain.protection import protect
 
 RUN = UUID("01890000-0000-7000-8000-000000000001")
 MARK: contextvars.ContextVar[str] = contextvars.ContextVar("mark", default="before")

@@ -10,8 +10,8 @@ from langchain_core.tools import BaseTool, StructuredTool
 
 from agent_identity import records
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.langchain import protect, unprotect
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
+from agent_identity.integrations.langchain.protection import protect, unprotect
 from agent_identity.policy import Touch
 
 THREAD: Any = {"configurable": {"thread_id": "thread-7"}}

@@ -19,13 +19,13 @@ from langchain_core.runnables import ConfigurableField, Runnable, RunnableConfig
 from langchain_core.tools import BaseTool, InjectedToolArg, StructuredTool, Tool, tool
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from agent_identity.authority import Scope
-from agent_identity.authority.constraints import Range
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._constraints.literals import Range
+from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity.constraints import PathWithin, Wildcard
-from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import Agent, Human
-from agent_identity.integrations.langchain import protect, unprotect
+from agent_identity.integrations.langchain.protection import protect, unprotect
 
 ran: list[Any] = []
 
@@ -619,6 +619,6 @@ def test_without_langchain_core_the_error_names_the_extra(without_langchain: pyt
 
 def test_another_missing_module_is_not_blamed_on_the_extra(without_langchain: pytest.MonkeyPatch) -> None:
     """A broken installation shows its own error."""
-    without_langchain.setitem(sys.modules, "agent_identity.enforcement", None)  # type: ignore[arg-type]
+    without_langchain.setitem(sys.modules, "agent_identity._enforcement", None)  # type: ignore[arg-type]
     with pytest.raises(ModuleNotFoundError, match=r"agent_identity\.enforcement"):
         importlib.import_module("agent_identity.integrations.langchain")

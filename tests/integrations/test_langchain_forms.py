@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity.constraints import Exact, OneOf, Prefix, Range, Wildcard
 from agent_identity.errors import OutOfScope, PolicyBlocked
-from agent_identity.integrations.langchain import protect
+from agent_identity.integrations.langchain.protection import protect
 from agent_identity.limits import Limit
 
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com")

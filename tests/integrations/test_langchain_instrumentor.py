@@ -20,10 +20,10 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import BaseTool, StructuredTool, create_retriever_tool, tool
 
-from agent_identity.enforcement import Enforcer
+from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity.errors import Denied
-from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
+from agent_identity.integrations.langchain.protection import protect
 from agent_identity.integrations.langchain_instrumentor import LangChainInstrumentor, _Watch
 
 ran: list[Any] = []

@@ -17,13 +17,13 @@ from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, interrupt
 
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.audit import check
-from agent_identity.authority import Scope
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.evidence import open_ledger
 from agent_identity.identity import Agent, Human
-from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt, requests_of
+from agent_identity.integrations.langchain.protection import protect
 from agent_identity.limits import Limit
 from agent_identity.policy import Effect, Rule, RuleSet
 

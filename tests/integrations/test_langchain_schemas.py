@@ -29,8 +29,8 @@ from pydantic import (
     model_validator,
 )
 
-from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.parameters import asks_nothing
+from agent_identity.integrations.langchain.protection import protect
 
 
 class Colour(enum.Enum):

@@ -16,7 +16,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, interrupt
 
 from agent_identity import Agent, Human, Scope
-from agent_identity.integrations.langchain import protect
+from agent_identity.integrations.langchain.protection import protect
 from agent_identity.limits import Limit
 
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com")

@@ -29,11 +29,12 @@ from langchain_core.tools import (
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, Field, model_validator
 
-from agent_identity.authority.constraints import Range
+from agent_identity._constraints.literals import Range
+from agent_identity._enforcement.calls.call import Call
+from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity.constraints import Wildcard
-from agent_identity.enforcement import Call, Enforcer
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
-from agent_identity.integrations.langchain import protect, unprotect
+from agent_identity.integrations.langchain.protection import protect, unprotect
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
 
 ran: list[Any] = []

@@ -25,7 +25,7 @@ import os, sys, threading
 from pathlib import Path
 import pkcs11, pkcs11.util.ec
 from agent_identity.errors import ConfigurationError, EvidenceError
-from agent_identity.integrations.pkcs11 import Pkcs11Token
+from agent_identity.integrations.keys.pkcs11 import Pkcs11Token
 
 module, root = sys.argv[1], Path(sys.argv[2])
 
@@ -72,7 +72,8 @@ def test_evidence_under_keys_of_a_token_verifies(token: Callable[[str], str], tm
 
     token("""
         from agent_identity import Agent, Enforcer, Human, Scope
-        from agent_identity.evidence import DigestKeys, Ledger
+        from agent_identity._evidence.record.digests import DigestKeys
+        from agent_identity._evidence.ledger.ledger import Ledger
         from agent_identity.identity import RandomIds, SystemClock, TrustedKey, TrustStore
 
         make("issuer", "recorder")
@@ -190,7 +191,7 @@ def test_a_token_that_fails_is_an_error(token: Callable[[str], str]) -> None:
 
 def test_both_forms_of_a_public_key_are_read() -> None:
     """PKCS #11 3.0 has the 32 bytes bare, earlier libraries in an octet string."""
-    from agent_identity.integrations.pkcs11 import _raw
+    from agent_identity.integrations.keys.pkcs11 import _raw
 
     for raw in (b"x" * 32, b"\x04\x20" + b"x" * 30):
         assert _raw(raw) == raw

@@ -18,12 +18,12 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
-from agent_identity.authority import Scope
+from agent_identity._authority.grants.scope import Scope
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human
-from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
+from agent_identity.integrations.langchain.protection import protect
 from agent_identity.limits import Limit
 from agent_identity.policy import Content, Effect, Rule, RuleSet
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity.audit import check
-from agent_identity.authority import Scope
 from agent_identity.cli import main
-from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
 from agent_identity.identity import Agent, Human
 from agent_identity.integrations.rfc3161 import Anchor, Authority

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from agent_identity._audit.store.workers import Executor
+from agent_identity._evidence.ledger.sealer import Sealing
 from agent_identity.audit import Report, check
-from agent_identity.audit.executor import Executor
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence.sealing import Sealing
 from agent_identity.integrations import spark
 from agent_identity.integrations.spark import on_spark
 
@@ -74,7 +74,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[surgeries.Pati
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make blocks of a few records."""
-    monkeypatch.setattr("agent_identity.evidence.lines._CHUNK", 2_500)
+    monkeypatch.setattr("agent_identity._evidence.storage.lines._CHUNK", 2_500)
 
 
 def alone(item: Any) -> list[Any]:

@@ -21,13 +21,13 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._enforcement.telemetry.providers import when_provided
 from agent_identity.audit import check
-from agent_identity.authority import Scope
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.providers import when_provided
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import Agent, Human, Service
-from agent_identity.integrations.stamps import AgentIdentitySpanProcessor, stamp_spans
+from agent_identity.integrations.span_enrichment import AgentIdentitySpanProcessor, stamp_spans
 
 ALICE = Human("alice@example.com")
 CLERK = Agent("clerk", owner="finance@example.com")
@@ -271,7 +271,7 @@ def test_the_global_provider_may_be_set_before_or_after(order: str, tmp_path: Pa
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor
         from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
         from agent_identity import Agent, Enforcer, Human, Scope
-        from agent_identity.integrations.stamps import stamp_spans
+        from agent_identity.integrations.span_enrichment import stamp_spans
         exporter, provider = InMemorySpanExporter(), TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         early = trace.get_tracer("early.library")

@@ -26,10 +26,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service
+from agent_identity._evidence.ledger.segments import Segments
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.cli import main as command
 from agent_identity.constraints import Range, Wildcard
-from agent_identity.evidence import Segments
 from agent_identity.limits import Limit
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
@@ -104,7 +104,8 @@ async def _pins(enforcer: Enforcer) -> None:
     from mcp.server.lowlevel import Server
     from mcp.shared.memory import create_client_server_memory_streams
 
-    from agent_identity.integrations.mcp import McpServer, protect_session
+    from agent_identity.integrations.mcp.client import protect_session
+    from agent_identity.integrations.mcp.servers import McpServer
 
     text = ["Read a file."]
     server: Any = Server("files")

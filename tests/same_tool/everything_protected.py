@@ -17,7 +17,7 @@ import pytest
 from langchain_core.tools import BaseTool
 
 from agent_identity import Agent, ConfigurationError, Enforcer, Human, Scope
-from agent_identity.integrations.langchain import protect
+from agent_identity.integrations.langchain.protection import protect
 
 WHO = {"principal": Human("tester@example.com"), "agent": Agent("tests", owner="tester@example.com")}
 _GRANTABLE = re.compile("[A-Za-z0-9_.:/-]{1,128}")

@@ -29,10 +29,7 @@ from agent_identity import (
 from agent_identity.adapters import Call, CallRequest, GuardedCall, Shown
 from agent_identity.approvals import Answer, Approval, ApprovalRequest, ask_in_the_terminal
 from agent_identity.constraints import OneOf, PathWithin, Range
-from agent_identity.identity.inbound import read_inbound
-from agent_identity.identity.jwks import KeySet
-from agent_identity.identity.jwks_source import JwksSource
-from agent_identity.identity.spiffe import SpiffeBundle
+from agent_identity.identity import JwksSource, KeySet, SpiffeBundle, read_inbound
 from agent_identity.policy import Content
 from agent_identity.tokens import DownstreamToken, IssuedToken, LocalTokens, TokenExchange, TokenOrder, TokenSource
 

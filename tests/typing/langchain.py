@@ -7,11 +7,12 @@ from langchain.agents import create_agent  # pyright: ignore[reportUnknownVariab
 from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool, StructuredTool, Tool, tool
 
-from agent_identity.authority import Scope
-from agent_identity.enforcement import Enforcer
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity.identity import Agent
-from agent_identity.integrations.langchain import bind_stream, protect, unprotect
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
+from agent_identity.integrations.langchain.protection import protect, unprotect
+from agent_identity.integrations.langchain.streams import bind_stream
 
 
 class Search(BaseTool):

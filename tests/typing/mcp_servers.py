@@ -7,7 +7,9 @@ from mcp.server.fastmcp import FastMCP
 from mcp.server.lowlevel import Server
 
 from agent_identity import Agent, Enforcer, Scope
-from agent_identity.integrations.mcp import Anonymous, McpServer, protect_server, protect_session, protected_session
+from agent_identity.integrations.mcp.client import protect_session, protected_session
+from agent_identity.integrations.mcp.server import Anonymous, protect_server
+from agent_identity.integrations.mcp.servers import McpServer
 
 
 def guarded(session: ClientSession, high: FastMCP, low: Server, enforcer: Enforcer) -> None:

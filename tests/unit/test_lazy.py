@@ -64,14 +64,14 @@ def test_a_face_keeps_what_it_found(room: str) -> None:
 def test_a_face_has_its_modules_as_attributes() -> None:
     """Whoever imported the package reaches its modules, also those whose names it does not offer."""
     code = "import agent_identity.audit as audit; print(audit.bundle.__name__, hasattr(audit, '__main__'))"
-    assert _printed(code) == "agent_identity.audit.bundle False"
+    assert _printed(code) == "agent_identity._audit.proofs.bundle False"
 
 
 def test_a_module_that_cannot_be_loaded_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     """An import that fails within a module is not taken for a missing attribute."""
     face = import_module("agent_identity.audit")
     monkeypatch.delattr(face, "bundle", raising=False)
-    monkeypatch.delitem(sys.modules, "agent_identity.audit.bundle", raising=False)
-    monkeypatch.setitem(sys.modules, "agent_identity.evidence.excerpt", None)
+    monkeypatch.delitem(sys.modules, "agent_identity._audit.proofs.bundle", raising=False)
+    monkeypatch.setitem(sys.modules, "agent_identity._evidence.ledger.excerpt", None)
     with pytest.raises(ModuleNotFoundError, match=r"agent_identity\.evidence\.excerpt"):
         _ = face.bundle

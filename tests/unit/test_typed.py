@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Protocol, TextIO, TypeVar
 import pytest
 
 from agent_identity import Enforcer
-from agent_identity.typed import typed, typed_calls
+from agent_identity._common.typed_calls import typed, typed_calls
 
 T = TypeVar("T")
 

@@ -24,15 +24,20 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service, SigningKey, TrustStore
-from agent_identity.authority import Registration, appended, parse_compact, sign_compact
+from agent_identity._authority.registries.agents import appended
+from agent_identity._evidence.ledger.ledger import Beginning, Ledger
+from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.record.digests import DigestKeys
+from agent_identity._evidence.spans.envelope import sign_record
+from agent_identity._evidence.storage.os_files import Files
+from agent_identity._evidence.transparency.checkpoint import LogProof, format_proof, vkey
+from agent_identity._evidence.transparency.merkle import inclusion_proof, leaf_hash, root_of
+from agent_identity._identity.keys.jws import parse_compact, sign_compact
+from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE
+from agent_identity.agents import Registration
 from agent_identity.canonical import JSON, encode
 from agent_identity.constraints import OneOf, Range
-from agent_identity.evidence import DigestKeys, Files, Ledger, leaf_hash, open_ledger, sign_record
-from agent_identity.evidence.checkpoint import LogProof, format_proof, vkey
-from agent_identity.evidence.ledger import Beginning
-from agent_identity.evidence.merkle import inclusion_proof, root_of
 from agent_identity.identity import Approver, Cosigner, FileVersion, Signer, TrustedKey, Witnesses, signed_trust
-from agent_identity.identity.certificates import CERTIFICATE_TYPE
 from agent_identity.testing import FixedClock, SequentialIds
 
 HERE: Final = Path(__file__).resolve().parent

@@ -19,13 +19,17 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from plain_records import check_record
 
+from agent_identity._authority.grants.chain import verify_chain
+from agent_identity._authority.grants.grants import issue
+from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.spans.envelope import Attestation
+from agent_identity._evidence.transparency.checkpoint import Checkpoint, open_note, parse_proof, parse_vkey, sign_note
+from agent_identity._evidence.transparency.merkle import inclusion_proof, leaf_hash, root_of, verify_inclusion
+from agent_identity._identity.keys.jws import sign_compact, verify_compact
+from agent_identity.agents import AgentRegistry
 from agent_identity.audit import Report, check
-from agent_identity.authority import AgentRegistry, issue, sign_compact, verify_chain, verify_compact
 from agent_identity.canonical import decode_record
 from agent_identity.errors import TokenError
-from agent_identity.evidence import Attestation, leaf_hash, open_ledger, open_note
-from agent_identity.evidence.checkpoint import Checkpoint, parse_proof, parse_vkey, sign_note
-from agent_identity.evidence.merkle import inclusion_proof, root_of, verify_inclusion
 from agent_identity.identity import PublicKey, SigningKey, TrustedKey, TrustStore, certified
 from agent_identity.version import VERSION
 

@@ -11,13 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, cast
 
-from agent_identity.authority import AgentRegistry, Mark, Registration, Scope, Status
+from agent_identity._authority.grants import Scope
+from agent_identity._authority.registries import AgentRegistry, Mark, Registration, Status
+from agent_identity._enforcement.directory import prepare, registry_path
+from agent_identity._enforcement.directory import register as write
+from agent_identity._identity.common import RandomIds, SystemClock, read_public_file
+from agent_identity._identity.keys import SigningKey
+from agent_identity._identity.principals import Agent
+from agent_identity._identity.trust import TrustStore
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
-from agent_identity.enforcement.agents_file import register as write
-from agent_identity.enforcement.agents_file import registry_path
-from agent_identity.enforcement.directory import prepare
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.identity import Agent, RandomIds, SigningKey, SystemClock, TrustStore, read_public_file
 
 __all__ = ["run_add", "run_change", "run_check", "run_list", "run_orphan"]
 

@@ -5,13 +5,13 @@ import json
 import sys
 from typing import cast
 
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.approvals import ApprovalBox, shown
+from agent_identity._identity.common import SystemClock
+from agent_identity._identity.principals import Human
 from agent_identity.cli.control.opened import NS, opened, trust_file
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.approval_box import ApprovalBox
-from agent_identity.enforcement.terminal_desk import shown
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import Human, SystemClock
 
 __all__ = ["run_decide", "run_list"]
 

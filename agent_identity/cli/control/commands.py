@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.command import Command, Options, add_directory, add_json
+from agent_identity.cli.terminal.command import Command, Options, add_directory, add_json
 
 __all__ = ["CONTROL", "KINDS"]
 

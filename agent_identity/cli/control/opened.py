@@ -6,15 +6,16 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Final, cast
 
-from agent_identity.authority import DirectoryState, SqliteState, StateStore
-from agent_identity.authority.postgres_state import PostgresState
-from agent_identity.authority.redis_state import RedisState
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.approval_box import ApprovalBox
-from agent_identity.enforcement.directory import pseudonyms_of
+from agent_identity._authority.stores import DirectoryState, PostgresState, RedisState, SqliteState, StateStore
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.approvals import ApprovalBox
+from agent_identity._enforcement.directory import pseudonyms_of
+from agent_identity._evidence.ledger import Ledger
+from agent_identity._evidence.record import DigestKeys
+from agent_identity._identity.common import RandomIds, SystemClock, is_there
+from agent_identity._identity.keys import SigningKey
+from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import DigestKeys, Ledger
-from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore, is_there
 
 __all__ = ["NS", "opened", "store_of", "trust_file"]
 

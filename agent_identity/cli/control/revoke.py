@@ -7,23 +7,22 @@ import sys
 from pathlib import Path
 from typing import Final, cast, get_args
 
-from agent_identity.authority import (
+from agent_identity._authority.registries import (
     EVERYTHING,
     Revocation,
     RevocationList,
     RevokedKind,
-    StateStore,
-    copied_state,
     trusted_revocations,
 )
+from agent_identity._authority.stores import StateStore, copied_state
+from agent_identity._enforcement.directory import pseudonyms_of
+from agent_identity._enforcement.guard import LIST_NAME
+from agent_identity._evidence.ledger import open_ledger
+from agent_identity._identity.trust import TrustStore
 from agent_identity.canonical import encode
 from agent_identity.cli.control.opened import NS, opened, store_of, trust_file
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
-from agent_identity.enforcement.directory import pseudonyms_of
-from agent_identity.enforcement.revoking import LIST_NAME
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import open_ledger
-from agent_identity.identity import TrustStore
 
 __all__ = ["run_list", "run_reinstate", "run_revoke"]
 

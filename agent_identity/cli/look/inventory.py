@@ -9,14 +9,25 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Final, cast
 
-from agent_identity.audit.findings import counted
-from agent_identity.authority import DirectoryState, copied_state
+from agent_identity._audit.report import counted
+from agent_identity._authority.stores import DirectoryState, copied_state
+from agent_identity._enforcement.directory import prepare
+from agent_identity._enforcement.inventory import (
+    Book,
+    Definition,
+    InventoryFile,
+    Offer,
+    OfferedTool,
+    accept,
+    forget,
+    inventory_path,
+    pin,
+)
+from agent_identity._identity.common import RandomIds, SystemClock, read_public_file
+from agent_identity._identity.keys import Signer, SigningKey
+from agent_identity._identity.trust import TrustStore
 from agent_identity.cli.terminal.style import Style, clean, columns, table
-from agent_identity.enforcement.directory import prepare
-from agent_identity.enforcement.inventory import InventoryFile, accept, forget, inventory_path, pin
-from agent_identity.enforcement.offers import Book, Definition, Offer, OfferedTool
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.identity import RandomIds, Signer, SigningKey, SystemClock, TrustStore, read_public_file
 
 __all__ = ["run_accept", "run_diff", "run_forget", "run_list", "run_pin"]
 

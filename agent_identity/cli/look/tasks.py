@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from agent_identity.audit import Story, story
-from agent_identity.authority import RevocationList, copied_state, trusted_revocations
+from agent_identity._audit.answers import Story, story
+from agent_identity._authority.registries import RevocationList, trusted_revocations
+from agent_identity._authority.stores import copied_state
+from agent_identity._enforcement.guard import LIST_NAME
+from agent_identity._identity.common import SystemClock
+from agent_identity._identity.trust import TrustStore
 from agent_identity.cli.terminal.sources import named
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
-from agent_identity.enforcement.revoking import LIST_NAME
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import SystemClock, TrustStore
 
 __all__ = ["run"]
 

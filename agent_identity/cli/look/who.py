@@ -4,9 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
+from agent_identity._evidence.record import Pseudonyms
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import Pseudonyms
 
 __all__ = ["run"]
 

@@ -9,15 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from agent_identity.audit import check
-from agent_identity.audit.findings import counted
+from agent_identity._audit.report import counted
+from agent_identity._audit.verify import check
+from agent_identity._enforcement.directory import check_keys, connect, prepare
+from agent_identity._evidence.ledger import Ledger, Removed, archive, prune
+from agent_identity._identity.common import RandomIds, SystemClock
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import Progress
-from agent_identity.enforcement.directory import check_keys, connect, prepare
 from agent_identity.errors import ConfigurationError, VerificationError
-from agent_identity.evidence import Ledger
-from agent_identity.evidence.retention import Removed, archive, prune
-from agent_identity.identity import RandomIds, SystemClock
 
 __all__ = ["run_archive", "run_prune"]
 

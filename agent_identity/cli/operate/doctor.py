@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from agent_identity._enforcement.telemetry import Check, examine_pipeline, examine_telemetry
+from agent_identity._policy import RuleSet
 from agent_identity.cli.operate.doctor_directory import examine_directory
 from agent_identity.cli.operate.doctor_packages import examine_package, examine_versions
 from agent_identity.cli.operate.doctor_policy import examine_policies
 from agent_identity.cli.operate.doctor_process import examine_enforcers, examine_tools
 from agent_identity.cli.terminal.style import Style, clean, columns, hanging
-from agent_identity.enforcement.diagnosis import Check, examine_pipeline, examine_telemetry
 from agent_identity.errors import ConfigurationError
-from agent_identity.policy import RuleSet
 
 __all__ = ["diagnose", "run"]
 

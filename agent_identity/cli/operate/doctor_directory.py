@@ -9,29 +9,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, get_args
 
-from agent_identity.audit.findings import counted
-from agent_identity.authority import AgentRegistry, copied_state
-from agent_identity.enforcement.agents_file import registry_path
-from agent_identity.enforcement.diagnosis import Check
-from agent_identity.enforcement.inventory import InventoryFile, inventory_path
-from agent_identity.enforcement.offers import MAX_SERVERS, Book
-from agent_identity.enforcement.second_key import SecondSigner, second_key_files
+from agent_identity._audit.report import counted
+from agent_identity._authority.registries import AgentRegistry
+from agent_identity._authority.stores import copied_state
+from agent_identity._enforcement.directory import SecondSigner, registry_path, second_key_files
+from agent_identity._enforcement.inventory import MAX_SERVERS, Book, InventoryFile, inventory_path
+from agent_identity._enforcement.telemetry import Check
+from agent_identity._evidence.ledger import open_ledger
+from agent_identity._evidence.spans import destinations
+from agent_identity._evidence.storage import Files, Layout, stream_parts
+from agent_identity._evidence.transparency import MAX_NOTE, cosigned_file, unverified_checkpoint
+from agent_identity._identity.common import SystemClock, b64url_encode, read_public_file
+from agent_identity._identity.keys import SigningKey
+from agent_identity._identity.trust import Purpose, TrustedKey, TrustStore
 from agent_identity.errors import ConfigurationError, StateError, TokenError, VerificationError
-from agent_identity.evidence import Files, Layout, open_ledger
-from agent_identity.evidence.checkpoint import MAX_NOTE
-from agent_identity.evidence.cursors import destinations
-from agent_identity.evidence.lines import stream_parts
-from agent_identity.evidence.log import unverified_checkpoint
-from agent_identity.evidence.witnessing import cosigned_file
-from agent_identity.identity import (
-    Purpose,
-    SigningKey,
-    SystemClock,
-    TrustedKey,
-    TrustStore,
-    b64url_encode,
-    read_public_file,
-)
 
 __all__ = ["examine_directory", "failed"]
 

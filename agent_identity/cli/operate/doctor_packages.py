@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from agent_identity.audit.findings import counted
-from agent_identity.enforcement.diagnosis import Check
-from agent_identity.enforcement.directory import refuse_clash
+from agent_identity._audit.report import counted
+from agent_identity._enforcement.directory import refuse_clash
+from agent_identity._enforcement.telemetry import Check
 from agent_identity.errors import ConfigurationError
 from agent_identity.version import VERSION
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from agent_identity.audit.findings import counted
-from agent_identity.enforcement.diagnosis import Check
-from agent_identity.enforcement.enforcer import open_enforcers
-from agent_identity.enforcement.known_tools import KnownTools
-from agent_identity.policy import Rule, RuleSet
-from agent_identity.policy.review import LABELS, absent_tools, label_rules, unknown_labels
+from agent_identity._audit.report import counted
+from agent_identity._enforcement import open_enforcers
+from agent_identity._enforcement.guard import KnownTools
+from agent_identity._enforcement.telemetry import Check
+from agent_identity._policy import RuleSet
+from agent_identity._policy.rules import LABELS, Rule, absent_tools, label_rules, unknown_labels
 
 __all__ = ["examine_policies"]
 

@@ -9,12 +9,11 @@ from collections.abc import Iterator, Mapping
 from types import FunctionType, MethodType
 from typing import Final, cast
 
-from agent_identity.audit.findings import counted
-from agent_identity.authority import StateStore
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.diagnosis import Check
-from agent_identity.enforcement.enforcer import open_enforcers
-from agent_identity.enforcement.point import Point
+from agent_identity._audit.report import counted
+from agent_identity._authority.stores import StateStore
+from agent_identity._enforcement import Enforcer, open_enforcers
+from agent_identity._enforcement.guard import Point
+from agent_identity._enforcement.telemetry import Check
 from agent_identity.errors import StateError
 
 __all__ = ["examine_enforcers", "examine_store", "examine_tools"]

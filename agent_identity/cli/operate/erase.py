@@ -7,15 +7,14 @@ import os
 from pathlib import Path
 from typing import Final
 
-from agent_identity.audit.findings import counted
+from agent_identity._audit.report import counted
+from agent_identity._enforcement.directory import Erased, ErasedKind, check_keys, connect, erase, prepare
+from agent_identity._enforcement.guard import RESOURCES
+from agent_identity._evidence.ledger import Ledger
+from agent_identity._identity.common import RandomIds, SystemClock
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import clean
-from agent_identity.enforcement.directory import check_keys, connect, prepare
-from agent_identity.enforcement.draft_facts import RESOURCES
-from agent_identity.enforcement.erasing import Erased, ErasedKind, erase
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import Ledger
-from agent_identity.identity import RandomIds, SystemClock
 
 __all__ = ["run"]
 

@@ -4,10 +4,10 @@ import argparse
 import json
 from pathlib import Path
 
+from agent_identity._enforcement.directory import exchange_second_key, hides_from_git, prepare
+from agent_identity._identity.common import RandomIds, SystemClock
+from agent_identity._identity.trust import TrustStore
 from agent_identity.cli.terminal.style import clean
-from agent_identity.enforcement.directory import hides_from_git, prepare
-from agent_identity.enforcement.second_key import exchange_second_key
-from agent_identity.identity import RandomIds, SystemClock, TrustStore
 
 __all__ = ["run"]
 

@@ -8,16 +8,15 @@ import time
 from pathlib import Path
 from typing import Final, cast
 
-from agent_identity.audit.findings import counted
+from agent_identity._audit.report import counted
+from agent_identity._enforcement.export import LedgerExport, Pace, Settings, Shipped
+from agent_identity._evidence.record import AnyRecord, Intent, OfTask, Outcome
+from agent_identity._evidence.spans import Wanted
+from agent_identity._identity.keys import Signer, SigningKey
+from agent_identity._identity.trust import SocketSigner, TrustStore
 from agent_identity.cli.terminal.style import Progress, Style
 from agent_identity.cli.terminal.times import moment_ns
-from agent_identity.enforcement.exporting import LedgerExport
-from agent_identity.enforcement.receivers import Settings
-from agent_identity.enforcement.shipping import Pace, Shipped
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence.copies import Wanted
-from agent_identity.evidence.records import AnyRecord, Intent, OfTask, Outcome
-from agent_identity.identity import Signer, SigningKey, SocketSigner, TrustStore
 
 __all__ = ["run"]
 

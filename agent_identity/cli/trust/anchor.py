@@ -3,10 +3,10 @@
 import argparse
 import json
 
-from agent_identity.audit.findings import counted
+from agent_identity._audit.report import counted
+from agent_identity._evidence.ledger import open_ledger
 from agent_identity.cli.terminal.style import moment
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import open_ledger
 
 __all__ = ["run"]
 

@@ -10,16 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from agent_identity._enforcement.directory import Rotated, exchange_second_key, prepare, record_rotation, revoke, rotate
+from agent_identity._evidence.ledger import Beginning, Ledger
+from agent_identity._evidence.record import DRAFT
+from agent_identity._identity.common import RandomIds, SystemClock
+from agent_identity._identity.keys import MlDsaSigningKey, SigningKey
+from agent_identity._identity.trust import Approver, FileVersion, TrustedKey, TrustStore
 from agent_identity.cli.terminal.style import clean, columns, moment, table
-from agent_identity.enforcement.directory import prepare
-from agent_identity.enforcement.rotation import Rotated, record_rotation, revoke, rotate
-from agent_identity.enforcement.second_key import exchange_second_key
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import Ledger
-from agent_identity.evidence.ledger import Beginning
-from agent_identity.evidence.records import DRAFT
-from agent_identity.identity import Approver, FileVersion, RandomIds, SigningKey, SystemClock, TrustedKey, TrustStore
-from agent_identity.identity.ml_dsa import MlDsaSigningKey
 
 __all__ = ["run_list", "run_new", "run_public", "run_revoke", "run_rotate"]
 

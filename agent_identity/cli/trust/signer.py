@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from agent_identity.audit.findings import counted
+from agent_identity._audit.report import counted
+from agent_identity._enforcement.directory import SignerKeys, SignerService
+from agent_identity._identity.common import RandomIds, SystemClock
 from agent_identity.cli.terminal.style import clean
-from agent_identity.enforcement.signer_service import SignerKeys, SignerService
 from agent_identity.errors import AgentIdentityError, ConfigurationError
-from agent_identity.identity import RandomIds, SystemClock
 
 __all__ = ["run"]
 

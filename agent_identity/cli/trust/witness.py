@@ -10,14 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import SHUT_RDWR, socket
 from typing import Final, TypeAlias, cast, final
 
-from agent_identity.audit.findings import counted
+from agent_identity._audit.report import counted
+from agent_identity._evidence.transparency import MAX_REQUEST, Answer, CosigningKey, Witness, WitnessState, parse_vkey
+from agent_identity._identity.common import SystemClock
+from agent_identity._identity.keys import MlDsaSigningKey, PublicKey, SigningKey
+from agent_identity._identity.trust import TrustStore
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import AgentIdentityError, ConfigurationError
-from agent_identity.evidence.checkpoint import parse_vkey
-from agent_identity.evidence.cosignatures import CosigningKey
-from agent_identity.evidence.witness import MAX_REQUEST, Answer, Witness, WitnessState
-from agent_identity.identity import PublicKey, SigningKey, SystemClock, TrustStore
-from agent_identity.identity.ml_dsa import MlDsaSigningKey
 
 __all__ = ["WitnessServer", "run"]
 

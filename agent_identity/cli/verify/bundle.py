@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from agent_identity.audit import Report, check
-from agent_identity.audit.bundle import Choice, collect, pack, report_json
-from agent_identity.audit.findings import counted
+from agent_identity._audit.proofs import Choice, collect, pack, report_json
+from agent_identity._audit.report import Report, counted
+from agent_identity._audit.verify import check
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import Style, clean
 from agent_identity.cli.terminal.times import moment_ns

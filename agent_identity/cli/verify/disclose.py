@@ -8,7 +8,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Final, cast
 
-from agent_identity.audit import Shown, check_disclosure, disclose
+from agent_identity._audit.proofs import Shown, check_disclosure, disclose
 from agent_identity.canonical import JSON
 from agent_identity.cli.terminal.sources import named
 from agent_identity.cli.terminal.style import Style, clean, columns

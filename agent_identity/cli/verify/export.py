@@ -8,16 +8,15 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import BinaryIO
 
-from agent_identity.audit.interop import export
-from agent_identity.audit.tables import export_tables
-from agent_identity.audit.verification import check_shown
-from agent_identity.audit.versions import has_drafts
+from agent_identity._audit.export import export, export_tables
+from agent_identity._audit.inputs import has_drafts
+from agent_identity._audit.verify import check_shown
+from agent_identity._enforcement.directory import connect
+from agent_identity._identity.keys import Signer, SigningKey
 from agent_identity.cli.terminal.output import DRAFTS
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.times import moment_ns
-from agent_identity.enforcement.directory import connect
 from agent_identity.errors import ConfigurationError, VerificationError
-from agent_identity.identity import Signer, SigningKey
 
 __all__ = ["run"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Final, cast
 
-from agent_identity.audit import Checked, check_proof, prove, prove_growth
-from agent_identity.audit.findings import CODES, counted
+from agent_identity._audit.proofs import Checked, check_proof, prove, prove_growth
+from agent_identity._audit.report import CODES, counted
 from agent_identity.cli.terminal.sources import named
 from agent_identity.cli.terminal.style import Progress, Style, clean, columns, moment
 from agent_identity.cli.verify.verify import report_lines

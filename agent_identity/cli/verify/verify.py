@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from agent_identity.audit import Coverage, Period, Problem, Report, Step, check
-from agent_identity.audit.findings import counted
-from agent_identity.audit.outside import Timestamps
-from agent_identity.audit.sources import is_bundle
+from agent_identity._audit.inputs import is_bundle
+from agent_identity._audit.ledger import Timestamps
+from agent_identity._audit.report import Coverage, Period, Problem, Report, Step, counted
+from agent_identity._audit.verify import check
+from agent_identity._identity.trust import TrustStore
 from agent_identity.cli.terminal.sources import gathered, is_directory, named
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, table
 from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import TrustStore
 
 __all__ = ["lines", "report_lines", "run"]
 

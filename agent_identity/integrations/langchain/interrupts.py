@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final, cast
 
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.approval import Approval, ApprovalRequest
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import Approval, ApprovalRequest
+from agent_identity._identity.principals import Human
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import Human
 
 try:
     from langgraph.errors import GraphInterrupt

@@ -12,10 +12,9 @@ from typing import Final, NamedTuple, cast, final
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 
-from agent_identity.enforcement import Call, CallRequest, GuardedCall, guarded
-from agent_identity.enforcement.arguments import Binder, form_bytes
-from agent_identity.enforcement.failures import told_model
-from agent_identity.enforcement.wrap import dressed
+from agent_identity._enforcement.calls import Binder, Call, CallRequest, form_bytes
+from agent_identity._enforcement.common import told_model
+from agent_identity._enforcement.lifecycle import GuardedCall, dressed, guarded
 from agent_identity.errors import Denied
 from agent_identity.integrations.langchain.parameters import OwnDefaults, injected_parameters
 

@@ -15,14 +15,18 @@ from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 
-from agent_identity.authority import Scope
-from agent_identity.enforcement import Call, CallRequest, Enforcer, GuardedCall, Opening, Shown, Task
-from agent_identity.enforcement.off_loop import off_loop
+from agent_identity._authority.grants import Scope
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import Call, CallRequest, Shown
+from agent_identity._enforcement.common import off_loop
+from agent_identity._enforcement.lifecycle import GuardedCall
+from agent_identity._enforcement.sessions import Opening
+from agent_identity._enforcement.tasks import Task
+from agent_identity._identity.principals import Agent
 from agent_identity.errors import AttenuationError, Denied
-from agent_identity.identity import Agent
+from agent_identity.integrations.langchain.guarded_copies import Twins
 from agent_identity.integrations.langchain.invocation import refusal, refusal_message
 from agent_identity.integrations.langchain.protection import check, is_guarded_beside
-from agent_identity.integrations.langchain.twins import Twins
 from agent_identity.integrations.langchain.wrapping import is_wrapped, place, returns, suspends, workflow
 
 try:
@@ -31,8 +35,15 @@ try:
     from langgraph.errors import ParentCommand
     from langgraph.types import Command
 
-    from agent_identity.integrations.langchain.handoffs import Hop, Place, handed_to, note_handoff, place_of, run_of
-    from agent_identity.integrations.langchain.traffic import Asked, Told, answering, asked, model_of, said
+    from agent_identity.integrations.langchain.acting_agents import (
+        Hop,
+        Place,
+        handed_to,
+        note_handoff,
+        place_of,
+        run_of,
+    )
+    from agent_identity.integrations.langchain.model_io import Asked, Told, answering, asked, model_of, said
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"langchain", "langgraph"}:
         raise

@@ -5,8 +5,9 @@ from typing import Final, TypeVar, cast, overload
 
 from langchain_core.tools import BaseTool
 
-from agent_identity.enforcement import Enforcer, GuardedCall
-from agent_identity.enforcement.lazy import Lazy, check_lazy
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.lifecycle import GuardedCall, Lazy, check_lazy
+from agent_identity._policy.decision import Touches, check_labels, check_touches
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.wrapping import (
     FUNCTIONS,
@@ -22,8 +23,6 @@ from agent_identity.integrations.langchain.wrapping import (
     unwrap_tool,
     wrap_tool,
 )
-from agent_identity.policy.labels import check_labels
-from agent_identity.policy.touch import Touches, check_touches
 
 __all__ = ["check", "is_enforced", "is_guarded_beside", "is_protected", "protect", "unprotect"]
 

@@ -9,7 +9,7 @@ from typing import TypeVar, cast, overload
 from opentelemetry import context as otel
 from opentelemetry.context import Context
 
-from agent_identity.enforcement.ambience import attached, marked_as_here
+from agent_identity._enforcement.tasks import attached, marked_as_here
 
 __all__ = ["bind_stream"]
 

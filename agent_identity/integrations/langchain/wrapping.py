@@ -17,16 +17,14 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 
-from agent_identity.enforcement import Enforcer, GuardedCall
-from agent_identity.enforcement.arguments import Binder
-from agent_identity.enforcement.lazy import Lazy
-from agent_identity.enforcement.wrap import check_body, guard_of
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import Binder
+from agent_identity._enforcement.lifecycle import GuardedCall, Lazy, check_body, guard_of
+from agent_identity._policy.decision import Touch, check_parameters
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.invocation import InterceptedMethod, ainvoke, intercepted, invoke
 from agent_identity.integrations.langchain.labels import claims_of
 from agent_identity.integrations.langchain.parameters import asks_nothing
-from agent_identity.policy import Touch
-from agent_identity.policy.touch import check_parameters
 
 __all__ = [
     "FUNCTIONS",

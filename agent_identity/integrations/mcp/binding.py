@@ -15,9 +15,9 @@ from typing import Final, NamedTuple, cast
 
 from pydantic import AnyUrl, ValidationError
 
-from agent_identity.enforcement import Presentation
+from agent_identity._enforcement.sessions import Presentation
+from agent_identity._identity.common import check_id
 from agent_identity.errors import Denied, TokenError
-from agent_identity.identity import check_id
 
 __all__ = [
     "ASKED",

@@ -13,14 +13,14 @@ from typing import Final, TypeVar, cast, final
 from mcp import ClientSession, types
 from opentelemetry import context as otel
 
-from agent_identity.enforcement import Call, CallRequest, Enforcer, Shown
-from agent_identity.enforcement.failures import kind_of
-from agent_identity.enforcement.known_tools import annotated, claims_from
-from agent_identity.enforcement.off_loop import off_loop
-from agent_identity.enforcement.offers import Definition, Offer, Sighting
-from agent_identity.enforcement.traces import TRACEPARENT, traceparent
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import Call, CallRequest, Shown
+from agent_identity._enforcement.common import kind_of, off_loop
+from agent_identity._enforcement.guard import annotated, claims_from
+from agent_identity._enforcement.inventory import Definition, Offer, Sighting
+from agent_identity._enforcement.tasks import TRACEPARENT, traceparent
+from agent_identity._identity.common import check_id
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
-from agent_identity.identity import check_id
 from agent_identity.integrations.mcp.answers import Answers
 from agent_identity.integrations.mcp.binding import (
     OURS,

@@ -26,8 +26,8 @@ from uuid import UUID
 
 from pydantic import AnyUrl, BaseModel, RootModel, SecretBytes, SecretStr, TypeAdapter
 
+from agent_identity._enforcement.common import kind_of
 from agent_identity.canonical import JSON, encode
-from agent_identity.enforcement.failures import kind_of
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.mcp.binding import Target, members
 from agent_identity.integrations.mcp.sdk import is_a

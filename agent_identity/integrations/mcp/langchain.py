@@ -18,8 +18,9 @@ from langchain_mcp_adapters.tools import load_mcp_tools
 from mcp import ClientSession, types
 from mcp.shared.session import ProgressFnT
 
-from agent_identity.enforcement import CallRequest, Enforcer
-from agent_identity.enforcement.off_loop import off_loop
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import CallRequest
+from agent_identity._enforcement.common import off_loop
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.mcp.answers import Answers
 from agent_identity.integrations.mcp.binding import Target, target_of

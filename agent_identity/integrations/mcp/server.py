@@ -9,13 +9,17 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar, cast, final
 
-from agent_identity.authority import Scope
-from agent_identity.enforcement import Call, CallRequest, Enforcer, GuardedCall, Opening, Shown
-from agent_identity.enforcement.failures import kind_of
-from agent_identity.enforcement.off_loop import off_loop
-from agent_identity.enforcement.traces import TRACEPARENT
+from agent_identity._authority.grants import Scope
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import Call, CallRequest, Shown
+from agent_identity._enforcement.common import kind_of, off_loop
+from agent_identity._enforcement.lifecycle import GuardedCall
+from agent_identity._enforcement.sessions import Opening
+from agent_identity._enforcement.tasks import TRACEPARENT
+from agent_identity._identity.keys import Signer
+from agent_identity._identity.principals import Agent, Principal, Service
+from agent_identity._policy.decision import Touch, Touches
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
-from agent_identity.identity import Agent, Principal, Service, Signer
 from agent_identity.integrations.mcp.binding import METHODS, OURS, Target, bound, members, presentation_of, target_of
 from agent_identity.integrations.mcp.conversion import Conversion, conversion_of, settled
 from agent_identity.integrations.mcp.sdk import (
@@ -28,8 +32,6 @@ from agent_identity.integrations.mcp.sdk import (
     wrapped_like,
 )
 from agent_identity.integrations.mcp.servers import check_name, checked_touches
-from agent_identity.policy import Touch
-from agent_identity.policy.touch import Touches
 
 __all__ = ["Anonymous", "ToolFailedError", "protect_server", "shown"]
 

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast, final
 
+from agent_identity._enforcement.inventory import Transport
+from agent_identity._enforcement.sessions import Peer
+from agent_identity._identity.keys import PublicKey
+from agent_identity._identity.principals import Agent
+from agent_identity._policy.decision import Touch, Touches, check_touches
 from agent_identity.canonical import encode
-from agent_identity.enforcement import Peer
-from agent_identity.enforcement.offers import Transport
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import Agent, PublicKey
-from agent_identity.integrations.http_binding import absolute_url, origin_of
-from agent_identity.integrations.http_client import is_loopback
-from agent_identity.policy import Touch
-from agent_identity.policy.touch import Touches, check_touches
+from agent_identity.integrations.http.binding import absolute_url, origin_of
+from agent_identity.integrations.http.client import is_loopback
 
 __all__ = ["McpServer", "check_name", "checked_touches"]
 

@@ -9,11 +9,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, cast, final
 
+from agent_identity._enforcement.inventory import INSTRUCTIONS, ONE_BY_ONE, Definition, Sighting
+from agent_identity._enforcement.lifecycle import GuardedCall
+from agent_identity._identity.common import check_id
 from agent_identity.canonical import JSON
-from agent_identity.enforcement import GuardedCall
-from agent_identity.enforcement.offers import INSTRUCTIONS, ONE_BY_ONE, Definition, Sighting
 from agent_identity.errors import Denied
-from agent_identity.identity import check_id
 from agent_identity.integrations.mcp.sdk import Response, plain, without_unknown
 from agent_identity.integrations.mcp.servers import McpServer
 

@@ -17,15 +17,17 @@ from mcp.shared.memory import create_client_server_memory_streams
 from opentelemetry.sdk.trace import TracerProvider
 from plain_records import check_record
 
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.directory.open import prepare
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.audit import check
-from agent_identity.authority import Scope
 from agent_identity.canonical import decode_record
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.directory import prepare
 from agent_identity.errors import Denied
-from agent_identity.evidence import open_ledger
 from agent_identity.identity import Agent, Human, RandomIds, SystemClock, TrustStore
-from agent_identity.integrations.mcp import McpServer, protect_server, protect_session, protected_session
+from agent_identity.integrations.mcp.client import protect_session, protected_session
+from agent_identity.integrations.mcp.server import protect_server
+from agent_identity.integrations.mcp.servers import McpServer
 
 try:
     from mcp.server.fastmcp import FastMCP as HighLevel

@@ -8,7 +8,7 @@ from pathlib import Path
 from opentelemetry.sdk.trace import TracerProvider
 
 from agent_identity import Enforcer
-from agent_identity.integrations.mcp import protect_server
+from agent_identity.integrations.mcp.server import protect_server
 
 try:
     from mcp.server.fastmcp import FastMCP as Server

@@ -14,10 +14,10 @@ from langchain_core.messages import ToolMessage
 from langchain_mcp_adapters.callbacks import Callbacks
 from langchain_mcp_adapters.client import MultiServerMCPClient
 
-from agent_identity.authority import Scope
+from agent_identity._authority.grants.scope import Scope
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.mcp import McpServer
 from agent_identity.integrations.mcp.langchain import protect_client
+from agent_identity.integrations.mcp.servers import McpServer
 
 RECEIVER = {"desk": McpServer(NAME, receiver=True)}
 

@@ -31,12 +31,14 @@ from mcp_parties import (
 )
 from opentelemetry import propagate
 
-from agent_identity.authority import Scope
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.identity import Agent, SigningKey, b64url_decode
-from agent_identity.integrations.mcp import McpServer, protect_session
+from agent_identity.identity import Agent, SigningKey
 from agent_identity.integrations.mcp.binding import CHAIN, OURS, PROOF, to_meta
+from agent_identity.integrations.mcp.client import protect_session
 from agent_identity.integrations.mcp.sdk import keep_out_of_logs
+from agent_identity.integrations.mcp.servers import McpServer
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
 
 KEY = SigningKey.from_seed(b"\x07" * 32).public_key

@@ -7,7 +7,9 @@ from mcp_parties import ALICE, CLERK, NAME, SCOPE, Pair, in_memory
 
 from agent_identity import records
 from agent_identity.errors import Denied
-from agent_identity.integrations.mcp import McpServer, protect_server, protect_session
+from agent_identity.integrations.mcp.client import protect_session
+from agent_identity.integrations.mcp.server import protect_server
+from agent_identity.integrations.mcp.servers import McpServer
 from agent_identity.policy import Touch
 
 PLACE = Touch("file", "/shared/{path}", "read", data=["personal"])

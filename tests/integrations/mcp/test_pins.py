@@ -24,10 +24,11 @@ from mcp_parties import (
     tool,
 )
 
-from agent_identity.authority import Scope
+from agent_identity._authority.grants.scope import Scope
 from agent_identity.cli import main
 from agent_identity.errors import Denied
-from agent_identity.integrations.mcp import McpServer, protect_session
+from agent_identity.integrations.mcp.client import protect_session
+from agent_identity.integrations.mcp.servers import McpServer
 
 SCOPE = Scope("invoices/read") | Scope("invoices/new")
 KNOWN = McpServer(NAME)

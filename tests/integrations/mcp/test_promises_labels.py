@@ -8,7 +8,8 @@ from mcp_parties import ALICE, CLERK, NAME, Pair, in_memory, low_level
 
 from agent_identity import Effect, Rule, RuleSet, Scope
 from agent_identity.errors import Denied
-from agent_identity.integrations.mcp import McpServer, protect_session
+from agent_identity.integrations.mcp.client import protect_session
+from agent_identity.integrations.mcp.servers import McpServer
 
 RULES = (
     Rule(Effect.BLOCK, id="restricted", when={"data.labels": {"contains": ["restricted"]}}),

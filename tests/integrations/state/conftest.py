@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity.authority.directory_state import DirectoryState
-from agent_identity.authority.memory_state import MemoryState
-from agent_identity.authority.sqlite_state import SqliteState
-from agent_identity.authority.state import StateStore
+from agent_identity._authority.stores.directory import DirectoryState
+from agent_identity._authority.stores.memory import MemoryState
+from agent_identity._authority.stores.protocol import StateStore
+from agent_identity._authority.stores.sqlite import SqliteState
 
 _FRESH = itertools.count()
 _DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -164,13 +164,13 @@ def share(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
             shared = Shared(kind, str(folder), lambda: DirectoryState(folder))
         elif kind == "redis":
             server = request.getfixturevalue("redis_server")
-            from agent_identity.authority.redis_state import RedisState
+            from agent_identity._authority.stores.redis import RedisState
 
             url = f"redis://127.0.0.1:{server.port}/0"
             shared = Shared(kind, f"{url}#{fresh}", lambda: RedisState(url, prefix=fresh), server)
         else:
             server = request.getfixturevalue("postgres_server")
-            from agent_identity.authority.postgres_state import PostgresState
+            from agent_identity._authority.stores.postgres import PostgresState
 
             url = f"postgresql://postgres@127.0.0.1:{server.port}/postgres"
             shared = Shared(kind, f"{url}#{fresh}", lambda: PostgresState(url, prefix=fresh), server)

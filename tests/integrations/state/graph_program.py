@@ -13,8 +13,8 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import tool
 
 from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope
-from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt
+from agent_identity.integrations.langchain.protection import protect
 from agent_identity.testing import FixedClock
 
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))

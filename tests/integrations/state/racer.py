@@ -6,25 +6,25 @@ Run as ``python racer.py SPEC``; the specification is JSON.
 import json
 import sys
 
-from agent_identity.authority.state import Debit, StateStore
+from agent_identity._authority.stores.protocol import Debit, StateStore
 
 
 def opened(kind: str, address: str) -> StateStore:
     """Return a store of its own on shared state."""
     if kind == "sqlite":
-        from agent_identity.authority.sqlite_state import SqliteState
+        from agent_identity._authority.stores.sqlite import SqliteState
 
         return SqliteState(address, timeout=60)
     if kind == "directory":
-        from agent_identity.authority.directory_state import DirectoryState
+        from agent_identity._authority.stores.directory import DirectoryState
 
         return DirectoryState(address)
     url, _, prefix = address.rpartition("#")
     if kind == "redis":
-        from agent_identity.authority.redis_state import RedisState
+        from agent_identity._authority.stores.redis import RedisState
 
         return RedisState(url, prefix=prefix, timeout=60)
-    from agent_identity.authority.postgres_state import PostgresState
+    from agent_identity._authority.stores.postgres import PostgresState
 
     return PostgresState(url, prefix=prefix, timeout=60)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity.authority.state import MAX_DATA, MAX_NUMBER, Debit, StateStore
+from agent_identity._authority.stores.protocol import MAX_DATA, MAX_NUMBER, Debit, StateStore
 from agent_identity.errors import StateError
 
 RACER = Path(__file__).with_name("racer.py")

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from agent_identity.authority import postgres_connection, postgres_state, redis_state
-from agent_identity.authority.postgres_state import PostgresState
-from agent_identity.authority.redis_state import RedisState
-from agent_identity.authority.state import GRACE, Debit, StateStore
+from agent_identity._authority.stores import postgres as postgres_state
+from agent_identity._authority.stores import postgres_connection
+from agent_identity._authority.stores import redis as redis_state
+from agent_identity._authority.stores.postgres import PostgresState
+from agent_identity._authority.stores.protocol import GRACE, Debit, StateStore
+from agent_identity._authority.stores.redis import RedisState
 from agent_identity.errors import ConfigurationError, StateError
 
 NOW, END = 1_000, 2_000

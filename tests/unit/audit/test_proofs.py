@@ -9,16 +9,16 @@ import orjson
 import pytest
 from plain_records import append
 
+from agent_identity._evidence.ledger.ledger import Ledger
+from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.record.codec import as_dict
+from agent_identity._evidence.transparency.checkpoint import Checkpoint, LogProof, sign_note
+from agent_identity._evidence.transparency.cosignatures import cosign
+from agent_identity._evidence.transparency.log import Head
+from agent_identity._evidence.transparency.merkle import leaf_hash, root_of
+from agent_identity._evidence.transparency.proof_files import GrowthProof, RecordProof
 from agent_identity.audit import Checked, check_proof, prove, prove_growth
 from agent_identity.errors import AgentIdentityError, ConfigurationError, VerificationError
-from agent_identity.evidence.checkpoint import Checkpoint, LogProof, sign_note
-from agent_identity.evidence.cosignatures import cosign
-from agent_identity.evidence.ledger import Ledger
-from agent_identity.evidence.log import Head
-from agent_identity.evidence.merkle import leaf_hash, root_of
-from agent_identity.evidence.proof_files import GrowthProof, RecordProof
-from agent_identity.evidence.record_codec import as_dict
-from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import Cosigner, SigningKey, TrustedKey, TrustStore, Witnesses
 from agent_identity.testing import FixedClock, SequentialIds
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent_identity.cli import program
-from agent_identity.cli.command import Command
+from agent_identity.cli.terminal.command import Command
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -11,16 +11,16 @@ from typing import get_args
 
 import pytest
 
-from agent_identity.audit.interop import FORMS
-from agent_identity.authority import RevokedKind
+from agent_identity._audit.export.interop import FORMS
+from agent_identity._authority.registries.revocations import RevokedKind
+from agent_identity._enforcement.export.receivers import PROTOCOLS
 from agent_identity.cli import main, program
-from agent_identity.cli.command import Command
 from agent_identity.cli.control import commands as control
 from agent_identity.cli.operate import commands as operate
+from agent_identity.cli.terminal.command import Command
 from agent_identity.cli.trust import commands as trust
 from agent_identity.cli.verify import commands as verifying
 from agent_identity.cli.verify import verify
-from agent_identity.enforcement.receivers import PROTOCOLS
 from agent_identity.identity import Purpose
 from agent_identity.version import VERSION
 

@@ -16,6 +16,7 @@ from agent_identity.identity import (
     Approver,
     Cosigner,
     FileVersion,
+    MlDsaPublicKey,
     SecondKey,
     SigningKey,
     Takeover,
@@ -27,7 +28,6 @@ from agent_identity.identity import (
     signed_trust,
     trust_conflicts,
 )
-from agent_identity.identity.ml_dsa import MlDsaPublicKey
 
 SIGNERS = [SigningKey.from_seed(bytes([number]) * 32) for number in range(1, 7)]
 KEYS = [signer.public_key for signer in SIGNERS]

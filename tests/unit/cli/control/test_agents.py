@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from agent_identity.authority import AgentRegistry, Scope
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity.agents import AgentRegistry
 from agent_identity.cli.control import agents as command
 from agent_identity.constraints import Range
-from agent_identity.enforcement import Enforcer
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human, SigningKey, TrustStore
 

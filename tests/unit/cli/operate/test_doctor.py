@@ -292,7 +292,7 @@ def safe(x: int) -> int:
 """
 GUARDED = """
 from agent_identity import Enforcer
-from agent_identity.integrations.langchain import protect
+from agent_identity.integrations.langchain.protection import protect
 enforcer = Enforcer.open("evidence")
 protect(safe, enforcer)
 """

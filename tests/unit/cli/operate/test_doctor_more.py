@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from agent_identity.authority import MemoryState, Scope
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._authority.stores.memory import MemoryState
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._enforcement.telemetry.diagnosis import Check
+from agent_identity._evidence.record.parts import DRAFT
 from agent_identity.cli.operate.doctor import diagnose
 from agent_identity.cli.operate.doctor_packages import Installed, examine_versions, installed
 from agent_identity.cli.operate.doctor_process import examine_store
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.diagnosis import Check
 from agent_identity.errors import StateError
-from agent_identity.evidence.records import DRAFT
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
 
 Run = Callable[..., tuple[int, str, str]]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.directory.open import prepare
+from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity.audit import check
-from agent_identity.authority import Scope
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.directory import prepare
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
 
 Run = Callable[..., tuple[int, str, str]]

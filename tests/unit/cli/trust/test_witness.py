@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.storage.layout import Layout
+from agent_identity._evidence.transparency.checkpoint import vkey
+from agent_identity._evidence.transparency.witness_client import cosigned_file
 from agent_identity.cli.trust import witness as command
-from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import Layout
-from agent_identity.evidence.checkpoint import vkey
-from agent_identity.evidence.witnessing import cosigned_file
 from agent_identity.identity import Cosigner, SigningKey, TrustedKey, TrustStore, Witnesses
 
 Run = Callable[..., tuple[int, str, str]]

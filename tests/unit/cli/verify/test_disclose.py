@@ -13,19 +13,19 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
+from agent_identity._audit.grants.disclosed_arguments import Disclosures
+from agent_identity._audit.grants.grant_usage import GrantUsage
+from agent_identity._audit.report.findings import Findings, Place
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.record.codec import decode
+from agent_identity._evidence.record.digests import DigestKeys
+from agent_identity._evidence.record.disclosures import Disclosure
+from agent_identity._evidence.record.schema import Outcome
 from agent_identity.audit import Shown, check, check_disclosure, disclose, prove
-from agent_identity.audit.disclosed import Disclosures
-from agent_identity.audit.findings import Findings, Place
-from agent_identity.audit.grant_usage import GrantUsage
-from agent_identity.authority import Scope
 from agent_identity.canonical import encode_record
 from agent_identity.constraints import OneOf, Range
-from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
-from agent_identity.evidence import DigestKeys
-from agent_identity.evidence.disclosures import Disclosure
-from agent_identity.evidence.record_codec import decode
-from agent_identity.evidence.records import Outcome
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
 

@@ -1,0 +1,214 @@
+"""Checks calls that a person approved: by somebody other than the requester, for these arguments, used once."""
+
+from collections.abc import Callable, Collection
+from typing import Final, NamedTuple, final, overload
+
+from agent_identity._audit.grants.revoked_keys import LATE, REVOKED
+from agent_identity._audit.report import Findings, Place
+from agent_identity._authority.grants import SKEW
+from agent_identity._authority.registries import Ruling, folded, trusted_ruling
+from agent_identity._evidence.record import Agent, Approval, ApprovalState, Decision, Intent, Outcome, Principal
+from agent_identity._identity.trust import TrustStore
+from agent_identity.errors import TokenError
+
+__all__ = ["ApprovalsCheck", "is_approved"]
+
+_GRANTS: Final = 6
+_NS: Final = 1_000_000_000
+_UNTRUSTED: Final = frozenset({"unknown_key", "key_not_valid_then"})
+
+
+class _Said(NamedTuple):
+    """The call of a record and its principal; hashable, because the check looks approvals up."""
+
+    task: str
+    tool: str
+    args: str | None
+    principal: Principal
+    agent: Agent
+    agents: tuple[str, ...]
+
+
+class _Approved(NamedTuple):
+    said: _Said
+    approval: ApprovalState
+    start_ns: int
+    place: Place
+
+
+def is_approved(decision: Decision) -> bool:
+    """Return whether a decision lets the call run because, and only because, a person approved it."""
+    return decision.approval is not None or (decision.effect, decision.enforced) == ("route", "allow")
+
+
+@final
+class ApprovalsCheck:
+    """Checks the approvals of a source.
+
+    Args:
+        findings: Takes what is found.
+        trust: The trusted keys, or ``None``.
+    """
+
+    def __init__(self, findings: Findings, trust: TrustStore | None) -> None:
+        self._findings = findings
+        self._trust = trust
+        self._pending: dict[str, set[_Said]] = {}
+        self._approved: dict[str, list[_Approved]] = {}
+        self._calls: dict[str, list[tuple[_Said, Place]]] = {}
+        self._suspended: set[str] = set()
+        self._requests: dict[tuple[str, str], str] = {}
+
+    def narrow(self, trust: TrustStore) -> None:
+        """Restrict the trusted keys to the log at hand, once its origin is known.
+
+        Args:
+            trust: The trusted keys.
+        """
+        self._trust = trust
+
+    def take(self, record: Approval | Intent | Outcome, place: Place) -> None:
+        """Store the approval, or the call that needs one.
+
+        Args:
+            record: An approval, or a call.
+            place: Where it is.
+        """
+        if isinstance(record, Approval):
+            self._take_approval(record, place)
+            return
+        decision = record.decision
+        if not is_approved(decision):
+            return
+        said, intent = _said(record), record.intent if isinstance(record, Outcome) else record.id
+        if intent is not None and said is not None and decision.approval is not None:
+            if isinstance(record, Intent):
+                self._calls.setdefault(decision.approval, []).append((said, place))
+            elif record.outcome == "suspended":
+                self._suspended.add(intent)
+        elif intent is not None or decision.enforced == "allow":
+            message = "a call that needed an approval names none"
+            self._findings.add(_GRANTS, "approval_missing", message, place)
+
+    def settle(self, proved: Callable[[Place], bool]) -> None:
+        """Match calls with their approvals after the whole source was read.
+
+        Args:
+            proved: Returns whether the record at a place is proved to be what it says, its time included.
+        """
+        for identifier, calls in self._calls.items():
+            approved = {entry.said for entry in self._approved.get(identifier, ())}
+            for said, place in calls:
+                self._match(said, approved, place)
+            # A suspended call and its reruns are one call.
+            over = [place for _, place in calls if place.record not in self._suspended]
+            if len(over) > 1:
+                self._add("approval_reused", "an approval was used again; each permits one call", over[1])
+        for entry in (entry for approved in self._approved.values() for entry in approved):
+            self._judge(entry, proved)
+        self._findings.counts["approvals"] = sum(map(len, self._approved.values()))
+
+    def _match(self, said: _Said, approved: Collection[_Said], place: Place) -> None:
+        if not approved:
+            self._add("approval_missing", "the evidence has no approval of the id that the call names", place)
+        elif said not in approved:
+            message = "the approval that the call names is for another task, tool or arguments"
+            self._add("approval_mismatch", message, place)
+
+    def _take_approval(self, record: Approval, place: Place) -> None:
+        approval, said = record.approval, _said(record)
+        # Digests of two tasks cannot be compared.
+        request = approval.request
+        if request is not None and self._requests.setdefault((approval.id, said.task), request) != request:
+            message = "the question and the answer of this approval name different digests of its request"
+            self._add("approval_mismatch", message, place)
+        if approval.status == "pending":
+            self._pending.setdefault(approval.id, set()).add(said._replace(agents=()))
+        elif approval.status == "approved":
+            entry = _Approved(said, approval, record.time.start_ns, place)
+            self._approved.setdefault(approval.id, []).append(entry)
+
+    def _judge(self, entry: _Approved, proved: Callable[[Place], bool]) -> None:
+        said, approval, start_ns, place = entry
+        approver = approval.approver
+        if approval.token is None or approver is None or approver.kind != "human":
+            self._add("approval_forged", "the approval is not signed by a person", place)
+            return
+        requesters = (*_names(said.principal), *said.agents)
+        if not {folded(name) for name in _names(approver)}.isdisjoint(map(folded, requesters)):
+            self._add("approval_self", "the approver is also the requester", place)
+        if self._trust is None:
+            return
+        try:
+            ruling = trusted_ruling(approval.token, self._trust, even_revoked=True)
+        except TokenError as error:
+            self._add(_code_of(error), f"the approval does not verify ({error.code}): {error}", place)
+            return
+        self._refuse_revoked(ruling, entry, self._trust, proved)
+        if not _agrees(ruling, said, approval, approver):
+            self._add("approval_mismatch", "the record differs from the ruling that was signed", place)
+        elif ruling.task != said.task:
+            self._find_request(ruling, said, place)
+        if not (ruling.decided_at - SKEW) * _NS <= start_ns < ruling.expires_at * _NS:
+            self._add("approval_late", "the approval was used outside its validity", place)
+
+    def _find_request(self, ruling: Ruling, said: _Said, place: Place) -> None:
+        """Look up the approved request in the earlier task: digests of two tasks cannot be compared."""
+        request = said._replace(task=ruling.task, args=ruling.args, agents=())
+        if request not in self._pending.get(ruling.id, ()):
+            message = "the request of the earlier task that was approved is not in the evidence"
+            self._add("approval_request_missing", message, place)
+
+    def _refuse_revoked(
+        self, ruling: Ruling, entry: _Approved, trust: TrustStore, proved: Callable[[Place], bool]
+    ) -> None:
+        """Report an approval under a revoked key unless a proved record shows that it is older."""
+        kid = ruling.kid
+        trusted = None if kid is None else trust.get(kid, "issuer")
+        since = None if trusted is None else trusted.revoked_since
+        if since is None:
+            return
+        if ruling.decided_at >= since:
+            self._add(LATE, "the approval is dated after the revocation of the issuer key", entry.place)
+        elif entry.start_ns >= since * _NS or not proved(entry.place):
+            message = "nothing proves that the approval is older than the revocation of the issuer key"
+            self._add("key_revoked", message, entry.place)
+
+    def _add(self, code: str, message: str, place: Place) -> None:
+        self._findings.add(_GRANTS, code, message, place)
+
+
+def _code_of(error: TokenError) -> str:
+    if error.code in _UNTRUSTED:
+        return "unknown_issuer"
+    return error.code if error.code in REVOKED else "approval_forged"
+
+
+def _names(party: Principal) -> tuple[str, ...]:
+    """Return the id of a party and of everyone who acted for it (RFC 8693 §4.1)."""
+    return party.id, *(party.via or ())
+
+
+@overload
+def _said(record: Approval) -> _Said: ...
+@overload
+def _said(record: Intent | Outcome) -> _Said | None: ...
+def _said(record: Approval | Intent | Outcome) -> _Said | None:
+    """Return the call that a record is about; ``None`` for a call outside any task."""
+    task, principal, agent, chain = record.task, record.principal, record.agent, record.chain
+    if task is None or principal is None or agent is None or chain is None:
+        return None
+    action = record.action
+    return _Said(task.id, action.tool, action.args, principal, agent, tuple(hop.id for hop in chain))
+
+
+def _agrees(ruling: Ruling, said: _Said, approval: ApprovalState, approver: Principal) -> bool:
+    """Return whether a record matches the signed ruling; arguments compare within one task only."""
+    return (
+        (ruling.id, ruling.status, ruling.tool) == (approval.id, "approved", said.tool)
+        and (ruling.principal.kind, ruling.principal.id) == (said.principal.kind, said.principal.id)
+        and (ruling.agent.id, ruling.agent.owner) == (said.agent.id, said.agent.owner)
+        and (ruling.approver.id, ruling.approver.provenance) == (approver.id, approver.provenance)
+        and ruling.approver.issuer == approver.issuer
+        and (ruling.task != said.task or ruling.args == said.args)
+    )

@@ -1,0 +1,58 @@
+"""Inputs of a verification: sources, trust, and accepted record versions."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._audit.inputs.sources import (
+        TAR,
+        PathLike,
+        Source,
+        Trust,
+        directory_of,
+        is_bundle,
+        opened,
+        size_of_files,
+        size_of_ledger,
+        to_trust,
+        whole,
+    )
+    from agent_identity._audit.inputs.versions import has_drafts, malformed, refuse_draft
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._audit.inputs.sources": (
+                "TAR",
+                "PathLike",
+                "Source",
+                "Trust",
+                "directory_of",
+                "is_bundle",
+                "opened",
+                "size_of_files",
+                "size_of_ledger",
+                "to_trust",
+                "whole",
+            ),
+            "agent_identity._audit.inputs.versions": ("has_drafts", "malformed", "refuse_draft"),
+        },
+    )
+
+__all__ = [
+    "TAR",
+    "PathLike",
+    "Source",
+    "Trust",
+    "directory_of",
+    "has_drafts",
+    "is_bundle",
+    "malformed",
+    "opened",
+    "refuse_draft",
+    "size_of_files",
+    "size_of_ledger",
+    "to_trust",
+    "whole",
+]

@@ -1,0 +1,65 @@
+"""Intents that wait for their outcomes, in bounded memory."""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple, final
+
+import orjson
+
+from agent_identity._audit.report import Place
+from agent_identity._audit.store import SpillStore
+
+__all__ = ["Call", "OpenIntents"]
+
+_NEAR: Final = 20_000  # Intents in memory, of some 500 bytes each.
+
+
+class Call(NamedTuple):
+    """The members of a call that intent and outcome share, and the place of the record.
+
+    Attributes:
+        grant: The hash of the grant that the call is under; ``None`` outside any task.
+        tool: The tool.
+        arguments: The digest of the arguments, or ``None`` without any.
+        id: The id of the record.
+        stream: Its stream.
+        seq: Its place.
+    """
+
+    grant: str | None
+    tool: str
+    arguments: str | None
+    id: str
+    stream: str
+    seq: int
+
+    def place(self) -> Place:
+        """Return the place of the record."""
+        return Place(self.id, self.stream, self.seq)
+
+    def packed(self) -> bytes:
+        """Serialize for the spill; :meth:`unpacked` reverses it."""
+        return orjson.dumps(tuple(self))
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "Call":
+        """Deserialize the bytes of :meth:`packed`."""
+        return cls(*orjson.loads(data))
+
+
+@final
+class OpenIntents:
+    """Intents without an outcome, in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self._calls = SpillStore(Call.packed, Call.unpacked, near=_NEAR)
+
+    def put(self, call: Call) -> None:
+        """Add an intent; a later one with the same id replaces it."""
+        self._calls.put(call.id.encode(), call)
+
+    def pop(self, intent: str) -> Call | None:
+        """Remove an intent and return it, by its id."""
+        return self._calls.pop(intent.encode())
+
+    def __iter__(self) -> Iterator[Call]:
+        return self._calls.values()

@@ -1,0 +1,73 @@
+"""Checks a record by itself: form, canonical bytes and hash."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, TypeAlias
+
+from agent_identity._evidence.ledger import RawLine, raw_line
+from agent_identity._evidence.record import AnyRecord, decode
+from agent_identity._evidence.storage import Block, record_of
+from agent_identity._evidence.transparency import leaf_hash
+
+__all__ = ["CheckedBlock", "CheckedLine", "CheckedRecord", "check_block"]
+
+
+class CheckedRecord(NamedTuple):
+    """A record of a ledger or a span, checked by itself.
+
+    Attributes:
+        data: Its bytes.
+        leaf: Their leaf hash.
+        record: The decoded record; ``None`` for malformed bytes.
+        problem: The reason why the bytes are malformed.
+    """
+
+    data: bytes
+    leaf: bytes
+    record: AnyRecord | None
+    problem: str = ""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle only the bytes: decoding them again costs less."""
+        return _restored, (self.data, self.leaf, self.problem)
+
+
+def _restored(data: bytes, leaf: bytes, problem: str) -> CheckedRecord:
+    return CheckedRecord(data, leaf, None if problem else decode(data), problem)
+
+
+CheckedLine: TypeAlias = CheckedRecord | RawLine
+"""A line of a stream: a record, or the raw line where it is none."""
+
+
+class CheckedBlock(NamedTuple):
+    """Consecutive lines of a stream.
+
+    Attributes:
+        lines: The lines.
+        end: Number of bytes of the stream up to their end.
+    """
+
+    lines: "list[CheckedLine]"
+    end: int
+
+
+def check_block(part: Block | RawLine | None) -> Iterator[CheckedBlock | None]:
+    """Yield the checked lines of a part of a stream; ``None``, the end of a stream, unchanged."""
+    if part is None:
+        yield None
+    elif isinstance(part, RawLine):
+        yield CheckedBlock([part], part.offset)
+    else:
+        lines: list[CheckedLine] = []
+        for line in part.each():
+            data = None if line.torn else record_of(line.data)
+            lines.append(raw_line(line) if data is None else _checked(data))
+        yield CheckedBlock(lines, part.end)
+
+
+def _checked(data: bytes) -> CheckedRecord:
+    leaf = leaf_hash(data)
+    try:
+        return CheckedRecord(data, leaf, decode(data))
+    except ValueError as error:
+        return CheckedRecord(data, leaf, None, str(error))

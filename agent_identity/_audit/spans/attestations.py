@@ -1,0 +1,116 @@
+"""Opens the attestation on a span: the signed record, or the reason to reject it."""
+
+from base64 import urlsafe_b64decode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from agent_identity._audit.grants import LATE, refuse_late
+from agent_identity._audit.inputs import malformed
+from agent_identity._evidence.record import AnyRecord, decode
+from agent_identity._evidence.spans import GRANT_ATTRIBUTE, Attestation, payload_type_of
+from agent_identity._identity.keys import PublicKey
+from agent_identity._identity.trust import TrustStore
+from agent_identity.errors import TokenError, VerificationError
+
+__all__ = ["ATTESTATION", "OURS", "open_record"]
+
+OURS: Final = "agent_identity."
+"""Prefix of our attributes."""
+
+ATTESTATION: Final = "agent_identity.attestation."
+"""Prefix of the attributes that carry the signed record."""
+
+_NS: Final = 1_000_000_000
+_CODES: Final = frozenset(
+    {
+        *("unknown_payload_type", "bad_signature", "unknown_key", "key_not_valid_then", "key_revoked", LATE),
+        *("malformed_record", "unknown_record"),
+    }
+)
+
+
+def open_record(
+    attributes: Mapping[str, object],
+    trust: TrustStore,
+    proved: Callable[[bytes], bool] | None = None,
+) -> tuple[AnyRecord, bytes]:
+    """Return the record on a span and its bytes, if it is well-formed and its recorder key was valid at its time.
+
+    Args:
+        attributes: The attributes of the span.
+        trust: The trusted keys.
+        proved: Returns whether a ledger proves the bytes; their signature is not checked then.
+
+    Raises:
+        VerificationError: With code ``bad_attestation``, ``truncated``, ``unknown_payload_type``,
+            ``unknown_key``, ``bad_signature``, ``key_not_valid_then``, ``key_revoked``,
+            ``signed_after_revocation``, ``malformed_record`` or ``unknown_record``.
+    """
+    used: list[str] = []
+
+    def lookup(thumbprint: str) -> PublicKey:
+        used.append(thumbprint)
+        trusted = trust.lookup(thumbprint, "recorder")
+        if trusted is None:
+            raise TokenError(
+                "the recorder key of the signature is not trusted; add it to the trust file if it should be",
+                code="unknown_key",
+            )
+        return trusted.key
+
+    try:
+        body = Attestation.from_attributes(attributes).open(lookup, proved)
+        record = _decoded(body, attributes)
+        at = record.time.last_ns // _NS
+        refuse_late(trust, used[0], "recorder", at)
+        trust.find(used[0], "recorder", at=at)
+    except (VerificationError, TokenError) as error:
+        raise _explained(error, attributes) from None
+    return record, body
+
+
+def _decoded(body: bytes, attributes: Mapping[str, object]) -> AnyRecord:
+    try:
+        record = decode(body)
+    except ValueError as error:
+        code, message = malformed(body, str(error))
+        raise VerificationError(message, code=code) from None
+    if payload_type_of(record) != attributes.get(ATTESTATION + "payload_type"):
+        raise VerificationError("the version of the record differs from its payload type", code="malformed_record")
+    return record
+
+
+def _explained(error: VerificationError | TokenError, attributes: Mapping[str, object]) -> VerificationError:
+    if error.code in _CODES:
+        return VerificationError(str(error), code=error.code)
+    payload = attributes.get(ATTESTATION + "payload")
+    if isinstance(payload, str) and (cut := _cut(payload, attributes.get(ATTESTATION + "signature"))):
+        return VerificationError(
+            f"the signed record was truncated: {cut}; "
+            f"exempt {ATTESTATION}* and {GRANT_ATTRIBUTE} from attribute length limits",
+            code="truncated",
+        )
+    return VerificationError(str(error), code="bad_attestation")
+
+
+def _cut(payload: str, signature: object) -> str | None:
+    """Return the evidence that a length limit cut an attestation, or ``None``."""
+    if isinstance(signature, str) and len(signature) < 128:
+        return f"its signature has {len(signature)} characters, not 128"
+    text, mark, _ = payload.partition("...")
+    try:
+        body = urlsafe_b64decode(text[: len(text) // 4 * 4])
+    except (Base64Error, ValueError):
+        return None
+    if body.startswith(b"{") and (mark or not body.rstrip().endswith(b"}")) and not _whole(text):
+        return f"its payload ends after {len(payload)} characters, inside the record"
+    return None
+
+
+def _whole(text: str) -> bool:
+    """Return whether base64 text without padding holds a record to its end."""
+    try:
+        return urlsafe_b64decode(text + "=" * (-len(text) % 4)).endswith(b"}")
+    except (Base64Error, ValueError):
+        return False

@@ -1,0 +1,118 @@
+"""Share of the tool calls in a trace that are attributed, by library."""
+
+import hashlib
+from struct import Struct
+from typing import Final, NamedTuple, final
+
+from agent_identity._audit.report import Coverage
+from agent_identity._audit.store import SpillStore
+from agent_identity._evidence.spans import SpanData
+
+__all__ = ["CoverageTable", "ToolCall"]
+
+_OTHER: Final = Struct(">I16s8s8s16s")  # Its scope, trace, span, parent and tool.
+_NOTHING: Final = bytes(8)  # No span has this id.
+_NO_TOOL: Final = bytes(16)
+_OWN, _ABOVE = b"=", b"^"
+_NEAR: Final = 20_000  # Calls in memory, of some 250 bytes each.
+_MAX_SCOPES: Final = 1_000
+_LONGEST: Final = 256  # Characters of the name of a scope.
+_REST: Final = "(other libraries)"
+
+
+class ToolCall(NamedTuple):
+    """A tool call by the GenAI or MCP conventions, traced by any library.
+
+    Attributes:
+        scope: The beginning of the name of that library.
+        trace: The trace.
+        span: The span.
+        parent: The span above.
+        tool: Digest of the name of the tool.
+    """
+
+    scope: str
+    trace: bytes
+    span: bytes
+    parent: bytes
+    tool: bytes
+
+    @classmethod
+    def of(cls, span: SpanData) -> "ToolCall | None":
+        """Return the tool call of a span, or ``None`` for another span."""
+        said = span.attributes
+        if said.get("gen_ai.operation.name") != "execute_tool" and said.get("mcp.method.name") != "tools/call":
+            return None
+        parent = _NOTHING if span.parent_id is None else bytes.fromhex(span.parent_id)
+        trace, own = bytes.fromhex(span.trace_id), bytes.fromhex(span.span_id)
+        return cls(span.scope[:_LONGEST], trace, own, parent, _digest(said.get("gen_ai.tool.name")))
+
+
+@final
+class CoverageTable:
+    """Counts tool calls by instrumentation scope.
+
+    Several libraries may trace one call: one span of another library counts as attributed if the span right
+    above or below it is a call with a valid record, and no call of another tool. Spans come in any order, so
+    this is decided last. Until then some 50 bytes of each are kept, spilled to disk if there are many. Scopes beyond
+    the first thousand are counted as one, and only the first 256 characters of their names count.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[str, list[int]] = {}  # The last of the four is the number of the scope.
+        self._attributed = SpillStore(bytes, bytes, near=_NEAR)
+        self._others = SpillStore(bytes, bytes, near=_NEAR)
+        self._number = 0
+
+    def add(self, call: ToolCall, principal: str | None) -> None:
+        """Count a tool call.
+
+        Args:
+            call: The call.
+            principal: The kind of the principal of a valid record on it, or ``None`` without one.
+        """
+        scope, trace, span, parent, tool = call
+        row = self._row(scope)
+        row[0] += 1
+        if principal is None:
+            self._number += 1
+            self._others.put(self._number.to_bytes(8), _OTHER.pack(row[3], trace, span, parent, tool))
+            return
+        human = principal == "human"
+        row[1] += 1
+        row[2] += human
+        said = bytes([human]) + tool
+        # Of a span that occurs again the last version counts; of the spans below one, the first.
+        self._attributed.put(_OWN + trace + span, said)
+        if parent != _NOTHING and (above := _ABOVE + trace + parent) not in self._attributed:
+            self._attributed.put(above, said)
+
+    def rows(self) -> tuple[Coverage, ...]:
+        """Return the table, by scope."""
+        self._attribute()
+        return tuple(Coverage(scope, *row[:3]) for scope, row in sorted(self._calls.items()))
+
+    def _row(self, scope: str) -> list[int]:
+        name = scope if scope in self._calls or len(self._calls) < _MAX_SCOPES else _REST
+        return self._calls.setdefault(name, [0, 0, 0, len(self._calls)])
+
+    def _attribute(self) -> None:
+        """Attribute calls of other libraries through the span above or below."""
+        taken, scopes = SpillStore(bytes, bytes, near=_NEAR), list(self._calls.values())
+        for packed in self._others.values():
+            number, trace, span, parent, tool = _OTHER.unpack(packed)
+            for beside in (_ABOVE + trace + span, _OWN + trace + parent):
+                attributed = self._attributed.get(beside)
+                key = number.to_bytes(4) + beside
+                # One call has one span of each library, and these do not name different tools.
+                if attributed is None or tool not in (_NO_TOOL, attributed[1:]) or key in taken:
+                    continue
+                taken.put(key, b"")
+                scopes[number][1] += 1
+                scopes[number][2] += attributed[0]
+                break
+
+
+def _digest(tool: object) -> bytes:
+    """Return the digest of the name of a tool."""
+    return _NO_TOOL if tool is None else hashlib.sha256(repr(tool).encode("utf-8", "surrogatepass")).digest()[:16]

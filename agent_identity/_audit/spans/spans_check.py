@@ -1,0 +1,295 @@
+"""Verifies spans from any source: each carries its record and the signature over it."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Final, final
+
+from agent_identity._audit.grants import Delegations, Disclosures
+from agent_identity._audit.inputs import PathLike, opened, refuse_draft
+from agent_identity._audit.ledger import (
+    Proofs,
+    SpanRecord,
+    conclude_clock_of_spans,
+    conclude_unseen_details,
+    contradicts_detail,
+)
+from agent_identity._audit.report import Findings, Place, counted
+from agent_identity._audit.spans.coverage import CoverageTable
+from agent_identity._audit.spans.deduplicator import Deduplicator
+from agent_identity._audit.spans.span_reader import (
+    COPY,
+    FORM,
+    MOVED,
+    READ,
+    SIGNED,
+    SPAN,
+    SpanBlock,
+    SpanFacts,
+    SpanReader,
+    cannot_be_read,
+    read_block,
+)
+from agent_identity._audit.store import Executor, in_process
+from agent_identity._evidence.record import AnyRecord, Intent, OfTask, Outcome, TaskEnd
+from agent_identity._evidence.spans import GRANT_ATTRIBUTE, MAX_PASTED, Document, Malformed, documents, read_pasted
+from agent_identity._evidence.storage import ByteLines, ByteReader
+from agent_identity._identity.trust import TrustStore
+
+__all__ = ["SPAN_STEPS", "SpansCheck"]
+
+SPAN_STEPS: Final = (
+    "the file can be read",
+    "each record is signed by a trusted recorder key",
+    "each record is in form",
+    "each record belongs to the span that carries it",
+    "the plain attributes say what the record says",
+    "grants and chains, and tools within them",
+    "no record twice with different content",
+    "everything is there",
+    "arguments within the grants",
+)
+_GRANTS, _ONCE, _ALL, _ARGUMENTS = range(6, 10)
+_ONCE_WORDS: Final[Mapping[str, str]] = {
+    "two_versions": "two different records have this id",
+    "two_at_one_place": "two different records have this place in the stream",
+    "broken_link": "the record does not fit its neighbor in the stream",
+}
+_BLOCK: Final = 2 * 1024 * 1024  # Bytes of documents, or one longer document.
+_BESIDE: Final = 128  # Bytes that a document takes beside its own; it may have none.
+
+
+@final
+class SpansCheck:
+    """Verifies the spans of one or more files.
+
+    1. The file is OTLP, or JSON as a back end shows it; malformed parts are reported, and the rest is read.
+    2. A span with our attributes carries a record, signed (DSSE v1) by a recorder key that is trusted
+       and was valid at the time of the record.
+    3. The record is canonical and of the closed shape of its kind.
+    4. Trace and span in the record are those of the span that carries it; a pasted span without its ids leaves
+       this open.
+    5. The plain attributes agree with the record. Attributes that a scrubber blanked or removed do not contradict it.
+    6. Each chain whose grants are in the file verifies under the trusted issuer keys, names the parties
+       that the records name, and covers the tools that were allowed, in its lifetime.
+    7. A record that occurs twice is the same twice; a place in a stream has one record, which continues the record
+       of the place before, if the file has it.
+    8. Spans are sampled and dropped, so only a comparison with a ledger shows whether all are present.
+    9. Arguments are digests on spans: only disclosed arguments are checked.
+
+    Args:
+        trust: The trusted keys; with ``None``, nothing is verified.
+        findings: Takes what is found.
+        redacted: Attributes that a collector is known to rewrite; a change of them is not a contradiction.
+        disclosures: Files that show arguments of calls.
+        executor: Runs the checks of single spans and of chains.
+
+    Attributes:
+        proofs: Looks up the records that a verified ledger proves; their signatures on spans are not checked.
+    """
+
+    def __init__(
+        self,
+        trust: TrustStore | None,
+        findings: Findings,
+        *,
+        redacted: Collection[str] = (),
+        disclosures: Sequence[bytes | PathLike] = (),
+        executor: Executor = in_process,
+    ) -> None:
+        self._trust = trust
+        self._findings = findings
+        self._redacted = frozenset(redacted)
+        self._executor = executor
+        self._delegations = Delegations(findings, _GRANTS, trust)
+        self._disclosures = Disclosures(disclosures, findings, _ARGUMENTS, self._delegations) if disclosures else None
+        self._coverage = CoverageTable()
+        self._pasted = SpanReader(trust, redacted)
+        self._seen = Deduplicator()
+        self._signed = self._hidden = 0
+        self.proofs: Proofs | None = None
+
+    def read(self, sources: Sequence[PathLike | ByteLines], tell: Callable[[int], object]) -> None:
+        """Verify the spans of files.
+
+        Args:
+            sources: The files.
+            tell: Receives the number of bytes read, now and then.
+
+        Raises:
+            ConfigurationError: A file cannot be opened, or its reader is not installed.
+        """
+        proofs = None if self.proofs is None else self.proofs.path
+        look = partial(read_block, trust=self._trust, redacted=self._redacted, proofs=proofs)
+        for some, end in self._executor(look, _blocks(sources)):
+            for facts in some:
+                self._take(facts)
+            tell(end)
+
+    def records(self) -> Iterator[SpanRecord]:
+        """Return the verified records by their ids."""
+        return self._seen.records()
+
+    def read_pasted(self, source: ByteLines) -> None:
+        """Verify the spans in JSON as a back end shows it.
+
+        Args:
+            source: The text, open in binary mode.
+        """
+        try:
+            text = ByteReader.of(source).read(MAX_PASTED + 1)
+        except OSError as error:
+            self._take(cannot_be_read(error))
+            return
+        self._pasted.proofs = self.proofs
+        for some in self._pasted.read(read_pasted(text)):
+            for facts in some:
+                self._take(facts)
+
+    def finish(self) -> None:
+        """Report the findings that need all spans."""
+        findings, counts = self._findings, self._findings.counts
+        self._settle_rewritten()
+        findings.coverage = self._coverage.rows()
+        for name in ("spans", "records", "verified", "contradicted", "duplicates", "unattributed"):
+            counts[name] += 0  # The report shows each also at 0.
+        if self._trust is None:
+            findings.add(SIGNED, "no_trust", "there are no trusted keys; pass the trust file of the recorder")
+        elif not counts["records"]:
+            message = f"none of {counted(counts['spans'], 'span')} carries a signed record"
+            findings.add(SIGNED, "nothing_to_verify", message)
+        else:
+            records = counted(counts["records"], "record")
+            proved = counts["proved_by_ledger"]
+            unread = f"; the ledger proves {proved:,} of them, whose signatures on spans were not checked"
+            findings.done(SIGNED, records + (unread if proved else ""))
+            conclude_clock_of_spans(findings)
+            if self.proofs is None:  # A ledger that verifies has them, and they were checked there.
+                conclude_unseen_details(findings, FORM)
+            for step in (FORM, SPAN):
+                findings.done(step, records)
+            findings.done(COPY, f"{counted(counts['records'], 'record')}; {self._copies()}")
+            findings.done(_ONCE, f"{counted(counts['records'], 'record')}, {counts['duplicates']:,} of them again")
+            self._delegations.settle(absent="not all its grants are in the file", executor=self._executor)
+        findings.done(READ, counted(counts["spans"], "span"))
+        findings.skip(_ALL, "spans are sampled and dropped; compare with a ledger")
+        if self._disclosures is not None:
+            self._disclosures.settle("spans hold digests")
+        findings.skip(_ARGUMENTS, "spans hold keyed digests of them")
+
+    def _settle_rewritten(self) -> None:
+        """Decide for spans with hashed ids: rewritten by their store if all are, otherwise moved records."""
+        moved = self._pasted.rewritten.is_partial
+        for place in self._pasted.rewritten.places:
+            if moved:
+                self._findings.add(SPAN, "wrong_span", MOVED, place)
+                self._findings.counts["unnamed"] -= 1
+                self._findings.counts["contradicted"] += 1
+            else:
+                message = (
+                    "the store of the span rewrites all ids into hashes: the record is genuine, but nothing shows that "
+                    "it belongs to this span; verify an OTLP export"
+                )
+                self._findings.add(SPAN, "ids_rewritten", message, place)
+
+    def _copies(self) -> str:
+        signed, hidden = self._signed, self._hidden
+        return f"{signed - hidden:,} of {counted(signed, 'attribute')} compared, {hidden:,} missing or blanked"
+
+    def _take(self, facts: SpanFacts) -> None:
+        """Check the next span."""
+        findings = self._findings
+        for problem in facts.problems:
+            findings.add(*problem)
+        for name, number in facts.counts.items():
+            findings.counts[name] += number
+        self._signed += facts.signed
+        self._hidden += facts.hidden
+        principal: str | None = None
+        if facts.record is not None and (record := facts.record.record) is not None:
+            once = self._keep(record, facts.record.leaf, facts.place)
+            if once is None:
+                return
+            principal = self._judge(facts, record, once=once)
+        if facts.call is not None:
+            self._coverage.add(facts.call, principal)
+
+    def _judge(self, facts: SpanFacts, record: AnyRecord, *, once: bool) -> str | None:
+        """Count a record, and return the kind of its principal if it is verified."""
+        if refuse_draft(self._findings, FORM, record, facts.place):
+            return None
+        good = "unnamed" if facts.belongs is None else "unclear" if facts.agrees is None else "verified"
+        self._findings.counts[good if facts.agrees is not False and once else "contradicted"] += 1
+        self._count(record, facts)
+        principal = record.principal if isinstance(record, OfTask | Intent | Outcome) else None
+        return principal.kind if principal is not None and facts.agrees and once else None
+
+    def _count(self, record: AnyRecord, facts: SpanFacts) -> None:
+        findings, place = self._findings, facts.place
+        findings.kinds[record.kind] += 1
+        if isinstance(record, Outcome | TaskEnd) and record.outcome is not None:
+            findings.counts[record.outcome] += 1
+        contradicts_detail(findings, FORM, record, place)
+        use = self._delegations.see(record, place)
+        if self._disclosures is not None and self._disclosures.want(record.id):
+            self._disclosures.take(record, use, place)
+        self._take_grants(facts)
+        if use is None:
+            findings.counts["unattributed"] += 1
+            return
+        if isinstance(record, Intent | Outcome) and record.decision.effect != "block":
+            use.allow(record.action.tool, record.time.start_ns, place)
+
+    def _take_grants(self, facts: SpanFacts) -> None:
+        """Store the grants on a span, which its record does not sign, unless they differ from those that it names."""
+        (state, grants), place = facts.grants, facts.place
+        for token, name in grants:
+            self._delegations.add_grant(token, name, place)
+        if GRANT_ATTRIBUTE in self._redacted:
+            return
+        if state == "cut":
+            message = f"{GRANT_ATTRIBUTE} ends inside a grant; exempt it from attribute length limits"
+            self._findings.add(_GRANTS, "grant_cut", message, place)
+        elif state == "bad":
+            message = f"{GRANT_ATTRIBUTE} does not hold the grants that the record names"
+            self._findings.add(_GRANTS, "bad_grant", message, place)
+
+    def _keep(self, record: AnyRecord, leaf: bytes, place: Place) -> bool | None:
+        """Compare a record with the earlier ones; return whether it fits, ``None`` for a record seen before."""
+        codes = self._seen.take(record, leaf)
+        if codes is None:
+            self._findings.counts["duplicates"] += 1
+            return None
+        for code in codes:
+            self._findings.add(_ONCE, code, _ONCE_WORDS[code], place)
+        return not codes
+
+
+def _blocks(sources: Sequence[PathLike | ByteLines]) -> Iterator[SpanBlock]:
+    """Split files into blocks, which may span several files."""
+    waiting: list[Document | Malformed | SpanFacts] = []
+    held = end = 0
+    for item, end in _items(sources):
+        waiting.append(item)
+        held += _BESIDE + (len(item.data) if isinstance(item, Document) else 0)
+        if held >= _BLOCK:
+            yield SpanBlock(waiting, end)
+            waiting, held = [], 0
+    if waiting:
+        yield SpanBlock(waiting, end)
+
+
+def _items(sources: Sequence[PathLike | ByteLines]) -> Iterator[tuple[Document | Malformed | SpanFacts, int]]:
+    """Yield the documents of files, or the reason why one cannot be read to its end, with the bytes read."""
+    done = 0
+
+    def count(read: int) -> None:
+        nonlocal done
+        done += read
+
+    for source in sources:
+        with opened(source) as file:
+            try:
+                for item in documents(ByteReader.of(file, count)):
+                    yield item, done
+            except OSError as error:
+                yield cannot_be_read(error), done

@@ -1,0 +1,21 @@
+"""The entry points of verification, and the reconciliation of spans with their ledger."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._audit.verify.api import check, check_shown, verify
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._audit.verify.api": ("check", "check_shown", "verify"),
+        },
+    )
+
+__all__ = [
+    "check",
+    "check_shown",
+    "verify",
+]

@@ -1,0 +1,72 @@
+"""Scopes, limits, grants, chains of grants, and proofs of possession."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._authority.grants.chain import SKEW, verify_chain
+    from agent_identity._authority.grants.clauses import clauses_of
+    from agent_identity._authority.grants.grants import (
+        GRANT_TYPE,
+        MAX_CHAIN,
+        MAX_TTL,
+        Chain,
+        Grant,
+        derive,
+        grant_of,
+        issue,
+    )
+    from agent_identity._authority.grants.limits import Limit, amount_of, debits_for, exceeded, limits_from_claim
+    from agent_identity._authority.grants.pop import PROOF_WINDOW, prove, verify_proof
+    from agent_identity._authority.grants.scope import Scope
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._authority.grants.chain": ("SKEW", "verify_chain"),
+            "agent_identity._authority.grants.clauses": ("clauses_of",),
+            "agent_identity._authority.grants.grants": (
+                "GRANT_TYPE",
+                "MAX_CHAIN",
+                "MAX_TTL",
+                "Chain",
+                "Grant",
+                "derive",
+                "grant_of",
+                "issue",
+            ),
+            "agent_identity._authority.grants.limits": (
+                "Limit",
+                "amount_of",
+                "debits_for",
+                "exceeded",
+                "limits_from_claim",
+            ),
+            "agent_identity._authority.grants.pop": ("PROOF_WINDOW", "prove", "verify_proof"),
+            "agent_identity._authority.grants.scope": ("Scope",),
+        },
+    )
+
+__all__ = [
+    "GRANT_TYPE",
+    "MAX_CHAIN",
+    "MAX_TTL",
+    "PROOF_WINDOW",
+    "SKEW",
+    "Chain",
+    "Grant",
+    "Limit",
+    "Scope",
+    "amount_of",
+    "clauses_of",
+    "debits_for",
+    "derive",
+    "exceeded",
+    "grant_of",
+    "issue",
+    "limits_from_claim",
+    "prove",
+    "verify_chain",
+    "verify_proof",
+]

@@ -1,0 +1,315 @@
+"""Scope: the tools of a grant and the constraints on their arguments."""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple, NoReturn, Self, final
+
+from agent_identity._common.narrowing import is_mapping, is_object
+from agent_identity._common.typed_calls import typed_calls
+from agent_identity._constraints import (
+    CONTAINERS,
+    Constraint,
+    DecimalText,
+    Exact,
+    Walked,
+    constraint_from_claim,
+    is_constraint,
+    is_text,
+)
+from agent_identity.canonical import JSON
+from agent_identity.errors import AttenuationError, OutOfScope, TokenError
+
+__all__ = ["Excess", "Scope"]
+
+_MAX_TOOLS: Final = 256
+_MAX_ARGUMENTS: Final = 64
+_TOOL: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+_JUDGED: Final = frozenset((str, bool, int, float, list, tuple, dict, type(None), DecimalText))
+_SHOWABLE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+
+class Excess(NamedTuple):
+    """The first difference by which one scope exceeds another.
+
+    Attributes:
+        tool: The tool.
+        argument: The argument; None if the whole tool is beyond.
+        how: ``absent`` (the tool), or of the argument: ``dropped``, ``added``, or ``wider`` where its constraint is
+            not provably within the other one.
+    """
+
+    tool: str
+    argument: str | None
+    how: Literal["absent", "dropped", "added", "wider"]
+
+
+@typed_calls("__or__", "check_attenuates", "excess")
+@final
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Scope:
+    """The permitted tools and the constraints on their arguments.
+
+    ``Scope("pay", amount=Range(max=100), currency="EUR")`` is one tool with constrained arguments; a
+    plain value means exactly equal. ``Scope({"pay": {"amount": 5}, "list_invoices": None})`` are several.
+    ``scope | scope`` joins them.
+
+    A tool without constraints is open: any arguments. As soon as one argument is named, the named ones
+    must be there and a caller may give no others; arguments that the caller leaves at the tool's own
+    default are fine. Names are compared as they are, without any normalisation.
+
+    Args:
+        tools: The name of a tool (1 to 128 of ``A-Z a-z 0-9 _ . : / -``), or a mapping from at most 256
+            names to their arguments: a mapping, or None or ``()`` for an open tool.
+        arguments: The arguments of the one tool, at most 64.
+
+    Attributes:
+        tools: Read-only mapping from tools to the constraints of their arguments.
+
+    Raises:
+        TypeError: The form is another one.
+        ValueError: A name, a value or their number is out of bounds.
+    """
+
+    tools: Mapping[str, Mapping[str, Constraint]]
+
+    def __init__(
+        self, tools: str | Mapping[str, Mapping[str, object] | tuple[()] | None], /, **arguments: object
+    ) -> None:
+        value: object = tools
+        if isinstance(tools, str):
+            tools = {tools: arguments}
+        elif not isinstance(value, Mapping):
+            raise TypeError(
+                f"tools is {type(tools).__name__}; give the name of a tool or a mapping, such as Scope('tool')"
+            )
+        elif arguments:
+            raise TypeError("the arguments are outside the mapping; write Scope({'tool': {'argument': …}})")
+        if not 1 <= len(tools) <= _MAX_TOOLS:
+            raise ValueError(f"the scope has {len(tools)} tools; give 1 to {_MAX_TOOLS}")
+        checked = {check_tool_name(name): _arguments(name, constraints) for name, constraints in tools.items()}
+        object.__setattr__(self, "tools", MappingProxyType(checked))
+
+    def __repr__(self) -> str:
+        return f"Scope({{{', '.join(f'{name!r}: {dict(args)!r}' for name, args in self.tools.items())}}})"
+
+    def __hash__(self) -> int:
+        return hash(frozenset((name, frozenset(args.items())) for name, args in self.tools.items()))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Scope, ({name: dict(args) for name, args in self.tools.items()},))
+
+    def __or__(self, other: "Scope") -> "Scope":
+        """Return the scope with the tools of both.
+
+        A tool has one set of constraints, each of which judges one argument by itself. Alternatives of a whole call,
+        this invoice up to that amount or another one up to another, are two delegations, or two tools.
+
+        Raises:
+            ValueError: A tool stands on both sides, or there are more than 256 together.
+        """
+        for name in other.tools:
+            if name in self.tools:
+                raise ValueError(
+                    f"tool {name!r} is on both sides of '|'; delegate each alternative by itself, or guard the body "
+                    "under a name for each"
+                )
+        return Scope({**self.tools, **other.tools})
+
+    def check(self, tool: str, arguments: Mapping[str, object], supplied: Collection[str]) -> None:
+        """Check that the call is within the scope.
+
+        Args:
+            tool: Name of the tool.
+            arguments: All arguments as the body of the tool will get them, defaults included.
+            supplied: Names of the arguments that the caller gave; the others are the tool's own defaults
+                or come from the framework.
+
+        Raises:
+            OutOfScope: With code ``tool_not_granted``, ``argument_not_granted``, ``argument_missing`` or
+                ``argument_out_of_scope``; the message says what to write, and never a value.
+        """
+        constraints = self.tools.get(tool)
+        if constraints is None:
+            _deny("tool_not_granted", f"tool {_shown(tool)} is not in the grant; add it: {_suggest(tool)}")
+        if not constraints:
+            return
+        for name in supplied:
+            if name not in constraints:
+                _deny(
+                    "argument_not_granted",
+                    f"argument {_shown(name)} of tool {_shown(tool)} is not among those in the grant; "
+                    f"leave it out or widen the scope: {_suggest(tool, name)}",
+                    name,
+                )
+        for name, constraint in constraints.items():
+            if name not in arguments:
+                _deny(
+                    "argument_missing",
+                    f"argument {_shown(name)} of tool {_shown(tool)} is in the grant but not in the call; pass it",
+                    name,
+                )
+            value = arguments[name]
+            if type(value) in CONTAINERS:
+                value = Walked(value)
+            if not constraint.permits(value):
+                kind = type(constraint).__name__
+                if type(arguments[name]) not in _JUDGED:
+                    _deny(
+                        "argument_out_of_scope",
+                        f"argument {_shown(name)} of tool {_shown(tool)} is an object of the program, which no "
+                        "constraint can judge; pass text, numbers, lists or mappings, or leave the tool open",
+                        name,
+                    )
+                _deny(
+                    "argument_out_of_scope",
+                    f"argument {_shown(name)} of tool {_shown(tool)} is outside its {kind}; "
+                    f"widen the scope: {_suggest(tool, name, kind)}",
+                    name,
+                )
+
+    def check_attenuates(self, child: "Scope") -> None:
+        """Check that the child permits nothing beyond this scope.
+
+        Raises:
+            AttenuationError: With code ``tool_not_attenuated`` or ``argument_not_attenuated``.
+        """
+        excess = self.excess(child)
+        if excess is None:
+            return
+        tool, argument, how = excess
+        if argument is None:
+            raise AttenuationError(
+                f"tool {_shown(tool)} is not in the parent's scope; leave it out or grant it to the parent first",
+                code="tool_not_attenuated",
+            )
+        message = f"argument {_shown(argument)} of tool {_shown(tool)}"
+        if how != "wider":
+            message += f" was {how}; name exactly the parent's arguments"
+        else:
+            kinds = [type(scope.tools[tool][argument]).__name__ for scope in (child, self)]
+            message += (
+                f": {kinds[0]} is not provably within the parent's {kinds[1]}; narrow it, or repeat the parent's "
+                "constraint"
+            )
+        raise AttenuationError(message, code="argument_not_attenuated", argument=_fit_to_show(argument))
+
+    def excess(self, other: "Scope") -> "Excess | None":
+        """Return the first thing that another scope permits, or may permit, beyond this one, or ``None``."""
+        for tool, narrowed in other.tools.items():
+            constraints = self.tools.get(tool)
+            if constraints is None:
+                return Excess(tool, None, "absent")
+            if not constraints:
+                continue
+            for name in sorted(constraints.keys() ^ narrowed.keys()):
+                return Excess(tool, name, "dropped" if name in constraints else "added")
+            for name, constraint in constraints.items():
+                if not constraint.covers(narrowed[name]):
+                    return Excess(tool, name, "wider")
+        return None
+
+    def to_claim(self) -> dict[str, JSON]:
+        """Return the ``tools`` of an ``authorization_details`` entry."""
+        return {
+            tool: {name: constraint.to_claim() for name, constraint in constraints.items()}
+            for tool, constraints in self.tools.items()
+        }
+
+    @classmethod
+    def from_claim(cls, claim: object) -> Self:
+        """Return the scope of the ``tools`` of a grant.
+
+        Raises:
+            TokenError: With code ``bad_scope``, or a code of
+                :func:`constraint_from_claim`.
+        """
+        try:
+            return cls({tool: _read_arguments(arguments) for tool, arguments in _tools(claim).items()})
+        except TokenError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise TokenError(f"bad scope: {error}", code="bad_scope") from None
+
+
+def check_tool_name(name: object) -> str:
+    """Return the name of a tool after checking that a scope can hold it.
+
+    Raises:
+        TypeError: It is no ``str``.
+        ValueError: It has not 1 to 128 of the characters of tool names.
+    """
+    if type(name) is not str:
+        raise TypeError(f"the name of the tool is {type(name).__name__}; give a str")
+    if not _TOOL.fullmatch(name):
+        raise ValueError("the tool name is not 1 to 128 characters A-Z a-z 0-9 _ . : / -; rename the tool")
+    return name
+
+
+def _arguments(tool: str, arguments: object) -> Mapping[str, Constraint]:
+    if arguments is None or arguments == ():
+        return MappingProxyType({})
+    if not is_mapping(arguments):
+        raise TypeError(f"the arguments of tool {tool!r} are {type(arguments).__name__}; give a mapping or None")
+    if len(arguments) > _MAX_ARGUMENTS:
+        raise ValueError(f"tool {tool!r} has {len(arguments)} arguments; give at most {_MAX_ARGUMENTS}")
+    checked: dict[str, Constraint] = {}
+    for key, value in arguments.items():
+        name = _argument_name(tool, key)
+        checked[name] = _constraint(tool, name, value)
+    return MappingProxyType(checked)
+
+
+def _argument_name(tool: str, name: object) -> str:
+    if not is_text(name):
+        raise TypeError(f"an argument name of tool {tool!r} is {type(name).__name__}; give text")
+    if not 1 <= len(name) <= 128 or not name.isprintable():
+        raise ValueError(f"an argument name of tool {tool!r} is not 1 to 128 visible characters")
+    return name
+
+
+def _constraint(tool: str, name: str, value: object) -> Constraint:
+    if is_constraint(value):
+        return value
+    if isinstance(value, type):
+        raise TypeError(f"the constraint for {name!r} of tool {tool!r} is a class; write {value.__name__}(…)")
+    try:
+        return Exact(value)
+    except ValueError as error:
+        raise ValueError(f"bad value for argument {name!r} of tool {tool!r}: {error}") from None
+
+
+def _tools(claim: object) -> Mapping[str, object]:
+    if not is_object(claim):
+        raise TypeError("the tools are not an object")
+    return claim
+
+
+def _read_arguments(arguments: object) -> dict[str, Constraint]:
+    if not is_object(arguments):
+        raise TypeError("the arguments of a tool are not an object")
+    return {name: constraint_from_claim(claim) for name, claim in arguments.items()}
+
+
+def _deny(code: str, message: str, argument: str | None = None) -> NoReturn:
+    raise OutOfScope(message, code=code, argument=_fit_to_show(argument))
+
+
+def _fit_to_show(argument: str | None) -> str | None:
+    return argument if argument is not None and _SHOWABLE.fullmatch(argument) else None
+
+
+def _shown(name: object) -> str:
+    """Return a name safe for a message: models choose names, and logs keep messages."""
+    return repr(name) if type(name) is str and _SHOWABLE.fullmatch(name) else "(unprintable)"
+
+
+def _suggest(tool: str, name: str | None = None, kind: str = "Exact") -> str:
+    """Return a wider scope to write, in Python."""
+    if name is None:
+        return f"Scope({_shown(tool)})"
+    if type(name) is str and _IDENTIFIER.fullmatch(name):
+        return f"Scope({_shown(tool)}, {name}={kind}(...))"
+    return f"Scope({{{_shown(tool)}: {{{_shown(name)}: {kind}(...)}}}})"

@@ -1,0 +1,77 @@
+"""Registries of open tasks and of agents, revocations, and rulings of approvers."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._authority.registries.agents import (
+        MAX_REGISTRY,
+        AgentRegistry,
+        Mark,
+        Registration,
+        Status,
+        appended,
+    )
+    from agent_identity._authority.registries.revocations import (
+        EVERYTHING,
+        Revocation,
+        RevocationList,
+        RevocationStatus,
+        RevokedKind,
+        trusted_revocations,
+    )
+    from agent_identity._authority.registries.rulings import MAX_WAIT, Ruling, RulingStatus, folded, trusted_ruling
+    from agent_identity._authority.registries.tasks import Lease, TaskRegistry
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._authority.registries.agents": (
+                "MAX_REGISTRY",
+                "AgentRegistry",
+                "Mark",
+                "Registration",
+                "Status",
+                "appended",
+            ),
+            "agent_identity._authority.registries.revocations": (
+                "EVERYTHING",
+                "Revocation",
+                "RevocationList",
+                "RevocationStatus",
+                "RevokedKind",
+                "trusted_revocations",
+            ),
+            "agent_identity._authority.registries.rulings": (
+                "MAX_WAIT",
+                "Ruling",
+                "RulingStatus",
+                "folded",
+                "trusted_ruling",
+            ),
+            "agent_identity._authority.registries.tasks": ("Lease", "TaskRegistry"),
+        },
+    )
+
+__all__ = [
+    "EVERYTHING",
+    "MAX_REGISTRY",
+    "MAX_WAIT",
+    "AgentRegistry",
+    "Lease",
+    "Mark",
+    "Registration",
+    "Revocation",
+    "RevocationList",
+    "RevocationStatus",
+    "RevokedKind",
+    "Ruling",
+    "RulingStatus",
+    "Status",
+    "TaskRegistry",
+    "appended",
+    "folded",
+    "trusted_revocations",
+    "trusted_ruling",
+]

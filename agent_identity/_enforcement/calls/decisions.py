@@ -1,0 +1,84 @@
+"""Decision members of records, and checks that a record can hold a decision."""
+
+import re
+from typing import Final, Literal, TypeAlias
+
+from agent_identity._evidence.record import Enforced, PolicyState
+from agent_identity._evidence.record import schema as records
+from agent_identity._policy import RuleSet
+from agent_identity._policy.decision import Decision, Effect, Policy
+from agent_identity.errors import ConfigurationError
+
+__all__ = ["WITHIN_SCOPE", "Mode", "blocked_by", "decision_fact", "is_fact", "is_sound", "policy_state"]
+
+Mode: TypeAlias = Literal["enforce", "monitor"]
+
+_EFFECTS: Final = frozenset(Effect)
+_MAX_FACT: Final = 256
+_DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
+_MAX_WARNINGS: Final = 1_024
+
+WITHIN_SCOPE = Decision(effect=Effect.ALLOW, reason="within_scope")
+
+
+def decision_fact(
+    decision: Decision, enforced: Enforced, mode: Mode, argument: str | None, approval: str | None = None
+) -> records.Decision:
+    """Return the decision member of a record; unknown facts are left out."""
+    return records.Decision(
+        effect=decision.effect.value,
+        enforced=enforced,
+        mode=mode,
+        reason=decision.reason,
+        rule=decision.rule or None,
+        why=decision.why or None,
+        argument=argument or None,
+        policy=decision.policy or None,
+        version=decision.version or None,
+        digest=decision.digest or None,
+        warnings=decision.warnings[:_MAX_WARNINGS] or None,
+        approval=approval,
+    )
+
+
+def policy_state(policy: Policy, *, drafts: bool = False) -> PolicyState:
+    """Return the policy member of a record.
+
+    Args:
+        policy: The policy.
+        drafts: Include the engine: ``rules`` for ours, ``custom`` for others; for version 2 of the record.
+
+    Raises:
+        ConfigurationError: A custom policy's name, version or digest does not fit into records.
+    """
+    facts = (policy.name, policy.version, policy.digest)
+    if not all(map(is_fact, facts)) or not _DIGEST.fullmatch(policy.digest):
+        raise ConfigurationError(
+            "the policy's name, version or digest is malformed; use 1 to 256 visible characters, and a digest like "
+            "'sha256:<64 lower-case hex digits>'"
+        )
+    engine = ("rules" if isinstance(policy, RuleSet) else "custom") if drafts else None
+    return PolicyState(name=policy.name, version=policy.version, digest=policy.digest, engine=engine)
+
+
+def blocked_by(decision: Decision, tool: str) -> str:
+    """Return the caller's message about a call that a policy blocked."""
+    rule = f" by rule {decision.rule!r}" if decision.rule else ""
+    why = f": {decision.why}" if decision.why else ""
+    return f"{tool}: blocked{rule}{why}"
+
+
+def is_fact(value: object) -> bool:
+    """Return whether a record can hold the value as a fact."""
+    return type(value) is str and 0 < len(value) <= _MAX_FACT and value.isprintable()
+
+
+def is_sound(decision: Decision) -> bool:
+    """Return whether the effect is known and a record can hold the facts; custom policies fill them unchecked."""
+    facts = (decision.rule, decision.policy, decision.version, *decision.warnings)
+    digest = decision.digest
+    return (
+        decision.effect in _EFFECTS
+        and all(fact is None or is_fact(fact) for fact in facts)
+        and (digest is None or (is_fact(digest) and _DIGEST.fullmatch(digest) is not None))
+    )

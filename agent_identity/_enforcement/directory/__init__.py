@@ -1,0 +1,75 @@
+"""An evidence directory: opening it, keys and their rotation, signers, publication, erasure."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._enforcement.directory.agents_file import register, registry_path
+    from agent_identity._enforcement.directory.erasure import Erased, ErasedKind, erase
+    from agent_identity._enforcement.directory.open import (
+        Directory,
+        check_keys,
+        connect,
+        hides_from_git,
+        open_directory,
+        prepare,
+        pseudonyms_of,
+        refuse_clash,
+    )
+    from agent_identity._enforcement.directory.publication import publishers_for
+    from agent_identity._enforcement.directory.rotation import Rotated, record_rotation, revoke, rotate
+    from agent_identity._enforcement.directory.second_key import SecondSigner, exchange_second_key, second_key_files
+    from agent_identity._enforcement.directory.signer_service import SignerKeys, SignerService
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._enforcement.directory.agents_file": ("register", "registry_path"),
+            "agent_identity._enforcement.directory.erasure": ("Erased", "ErasedKind", "erase"),
+            "agent_identity._enforcement.directory.open": (
+                "Directory",
+                "check_keys",
+                "connect",
+                "hides_from_git",
+                "open_directory",
+                "prepare",
+                "pseudonyms_of",
+                "refuse_clash",
+            ),
+            "agent_identity._enforcement.directory.publication": ("publishers_for",),
+            "agent_identity._enforcement.directory.rotation": ("Rotated", "record_rotation", "revoke", "rotate"),
+            "agent_identity._enforcement.directory.second_key": (
+                "SecondSigner",
+                "exchange_second_key",
+                "second_key_files",
+            ),
+            "agent_identity._enforcement.directory.signer_service": ("SignerKeys", "SignerService"),
+        },
+    )
+
+__all__ = [
+    "Directory",
+    "Erased",
+    "ErasedKind",
+    "Rotated",
+    "SecondSigner",
+    "SignerKeys",
+    "SignerService",
+    "check_keys",
+    "connect",
+    "erase",
+    "exchange_second_key",
+    "hides_from_git",
+    "open_directory",
+    "prepare",
+    "pseudonyms_of",
+    "publishers_for",
+    "record_rotation",
+    "refuse_clash",
+    "register",
+    "registry_path",
+    "revoke",
+    "rotate",
+    "second_key_files",
+]

@@ -1,0 +1,87 @@
+"""Recognition of signable messages: a signer signs what it recognises as ours, and nothing else.
+
+Each kind has its own beginning: an envelope that of DSSE, a grant base64url text, a checkpoint the origin of its log.
+So the recorder key never signs a grant, and neither key signs messages of other systems.
+"""
+
+from typing import Final
+
+from agent_identity._authority.grants import GRANT_TYPE, grant_of
+from agent_identity._evidence.record import decode as decode_record
+from agent_identity._evidence.spans import PAYLOAD_TYPES, pae, payload_type_of
+from agent_identity._evidence.transparency import Checkpoint
+from agent_identity._identity.common import b64url_decode
+from agent_identity.canonical import JSON, decode
+from agent_identity.errors import AgentIdentityError
+
+__all__ = ["MAX_LIFE", "SKEW", "refuse_foreign_evidence", "refuse_foreign_grant"]
+
+MAX_LIFE: Final = 24 * 3600
+"""Maximum lifetime of a grant, in seconds; the enforcement point issues none that live longer."""
+
+SKEW: Final = 30
+"""Tolerated difference of a grant's date from now, in seconds: no grant is signed in advance or backdated."""
+
+_ENVELOPES: Final = {pae(kind, b"").removesuffix(b"0 "): kind for kind in PAYLOAD_TYPES.values()}
+
+
+def refuse_foreign_evidence(message: bytes, *, origin: str) -> None:
+    """Check that the message is one that a recorder signs: a record of ours, or a checkpoint of the log.
+
+    Args:
+        message: The message to sign.
+        origin: The log.
+
+    Raises:
+        ValueError: The message is neither.
+    """
+    for start, kind in _ENVELOPES.items():
+        if message.startswith(start):
+            _, _, body = message[len(start) :].partition(b" ")
+            if pae(kind, body) != message:
+                raise ValueError("the envelope is not in its canonical form")
+            if payload_type_of(decode_record(body)) != kind:
+                raise ValueError("the record has another version than its envelope")
+            return
+    try:
+        checkpoint = Checkpoint.from_text(message.decode("utf-8"))
+    except AgentIdentityError as error:
+        raise ValueError(str(error)) from None
+    if checkpoint.origin != origin or checkpoint.extensions or checkpoint.to_text().encode("utf-8") != message:
+        raise ValueError("the message is no checkpoint of this signer's log")
+
+
+def refuse_foreign_grant(message: bytes, *, issuer: str, thumbprint: str, now: int) -> None:
+    """Check that the message is one that an issuer signs: a root grant of its own, from now.
+
+    Args:
+        message: The message to sign.
+        issuer: The issuer's URI.
+        thumbprint: The signing key.
+        now: Unix seconds.
+
+    Raises:
+        ValueError: The message is no such grant.
+    """
+    header, claims = (_object(part) for part in _parts(message))
+    if header != {"alg": "EdDSA", "kid": thumbprint, "typ": GRANT_TYPE}:
+        raise ValueError("the header is not that of a grant under this key")
+    grant = grant_of("", claims)  # Its errors are ValueErrors.
+    if grant.issuer != issuer or grant.depth or grant.parent_hash is not None:
+        raise ValueError("the grant is no root grant of this issuer")
+    if abs(grant.issued_at - now) > SKEW or grant.expires_at - grant.issued_at > MAX_LIFE:
+        raise ValueError("the grant does not begin now, or lives longer than a day")
+
+
+def _parts(message: bytes) -> tuple[bytes, bytes]:
+    header, dot, claims = message.partition(b".")
+    if not dot:
+        raise ValueError("the message is no signing input of a token")
+    return header, claims
+
+
+def _object(part: bytes) -> dict[str, JSON]:
+    value = decode(b64url_decode(part.decode("ascii")))
+    if isinstance(value, dict):
+        return value
+    raise ValueError("a part of the token is no JSON object")

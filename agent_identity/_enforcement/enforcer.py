@@ -1,0 +1,768 @@
+"""The enforcement point: where the rooms meet at run time."""  # budget: one line for each part that users may give
+
+import dataclasses
+import os
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Final, Literal, ParamSpec, Self, TypeVar, final, overload
+
+from opentelemetry.trace import TracerProvider
+
+from agent_identity._authority.grants import Chain, Grant, Limit, Scope
+from agent_identity._authority.registries import AgentRegistry, RevokedKind, TaskRegistry
+from agent_identity._authority.stores import MemoryState, StateStore
+from agent_identity._authority.tokens import TokenSource
+from agent_identity._common.typed_calls import typed_calls
+from agent_identity._enforcement import assembly as parts
+from agent_identity._enforcement.approvals import Approvals
+from agent_identity._enforcement.calls import Approval, CallRequest, Mode
+from agent_identity._enforcement.common import folded_purpose
+from agent_identity._enforcement.directory import open_directory, pseudonyms_of, publishers_for
+from agent_identity._enforcement.guard import Guard, Leaving, Point, Revocations, Workflow, named
+from agent_identity._enforcement.inventory import Inventory
+from agent_identity._enforcement.lifecycle import Action, GuardedCall, Lazy, check_lazy, guarded, known_as_guarded
+from agent_identity._enforcement.sessions import (
+    Arrivals,
+    Departures,
+    Listed,
+    Nesting,
+    Opening,
+    Peer,
+    Presentation,
+    Tasks,
+    current_or_refuse,
+    permits_of,
+)
+from agent_identity._enforcement.tasks import Ambience, Carried, Recorded, Task, attached
+from agent_identity._enforcement.telemetry import SpanMode
+from agent_identity._evidence.ledger import Ledger, OnRecord, Segments
+from agent_identity._evidence.record import DigestKeys, Pseudonyms
+from agent_identity._evidence.transparency import Publish
+from agent_identity._identity.common import Clock, Ids, RandomIds, SystemClock
+from agent_identity._identity.keys import Signer, SigningKey
+from agent_identity._identity.principals import Agent, Principal
+from agent_identity._identity.trust import TrustStore
+from agent_identity._policy.decision import Claims, Inspector, Policy, Touches, with_data_of
+from agent_identity.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from agent_identity._enforcement.export import LedgerExporter
+
+__all__ = ["Enforcer", "open_enforcers"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DEFAULT_TTL: Final = timedelta(minutes=5)
+_NS: Final = 1_000_000_000
+_ENFORCERS: Final["weakref.WeakSet[Enforcer]"] = weakref.WeakSet()
+
+
+@typed_calls(*parts.CALLS, state=parts.STORES)
+@final
+class Enforcer:
+    """Guards tools, opens tasks and keeps the evidence. Safe to share between threads.
+
+    Most programs use :meth:`open`. The constructor takes the parts one by one, for keys held
+    elsewhere or another ledger.
+
+    Args:
+        issuer: Signs root grants.
+        recorder: Signs the records on spans; the key that signs the ledger's checkpoints.
+        trust: Public keys; must hold those of issuer and recorder, and the issuer's URI.
+        ledger: Keeps the records; closed by :meth:`close`.
+        digests: Keys of argument and result digests.
+        policy: Judges each call; without one the grant alone decides.
+        routes: Handlers by name for calls that the policy routes. A handler gets the
+            :class:`~agent_identity.adapters.Call` and returns in place of the body; an
+            :class:`agent_identity.approvals.Approval` asks a person, and the body runs if they approve.
+        inspectors: Look at arguments and results; what they find is put to the policy.
+        mode: ``"enforce"``, or ``"monitor"`` to let everything run and record what would have happened.
+        tracer_provider: Where spans go; by default the global provider, as it is at call time.
+        sealing: ``"background"`` signs records off the caller's path, ``"inline"`` on it.
+        spans: Whose span carries the record of a call. ``"auto"``: that of another instrumentation where it has made
+            one for the same call with the same provider, else one of ours; ``"own"``: always ours; ``"enrich"``: only
+            theirs, and without one the record is in the ledger alone. Records on their spans are signed before the call
+            returns.
+        clock: Source of time.
+        ids: Source of ids.
+        new_key: Makes the key that holds a grant and proves its possession; by default one in memory.
+        state: What processes share: revocations, spent limits, used proofs; by default in the memory of this
+            process alone. Whoever passes one closes it.
+        agents: The registry of agents; without one, no agent needs to be registered. It is read again when its
+            file changes.
+        unregistered: What becomes of agents that are not in the registry: ``"deny"`` or ``"allow"``. Those that are
+            in it are bound by it in any case.
+        tokens: Where :meth:`Task.token` gets tokens for other services, such as
+            :class:`agent_identity.tokens.TokenExchange`.
+        exporter: Sends copies from the ledger in place of spans; started here, closed by :meth:`close`. Spans are
+            then made only with a ``tracer_provider`` that is given as well.
+        disclosable: Record arguments so that single ones can be shown to an auditor later, without the others; each
+            call takes some ten microseconds more.
+        pseudonyms: Names of principals in records, spans and grants; the application and the policies see the real
+            ones. Without any, the real ones stand everywhere. Neither goes together with approvals.
+        nested: For whom tools may open tasks of their own while they run in a task: principals, compared as a whole,
+            or a function that returns ``True`` for those. By default for nobody.
+        on_record: A function, or several, called with each :class:`Entry` once it is in the
+            ledger and signed, in their order, by the thread that seals: for metrics and tests. They should be quick,
+            because seals wait for them. What they raise is logged, counted and shown by :attr:`degraded`, and stops
+            nothing. The first record of a ``ledger`` that is given here is in it already: give ``observers`` to
+            ``Ledger.open`` for that.
+
+    Raises:
+        ConfigurationError: The parts do not fit together, or a tool that runs in a task gives ``nested``.
+        TypeError: ``state`` is no store, or ``nested`` or ``on_record`` something else, a coroutine
+            function for instance.
+    """
+
+    _closed: bool = False
+    _own_state: StateStore | None = None
+    _exporter: "LedgerExporter | None" = None
+
+    def __init__(  # budget: one line for each part that users may give, and nothing else
+        self,
+        *,
+        issuer: Signer,
+        recorder: Signer,
+        trust: TrustStore,
+        ledger: Ledger,
+        digests: DigestKeys,
+        policy: Policy | None = None,
+        routes: Mapping[str, Callable[..., object] | Approval] | None = None,
+        inspectors: Sequence[Inspector] = (),
+        mode: Mode = "enforce",
+        tracer_provider: TracerProvider | None = None,
+        sealing: Literal["background", "inline"] = "background",
+        spans: SpanMode = "auto",
+        state: StateStore | None = None,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        new_key: Callable[[], Signer] = SigningKey.generate,
+        agents: AgentRegistry | None = None,
+        unregistered: Literal["deny", "allow"] = "deny",
+        tokens: TokenSource | None = None,
+        exporter: "LedgerExporter | None" = None,
+        disclosable: bool = False,
+        pseudonyms: Pseudonyms | None = None,
+        nested: Listed = (),
+        on_record: OnRecord | Sequence[OnRecord] = (),
+    ) -> None:
+        parts.check_state(state)
+        permits = permits_of(nested)
+        time, shared = clock or SystemClock(), MemoryState() if state is None else state
+        source, ambience = ids or RandomIds(), Ambience(time, enforced=mode == "enforce")
+        parts.check_privacy(routes or {}, disclosable=disclosable, pseudonyms=pseudonyms)
+        name = parts.check_parts(mode, sealing, issuer, recorder, trust, now=time.wall_ns() // _NS)
+        trust, anchor = parts.trusted_here(trust, time)
+        approvals = Approvals(
+            ledger, digests, shared, issuer, ambience, trust=trust, clock=time, ids=source, forbid=self._forbid
+        )
+        self._point = Point(
+            ledger=ledger,
+            digests=digests,
+            spans=parts.spans_of(recorder, tracer_provider, exporter, spans),
+            clock=time,
+            ambience=ambience,
+            policy=policy,
+            routes=MappingProxyType(dict(routes or {})),
+            inspectors=tuple(inspectors),
+            mode=mode,
+            inline=sealing == "inline",
+            state=shared,
+            revocations=Revocations(shared, ledger, signer=issuer, trust=trust, clock=time, forbid=self._forbid),
+            approvals=approvals,
+            inventory=Inventory(ledger, issuer, trust, time),
+            disclosable=disclosable,
+            pseudonyms=pseudonyms,
+        )
+        self._nesting = Nesting(self._point, permits)
+        self._registry = TaskRegistry()
+        admission = parts.admission_of(self._point, agents, unregistered)
+        self._tasks = Tasks(self._point, self._registry, issuer, name, anchor, source, new_key, admission, tokens)
+        self._arrivals = Arrivals(self._tasks, trust, Recorded())
+        self._point.spans.examine()
+        _ENFORCERS.add(self)
+        ledger.observe(*parts.observers_of(on_record))
+        parts.record_policy(ledger, policy, time)
+        if exporter is not None:
+            self._exporter = exporter.start()
+
+    @classmethod
+    def open(  # budget: one line for each part that users may give, and nothing else
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        policy: Policy | str | os.PathLike[str] | None = None,
+        routes: Mapping[str, Callable[..., object] | Approval] | None = None,
+        inspectors: Sequence[Inspector] = (),
+        mode: Mode = "enforce",
+        tracer_provider: TracerProvider | None = None,
+        sync: Literal["process", "disk"] = "process",
+        sealing: Literal["background", "inline"] = "background",
+        spans: SpanMode = "auto",
+        signer: str | None = None,
+        state: StateStore | None = None,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        agents: Literal["required", "optional"] | None = "optional",
+        tokens: TokenSource | None = None,
+        otlp: str | None = None,
+        witnesses: Mapping[str, str] = MappingProxyType({}),
+        checkpoints: Publish | Sequence[Publish] = (),
+        segments: Segments | None = None,
+        disclosable: bool = False,
+        pseudonyms: bool = False,
+        nested: Listed = (),
+        on_record: OnRecord | Sequence[OnRecord] = (),
+        draft_records: bool = False,
+    ) -> Self:
+        """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
+
+        Several processes may open the same directory; each writes a stream of its own.
+
+        Args:
+            directory: Where keys, ``trust.json`` and the ledger live.
+            policy: A policy, or the path of a policy file.
+            routes: See :class:`Enforcer`.
+            inspectors: See :class:`Enforcer`.
+            mode: See :class:`Enforcer`.
+            tracer_provider: See :class:`Enforcer`.
+            sync: ``"process"``: a record survives the death of the process; ``"disk"``: power loss too.
+            sealing: See :class:`Enforcer`.
+            spans: See :class:`Enforcer`.
+            signer: ``"unix:PATH"``, the socket of an ``agent-identity signer`` that holds the keys in place of
+                the directory.
+            clock: See :class:`Enforcer`.
+            ids: See :class:`Enforcer`.
+            state: What processes share; by default files in the directory. Whoever passes one closes it.
+            agents: ``"required"``: only agents of the registry ``agents.jsonl`` in the directory may hold grants;
+                ``"optional"``: those that are in it are bound by it, others are free; ``None``: it is not read.
+            tokens: See :class:`Enforcer`.
+            otlp: The address of a receiver of OTLP, such as ``http://localhost:4318``. A thread sends it the copy of
+                every record and knows what was acknowledged, also of earlier processes. Spans are then not sent
+                through a tracer provider, unless one is given as well. Headers and protocol come from the
+                environment, ``OTEL_EXPORTER_OTLP_*``.
+            witnesses: Other parties that are to cosign the log: their verifier keys by their addresses. They are
+                asked off the callers' paths, and nothing waits for them; :attr:`degraded` says which fail.
+            checkpoints: A function, or several, called with the bytes of each signed checkpoint, in a thread of its
+                own. What it raises is counted, and stops nothing.
+            segments: When the stream of records goes on in another file, and how the one before is compressed; by
+                default after 64 MiB or a day, by gzip.
+            disclosable: See :class:`Enforcer`.
+            pseudonyms: Name principals by pseudonyms in records, spans and grants. The mapping is kept in
+                ``keys/pseudonyms.jsonl`` in the directory, and ``agent-identity erase`` removes from it. A directory
+                that has this file is opened so in any case.
+            nested: See :class:`Enforcer`.
+            on_record: See :class:`Enforcer`.
+            draft_records: Write version 2 of the record, which is a draft: its shapes may still change, and readers
+                outside this package refuse it. For trying out what it adds, never for evidence that has to last.
+
+        Raises:
+            TypeError: ``state`` is no store, the address of one for instance; or ``on_record`` is no plain function.
+            TokenError: The registry of agents does not verify.
+            ConfigurationError: Keys, trust file, package or platform are unusable.
+            PolicyFormatError: The policy file is malformed; nothing runs under half a policy.
+            EvidenceError: The ledger cannot be written.
+        """
+        # Before the directory is touched, so that a slip leaves no stream behind.
+        judge = parts.judge_of(policy)
+        parts.check_choices(mode, sealing, spans)
+        permits_of(nested)
+        publishers, observers = publishers_for(directory, witnesses, checkpoints), parts.observers_of(on_record)
+        time, source = clock or SystemClock(), ids or RandomIds()
+        found = open_directory(
+            directory,
+            clock=time,
+            ids=source,
+            sync=sync,
+            signer=signer,
+            publishers=publishers,
+            segments=segments,
+            drafts=draft_records,
+            pseudonyms=pseudonyms,
+            observers=observers,
+        )
+        with found.closed_on_failure():
+            opened = cls(
+                issuer=found.issuer,
+                recorder=found.recorder,
+                trust=found.trust,
+                ledger=found.ledger,
+                digests=found.digests,
+                policy=judge,
+                routes=routes,
+                inspectors=inspectors,
+                mode=mode,
+                tracer_provider=tracer_provider,
+                sealing=sealing,
+                spans=spans,
+                state=found.state if state is None else state,
+                clock=time,
+                ids=source,
+                agents=parts.registry_of(directory, agents, found.trust),
+                unregistered="deny" if agents == "required" else "allow",
+                tokens=tokens,
+                exporter=None if otlp is None else parts.exporter_of(directory, otlp, found),
+                disclosable=disclosable,
+                pseudonyms=pseudonyms_of(directory, wanted=pseudonyms),
+                nested=nested,
+            )
+        opened._own_state = found.state
+        opened._point.use(directory, found.state, shared=state is not None)
+        opened._point.renewals.use(found.certificate)
+        return opened
+
+    def task(
+        self,
+        purpose: str,
+        *,
+        principal: Principal,
+        agent: Agent,
+        scope: Scope,
+        ttl: timedelta = DEFAULT_TTL,
+        max_depth: int = 3,
+        limits: Sequence[Limit] = (),
+    ) -> Opening:
+        """Return a context manager that opens a task; works with ``with`` and ``async with``.
+
+        A task inside a task is a task of its own: it takes nothing from the outer one, and its end
+        leaves the outer one as it was. The body of a guarded tool is no place for one: there it opens as a part of
+        the tool's task, with the same id, principal and limits, and no more than the tool has itself. For another
+        principal it is refused, unless the enforcer was opened with ``nested``.
+
+        Args:
+            purpose: What the task is for, 1 to 1,024 characters; it stands in the records. Line breaks and runs of
+                white space become one space.
+            principal: On whose behalf the agent acts.
+            agent: Who acts; its owner is accountable for it.
+            scope: Tools and arguments that the task may use.
+            ttl: The authority ends after this time at the latest; from 1 second to 1 day.
+            max_depth: How many times the authority may be delegated on, 0 to 32.
+            limits: How often, how fast and how much, for the task and all that is delegated from it together; at
+                most 64, of tools that are in the scope or of all.
+
+        Raises:
+            TypeError: A party or the scope is of another type.
+            ValueError: Purpose, ttl or max_depth is out of range, or a limit cannot hold: of a tool that is not in
+                the scope, or twice over the same.
+            Denied: On entry: inside the body of a guarded tool, for another principal (``task_in_body``). The
+                refusal is recorded.
+            AttenuationError: On entry: inside the body of a guarded tool, and more than the tool has itself.
+        """
+        self._refuse_closed()
+        purpose = folded_purpose(purpose)
+
+        def make() -> Task:
+            begin, tasks = self._nesting.begin, self._tasks
+            return begin(tasks, purpose, principal, agent, scope, ttl=ttl, max_depth=max_depth, limits=limits)
+
+        return Opening(self._point, purpose, make)
+
+    def delegate(
+        self, agent: Agent, *, scope: Scope, purpose: str | None = None, ttl: timedelta | None = None
+    ) -> Opening:
+        """Return a context manager that hands a part of the current task to another agent.
+
+        Args:
+            agent: The agent that acts inside the block.
+            scope: A narrower or equal scope.
+            purpose: What this part is for, as for :meth:`task`; by default the purpose of the current task.
+            ttl: A shorter life; by default what is left of the current task's.
+
+        Raises:
+            NoTask: On entry: there is no live task to delegate from.
+            AttenuationError: On entry: the scope is wider, or the depth is used up.
+            TypeError: Agent or scope is of another type.
+        """
+        self._refuse_closed()
+        purpose = None if purpose is None else folded_purpose(purpose)
+
+        def make() -> Task:
+            parent = current_or_refuse(self._point)
+            return self._tasks.open_child(parent, purpose or parent.purpose, agent, scope, ttl=ttl)
+
+        return Opening(self._point, purpose, make)
+
+    def present(self, peer: Peer, *, tool: str, arguments: Mapping[str, object]) -> Presentation:
+        """Return what to send to another service with one call: authority that counts there and for this call.
+
+        The grant in it is made for the peer, lives at most five minutes and ends with the task. HTTP clients use
+        :mod:`agent_identity.integrations.http.client` instead.
+
+        Args:
+            peer: The service.
+            tool: The name of what is called.
+            arguments: The arguments of the call, values of JSON only.
+
+        Raises:
+            Denied: There is no live task.
+            AttenuationError: The task may not be delegated on, or its key is elsewhere (``not_the_holder``).
+            EvidenceError: The grant could not be recorded.
+        """
+        self._refuse_closed()
+        return Departures(self._tasks).present(peer, tool, arguments)
+
+    def receive(
+        self,
+        presentation: Presentation,
+        *,
+        tool: str,
+        arguments: Mapping[str, object],
+        audience: str,
+        holder: Signer | None = None,
+        agent: Agent | None = None,
+        purpose: str | None = None,
+        traceparent: str | None = None,
+    ) -> Opening:
+        """Return a context manager that opens the task of a call that another service presented.
+
+        It is the same task, under this enforcer's trust store and policy, with records in its own ledger. It
+        ends with the block, and no later than the task where it was opened.
+
+        Args:
+            presentation: What came with the call.
+            tool: The name of what is called.
+            arguments: The arguments of the call as they came.
+            audience: The name of this service.
+            holder: The key of this service, with which it can go on with a grant that was made for it. Without
+                it, delegation is refused (``not_the_holder``).
+            agent: Who acts here; a grant for another agent is refused.
+            purpose: What the task is for here.
+            traceparent: The trace of the caller (W3C Trace Context), for correlation only.
+
+        Raises:
+            Denied: On entry: chain, audience or proof do not hold, or the proof was used before. The refusal
+                is recorded.
+            EvidenceError: On entry: it could not be recorded.
+        """
+        self._refuse_closed()
+        arrivals, what = self._arrivals, folded_purpose(purpose or f"call of {audience}"[:256])
+
+        def make() -> Task:
+            return arrivals.receive(
+                presentation, tool, arguments, audience=audience, holder=holder, agent=agent, purpose=what
+            )
+
+        return arrivals.opening(self.guard(tool, kind="remote"), arguments, make, what, traceparent)
+
+    def carry(
+        self,
+        *,
+        agent: Agent | None = None,
+        scope: Scope | None = None,
+        ttl: timedelta | None = None,
+        audience: str | None = None,
+    ) -> Carried:
+        """Return a part of the current task's authority for a child process, which takes it up with :meth:`resume`.
+
+        Args:
+            agent: Who acts there; by default the same agent.
+            scope: A narrower or equal scope; by default that of the task.
+            ttl: A shorter life; by default what is left of the task's.
+            audience: The one name under which it can be resumed; by default any.
+
+        Raises:
+            Denied: There is no live task.
+            AttenuationError: The scope is wider, the depth is used up, or the key of the task is elsewhere.
+            EvidenceError: The grant could not be recorded.
+        """
+        self._refuse_closed()
+        return Departures(self._tasks).carry(agent, scope, ttl=ttl, audience=audience)
+
+    def resume(
+        self,
+        received: Carried | Chain | Sequence[str],
+        *,
+        holder: Signer | None = None,
+        audience: str | None = None,
+        purpose: str | None = None,
+    ) -> Opening:
+        """Return a context manager that opens a task of another process here.
+
+        Args:
+            received: What :meth:`carry` returned there, or the tokens of a chain.
+            holder: The key of the chain's leaf; it is in what was carried.
+            audience: The name of this process, if the chain is made for one.
+            purpose: What the task is for here; by default what it was for there.
+
+        Raises:
+            Denied: On entry: the chain does not hold here, or the key is another one (``not_the_holder``). The
+                refusal is recorded.
+            EvidenceError: On entry: it could not be recorded.
+        """
+        self._refuse_closed()
+        carried = received if isinstance(received, Carried) else None
+        arrivals, what = self._arrivals, folded_purpose(purpose or (carried.purpose if carried else "resumed"))
+
+        def make() -> Task:
+            return arrivals.resume(received, holder, audience, what)
+
+        return arrivals.opening(self.guard("resume"), {}, make, what, carried.traceparent if carried else None)
+
+    def no_task(self) -> AbstractContextManager[None]:
+        """Return a context manager that hides the current task, for work that is on nobody's behalf.
+
+        A server that was started inside a task runs requests without a task of their own in it.
+        """
+        return attached(self._point.ambience.without())
+
+    @property
+    def current_task(self) -> Task | None:
+        """The task of the current context, alive or not; ``None`` outside any."""
+        return self._point.ambience.current()
+
+    def guard(
+        self,
+        name: str,
+        *,
+        kind: str = "function",
+        server: str | None = None,
+        labels: Sequence[str] | None = None,
+        data: Sequence[str] | None = None,
+        claims: Claims | None = None,
+        lazy: Lazy | None = None,
+        suspends: Leaving = (),
+        returns: Leaving = (),
+        place: Callable[[], str] | None = None,
+        touches: Touches | None = None,
+        workflow: Workflow | None = None,
+    ) -> GuardedCall:
+        """Return how calls of one tool are guarded, for adapters that find their own way to the body.
+
+        Args:
+            name: The name that scopes and policies know the tool by.
+            kind: ``function``, ``mcp``, ``http``, …; ``model`` for calls of a model, and ``streamed_model`` where the
+                answer may be read before it is looked at.
+            server: Where a remote tool runs.
+            labels: Labels of the tool for the policy; ``[]`` says that there are none, ``None`` that nobody knows.
+            data: Labels of the data that it touches; likewise.
+            claims: Labels of which nobody knows who said them; they can only make decisions stricter.
+            lazy: See :meth:`tool`.
+            suspends: Exceptions by which a body leaves to be called again with the same id, an interrupt for one: a
+                tuple of their classes, or what tells for each.
+            returns: Exceptions that carry a result and are no errors, a handoff for one; likewise.
+            place: Names the place in which a call is made, for calls that are suspended and made again there:
+                two with the same id in two places are two calls.
+            touches: See :meth:`tool`; here nobody knows the parameters, so that a name of a resource is recorded
+                without its digest where no argument fills it.
+            workflow: Names the run, thread or conversation of the framework in which a call is made, for version 2 of
+                the record.
+
+        Raises:
+            TypeError: The name, kind or server is no ``str``, labels are no list of texts, what is touched is no
+                :class:`~agent_identity.policy.Touch`, or exceptions are neither.
+            ValueError: It has not 1 to 256 visible characters, so that no record could hold it.
+        """
+        self._refuse_closed()
+        tool = parts.tool_of(name, kind, server, labels, claims, touches=touches)
+        known = with_data_of(parts.check_labels(data, "data"), tool.touches)
+        guard = Guard(self._point, tool, data=known, suspends=suspends, returns=returns, place=place, workflow=workflow)
+        return GuardedCall(guard, lazy=check_lazy(lazy))
+
+    @overload
+    def tool(self, function: Callable[P, R], /) -> Callable[P, R]: ...
+
+    @overload
+    def tool(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        data: Sequence[str] | None = None,
+        kind: str = "function",
+        labels: Sequence[str] | None = None,
+        lazy: Lazy | None = None,
+        touches: Touches | None = None,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+    def tool(
+        self,
+        function: object = None,
+        /,
+        *,
+        name: str | None = None,
+        data: Sequence[str] | None = None,
+        kind: str = "function",
+        labels: Sequence[str] | None = None,
+        lazy: Lazy | None = None,
+        touches: Touches | None = None,
+    ) -> object:
+        """Guard a function; a decorator with and without arguments.
+
+        Works on functions, coroutine functions, generator functions and async generator functions;
+        signature and types stay. A generator is judged when it is first advanced, under the task in
+        which it was created, and again at every step. Iterators, awaitables and context managers that a
+        function returns run in the same way; a result that would go on by itself is withheld.
+
+        Args:
+            function: The function.
+            name: The tool's name; by default the function's.
+            data: Labels of the data that the tool touches, for the policy; ``[]`` says that there are none. Without
+                any, and without an entry in the policy file, a rule that blocks by them blocks every call.
+            kind: What the tool is, for the policy.
+            labels: Labels of the tool, for the policy; likewise.
+            lazy: ``"resource"`` for a tool whose results live on by themselves, such as a connection, an open file or
+                a future: they are handed over as they are, and the end of the task does not stop them. Generators and
+                coroutines are driven in any case.
+            touches: The resources that the tool touches, each a :class:`~agent_identity.policy.Touch`. Version 2 of
+                the record has them, version 1 does not. Labels of their data count as ``data``, if that is stated.
+
+        Raises:
+            TypeError: Labels are no list of texts, or ``touches`` is something else.
+            ConfigurationError: The function is guarded already, by this or another enforcer; ``touches`` names an
+                argument that is no parameter; or, with code ``lazy_result``, its annotation shows results that would
+                be withheld.
+        """
+
+        def decorate(bare: object) -> Callable[..., object]:
+            inner = parts.check_bare(bare)
+            named = name or parts.name_of(inner)
+            guard = self.guard(named, kind=kind, labels=labels, data=data, lazy=lazy, touches=touches)
+            guard.declare()
+            return parts.marked(known_as_guarded(guarded(guard, inner), guard))
+
+        return decorate if function is None else decorate(function)
+
+    def action(self, name: str, /, **arguments: object) -> Action:
+        """Return a guarded block: ``with enforcer.action("http_get", url=url) as call: ...``.
+
+        The block uses ``call.arguments`` (the checked snapshot) and sets ``call.result``. A refused or
+        routed call raises before the block. Its labels stand in the policy file; what it
+        touches is said with :meth:`guard`, whose ``block`` is the same.
+
+        Args:
+            name: The tool's name.
+            arguments: What the block is about to use.
+        """
+        return self.guard(name).block(CallRequest(arguments))
+
+    @property
+    def revocations(self) -> Revocations:
+        """What is revoked and suspended, for those who list it, hand it on or take it from elsewhere."""
+        return self._point.revocations
+
+    @property
+    def approvals(self) -> Approvals:
+        """What waits for a person in the directory, and how they approve or reject it."""
+        return self._point.approvals
+
+    def revoke(
+        self,
+        what: Task | Grant | Agent | Principal | RevokedKind,
+        name: str | None = None,
+        /,
+        *,
+        reason: str | None = None,
+        suspend: bool = False,
+    ) -> None:
+        """Stop a task, a grant, an agent, all agents of an owner, a principal, an issuer key, or everything.
+
+        It takes hold at the very next call of every process that shares the state, also under whatever was
+        delegated, survives restarts and is recorded. ``enforcer.revoke(alice)`` and
+        ``enforcer.revoke("human", "alice@example.com")`` say the same.
+
+        Args:
+            what: A task, grant, agent or principal; or one of the words ``task``, ``grant`` (by the hash in
+                records), ``agent``, ``owner``, ``human``, ``service``, ``key`` (by thumbprint), ``everything``.
+            name: Which one, where ``what`` is a word.
+            reason: Why, for people; 1 to 256 characters.
+            suspend: Only until :meth:`reinstate`. Everything is always only suspended.
+
+        Raises:
+            StateError: The shared state cannot be asked: nothing is revoked.
+            EvidenceError: It is revoked, and that could not be recorded.
+            TypeError: Something else was given.
+            ValueError: The name or the reason breaks the rules of ids.
+        """
+        self._refuse_closed()
+        self._point.revocations.revoke(*self._point.revocable(*named(what, name)), reason=reason, suspend=suspend)
+
+    def reinstate(self, what: Task | Grant | Agent | Principal | RevokedKind, name: str | None = None, /) -> None:
+        """Lift a suspension; what was revoked for good stays revoked.
+
+        Args:
+            what: As for :meth:`revoke`.
+            name: As for :meth:`revoke`.
+
+        Raises:
+            StateError: The shared state cannot be asked.
+            EvidenceError: It is lifted, and that could not be recorded.
+            ValueError: It is not suspended.
+        """
+        self._refuse_closed()
+        self._point.revocations.reinstate(*self._point.revocable(*named(what, name)))
+
+    @property
+    def degraded(self) -> Mapping[str, str]:
+        """What does not work just now and stops nothing by itself: what it is, and why; empty if all is well.
+
+        ``ledger``: the last append or seal failed; records wait, or calls are refused. Others: a witness, or a function
+        of ``checkpoints=``, does not have the last checkpoint. ``on_record``: a function of that did not take a record.
+        """
+        return self._point.faults()
+
+    def bind(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Return the function bound to the current task, for threads, executors and callbacks.
+
+        Authority does not enter threads by itself. It still ends with the task.
+        """
+        return self._point.ambience.bind(function)
+
+    def close(self) -> None:
+        """End all tasks, drop their tokens, seal the ledger and close it; idempotent."""
+        self._closed = True
+        self._tasks.end_all()
+        self._tasks.drop_tokens()
+        self._point.approvals.end()
+        try:
+            self._point.ledger.close()
+        finally:
+            if self._exporter is not None:
+                self._exporter.close()
+            if self._own_state is not None:
+                self._own_state.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def after_fork_in_child(self) -> None:
+        """Leave the tasks to the parent. Called by the interpreter in each forked child."""
+        # A fresh registry, and fresh locks for what is left of the old one, because another thread of the
+        # parent may have held them.
+        self._registry.after_fork_in_child()
+        self._registry = TaskRegistry()
+        self._tasks = dataclasses.replace(self._tasks, registry=self._registry)
+        self._arrivals = dataclasses.replace(self._arrivals, tasks=self._tasks)
+        self._point.after_fork_in_child()
+        if self._exporter is not None:
+            self._exporter.after_fork_in_child()
+
+    def _forbid(self, act: str, kind: str, code: str) -> None:
+        self._nesting.forbid(act, kind, code)
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise ConfigurationError("expected an open enforcer, got a closed one; open it again")
+
+
+def open_enforcers() -> list[tuple[Enforcer, Point]]:
+    """Return the open enforcers of this process with what they are put together from, for whoever examines them."""
+    found = list(_ENFORCERS)
+    return [(one, one._point) for one in found if not one._closed]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def _after_fork_in_child() -> None:
+    for enforcer in list(_ENFORCERS):
+        enforcer.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, where nothing forks.
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,37 @@
+"""The guard: where a call is judged, and where its intent and outcome are recorded."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._enforcement.guard.context import Point
+    from agent_identity._enforcement.guard.draft_facts import RESOURCES, Workflow
+    from agent_identity._enforcement.guard.guard import Guard, Leaving
+    from agent_identity._enforcement.guard.known_tools import KnownTools, annotated, claims_from
+    from agent_identity._enforcement.guard.revocations import LIST_NAME, Revocations, named
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._enforcement.guard.context": ("Point",),
+            "agent_identity._enforcement.guard.draft_facts": ("RESOURCES", "Workflow"),
+            "agent_identity._enforcement.guard.guard": ("Guard", "Leaving"),
+            "agent_identity._enforcement.guard.known_tools": ("KnownTools", "annotated", "claims_from"),
+            "agent_identity._enforcement.guard.revocations": ("LIST_NAME", "Revocations", "named"),
+        },
+    )
+
+__all__ = [
+    "LIST_NAME",
+    "RESOURCES",
+    "Guard",
+    "KnownTools",
+    "Leaving",
+    "Point",
+    "Revocations",
+    "Workflow",
+    "annotated",
+    "claims_from",
+    "named",
+]

@@ -1,0 +1,144 @@
+"""The shared parts of an enforcement point, assembled once for its guards."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import final
+
+from agent_identity._authority.registries import RevokedKind
+from agent_identity._authority.stores import StateStore
+from agent_identity._enforcement.approvals import ApprovalBox, Approvals
+from agent_identity._enforcement.calls import Approval, Arguments, Call, Mode, Renewals
+from agent_identity._enforcement.guard.known_tools import KnownTools
+from agent_identity._enforcement.guard.revocations import Revocations
+from agent_identity._enforcement.inventory import Inventory
+from agent_identity._enforcement.tasks import Ambience, Task
+from agent_identity._enforcement.telemetry import Spans
+from agent_identity._evidence.ledger import Ledger
+from agent_identity._evidence.record import PSEUDONYM_PREFIX, DigestKeys, Pseudonyms
+from agent_identity._identity.common import Clock
+from agent_identity._identity.principals import Principal, principal_from_claim
+from agent_identity._policy.decision import Inspector, Policy
+
+__all__ = ["Point"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The parts that a guard needs for a call; frozen, so that no guard can change its mode."""
+
+    ledger: Ledger
+    digests: DigestKeys
+    spans: Spans
+    clock: Clock
+    ambience: Ambience
+    policy: Policy | None
+    routes: Mapping[str, Callable[..., object] | Approval]
+    inspectors: tuple[Inspector, ...]
+    mode: Mode
+    inline: bool
+    state: StateStore
+    revocations: Revocations
+    approvals: Approvals
+    inventory: Inventory
+    disclosable: bool = False
+    pseudonyms: Pseudonyms | None = None
+    renewals: Renewals = field(default_factory=Renewals)
+    tools: KnownTools = field(default_factory=KnownTools)
+
+    def use(self, directory: str | os.PathLike[str], state: StateStore, *, shared: bool) -> None:
+        """Store approval requests and pinned tools in a directory.
+
+        Args:
+            directory: The directory of the enforcer.
+            state: The state in it.
+            shared: Another state is shared with other processes; the directory's revocations count too.
+        """
+        self.approvals.use(ApprovalBox(Path(directory) / "approvals"))
+        self.inventory.use(directory, state)
+        if shared:
+            self.revocations.heed(state)
+
+    def faults(self) -> Mapping[str, str]:
+        """Return the current faults of the evidence, by component."""
+        ledger = self.ledger
+        faults = {publisher.name: publisher.fault for publisher in ledger.publishers}
+        faults |= {"ledger": ledger.degraded, "on_record": ledger.observers.fault}
+        return {name: fault for name, fault in faults.items() if fault}
+
+    def after_fork_in_child(self) -> None:
+        """Leave the parent's parts to the parent."""
+        self.ambience.renew()
+        self.revocations.after_fork_in_child()
+        self.approvals.after_fork_in_child()
+
+    def check(self, task: Task) -> None:
+        """Check that the task lives and nothing of its chain is revoked; called before every call and resume.
+
+        Raises:
+            Denied: The task has ended, or something is revoked.
+        """
+        if task.lease.live:
+            self.revocations.check(task.chain)
+        task.lease.check(self.clock)  # Last, because the check for revocations may block.
+
+    def look_again(self, call: Call) -> None:
+        """Check the task of a call again, unless it is refused already: before its intent, or its approval.
+
+        If nothing was read from the state since :meth:`check`, nothing is read again.
+
+        Raises:
+            Denied: The task has ended, expired or been revoked meanwhile.
+        """
+        if call.task is None or call.judgement.denial is not None:
+            return
+        if call.reserved is not None or call.approval is not None:
+            self.check(call.task)
+        else:
+            call.task.lease.look(self.clock)
+
+    def digest_of(self, key_id: str, arguments: Arguments) -> str:
+        """Return the keyed digest that the records of a call hold in place of its arguments.
+
+        Raises:
+            EvidenceError: A new key is needed and cannot be stored.
+        """
+        if self.disclosable:
+            return self.digests.commit(key_id, arguments.parts())
+        return self.digests.digest(key_id, arguments.canonical())
+
+    def shown(self, principal: Principal) -> Principal:
+        """Return a principal as named in grants and records.
+
+        Raises:
+            ValueError: Its id looks like a pseudonym, which may belong to somebody else.
+            EvidenceError: Its pseudonym cannot be stored.
+        """
+        if self.pseudonyms is None:
+            return principal
+        if principal.id.startswith(PSEUDONYM_PREFIX):
+            raise ValueError(f"the principal id begins with {PSEUDONYM_PREFIX!r}, like a pseudonym; use the real id")
+        return _renamed(principal, self.pseudonyms.of(principal.kind, principal.id))
+
+    def real(self, principal: Principal) -> Principal:
+        """Return the real principal of a grant, as the application and the policies see it, if it is known here."""
+        if self.pseudonyms is None or not principal.id.startswith(PSEUDONYM_PREFIX):
+            return principal
+        known = self.pseudonyms.name_of(principal.id)
+        return principal if known is None or known[0] != principal.kind else _renamed(principal, known[1])
+
+    def revocable(self, kind: RevokedKind, name: str) -> tuple[RevokedKind, str]:
+        """Return the kind and name to revoke, as in grants.
+
+        Raises:
+            EvidenceError: A pseudonym cannot be stored.
+        """
+        if self.pseudonyms is not None and kind in ("human", "service"):
+            return kind, self.pseudonyms.of(kind, name)
+        return kind, name
+
+
+def _renamed(principal: Principal, name: str) -> Principal:
+    return principal_from_claim({**principal.to_claim(), "id": name})

@@ -1,0 +1,88 @@
+"""The tools known to an enforcer, and the labels that third parties claim about them."""
+
+import logging
+from collections.abc import Iterable
+from typing import Final, final
+
+from agent_identity._common.narrowing import is_mapping
+from agent_identity._identity.common import check_id
+from agent_identity._policy import RuleSet
+from agent_identity._policy.decision import Claims, Policy, Tool
+from agent_identity._policy.rules import absent_tools
+
+__all__ = ["KnownTools", "annotated", "claims_from"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_MAX_TOOLS: Final = 10_000
+_MAX_CLAIMS: Final = 64
+
+_HINTS: Final = {"destructiveHint": "destructive", "openWorldHint": "open-world"}
+"""The MCP annotations that warn of a tool, with the labels that they claim. Favorable annotations claim nothing."""
+
+_Labels = tuple[str, ...]
+
+
+@final
+class KnownTools:
+    """The tools of one enforcer. Thread-safe: each write is one dict entry or a flag."""
+
+    __slots__ = ("_known", "_reviewed")
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Tool, _Labels | None]] = {}
+        self._reviewed = False
+
+    def learn(self, tool: Tool, data: _Labels | None = None) -> None:
+        """Note a tool, and the labels of its data.
+
+        Of two tools with one name, the one with fewer known labels is kept. Only the first 10,000 names are kept,
+        because callers may invent names.
+        """
+        before = self._known.get(tool.name)
+        if before is None and len(self._known) >= _MAX_TOOLS:
+            return
+        if before is None or _unsaid(tool, data) >= _unsaid(*before):
+            self._known[tool.name] = tool, data
+
+    def all(self) -> tuple[tuple[Tool, _Labels | None], ...]:
+        """Return the tools with the labels of their data, by name."""
+        return tuple(known for _, known in sorted(self._known.copy().items()))
+
+    def review(self, policy: Policy | None) -> None:
+        """Log once the tools that a policy names and nobody guards; called after the end of a task.
+
+        Before that, tools may still be registered: those of MCP servers, and those that middleware guards.
+        """
+        if self._reviewed:
+            return
+        self._reviewed = True
+        for rule_id, names in absent_tools(policy.rules, self._known).items() if isinstance(policy, RuleSet) else ():
+            _LOG.warning("the rule %r names tools that nobody has guarded yet: %s", rule_id, ", ".join(names))
+
+
+def _unsaid(tool: Tool, data: _Labels | None) -> int:
+    return (tool.labels is None) + (data is None)
+
+
+def claims_from(labels: Iterable[object] = (), data: Iterable[object] = ()) -> Claims | None:
+    """Return claims from untrusted labels; ``None`` if none of them is a label."""
+    claims = Claims(_texts(labels), _texts(data))
+    return claims if claims.labels or claims.data else None
+
+
+def _texts(items: Iterable[object]) -> _Labels:
+    return tuple(dict.fromkeys(label for item in items if (label := _label(item))))[:_MAX_CLAIMS]
+
+
+def _label(item: object) -> str | None:
+    try:
+        return check_id(item, "label")
+    except (TypeError, ValueError):
+        return None
+
+
+def annotated(annotations: object) -> _Labels:
+    """Return the labels that MCP annotations claim; only explicit ones, since a default is no statement."""
+    if not is_mapping(annotations):
+        return ()
+    return tuple(label for hint, label in _HINTS.items() if annotations.get(hint) is True)

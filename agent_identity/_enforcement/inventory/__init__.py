@@ -1,0 +1,69 @@
+"""Pinned MCP servers and their tool definitions."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._enforcement.inventory.pinned_servers import (
+        INSTRUCTIONS,
+        MAX_SERVERS,
+        ONE_BY_ONE,
+        Book,
+        Definition,
+        Offer,
+        OfferedTool,
+        Sighting,
+        Transport,
+    )
+    from agent_identity._enforcement.inventory.server_inventory import (
+        Inventory,
+        InventoryFile,
+        accept,
+        forget,
+        inventory_path,
+        pin,
+    )
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._enforcement.inventory.pinned_servers": (
+                "INSTRUCTIONS",
+                "MAX_SERVERS",
+                "ONE_BY_ONE",
+                "Book",
+                "Definition",
+                "Offer",
+                "OfferedTool",
+                "Sighting",
+                "Transport",
+            ),
+            "agent_identity._enforcement.inventory.server_inventory": (
+                "Inventory",
+                "InventoryFile",
+                "accept",
+                "forget",
+                "inventory_path",
+                "pin",
+            ),
+        },
+    )
+
+__all__ = [
+    "INSTRUCTIONS",
+    "MAX_SERVERS",
+    "ONE_BY_ONE",
+    "Book",
+    "Definition",
+    "Inventory",
+    "InventoryFile",
+    "Offer",
+    "OfferedTool",
+    "Sighting",
+    "Transport",
+    "accept",
+    "forget",
+    "inventory_path",
+    "pin",
+]

@@ -1,0 +1,43 @@
+"""The lifecycle of a guarded call, and its forms: functions, blocks, generators, deferred results."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._enforcement.lifecycle.block import Action
+    from agent_identity._enforcement.lifecycle.callables import check_body, dressed, guard_of, guarded, known_as_guarded
+    from agent_identity._enforcement.lifecycle.deferred_results import Lazy, check_lazy
+    from agent_identity._enforcement.lifecycle.guarded_call import Body, GuardedCall
+    from agent_identity._enforcement.lifecycle.steps import CallSteps
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._enforcement.lifecycle.block": ("Action",),
+            "agent_identity._enforcement.lifecycle.callables": (
+                "check_body",
+                "dressed",
+                "guard_of",
+                "guarded",
+                "known_as_guarded",
+            ),
+            "agent_identity._enforcement.lifecycle.deferred_results": ("Lazy", "check_lazy"),
+            "agent_identity._enforcement.lifecycle.guarded_call": ("Body", "GuardedCall"),
+            "agent_identity._enforcement.lifecycle.steps": ("CallSteps",),
+        },
+    )
+
+__all__ = [
+    "Action",
+    "Body",
+    "CallSteps",
+    "GuardedCall",
+    "Lazy",
+    "check_body",
+    "check_lazy",
+    "dressed",
+    "guard_of",
+    "guarded",
+    "known_as_guarded",
+]

@@ -1,0 +1,87 @@
+"""Guarded blocks of code: an API call, a query, a file operation."""
+
+import threading
+from types import TracebackType
+from typing import final
+
+from agent_identity._enforcement.calls import Call, CallRequest
+from agent_identity._enforcement.lifecycle.steps import CallSteps
+from agent_identity._enforcement.tasks import Task
+from agent_identity.errors import Denied
+
+__all__ = ["Action"]
+
+
+@final
+class Action:
+    """A guarded block; a single-use context manager for ``with`` and ``async with``.
+
+    Received from :meth:`Enforcer.action` and :meth:`GuardedCall.block`.
+    """
+
+    __slots__ = ("_call", "_entered", "_request", "_steps")
+
+    def __init__(self, steps: CallSteps, request: CallRequest) -> None:
+        self._steps = steps
+        self._request = request._replace(can_route=False)
+        self._call: Call | None = None
+        self._entered = threading.Lock()  # The first to enter takes it; nobody waits for it.
+
+    def __enter__(self) -> Call:
+        steps = self._steps
+        if not self._entered.acquire(blocking=False):
+            raise steps.refuse(self._request.arguments, *self._again())
+        try:
+            call = steps.judge(self._request)
+            steps.settle(call)
+        except BaseException:
+            self._entered.release()
+            raise
+        return self._begin(call)
+
+    async def __aenter__(self) -> Call:
+        steps = self._steps
+        if not self._entered.acquire(blocking=False):
+            raise await steps.refuse_async(self._request.arguments, *self._again())
+        try:
+            call = await steps.judge_async(self._request)
+            await steps.settle_async(call)
+        except BaseException:
+            self._entered.release()
+            raise
+        return self._begin(call)
+
+    def _again(self) -> tuple[Denied, Task | None]:
+        text = f"{self._steps.tool.name}: an action guards one block; call enforcer.action(...) again for the next"
+        return Denied(text, code="already_entered"), self._steps.current_task
+
+    def _begin(self, call: Call) -> Call:
+        self._call = call
+        call.attach()
+        return call
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        call = self._call
+        if call is None:
+            return
+        call.detach()
+        if error is None:
+            self._steps.end(
+                call, call.result, "resource"
+            )  # The result belongs to the block; the guard hands nothing out.
+        else:
+            self._steps.fail(call, error)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        call = self._call
+        if call is None:
+            return
+        call.detach()
+        if error is None:
+            await self._steps.end_async(call, call.result, "resource")
+        else:
+            await self._steps.fail_async(call, error)

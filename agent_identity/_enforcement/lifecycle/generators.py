@@ -1,0 +1,390 @@
+"""Running what goes on after a call has returned: steps of generators, awaitables, iterators and context managers.
+
+Each step asks whether the task lives, runs in the context of the call, and leaves the consumer its own (ADR 0005,
+ADR 0056). The outcome is recorded when the last step has ended.
+"""
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import typing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+from types import TracebackType
+from typing import TypeGuard, cast, final
+
+from agent_identity._enforcement.calls import Call
+from agent_identity._enforcement.lifecycle.deferred_results import Lazy, Nature, drop, nature_of
+from agent_identity._enforcement.lifecycle.steps import CallSteps
+from agent_identity.errors import Denied
+
+__all__ = ["Begin", "BeginAsync", "continued", "drive", "drive_async"]
+
+Begin = Callable[[], tuple[Call, object]]
+BeginAsync = Callable[[], Awaitable[tuple[Call, object]]]
+
+
+_LEAVING: typing.Final = (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt, SystemExit)
+"""What ends a consumer: the body may clean up, whether its task lives or not."""
+
+
+# By abstract classes, because compilers have generators of their own, and by the class of a result alone, because a
+# result may lie about its class, or raise when asked.
+def _is_generator(result: object) -> TypeGuard[Generator[object, object, object]]:
+    return issubclass(type(result), Generator)
+
+
+def _is_async_generator(result: object) -> TypeGuard[AsyncGenerator[object, object]]:
+    return issubclass(type(result), AsyncGenerator)
+
+
+def continued(steps: CallSteps, call: Call, result: object, lazy: Lazy | None) -> object:
+    """Return what runs a result on under guard, after whose end the call has succeeded.
+
+    ``None`` if nothing of it runs on by itself.
+    """
+    nature = nature_of(type(result))
+    if nature == "generator":
+        return drive(steps, lambda: (call, result), lazy)
+    if nature == "async generator":
+        return drive_async(steps, _begun(call, result), lazy)
+    if _waits_for(result, nature) and (nature == "coroutine" or lazy is None):
+        return _await(steps, call, result, lazy)
+    return None if nature is None or nature == "other" or lazy is not None else _passed_on(steps, call, result, nature)
+
+
+def _passed_on(steps: CallSteps, call: Call, result: object, nature: Nature) -> object:
+    """Return what runs an iterator or a context manager on, by the rules of generators."""
+    if _iterates(result, nature):
+        return drive(steps, lambda: (call, _items(result)), None)
+    if _iterates_async(result, nature):
+        return drive_async(steps, _begun(call, _items_async(result)), None)
+    return _managed(steps, call, result, nature)
+
+
+# The nature of a class was told by the methods that it has.
+def _waits_for(_: object, nature: Nature | None) -> TypeGuard[Awaitable[object]]:
+    return nature in {"coroutine", "awaitable"}
+
+
+def _iterates(_: object, nature: Nature) -> TypeGuard[Iterator[object]]:
+    return nature == "iterator"
+
+
+def _iterates_async(_: object, nature: Nature) -> TypeGuard[AsyncIterator[object]]:
+    return nature == "async iterator"
+
+
+def _items(iterator: Iterator[object]) -> Generator[object]:
+    yield from iterator
+
+
+async def _items_async(iterator: AsyncIterator[object]) -> AsyncGenerator[object]:
+    async for item in iterator:
+        yield item
+
+
+async def _await(steps: CallSteps, call: Call, pending: Awaitable[object], lazy: Lazy | None) -> object:
+    try:
+        await steps.check_async(call)
+    except BaseException as error:
+        drop(pending)
+        await steps.fail_async(call, error)
+        raise
+    call.attach()
+    try:
+        result = await _Awaited(_waits(steps, call, pending))
+    except BaseException as error:
+        call.detach()
+        drop(pending)
+        await steps.fail_async(call, error)
+        raise
+    call.detach()
+    later = continued(steps, call, result, lazy)
+    return await steps.end_async(call, result, lazy) if later is None else later
+
+
+@final
+class _Awaited:
+    """An awaitable of given steps."""
+
+    __slots__ = ("_steps",)
+
+    def __init__(self, steps: Generator[object, object, object]) -> None:
+        self._steps = steps
+
+    def __await__(self) -> Generator[object, object, object]:
+        return self._steps
+
+
+def _waits(steps: CallSteps, call: Call, pending: Awaitable[object]) -> Generator[object, object, object]:
+    """Pass on what an awaitable waits for, and check before it goes on that the task still lives."""
+    inner: Generator[object, object, object] = pending.__await__()
+    resume: Callable[[], object] = functools.partial(next, inner)
+    while True:
+        try:
+            item = resume()
+        except StopIteration as stop:
+            returned: object = stop.value
+            return returned
+        try:
+            sent = yield item
+        except BaseException as error:  # A cancellation, or the end: the body cleans up.
+            resume = functools.partial(_throw, inner, error)
+            continue
+        steps.check_here(call)
+        resume = functools.partial(next, inner) if sent is None else functools.partial(inner.send, sent)
+
+
+def _throw(steps: Generator[object, object, object], error: BaseException) -> object:
+    """Throw an error into an awaitable's steps; an iterator that takes none ends by it."""
+    throw = getattr(steps, "throw", None)
+    if throw is None:
+        raise error
+    answer: object = throw(error)
+    return answer
+
+
+def _managed(steps: CallSteps, call: Call, manager: object, nature: Nature) -> object:
+    """Return a context manager that enters and leaves another one by the rules of generators, and is entered once."""
+    held = [manager]
+
+    def take() -> object:
+        try:
+            return held.pop()  # One thread gets it.
+        except IndexError:
+            message = f"{steps.tool.name}: its context manager was entered before; call the tool again for each block"
+            raise steps.refuse(call.arguments, Denied(message, code="already_entered"), call.task) from None
+
+    def block() -> Generator[object, object, object]:
+        manager = cast("contextlib.AbstractContextManager[object]", take())
+        return drive(steps, lambda: (call, _entered(manager)), "resource")
+
+    def block_async() -> AsyncGenerator[object]:
+        manager = cast("contextlib.AbstractAsyncContextManager[object]", take())
+        return drive_async(steps, _begun(call, _entered_async(manager)), "resource")
+
+    return _MANAGERS[nature](contextlib.contextmanager(block), contextlib.asynccontextmanager(block_async))
+
+
+def _entered(manager: contextlib.AbstractContextManager[object]) -> Generator[object]:
+    with manager as value:
+        yield value
+
+
+async def _entered_async(manager: contextlib.AbstractAsyncContextManager[object]) -> AsyncGenerator[object]:
+    async with manager as value:
+        yield value
+
+
+class _Blocks:
+    """What opens the blocks of a context manager under guard."""
+
+    def __init__(
+        self,
+        block: Callable[[], contextlib.AbstractContextManager[object]],
+        block_async: Callable[[], contextlib.AbstractAsyncContextManager[object]],
+    ) -> None:
+        self._block = block
+        self._block_async = block_async
+        self._leave = contextlib.ExitStack()
+        self._leave_async = contextlib.AsyncExitStack()
+
+
+class _Manager(_Blocks):
+    """A context manager under guard."""
+
+    def __enter__(self) -> object:
+        return self._leave.enter_context(self._block())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return self._leave.__exit__(kind, error, traceback)
+
+
+class _AsyncManager(_Blocks):
+    """An asynchronous context manager under guard."""
+
+    async def __aenter__(self) -> object:
+        return await self._leave_async.enter_async_context(self._block_async())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._leave_async.__aexit__(kind, error, traceback)
+
+
+class _ManagerOfBothKinds(_Manager, _AsyncManager):
+    """A context manager under guard for both kinds of blocks."""
+
+
+_MANAGERS: typing.Final[Mapping[Nature, type[_Blocks]]] = {
+    "manager": _Manager,
+    "async manager": _AsyncManager,
+    "manager of both kinds": _ManagerOfBothKinds,
+}
+
+
+def _begun(call: Call, started: object) -> BeginAsync:
+    async def begin() -> tuple[Call, object]:
+        return call, started
+
+    return begin
+
+
+def _step(steps: CallSteps, call: Call, resume: Callable[[], object]) -> object:
+    """Run one step of a body in the call's context; a failure ends the call."""
+    call.attach()
+    try:
+        return resume()
+    except StopIteration:
+        raise
+    except BaseException as error:
+        steps.fail(call, error)
+        raise
+    finally:
+        call.detach()
+
+
+def drive(steps: CallSteps, begin: Begin, lazy: Lazy | None) -> Generator[object, object, object]:
+    """Run a generator step by step: each resume is checked, and the consumer keeps its own context."""
+    call, started = begin()
+    if not _is_generator(started):
+        _refuse_later(steps, call, started)
+        yield steps.end(call, started, lazy)
+        return None
+    inner = started
+    resume: Callable[[], object] = functools.partial(next, inner)
+    closing: BaseException | None = None
+    while True:
+        try:
+            if closing is None:
+                steps.check(call)
+            item = _step(steps, call, resume)
+            _hand_out(steps, call, item, closing, lazy)
+        except StopIteration as stop:
+            returned: object = stop.value
+            break
+        except BaseException as error:
+            _give_up(steps, call, inner, error)
+            raise
+        closing = None
+        try:
+            sent = yield item
+        except _LEAVING as error:
+            closing = error
+            resume = functools.partial(inner.throw, error)
+        except BaseException as error:  # Whatever the consumer throws belongs to the body.
+            resume = functools.partial(inner.throw, error)
+        else:
+            resume = functools.partial(inner.send, sent)
+    if closing is None:
+        return steps.end(call, returned, lazy)
+    steps.fail(call, closing)
+    return returned
+
+
+def _give_up(steps: CallSteps, call: Call, inner: Generator[object, object, object], error: BaseException) -> None:
+    """Close a body that does not go on, in its own context, and record how the call ended unless that is on record."""
+    call.attach()
+    try:
+        with contextlib.suppress(Exception):  # What stopped it matters more than what the body says to it.
+            inner.close()
+    finally:
+        steps.fail(call, error)
+
+
+async def _give_up_async(
+    steps: CallSteps, call: Call, inner: AsyncGenerator[object, object], error: BaseException
+) -> None:
+    """Do what :func:`_give_up` does without blocking the event loop."""
+    call.attach()
+    try:
+        if not isinstance(error, GeneratorExit):  # Nothing can be awaited then, and the loop closes it by itself.
+            with contextlib.suppress(Exception):
+                await inner.aclose()
+    except BaseException as another:
+        error = another
+        raise
+    finally:
+        await steps.fail_async(call, error)
+
+
+def _hand_out(steps: CallSteps, call: Call, item: object, closing: BaseException | None, lazy: Lazy | None) -> None:
+    """Check what a body yielded before the consumer gets it; one that was told to end may have gone on instead."""
+    if closing is not None:
+        steps.check(call)
+    steps.check_ended(call, item, lazy)
+    steps.emit(call, item)
+
+
+async def _hand_out_async(
+    steps: CallSteps, call: Call, item: object, closing: BaseException | None, lazy: Lazy | None
+) -> None:
+    """Do what :func:`_hand_out` does without blocking the event loop."""
+    if closing is not None:
+        await steps.check_async(call)
+    await steps.check_ended_async(call, item, lazy)
+    await steps.emit_async(call, item)
+
+
+def _refuse_later(steps: CallSteps, call: Call, started: object) -> None:
+    """Refuse a route's handler that would only begin to run after its success was recorded."""
+    if inspect.isawaitable(started):
+        drop(started)
+        error = TypeError("expected a handler that is no coroutine function to stand in for a generator, got one")
+        steps.fail(call, error)
+        raise error
+
+
+async def _step_async(steps: CallSteps, call: Call, pending: Awaitable[object], *, closing: bool) -> object:
+    """Await one step of a body in the call's context; a failure ends the call."""
+    call.attach()
+    try:
+        return await pending
+    except StopAsyncIteration:
+        raise
+    except BaseException as error:
+        call.detach()
+        await steps.fail_async(call, error, closed=closing)
+        raise
+    finally:
+        call.detach()
+
+
+async def drive_async(steps: CallSteps, begin: BeginAsync, lazy: Lazy | None) -> AsyncGenerator[object, object]:
+    """Run an async generator step by step, as :func:`drive` does."""
+    call, started = await begin()
+    if not _is_async_generator(started):
+        item = await _await(steps, call, started, lazy) if inspect.isawaitable(started) else started
+        yield await steps.end_async(call, item, lazy)
+        return
+    inner = started
+    resume: Callable[[], Awaitable[object]] = functools.partial(anext, inner)
+    closing: BaseException | None = None
+    while True:
+        try:
+            if closing is None:
+                await steps.check_async(call)
+            item = await _step_async(steps, call, resume(), closing=closing is not None)
+            await _hand_out_async(steps, call, item, closing, lazy)
+        except StopAsyncIteration:
+            if closing is None:
+                await steps.end_async(call, None, lazy)
+            else:
+                await steps.fail_async(call, closing, closed=True)
+            return
+        except BaseException as error:
+            await _give_up_async(steps, call, inner, error)
+            raise
+        closing = None
+        try:
+            sent = yield item
+        except _LEAVING as error:
+            closing = error
+            resume = functools.partial(inner.athrow, error)
+        except BaseException as error:  # Whatever the consumer throws belongs to the body.
+            resume = functools.partial(inner.athrow, error)
+        else:
+            resume = functools.partial(inner.asend, sent)

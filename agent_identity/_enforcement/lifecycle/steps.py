@@ -1,0 +1,353 @@
+"""The steps of a guarded call, in a blocking and an event-loop version.
+
+The guard decides, the same on every thread; this module only decides where each step runs.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Final, NoReturn
+
+from agent_identity._authority.stores import MemoryState
+from agent_identity._enforcement.calls import Call, CallRequest, Mode, Shown
+from agent_identity._enforcement.common import Steps, at_once, off_loop
+from agent_identity._enforcement.guard import RESOURCES, Guard
+from agent_identity._enforcement.inventory import Inventory
+from agent_identity._enforcement.lifecycle.deferred_results import ATOMS, CODE, Lazy, drop, holds_lazy, lazy_result
+from agent_identity._enforcement.tasks import Task
+from agent_identity._enforcement.telemetry import Borrowed
+from agent_identity._identity.common import Clock
+from agent_identity._policy.decision import Tool, has_placeholders
+from agent_identity.errors import Denied
+
+__all__ = ["CallSteps", "Judge"]
+
+Judge = Callable[[CallRequest], Call]
+"""Judges a call: :meth:`Guard.judge`, or an integration's hook around it."""
+
+
+class CallSteps:
+    """The steps of the calls of one tool.
+
+    On the event loop run steps that do nothing blocking but one ``write`` of a record: most calls. In a worker thread
+    run steps that call inspectors, custom policies or a store, that create or rotate a file, and that wait for the
+    disk.
+
+    Args:
+        guard: The guard.
+        lazy: See :meth:`Enforcer.tool`.
+        judge: Judges a call in place of :meth:`Guard.judge`, which it must call.
+
+    Attributes:
+        judge: Judges a call; its body must not run before :meth:`settle` has returned. See :meth:`Guard.judge`.
+    """
+
+    __slots__ = ("_guard", "_inspects", "_lazy", "_links", "_point", "_signs_at_once", "_store_waits", "judge")
+
+    def __init__(self, guard: Guard, *, lazy: Lazy | None = None, judge: Judge | None = None) -> None:
+        point = guard.point
+        self._guard: Final = guard
+        self.judge: Final = guard.judge if judge is None else judge
+        self._lazy: Final = lazy
+        self._point: Final = point
+        self._inspects: Final = bool(point.inspectors)
+        self._links: Final = point.ledger.drafts and any(map(has_placeholders, guard.tool.touches))
+        self._signs_at_once: Final = point.spans.signs_at_once
+        self._store_waits: Final = type(point.state) is not MemoryState
+
+    @property
+    def tool(self) -> Tool:
+        """The tool, as policies and records see it."""
+        return self._guard.tool
+
+    @property
+    def mode(self) -> Mode:
+        """The mode of the enforcer: ``enforce`` refuses calls, ``monitor`` runs and records everything."""
+        return self._point.mode
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of the enforcer."""
+        return self._point.clock
+
+    @property
+    def inventory(self) -> Inventory:
+        """The servers that the enforcer has seen, with their pinned definitions."""
+        return self._point.inventory
+
+    @property
+    def current_task(self) -> Task | None:
+        """The enforcer's task in the current context, alive or not; ``None`` outside any task."""
+        return self._point.ambience.current()
+
+    async def judge_async(self, request: CallRequest) -> Call:
+        """Do what :meth:`judge` does without blocking the event loop."""
+        if self._judges_at_once():
+            return at_once(self.judge, request)
+        call = await off_loop(partial(self.judge, request), undo=self._guard.withdraw)
+        await self._look_again(call)
+        return call
+
+    def settle(self, call: Call) -> None:
+        """Wait for a required approval of the call, and record its intent.
+
+        Raises:
+            Denied: There is no approval; the refusal is in the ledger.
+            EvidenceError: Something could not be recorded; the body must not run.
+        """
+        self._guard.settle(call)
+
+    async def settle_async(self, call: Call) -> None:
+        """Do what :meth:`settle` does without blocking the event loop."""
+        desk = call.desk
+        if desk is None:
+            return
+        steps = Steps()
+        suspends: tuple[type[BaseException], ...] = (Exception, *desk.suspends)
+        try:
+            try:
+                answer = await self._point.approvals.decide_async(call, desk, steps)
+            except suspends as error:
+                await steps.take(partial(self._guard.settle, call, partial(_raise, error)))
+            else:
+                await steps.take(partial(self._guard.settle, call, lambda: answer))
+                await self._look_again(call)
+        except Exception:
+            raise
+        except BaseException:
+            if steps.over and call.reserved is None and self._records_at_once(call):
+                self._guard.withdraw(call)
+            else:
+                steps.undo(partial(self._guard.withdraw, call))
+            raise
+
+    async def _look_again(self, call: Call) -> None:
+        """Refuse a call whose task ended while the loop was busy, after a thread had judged it.
+
+        Raises:
+            Denied: It ended; the refusal is recorded, and the reservations of the call are released.
+        """
+        task = call.task
+        if task is None or call.desk is not None:
+            return
+        if not task.lease.watched:
+            with suppress(Denied):  # From now on the lease itself refuses.
+                task.lease.check(self._point.clock)
+        if not task.lease.live:
+            await off_loop(partial(self._lapse, call))
+
+    def _lapse(self, call: Call) -> None:
+        try:
+            self._guard.check(call)
+        except Denied:
+            call.release()
+            raise
+
+    def withdraw(self, call: Call) -> None:
+        """Record that the caller gave up while the call was judged: its body does not run."""
+        self._guard.withdraw(call)
+
+    def check(self, call: Call) -> None:
+        """Check before a body continues, for example with the next item of a stream, that the task still lives.
+
+        Raises:
+            Denied: The task has ended; the refusal is recorded and the call is over. Later steps record nothing.
+        """
+        self._guard.check(call)
+
+    async def check_async(self, call: Call) -> None:
+        """Do what :meth:`check` does without blocking the event loop."""
+        if self._is_known(call.task):
+            at_once(self._guard.check, call)
+        else:
+            await off_loop(partial(self._guard.check, call))
+
+    def check_here(self, call: Call) -> None:
+        """Check between two steps of an awaitable, without awaiting, from the knowledge of this process.
+
+        Raises:
+            Denied: The task has ended; the refusal is recorded and the call is over.
+        """
+        task = call.task
+        if self._is_known(task):
+            at_once(self._guard.check, call)
+        elif task is not None:
+            try:
+                task.lease.look(self._point.clock)
+            except Denied:
+                self._guard.check(call)
+
+    def emit(self, call: Call, item: object) -> None:
+        """Judge one item of a stream before the consumer gets it.
+
+        Raises:
+            ContentBlocked: The policy withholds the item because of an inspector's finding; the call is over.
+            Denied: The call had ended by a refusal before.
+        """
+        self._guard.emit(call, item)
+
+    async def emit_async(self, call: Call, item: object) -> None:
+        """Do what :meth:`emit` does without blocking the event loop."""
+        if self._inspects:
+            await off_loop(partial(self._guard.emit, call, item))
+        else:
+            call.look_back()
+
+    def end(self, call: Call, result: object, lazy: Lazy | None) -> object:
+        """Record that the body returned, and return the result for the caller.
+
+        Args:
+            call: The call.
+            result: What the body returned.
+            lazy: ``"resource"`` for results that are not handed out by us, or may run on.
+
+        Raises:
+            ContentBlocked: The policy withholds the result because of an inspector's finding.
+            Denied: The call had ended by a refusal before.
+            ConfigurationError: With code ``lazy_result``: it would run on unguarded, and is withheld.
+        """
+        if call.done:
+            call.look_back()
+        value, content, failure = result, result, None
+        if type(result) is Shown:
+            value, content, failure = result.value, result.content, result.failure
+        if type(value) not in ATOMS and self._runs_on(value, lazy):
+            self._withhold(call, value)
+        if failure is None:
+            self._guard.succeed(call, content)
+        else:
+            self._guard.emit(call, content)
+            self._guard.fail(call, failure)
+        return value
+
+    async def end_async(self, call: Call, result: object, lazy: Lazy | None) -> object:
+        """Do what :meth:`end` does without blocking the event loop."""
+        if self._ends_at_once(call, result, lazy):
+            return self.end(call, result, lazy)
+        return await off_loop(partial(self.end, call, result, lazy))
+
+    def _ends_at_once(self, call: Call, result: object, lazy: Lazy | None) -> bool:
+        """Return whether the end of a call can be recorded without blocking."""
+        if self._inspects or not self._records_at_once(call):
+            return False
+        if type(result) in ATOMS:
+            return True
+        if type(result) is Shown:
+            return not (self._leaves(call) or self._runs_on(result.value, lazy))
+        return not self._runs_on(result, lazy)
+
+    def check_ended(self, call: Call, item: object, lazy: Lazy | None) -> None:
+        """Check that nothing in an item would run on unguarded.
+
+        Args:
+            call: The call.
+            item: An item from the body.
+            lazy: See :meth:`end`.
+
+        Raises:
+            ConfigurationError: With code ``lazy_result``: something would, and is withheld.
+        """
+        if self._runs_on(item, lazy):
+            self._withhold(call, item)
+
+    async def check_ended_async(self, call: Call, item: object, lazy: Lazy | None) -> None:
+        """Do what :meth:`check_ended` does without blocking the event loop."""
+        if self._runs_on(item, lazy):
+            await off_loop(partial(self._withhold, call, item))
+
+    @staticmethod
+    def _runs_on(item: object, lazy: Lazy | None) -> bool:
+        """Return whether something is unfinished and not declared as a resource."""
+        return lazy is None and type(item) not in ATOMS and holds_lazy(item)
+
+    def _withhold(self, call: Call, result: object) -> None:
+        """Withhold an unfinished result; monitor mode records that it would have been refused."""
+        error = lazy_result(self._guard.tool.name)
+        self._guard.fail(call, error, CODE)
+        if self._point.mode == "enforce":
+            drop(result)
+            raise error
+
+    def fail(self, call: Call, error: BaseException) -> None:
+        """Record that the body raised; the caller raises it again. A suspending exception suspends the call.
+
+        Args:
+            call: The call.
+            error: What the body raised.
+        """
+        call.detach()
+        self._guard.fail(call, error)
+
+    async def fail_async(self, call: Call, error: BaseException, *, closed: bool = False) -> None:
+        """Do what :meth:`fail` does without blocking the event loop.
+
+        Args:
+            call: The call.
+            error: What the body raised.
+            closed: A generator is closed and awaited. A closed coroutine cannot wait any more.
+        """
+        call.detach()
+        cut = isinstance(error, GeneratorExit) and not closed
+        if cut or call.done or (self._records_at_once(call) and not self._leaves(call)):
+            self._guard.fail(call, error)
+        else:
+            await off_loop(partial(self._guard.fail, call, error))
+
+    def refuse(self, arguments: Mapping[str, object], denied: Denied, task: Task | None = None) -> Denied:
+        """Record a refusal from outside the guard, and return it for raising.
+
+        Args:
+            arguments: The known arguments, by name; the record holds their digest.
+            denied: The refusal.
+            task: The task of the call; ``None`` outside any task.
+
+        Raises:
+            EvidenceError: The refusal could not be recorded.
+        """
+        return self._guard.refuse(arguments, denied, task)
+
+    async def refuse_async(self, arguments: Mapping[str, object], denied: Denied, task: Task | None = None) -> Denied:
+        """Do what :meth:`refuse` does without blocking the event loop."""
+        return await off_loop(partial(self._guard.refuse, arguments, denied, task))
+
+    def _judges_at_once(self) -> bool:
+        """Return whether a call can be judged now without blocking."""
+        if self._guard.slow:
+            return False
+        try:
+            task = self._point.ambience.current()
+        except Exception:  # Our own defect; the guard meets it as well, and refuses with a code.
+            return False
+        takes = task is not None and self._store_waits and bool(task.limits)
+        return not takes and self._is_known(task)
+
+    def _is_known(self, task: Task | None) -> bool:
+        """Return whether the task can be checked and recorded without blocking."""
+        if not self._writes_at_once(task):
+            return False
+        try:
+            return task is None or not (task.lease.watched or not self._point.revocations.is_current())
+        except Exception:  # As above: for example a closed store.
+            return False
+
+    def _writes_at_once(self, task: Task | None) -> bool:
+        """Return whether a record of the task is one write without any read."""
+        point = self._point
+        try:
+            if not point.ledger.at_once or (self._links and not point.digests.knows(RESOURCES)):
+                return False
+            return point.digests.knows(point.ledger.stream if task is None else task.id)
+        except Exception:  # As above: a stream that cannot begin.
+            return False
+
+    def _leaves(self, call: Call) -> bool:
+        """Return whether a suspended call's leftovers go to a blocking store."""
+        return self._store_waits and (call.reserved is not None or call.approval is not None)
+
+    def _records_at_once(self, call: Call) -> bool:
+        inline = self._point.inline or type(call.span) is Borrowed
+        return (not inline or self._signs_at_once) and self._writes_at_once(call.task)
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error

@@ -1,0 +1,230 @@
+"""Authority that leaves the process: to another service, one call at a time, or to a child process.
+
+What leaves is always a further grant with a key of its own, bound to the receiver. It is recorded before
+it leaves, and the end of the task is told to whoever shares the state.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Final, final
+
+from agent_identity._authority.grants import Grant, Scope, derive, prove
+from agent_identity._common.typed_calls import typed_calls
+from agent_identity._enforcement.sessions.admission import record_refusal
+from agent_identity._enforcement.sessions.tasks import Tasks, current_or_refuse, holder_of, seconds_of
+from agent_identity._enforcement.tasks import Addressed, Carried, Task, task_facts, traceparent
+from agent_identity._enforcement.telemetry import current_trace
+from agent_identity._evidence.record import GrantToken, Time
+from agent_identity._evidence.record import schema as records
+from agent_identity._identity.common import check_id
+from agent_identity._identity.keys import PublicKey, SigningKey
+from agent_identity._identity.principals import Agent
+from agent_identity.errors import AttenuationError, Denied
+
+__all__ = ["ADDRESSED_TTL", "Departures", "Peer", "Presentation"]
+
+_NS: Final = 1_000_000_000
+_SEED_BYTES: Final = 32
+
+ADDRESSED_TTL: Final = 300
+"""Seconds that a grant for another service lives at most."""
+
+_RENEW: Final = 60
+"""Seconds before its end from which a grant for another service is made anew."""
+
+
+@typed_calls("__init__")
+@final
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A service that may be called with the authority of the current task.
+
+    Args:
+        audience: The name under which the service checks what is meant for it.
+        agent: Who acts there, if it may go on with the authority, for example to call a third service.
+        key: Its public key; given exactly with ``agent``.
+        tools: The tools that it needs; what else the task may do is neither granted nor shown to it. ``None``
+            hands on the whole scope.
+
+    Raises:
+        TypeError: An argument is of another type.
+        ValueError: A name breaks the rules of :func:`~agent_identity.identity.check_id`, or agent and key do not
+            come together.
+    """
+
+    audience: str
+    agent: Agent | None = None
+    key: PublicKey | None = None
+    tools: Iterable[str] | None = None
+
+    def __post_init__(self) -> None:
+        check_id(self.audience, "audience")
+        if (self.agent is None) is not (self.key is None):
+            raise ValueError("expected agent and key of a peer together; leave both out if it does not delegate")
+        for value, kind in ((self.agent, Agent), (self.key, PublicKey)):
+            if value is not None and type(value) is not kind:
+                raise TypeError(f"expected {kind.__name__} for a peer, got {type(value).__name__}")
+        if isinstance(self.tools, str):
+            raise TypeError("expected tools=[…], got one name; write it as a list")
+        if self.tools is not None:
+            object.__setattr__(self, "tools", frozenset(self.tools))
+
+
+@final
+@dataclass(frozen=True, slots=True, repr=False)
+class Presentation:
+    """What travels with one call to another service. It is never logged.
+
+    Attributes:
+        tokens: The chain of grants, root first; its leaf is made for the receiver.
+        proof: The proof of possession for this one call.
+        onward: A grant to the receiver itself, beside the leaf, with which it can go on.
+    """
+
+    tokens: tuple[str, ...]
+    proof: str
+    onward: str | None = None
+
+    def __repr__(self) -> str:
+        return "Presentation(…)"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Departures:
+    """Hands authority of the current task to others.
+
+    Attributes:
+        tasks: The tasks of this process.
+        random: Returns as many random bytes as asked for.
+    """
+
+    tasks: Tasks
+    random: Callable[[int], bytes] = os.urandom
+
+    def present(self, peer: Peer, tool: str, arguments: Mapping[str, object]) -> Presentation:
+        """Return what to send to a peer with one call."""
+        task = current_or_refuse(self.tasks.point)
+        self._check(task)
+        now = self.tasks.point.clock.wall_ns() // _NS
+        addressed = task.handed.addressed(peer)
+        if addressed is None or (addressed.chain.leaf.expires_at - now < _RENEW and not _as_long_as(task, addressed)):
+            addressed = self._address(task, peer)
+        self._check(task)  # Only now is it sure that the end will be told to the receiver.
+        onward = addressed.onward
+        proof = prove(
+            addressed.chain,
+            addressed.holder,
+            tool=tool,
+            arguments=arguments,
+            audience=peer.audience,
+            now=now,
+            id=self.tasks.ids.new(self.tasks.point.clock.wall_ns()),
+            next_hash=None if onward is None else onward.hash,
+        )
+        return Presentation(addressed.chain.tokens, proof, None if onward is None else onward.token)
+
+    def carry(
+        self, agent: Agent | None, scope: Scope | None, *, ttl: timedelta | None, audience: str | None
+    ) -> Carried:
+        """Return a part of the current task's authority for a child process."""
+        task = current_or_refuse(self.tasks.point)
+        seed = self.random(_SEED_BYTES)
+        grant = self._derive(
+            task,
+            agent or task.agent,
+            SigningKey.from_seed(seed).public_key,
+            scope or task.scope,
+            ttl=None if ttl is None else seconds_of(ttl),
+            audience=audience,
+        )
+        self._hand_over(task, grant)
+        self._check(task)
+        return Carried((*task.chain.tokens, grant.token), seed, task.purpose, traceparent())
+
+    def _address(self, task: Task, peer: Peer) -> Addressed:
+        with self.tasks.attenuating(task, task.agent, self.tasks.point.clock.wall_ns()):
+            scope = task.scope if peer.tools is None else _restricted(task.scope, peer.tools)
+        holder = self.tasks.new_key()
+        leaf = self._derive(
+            task, task.agent, holder.public_key, scope, ttl=ADDRESSED_TTL, audience=peer.audience, final=True
+        )
+        onward = None
+        if peer.agent is not None and peer.key is not None:
+            # Not bound to the audience, since it has to reach further services; bound to the receiver by its key.
+            onward = self._derive(task, peer.agent, peer.key, scope, ttl=ADDRESSED_TTL, audience=None)
+            self._hand_over(task, onward)
+        self._hand_over(task, leaf)
+        addressed = Addressed(task.chain.extended(leaf), holder, onward)
+        task.handed.keep(peer, addressed)
+        return addressed
+
+    def _derive(
+        self,
+        task: Task,
+        agent: Agent,
+        holder: PublicKey,
+        scope: Scope,
+        *,
+        ttl: int | None,
+        audience: str | None,
+        final: bool = False,
+    ) -> Grant:
+        wall = self.tasks.point.clock.wall_ns()
+        self._check(task)
+        remaining = max(1, task.expires_at - wall // _NS)
+        if self.tasks.admission is not None:
+            most = self.tasks.admission.admit(agent, scope, principal=task.grant.principal, parent=task, wall_ns=wall)
+            remaining = min(remaining, most)
+        with self.tasks.attenuating(task, agent, wall):
+            return derive(
+                task.chain,
+                holder_of(task),
+                agent=agent,
+                holder=holder,
+                scope=scope,
+                now=wall // _NS,
+                ttl=remaining if ttl is None else min(ttl, remaining),
+                id=self.tasks.ids.new(wall),
+                max_depth=task.grant.depth + 1 if final else None,
+                audience=audience,
+            )
+
+    def _check(self, task: Task) -> None:
+        """Return if the task lives and nothing of its chain is revoked; record what is refused for that."""
+        point = self.tasks.point
+        task.lease.check(point.clock)
+        try:
+            point.check(task)
+        except Denied as denied:
+            start_ns = point.clock.wall_ns()
+            record_refusal(point, denied, task.agent, principal=task.grant.principal, parent=task, start_ns=start_ns)
+            if point.mode == "enforce":
+                raise
+
+    def _hand_over(self, task: Task, grant: Grant) -> None:
+        """Record a grant that is about to leave the process, and remember to tell its holder of the end."""
+        point = self.tasks.point
+        wall = point.clock.wall_ns()
+        facts, token = task_facts((*task.chain.grants, grant)), GrantToken(token=grant.token)
+        trace, time = current_trace(), Time.at(wall)
+        point.ledger.append(partial(records.Grant, **facts._asdict(), time=time, trace=trace, grant=token))
+        task.handed.add(grant, wall // _NS)
+
+
+def _as_long_as(task: Task, addressed: Addressed) -> bool:
+    """Return whether a new grant would not live longer, since the task does not."""
+    return addressed.chain.leaf.expires_at >= task.expires_at
+
+
+def _restricted(scope: Scope, tools: Iterable[str]) -> Scope:
+    kept = {name: scope.tools[name] for name in sorted(tools) if name in scope.tools}
+    if not kept:
+        raise AttenuationError(
+            "the task covers none of the tools of the peer; grant it one of them, or give the peer another list",
+            code="tool_not_attenuated",
+        )
+    return Scope(kept)

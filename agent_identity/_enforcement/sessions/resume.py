@@ -1,0 +1,207 @@
+"""Authority from another process: verified from its tokens alone, then opened as a task here.
+
+Only the sender's signatures count, and no application code runs before all checks pass. A refusal is recorded like
+that of any call outside a task.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+from agent_identity._authority.grants import PROOF_WINDOW, Chain, verify_chain, verify_proof
+from agent_identity._enforcement.common import failure, kind_of, trouble
+from agent_identity._enforcement.lifecycle import CallSteps
+from agent_identity._enforcement.sessions.opening import Opening
+from agent_identity._enforcement.sessions.propagation import Presentation
+from agent_identity._enforcement.sessions.tasks import LONGEST_TTL, Tasks
+from agent_identity._enforcement.tasks import Carried, Handed, Recorded, Task
+from agent_identity._identity.keys import PublicKey, Signer, SigningKey, token_hash
+from agent_identity._identity.principals import Agent
+from agent_identity._identity.trust import TrustStore
+from agent_identity.errors import AgentIdentityError, AttenuationError, Denied, NoTask, TokenError
+
+__all__ = ["Arrivals"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_NS: Final = 1_000_000_000
+_CHALLENGE: Final = b"agent_identity: the holder of this grant resumes its task\n"
+_REMEMBERED: Final = 2 * PROOF_WINDOW + 1
+"""Seconds that a proof id is remembered: the whole time in which the proof could count."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Opens tasks of other processes.
+
+    Attributes:
+        tasks: The tasks of this process.
+        trust: The trusted issuers of root grants.
+        recorded: The foreign grants that the stream of this process has.
+    """
+
+    tasks: Tasks
+    trust: TrustStore
+    recorded: Recorded
+
+    def resume(
+        self, received: Carried | Chain | Sequence[str], holder: Signer | None, audience: str | None, purpose: str
+    ) -> Task:
+        """Open the task of a chain whose holder key is available."""
+        if isinstance(received, Carried):
+            tokens, holder = received.tokens, SigningKey.from_seed(received.seed)
+        else:
+            tokens = received.tokens if isinstance(received, Chain) else tuple(received)
+        chain = self._verified(tokens, audience)
+        if holder is None:
+            raise _not_the_holder("none")
+        _check_possession(chain, holder)
+        return self._open(chain, holder, purpose)
+
+    def receive(  # budget: a call is what all of these say together
+        self,
+        presentation: Presentation,
+        tool: str,
+        arguments: Mapping[str, object],
+        *,
+        audience: str,
+        holder: Signer | None,
+        agent: Agent | None,
+        purpose: str,
+    ) -> Task:
+        """Open the task of a call with a proof; without a holder key it cannot be delegated here."""
+        chain = self._verified(presentation.tokens, audience)
+        if chain.leaf.audience is None:
+            raise TokenError(
+                "the grant names no audience; ask the caller for one made for this service", code="wrong_audience"
+            )
+        now = self._now()
+        presented, onward = chain, presentation.onward
+        proof_id = verify_proof(
+            presentation.proof,
+            chain,
+            tool=tool,
+            arguments=arguments,
+            audience=audience,
+            now=now,
+            next_hash=None if onward is None else token_hash(onward),
+        )
+        if onward is None or holder is None:
+            holder = None
+        else:
+            chain = self._verified((*chain.tokens[:-1], onward), audience)
+            if chain.leaf.holder != holder.public_key:
+                raise _not_the_holder("another")
+            if agent is not None and chain.leaf.agent != agent:
+                raise TokenError(
+                    "the grant is for another agent; ask the caller for one to this service's agent", code="wrong_agent"
+                )
+        # Last, so that only trusted callers can fill the memory of proofs.
+        if not self.tasks.point.state.insert(f"proof:{proof_id}", now=now, expires_at=now + _REMEMBERED):
+            raise Denied("the proof was used before; make one for each call", code="replay")
+        return self._open(chain, holder, purpose, presented)
+
+    def opening(
+        self,
+        guard: CallSteps,
+        values: Mapping[str, object],
+        make: Callable[[], Task],
+        purpose: str,
+        traceparent: str | None,
+    ) -> Opening:
+        """Return the context manager that opens the task, or records its refusal."""
+        return Opening(
+            self.tasks.point,
+            purpose,
+            lambda: self.opened(guard, values, make),
+            recorded=self.recorded,
+            traceparent=traceparent,
+        )
+
+    def opened(self, guard: CallSteps, values: Mapping[str, object], make: Callable[[], Task]) -> Task:
+        """Open the task, or record its refusal.
+
+        Raises:
+            Denied: The task was refused, with the code of the error.
+            EvidenceError: The refusal could not be recorded.
+        """
+        try:
+            return make()
+        except Denied as error:
+            denied = error
+        except AgentIdentityError as error:
+            denied = Denied(str(error), code=error.code)
+        except Exception as error:  # noqa: BLE001 - Authority fails closed: a defect of ours or of a store refuses.
+            _LOG.error("a task of another process could not be opened, it is refused: %s", trouble(error))
+            denied = Denied(failure("the opening of the task", error), code="guard_failed")
+        raise guard.refuse(values, denied) from None
+
+    def _now(self) -> int:
+        return self.tasks.point.clock.wall_ns() // _NS
+
+    def _verified(self, tokens: Sequence[str], audience: str | None) -> Chain:
+        used: list[str] = []
+
+        def anchor(thumbprint: str) -> PublicKey:
+            used.append(thumbprint)
+            return self.tasks.anchor(thumbprint)
+
+        chain = verify_chain(
+            tokens, anchors=anchor, issuer=None, now=self._now(), audience=audience, max_lifetime=LONGEST_TTL
+        )
+        root = chain.root
+        self.trust.check_speaker(used[0], root.issuer, {root.principal.kind}, at=root.issued_at)
+        return chain
+
+    def _open(self, chain: Chain, holder: Signer | None, purpose: str, presented: Chain | None = None) -> Task:
+        leaf = chain.leaf
+        self.tasks.point.revocations.check(chain)
+        if self.tasks.admission is not None:
+            self.tasks.admission.check(chain)
+        watch = self._watch(chain, chain if presented is None else presented)
+        if watch():
+            raise NoTask("the task has ended; open a new one", code="task_ended")
+        lease = self.tasks.registry.resume(
+            leaf.task_id, leaf.expires_at * _NS, clock=self.tasks.point.clock, id=leaf.id, watch=watch
+        )
+        return self.tasks.start(purpose, chain, holder, lease, Handed(None))
+
+    def _watch(self, chain: Chain, presented: Chain) -> Callable[[], bool]:
+        """Return the predicate that the task, or a part of it on the way here, has ended where it was opened."""
+        grants = dict.fromkeys(grant.id for grant in (*chain.grants[1:], *presented.grants[1:]))
+        names = [f"ended:{name}" for name in (chain.root.task_id, *grants)]
+        state, revocations = self.tasks.point.state, self.tasks.point.revocations
+
+        def ended() -> bool:
+            now = self._now()
+            if presented is not chain:  # The presented chain is not part of the continued one.
+                revocations.check(presented)
+            try:
+                return any(state.contains(name, now=now) for name in names)
+            except AgentIdentityError as error:
+                raise Denied(f"the end of the task cannot be checked: {error}", code=error.code) from None
+            except Exception as error:  # noqa: BLE001 - Any failure of a store: an unknown state refuses.
+                _LOG.error("the end of a task cannot be checked: %s", trouble(error))
+                raise Denied(
+                    f"the end of the task cannot be checked: {kind_of(error)}", code="state_unavailable"
+                ) from None
+
+        return ended
+
+
+def _check_possession(chain: Chain, holder: Signer) -> None:
+    """Test the key with a signature, since anybody can present another's public key."""
+    if holder.public_key != chain.leaf.holder:
+        raise _not_the_holder("another")
+    challenge = _CHALLENGE + chain.leaf.hash.encode()
+    try:
+        chain.leaf.holder.verify(holder.sign(challenge), challenge)
+    except TokenError:
+        raise _not_the_holder("one that does not sign for it") from None
+
+
+def _not_the_holder(got: str) -> AttenuationError:
+    return AttenuationError(
+        f"the key is not that of the grant's holder but {got}; pass the holder's key", code="not_the_holder"
+    )

@@ -1,0 +1,84 @@
+"""The task, its place in the context, exported grants and delegation bundles."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._enforcement.tasks.delegation_bundle import Carried
+    from agent_identity._enforcement.tasks.exported_grants import Addressed, Handed, Recorded
+    from agent_identity._enforcement.tasks.facts import CallFacts, agent_fact, parties, principal_fact, task_facts
+    from agent_identity._enforcement.tasks.suspensions import leave, mark_of, taken_over
+    from agent_identity._enforcement.tasks.task import REVOKE_SECONDS, NoTokens, Tally, Task
+    from agent_identity._enforcement.tasks.task_context import (
+        Ambience,
+        Attachment,
+        Body,
+        Process,
+        attached,
+        bodies_around,
+        marked_as_here,
+        outer_task,
+        task_in,
+    )
+    from agent_identity._enforcement.tasks.trace_context import TRACEPARENT, remote_parent, traceparent
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._enforcement.tasks.delegation_bundle": ("Carried",),
+            "agent_identity._enforcement.tasks.exported_grants": ("Addressed", "Handed", "Recorded"),
+            "agent_identity._enforcement.tasks.facts": (
+                "CallFacts",
+                "agent_fact",
+                "parties",
+                "principal_fact",
+                "task_facts",
+            ),
+            "agent_identity._enforcement.tasks.suspensions": ("leave", "mark_of", "taken_over"),
+            "agent_identity._enforcement.tasks.task": ("REVOKE_SECONDS", "NoTokens", "Tally", "Task"),
+            "agent_identity._enforcement.tasks.task_context": (
+                "Ambience",
+                "Attachment",
+                "Body",
+                "Process",
+                "attached",
+                "bodies_around",
+                "marked_as_here",
+                "outer_task",
+                "task_in",
+            ),
+            "agent_identity._enforcement.tasks.trace_context": ("TRACEPARENT", "remote_parent", "traceparent"),
+        },
+    )
+
+__all__ = [
+    "REVOKE_SECONDS",
+    "TRACEPARENT",
+    "Addressed",
+    "Ambience",
+    "Attachment",
+    "Body",
+    "CallFacts",
+    "Carried",
+    "Handed",
+    "NoTokens",
+    "Process",
+    "Recorded",
+    "Tally",
+    "Task",
+    "agent_fact",
+    "attached",
+    "bodies_around",
+    "leave",
+    "mark_of",
+    "marked_as_here",
+    "outer_task",
+    "parties",
+    "principal_fact",
+    "remote_parent",
+    "taken_over",
+    "task_facts",
+    "task_in",
+    "traceparent",
+]

@@ -1,0 +1,161 @@
+"""The task: one unit of work, done by one agent for one principal under one grant."""
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, final
+
+from agent_identity._authority.grants import Chain, Grant, Limit, Scope
+from agent_identity._authority.registries import Lease
+from agent_identity._enforcement.tasks.exported_grants import Handed
+from agent_identity._enforcement.tasks.facts import TaskFacts
+from agent_identity._identity.keys import Signer
+from agent_identity._identity.principals import Agent, Principal
+from agent_identity.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from agent_identity._authority.tokens import DownstreamToken
+
+__all__ = ["REVOKE_SECONDS", "NoTokens", "Tally", "Task", "Tokens"]
+
+REVOKE_SECONDS: Final = 5.0
+"""Maximum seconds for revoking the tokens of a task, all together; leaving the task waits no longer."""
+
+
+class Tokens(Protocol):
+    """The tokens of one task for other services."""
+
+    def token(
+        self, task: "Task", audience: str, resource: str | None, scope: str | Iterable[str] | None
+    ) -> "DownstreamToken":
+        """Return a token; see :meth:`Task.token`."""
+        ...
+
+    def drop(self) -> None:
+        """Forget all tokens and begin to revoke them."""
+        ...
+
+    def settle(self, timeout: float) -> None:
+        """Wait, for a limited time, until the tokens are revoked."""
+        ...
+
+
+@final
+class NoTokens:
+    """The tokens of a task without a token source."""
+
+    def token(self, task: object, audience: object, resource: object, scope: object) -> NoReturn:  # noqa: ARG002
+        """Refuse."""
+        raise ConfigurationError("the enforcer has no source of tokens; pass tokens=... to it")
+
+    def drop(self) -> None:
+        """Do nothing."""
+
+    def settle(self, timeout: float) -> None:
+        """Do nothing."""
+
+
+@final
+class Tally:
+    """Counts the events of one task; the sums are in its ``task_end`` record."""
+
+    __slots__ = ("_lock", "concluded", "intents", "outcomes")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.intents = 0
+        self.outcomes = 0
+        self.concluded = 0
+
+    def intent(self) -> None:
+        """Count an intent."""
+        with self._lock:
+            self.intents += 1
+
+    def outcome(self, *, of_intent: bool) -> None:
+        """Count an outcome: one with an intent closes it, a refusal stands alone."""
+        with self._lock:
+            self.outcomes += 1
+            self.concluded += of_intent
+
+    def refused(self, *, monitored: bool) -> None:
+        """Count a refused act other than a tool call; one that monitor mode only notes has an intent."""
+        if monitored:
+            self.intent()
+        self.outcome(of_intent=monitored)
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Task:
+    """A live unit of work and the authority that ends with it.
+
+    Received from :meth:`Enforcer.task` and :meth:`Enforcer.delegate`; never built by users. Holding the
+    object gives no authority: each call checks the task registry.
+
+    Attributes:
+        id: The task's id; equal for a task and everything delegated under it.
+        purpose: The declared purpose.
+        principal: The principal.
+        agent: The acting agent.
+        chain: The verified grants from the root to this task's own.
+        expires_at: The latest end of the authority, in Unix seconds.
+        limits: Limits of count, rate and sum; one account for the task and everything delegated under it.
+    """
+
+    id: str
+    purpose: str
+    principal: Principal
+    agent: Agent
+    chain: Chain
+    expires_at: int
+    lease: Lease = field(repr=False)
+    holder: Signer | None = field(repr=False)
+    tally: Tally = field(repr=False)
+    handed: Handed = field(repr=False)
+    facts: TaskFacts = field(repr=False)
+    close: Callable[["Task"], None] = field(repr=False)
+    tokens: Tokens = field(repr=False)
+    limits: tuple[Limit, ...] = ()
+
+    @property
+    def grant(self) -> Grant:
+        """The task's own grant, the leaf of the chain."""
+        return self.chain.leaf
+
+    @property
+    def scope(self) -> Scope:
+        """The scope of the grant."""
+        return self.chain.leaf.scope
+
+    def token(
+        self, *, audience: str, resource: str | None = None, scope: str | Iterable[str] | None = None
+    ) -> "DownstreamToken":
+        """Return a short-lived token for the requests of this task to another service.
+
+        The task's scope must cover the tool ``token_exchange`` with these arguments (``scope`` as a sorted list of
+        names), the policy may judge it, and intent and outcome are recorded. A token is cached until shortly before
+        its expiry. It ends with the task at the latest.
+
+        A request to an authorization server blocks; in a coroutine, write
+        ``await asyncio.to_thread(task.token, audience=...)``.
+
+        Args:
+            audience: The target service.
+            resource: The service as a URI (RFC 8707), if the authorization server wants it.
+            scope: Scope names at that service, or a text with spaces between them.
+
+        Raises:
+            Denied: The call is refused: the task has ended or is not the current one, its scope does not
+                cover the audience, or the policy blocks.
+            ExchangeError: No token: the authorization server was unreachable, or refused.
+            EvidenceError: The request could not be recorded and was not made.
+            ConfigurationError: The enforcer has no source of tokens.
+            TypeError: An argument has the wrong type.
+            ValueError: An argument is malformed.
+        """
+        return self.tokens.token(self, audience, resource, scope)
+
+    def end(self) -> None:
+        """End the task and everything delegated under it, at once and in every thread; idempotent."""
+        self.close(self)

@@ -1,0 +1,569 @@
+"""The ledger: a record is in a file before the action that it describes begins."""
+
+import atexit
+import contextlib
+import logging
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Final, Literal, Self, TypeVar, final
+
+from agent_identity._evidence.ledger.compression import Compressor
+from agent_identity._evidence.ledger.recovery import recover
+from agent_identity._evidence.ledger.sealer import After, Observers, OnRecord, Sealing
+from agent_identity._evidence.ledger.segments import Segments
+from agent_identity._evidence.ledger.writer import Entry, Make, StreamWriter
+from agent_identity._evidence.record import (
+    DRAFT,
+    Detail,
+    End,
+    RecoveredStream,
+    StreamEnd,
+    StreamResource,
+    Time,
+    Version,
+)
+from agent_identity._evidence.record import VERSION as FIRST
+from agent_identity._evidence.record import schema as records
+from agent_identity._evidence.storage import (
+    READ,
+    Files,
+    Layout,
+    LedgerKey,
+    load_ledger_key,
+    make_folder,
+    open_regular,
+    recording,
+    sync_folder,
+)
+from agent_identity._evidence.transparency import (
+    Cosign,
+    DirectoryLog,
+    Publisher,
+    found,
+    read_checkpoint,
+    unverified_checkpoint,
+)
+from agent_identity._identity.common import Clock, Ids, check_path
+from agent_identity._identity.keys import Signer
+from agent_identity._identity.keys import check_note_name as check_name
+from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
+from agent_identity.version import VERSION
+
+__all__ = ["Beginning", "Ledger"]
+
+_DISTRIBUTION: Final = "agent-identity-otel"
+_ROOM: Final = 64 * 1024
+_Told = TypeVar("_Told")
+_logger: Final = logging.getLogger("agent_identity._evidence")
+_open_ledgers: Final["weakref.WeakSet[Ledger]"] = weakref.WeakSet()
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """Opening facts of a stream: its writer, and the version of the record.
+
+    Attributes:
+        library: Our version.
+        records: The version of the records of the stream.
+        resource: The process, for records of version 2.
+        certificate: The certificate of the recorder key, if a root vouches for it; for records of version 2.
+    """
+
+    library: str = VERSION
+    records: Version = FIRST
+    resource: StreamResource | None = None
+    certificate: str | None = None
+
+    def make(self, time: Time) -> Make:
+        """Return a factory for the first record of a stream."""
+        sdk = records.Sdk(name=_DISTRIBUTION, version=self.library)
+        if self.records != DRAFT:
+            return partial(records.StreamStart, time=time, sdk=sdk)
+        return partial(records.StreamStart, time=time, sdk=sdk, resource=self.resource, certificate=self.certificate)
+
+
+@final
+class Ledger:
+    """Appends records to this process's stream of an evidence directory, and starts their sealing.
+
+    Safe to use from any thread. A forked child gets a stream of its own at its first record. What was
+    appended survives the death of the process at any moment; :meth:`close` adds that nothing is missing.
+
+    Attributes:
+        directory: The absolute path of the evidence directory.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        signer: Signer,
+        origin: str,
+        clock: Clock,
+        ids: Ids,
+        files: Files,
+        sync: Literal["process", "disk"],
+        seal_interval: float,
+        segments: Segments,
+        beginning: Beginning,
+        cosign: Cosign | None,
+        publishers: Sequence[Publisher],
+    ) -> None:
+        """Prepare a closed ledger; use :meth:`open` instead."""
+        self.directory = layout.root
+        self._layout = layout
+        self._signer = signer
+        self._origin = origin
+        self._clock = clock
+        self._ids = ids
+        self._files = files
+        self._durable = sync == "disk"
+        self._seal_interval = seal_interval
+        self._segments = segments
+        self._beginning = beginning
+        self._cosign = cosign
+        self._publishers = tuple(publishers)
+        self._observers = Observers()
+        self._ready = False  # Until earlier streams are recovered, which uses the log, nothing else may.
+        self._at_exit = partial(_close_at_exit, weakref.ref(self))
+        with recording("open the evidence directory"):
+            self._key = self._found()
+        self._begin()
+
+    def _found(self) -> LedgerKey:
+        """Create the missing files of the directory, and return the key of its MACs."""
+        files, layout = self._files, self._layout
+        make_folder(files, layout.root, 0o755)
+        for folder, mode in ((layout.keys, 0o700), (layout.streams, 0o755), (layout.log, 0o755)):
+            files.mkdir(folder, mode)
+        # Before anything else, so that whatever is found without a checkpoint has lost it.
+        found(files, layout, signer=self._signer, origin=self._origin, cosign=self._cosign)
+        _check_origin(files, layout, self._origin)
+        key = load_ledger_key(files, layout.ledger_key)
+        if self._durable:
+            # Also what another process has made just now, and may not have waited for.
+            for folder in (layout.root, layout.keys, layout.log):
+                sync_folder(files, folder)
+        return key
+
+    def _begin(self) -> None:
+        """Reset the per-process state: at the start, and again in a forked child."""
+        # Reentrant, because a signal handler may run tools in the thread that holds it.
+        self._lock = threading.RLock()
+        self._busy = False
+        self._closed = False
+        self._stream: StreamWriter | None = None
+        self._next_stream: str | None = None
+        self._fault: str | None = None
+        log = DirectoryLog(
+            self._files,
+            self._layout,
+            self._key,
+            signer=self._signer,
+            origin=self._origin,
+            durable=self._durable,
+            cosign=self._cosign,
+            published=self._offer,
+        )
+        self._log = log
+        self._sealing = Sealing(
+            log,
+            clock=self._clock,
+            interval=self._seal_interval,
+            durable=self._durable,
+            compressor=Compressor(self._files, self._layout, self._segments.compression),
+            segment_seconds=self._segments.max_seconds,
+            observers=self._observers,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        directory: "str | os.PathLike[str]",
+        *,
+        signer: Signer,
+        origin: str,
+        clock: Clock,
+        ids: Ids,
+        files: Files | None = None,
+        sync: Literal["process", "disk"] = "process",
+        seal_interval: float = 0.2,
+        segments: Segments | None = None,
+        beginning: Beginning | None = None,
+        cosign: Cosign | None = None,
+        publishers: Sequence[Publisher] = (),
+        observers: Sequence[OnRecord] = (),
+    ) -> Self:
+        """Open an evidence directory, created at first use, and begin a stream in it.
+
+        Streams of processes that died are sealed as far as their MACs prove them, each with a
+        ``recovered`` record in the new stream; their damage never stops the start.
+
+        Args:
+            directory: The directory; other processes may have it open as well.
+            signer: The recorder key, which signs checkpoints.
+            origin: The name of the log, the same at every start.
+            clock: Tells the time of records.
+            ids: Makes ids of records and streams.
+            files: The operating system; tests inject faults here.
+            sync: ``process``: records survive the death of the process; ``disk``: of the machine as well.
+            seal_interval: Seconds from a record to the seal that covers it.
+            segments: When the stream goes on in another file, and what becomes of the one before; by default
+                after 64 MiB or a day, compressed by gzip.
+            beginning: Facts of the first record of a stream about its process, and the version of its records.
+            cosign: Adds the second signature to each checkpoint.
+            publishers: Are offered each checkpoint; closed with the ledger.
+            observers: Are shown each record, from the first of the stream on, as by :meth:`observe`.
+
+        Raises:
+            EvidenceError: The directory cannot be written.
+            ConfigurationError: Its ledger key is unusable, its log has another origin, or the platform
+                has no file locks.
+            ValueError: The origin breaks the rules of log names.
+        """
+        check_name(origin)
+        check_path(directory)
+        ledger = cls(
+            Layout.of(directory),
+            signer=signer,
+            origin=origin,
+            clock=clock,
+            ids=ids,
+            files=files or Files(),
+            sync=sync,
+            seal_interval=seal_interval,
+            segments=segments or Segments(),
+            beginning=beginning or Beginning(),
+            cosign=cosign,
+            publishers=publishers,
+        )
+        try:
+            ledger._start(observers)
+        except BaseException:
+            ledger._sealing.abandon()
+            ledger._discard()
+            raise
+        return ledger
+
+    def _start(self, observers: Sequence[OnRecord]) -> None:
+        self._observers.add(*observers)
+        with self._lock:
+            self._begun()
+        with recording("list the streams of the ledger"):
+            fault = recover(self._files, self._layout, self._key, self._log, report=self._report)
+        if fault:
+            _logger.warning("earlier streams stay unsealed: %s", fault)
+        atexit.register(self._at_exit)
+        _open_ledgers.add(self)
+        self._ready = True
+        self._sealing.start()
+
+    def _discard(self) -> None:
+        """Remove the empty stream folder after a failed start."""
+        stream = self._stream.id if self._stream else self._next_stream
+        if stream is None or (self._stream and self._stream.offset):
+            return
+        with contextlib.suppress(OSError):
+            fd = open_regular(self._files, self._layout.entries(stream), READ)
+            size = self._files.status(fd).st_size
+            self._files.close(fd)
+            if size:
+                return  # A line in part: evidence of what happened.
+            self._files.unlink(self._layout.entries(stream))
+        for remove, path in ((self._files.unlink, self._layout.lock), (self._files.rmdir, self._layout.stream)):
+            with contextlib.suppress(OSError):
+                remove(path(stream))
+
+    @property
+    def stream(self) -> str:
+        """The id of the current stream.
+
+        Raises:
+            EvidenceError: A new stream is needed and cannot be begun.
+        """
+        with self._lock:
+            stream = self._stream
+            if stream is None or not stream.usable or not stream.seq:
+                if self._closed or self._busy:
+                    raise self._refusal()
+                self._busy = True
+                try:
+                    stream = self._begun()
+                except BaseException as error:
+                    self._interrupted(error)
+                    raise
+                finally:
+                    self._busy = False
+            return stream.id
+
+    @property
+    def clock(self) -> Clock:
+        """The clock for the records that the ledger makes itself."""
+        return self._clock
+
+    @property
+    def drafts(self) -> bool:
+        """True if records are of version 2, which is a draft."""
+        return self._beginning.records == DRAFT
+
+    @property
+    def at_once(self) -> bool:
+        """True if :meth:`append` is now one write that waits neither for the disk nor for other threads."""
+        stream = self._stream
+        if self._busy or self._durable or stream is None or not stream.usable or not stream.seq:
+            return False
+        # With some room, because others may append until the caller does.
+        return stream.offset + _ROOM < stream.rotate_at and self._sealing.has_room
+
+    @property
+    def degraded(self) -> str | None:
+        """The error of the last append or seal, or ``None`` if both worked."""
+        return self._fault or self._sealing.fault
+
+    @property
+    def callback_failures(self) -> int:
+        """The number of callbacks that raised."""
+        return self._sealing.failures
+
+    def observe(self, *observers: OnRecord) -> None:
+        """Show every further signed record to observers, from the sealing thread.
+
+        Args:
+            observers: Called in the order of appends; they should be quick, because seals wait for them. What they
+                raise is logged and counted in :attr:`observers`, and stops nothing.
+        """
+        self._observers.add(*observers)
+
+    @property
+    def observers(self) -> Observers:
+        """The observers of records, with their failures."""
+        return self._observers
+
+    @property
+    def publishers(self) -> Sequence[Publisher]:
+        """The publishers of checkpoints, each with its failure."""
+        return self._publishers
+
+    def _offer(self, note: bytes) -> None:
+        for publisher in self._publishers:
+            publisher.offer(note)
+
+    def append(self, make: Make, *, detail: partial[Detail] | None = None, after: After | None = None) -> Entry:
+        """Write one record and return it; once this returns, the record survives.
+
+        Args:
+            make: Makes the record from ``id``, ``stream`` and ``v``, which the ledger adds.
+            detail: Makes the detail of the record, which is written before it, in the same write; the record then
+                gets its hash as ``detail``. Without a ``call``, it gets the id of the record for that.
+            after: Called with the record later, by the sealing thread, in the order of appends.
+
+        Raises:
+            EvidenceError: It was not recorded: do not act. The next call tries again.
+        """
+        self._sealing.wait_for_room()
+        with self._lock:
+            if self._closed or self._busy:
+                raise self._refusal()
+            self._busy = True
+            try:
+                stream = self._stream
+                if stream is None or not stream.usable or not stream.seq:
+                    stream = self._begun()
+                entry = self._write(stream, make, detail, after)
+                self._fault = None
+            except BaseException as error:
+                self._interrupted(error)
+                raise
+            finally:
+                self._busy = False
+            end = stream.offset
+        if self._durable:
+            self._sync(stream, end)
+        return entry
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Wait until the ``after`` callback of every record so far has run.
+
+        Args:
+            timeout: Seconds to wait at most; ``None`` waits on.
+
+        Raises:
+            EvidenceError: They have not run in time (``evidence_pending``).
+            RuntimeError: A callback called this.
+        """
+        self._sealing.drain(timeout)
+
+    def seal(self) -> None:
+        """Commit every record so far to the log of the directory, under a new signed checkpoint.
+
+        Raises:
+            EvidenceError: It did not work; it will be tried again.
+            RuntimeError: A callback called this.
+        """
+        self._sealing.seal()
+
+    def close(self) -> None:
+        """End the stream with a ``stream_end`` record, run pending callbacks, and seal. Further calls do nothing.
+
+        Raises:
+            EvidenceError: Something of it failed. The ledger is closed all the same, nothing appended is
+                lost, and the next start seals it.
+            RuntimeError: A callback called this.
+        """
+        self._sealing.refuse_callback("close")
+        failure: EvidenceError | None = None
+        with self._lock:
+            if self._closed:
+                return
+            if self._stream is not None and self._stream.usable and self._stream.seq:
+                try:
+                    end = End(size=str(self._stream.seq + 1))
+                    self.append(partial(StreamEnd, time=Time.at(self._now()), end=end))
+                except EvidenceError as error:
+                    failure = error
+            self._closed = True
+        atexit.unregister(self._at_exit)
+        _open_ledgers.discard(self)
+        try:
+            self._sealing.stop()
+        finally:
+            for publisher in self._publishers:
+                publisher.close()
+        if failure:
+            raise failure
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _begun(self) -> StreamWriter:
+        """Begin a stream, or end the remains of the last attempt, and return it; called with the lock held."""
+        stream = self._stream
+        if stream is None or not stream.usable:
+            stream = self._stream = self._create_stream()
+        self._write(stream, self._beginning.make(Time.at(self._now())), None, None)
+        if self._ready:
+            self._sealing.start()
+        return stream
+
+    def _create_stream(self) -> StreamWriter:
+        # The id is kept when this fails, lest each attempt on a full disk leave another folder.
+        self._next_stream = self._next_stream or self._new_id()
+        with recording("begin a stream of the ledger"):
+            stream = StreamWriter.create(
+                self._files,
+                self._layout,
+                self._next_stream,
+                self._key,
+                durable=self._durable,
+                max_bytes=self._segments.max_bytes,
+                version=self._beginning.records,
+            )
+        self._next_stream = None
+        self._sealing.track(stream)
+        if "multiprocessing.util" in sys.modules:
+            from multiprocessing.util import Finalize  # noqa: PLC0415  Its children run these, and no atexit.
+
+            Finalize(None, self._at_exit, exitpriority=0)
+        return stream
+
+    def _write(self, stream: StreamWriter, make: Make, detail: partial[Detail] | None, after: After | None) -> Entry:
+        if detail is None:
+            (entry,) = stream.append(make, self._new_id())
+        else:
+            detail_id, record_id = self._new_id(), self._new_id()
+            call = detail if "call" in detail.keywords else partial(detail, call=record_id)
+            *before, entry = stream.append(make, record_id, (call, detail_id))
+            for each in before:
+                self._sealing.submit(stream, each, None)
+        self._sealing.submit(stream, entry, after)
+        return entry
+
+    def _now(self) -> int:
+        return self._asked(self._clock.wall_ns)
+
+    def _new_id(self) -> str:
+        return self._asked(lambda: self._ids.new(self._clock.wall_ns()))
+
+    def _asked(self, ask: Callable[[], _Told]) -> _Told:
+        """Return the result of the user's clock or source of ids; nothing is written yet."""
+        try:
+            return ask()
+        except Exception as error:
+            raise EvidenceError(f"the clock or the source of ids raised {type(error).__name__}; repair it") from error
+
+    def _sync(self, stream: StreamWriter, end: int) -> None:
+        try:
+            stream.sync(end)
+        except EvidenceError as error:
+            self._note(error)
+            raise
+
+    def _interrupted(self, error: BaseException) -> None:
+        if isinstance(error, EvidenceError):
+            self._note(error)
+        elif self._stream is not None:
+            # By Ctrl-C for one: how much of the last line is in the file is not known, so nothing may follow it.
+            self._stream.usable = False
+
+    def _note(self, error: EvidenceError) -> None:
+        if error.code == "bad_record":
+            return  # The fault of one record, not of the ledger.
+        if self._fault is None:
+            _logger.error("the ledger cannot record: %s", error)
+        self._fault = str(error)
+
+    def _refusal(self) -> EvidenceError:
+        if self._closed:
+            return EvidenceError("the ledger is closed; open it again", code="ledger_closed")
+        return EvidenceError("re-entrant append from a signal handler or finalizer; set a flag there and append later")
+
+    def _report(self, recovered: RecoveredStream) -> None:
+        self.append(partial(records.Recovered, time=Time.at(self._now()), recovered=recovered))
+
+    def after_fork_in_child(self) -> None:
+        """Detach from the parent's files. Called by the interpreter in each forked child."""
+        if not self._closed:
+            self._sealing.abandon()
+            for publisher in self._publishers:
+                publisher.after_fork_in_child()
+            self._begin()
+
+
+def _check_origin(files: Files, layout: Layout, origin: str) -> None:
+    data = read_checkpoint(files, layout.checkpoint)
+    with contextlib.suppress(VerificationError):  # Sealing says what is wrong with it, and refuses.
+        if data is not None and unverified_checkpoint(data).origin != origin:
+            raise ConfigurationError(
+                f"the log in {layout.root!r} has another origin; open the directory with the origin it "
+                "was made with, or use another directory"
+            )
+
+
+def _close_at_exit(reference: "weakref.ref[Ledger]") -> None:
+    ledger = reference()
+    if ledger is not None:
+        try:
+            ledger.close()
+        except EvidenceError as error:
+            _logger.error("the ledger was not sealed at exit, the next start does: %s", error)  # noqa: TRY400
+
+
+def _after_fork_in_child() -> None:
+    for ledger in list(_open_ledgers):
+        ledger.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, where nothing forks.
+    os.register_at_fork(after_in_child=_after_fork_in_child)

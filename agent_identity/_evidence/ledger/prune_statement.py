@@ -1,0 +1,309 @@
+"""The signed pruning statement of a stream: the proof that remains of removed records.
+
+It lies beside the stream, as a signed note under the recorder key. With it the records after the border verify as
+before: its compact range stands for the records before, and leads together with those that are left to the heads
+that the log commits to. Without a signature that counts it says nothing, and the records are missing.
+"""
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, Literal, Self, TypeAlias, final
+
+from agent_identity._common.narrowing import is_array, is_object
+from agent_identity._evidence.storage import READ, Files, is_stream_id, open_regular, read_lines
+from agent_identity._evidence.transparency import CompactRange, KnownKeys, open_note, read_checkpoint, sign_note
+from agent_identity._identity.keys import PublicKey, Signer
+from agent_identity._identity.keys import check_note_name as check_name
+from agent_identity.canonical import RecordValue, decode_record, encode_record
+from agent_identity.errors import VerificationError
+
+__all__ = [
+    "MAX_OPEN",
+    "MAX_PEAKS",
+    "Kept",
+    "KeptState",
+    "Pruned",
+    "count_of",
+    "grants_file",
+    "hash_of",
+    "open_pruned",
+    "read_grants",
+    "read_kept",
+    "read_pruned",
+    "sign_pruned",
+    "texts_of",
+    "unverified_pruned",
+]
+
+MAX_OPEN: Final = 1_024
+"""Intents that may be open where a stream is cut."""
+
+MAX_PEAKS: Final = 64
+"""Hashes that a compact range may have."""
+
+_TITLE: Final = (
+    "agent-identity pruned v1\n"  # No origin has spaces: no checkpoint is taken for this, and none of these for one.
+)
+_LINE: Final = 64  # Bytes of memory that each text takes beside its own.
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
+_TOKEN: Final = re.compile(rb"[A-Za-z0-9_.-]{1,65536}")
+_COUNT: Final = re.compile(r"0|[1-9][0-9]{0,18}")
+_MEMBERS: Final = frozenset({"last", "log", "origin", "peaks", "size", "stream", "time"})
+_OPTIONAL: Final = frozenset({"grants", "open"})
+
+KeptState: TypeAlias = Literal["named", "unstated", "missing", "changed"]
+"""Comparison of the kept grants with the statement; ``unstated``: it names none, nor says so."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The kept grants: their number and the digest of their file, which is in its name.
+
+    Attributes:
+        count: Their number; without any there is no file.
+        digest: The SHA-256 of the file, in hex.
+    """
+
+    count: int
+    digest: str
+
+    @classmethod
+    def of(cls, tokens: Collection[str]) -> Self:
+        """Return the description of these grants."""
+        return cls(len(tokens), hashlib.sha256(grants_file(tokens)).hexdigest())
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """The pruned first records of a stream, described by position and root.
+
+    Attributes:
+        origin: The name of the log that commits to them.
+        stream: The id of the stream.
+        size: The number of pruned records: those from 1 to this place.
+        last: The leaf hash of the last one.
+        peaks: The compact range over them, the largest subtree first.
+        open: The ids of the intents among them whose outcome was not, at most :data:`MAX_OPEN`.
+        log_size: The number of entries under the checkpoint after which they were pruned.
+        log_root: The root in that checkpoint.
+        time_ns: When, in nanoseconds since the Unix epoch.
+        kept: The kept grants; ``None`` in a statement that does not say.
+    """
+
+    origin: str
+    stream: str
+    size: int
+    last: bytes
+    peaks: tuple[bytes, ...]
+    open: tuple[str, ...]
+    log_size: int
+    log_root: bytes
+    time_ns: int
+    kept: Kept | None = None
+
+    def tree(self) -> CompactRange:
+        """Return the tree over the pruned records."""
+        return CompactRange.of_peaks(self.size, self.peaks)
+
+    def to_claim(self) -> dict[str, RecordValue]:
+        """Return the statement in plain values."""
+        claim: dict[str, RecordValue] = {
+            "last": self.last.hex(),
+            "log": {"root": self.log_root.hex(), "size": str(self.log_size)},
+            "origin": self.origin,
+            "peaks": tuple(peak.hex() for peak in self.peaks),
+            "size": str(self.size),
+            "stream": self.stream,
+            "time": str(self.time_ns),
+        }
+        if self.open:
+            claim["open"] = self.open
+        if self.kept is not None:
+            claim["grants"] = {"count": str(self.kept.count), "digest": self.kept.digest}
+        return claim
+
+    @classmethod
+    def from_claim(cls, claim: Mapping[str, object]) -> Self:
+        """Return the statement of plain values.
+
+        Raises:
+            ValueError: They make none.
+        """
+        if not _MEMBERS <= claim.keys() <= _MEMBERS | _OPTIONAL:
+            raise ValueError("the members are not those of a pruning statement")
+        log = claim["log"]
+        if not is_object(log) or set(log) != {"root", "size"}:
+            raise ValueError("the log does not have exactly root and size")
+        origin, stream = _text(claim["origin"]), _text(claim["stream"])
+        check_name(origin)
+        opened = texts_of(claim.get("open", ()), MAX_OPEN)
+        if not is_stream_id(stream) or not all(map(is_stream_id, opened)):
+            raise ValueError("the stream or an open intent is not an id")
+        statement = cls(
+            origin=origin,
+            stream=stream,
+            size=count_of(claim["size"]),
+            last=hash_of(claim["last"]),
+            peaks=tuple(map(hash_of, texts_of(claim["peaks"], MAX_PEAKS))),
+            open=opened,
+            log_size=count_of(log["size"]),
+            log_root=hash_of(log["root"]),
+            time_ns=count_of(claim["time"]),
+            kept=_kept(claim["grants"]) if "grants" in claim else None,
+        )
+        if not statement.size:
+            raise ValueError("the statement covers no record")
+        statement.tree()
+        return statement
+
+
+def sign_pruned(pruned: Pruned, signer: Signer) -> bytes:
+    """Return the statement as a note signed by the recorder key."""
+    return sign_note(f"{_TITLE}{encode_record(pruned.to_claim()).decode()}\n", pruned.origin, signer)
+
+
+def unverified_pruned(note: bytes) -> Pruned:
+    """Return the content of a statement without verifying its signature.
+
+    Raises:
+        VerificationError: The bytes are no such statement (``bad_pruning``).
+    """
+    text = note.decode(errors="replace").rpartition("\n\n")[0]
+    if not text.startswith(_TITLE):
+        raise VerificationError("the bytes are not a pruning statement", code="bad_pruning")
+    try:
+        return Pruned.from_claim(decode_record(text.removeprefix(_TITLE).encode()))
+    except ValueError as error:
+        raise VerificationError(f"malformed pruning statement: {error}", code="bad_pruning") from None
+
+
+def open_pruned(note: bytes, keys: Sequence[PublicKey] | KnownKeys) -> tuple[Pruned, tuple[PublicKey, ...]]:
+    """Return the verified statement and the known keys that signed it.
+
+    Raises:
+        VerificationError: It is malformed (``bad_pruning``, ``bad_note``), changed (``bad_signature``), or signed by
+            no known key (``unknown_key``).
+    """
+    pruned = unverified_pruned(note)
+    return pruned, open_note(note, {pruned.origin: keys}).signers
+
+
+def read_pruned(files: Files, path: str) -> bytes | None:
+    """Return the file of a statement, at most one byte more than a note may have, or ``None`` if it is missing.
+
+    Raises:
+        OSError: There is one and it cannot be read.
+    """
+    return read_checkpoint(files, path)
+
+
+def read_grants(files: Files, path: str, *, most: int | None = None) -> Iterator[str]:
+    """Return the tokens in a file of grants, one a line; other lines are left out.
+
+    Args:
+        files: The operating system.
+        path: The file.
+        most: The memory limit in bytes, after which no token is read; ``None`` for all.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    taken = 0
+    with suppress(FileNotFoundError):
+        for token in _tokens(files, path):
+            taken += _LINE + len(token or b"")
+            if most is not None and taken > most:
+                return
+            if token is not None:
+                yield token.decode()
+
+
+def grants_file(tokens: Iterable[str]) -> bytes:
+    """Return the file of kept grants: one a line, in their order."""
+    return "".join(f"{token}\n" for token in sorted(tokens)).encode()
+
+
+def read_kept(files: Files, path: str, kept: Kept) -> tuple[tuple[str, ...], KeptState]:
+    """Return the grants that a statement names, all of them or none, and the problem with their file.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    count, digest = 0, hashlib.sha256()
+    try:
+        # Only a file that is the one that was named is taken into memory, whatever its size.
+        for token in _tokens(files, path):
+            if token is None or count == kept.count:
+                return (), "changed"
+            count += 1
+            digest.update(token + b"\n")
+    except FileNotFoundError:
+        return (), "missing" if kept.count else "named"
+    if count < kept.count:
+        return (), "missing"
+    if digest.hexdigest() != kept.digest:
+        return (), "changed"
+    again = (token for token in _tokens(files, path) if token is not None)
+    tokens = tuple(token.decode() for token in islice(again, count))
+    return (tokens, "named") if Kept.of(tokens) == kept else ((), "changed")
+
+
+def _tokens(files: Files, path: str) -> Iterator[bytes | None]:
+    """Return the tokens in a file of grants, and ``None`` for each other line."""
+    fd = open_regular(files, path, READ)
+    try:
+        for line in read_lines(files, fd):
+            yield line.data if line.data is not None and _TOKEN.fullmatch(line.data) else None
+    finally:
+        files.close(fd)
+
+
+def _kept(value: object) -> Kept:
+    if not is_object(value) or set(value) != {"count", "digest"}:
+        raise ValueError("the kept grants do not have exactly count and digest")
+    return Kept(count_of(value["count"]), hash_of(value["digest"]).hex())
+
+
+def _text(value: object) -> str:
+    if type(value) is not str:
+        raise ValueError("a value is not text")
+    return value
+
+
+def texts_of(value: object, most: int) -> tuple[str, ...]:
+    """Return the texts in an untrusted array.
+
+    Raises:
+        ValueError: It is no array, has other items than texts, or more than ``most`` of them.
+    """
+    if not is_array(value) or len(value) > most:
+        raise ValueError(f"a value is not an array of at most {most} items")
+    return tuple(map(_text, value))
+
+
+def count_of(value: object) -> int:
+    """Return the number in an untrusted text.
+
+    Raises:
+        ValueError: It is no decimal number of at most 19 digits in its one spelling.
+    """
+    if not _COUNT.fullmatch(text := _text(value)):
+        raise ValueError("a value is not a decimal number")
+    return int(text)
+
+
+def hash_of(value: object) -> bytes:
+    """Return the hash in an untrusted text.
+
+    Raises:
+        ValueError: It is not 64 lower-case hex digits.
+    """
+    if not _HASH.fullmatch(text := _text(value)):
+        raise ValueError("a value is not 64 lower-case hex digits")
+    return bytes.fromhex(text)

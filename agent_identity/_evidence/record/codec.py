@@ -1,0 +1,109 @@
+"""Codec between records and their canonical bytes.
+
+Decoding checks shape, types, bounds and the canonical form in one step. A record of version 2 has the same facts in
+memory as one of version 1; its bytes spell them shorter (``record_spelling``).
+"""
+
+from typing import Final, cast
+
+import msgspec
+import orjson
+
+from agent_identity import canonical
+from agent_identity._evidence.record.parts import DRAFT, VERSION
+from agent_identity._evidence.record.refusals import explained
+from agent_identity._evidence.record.schema import KIND_TYPES, AnyRecord, Record
+from agent_identity._evidence.record.spelling import full_spelling, short_spelling
+from agent_identity.canonical import RecordValue
+
+__all__ = ["as_dict", "decode", "encode", "plain_members"]
+
+_DECODER: Final = cast("msgspec.json.Decoder[AnyRecord]", msgspec.json.Decoder(AnyRecord))
+_ENCODER: Final = msgspec.json.Encoder(order="sorted")  # Keys are ASCII, so this is the order of RFC 8785.
+_DRAFT: Final = f'"v":"{DRAFT}"'.encode()  # No text of a record has unescaped quotes, so this is its version.
+_OTHER: Final = "the bytes are not the canonical spelling of the record"
+
+
+def decode(data: bytes) -> AnyRecord:
+    """Return the record from its canonical bytes, of either version.
+
+    Duplicate keys, white space, other spellings of a string and other orders of keys do not re-encode to the same
+    bytes and are refused with the rest.
+
+    Raises:
+        ValueError: The bytes are not the canonical form of a record, or a fact is missing, unknown, malformed or
+            contradicts another; the message starts with the path to it, for example ``record.decision.effect``. It
+            shows no value.
+    """
+    if _DRAFT in data:
+        return _decode_draft(data)
+    try:
+        record = _DECODER.decode(data)
+    except msgspec.ValidationError as error:
+        raise ValueError(_refusal(str(error), data)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ValueError("record: the bytes are not JSON") from None
+    if record.v != VERSION or _ENCODER.encode(record) != data:
+        raise ValueError(f"record: {_OTHER}")
+    return record
+
+
+def _decode_draft(data: bytes) -> AnyRecord:
+    try:
+        members = cast("object", orjson.loads(data))
+        same = orjson.dumps(members, option=orjson.OPT_SORT_KEYS) == data
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
+        raise ValueError("record: the bytes are not JSON") from None
+    if not same:
+        raise ValueError(f"record: {_OTHER}")
+    full = full_spelling(members)
+    spelled = orjson.dumps(full, option=orjson.OPT_SORT_KEYS)
+    try:
+        record = _DECODER.decode(spelled)
+    except msgspec.ValidationError as error:
+        raise ValueError(explained(str(error), full, KIND_TYPES)) from None
+    if record.v != DRAFT or _ENCODER.encode(record) != spelled:  # A null, for one, is no way to say nothing.
+        raise ValueError(f"record: {_OTHER}")
+    return record
+
+
+def _refusal(message: str, data: bytes) -> str:
+    """Return the message for a refused record; it names the place if each member occurs once."""
+    try:
+        members = canonical.decode(data)
+    except ValueError:
+        return "record: the bytes are not in canonical form"
+    return explained(message, members, KIND_TYPES)
+
+
+def encode(record: Record) -> bytes:
+    """Return the canonical bytes of a record.
+
+    Raises:
+        ValueError: It holds a lone surrogate.
+    """
+    try:
+        data = _ENCODER.encode(record)
+    except UnicodeEncodeError:
+        raise ValueError("a text in the record has a lone surrogate") from None
+    if record.v == VERSION:
+        return data
+    return orjson.dumps(short_spelling(orjson.loads(data)), option=orjson.OPT_SORT_KEYS)
+
+
+def as_dict(record: Record) -> dict[str, RecordValue]:
+    """Return the members of a record as plain dicts and lists, as its bytes spell them."""
+    return cast("dict[str, RecordValue]", orjson.loads(encode(record)))
+
+
+def plain_members(data: bytes) -> dict[str, object]:
+    """Return the members of a record in full spelling, unchecked: only for bytes that this library wrote.
+
+    Raises:
+        ValueError: The bytes are no JSON object.
+    """
+    members = cast("object", orjson.loads(data))
+    if not isinstance(members, dict):
+        raise ValueError("the value is not a JSON object")  # noqa: TRY004  Of bytes, as in decode.
+    record = cast("dict[str, object]", members)
+    return cast("dict[str, object]", full_spelling(record)) if _DRAFT in data else record

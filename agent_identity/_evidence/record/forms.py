@@ -1,0 +1,126 @@
+"""Forms and lengths of the values in a record."""
+
+from functools import lru_cache
+from typing import Annotated, Final, TypeAlias
+
+from msgspec import Meta
+
+from agent_identity._identity.common import check_id
+
+__all__ = [
+    "ArgsDigest",
+    "Argument",
+    "Category",
+    "Clause",
+    "Count",
+    "Hash",
+    "Hmac",
+    "Id",
+    "Label",
+    "Name",
+    "Nanoseconds",
+    "Position",
+    "Sha256",
+    "Slug",
+    "SpanId",
+    "Token",
+    "TraceId",
+    "Uuid7",
+    "Why",
+    "check_ids",
+    "check_why",
+    "items",
+    "text",
+]
+
+_MAX_TOKEN: Final = 65_536
+_MAX_ID: Final = 2_048
+
+
+def _form(what: str, pattern: str) -> Meta:
+    return Meta(pattern=rf"\A(?:{pattern})\Z", description=what)
+
+
+def text(most: int) -> Meta:
+    """Return the bounds of a text."""
+    return Meta(min_length=1, max_length=most, description=f"text of 1 to {most} characters")
+
+
+def items(most: int) -> Meta:
+    """Return the bounds of an array; an empty one would be a second way to say "unknown"."""
+    return Meta(min_length=1, max_length=most)
+
+
+Id: TypeAlias = Annotated[
+    str, Meta(min_length=1, max_length=_MAX_ID, description="an identifier as check_id accepts it")
+]
+Name: TypeAlias = Annotated[str, text(256)]
+Slug: TypeAlias = Annotated[str, _form("a code of lower-case letters, digits and underscores", r"[a-z][a-z0-9_]{0,63}")]
+Uuid7: TypeAlias = Annotated[
+    str,
+    _form("a lower-case UUID of version 7", r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"),
+]
+Hash: TypeAlias = Annotated[str, _form("64 lower-case hex digits", r"[0-9a-f]{64}")]
+Sha256: TypeAlias = Annotated[str, _form("sha256:<64 lower-case hex digits>", r"sha256:[0-9a-f]{64}")]
+Hmac: TypeAlias = Annotated[str, _form("hmac-sha256:<64 lower-case hex digits>", r"hmac-sha256:[0-9a-f]{64}")]
+ArgsDigest: TypeAlias = Annotated[
+    str,
+    _form("hmac-sha256: or salted-sha256: and 64 lower-case hex digits", r"(?:hmac|salted)-sha256:[0-9a-f]{64}"),
+]
+Count: TypeAlias = Annotated[str, _form("a decimal number without leading zeros", r"0|[1-9][0-9]{0,18}")]
+Position: TypeAlias = Annotated[str, _form("a decimal number from 1", r"[1-9][0-9]{0,18}")]
+Nanoseconds: TypeAlias = Annotated[str, _form("nanoseconds since 1970 as a decimal number", r"0|[1-9][0-9]{0,18}")]
+TraceId: TypeAlias = Annotated[str, _form("32 lower-case hex digits, not all zero", r"(?!0{32})[0-9a-f]{32}")]
+SpanId: TypeAlias = Annotated[str, _form("16 lower-case hex digits, not all zero", r"(?!0{16})[0-9a-f]{16}")]
+Why: TypeAlias = Annotated[
+    str, Meta(min_length=1, max_length=256, description="one printable line of at most 256 characters")
+]
+Token: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z",
+        max_length=_MAX_TOKEN,
+        description=f"a compact JWS of at most {_MAX_TOKEN} characters",
+    ),
+]
+Argument: TypeAlias = Annotated[
+    str,
+    _form(
+        "<argument name>:<kind> with a name of 1 to 256 characters",
+        r"(?s:.){1,256}:(?:string|boolean|number|null|array|object|opaque)",
+    ),
+]
+Label: TypeAlias = Annotated[
+    str, _form("a short word of lower-case letters, digits, hyphens, dots and underscores", r"[a-z][a-z0-9_.-]{0,63}")
+]
+Clause: TypeAlias = Annotated[
+    str,
+    _form(
+        "<argument name>:<branch of the constraint>, such as amount:range or path:any.range",
+        r"(?s:.){1,256}:[a-z_]+(?:\.[a-z_]+){0,16}",
+    ),
+]
+Category: TypeAlias = Annotated[str, _form("the name of a category", r"[A-Za-z0-9_.:/-]{1,128}")]
+
+
+@lru_cache(maxsize=4096)  # A ledger names few parties, each in every record.
+def _is_id(text: str) -> bool:
+    try:
+        check_id(text, "id")
+    except ValueError:
+        return False
+    return True
+
+
+def check_ids(**members: str | None) -> None:
+    """Check identifiers; the error names the member, and decoding puts the path before it."""
+    for name, value in members.items():
+        if value is not None and not _is_id(value):
+            raise ValueError(name)
+
+
+def check_why(**members: str | None) -> None:
+    """Check reasons in words, as :func:`check_ids` checks identifiers."""
+    for name, value in members.items():
+        if value is not None and not value.isprintable():
+            raise ValueError(name)

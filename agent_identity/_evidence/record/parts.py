@@ -1,0 +1,484 @@
+"""The objects inside records: stream, time, parties, action, decision, and the subjects of each kind.
+
+Each is frozen and closed. Members that version 2 of the format added are optional, and the kinds refuse them in
+version 1.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar, cast, get_args
+
+import msgspec
+
+from agent_identity._evidence.record.forms import (
+    ArgsDigest,
+    Argument,
+    Category,
+    Count,
+    Hash,
+    Hmac,
+    Id,
+    Label,
+    Name,
+    Nanoseconds,
+    Position,
+    Sha256,
+    Slug,
+    SpanId,
+    Token,
+    TraceId,
+    Uuid7,
+    Why,
+    check_ids,
+    check_why,
+    items,
+    text,
+)
+
+__all__ = [
+    "DRAFT",
+    "EFFECTS",
+    "OUTCOMES",
+    "VERSION",
+    "Action",
+    "Agent",
+    "AgentRegistration",
+    "ApprovalState",
+    "ApprovalStatus",
+    "Counts",
+    "Decision",
+    "EffectName",
+    "End",
+    "Ending",
+    "Enforced",
+    "Erased",
+    "Examined",
+    "Found",
+    "GrantToken",
+    "Hop",
+    "KeyTrust",
+    "Model",
+    "Offered",
+    "Part",
+    "PolicyState",
+    "Principal",
+    "PrunedRange",
+    "RecoveredStream",
+    "Resource",
+    "RevocationChange",
+    "RevocationKind",
+    "RevocationState",
+    "Sdk",
+    "Server",
+    "Stream",
+    "StreamResource",
+    "Task",
+    "Time",
+    "Trace",
+    "Version",
+    "check_form",
+    "replaced",
+]
+
+VERSION: Final = "1"
+"""The value of ``v`` in each record of the first version."""
+
+DRAFT: Final = "2-draft"
+"""The value of ``v`` while version 2 is a draft: its shapes may still change, so readers refuse it unless asked."""
+
+Version: TypeAlias = Literal["1", "2-draft"]
+"""A version of the format."""
+
+EffectName: TypeAlias = Literal["allow", "warn", "block", "route"]
+"""An effect of a policy."""
+
+Ending: TypeAlias = Literal["success", "error", "denied", "routed", "cancelled", "suspended", "unknown"]
+"""Results of a call."""
+
+ApprovalStatus: TypeAlias = Literal["pending", "approved", "rejected", "expired"]
+"""States of a question to a person."""
+
+RevocationKind: TypeAlias = Literal["task", "grant", "agent", "owner", "human", "service", "key", "everything"]
+"""Kinds of revocable names."""
+
+RevocationState: TypeAlias = Literal["revoked", "suspended", "reinstated"]
+"""Results of a change of the list of revocations."""
+
+Enforced: TypeAlias = Literal["allow", "block", "modify", "escalate", "audit"]
+"""Enforced effects of a decision."""
+
+EFFECTS: Final = frozenset(cast("tuple[str, ...]", get_args(EffectName)))
+"""Effects that a policy can decide."""
+
+OUTCOMES: Final = frozenset(cast("tuple[str, ...]", get_args(Ending)))
+"""Results of a call."""
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
+    """Base of every object in a record: frozen and closed; unknown members are refused."""
+
+
+class Stream(Part, frozen=True, kw_only=True):
+    """The place of a record: the stream, its number there from 1, and the leaf hash of the record before it."""
+
+    id: Uuid7
+    seq: Position
+    prev: Hash | None = None
+
+    @property
+    def number(self) -> int:
+        """The place as a number, from 1."""
+        return int(self.seq)
+
+
+class Time(Part, frozen=True, kw_only=True):
+    """Begin and end of the recorded event, in nanoseconds since the Unix epoch, as decimal text."""
+
+    start: Nanoseconds
+    end: Nanoseconds | None = None
+
+    @classmethod
+    def at(cls, start_ns: int, end_ns: int | None = None) -> "Time":
+        """Return the member for two numbers of nanoseconds."""
+        return cls(start=str(start_ns), end=None if end_ns is None else str(end_ns))
+
+    @property
+    def start_ns(self) -> int:
+        """The beginning as a number."""
+        return int(self.start)
+
+    @property
+    def end_ns(self) -> int | None:
+        """The end as a number, if it is known."""
+        return None if self.end is None else int(self.end)
+
+    @property
+    def last_ns(self) -> int:
+        """The end as a number, or else the beginning."""
+        return int(self.start if self.end is None else self.end)
+
+
+class Trace(Part, frozen=True, kw_only=True):
+    """The span that a call or task had, and the one above it."""
+
+    trace: TraceId
+    span: SpanId | None = None
+    parent: SpanId | None = None
+
+
+class Task(Part, frozen=True, kw_only=True):
+    """The task: its id (``txn`` of its grants), the latest end of its authority, and its purpose.
+
+    ``outer``, in version 2, is the task in which this one was opened.
+    """
+
+    id: Id
+    expires: Nanoseconds | None = None
+    purpose: Annotated[str, text(1024)] | None = None
+    outer: Id | None = None
+
+    def __post_init__(self) -> None:
+        check_ids(id=self.id, outer=self.outer)
+
+
+class Principal(Part, frozen=True, kw_only=True):
+    """The principal: a human or a service, asserted by the program or verified by an issuer."""
+
+    id: Id
+    kind: Literal["human", "service"]
+    provenance: Literal["asserted", "verified"]
+    issuer: Id | None = None
+    roles: Annotated[tuple[Id, ...], items(64)] | None = None
+    via: Annotated[tuple[Id, ...], items(32)] | None = None
+
+    def __post_init__(self) -> None:
+        check_ids(id=self.id, issuer=self.issuer)
+        for name, many in (("roles", self.roles), ("via", self.via)):
+            if many is not None:
+                check_ids(**{f"{name}[{index}]": value for index, value in enumerate(many)})
+
+
+class Agent(Part, frozen=True, kw_only=True):
+    """The acting agent, and its owner: the accountable human or team."""
+
+    id: Id
+    owner: Id
+    version: Id | None = None
+
+    def __post_init__(self) -> None:
+        check_ids(id=self.id, owner=self.owner, version=self.version)
+
+
+class Hop(Part, frozen=True, kw_only=True):
+    """One agent of the chain, and the SHA-256 of the signing input of its grant."""
+
+    id: Id
+    grant: Hash
+
+    def __post_init__(self) -> None:
+        check_ids(id=self.id)
+
+
+class Model(Part, frozen=True, kw_only=True):
+    """A model, in version 2: the requested one (in the intent), or the one that answered (in the outcome)."""
+
+    name: Name
+    provider: Name | None = None
+
+
+class Resource(Part, frozen=True, kw_only=True):
+    """Something that a tool touches, in version 2.
+
+    Attributes:
+        system: Its system, by the naming rule of OpenLineage, such as ``postgres://db.example.com:5432``.
+        name: Its name there. A name that arguments fill is the template, literally.
+        access: The tool's access to it.
+        data: Labels of the data in it.
+        digest: The keyed digest of the filled name, under the resource key of the directory.
+    """
+
+    system: Name
+    name: Name
+    access: Literal["read", "write", "delete", "execute", "send"]
+    data: Annotated[tuple[Name, ...], items(64)] | None = None
+    digest: Hmac | None = None
+
+
+class Found(Part, frozen=True, kw_only=True):
+    """A finding of an inspector, in version 2: never the match."""
+
+    category: Category
+    inspector: Name
+    severity: Literal["low", "medium", "high"]
+    field: Name | None = None
+
+
+class Action(Part, frozen=True, kw_only=True):
+    """The called tool and its arguments: their names, kinds and keyed digest, never values.
+
+    Version 2 adds ``stage`` (a call of a tool has none), ``model`` and ``labels``.
+    """
+
+    tool: Name
+    kind: Name | None = None
+    server: Name | None = None
+    call: Name | None = None
+    args: ArgsDigest | None = None
+    names: Annotated[tuple[Argument, ...], items(100_000)] | None = None
+    result: Hmac | None = None
+    route: Name | None = None
+    agent: Agent | None = None
+    principal: Principal | None = None
+    stage: Literal["prompt", "completion", "open", "delegate"] | None = None
+    model: Model | None = None
+    labels: Annotated[tuple[Name, ...], items(64)] | None = None
+
+
+class Decision(Part, frozen=True, kw_only=True):
+    """The decision, the rule and policy that made it, and the effect that was enforced."""
+
+    effect: EffectName
+    enforced: Enforced
+    mode: Literal["enforce", "monitor"]
+    reason: Slug
+    rule: Name | None = None
+    why: Why | None = None
+    argument: Name | None = None
+    policy: Name | None = None
+    version: Name | None = None
+    digest: Sha256 | None = None
+    warnings: Annotated[tuple[Name, ...], items(1024)] | None = None
+    approval: Uuid7 | None = None
+
+    def __post_init__(self) -> None:
+        if self.why is not None:
+            check_why(why=self.why)
+
+
+class Sdk(Part, frozen=True, kw_only=True):
+    """The library that wrote a stream."""
+
+    name: Name
+    version: Name
+
+
+class GrantToken(Part, frozen=True, kw_only=True):
+    """The grant itself, a compact JWS."""
+
+    token: Token
+
+
+class Counts(Part, frozen=True, kw_only=True):
+    """Intents and outcomes under a grant so far, and what is still open; decimal text."""
+
+    intents: Count
+    outcomes: Count
+    open: Count
+
+
+class AgentRegistration(Part, frozen=True, kw_only=True):
+    """The registration of an agent: the hash of its line, the agent's purpose, and its status."""
+
+    hash: Hash
+    purpose: Name
+    status: Literal["registered", "suspended", "retired", "orphaned"]
+
+
+class Server(Part, frozen=True, kw_only=True):
+    """An MCP server as it stands in the inventory."""
+
+    name: Name
+    transport: Literal["stdio", "http", "other"]
+    status: Literal["pinned", "moved"]
+    place: Name | None = None
+    title: Name | None = None
+    version: Name | None = None
+    reason: Name | None = None
+
+
+class Offered(Part, frozen=True, kw_only=True):
+    """A definition that a server offers, beside the accepted one."""
+
+    name: Name
+    status: Literal["pinned", "changed", "new"]
+    pinned: Sha256 | None = None
+    offered: Sha256 | None = None
+
+
+class PolicyState(Part, frozen=True, kw_only=True):
+    """The policy that decides; version 2 adds the engine that evaluates it."""
+
+    name: Name
+    version: Name
+    digest: Sha256
+    engine: Label | None = None
+
+
+class ApprovalState(Part, frozen=True, kw_only=True):
+    """A question to a person, and the answer.
+
+    Version 2 adds ``request``, the keyed digest of the whole request, and ``channel``, the way of asking.
+    """
+
+    id: Uuid7
+    status: ApprovalStatus
+    approver: Principal | None = None
+    expires: Nanoseconds | None = None
+    token: Token | None = None
+    reason: Name | None = None
+    request: Hmac | None = None
+    channel: Label | None = None
+
+
+class RevocationChange(Part, frozen=True, kw_only=True):
+    """A change of the list of revocations."""
+
+    kind: RevocationKind
+    name: Id
+    status: RevocationState
+    version: Position
+    reason: Name | None = None
+
+    def __post_init__(self) -> None:
+        check_ids(name=self.name)
+
+
+class PrunedRange(Part, frozen=True, kw_only=True):
+    """Pruned records of a stream: their range, and the root over 1 to the last."""
+
+    stream: Uuid7
+    first: Position
+    last: Position
+    root: Hash
+    checkpoint: Count
+
+
+class Erased(Part, frozen=True, kw_only=True):
+    """An erasure: of the key of a task or stream, of those of all tasks of a principal, or of records."""
+
+    key: Id | None = None
+    principal: Id | None = None
+    keys: Count | None = None
+    pruned: PrunedRange | None = None
+    by: Id | None = None
+    reason: Why | None = None
+
+    def __post_init__(self) -> None:
+        check_ids(key=self.key, principal=self.principal, by=self.by)
+        check_why(reason=self.reason)
+        if self.pruned is not None:
+            check_form(self, ("pruned",))
+        elif self.principal is not None:
+            check_form(self, ("principal", "keys"), ("by", "reason"))
+        else:
+            check_form(self, ("key",), ("by", "reason"))
+
+
+class RecoveredStream(Part, frozen=True, kw_only=True):
+    """The recovered stream of a process that died."""
+
+    stream: Uuid7
+    size: Count
+    sealed_before: Count
+    torn_bytes: Count
+    rejected_bytes: Count
+    open_count: Count
+    open: Annotated[tuple[Uuid7, ...], items(64)] | None = None
+
+
+class StreamResource(Part, frozen=True, kw_only=True):
+    """The process that writes a stream, by the conventions of OpenTelemetry for resources; version 2."""
+
+    service: Name | None = None
+    namespace: Name | None = None
+    version: Name | None = None
+    instance: Name | None = None
+    environment: Name | None = None
+    host: Name | None = None
+    frameworks: Annotated[tuple[Name, ...], items(32)] | None = None
+
+
+class Examined(Part, frozen=True, kw_only=True):
+    """A question to the evidence, the range of log entries that it covers, and the digest of the answer."""
+
+    question: Name
+    digest: Sha256
+    size: Count
+    by: Id | None = None
+
+    def __post_init__(self) -> None:
+        check_ids(by=self.by)
+
+
+class KeyTrust(Part, frozen=True, kw_only=True):
+    """A key or certificate that is trusted, renewed, or trusted no longer."""
+
+    key: Name
+    purpose: Literal["recorder", "issuer", "root", "policy", "witness", "approver"]
+    status: Literal["trusted", "renewed", "distrusted"]
+    certificate: Token | None = None
+
+
+class End(Part, frozen=True, kw_only=True):
+    """The number of records of a stream, its last one included."""
+
+    size: Position
+
+
+def check_form(
+    part: msgspec.Struct, required: Sequence[str], optional: Sequence[str] = (), *, of: Sequence[str] | None = None
+) -> None:
+    """Check the required members where one shape has several forms."""
+    for name in of or part.__struct_fields__:
+        present = getattr(part, name) is not None
+        if name in required and not present:
+            raise ValueError(f"-{name}")
+        if present and name not in (*required, *optional):
+            raise ValueError("+")
+
+
+_Replaced = TypeVar("_Replaced", bound=Part)
+
+
+def replaced(part: _Replaced, **changes: object) -> _Replaced:
+    """Return a part of a record with some members replaced; the new values are not checked."""
+    return msgspec.structs.replace(part, **changes)

@@ -1,0 +1,429 @@
+"""Record types: the facts that each kind states, and their forms.
+
+The shape is closed at every level: an unknown member is refused, because an auditor must not have to guess what a
+field means. Both versions of the format have these types; a member that version 2 added is refused in version 1.
+``record_codec`` turns records into bytes and back. What records say about each other (order, counts, chains) is the
+verifier's business.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, TypeAlias, cast, get_args
+
+from agent_identity._evidence.record.forms import Argument, Category, Clause, Hash, Id, Name, Token, Uuid7, items
+from agent_identity._evidence.record.parts import (
+    DRAFT,
+    EFFECTS,
+    OUTCOMES,
+    VERSION,
+    Action,
+    Agent,
+    AgentRegistration,
+    ApprovalState,
+    ApprovalStatus,
+    Counts,
+    Decision,
+    EffectName,
+    End,
+    Ending,
+    Enforced,
+    Erased,
+    Examined,
+    Found,
+    GrantToken,
+    Hop,
+    KeyTrust,
+    Model,
+    Offered,
+    Part,
+    PolicyState,
+    Principal,
+    PrunedRange,
+    RecoveredStream,
+    Resource,
+    RevocationChange,
+    RevocationKind,
+    RevocationState,
+    Sdk,
+    Server,
+    Stream,
+    StreamResource,
+    Task,
+    Time,
+    Trace,
+    Version,
+    check_form,
+    replaced,
+)
+from agent_identity._evidence.record.refusals import ABSENT, UNKNOWN
+
+__all__ = [
+    "DRAFT",
+    "DRAFT_KINDS",
+    "EFFECTS",
+    "KINDS",
+    "KIND_TYPES",
+    "OUTCOMES",
+    "VERSION",
+    "Action",
+    "Agent",
+    "AgentRegistration",
+    "AnyRecord",
+    "Approval",
+    "ApprovalState",
+    "ApprovalStatus",
+    "Counts",
+    "Decision",
+    "Detail",
+    "EffectName",
+    "End",
+    "Ending",
+    "Enforced",
+    "Erased",
+    "Erasure",
+    "Examination",
+    "Examined",
+    "Found",
+    "Grant",
+    "GrantToken",
+    "Hop",
+    "Intent",
+    "KeyTrust",
+    "Model",
+    "OfTask",
+    "Offered",
+    "Outcome",
+    "Policy",
+    "PolicyState",
+    "Principal",
+    "PrunedRange",
+    "Record",
+    "Recovered",
+    "RecoveredStream",
+    "Registration",
+    "Resource",
+    "Revocation",
+    "RevocationChange",
+    "RevocationKind",
+    "RevocationState",
+    "Sdk",
+    "Server",
+    "Stream",
+    "StreamEnd",
+    "StreamResource",
+    "StreamStart",
+    "Task",
+    "TaskEnd",
+    "TaskStart",
+    "Time",
+    "Trace",
+    "Trust",
+    "Version",
+    "replaced",
+]
+
+
+class Record(Part, frozen=True, kw_only=True, tag_field="kind"):
+    """The members of every record; each kind is a subclass.
+
+    Attributes:
+        id: The record; the same wherever it is copied to.
+        stream: Its place in the stream.
+        time: Begin and end of the recorded event.
+        v: The version of the format.
+    """
+
+    id: Uuid7
+    stream: Stream
+    time: Time
+    v: Version
+
+    @property
+    def kind(self) -> str:
+        """The kind, as the record spells it."""
+        return cast("str", self.__struct_config__.tag)
+
+    def __post_init__(self) -> None:
+        first = self.stream.seq == "1"
+        if first is not (self.stream.prev is None):
+            raise ValueError("record.stream.prev: missing after the first record, or present in it")
+        if first is not (type(self) is StreamStart):
+            raise ValueError(
+                "record.kind: stream_start is not the first record, or the first record is of another kind"
+            )
+
+
+class OfTask(Record, frozen=True, kw_only=True):
+    """The members that records of a task add: task, principal, agent, and the chain from root to leaf."""
+
+    task: Task
+    principal: Principal
+    agent: Agent
+    chain: Annotated[tuple[Hop, ...], items(33)]
+    trace: Trace | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.task.outer is not None and (self.v == VERSION or not isinstance(self, Grant | TaskStart)):
+            raise ValueError(f"record.task: {UNKNOWN}")
+
+
+class _Call(Record, frozen=True, kw_only=True):
+    """A call, in a task or outside any."""
+
+    action: Action
+    decision: Decision
+    attribution: Literal["none"] | None = None
+    task: Task | None = None
+    principal: Principal | None = None
+    agent: Agent | None = None
+    chain: Annotated[tuple[Hop, ...], items(33)] | None = None
+    trace: Trace | None = None
+    findings: Annotated[tuple[Category, ...], items(1024)] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        facts = (self.task, self.principal, self.agent, self.chain)
+        if self.attribution is None:
+            if None in facts:
+                missing = ("task", "principal", "agent", "chain")[facts.index(None)]
+                raise ValueError(f"record.{missing}: {ABSENT}")
+        elif facts != (None, None, None, None):
+            raise ValueError("+")
+        if self.task is not None and self.task.outer is not None:
+            raise ValueError(f"record.task: {UNKNOWN}")
+        _check_action(self.action, self.v)
+
+
+class StreamStart(Record, frozen=True, kw_only=True, tag="stream_start"):
+    """The first record of each stream.
+
+    Version 2 adds ``resource``, the process, and ``certificate``, that of its recorder key.
+    """
+
+    sdk: Sdk
+    resource: StreamResource | None = None
+    certificate: Token | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.v == VERSION:
+            _refuse(self.resource, self.certificate)
+
+
+class Grant(OfTask, frozen=True, kw_only=True, tag="grant"):
+    """A task or a delegation opens, under this grant."""
+
+    grant: GrantToken
+
+
+class TaskStart(OfTask, frozen=True, kw_only=True, tag="task_start"):
+    """A task or a delegation has begun; version 2 adds ``workflow``, the run of the framework around it."""
+
+    workflow: Name | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.v == VERSION:
+            _refuse(self.workflow)
+
+
+class Intent(_Call, frozen=True, kw_only=True, tag="intent"):
+    """A body is about to run.
+
+    Version 2 adds ``resources`` (declared ones), ``clauses`` (by argument, the branch of the constraint that allowed
+    it) and ``workflow``.
+    """
+
+    resources: Annotated[tuple[Resource, ...], items(64)] | None = None
+    clauses: Annotated[tuple[Clause, ...], items(1024)] | None = None
+    workflow: Name | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.v == VERSION:
+            _refuse(self.resources, self.clauses, self.workflow)
+
+
+class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
+    """A body has run, or was refused."""
+
+    outcome: Ending
+    intent: Uuid7 | None = None
+    error: Name | None = None
+    detail: Hash | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.v == VERSION:
+            _refuse(self.detail)
+        else:
+            _check_short(self)
+
+
+class Detail(Record, frozen=True, kw_only=True, tag="detail"):
+    """Facts of a call that do not fit on its span; version 2 only.
+
+    Written together with the outcome of the call and directly before it; ``outcome.detail`` is its leaf hash. For a
+    refused call it says what an intent would have said.
+
+    Attributes:
+        call: The id of the intent of the call, or of its outcome where it has no intent.
+    """
+
+    v: Literal["2-draft"]
+    call: Uuid7
+    names: Annotated[tuple[Argument, ...], items(100_000)] | None = None
+    labels: Annotated[tuple[Name, ...], items(64)] | None = None
+    policy: Name | None = None
+    version: Name | None = None
+    roles: Annotated[tuple[Id, ...], items(64)] | None = None
+    resources: Annotated[tuple[Resource, ...], items(64)] | None = None
+    workflow: Name | None = None
+    findings: Annotated[tuple[Found, ...], items(1024)] | None = None
+
+
+class TaskEnd(OfTask, frozen=True, kw_only=True, tag="task_end"):
+    """A task or a delegation has ended."""
+
+    counts: Counts
+    outcome: Ending | None = None
+    error: Name | None = None
+
+
+class Registration(Record, frozen=True, kw_only=True, tag="registration"):
+    """First use of a registration of an agent, or of the accepted state of an MCP server and its tools."""
+
+    agent: Agent | None = None
+    registration: AgentRegistration | None = None
+    server: Server | None = None
+    tools: Annotated[tuple[Offered, ...], items(1024)] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.server is None:
+            check_form(self, ("agent",), ("registration",), of=("agent", "registration", "tools"))
+        elif self.agent is not None or self.registration is not None:
+            raise ValueError(f"record: {UNKNOWN}")
+
+
+class Policy(Record, frozen=True, kw_only=True, tag="policy"):
+    """An enforcer with a policy opens."""
+
+    policy: PolicyState
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.v == VERSION and self.policy.engine is not None:
+            raise ValueError(f"record.policy: {UNKNOWN}")
+
+
+class Approval(OfTask, frozen=True, kw_only=True, tag="approval"):
+    """A request to a person for approval, or its answer."""
+
+    action: Action
+    approval: ApprovalState
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_action(self.action, self.v)
+        if self.v == VERSION and not (self.approval.request is None and self.approval.channel is None):
+            raise ValueError(f"record.approval: {UNKNOWN}")
+
+
+class Revocation(Record, frozen=True, kw_only=True, tag="revocation"):
+    """The list of revocations has changed."""
+
+    revocation: RevocationChange
+
+
+class Erasure(Record, frozen=True, kw_only=True, tag="erasure"):
+    """Keys of digests are erased, or records pruned."""
+
+    erasure: Erased
+
+
+class Recovered(Record, frozen=True, kw_only=True, tag="recovered"):
+    """Recovery of the stream of a process that died."""
+
+    recovered: RecoveredStream
+
+
+class Examination(Record, frozen=True, kw_only=True, tag="examination"):
+    """A question to the evidence; version 2 only."""
+
+    v: Literal["2-draft"]
+    examination: Examined
+
+
+class Trust(Record, frozen=True, kw_only=True, tag="trust"):
+    """A key or certificate is trusted, renewed, or trusted no longer; version 2 only."""
+
+    v: Literal["2-draft"]
+    trust: KeyTrust
+
+
+class StreamEnd(Record, frozen=True, kw_only=True, tag="stream_end"):
+    """The last record of a stream that was closed."""
+
+    end: End
+
+
+AnyRecord: TypeAlias = (
+    StreamStart
+    | Grant
+    | TaskStart
+    | Intent
+    | Outcome
+    | Detail
+    | TaskEnd
+    | Registration
+    | Policy
+    | Approval
+    | Revocation
+    | Erasure
+    | Recovered
+    | Examination
+    | Trust
+    | StreamEnd
+)
+"""A record of any kind."""
+
+KIND_TYPES: Final[Mapping[str, type[Record]]] = {
+    cast("str", kind.__struct_config__.tag): kind for kind in cast("tuple[type[Record], ...]", get_args(AnyRecord))
+}
+"""The type of each kind, by its name in records."""
+
+DRAFT_KINDS: Final = frozenset({"detail", "examination", "trust"})
+"""The names of the kinds that version 2 adds."""
+
+KINDS: Final = frozenset(KIND_TYPES) - DRAFT_KINDS
+"""The names of the kinds of version 1."""
+
+
+def _refuse(*members: object) -> None:
+    """Refuse members that version 2 added."""
+    for member in members:
+        if member is not None:
+            raise ValueError("+")
+
+
+def _check_action(action: Action, version: Version) -> None:
+    """Check the members of an action that differ between versions."""
+    if version != VERSION:
+        if action.kind is None and action.stage is None:
+            raise ValueError(f"record.action.kind: {ABSENT}")
+    elif not (action.stage is None and action.model is None and action.labels is None):
+        raise ValueError(f"record.action: {UNKNOWN}")
+
+
+def _check_short(outcome: Outcome) -> None:
+    """Refuse members in an outcome of version 2 that belong to the intent and not on a span."""
+    action, decision, task, principal = outcome.action, outcome.decision, outcome.task, outcome.principal
+    if action.names is not None or action.labels is not None:
+        raise ValueError(f"record.action: {UNKNOWN}")
+    if decision.policy is not None or decision.version is not None:
+        raise ValueError(f"record.decision: {UNKNOWN}")
+    if task is not None and (task.expires is not None or task.purpose is not None):
+        raise ValueError(f"record.task: {UNKNOWN}")
+    if principal is not None and principal.roles is not None:
+        raise ValueError(f"record.principal: {UNKNOWN}")

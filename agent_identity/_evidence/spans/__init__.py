@@ -1,0 +1,141 @@
+"""Records on spans: envelopes, attributes, OTLP in and out, the export queue, pasted spans."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._evidence.spans.displayed_values import (
+        is_hashed,
+        is_internal,
+        likeness,
+        same_duration,
+        same_time,
+        status_of,
+    )
+    from agent_identity._evidence.spans.envelope import (
+        PAYLOAD_TYPES,
+        Attestation,
+        pae,
+        payload_type_of,
+        signed_attributes,
+    )
+    from agent_identity._evidence.spans.export_cursors import Aside, Cursor, Cursors, destinations
+    from agent_identity._evidence.spans.export_queue import Copied, StreamCopies, Wanted
+    from agent_identity._evidence.spans.otlp_encoding import (
+        Encoding,
+        ExportAnswer,
+        as_bytes,
+        encode_request,
+        read_answer,
+        said,
+    )
+    from agent_identity._evidence.spans.otlp_json import Document, Malformed, SpanData
+    from agent_identity._evidence.spans.pasted import MAX_PASTED, PastedSpan, read_pasted
+    from agent_identity._evidence.spans.reader import documents, read_spans, spans_of
+    from agent_identity._evidence.spans.span_attributes import MIRRORED, deviations, mirrored_attributes, verdict_on
+    from agent_identity._evidence.spans.span_from_record import (
+        GRANT_ATTRIBUTE,
+        SCOPE,
+        TRAVELLING,
+        Appearance,
+        SpanCopy,
+        appearance_of,
+        span_ids,
+    )
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._evidence.spans.displayed_values": (
+                "is_hashed",
+                "is_internal",
+                "likeness",
+                "same_duration",
+                "same_time",
+                "status_of",
+            ),
+            "agent_identity._evidence.spans.envelope": (
+                "PAYLOAD_TYPES",
+                "Attestation",
+                "pae",
+                "payload_type_of",
+                "signed_attributes",
+            ),
+            "agent_identity._evidence.spans.export_cursors": ("Aside", "Cursor", "Cursors", "destinations"),
+            "agent_identity._evidence.spans.export_queue": ("Copied", "StreamCopies", "Wanted"),
+            "agent_identity._evidence.spans.otlp_encoding": (
+                "Encoding",
+                "ExportAnswer",
+                "as_bytes",
+                "encode_request",
+                "read_answer",
+                "said",
+            ),
+            "agent_identity._evidence.spans.otlp_json": ("Document", "Malformed", "SpanData"),
+            "agent_identity._evidence.spans.pasted": ("MAX_PASTED", "PastedSpan", "read_pasted"),
+            "agent_identity._evidence.spans.reader": ("documents", "read_spans", "spans_of"),
+            "agent_identity._evidence.spans.span_attributes": (
+                "MIRRORED",
+                "deviations",
+                "mirrored_attributes",
+                "verdict_on",
+            ),
+            "agent_identity._evidence.spans.span_from_record": (
+                "GRANT_ATTRIBUTE",
+                "SCOPE",
+                "TRAVELLING",
+                "Appearance",
+                "SpanCopy",
+                "appearance_of",
+                "span_ids",
+            ),
+        },
+    )
+
+__all__ = [
+    "GRANT_ATTRIBUTE",
+    "MAX_PASTED",
+    "MIRRORED",
+    "PAYLOAD_TYPES",
+    "SCOPE",
+    "TRAVELLING",
+    "Appearance",
+    "Aside",
+    "Attestation",
+    "Copied",
+    "Cursor",
+    "Cursors",
+    "Document",
+    "Encoding",
+    "ExportAnswer",
+    "Malformed",
+    "PastedSpan",
+    "SpanCopy",
+    "SpanData",
+    "StreamCopies",
+    "Wanted",
+    "appearance_of",
+    "as_bytes",
+    "destinations",
+    "deviations",
+    "documents",
+    "encode_request",
+    "is_hashed",
+    "is_internal",
+    "likeness",
+    "mirrored_attributes",
+    "pae",
+    "payload_type_of",
+    "read_answer",
+    "read_pasted",
+    "read_spans",
+    "said",
+    "same_duration",
+    "same_time",
+    "signed_attributes",
+    "span_ids",
+    "spans_of",
+    "status_of",
+    "verdict_on",
+]

@@ -1,0 +1,131 @@
+"""Files and bytes: layout of a directory, lines, compression codecs, MACs."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._evidence.storage.byte_reader import ByteLines, ByteReader, Read
+    from agent_identity._evidence.storage.codecs import GZIP, gunzip, unzstd, zstandard_module
+    from agent_identity._evidence.storage.decompress import MAX_RATIO, InflatedError, Inflating, is_compressed
+    from agent_identity._evidence.storage.layout import GRANTS_NAME, Layout, is_stream_id, segment_name
+    from agent_identity._evidence.storage.lines import (
+        Block,
+        Line,
+        leaf_of,
+        log_line,
+        log_parts,
+        read_blocks,
+        read_lines,
+        record_of,
+        split_blocks,
+        stream_line,
+        stream_parts,
+    )
+    from agent_identity._evidence.storage.mac import LedgerKey, Mac, load_ledger_key, log_message
+    from agent_identity._evidence.storage.os_files import (
+        EDIT,
+        EXTEND,
+        READ,
+        REPLACE,
+        Files,
+        acquire,
+        check_private,
+        locked,
+        make_folder,
+        open_regular,
+        recording,
+        sync_folder,
+        why,
+        write_beside,
+        write_whole,
+    )
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._evidence.storage.byte_reader": ("ByteLines", "ByteReader", "Read"),
+            "agent_identity._evidence.storage.codecs": ("GZIP", "gunzip", "unzstd", "zstandard_module"),
+            "agent_identity._evidence.storage.decompress": ("MAX_RATIO", "InflatedError", "Inflating", "is_compressed"),
+            "agent_identity._evidence.storage.layout": ("GRANTS_NAME", "Layout", "is_stream_id", "segment_name"),
+            "agent_identity._evidence.storage.lines": (
+                "Block",
+                "Line",
+                "leaf_of",
+                "log_line",
+                "log_parts",
+                "read_blocks",
+                "read_lines",
+                "record_of",
+                "split_blocks",
+                "stream_line",
+                "stream_parts",
+            ),
+            "agent_identity._evidence.storage.mac": ("LedgerKey", "Mac", "load_ledger_key", "log_message"),
+            "agent_identity._evidence.storage.os_files": (
+                "EDIT",
+                "EXTEND",
+                "READ",
+                "REPLACE",
+                "Files",
+                "acquire",
+                "check_private",
+                "locked",
+                "make_folder",
+                "open_regular",
+                "recording",
+                "sync_folder",
+                "why",
+                "write_beside",
+                "write_whole",
+            ),
+        },
+    )
+
+__all__ = [
+    "EDIT",
+    "EXTEND",
+    "GRANTS_NAME",
+    "GZIP",
+    "MAX_RATIO",
+    "READ",
+    "REPLACE",
+    "Block",
+    "ByteLines",
+    "ByteReader",
+    "Files",
+    "InflatedError",
+    "Inflating",
+    "Layout",
+    "LedgerKey",
+    "Line",
+    "Mac",
+    "Read",
+    "acquire",
+    "check_private",
+    "gunzip",
+    "is_compressed",
+    "is_stream_id",
+    "leaf_of",
+    "load_ledger_key",
+    "locked",
+    "log_line",
+    "log_message",
+    "log_parts",
+    "make_folder",
+    "open_regular",
+    "read_blocks",
+    "read_lines",
+    "record_of",
+    "recording",
+    "segment_name",
+    "split_blocks",
+    "stream_line",
+    "stream_parts",
+    "sync_folder",
+    "unzstd",
+    "why",
+    "write_beside",
+    "write_whole",
+    "zstandard_module",
+]

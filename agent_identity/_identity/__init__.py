@@ -1,0 +1,1 @@
+"""Who: principals and agents, their keys, whom to trust, and the sources of time and identifiers."""

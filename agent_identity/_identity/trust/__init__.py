@@ -1,0 +1,103 @@
+"""The trust store: entries, file format, signatures, merging, certificates of recorders, remote signers."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._identity.trust.approvers import Approver
+    from agent_identity._identity.trust.certificates import (
+        MAX_CERTIFICATE,
+        Presented,
+        certified,
+        unverified_certificate,
+    )
+    from agent_identity._identity.trust.entries import (
+        EntryPurpose,
+        FileVersion,
+        Purpose,
+        SecondKey,
+        Takeover,
+        TrustedKey,
+        Vouched,
+        Witnesses,
+        refuse_doubted,
+    )
+    from agent_identity._identity.trust.socket_signer import (
+        DONE,
+        MAX_FRAME,
+        NAMES,
+        REFUSED,
+        WANT_KEY,
+        WANT_SIGNATURE,
+        WANT_TRUST,
+        SocketSigner,
+        receive_frame,
+        send_frame,
+    )
+    from agent_identity._identity.trust.store import TrustStore
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._identity.trust.approvers": ("Approver",),
+            "agent_identity._identity.trust.certificates": (
+                "MAX_CERTIFICATE",
+                "Presented",
+                "certified",
+                "unverified_certificate",
+            ),
+            "agent_identity._identity.trust.entries": (
+                "EntryPurpose",
+                "FileVersion",
+                "Purpose",
+                "SecondKey",
+                "Takeover",
+                "TrustedKey",
+                "Vouched",
+                "Witnesses",
+                "refuse_doubted",
+            ),
+            "agent_identity._identity.trust.socket_signer": (
+                "DONE",
+                "MAX_FRAME",
+                "NAMES",
+                "REFUSED",
+                "WANT_KEY",
+                "WANT_SIGNATURE",
+                "WANT_TRUST",
+                "SocketSigner",
+                "receive_frame",
+                "send_frame",
+            ),
+            "agent_identity._identity.trust.store": ("TrustStore",),
+        },
+    )
+
+__all__ = [
+    "DONE",
+    "MAX_CERTIFICATE",
+    "MAX_FRAME",
+    "NAMES",
+    "REFUSED",
+    "WANT_KEY",
+    "WANT_SIGNATURE",
+    "WANT_TRUST",
+    "Approver",
+    "EntryPurpose",
+    "FileVersion",
+    "Presented",
+    "Purpose",
+    "SecondKey",
+    "SocketSigner",
+    "Takeover",
+    "TrustStore",
+    "TrustedKey",
+    "Vouched",
+    "Witnesses",
+    "certified",
+    "receive_frame",
+    "refuse_doubted",
+    "send_frame",
+    "unverified_certificate",
+]

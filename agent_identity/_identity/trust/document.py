@@ -1,0 +1,214 @@
+"""Writing trust files: the document of a store, and the signature of a root over it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+from agent_identity._identity.common import b64url_encode
+from agent_identity._identity.keys import PublicKey, Signer, parse_compact, sign_compact
+from agent_identity._identity.trust.approvers import Approver
+from agent_identity._identity.trust.entries import FileVersion, Store, Takeover, TrustedKey, TrustEntries
+from agent_identity._identity.trust.origins import is_prefix
+from agent_identity.canonical import JSON, encode
+from agent_identity.errors import ConfigurationError, TokenError
+
+__all__ = ["TRUST_FILE_TYPE", "check_signature", "document_of", "signed_trust", "written"]
+
+TRUST_FILE_TYPE: Final = "agent-trust+jwt"
+"""The ``typ`` of the signature of a trust file."""
+
+_MAX_SIGNATURE: Final = 2 << 20  # Characters with the content of the file, which the signature itself leaves out.
+
+
+def signed_trust(trust: Store, root: Signer) -> Store:
+    """Return the store with the signature of one of its roots, in the form of the file.
+
+    Args:
+        trust: A store of version 3.
+        root: The private key of a root that is listed in it and not revoked.
+
+    Raises:
+        ConfigurationError: The store has no id and revision, or the key is no such root
+            (code ``bad_trust_signature``).
+    """
+    if trust.file is None:
+        raise ConfigurationError("the trust file is not of version 3; give it an id and a revision")
+    listed = trust.get(root.public_key.thumbprint, "root")
+    if listed is None or not listed.sound:
+        raise bad_signature("the key is not that of a root that the file lists and that is not revoked")
+    version = FileVersion(trust.file.id, trust.file.revision)
+    unsigned = replace(trust, file=version)
+    header = {"kid": root.public_key.thumbprint, "typ": TRUST_FILE_TYPE}
+    header_part, _, signature = sign_compact(header, document_of(unsigned), root, most=_MAX_SIGNATURE).split(".")
+    return replace(unsigned, file=replace(version, signature=f"{header_part}..{signature}"))
+
+
+def check_signature(signature: str, document: dict[str, JSON], trust: TrustEntries) -> str:
+    """Return the name of the root that signed a document, after verifying the signature.
+
+    Args:
+        signature: A compact JWS whose payload is left out (RFC 7515, appendix F).
+        document: The content of the file without its signature.
+        trust: Lists the roots.
+
+    Raises:
+        ConfigurationError: With code ``bad_trust_signature``.
+    """
+    header, _, rest = signature.partition("..")
+    try:
+        parts = parse_compact(f"{header}.{b64url_encode(encode(document))}.{rest}", most=_MAX_SIGNATURE)
+        listed = None if parts.kid is None else trust.get(parts.kid, "root")
+        if listed is None or not listed.sound:
+            raise bad_signature("the signature is not that of a root that is listed and not revoked")
+        parts.verify(listed.key, TRUST_FILE_TYPE)
+    except TokenError as error:
+        raise bad_signature(f"the root did not sign this content ({error.code})") from None
+    return listed.key.thumbprint
+
+
+def bad_signature(message: str) -> ConfigurationError:
+    """Return the error of a trust file whose signature does not hold."""
+    return ConfigurationError(f"bad signature of the trust file: {message}", code="bad_trust_signature")
+
+
+def written(trust: TrustEntries) -> bytes:
+    """Return the content of the trust file of a store. A signature stays only on the content it was made for."""
+    document = document_of(trust)
+    signature = None if trust.file is None else trust.file.signature
+    if signature is not None:
+        try:
+            check_signature(signature, document, trust)
+            document["signature"] = signature
+        except ConfigurationError:  # The store was changed since.
+            pass
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def document_of(trust: TrustEntries) -> dict[str, JSON]:
+    """Return the content of the trust file of a store, without its signature.
+
+    Raises:
+        ValueError: It needs version 3 of the file and has no id and revision, or certificates extended it.
+    """
+    if any(key.certificates for key in trust.keys):
+        raise ValueError("certificates extended the store; save the one before")
+    names = _known({"issuer": trust.issuer, "origin": trust.origin})
+    if trust.file is None:
+        if _needs_version_3(trust):
+            raise ValueError(
+                "the store has members that only version 3 of the trust file holds; give file an id and a revision"
+            )
+        others = {**_second_keys(trust), **_witnesses(trust)}
+        version = "2" if others or any(key.origin for key in trust.keys) else "1"
+        return {"version": version, **names, "keys": [_entry(trusted) for trusted in trust.keys], **others}
+    return {
+        "version": "3",
+        "id": trust.file.id,
+        "revision": trust.file.revision,
+        **names,
+        **_members(trust, trust.file),
+    }
+
+
+def _members(trust: TrustEntries, file: FileVersion) -> dict[str, JSON]:
+    """Return the members of version 3 after the names."""
+    entries: list[JSON] = [_entry(trusted) for trusted in trust.keys]
+    entries += map(_approver, trust.approvers)
+    entries += _witness_entries(trust)
+    required = trust.witnesses.required
+    return {
+        "keys": entries,
+        **_second_keys(trust),
+        **({} if required is None else {"quorum": required}),
+        **({"merged_from": list(file.merged_from)} if file.merged_from else {}),
+    }
+
+
+def _needs_version_3(trust: TrustEntries) -> bool:
+    prefixes = any(key.origin is not None and is_prefix(key.origin) for key in trust.keys)
+    purposes = any(key.purpose not in ("issuer", "recorder") for key in trust.keys)
+    return prefixes or purposes or bool(trust.approvers or trust.witnesses.periods)
+
+
+def _entry(trusted: TrustedKey) -> dict[str, JSON]:
+    log = trusted.takes_over
+    return {
+        **trusted.key.to_jwk(),
+        "kid": trusted.key.thumbprint,
+        "alg": "EdDSA",
+        "purpose": trusted.purpose,
+        **_known(
+            {
+                "not_before": trusted.not_before,
+                "not_after": trusted.not_after,
+                "issuer": trusted.issuer,
+                "revoked_since": trusted.revoked_since,
+                "reason": trusted.reason,
+                "takes_over": None if log is None else _log(log),
+                "origin": trusted.origin,
+            }
+        ),
+    }
+
+
+def _approver(approver: Approver) -> dict[str, JSON]:
+    half = len(approver.key) // 2
+    jwk: dict[str, JSON]
+    if approver.algorithm == "ES256":
+        x, y = map(b64url_encode, (approver.key[:half], approver.key[half:]))
+        jwk = {"crv": "P-256", "kty": "EC", "x": x, "y": y}
+    else:
+        jwk = {**PublicKey(approver.key).to_jwk()}
+    return {
+        **jwk,
+        "alg": approver.algorithm,
+        "purpose": "approver",
+        "person": approver.person,
+        "credential": b64url_encode(approver.credential),
+        "rp_id": approver.rp_id,
+        "site": approver.origin,
+        **_known(
+            {
+                "not_before": approver.not_before,
+                "not_after": approver.not_after,
+                "revoked_since": approver.revoked_since,
+                "reason": approver.reason,
+            }
+        ),
+    }
+
+
+def _witness_entries(trust: TrustEntries) -> Iterator[dict[str, JSON]]:
+    witnesses = trust.witnesses
+    for witness, (not_before, not_after) in zip(
+        witnesses.keys, witnesses.periods or ((None, None),) * len(witnesses.keys), strict=True
+    ):
+        times = _known({"not_before": not_before, "not_after": not_after})
+        yield {"vkey": witness.vkey, "purpose": "witness", **times}
+
+
+def _known(members: Mapping[str, JSON]) -> dict[str, JSON]:
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _second_keys(trust: TrustEntries) -> dict[str, JSON]:
+    if not trust.second_keys:
+        return {}
+    return {
+        "second_keys": [
+            {**second.key.to_jwk(), "kid": second.key.thumbprint, "takes_over": _log(second.takes_over)}
+            for second in trust.second_keys
+        ]
+    }
+
+
+def _witnesses(trust: TrustEntries) -> dict[str, JSON]:
+    if not trust.witnesses.keys:
+        return {}
+    required = {} if trust.witnesses.required is None else {"required": trust.witnesses.required}
+    return {"witnesses": {"keys": [key.vkey for key in trust.witnesses.keys], **required}}
+
+
+def _log(takeover: Takeover) -> dict[str, JSON]:
+    return {"size": str(takeover.size), "root": takeover.root.hex()}

@@ -1,0 +1,368 @@
+"""The schema of the trust file, read strictly by msgspec; loaded only when a file is read."""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal, NoReturn, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from agent_identity._common.narrowing import is_dict, is_list
+from agent_identity._identity.common import PathLike, b64url_decode, read_trusted_file
+from agent_identity._identity.keys import Cosigner, PublicKey
+from agent_identity._identity.trust.approvers import Approver, key_of_jwk
+from agent_identity._identity.trust.document import bad_signature, check_signature, document_of
+from agent_identity._identity.trust.entries import FileVersion, SecondKey, Store, Takeover, TrustedKey, Witnesses
+from agent_identity._identity.trust.origins import is_prefix
+from agent_identity.canonical import JSON
+from agent_identity.errors import ConfigurationError
+
+__all__ = ["read_trust"]
+
+Part = TypeVar("Part", bound="_Part")
+
+_MAX_TRUST_FILE: Final = 1 << 20
+_Time: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
+_Object: TypeAlias = Mapping[str, object]
+
+_PATH: Final = re.compile(r"(.*?)(?: - at `\$(.*)`)?", re.DOTALL)
+_MEMBER: Final = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An object of the file."""
+
+
+class TakeoverEntry(_Part, frozen=True, kw_only=True):
+    """The size and root of the log when the key took over: a decimal number, and 64 lower-case hex digits."""
+
+    size: Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,18})\Z")]
+    root: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+
+class _KeyMembers(_Part, frozen=True, kw_only=True):
+    """A public JWK (RFC 8037 §2) with its validity period in seconds."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    x: str
+    kid: str
+    alg: Literal["EdDSA"]
+    not_before: _Time | None = None
+    not_after: _Time | None = None
+    issuer: str | None = None
+    revoked_since: _Time | None = None
+    reason: str | None = None
+    takes_over: TakeoverEntry | None = None
+    origin: str | None = None
+
+
+class KeyEntry(_KeyMembers, frozen=True, kw_only=True):
+    """One key of a file of version 1 or 2."""
+
+    purpose: Literal["issuer", "recorder"]
+
+
+class ListedKeyEntry(_KeyMembers, frozen=True, kw_only=True):
+    """One key of a file of version 3."""
+
+    purpose: Literal["issuer", "recorder", "policy", "root"]
+
+
+class ApproverEntry(_Part, frozen=True, kw_only=True):
+    """A credential of a person (WebAuthn): its public JWK, its person, and the site of its creation."""
+
+    kty: Literal["EC", "OKP"]
+    crv: Literal["P-256", "Ed25519"]
+    x: str
+    y: str | None = None
+    alg: Literal["ES256", "EdDSA"]
+    purpose: Literal["approver"]
+    person: str
+    credential: Annotated[str, Meta(max_length=1_364)]
+    rp_id: str
+    site: str
+    not_before: _Time | None = None
+    not_after: _Time | None = None
+    revoked_since: _Time | None = None
+    reason: str | None = None
+
+
+class WitnessEntry(_Part, frozen=True, kw_only=True):
+    """Another party that cosigns checkpoints, by its verifier key (C2SP signed-note)."""
+
+    vkey: str
+    purpose: Literal["witness"]
+    not_before: _Time | None = None
+    not_after: _Time | None = None
+
+
+class SecondKeyEntry(_Part, frozen=True, kw_only=True):
+    """An additional key that signs checkpoints: a public JWK of the key type AKP, and its first place in the log."""
+
+    kty: Literal["AKP"]
+    alg: Literal["ML-DSA-44"]
+    pub: str
+    kid: str
+    takes_over: TakeoverEntry
+
+
+class WitnessesEntry(_Part, frozen=True, kw_only=True):
+    """Other parties that cosign checkpoints, by their verifier keys (C2SP signed-note)."""
+
+    keys: Annotated[list[str], Meta(min_length=1, max_length=64)]
+    required: Annotated[int, Meta(ge=1, le=64)] | None = None
+
+
+class TrustFile(_Part, frozen=True, kw_only=True):
+    """A whole file of version 1 or 2. Version 2 is only for members that version 1 does not have."""
+
+    version: Literal["1", "2"]
+    issuer: str | None = None
+    origin: str | None = None
+    keys: list[KeyEntry]
+    second_keys: list[SecondKeyEntry] = []
+    witnesses: WitnessesEntry | None = None
+
+
+class TrustFile3(_Part, frozen=True, kw_only=True):
+    """A whole file of version 3."""
+
+    version: Literal["3"]
+    id: str
+    revision: int
+    issuer: str | None = None
+    origin: str | None = None
+    keys: list[_Object]
+    second_keys: list[SecondKeyEntry] = []
+    quorum: Annotated[int, Meta(ge=1, le=64)] | None = None
+    merged_from: Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(min_length=1)] | None = None
+    signature: Annotated[str, Meta(max_length=1_024)] | None = None
+
+
+_Entry: TypeAlias = ListedKeyEntry | ApproverEntry | WitnessEntry
+_ENTRIES: Final[Mapping[object, type[_Entry]]] = {
+    **dict.fromkeys(("issuer", "recorder", "policy", "root"), ListedKeyEntry),
+    "approver": ApproverEntry,
+    "witness": WitnessEntry,
+}
+
+
+def read_trust(kind: type[Store], source: PathLike | Mapping[str, object] | bytes) -> Store:
+    """Return the store that a trust file describes; see :meth:`TrustStore.load`."""
+    content = _parse(_document(source), f" at {os.fspath(source)!r}" if isinstance(source, str | os.PathLike) else "")
+    _refuse_private_keys(content)
+    try:
+        if content.get("version") != "3":
+            return _old_store(kind, _read(TrustFile, content), content)
+        parsed = _read(TrustFile3, content)
+        trust = _store(kind, parsed)
+    except ValueError as error:
+        raise ConfigurationError(f"bad trust file: {error}") from None
+    if parsed.signature is not None:
+        unsigned = {name: value for name, value in content.items() if name != "signature"}
+        check_signature(parsed.signature, unsigned, trust)
+        if unsigned != document_of(trust):
+            raise bad_signature(
+                "the signed members are not written as they were signed (keys, approvers, witnesses; nothing empty)"
+            )
+    return trust
+
+
+def _old_store(kind: type[Store], parsed: TrustFile, content: _Object) -> Store:
+    listed = content["keys"]
+    own = is_list(listed) and any(is_dict(entry) and "origin" in entry for entry in listed)
+    if (parsed.version == "2") != bool(own or {"second_keys", "witnesses"} & content.keys()):
+        raise ValueError(
+            "the version is not 2 with second_keys, witnesses or the origin of a key, or not 1 "
+            "without; change the version"
+        )
+    for number, entry in enumerate(parsed.keys):
+        if entry.origin is not None and is_prefix(entry.origin):
+            raise ValueError(f"keys.{number}.origin is a prefix, which is for files of version 3; write one name")
+    witnesses = Witnesses(())
+    if parsed.witnesses is not None:
+        witnesses = Witnesses(tuple(map(Cosigner.from_vkey, parsed.witnesses.keys)), parsed.witnesses.required)
+    return kind(
+        _keys(enumerate(parsed.keys)),
+        issuer=parsed.issuer,
+        origin=parsed.origin,
+        second_keys=_second_keys(parsed.second_keys),
+        witnesses=witnesses,
+    )
+
+
+def _store(kind: type[Store], content: TrustFile3) -> Store:
+    entries = [_entry(number, entry) for number, entry in enumerate(content.keys)]
+    keys = [(number, entry) for number, entry in enumerate(entries) if isinstance(entry, ListedKeyEntry)]
+    witnesses = [entry for entry in entries if isinstance(entry, WitnessEntry)]
+    periods = tuple((entry.not_before, entry.not_after) for entry in witnesses)
+    return kind(
+        _keys(keys),
+        issuer=content.issuer,
+        origin=content.origin,
+        second_keys=_second_keys(content.second_keys),
+        witnesses=Witnesses(
+            tuple(Cosigner.from_vkey(entry.vkey) for entry in witnesses),
+            content.quorum,
+            periods if any(period != (None, None) for period in periods) else (),
+        ),
+        approvers=tuple(_approver(entry) for entry in entries if isinstance(entry, ApproverEntry)),
+        file=FileVersion(
+            content.id, content.revision, merged_from=tuple(content.merged_from or ()), signature=content.signature
+        ),
+    )
+
+
+def _entry(number: int, entry: _Object) -> _Entry:
+    """Return an entry of version 3 in the form of its purpose."""
+    purpose = entry.get("purpose")
+    form = _ENTRIES.get(purpose) if isinstance(purpose, str) else None
+    if form is None:
+        raise _malformed(
+            f"keys.{number}.purpose", "the purpose is not issuer, recorder, policy, root, approver or witness"
+        )
+    return _read(form, entry, f"keys.{number}.")
+
+
+def _keys(entries: Iterable[tuple[int, KeyEntry | ListedKeyEntry]]) -> tuple[TrustedKey, ...]:
+    keys: list[TrustedKey] = []
+    for number, entry in entries:
+        key = PublicKey.from_jwk({"kty": entry.kty, "crv": entry.crv, "x": entry.x})
+        if key.thumbprint != entry.kid:
+            raise ValueError(f"keys.{number}.kid is not the thumbprint of the key (RFC 7638)")
+        keys.append(
+            TrustedKey(
+                key,
+                entry.purpose,
+                not_before=entry.not_before,
+                not_after=entry.not_after,
+                issuer=entry.issuer,
+                revoked_since=entry.revoked_since,
+                reason=entry.reason,
+                takes_over=None if entry.takes_over is None else _takeover(entry.takes_over),
+                origin=entry.origin,
+            )
+        )
+    return tuple(keys)
+
+
+def _approver(entry: ApproverEntry) -> Approver:
+    return Approver(
+        person=entry.person,
+        credential=b64url_decode(entry.credential),
+        algorithm=entry.alg,
+        key=key_of_jwk({"kty": entry.kty, "crv": entry.crv, "x": entry.x, "y": entry.y}, entry.alg),
+        rp_id=entry.rp_id,
+        origin=entry.site,
+        not_before=entry.not_before,
+        not_after=entry.not_after,
+        revoked_since=entry.revoked_since,
+        reason=entry.reason,
+    )
+
+
+def _second_keys(entries: Iterable[SecondKeyEntry]) -> tuple[SecondKey, ...]:
+    second_keys: list[SecondKey] = []
+    for number, entry in enumerate(entries):
+        from agent_identity._identity.keys import MlDsaPublicKey
+
+        key = MlDsaPublicKey.from_text(entry.pub)
+        if key.thumbprint != entry.kid:
+            raise ValueError(f"second_keys.{number}.kid is not the thumbprint of the key")
+        second_keys.append(SecondKey(key, _takeover(entry.takes_over)))
+    return tuple(second_keys)
+
+
+def _takeover(entry: TakeoverEntry) -> Takeover:
+    return Takeover(int(entry.size), bytes.fromhex(entry.root))
+
+
+def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:
+    """Convert every kind of source to bytes, so that one parser with one set of rules reads them."""
+    if isinstance(source, bytes):
+        document = source
+    elif isinstance(source, str | os.PathLike):
+        if Path(source).is_dir():
+            raise ConfigurationError(
+                f"the trust file {os.fspath(source)!r} is a directory; name the file in it, such as "
+                f"{str(Path(source) / 'trust.json')!r}"
+            )
+        return read_trusted_file(source, limit=_MAX_TRUST_FILE)
+    else:
+        try:
+            document = json.dumps(dict(source)).encode()
+        except (TypeError, ValueError, RecursionError):
+            raise ConfigurationError("the trust file has a value that is not JSON") from None
+    if len(document) > _MAX_TRUST_FILE:
+        raise ConfigurationError(f"the trust file has {len(document)} bytes, more than {_MAX_TRUST_FILE}")
+    return document
+
+
+def _parse(document: bytes, where: str) -> dict[str, JSON]:
+    """Return the members of a trust file, each of which must occur once.
+
+    Raises:
+        ConfigurationError: The document is no JSON, or no object.
+    """
+    try:
+        content: JSON = json.loads(document.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        json.dumps(content, ensure_ascii=False).encode()  # Half a character, which only an escape can write, fails.
+    except (ValueError, RecursionError):
+        raise ConfigurationError(
+            f"the trust file is not JSON with every member once{where}; name a trust.json"
+        ) from None
+    if not isinstance(content, dict):
+        raise ConfigurationError("bad trust file at its top: not an object")
+    return content
+
+
+def _refuse_private_keys(content: _Object) -> None:
+    """Refuse a private key in the file with its own message, even if the file has other errors.
+
+    Raises:
+        ConfigurationError: A key has the private member.
+    """
+    lists = (content.get("keys"), content.get("second_keys"))
+    parts = (content, *(entry for entries in lists if is_list(entries) for entry in entries))
+    if any(isinstance(part, dict) and "d" in part for part in parts):
+        raise ConfigurationError("the trust file has a private key (member d); replace that key, others saw it")
+
+
+def _read(form: type[Part], content: object, place: str = "") -> Part:
+    """Return an object of the file as its type.
+
+    Raises:
+        ConfigurationError: It has not that form. The values stay out of the message: a file that was mistaken for a
+            trust file may hold anything.
+    """
+    try:
+        return msgspec.convert(content, form)
+    except msgspec.ValidationError as error:
+        match = _PATH.fullmatch(str(error))
+        what, path = ("", "") if match is None else (match[1], match[2] or "")
+    steps = path.replace("[", ".").replace("]", "").removeprefix(".")
+    if member := _MEMBER.fullmatch(what):
+        steps = f"{steps}.{member[2]}".removeprefix(".")
+        what = "missing member" if member[1] == "missing required" else "unknown member"
+    elif not what.startswith("Expected "):
+        what = "not one of the values that docs/reference/trust.md names"
+    raise _malformed(place + steps, what[0].lower() + what[1:])
+
+
+def _malformed(place: str, what: str) -> ConfigurationError:
+    return ConfigurationError(f"bad trust file at {place[:100] or 'its top'!a}: {what}")
+
+
+def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError
+    return members
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise ValueError

@@ -1,0 +1,19 @@
+"""Judges: requests to decisions, by rules in Python or in a policy file."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._policy.rule_set import RuleSet
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._policy.rule_set": ("RuleSet",),
+        },
+    )
+
+__all__ = [
+    "RuleSet",
+]

@@ -1,0 +1,166 @@
+"""What a policy is asked, and the two protocols that users may implement."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol, TypeAlias, final
+
+from agent_identity._common.typed_calls import typed_calls
+from agent_identity._identity.principals import Agent, Human, Service
+from agent_identity._policy.decision.decision import Decision, check_name
+from agent_identity._policy.decision.resources import Touch
+
+__all__ = ["Claims", "Content", "Direction", "Finding", "Inspector", "Policy", "Request", "Severity", "Stage", "Tool"]
+
+Direction: TypeAlias = Literal["input", "output"]
+"""Whether content goes into a tool or a model, or comes out of it."""
+
+Severity: TypeAlias = Literal["low", "medium", "high"]
+"""How much a finding matters."""
+
+Stage: TypeAlias = Literal["call", "result"]
+"""When the policy is asked: before the call runs, or about what it returned."""
+
+
+@final
+class Claims(NamedTuple):
+    """Labels that somebody else than application and operator says, such as the server of a tool.
+
+    They can only make the decision about a call stricter: nobody knows who wrote them.
+
+    Attributes:
+        labels: Labels of the tool.
+        data: Labels of the data that it touches.
+    """
+
+    labels: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """The tool that is about to be called; build it once per tool.
+
+    Attributes:
+        name: The name that scopes and rules know it by.
+        kind: What it is, such as ``function``, ``mcp`` or ``api``.
+        server: The server that offers it, or ``None`` for a tool of this process.
+        labels: What its owner says about it, such as ``destructive``; empty for no label, ``None`` if nobody said.
+        claims: What others say about it; ``None`` for nothing.
+        touches: The resources that it touches, as its owner declares them.
+    """
+
+    name: str
+    kind: str = "function"
+    server: str | None = None
+    labels: tuple[str, ...] | None = None
+    claims: Claims | None = None
+    touches: tuple[Touch, ...] = ()
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What an inspector looks at.
+
+    Attributes:
+        direction: ``"input"`` on the way into the tool, ``"output"`` on the way out.
+        tool: The name of the tool.
+        value: The arguments by name, or the result. Never shown in the representation.
+    """
+
+    direction: Direction
+    tool: str
+    value: object = field(repr=False)
+
+
+@typed_calls("__init__")
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that an inspector found in content. It says where and what kind, never the value.
+
+    Attributes:
+        category: Name of the kind of thing found, such as ``api_key``.
+        inspector: Name of the inspector that found it.
+        field: The argument or member it was found in, if that is known.
+        severity: ``"low"``, ``"medium"`` or ``"high"``.
+
+    Raises:
+        ValueError: A name or the severity is malformed.
+    """
+
+    category: str
+    inspector: str
+    field: str | None = None
+    severity: Severity = "medium"
+
+    def __post_init__(self) -> None:
+        check_name(self.category, "the category of a finding")
+        check_name(self.inspector, "the inspector of a finding")
+        if self.severity not in {"low", "medium", "high"}:
+            raise ValueError("expected the severity low, medium or high")
+
+
+@final
+class Request(NamedTuple):
+    """One question to a policy. A named tuple, because one is built for every call.
+
+    Attributes:
+        tool: The tool to be called.
+        arguments: Its arguments by name.
+        principal: On whose behalf, or ``None`` for a call outside any task.
+        agent: Who acts, or ``None`` for a call outside any task.
+        chain_depth: How many times the authority was delegated on; 0 is the first agent.
+        task_id: The task, or ``None`` outside any.
+        purpose: What the task is for, or ``None`` outside any.
+        findings: What inspectors found.
+        data: Labels of the data that the call touches; empty for no label, ``None`` if nobody said.
+        stage: ``"call"`` before the call runs, ``"result"`` about what it returned.
+    """
+
+    tool: Tool
+    arguments: Mapping[str, object]
+    principal: Human | Service | None = None
+    agent: Agent | None = None
+    chain_depth: int = 0
+    task_id: str | None = None
+    purpose: str | None = None
+    findings: tuple[Finding, ...] = ()
+    data: tuple[str, ...] | None = None
+    stage: Stage = "call"
+
+    def __repr__(self) -> str:
+        """Name the tool and the arguments, but show no argument value."""
+        return f"Request(tool={self.tool.name!r}, arguments={sorted(self.arguments)!r}, stage={self.stage!r})"
+
+
+class Policy(Protocol):
+    """The policy decision point. Whatever it raises refuses the call."""
+
+    @property
+    def name(self) -> str:
+        """The name of the policy."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """The version of the policy; it stands in every record."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """``"sha256:<hex>"`` of what the policy was made from."""
+        ...
+
+    def decide(self, request: Request) -> Decision:
+        """Return the answer to a request."""
+        ...
+
+
+class Inspector(Protocol):
+    """Looks at content that goes into a tool or comes out of one."""
+
+    def inspect(self, content: Content) -> Sequence[Finding]:
+        """Return what was found; an empty sequence if nothing was."""
+        ...

@@ -1,0 +1,287 @@
+"""Policy files: read completely, checked completely, or not loaded at all."""
+
+import hashlib
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path as FilePath
+from typing import Final, final
+
+from agent_identity._common.narrowing import is_list, is_object, is_plain_dict
+from agent_identity._identity.common import check_path
+from agent_identity._policy.decision import Effect
+from agent_identity._policy.files.json_reader import read_json
+from agent_identity._policy.files.toml_reader import read_toml
+from agent_identity._policy.language import (
+    Condition,
+    Document,
+    Gathering,
+    Malformed,
+    Mark,
+    Path,
+    Problem,
+    ToolFacts,
+    check_patterns,
+    each,
+    has_wildcard,
+    parse_condition,
+    parse_tools,
+    quoted,
+    words,
+)
+from agent_identity._policy.rules import (
+    Origin,
+    Rule,
+    check_route,
+    located_name,
+    located_why,
+    unique_ids,
+    warnings_about,
+)
+from agent_identity.errors import ConfigurationError, PolicyFormatError
+
+__all__ = ["PolicySource", "read_policy"]
+
+_MAX_SIZE: Final = 1024 * 1024
+_MAX_RULES: Final = 10_000
+_MAX_SHOWN: Final = 20
+_POLICY_KEYS: Final = ("default", "name", "rules", "tools", "version")
+_DEFAULTS: Final = (Effect.ALLOW, Effect.BLOCK)
+_RULE_KEYS: Final = ("effect", "id", "reason", "to", "tools", "when")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PolicySource:
+    """The content of a policy file.
+
+    Attributes:
+        rules: Its rules.
+        default: The effect if no rule matches.
+        origin: Its name, version and digest.
+        tools: Its facts about tools.
+        warnings: Valid rules that are probably not meant so, each with its place.
+    """
+
+    rules: tuple[Rule, ...]
+    default: Effect
+    origin: Origin
+    tools: tuple[ToolFacts, ...]
+    warnings: tuple[str, ...]
+
+
+def read_policy(path: str | os.PathLike[str], tools: Collection[str] | None) -> PolicySource:
+    """Read a policy file.
+
+    Args:
+        path: A ``.yaml``, ``.yml``, ``.json`` or ``.toml`` file.
+        tools: The names of all tools, or ``None`` if unknown.
+
+    Raises:
+        PolicyFormatError: The file has mistakes.
+        ConfigurationError: The file cannot be read, or PyYAML is not installed for a YAML file.
+    """
+    check_path(path)
+    file = FilePath(path)
+    read = _reader(file)
+    data = _bytes(file)
+    try:
+        document = read(_text(data))
+    except Malformed as malformed:
+        raise _complaint(file, [(malformed.mark, str(malformed))]) from None
+    try:
+        source = _policy(document.value, tools, f"sha256:{hashlib.sha256(data).hexdigest()}")
+    except Problem as problem:
+        raise _complaint(file, [(document.locate(one), str(one)) for one in problem.all]) from None
+    return replace(source, warnings=tuple(_warnings(file, document, source.rules)))
+
+
+def _complaint(file: FilePath, located: Sequence[tuple[Mark, str]]) -> PolicyFormatError:
+    """Return one error about all mistakes in a file."""
+    problems = tuple(
+        PolicyFormatError(f"{file}:{line}:{column}: {message}", line=line, column=column)
+        for (line, column), message in sorted(located)
+    )
+    lines = [str(problem) for problem in problems[:_MAX_SHOWN]]
+    if len(problems) > _MAX_SHOWN:
+        lines.append(f"and {len(problems) - _MAX_SHOWN} more mistakes")
+    first = problems[0]
+    return PolicyFormatError("\n".join(lines), line=first.line, column=first.column, problems=problems)
+
+
+def _warnings(file: FilePath, document: Document, rules: Sequence[Rule]) -> Iterator[str]:
+    for index, warning in warnings_about(rules):
+        line, column = document.locate(Problem("", ("rules", index, "when")))
+        yield f"{file}:{line}:{column}: {warning}"
+
+
+def _reader(file: FilePath) -> Callable[[str], Document]:
+    readers = {".json": read_json, ".toml": read_toml, ".yaml": _read_yaml, ".yml": _read_yaml}
+    if file.suffix not in readers:
+        raise ConfigurationError(f"{str(file)!r} is no policy file; use a name that ends in {words(readers)}")
+    return readers[file.suffix]
+
+
+def _read_yaml(text: str) -> Document:
+    try:
+        from agent_identity._policy.files.yaml_reader import read_yaml  # noqa: PLC0415 - PyYAML is an extra.
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            "PyYAML is not installed; pip install 'agent-identity-otel[yaml]', or write the policy in JSON or TOML"
+        ) from None
+    return read_yaml(text)
+
+
+def _bytes(file: FilePath) -> bytes:
+    try:
+        data = _head(file) if file.is_file() else None
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the policy file {str(file)!r}: {error.strerror}") from None
+    if data is None:
+        raise ConfigurationError(f"no policy file at {str(file)!r}; create it, since nothing may run without it")
+    if len(data) > _MAX_SIZE:
+        raise ConfigurationError(f"the policy file {str(file)!r} is larger than {_MAX_SIZE} bytes; shorten it")
+    return data
+
+
+def _head(file: FilePath) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(_MAX_SIZE + 1)
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8", "replace")
+        line = before.count("\n") + 1
+        raise Malformed(
+            "the text is not UTF-8; save the file as UTF-8", (line, len(before) - before.rfind("\n"))
+        ) from None
+
+
+def _policy(value: object, tools: Collection[str] | None, digest: str) -> PolicySource:
+    members, gathering = _members(value, (), "the policy", _POLICY_KEYS), Gathering()
+    gathering.take(lambda: _check_keys(members, (), "the policy", _POLICY_KEYS), None)
+    name = gathering.take(lambda: located_name(members.get("name", "policy"), ("name",)), "")
+    version = gathering.take(lambda: _version(members.get("version", "1")), "")
+    default = gathering.take(lambda: _effect(members.get("default", "allow"), ("default",), _DEFAULTS), Effect.BLOCK)
+    facts = gathering.take(lambda: _facts(members.get("tools", {}), tools), ())
+    rules = gathering.take(lambda: _rules(members, default, tools), ())
+    gathering.end()
+    return PolicySource(rules, default, Origin(name, version, digest), facts, ())
+
+
+def _rules(members: Mapping[str, object], default: Effect, tools: Collection[str] | None) -> tuple[Rule, ...]:
+    if "rules" not in members:
+        _refuse_missing("rules", members, (), "the policy", _POLICY_KEYS)
+        return ()
+    listed = members["rules"]
+    items = listed if is_list(listed) else None
+    if items is None:
+        raise Problem("rules is no list; write a list of rules", ("rules",))
+    if not items and default is Effect.ALLOW:
+        raise Problem("rules is empty and would allow everything; add a rule, or set default: block", ("rules",))
+    if len(items) > _MAX_RULES:
+        raise Problem(f"the policy has {len(items)} rules; use at most {_MAX_RULES}", ("rules",))
+    gathering = Gathering()
+    makers = (partial(_rule, item, ("rules", index), tools) for index, item in enumerate(items))
+    rules = gathering.take(lambda: each(makers), ())
+    gathering.take(lambda: unique_ids([_id_of(item) for item in items]), ())
+    gathering.end()
+    return tuple(rules)
+
+
+def _id_of(item: object) -> str | None:
+    """Return the id of a rule; ``None`` for a malformed one, which is a mistake of that rule."""
+    own = item.get("id") if is_plain_dict(item) else None
+    return own if type(own) is str else None
+
+
+def _facts(value: object, tools: Collection[str] | None) -> tuple[ToolFacts, ...]:
+    facts = parse_tools(value, ("tools",))
+    each(partial(_check_known, of.pattern, tools, ("tools", of.pattern), at_key=True) for of in facts)
+    return facts
+
+
+def _version(value: object) -> str:
+    if type(value) is not str:
+        raise Problem('version is no string; put it in quotes, such as "3"', ("version",))
+    return located_name(value, ("version",))
+
+
+def _rule(value: object, path: Path, tools: Collection[str] | None) -> Rule:
+    members, gathering = _members(value, path, "a rule", _RULE_KEYS), Gathering()
+    gathering.take(lambda: _check_keys(members, path, "a rule", _RULE_KEYS), None)
+    effect = gathering.take(lambda: _rule_effect(members, path), Effect.BLOCK)
+    route = None
+    if effect is Effect.ROUTE:
+        route = gathering.take(lambda: check_route(effect, members["to"], (*path, "to")), None)
+    patterns = gathering.take(lambda: _patterns(members, (*path, "tools"), tools), ())
+    reason = gathering.take(lambda: located_why(members.get("reason", ""), (*path, "reason")), "")
+    own = gathering.take(lambda: located_name(members["id"], (*path, "id")) if "id" in members else None, None)
+    when = gathering.take(lambda: _condition(members, (*path, "when")), None)
+    gathering.end()
+    return Rule(effect, tools=patterns, when=when, reason=reason, id=own, route=route)
+
+
+def _condition(members: Mapping[str, object], path: Path) -> Condition | None:
+    return parse_condition(members["when"], path) if "when" in members else None
+
+
+def _rule_effect(members: Mapping[str, object], path: Path) -> Effect:
+    if "effect" not in members:
+        _refuse_missing("effect", members, path, "the rule", _RULE_KEYS)
+        return Effect.BLOCK
+    effect = _effect(members["effect"], (*path, "effect"), tuple(Effect))
+    if (effect is Effect.ROUTE) is not ("to" in members):
+        problem = (
+            "the rule routes, and 'to' is missing; name"
+            if effect is Effect.ROUTE
+            else "the rule has 'to'; leave it out, or name"
+        )
+        raise Problem(f"{problem} a target with the effect route", path)
+    return effect
+
+
+def _patterns(members: Mapping[str, object], path: Path, tools: Collection[str] | None) -> tuple[str, ...]:
+    value = members.get("tools", "*")
+    patterns = check_patterns(value, path)
+    ways = [path] if type(value) is str else [(*path, index) for index in range(len(patterns))]
+    each(partial(_check_known, pattern, tools, way) for pattern, way in zip(patterns, ways, strict=True))
+    return patterns
+
+
+def _check_known(pattern: str, tools: Collection[str] | None, path: Path, *, at_key: bool = False) -> None:
+    if tools is not None and not has_wildcard(pattern) and pattern not in tools:
+        raise Problem(f"unknown tool {quoted(pattern)}; name a tool of the inventory", path, at_key=at_key)
+
+
+def _members(value: object, path: Path, what: str, known: Sequence[str]) -> Mapping[str, object]:
+    if not is_object(value):
+        raise Problem(f"{what} is no mapping; write one with the keys {words(known)}", path)
+    return value
+
+
+def _check_keys(members: Mapping[str, object], path: Path, what: str, known: Sequence[str]) -> None:
+    each(partial(_check_key, key, (*path, key), what, known) for key in members)
+
+
+def _check_key(key: str, path: Path, what: str, known: Sequence[str]) -> None:
+    if key not in known:
+        raise Problem(f"unknown key {quoted(key)} in {what}; use one of {words(known)}", path, at_key=True)
+
+
+def _refuse_missing(key: str, members: Mapping[str, object], path: Path, what: str, known: Sequence[str]) -> None:
+    """Refuse a missing key, unless another key is unknown: then the unknown key is the mistake, and is refused."""
+    if all(name in known for name in members):
+        raise Problem(f"the key {key!r} is missing in {what}; add it", path)
+
+
+def _effect(value: object, path: Path, known: Sequence[Effect]) -> Effect:
+    for effect in known:
+        if value == effect.value:
+            return effect
+    got = f"unknown effect {quoted(value)}" if type(value) is str else "the effect is no string"
+    raise Problem(f"{got}; use one of {words(effect.value for effect in known)}", path)

@@ -1,0 +1,110 @@
+"""Labels of tools and of their data: sources, and the trust in each.
+
+The application states labels in code (``labels=``, ``data=``), the operator in the section ``tools`` of a policy file.
+Both are trusted. Labels that come with a tool (tags and metadata of a LangChain tool, annotations of an MCP server) may
+be a stranger's: they are claims, and can only make a decision stricter.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, final
+
+from agent_identity._common.narrowing import is_object
+from agent_identity._policy.decision import Claims, Request, Tool, check_labels
+from agent_identity._policy.language.patterns import check_patterns, matches
+from agent_identity._policy.language.places import Path, Problem, each, quoted, words
+
+__all__ = ["ToolFacts", "added_to", "check_labels", "facts_about", "parse_tools", "with_claims"]
+
+_KEYS: Final = ("data", "labels")
+_MAX_TOOLS: Final = 10_000
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ToolFacts:
+    """Facts that a policy states about tools.
+
+    Attributes:
+        pattern: The names of the tools.
+        labels: Labels of the tools; ``None`` if the policy states none, empty for no labels.
+        data: Labels of the data that they touch; likewise.
+    """
+
+    pattern: str
+    labels: tuple[str, ...] | None = None
+    data: tuple[str, ...] | None = None
+
+
+def parse_tools(value: object, path: Path) -> tuple[ToolFacts, ...]:
+    """Parse the facts about tools from plain data.
+
+    Raises:
+        Problem: The value is no mapping of patterns to ``labels`` and ``data``.
+    """
+    entries = _members(value, path, "tools")
+    if len(entries) > _MAX_TOOLS:
+        raise Problem(f"tools has {len(entries)} entries; use at most {_MAX_TOOLS}, with patterns", path)
+    return tuple(each(partial(_entry, pattern, item, (*path, pattern)) for pattern, item in entries.items()))
+
+
+def _entry(pattern: str, value: object, path: Path) -> ToolFacts:
+    try:
+        check_patterns(pattern, path)
+    except Problem as problem:
+        raise Problem(str(problem), path, at_key=True) from None
+    members = _members(value, path, f"the tool {quoted(pattern)}")
+    if not members:
+        raise Problem(f"the tool has no key; write {words(_KEYS)} or both, with an empty list for no labels", path)
+    facts = each(partial(_labels, key, item, (*path, key)) for key, item in members.items())
+    return ToolFacts(pattern, **dict(facts))
+
+
+def _labels(key: str, value: object, path: Path) -> tuple[str, tuple[str, ...] | None]:
+    if key not in _KEYS:
+        raise Problem(f"unknown key {quoted(key)} of a tool; use one of {words(_KEYS)}", path, at_key=True)
+    if type(value) not in (list, tuple):
+        raise Problem(f"{key} is {type(value).__name__}; write a list of texts, empty for no labels", path)
+    try:
+        return key, check_labels(value, key)
+    except (TypeError, ValueError) as error:
+        raise Problem(str(error), path) from None
+
+
+def _members(value: object, path: Path, what: str) -> Mapping[str, object]:
+    if not is_object(value):
+        raise Problem(f"{what} is {type(value).__name__}; write a mapping of names", path)
+    return value
+
+
+def facts_about(name: str, tools: Sequence[ToolFacts]) -> ToolFacts | None:
+    """Merge the facts about one tool from all matching patterns; ``None`` if the policy states nothing."""
+    stated = [facts for facts in tools if matches(facts.pattern, name)]
+    if not stated:
+        return None
+    labels = data = None
+    for facts in stated:
+        labels, data = _union(labels, facts.labels), _union(data, facts.data)
+    return ToolFacts(name, labels, data)
+
+
+def added_to(request: Request, facts: ToolFacts) -> Request:
+    """Add the labels that the policy states about the tool to the request."""
+    tool = request.tool
+    labelled = Tool(tool.name, tool.kind, tool.server, _union(tool.labels, facts.labels), tool.claims, tool.touches)
+    return request._replace(tool=labelled, data=_union(request.data, facts.data))
+
+
+def with_claims(request: Request, claims: Claims) -> Request:
+    """Return the request as if the claims were true; unknown labels stay unknown."""
+    tool = request.tool
+    labels = None if tool.labels is None else _union(tool.labels, claims.labels)
+    data = None if request.data is None else _union(request.data, claims.data)
+    return request._replace(tool=Tool(tool.name, tool.kind, tool.server, labels, claims, tool.touches), data=data)
+
+
+def _union(one: Sequence[str] | None, other: Sequence[str] | None) -> tuple[str, ...] | None:
+    if one is None or other is None:
+        return tuple(one or other or ()) if (one, other) != (None, None) else None
+    return tuple(dict.fromkeys((*one, *other)))

@@ -1,0 +1,58 @@
+"""Rules, their compiled program, and the review that finds rules without effect."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._policy.rules.program import Origin, Program
+    from agent_identity._policy.rules.review import LABELS, absent_tools, label_rules, unknown_labels, warnings_about
+    from agent_identity._policy.rules.rule import (
+        Rule,
+        check_route,
+        describe_rule,
+        located_name,
+        located_why,
+        rule_ids,
+        unique_ids,
+    )
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._policy.rules.program": ("Origin", "Program"),
+            "agent_identity._policy.rules.review": (
+                "LABELS",
+                "absent_tools",
+                "label_rules",
+                "unknown_labels",
+                "warnings_about",
+            ),
+            "agent_identity._policy.rules.rule": (
+                "Rule",
+                "check_route",
+                "describe_rule",
+                "located_name",
+                "located_why",
+                "rule_ids",
+                "unique_ids",
+            ),
+        },
+    )
+
+__all__ = [
+    "LABELS",
+    "Origin",
+    "Program",
+    "Rule",
+    "absent_tools",
+    "check_route",
+    "describe_rule",
+    "label_rules",
+    "located_name",
+    "located_why",
+    "rule_ids",
+    "unique_ids",
+    "unknown_labels",
+    "warnings_about",
+]

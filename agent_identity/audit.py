@@ -1,0 +1,61 @@
+"""Verification and answers; offline, with public keys only."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._audit.answers.timelines import Action, Delegation, Story, story
+    from agent_identity._audit.export.tables import export_tables
+    from agent_identity._audit.inputs.sources import Source, Trust
+    from agent_identity._audit.ledger.ledger_check import Progress
+    from agent_identity._audit.proofs.disclosing import disclose
+    from agent_identity._audit.proofs.disclosure_check import Shown, check_disclosure
+    from agent_identity._audit.proofs.proof_check import Checked, check_proof
+    from agent_identity._audit.proofs.proving import prove, prove_growth
+    from agent_identity._audit.report.periods import Period
+    from agent_identity._audit.report.report import Coverage, Problem, Report, Severity, Step
+    from agent_identity._audit.verify.api import check, verify
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._audit.answers.timelines": ("Action", "Delegation", "Story", "story"),
+            "agent_identity._audit.export.tables": ("export_tables",),
+            "agent_identity._audit.inputs.sources": ("Source", "Trust"),
+            "agent_identity._audit.ledger.ledger_check": ("Progress",),
+            "agent_identity._audit.proofs.disclosing": ("disclose",),
+            "agent_identity._audit.proofs.disclosure_check": ("Shown", "check_disclosure"),
+            "agent_identity._audit.proofs.proof_check": ("Checked", "check_proof"),
+            "agent_identity._audit.proofs.proving": ("prove", "prove_growth"),
+            "agent_identity._audit.report.periods": ("Period",),
+            "agent_identity._audit.report.report": ("Coverage", "Problem", "Report", "Severity", "Step"),
+            "agent_identity._audit.verify.api": ("check", "verify"),
+        },
+    )
+
+__all__ = [
+    "Action",
+    "Checked",
+    "Coverage",
+    "Delegation",
+    "Period",
+    "Problem",
+    "Progress",
+    "Report",
+    "Severity",
+    "Shown",
+    "Source",
+    "Step",
+    "Story",
+    "Trust",
+    "check",
+    "check_disclosure",
+    "check_proof",
+    "disclose",
+    "export_tables",
+    "prove",
+    "prove_growth",
+    "story",
+    "verify",
+]

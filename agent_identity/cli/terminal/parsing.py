@@ -1,0 +1,151 @@
+"""Parses command lines: the parser of each level, its help, and suggestions for misspelled words."""
+
+import argparse
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Final, Never, cast
+
+from agent_identity.cli.terminal.command import Command
+from agent_identity.cli.terminal.style import clean
+from agent_identity.version import VERSION
+
+__all__ = ["chosen"]
+
+_CHOICE: Final = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)")
+_Formatter: Final = argparse.RawDescriptionHelpFormatter
+_PROGRAM: Final = "agent-identity"
+_EPILOG: Final = """\
+exit codes of verify, proof check, disclose check:
+  0 verified · 1 contradicted or tampered · 2 cannot tell · 3 verified but incomplete
+other commands: 0 done · 1 something needs attention · 2 could not be done
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser with one-line errors that suggest the nearest word and cannot steer a terminal."""
+
+    def __init__(self, prog: str, text: str, *, usage: str | None = None, epilog: str = "") -> None:
+        super().__init__(prog, usage, text, epilog, formatter_class=partial(_Formatter, width=80))
+        self._words: Sequence[str] = ()
+
+    def format_help(self) -> str:
+        """Return the help, with the first paragraph of the description broken at the width of the terminal."""
+        import shutil
+        import textwrap
+
+        width = max(11, shutil.get_terminal_size().columns - 2)
+        self.formatter_class = partial(_Formatter, width=width)
+        first, end, rest = (self.description or "").partition("\n\n")
+        self.description = textwrap.fill(first, width) + end + rest
+        return super().format_help()
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse the words.
+
+        Raises:
+            SystemExit: The words are wrong (2), or ask for help (0).
+        """
+        self._words = words
+        options, extras = self.parse_known_args(words)
+        if extras:
+            self.error(f"unexpected argument {extras[0]!r}; leave it out")
+        return options
+
+    def error(self, message: str) -> Never:
+        """Report a misspelled option first, since other mistakes may follow from it."""
+        choice = _CHOICE.search(message)
+        if choice is not None:
+            word, known = choice.groups()
+            message += _nearest(word, [one.strip(" '") for one in known.split(",")])
+        unknown = _unknown_option(self._words, self._options())
+        if unknown is not None:
+            message = f"unknown option {unknown!r}{_nearest(unknown, self._options())}"
+        self.refuse(message)
+
+    def refuse(self, message: str) -> Never:
+        """Print one line and exit with 2."""
+        end = "" if message.endswith("?") else f"; see '{self.prog} --help'"  # A question already holds the cure.
+        self.exit(2, f"{_PROGRAM}: {clean(message)}{end}\n")
+
+    def _options(self) -> list[str]:
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", self.format_help()).splitlines()
+        heads = (line[2:].partition("  ")[0] for line in lines if line.startswith("  -"))
+        return [option for head in heads for option in re.findall(r"(?<!\S)--?[a-zA-Z][\w-]*", head)]
+
+
+def chosen(groups: Mapping[str, Sequence[Command]], words: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments and options of the selected command, with its function in ``work``.
+
+    Args:
+        groups: All commands, under the headings of the help.
+        words: The words after the program's name.
+
+    Raises:
+        SystemExit: The words make no command (2), or ask for help or the version (0).
+    """
+    text = f"Who did what on whose behalf, and the proof of it.\n\n{_listed(groups)}"
+    root = _Parser(_PROGRAM, text, usage=f"{_PROGRAM} [-h] [--version] COMMAND ...", epilog=_EPILOG)
+    root.add_argument("--version", action="version", version=f"{_PROGRAM} {VERSION}", help="show the version and exit")
+    every = [command for commands in groups.values() for command in commands]
+    return _below(root, _PROGRAM, "command", every, words)
+
+
+def _below(
+    parser: _Parser, prog: str, what: str, commands: Sequence[Command], words: Sequence[str]
+) -> argparse.Namespace:
+    """Parse the words of one level, of which the first names a command."""
+    parser.add_argument("name", nargs="?", help=argparse.SUPPRESS)
+    at = next((number for number, word in enumerate(words) if not word.startswith("-")), len(words))
+    name, rest = cast("str | None", parser.read(words[: at + 1]).name), words[at + 1 :]
+    if name is None:
+        parser.refuse(f"the {what} is missing")
+    command = next((command for command in commands if command.name == name), None)
+    if command is None:
+        known = [command.name for command in commands]
+        near = f"; did you mean '--{name}'?" if name in ("help", "version") else _nearest(name.lower(), known)
+        parser.refuse(f"unknown {what} {name!r}{near}")
+    prog = f"{prog} {name}"
+    if command.actions:
+        text = f"{_described(command)}\n\n{_listed({'actions': command.actions})}"
+        branch = _Parser(prog, text, usage=f"{prog} [-h] ACTION ...")
+        return _below(branch, prog, "action", command.actions, rest)
+    leaf = _Parser(prog, _described(command), epilog=f"example:\n  {command.example}")
+    command.options(leaf)
+    leaf.set_defaults(work=command.work, misused=leaf.error, action=name)
+    return leaf.read(rest)
+
+
+def _described(command: Command) -> str:
+    return command.description or f"{command.help[0].upper()}{command.help[1:]}."
+
+
+def _listed(groups: Mapping[str, Sequence[Command]]) -> str:
+    width = max(len(command.name) for commands in groups.values() for command in commands)
+    parts = (
+        "\n".join((f"{heading}:", *(f"    {command.name:<{width}}  {command.help}" for command in commands)))
+        for heading, commands in groups.items()
+    )
+    return "\n\n".join(parts)
+
+
+def _unknown_option(words: Sequence[str], known: Sequence[str]) -> str | None:
+    """Return the first option that is not known, nor an abbreviation of a known one."""
+    for word in words:
+        if word == "--":
+            return None
+        name = word.partition("=")[0]
+        letters = name.lstrip("-").replace("-", "").replace("_", "")
+        if not name.startswith("-") or not (letters.isascii() and letters.isalnum() and not letters[0].isdigit()):
+            continue
+        if not any(option.startswith(name) for option in known) and (name.startswith("--") or name[:2] not in known):
+            return name
+    return None
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    """Return a suggestion of the nearest known word, or an empty string."""
+    import difflib
+
+    nearest = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""

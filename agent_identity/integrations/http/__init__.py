@@ -1,0 +1,1 @@
+"""HTTP clients and servers (httpx, requests, ASGI, WSGI) that carry a task between services."""

@@ -1,0 +1,173 @@
+"""ASGI middleware: requests of other services continue their task here. Independent of any framework."""
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Final, TypeAlias, cast, final
+
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.common import off_loop
+from agent_identity._enforcement.sessions import Opening
+from agent_identity._identity.keys import Signer
+from agent_identity._identity.principals import Agent
+from agent_identity.errors import Denied, EvidenceError
+from agent_identity.integrations.http.binding import HEADERS
+from agent_identity.integrations.http.server import MAX_BODY, Arriving, Gate
+
+__all__ = ["DelegationMiddleware"]
+
+Scope: TypeAlias = MutableMapping[str, object]
+Message: TypeAlias = MutableMapping[str, object]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_POLICY_VIOLATION: Final = 1008  # RFC 6455 §7.4.1.
+
+
+class _GoneError(Exception):
+    """The client disconnected before its request was complete."""
+
+
+@final
+class DelegationMiddleware:
+    """Runs an ASGI application inside the task of each request, or answers with a refusal.
+
+    The task ends when the application returns, so streamed responses are inside it. The arguments are those
+    of :class:`~agent_identity.integrations.http.server.Gate`. WebSockets with delegation headers, or where authority
+    is required, are refused: a proof is for one request.
+
+    Args:
+        app: The application.
+        enforcer: The enforcer of the service.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        enforcer: Enforcer,
+        *,
+        audience: str,
+        base_url: str,
+        holder: Signer | None = None,
+        agent: Agent | None = None,
+        required: bool = True,
+        max_body: int = MAX_BODY,
+        purpose: str | None = None,
+    ) -> None:
+        self._app = app
+        self._gate = Gate(
+            enforcer,
+            audience=audience,
+            base_url=base_url,
+            holder=holder,
+            agent=agent,
+            required=required,
+            max_body=max_body,
+            purpose=purpose,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection.
+
+        Raises:
+            ValueError: The connection type is unknown to this version.
+        """
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._app(scope, receive, send)
+        elif kind == "websocket":
+            await self._socket(scope, receive, send)
+        elif kind == "http":
+            await self._request(scope, receive, send)
+        else:
+            raise ValueError("the connection type is unknown; this version supports http, websocket and lifespan")
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            opening, body = await self._admit(scope, receive)
+        except (Denied, EvidenceError) as error:
+            await _answer(self._gate, error, send)
+            return
+        except _GoneError:
+            return
+        if opening is None:
+            with self._gate.enforcer.no_task():
+                await self._app(scope, receive, send)
+            return
+        async with AsyncExitStack() as stack:
+            stack.push_async_exit(opening)  # It is entered already.
+            await self._app(_without_ours(scope), _again(body, receive), send)
+
+    async def _admit(self, scope: Scope, receive: Receive) -> tuple[Opening | None, bytes]:
+        request = _arriving(scope)
+        presentation = await off_loop(partial(self._gate.shown, request))
+        if presentation is None:
+            return None, b""
+        body = await self._read(request, receive)
+        opening = await off_loop(partial(self._gate.opening, request, presentation, body))
+        await opening.__aenter__()  # Here, apart from the application, whose errors are its own.
+        return opening, body
+
+    async def _read(self, request: Arriving, receive: Receive) -> bytes:
+        parts: list[bytes] = []
+        left = self._gate.max_body
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise _GoneError
+            part = cast("bytes", message.get("body", b""))
+            left -= len(part)
+            if left < 0:
+                text = f"the body is larger than {self._gate.max_body} bytes; send less, or raise max_body"
+                raise await off_loop(partial(self._gate.refusal, request, text, "body_too_large"))
+            parts.append(part)
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = _arriving(scope)
+        try:
+            if await off_loop(partial(self._gate.shown, request)) is not None:
+                text = "no proof covers a WebSocket; send a request"
+                raise await off_loop(partial(self._gate.refusal, request, text, "not_a_request"))
+        except (Denied, EvidenceError):
+            await receive()
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+            return
+        with self._gate.enforcer.no_task():
+            await self._app(scope, receive, send)
+
+
+def _arriving(scope: Mapping[str, object]) -> Arriving:
+    headers = cast("list[tuple[bytes, bytes]]", scope.get("headers") or [])
+    return Arriving(
+        str(scope.get("method", "GET")),
+        str(scope["path"]).encode("utf-8", "surrogatepass"),
+        cast("bytes", scope.get("query_string", b"")).decode("latin-1"),
+        tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers),
+    )
+
+
+def _without_ours(scope: Scope) -> Scope:
+    """Return the scope without our headers: the application has the task, and may log its headers."""
+    headers = cast("list[tuple[bytes, bytes]]", scope["headers"])
+    kept = [(name, value) for name, value in headers if name.decode("latin-1").lower() not in HEADERS]
+    return {**scope, "headers": kept}
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Replay the body, then pass on later messages."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def next_message() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return next_message
+
+
+async def _answer(gate: Gate, error: Denied | EvidenceError, send: Send) -> None:
+    status, headers, body = gate.answer(error)
+    encoded = [(name.encode(), value.encode()) for name, value in headers]
+    await send({"type": "http.response.start", "status": status.value, "headers": encoded})
+    await send({"type": "http.response.body", "body": body})

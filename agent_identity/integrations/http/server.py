@@ -1,0 +1,194 @@
+"""The gate in front of an application: the common part of ASGI and WSGI.
+
+Statements of a request about the acting agent, in headers or baggage, count only inside a verified chain. The
+application runs only after chain, audience, proof and body have been checked.
+"""
+
+import json
+import logging
+from http import HTTPStatus
+from typing import Final, NamedTuple, final
+
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.sessions import Opening, Presentation
+from agent_identity._enforcement.tasks import TRACEPARENT
+from agent_identity._identity.common import check_id
+from agent_identity._identity.keys import Signer
+from agent_identity._identity.principals import Agent
+from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, TokenError
+from agent_identity.integrations.http.binding import TOOL, absolute_url, presentation_of, request_arguments
+
+__all__ = ["MAX_BODY", "Answer", "Arriving", "Gate"]
+
+MAX_BODY: Final = 1 << 20
+"""Default maximum size of a body, in bytes."""
+
+_LOG: Final = logging.getLogger("agent_identity")
+_LARGEST: Final = 1 << 31
+_FORBIDDEN: Final = frozenset(
+    {
+        "argument_not_attenuated",
+        "audience_not_attenuated",
+        "depth_not_attenuated",
+        "not_the_holder",
+        "outlives_parent",
+        "principal_changed",
+        "task_ended",
+        "tool_not_attenuated",
+        "wrong_agent",
+        "wrong_audience",
+    }
+)
+"""Refusals of authority that is genuine, yet not for this service or not in the scope of its parent."""
+
+_STATUSES: Final = {
+    "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "guard_failed": HTTPStatus.SERVICE_UNAVAILABLE,
+    "state_full": HTTPStatus.SERVICE_UNAVAILABLE,
+    "state_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+class Answer(NamedTuple):
+    """The answer to a refused request."""
+
+    status: HTTPStatus
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class Arriving(NamedTuple):
+    """A request before admission.
+
+    Attributes:
+        method: The method.
+        path: The decoded path.
+        query: The query as received.
+        headers: Names in lower case, and values.
+    """
+
+    method: str
+    path: str | bytes
+    query: str
+    headers: tuple[tuple[str, str], ...]
+
+
+@final
+class Gate:
+    """Admits requests with authority for this service.
+
+    Args:
+        enforcer: The enforcer of the service: its trust store, policy and ledger.
+        audience: The name of the service; callers address grants and proofs to it.
+        base_url: The URL before the path, for example ``https://service.example.com``. Never taken
+            from the ``Host`` header, which callers choose.
+        holder: The key of the service, to continue with grants made for it.
+        agent: The acting agent of the service; grants for other agents are refused.
+        required: Refuse requests without authority; otherwise they run without a task.
+        max_body: Maximum size of a body, in bytes; it is held in memory.
+        purpose: The purpose of the tasks.
+
+    Raises:
+        ConfigurationError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        enforcer: Enforcer,
+        *,
+        audience: str,
+        base_url: str,
+        holder: Signer | None = None,
+        agent: Agent | None = None,
+        required: bool = True,
+        max_body: int = MAX_BODY,
+        purpose: str | None = None,
+    ) -> None:
+        try:
+            check_id(audience, "audience")
+            plain = "?" not in base_url and "#" not in base_url
+            self._base = absolute_url(base_url)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"bad audience or base_url: {error}") from None
+        if not plain or not 0 <= max_body <= _LARGEST:
+            raise ConfigurationError("base_url has a query, or max_body is out of range; use 0 bytes to 2 GiB")
+        self.enforcer = enforcer
+        self.max_body = max_body
+        self._audience = audience
+        self._holder = holder
+        self._agent = agent
+        self._required = required
+        self._purpose = purpose
+        self._guard = enforcer.guard(TOOL, kind="remote")
+
+    def shown(self, request: Arriving) -> Presentation | None:
+        """Return the presentation of the request; ``None`` if it has none and needs none.
+
+        Raises:
+            Denied: The presentation is required and missing, or malformed.
+            EvidenceError: The refusal could not be recorded.
+        """
+        try:
+            presentation = presentation_of(request.headers)
+        except TokenError as error:
+            raise self.refusal(request, str(error), error.code) from None
+        if presentation is None and self._required:
+            raise self.refusal(request, "the request has no delegation headers; send chain and proof", "no_delegation")
+        return presentation
+
+    def refusal(self, request: Arriving, message: str, code: str) -> Denied:
+        """Record the refusal of a request, and return it.
+
+        Raises:
+            EvidenceError: The refusal could not be recorded.
+        """
+        facts = {"method": request.method, "url": self._url(request) or "malformed"}
+        return self._guard.refuse(facts, Denied(message, code=code))
+
+    def opening(self, request: Arriving, presentation: Presentation, body: bytes) -> Opening:
+        """Return the task of the request; entering it verifies the presentation.
+
+        Raises:
+            Denied: The URL is malformed.
+            EvidenceError: The refusal could not be recorded.
+        """
+        url = self._url(request)
+        if url is None:
+            raise self.refusal(request, "the path or query is malformed; encode it", "malformed_header")
+        traces = [value for name, value in request.headers if name == TRACEPARENT]
+        return self.enforcer.receive(
+            presentation,
+            tool=TOOL,
+            arguments=request_arguments(request.method, url, body),
+            audience=self._audience,
+            holder=self._holder,
+            agent=self._agent,
+            purpose=self._purpose,
+            traceparent=traces[0] if len(traces) == 1 else None,
+        )
+
+    def _url(self, request: Arriving) -> str | None:
+        try:
+            return absolute_url(self._base, request.path, request.query)
+        except ValueError:
+            return None
+
+    @staticmethod
+    def answer(error: AgentIdentityError) -> Answer:
+        """Return the answer to a refused request: the code, and the id of the record for the operator."""
+        code = error.code
+        if isinstance(error, Denied):
+            status = _STATUSES.get(code, HTTPStatus.FORBIDDEN if code in _FORBIDDEN else HTTPStatus.UNAUTHORIZED)
+            reference = error.reference
+        else:
+            _LOG.error("a request was refused, since it could not be recorded: %s", error)
+            status, reference = HTTPStatus.SERVICE_UNAVAILABLE, None
+        body = json.dumps({"error": code, "reference": reference}).encode()
+        headers = [
+            ("content-type", "application/json"),
+            ("content-length", str(len(body))),
+            ("cache-control", "no-store"),
+        ]
+        if status is HTTPStatus.UNAUTHORIZED:
+            headers.append(("www-authenticate", "Agent-Delegation"))  # RFC 9110 §15.5.2.
+        return Answer(status, tuple(headers), body)

@@ -1,0 +1,1 @@
+"""Keys in hardware tokens and key management services."""

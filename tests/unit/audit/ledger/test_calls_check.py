@@ -1,0 +1,337 @@
+"""Steps 5 and 6 record by record: which outcome answers which intent, and what is said where none does."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agent_identity._audit.ledger import calls_check, open_intents
+from agent_identity._audit.ledger.calls_check import Calls
+from agent_identity._audit.ledger.open_intents import Call, OpenIntents
+from agent_identity._audit.report.findings import Findings, Place
+from agent_identity._evidence.record.codec import decode
+from agent_identity._evidence.record.parts import Counts, RecoveredStream
+from agent_identity.canonical import encode_record
+
+STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
+LEAF = "1" * 64
+OF_TASK = {
+    "task": {"id": "t"},
+    "principal": {"id": "alice@example.com", "kind": "human", "provenance": "asserted"},
+    "agent": {"id": "clerk", "owner": "ops@example.com"},
+    "chain": [{"id": "root", "grant": "0" * 64}, {"id": "clerk", "grant": LEAF}],
+}
+DIGESTS = {letter: "hmac-sha256:" + letter * 64 for letter in "ab"}
+ALLOW = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"}
+MISSING = "the intent that the outcome names is missing, or has another outcome"
+MISMATCH = "grant, tool or arguments of the outcome differ from its intent"
+WITHOUT = "the outcome of a call that ran names no intent"
+OUTSIDE = "a call outside any task was allowed"
+
+
+def id_of(name: str) -> str:
+    """Return the id of a record that goes by a short name here."""
+    return f"01a20e43-46d8-715f-9270-{name.encode().hex():0>12}"
+
+
+def name_of(record: str | None) -> str:
+    """Return the short name of an id."""
+    return "" if record is None else bytes.fromhex(record[-12:]).lstrip(bytes(1)).decode()
+
+
+class Noted:
+    """Takes any call, and notes it; some have an answer."""
+
+    def __init__(self, **answers: object) -> None:
+        self.said: list[tuple[object, ...]] = []
+        self.answers = answers
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        """Return what notes a call."""
+
+        def call(*given: object, **named: object) -> object:
+            self.said.append((name, *given, *named.items()))
+            return self.answers.get(name)
+
+        return call
+
+
+def use_of(grant: str = "g") -> Any:
+    """Return the use of a grant."""
+    use: Any = Noted()
+    use.grant = grant
+    return use
+
+
+class Reading:
+    """Calls whose records are taken one by one, and what was found."""
+
+    def __init__(self, use: Any = None, **options: Any) -> None:
+        self.findings = Findings("ledger", [str(step) for step in range(1, 9)])
+        self.use = use
+        self.delegations: Any = Noted(see=use)
+        self.calls = Calls(self.findings, self.delegations, **options)
+        self.calls.committed = 100
+
+    def take(self, kind: str, name: str, seq: int = 1, **body: Any) -> "Reading":
+        """Take a record."""
+        place = {"id": STREAM, "seq": "2", "prev": "0" * 64}
+        facts = OF_TASK if self.use is not None else {"attribution": "none"} if kind in ("intent", "outcome") else {}
+        record = {"v": "1", "id": id_of(name), "kind": kind, "stream": place, "time": {"start": "70"}, **facts, **body}
+        self.calls.take(decode(encode_record(record)), STREAM, seq)
+        return self
+
+    def intent(self, name: str, tool: str = "pay", args: str | None = "a", seq: int = 1, **body: Any) -> "Reading":
+        """Take an intent."""
+        action = {"tool": tool, **({} if args is None else {"args": DIGESTS[args]})}
+        kind = "outcome" if "outcome" in body else "intent"
+        return self.take(kind, name, seq, **{"action": action, "decision": ALLOW, **body})
+
+    def outcome(self, name: str, intent: str | None, outcome: str = "success", **body: Any) -> "Reading":
+        """Take an outcome."""
+        link = {} if intent is None else {"intent": id_of(intent)}
+        return self.intent(name, **{"outcome": outcome, **link, **body})
+
+    @property
+    def found(self) -> list[tuple[object, ...]]:
+        """What was found, but for what stands outside any task."""
+        problems = self.findings.report().findings
+        return [(p.code, p.message, name_of(p.record), p.seq) for p in problems if p.code != "allowed_without_task"]
+
+    @property
+    def failed(self) -> set[int]:
+        """The steps that failed."""
+        return {step.number for step in self.findings.report().steps if step.status == "failed"}
+
+
+def test_a_call_comes_back_as_it_was_packed() -> None:
+    """Whatever of it is there."""
+    for call in (Call("g", "pay", "a", "id", STREAM, 7), Call(None, "ü", None, "id", STREAM, 1)):
+        assert Call.unpacked(call.packed()) == call
+        assert call.place() == Place("id", STREAM, call.seq, None)
+
+
+def test_each_intent_has_one_outcome_that_fits_it() -> None:
+    """The same tool, arguments and grant; a second outcome names an intent that waits no more."""
+    reading = Reading(use_of())
+    reading.intent("i1").outcome("o1", "i1", seq=2).intent("i2", args=None).outcome("o2", "i2", args=None)
+    assert reading.found == []
+    reading.outcome("o3", "i1", seq=3)
+    assert reading.found == []  # It may stand in another stream.
+    reading.calls.end_of_stream()
+    reading.calls.finish()
+    assert (reading.found, reading.failed) == ([("intent_missing", MISSING, "o3", 3)], {5})
+    assert reading.findings.counts == {"success": 3, "unknown": 0}
+
+
+@pytest.mark.parametrize("other", [{"tool": "read"}, {"args": "b"}, {"args": None}])
+def test_an_outcome_of_another_call_is_found(other: dict[str, Any]) -> None:
+    """In this stream at once, and in another one at the end."""
+    reading = Reading(use_of()).intent("i").outcome("o", "i", seq=2, **other)
+    mismatch = [("intent_mismatch", MISMATCH, "o", 2)]
+    assert (reading.found, reading.failed) == (mismatch, {5})
+    reading = Reading(use_of()).outcome("o", "i", seq=2, **other)
+    reading.calls.end_of_stream()
+    reading.intent("i")
+    reading.calls.end_of_stream()
+    reading.calls.finish()
+    assert reading.found == mismatch
+
+
+def test_an_outcome_under_another_grant_is_found() -> None:
+    """The tool may be the same; whose authority it was is not."""
+    reading = Reading(use_of()).intent("i")
+    reading.delegations.answers["see"] = use_of("h")
+    assert reading.outcome("o", "i").found == [("intent_mismatch", MISMATCH, "o", 1)]
+
+
+def test_an_intent_may_stand_in_another_stream() -> None:
+    """Before its outcome or behind it; what stays open is named where it is, and counted."""
+    reading = Reading(use_of()).intent("i1").intent("i2", tool="r\nead", seq=9)
+    reading.calls.end_of_stream()
+    reading.outcome("o1", "i1").outcome("o3", "i3")
+    reading.calls.end_of_stream()
+    reading.intent("i3")
+    reading.calls.end_of_stream()
+    reading.findings.kinds.update(intent=1200, outcome=1)
+    reading.calls.finish()
+    words = "the call of 'r\\nead' has no outcome; how it ended is unknown"
+    assert reading.found == [("unknown_outcome", words, "i2", 9)]
+    assert reading.findings.counts == {"success": 2, "unknown": 1}
+    step = reading.findings.report().steps[4]
+    assert (step.status, step.detail) == ("passed", "1,200 intents, 1 outcome")
+
+
+def test_outcomes_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those over the bound are judged at once."""
+    monkeypatch.setattr(calls_check, "_MAX_DEFERRED", 2)
+    reading = Reading(use_of())
+    for number in range(3):
+        reading.outcome(f"o{number}", f"i{number}", seq=number)
+    assert reading.found == [("intent_missing", MISSING, "o2", 2)]
+
+
+def test_an_intent_that_is_not_given_or_pruned_is_counted() -> None:
+    """Of a part of a ledger any may be missing; of a pruned one those that the statement names."""
+    reading = Reading(use_of())
+    reading.calls.gone = {id_of("i1"), id_of("i3")}
+    reading.outcome("o1", "i1").outcome("o2", "i2").outcome("o3", "i3")
+    reading.calls.end_of_stream()
+    reading.calls.finish()
+    assert reading.found == [("intent_missing", MISSING, "o2", 1)]
+    assert reading.findings.counts["intents_pruned"] == 2
+    reading = Reading(use_of())
+    reading.calls.partial = True
+    reading.outcome("o1", "i1").intent("i2").outcome("o2", "i2", tool="read").outcome("o3", "i3")
+    reading.calls.end_of_stream()
+    reading.calls.finish()
+    assert [problem[0] for problem in reading.found] == ["intent_mismatch"]
+    assert reading.findings.counts["intents_withheld"] == 2
+
+
+MONITOR = {"decision": {**ALLOW, "mode": "monitor"}}
+ASKED = {"decision": {**ALLOW, "approval": STREAM}}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "body", "code"),
+    [
+        ("success", {}, "outcome_without_intent"),
+        ("error", {}, "outcome_without_intent"),
+        ("success", MONITOR, "unrecorded_intent"),
+        ("denied", {}, None),
+        ("routed", {}, None),
+        ("suspended", {}, "outcome_without_intent"),
+        ("suspended", ASKED, None),
+        ("success", ASKED, "outcome_without_intent"),
+        ("denied", MONITOR, None),
+    ],
+)
+def test_what_ran_had_an_intent(outcome: str, body: dict[str, Any], code: str | None) -> None:
+    """But for what was refused, sent elsewhere, or suspended until somebody approves of it."""
+    reading = Reading(use_of()).outcome("o", None, outcome, seq=4, **body)
+    assert reading.found == ([] if code is None else [(code, WITHOUT, "o", 4)])
+    assert reading.failed == (set() if code is None else {5})
+
+
+def test_only_what_the_log_commits_to_is_counted_as_ended() -> None:
+    """Anyone may have written the rest."""
+    reading = Reading(use_of())
+    reading.calls.committed = 2
+    for seq in (1, 2, 3):
+        reading.outcome(f"o{seq}", None, "denied", seq=seq)
+    reading.calls.end_of_stream()
+    reading.calls.finish()
+    assert reading.findings.counts["denied"] == 2
+
+
+def test_what_is_allowed_is_held_against_its_grant() -> None:
+    """At its time, and where it stands; what is blocked is not, and outside any task nothing is."""
+    use = use_of()
+    reading = Reading(use).intent("i", seq=3)
+    call = Call("g", "pay", DIGESTS["a"], id_of("i"), STREAM, 3)
+    assert use.said[:2] == [("count", ("concluded", False)), ("allow", "pay", 70, call)]
+    use.said.clear()
+    blocked = {**ALLOW, "effect": "block"}
+    reading.outcome("o", None, "denied", decision=blocked)
+    assert [name for name, *_ in use.said] == ["count"]
+    assert use.said[0] == ("count", ("concluded", True))
+    reading = Reading().intent("i", seq=3)
+    problems = [(p.code, p.message, name_of(p.record), p.seq) for p in reading.findings.report().findings]
+    assert (problems, reading.failed) == ([("allowed_without_task", OUTSIDE, "i", 3)], {6})
+    assert reading.findings.counts["unattributed"] == 1
+    assert reading.intent("j").findings.counts["unattributed"] == 2
+    reading = Reading().outcome("o", None, "denied", decision=blocked)
+    assert reading.findings.report().findings == ()
+
+
+def test_a_call_that_a_person_approved_is_held_against_approvals() -> None:
+    """And no other one."""
+    approvals = Noted()
+    use = use_of()
+    reading = Reading(use, approvals=approvals).intent("i")
+    assert approvals.said == []
+    use.said.clear()
+    reading.intent("j", seq=5, **ASKED)
+    taken = [(name, record.id, place) for name, record, place in approvals.said]  # type: ignore[attr-defined]
+    assert taken == [("take", id_of("j"), Place(id_of("j"), STREAM, 5))]
+    assert [name for name, *_ in use.said] == ["count", "allow"]
+
+
+def test_tasks_tell_of_their_grants_openings_and_ends() -> None:
+    """The grant of a record is the last of its chain, and what was pruned or left out makes an end partial."""
+    use = use_of()
+    counts = {"intents": "1", "outcomes": "1", "open": "0"}
+    reading = Reading(use).take("grant", "g", 2, grant={"token": "t.t.t"}).take("task_start", "s", 3)
+    reading.take("task_end", "e", 4, counts=counts)
+    assert reading.delegations.said[1] == ("add_grant", "t.t.t", LEAF, Place(id_of("g"), STREAM, 2))
+    end = ("finish", Counts(**counts), Place(id_of("e"), STREAM, 4))
+    assert use.said == [("begin", STREAM), (*end, ("partial", False))]
+    for name, value in (("partial", True), ("gone", set[str]())):
+        use.said.clear()
+        reading = Reading(use)
+        setattr(reading.calls, name, value)
+        reading.take("task_end", "e", 4, counts=counts)
+        assert use.said == [(*end, ("partial", True))]
+
+
+def test_what_concerns_all_of_the_ledger() -> None:
+    """Erasures are notices of the last step, and of a stream that was recovered twice the first word counts."""
+    reading = Reading().take("erasure", "e", 6, erasure={"key": "k"})
+    ((code, words, *place),) = reading.found
+    assert (code, place, bool(words)) == ("erased", ["e", 6], True)
+    rest = {"stream": STREAM, "sealed_before": "0", "torn_bytes": "0", "open_count": "0"}
+    first, second, worse = ({**rest, "rejected_bytes": n, "size": s} for n, s in (("0", "1"), ("0", "2"), ("9", "3")))
+    for found, kept in ((first, first), (second, first), (worse, worse), (second, worse)):
+        reading.take("recovered", "r", recovered=found)
+        assert reading.calls.recovered == {STREAM: RecoveredStream(**kept)}
+    approvals = Noted()
+    asked = {"action": {"tool": "pay"}, "approval": {"id": STREAM, "status": "pending"}}
+    Reading(use_of(), approvals=approvals).take("approval", "a", 8, **asked)
+    assert [(name, record.id, place) for name, record, place in approvals.said] == [  # type: ignore[attr-defined]
+        ("take", id_of("a"), Place(id_of("a"), STREAM, 8))
+    ]
+    assert Reading(use_of()).take("approval", "a", 8, **asked).found == []
+
+
+def test_arguments_that_are_disclosed_are_held_against_their_calls() -> None:
+    """Only of those calls of which some are."""
+    disclosures: Any = Noted()
+    disclosures.want = lambda call: call == id_of("i2")
+    use = use_of()
+    Reading(use, disclosures=disclosures).intent("i1").intent("i2", seq=4)
+    ((name, record, given, place),) = disclosures.said
+    assert (name, record.id, given, place) == ("take", id_of("i2"), use, Place(id_of("i2"), STREAM, 4))
+
+
+def test_intents_that_wait_on_the_disk_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order in which they came, each answered by its outcome."""
+    monkeypatch.setattr(open_intents, "_NEAR", 2)
+    reading = Reading(use_of())
+    for number in range(7):
+        reading.intent(f"i{number}", seq=number)
+    for number in (0, 6, 3):
+        reading.outcome(f"o{number}", f"i{number}")
+    reading.outcome("o1", "i1", tool="read", seq=9)
+    assert [name_of(call.id) for call in reading.calls._open] == ["i2", "i4", "i5"]
+    reading.calls.end_of_stream()
+    reading.calls.finish()
+    assert [(code, record) for code, _, record, _ in reading.found] == [
+        ("intent_mismatch", "o1"),
+        *[("unknown_outcome", f"i{number}") for number in (2, 4, 5)],
+    ]
+
+
+@pytest.mark.parametrize("near", [1, 2, 100])
+def test_of_two_intents_with_one_id_the_later_one_waits(near: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the place of the earlier one, wherever they are."""
+    monkeypatch.setattr(open_intents, "_NEAR", near)
+    waiting = OpenIntents()
+    calls = [Call(None, "pay", None, f"i{number}", STREAM, number) for number in (5, 1, 4, 2, 3)]
+    for call in calls:
+        waiting.put(call)
+    again = calls[0]._replace(seq=99)
+    waiting.put(again)
+    assert list(waiting) == [again, *calls[1:]]
+    assert (waiting.pop("i1"), waiting.pop("i1")) == (calls[1], None)
+    assert list(waiting) == [again, *calls[2:]]

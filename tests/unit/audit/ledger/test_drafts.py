@@ -1,0 +1,763 @@
+"""Verifying version 2 of the record: only where it is asked for, and what its records say about each other."""
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import ANY as ANYTHING
+
+import msgspec
+import pytest
+from draft_records import append_draft
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_identity._audit.grants.grant_usage import GrantUsage
+from agent_identity._audit.inputs.versions import malformed
+from agent_identity._audit.ledger.details_check import DetailsCheck
+from agent_identity._audit.ledger.outer_tasks import OuterTasks
+from agent_identity._audit.proofs.bundle import Choice, collect
+from agent_identity._audit.report.findings import CODES, Findings, Place
+from agent_identity._authority.grants.grants import Chain, issue
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.guard.draft_facts import RESOURCES
+from agent_identity._evidence.ledger.excerpt import excerpt_lines, excerpt_of
+from agent_identity._evidence.ledger.excerpt_starts import Excerpt
+from agent_identity._evidence.ledger.ledger import Beginning, Ledger
+from agent_identity._evidence.ledger.prunable_prefix import read_heads
+from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.ledger.writer import Entry
+from agent_identity._evidence.record.codec import decode, encode
+from agent_identity._evidence.record.parts import DRAFT, VERSION
+from agent_identity._evidence.record.parts import Task as TaskFact
+from agent_identity._evidence.record.schema import AnyRecord, Outcome, TaskStart
+from agent_identity._evidence.spans.envelope import PAYLOAD_TYPES, signed_attributes
+from agent_identity._evidence.spans.otlp_encoding import as_bytes, encode_request
+from agent_identity._evidence.spans.span_from_record import copy_of
+from agent_identity._evidence.storage.lines import stream_line
+from agent_identity.audit import Problem, Report, check, check_proof, prove
+from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore
+from agent_identity.testing import FixedClock, SequentialIds
+
+NOW = 1_764_000_000
+ALICE = Human("alice@example.com", roles=("clerk",))
+CLERK = Agent("clerk", owner="finance@example.com")
+DIGEST = "hmac-sha256:" + "a" * 64
+OTHER = "hmac-sha256:" + "b" * 64
+HASH = "c" * 64
+ALLOW = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"}
+BLOCK = {"effect": "block", "enforced": "block", "mode": "enforce", "reason": "no_task"}
+ACTION = {"tool": "pay", "args": DIGEST, "names": ["amount:number"], "kind": "function"}
+
+
+@dataclass
+class Recorder:
+    """A process with the recorder's key that writes what it likes in version 2."""
+
+    path: Path
+    clock: FixedClock = field(default_factory=FixedClock)
+    ids: SequentialIds = field(default_factory=SequentialIds)
+    issuer: SigningKey = field(default_factory=SigningKey.generate)
+    key: SigningKey = field(default_factory=SigningKey.generate)
+    holder: SigningKey = field(default_factory=SigningKey.generate)
+
+    def __post_init__(self) -> None:
+        keys = (TrustedKey(self.issuer.public_key, "issuer"), TrustedKey(self.key.public_key, "recorder"))
+        self.path.mkdir()
+        TrustStore(keys, issuer="urn:example:issuer", origin="test").save(self.path / "trust.json")
+        self.ledger = self.open()
+
+    def open(self, version: Any = DRAFT) -> Ledger:
+        """Begin a stream."""
+        given = {"signer": self.key, "origin": "test", "clock": self.clock, "ids": self.ids, "seal_interval": 3600.0}
+        return Ledger.open(self.path, **given, beginning=Beginning(records=version))
+
+    def new_id(self) -> str:
+        """Return a fresh id."""
+        return self.ids.new(self.clock.wall_ns())
+
+    def grant(self, principal: Human | Service = ALICE) -> Chain:
+        """Issue a root grant."""
+        names = {"issuer": "urn:example:issuer", "task_id": self.new_id(), "principal": principal, "agent": CLERK}
+        times = {"now": NOW, "ttl": 300, "id": self.new_id()}
+        return Chain((issue(self.issuer, **names, **times, holder=self.holder.public_key, scope=Scope("pay")),))
+
+    def append(self, kind: str, body: Mapping[str, Any], chain: Chain | None = None, **more: Any) -> Entry:
+        """Record anything."""
+        claims = {"time": {"start": str(NOW * 10**9)}, **(claims_of(chain) if chain else {})}
+        return append_draft(self.ledger, kind, {**claims, **body}, **more)
+
+    def open_task(self, chain: Chain, **task: str) -> None:
+        """Record the grant and the start of its task."""
+        told = {"task": {**claims_of(chain)["task"], **task}}
+        self.append("grant", {**told, "grant": {"token": chain.leaf.token}}, chain)
+        self.append("task_start", told, chain)
+
+    def intent(self, chain: Chain, **body: Any) -> str:
+        """Record an intent, and return its id."""
+        return self.append("intent", {"action": ACTION, "decision": ALLOW, **body}, chain).id
+
+    def outcome(self, chain: Chain, intent: str | None, *, detail: Mapping[str, Any] | None = None, **body: Any) -> str:
+        """Record an outcome, and return its id."""
+        link = {"intent": intent, "outcome": "success"} if intent else {"outcome": "denied", "decision": BLOCK}
+        return self.append("outcome", {"action": ACTION, "decision": ALLOW, **link, **body}, chain, detail=detail).id
+
+    def detail(self, call: str) -> Entry:
+        """Record a detail without its outcome."""
+        return self.append("detail", {"call": call, "policy": "invoices"})
+
+    def kill(self, torn: bytes = b"") -> None:
+        """End the process as SIGKILL does, perhaps inside the write of a line."""
+        stream = self.ledger.stream
+        self.ledger._sealing.abandon()
+        self.ledger._closed = True
+        with (self.path / "ledger" / stream / "entries.jsonl").open("ab") as file:
+            file.write(torn)
+        self.ledger = self.open()
+
+    def report(self, **options: Any) -> Report:
+        """Close the ledger and verify it."""
+        self.ledger.close()
+        return check(self.path, self.path / "trust.json", **{"drafts": True, **options})
+
+
+def claims_of(chain: Chain) -> dict[str, Any]:
+    """Return what records under a grant say of it."""
+    leaf = chain.leaf
+    return {
+        "task": {"id": leaf.task_id, "expires": str(leaf.expires_at * 10**9)},
+        "principal": leaf.principal.to_claim(),
+        "agent": leaf.agent.to_claim(),
+        "chain": [{"id": grant.agent.id, "grant": grant.hash} for grant in chain.grants],
+    }
+
+
+def codes(report: Report) -> set[str]:
+    """Return the codes of everything that was found besides that drafts were accepted."""
+    return {problem.code for problem in besides(report)}
+
+
+def besides(report: Report) -> tuple[Problem, ...]:
+    """Return everything that was found, besides that drafts were accepted."""
+    return tuple(problem for problem in report.findings if problem.code != "draft_records_taken")
+
+
+def only(report: Report) -> Problem:
+    """Return the one thing that was found."""
+    (problem,) = besides(report)
+    return problem
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Recorder:
+    return Recorder(tmp_path / "evidence")
+
+
+@pytest.fixture
+def chain(recorder: Recorder) -> Chain:
+    """A task that was opened."""
+    chain = recorder.grant()
+    recorder.open_task(chain)
+    return chain
+
+
+# ------------------------------------------------------------------- only where it is asked for
+
+
+def test_drafts_are_refused_unless_asked_for(recorder: Recorder, chain: Chain) -> None:
+    """Nothing can be told of them, which is said once, and none counts as verified."""
+    recorder.outcome(chain, recorder.intent(chain))
+    report = recorder.report(drafts=False)
+    assert (report.verdict, report.exit_code) == ("cannot_tell", 2)
+    problem = only(report)
+    assert (problem.code, problem.severity, problem.seq) == ("draft_record", "cannot_tell", 1)
+    assert (report.counts["drafts"], report.counts["verified"]) == (6, 0)
+    assert [step.status for step in report.steps][3] == "not_checked"
+    asked = recorder.report()
+    assert (asked.exit_code, besides(asked), asked.counts["verified"]) == (0, (), 6)
+    assert "drafts" not in asked.counts
+
+
+def test_accepted_drafts_are_named_once_and_first(recorder: Recorder, chain: Chain) -> None:
+    """The notice changes no verdict, and stands before other notices; without drafts there is none."""
+    recorder.outcome(chain, recorder.intent(chain))
+    recorder.intent(chain)
+    report = recorder.report()
+    assert (report.verdict, report.exit_code) == ("verified", 0)
+    assert [problem.code for problem in report.findings] == ["draft_records_taken", "unknown_outcome"]
+    assert report.problems["notice"] == 2
+    assert "draft_records_taken" not in {problem.code for problem in recorder.report(drafts=False).findings}
+
+
+def test_the_erasure_of_resources_is_not_worded_as_a_task(recorder: Recorder) -> None:
+    """Their one key has no task."""
+    recorder.append("erasure", {"erasure": {"key": RESOURCES}})
+    found = only(recorder.report())
+    assert (found.code, "task" in found.message, "resources" in found.message) == ("erased", False, True)
+
+
+def test_one_draft_among_others_is_enough(recorder: Recorder, chain: Chain) -> None:
+    """A stream of version 1 beside it changes nothing, and is counted as verified."""
+    recorder.ledger.close()
+    recorder.ledger = recorder.open(VERSION)
+    report = recorder.report(drafts=False)
+    assert (report.verdict, codes(report)) == ("cannot_tell", {"draft_record"})
+    assert (report.counts["drafts"], report.counts["verified"], report.counts["records"]) == (4, 2, 6)
+    assert recorder.report().exit_code == 0
+
+
+def test_a_draft_that_was_changed_is_contradicted_all_the_same(recorder: Recorder, chain: Chain) -> None:
+    """Hashes and signatures are those of every version."""
+    recorder.ledger.close()
+    (path,) = recorder.path.glob("ledger/*/entries.jsonl")
+    path.write_bytes(path.read_bytes().replace(b'"kind":"human"', b'"kind":"service"', 1))
+    assert recorder.report(drafts=False).verdict == "contradicted"
+
+
+@pytest.mark.parametrize("version", ["3", "2", DRAFT])
+def test_a_version_that_cannot_be_read_cannot_be_told(recorder: Recorder, version: str) -> None:
+    """What the log commits to and this release does not know is neither a pass nor an accusation."""
+    recorder.append("policy", {"policy": {"name": "p", "version": "1", "digest": "sha256:" + "0" * 64}})
+
+    class Unknown(dict):  # type: ignore[type-arg]
+        id = stream = None
+        v = ANYTHING  # It is written as it is, whatever the version of the stream.
+
+    def make(id: str, stream: Any, v: str) -> Any:
+        place = {"id": stream.id, "seq": stream.seq, "prev": stream.prev}
+        record = Unknown({"v": version, "id": id, "stream": place, "kind": "new", "time": {"start": "1"}})
+        record.id, record.stream = id, stream
+        return record
+
+    recorder.ledger.append(make)
+    for drafts in (False, True):
+        report = recorder.report(drafts=drafts)
+        assert (report.verdict, codes(report) - {"draft_record"}) == ("cannot_tell", {"unknown_record"})
+
+
+def test_what_an_unsealed_or_changed_record_claims_to_be(recorder: Recorder, chain: Chain) -> None:
+    """Any byte can claim another version: where the log says otherwise, the record is no record."""
+    recorder.ledger.close()
+    (path,) = recorder.path.glob("ledger/*/entries.jsonl")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"v":"2-draft"', b'"v":"9"', 1))
+    assert {"malformed_record", "head_mismatch"} <= codes(recorder.report())
+    place = {"id": "x", "seq": "9"}
+    tail = json.dumps({"id": "y", "kind": "z", "stream": place, "time": {}, "v": "9"}, separators=(",", ":")).encode()
+    path.write_bytes(whole + stream_line(b"\0" * 32, tail))
+    report = recorder.report()
+    assert (report.verdict, "unknown_record" in codes(report)) == ("cannot_tell", True)
+
+
+def test_bytes_that_claim_no_other_version_are_malformed() -> None:
+    """Version 1 is closed, and what says nothing of its version is no record."""
+    for data in (b"{", b"[]", b'{"v":"1"}', b'{"v":2}', b"{}", b'{"id":"x","v":"2-draft","x":1', b"\xff"):
+        assert malformed(data, "why") == ("malformed_record", "why")
+    assert malformed(b'{"v":"2-draft"}', "why")[0] == malformed(b'{"v":"7"}', "why")[0] == "unknown_record"
+
+
+# ------------------------------------------------------------------- details
+
+
+def test_details_before_their_outcomes_verify(recorder: Recorder, chain: Chain) -> None:
+    """Of calls that ran and of refused ones; they count as nothing that a task did."""
+    for _ in range(2):
+        recorder.outcome(chain, intent := recorder.intent(chain), detail={"call": intent, "workflow": "w"})
+    recorder.outcome(chain, None, detail={"names": ["amount:number"]})
+    recorder.append("task_end", {"counts": {"intents": "2", "outcomes": "3", "open": "0"}}, chain)
+    report = recorder.report()
+    assert (report.exit_code, besides(report), report.kinds["detail"]) == (0, (), 3)
+    assert (report.counts["success"], report.counts["denied"]) == (2, 1)
+
+
+def names_another(r: Recorder, chain: Chain) -> None:
+    intent = r.intent(chain)
+    r.detail(intent)
+    facts = {"intent": intent, "outcome": "success", "detail": HASH}
+    r.append("outcome", {"action": ACTION, "decision": ALLOW, **facts}, chain)
+
+
+def names_no_detail(r: Recorder, chain: Chain) -> None:
+    intent = r.append("intent", {"action": ACTION, "decision": ALLOW}, chain)
+    facts = {"intent": intent.id, "outcome": "success", "detail": intent.leaf.hex()}
+    r.append("outcome", {"action": ACTION, "decision": ALLOW, **facts}, chain)
+
+
+def detail_of_another_call(r: Recorder, chain: Chain) -> None:
+    other = r.intent(chain)
+    r.outcome(chain, r.intent(chain), detail={"call": other})
+    r.outcome(chain, other)
+
+
+def detail_of_the_outcome_though_there_is_an_intent(r: Recorder, chain: Chain) -> None:
+    r.outcome(chain, r.intent(chain), detail={})
+
+
+def detail_of_nothing(r: Recorder, chain: Chain) -> None:
+    r.detail(r.new_id())
+
+
+def detail_that_its_outcome_leaves_out(r: Recorder, chain: Chain) -> None:
+    intent = r.intent(chain)
+    r.detail(intent)
+    r.outcome(chain, intent)
+
+
+def two_details_of_an_open_call(r: Recorder, chain: Chain) -> None:
+    intent = r.intent(chain)
+    r.detail(intent)
+    r.detail(intent)
+    r.append("policy", {"policy": {"name": "p", "version": "1", "digest": "sha256:" + "0" * 64}})
+
+
+LIES: dict[str, tuple[Callable[[Recorder, Chain], None], set[str]]] = {
+    "an outcome that names another record": (names_another, {"detail_mismatch", "detail_without_call"}),
+    "an outcome that names a record that is no detail": (names_no_detail, {"detail_missing"}),
+    "the detail of another call": (detail_of_another_call, {"detail_mismatch"}),
+    "a detail for the outcome of a call with an intent": (
+        *(detail_of_the_outcome_though_there_is_an_intent, {"detail_mismatch"}),
+    ),
+    "the detail of a call that is nowhere": (detail_of_nothing, {"detail_without_call"}),
+    "a detail that its outcome does not name": (detail_that_its_outcome_leaves_out, {"detail_without_call"}),
+    "two details of one call": (two_details_of_an_open_call, {"detail_without_call", "unknown_outcome"}),
+}
+
+
+@pytest.mark.parametrize("lie", sorted(LIES))
+def test_details_that_do_not_belong_are_contradicted(recorder: Recorder, chain: Chain, lie: str) -> None:
+    """Each lie is found by its code, and the step about intents and outcomes fails."""
+    tell, expected = LIES[lie]
+    tell(recorder, chain)
+    report = recorder.report()
+    assert (report.exit_code, codes(report)) == (1, expected)
+    assert next(step.status for step in report.steps if step.number == 5) == "failed"
+    assert {CODES[code] for code in expected if code.startswith("detail")} == {"contradicted"}
+
+
+def test_a_detail_of_an_open_call_is_reported_with_it(recorder: Recorder, chain: Chain) -> None:
+    """How the call ended is unknown, and where to look for what was found of it is said."""
+    intent = recorder.intent(chain)
+    detail = recorder.detail(intent)
+    recorder.append("policy", {"policy": {"name": "p", "version": "1", "digest": "sha256:" + "0" * 64}})
+    problem = only(report := recorder.report())
+    assert (report.exit_code, report.counts["unknown"]) == (0, 1)
+    assert (problem.code, problem.record) == ("unknown_outcome", intent)
+    assert detail.id in problem.message
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"mac":"00'])
+def test_an_outcome_that_was_lost_with_its_process_is_no_tampering(
+    recorder: Recorder, chain: Chain, torn: bytes
+) -> None:
+    """A detail behind which its process died: of an open call, and of a refused one, which has no intent."""
+    recorder.detail(recorder.intent(chain))
+    recorder.kill(torn)
+    lost = recorder.detail(recorder.new_id())
+    recorder.kill(torn)
+    report = recorder.report()
+    assert (report.exit_code, report.counts["unknown"]) == (0, 2)
+    assert codes(report) == {"unknown_outcome", "recovered"}
+    assert lost.id in {problem.record for problem in report.findings}
+
+
+def excerpt(recorder: Recorder, target: Path, wanted: Callable[[AnyRecord], bool]) -> Report:
+    """Return what is found in an excerpt of the records that are wanted."""
+    recorder.ledger.close()
+    reader = open_ledger(recorder.path)
+    (target / "log").mkdir(parents=True)
+    for name in ("checkpoint", "entries.jsonl"):
+        (target / "log" / name).write_bytes((recorder.path / "log" / name).read_bytes())
+    streams = excerpt_of(reader, read_heads(reader)[1], lambda data: wanted(decode(data)))
+    for stream, start in streams.items():
+        folder = target / "ledger" / stream
+        folder.mkdir(parents=True)
+        lines = excerpt_lines(reader, stream, start, lambda data: wanted(decode(data)))
+        (folder / "entries.jsonl").write_bytes(b"".join(lines))
+    (target / "excerpt.json").write_bytes(Excerpt(streams).to_bytes())
+    return check(target, recorder.path / "trust.json", drafts=True)
+
+
+@pytest.mark.parametrize("kind", ["detail", "outcome", "intent"])
+def test_what_an_excerpt_withholds_is_no_tampering(recorder: Recorder, chain: Chain, tmp_path: Path, kind: str) -> None:
+    """A detail without its outcome, or the other way round, and either without the intent."""
+    recorder.outcome(chain, intent := recorder.intent(chain), detail={"call": intent})
+    recorder.outcome(chain, None, detail={})
+    report = excerpt(recorder, tmp_path / "excerpt", lambda record: record.kind != kind)
+    assert (report.exit_code, codes(report) - {"unknown_outcome"}) == (3, {"excerpt"})
+    counts = {"detail": {"details_not_shown": 2}, "outcome": {"intents_withheld": 1}, "intent": {"intents_withheld": 1}}
+    assert {name: report.counts[name] for name in counts[kind]} == counts[kind]
+
+
+def test_the_bundle_of_a_task_has_its_details(recorder: Recorder, chain: Chain, tmp_path: Path) -> None:
+    """They name no task, and stand before the outcomes of one."""
+    recorder.outcome(chain, intent := recorder.intent(chain), detail={"call": intent})
+    other = recorder.grant()
+    recorder.open_task(other)
+    recorder.outcome(other, None, detail={})
+    recorder.detail(recorder.intent(other))
+    recorder.ledger.close()
+    (tmp_path / "all").mkdir()
+    collect(recorder.path, tmp_path / "all", Choice(task=chain.leaf.task_id))
+    report = check(tmp_path / "all", recorder.path / "trust.json", drafts=True)
+    assert (report.exit_code, codes(report), report.kinds["detail"]) == (3, {"excerpt"}, 1)
+    assert "details_not_shown" not in report.counts
+
+
+def test_what_was_pruned_of_a_call_is_no_tampering() -> None:
+    """The outcome behind the cut names a record before it, and an intent that is gone may have left a detail."""
+    record = decode_outcome(seq=8, detail=HASH)
+    findings = Findings("ledger", ["x"] * 8, drafts=True)
+    details = DetailsCheck(findings)
+    details.take(record, 8)
+    assert (findings.total, findings.counts["details_not_shown"]) == (0, 1)
+    details.end_of_stream()
+    detail = decode(encode_detail(seq=9))
+    details.take(detail, 9)
+    details.end_of_stream()
+    details.finish({detail.call}, partial=False)  # type: ignore[union-attr]
+    assert (findings.total, findings.counts["intents_pruned"]) == (0, 1)
+
+
+def encode_detail(seq: int) -> bytes:
+    """Return the bytes of a detail."""
+    ids = SequentialIds()
+    place = {"id": ids.new(1), "seq": str(seq), "prev": HASH}
+    return encode(draft({"kind": "detail", "id": ids.new(1), "stream": place, "call": ids.new(1)}))
+
+
+def draft(members: Mapping[str, Any]) -> AnyRecord:
+    """Return a record of version 2."""
+    return msgspec.convert({"v": DRAFT, "time": {"start": "1"}, **members}, AnyRecord)
+
+
+def decode_outcome(*, seq: int = 8, **more: Any) -> Outcome:
+    """Return an outcome of version 2."""
+    ids = SequentialIds()
+    record = draft(
+        {
+            "kind": "outcome",
+            "id": ids.new(1),
+            "stream": {"id": ids.new(1), "seq": str(seq), "prev": HASH},
+            "action": {"tool": "pay", "kind": "function"},
+            "decision": ALLOW,
+            "outcome": "success",
+            "intent": ids.new(1),
+            "attribution": "none",
+            **more,
+        }
+    )
+    assert isinstance(record, Outcome)
+    return record
+
+
+def test_details_beyond_memory_are_found_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no outcome names is on the disk meanwhile."""
+    monkeypatch.setattr("agent_identity._audit.ledger.details_check._NEAR", 2)
+    findings = Findings("ledger", ["x"] * 8, drafts=True)
+    details, ids = DetailsCheck(findings), SequentialIds()
+    calls = [ids.new(1) for _ in range(9)]
+    for number, call in enumerate(calls, 2):
+        place = {"id": ids.new(1), "seq": str(number), "prev": HASH}
+        details.take(draft({"kind": "detail", "id": ids.new(1), "stream": place, "call": call}), number)
+    details.end_of_stream()
+    assert details.pop(calls[0]) is not None
+    assert details.pop(calls[0]) is None
+    details.finish((), partial=False)
+    assert findings.number("contradicted") == 7  # The last one may have lost its outcome.
+    assert findings.counts["unknown"] == 1
+
+
+# ------------------------------------------------------------------- what outcomes leave out
+
+
+def usage_of(*records: Any) -> GrantUsage:
+    """Return what is kept of records under one grant."""
+    usage = GrantUsage(records[0], Place())
+    for record in records[1:]:
+        assert usage.says_the_same(record)
+    return usage
+
+
+def of_task(kind: str, **more: Any) -> Any:
+    """Return a record of a task in version 2."""
+    ids = SequentialIds()
+    base: dict[str, Any] = {
+        "kind": kind,
+        "id": ids.new(1),
+        "stream": {"id": ids.new(1), "seq": "5", "prev": HASH},
+        "task": {"id": "t", "expires": "9"},
+        "principal": ALICE.to_claim(),
+        "agent": CLERK.to_claim(),
+        "chain": [{"id": "clerk", "grant": HASH}],
+    }
+    if kind == "task_end":
+        base["counts"] = {"intents": "0", "outcomes": "0", "open": "0"}
+    if kind == "outcome":
+        base |= {"task": {"id": "t"}, "principal": Human(ALICE.id).to_claim(), "outcome": "denied"}
+        base |= {"action": {"tool": "pay", "kind": "function"}, "decision": BLOCK}
+    return draft({**base, **more})
+
+
+@pytest.mark.parametrize(
+    "order", [("outcome", "task_end"), ("task_end", "outcome"), ("outcome", "outcome", "task_end")]
+)
+def test_roles_and_expiry_are_compared_where_they_are_stated(order: Sequence[str]) -> None:
+    """An outcome of version 2 says neither; whichever record comes first, the others fill it in."""
+    usage = usage_of(*map(of_task, order))
+    for _ in range(2):
+        assert not usage.short
+        assert (usage.said.principal.roles, usage.said.task.expires) == (("clerk",), "9")
+        assert not usage.says_the_same(of_task("task_end", principal=Human(ALICE.id).to_claim()))
+        assert not usage.says_the_same(of_task("task_end", task={"id": "t", "expires": "8"}))
+        assert not usage.says_the_same(of_task("outcome", principal=Human("mallory").to_claim()))
+        assert not usage.says_the_same(of_task("outcome", task={"id": "u"}))
+        assert usage.says_the_same(of_task("outcome"))
+        usage = GrantUsage.unpacked(usage.packed())
+
+
+def test_a_task_of_which_only_outcomes_are_seen_is_short() -> None:
+    """Nothing is filled in by a record that says something else, and it stays short on the disk."""
+    usage = GrantUsage.unpacked(usage_of(of_task("outcome"), of_task("outcome")).packed())
+    assert (usage.short, usage.said.principal.roles, usage.said.task.expires) == (True, None, None)
+    assert not usage.says_the_same(of_task("task_end", principal=Human("mallory").to_claim()))
+    assert usage.short
+    assert usage.says_the_same(of_task("task_end"))
+    assert not usage.short
+
+
+def test_roles_that_the_grant_does_not_give_are_contradicted(recorder: Recorder, chain: Chain) -> None:
+    """Where an intent or the end of a task states them, as ever."""
+    more = Human(ALICE.id, roles=("clerk", "admin")).to_claim()
+    recorder.intent(chain, principal=more)
+    assert codes(recorder.report()) == {"claims_differ", "unknown_outcome"}
+
+
+# ------------------------------------------------------------------- tasks in others
+
+
+def test_a_task_in_another_is_found_there(recorder: Recorder, chain: Chain) -> None:
+    """The outer task is one of the ledger, and of the same principal."""
+    inner = recorder.grant()
+    recorder.open_task(inner, outer=chain.leaf.task_id)
+    report = recorder.report()
+    assert (report.exit_code, besides(report)) == (0, ())
+
+
+def test_openings_that_name_no_outer_task_say_nothing_against_one(recorder: Recorder, chain: Chain) -> None:
+    """A grant is written again by the process that takes up a task of another."""
+    inner = recorder.grant()
+    recorder.open_task(inner)
+    recorder.open_task(inner, outer=chain.leaf.task_id)
+    recorder.open_task(inner)
+    assert besides(recorder.report()) == ()
+
+
+def test_two_outer_tasks_of_one_are_contradicted(recorder: Recorder, chain: Chain) -> None:
+    """A grant and the start of its task name the same one."""
+    inner, other = recorder.grant(), recorder.grant()
+    recorder.open_task(other)
+    told = claims_of(inner)["task"]
+    token = {"grant": {"token": inner.leaf.token}}
+    recorder.append("grant", {"task": {**told, "outer": chain.leaf.task_id}, **token}, inner)
+    recorder.append("task_start", {"task": {**told, "outer": other.leaf.task_id}}, inner)
+    report = recorder.report()
+    assert (report.exit_code, only(report).code, only(report).seq) == (1, "outer_task_differs", 7)
+
+
+def test_an_outer_task_that_is_not_there_leaves_a_hole(recorder: Recorder) -> None:
+    """It is recorded elsewhere or lost: incomplete, and nobody is accused."""
+    recorder.open_task(inner := recorder.grant(), outer="elsewhere")
+    report = recorder.report()
+    assert (report.exit_code, codes(report)) == (3, {"outer_task_missing"})
+    findings = Findings("ledger", ["x"] * 8, drafts=True)
+    tasks = OuterTasks(findings)
+    tasks.take(of_task("task_start", task={"id": "t", "outer": "elsewhere"}), Place())
+    tasks.finish(partial=True)  # Its opening may have been pruned, or be withheld.
+    assert (findings.total, findings.counts["outer_tasks_not_shown"]) == (0, 1)
+    assert inner.leaf.task_id
+
+
+def test_an_opening_for_another_principal_is_a_notice(recorder: Recorder, chain: Chain) -> None:
+    """No record of today permits it, and none forbids it; who looks for it finds it."""
+    robot = recorder.grant(Service("nightly"))
+    recorder.open_task(robot, outer=chain.leaf.task_id)
+    report = recorder.report()
+    assert (report.exit_code, only(report).code) == (0, "outer_principal_differs")
+
+
+@given(outers=st.dictionaries(st.integers(0, 7), st.integers(0, 7), max_size=8))
+def test_circles_of_tasks_are_found_once(outers: dict[int, int]) -> None:
+    """Each circle, whatever leads into it; and no circle where there is none."""
+    findings = Findings("ledger", ["x"] * 8, drafts=True)
+    tasks = OuterTasks(findings)
+    for task in range(8):
+        outer = {"outer": str(outers[task])} if task in outers else {}
+        tasks.take(of_task("task_start", task={"id": str(task), **outer}), Place(seq=task + 1))
+    tasks.finish(partial=False)
+    circles = set[frozenset[int]]()
+    for task in outers:
+        seen = [task]
+        while seen[-1] in outers and outers[seen[-1]] not in seen:
+            seen.append(outers[seen[-1]])
+        if seen[-1] in outers:
+            circles.add(frozenset(seen[seen.index(outers[seen[-1]]) :]))
+    found = [problem.code for problem in findings.report().findings]
+    assert found == ["outer_task_cycle"] * len(circles)
+
+
+def test_tasks_in_tasks_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than anybody opens is reported as a circle is, and tasks beyond memory are on the disk."""
+    monkeypatch.setattr("agent_identity._audit.ledger.outer_tasks._DEEPEST", 5)
+    monkeypatch.setattr("agent_identity._audit.ledger.outer_tasks._NEAR", 2)
+    for depth, found in ((5, 0), (6, 1)):
+        findings = Findings("ledger", ["x"] * 8, drafts=True)
+        tasks = OuterTasks(findings)
+        for task in range(depth):
+            outer = {"outer": str(task + 1)} if task + 1 < depth else {}
+            tasks.take(of_task("task_start", task={"id": str(task), **outer}), Place(seq=task + 1))
+        tasks.finish(partial=False)
+        assert findings.number("contradicted") == found
+
+
+def test_version_one_names_no_outer_task() -> None:
+    """Nothing is kept of its openings."""
+    findings = Findings("ledger", ["x"] * 8)
+    tasks = OuterTasks(findings)
+    record = of_task("task_start")
+    old = TaskStart(
+        v="1",
+        **{name: getattr(record, name) for name in ("id", "stream", "time", "principal", "agent", "chain")},
+        task=TaskFact(id="t"),
+    )
+    tasks.take(old, Place())
+    assert not tasks._tasks
+
+
+# ------------------------------------------------------------------- approvals
+
+
+def approval(recorder: Recorder, chain: Chain, status: str, request: str | None, name: str) -> None:
+    """Record a question to a person, or an answer."""
+    told = {"id": name, "status": status, **({} if request is None else {"request": request})}
+    recorder.append("approval", {"action": ACTION, "approval": told}, chain)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "found"),
+    [(DIGEST, DIGEST, set()), (DIGEST, OTHER, {"approval_mismatch"}), (DIGEST, None, set()), (None, OTHER, set())],
+)
+def test_question_and_answer_are_of_one_request(
+    recorder: Recorder, chain: Chain, asked: str | None, answered: str | None, found: set[str]
+) -> None:
+    """Where both are recorded in one task, they have one digest of the whole request."""
+    name = recorder.new_id()
+    approval(recorder, chain, "pending", asked, name)
+    approval(recorder, chain, "rejected", answered, name)
+    assert codes(recorder.report()) == found
+
+
+def test_requests_of_two_tasks_cannot_be_compared(recorder: Recorder, chain: Chain) -> None:
+    """Each task has a key of its own for its digests."""
+    name, other = recorder.new_id(), recorder.grant()
+    recorder.open_task(other)
+    approval(recorder, chain, "pending", DIGEST, name)
+    approval(recorder, other, "rejected", OTHER, name)
+    assert besides(recorder.report()) == ()
+
+
+# ------------------------------------------------------------------- proofs
+
+
+def test_the_proof_of_a_draft(recorder: Recorder, chain: Chain) -> None:
+    """Found by the id that people know; told only if asked for; its detail is in the ledger and was not checked."""
+    outcome = recorder.outcome(chain, None, detail={"policy": "invoices"})
+    recorder.ledger.close()
+    trust = recorder.path / "trust.json"
+    proof = prove(recorder.path, outcome)
+    refused = check_proof(proof, trust)
+    assert (refused.verdict, codes(refused.report)) == ("cannot_tell", {"draft_record", "detail_not_checked"})
+    shown = check_proof(proof, trust, record=outcome, drafts=True)
+    assert (shown.verdict, codes(shown.report), shown.report.counts["details_not_checked"]) == (
+        *("verified", {"detail_not_checked"}),
+        1,
+    )
+    plain = check_proof(prove(recorder.path, (open_ledger(recorder.path).streams()[0], 3)), trust, drafts=True)
+    assert (plain.verdict, codes(plain.report)) == ("verified", set())
+
+
+def test_the_proof_of_an_outcome_that_contradicts_itself(recorder: Recorder, chain: Chain) -> None:
+    """The record before it is its detail, or it has none."""
+    facts = {"outcome": "denied", "detail": HASH}
+    entry = recorder.append("outcome", {"action": ACTION, "decision": BLOCK, **facts}, chain)
+    recorder.ledger.close()
+    shown = check_proof(prove(recorder.path, entry.id), recorder.path / "trust.json", drafts=True)
+    assert (shown.verdict, "detail_mismatch" in codes(shown.report)) == ("contradicted", True)
+
+
+# ------------------------------------------------------------------- spans
+
+
+def spans_of(recorder: Recorder, *entries: Entry, grants: str | None = None, **changed: str) -> io.BytesIO:
+    """Return the spans of records, perhaps with other attributes."""
+    copies = [copy_of(entry.record, entry.data, recorder.key, grants=grants) for entry in entries]
+    made = [replace(copied, attributes={**copied.attributes, **changed}) for copied in copies]
+    return io.BytesIO(as_bytes(encode_request(made, {}), "json"))
+
+
+def spans_report(recorder: Recorder, *entries: Entry, drafts: bool = True, **options: Any) -> Report:
+    """Verify the spans of records."""
+    return check(spans_of(recorder, *entries, **options), recorder.path / "trust.json", drafts=drafts)
+
+
+def refusal(recorder: Recorder, chain: Chain, **more: Any) -> Entry:
+    """Record a refused call."""
+    return recorder.append("outcome", {"action": ACTION, "decision": BLOCK, "outcome": "denied", **more}, chain)
+
+
+def test_what_a_span_cannot_show_is_not_verified(recorder: Recorder, chain: Chain) -> None:
+    """The detail is in the ledger: it is said not to be checked, once; that it stands directly before is checked."""
+    plain = refusal(recorder, chain)
+    detailed = recorder.append(
+        "outcome", {"action": ACTION, "decision": BLOCK, "outcome": "denied"}, chain, detail={"policy": "p"}
+    )
+    assert "detail_not_checked" not in codes(spans_report(recorder, plain))
+    report = spans_report(recorder, detailed, detailed)
+    assert (report.exit_code, report.counts["details_not_checked"]) == (0, 1)
+    assert [problem.code for problem in report.findings].count("detail_not_checked") == 1
+    report = spans_report(recorder, refusal(recorder, chain, detail=HASH))
+    assert (report.exit_code, "detail_mismatch" in codes(report)) == (1, True)
+
+
+def test_roles_are_not_missed_on_spans(recorder: Recorder, chain: Chain) -> None:
+    """With the grant on the span of an outcome, the chain verifies; another principal is found as ever."""
+    token = chain.leaf.token
+    report = spans_report(recorder, refusal(recorder, chain), grants=token)
+    assert (report.exit_code, report.counts["chains_verified"]) == (0, 1)
+    end = recorder.append("task_end", {"counts": {"intents": "0", "outcomes": "1", "open": "0"}}, chain)
+    assert spans_report(recorder, refusal(recorder, chain), end, grants=token).exit_code == 0
+    for principal in (Human("mallory"), Human(ALICE.id, issuer="https://other.example")):
+        forged = refusal(recorder, chain, principal=principal.to_claim())
+        assert "claims_differ" in codes(spans_report(recorder, forged, grants=token))
+    forged = recorder.append(
+        "task_end",
+        {"counts": {"intents": "0", "outcomes": "1", "open": "0"}, "principal": Human(ALICE.id).to_claim()},
+        chain,
+    )
+    assert "claims_differ" in codes(spans_report(recorder, refusal(recorder, chain), forged, grants=token))
+
+
+def test_a_signed_draft_of_another_shape_cannot_be_told(recorder: Recorder, chain: Chain) -> None:
+    """The recorder signed it, and this release cannot read it; under the type of another version it is no record."""
+    entry = refusal(recorder, chain)
+    other = json.dumps({**json.loads(entry.data), "zone": "x"}, sort_keys=True, separators=(",", ":")).encode()
+    for body, kind, found, count in (
+        (other, DRAFT, "unknown_record", "unclear"),
+        (entry.data, VERSION, "malformed_record", "contradicted"),
+    ):
+        attributes = signed_attributes(body, recorder.key, PAYLOAD_TYPES[kind])
+        for drafts in (False, True):
+            report = spans_report(recorder, entry, drafts=drafts, **attributes)
+            assert (codes(report), report.counts[count]) == ({found}, 1)
+            assert report.exit_code == (2 if found == "unknown_record" else 1)

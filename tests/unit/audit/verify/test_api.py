@@ -1,0 +1,351 @@
+"""The two entries by themselves: what they are given reaches those who need it, and what cannot be is refused."""
+
+import inspect
+import io
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+
+from agent_identity._audit.ledger.external_evidence import Outside
+from agent_identity._audit.ledger.ledger_check import LEDGER_STEPS
+from agent_identity._audit.report.findings import Findings
+from agent_identity._audit.spans import spans_check
+from agent_identity._audit.spans.spans_check import SPAN_STEPS
+from agent_identity._audit.store.workers import in_process
+from agent_identity._audit.verify import api as verification
+from agent_identity._audit.verify import reconcile as comparison
+from agent_identity._audit.verify.reconcile import Comparison
+from agent_identity._evidence.ledger.ledger import Ledger
+from agent_identity._evidence.storage.layout import Layout
+from agent_identity.audit import Report, check, verify
+from agent_identity.errors import ConfigurationError, VerificationError
+from agent_identity.identity import Cosigner, SigningKey, TrustedKey, TrustStore, Witnesses
+from agent_identity.testing import FixedClock, SequentialIds
+
+KEY = SigningKey.from_seed(bytes([1]) * 32)
+WITNESS, ANOTHER = (
+    Cosigner(f"w.example/{seed}", SigningKey.from_seed(bytes([seed]) * 32).public_key) for seed in (2, 3)
+)
+TRUST = TrustStore((TrustedKey(KEY.public_key, "recorder"),), origin="x.example", witnesses=Witnesses((ANOTHER,)))
+PERIOD = (1, 2)
+
+
+def stamp(note: bytes, token: bytes) -> int:
+    """Say a time."""
+    return 7
+
+
+def tell(done: int, total: int) -> None:
+    """Hear how far it is."""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """An evidence directory with one stream."""
+    given = {"signer": KEY, "origin": "x.example", "clock": FixedClock(), "ids": SequentialIds()}
+    with Ledger.open(tmp_path / "evidence", **given):
+        pass
+    return tmp_path / "evidence"
+
+
+def refused(words: str, make: Callable[[], object]) -> None:
+    """Assert the whole message of a refusal."""
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    assert str(caught.value) == words
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[object, ...], Mapping[str, object]]]:
+    """What the parts of the module are asked for; they answer with their name."""
+    asked: list[tuple[tuple[object, ...], Mapping[str, object]]] = []
+
+    def noting(name: str) -> Callable[..., str]:
+        def note(*given: object, **named: object) -> str:
+            asked.append((given, named))
+            return name
+
+        return note
+
+    for name in ("_check_ledger", "_check_spans"):
+        monkeypatch.setattr(verification, name, noting(name))
+    return asked
+
+
+def test_a_ledger_is_judged_by_all_that_is_given(directory: Path, asked: list[Any], tmp_path: Path) -> None:
+    """Keys, what others say, the period, the archive: nothing that was asked for is left out."""
+    given = {"archive": "a", "disclosures": ["d"], "processes": 3, "progress": tell, "period": PERIOD, "drafts": True}
+    others = {"checkpoint": b"note", "witnesses": [WITNESS.vkey], "require": 1, "timestamps": stamp}
+    expected = {**given, "keys": TRUST, "outside": Outside(b"note", Witnesses((WITNESS,), 1), stamp)}
+    assert check(directory, TRUST, **given, **others) == "_check_ledger"
+    assert asked == [((str(directory),), expected)]
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as bundle:
+        for path in directory.rglob("*"):
+            bundle.write(path, f"evidence/{path.relative_to(directory)}")
+    assert check(tmp_path / "b.zip", TRUST, **given, **others) == "_check_ledger"
+    assert asked[1][1] == expected
+    assert check(directory) == "_check_ledger"
+    nothing = {"archive": None, "disclosures": (), "processes": 1, "progress": None, "period": None, "drafts": False}
+    assert asked[2] == ((str(directory),), {**nothing, "keys": None, "outside": Outside()})
+    (tmp_path / "note").write_bytes(b"kept")
+    check(directory, checkpoint=tmp_path / "note")
+    assert asked[3][1]["outside"] == Outside(b"kept")
+
+
+def test_spans_are_judged_by_all_that_is_given(asked: list[Any]) -> None:
+    """One source, or several, with the ledger, the attributes and the disclosures."""
+    one, two = io.BytesIO(), io.BytesIO()
+    given = {"ledger": "l", "redacted": ["r"], "progress": tell, "disclosures": ["d"]}
+    for source, sources in ((one, [one]), ([one, two], [one, two]), ((one, two), (one, two))):
+        assert check(source, TRUST, **given) == "_check_spans"
+        got, named = asked.pop()
+        assert (got, named["disclosures"]) == ((sources, TRUST, "l", ["r"], tell), ["d"])
+    assert check(one) == "_check_spans"
+    got, named = asked.pop()
+    assert (got, named["disclosures"]) == (([one], None, None, (), None), ())
+    assert check(one, TRUST, pasted=True, redacted=["r"]) == "_check_spans"
+    got, named = asked.pop()
+    assert (got, named["pasted"], named["drafts"]) == (([one], TRUST, None, ["r"], None), True, False)
+    check(one, TRUST, drafts=True)
+    assert asked.pop()[1]["drafts"] is True
+
+
+def test_verify_asks_for_all_that_check_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No argument of the one is lost on the way to the other, and both have the same defaults."""
+    parameters = inspect.signature(check).parameters
+    assert inspect.signature(verify).parameters == parameters
+    seen: list[tuple[tuple[object, ...], Mapping[str, object]]] = []
+
+    def note(*given: object, **named: object) -> SimpleNamespace:
+        seen.append((given, named))
+        return SimpleNamespace(exit_code=0)
+
+    monkeypatch.setattr(verification, "check", note)
+    named = {name: object() for name in parameters if name not in ("source", "trust")}
+    verify("s", "t", **named)
+    assert seen == [(("s", "t"), named)]
+
+
+@pytest.mark.parametrize(("code", "verdict"), [(1, "contradicted"), (2, "cannot_tell"), (3, "incomplete")])
+def test_verify_raises_what_was_found_first(monkeypatch: pytest.MonkeyPatch, code: int, verdict: str) -> None:
+    """The worst problem stands in the message, the verdict is the code, and the report is at hand."""
+    found = [SimpleNamespace(message="expected a, got b"), SimpleNamespace(message="other")]
+    report = SimpleNamespace(exit_code=code, verdict=verdict, findings=found)
+    monkeypatch.setattr(verification, "check", lambda *_, **__: report)
+    with pytest.raises(VerificationError) as caught:
+        verify("s")
+    assert (str(caught.value), caught.value.code) == (f"{verdict}: expected a, got b", verdict)
+    assert caught.value.report is report
+
+
+def test_what_cannot_be_asked_of_a_source_is_refused(directory: Path) -> None:
+    """A period of traces, spans that are a directory, a period of no length."""
+    spans = io.BytesIO(b"")
+    period = "expected a period that ends after it begins, got another; exchange the two times"
+    for stop in (5, 4):
+        refused(period, lambda stop=stop: check(directory, period=(5, stop)))
+    words = "expected files of pasted spans, got an evidence directory; give it as the ledger"
+    refused(words, lambda: check(directory, pasted=True))
+    words = "expected a period with an evidence directory, got traces; leave it out"
+    refused(words, lambda: check(spans, period=PERIOD))
+
+
+def test_witnesses_are_those_that_are_given_or_trusted() -> None:
+    """A number alone is one of those in the trust file, and a text that is no key is refused."""
+    assert verification._witnesses((), None, TRUST) is None
+    assert verification._witnesses((), 1, TRUST) == Witnesses((ANOTHER,), 1)
+    assert verification._witnesses([WITNESS.vkey], None, TRUST) == Witnesses((WITNESS,))
+    both = [WITNESS.vkey, ANOTHER.vkey]
+    assert verification._witnesses(both, 1, None) == Witnesses((WITNESS, ANOTHER), 1)
+    for given, require in ((["junk"], None), ([WITNESS.vkey], 2), ((), 1)):
+        with pytest.raises(ConfigurationError, match=r"^bad witnesses: expected ") as caught:
+            verification._witnesses(given, require, None)
+        assert caught.value.__suppress_context__
+
+
+def test_a_checkpoint_that_is_kept_has_a_size(tmp_path: Path) -> None:
+    """As much as a note may have and one byte, by which it is found out, is read; more is refused."""
+    (tmp_path / "note").write_bytes(bytes(65_537))
+    assert verification._note(tmp_path / "note") == bytes(65_537)
+    (tmp_path / "note").write_bytes(bytes(65_538))
+    with pytest.raises(ConfigurationError):
+        verification._note(tmp_path / "note")
+    assert (verification._note(None), verification._note(b"x")) == (None, b"x")
+
+
+def own_trust(directory: Path) -> tuple[TrustStore | None, Report]:
+    """Return what a directory says about itself, and what is said about that."""
+    findings = Findings("ledger", LEDGER_STEPS)
+    findings.trust = "given"
+    keys = verification._own_trust(str(directory), findings)
+    for step in (1, 2):
+        findings.done(step, "")
+    return keys, findings.report()
+
+
+def test_what_a_directory_says_about_itself(tmp_path: Path) -> None:
+    """Nothing, or keys that are called self-asserted; what is no trust file leaves the question open."""
+    keys, report = own_trust(tmp_path)
+    assert (keys, report.trust, report.findings) == (None, "none", ())
+    TRUST.save(tmp_path / "trust.json")
+    keys, report = own_trust(tmp_path)
+    assert (keys, report.trust, report.findings) == (TRUST, "self-asserted", ())
+    (tmp_path / "trust.json").unlink()
+    (tmp_path / "trust.json").symlink_to(tmp_path / "nowhere")
+    keys, report = own_trust(tmp_path)
+    (problem,) = report.findings
+    assert (keys, report.trust, problem.code) == (None, "none", "bad_trust")
+    assert problem.message.startswith("expected ")
+    assert [step.status for step in report.steps[:2]] == ["not_checked", "passed"]
+    (tmp_path / "trust.json").unlink()
+    (tmp_path / "trust.json").write_text("{}")
+    assert own_trust(tmp_path)[1].findings[0].code == "bad_trust"
+
+
+class Checked:
+    """A check of a ledger that notes how it was made and run."""
+
+    made: ClassVar[list["Checked"]] = []
+
+    def __init__(self, *given: object, **named: object) -> None:
+        self.given, self.named, self.ran = given, named, None
+        self.made.append(self)
+
+    def run(self, **asked: object) -> None:
+        """Note it."""
+        self.ran = asked
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[Checked]:
+    """The checks of ledgers that are made."""
+    monkeypatch.setattr(verification, "LedgerCheck", Checked)
+    monkeypatch.setattr(Checked, "made", [])
+    return Checked.made
+
+
+def test_a_ledger_is_read_by_so_many_processes_as_are_worth_it(
+    directory: Path, checked: list[Checked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for each 16 MiB and one more, where the number is left open."""
+    chosen: list[tuple[object, object]] = []
+
+    @contextmanager
+    def choose(number: object, *, most: object = None) -> Iterator[object]:
+        chosen.append((number, most))
+        yield "executor"
+
+    monkeypatch.setattr(verification, "executor", choose)
+    sizes = iter([(1 << 24) - 1, 5 << 24, 7 << 24])
+    monkeypatch.setattr(verification, "size_of_ledger", lambda reader: next(sizes))
+    outside = Outside(b"x")
+    report = check(directory, TRUST, disclosures=["d"], checkpoint=b"x", period=PERIOD)
+    assert (report.source, report.trust) == ("ledger", "given")
+    assert [step.name for step in report.steps] == list(LEDGER_STEPS)
+    (made,) = checked
+    reader, keys, findings, disclosures = made.given
+    assert (reader.streams(), keys, findings.report(), disclosures) == (
+        tuple(p.name for p in (directory / "ledger").iterdir()),
+        TRUST,
+        report,
+        ["d"],
+    )
+    assert (made.named, made.ran) == (
+        {"executor": "executor"},
+        {"outside": outside, "total": (1 << 24) - 1, "progress": None, "period": PERIOD, "visit": None},
+    )
+    check(directory, processes=0)
+    check(directory, processes=3, progress=tell)
+    assert chosen == [(1, 1), (0, 6), (3, 8)]
+    assert checked[2].ran == {"outside": Outside(), "total": 7 << 24, "progress": tell, "period": None, "visit": None}
+
+
+def test_an_archive_has_what_was_pruned(directory: Path, tmp_path: Path, checked: list[Checked]) -> None:
+    """The reader is one of the directory and of its archive."""
+    check(directory, archive=tmp_path)
+    check(directory)
+    archives = [made.given[0]._archive for made in checked]
+    assert archives == [Layout.of(tmp_path), None]
+
+
+class Spans:
+    """A check of spans that notes what it is given."""
+
+    made: ClassVar[list["Spans"]] = []
+
+    def __init__(self, *given: object, **named: object) -> None:
+        self.given, self.named, self.said = given, named, []
+        self.made.append(self)
+
+    def read_pasted(self, file: Any) -> None:
+        """Read all of it."""
+        self.said.append(file.readline(100))
+
+    def finish(self) -> None:
+        """Note it, and say of two steps that they were taken."""
+        self.said.append("finished")
+        for step in (1, 2):
+            self.given[1].done(step, "")
+
+
+def test_pasted_spans_of_every_source_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other."""
+    monkeypatch.setattr(spans_check, "SpansCheck", Spans)
+    monkeypatch.setattr(Spans, "made", spans := [])
+    sources = [io.BytesIO(b"one"), io.BytesIO(b"two")]
+    report = check(sources, TRUST, pasted=True, redacted=["r"])
+    (made,) = spans
+    assert (made.given[0], made.named, made.said) == (
+        TRUST,
+        {"redacted": ["r"], "disclosures": (), "executor": in_process},
+        [b"one", b"two", "finished"],
+    )
+    assert (report.source, report.trust, report.findings) == ("traces", "given", ())
+    assert [step.name for step in report.steps] == list(SPAN_STEPS)
+    assert check(sources, pasted=True).trust == "none"
+    assert spans[1].given[0] is None
+
+
+class Broken(io.BytesIO):
+    """A file that cannot be read."""
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        """Fail."""
+        raise OSError
+
+
+def test_spans_of_every_source_are_read() -> None:
+    """What cannot be read to its end is named; what is said of the keys is what was given."""
+    sources = [Broken(), io.BytesIO(b"{}\n"), Broken()]
+    report = check(sources, TRUST)
+    assert (report.source, report.trust) == ("traces", "given")
+    assert [step.name for step in report.steps] == list(SPAN_STEPS)
+    words = "the file of spans cannot be read to its end; copy it again"
+    found = [(p.code, p.message) for p in report.findings if p.code == "unreadable"]
+    assert found == [("unreadable", words)] * 2
+    assert sources[1].read() == b""
+    assert (check(sources).trust, report.steps[0].status) == ("none", "not_checked")
+
+
+def test_spans_are_compared_with_their_ledger_under_trusted_keys(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a ledger or keys there is nothing to compare with."""
+    compared: list[object] = []
+
+    def comparing(ledger: Any, keys: TrustStore, findings: Findings) -> Comparison:
+        compared.append((ledger, keys))
+        return Comparison(ledger, keys, findings)
+
+    monkeypatch.setattr(comparison, "Comparison", comparing)
+    report = check(io.BytesIO(b"{}"), TRUST, ledger=directory)
+    assert compared == [(directory, TRUST)]
+    assert "proved_by_ledger" in report.counts
+    assert "proved_by_ledger" not in check(io.BytesIO(b"{}"), TRUST).counts
+    check(io.BytesIO(b"{}"), ledger=directory)
+    assert len(compared) == 1

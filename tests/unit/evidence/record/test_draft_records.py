@@ -1,0 +1,631 @@
+"""Version 2 of the record, a draft: the same facts in a short spelling, and what only one of the versions may say."""
+
+import copy
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_identity._evidence.ledger.ledger import Beginning, Ledger
+from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.ledger.writer import Entry
+from agent_identity._evidence.record.codec import as_dict, decode, encode, plain_members
+from agent_identity._evidence.record.parts import DRAFT, VERSION, Action, Decision, Stream, StreamResource, Time
+from agent_identity._evidence.record.schema import (
+    DRAFT_KINDS,
+    KIND_TYPES,
+    AnyRecord,
+    Detail,
+    Outcome,
+    Record,
+    StreamStart,
+)
+from agent_identity._evidence.record.spelling import full_spelling, short_spelling, spellings_of
+from agent_identity._evidence.spans.envelope import PAYLOAD_TYPES, payload_type_of
+from agent_identity._evidence.storage.os_files import Files
+from agent_identity.canonical import decode_record, encode_record
+from agent_identity.errors import EvidenceError
+from agent_identity.identity import SigningKey
+from agent_identity.testing import FixedClock, SequentialIds
+
+HEX = "0123456789abcdef" * 4
+HASH = "ASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4mrze8"  # HEX in base64url.
+ID = "01957a3f-4e23-7b01-a9d1-0000000000a1"
+SHORT_ID = "AZV6P04jewGp0QAAAAAAoQ"
+HMAC, SHA, SALTED = f"hmac-sha256:{HEX}", f"sha256:{HEX}", f"salted-sha256:{HEX}"
+TOKEN = "eyJh.eyJi.c2ln"
+NS = "1764000900000000000"
+AGENT = {"id": "billing", "owner": "team:payments", "version": "2"}
+PRINCIPAL = {"id": "alice", "kind": "human", "provenance": "verified", "issuer": "https://idp.example", "via": ["bot"]}
+FULL_PRINCIPAL = {**PRINCIPAL, "roles": ["finance"]}
+CHAIN = [{"id": "orchestrator", "grant": HEX}, {"id": "billing", "grant": HEX[::-1]}]
+TRACE = {"trace": HEX[:32], "span": HEX[:16], "parent": HEX[16:32]}
+OF_TASK: dict[str, Any] = {
+    "task": {"id": "task-1", "expires": NS},
+    "principal": FULL_PRINCIPAL,
+    "agent": AGENT,
+    "chain": CHAIN,
+    "trace": TRACE,
+}
+SHORT_TASK = {**OF_TASK, "task": {"id": "task-1"}, "principal": PRINCIPAL}
+OPENED = {**OF_TASK, "task": {"id": "task-1", "expires": NS, "purpose": "pay", "outer": "task-0"}}
+SHORT_ACTION = {
+    "tool": "pay",
+    "kind": "function",
+    "server": "bank",
+    "call": "call_1",
+    "args": HMAC,
+    "result": HMAC,
+    "route": "desk",
+    "agent": AGENT,
+    "principal": FULL_PRINCIPAL,
+    "model": {"name": "m", "provider": "p"},
+}
+ACTION = {**SHORT_ACTION, "args": SALTED, "names": ["amount:number"], "labels": ["money"], "stage": "open"}
+SHORT_DECISION = {
+    "effect": "allow",
+    "enforced": "allow",
+    "mode": "enforce",
+    "reason": "policy_allows",
+    "rule": "r",
+    "why": "w",
+    "argument": "amount",
+    "digest": SHA,
+    "warnings": ["r"],
+    "approval": ID,
+}
+DECISION = {**SHORT_DECISION, "mode": "monitor", "policy": "invoices", "version": "3"}
+RESOURCE = {"system": "postgres://db", "name": "t/{id}", "access": "write", "data": ["pii"], "digest": HMAC}
+FOUND = {"category": "pii/email", "inspector": "regex 1", "severity": "high", "field": "to"}
+PRUNED = {"stream": ID, "first": "1", "last": "9", "root": HEX, "checkpoint": "3"}
+BODIES: dict[str, dict[str, Any]] = {
+    "stream_start": {
+        "sdk": {"name": "agent-identity-otel", "version": "1"},
+        "resource": {
+            "service": "s",
+            "namespace": "n",
+            "version": "v",
+            "instance": "i",
+            "environment": "e",
+            "host": "h",
+            "frameworks": ["langchain 1"],
+        },
+        "certificate": TOKEN,
+    },
+    "grant": {**OPENED, "grant": {"token": TOKEN}},
+    "task_start": {**OPENED, "workflow": "thread-7"},
+    "intent": {
+        **OF_TASK,
+        "action": ACTION,
+        "decision": DECISION,
+        "findings": ["pii"],
+        "resources": [RESOURCE],
+        "clauses": ["amount:range"],
+        "workflow": "thread-7",
+    },
+    "outcome": {
+        **SHORT_TASK,
+        "action": SHORT_ACTION,
+        "decision": SHORT_DECISION,
+        "findings": ["pii"],
+        "outcome": "error",
+        "intent": ID,
+        "error": "ValueError",
+        "detail": HEX,
+    },
+    "detail": {
+        "call": ID,
+        "names": ["amount:number"],
+        "labels": ["money"],
+        "policy": "invoices",
+        "version": "3",
+        "roles": ["finance"],
+        "resources": [RESOURCE],
+        "workflow": "thread-7",
+        "findings": [FOUND],
+    },
+    "task_end": {**OF_TASK, "counts": {"intents": "1", "outcomes": "1", "open": "0"}, "error": "ValueError"},
+    "registration": {
+        "server": {
+            "name": "files",
+            "transport": "stdio",
+            "status": "moved",
+            "place": SHA,
+            "title": "Files",
+            "version": "1",
+            "reason": "new",
+        },
+        "tools": [{"name": "read", "status": "changed", "pinned": SHA, "offered": SHA}],
+    },
+    "policy": {"policy": {"name": "invoices", "version": "3", "digest": SHA, "engine": "cedar-4.2"}},
+    "approval": {
+        **OF_TASK,
+        "action": ACTION,
+        "approval": {
+            "id": ID,
+            "status": "approved",
+            "approver": FULL_PRINCIPAL,
+            "expires": NS,
+            "token": TOKEN,
+            "reason": "ok",
+            "request": HMAC,
+            "channel": "slack",
+        },
+    },
+    "revocation": {"revocation": {"kind": "agent", "name": "a", "status": "revoked", "version": "1", "reason": "r"}},
+    "erasure": {"erasure": {"pruned": PRUNED}},
+    "recovered": {
+        "recovered": {
+            "stream": ID,
+            "size": "2",
+            "sealed_before": "1",
+            "torn_bytes": "0",
+            "rejected_bytes": "0",
+            "open_count": "1",
+            "open": [ID],
+        }
+    },
+    "examination": {"examination": {"question": "who", "digest": SHA, "size": "3", "by": "auditor"}},
+    "trust": {"trust": {"key": "k", "purpose": "recorder", "status": "renewed", "certificate": TOKEN}},
+    "stream_end": {"end": {"size": "2"}},
+}
+"""Each kind with all that version 2 lets it say, as version 1 spells it."""
+
+NEW: dict[str, dict[str, Any]] = {
+    "record.resource": {"kind": "stream_start", "of": (), "value": {"service": "s"}},
+    "record.certificate": {"kind": "stream_start", "of": (), "value": TOKEN},
+    "record.task.outer": {"kind": "grant", "of": ("task",), "value": "task-0"},
+    "record.workflow": {"kind": "task_start", "of": (), "value": "w"},
+    "record.resources": {"kind": "intent", "of": (), "value": [RESOURCE]},
+    "record.clauses": {"kind": "intent", "of": (), "value": ["a:range"]},
+    "record.action.stage": {"kind": "intent", "of": ("action",), "value": "prompt"},
+    "record.action.model": {"kind": "outcome", "of": ("action",), "value": {"name": "m"}},
+    "record.action.labels": {"kind": "approval", "of": ("action",), "value": ["x"]},
+    "record.detail": {"kind": "outcome", "of": (), "value": HEX},
+    "record.policy.engine": {"kind": "policy", "of": ("policy",), "value": "cedar"},
+    "record.approval.request": {"kind": "approval", "of": ("approval",), "value": HMAC},
+    "record.approval.channel": {"kind": "approval", "of": ("approval",), "value": "slack"},
+}
+"""Each member that version 2 adds to a kind of version 1."""
+
+
+def members(kind: str, version: str = DRAFT, **more: Any) -> dict[str, Any]:
+    """Return the members of a record of a kind, in full spelling."""
+    stream = {"id": ID, "seq": "1"} if kind == "stream_start" else {"id": ID, "seq": "2", "prev": HEX}
+    head = {"v": version, "id": ID, "kind": kind, "stream": stream, "time": {"start": NS, "end": NS}}
+    return copy.deepcopy({**head, **BODIES[kind], **more})
+
+
+def typed(found: dict[str, Any]) -> AnyRecord:
+    """Return members in full spelling as a record."""
+    return msgspec.convert(found, AnyRecord)
+
+
+def old(kind: str) -> dict[str, Any]:
+    """Return the members of a record of version 1 with nothing that is optional."""
+    found = members(kind, VERSION)
+    for path, new in NEW.items():
+        part = found
+        for step in new["of"]:
+            part = part.get(step, {})
+        part.pop(path.rpartition(".")[2], None)
+    return found
+
+
+def written(found: dict[str, Any]) -> bytes:
+    """Return the bytes of members that need not be a record, in short spelling."""
+    return orjson.dumps(short_spelling(copy.deepcopy(found)), option=orjson.OPT_SORT_KEYS)
+
+
+def refusal(data: bytes) -> str:
+    """Return why bytes are no record."""
+    with pytest.raises(ValueError, match=r"^record[.\[:]") as caught:
+        decode(data)
+    return str(caught.value)
+
+
+def places(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path to each member and item."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in items:
+        yield (*path, name)
+        yield from places(item, (*path, name))
+
+
+def at(found: Any, path: tuple[Any, ...]) -> Any:
+    """Return what stands at a path."""
+    for step in path:
+        found = found[step]
+    return found
+
+
+# ------------------------------------------------------------------- bytes and back
+
+
+@pytest.mark.parametrize("kind", sorted(KIND_TYPES))
+def test_a_full_record_is_its_bytes(kind: str) -> None:
+    """All that a kind may say survives the way into bytes and back, in the full spelling in memory."""
+    record = typed(members(kind))
+    data = encode(record)
+    assert decode(data) == record
+    assert encode(decode(data)) == data
+    assert plain_members(data) == members(kind)
+    assert as_dict(record) == orjson.loads(data)
+    assert decode_record(data) == orjson.loads(data)  # In the canonical form of records.
+    assert payload_type_of(record) == PAYLOAD_TYPES[DRAFT] != PAYLOAD_TYPES[VERSION]
+
+
+@given(data=st.data())
+def test_every_record_is_its_bytes(data: st.DataObject) -> None:
+    """Whatever optional members a record leaves out, and whatever its ids and digests are."""
+    found = members(data.draw(st.sampled_from(sorted(KIND_TYPES))))
+    number = data.draw(st.integers(0, 2**128 - 1))
+    found["id"] = str(UUID(int=number & ~(0xF << 76 | 3 << 62) | 7 << 76 | 2 << 62))
+    digest = data.draw(st.binary(min_size=32, max_size=32)).hex()
+    for path in [path for path in places(found) if isinstance(at(found, path), str) and HEX in at(found, path)]:
+        at(found, path[:-1])[path[-1]] = at(found, path).replace(HEX, digest)
+    for path in data.draw(st.lists(st.sampled_from(sorted(places(found), key=str)), max_size=6)):
+        without = copy.deepcopy(found)
+        try:
+            del at(without, path[:-1])[path[-1]]
+            record = typed(without)
+        except (KeyError, IndexError, TypeError, msgspec.ValidationError):
+            continue
+        assert decode(encode(record)) == record
+        found = without
+    record = typed(found)
+    assert decode(encode(record)) == record
+    assert encode(decode(encode(record))) == encode(record)
+
+
+@given(kind=st.sampled_from(sorted(KIND_TYPES)))
+def test_the_spellings_are_inverse(kind: str) -> None:
+    """The short spelling of members, spelled out, is the members; and it is shorter wherever there is an id."""
+    found = members(kind)
+    short = short_spelling(copy.deepcopy(found))
+    assert full_spelling(copy.deepcopy(short)) == found
+    assert len(orjson.dumps(short)) < len(orjson.dumps(found))
+    assert b"sha256:" not in orjson.dumps(short).replace(SHA.encode(), b"")  # A place of a server is a name, no digest.
+    assert (short["id"], len(short["id"])) == (SHORT_ID, 22)
+
+
+def test_version_one_is_spelled_as_ever() -> None:
+    """Nothing of the short spelling gets into the bytes of version 1."""
+    for kind in sorted(KIND_TYPES.keys() - DRAFT_KINDS):
+        found = old(kind)
+        data = encode_record(found)
+        assert encode(decode(data)) == data
+        assert plain_members(data) == found
+        assert payload_type_of(decode(data)) == PAYLOAD_TYPES[VERSION]
+
+
+def test_defaults_are_left_out_and_filled_in() -> None:
+    """The kind of a function and the mode to enforce take no bytes; of an action with a stage there is no default."""
+    record = typed(members("outcome"))
+    short = as_dict(record)
+    assert "kind" not in short["action"]
+    assert "mode" not in short["decision"]
+    assert (decode(encode(record)).action.kind, decode(encode(record)).decision.mode) == ("function", "enforce")
+    staged = typed(members("intent", action={"tool": "ask", "stage": "prompt"}))
+    assert decode(encode(staged)).action.kind is None
+    assert as_dict(typed(members("intent")))["action"]["kind"] == "function"  # It has a stage, so that it says so.
+    assert as_dict(typed(members("intent")))["decision"]["mode"] == "monitor"
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value", "message"),
+    [
+        ("intent", ("id",), ID, "record.id: not a UUID in 22 base64url characters"),
+        ("intent", ("id",), SHORT_ID + "==", "record.id: not a UUID in 22 base64url characters"),
+        ("intent", ("id",), SHORT_ID[:-1] + "R", "record.id: not a UUID in 22 base64url characters"),
+        ("intent", ("id",), "é" * 22, "record.id: not a UUID in 22 base64url characters"),
+        ("intent", ("id",), "A" * 21, "record.id: not a UUID in 22 base64url characters"),
+        ("intent", ("stream", "prev"), HEX, "record.stream.prev: not a digest in 43 base64url characters"),
+        ("intent", ("chain", 1, "grant"), HEX, "record.chain[1].grant: not a digest in 43 base64url characters"),
+        ("outcome", ("detail",), HEX, "record.detail: not a digest in 43 base64url characters"),
+        ("outcome", ("action", "result"), HMAC, "record.action.result: not a digest in 43 base64url characters"),
+        (
+            *("outcome", ("action", "args"), HMAC),
+            "record.action.args: not a digest in 43 base64url characters, with an s before it if it is salted",
+        ),
+        (
+            *("outcome", ("action", "args"), "x" + HASH),
+            "record.action.args: not a digest in 43 base64url characters, with an s before it if it is salted",
+        ),
+        (
+            "recovered",
+            ("recovered", "open", 0),
+            ID,
+            "record.recovered.open[0]: not a UUID in 22 base64url characters",
+        ),
+        (
+            *("intent", ("resources", 0, "digest"), HMAC),
+            "record.resources[0].digest: not a digest in 43 base64url characters",
+        ),
+        (
+            *("outcome", ("action", "kind"), "function"),
+            "record.action.kind: the default is spelled out; leave the member out",
+        ),
+        (
+            *("outcome", ("decision", "mode"), "enforce"),
+            "record.decision.mode: the default is spelled out; leave the member out",
+        ),
+        # What has another type has no spelling; its type says what is wrong.
+        ("intent", ("id",), 5, "record.id: not a lower-case UUID of version 7"),
+        ("intent", ("chain",), "x", "record.chain: not an array"),
+        ("intent", ("chain", 0), "x", "record.chain[0]: not an object"),
+        ("intent", ("stream",), ["x"], "record.stream: not an object"),
+        ("intent", ("action",), "x", "record.action: not an object"),
+        ("recovered", ("recovered", "open", 0), 1, "record.recovered.open[0]: not a lower-case UUID of version 7"),
+        # A UUID of another version is spelled well, and is none of ours.
+        ("intent", ("id",), "A" * 22, "record.id: not a lower-case UUID of version 7"),
+    ],
+)
+def test_wrong_spellings_are_refused_with_their_place(
+    kind: str, path: tuple[Any, ...], value: object, message: str
+) -> None:
+    """Each value has one spelling, and the refusal names the place and no value."""
+    found = orjson.loads(written(members(kind)))
+    at(found, path[:-1])[path[-1]] = value
+    assert refusal(orjson.dumps(found, option=orjson.OPT_SORT_KEYS)) == message
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"v":"2-draft"',
+        b'{"v":"2-draft","a":\xff}',
+        b'{"a":"\\ud800","v":"2-draft"}',
+        b'{"a":1e999,"v":"2-draft"}',
+        b'{"v":"2-draft", "a":"b"}',
+        b'{"v":"2-draft","v":"2-draft"}',
+        b'[{"v":"2-draft"}]',
+        b'{"a":{"v":"2-draft"}}',
+    ],
+)
+def test_other_bytes_are_no_draft(data: bytes) -> None:
+    """What is no JSON, or not in its one form, or no record."""
+    assert refusal(data)
+
+
+def test_a_draft_is_not_decoded_as_another_version() -> None:
+    """What stands in ``v`` is one of the versions, and nothing else."""
+    found = orjson.loads(written(members("policy")))
+    for version in ("2", "3", "2-draft ", ""):
+        assert refusal(orjson.dumps({**found, "v": version}, option=orjson.OPT_SORT_KEYS))
+
+
+def test_the_members_of_what_is_no_object() -> None:
+    """Bytes of ours that were damaged have no members."""
+    for data in (b"[]", b'"v"', b"{", b'["\\"v\\":\\"2-draft\\""]', b'[{"v":"2-draft"}]'):
+        with pytest.raises(ValueError):  # noqa: PT011  As of any text that is no JSON.
+            plain_members(data)
+
+
+def test_how_versions_spell_an_id() -> None:
+    """A search in the bytes of records of any version; a text that is no id is only itself."""
+    assert spellings_of(ID) == (ID.encode(), SHORT_ID.encode())
+    assert spellings_of("no id") == (b"no id",)
+    assert spellings_of("\ud800") == (b"?",)
+
+
+# ------------------------------------------------------------------- what only one version may say
+
+
+@pytest.mark.parametrize("path", sorted(NEW))
+def test_version_one_refuses_what_is_new(path: str) -> None:
+    """Version 1 is closed: each member that version 2 adds is one too many there, and refused with its place."""
+    kind, name = NEW[path]["kind"], path.rpartition(".")[2]
+    found = old(kind)
+    assert decode(encode_record(found)).v == VERSION
+    at(found, NEW[path]["of"])[name] = NEW[path]["value"]
+    assert refusal(encode_record(found)) == f"{path.rpartition('.')[0]}: unknown member"
+
+
+@pytest.mark.parametrize("kind", sorted(DRAFT_KINDS))
+def test_new_kinds_are_of_version_two_only(kind: str) -> None:
+    """A detail, an examination and a change of trust have no form in version 1."""
+    assert refusal(encode_record(members(kind, VERSION))).startswith("record.v: ")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("action", "names"), ["amount:number"]),
+        (("action", "labels"), ["money"]),
+        (("decision", "policy"), "invoices"),
+        (("decision", "version"), "3"),
+        (("task", "expires"), NS),
+        (("task", "purpose"), "pay"),
+        (("principal", "roles"), ["finance"]),
+    ],
+)
+def test_outcomes_refuse_what_only_the_intent_may_say(path: tuple[str, str], value: object) -> None:
+    """A span has to be short; version 1 says all of it in both."""
+    found = members("outcome")
+    found[path[0]][path[1]] = value
+    assert refusal(written(found)) == f"record.{path[0]}: unknown member"
+    alike = {**old("outcome")}
+    alike[path[0]][path[1]] = value
+    if path != ("action", "labels"):
+        assert decode(encode_record(alike)).v == VERSION
+
+
+def test_only_openings_name_the_outer_task() -> None:
+    """Other records of a task, and calls, do not say it again."""
+    for kind in ("task_end", "approval", "intent", "outcome"):
+        found = members(kind)
+        found["task"]["outer"] = "task-0"
+        assert refusal(written(found)) == "record.task: unknown member"
+
+
+def test_an_action_has_a_kind_or_a_stage() -> None:
+    """In memory the default is spelled out, so that nobody has to know it."""
+    for kind in ("intent", "outcome", "approval"):
+        with pytest.raises(msgspec.ValidationError, match=r"record\.action\.kind: missing member"):
+            typed(members(kind, action={"tool": "pay"}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("erasure", {"erasure": {"key": "task-1", "by": "admin", "reason": "asked"}}),
+        ("erasure", {"erasure": {"principal": "alice", "keys": "3"}}),
+        (
+            "registration",
+            {"agent": AGENT, "registration": {"hash": HEX, "purpose": "pay", "status": "registered"}},
+        ),
+    ],
+)
+def test_the_other_forms_of_a_kind(kind: str, body: dict[str, Any]) -> None:
+    """Kinds that have several forms have them in version 2 as well, and a form that is mixed is refused."""
+    found = {**members(kind), **body}
+    for name in BODIES[kind].keys() - body.keys():
+        del found[name]
+    assert decode(written(found)) == typed(found)
+    mixed = copy.deepcopy(found)
+    mixed.get("erasure", mixed)["pruned" if kind == "erasure" else "server"] = (
+        PRUNED if kind == "erasure" else BODIES["registration"]["server"]
+    )
+    assert refusal(written(mixed)).endswith("unknown member")
+
+
+def test_a_call_outside_any_task_is_short_as_well() -> None:
+    """There is no task and no principal to shorten."""
+    found = members("outcome", attribution="none")
+    for name in ("task", "principal", "agent", "chain"):
+        del found[name]
+    assert decode(written(found)) == typed(found)
+
+
+# ------------------------------------------------------------------- written by the ledger
+
+
+class Noting(Files):
+    """Notes how much each write was to write, and writes only a part of it, or fails, if asked to."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+        self.most: int | None = None
+
+    def write(self, fd: int, data: bytes) -> int:
+        """Write."""
+        self.writes.append(data)
+        return super().write(fd, data if self.most is None else data[: self.most])
+
+
+@pytest.fixture
+def files() -> Noting:
+    return Noting()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, files: Noting) -> Iterator[Ledger]:
+    """A ledger that writes drafts."""
+    beginning = Beginning(records=DRAFT, resource=StreamResource(service="billing"), certificate=TOKEN)
+    ledger = Ledger.open(
+        tmp_path,
+        signer=SigningKey.from_seed(b"r" * 32),
+        origin="ledger.example/log",
+        clock=FixedClock(),
+        ids=SequentialIds(),
+        files=files,
+        beginning=beginning,
+    )
+    yield ledger
+    ledger.close()
+
+
+def refused(**more: Any) -> Callable[..., Outcome]:
+    """Return what makes the outcome of a refused call outside any task."""
+    decision = Decision(effect="block", enforced="block", mode="enforce", reason="no_task")
+    action = Action(tool="pay", kind="function")
+    facts = {"action": action, "decision": decision, "outcome": "denied", "attribution": "none", **more}
+    return partial(Outcome, time=Time.at(1), **facts)
+
+
+def there(ledger: Ledger) -> list[Record]:
+    """Return the records that are in the stream."""
+    return [decode(line.record or b"") for line in open_ledger(ledger.directory).entries(ledger.stream)]
+
+
+def test_a_stream_of_drafts_says_so_first(ledger: Ledger) -> None:
+    """The first record has the process and the certificate; version 1 has neither."""
+    (start,) = there(ledger)
+    assert isinstance(start, StreamStart)
+    assert (start.v, start.certificate, start.resource) == (DRAFT, TOKEN, StreamResource(service="billing"))
+    assert ledger.drafts
+    plain = Beginning(resource=StreamResource(service="billing"), certificate=TOKEN).make(Time.at(1))
+    assert plain.keywords.keys() == {"time", "sdk"}  # type: ignore[attr-defined]
+
+
+def test_a_detail_is_written_with_its_outcome(ledger: Ledger, files: Noting) -> None:
+    """Both in one write, the detail first; the outcome has its hash, and it has the id of the call."""
+    number, seen = len(files.writes), list[Entry]()
+    entry = ledger.append(refused(), detail=partial(Detail, time=Time.at(1), policy="invoices"), after=seen.append)
+    (write,) = files.writes[number:]
+    assert write.count(b"\n") == 2
+    _, detail, outcome = there(ledger)
+    assert (detail.kind, outcome) == ("detail", entry.record)
+    assert outcome.detail == outcome.stream.prev  # type: ignore[attr-defined]
+    assert detail.call == outcome.id  # type: ignore[attr-defined]
+    assert (detail.stream.seq, outcome.stream.seq, detail.v) == ("2", "3", DRAFT)
+    ledger.drain(10)
+    assert seen == [entry]  # Nobody waits for the detail.
+    other = ledger.append(refused(), detail=partial(Detail, time=Time.at(1), call=ID))
+    assert there(ledger)[3].call == ID  # type: ignore[attr-defined]
+    assert other.seq == 5
+
+
+def test_a_detail_is_not_there_without_its_outcome(ledger: Ledger, files: Noting) -> None:
+    """A record that has no bytes, or a write of a part, leaves neither."""
+    detail = partial(Detail, time=Time.at(1))
+    with pytest.raises(EvidenceError) as caught:
+        ledger.append(refused(error="\ud800"), detail=detail)
+    assert caught.value.code == "bad_record"
+    files.most = 200
+    with pytest.raises(EvidenceError):
+        ledger.append(refused(), detail=detail)
+    files.most = None
+    assert [record.kind for record in there(ledger)] == ["stream_start"]
+    assert ledger.append(refused(), detail=detail).seq == 3
+
+
+def test_an_outcome_is_not_lost_with_its_detail(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    """A detail that has no bytes is left out, and the log says so."""
+    ledger.append(refused(), detail=partial(Detail, time=Time.at(1), policy="\ud800"))
+    start, outcome = there(ledger)
+    assert (start.kind, outcome.kind, outcome.detail) == ("stream_start", "outcome", None)
+    assert "detail" in caplog.text
+
+
+def test_no_record_of_another_place_or_version_is_written(ledger: Ledger) -> None:
+    """What makes a record has to take the id, the place and the version that the ledger gives."""
+    for changed in ({"id": "01a20e43-46d8-715f-9270-91c309b88710"}, {"v": VERSION}):
+        with pytest.raises(EvidenceError) as caught:
+            ledger.append(lambda changed=changed, **members: refused()(**{**members, **changed}))
+        assert caught.value.code == "bad_record"
+    assert [record.kind for record in there(ledger)] == ["stream_start"]
+
+
+def test_a_null_is_no_way_to_say_nothing() -> None:
+    """A member that is not known is left out: there is one spelling of each record."""
+    mine = "01a20e43-46d8-715f-9270-91c309b88710"
+    data = encode(refused()(id=mine, stream=Stream(id=mine, seq="2", prev="0" * 64), v=DRAFT))
+    assert decode(data)
+    with pytest.raises(ValueError, match="spelling"):
+        decode(orjson.dumps({**orjson.loads(data), "findings": None}, option=orjson.OPT_SORT_KEYS))
+
+
+def test_a_seal_covers_the_detail(ledger: Ledger) -> None:
+    """The log commits to it as to any other record."""
+    ledger.append(refused(), detail=partial(Detail, time=Time.at(1)))
+    ledger.seal()
+    assert open_ledger(ledger.directory).sealed_sizes() == {ledger.stream: 3}

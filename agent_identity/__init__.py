@@ -71,24 +71,30 @@ __all__ = [
 ]
 
 # The root is lazy (PEP 562): the propagator entry point imports it while OpenTelemetry is importing.
-_ROOMS: Final = {
-    "audit": ("Report", "check", "verify"),
-    "authority": ("Grant", "Scope"),
-    "enforcement": ("Enforcer", "Task"),
+_FACES: Final = {
+    "_audit.report": ("Report",),
+    "_audit.verify": ("check", "verify"),
+    "_authority.grants": ("Grant", "Scope"),
+    "_enforcement": ("Enforcer",),
+    "_enforcement.tasks": ("Task",),
+    "_identity.keys": ("SigningKey",),
+    "_identity.principals": ("Agent", "Human", "Service"),
+    "_identity.trust": ("TrustStore",),
+    "_policy": ("RuleSet",),
+    "_policy.decision": ("Decision", "Effect", "Finding", "Inspector", "Policy", "Request"),
+    "_policy.rules": ("Rule",),
     "errors": ("AgentIdentityError", "ConfigurationError", "Denied", "EvidenceError"),
-    "identity": ("Agent", "Human", "Service", "SigningKey", "TrustStore"),
-    "policy": ("Decision", "Effect", "Finding", "Inspector", "Policy", "Request", "Rule", "RuleSet"),
 }
-_HOME: Final = {name: room for room, names in _ROOMS.items() for name in names}
+_HOME: Final = {name: face for face, names in _FACES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
         return import_module("agent_identity.version").VERSION
-    room = _HOME.get(name)
-    if room is None:
+    face = _HOME.get(name)
+    if face is None:
         raise AttributeError(f"module 'agent_identity' has no attribute {name!r}")
-    value: object = getattr(import_module(f"agent_identity.{room}"), name)
+    value: object = getattr(import_module(f"agent_identity.{face}"), name)
     globals()[name] = value
     return value
 

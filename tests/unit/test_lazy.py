@@ -1,4 +1,4 @@
-"""Lazy faces of rooms: what type checkers read and what runs are the same."""
+"""Lazy faces of folders and public modules: what type checkers read and what runs are the same."""
 
 import ast
 import subprocess
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-ROOMS = ("identity", "authority", "evidence", "audit")
+FACES = ("identity", "audit", "_authority.grants", "_evidence.ledger", "_enforcement")
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_face_offers_what_type_checkers_see(room: str) -> None:
+@pytest.mark.parametrize("face_name", FACES)
+def test_a_face_offers_what_type_checkers_see(face_name: str) -> None:
     """Each name comes from the module that the imports for type checkers say, and no other is offered."""
-    face = import_module(f"agent_identity.{room}")
+    face = import_module(f"agent_identity.{face_name}")
     tree = ast.parse(Path(face.__file__ or "").read_text(encoding="utf-8"))
     homes = {
         alias.name: node.module
@@ -29,20 +29,20 @@ def test_a_face_offers_what_type_checkers_see(room: str) -> None:
         assert getattr(face, name) is getattr(import_module(module or ""), name)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_face_is_a_module_like_any_other(room: str) -> None:
+@pytest.mark.parametrize("face_name", FACES)
+def test_a_face_is_a_module_like_any_other(face_name: str) -> None:
     """It lists its names, and one that it has not is an error that names it."""
-    face = import_module(f"agent_identity.{room}")
+    face = import_module(f"agent_identity.{face_name}")
     assert set(face.__all__) <= set(dir(face))
-    with pytest.raises(AttributeError, match=f"module 'agent_identity.{room}' has no attribute 'no_such_name'"):
+    with pytest.raises(AttributeError, match=f"module 'agent_identity.{face_name}' has no attribute 'no_such_name'"):
         _ = face.no_such_name
 
 
 def test_a_face_loads_nothing_before_it_is_asked() -> None:
     """Importing a room costs none of its modules; a name costs those that it needs."""
     script = "import sys, agent_identity.{0}; print([name for name in sys.modules if name.startswith('{1}')])"
-    for room in ROOMS:
-        code = script.format(room, f"agent_identity.{room}.")
+    for face_name in FACES:
+        code = script.format(face_name, f"agent_identity.{face_name}.")
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
         assert done.stdout == "[]\n"
 
@@ -52,10 +52,10 @@ def _printed(code: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_face_keeps_what_it_found(room: str) -> None:
+@pytest.mark.parametrize("face_name", FACES)
+def test_a_face_keeps_what_it_found(face_name: str) -> None:
     """A name is looked for once, and from then on it is a plain attribute."""
-    face = import_module(f"agent_identity.{room}")
+    face = import_module(f"agent_identity.{face_name}")
     for name in face.__all__:
         found = getattr(face, name)
         assert vars(face)[name] is found
@@ -63,15 +63,15 @@ def test_a_face_keeps_what_it_found(room: str) -> None:
 
 def test_a_face_has_its_modules_as_attributes() -> None:
     """Whoever imported the package reaches its modules, also those whose names it does not offer."""
-    code = "import agent_identity.audit as audit; print(audit.bundle.__name__, hasattr(audit, '__main__'))"
+    code = "import agent_identity._audit.proofs as proofs; print(proofs.bundle.__name__, hasattr(proofs, '__main__'))"
     assert _printed(code) == "agent_identity._audit.proofs.bundle False"
 
 
 def test_a_module_that_cannot_be_loaded_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     """An import that fails within a module is not taken for a missing attribute."""
-    face = import_module("agent_identity.audit")
+    face = import_module("agent_identity._audit.proofs")
     monkeypatch.delattr(face, "bundle", raising=False)
     monkeypatch.delitem(sys.modules, "agent_identity._audit.proofs.bundle", raising=False)
-    monkeypatch.setitem(sys.modules, "agent_identity._evidence.ledger.excerpt", None)
-    with pytest.raises(ModuleNotFoundError, match=r"agent_identity\.evidence\.excerpt"):
+    monkeypatch.setitem(sys.modules, "agent_identity._evidence.ledger", None)
+    with pytest.raises(ModuleNotFoundError, match=r"agent_identity\._evidence\.ledger"):
         _ = face.bundle

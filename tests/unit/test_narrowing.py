@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agent_identity import narrowing as n
+from agent_identity._common import narrowing as n
 
 
 class _Dict(dict):

@@ -17,7 +17,7 @@ except SystemExit:
 sys.stderr.write(" ".join(sys.modules))
 """
 DEAR = {"pydantic", "pydantic_core", "opentelemetry", "google", "grpc", "langchain_core", "mcp", "yaml", "wrapt"}
-WORK = {"agent_identity.audit", "agent_identity._authority", "agent_identity._enforcement", "agent_identity._evidence"}
+WORK = {"agent_identity._audit", "agent_identity._authority", "agent_identity._enforcement", "agent_identity._evidence"}
 SPARED = {"multiprocessing", "concurrent.futures", "sqlite3", "zipfile", "tempfile", "logging", "zoneinfo._zoneinfo"}
 
 
@@ -38,9 +38,9 @@ def test_to_show_and_to_verify_neither_pydantic_nor_opentelemetry_is_loaded(evid
     """Nor anything else that guards calls, or that a small ledger does without."""
     for words in (("show", evidence), ("verify", evidence, "--trust", trust), ("verify", evidence)):
         modules = loaded(*words)
-        assert "agent_identity.audit" in modules
+        assert "agent_identity._audit" in modules
         assert not tops(modules) & DEAR
-        assert not modules & (SPARED | {"agent_identity._enforcement", "agent_identity.policy"})
+        assert not modules & (SPARED | {"agent_identity._enforcement", "agent_identity._policy"})
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_ac_71_a_clashing_distribution_is_found() -> None:
     """The unrelated distribution of our import name is a failure with the command that removes it."""
     check = doctor.examine_package(lambda name: name)
     assert (check.status, check.name) == ("fail", "package")
-    assert "got agent-identity as well" in check.detail
+    assert "agent-identity also installs" in check.detail
     assert "pip uninstall agent-identity" in check.cure
 
     def absent(name: str) -> object:

@@ -198,7 +198,7 @@ def test_a_failure_has_our_place_and_a_cure() -> None:
     assert failure("the guard", caught.value).startswith(
         "the guard failed in agent_identity._enforcement.common.threads:at_once with KeyError; the log"
     )
-    assert "test_off_loop.py" in trouble(caught.value)
+    assert "test_threads.py" in trouble(caught.value)
     assert "called by agent_identity._enforcement.common.threads:at_once" in trouble(caught.value)
     assert failure("it", KeyError("secret")) == (
         "it failed with KeyError; the log has the line; mend what raises there, or report it"

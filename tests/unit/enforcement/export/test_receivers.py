@@ -270,7 +270,13 @@ def test_a_server_without_room_gets_a_large_batch_in_parts(sizes: tuple[int, ...
 )
 def test_what_is_missing_is_named(protocol: Any, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the extra that brings it."""
-    for name in ("evidence.otlp_writing", "enforcement.http_receiver", "enforcement.grpc_receiver"):
+    for name in (
+        "_evidence.spans",
+        "_evidence.spans.otlp_encoding",
+        "_enforcement.export",
+        "_enforcement.export.http_receiver",
+        "_enforcement.export.grpc_receiver",
+    ):
         monkeypatch.delitem(sys.modules, f"agent_identity.{name}", raising=False)
     monkeypatch.setitem(sys.modules, library, None)
     key = SigningKey.from_seed(bytes(32))

@@ -25,11 +25,16 @@ print(json.dumps(sorted(sys.modules)))
 
 def leaves() -> set[str]:
     """Return the leaves, as the check of imports has them."""
-    spec = importlib.util.spec_from_file_location("imports", Path(__file__).parents[4] / "tools" / "imports.py")
+    tools = Path(__file__).parents[4] / "tools"
+    sys.path.insert(0, str(tools))  # It imports the module beside it.
+    spec = importlib.util.spec_from_file_location("imports", tools / "imports.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(tools))
     return {f"agent_identity.{leaf}" for leaf in module.LEAVES}
 
 

@@ -76,7 +76,7 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "a blank line and a checkpoint"),
     "garbage": (b"\xff\0" * 99, "malformed"),
     "no extra": (RecordProof(b"", (), b"", LogProof(0, (), NOTE)).to_bytes(), "extra data is missing"),
-    "no record": (RecordProof(b"", (), b"", LogProof(0, (), NOTE, b"x")).to_bytes(), "in JSON"),
+    "no record": (RecordProof(b"", (), b"", LogProof(0, (), NOTE, b"x")).to_bytes(), "not JSON"),
     "a member more": (extra(lambda e: e.update(more="x")), "the members of the extra data"),
     "a member less": (extra(lambda e: e.pop("hashes")), "the members of the extra data"),
     "another version": (extra(lambda e: e.update(v="2")), "the members of the extra data"),

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._audit.answers.timelines import Action, Delegation, Story, story
+    from agent_identity._audit.answers.timelines import Action, Delegation, TaskTimeline, story
     from agent_identity._audit.export.tables import export_tables
     from agent_identity._audit.inputs.sources import Source, Trust
     from agent_identity._audit.ledger.ledger_check import Progress
@@ -20,7 +20,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._audit.answers.timelines": ("Action", "Delegation", "Story", "story"),
+            "agent_identity._audit.answers.timelines": ("Action", "Delegation", "TaskTimeline", "story"),
             "agent_identity._audit.export.tables": ("export_tables",),
             "agent_identity._audit.inputs.sources": ("Source", "Trust"),
             "agent_identity._audit.ledger.ledger_check": ("Progress",),
@@ -47,7 +47,7 @@ __all__ = [
     "Shown",
     "Source",
     "Step",
-    "Story",
+    "TaskTimeline",
     "Trust",
     "check",
     "check_disclosure",

@@ -14,7 +14,7 @@ from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.record.schema import Grant, TaskEnd
 from agent_identity._evidence.spans.otlp_encoding import as_bytes, encode_request
-from agent_identity._evidence.spans.span_from_record import TRAVELLING, SpanCopy, copy_of
+from agent_identity._evidence.spans.span_from_record import EXPORTED_KINDS, RecordSpan, make_span
 from agent_identity.identity import SigningKey
 
 SPANS: Final = 512
@@ -23,7 +23,7 @@ SPANS: Final = 512
 RESOURCE: Final = {"service.name": "invoices", "host.name": "worker-1"}
 
 
-def spans(ledger: Path) -> Iterator[SpanCopy]:
+def spans(ledger: Path) -> Iterator[RecordSpan]:
     """Yield the spans of a ledger, stream after stream.
 
     Args:
@@ -40,9 +40,9 @@ def spans(ledger: Path) -> Iterator[SpanCopy]:
             if isinstance(record, Grant):
                 grants[record.task.id] = record.grant.token
             elif isinstance(record, TaskEnd):
-                yield copy_of(record, line.record, signer, grants=grants.pop(record.task.id, None))
-            elif record.kind in TRAVELLING:
-                yield copy_of(record, line.record, signer)
+                yield make_span(record, line.record, signer, grants=grants.pop(record.task.id, None))
+            elif record.kind in EXPORTED_KINDS:
+                yield make_span(record, line.record, signer)
 
 
 def write(ledger: Path, directory: Path, size: int, *, compressed: bool) -> int:

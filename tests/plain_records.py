@@ -60,7 +60,7 @@ def check_record(record: Mapping[str, Any]) -> None:
     decode(data)
 
 
-def kind_of(make: Any) -> str:
+def error_type(make: Any) -> str:
     """Return the kind of what ``Ledger.append`` is to make."""
     while isinstance(make, partial):
         make = make.func

@@ -12,7 +12,7 @@ from agent_identity._authority.registries import AgentRegistry
 from agent_identity._authority.stores import StateStore
 from agent_identity._enforcement.calls import Approval, policy_state
 from agent_identity._enforcement.directory import Directory, check_keys, registry_path
-from agent_identity._enforcement.guard import Point
+from agent_identity._enforcement.guard import EnforcementContext
 from agent_identity._enforcement.sessions import Admission
 from agent_identity._enforcement.telemetry import SpanMode, Spans
 from agent_identity._evidence.ledger import Ledger, OnRecord
@@ -150,7 +150,7 @@ def exporter_of(directory: str | os.PathLike[str], otlp: str, found: Directory) 
     return LedgerExporter(LedgerExport(directory, otlp, signer=found.recorder, trust=found.trust))
 
 
-def admission_of(point: Point, agents: AgentRegistry | None, unregistered: str) -> Admission | None:
+def admission_of(point: EnforcementContext, agents: AgentRegistry | None, unregistered: str) -> Admission | None:
     """Return what admits agents, if a registry says which.
 
     Raises:

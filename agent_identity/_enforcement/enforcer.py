@@ -21,22 +21,22 @@ from agent_identity._enforcement.approvals import Approvals
 from agent_identity._enforcement.calls import Approval, CallRequest, Mode
 from agent_identity._enforcement.common import folded_purpose
 from agent_identity._enforcement.directory import open_directory, pseudonyms_of, publishers_for
-from agent_identity._enforcement.guard import Guard, Leaving, Point, Revocations, Workflow, named
+from agent_identity._enforcement.guard import EnforcementContext, Guard, Leaving, Revocations, Workflow, named
 from agent_identity._enforcement.inventory import Inventory
 from agent_identity._enforcement.lifecycle import Action, GuardedCall, Lazy, check_lazy, guarded, known_as_guarded
 from agent_identity._enforcement.sessions import (
-    Arrivals,
-    Departures,
+    InboundTasks,
     Listed,
     Nesting,
     Opening,
+    OutboundTasks,
     Peer,
     Presentation,
     Tasks,
     current_or_refuse,
     permits_of,
 )
-from agent_identity._enforcement.tasks import Ambience, Carried, Recorded, Task, attached
+from agent_identity._enforcement.tasks import DelegationBundle, RecordedGrants, Task, TaskContext, attached
 from agent_identity._enforcement.telemetry import SpanMode
 from agent_identity._evidence.ledger import Ledger, OnRecord, Segments
 from agent_identity._evidence.record import DigestKeys, Pseudonyms
@@ -153,14 +153,14 @@ class Enforcer:
         parts.check_state(state)
         permits = permits_of(nested)
         time, shared = clock or SystemClock(), MemoryState() if state is None else state
-        source, ambience = ids or RandomIds(), Ambience(time, enforced=mode == "enforce")
+        source, ambience = ids or RandomIds(), TaskContext(time, enforced=mode == "enforce")
         parts.check_privacy(routes or {}, disclosable=disclosable, pseudonyms=pseudonyms)
         name = parts.check_parts(mode, sealing, issuer, recorder, trust, now=time.wall_ns() // _NS)
         trust, anchor = parts.trusted_here(trust, time)
         approvals = Approvals(
             ledger, digests, shared, issuer, ambience, trust=trust, clock=time, ids=source, forbid=self._forbid
         )
-        self._point = Point(
+        self._point = EnforcementContext(
             ledger=ledger,
             digests=digests,
             spans=parts.spans_of(recorder, tracer_provider, exporter, spans),
@@ -182,7 +182,7 @@ class Enforcer:
         self._registry = TaskRegistry()
         admission = parts.admission_of(self._point, agents, unregistered)
         self._tasks = Tasks(self._point, self._registry, issuer, name, anchor, source, new_key, admission, tokens)
-        self._arrivals = Arrivals(self._tasks, trust, Recorded())
+        self._arrivals = InboundTasks(self._tasks, trust, RecordedGrants())
         self._point.spans.examine()
         _ENFORCERS.add(self)
         ledger.observe(*parts.observers_of(on_record))
@@ -403,7 +403,7 @@ class Enforcer:
             EvidenceError: The grant could not be recorded.
         """
         self._refuse_closed()
-        return Departures(self._tasks).present(peer, tool, arguments)
+        return OutboundTasks(self._tasks).present(peer, tool, arguments)
 
     def receive(
         self,
@@ -455,7 +455,7 @@ class Enforcer:
         scope: Scope | None = None,
         ttl: timedelta | None = None,
         audience: str | None = None,
-    ) -> Carried:
+    ) -> DelegationBundle:
         """Return a part of the current task's authority for a child process, which takes it up with :meth:`resume`.
 
         Args:
@@ -470,11 +470,11 @@ class Enforcer:
             EvidenceError: The grant could not be recorded.
         """
         self._refuse_closed()
-        return Departures(self._tasks).carry(agent, scope, ttl=ttl, audience=audience)
+        return OutboundTasks(self._tasks).carry(agent, scope, ttl=ttl, audience=audience)
 
     def resume(
         self,
-        received: Carried | Chain | Sequence[str],
+        received: DelegationBundle | Chain | Sequence[str],
         *,
         holder: Signer | None = None,
         audience: str | None = None,
@@ -494,7 +494,7 @@ class Enforcer:
             EvidenceError: On entry: it could not be recorded.
         """
         self._refuse_closed()
-        carried = received if isinstance(received, Carried) else None
+        carried = received if isinstance(received, DelegationBundle) else None
         arrivals, what = self._arrivals, folded_purpose(purpose or (carried.purpose if carried else "resumed"))
 
         def make() -> Task:
@@ -753,7 +753,7 @@ class Enforcer:
             raise ConfigurationError("expected an open enforcer, got a closed one; open it again")
 
 
-def open_enforcers() -> list[tuple[Enforcer, Point]]:
+def open_enforcers() -> list[tuple[Enforcer, EnforcementContext]]:
     """Return the open enforcers of this process with what they are put together from, for whoever examines them."""
     found = list(_ENFORCERS)
     return [(one, one._point) for one in found if not one._closed]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

@@ -37,7 +37,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
-    from agent_identity.integrations.langchain.guarded_copies import Twins
+    from agent_identity.integrations.langchain.guarded_copies import ToolProxies
 
 __all__ = ["LangChainInstrumentor"]
 
@@ -105,7 +105,7 @@ class _Watch:
         self._on = True
         self._given = enforcer
         self._opened: Enforcer | None = None
-        self._twins: Twins | None = None
+        self._twins: ToolProxies | None = None
         self._kind: type[BaseTool] | None = None
         self._replaced: dict[str, tuple[_Entry, _Entry]] = {}
         self._told: set[str] = set()
@@ -204,16 +204,16 @@ class _Watch:
             )
         return None
 
-    def _known(self) -> "Twins":
+    def _known(self) -> "ToolProxies":
         with self._lock:
             if self._twins is None:
-                from agent_identity.integrations.langchain.guarded_copies import Twins  # As above.
+                from agent_identity.integrations.langchain.guarded_copies import ToolProxies  # As above.
 
                 enforcer = self._given
                 if enforcer is None:
                     enforcer = self._opened = self._open()
                     atexit.register(enforcer.close)
-                self._twins = Twins(enforcer, lambda tool: _vet(tool, enforcer))
+                self._twins = ToolProxies(enforcer, lambda tool: _vet(tool, enforcer))
             return self._twins
 
     @staticmethod

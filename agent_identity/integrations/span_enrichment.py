@@ -17,7 +17,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import TracerProvider
 
-from agent_identity._enforcement.common import kind_of
+from agent_identity._enforcement.common import error_type
 from agent_identity._enforcement.tasks import Task, task_in
 from agent_identity._enforcement.telemetry import is_ours, when_provided
 from agent_identity.errors import ConfigurationError
@@ -59,7 +59,7 @@ class AgentIdentitySpanProcessor(SpanProcessor):
         except Exception as error:  # noqa: BLE001 - Telemetry fails open; the exception of a processor would reach the application.
             if not self._told:
                 self._told = True
-                _LOG.warning("spans could not be stamped: %s; they are unchanged", kind_of(error))
+                _LOG.warning("spans could not be stamped: %s; they are unchanged", error_type(error))
 
     def on_end(self, span: ReadableSpan) -> None:
         """Do nothing: an ended span is immutable."""

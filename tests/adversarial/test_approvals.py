@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from plain_records import kind_of
+from plain_records import error_type
 
 from agent_identity import (
     Agent,
@@ -698,7 +698,7 @@ def test_ac_64_an_approval_that_cannot_be_recorded_lets_nothing_run(
         body, append = world.tool(), type(world.enforcer._point.ledger).append
 
         def failing(self: object, make: object, append: object = append, status: str = status, **k: object) -> object:
-            if kind_of(make) == "approval" and make.keywords["approval"].status == status:
+            if error_type(make) == "approval" and make.keywords["approval"].status == status:
                 raise EvidenceError("full")
             return append(self, make, **k)
 

@@ -391,7 +391,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from agent_identity import Agent, Denied, Enforcer, Human, Scope
-from agent_identity._enforcement.tasks.delegation_bundle import Carried
+from agent_identity._enforcement.tasks.delegation_bundle import DelegationBundle
 
 enforcer = Enforcer.open("evidence")
 
@@ -454,10 +454,10 @@ def main():
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["environment"]:
-        carried = Carried.from_environment()
+        carried = DelegationBundle.from_environment()
         print(json.dumps([child(carried, 1), "AGENT_IDENTITY_CARRIED" in os.environ]))
     elif sys.argv[1:] == ["input"]:
-        print(json.dumps(child(Carried.from_text(sys.stdin.read()), 1)))
+        print(json.dumps(child(DelegationBundle.from_text(sys.stdin.read()), 1)))
     else:
         main()
     enforcer.close()

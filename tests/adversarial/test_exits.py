@@ -24,7 +24,7 @@ from agent_identity._enforcement.guard import evaluator as questions
 from agent_identity._enforcement.guard import guard as guard_module
 from agent_identity._enforcement.guard import record_builder as description
 from agent_identity._enforcement.lifecycle import callables as wrap_module
-from agent_identity._enforcement.tasks.task_context import Ambience
+from agent_identity._enforcement.tasks.task_context import TaskContext
 from agent_identity._enforcement.telemetry import spans as telemetry
 from agent_identity._enforcement.telemetry.spans import Spans
 from agent_identity._evidence.ledger.ledger import Ledger
@@ -383,7 +383,7 @@ class Plugged:
 
 # What a call passes on its way to the body; each is broken in turn.
 BEFORE = {
-    "current task": (Ambience, "current"),
+    "current task": (TaskContext, "current"),
     "wall clock": (FixedClock, "wall_ns"),
     "monotonic clock": (FixedClock, "monotonic_ns"),
     "span start": (Spans, "start"),
@@ -583,7 +583,7 @@ def test_ac_92_a_defect_while_opening_gives_no_authority(world: Any) -> None:
         (TaskRegistry, "open"),
         (Ledger, "append"),
         (Spans, "start"),
-        (Ambience, "holding"),
+        (TaskContext, "holding"),
         (FixedClock, "wall_ns"),
     ]
     for part in parts:

@@ -622,13 +622,13 @@ class Shared(enum.Enum):
 
 
 @dataclasses.dataclass
-class Point:
+class EnforcementContext:
     """A dataclass for members."""
 
     across: int
 
 
-class Carrying(Point, enum.Enum):
+class Carrying(EnforcementContext, enum.Enum):
     """Members that are dataclasses."""
 
     A = 1

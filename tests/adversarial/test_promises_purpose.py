@@ -8,7 +8,7 @@ import pytest
 
 from agent_identity import Agent, Denied, Effect, Rule, RuleSet, Scope, check
 from agent_identity._audit.answers.timelines import story
-from agent_identity._enforcement.tasks.delegation_bundle import Carried
+from agent_identity._enforcement.tasks.delegation_bundle import DelegationBundle
 from agent_identity.approvals import Approval, ApprovalRequest, ask_in_the_terminal
 from agent_identity.errors import TokenError
 from agent_identity.identity import Human
@@ -49,7 +49,7 @@ def test_everybody_sees_the_same_folded_purpose(open_world: Callable[..., Any]) 
         with world.enforcer.delegate(HELPER, scope=Scope("tool"), purpose="the\nsecond  half") as part:
             tool(2)
         carried = world.enforcer.carry()
-        assert Carried.from_text(carried.to_text()).purpose == FOLDED
+        assert DelegationBundle.from_text(carried.to_text()).purpose == FOLDED
         with world.enforcer.resume(carried, purpose="over\nthere"):
             pass
     assert (task.purpose, part.purpose) == (FOLDED, "the second half")
@@ -113,7 +113,7 @@ def test_ac_104_what_steers_a_reader_is_no_purpose(world: Any, purpose: str) -> 
             world.enforcer.resume(carried, purpose=purpose)
     if "\ud800" not in purpose:
         with pytest.raises(TokenError):
-            Carried.from_text(Carried(carried.tokens, carried.seed, purpose).to_text())
+            DelegationBundle.from_text(DelegationBundle(carried.tokens, carried.seed, purpose).to_text())
 
 
 def test_ac_104_an_approver_sees_invisible_characters_escaped(open_world: Callable[..., Any]) -> None:

@@ -18,7 +18,7 @@ from plain_records import append
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._enforcement.tasks.delegation_bundle import Carried
+from agent_identity._enforcement.tasks.delegation_bundle import DelegationBundle
 from agent_identity._evidence.ledger import segments as segments_module
 from agent_identity._evidence.ledger.archiving import prune
 from agent_identity._evidence.ledger.ledger import Ledger
@@ -328,7 +328,7 @@ def work(enforcer: Enforcer, other: Enforcer, chance: random.Random) -> Iterator
                     Context().run(resumed, other, carried)
 
 
-def resumed(other: Enforcer, carried: Carried) -> None:
+def resumed(other: Enforcer, carried: DelegationBundle) -> None:
     """Do a part of a task in another process."""
     with suppress(Denied), other.resume(carried), other.action("read"):
         pass

@@ -15,7 +15,7 @@ from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
 from agent_identity._enforcement.directory.open import open_directory
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.ledger.ledger import Ledger
-from agent_identity._evidence.ledger.prune_statement import Pruned, sign_pruned
+from agent_identity._evidence.ledger.prune_statement import PruneStatement, sign_pruned
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.transparency.cosignatures import cosign
 from agent_identity._evidence.transparency.log import unverified_checkpoint
@@ -133,7 +133,7 @@ def prune(pod: Pod, at: int) -> None:
     for record in records:
         tree.append(leaf_hash(record))
     seen = unverified_checkpoint((pod.path / "log" / "checkpoint").read_bytes())
-    stated = Pruned(
+    stated = PruneStatement(
         origin=pod.origin,
         stream=stream,
         size=len(records),

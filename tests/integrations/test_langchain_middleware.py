@@ -26,7 +26,7 @@ from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import Agent, Human
 from agent_identity.integrations.langchain import acting_agents as handoffs
-from agent_identity.integrations.langchain.guarded_copies import Twins
+from agent_identity.integrations.langchain.guarded_copies import ToolProxies
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import is_protected, protect
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
@@ -656,7 +656,7 @@ async def test_a_refusal_of_something_else_is_the_models_error(desk: Any) -> Non
 def test_twins_are_few_and_follow_their_tool(desk: Any) -> None:
     """A twin is kept until its tool is another; of many tools only so many are kept."""
     asked: list[str] = []
-    twins = Twins(desk.enforcer, lambda tool: asked.append(tool.name))
+    twins = ToolProxies(desk.enforcer, lambda tool: asked.append(tool.name))
     counting = Counting()
     assert twins.of(counting) is twins.of(counting)
 

@@ -35,7 +35,7 @@ from agent_identity._evidence.storage import ByteLines
 from agent_identity._identity.common import b64url_decode
 from agent_identity.errors import VerificationError
 
-__all__ = ["MAX_ACTIONS", "Action", "Delegation", "Story", "story"]
+__all__ = ["MAX_ACTIONS", "Action", "Delegation", "TaskTimeline", "story"]
 
 MAX_ACTIONS: Final = 1_000
 """Number of calls in a story; further calls are only counted."""
@@ -102,7 +102,7 @@ class Delegation:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Story:
+class TaskTimeline:
     """One task, or the calls outside any task.
 
     Attributes:
@@ -152,7 +152,7 @@ class Story:
     drafts: bool = False
 
 
-def story(source: Source, *, wanted: Callable[[Action], bool] | None = None) -> Iterator[Story]:
+def story(source: Source, *, wanted: Callable[[Action], bool] | None = None) -> Iterator[TaskTimeline]:
     """Return the tasks of a source with their calls, in the order in which the tasks ended.
 
     Malformed records are left out; :func:`~agent_identity.audit.check` reports them. Calls outside any task come last.
@@ -170,7 +170,7 @@ def story(source: Source, *, wanted: Callable[[Action], bool] | None = None) -> 
         with unpacked(source) as evidence:
             yield from story(evidence, wanted=wanted)
         return
-    teller = _Teller(Erasures(_erasures(source)), wanted)
+    teller = _TimelineBuilder(Erasures(_erasures(source)), wanted)
     for record in _records(source):
         yield from teller.take(record)
     yield from teller.finish()
@@ -292,11 +292,11 @@ class _Draft:
         else:
             self.omitted += 1
 
-    def finish(self, erasures: Erasures) -> Story:
+    def finish(self, erasures: Erasures) -> TaskTimeline:
         for action in self.open.values():
             self._add(action)
         principal, registration = self.principal, self.registration
-        return Story(
+        return TaskTimeline(
             task=self.task,
             purpose=self.purpose,
             principal=None if principal is None else principal.id,
@@ -322,7 +322,7 @@ class _Draft:
 
 
 @final
-class _Teller:
+class _TimelineBuilder:
     """Assigns records to their tasks."""
 
     def __init__(self, erasures: Erasures, wanted: _Wanted = None) -> None:
@@ -332,7 +332,7 @@ class _Teller:
         self._outside: _Draft | None = None
         self._registrations: OrderedDict[str, AgentRegistration | None] = OrderedDict()
 
-    def take(self, record: Record) -> Iterator[Story]:
+    def take(self, record: Record) -> Iterator[TaskTimeline]:
         """Add a record, and yield the stories that it completes."""
         if not isinstance(record, OfTask | Intent | Outcome) or record.task is None:
             self._take_outside(record)
@@ -361,7 +361,7 @@ class _Teller:
                 self._outside = _Draft(record, self._wanted)
             self._outside.take(record)
 
-    def finish(self) -> Iterator[Story]:
+    def finish(self) -> Iterator[TaskTimeline]:
         """Yield the remaining stories."""
         for drafts in (self._ended, self._under_way):
             for draft in drafts.values():

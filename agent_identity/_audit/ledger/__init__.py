@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     )
     from agent_identity._audit.ledger.details_check import conclude_unseen_details, contradicts_detail
     from agent_identity._audit.ledger.erasures import Erasures
-    from agent_identity._audit.ledger.external_evidence import Outside, Timestamps, check_witnessed
+    from agent_identity._audit.ledger.external_evidence import ExternalEvidence, Timestamps, check_witnessed
     from agent_identity._audit.ledger.index import HALF, LedgerIndex, Proofs, SpanRecord, ledger_index
     from agent_identity._audit.ledger.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
     from agent_identity._audit.ledger.log_check import open_checkpoint
@@ -37,7 +37,7 @@ else:
             ),
             "agent_identity._audit.ledger.details_check": ("conclude_unseen_details", "contradicts_detail"),
             "agent_identity._audit.ledger.erasures": ("Erasures",),
-            "agent_identity._audit.ledger.external_evidence": ("Outside", "Timestamps", "check_witnessed"),
+            "agent_identity._audit.ledger.external_evidence": ("ExternalEvidence", "Timestamps", "check_witnessed"),
             "agent_identity._audit.ledger.index": ("HALF", "LedgerIndex", "Proofs", "SpanRecord", "ledger_index"),
             "agent_identity._audit.ledger.ledger_check": ("LEDGER_STEPS", "LedgerCheck", "Progress"),
             "agent_identity._audit.ledger.log_check": ("open_checkpoint",),
@@ -51,9 +51,9 @@ __all__ = [
     "LEDGER_STEPS",
     "CheckedRecord",
     "Erasures",
+    "ExternalEvidence",
     "LedgerCheck",
     "LedgerIndex",
-    "Outside",
     "Progress",
     "Proofs",
     "SpanRecord",

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from agent_identity._audit.ledger.external_evidence import Voucher
+from agent_identity._audit.ledger.external_evidence import Attestor
 from agent_identity._audit.ledger.stream_growth import Growth
 from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._evidence.ledger import LedgerReader, RawLine
@@ -127,7 +127,7 @@ def with_certificates(trust: TrustStore | None, found: Iterable[Presented], find
     return certified(trust, found, refused=report)
 
 
-def reach_of_roots(trust: TrustStore, vouchers: Sequence[Voucher]) -> Mapping[int, int]:
+def reach_of_roots(trust: TrustStore, vouchers: Sequence[Attestor]) -> Mapping[int, int]:
     """Return how many log entries others saw before each revocation of a root, by its second.
 
     These entries, certificates among them, are older than the revocation. See decision 0017.
@@ -192,7 +192,7 @@ def _of_sound_roots(key: TrustedKey) -> TrustedKey | None:
     return replace(key, certificates=sound) if sound else None
 
 
-def conclude_clock(signers: Sequence[TrustedKey], size: int, vouchers: Sequence[Voucher], findings: Findings) -> None:
+def conclude_clock(signers: Sequence[TrustedKey], size: int, vouchers: Sequence[Attestor], findings: Findings) -> None:
     """Report certificates that are valid only by the clock of the recorder.
 
     The holder of a recorder key dates its records, so only other parties who saw the checkpoint can show that it is

@@ -16,7 +16,7 @@ from agent_identity._identity.keys import Cosigner
 from agent_identity._identity.trust import TrustStore, Witnesses
 from agent_identity.errors import VerificationError
 
-__all__ = ["Outside", "Timestamps", "Voucher", "conclude_vouchers", "second_signature", "vouchers"]
+__all__ = ["Attestor", "ExternalEvidence", "Timestamps", "conclude_vouchers", "second_signature", "vouchers"]
 
 Timestamps: TypeAlias = Callable[[bytes, bytes], int]
 """Returns the time at which a time-stamp says that a message existed, in seconds since the Unix epoch.
@@ -30,7 +30,7 @@ _TRUST: Final = 1
 
 @final
 @dataclass(frozen=True, slots=True)
-class Outside:
+class ExternalEvidence:
     """Evidence and requirements of a verifier beside the trusted keys.
 
     Attributes:
@@ -46,7 +46,7 @@ class Outside:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Voucher:
+class Attestor:
     """A state of the log that another party saw.
 
     Attributes:
@@ -88,8 +88,8 @@ def second_signature(note: Note, checkpoint: Checkpoint, trust: TrustStore, find
 
 
 def vouchers(
-    reader: LedgerReader, origin: str, trust: TrustStore, outside: Outside, findings: Findings
-) -> list[Voucher]:
+    reader: LedgerReader, origin: str, trust: TrustStore, outside: ExternalEvidence, findings: Findings
+) -> list[Attestor]:
     """Return the vouchers of witnesses and authorities for states of the log.
 
     Args:
@@ -101,7 +101,7 @@ def vouchers(
     """
     known = _known(trust, origin)
     witnesses = _witnesses(trust, outside)
-    statements: list[Voucher] = []
+    statements: list[Attestor] = []
     if witnesses.keys:
         # Witnesses may have signed the checkpoint of the ledger as well, or the one that was kept elsewhere.
         own = [note for note in (reader.checkpoint(), outside.checkpoint) if note is not None]
@@ -113,7 +113,7 @@ def vouchers(
 
 def check_witnessed(
     note: bytes, checkpoint: Checkpoint, trust: TrustStore, findings: Findings
-) -> tuple[str, list[Voucher]]:
+) -> tuple[str, list[Attestor]]:
     """Check that the witnesses that a trust file names vouch for one checkpoint.
 
     Returns the result in words for the step, and the vouchers.
@@ -127,20 +127,20 @@ def check_witnessed(
     if not trust.witnesses.keys:
         return "", []
     statements = list(_cosigned([note], _known(trust, checkpoint.origin), trust.witnesses, findings))
-    return conclude_vouchers(statements, checkpoint.size, trust, Outside(), findings), statements
+    return conclude_vouchers(statements, checkpoint.size, trust, ExternalEvidence(), findings), statements
 
 
 def _known(trust: TrustStore, origin: str) -> dict[str, KnownKeys]:
     return {origin: KnownKeys(key.key for key in trust.of_log(origin).keys if key.purpose == "recorder")}
 
 
-def _witnesses(trust: TrustStore, outside: Outside) -> Witnesses:
+def _witnesses(trust: TrustStore, outside: ExternalEvidence) -> Witnesses:
     return trust.witnesses if outside.witnesses is None else outside.witnesses
 
 
 def _cosigned(
     notes: Iterable[bytes], known: dict[str, KnownKeys], witnesses: Witnesses, findings: Findings
-) -> Iterator[Voucher]:
+) -> Iterator[Attestor]:
     for note in notes:
         try:
             opened, checkpoint = _of_log(note, known, witnesses.keys)
@@ -160,7 +160,7 @@ def _cosigned(
             own = cosignature.cosigner.key in opened.signers
             if cosignature.time and not own and witnesses.in_time(cosignature.cosigner, cosignature.time):
                 what = f"the checkpoint that {cosignature.cosigner.name!a} cosigned"
-                yield Voucher(checkpoint, cosignature.time, cosignature.cosigner, what)
+                yield Attestor(checkpoint, cosignature.time, cosignature.cosigner, what)
 
 
 def _of_log(note: bytes, known: dict[str, KnownKeys], witnesses: Sequence[Cosigner] = ()) -> tuple[Note, Checkpoint]:
@@ -181,7 +181,7 @@ def _stamped(
     known: dict[str, KnownKeys],
     timestamps: Timestamps,
     findings: Findings,
-) -> Iterator[Voucher]:
+) -> Iterator[Attestor]:
     for note, token in anchored:
         try:
             _, checkpoint = _of_log(note, known)
@@ -189,11 +189,11 @@ def _stamped(
         except VerificationError as error:
             findings.add(_TRUST, "anchor_not_counted", f"a time-stamp in log/anchors does not count: {error}")
         else:
-            yield Voucher(checkpoint, time, None, "the checkpoint that was time-stamped")
+            yield Attestor(checkpoint, time, None, "the checkpoint that was time-stamped")
 
 
 def conclude_vouchers(
-    found: Sequence[Voucher], size: int, trust: TrustStore, outside: Outside, findings: Findings
+    found: Sequence[Attestor], size: int, trust: TrustStore, outside: ExternalEvidence, findings: Findings
 ) -> str:
     """Report the extent to which other parties vouch for the log, and return it in words for the step.
 
@@ -224,7 +224,7 @@ def conclude_vouchers(
     return "".join(f"; {part}" for part in words if part)
 
 
-def _quorum(statements: Sequence[Voucher], size: int, witnesses: Witnesses, findings: Findings) -> str:
+def _quorum(statements: Sequence[Attestor], size: int, witnesses: Witnesses, findings: Findings) -> str:
     """Report whether enough witnesses vouch for all of the log."""
     furthest: dict[Cosigner, int] = {}
     for voucher in statements:

@@ -9,14 +9,14 @@ from agent_identity._audit.grants import ApprovalsCheck, Delegations, Doubts
 from agent_identity._audit.inputs import PathLike
 from agent_identity._audit.ledger.calls_check import Calls
 from agent_identity._audit.ledger.certificates_check import certificates_of, with_certificates
-from agent_identity._audit.ledger.external_evidence import Outside
+from agent_identity._audit.ledger.external_evidence import ExternalEvidence
 from agent_identity._audit.ledger.log_check import Heads, SignedLog, check_log
 from agent_identity._audit.ledger.pruning_check import find_excerpt, find_kept, find_leftovers, find_pruned
 from agent_identity._audit.ledger.record_check import CheckedBlock, check_block
 from agent_identity._audit.ledger.stream_check import StreamCheck, Visit
 from agent_identity._audit.report import Findings, Life, Place, counted, judge_period, unknown_period
 from agent_identity._audit.store import Executor, in_process
-from agent_identity._evidence.ledger import LedgerReader, Pruned, RawLine, Start
+from agent_identity._evidence.ledger import LedgerReader, PruneStatement, RawLine, Start
 from agent_identity._evidence.record import AnyRecord, RecoveredStream, decode
 from agent_identity._evidence.storage import Block
 from agent_identity._identity.trust import TrustedKey, TrustStore
@@ -100,7 +100,7 @@ class LedgerCheck:
     def run(
         self,
         *,
-        outside: Outside | None = None,
+        outside: ExternalEvidence | None = None,
         total: int = 0,
         progress: Progress | None = None,
         period: tuple[int, int] | None = None,
@@ -125,7 +125,7 @@ class LedgerCheck:
         closed = self._report_denied()
         if "log" in closed:
             return
-        log = check_log(self._reader, self._trust, findings, outside=outside or Outside())
+        log = check_log(self._reader, self._trust, findings, outside=outside or ExternalEvidence())
         if log.trust is not None:
             self._delegations.narrow(log.trust)
             self._approvals.narrow(log.trust)
@@ -186,7 +186,7 @@ class LedgerCheck:
         log: SignedLog,
         streams: Mapping[str, StreamCheck],
         period: tuple[int, int],
-        starts: Mapping[str, Pruned | Start],
+        starts: Mapping[str, PruneStatement | Start],
     ) -> None:
         findings = self._findings
         if findings.number("contradicted") or findings.number("cannot_tell") or not log.proved:
@@ -204,7 +204,7 @@ class LedgerCheck:
             doubt = doubt or "records of that time were pruned"
         findings.period = judge_period(*period, lives, doubt)
 
-    def _starts(self, names: Sequence[str], log: SignedLog) -> Mapping[str, Pruned | Start]:
+    def _starts(self, names: Sequence[str], log: SignedLog) -> Mapping[str, PruneStatement | Start]:
         """Return the starts of the streams that do not begin with their first record."""
         trust = log.trust or self._trust
         pruned = find_pruned(self._reader, names, log.heads, trust, self._findings)
@@ -212,18 +212,20 @@ class LedgerCheck:
         excerpt = find_excerpt(self._reader, names, self._findings)
         self._excerpt = excerpt is not None
         self._calls.partial = self._excerpt or bool(self._denied)
-        starts: Mapping[str, Pruned | Start] = pruned if excerpt is None else {**pruned, **excerpt}
+        starts: Mapping[str, PruneStatement | Start] = pruned if excerpt is None else {**pruned, **excerpt}
         find_leftovers(self._reader, starts, self._findings)
         return starts
 
-    def _take_kept(self, pruned: Mapping[str, Pruned], trust: TrustStore | None) -> None:
+    def _take_kept(self, pruned: Mapping[str, PruneStatement], trust: TrustStore | None) -> None:
         """Add the grants and open intents that were kept of pruned records, before the records that need them."""
         if pruned:
             self._calls.gone = {intent for statement in pruned.values() for intent in statement.open}
         for token in find_kept(self._reader, pruned.values(), trust, self._findings):
             self._delegations.add_kept(token)
 
-    def _parts(self, names: Sequence[str], starts: Mapping[str, Pruned | Start]) -> Iterator[Block | RawLine | None]:
+    def _parts(
+        self, names: Sequence[str], starts: Mapping[str, PruneStatement | Start]
+    ) -> Iterator[Block | RawLine | None]:
         """Yield the raw lines of the streams, with ``None`` after each stream."""
         for name in names:
             start = starts.get(name)
@@ -381,12 +383,12 @@ class LedgerCheck:
         )
 
 
-def _whole_since(reader: LedgerReader, name: str, start: Pruned | Start) -> int:
+def _whole_since(reader: LedgerReader, name: str, start: PruneStatement | Start) -> int:
     """Return the earliest time from which no record of a stream is pruned, as far as the rest shows.
 
     Pruned records were written before the first remaining record, whose call may have begun long before that.
     """
-    if not isinstance(start, Pruned):
+    if not isinstance(start, PruneStatement):
         return 0
     line = next(reader.entries(name, start=start.size + 1), None)
     if line is None or line.record is None:
@@ -396,7 +398,7 @@ def _whole_since(reader: LedgerReader, name: str, start: Pruned | Start) -> int:
 
 
 def _showing(
-    heads: Heads | None, doubts: Doubts | None, visit: Visit | None = None, start: Pruned | Start | None = None
+    heads: Heads | None, doubts: Doubts | None, visit: Visit | None = None, start: PruneStatement | Start | None = None
 ) -> Visit | None:
     """Return a callback for each record of a stream that passes the sealed ones to ``doubts`` and ``visit``."""
     if doubts is None and visit is None:

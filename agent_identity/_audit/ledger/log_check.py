@@ -15,8 +15,8 @@ from agent_identity._audit.ledger.certificates_check import (
     without_doubt,
 )
 from agent_identity._audit.ledger.external_evidence import (
-    Outside,
-    Voucher,
+    Attestor,
+    ExternalEvidence,
     conclude_vouchers,
     second_signature,
     vouchers,
@@ -44,7 +44,7 @@ _LOG: Final = 2
 _HEAD: Final = struct.Struct(">Q32s")
 
 _OWN: Final = "the checkpoint"
-_NOTHING: Final = Outside()
+_NOTHING: Final = ExternalEvidence()
 
 _Pins: TypeAlias = dict[int, dict[bytes, str]]
 """The roots that the log must have had, by size, each with its source in words; two roots of one size conflict."""
@@ -103,7 +103,7 @@ class SignedLog:
 
 
 def check_log(
-    reader: LedgerReader, trust: TrustStore | None, findings: Findings, *, outside: Outside = _NOTHING
+    reader: LedgerReader, trust: TrustStore | None, findings: Findings, *, outside: ExternalEvidence = _NOTHING
 ) -> SignedLog:
     """Check the log of a ledger against its checkpoint.
 
@@ -122,7 +122,7 @@ def check_log(
     """
     checkpoint, signers = _open_own(reader, trust, findings)
     kept, kept_by = _open_kept(outside.checkpoint, trust, findings)
-    statements: list[Voucher] = []
+    statements: list[Attestor] = []
     trust = _of_log(trust, checkpoint)
     if trust is not None and checkpoint is not None:
         statements = vouchers(reader, checkpoint.origin, trust, outside, findings)
@@ -147,7 +147,7 @@ def _reaches(
     trust: TrustStore | None,
     signers: tuple[TrustedKey, ...],
     kept: tuple[int, tuple[TrustedKey, ...]],
-    statements: Sequence[Voucher],
+    statements: Sequence[Attestor],
 ) -> "tuple[Reach | None, Mapping[int, int], Collection[int | None]]":
     """Return the parts of the log beyond doubt, by recorder keys and by roots, and the log sizes where they end."""
     if trust is None:
@@ -183,7 +183,7 @@ def _open_own(reader: LedgerReader, trust: TrustStore | None, findings: Findings
 
 
 def _pins(
-    checkpoint: Checkpoint | None, kept: Checkpoint | None, trust: TrustStore | None, statements: Sequence[Voucher]
+    checkpoint: Checkpoint | None, kept: Checkpoint | None, trust: TrustStore | None, statements: Sequence[Attestor]
 ) -> "_Pins":
     """Return the states that the log must have gone through, with the source of each in words."""
     pins: _Pins = {}

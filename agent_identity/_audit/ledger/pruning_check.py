@@ -9,7 +9,7 @@ from agent_identity._common.narrowing import is_object
 from agent_identity._evidence.ledger import (
     Excerpt,
     LedgerReader,
-    Pruned,
+    PruneStatement,
     Segment,
     Start,
     open_pruned,
@@ -48,7 +48,7 @@ def find_pruned(
     heads: Mapping[str, Heads],
     trust: TrustStore | None,
     findings: Findings,
-) -> dict[str, Pruned]:
+) -> dict[str, PruneStatement]:
     """Return the proved pruning statements of streams that do not begin with their first record.
 
     1. The statement beside the stream is signed by a trusted recorder key that is not revoked (C2SP signed-note), a
@@ -66,7 +66,7 @@ def find_pruned(
         trust: The trusted keys, or ``None``.
         findings: Takes what is found.
     """
-    statements: dict[str, Pruned] = {}
+    statements: dict[str, PruneStatement] = {}
     known = _recorders(trust)
     for name in names:
         note = reader.pruned(name)
@@ -93,7 +93,7 @@ def find_pruned(
 
 
 def find_kept(
-    reader: LedgerReader, statements: Iterable[Pruned], trust: TrustStore | None, findings: Findings
+    reader: LedgerReader, statements: Iterable[PruneStatement], trust: TrustStore | None, findings: Findings
 ) -> Iterator[str]:
     """Return the grants that were kept at each pruning: those that its statement names, all of them or none.
 
@@ -144,7 +144,7 @@ def find_excerpt(reader: LedgerReader, names: Iterable[str], findings: Findings)
     return {name: starts[name] for name in names if name in starts}
 
 
-def find_leftovers(reader: LedgerReader, starts: Mapping[str, Pruned | Start], findings: Findings) -> None:
+def find_leftovers(reader: LedgerReader, starts: Mapping[str, PruneStatement | Start], findings: Findings) -> None:
     """Report files before the start of a stream, unless they hold the last pruned records.
 
     A killed pruning leaves those, and the next one removes them. The statement names the leaf hash of the last record,
@@ -157,7 +157,7 @@ def find_leftovers(reader: LedgerReader, starts: Mapping[str, Pruned | Start], f
     """
     for name, start in starts.items():
         left = _before(reader, name, start)
-        if not left or (isinstance(start, Pruned) and _are_pruned(reader, left, start)):
+        if not left or (isinstance(start, PruneStatement) and _are_pruned(reader, left, start)):
             continue
         if _before(reader, name, start) == left:  # Otherwise a pruning is running.
             message = (
@@ -167,11 +167,11 @@ def find_leftovers(reader: LedgerReader, starts: Mapping[str, Pruned | Start], f
             findings.add(_ALL, "records_before_start", message, Place(stream=name, seq=left[0].first))
 
 
-def _before(reader: LedgerReader, name: str, start: Pruned | Start) -> Sequence[Segment]:
+def _before(reader: LedgerReader, name: str, start: PruneStatement | Start) -> Sequence[Segment]:
     return [segment for segment in reader.segments(name) if segment.first <= start.size]
 
 
-def _are_pruned(reader: LedgerReader, left: Sequence[Segment], pruned: Pruned) -> bool:
+def _are_pruned(reader: LedgerReader, left: Sequence[Segment], pruned: PruneStatement) -> bool:
     """Return whether segments hold exactly the last pruned records, up to the start of the stream."""
     place, leaf = left[0].first - 1, ""
     try:
@@ -198,12 +198,12 @@ def _recorders(trust: TrustStore | None) -> KnownKeys:
     return KnownKeys(key.key for key in (() if trust is None else trust.keys) if key.purpose == "recorder")
 
 
-def _counts(key: TrustedKey, pruned: Pruned) -> bool:
+def _counts(key: TrustedKey, pruned: PruneStatement) -> bool:
     """Return whether a statement by the key counts; a statement by a listed key counts at any time."""
     return key.counts(pruned.time_ns // _NS) if key.certificates else key.sound
 
 
-def _stated(note: bytes, name: str, committed: int, trust: TrustStore | None) -> Pruned:
+def _stated(note: bytes, name: str, committed: int, trust: TrustStore | None) -> PruneStatement:
     pruned = unverified_pruned(note)
     if pruned.size > committed:
         raise VerificationError(f"the log commits to {committed:,} records, fewer than were pruned")
@@ -212,7 +212,9 @@ def _stated(note: bytes, name: str, committed: int, trust: TrustStore | None) ->
     return pruned
 
 
-def _check_signers(note: bytes, pruned: Pruned, trust: TrustStore, known: KnownKeys, findings: Findings) -> None:
+def _check_signers(
+    note: bytes, pruned: PruneStatement, trust: TrustStore, known: KnownKeys, findings: Findings
+) -> None:
     place = Place(stream=pruned.stream)
     try:
         signers = open_pruned(note, known)[1]

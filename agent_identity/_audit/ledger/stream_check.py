@@ -12,7 +12,7 @@ from agent_identity._audit.ledger.log_check import Heads
 from agent_identity._audit.ledger.record_check import CheckedLine, CheckedRecord
 from agent_identity._audit.ledger.stream_growth import Growth
 from agent_identity._audit.report import MAX_KEPT, Findings, Place, counted
-from agent_identity._evidence.ledger import Pruned, RawLine, Start
+from agent_identity._evidence.ledger import PruneStatement, RawLine, Start
 from agent_identity._evidence.record import VERSION, AnyRecord, Stream, StreamEnd, plain_members
 from agent_identity.canonical import decode_record
 
@@ -63,7 +63,7 @@ class StreamCheck:
         *,
         index: "LedgerIndex | None" = None,
         period: tuple[int, int] | None = None,
-        start: Pruned | Start | None = None,
+        start: PruneStatement | Start | None = None,
     ) -> None:
         self.stream = stream
         self.pruned = 0 if start is None else start.size

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Final, final
 
-from agent_identity._evidence.ledger import Pruned, Start
+from agent_identity._evidence.ledger import PruneStatement, Start
 from agent_identity._evidence.transparency import CompactRange
 
 __all__ = ["Growth"]
@@ -33,7 +33,7 @@ class Growth:
     def __init__(
         self,
         heads: Iterable[tuple[int, bytes]] | None,
-        start: Pruned | Start | None,
+        start: PruneStatement | Start | None,
         period: tuple[int, int] | None = None,
     ) -> None:
         self.leaves: list[bytes] = []

@@ -18,8 +18,8 @@ from agent_identity._audit.inputs import (
 )
 from agent_identity._audit.ledger import (
     LEDGER_STEPS,
+    ExternalEvidence,
     LedgerCheck,
-    Outside,
     Progress,
     Timestamps,
     Visit,
@@ -107,7 +107,7 @@ def check(  # budget: one line for each thing that a verifier may have
     if period is not None and period[0] >= period[1]:
         raise ConfigurationError("expected a period that ends after it begins, got another; exchange the two times")
     keys = to_trust(trust)
-    outside = Outside(_note(checkpoint), _witnesses(witnesses, require, keys), timestamps)
+    outside = ExternalEvidence(_note(checkpoint), _witnesses(witnesses, require, keys), timestamps)
     check_ledger = partial(
         _check_ledger,
         keys=keys,
@@ -208,7 +208,7 @@ def check_shown(directory: PathLike) -> tuple[Report, Callable[[bytes], bool]]:
     report = _check_ledger(
         directory_of(directory) or os.fspath(directory),
         keys=None,
-        outside=Outside(),
+        outside=ExternalEvidence(),
         progress=None,
         period=None,
         archive=None,
@@ -245,7 +245,7 @@ def _check_ledger(
     directory: str,
     *,
     keys: TrustStore | None,
-    outside: Outside,
+    outside: ExternalEvidence,
     progress: Progress | None,
     period: tuple[int, int] | None,
     archive: PathLike | None,

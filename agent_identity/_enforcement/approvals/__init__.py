@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._enforcement.approvals.inbox import ApprovalBox
+    from agent_identity._enforcement.approvals.inbox import ApprovalInbox
     from agent_identity._enforcement.approvals.records import Held
     from agent_identity._enforcement.approvals.service import Approvals
     from agent_identity._enforcement.approvals.terminal import ask_in_the_terminal, shown
@@ -13,7 +13,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._enforcement.approvals.inbox": ("ApprovalBox",),
+            "agent_identity._enforcement.approvals.inbox": ("ApprovalInbox",),
             "agent_identity._enforcement.approvals.records": ("Held",),
             "agent_identity._enforcement.approvals.service": ("Approvals",),
             "agent_identity._enforcement.approvals.terminal": ("ask_in_the_terminal", "shown"),
@@ -21,7 +21,7 @@ else:
     )
 
 __all__ = [
-    "ApprovalBox",
+    "ApprovalInbox",
     "Approvals",
     "Held",
     "ask_in_the_terminal",

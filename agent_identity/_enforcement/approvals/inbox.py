@@ -18,7 +18,7 @@ from agent_identity._identity.common import create_private_file, hide_from_git, 
 from agent_identity._identity.principals import Principal
 from agent_identity.errors import ConfigurationError, Denied
 
-__all__ = ["MAX_OF_PRINCIPAL", "MAX_OF_TASK", "MAX_WAITING", "ApprovalBox", "name_of", "party_of"]
+__all__ = ["MAX_OF_PRINCIPAL", "MAX_OF_TASK", "MAX_WAITING", "ApprovalInbox", "name_of", "party_of"]
 
 MAX_WAITING: Final = 4_000
 """Maximum number of pending requests in one directory."""
@@ -64,7 +64,7 @@ def _explained(path: Path) -> Generator[None]:
 
 
 @final
-class ApprovalBox:
+class ApprovalInbox:
     """The pending requests of one directory, each named by its call.
 
     Args:

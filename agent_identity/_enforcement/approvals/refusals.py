@@ -3,7 +3,7 @@
 import logging
 from typing import Final
 
-from agent_identity._enforcement.common import trouble
+from agent_identity._enforcement.common import safe_message
 from agent_identity.errors import AgentIdentityError, Denied
 
 __all__ = ["altered", "coroutine_desk", "expired", "failed", "forged", "mismatch", "pending"]
@@ -59,5 +59,5 @@ def forged(tool: str) -> Denied:
 
 def failed(tool: str, error: AgentIdentityError) -> Denied:
     """Return the refusal of a call whose channel failed; the log has the cause."""
-    _LOG.error("asking for an approval of %s failed, the call is refused: %s", tool, trouble(error))
+    _LOG.error("asking for an approval of %s failed, the call is refused: %s", tool, safe_message(error))
     return Denied(f"{tool}: asking for an approval failed ({error.code}); see the log", code="approval_failed")

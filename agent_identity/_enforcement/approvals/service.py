@@ -16,7 +16,7 @@ from agent_identity._authority.registries import MAX_WAIT, Ruling, trusted_rulin
 from agent_identity._authority.stores import StateStore
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._enforcement.approvals import refusals as refused
-from agent_identity._enforcement.approvals.inbox import ApprovalBox, name_of, party_of
+from agent_identity._enforcement.approvals.inbox import ApprovalInbox, name_of, party_of
 from agent_identity._enforcement.approvals.records import Held, approval_state
 from agent_identity._enforcement.calls import (
     Answer,
@@ -28,8 +28,8 @@ from agent_identity._enforcement.calls import (
     request_bytes,
     with_digest,
 )
-from agent_identity._enforcement.common import Steps, has_loop, trouble
-from agent_identity._enforcement.tasks import Ambience, Task, attached, leave, mark_of, taken_over
+from agent_identity._enforcement.common import Steps, has_loop, safe_message
+from agent_identity._enforcement.tasks import Task, TaskContext, attached, leave, mark_of, taken_over
 from agent_identity._evidence.ledger import Ledger
 from agent_identity._evidence.record import ApprovalStatus, DigestKeys, Time
 from agent_identity._evidence.record import schema as records
@@ -84,7 +84,7 @@ class Approvals:
         digests: DigestKeys,
         state: StateStore,
         signer: Signer,
-        ambience: Ambience,
+        ambience: TaskContext,
         *,
         trust: TrustStore,
         clock: Clock,
@@ -100,17 +100,17 @@ class Approvals:
         self._clock = clock
         self._ids = ids
         self._ambience = ambience
-        self._box: ApprovalBox | None = None
+        self._box: ApprovalInbox | None = None
         self._asked: dict[str, ApprovalRequest] = {}
         self._filed: dict[str, str] = {}
 
-    def use(self, box: ApprovalBox) -> None:
+    def use(self, box: ApprovalInbox) -> None:
         """Store requests in a directory, and remove leftovers of a crashed process from it."""
         self._box = box
         try:
             box.sweep(self._now())
         except (ConfigurationError, OSError) as error:
-            _LOG.error("expired approval requests could not be removed: %s", trouble(error))
+            _LOG.error("expired approval requests could not be removed: %s", safe_message(error))
 
     def pending(self) -> tuple[ApprovalRequest, ...]:
         """Return the undecided requests in the directory, oldest first.
@@ -241,7 +241,7 @@ class Approvals:
             try:
                 self._forget(name)
             except OSError as error:
-                _LOG.error("a request for an approval could not be removed: %s", trouble(error))
+                _LOG.error("a request for an approval could not be removed: %s", safe_message(error))
 
     def after_fork_in_child(self) -> None:
         """Leave the requests to the parent, which owns their tasks."""
@@ -476,7 +476,7 @@ class Approvals:
                 self._state, mark_of(ruling.id), now=now, expires_at=last
             )
         except StateError as error:
-            _LOG.error("the use of an approval could not be checked, the call is refused: %s", trouble(error))
+            _LOG.error("the use of an approval could not be checked, the call is refused: %s", safe_message(error))
             raise Denied(
                 f"{call.tool}: the shared state does not answer, and the use of the approval cannot be checked; "
                 "see the log, and try again when it does",
@@ -496,7 +496,7 @@ class Approvals:
         if self._box is not None:
             self._box.remove(name)
 
-    def _directory(self) -> ApprovalBox:
+    def _directory(self) -> ApprovalInbox:
         if self._box is None:
             raise ConfigurationError(
                 "the enforcer has no directory for pending requests; "

@@ -7,7 +7,7 @@ from typing import Final, final
 from agent_identity._authority.grants import debits_for, exceeded
 from agent_identity._authority.stores import Debit, StateStore
 from agent_identity._enforcement.calls.arguments import Arguments
-from agent_identity._enforcement.common import trouble
+from agent_identity._enforcement.common import safe_message
 from agent_identity._enforcement.tasks import Task, mark_of
 from agent_identity._identity.common import Clock
 from agent_identity.errors import Denied, StateError
@@ -52,7 +52,7 @@ class Reservation:
                 self._state.keep(self._share, earlier, now=self._now)
             self._state.credit(self._debited, now=self._now)
         except Exception as error:  # noqa: BLE001 - The reason that the call did not run matters more.
-            _LOG.warning("the limits of a call that did not run stay debited: %s", trouble(error))
+            _LOG.warning("the limits of a call that did not run stay debited: %s", safe_message(error))
 
     def suspend(self) -> None:
         """Keep the share of a suspended body for the repeated call; it never shrinks."""
@@ -62,7 +62,7 @@ class Reservation:
             share = [debit._replace(amount=max(debit.amount, kept)) for debit, kept in self._taken]
             self._state.keep(self._share, share, now=self._now)
         except Exception as error:  # noqa: BLE001 - The call is suspended in any case; it will debit anew.
-            _LOG.warning("a suspended call loses its debited share of the limits: %s", trouble(error))
+            _LOG.warning("a suspended call loses its debited share of the limits: %s", safe_message(error))
 
 
 @final
@@ -121,7 +121,7 @@ class Limits:
                 answer = self._state.resume(share, debits, now=now)
                 refused, kept = (answer, ()) if isinstance(answer, int) else (None, answer)
         except StateError as error:
-            _LOG.error("the limits of a task could not be read, the call is refused: %s", trouble(error))
+            _LOG.error("the limits of a task could not be read, the call is refused: %s", safe_message(error))
             raise Denied(
                 f"{self._tool}: the shared state with the limits of the task does not "
                 "answer; see the log, and try again when it does",

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._enforcement.common.failures import failure, kind_of, told_model, trouble
+    from agent_identity._enforcement.common.failures import error_type, failure, model_message, safe_message
     from agent_identity._enforcement.common.http_transport import HttpTransport, Reply, Transport, answer_on, left_until
     from agent_identity._enforcement.common.purpose import folded_purpose
     from agent_identity._enforcement.common.threads import Steps, at_once, has_loop, in_background, may_wait, off_loop
@@ -13,7 +13,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._enforcement.common.failures": ("failure", "kind_of", "told_model", "trouble"),
+            "agent_identity._enforcement.common.failures": ("error_type", "failure", "model_message", "safe_message"),
             "agent_identity._enforcement.common.http_transport": (
                 "HttpTransport",
                 "Reply",
@@ -40,14 +40,14 @@ __all__ = [
     "Transport",
     "answer_on",
     "at_once",
+    "error_type",
     "failure",
     "folded_purpose",
     "has_loop",
     "in_background",
-    "kind_of",
     "left_until",
     "may_wait",
+    "model_message",
     "off_loop",
-    "told_model",
-    "trouble",
+    "safe_message",
 ]

@@ -6,7 +6,7 @@ from typing import Final
 
 from agent_identity.errors import AgentIdentityError, Denied
 
-__all__ = ["failure", "kind_of", "place_of", "told_model", "trouble"]
+__all__ = ["error_type", "failure", "model_message", "place_of", "safe_message"]
 
 _PACKAGE: Final = __name__.partition(".")[0]
 _FOR_MODELS: Final = {
@@ -43,14 +43,14 @@ _CURES: Final = {
 _NAME_OF: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
 
 
-def kind_of(error: BaseException) -> str:
+def error_type(error: BaseException) -> str:
     """Return the class of an exception, fit for a record: a class may have any name."""
     # Not by the attribute: a metaclass may compute it, and fail.
     name = _NAME_OF(type(error))[:128]
     return name if name and name.isprintable() else "unnamed"
 
 
-def trouble(error: BaseException) -> str:
+def safe_message(error: BaseException) -> str:
     """Describe an exception for a log: our own messages; of other exceptions only class and places.
 
     Exceptions of plug-ins may quote arguments and results.
@@ -59,10 +59,10 @@ def trouble(error: BaseException) -> str:
         return str(error)
     frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     if not frames:
-        return kind_of(error)
+        return error_type(error)
     frame, line = frames[-1]
     ours = place_of(error)
-    return f"{kind_of(error)} at {frame.f_code.co_filename}:{line}{f', called by {ours}' if ours else ''}"
+    return f"{error_type(error)} at {frame.f_code.co_filename}:{line}{f', called by {ours}' if ours else ''}"
 
 
 def place_of(error: BaseException) -> str | None:
@@ -75,7 +75,7 @@ def place_of(error: BaseException) -> str | None:
     return place
 
 
-def told_model(denied: Denied) -> str:
+def model_message(denied: Denied) -> str:
     """Return the reason of a refusal for a model, without advice for developers and operators."""
     return _FOR_MODELS.get(denied.code, str(denied))
 
@@ -87,6 +87,6 @@ def failure(what: str, error: BaseException) -> str:
         what: The failed part, for example ``the guard``.
         error: The failure.
     """
-    kind, place = kind_of(error), place_of(error)
+    kind, place = error_type(error), place_of(error)
     cure = _CURES.get(kind, "the log has the line; mend what raises there, or report it")
     return f"{what} failed{f' in {place}' if place else ''} with {kind}; {cure}"

@@ -15,7 +15,7 @@ from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import Final, Generic, TypeVar, final
 
-from agent_identity._enforcement.common.failures import trouble
+from agent_identity._enforcement.common.failures import safe_message
 
 __all__ = ["Steps", "at_once", "has_loop", "in_background", "may_wait", "off_loop"]
 
@@ -206,5 +206,5 @@ def _tell(loop: asyncio.AbstractEventLoop, done: "asyncio.Future[None]") -> None
 def _lose(outcome: "_Outcome[_T]") -> None:
     """Log the exception of a step that nobody awaits."""
     if outcome.error is not None:
-        _LOG.warning("a step that nobody waits for failed: %s", trouble(outcome.error))
+        _LOG.warning("a step that nobody waits for failed: %s", safe_message(outcome.error))
         outcome.error = None

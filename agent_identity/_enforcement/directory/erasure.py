@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, final
 
-from agent_identity._enforcement.approvals import ApprovalBox
+from agent_identity._enforcement.approvals import ApprovalInbox
 from agent_identity._enforcement.directory.open import pseudonyms_of
 from agent_identity._evidence.ledger import Ledger, open_ledger
 from agent_identity._evidence.record import (
@@ -110,7 +110,7 @@ def erase(
         digests.erase(every)
     if pseudonyms is not None:
         pseudonyms.erase(name)  # Also finishes an erasure that power loss interrupted.
-    requests = ApprovalBox(Path(directory) / "approvals").erase(every, names)
+    requests = ApprovalInbox(Path(directory) / "approvals").erase(every, names)
     return Erased(len(every), erased, record, bool(mapped), requests)
 
 

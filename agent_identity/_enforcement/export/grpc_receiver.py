@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from agent_identity._enforcement.export.http_receiver import acknowledged
 from agent_identity._enforcement.export.receivers import Answer, Settings
-from agent_identity._evidence.spans import SpanCopy, encode_request, said
+from agent_identity._evidence.spans import RecordSpan, encode_request, said
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["GrpcReceiver"]
@@ -61,7 +61,7 @@ class GrpcReceiver:
         self._timeout = settings.timeout
         self._resource = resource
 
-    def send(self, spans: Sequence[SpanCopy]) -> Answer:
+    def send(self, spans: Sequence[RecordSpan]) -> Answer:
         """Send the spans; see :meth:`Receiver.send`."""
         request = encode_request(spans, self._resource)
         try:

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult
 
 from agent_identity._enforcement.common import answer_on, left_until
 from agent_identity._enforcement.export.receivers import LONGEST_WAIT, Answer, Settings
-from agent_identity._evidence.spans import Encoding, ExportAnswer, SpanCopy, as_bytes, encode_request, read_answer
+from agent_identity._evidence.spans import Encoding, ExportAnswer, RecordSpan, as_bytes, encode_request, read_answer
 
 __all__ = ["HttpReceiver", "acknowledged", "judge"]
 
@@ -45,7 +45,7 @@ class HttpReceiver:
         self._encoding: Encoding = "json" if settings.protocol == "http/json" else "protobuf"
         self._context = settings.tls() if parts.scheme == "https" else None
 
-    def send(self, spans: Sequence[SpanCopy]) -> Answer:
+    def send(self, spans: Sequence[RecordSpan]) -> Answer:
         """Send the spans; see :meth:`Receiver.send`."""
         body = as_bytes(encode_request(spans, self._resource), self._encoding)
         headers = {**self._settings.headers, "content-type": _TYPES[self._encoding], "accept-encoding": "identity"}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Self, final
 from urllib.parse import SplitResult
 
-from agent_identity._enforcement.common import trouble
+from agent_identity._enforcement.common import safe_message
 from agent_identity._enforcement.export.receivers import OtlpProtocol, Receiver, Settings, address
 from agent_identity._enforcement.export.sender import Pace, Shipped, Shipper, Stopped
 from agent_identity._evidence.spans import Cursors, StreamCopies, Wanted
@@ -183,7 +183,7 @@ class LedgerExporter:
             except Stopped:
                 return
             except Exception as error:  # noqa: BLE001 - Copies fail open: the ledger has all; the next turn continues.
-                _LOG.warning("copies of the evidence wait: %s", trouble(error))
+                _LOG.warning("copies of the evidence wait: %s", safe_message(error))
             if self._ending.wait(_STANDBY):
                 return
 

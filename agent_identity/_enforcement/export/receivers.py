@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Protocol, Self, TypeAlias, final
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-from agent_identity._evidence.spans import SpanCopy
+from agent_identity._evidence.spans import RecordSpan
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["LONGEST_WAIT", "PROTOCOLS", "Answer", "OtlpProtocol", "Receiver", "Settings", "address"]
@@ -44,7 +44,7 @@ class Answer(NamedTuple):
 class Receiver(Protocol):
     """A receiver of spans."""
 
-    def send(self, spans: Sequence[SpanCopy]) -> Answer:
+    def send(self, spans: Sequence[RecordSpan]) -> Answer:
         """Send the spans in one request and return the answer; never raises because of the other side."""
         ...
 

@@ -8,7 +8,7 @@ from typing import Final, final
 
 from agent_identity._enforcement.export.receivers import Answer, Receiver
 from agent_identity._evidence.ledger import LedgerReader
-from agent_identity._evidence.spans import Aside, Copied, Cursor, Cursors, SpanCopy, StreamCopies
+from agent_identity._evidence.spans import Aside, Copied, Cursor, Cursors, RecordSpan, StreamCopies
 from agent_identity._evidence.storage import Files, Layout
 from agent_identity.errors import AgentIdentityError
 
@@ -112,7 +112,7 @@ class Shipper:
         self._streams: dict[str, StreamCopies] = {}
         self._quiet: set[str] = set()
         self._done: set[str] = set()
-        self._good: SpanCopy | None = None
+        self._good: RecordSpan | None = None
         self._failures = 0
         self._waited = 0.0
 

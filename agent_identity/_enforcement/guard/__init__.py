@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._enforcement.guard.context import Point
+    from agent_identity._enforcement.guard.context import EnforcementContext
     from agent_identity._enforcement.guard.draft_facts import RESOURCES, Workflow
     from agent_identity._enforcement.guard.guard import Guard, Leaving
     from agent_identity._enforcement.guard.known_tools import KnownTools, annotated, claims_from
@@ -14,7 +14,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._enforcement.guard.context": ("Point",),
+            "agent_identity._enforcement.guard.context": ("EnforcementContext",),
             "agent_identity._enforcement.guard.draft_facts": ("RESOURCES", "Workflow"),
             "agent_identity._enforcement.guard.guard": ("Guard", "Leaving"),
             "agent_identity._enforcement.guard.known_tools": ("KnownTools", "annotated", "claims_from"),
@@ -25,10 +25,10 @@ else:
 __all__ = [
     "LIST_NAME",
     "RESOURCES",
+    "EnforcementContext",
     "Guard",
     "KnownTools",
     "Leaving",
-    "Point",
     "Revocations",
     "Workflow",
     "annotated",

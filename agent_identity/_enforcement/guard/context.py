@@ -8,12 +8,12 @@ from typing import final
 
 from agent_identity._authority.registries import RevokedKind
 from agent_identity._authority.stores import StateStore
-from agent_identity._enforcement.approvals import ApprovalBox, Approvals
+from agent_identity._enforcement.approvals import ApprovalInbox, Approvals
 from agent_identity._enforcement.calls import Approval, Arguments, Call, Mode, Renewals
 from agent_identity._enforcement.guard.known_tools import KnownTools
 from agent_identity._enforcement.guard.revocations import Revocations
 from agent_identity._enforcement.inventory import Inventory
-from agent_identity._enforcement.tasks import Ambience, Task
+from agent_identity._enforcement.tasks import Task, TaskContext
 from agent_identity._enforcement.telemetry import Spans
 from agent_identity._evidence.ledger import Ledger
 from agent_identity._evidence.record import PSEUDONYM_PREFIX, DigestKeys, Pseudonyms
@@ -21,19 +21,19 @@ from agent_identity._identity.common import Clock
 from agent_identity._identity.principals import Principal, principal_from_claim
 from agent_identity._policy.decision import Inspector, Policy
 
-__all__ = ["Point"]
+__all__ = ["EnforcementContext"]
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class Point:
+class EnforcementContext:
     """The parts that a guard needs for a call; frozen, so that no guard can change its mode."""
 
     ledger: Ledger
     digests: DigestKeys
     spans: Spans
     clock: Clock
-    ambience: Ambience
+    ambience: TaskContext
     policy: Policy | None
     routes: Mapping[str, Callable[..., object] | Approval]
     inspectors: tuple[Inspector, ...]
@@ -56,7 +56,7 @@ class Point:
             state: The state in it.
             shared: Another state is shared with other processes; the directory's revocations count too.
         """
-        self.approvals.use(ApprovalBox(Path(directory) / "approvals"))
+        self.approvals.use(ApprovalInbox(Path(directory) / "approvals"))
         self.inventory.use(directory, state)
         if shared:
             self.revocations.heed(state)

@@ -7,8 +7,8 @@ from typing import Final, TypeAlias, final
 from agent_identity import canonical
 from agent_identity._authority.grants import clauses_of
 from agent_identity._enforcement.calls import Call, is_fact
-from agent_identity._enforcement.common import trouble
-from agent_identity._enforcement.guard.context import Point
+from agent_identity._enforcement.common import safe_message
+from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.tasks import CallFacts
 from agent_identity._evidence.record import Action, Model, Resource, replaced
 from agent_identity._policy import RuleSet
@@ -41,7 +41,7 @@ class DraftFacts:
 
     __slots__ = ("_digests", "_is_model", "_labels", "_name", "_pseudonyms", "_resources", "_workflow")
 
-    def __init__(self, point: Point, tool: Tool, workflow: Workflow | None) -> None:
+    def __init__(self, point: EnforcementContext, tool: Tool, workflow: Workflow | None) -> None:
         self._digests = point.digests
         self._is_model = tool.kind in _MODELS
         self._labels = _labels_of(point, tool)
@@ -68,7 +68,7 @@ class DraftFacts:
         try:
             workflow = None if self._workflow is None else self._workflow()
         except Exception as error:  # noqa: BLE001 - Code of others, see above.
-            _LOG.warning("the workflow of %s is not recorded: %s", self._name, trouble(error))
+            _LOG.warning("the workflow of %s is not recorded: %s", self._name, safe_message(error))
             return None
         if workflow is None or not is_fact(workflow):
             return None
@@ -104,7 +104,7 @@ def _resource(touch: Touch) -> Resource:
     return Resource(system=touch.system, name=touch.name, access=touch.access, data=tuple(touch.data) or None)
 
 
-def _labels_of(point: Point, tool: Tool) -> tuple[str, ...] | None:
+def _labels_of(point: EnforcementContext, tool: Tool) -> tuple[str, ...] | None:
     """Return the labels of a tool that application and operator state; claims of others are no facts."""
     labels = tool.labels
     if isinstance(point.policy, RuleSet):

@@ -8,21 +8,21 @@ from typing import Final, Literal, TypeVar, final
 from agent_identity._common.narrowing import is_mapping, is_plain_array, is_plain_dict
 from agent_identity._constraints import MAX_NESTING
 from agent_identity._enforcement.calls import WITHIN_SCOPE, is_sound
-from agent_identity._enforcement.common import kind_of
-from agent_identity._enforcement.guard.context import Point
+from agent_identity._enforcement.common import error_type
+from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.tasks import Task
 from agent_identity._policy import RuleSet
 from agent_identity._policy.decision import Content, Decision, Effect, Finding, Request, Tool
 from agent_identity.errors import Denied
 
 _Key = TypeVar("_Key")
-__all__ = ["Questions", "ground_of", "refusal_of"]
+__all__ = ["PolicyEvaluator", "ground_of", "refusal_of"]
 
 _ATOMS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 
 @final
-class Questions:
+class PolicyEvaluator:
     """Asks inspectors and policy about the calls of one tool.
 
     Args:
@@ -33,7 +33,7 @@ class Questions:
 
     __slots__ = ("_data", "_is_foreign", "_point", "_tool")
 
-    def __init__(self, point: Point, tool: Tool, data: tuple[str, ...] | None) -> None:
+    def __init__(self, point: EnforcementContext, tool: Tool, data: tuple[str, ...] | None) -> None:
         self._point = point
         self._tool = tool
         self._data = data
@@ -82,7 +82,7 @@ class Questions:
                 with self._point.ambience.unmarked():
                     decision = policy.decide(request)
         except Exception as error:  # noqa: BLE001 - A policy that fails blocks.
-            return Decision(effect=Effect.BLOCK, reason="policy_failed", why=kind_of(error))
+            return Decision(effect=Effect.BLOCK, reason="policy_failed", why=error_type(error))
         return known if decision is known else _checked(decision)
 
     def inspect(self, direction: str, value: object) -> tuple[Finding, ...]:
@@ -99,7 +99,7 @@ class Questions:
             with self._point.ambience.unmarked() if is_input or _is_plain(value) else nullcontext():
                 findings = tuple(finding for inspector in inspectors for finding in inspector.inspect(content))
         except Denied as denied:
-            raise RuntimeError(f"an inspector raised {kind_of(denied)} of another call; return findings") from None
+            raise RuntimeError(f"an inspector raised {error_type(denied)} of another call; return findings") from None
         if not all(type(finding) is Finding for finding in findings):
             raise TypeError("an inspector returned something else than findings; return findings")
         return findings

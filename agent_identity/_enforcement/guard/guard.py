@@ -28,13 +28,13 @@ from agent_identity._enforcement.calls import (
     capture,
     is_fact,
 )
-from agent_identity._enforcement.common import failure, kind_of, trouble
-from agent_identity._enforcement.guard.context import Point
+from agent_identity._enforcement.common import error_type, failure, safe_message
+from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.guard.draft_facts import Workflow
-from agent_identity._enforcement.guard.evaluator import Questions, ground_of, refusal_of
+from agent_identity._enforcement.guard.evaluator import PolicyEvaluator, ground_of, refusal_of
 from agent_identity._enforcement.guard.record_builder import Description
 from agent_identity._enforcement.tasks import Process, Task
-from agent_identity._enforcement.telemetry import Borrowed, in_context
+from agent_identity._enforcement.telemetry import AdoptedSpan, in_context
 from agent_identity._evidence.ledger import Entry
 from agent_identity._evidence.record import Ending
 from agent_identity._policy import RuleSet
@@ -88,7 +88,7 @@ class Guard:
 
     def __init__(
         self,
-        point: Point,
+        point: EnforcementContext,
         tool: Tool,
         *,
         data: tuple[str, ...] | None = None,
@@ -103,7 +103,7 @@ class Guard:
         self.tool = tool
         self.data = data
         self._point = point
-        self._ask = Questions(point, tool, data)
+        self._ask = PolicyEvaluator(point, tool, data)
         # Code of others takes time, so that all is asked again. Rules are like constraints: compiled, ours, and quick.
         self.slow = bool(point.inspectors) or not (point.policy is None or type(point.policy) is RuleSet)
         if workflow is not None and point.pseudonyms is not None and point.ledger.drafts:
@@ -117,7 +117,7 @@ class Guard:
         self._attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}
 
     @property
-    def point(self) -> Point:
+    def point(self) -> EnforcementContext:
         """The enforcement point that this guard belongs to."""
         return self._point
 
@@ -143,7 +143,7 @@ class Guard:
         except AgentIdentityError:
             raise
         except Exception as error:  # noqa: BLE001 - As in _decide: whatever our own defect is, the body does not run.
-            _LOG.error("the guard of %s failed, the call is refused: %s", self.tool.name, trouble(error))
+            _LOG.error("the guard of %s failed, the call is refused: %s", self.tool.name, safe_message(error))
             why = f"{self.tool.name}: not recorded, and therefore not run: {failure('the guard', error)}"
             raise EvidenceError(why, code="guard_failed") from None
         raise refusal
@@ -218,7 +218,7 @@ class Guard:
                 self._conclude(call, "suspended", None)
                 raise
             if isinstance(error, Exception):
-                _LOG.error("asking for an approval of %s failed: %s", self.tool.name, trouble(error))
+                _LOG.error("asking for an approval of %s failed: %s", self.tool.name, safe_message(error))
                 answer = Denied(f"{self.tool.name}: {failure('asking for an approval', error)}", code="approval_failed")
             else:
                 self.withdraw(call)
@@ -351,7 +351,7 @@ class Guard:
         call.judged(Judgement(denied.decision, "block", denied, argument))
 
     def _deny_failed(self, call: Call, error: Exception) -> None:
-        _LOG.error("the guard of %s failed, the call is refused: %s", self.tool.name, trouble(error))
+        _LOG.error("the guard of %s failed, the call is refused: %s", self.tool.name, safe_message(error))
         self._deny(call, Denied(f"{self.tool.name}: {failure('the guard', error)}", code="guard_failed"))
 
     def _intend(self, call: Call) -> None:
@@ -446,7 +446,7 @@ class Guard:
             view = NOTHING if snapshot is None else snapshot.view
             decision = self._ask.decide(self._ask.request(view, call.task, findings, "result"), self._told.known[0])
         except Exception as error:  # noqa: BLE001 - What could not be inspected is withheld.
-            decision = Decision(effect=Effect.BLOCK, reason="inspection_failed", why=kind_of(error))
+            decision = Decision(effect=Effect.BLOCK, reason="inspection_failed", why=error_type(error))
         if decision.effect in (Effect.ALLOW, Effect.WARN):
             return None
         blocked = ContentBlocked(blocked_by(decision, self.tool.name), code="content_blocked", decision=decision)
@@ -465,14 +465,14 @@ class Guard:
         elif self._returns and self._leaves(error, self._returns, "returns"):
             self._finish(call, "success", None)
         else:
-            self._finish(call, "cancelled" if isinstance(error, _CANCELLED) else "error", code or kind_of(error))
+            self._finish(call, "cancelled" if isinstance(error, _CANCELLED) else "error", code or error_type(error))
 
     def _leaves(self, error: BaseException, leaving: Leaving, what: str) -> bool:
         """Tell whether a body left by an error without having failed; whoever cannot tell does not say so."""
         try:
             return isinstance(error, leaving) if isinstance(leaving, tuple) else bool(leaving(error))
         except Exception as trap:  # noqa: BLE001 - Code of others; the error of the body is what has to come out.
-            _LOG.error("%s= of %s failed, and the call counts as failed: %s", what, self.tool.name, trouble(trap))
+            _LOG.error("%s= of %s failed, and the call counts as failed: %s", what, self.tool.name, safe_message(trap))
             return False
 
     def suspend(self, call: Call) -> None:
@@ -497,7 +497,7 @@ class Guard:
         except Exception as failure:  # noqa: BLE001 - See above; the intent stays open, which the verifier reports.
             self._point.spans.abandon(call.span)
             # One line without a trace, because a trace shows the texts of the exceptions before this one.
-            _LOG.error("the outcome of %s could not be recorded: %s", self.tool.name, trouble(failure))
+            _LOG.error("the outcome of %s could not be recorded: %s", self.tool.name, safe_message(failure))
 
     def _conclude(self, call: Call, outcome: Ending, error: str | None) -> Entry | None:
         """Append the outcome of a call that is over, and let the sealing thread sign it and end the span."""
@@ -508,7 +508,7 @@ class Guard:
         point = self._point
         end_ns = max(point.clock.wall_ns(), call.start_ns)
         first = call.intent is None
-        if type(call.span) is Borrowed and point.spans.lacks(call.span):
+        if type(call.span) is AdoptedSpan and point.spans.lacks(call.span):
             call.span, call.traced = point.spans.regain(call.span, self._name, self._attributes, call.start_ns)
             first = True
         span = call.span
@@ -518,7 +518,7 @@ class Guard:
         if not point.spans.records(span):
             entry = point.ledger.append(record, detail=detail)
             point.spans.abandon(span)
-        elif point.inline or type(span) is Borrowed:
+        elif point.inline or type(span) is AdoptedSpan:
             entry = point.ledger.append(record, detail=detail)
             finish(entry)
         else:

@@ -5,8 +5,8 @@ from functools import partial
 from typing import Final, final
 
 from agent_identity._enforcement.calls import WITHIN_SCOPE, Call, canonical_bytes, decision_fact, is_fact
-from agent_identity._enforcement.common import trouble
-from agent_identity._enforcement.guard.context import Point
+from agent_identity._enforcement.common import safe_message
+from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.guard.draft_facts import DraftFacts, Workflow
 from agent_identity._enforcement.tasks import CallFacts, parties
 from agent_identity._evidence.record import Action, Decision, Detail, Ending, Found, Intent, Outcome, Time, replaced
@@ -34,7 +34,7 @@ class Description:
 
     __slots__ = ("_draft", "_point", "_tool", "known")
 
-    def __init__(self, point: Point, tool: Tool, workflow: Workflow | None = None) -> None:
+    def __init__(self, point: EnforcementContext, tool: Tool, workflow: Workflow | None = None) -> None:
         self._point = point
         self._tool = tool
         self._draft: Final = DraftFacts(point, tool, workflow) if point.ledger.drafts else None
@@ -149,7 +149,7 @@ class Description:
                 digest = self._point.digests.digest(key, data)
                 call.action = replaced(call.action, result=digest)
         except Exception as error:  # noqa: BLE001 - See above.
-            _LOG.error("the result of %s has no digest: %s", self._tool.name, trouble(error))
+            _LOG.error("the result of %s has no digest: %s", self._tool.name, safe_message(error))
 
 
 def _categories(call: Call) -> tuple[str, ...] | None:

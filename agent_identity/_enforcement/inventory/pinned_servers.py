@@ -23,11 +23,11 @@ __all__ = [
     "MAX_TEXT",
     "MAX_TOOLS",
     "ONE_BY_ONE",
-    "Book",
     "Definition",
-    "Offer",
+    "Observation",
     "OfferedTool",
-    "Sighting",
+    "PinnedServer",
+    "ServerInventory",
     "accepted",
     "forgotten",
     "given",
@@ -102,7 +102,7 @@ class Definition:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class Observation:
     """A server as it presents itself now.
 
     Attributes:
@@ -152,7 +152,7 @@ class OfferedTool:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Offer:
+class PinnedServer:
     """A server in the inventory.
 
     Attributes:
@@ -227,11 +227,11 @@ class Offer:
             )
 
 
-Book: TypeAlias = Mapping[str, Offer]
+ServerInventory: TypeAlias = Mapping[str, PinnedServer]
 """All servers by name."""
 
 
-def sighted(book: Book, seen: Sighting, *, now: int, pin: bool) -> Book:
+def sighted(book: ServerInventory, seen: Observation, *, now: int, pin: bool) -> ServerInventory:
     """Return the inventory after a sighting of a server: the same one if nothing is new.
 
     Args:
@@ -247,7 +247,7 @@ def sighted(book: Book, seen: Sighting, *, now: int, pin: bool) -> Book:
     if known is None:
         if len(book) >= MAX_SERVERS:
             raise ConfigurationError(f"the inventory has {MAX_SERVERS} servers, and takes no more; forget one")
-        known = Offer(seen.transport, seen.place)
+        known = PinnedServer(seen.transport, seen.place)
         tools = {name: OfferedTool(of, since=now) if pin else OfferedTool(None, of) for name, of in seen.tools.items()}
     else:
         tools = dict(known.tools)
@@ -270,14 +270,14 @@ def sighted(book: Book, seen: Sighting, *, now: int, pin: bool) -> Book:
 
 
 def accepted(
-    book: Book,
+    book: ServerInventory,
     name: str,
     tools: Collection[str] | None,
     *,
     now: int,
     digest: str | None = None,
     reason: str | None = None,
-) -> Book:
+) -> ServerInventory:
     """Return the inventory after somebody accepted the offer of a server.
 
     Args:
@@ -309,7 +309,7 @@ def accepted(
     return {**book, name: offer}
 
 
-def forgotten(book: Book, name: str) -> Book:
+def forgotten(book: ServerInventory, name: str) -> ServerInventory:
     """Return the inventory without a server; its next sighting is its first.
 
     Raises:
@@ -320,7 +320,7 @@ def forgotten(book: Book, name: str) -> Book:
     return {known: offer for known, offer in book.items() if known != name}
 
 
-def given(book: Book, servers: Book, *, now: int) -> Book:
+def given(book: ServerInventory, servers: ServerInventory, *, now: int) -> ServerInventory:
     """Return the inventory with servers pinned from a given list.
 
     Raises:
@@ -341,7 +341,7 @@ def given(book: Book, servers: Book, *, now: int) -> Book:
     return pinned
 
 
-def with_less_text(book: Book, most: int) -> Book:
+def with_less_text(book: ServerInventory, most: int) -> ServerInventory:
     """Return the inventory with at most so many bytes of text for each server; names and digests stay.
 
     Args:

@@ -15,14 +15,14 @@ from typing import Final, NamedTuple, final, get_args
 
 from agent_identity._authority.stores import StateStore, renewed_in_children
 from agent_identity._common.narrowing import int_of, text_of, word_of
-from agent_identity._enforcement.common import trouble
+from agent_identity._enforcement.common import safe_message
 from agent_identity._enforcement.inventory.pinned_servers import (
     MAX_TEXT,
-    Book,
     Definition,
-    Offer,
+    Observation,
     OfferedTool,
-    Sighting,
+    PinnedServer,
+    ServerInventory,
     Transport,
     accepted,
     forgotten,
@@ -68,7 +68,7 @@ class _State(NamedTuple):
     """An inventory and its number."""
 
     number: int
-    book: Book
+    book: ServerInventory
 
 
 _EMPTY: Final = _State(0, {})
@@ -93,7 +93,7 @@ class InventoryFile:
         self._known = _EMPTY
         self._stamp: tuple[int, ...] | None = None
 
-    def load(self) -> Book:
+    def load(self) -> ServerInventory:
         """Return the inventory in the file now; a missing file is an empty inventory.
 
         Raises:
@@ -106,7 +106,9 @@ class InventoryFile:
             self._known, self._stamp = self._continued(stamp), stamp
         return self._known.book
 
-    def change(self, by: Callable[[Book], Book], signer: Signer, *, anew: bool = False) -> Book:
+    def change(
+        self, by: Callable[[ServerInventory], ServerInventory], signer: Signer, *, anew: bool = False
+    ) -> ServerInventory:
         """Change the inventory under a lock, and return it.
 
         Args:
@@ -192,8 +194,8 @@ class Inventory:
         self._trust = trust
         self._clock = clock
         self._file: InventoryFile | None = None
-        self._book: Book = {}
-        self._recorded: dict[str, Offer] = {}
+        self._book: ServerInventory = {}
+        self._recorded: dict[str, PinnedServer] = {}
         self._lock = threading.RLock()
         renewed_in_children(self)
 
@@ -206,7 +208,7 @@ class Inventory:
         """Keep the inventory in a directory, whose state remembers the newest number."""
         self._file = InventoryFile(inventory_path(directory), self._trust, state)
 
-    def sight(self, sighting: Sighting, *, pin: bool) -> None:
+    def sight(self, sighting: Observation, *, pin: bool) -> None:
         """Update a server from a sighting; changes are in the ledger before this returns.
 
         Args:
@@ -218,14 +220,14 @@ class Inventory:
             EvidenceError: The server could not be recorded.
         """
 
-        def look(book: Book) -> Book:
+        def look(book: ServerInventory) -> ServerInventory:
             return sighted(book, sighting, now=self._clock.wall_ns() // 1_000_000_000, pin=pin)
 
         with self._lock:
             book = self._usable(lambda: self._change(look))
             self._record(sighting.name, book[sighting.name])
 
-    def find(self, name: str) -> Offer | None:
+    def find(self, name: str) -> PinnedServer | None:
         """Return the current entry of a server.
 
         Raises:
@@ -239,21 +241,21 @@ class Inventory:
                 self._record(name, offer)
             return offer
 
-    def _change(self, look: Callable[[Book], Book]) -> Book:
+    def _change(self, look: Callable[[ServerInventory], ServerInventory]) -> ServerInventory:
         if self._file is not None:
             known = self._file.load()
             return known if look(known) is known else self._file.change(look, self._signer)
         self._book = look(self._book)
         return self._book
 
-    def _usable(self, ask: Callable[[], Book]) -> Book:
+    def _usable(self, ask: Callable[[], ServerInventory]) -> ServerInventory:
         try:
             return ask()
         except AgentIdentityError as error:
-            _LOG.error("the inventory cannot be used, calls of servers are refused: %s", trouble(error))
+            _LOG.error("the inventory cannot be used, calls of servers are refused: %s", safe_message(error))
             raise Denied(f"the inventory of servers is unusable: {error}", code="inventory_unusable") from None
 
-    def _record(self, name: str, offer: Offer) -> None:
+    def _record(self, name: str, offer: PinnedServer) -> None:
         """Record a server, once for each of its states."""
         known = self._recorded.get(name)
         if known is offer:
@@ -275,7 +277,7 @@ def accept(
     now: int,
     digest: str | None = None,
     reason: str | None = None,
-) -> Offer:
+) -> PinnedServer:
     """Accept the offer of a server, and return its entry; see :func:`~.offers.accepted`.
 
     Raises:
@@ -286,7 +288,7 @@ def accept(
     return book[name]
 
 
-def forget(file: InventoryFile, name: str, *, signer: Signer) -> Book:
+def forget(file: InventoryFile, name: str, *, signer: Signer) -> ServerInventory:
     """Forget a server, and return the inventory: its next sighting is its first.
 
     Raises:
@@ -296,7 +298,7 @@ def forget(file: InventoryFile, name: str, *, signer: Signer) -> Book:
     return file.change(lambda known: forgotten(known, name), signer)
 
 
-def pin(file: InventoryFile, servers: Book, *, signer: Signer, now: int) -> Book:
+def pin(file: InventoryFile, servers: ServerInventory, *, signer: Signer, now: int) -> ServerInventory:
     """Pin servers from a given list, and return the inventory; their earlier entries are replaced.
 
     A lost inventory starts anew from this.
@@ -320,7 +322,7 @@ def _written(state: _State, signer: Signer) -> bytes:
     return token.encode() + b"\n" + body + b"\n"
 
 
-def _body(book: Book) -> bytes:
+def _body(book: ServerInventory) -> bytes:
     return encode({_VERSION: {name: _claim(offer) for name, offer in book.items()}})
 
 
@@ -348,7 +350,7 @@ def _read(data: bytes, trust: TrustStore) -> _State:
         ) from None
 
 
-def _claim(offer: Offer) -> dict[str, JSON]:
+def _claim(offer: PinnedServer) -> dict[str, JSON]:
     return {
         "moved": None if offer.moved is None else list(offer.moved),
         "place": offer.place,
@@ -371,9 +373,9 @@ def _definition_claim(definition: Definition | None) -> JSON:
     return None if definition is None else {"digest": definition.digest, "text": definition.text}
 
 
-def _offer(claim: JSON) -> Offer:
+def _offer(claim: JSON) -> PinnedServer:
     facts = _object(claim)
-    return Offer(
+    return PinnedServer(
         word_of(facts, "transport", _TRANSPORTS),
         text_of(facts, "place"),
         title=text_of(facts, "title"),

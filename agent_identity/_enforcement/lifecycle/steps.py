@@ -15,7 +15,7 @@ from agent_identity._enforcement.guard import RESOURCES, Guard
 from agent_identity._enforcement.inventory import Inventory
 from agent_identity._enforcement.lifecycle.deferred_results import ATOMS, CODE, Lazy, drop, holds_lazy, lazy_result
 from agent_identity._enforcement.tasks import Task
-from agent_identity._enforcement.telemetry import Borrowed
+from agent_identity._enforcement.telemetry import AdoptedSpan
 from agent_identity._identity.common import Clock
 from agent_identity._policy.decision import Tool, has_placeholders
 from agent_identity.errors import Denied
@@ -345,7 +345,7 @@ class CallSteps:
         return self._store_waits and (call.reserved is not None or call.approval is not None)
 
     def _records_at_once(self, call: Call) -> bool:
-        inline = self._point.inline or type(call.span) is Borrowed
+        inline = self._point.inline or type(call.span) is AdoptedSpan
         return (not inline or self._signs_at_once) and self._writes_at_once(call.task)
 
 

@@ -9,8 +9,8 @@ from typing import Final, Literal, cast, final
 from agent_identity._authority.grants import MAX_TTL, Chain, Scope
 from agent_identity._authority.registries import AgentRegistry, Registration
 from agent_identity._enforcement.calls import decision_fact
-from agent_identity._enforcement.common import failure, trouble
-from agent_identity._enforcement.guard import Point
+from agent_identity._enforcement.common import failure, safe_message
+from agent_identity._enforcement.guard import EnforcementContext
 from agent_identity._enforcement.tasks import Task, agent_fact, parties, principal_fact
 from agent_identity._enforcement.telemetry import traced
 from agent_identity._evidence.record import Action, AgentRegistration, Time
@@ -47,7 +47,7 @@ class Admission:
 
     __slots__ = ("_marked", "_point", "_recorded", "_registry", "_required")
 
-    def __init__(self, point: Point, registry: AgentRegistry, *, required: bool) -> None:
+    def __init__(self, point: EnforcementContext, registry: AgentRegistry, *, required: bool) -> None:
         self._point = point
         self._registry = registry
         self._required = required
@@ -149,7 +149,7 @@ class Admission:
 
 @contextmanager
 def refusing(
-    point: Point, agent: Agent, *, principal: Principal, parent: Task | None, start_ns: int
+    point: EnforcementContext, agent: Agent, *, principal: Principal, parent: Task | None, start_ns: int
 ) -> Generator[None]:
     """Refuse and record an opening that fails by an internal, store or signer error, as the guard does.
 
@@ -162,7 +162,7 @@ def refusing(
     except (AgentIdentityError, TypeError, ValueError):
         raise  # It has a code, or is the caller's own mistake.
     except Exception as error:  # noqa: BLE001 - Authority fails closed.
-        _LOG.error("a task could not be opened, it is refused: %s", trouble(error))
+        _LOG.error("a task could not be opened, it is refused: %s", safe_message(error))
         denied = Denied(failure("the opening of the task", error), code="guard_failed")
     else:
         return
@@ -171,7 +171,7 @@ def refusing(
 
 
 def record_refusal(
-    point: Point,
+    point: EnforcementContext,
     denied: Denied | AttenuationError,
     agent: Agent,
     *,
@@ -203,7 +203,7 @@ def record_refusal(
 
 
 def opening_action(
-    point: Point, agent: Agent, principal: records.Principal | None, *, stage: Literal["open", "delegate"]
+    point: EnforcementContext, agent: Agent, principal: records.Principal | None, *, stage: Literal["open", "delegate"]
 ) -> Action:
     """Return the action member of a record about an opening; only version 2 has the stage.
 
@@ -218,7 +218,7 @@ def opening_action(
 
 
 def record_denied(
-    point: Point,
+    point: EnforcementContext,
     denied: Denied | AttenuationError,
     action: Action,
     *,
@@ -269,7 +269,7 @@ def record_denied(
         parent.tally.refused(monitored=monitored)
 
 
-def _decided(point: Point, denied: Denied | AttenuationError, *, monitored: bool) -> records.Decision:
+def _decided(point: EnforcementContext, denied: Denied | AttenuationError, *, monitored: bool) -> records.Decision:
     """Attach the decision to a refusal, and return the decision member of its record."""
     decision = Decision(effect=Effect.BLOCK, reason=denied.code)
     if isinstance(denied, Denied):

@@ -12,8 +12,8 @@ from typing import Final, TypeAlias, TypeGuard, final
 
 from agent_identity._authority.grants import Limit, Scope
 from agent_identity._common.narrowing import is_collection
-from agent_identity._enforcement.common import trouble
-from agent_identity._enforcement.guard import Point
+from agent_identity._enforcement.common import safe_message
+from agent_identity._enforcement.guard import EnforcementContext
 from agent_identity._enforcement.sessions.admission import opening_action, record_denied
 from agent_identity._enforcement.sessions.tasks import Tasks
 from agent_identity._enforcement.tasks import Body, Task, bodies_around, principal_fact
@@ -85,7 +85,7 @@ class Nesting:
         permits: Predicate of the principals for whom a body may open a task of its own.
     """
 
-    point: Point
+    point: EnforcementContext
     permits: Permits
 
     def begin(
@@ -176,7 +176,7 @@ class Nesting:
         try:
             return self.permits(principal) is True
         except Exception as error:  # noqa: BLE001 - Authority fails closed: an undecidable principal is not permitted.
-            _LOG.error("nested failed, so the body may not open a task: %s", trouble(error))
+            _LOG.error("nested failed, so the body may not open a task: %s", safe_message(error))
             return False
 
     def _acting(self, bodies: tuple[Body, ...]) -> Task | None:

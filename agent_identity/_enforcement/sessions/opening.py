@@ -13,14 +13,14 @@ from opentelemetry import trace
 from opentelemetry.trace import Span
 
 from agent_identity._authority.grants import Grant
-from agent_identity._enforcement.common import failure, kind_of, off_loop
-from agent_identity._enforcement.guard import Point
+from agent_identity._enforcement.common import error_type, failure, off_loop
+from agent_identity._enforcement.guard import EnforcementContext
 from agent_identity._enforcement.sessions.admission import record_refusal
 from agent_identity._enforcement.tasks import (
     REVOKE_SECONDS,
     Attachment,
     Process,
-    Recorded,
+    RecordedGrants,
     Tally,
     Task,
     outer_task,
@@ -74,11 +74,11 @@ class Opening:
 
     def __init__(
         self,
-        point: Point,
+        point: EnforcementContext,
         purpose: str | None,
         make: Callable[[], Task],
         *,
-        recorded: Recorded | None = None,
+        recorded: RecordedGrants | None = None,
         traceparent: str | None = None,
     ) -> None:
         self._point = point
@@ -269,7 +269,7 @@ class Opening:
             time=Time.at(self._start_ns, end_ns),
             trace=None if self._traced is None else self._traced.ids,
             counts=_counts(task.tally),
-            error=None if error is None else kind_of(error),
+            error=None if error is None else error_type(error),
         )
         # A verifier of spans alone needs the grants that no span of this process has.
         tokens = task.chain.tokens if self._recorded is not None else (task.grant.token,)

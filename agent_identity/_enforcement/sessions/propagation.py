@@ -15,7 +15,7 @@ from agent_identity._authority.grants import Grant, Scope, derive, prove
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._enforcement.sessions.admission import record_refusal
 from agent_identity._enforcement.sessions.tasks import Tasks, current_or_refuse, holder_of, seconds_of
-from agent_identity._enforcement.tasks import Addressed, Carried, Task, task_facts, traceparent
+from agent_identity._enforcement.tasks import AudienceGrant, DelegationBundle, Task, task_facts, traceparent
 from agent_identity._enforcement.telemetry import current_trace
 from agent_identity._evidence.record import GrantToken, Time
 from agent_identity._evidence.record import schema as records
@@ -24,7 +24,7 @@ from agent_identity._identity.keys import PublicKey, SigningKey
 from agent_identity._identity.principals import Agent
 from agent_identity.errors import AttenuationError, Denied
 
-__all__ = ["ADDRESSED_TTL", "Departures", "Peer", "Presentation"]
+__all__ = ["ADDRESSED_TTL", "OutboundTasks", "Peer", "Presentation"]
 
 _NS: Final = 1_000_000_000
 _SEED_BYTES: Final = 32
@@ -94,7 +94,7 @@ class Presentation:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Departures:
+class OutboundTasks:
     """Hands authority of the current task to others.
 
     Attributes:
@@ -129,7 +129,7 @@ class Departures:
 
     def carry(
         self, agent: Agent | None, scope: Scope | None, *, ttl: timedelta | None, audience: str | None
-    ) -> Carried:
+    ) -> DelegationBundle:
         """Return a part of the current task's authority for a child process."""
         task = current_or_refuse(self.tasks.point)
         seed = self.random(_SEED_BYTES)
@@ -143,9 +143,9 @@ class Departures:
         )
         self._hand_over(task, grant)
         self._check(task)
-        return Carried((*task.chain.tokens, grant.token), seed, task.purpose, traceparent())
+        return DelegationBundle((*task.chain.tokens, grant.token), seed, task.purpose, traceparent())
 
-    def _address(self, task: Task, peer: Peer) -> Addressed:
+    def _address(self, task: Task, peer: Peer) -> AudienceGrant:
         with self.tasks.attenuating(task, task.agent, self.tasks.point.clock.wall_ns()):
             scope = task.scope if peer.tools is None else _restricted(task.scope, peer.tools)
         holder = self.tasks.new_key()
@@ -158,7 +158,7 @@ class Departures:
             onward = self._derive(task, peer.agent, peer.key, scope, ttl=ADDRESSED_TTL, audience=None)
             self._hand_over(task, onward)
         self._hand_over(task, leaf)
-        addressed = Addressed(task.chain.extended(leaf), holder, onward)
+        addressed = AudienceGrant(task.chain.extended(leaf), holder, onward)
         task.handed.keep(peer, addressed)
         return addressed
 
@@ -215,7 +215,7 @@ class Departures:
         task.handed.add(grant, wall // _NS)
 
 
-def _as_long_as(task: Task, addressed: Addressed) -> bool:
+def _as_long_as(task: Task, addressed: AudienceGrant) -> bool:
     """Return whether a new grant would not live longer, since the task does not."""
     return addressed.chain.leaf.expires_at >= task.expires_at
 

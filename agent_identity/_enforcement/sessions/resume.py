@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from agent_identity._authority.grants import PROOF_WINDOW, Chain, verify_chain, verify_proof
-from agent_identity._enforcement.common import failure, kind_of, trouble
+from agent_identity._enforcement.common import error_type, failure, safe_message
 from agent_identity._enforcement.lifecycle import CallSteps
 from agent_identity._enforcement.sessions.opening import Opening
 from agent_identity._enforcement.sessions.propagation import Presentation
 from agent_identity._enforcement.sessions.tasks import LONGEST_TTL, Tasks
-from agent_identity._enforcement.tasks import Carried, Handed, Recorded, Task
+from agent_identity._enforcement.tasks import DelegationBundle, ExportedGrants, RecordedGrants, Task
 from agent_identity._identity.keys import PublicKey, Signer, SigningKey, token_hash
 from agent_identity._identity.principals import Agent
 from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import AgentIdentityError, AttenuationError, Denied, NoTask, TokenError
 
-__all__ = ["Arrivals"]
+__all__ = ["InboundTasks"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
@@ -32,7 +32,7 @@ _REMEMBERED: Final = 2 * PROOF_WINDOW + 1
 
 @final
 @dataclass(frozen=True, slots=True)
-class Arrivals:
+class InboundTasks:
     """Opens tasks of other processes.
 
     Attributes:
@@ -43,13 +43,17 @@ class Arrivals:
 
     tasks: Tasks
     trust: TrustStore
-    recorded: Recorded
+    recorded: RecordedGrants
 
     def resume(
-        self, received: Carried | Chain | Sequence[str], holder: Signer | None, audience: str | None, purpose: str
+        self,
+        received: DelegationBundle | Chain | Sequence[str],
+        holder: Signer | None,
+        audience: str | None,
+        purpose: str,
     ) -> Task:
         """Open the task of a chain whose holder key is available."""
-        if isinstance(received, Carried):
+        if isinstance(received, DelegationBundle):
             tokens, holder = received.tokens, SigningKey.from_seed(received.seed)
         else:
             tokens = received.tokens if isinstance(received, Chain) else tuple(received)
@@ -133,7 +137,7 @@ class Arrivals:
         except AgentIdentityError as error:
             denied = Denied(str(error), code=error.code)
         except Exception as error:  # noqa: BLE001 - Authority fails closed: a defect of ours or of a store refuses.
-            _LOG.error("a task of another process could not be opened, it is refused: %s", trouble(error))
+            _LOG.error("a task of another process could not be opened, it is refused: %s", safe_message(error))
             denied = Denied(failure("the opening of the task", error), code="guard_failed")
         raise guard.refuse(values, denied) from None
 
@@ -165,7 +169,7 @@ class Arrivals:
         lease = self.tasks.registry.resume(
             leaf.task_id, leaf.expires_at * _NS, clock=self.tasks.point.clock, id=leaf.id, watch=watch
         )
-        return self.tasks.start(purpose, chain, holder, lease, Handed(None))
+        return self.tasks.start(purpose, chain, holder, lease, ExportedGrants(None))
 
     def _watch(self, chain: Chain, presented: Chain) -> Callable[[], bool]:
         """Return the predicate that the task, or a part of it on the way here, has ended where it was opened."""
@@ -182,9 +186,9 @@ class Arrivals:
             except AgentIdentityError as error:
                 raise Denied(f"the end of the task cannot be checked: {error}", code=error.code) from None
             except Exception as error:  # noqa: BLE001 - Any failure of a store: an unknown state refuses.
-                _LOG.error("the end of a task cannot be checked: %s", trouble(error))
+                _LOG.error("the end of a task cannot be checked: %s", safe_message(error))
                 raise Denied(
-                    f"the end of the task cannot be checked: {kind_of(error)}", code="state_unavailable"
+                    f"the end of the task cannot be checked: {error_type(error)}", code="state_unavailable"
                 ) from None
 
         return ended

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final, final
 from agent_identity._authority.grants import Chain, Grant, Limit, Scope, derive, issue, verify_chain
 from agent_identity._authority.registries import Lease, TaskRegistry
 from agent_identity._authority.tokens import TokenSource
-from agent_identity._enforcement.common import trouble
-from agent_identity._enforcement.guard import Point
+from agent_identity._enforcement.common import safe_message
+from agent_identity._enforcement.guard import EnforcementContext
 from agent_identity._enforcement.sessions.admission import Admission, record_refusal, refusing
-from agent_identity._enforcement.tasks import Handed, NoTokens, Tally, Task, outer_task, task_facts
+from agent_identity._enforcement.tasks import ExportedGrants, NoTokens, Tally, Task, outer_task, task_facts
 from agent_identity._identity.common import Ids
 from agent_identity._identity.keys import PublicKey, Signer
 from agent_identity._identity.principals import Agent, Principal
@@ -26,7 +26,7 @@ from agent_identity.errors import (
 )
 
 if TYPE_CHECKING:
-    from agent_identity._enforcement.tokens import TokenDesk
+    from agent_identity._enforcement.tokens import TokenService
 
 __all__ = ["LONGEST_TTL", "Tasks", "current_or_refuse", "holder_of", "seconds_of"]
 
@@ -57,7 +57,7 @@ class Tasks:
         desk: The token cache, if there is a source.
     """
 
-    point: Point
+    point: EnforcementContext
     registry: TaskRegistry
     issuer: Signer
     issuer_name: str
@@ -66,15 +66,15 @@ class Tasks:
     new_key: Callable[[], Signer]
     admission: Admission | None = None
     tokens: TokenSource | None = None
-    desk: "TokenDesk | None" = field(init=False, default=None)
+    desk: "TokenService | None" = field(init=False, default=None)
     live: "weakref.WeakSet[Task]" = field(init=False, default_factory=weakref.WeakSet[Task])
 
     def __post_init__(self) -> None:
         if self.tokens is not None:
-            from agent_identity._enforcement.tokens import TokenDesk  # noqa: PLC0415  Few tasks need tokens.
+            from agent_identity._enforcement.tokens import TokenService  # noqa: PLC0415  Few tasks need tokens.
 
             # Also after a fork: the existing tokens are the parent's.
-            object.__setattr__(self, "desk", TokenDesk(self.point, self.tokens, self.ids))
+            object.__setattr__(self, "desk", TokenService(self.point, self.tokens, self.ids))
 
     def open_root(
         self,
@@ -114,7 +114,7 @@ class Tasks:
             self.point.digests.create(grant.task_id)
             chain = self._verified((grant.token,), grant, wall, None)
             lease = self.registry.open(grant.task_id, _deadline(chain), clock=self.point.clock, id=grant.id)
-            return self.start(purpose, chain, holder, lease, Handed(grant.task_id))
+            return self.start(purpose, chain, holder, lease, ExportedGrants(grant.task_id))
 
     def open_child(
         self,
@@ -154,7 +154,7 @@ class Tasks:
             chain = self._verified((*parent.chain.tokens, grant.token), grant, wall, parent)
             deadline, clock = _deadline(chain), self.point.clock
             lease = self.registry.open(grant.task_id, deadline, parent.lease, clock=clock, id=grant.id)
-            return self.start(purpose, chain, holder, lease, Handed(None, parent.handed))
+            return self.start(purpose, chain, holder, lease, ExportedGrants(None, parent.handed))
 
     @contextmanager
     def attenuating(self, parent: Task, agent: Agent, wall: int) -> Generator[None]:
@@ -186,7 +186,7 @@ class Tasks:
                 raise
         return chain
 
-    def start(self, purpose: str, chain: Chain, holder: Signer | None, lease: Lease, handed: Handed) -> Task:
+    def start(self, purpose: str, chain: Chain, holder: Signer | None, lease: Lease, handed: ExportedGrants) -> Task:
         """Return the task of a verified chain; without a holder key this process cannot delegate."""
         leaf = chain.leaf
         _note_nested(leaf.task_id)
@@ -233,7 +233,7 @@ class Tasks:
                 now = self.point.clock.wall_ns() // _NS
                 self.point.state.insert(f"ended:{name}", now=now, expires_at=expires_at + _LATE)
             except Exception as error:  # noqa: BLE001 - Delegated authority then ends by its own short lifetime.
-                _LOG.error("other processes could not be notified of the end of a task: %s", trouble(error))
+                _LOG.error("other processes could not be notified of the end of a task: %s", safe_message(error))
 
 
 def _note_nested(task_id: str) -> None:
@@ -274,7 +274,7 @@ def seconds_of(ttl: timedelta) -> int:
     return seconds
 
 
-def current_or_refuse(point: Point) -> Task:
+def current_or_refuse(point: EnforcementContext) -> Task:
     """Return the current task.
 
     Raises:

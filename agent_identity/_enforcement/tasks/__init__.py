@@ -3,16 +3,16 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._enforcement.tasks.delegation_bundle import Carried
-    from agent_identity._enforcement.tasks.exported_grants import Addressed, Handed, Recorded
+    from agent_identity._enforcement.tasks.delegation_bundle import DelegationBundle
+    from agent_identity._enforcement.tasks.exported_grants import AudienceGrant, ExportedGrants, RecordedGrants
     from agent_identity._enforcement.tasks.facts import CallFacts, agent_fact, parties, principal_fact, task_facts
     from agent_identity._enforcement.tasks.suspensions import leave, mark_of, taken_over
     from agent_identity._enforcement.tasks.task import REVOKE_SECONDS, NoTokens, Tally, Task
     from agent_identity._enforcement.tasks.task_context import (
-        Ambience,
         Attachment,
         Body,
         Process,
+        TaskContext,
         attached,
         bodies_around,
         marked_as_here,
@@ -26,8 +26,8 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._enforcement.tasks.delegation_bundle": ("Carried",),
-            "agent_identity._enforcement.tasks.exported_grants": ("Addressed", "Handed", "Recorded"),
+            "agent_identity._enforcement.tasks.delegation_bundle": ("DelegationBundle",),
+            "agent_identity._enforcement.tasks.exported_grants": ("AudienceGrant", "ExportedGrants", "RecordedGrants"),
             "agent_identity._enforcement.tasks.facts": (
                 "CallFacts",
                 "agent_fact",
@@ -38,10 +38,10 @@ else:
             "agent_identity._enforcement.tasks.suspensions": ("leave", "mark_of", "taken_over"),
             "agent_identity._enforcement.tasks.task": ("REVOKE_SECONDS", "NoTokens", "Tally", "Task"),
             "agent_identity._enforcement.tasks.task_context": (
-                "Ambience",
                 "Attachment",
                 "Body",
                 "Process",
+                "TaskContext",
                 "attached",
                 "bodies_around",
                 "marked_as_here",
@@ -55,18 +55,18 @@ else:
 __all__ = [
     "REVOKE_SECONDS",
     "TRACEPARENT",
-    "Addressed",
-    "Ambience",
     "Attachment",
+    "AudienceGrant",
     "Body",
     "CallFacts",
-    "Carried",
-    "Handed",
+    "DelegationBundle",
+    "ExportedGrants",
     "NoTokens",
     "Process",
-    "Recorded",
+    "RecordedGrants",
     "Tally",
     "Task",
+    "TaskContext",
     "agent_fact",
     "attached",
     "bodies_around",

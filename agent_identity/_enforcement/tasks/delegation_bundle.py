@@ -11,7 +11,7 @@ from agent_identity._identity.common import b64url_decode, b64url_encode
 from agent_identity.canonical import JSON, decode, encode
 from agent_identity.errors import TokenError
 
-__all__ = ["ENVIRONMENT", "Carried"]
+__all__ = ["ENVIRONMENT", "DelegationBundle"]
 
 ENVIRONMENT: Final = "AGENT_IDENTITY_CARRIED"
 """The name of the environment entry."""
@@ -26,7 +26,7 @@ _LONGEST_TRACE: Final = 512
 
 @final
 @dataclass(frozen=True, slots=True, repr=False)
-class Carried:
+class DelegationBundle:
     """A part of a task's authority that a child process takes up with :meth:`Enforcer.resume`.
 
     Received from :meth:`Enforcer.carry`. Whoever has it can act under the grant until it expires or the task
@@ -46,7 +46,7 @@ class Carried:
     traceparent: str | None = None
 
     def __repr__(self) -> str:
-        return "Carried(…)"
+        return "DelegationBundle(…)"
 
     def to_text(self) -> str:
         """Return one line of ASCII, for standard input of a child."""
@@ -70,7 +70,9 @@ class Carried:
         try:
             return cls(*_members(text.strip()))
         except (TypeError, ValueError):
-            raise TokenError("expected the text of Carried.to_text(), got another", code="malformed_carried") from None
+            raise TokenError(
+                "expected the text of DelegationBundle.to_text(), got another", code="malformed_carried"
+            ) from None
 
     def to_environment(self) -> dict[str, str]:
         """Return the entry for the environment of a child: ``subprocess.run(…, env=os.environ | entry)``.

@@ -9,14 +9,14 @@ from typing import Final, final
 from agent_identity._authority.grants import Chain, Grant
 from agent_identity._identity.keys import Signer
 
-__all__ = ["Addressed", "Handed", "Recorded"]
+__all__ = ["AudienceGrant", "ExportedGrants", "RecordedGrants"]
 
 _MANY: Final = 256
 _MAX_RECORDED: Final = 16_384
 
 
 @final
-class Addressed:
+class AudienceGrant:
     """A chain made for one receiver, with the key that proves its possession; it stays in this process.
 
     Attributes:
@@ -34,7 +34,7 @@ class Addressed:
 
 
 @final
-class Handed:
+class ExportedGrants:
     """What a task, and everything delegated under it, handed to other processes. Safe from any thread.
 
     Args:
@@ -44,13 +44,13 @@ class Handed:
 
     __slots__ = ("_addressed", "_grants", "_lock", "_parent", "_process", "_task_id")
 
-    def __init__(self, task_id: str | None, parent: "Handed | None" = None) -> None:
+    def __init__(self, task_id: str | None, parent: "ExportedGrants | None" = None) -> None:
         self._task_id = task_id
         self._parent = parent
         self._process = os.getpid()
         self._lock = threading.RLock()
         self._grants: dict[str, int] = {}
-        self._addressed: dict[Hashable, Addressed] = {}
+        self._addressed: dict[Hashable, AudienceGrant] = {}
 
     @property
     def opened_here(self) -> bool:
@@ -81,11 +81,11 @@ class Handed:
             self._addressed = {}
         return taken
 
-    def addressed(self, receiver: Hashable) -> Addressed | None:
+    def addressed(self, receiver: Hashable) -> AudienceGrant | None:
         """Return what was made for a receiver before."""
         return self._addressed.get(receiver)
 
-    def keep(self, receiver: Hashable, addressed: Addressed) -> None:
+    def keep(self, receiver: Hashable, addressed: AudienceGrant) -> None:
         """Keep what was made for a receiver; of many receivers, the oldest is made anew at its next turn."""
         with self._lock:
             if len(self._addressed) >= _MANY:
@@ -94,7 +94,7 @@ class Handed:
 
 
 @final
-class Recorded:
+class RecordedGrants:
     """Which grants of other processes stand in a stream; a bounded number, so that old ones are recorded again."""
 
     __slots__ = ("_known",)

@@ -9,7 +9,7 @@ import logging
 from typing import Final
 
 from agent_identity._authority.stores import StateStore
-from agent_identity._enforcement.common import trouble
+from agent_identity._enforcement.common import safe_message
 
 __all__ = ["leave", "mark_of", "taken_over"]
 
@@ -36,7 +36,7 @@ def leave(state: StateStore, mark: str, *, now: int, expires_at: int) -> None:
             if state.insert(f"suspended:{mark}:{number}", now=now, expires_at=expires_at):
                 return
     except Exception as error:  # noqa: BLE001 - The call is suspended in any case; it will need a new approval.
-        _LOG.warning("a suspended call loses its approval: %s", trouble(error))
+        _LOG.warning("a suspended call loses its approval: %s", safe_message(error))
 
 
 def taken_over(state: StateStore, mark: str, *, now: int, expires_at: int) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol, final
 
 from agent_identity._authority.grants import Chain, Grant, Limit, Scope
 from agent_identity._authority.registries import Lease
-from agent_identity._enforcement.tasks.exported_grants import Handed
+from agent_identity._enforcement.tasks.exported_grants import ExportedGrants
 from agent_identity._enforcement.tasks.facts import TaskFacts
 from agent_identity._identity.keys import Signer
 from agent_identity._identity.principals import Agent, Principal
@@ -112,7 +112,7 @@ class Task:
     lease: Lease = field(repr=False)
     holder: Signer | None = field(repr=False)
     tally: Tally = field(repr=False)
-    handed: Handed = field(repr=False)
+    handed: ExportedGrants = field(repr=False)
     facts: TaskFacts = field(repr=False)
     close: Callable[["Task"], None] = field(repr=False)
     tokens: Tokens = field(repr=False)

@@ -22,10 +22,10 @@ from agent_identity._identity.common import Clock
 from agent_identity.errors import GrantExpired, NoTask
 
 __all__ = [
-    "Ambience",
     "Attachment",
     "Body",
     "Process",
+    "TaskContext",
     "attached",
     "bodies_around",
     "marked_as_here",
@@ -78,7 +78,7 @@ class Body:
 
     __slots__ = ("_home", "ambience", "over", "task")
 
-    def __init__(self, task: Task, ambience: "Ambience") -> None:
+    def __init__(self, task: Task, ambience: "TaskContext") -> None:
         self.task = task
         self.ambience = ambience
         self.over = False
@@ -163,7 +163,7 @@ def marked_as_here(captured: Context) -> Context:
 
 
 @final
-class Ambience:
+class TaskContext:
     """The slot of one enforcer in the OpenTelemetry context.
 
     Args:

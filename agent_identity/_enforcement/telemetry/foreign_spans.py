@@ -18,7 +18,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
-__all__ = ["SCOPE", "Borrowed", "alone", "below", "is_ours", "span_of_call", "take"]
+__all__ = ["SCOPE", "AdoptedSpan", "alone", "below", "is_ours", "span_of_call", "take"]
 
 SCOPE: Final = "agent_identity"
 """The instrumentation scope of our spans."""
@@ -43,7 +43,7 @@ _MOST: Final = 8_192  # Recent spans known to carry a record; the attributes of 
 
 
 @final
-class Borrowed:
+class AdoptedSpan:
     """A span of another library, borrowed for one of our calls.
 
     Args:

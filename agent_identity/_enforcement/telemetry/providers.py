@@ -7,7 +7,7 @@ from typing import Final
 from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 
-from agent_identity._enforcement.common import trouble
+from agent_identity._enforcement.common import safe_message
 
 __all__ = ["WAITING", "look_for_provider", "when_provided"]
 
@@ -42,4 +42,4 @@ def look_for_provider() -> None:
         try:
             use(provider)
         except Exception as error:  # noqa: BLE001 - Telemetry fails open: what a provider rejects is only missing.
-            _LOG.warning("a tracer provider could not be used: %s", trouble(error))
+            _LOG.warning("a tracer provider could not be used: %s", safe_message(error))

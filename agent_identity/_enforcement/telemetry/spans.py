@@ -17,8 +17,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
-from agent_identity._enforcement.common import trouble
-from agent_identity._enforcement.telemetry.foreign_spans import SCOPE, Borrowed, alone, below, span_of_call, take
+from agent_identity._enforcement.common import safe_message
+from agent_identity._enforcement.telemetry.foreign_spans import SCOPE, AdoptedSpan, alone, below, span_of_call, take
 from agent_identity._enforcement.telemetry.providers import WAITING, look_for_provider
 from agent_identity._evidence.ledger import Entry
 from agent_identity._evidence.record import Trace
@@ -30,7 +30,7 @@ __all__ = ["UNTRACED", "CallSpan", "SpanMode", "Spans", "Traced", "current_trace
 SpanMode: TypeAlias = Literal["auto", "own", "enrich"]
 """The spans that carry call records: another library's if available, always ours, or only theirs."""
 
-CallSpan: TypeAlias = "Span | Borrowed"
+CallSpan: TypeAlias = "Span | AdoptedSpan"
 _LOG: Final = logging.getLogger("agent_identity")
 
 
@@ -96,10 +96,10 @@ class Spans:
             if self._mode == "enrich" or not alone(current):
                 other = None if self._mode == "own" else span_of_call(tool, current)
                 if other is not None and self._lends(other) and take(other):
-                    span = Borrowed(other, attributes)
+                    span = AdoptedSpan(other, attributes)
                     return span, traced(span)
                 if self._mode == "enrich":
-                    span = Borrowed(current, attributes, carries=False)
+                    span = AdoptedSpan(current, attributes, carries=False)
                     return span, traced(span)
                 context = below(current, around)
         except Exception as error:  # Telemetry fails open, as above.
@@ -115,11 +115,13 @@ class Spans:
         ours = getattr(provider, "resource", None)
         return not self._ids_only and (ours is None or getattr(span, "resource", None) is ours)
 
-    def lacks(self, span: Borrowed) -> bool:
+    def lacks(self, span: AdoptedSpan) -> bool:
         """Return whether a record needs a span of ours, because the borrowed one has ended, as a generator's may."""
         return self._mode == "auto" and not self.records(span)
 
-    def regain(self, span: Borrowed, name: str, attributes: Mapping[str, str], start_ns: int) -> tuple[Span, "Traced"]:
+    def regain(
+        self, span: AdoptedSpan, name: str, attributes: Mapping[str, str], start_ns: int
+    ) -> tuple[Span, "Traced"]:
         """Return a span of ours below a borrowed one."""
         context = trace.set_span_in_context(span.span)
         own = self.start(name, attributes, start_ns, context)
@@ -173,14 +175,14 @@ class Spans:
                 attributes: dict[str, AttributeValue] = {**(extra or {}), **appearance.conventions}
                 attributes.update(mirrored_attributes(record))
                 attributes.update(signed_attributes(entry.data, self._signer, payload_type_of(record)))
-                if type(span) is Borrowed:
+                if type(span) is AdoptedSpan:
                     span.carry(attributes, appearance.error)
                     return
                 span.update_name(appearance.name)  # The body may have renamed it, and a verifier compares.
                 span.set_attributes(attributes)
                 if appearance.error is not None:
                     span.set_status(Status(StatusCode.ERROR, appearance.error))
-            if type(span) is not Borrowed:
+            if type(span) is not AdoptedSpan:
                 span.end(end_time=end_ns)
         except Exception as error:  # Telemetry fails open, as above.
             _complain("a span could not be finished", error)
@@ -189,7 +191,7 @@ class Spans:
     def records(span: CallSpan) -> bool:
         """Return whether a record put on the span would be kept."""
         try:
-            return span.takes() if type(span) is Borrowed else span.is_recording()
+            return span.takes() if type(span) is AdoptedSpan else span.is_recording()
         except Exception as error:  # Telemetry fails open, as above.
             _complain("a span does not say whether it records", error)
             return False
@@ -198,7 +200,7 @@ class Spans:
     def abandon(span: CallSpan) -> None:
         """End a span whose record could not be written."""
         try:
-            if type(span) is not Borrowed:
+            if type(span) is not AdoptedSpan:
                 span.end()
         except Exception as error:  # Telemetry fails open, as above.
             _complain("a span could not be ended", error)
@@ -243,7 +245,7 @@ def traced(span: CallSpan, context: Context | None = None) -> Traced:
         context: The context of the start; by default the current one, which the span is not in yet.
     """
     try:
-        if type(span) is Borrowed:
+        if type(span) is AdoptedSpan:
             own, parent = span.ids()
         else:
             own, known = span.get_span_context(), getattr(span, "parent", None)  # The SDK's spans know their parent.
@@ -272,7 +274,7 @@ def _in_hex(trace_id: int, parent_id: int) -> tuple[str, str]:
 
 def in_context(span: CallSpan) -> Context:
     """Return the current context with the span of a call, for its body."""
-    return trace.set_span_in_context(span.span if type(span) is Borrowed else span)
+    return trace.set_span_in_context(span.span if type(span) is AdoptedSpan else span)
 
 
 def current_trace() -> Trace | None:
@@ -282,4 +284,4 @@ def current_trace() -> Trace | None:
 
 def _complain(problem: str, error: Exception) -> None:
     # Without a traceback, which would show the texts of chained exceptions: those of bodies and callers.
-    _LOG.warning("%s: %s; the ledger is not affected", problem, trouble(error))
+    _LOG.warning("%s: %s; the ledger is not affected", problem, safe_message(error))

@@ -22,8 +22,8 @@ from agent_identity._authority.tokens import (
     check_scope,
 )
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import kind_of, trouble
-from agent_identity._enforcement.guard import Guard, Point
+from agent_identity._enforcement.common import error_type, safe_message
+from agent_identity._enforcement.guard import EnforcementContext, Guard
 from agent_identity._enforcement.lifecycle import Body, GuardedCall
 from agent_identity._enforcement.tasks import REVOKE_SECONDS, Process, Task, attached
 from agent_identity._identity.common import Ids
@@ -31,7 +31,7 @@ from agent_identity._identity.keys import JwtAlgorithm, JwtKey
 from agent_identity._policy.decision import Tool
 from agent_identity.errors import Denied, ExchangeError, NoTask
 
-__all__ = ["TOOL", "TaskTokens", "TokenDesk"]
+__all__ = ["TOOL", "TaskTokens", "TokenService"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
@@ -71,7 +71,7 @@ class _Flight:
 
 
 @final
-class TokenDesk:
+class TokenService:
     """The token cache of the tasks of one enforcer.
 
     Args:
@@ -82,7 +82,7 @@ class TokenDesk:
 
     __slots__ = ("_live", "_lock", "guard", "ids", "point", "source")
 
-    def __init__(self, point: Point, source: TokenSource, ids: Ids) -> None:
+    def __init__(self, point: EnforcementContext, source: TokenSource, ids: Ids) -> None:
         self.point = point
         self.source = source
         self.ids = ids
@@ -130,7 +130,7 @@ class TaskTokens:
         "_work",
     )
 
-    def __init__(self, desk: TokenDesk) -> None:
+    def __init__(self, desk: TokenService) -> None:
         self._desk = desk
         self._lock = threading.RLock()
         self._home = Process.here
@@ -343,7 +343,7 @@ class TaskTokens:
             work.join(timeout)
 
 
-def _lives(task: Task, point: Point) -> bool:
+def _lives(task: Task, point: EnforcementContext) -> bool:
     try:
         point.check(task)
     except Denied:
@@ -358,8 +358,8 @@ def _ask(source: TokenSource, order: TokenOrder) -> IssuedToken:
     except ExchangeError:
         raise
     except Exception as error:  # noqa: BLE001  Exceptions of a source or the application's function may quote tokens.
-        _LOG.error("a source of tokens failed: %s", trouble(error))
-        failure = f"the source of tokens failed with {kind_of(error)}; see the log"
+        _LOG.error("a source of tokens failed: %s", safe_message(error))
+        failure = f"the source of tokens failed with {error_type(error)}; see the log"
     else:
         if _is_issued(issued) and issued.expires_at > order.now:
             return issued
@@ -389,5 +389,5 @@ def _revoke(revokes: list[_Revoke], before: threading.Thread | None) -> None:
         try:
             revoke(left)
         except Exception as error:  # noqa: BLE001  As above: only the kind may be logged.
-            kind = error.code if isinstance(error, ExchangeError) else kind_of(error)
+            kind = error.code if isinstance(error, ExchangeError) else error_type(error)
             _LOG.warning("a token of a task could not be revoked: %s", kind)

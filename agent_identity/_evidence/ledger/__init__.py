@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from agent_identity._evidence.ledger.follow import Proved, StreamTail, is_over
     from agent_identity._evidence.ledger.ledger import Beginning, Ledger
     from agent_identity._evidence.ledger.prunable_prefix import read_heads
-    from agent_identity._evidence.ledger.prune_statement import Pruned, open_pruned, unverified_pruned
+    from agent_identity._evidence.ledger.prune_statement import PruneStatement, open_pruned, unverified_pruned
     from agent_identity._evidence.ledger.reader import LedgerReader, RawLine, open_ledger, raw_line
     from agent_identity._evidence.ledger.sealer import OnRecord
     from agent_identity._evidence.ledger.segments import Segment, Segments
@@ -26,7 +26,7 @@ else:
             "agent_identity._evidence.ledger.follow": ("Proved", "StreamTail", "is_over"),
             "agent_identity._evidence.ledger.ledger": ("Beginning", "Ledger"),
             "agent_identity._evidence.ledger.prunable_prefix": ("read_heads",),
-            "agent_identity._evidence.ledger.prune_statement": ("Pruned", "open_pruned", "unverified_pruned"),
+            "agent_identity._evidence.ledger.prune_statement": ("PruneStatement", "open_pruned", "unverified_pruned"),
             "agent_identity._evidence.ledger.reader": ("LedgerReader", "RawLine", "open_ledger", "raw_line"),
             "agent_identity._evidence.ledger.sealer": ("OnRecord",),
             "agent_identity._evidence.ledger.segments": ("Segment", "Segments"),
@@ -42,7 +42,7 @@ __all__ = [
     "LedgerReader",
     "OnRecord",
     "Proved",
-    "Pruned",
+    "PruneStatement",
     "RawLine",
     "Removed",
     "Segment",

@@ -14,7 +14,13 @@ from typing import Final, TypeAlias, final
 from agent_identity._evidence.ledger.compression import content_digest, copy_compressed
 from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.prunable_prefix import Cut, read_heads, survey
-from agent_identity._evidence.ledger.prune_statement import Kept, Pruned, grants_file, sign_pruned, unverified_pruned
+from agent_identity._evidence.ledger.prune_statement import (
+    Kept,
+    PruneStatement,
+    grants_file,
+    sign_pruned,
+    unverified_pruned,
+)
 from agent_identity._evidence.ledger.reader import LedgerReader
 from agent_identity._evidence.ledger.segments import CODECS, Segment, closed_segments, compression_of
 from agent_identity._evidence.ledger.writer import settled_size
@@ -267,7 +273,7 @@ class _Pruner:
 
     def _state(self, stream: str, cut: Cut) -> None:
         checkpoint, kept = self._checkpoint(), Kept.of(cut.grants)
-        pruned = Pruned(
+        pruned = PruneStatement(
             origin=checkpoint.origin,
             stream=stream,
             size=cut.size,

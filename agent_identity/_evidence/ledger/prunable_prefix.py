@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeAlias, final
 
 import orjson
 
-from agent_identity._evidence.ledger.prune_statement import MAX_OPEN, Pruned, unverified_pruned
+from agent_identity._evidence.ledger.prune_statement import MAX_OPEN, PruneStatement, unverified_pruned
 from agent_identity._evidence.ledger.reader import LedgerReader
 from agent_identity._evidence.ledger.segments import Segment
 from agent_identity._evidence.record import (
@@ -114,7 +114,7 @@ def _altered(stream: str) -> VerificationError:
 class _Proof:
     """Comparison of a stream with the log."""
 
-    def __init__(self, stream: str, heads: Sequence[Head], before: Pruned | None) -> None:
+    def __init__(self, stream: str, heads: Sequence[Head], before: PruneStatement | None) -> None:
         self._stream = stream
         self._heads = iter(heads)
         self.tree = _EMPTY.copy() if before is None else before.tree()
@@ -357,7 +357,7 @@ def _cut(first: int, borders: Sequence[_Border], opened: tuple[str, ...], grants
 
 
 def _fitting(
-    reader: LedgerReader, stream: str, borders: Sequence[_Border], before: Pruned | None, kept: Sequence[str]
+    reader: LedgerReader, stream: str, borders: Sequence[_Border], before: PruneStatement | None, kept: Sequence[str]
 ) -> tuple[Sequence[_Border], _Left | None]:
     """Return the borders up to the last whose open state is small enough, and that state; ``None`` without any."""
     while borders:
@@ -369,7 +369,7 @@ def _fitting(
 
 
 def _read_left(
-    reader: LedgerReader, stream: str, borders: Sequence[_Border], before: Pruned | None, kept: Sequence[str]
+    reader: LedgerReader, stream: str, borders: Sequence[_Border], before: PruneStatement | None, kept: Sequence[str]
 ) -> tuple[_Left | None, int]:
     """Return the open state at the last border, ``None`` if too large, and the number of borders that fit."""
     left = _Left(() if before is None else before.open, kept)
@@ -401,7 +401,7 @@ def _records(reader: LedgerReader, segment: Segment, count: int) -> Iterator[byt
         yield parts[0]
 
 
-def _kept(reader: LedgerReader, before: Pruned) -> tuple[str, ...]:
+def _kept(reader: LedgerReader, before: PruneStatement) -> tuple[str, ...]:
     tokens, state = reader.kept_grants(before)
     if state in {"missing", "changed"}:
         raise VerificationError(

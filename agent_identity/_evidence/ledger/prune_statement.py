@@ -26,7 +26,7 @@ __all__ = [
     "MAX_PEAKS",
     "Kept",
     "KeptState",
-    "Pruned",
+    "PruneStatement",
     "count_of",
     "grants_file",
     "hash_of",
@@ -80,7 +80,7 @@ class Kept:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pruned:
+class PruneStatement:
     """The pruned first records of a stream, described by position and root.
 
     Attributes:
@@ -163,12 +163,12 @@ class Pruned:
         return statement
 
 
-def sign_pruned(pruned: Pruned, signer: Signer) -> bytes:
+def sign_pruned(pruned: PruneStatement, signer: Signer) -> bytes:
     """Return the statement as a note signed by the recorder key."""
     return sign_note(f"{_TITLE}{encode_record(pruned.to_claim()).decode()}\n", pruned.origin, signer)
 
 
-def unverified_pruned(note: bytes) -> Pruned:
+def unverified_pruned(note: bytes) -> PruneStatement:
     """Return the content of a statement without verifying its signature.
 
     Raises:
@@ -178,12 +178,12 @@ def unverified_pruned(note: bytes) -> Pruned:
     if not text.startswith(_TITLE):
         raise VerificationError("the bytes are not a pruning statement", code="bad_pruning")
     try:
-        return Pruned.from_claim(decode_record(text.removeprefix(_TITLE).encode()))
+        return PruneStatement.from_claim(decode_record(text.removeprefix(_TITLE).encode()))
     except ValueError as error:
         raise VerificationError(f"malformed pruning statement: {error}", code="bad_pruning") from None
 
 
-def open_pruned(note: bytes, keys: Sequence[PublicKey] | KnownKeys) -> tuple[Pruned, tuple[PublicKey, ...]]:
+def open_pruned(note: bytes, keys: Sequence[PublicKey] | KnownKeys) -> tuple[PruneStatement, tuple[PublicKey, ...]]:
     """Return the verified statement and the known keys that signed it.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, final
 from agent_identity._evidence.ledger.excerpt_starts import Excerpt, Start
 from agent_identity._evidence.ledger.prune_statement import (
     KeptState,
-    Pruned,
+    PruneStatement,
     read_grants,
     read_kept,
     read_pruned,
@@ -228,7 +228,7 @@ class LedgerReader:
                 return first_place(self._files, self._folders(stream), self._layout.entries(stream))
         return None
 
-    def begins_behind(self, stream: str) -> Pruned | Start | None:
+    def begins_behind(self, stream: str) -> PruneStatement | Start | None:
         """Return the state before the first given record of a stream that does not begin with its first.
 
         As an excerpt says it, or the statement of what was pruned, unverified. A statement counts only where
@@ -251,7 +251,7 @@ class LedgerReader:
                 return read_pruned(self._files, self._layout.pruned(stream))
         return None
 
-    def kept_grants(self, pruned: Pruned, *, most: int | None = None) -> tuple[tuple[str, ...], KeptState]:
+    def kept_grants(self, pruned: PruneStatement, *, most: int | None = None) -> tuple[tuple[str, ...], KeptState]:
         """Return the kept grants of pruned records, and whether they match the statement.
 
         Args:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast, final
 
-from agent_identity._evidence.ledger.prune_statement import Pruned, read_pruned, unverified_pruned
+from agent_identity._evidence.ledger.prune_statement import PruneStatement, read_pruned, unverified_pruned
 from agent_identity._evidence.ledger.segments import closed_segments, first_place, read_stream
 from agent_identity._evidence.ledger.writer import settle, settled_size
 from agent_identity._evidence.record import RecoveredStream, plain_members
@@ -102,7 +102,7 @@ def _size(files: Files, path: str) -> int:
         return 0
 
 
-def _what_was_pruned(files: Files, layout: Layout, name: str) -> Pruned | None:
+def _what_was_pruned(files: Files, layout: Layout, name: str) -> PruneStatement | None:
     """Return the unverified pruning statement if the first records are gone."""
     note = read_pruned(files, layout.pruned(name))
     if note is None or first_place(files, (layout.stream(name),), layout.entries(name)) == 1:
@@ -212,7 +212,7 @@ class _Dead:
     def _sealed_size(self) -> int:
         return self.sealed.size if self.sealed else 0
 
-    def _begin(self, pruned: Pruned) -> None:
+    def _begin(self, pruned: PruneStatement) -> None:
         """Begin after the pruned part; the heads prove that nobody invented it."""
         if pruned.stream == self.name and pruned.size <= self._sealed_size():
             self.tree = pruned.tree()

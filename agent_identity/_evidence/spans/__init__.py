@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from agent_identity._evidence.spans.reader import documents, read_spans, spans_of
     from agent_identity._evidence.spans.span_attributes import MIRRORED, deviations, mirrored_attributes, verdict_on
     from agent_identity._evidence.spans.span_from_record import (
+        EXPORTED_KINDS,
         GRANT_ATTRIBUTE,
         SCOPE,
-        TRAVELLING,
         Appearance,
-        SpanCopy,
+        RecordSpan,
         appearance_of,
         span_ids,
     )
@@ -82,11 +82,11 @@ else:
                 "verdict_on",
             ),
             "agent_identity._evidence.spans.span_from_record": (
+                "EXPORTED_KINDS",
                 "GRANT_ATTRIBUTE",
                 "SCOPE",
-                "TRAVELLING",
                 "Appearance",
-                "SpanCopy",
+                "RecordSpan",
                 "appearance_of",
                 "span_ids",
             ),
@@ -94,12 +94,12 @@ else:
     )
 
 __all__ = [
+    "EXPORTED_KINDS",
     "GRANT_ATTRIBUTE",
     "MAX_PASTED",
     "MIRRORED",
     "PAYLOAD_TYPES",
     "SCOPE",
-    "TRAVELLING",
     "Appearance",
     "Aside",
     "Attestation",
@@ -111,7 +111,7 @@ __all__ = [
     "ExportAnswer",
     "Malformed",
     "PastedSpan",
-    "SpanCopy",
+    "RecordSpan",
     "SpanData",
     "StreamCopies",
     "Wanted",

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, final
 
 from agent_identity._evidence.ledger import LedgerReader, Proved, StreamTail
 from agent_identity._evidence.record import AnyRecord, Grant, Intent, Outcome, StreamEnd, TaskEnd, TaskStart, decode
-from agent_identity._evidence.spans.span_from_record import SpanCopy, copy_of, stated_parent, stated_span
+from agent_identity._evidence.spans.span_from_record import RecordSpan, make_span, stated_parent, stated_span
 from agent_identity._evidence.storage import Files, Layout, LedgerKey
 from agent_identity._identity.keys import Signer
 from agent_identity._identity.trust import TrustStore
@@ -36,7 +36,7 @@ class Copied(NamedTuple):
     seq: int
     id: str
     size: int
-    span: SpanCopy | None
+    span: RecordSpan | None
     problem: str | None
 
 
@@ -136,7 +136,7 @@ class StreamCopies:
         if problem is None:
             hops = record.chain if isinstance(record, TaskStart | TaskEnd) else None
             grants = None if hops is None else self._grants_of([hop.grant for hop in hops])
-            span = copy_of(record, proved.body, self._signer, parent=parent, grants=grants)
+            span = make_span(record, proved.body, self._signer, parent=parent, grants=grants)
             size += len(grants or "")
         return Copied(proved.seq, record.id, size, span, problem)
 

@@ -22,7 +22,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, StatusCode
 
 from agent_identity._common.narrowing import is_object
-from agent_identity._evidence.spans.span_from_record import SCOPE, SpanCopy
+from agent_identity._evidence.spans.span_from_record import SCOPE, RecordSpan
 from agent_identity.version import VERSION
 
 __all__ = ["Encoding", "ExportAnswer", "as_bytes", "encode_request", "read_answer", "said"]
@@ -49,7 +49,7 @@ class ExportAnswer:
     message: str
 
 
-def encode_request(spans: Sequence[SpanCopy], resource: Mapping[str, str]) -> ExportTraceServiceRequest:
+def encode_request(spans: Sequence[RecordSpan], resource: Mapping[str, str]) -> ExportTraceServiceRequest:
     """Return the export request with the spans.
 
     Args:

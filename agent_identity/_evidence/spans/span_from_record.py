@@ -16,14 +16,14 @@ from agent_identity._evidence.spans.span_attributes import mirrored_attributes
 from agent_identity._identity.keys import Signer
 
 __all__ = [
+    "EXPORTED_KINDS",
     "GRANT_ATTRIBUTE",
     "SCOPE",
-    "TRAVELLING",
     "Appearance",
-    "SpanCopy",
+    "RecordSpan",
     "appearance_of",
-    "copy_of",
     "error_of",
+    "make_span",
     "span_ids",
     "stated_parent",
     "stated_span",
@@ -33,7 +33,7 @@ __all__ = [
 SCOPE: Final = "agent_identity"
 """The name of our instrumentation scope."""
 
-TRAVELLING: Final = frozenset({"outcome", "task_end"})
+EXPORTED_KINDS: Final = frozenset({"outcome", "task_end"})
 """The kinds of records of which each has a span."""
 
 GRANT_ATTRIBUTE: Final = "agent_identity.delegation.grant"
@@ -45,7 +45,7 @@ _OPENING: Final = "invoke_agent"
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpanCopy:
+class RecordSpan:
     """A span as sent to a collector; all values of its attributes are strings or tuples of strings.
 
     Attributes:
@@ -174,9 +174,9 @@ def appearance_of(record: AnyRecord) -> Appearance:
     )
 
 
-def copy_of(
+def make_span(
     record: AnyRecord, body: bytes, signer: Signer, *, parent: str | None = None, grants: str | None = None
-) -> SpanCopy:
+) -> RecordSpan:
     """Return the span that carries a record.
 
     Args:
@@ -193,7 +193,7 @@ def copy_of(
         attributes[GRANT_ATTRIBUTE] = grants
     attributes.update(mirrored_attributes(record))
     attributes.update(signed_attributes(body, signer, payload_type_of(record)))
-    return SpanCopy(
+    return RecordSpan(
         trace_id=trace_id,
         span_id=span_id,
         parent_id=appearance.parent or parent,

@@ -6,7 +6,7 @@ import sys
 from typing import cast
 
 from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.approvals import ApprovalBox, shown
+from agent_identity._enforcement.approvals import ApprovalInbox, shown
 from agent_identity._identity.common import SystemClock
 from agent_identity._identity.principals import Human
 from agent_identity.cli.control.opened import NS, opened, trust_file
@@ -18,7 +18,7 @@ __all__ = ["run_decide", "run_list"]
 
 def run_list(chosen: argparse.Namespace) -> int:
     """List the pending requests."""
-    box = ApprovalBox(trust_file(chosen.directory).parent / "approvals")
+    box = ApprovalInbox(trust_file(chosen.directory).parent / "approvals")
     waiting = box.undecided(SystemClock().wall_ns() // NS)
     if chosen.json:
         print(json.dumps({"requests": [request.to_dict() for request in waiting]}))

@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from agent_identity._authority.stores import DirectoryState, PostgresState, RedisState, SqliteState, StateStore
 from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.approvals import ApprovalBox
+from agent_identity._enforcement.approvals import ApprovalInbox
 from agent_identity._enforcement.directory import pseudonyms_of
 from agent_identity._evidence.ledger import Ledger
 from agent_identity._evidence.record import DigestKeys
@@ -116,5 +116,5 @@ def _with_keys(directory: Path, keys: Path, state: StateStore) -> Enforcer:
         state=state,
         pseudonyms=pseudonyms_of(directory, wanted=False),
     )
-    enforcer.approvals.use(ApprovalBox(directory / "approvals"))
+    enforcer.approvals.use(ApprovalInbox(directory / "approvals"))
     return enforcer

@@ -13,11 +13,11 @@ from agent_identity._audit.report import counted
 from agent_identity._authority.stores import DirectoryState, copied_state
 from agent_identity._enforcement.directory import prepare
 from agent_identity._enforcement.inventory import (
-    Book,
     Definition,
     InventoryFile,
-    Offer,
     OfferedTool,
+    PinnedServer,
+    ServerInventory,
     accept,
     forget,
     inventory_path,
@@ -124,19 +124,19 @@ def _file(directory: str, trust: TrustStore) -> Generator[InventoryFile]:
         yield InventoryFile(inventory_path(directory), trust, state)
 
 
-def _book(directory: str) -> Book:
+def _book(directory: str) -> ServerInventory:
     trust = TrustStore.load(Path(directory) / "trust.json")
     with copied_state(Path(directory) / "state") as state:
         return InventoryFile(inventory_path(directory), trust, state).load()
 
 
-def _server(book: Book, name: str) -> Offer:
+def _server(book: ServerInventory, name: str) -> PinnedServer:
     if name not in book:
         raise ConfigurationError(f"the inventory has no server {name!r}; 'inventory list' names them")
     return book[name]
 
 
-def _print(book: Book, *, as_json: bool) -> None:
+def _print(book: ServerInventory, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"servers": {name: _facts(offer) for name, offer in sorted(book.items())}}))
         return
@@ -161,7 +161,7 @@ def _print(book: Book, *, as_json: bool) -> None:
         print(line.replace(f"  {state} ", f"  {style.paint(state, _COLOURS[state])} ", 1))
 
 
-def _where(offer: Offer) -> str:
+def _where(offer: PinnedServer) -> str:
     """Return address and title of a server, with the number of tools kept only as fingerprints."""
     cut = sum(tool.is_cut for tool in offer.tools.values())
     short = f"(too much text: {counted(cut, 'tool')} only as fingerprints)" if cut else ""
@@ -176,7 +176,7 @@ def _lines(definition: Definition | None) -> list[str]:
     return json.dumps(json.loads(definition.text), indent=2, ensure_ascii=False).splitlines()
 
 
-def _facts(offer: Offer) -> dict[str, object]:
+def _facts(offer: PinnedServer) -> dict[str, object]:
     return {
         "moved": None if offer.moved is None else {"transport": offer.moved[0], "place": offer.moved[1]},
         "place": offer.place,
@@ -199,13 +199,13 @@ def _tool_facts(tool: OfferedTool) -> dict[str, object]:
     }
 
 
-def _offer(facts: Mapping[str, object]) -> Offer:
+def _offer(facts: Mapping[str, object]) -> PinnedServer:
     """Return the pinned part of a server from the JSON of :func:`_facts`."""
     transport, tools = facts["transport"], cast("Mapping[str, Mapping[str, Mapping[str, str]]]", facts["tools"])
     if transport not in ("stdio", "http", "other") or not isinstance(facts["place"], str):
         raise ValueError
     pinned = {str(name): _pinned(tool["pinned"]) for name, tool in tools.items() if tool["pinned"]}
-    return Offer(transport, facts["place"], tools={name: OfferedTool(of) for name, of in pinned.items()})
+    return PinnedServer(transport, facts["place"], tools={name: OfferedTool(of) for name, of in pinned.items()})
 
 
 def _pinned(facts: Mapping[str, object]) -> Definition:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias, final
 
-from agent_identity._audit.answers import Action, Story, story
+from agent_identity._audit.answers import Action, TaskTimeline, story
 from agent_identity._audit.inputs import is_bundle
 from agent_identity._audit.report import counted
 from agent_identity.cli.terminal.output import DRAFTS, print_list
@@ -31,7 +31,7 @@ class _Told(NamedTuple):
     """A task with its source."""
 
     source: _Source
-    story: Story
+    story: TaskTimeline
 
 
 @final
@@ -70,7 +70,7 @@ class _Filter:
             and (self._stop is None or action.at_ns < self._stop)
         )
 
-    def takes(self, task: Story) -> bool:
+    def takes(self, task: TaskTimeline) -> bool:
         """Return whether a task is shown, and count its calls that are not."""
         self.calls += task.left_out
         calls = len(task.actions) + task.omitted
@@ -219,7 +219,7 @@ def to_json(task: _Told) -> dict[str, object]:
     return facts
 
 
-def lines(told: Story, style: Style, room: int | None = None) -> Iterator[str]:
+def lines(told: TaskTimeline, style: Style, room: int | None = None) -> Iterator[str]:
     """Yield one story for people.
 
     Args:
@@ -240,7 +240,7 @@ def lines(told: Story, style: Style, room: int | None = None) -> Iterator[str]:
         yield f"  the results of {told.withheld:,} of {counted(calls, 'call')} withheld"
 
 
-def _heading(task: Story, style: Style) -> Iterator[str]:
+def _heading(task: TaskTimeline, style: Style) -> Iterator[str]:
     if task.task is None:
         yield style.paint("outside any task", "bold")
         return
@@ -259,7 +259,7 @@ def _heading(task: Story, style: Style) -> Iterator[str]:
         yield f"  delegated {clean(' → '.join(part.agents))}: {clean(part.purpose)}"
 
 
-def _registered(task: Story) -> Iterator[str]:
+def _registered(task: TaskTimeline) -> Iterator[str]:
     if task.registered_for:
         yield f"  {clean(task.agent or '?')} is registered for: {clean(task.registered_for)}"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from agent_identity._audit.answers import Story, story
+from agent_identity._audit.answers import TaskTimeline, story
 from agent_identity._authority.registries import RevocationList, trusted_revocations
 from agent_identity._authority.stores import copied_state
 from agent_identity._enforcement.guard import LIST_NAME
@@ -42,14 +42,14 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _print(tasks: Sequence[tuple[str, Story]]) -> None:
+def _print(tasks: Sequence[tuple[str, TaskTimeline]]) -> None:
     style = Style(sys.stdout)
     lines = table([_row(status, task) for status, task in tasks], room=columns(sys.stdout))
     for (status, _), line in zip(tasks, lines, strict=True):
         print(style.paint(line, _COLORS.get(status, "dim")))
 
 
-def _status(task: Story, revoked: RevocationList, now: int) -> str:
+def _status(task: TaskTimeline, revoked: RevocationList, now: int) -> str:
     if task.ended_ns is not None:
         return "ended"
     if task.expires_ns is not None and task.expires_ns <= now:
@@ -62,7 +62,7 @@ def _status(task: Story, revoked: RevocationList, now: int) -> str:
     return "open" if entry is None else entry.status
 
 
-def _row(status: str, task: Story) -> tuple[str, ...]:
+def _row(status: str, task: TaskTimeline) -> tuple[str, ...]:
     calls = len(task.actions) + task.omitted
     expires = "" if task.expires_ns is None else f"until {moment(task.expires_ns)}"
     return (
@@ -75,7 +75,7 @@ def _row(status: str, task: Story) -> tuple[str, ...]:
     )
 
 
-def _to_json(status: str, task: Story) -> dict[str, object]:
+def _to_json(status: str, task: TaskTimeline) -> dict[str, object]:
     return {
         "task": task.task,
         "status": status,

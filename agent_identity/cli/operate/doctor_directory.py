@@ -13,7 +13,7 @@ from agent_identity._audit.report import counted
 from agent_identity._authority.registries import AgentRegistry
 from agent_identity._authority.stores import copied_state
 from agent_identity._enforcement.directory import SecondSigner, registry_path, second_key_files
-from agent_identity._enforcement.inventory import MAX_SERVERS, Book, InventoryFile, inventory_path
+from agent_identity._enforcement.inventory import MAX_SERVERS, InventoryFile, ServerInventory, inventory_path
 from agent_identity._enforcement.telemetry import Check
 from agent_identity._evidence.ledger import open_ledger
 from agent_identity._evidence.spans import destinations
@@ -199,7 +199,7 @@ def _inventory(root: Path, trust: TrustStore | None) -> Iterator[Check]:
     yield from checks or [fine]
 
 
-def _servers(root: Path, book: Book) -> Iterator[Check]:
+def _servers(root: Path, book: ServerInventory) -> Iterator[Check]:
     waiting = [name for name, offer in book.items() if offer.waits]
     cut = [name for name, offer in book.items() if any(tool.is_cut for tool in offer.tools.values())]
     if waiting:

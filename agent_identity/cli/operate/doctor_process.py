@@ -12,7 +12,7 @@ from typing import Final, cast
 from agent_identity._audit.report import counted
 from agent_identity._authority.stores import StateStore
 from agent_identity._enforcement import Enforcer, open_enforcers
-from agent_identity._enforcement.guard import Point
+from agent_identity._enforcement.guard import EnforcementContext
 from agent_identity._enforcement.telemetry import Check
 from agent_identity.errors import StateError
 
@@ -57,7 +57,7 @@ def examine_enforcers() -> list[Check]:
     return [check for enforcer, point in open_enforcers() for check in _enforcer(enforcer, point)]
 
 
-def _enforcer(enforcer: Enforcer, point: Point) -> Iterator[Check]:
+def _enforcer(enforcer: Enforcer, point: EnforcementContext) -> Iterator[Check]:
     stream = f"stream …{point.ledger.stream[-6:]}"
     if point.mode == "monitor":
         cure = "once its records show what you want, open it with mode='enforce'"

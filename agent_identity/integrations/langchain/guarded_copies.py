@@ -14,7 +14,7 @@ from langchain_core.tools import BaseTool
 from agent_identity._enforcement import Enforcer
 from agent_identity.integrations.langchain.wrapping import FUNCTIONS, class_of
 
-__all__ = ["Twins"]
+__all__ = ["ToolProxies"]
 
 _PARTS: Final = ("__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__")
 _MAX_TWINS: Final = 256
@@ -22,7 +22,7 @@ _ABSENT: Final = object()
 
 
 @final
-class _Twin:
+class _ToolProxy:
     """A guarded copy and its original."""
 
     __slots__ = ("_fields", "_kind", "_tool", "twin")
@@ -57,7 +57,7 @@ class _Twin:
 
 
 @final
-class Twins:
+class ToolProxies:
     """The guarded copies of tools for one enforcer. Thread-safe.
 
     A copy shares the fields and the private attributes of a tool whose class runs it; a copy of a tool with functions
@@ -73,7 +73,7 @@ class Twins:
     def __init__(self, enforcer: Enforcer, vet: Callable[[BaseTool], None]) -> None:
         self._enforcer = enforcer
         self._vet = vet
-        self._known: dict[int, _Twin] = {}
+        self._known: dict[int, _ToolProxy] = {}
 
     def of(self, tool: BaseTool) -> BaseTool:
         """Return the guarded copy of a bare tool."""
@@ -82,5 +82,5 @@ class Twins:
             self._vet(tool)
             if len(self._known) >= _MAX_TWINS:
                 self._known.clear()
-            known = self._known[id(tool)] = _Twin(tool, self._enforcer)
+            known = self._known[id(tool)] = _ToolProxy(tool, self._enforcer)
         return known.twin

@@ -13,7 +13,7 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 
 from agent_identity._enforcement.calls import Binder, Call, CallRequest, form_bytes
-from agent_identity._enforcement.common import told_model
+from agent_identity._enforcement.common import model_message
 from agent_identity._enforcement.lifecycle import GuardedCall, dressed, guarded
 from agent_identity.errors import Denied
 from agent_identity.integrations.langchain.parameters import OwnDefaults, injected_parameters
@@ -131,7 +131,7 @@ def refusal_message(denied: Denied, call_id: str | None, name: str) -> ToolMessa
 def refusal(denied: Denied) -> str:
     """Return the text of a refusal for the model: the code, a reference, and a reason without advice for developers."""
     reference = f" (reference {denied.reference})" if denied.reference else ""
-    return f"refused: {denied.code}{reference}: {told_model(denied)}"
+    return f"refused: {denied.code}{reference}: {model_message(denied)}"
 
 
 @final

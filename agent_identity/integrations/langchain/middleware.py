@@ -24,7 +24,7 @@ from agent_identity._enforcement.sessions import Opening
 from agent_identity._enforcement.tasks import Task
 from agent_identity._identity.principals import Agent
 from agent_identity.errors import AttenuationError, Denied
-from agent_identity.integrations.langchain.guarded_copies import Twins
+from agent_identity.integrations.langchain.guarded_copies import ToolProxies
 from agent_identity.integrations.langchain.invocation import refusal, refusal_message
 from agent_identity.integrations.langchain.protection import check, is_guarded_beside
 from agent_identity.integrations.langchain.wrapping import is_wrapped, place, returns, suspends, workflow
@@ -43,7 +43,14 @@ try:
         place_of,
         run_of,
     )
-    from agent_identity.integrations.langchain.model_io import Asked, Told, answering, asked, model_of, said
+    from agent_identity.integrations.langchain.model_io import (
+        AnyModelRequest,
+        AnyModelResponse,
+        answering_model,
+        model_of,
+        request_json,
+        response_json,
+    )
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"langchain", "langgraph"}:
         raise
@@ -63,7 +70,7 @@ _IGNORES_STREAMS: Final = (
 """The ``on_stream_event`` of a handler that takes no stream events."""
 
 _Result: TypeAlias = "ToolMessage | Command[object]"
-_Answer: TypeAlias = "Told | AIMessage"
+_Answer: TypeAlias = "AnyModelResponse | AIMessage"
 
 
 class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
@@ -103,7 +110,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
             raise TypeError("scope is given without an agent; pass agent=")
         self._enforcer = enforcer
         self._own = None if agent is None else Hop(agent, scope)
-        self._twins = Twins(enforcer, lambda tool: check(tool, enforcer))
+        self._twins = ToolProxies(enforcer, lambda tool: check(tool, enforcer))
         self._unnamed = enforcer.guard(_UNNAMED, suspends=suspends, returns=returns, place=place, workflow=workflow)
         self._provided: set[str] = set()
         self._models: dict[bool, GuardedCall] = {}
@@ -156,7 +163,9 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         run.hand_over(result)
         return result
 
-    def wrap_model_call(self, request: Asked, handler: Callable[[Asked], Told]) -> _Answer:
+    def wrap_model_call(
+        self, request: AnyModelRequest, handler: Callable[[AnyModelRequest], AnyModelResponse]
+    ) -> _Answer:
         """Inspect one call of the model, if requested; called by the agent."""
         self._look_at_tools(request)
         if not self._models:
@@ -165,19 +174,19 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         try:
             with ExitStack() as stack:
                 self._act(self._hops(get_config()), stack)
-                with guard.block(CallRequest(asked(request), model=model_of(request))) as call:
+                with guard.block(CallRequest(request_json(request), model=model_of(request))) as call:
                     response = handler(request)
-                    call.result, call.model = said(response), answering(response)
+                    call.result, call.model = response_json(response), answering_model(response)
                 return response
         except (Denied, AttenuationError) as error:
             if call is not None and call.denial is not error:
                 raise
-            return AIMessage(refusal(_recorded(guard, asked(request), error, self._enforcer.current_task)))
+            return AIMessage(refusal(_recorded(guard, request_json(request), error, self._enforcer.current_task)))
 
     async def awrap_model_call(
         self,
-        request: Asked,
-        handler: Callable[[Asked], Awaitable[Told]],
+        request: AnyModelRequest,
+        handler: Callable[[AnyModelRequest], Awaitable[AnyModelResponse]],
     ) -> _Answer:
         """Inspect one call of the model, if requested; called by the agent."""
         self._look_at_tools(request)
@@ -187,15 +196,15 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         try:
             async with AsyncExitStack() as stack:
                 await self._act_async(self._hops(get_config()), stack)
-                async with guard.block(CallRequest(asked(request), model=model_of(request))) as call:
+                async with guard.block(CallRequest(request_json(request), model=model_of(request))) as call:
                     response = await handler(request)
-                    call.result, call.model = said(response), answering(response)
+                    call.result, call.model = response_json(response), answering_model(response)
                 return response
         except (Denied, AttenuationError) as error:
             if call is not None and call.denial is not error:
                 raise
             task = self._enforcer.current_task
-            return AIMessage(refusal(await off_loop(partial(_recorded, guard, asked(request), error, task))))
+            return AIMessage(refusal(await off_loop(partial(_recorded, guard, request_json(request), error, task))))
 
     def _hops(self, config: RunnableConfig) -> tuple[Hop, ...]:
         """Return the delegations between the open task and the acting agent."""
@@ -258,7 +267,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         """Return whether one of our guards covers the tool anyway; a tool of another enforcer gets no guarded copy."""
         return is_guarded_beside(tool, self._unnamed)
 
-    def _look_at_tools(self, request: Asked) -> None:
+    def _look_at_tools(self, request: AnyModelRequest) -> None:
         """Find the tools that nobody can guard, and log them once.
 
         Raises:
@@ -383,7 +392,7 @@ def _recorded(
     return denied if denied.reference else guard.refuse(values, denied, task)
 
 
-def _is_streamed(request: Asked) -> bool:
+def _is_streamed(request: AnyModelRequest) -> bool:
     """Return whether somebody may read the answer while it is written.
 
     LangChain streams a model if a handler taps its output, or if the model is told to.

@@ -15,10 +15,12 @@ from pydantic import ConfigDict, TypeAdapter
 
 from agent_identity._evidence.record import Model
 
-__all__ = ["Asked", "Told", "answering", "asked", "model_of", "said"]
+__all__ = ["AnyModelRequest", "AnyModelResponse", "answering_model", "model_of", "request_json", "response_json"]
 
-Asked: TypeAlias = "ModelRequest[Any]"  # LangChain's types require it, for any contexts and answers of agents.
-Told: TypeAlias = "ModelResponse[Any]"
+AnyModelRequest: TypeAlias = (
+    "ModelRequest[Any]"  # LangChain's types require it, for any contexts and answers of agents.
+)
+AnyModelResponse: TypeAlias = "ModelResponse[Any]"
 
 _MEMBERS: Final = (
     *("name", "id", "tool_calls", "invalid_tool_calls", "tool_call_id", "status"),
@@ -28,7 +30,7 @@ _ANYTHING: Final = TypeAdapter[object](object, config=ConfigDict(ser_json_bytes=
 _AROUND: Final = ("tool_choice", "model_settings")
 
 
-def asked(request: Asked) -> dict[str, object]:
+def request_json(request: AnyModelRequest) -> dict[str, object]:
     """Return the request to the model as arguments of a call: messages, tools and settings.
 
     Args:
@@ -47,7 +49,7 @@ def asked(request: Asked) -> dict[str, object]:
     return request_facts | {name: _json(value) for name in _AROUND if (value := getattr(request, name, None))}
 
 
-def said(response: Told) -> object:
+def response_json(response: AnyModelResponse) -> object:
     """Return the answer of the model.
 
     Args:
@@ -59,7 +61,7 @@ def said(response: Told) -> object:
     return [_plain(message) for message in response.result]
 
 
-def model_of(request: Asked) -> Model | None:
+def model_of(request: AnyModelRequest) -> Model | None:
     """Return the requested model, as integrations name it; ``None`` if unnamed.
 
     Args:
@@ -81,7 +83,7 @@ def _provider(model: object) -> str | None:
     return None if name == package or name in ("core", "community", "classic") else name
 
 
-def answering(response: Told) -> Model | None:
+def answering_model(response: AnyModelResponse) -> Model | None:
     """Return the answering model, by the metadata of its message; ``None`` if unnamed.
 
     Args:
@@ -95,7 +97,7 @@ def answering(response: Told) -> Model | None:
     return None
 
 
-def _system(request: Asked) -> list[SystemMessage]:
+def _system(request: AnyModelRequest) -> list[SystemMessage]:
     # Before langchain 1.1 there was only its text.
     message = cast("object", getattr(request, "system_message", None))
     if isinstance(message, SystemMessage):

@@ -76,7 +76,7 @@ class Target(NamedTuple):
     name: str
     values: Mapping[str, object]
     tool: str | None = None
-    trouble: Denied | None = None
+    safe_message: Denied | None = None
 
 
 def tool_name(server: str, tool: str) -> str:

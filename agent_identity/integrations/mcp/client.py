@@ -15,9 +15,9 @@ from opentelemetry import context as otel
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import kind_of, off_loop
+from agent_identity._enforcement.common import error_type, off_loop
 from agent_identity._enforcement.guard import annotated, claims_from
-from agent_identity._enforcement.inventory import Definition, Offer, Sighting
+from agent_identity._enforcement.inventory import Definition, Observation, PinnedServer
 from agent_identity._enforcement.tasks import TRACEPARENT, traceparent
 from agent_identity._identity.common import check_id
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
@@ -144,7 +144,7 @@ def guard_session(session: ClientSession, enforcer: Enforcer, server: McpServer,
     def spoken() -> object:
         return own.__get__(session) if isinstance(own, property) else None
 
-    passage = _Passage(enforcer, server, session, answers=answers, listing=listing, spoken=spoken)
+    passage = _ServerCalls(enforcer, server, session, answers=answers, listing=listing, spoken=spoken)
     original = cast("Callable[..., Awaitable[object]]", kind.send_request)
 
     async def send_request(self: ClientSession, request: object, *args: object, **kwargs: object) -> object:
@@ -168,7 +168,7 @@ def guard_session(session: ClientSession, enforcer: Enforcer, server: McpServer,
 
 
 @final
-class _Passage:
+class _ServerCalls:
     """Guards every request of one session."""
 
     __slots__ = (
@@ -270,8 +270,8 @@ class _Passage:
 
     async def _refusal(self, target: Target) -> Denied | None:
         """Return the reason to refuse a call whatever its task, if any."""
-        if target.trouble is not None or self._enforcer.current_task is None:
-            return target.trouble
+        if target.safe_message is not None or self._enforcer.current_task is None:
+            return target.safe_message
         try:
             await self._check(target.tool)
         except Denied as denied:
@@ -279,7 +279,7 @@ class _Passage:
         except AgentIdentityError:
             raise
         except Exception as error:  # noqa: BLE001 - An uncomparable definition is refused, on the record.
-            text = f"{target.name}: the tools of the server could not be listed: {kind_of(error)}"
+            text = f"{target.name}: the tools of the server could not be listed: {error_type(error)}"
             return Denied(text, code="tool_not_listed")
         return None
 
@@ -300,7 +300,7 @@ class _Passage:
         offer.check_place(server.name, server.transport, server.place)
         offer.check_tool(server.name, tool, self._digest(tool))
 
-    async def _known(self) -> Offer | None:
+    async def _known(self) -> PinnedServer | None:
         """Return the server's current entry in the inventory."""
         return await off_loop(partial(self._guard.inventory.find, self._server.name))
 
@@ -424,13 +424,13 @@ class _Passage:
         facts = members(info)
         self._title, self._version = _said(facts.get("name")), _said(facts.get("version"))
 
-    def _sighting(self, tools: Mapping[str, Definition]) -> Sighting:
+    def _sighting(self, tools: Mapping[str, Definition]) -> Observation:
         if not self._title:
             self._hear(plain(getattr(self._session, "server_info", None)))
         server = self._server
         self._texts.hear(self._spoken())
         known = {**self._texts.heard, **tools}
-        return Sighting(server.name, server.transport, server.place, self._title, self._version, known)
+        return Observation(server.name, server.transport, server.place, self._title, self._version, known)
 
 
 def _tools(result: object) -> Sequence[object]:

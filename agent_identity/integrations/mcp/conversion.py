@@ -26,7 +26,7 @@ from uuid import UUID
 
 from pydantic import AnyUrl, BaseModel, RootModel, SecretBytes, SecretStr, TypeAdapter
 
-from agent_identity._enforcement.common import kind_of
+from agent_identity._enforcement.common import error_type
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.mcp.binding import Target, members
@@ -76,7 +76,7 @@ async def settled(
         return values, denied
     except Exception as error:  # noqa: BLE001 - An uncomparable call is refused, on the record.
         text = (
-            f"{target.name}: the arguments differ from their form after conversion ({kind_of(error)}); send JSON of "
+            f"{target.name}: the arguments differ from their form after conversion ({error_type(error)}); send JSON of "
             "the types that its schema names"
         )
         return values, Denied(text, code="bad_arguments")
@@ -156,7 +156,7 @@ def _put_below(server: object, base: type, changed: Mapping[str, object]) -> Non
         object.__setattr__(server, "__class__", made)
     except Exception as error:
         raise ConfigurationError(
-            f"the class of the MCP server cannot be extended ({kind_of(error)}); pass a server "
+            f"the class of the MCP server cannot be extended ({error_type(error)}); pass a server "
             "of a class without hooks for subclasses"
         ) from error
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, TypeVar, cast, final
 from agent_identity._authority.grants import Scope
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import kind_of, off_loop
+from agent_identity._enforcement.common import error_type, off_loop
 from agent_identity._enforcement.lifecycle import GuardedCall
 from agent_identity._enforcement.sessions import Opening
 from agent_identity._enforcement.tasks import TRACEPARENT
@@ -109,7 +109,7 @@ def protect_server(
         ConfigurationError: The server has an unknown version, another enforcer guards it, the name is
             malformed, or it is one of the SDK and has tools already.
     """
-    seam = _seam_of(server)
+    seam = _intercepted_methods_of(server)
     touched = checked_touches(touches)
     door = _Door(enforcer, check_name(name), holder, agent, purpose, dangerously_let_in_anonymous, touched)
     before = cast("_Door | None", getattr(seam.owner, _DOOR, None)) or seam.door
@@ -159,14 +159,14 @@ class _Door:
         await opening.__aenter__()  # Here, apart from the handler, whose errors are its own.
         async with AsyncExitStack() as stack:
             stack.push_async_exit(opening)
-            values, trouble = target.values, target.trouble
-            if trouble is None and target.tool is not None:
-                values, trouble = await settled(self.conversion, target, sent.meta)
+            values, safe_message = target.values, target.safe_message
+            if safe_message is None and target.tool is not None:
+                values, safe_message = await settled(self.conversion, target, sent.meta)
 
             async def answer(_: Call) -> Shown:
                 return shown(await body(), is_tool=method == "tools/call")
 
-            request = CallRequest(values, tuple(target.values), can_route=False, refusal=trouble)
+            request = CallRequest(values, tuple(target.values), can_route=False, refusal=safe_message)
             return await guard.run_async(request, answer)
 
     def _opening(self, target: Target, guard: GuardedCall, sent: "_Sent") -> Opening:
@@ -358,11 +358,11 @@ def _under_manager(server: object) -> object:
         return cast("object", kind.session_manager.fget(twin).app)
     except Exception as error:
         raise ConfigurationError(
-            f"the FastMCP cannot be served over HTTP ({kind_of(error)}); pass one whose constructor has run"
+            f"the FastMCP cannot be served over HTTP ({error_type(error)}); pass one whose constructor has run"
         ) from error
 
 
-class _Seam(Protocol):
+class _InterceptedMethods(Protocol):
     """The place where the requests of a server can be guarded."""
 
     owner: object
@@ -408,7 +408,7 @@ class _MiddlewareOf:
         self._middleware[:] = [_Outermost(door), *others, _Innermost(door)]
 
 
-def _seam_of(server: object) -> _Seam:
+def _intercepted_methods_of(server: object) -> _InterceptedMethods:
     """Return the place where the requests of a server can be guarded.
 
     Raises:

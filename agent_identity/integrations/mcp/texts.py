@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, cast, final
 
-from agent_identity._enforcement.inventory import INSTRUCTIONS, ONE_BY_ONE, Definition, Sighting
+from agent_identity._enforcement.inventory import INSTRUCTIONS, ONE_BY_ONE, Definition, Observation
 from agent_identity._enforcement.lifecycle import GuardedCall
 from agent_identity._identity.common import check_id
 from agent_identity.canonical import JSON
@@ -56,7 +56,7 @@ class Texts:
     __slots__ = ("_guard", "_said", "_server", "_sighting")
 
     def __init__(
-        self, guard: GuardedCall, server: McpServer, sighting: Callable[[Mapping[str, Definition]], Sighting]
+        self, guard: GuardedCall, server: McpServer, sighting: Callable[[Mapping[str, Definition]], Observation]
     ) -> None:
         self._guard = guard
         self._server = server

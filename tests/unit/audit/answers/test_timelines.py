@@ -18,7 +18,7 @@ from agent_identity._audit.ledger.erasures import Erasures
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._identity.common.encoding import b64url_encode
-from agent_identity.audit import Action, Delegation, Story, story
+from agent_identity.audit import Action, Delegation, TaskTimeline, story
 from agent_identity.canonical import encode_record
 from agent_identity.constraints import Contains
 from agent_identity.errors import Denied
@@ -65,7 +65,7 @@ def told(tmp_path: Path) -> tuple[Path, io.StringIO]:
     return tmp_path / "e", text
 
 
-def outline(some: Story) -> list[tuple[str, tuple[str, ...], str, str]]:
+def outline(some: TaskTimeline) -> list[tuple[str, tuple[str, ...], str, str]]:
     return [(a.tool, a.agents, a.outcome, a.reason) for a in some.actions]
 
 
@@ -120,7 +120,7 @@ def test_a_story_is_whole(told: tuple[Path, io.StringIO]) -> None:
         reason="argument_out_of_scope",
         **outcome,
     )
-    assert replace(first, actions=()) == Story(
+    assert replace(first, actions=()) == TaskTimeline(
         task=first.task,
         purpose="first",
         principal="alice@example.com",
@@ -137,7 +137,7 @@ def test_a_story_is_whole(told: tuple[Path, io.StringIO]) -> None:
         delegations=(Delegation(("clerk", "reader"), "look"),),
     )
     assert (second.purpose, second.refused, second.delegations) == ("second", 0, ())
-    assert replace(outside, actions=()) == Story(
+    assert replace(outside, actions=()) == TaskTimeline(
         *(None,) * 7, started_ns=START + 6 * 10**9, expires_ns=None, ended_ns=None, actions=(), omitted=0, refused=2
     )
 
@@ -177,9 +177,9 @@ def registered(second: int, name: str, purpose: str, digit: str) -> AnyRecord:
     return record_of("registration", second, agent={"id": name, "owner": "o"}, registration=registration)
 
 
-def told_of(*records: AnyRecord) -> list[Story]:
+def told_of(*records: AnyRecord) -> list[TaskTimeline]:
     """Return the stories that records make."""
-    teller = stories_module._Teller(Erasures([]))
+    teller = stories_module._TimelineBuilder(Erasures([]))
     return [item for record in records for item in teller.take(record)] + list(teller.finish())
 
 

@@ -35,7 +35,7 @@ from agent_identity._evidence.record.parts import Task as TaskFact
 from agent_identity._evidence.record.schema import AnyRecord, Outcome, TaskStart
 from agent_identity._evidence.spans.envelope import PAYLOAD_TYPES, signed_attributes
 from agent_identity._evidence.spans.otlp_encoding import as_bytes, encode_request
-from agent_identity._evidence.spans.span_from_record import copy_of
+from agent_identity._evidence.spans.span_from_record import make_span
 from agent_identity._evidence.storage.lines import stream_line
 from agent_identity.audit import Problem, Report, check, check_proof, prove
 from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore
@@ -701,7 +701,7 @@ def test_the_proof_of_an_outcome_that_contradicts_itself(recorder: Recorder, cha
 
 def spans_of(recorder: Recorder, *entries: Entry, grants: str | None = None, **changed: str) -> io.BytesIO:
     """Return the spans of records, perhaps with other attributes."""
-    copies = [copy_of(entry.record, entry.data, recorder.key, grants=grants) for entry in entries]
+    copies = [make_span(entry.record, entry.data, recorder.key, grants=grants) for entry in entries]
     made = [replace(copied, attributes={**copied.attributes, **changed}) for copied in copies]
     return io.BytesIO(as_bytes(encode_request(made, {}), "json"))
 

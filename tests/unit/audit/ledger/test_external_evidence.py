@@ -9,7 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent_identity._audit.ledger.external_evidence import Outside, Voucher, conclude_vouchers, second_signature
+from agent_identity._audit.ledger.external_evidence import (
+    Attestor,
+    ExternalEvidence,
+    conclude_vouchers,
+    second_signature,
+)
 from agent_identity._audit.report.findings import Findings, counted
 from agent_identity._audit.report.report import Signature
 from agent_identity._evidence.ledger.ledger import Ledger
@@ -208,18 +213,18 @@ SECOND, THIRD = Cosigner("v.example", OTHER.public_key), Cosigner("u.example", S
 THREE = (WITNESS, SECOND, THIRD)
 
 
-def said(witness: Cosigner | None, size: int, time: int = AT) -> Voucher:
+def said(witness: Cosigner | None, size: int, time: int = AT) -> Attestor:
     """Return that a party saw a state of the log."""
-    return Voucher(Checkpoint(ORIGIN, size, bytes(32) if size else EMPTY_ROOT), time, witness, "what")
+    return Attestor(Checkpoint(ORIGIN, size, bytes(32) if size else EMPTY_ROOT), time, witness, "what")
 
 
 def concluded(
-    found: list[Voucher], *, size: int = 1_000, required: int | None = None, stamped: bool = False
+    found: list[Attestor], *, size: int = 1_000, required: int | None = None, stamped: bool = False
 ) -> tuple[str, list[tuple[str, str]], tuple[Signature, ...], str]:
     """Return the words for the step, what was found, the signatures that count, and how the step ended."""
     findings = Findings("ledger", ("step",))
     trust = TRUST if required is None else replace(TRUST, witnesses=Witnesses(THREE, required))
-    outside = Outside(timestamps=(lambda _message, _token: AT) if stamped else None)
+    outside = ExternalEvidence(timestamps=(lambda _message, _token: AT) if stamped else None)
     words = conclude_vouchers(found, size, trust, outside, findings)
     report = findings.report()
     told = [(problem.code, problem.message) for problem in report.findings]

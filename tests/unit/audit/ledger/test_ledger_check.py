@@ -8,14 +8,14 @@ import pytest
 
 from agent_identity._audit.grants.disclosed_arguments import Disclosures
 from agent_identity._audit.ledger import ledger_check
-from agent_identity._audit.ledger.external_evidence import Outside
+from agent_identity._audit.ledger.external_evidence import ExternalEvidence
 from agent_identity._audit.ledger.ledger_check import LEDGER_STEPS, LedgerCheck
 from agent_identity._audit.ledger.log_check import Heads, SignedLog
 from agent_identity._audit.report.findings import Findings, Place
 from agent_identity._audit.report.periods import Life, Period, unknown_period
 from agent_identity._audit.store.workers import in_process
 from agent_identity._evidence.ledger.excerpt_starts import Start
-from agent_identity._evidence.ledger.prune_statement import Pruned
+from agent_identity._evidence.ledger.prune_statement import PruneStatement
 from agent_identity._evidence.ledger.reader import RawLine
 from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.record.parts import RecoveredStream
@@ -30,9 +30,9 @@ KEY = SigningKey.from_seed(bytes([1]) * 32)
 NS = 10**9
 
 
-def statement(stream: str, size: int, *, time_ns: int = 0, open_: Sequence[str] = ()) -> Pruned:
+def statement(stream: str, size: int, *, time_ns: int = 0, open_: Sequence[str] = ()) -> PruneStatement:
     """Return what is said to be pruned."""
-    made = object.__new__(Pruned)
+    made = object.__new__(PruneStatement)
     for name, value in (("stream", stream), ("size", size), ("time_ns", time_ns), ("open", tuple(open_))):
         object.__setattr__(made, name, value)
     return made
@@ -409,7 +409,7 @@ def test_where_streams_begin_that_do_not_begin_with_their_first_record(monkeypat
     kept = {ONE: ["t1"], TWO: ["t2", "t3"]}
     answers: dict[str, Any] = {"pruned": pruned, "excerpt": None}
 
-    def find_kept(reader: object, said: Iterable[Pruned], *given: object) -> list[str]:
+    def find_kept(reader: object, said: Iterable[PruneStatement], *given: object) -> list[str]:
         asked.append((reader, *given))
         return [token for statement in said for token in kept[statement.stream]]
 
@@ -533,7 +533,7 @@ def test_a_ledger_is_checked_stream_by_stream(monkeypatch: pytest.MonkeyPatch) -
     check, findings, asked = running(monkeypatch, log, ONE, TWO, trust=trust)
     told: list[object] = []
     index: Any = SimpleNamespace(prove=lambda size: asked.append(("prove", size)))
-    outside = Outside(b"x")
+    outside = ExternalEvidence(b"x")
     check.run(outside=outside, total=99, progress=lambda *far: told.append(far), period=PERIOD, index=index)
     assert asked[0] == ("log", (check._reader, trust, findings), {"outside": outside})
     assert asked[1] == ("starts", [TWO, ONE], log)
@@ -579,7 +579,7 @@ def test_a_part_of_a_ledger_misses_no_stream(monkeypatch: pytest.MonkeyPatch) ->
     check, findings, asked = running(monkeypatch, log_of(proved=False, one=3, three=2), ONE)
     check._excerpt = True
     check.run()
-    assert asked[0][2] == {"outside": Outside()}
+    assert asked[0][2] == {"outside": ExternalEvidence()}
     assert asked[-1] == ("_check_completeness", asked[-1][1], {})
     assert asked[-3] == ("_conclude", asked[-3][1], asked[-1][1], set())
     assert steps(findings)[7] == ("passed", "1 stream")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from agent_identity._audit.ledger.external_evidence import Outside
+from agent_identity._audit.ledger.external_evidence import ExternalEvidence
 from agent_identity._audit.ledger.log_check import Heads, SignedLog, check_log
 from agent_identity._audit.report.findings import Findings, Place
 from agent_identity._audit.report.report import Report, Signature
@@ -98,7 +98,7 @@ def found(reader: Reader, trust: TrustStore | None = TRUST, *, basis: str = "giv
     """Take the steps."""
     findings = Findings("ledger", ["trust", "log"])
     findings.trust = basis
-    log = check_log(reader, trust, findings, outside=Outside(**outside))
+    log = check_log(reader, trust, findings, outside=ExternalEvidence(**outside))
     report = findings.report()
     assert {problem.record for problem in report.findings} <= {None}
     problems = [(p.code, p.message, p.line, p.stream) for p in report.findings]

@@ -30,12 +30,12 @@ from agent_identity._evidence.ledger import segments as segments_module
 from agent_identity._evidence.ledger.archiving import archive, prune
 from agent_identity._evidence.ledger.excerpt_starts import Excerpt, Start
 from agent_identity._evidence.ledger.ledger import Ledger
-from agent_identity._evidence.ledger.prune_statement import Pruned, sign_pruned, unverified_pruned
+from agent_identity._evidence.ledger.prune_statement import PruneStatement, sign_pruned, unverified_pruned
 from agent_identity._evidence.ledger.reader import LedgerReader
 from agent_identity._evidence.ledger.segments import Segments
 from agent_identity._evidence.record.codec import decode, encode
 from agent_identity._evidence.spans.otlp_encoding import as_bytes, encode_request
-from agent_identity._evidence.spans.span_from_record import TRAVELLING, copy_of
+from agent_identity._evidence.spans.span_from_record import EXPORTED_KINDS, make_span
 from agent_identity._evidence.storage.layout import segment_name
 from agent_identity._evidence.transparency import checkpoint as checkpoint_module
 from agent_identity._evidence.transparency.log import Head
@@ -126,10 +126,10 @@ def spans_of(room: Room) -> io.BytesIO:
     """Return the spans of all records that are there, as `replay` sends them."""
     reader = LedgerReader(str(room.path))
     copies = [
-        copy_of(record, line.record, room.key)
+        make_span(record, line.record, room.key)
         for stream in reader.streams()
         for line in reader.entries(stream)
-        if line.record is not None and (record := decode(line.record)).kind in TRAVELLING
+        if line.record is not None and (record := decode(line.record)).kind in EXPORTED_KINDS
     ]
     return io.BytesIO(as_bytes(encode_request(copies, {}), "json"))
 
@@ -271,7 +271,7 @@ def test_an_outcome_behind_the_border_needs_no_intent(room: Room) -> None:
     path = room.statement(stream)
     claim = unverified_pruned(path.read_bytes()).to_claim()
     del claim["open"]
-    path.write_bytes(sign_pruned(Pruned.from_claim(claim), room.key))
+    path.write_bytes(sign_pruned(PruneStatement.from_claim(claim), room.key))
     assert "intent_missing" in codes(room.check())
 
 
@@ -363,7 +363,7 @@ def test_a_statement_that_names_no_grants_says_less(room: Room) -> None:
     old = path.rename(path.with_name("grants.jsonl"))
     claim = unverified_pruned(room.statement(stream).read_bytes()).to_claim()
     del claim["grants"]
-    room.statement(stream).write_bytes(sign_pruned(Pruned.from_claim(claim), room.key))
+    room.statement(stream).write_bytes(sign_pruned(PruneStatement.from_claim(claim), room.key))
     report = room.check()
     assert (report.verdict, report.counts["chains_verified"]) == ("verified", 1)
     assert codes(report) == {"pruned", "kept_grants_unstated"}
@@ -379,7 +379,7 @@ def test_ac_101_grants_beside_a_statement_that_nobody_trusted_signed_are_not_rea
     read: list[str] = []
     kept_grants = LedgerReader.kept_grants
 
-    def noted(self: LedgerReader, pruned: Pruned, **limits: int) -> object:
+    def noted(self: LedgerReader, pruned: PruneStatement, **limits: int) -> object:
         read.append(pruned.stream)
         return kept_grants(self, pruned, most=limits["most"])
 
@@ -403,10 +403,10 @@ def test_ac_101_records_that_are_gone_without_a_statement_are_missing(room: Room
     path, note = room.statement(stream), room.statement(stream).read_bytes()
     pruned = unverified_pruned(note)
     stranger = SigningKey.generate()
-    other = Pruned.from_claim(pruned.to_claim() | {"stream": "01a20e43-46d8-715f-9270-91c309b88710"})
-    far = Pruned.from_claim(pruned.to_claim() | {"size": "255", "peaks": ("00" * 32,) * 8})
-    foreign = Pruned.from_claim(pruned.to_claim() | {"origin": "elsewhere"})
-    swapped = Pruned.from_claim(pruned.to_claim() | {"peaks": tuple("11" * 32 for _ in pruned.peaks)})
+    other = PruneStatement.from_claim(pruned.to_claim() | {"stream": "01a20e43-46d8-715f-9270-91c309b88710"})
+    far = PruneStatement.from_claim(pruned.to_claim() | {"size": "255", "peaks": ("00" * 32,) * 8})
+    foreign = PruneStatement.from_claim(pruned.to_claim() | {"origin": "elsewhere"})
+    swapped = PruneStatement.from_claim(pruned.to_claim() | {"peaks": tuple("11" * 32 for _ in pruned.peaks)})
     for forged, expected, verdict in (
         (b"", {"bad_pruning", "missing_records"}, "contradicted"),
         (note.replace(b'"open"', b'"Open"').replace(b'"log"', b'"lug"'), {"bad_pruning"}, "contradicted"),
@@ -453,7 +453,7 @@ class Told:
 
 STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
 RECORDER, SECOND = SigningKey.from_seed(b"r" * 32), SigningKey.from_seed(b"s" * 32)
-STATEMENT = Pruned(
+STATEMENT = PruneStatement(
     origin="o",
     stream=STREAM,
     size=5,
@@ -468,7 +468,7 @@ STATEMENT = Pruned(
 
 def found_of(
     note: bytes, *, committed: int | None = 9, trust: TrustStore | None = None, first: int = 6
-) -> tuple[dict[str, Pruned], list[tuple[str, str, str | None, int | None]], str, int]:
+) -> tuple[dict[str, PruneStatement], list[tuple[str, str, str | None, int | None]], str, int]:
     """Return what is proved to be pruned, what was found, how the step ended, and what was counted."""
     findings = Findings("ledger", ("step",) * 8)
     heads = {}
@@ -574,7 +574,7 @@ def test_where_the_first_record_is_a_statement_is_not_looked_at() -> None:
     ],
 )
 def test_a_statement_that_does_not_fit_is_a_contradiction(
-    statement: Pruned, committed: int | None, message: str
+    statement: PruneStatement, committed: int | None, message: str
 ) -> None:
     """More than the log commits to, another stream, another log: the step fails, and nothing counts as pruned."""
     told = found_of(sign_pruned(statement, RECORDER), committed=committed, trust=trusted(RECORDER))

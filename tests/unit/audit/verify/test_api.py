@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from agent_identity._audit.ledger.external_evidence import Outside
+from agent_identity._audit.ledger.external_evidence import ExternalEvidence
 from agent_identity._audit.ledger.ledger_check import LEDGER_STEPS
 from agent_identity._audit.report.findings import Findings
 from agent_identity._audit.spans import spans_check
@@ -81,7 +81,7 @@ def test_a_ledger_is_judged_by_all_that_is_given(directory: Path, asked: list[An
     """Keys, what others say, the period, the archive: nothing that was asked for is left out."""
     given = {"archive": "a", "disclosures": ["d"], "processes": 3, "progress": tell, "period": PERIOD, "drafts": True}
     others = {"checkpoint": b"note", "witnesses": [WITNESS.vkey], "require": 1, "timestamps": stamp}
-    expected = {**given, "keys": TRUST, "outside": Outside(b"note", Witnesses((WITNESS,), 1), stamp)}
+    expected = {**given, "keys": TRUST, "outside": ExternalEvidence(b"note", Witnesses((WITNESS,), 1), stamp)}
     assert check(directory, TRUST, **given, **others) == "_check_ledger"
     assert asked == [((str(directory),), expected)]
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as bundle:
@@ -91,10 +91,10 @@ def test_a_ledger_is_judged_by_all_that_is_given(directory: Path, asked: list[An
     assert asked[1][1] == expected
     assert check(directory) == "_check_ledger"
     nothing = {"archive": None, "disclosures": (), "processes": 1, "progress": None, "period": None, "drafts": False}
-    assert asked[2] == ((str(directory),), {**nothing, "keys": None, "outside": Outside()})
+    assert asked[2] == ((str(directory),), {**nothing, "keys": None, "outside": ExternalEvidence()})
     (tmp_path / "note").write_bytes(b"kept")
     check(directory, checkpoint=tmp_path / "note")
-    assert asked[3][1]["outside"] == Outside(b"kept")
+    assert asked[3][1]["outside"] == ExternalEvidence(b"kept")
 
 
 def test_spans_are_judged_by_all_that_is_given(asked: list[Any]) -> None:
@@ -243,7 +243,7 @@ def test_a_ledger_is_read_by_so_many_processes_as_are_worth_it(
     monkeypatch.setattr(verification, "executor", choose)
     sizes = iter([(1 << 24) - 1, 5 << 24, 7 << 24])
     monkeypatch.setattr(verification, "size_of_ledger", lambda reader: next(sizes))
-    outside = Outside(b"x")
+    outside = ExternalEvidence(b"x")
     report = check(directory, TRUST, disclosures=["d"], checkpoint=b"x", period=PERIOD)
     assert (report.source, report.trust) == ("ledger", "given")
     assert [step.name for step in report.steps] == list(LEDGER_STEPS)
@@ -262,7 +262,13 @@ def test_a_ledger_is_read_by_so_many_processes_as_are_worth_it(
     check(directory, processes=0)
     check(directory, processes=3, progress=tell)
     assert chosen == [(1, 1), (0, 6), (3, 8)]
-    assert checked[2].ran == {"outside": Outside(), "total": 7 << 24, "progress": tell, "period": None, "visit": None}
+    assert checked[2].ran == {
+        "outside": ExternalEvidence(),
+        "total": 7 << 24,
+        "progress": tell,
+        "period": None,
+        "visit": None,
+    }
 
 
 def test_an_archive_has_what_was_pruned(directory: Path, tmp_path: Path, checked: list[Checked]) -> None:

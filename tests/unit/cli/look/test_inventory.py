@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._enforcement.inventory.pinned_servers import MAX_SERVERS, Definition, Offer, Sighting
+from agent_identity._enforcement.inventory.pinned_servers import MAX_SERVERS, Definition, Observation, PinnedServer
 from agent_identity._enforcement.inventory.server_inventory import InventoryFile, inventory_path, pin
 from agent_identity.identity import SigningKey, TrustStore
 
@@ -20,7 +20,7 @@ URL = "https://files.example.com/mcp"
 def show(home: Path, place: str = URL, **tools: Definition) -> None:
     """Let a server show itself to an enforcer on the directory."""
     with Enforcer.open(home) as enforcer:
-        sighting = Sighting("files", "http", place, "Files", "1.2", tools)
+        sighting = Observation("files", "http", place, "Files", "1.2", tools)
         enforcer.guard("x").inventory.sight(sighting, pin=True)
 
 
@@ -192,7 +192,7 @@ def test_what_is_kept_by_its_fingerprint_alone_is_told(run: Run, home: Path) -> 
 
 def test_the_doctor_warns_before_there_are_too_many_servers(run: Run, home: Path) -> None:
     """The number of servers has an end, of which somebody hears before; another file is no fine inventory."""
-    book = {f"s{number}": Offer("other", "") for number in range(MAX_SERVERS - 10)}
+    book = {f"s{number}": PinnedServer("other", "") for number in range(MAX_SERVERS - 10)}
     file, key = (
         InventoryFile(inventory_path(home), TrustStore.load(home / "trust.json")),
         SigningKey.load(home / "keys" / "issuer.pem"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent_identity.audit import Action, Story
+from agent_identity.audit import Action, TaskTimeline
 from agent_identity.canonical import encode_record
 from agent_identity.cli.look.show import _of_task, _Told, lines
 from agent_identity.cli.terminal.style import Style, width
@@ -284,11 +284,11 @@ def _with(payload: str, nasty: str) -> str:
     return base64.urlsafe_b64encode(encode_record(record)).rstrip(b"=").decode()
 
 
-def story(**changes: Any) -> Story:
+def story(**changes: Any) -> TaskTimeline:
     parties = ("principal", "principal_kind", "provenance", "agent", "owner")
     unknown: dict[str, Any] = dict.fromkeys(("purpose", *parties, "expires_ns", "ended_ns"))
     known: dict[str, Any] = {"task": "t", "started_ns": 0, "actions": (), "omitted": 0, "refused": 0}
-    return Story(**{**unknown, **known, **changes})
+    return TaskTimeline(**{**unknown, **known, **changes})
 
 
 def told(**changes: Any) -> str:

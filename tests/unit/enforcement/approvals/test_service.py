@@ -16,7 +16,7 @@ from agent_identity import canonical
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._enforcement.approvals import terminal as terminal_desk
-from agent_identity._enforcement.approvals.inbox import ApprovalBox
+from agent_identity._enforcement.approvals.inbox import ApprovalInbox
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._enforcement.tasks.suspensions import leave, mark_of, taken_over
 from agent_identity.approvals import Answer, Approval, ApprovalRequest, ask_in_the_terminal
@@ -143,10 +143,10 @@ def test_a_call_without_arguments_is_approved_as_such(opened: Callable[..., Any]
 def test_a_call_waits_for_the_decision_of_another_thread(opened: Callable[..., Any], mode: str) -> None:
     """It goes on as soon as somebody has decided."""
     world = opened(policy=POLICY, routes={"desk": Approval(wait=timedelta(seconds=60))})
-    approvals, put = world.enforcer.approvals, ApprovalBox.put
+    approvals, put = world.enforcer.approvals, ApprovalInbox.put
     asked = threading.Event()
 
-    def noted(self: ApprovalBox, name: str, request: ApprovalRequest, *, now: int) -> ApprovalRequest:
+    def noted(self: ApprovalInbox, name: str, request: ApprovalRequest, *, now: int) -> ApprovalRequest:
         kept = put(self, name, request, now=now)
         asked.set()
         return kept
@@ -157,7 +157,7 @@ def test_a_call_waits_for_the_decision_of_another_thread(opened: Callable[..., A
 
     person = threading.Thread(target=decide)
     with pytest.MonkeyPatch.context() as patch, world.task(Scope("tool")):
-        patch.setattr(ApprovalBox, "put", noted)
+        patch.setattr(ApprovalInbox, "put", noted)
         person.start()
         if mode == "sync":
             assert world.enforcer.tool(name="tool")(lambda x: x)(1) == 1
@@ -368,7 +368,7 @@ def test_the_terminal_of_the_process_is_asked(monkeypatch: pytest.MonkeyPatch, t
 
 def test_files_that_are_no_requests_are_named(tmp_path: Path) -> None:
     """Somebody wrote something else there, or too much."""
-    box = ApprovalBox(tmp_path / "approvals")
+    box = ApprovalInbox(tmp_path / "approvals")
     assert list(box.waiting()) == []
     first = box.put("a", request_of(), now=1)
     assert box.put("a", request_of(purpose="other"), now=1) == first
@@ -386,7 +386,7 @@ def test_files_that_are_no_requests_are_named(tmp_path: Path) -> None:
 def test_the_box_is_full_some_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that asks for ever fills no disk; what has expired makes room."""
     monkeypatch.setattr("agent_identity._enforcement.approvals.inbox.MAX_WAITING", 1)
-    box = ApprovalBox(tmp_path / "approvals")
+    box = ApprovalInbox(tmp_path / "approvals")
     request = request_of()
     box.put("a", request, now=1)
     with pytest.raises(Denied) as caught:

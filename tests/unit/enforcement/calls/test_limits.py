@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plain_records import kind_of
+from plain_records import error_type
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.stores.memory import MemoryState
@@ -292,7 +292,7 @@ def test_a_use_is_given_back_when_the_intent_could_not_be_written(
             def failing(
                 self: object, make: object, *rest: object, error: BaseException = error, **more: object
             ) -> object:
-                if kind_of(make) == "intent":
+                if error_type(make) == "intent":
                     raise error
                 return real(self, make, **more)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent_identity._enforcement.common import threads as module
-from agent_identity._enforcement.common.failures import failure, place_of, told_model, trouble
+from agent_identity._enforcement.common.failures import failure, model_message, place_of, safe_message
 from agent_identity._enforcement.common.threads import Steps, at_once, has_loop, in_background, may_wait, off_loop
 from agent_identity.errors import Denied, NoTask
 
@@ -198,16 +198,16 @@ def test_a_failure_has_our_place_and_a_cure() -> None:
     assert failure("the guard", caught.value).startswith(
         "the guard failed in agent_identity._enforcement.common.threads:at_once with KeyError; the log"
     )
-    assert "test_threads.py" in trouble(caught.value)
-    assert "called by agent_identity._enforcement.common.threads:at_once" in trouble(caught.value)
+    assert "test_threads.py" in safe_message(caught.value)
+    assert "called by agent_identity._enforcement.common.threads:at_once" in safe_message(caught.value)
     assert failure("it", KeyError("secret")) == (
         "it failed with KeyError; the log has the line; mend what raises there, or report it"
     )
-    assert trouble(KeyError("secret")) == "KeyError"
+    assert safe_message(KeyError("secret")) == "KeyError"
 
 
 def test_a_model_is_told_neither_place_nor_cure() -> None:
     """Of our own failures it learns that the call did not run; of refusals why."""
-    assert told_model(Denied("in our_module", code="guard_failed")) == "it could not be checked and did not run"
-    assert told_model(Denied("the limit", code="limit_exceeded")) == "the limit"
-    assert told_model(NoTask("t: open one by 'with enforcer.task(...)'")) == "no task is open"
+    assert model_message(Denied("in our_module", code="guard_failed")) == "it could not be checked and did not run"
+    assert model_message(Denied("the limit", code="limit_exceeded")) == "the limit"
+    assert model_message(NoTask("t: open one by 'with enforcer.task(...)'")) == "no task is open"

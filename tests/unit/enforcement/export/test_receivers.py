@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from agent_identity._enforcement.export.http_receiver import HttpReceiver, judge
 from agent_identity._enforcement.export.ledger_exporter import LedgerExport
 from agent_identity._enforcement.export.receivers import Settings, address
-from agent_identity._evidence.spans.span_from_record import SpanCopy
+from agent_identity._evidence.spans.span_from_record import RecordSpan
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey, TrustStore
 
@@ -235,10 +235,10 @@ def test_each_status_of_grpc_means_one_thing(status: Any, kind: str) -> None:
     assert receiver.send([]).kind == kind
 
 
-def span(size: int) -> SpanCopy:
+def span(size: int) -> RecordSpan:
     """Return a span with an attribute of so many bytes."""
     ids = {"trace_id": "1" * 32, "span_id": "2" * 16, "parent_id": None}
-    return SpanCopy(**ids, name="x", start=1, end=2, error=None, attributes={"a": "x" * size})
+    return RecordSpan(**ids, name="x", start=1, end=2, error=None, attributes={"a": "x" * size})
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from agent_identity._enforcement.export.sender import DeliveryError, Pace, Shipp
 from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.spans.export_cursors import Cursors
 from agent_identity._evidence.spans.export_queue import StreamCopies
-from agent_identity._evidence.spans.span_from_record import SpanCopy
+from agent_identity._evidence.spans.span_from_record import RecordSpan
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.storage.mac import load_ledger_key
 from agent_identity._evidence.storage.os_files import Files
@@ -44,7 +44,7 @@ class Scripted:
         self.taken: list[str] = []
         self.sizes: list[int] = []
 
-    def send(self, spans: Sequence[SpanCopy]) -> Answer:
+    def send(self, spans: Sequence[RecordSpan]) -> Answer:
         """Answer."""
         names = [str(span.attributes[RECORD]) for span in spans]
         self.sizes.append(len(names))

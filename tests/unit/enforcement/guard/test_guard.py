@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
-from plain_records import kind_of
+from plain_records import error_type
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.calls.decisions import decision_fact
@@ -464,7 +464,7 @@ class Flaky:
         append = ledger.append
 
         def flaky(this: Any, make: Any, **options: Any) -> Any:
-            if kind_of(make) in self.failing:
+            if error_type(make) in self.failing:
                 raise self.error
             return append(this, make, **options)
 

@@ -20,9 +20,9 @@ from agent_identity._enforcement.inventory.pinned_servers import (
     MAX_TEXT,
     MAX_TOOLS,
     Definition,
-    Offer,
+    Observation,
     OfferedTool,
-    Sighting,
+    PinnedServer,
     sighted,
 )
 from agent_identity._enforcement.inventory.server_inventory import Inventory, InventoryFile, accept, inventory_path, pin
@@ -44,8 +44,8 @@ def tool(text: str) -> Definition:
 A, B, C = tool("a"), tool("b"), tool("c")
 
 
-def sighting(place: str = URL, *, name: str = "files", version: str = "1", **tools: Definition) -> Sighting:
-    return Sighting(name, "http", place, "Files", version, tools)
+def sighting(place: str = URL, *, name: str = "files", version: str = "1", **tools: Definition) -> Observation:
+    return Observation(name, "http", place, "Files", version, tools)
 
 
 def inventory_of(world: Any) -> Inventory:
@@ -60,7 +60,7 @@ def refused(code: str, world: Any, name: str = "read", definition: Definition | 
     assert caught.value.code == code
 
 
-def accept_in(world: Any, *tools: str, server: str = "files", **more: Any) -> Offer:
+def accept_in(world: Any, *tools: str, server: str = "files", **more: Any) -> PinnedServer:
     """Accept as the command does, in another process."""
     key = SigningKey.load(world.directory / "keys" / "issuer.pem")
     trust = TrustStore.load(world.directory / "trust.json")
@@ -162,7 +162,7 @@ def test_servers_and_tools_stand_in_the_ledger_once_for_each_change(world: Any) 
 
 def test_a_server_without_tools_is_recorded_too(world: Any) -> None:
     """A server of resources alone has a record, without an empty list."""
-    inventory_of(world).sight(Sighting("notes", "other", "", "", "", {}), pin=True)
+    inventory_of(world).sight(Observation("notes", "other", "", "", "", {}), pin=True)
     (record,) = world.records("registration")
     assert record["server"] == {"name": "notes", "transport": "other", "status": "pinned"}
     assert "tools" not in record
@@ -322,7 +322,7 @@ def test_there_are_bounds(world: Any) -> None:
     many = {f"t{number}": A for number in range(MAX_TOOLS + 1)}
     with pytest.raises(Denied, match="has 1025 tools"):
         inventory_of(world).sight(sighting(**many), pin=True)
-    book = {f"s{number}": Offer("other", "") for number in range(MAX_SERVERS)}
+    book = {f"s{number}": PinnedServer("other", "") for number in range(MAX_SERVERS)}
     with pytest.raises(ConfigurationError, match="servers"):
         sighted(book, sighting(), now=NOW, pin=True)
     assert tool("x" * 100_000).text == ""
@@ -335,14 +335,14 @@ def test_servers_can_be_pinned_before_they_are_seen(world: Any) -> None:
     trust = TrustStore.load(world.directory / "trust.json")
     key = SigningKey.load(world.directory / "keys" / "issuer.pem")
     file = InventoryFile(inventory_path(world.directory), trust)
-    offer = Offer("http", URL, tools={"read": OfferedTool(A)})
+    offer = PinnedServer("http", URL, tools={"read": OfferedTool(A)})
     assert pin(file, {"files": offer}, signer=key, now=NOW)["files"].tools["read"].since == NOW
     inventory_of(world).sight(sighting(read=B), pin=True)
     refused("tool_changed", world, "read", B)
     for bad in ({"a\nb": offer}, {f"s{n}": offer for n in range(MAX_SERVERS + 1)}):
         with pytest.raises(ConfigurationError):
             pin(file, bad, signer=key, now=NOW)
-    too_many = Offer("http", URL, tools={f"t{n}": OfferedTool(A) for n in range(MAX_TOOLS + 1)})
+    too_many = PinnedServer("http", URL, tools={f"t{n}": OfferedTool(A) for n in range(MAX_TOOLS + 1)})
     with pytest.raises(ConfigurationError, match="tools"):
         pin(file, {"files": too_many}, signer=key, now=NOW)
 
@@ -412,7 +412,7 @@ def test_all_that_counts_of_all_servers_fits() -> None:
         f"{name}{number:04}": OfferedTool(Definition.known(A.digest), Definition.known(B.digest), 10**10)
         for number in range(MAX_TOOLS)
     }
-    book = {"files": Offer("stdio", "p" * 256, "t" * 128, "v" * 128, {}, ("stdio", "p" * 256), "r" * 256)}
+    book = {"files": PinnedServer("stdio", "p" * 256, "t" * 128, "v" * 128, {}, ("stdio", "p" * 256), "r" * 256)}
     given = sighted(book, sighting(**dict.fromkeys(tools, C)), now=NOW, pin=True)
     assert len(given["files"].tools) == MAX_TOOLS
     largest = replace(given["files"], tools=tools)
@@ -424,7 +424,7 @@ def test_names_have_a_largest_size_together(world: Any) -> None:
     long = {f"{number}{'x' * 240}": A for number in range(MAX_NAMES // 240)}
     with pytest.raises(Denied, match="tool names of the server"):
         inventory_of(world).sight(sighting(**long), pin=True)
-    book = {"files": Offer("http", URL, tools={name: OfferedTool(A) for name in long})}
+    book = {"files": PinnedServer("http", URL, tools={name: OfferedTool(A) for name in long})}
     assert sighted(book, sighting(**long), now=NOW, pin=True)["files"].tools == book["files"].tools
 
 

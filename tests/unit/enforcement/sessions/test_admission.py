@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plain_records import kind_of
+from plain_records import error_type
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.stores.memory import MemoryState
@@ -98,7 +98,7 @@ def test_a_registration_that_cannot_be_recorded_opens_nothing(
     append = ledger.append
 
     def flaky(this: Any, make: Any, **options: Any) -> Any:
-        if kind_of(make) == "registration":
+        if error_type(make) == "registration":
             raise EvidenceError("disk full")
         return append(this, make, **options)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import context as otel
-from plain_records import kind_of
+from plain_records import error_type
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.calls.call import Call, CallRequest
@@ -191,7 +191,7 @@ def test_a_task_that_cannot_be_recorded_does_not_open(world: Any, monkeypatch: p
     append = ledger.append
 
     def flaky(this: Any, make: Any, **options: Any) -> Any:
-        if kind_of(make) == kind:
+        if error_type(make) == kind:
             raise EvidenceError("disk full")
         return append(this, make, **options)
 
@@ -213,7 +213,7 @@ def test_an_end_that_cannot_be_recorded_is_said(
     append = ledger.append
 
     def flaky(this: Any, make: Any, **options: Any) -> Any:
-        if kind_of(make) == "task_end":
+        if error_type(make) == "task_end":
             raise EvidenceError("disk full")
         return append(this, make, **options)
 

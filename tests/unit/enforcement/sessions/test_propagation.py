@@ -18,8 +18,8 @@ from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._enforcement.directory.open import prepare
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._enforcement.sessions.propagation import Peer, Presentation
-from agent_identity._enforcement.tasks.delegation_bundle import ENVIRONMENT, Carried
-from agent_identity._enforcement.tasks.exported_grants import Addressed, Handed, Recorded
+from agent_identity._enforcement.tasks.delegation_bundle import ENVIRONMENT, DelegationBundle
+from agent_identity._enforcement.tasks.exported_grants import AudienceGrant, ExportedGrants, RecordedGrants
 from agent_identity._enforcement.tasks.trace_context import remote_parent, traceparent
 from agent_identity.audit import check, story
 from agent_identity.errors import AgentIdentityError, AttenuationError, Denied, NoTask, TokenError
@@ -397,26 +397,26 @@ def test_carried_authority_shows_nothing_and_survives_the_environment(pair: Pair
     """It has no text but the one for the child, which takes it out of its environment at once."""
     with pair.task(), trace.use_span(trace.NonRecordingSpan(trace.SpanContext(5, 6, is_remote=False))):
         carried = pair.a.carry()
-        assert repr(carried) == str(carried) == "Carried(…)"
+        assert repr(carried) == str(carried) == "DelegationBundle(…)"
         assert repr(pair.a.present(B, **CALL)) == "Presentation(…)"
         environment = {"HOME": "/", **carried.to_environment()}
-        assert Carried.from_environment(environment) == carried
+        assert DelegationBundle.from_environment(environment) == carried
         assert environment == {"HOME": "/"}
-        assert Carried.from_text(carried.to_text() + "\n") == carried
+        assert DelegationBundle.from_text(carried.to_text() + "\n") == carried
         assert carried.traceparent == f"00-{5:032x}-{6:016x}-00"
     with pytest.raises(TokenError) as refused:
-        Carried.from_environment({})
+        DelegationBundle.from_environment({})
     assert refused.value.code == "nothing_carried"
     with pytest.raises(ValueError, match="standard input"):
-        Carried(("x" * 100_000,), b"\x01" * 32, "p").to_environment()
-    assert ENVIRONMENT in Carried(("x",), b"\x01" * 32, "p").to_environment()
+        DelegationBundle(("x" * 100_000,), b"\x01" * 32, "p").to_environment()
+    assert ENVIRONMENT in DelegationBundle(("x",), b"\x01" * 32, "p").to_environment()
 
 
 @given(st.one_of(st.text(), st.binary().map(bytes.hex), st.sampled_from(["e30", "W10", "bnVsbA", "x" * 600_000])))
 def test_a_damaged_text_is_no_carried_authority(text: str) -> None:
     """Whatever comes in place of the text is refused by one error."""
     with pytest.raises(TokenError) as refused:
-        Carried.from_text(text)
+        DelegationBundle.from_text(text)
     assert refused.value.code == "malformed_carried"
 
 
@@ -432,10 +432,10 @@ def test_each_member_of_a_carried_text_is_checked(change: dict[str, object]) -> 
     from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
     from agent_identity.canonical import decode, encode
 
-    good = Carried(("t",), b"\x01" * 32, "p").to_text()
+    good = DelegationBundle(("t",), b"\x01" * 32, "p").to_text()
     members = {**decode(b64url_decode(good)), **change}
     with pytest.raises(TokenError):
-        Carried.from_text(b64url_encode(encode(members)))
+        DelegationBundle.from_text(b64url_encode(encode(members)))
 
 
 def test_the_trace_goes_on_where_the_caller_says(pair: Pair) -> None:
@@ -455,8 +455,8 @@ def test_what_was_handed_out_is_told_once_and_to_the_ancestors() -> None:
     """The end of an opened task speaks for all under it, the end of a part for its own grants; parts are bounded."""
     from types import SimpleNamespace
 
-    root = Handed("task")
-    part = Handed(None, root)
+    root = ExportedGrants("task")
+    part = ExportedGrants(None, root)
     for number in range(300):
         part.add(SimpleNamespace(id=f"g{number}", expires_at=number), 290)  # type: ignore[arg-type]
     assert root.take() == {"task": 299}
@@ -468,12 +468,12 @@ def test_what_was_handed_out_is_told_once_and_to_the_ancestors() -> None:
 
 def test_addresses_and_recorded_grants_are_kept_in_bounds() -> None:
     """Neither many peers nor many chains make a process grow for ever."""
-    handed = Handed("task")
+    handed = ExportedGrants("task")
     for number in range(300):
-        handed.keep(number, Addressed(None, KEY, None))  # type: ignore[arg-type]
+        handed.keep(number, AudienceGrant(None, KEY, None))  # type: ignore[arg-type]
     assert handed.addressed(0) is None
     assert handed.addressed(299) is not None
-    recorded = Recorded()
+    recorded = RecordedGrants()
     for number in range(20_000):
         recorded.add("stream", str(number))
     assert recorded.lacks("stream", "0")
@@ -506,7 +506,7 @@ def test_a_proof_counts_once_whatever_races(pair: Pair) -> None:
 
 def test_the_ends_of_a_forked_child_are_not_told(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """A forked child that leaves the block of its parent ends nothing for others."""
-    handed = Handed("task")
+    handed = ExportedGrants("task")
     with pair.task():
         pass
     handed._grants["task"] = 5

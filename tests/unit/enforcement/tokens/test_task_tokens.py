@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from plain_records import kind_of
+from plain_records import error_type
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.tokens.downstream import DownstreamToken
@@ -433,7 +433,7 @@ def test_no_evidence_no_token(opened: Opened, monkeypatch: pytest.MonkeyPatch) -
     append = Ledger.append
 
     def refuse(self: Ledger, make: Any, *args: Any, **options: Any) -> Any:
-        if kind_of(make) == "intent":
+        if error_type(make) == "intent":
             raise EvidenceError("disk full")
         return append(self, make, *args, **options)
 

@@ -28,7 +28,7 @@ from agent_identity._evidence.ledger.prune_statement import (
     MAX_OPEN,
     MAX_PEAKS,
     Kept,
-    Pruned,
+    PruneStatement,
     open_pruned,
     read_grants,
     read_kept,
@@ -108,7 +108,7 @@ def files_of(directory: Path, stream: str) -> list[str]:
     return sorted(path.name for path in (directory / "ledger" / stream).glob("entries*"))
 
 
-def statement(directory: Path, stream: str) -> Pruned:
+def statement(directory: Path, stream: str) -> PruneStatement:
     """Return the statement of what was pruned, under its signature."""
     note = open_ledger(directory).pruned(stream)
     assert note is not None
@@ -268,11 +268,11 @@ def test_a_statement_that_is_none_recovers_nothing(
     found = unverified_pruned(path.read_bytes())
     claim = found.to_claim()
     if break_it == "stream":
-        path.write_bytes(sign_pruned(Pruned.from_claim(claim | {"stream": STREAM}), SIGNER))
+        path.write_bytes(sign_pruned(PruneStatement.from_claim(claim | {"stream": STREAM}), SIGNER))
     elif break_it == "size":
         tree = CompactRange([b"x" * 32] * 99)
         forged = claim | {"size": "99", "peaks": tuple(peak.hex() for peak in tree.peaks)}
-        path.write_bytes(sign_pruned(Pruned.from_claim(forged), SIGNER))
+        path.write_bytes(sign_pruned(PruneStatement.from_claim(forged), SIGNER))
     elif break_it == "title":
         path.write_bytes(b"something else\n\nsigned\n")
     else:
@@ -300,7 +300,7 @@ def test_peaks_that_lead_elsewhere_are_rejected_at_once(opened: Open, directory:
     assert read_heads(open_ledger(directory))[1][stream][-1].size == 3
 
 
-def pruned_of(size: int, **changes: object) -> Pruned:
+def pruned_of(size: int, **changes: object) -> PruneStatement:
     """Return a statement about so many records that nobody wrote."""
     tree = CompactRange(bytes([number % 256]) * 32 for number in range(size))
     facts = {
@@ -314,7 +314,7 @@ def pruned_of(size: int, **changes: object) -> Pruned:
         "log_root": b"r" * 32,
         "time_ns": 5,
     }
-    return Pruned(**{**facts, **changes})
+    return PruneStatement(**{**facts, **changes})
 
 
 COUNTS = {"counts": {"intents": "0", "outcomes": "0", "open": "0"}}
@@ -805,7 +805,7 @@ def test_a_malformed_statement_is_an_error_of_one_line(changes: dict[str, object
     """Whatever a file says, it is a statement or an error with a code."""
     claim = {**pruned_of(5).to_claim(), **changes}
     note = sign_note(f"agent-identity pruned v1\n{encode_record(claim).decode()}\n", ORIGIN, SIGNER)
-    found: Pruned | VerificationError
+    found: PruneStatement | VerificationError
     try:
         found = unverified_pruned(note)
     except VerificationError as error:
@@ -835,7 +835,7 @@ def test_a_malformed_statement_is_an_error_of_one_line(changes: dict[str, object
 def test_a_statement_has_one_form(changes: dict[str, object]) -> None:
     """Members of other forms, counts that do not fit and lists that are too long are refused."""
     with pytest.raises(ValueError, match=r" (is|are|has|have|does|covers) "):
-        Pruned.from_claim({**pruned_of(5).to_claim(), **changes})
+        PruneStatement.from_claim({**pruned_of(5).to_claim(), **changes})
 
 
 @pytest.mark.parametrize(
@@ -871,15 +871,15 @@ def test_a_statement_has_one_form(changes: dict[str, object]) -> None:
 def test_what_is_wrong_with_a_statement_is_told(changes: dict[str, object], words: str) -> None:
     """In a line, of the plain values as of the file."""
     with pytest.raises(ValueError, match=words):
-        Pruned.from_claim({**pruned_of(5).to_claim(), **changes})
+        PruneStatement.from_claim({**pruned_of(5).to_claim(), **changes})
 
 
 def test_statements_at_their_bounds_are_read() -> None:
     """1,024 open intents, 19 digits, and a start at the epoch are within them; each member comes back at its place."""
     most = pruned_of(5, open=(STREAM,) * MAX_OPEN, time_ns=0, log_size=10**19 - 1)
-    assert Pruned.from_claim(most.to_claim()) == most
+    assert PruneStatement.from_claim(most.to_claim()) == most
     large = replace(pruned_of(1), size=10**18 * 9, peaks=(b"p" * 32,) * (9 * 10**18).bit_count())
-    assert Pruned.from_claim(large.to_claim()) == large
+    assert PruneStatement.from_claim(large.to_claim()) == large
     assert pruned_of(5, open=(STREAM,)).to_claim() == {
         "last": "6c" * 32,
         "log": {"root": "72" * 32, "size": "3"},
@@ -982,7 +982,7 @@ def test_grants_that_a_statement_names_are_all_there_or_none(
     """Fewer than are named, more, others, or other lines among them: then none of them is taken."""
     named = Kept.of(["d.e.f", "a.b.c"])
     pruned = replace(pruned_of(5), kept=named)
-    assert Pruned.from_claim(decode_record(encode_record(pruned.to_claim()))) == pruned
+    assert PruneStatement.from_claim(decode_record(encode_record(pruned.to_claim()))) == pruned
     path = Path(Layout.of(directory).grants(pruned.stream, named.digest))
     path.parent.mkdir(parents=True)
     if file is not None:

@@ -15,11 +15,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from agent_identity._evidence.spans.otlp_encoding import Encoding, ExportAnswer, as_bytes, encode_request, read_answer
 from agent_identity._evidence.spans.otlp_json import SpanData
 from agent_identity._evidence.spans.reader import read_spans
-from agent_identity._evidence.spans.span_from_record import SCOPE, SpanCopy
+from agent_identity._evidence.spans.span_from_record import SCOPE, RecordSpan
 from agent_identity.version import VERSION
 
 SPANS = [
-    SpanCopy(
+    RecordSpan(
         trace_id="0af7651916cd43dd8448eb211c80319c",
         span_id="b7ad6b7169203331",
         parent_id=parent,

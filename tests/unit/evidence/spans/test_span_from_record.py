@@ -7,7 +7,13 @@ import pytest
 
 from agent_identity._evidence.spans.envelope import Attestation
 from agent_identity._evidence.spans.span_attributes import compare
-from agent_identity._evidence.spans.span_from_record import GRANT_ATTRIBUTE, appearance_of, copy_of, error_of, span_ids
+from agent_identity._evidence.spans.span_from_record import (
+    GRANT_ATTRIBUTE,
+    appearance_of,
+    error_of,
+    make_span,
+    span_ids,
+)
 from agent_identity.canonical import encode_record
 from agent_identity.identity import SigningKey
 from agent_identity.records import AnyRecord, decode, encode
@@ -94,7 +100,7 @@ def test_an_outcome_becomes_the_span_of_its_call() -> None:
         **PARTIES,
         time={"start": "5", "end": "9"},
     )
-    span = copy_of(outcome, encode(outcome), KEY, parent="e" * 16)
+    span = make_span(outcome, encode(outcome), KEY, parent="e" * 16)
     assert (span.name, span.start, span.end, span.parent_id) == ("execute_tool pay", 5, 9, "e" * 16)
     assert span.error == "ValueError"
     assert span.attributes["gen_ai.operation.name"] == "execute_tool"
@@ -102,7 +108,7 @@ def test_an_outcome_becomes_the_span_of_its_call() -> None:
     assert {check.verdict for check in compare(outcome, span.attributes)} == {"match"}
     attestation = Attestation.from_attributes(span.attributes)
     assert attestation.open(lambda _: KEY.public_key) == encode(outcome)
-    again = copy_of(outcome, encode(outcome), KEY, parent="e" * 16)
+    again = make_span(outcome, encode(outcome), KEY, parent="e" * 16)
     assert again == span
 
 
@@ -110,7 +116,7 @@ def test_an_intent_alone_is_a_call_whose_outcome_is_unknown() -> None:
     """It begins, is nowhere said to end, and is marked so; a stated parent needs no other."""
     trace = {"trace": "c" * 32, "span": "d" * 16, "parent": "f" * 16}
     intent = record("intent", trace=trace, action={"tool": "pay"}, **PARTIES)
-    span = copy_of(intent, encode(intent), KEY)
+    span = make_span(intent, encode(intent), KEY)
     assert (span.start, span.end, span.parent_id, span.error) == (5, 5, "f" * 16, "unknown")
     assert span.attributes["agent_identity.outcome"] == "unknown"
     assert span.attributes["agent_identity.record.kind"] == "intent"
@@ -121,12 +127,12 @@ def test_an_intent_alone_is_a_call_whose_outcome_is_unknown() -> None:
 def test_a_task_carries_its_grants() -> None:
     """The span of a task is that of its agent, with the grants that a verifier needs."""
     end = record("task_end", **PARTIES)
-    span = copy_of(end, encode(end), KEY, grants="a.b.c")
+    span = make_span(end, encode(end), KEY, grants="a.b.c")
     assert (span.name, span.error, span.parent_id) == ("invoke_agent clerk", None, None)
     assert span.attributes[GRANT_ATTRIBUTE] == "a.b.c"
     assert span.attributes["gen_ai.operation.name"] == "invoke_agent"
     assert span.attributes["gen_ai.agent.name"] == "clerk"
-    assert GRANT_ATTRIBUTE not in copy_of(end, encode(end), KEY).attributes
+    assert GRANT_ATTRIBUTE not in make_span(end, encode(end), KEY).attributes
 
 
 def test_what_is_neither_call_nor_task_has_no_span() -> None:
@@ -141,5 +147,5 @@ def test_a_refused_opening_is_named_for_the_agent_that_was_asked_for() -> None:
     """Nobody acted yet, so the span names who would have."""
     action = {"tool": "invoke_agent", "kind": "task", "agent": {"id": "other", "owner": "x"}}
     refused = record("outcome", attribution="none", action=action, outcome="denied")
-    span = copy_of(refused, encode(refused), KEY)
+    span = make_span(refused, encode(refused), KEY)
     assert (span.name, span.attributes["gen_ai.operation.name"]) == ("invoke_agent other", "invoke_agent")

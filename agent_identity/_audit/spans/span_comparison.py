@@ -97,8 +97,9 @@ class SpanComparison:
         agrees, hidden, attributes = True, list[str](), span.attributes
         foreign = isinstance(span, SpanData) and span.scope.strip() and not is_our_scope(span.scope)
         theirs = _THEIRS if foreign else frozenset[str]()
-        self.signed += len(mirrored_attributes(record))
-        for field in deviations(record, attributes):
+        signed = mirrored_attributes(record)
+        self.signed += len(signed)
+        for field in deviations(signed, attributes):
             if field.attribute in theirs and field.verdict in ("changed", "retyped"):
                 continue
             if field.verdict in ("changed", "retyped") and field.attribute in self._redacted:
@@ -158,7 +159,7 @@ class SpanComparison:
         wrong = [name for name in claim.unsigned if claim.attributes[name] != attributes.get(name)]
         wrong += [
             field.attribute
-            for field in deviations(record, claim.attributes)
+            for field in deviations(mirrored_attributes(record), claim.attributes)
             if field.verdict == "changed" and field.attribute in claim.attributes
         ]
         if claim.stranger is not None:

@@ -197,14 +197,13 @@ def compare(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[FieldC
     return (*checks, *_claimed(signed, attributes))
 
 
-def deviations(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[FieldCheck, ...]:
+def deviations(signed: Mapping[str, _Value], attributes: Mapping[str, object]) -> tuple[FieldCheck, ...]:
     """Return the result of :func:`compare` without the attributes that match.
 
     Args:
-        record: The record, whose signature has been verified.
+        signed: The :func:`mirrored_attributes` of the record, whose signature has been verified.
         attributes: The attributes of the span as a store returned them.
     """
-    signed = mirrored_attributes(record)
     checks: list[FieldCheck] = []
     for name, value in signed.items():
         shown = attributes.get(name)

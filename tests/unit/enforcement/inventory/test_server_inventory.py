@@ -105,7 +105,7 @@ def test_going_and_coming_back_resets_nothing(world: Any) -> None:
 
 
 def test_a_server_at_another_place_is_refused(world: Any) -> None:
-    """A name belongs to an address or command; another one waits to be accepted together with the tools."""
+    """A name belongs to an address or command; another one pending acceptance together with the tools."""
     inventory = inventory_of(world)
     inventory.sight(sighting(read=A), pin=True)
     inventory.sight(sighting("https://evil.example.com/mcp", read=A), pin=True)
@@ -114,7 +114,7 @@ def test_a_server_at_another_place_is_refused(world: Any) -> None:
         offer.check_place("files", "http", "https://evil.example.com/mcp")
     assert caught.value.code == "server_moved"
     offer.check_place("files", "http", URL)
-    with pytest.raises(ConfigurationError, match="waits to be accepted"):
+    with pytest.raises(ConfigurationError, match="pending acceptance"):
         accept_in(world, "read")
     accept_in(world)
     inventory.find("files").check_place("files", "http", "https://evil.example.com/mcp")

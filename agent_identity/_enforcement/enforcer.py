@@ -25,11 +25,11 @@ from agent_identity._enforcement.guard import EnforcementContext, Guard, Leaving
 from agent_identity._enforcement.inventory import Inventory
 from agent_identity._enforcement.lifecycle import Action, GuardedCall, Lazy, check_lazy, guarded, known_as_guarded
 from agent_identity._enforcement.sessions import (
-    InboundTasks,
+    Inbound,
     Listed,
     Nesting,
     Opening,
-    OutboundTasks,
+    Outbound,
     Peer,
     Presentation,
     Tasks,
@@ -182,7 +182,7 @@ class Enforcer:
         self._registry = TaskRegistry()
         admission = parts.admission_of(self._point, agents, unregistered)
         self._tasks = Tasks(self._point, self._registry, issuer, name, anchor, source, new_key, admission, tokens)
-        self._arrivals = InboundTasks(self._tasks, trust, RecordedGrants())
+        self._arrivals = Inbound(self._tasks, trust, RecordedGrants())
         self._point.spans.examine()
         _ENFORCERS.add(self)
         ledger.observe(*parts.observers_of(on_record))
@@ -403,7 +403,7 @@ class Enforcer:
             EvidenceError: The grant could not be recorded.
         """
         self._refuse_closed()
-        return OutboundTasks(self._tasks).present(peer, tool, arguments)
+        return Outbound(self._tasks).present(peer, tool, arguments)
 
     def receive(
         self,
@@ -470,7 +470,7 @@ class Enforcer:
             EvidenceError: The grant could not be recorded.
         """
         self._refuse_closed()
-        return OutboundTasks(self._tasks).carry(agent, scope, ttl=ttl, audience=audience)
+        return Outbound(self._tasks).carry(agent, scope, ttl=ttl, audience=audience)
 
     def resume(
         self,

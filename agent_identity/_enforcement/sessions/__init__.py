@@ -6,8 +6,8 @@ if TYPE_CHECKING:
     from agent_identity._enforcement.sessions.admission import Admission
     from agent_identity._enforcement.sessions.nesting import Listed, Nesting, permits_of
     from agent_identity._enforcement.sessions.opening import Opening
-    from agent_identity._enforcement.sessions.propagation import OutboundTasks, Peer, Presentation
-    from agent_identity._enforcement.sessions.resume import InboundTasks
+    from agent_identity._enforcement.sessions.propagation import Outbound, Peer, Presentation
+    from agent_identity._enforcement.sessions.resume import Inbound
     from agent_identity._enforcement.sessions.tasks import Tasks, current_or_refuse
 else:
     from agent_identity._common.lazy import lazily
@@ -18,19 +18,19 @@ else:
             "agent_identity._enforcement.sessions.admission": ("Admission",),
             "agent_identity._enforcement.sessions.nesting": ("Listed", "Nesting", "permits_of"),
             "agent_identity._enforcement.sessions.opening": ("Opening",),
-            "agent_identity._enforcement.sessions.propagation": ("OutboundTasks", "Peer", "Presentation"),
-            "agent_identity._enforcement.sessions.resume": ("InboundTasks",),
+            "agent_identity._enforcement.sessions.propagation": ("Outbound", "Peer", "Presentation"),
+            "agent_identity._enforcement.sessions.resume": ("Inbound",),
             "agent_identity._enforcement.sessions.tasks": ("Tasks", "current_or_refuse"),
         },
     )
 
 __all__ = [
     "Admission",
-    "InboundTasks",
+    "Inbound",
     "Listed",
     "Nesting",
     "Opening",
-    "OutboundTasks",
+    "Outbound",
     "Peer",
     "Presentation",
     "Tasks",

@@ -24,7 +24,7 @@ from agent_identity._identity.keys import PublicKey, SigningKey
 from agent_identity._identity.principals import Agent
 from agent_identity.errors import AttenuationError, Denied
 
-__all__ = ["ADDRESSED_TTL", "OutboundTasks", "Peer", "Presentation"]
+__all__ = ["ADDRESSED_TTL", "Outbound", "Peer", "Presentation"]
 
 _NS: Final = 1_000_000_000
 _SEED_BYTES: Final = 32
@@ -94,7 +94,7 @@ class Presentation:
 
 @final
 @dataclass(frozen=True, slots=True)
-class OutboundTasks:
+class Outbound:
     """Hands authority of the current task to others.
 
     Attributes:

@@ -21,7 +21,7 @@ from agent_identity._identity.principals import Agent
 from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import AgentIdentityError, AttenuationError, Denied, NoTask, TokenError
 
-__all__ = ["InboundTasks"]
+__all__ = ["Inbound"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
@@ -32,7 +32,7 @@ _REMEMBERED: Final = 2 * PROOF_WINDOW + 1
 
 @final
 @dataclass(frozen=True, slots=True)
-class InboundTasks:
+class Inbound:
     """Opens tasks of other processes.
 
     Attributes:

@@ -352,9 +352,7 @@ def test_ac_17_no_process_starts_with_a_revoked_key(office: Office) -> None:
     for purpose in BOTH:
         office.revoke(office.key(purpose), office.now)
         trust = (office.evidence / "trust.json").read_bytes()
-        with pytest.raises(
-            ConfigurationError, match=f"revoked one; run 'agent-identity keys rotate --{purpose}"
-        ) as got:
+        with pytest.raises(ConfigurationError, match=f"is revoked; run 'agent-identity keys rotate --{purpose}") as got:
             office.open()
         assert got.value.code == "key_revoked"
         before[office.evidence / "trust.json"] = trust

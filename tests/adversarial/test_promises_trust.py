@@ -280,7 +280,7 @@ def test_an_enforcer_does_not_sign_for_another_log_than_its_key_may(machines: tu
     own = {"origin": b.origin}
     document["keys"] = [key | (own if key["purpose"] == "recorder" else {}) for key in a.document["keys"]]
     (a.path / "trust.json").write_text(json.dumps(document))
-    with pytest.raises(ConfigurationError, match="another origin"):
+    with pytest.raises(ConfigurationError, match="another log"):
         Enforcer.open(a.path)
 
 

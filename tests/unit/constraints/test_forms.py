@@ -95,7 +95,7 @@ def test_a_decimal_beyond_every_double_satisfies_nothing() -> None:
         literal_key(Decimal("1E+400"))
     with pytest.raises(ValueError, match="no double spells"):
         literal_key(Decimal(LONG))
-    with pytest.raises(ValueError, match="got NaN or an infinity"):
+    with pytest.raises(ValueError, match="NaN or an infinity"):
         Range(max=Decimal("Infinity"))
 
 

@@ -68,11 +68,9 @@ def test_init_into_a_file_fails(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     code, out, err = run("init", tmp_path / "file" / "evidence")
     assert (code, out) == (2, "")
-    path = str(tmp_path / "file" / "evidence")
-    assert err == (
-        f"agent-identity: expected a directory for evidence that can be written at {path!r}, "
-        "got Not a directory; choose another one\n"
-    )
+    assert err.startswith("agent-identity: ")
+    assert "Not a directory" in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -120,7 +120,7 @@ def test_keys_are_rotated_while_the_signer_runs(start: Callable[..., Signer], ru
             pass
     (signer.root / "trust.json").rename(signer.root / "aside")
     signer.process.send_signal(signal.SIGHUP)
-    assert signer.said().startswith("the keys stay as they were: expected")
+    assert signer.said().startswith("the keys stay as they were: ")
     (signer.root / "aside").rename(signer.root / "trust.json")
     trust = TrustStore.load(signer.root / "trust.json")
     assert len(trust.keys) == 4

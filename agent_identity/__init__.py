@@ -1,7 +1,7 @@
-"""Every action of an AI agent attributable to an accountable human, bounded by a task, provable afterwards.
+"""Makes every action of an AI agent attributable to an accountable human, bounded by a task, and provable afterwards.
 
-Five nouns carry the whole: identity (who), authority (may), policy (judges), evidence (keeps) and audit
-(answers). They meet at run time in one place, the enforcer::
+Identity says who, authority says may, policy judges, evidence keeps, and audit answers. They meet at run time in one
+place, the enforcer::
 
     from agent_identity import Agent, Enforcer, Human, Scope
 
@@ -17,11 +17,11 @@ Five nouns carry the whole: identity (who), authority (may), policy (judges), ev
         with enforcer.task("pay INV-42", principal=alice, agent=clerk, scope=scope):
             read_invoice("INV-42")
 
-Integrations are imported by their full path, such as ``agent_identity.integrations.langchain``;
-constraints of arguments from ``agent_identity.constraints``; every exception also from
-``agent_identity.errors``.
+Import integrations by their full path, such as ``agent_identity.integrations.langchain``, constraints of arguments
+from ``agent_identity.constraints``, options from ``agent_identity.options``, and every exception from
+``agent_identity.errors`` too.
 
-PYTEST_DONT_REWRITE: pytest rewrites the packages of all who bring a plugin, and warns of one that is imported already.
+PYTEST_DONT_REWRITE: pytest rewrites the package of each plugin, and warns of one that is imported already.
 """
 
 from importlib import import_module
@@ -29,13 +29,11 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from agent_identity._audit.report import Report
-    from agent_identity._audit.verify import check, verify
+    from agent_identity._audit.verify import Verifier, verify
     from agent_identity._authority.grants import Grant, Scope
     from agent_identity._enforcement import Enforcer
     from agent_identity._enforcement.tasks import Task
-    from agent_identity._identity.keys import SigningKey
     from agent_identity._identity.principals import Agent, Human, Service
-    from agent_identity._identity.trust import TrustStore
     from agent_identity._policy import RuleSet
     from agent_identity._policy.decision import Decision, Effect, Finding, Inspector, Policy, Request
     from agent_identity._policy.rules import Rule
@@ -63,23 +61,19 @@ __all__ = [
     "RuleSet",
     "Scope",
     "Service",
-    "SigningKey",
     "Task",
-    "TrustStore",
-    "check",
+    "Verifier",
     "verify",
 ]
 
 # The root is lazy (PEP 562): the propagator entry point imports it while OpenTelemetry is importing.
 _FACES: Final = {
     "_audit.report": ("Report",),
-    "_audit.verify": ("check", "verify"),
+    "_audit.verify": ("Verifier", "verify"),
     "_authority.grants": ("Grant", "Scope"),
     "_enforcement": ("Enforcer",),
     "_enforcement.tasks": ("Task",),
-    "_identity.keys": ("SigningKey",),
     "_identity.principals": ("Agent", "Human", "Service"),
-    "_identity.trust": ("TrustStore",),
     "_policy": ("RuleSet",),
     "_policy.decision": ("Decision", "Effect", "Finding", "Inspector", "Policy", "Request"),
     "_policy.rules": ("Rule",),

@@ -4,16 +4,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._audit.answers.timelines import Action, Delegation, TaskTimeline, story
+    from agent_identity._audit.export.interop import export
     from agent_identity._audit.export.tables import export_tables
     from agent_identity._audit.inputs.sources import Source, Trust
     from agent_identity._audit.ledger.ledger_check import Progress
     from agent_identity._audit.proofs.disclosing import disclose
-    from agent_identity._audit.proofs.disclosure_check import Shown, check_disclosure
-    from agent_identity._audit.proofs.proof_check import Checked, check_proof
+    from agent_identity._audit.proofs.disclosure_check import Shown
+    from agent_identity._audit.proofs.proof_check import Checked
     from agent_identity._audit.proofs.proving import prove, prove_growth
     from agent_identity._audit.report.periods import Period
     from agent_identity._audit.report.report import Coverage, Problem, Report, Severity, Step
-    from agent_identity._audit.verify.api import check, verify
+    from agent_identity._audit.verify.api import Verifier, verify
 else:
     from agent_identity._common.lazy import lazily
 
@@ -21,16 +22,17 @@ else:
         __name__,
         {
             "agent_identity._audit.answers.timelines": ("Action", "Delegation", "TaskTimeline", "story"),
+            "agent_identity._audit.export.interop": ("export",),
             "agent_identity._audit.export.tables": ("export_tables",),
             "agent_identity._audit.inputs.sources": ("Source", "Trust"),
             "agent_identity._audit.ledger.ledger_check": ("Progress",),
             "agent_identity._audit.proofs.disclosing": ("disclose",),
-            "agent_identity._audit.proofs.disclosure_check": ("Shown", "check_disclosure"),
-            "agent_identity._audit.proofs.proof_check": ("Checked", "check_proof"),
+            "agent_identity._audit.proofs.disclosure_check": ("Shown",),
+            "agent_identity._audit.proofs.proof_check": ("Checked",),
             "agent_identity._audit.proofs.proving": ("prove", "prove_growth"),
             "agent_identity._audit.report.periods": ("Period",),
             "agent_identity._audit.report.report": ("Coverage", "Problem", "Report", "Severity", "Step"),
-            "agent_identity._audit.verify.api": ("check", "verify"),
+            "agent_identity._audit.verify.api": ("Verifier", "verify"),
         },
     )
 
@@ -49,10 +51,9 @@ __all__ = [
     "Step",
     "TaskTimeline",
     "Trust",
-    "check",
-    "check_disclosure",
-    "check_proof",
+    "Verifier",
     "disclose",
+    "export",
     "export_tables",
     "prove",
     "prove_growth",

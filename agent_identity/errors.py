@@ -8,7 +8,11 @@ A message is one line: what is wrong, then the cure. It may name arguments, tool
 holds an argument value, a key or a token, because tracing back ends copy messages.
 """
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from agent_identity._audit.report import Report
+    from agent_identity._policy.decision import Decision
 
 __all__ = [
     "AgentIdentityError",
@@ -67,7 +71,12 @@ class Denied(AgentIdentityError):
     default_code = "denied"
 
     def __init__(
-        self, message: str, *, code: str | None = None, decision: object = None, reference: str | None = None
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        decision: "Decision | None" = None,
+        reference: str | None = None,
     ) -> None:
         super().__init__(message, code=code)
         self.decision = decision
@@ -100,7 +109,7 @@ class OutOfScope(Denied):
         message: str,
         *,
         code: str | None = None,
-        decision: object = None,
+        decision: "Decision | None" = None,
         reference: str | None = None,
         argument: str | None = None,
     ) -> None:
@@ -185,7 +194,7 @@ class VerificationError(AgentIdentityError):
 
     default_code = "not_verified"
 
-    def __init__(self, message: str, *, code: str | None = None, report: object = None) -> None:
+    def __init__(self, message: str, *, code: str | None = None, report: "Report | None" = None) -> None:
         super().__init__(message, code=code)
         self.report = report
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from agent_identity._identity.keys.cosigners import Cosigner
     from agent_identity._identity.keys.jwt_keys import JwtAlgorithm, JwtKey, JwtSigner
     from agent_identity._identity.keys.keys import PublicKey, Signer, SigningKey
-    from agent_identity._identity.keys.ml_dsa import MlDsaPublicKey
+    from agent_identity._identity.keys.ml_dsa import MlDsaPublicKey, MlDsaSigningKey
     from agent_identity._identity.principals.delegated_tokens import Inbound, InboundKind, read_inbound
     from agent_identity._identity.principals.principals import Agent, Human, Principal, Provenance, Service
     from agent_identity._identity.trust.approvers import Approver
@@ -54,7 +54,7 @@ else:
             "agent_identity._identity.keys.cosigners": ("Cosigner",),
             "agent_identity._identity.keys.jwt_keys": ("JwtAlgorithm", "JwtKey", "JwtSigner"),
             "agent_identity._identity.keys.keys": ("PublicKey", "Signer", "SigningKey"),
-            "agent_identity._identity.keys.ml_dsa": ("MlDsaPublicKey",),
+            "agent_identity._identity.keys.ml_dsa": ("MlDsaPublicKey", "MlDsaSigningKey"),
             "agent_identity._identity.principals.delegated_tokens": ("Inbound", "InboundKind", "read_inbound"),
             "agent_identity._identity.principals.principals": ("Agent", "Human", "Principal", "Provenance", "Service"),
             "agent_identity._identity.trust.approvers": ("Approver",),
@@ -101,6 +101,7 @@ __all__ = [
     "KeySet",
     "KeysOfIssuer",
     "MlDsaPublicKey",
+    "MlDsaSigningKey",
     "Presented",
     "Principal",
     "Provenance",

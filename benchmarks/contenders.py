@@ -24,9 +24,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from world import ALICE, ATTRIBUTES, CLERK, SCOPE, SOME, Nowhere, World, get_invoice, guarded, opened, policy, provided
 
-from agent_identity import Enforcer, SigningKey, check
+from agent_identity import Enforcer, Verifier
 from agent_identity._enforcement.directory.open import open_directory
-from agent_identity.identity import PublicKey, RandomIds, SystemClock
+from agent_identity.identity import PublicKey, RandomIds, SigningKey, SystemClock
+from agent_identity.options import Durability, Telemetry
 
 Numbers = dict[str, float]
 Contender = Callable[[float], Numbers]
@@ -371,7 +372,7 @@ def verify_ledger(seconds: float) -> Numbers:
                 hashlib.sha256(line).digest()
 
         def whole() -> None:
-            if check(world.directory, world.directory / "trust.json").exit_code:
+            if Verifier(world.directory / "trust.json").ledger(world.directory).exit_code:
                 raise SystemExit("the ledger does not verify")
 
         return {"each": _each(whole, len(lines), seconds / 2), "simplest": _each(simplest, len(lines), seconds / 2)}
@@ -391,7 +392,7 @@ def verify_spans(seconds: float) -> Numbers:
         file.write_bytes(b"".join(map(_otlp_line, kept.spans)))
 
         def whole() -> None:
-            if check(file, world.directory / "trust.json").exit_code:
+            if Verifier(world.directory / "trust.json").traces(file).exit_code:
                 raise SystemExit("the spans do not verify")
 
         return {"each": _each(whole, len(kept.spans), seconds)}
@@ -470,7 +471,7 @@ def memory_of_records(_: float) -> Numbers:
     count = 3_000
     with opened() as world:
         gate = Gate(SigningKey.load(world.directory / "keys" / "recorder.pem"))
-        found = open_directory(world.directory, clock=SystemClock(), ids=RandomIds(), sync="process")
+        found = open_directory(world.directory, clock=SystemClock(), ids=RandomIds(), durability=Durability())
         enforcer = Enforcer(
             issuer=found.issuer,
             recorder=gate,
@@ -478,7 +479,7 @@ def memory_of_records(_: float) -> Numbers:
             ledger=found.ledger,
             digests=found.digests,
             policy=policy(),
-            tracer_provider=world.provider,
+            telemetry=Telemetry(tracer_provider=world.provider),
         )
         tool = enforcer.tool(get_invoice)
         with enforcer.task("pay", principal=ALICE, agent=CLERK, scope=SCOPE):

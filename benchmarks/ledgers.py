@@ -9,7 +9,7 @@ from typing import Final
 from opentelemetry.trace import NoOpTracerProvider
 
 from agent_identity import Agent, Enforcer, Human, Scope
-from agent_identity._evidence.ledger.segments import Segments
+from agent_identity.options import Durability, Segments, Telemetry
 
 CALLS: Final = 20
 """Calls of each task, which has 43 records with its grant, its start and its end."""
@@ -33,7 +33,9 @@ def write(directory: Path, tasks: int, first: int) -> None:
         first: The number of the first.
     """
     segments = Segments(max_bytes=16 * 1024 * 1024, compression="none")
-    with Enforcer.open(directory, tracer_provider=NoOpTracerProvider(), segments=segments) as enforcer:
+    with Enforcer.open(
+        directory, telemetry=Telemetry(tracer_provider=NoOpTracerProvider()), durability=Durability(segments=segments)
+    ) as enforcer:
         tools = [enforcer.tool(get_invoice, name=name) for name in TOOLS]
         scope = Scope(TOOLS[0]) | Scope(TOOLS[1]) | Scope(TOOLS[2]) | Scope(TOOLS[3])
         for number in range(first, first + tasks):

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from agent_identity.audit import check
+from agent_identity.audit import Verifier
 from agent_identity.identity import SigningKey
 
 SAMPLES = 3_000
@@ -44,10 +44,11 @@ def measure(source: str, processes: int, of: str | None, *, ledger: bool) -> dic
     """
     begun, used = time.perf_counter(), time.process_time()
     if of is None:
-        report = check(source, processes=processes)
+        report = Verifier(processes=processes).ledger(source)
     else:
         files = sorted(map(str, Path(source).iterdir()))
-        report = check(files, f"{of}/trust.json", ledger=of if ledger else None, processes=processes)
+        verifier = Verifier(f"{of}/trust.json", processes=processes)
+        report = verifier.traces(*files, ledger=of if ledger else None)
     wall, own = time.perf_counter() - begun, time.process_time() - used
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {

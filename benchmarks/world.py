@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity.constraints import Prefix, Range
+from agent_identity.options import Telemetry
 
 ALICE = Human("alice@example.com", issuer="https://id.example.com")
 CLERK = Agent("invoice-clerk", owner="finance-ops@example.com")
@@ -111,7 +112,7 @@ def opened(
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
         folder = Path(temporary) / "evidence"
         provider = stack.enter_context(provided(exporter))
-        enforcer = Enforcer.open(folder, policy=rules or policy(), tracer_provider=provider)
+        enforcer = Enforcer.open(folder, policy=rules or policy(), telemetry=Telemetry(tracer_provider=provider))
         stack.enter_context(enforcer)
         stack.enter_context(enforcer.task("pay", principal=ALICE, agent=CLERK, scope=scope, max_depth=32))
         for hop in range(1, depth):

@@ -33,6 +33,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from agent_identity import Agent, Denied, Enforcer, Human, Scope
 from agent_identity.constraints import OneOf, Range
 from agent_identity.integrations.langchain.protection import protect
+from agent_identity.options import Telemetry
 
 HERE = Path(__file__).parent
 WORK = Path("invoice-demo")
@@ -171,7 +172,7 @@ def run(work: Path, bank: str, spans: Collector) -> None:
         work / "evidence",
         policy=HERE / "invoice_policy.yaml",
         routes={"approval-desk": approval_desk},
-        tracer_provider=provider,
+        telemetry=Telemetry(tracer_provider=provider),
     ) as enforcer:
         find_vendor, read_invoice, pay_invoice, delete_invoice = protect(make_tools(work, bank), enforcer)
         clerk = create_agent(ScriptedModel(script=CLERK_SCRIPT), [read_invoice, pay_invoice, delete_invoice])

@@ -20,11 +20,12 @@ from typing import Any
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, TrustStore
+from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity import verify as verify_ledger
 from agent_identity.audit import story
 from agent_identity.cli import main as agent_identity
 from agent_identity.constraints import OneOf
+from agent_identity.identity import TrustStore
 from agent_identity.integrations.mcp.client import protect_session
 from agent_identity.integrations.mcp.server import protect_server
 from agent_identity.integrations.mcp.servers import McpServer

@@ -20,11 +20,12 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, SigningKey, TrustStore
+from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity import verify as verify_ledger
-from agent_identity._enforcement.sessions.propagation import Peer
 from agent_identity.audit import story
 from agent_identity.constraints import OneOf
+from agent_identity.delegation import Peer
+from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.integrations.http.client import delegation_headers
 from agent_identity.integrations.http.wsgi import DelegationMiddleware
 

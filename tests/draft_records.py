@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 from agent_identity._enforcement.directory import open as directory
-from agent_identity._evidence.ledger.ledger import Beginning, Ledger
+from agent_identity._evidence.ledger.ledger import Beginning
 from agent_identity._evidence.ledger.writer import Entry
 from agent_identity._evidence.record.parts import DRAFT, Time
 from agent_identity._evidence.record.schema import AnyRecord, Detail
+from agent_identity.options import Ledger
 
 SHORTENED = {
     "action": ("names", "labels"),

@@ -5,10 +5,10 @@ from functools import partial
 from typing import Any
 
 from agent_identity import canonical
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.writer import Entry
 from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.record.parts import Time
+from agent_identity.options import Ledger
 
 
 class _Plain(dict[str, Any]):

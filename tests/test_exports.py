@@ -1,12 +1,16 @@
 """The public surface, as data: adding a name here is a decision."""
 
 import importlib
+import inspect
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 import agent_identity
+from agent_identity import Enforcer, Report, Task, Verifier, options, verify
 
 ROOT_NAMES = (
     "Agent",
@@ -28,12 +32,70 @@ ROOT_NAMES = (
     "RuleSet",
     "Scope",
     "Service",
-    "SigningKey",
     "Task",
-    "TrustStore",
-    "check",
+    "Verifier",
     "verify",
 )
+PUBLIC = {
+    "adapters": "Call CallRequest GuardedCall Shown",
+    "approvals": "Answer Approval ApprovalRequest Approvals ask_in_the_terminal",
+    "audit": "Action Checked Coverage Delegation Period Problem Progress Report Severity Shown Source Step Story Trust "
+    "Verifier disclose prove prove_growth story verify",
+    "constraints": "AllOf AnyOf Constraint Contains EmailDomain Exact NotOneOf OneOf PathWithin Prefix Range Subset "
+    "UrlWithin Wildcard",
+    "errors": "AgentIdentityError AttenuationError ConfigurationError ContentBlocked Denied EvidenceError "
+    "ExchangeError GrantExpired LimitExceeded NoTask OutOfScope PolicyBlocked PolicyFormatError Routed StateError "
+    "TokenError VerificationError",
+    "limits": "Limit",
+    "options": "Durability Privacy Segments Telemetry Transparency",
+    "policy": "Claims Content Decision Effect Finding Inspector Policy Request Rule RuleSet Tool Touch",
+    "records": "DRAFT EFFECTS KINDS OUTCOMES VERSION Action Agent AgentRegistration AnyRecord Approval ApprovalState "
+    "Counts Decision Detail End Erased Erasure Examination Examined Found Grant GrantToken Hop Intent KeyTrust Model "
+    "OfTask Offered Outcome Policy PolicyState Principal PrunedRange Record Recovered RecoveredStream Registration "
+    "Resource Revocation RevocationChange Sdk Server Stream StreamEnd StreamResource StreamStart Task TaskEnd "
+    "TaskStart Time Trace Trust as_dict decode encode read",
+    "state": "Debit MemoryState PostgresState RedisState SqliteState StateStore",
+    "testing": "FixedClock RecordedCall Records Rehearsal Rehearse ScriptedAgent SequentialIds",
+    "tokens": "DownstreamToken HttpTransport IssuedToken JwtKey JwtSigner LocalTokens Reply TokenExchange TokenOrder "
+    "TokenSource Transport",
+}
+"""The names of each public module."""
+
+SIGNATURES = {
+    Enforcer.open: "directory, *, policy=None, inspectors=(), routes=None, agents='any', mode='enforce', nested=(), "
+    "state=None, keys=None, durability=Durability(), privacy=Privacy(), telemetry=Telemetry(), "
+    "transparency=Transparency(), tokens=None, draft_records=False, clock=None, ids=None",
+    Enforcer: "*, issuer, recorder, trust, ledger, digests, policy=None, inspectors=(), routes=None, agents=None, "
+    "unregistered='deny', mode='enforce', nested=(), state=None, privacy=Privacy(), telemetry=Telemetry(), "
+    "pseudonyms=None, exporter=None, tokens=None, new_key=generate, clock=None, ids=None",
+    Enforcer.task: "self, purpose, *, principal, agent, scope, ttl=0:05:00, max_depth=3, limits=()",
+    Enforcer.delegate: "self, agent, *, scope, purpose=None, ttl=None",
+    Enforcer.accept: "self, received, *, holder=None, audience=None, purpose=None",
+    Enforcer.present: "self, peer, *, tool, arguments",
+    Enforcer.receive: "self, presentation, *, tool, arguments, audience, holder=None, agent=None, purpose=None, "
+    "traceparent=None",
+    Enforcer.tool: "self, function=None, /, *, name=None, data=None, kind='function', labels=None, lazy=None, "
+    "touches=None",
+    Enforcer.guard: "self, name, *, kind='function', server=None, labels=None, data=None, claims=None, lazy=None, "
+    "suspends=(), returns=(), place=None, touches=None, workflow=None",
+    Task.export: "self, *, to=None, audience=None, agent=None, scope=None, ttl=None",
+    Task.token: "self, *, audience, resource=None, scope=None",
+    Verifier: "trust=None, *, processes=1, witnesses=(), require=None, timestamps=None, drafts=False, progress=None",
+    Verifier.ledger: "self, path, *, checkpoint=None, archive=None, period=None, disclosures=()",
+    Verifier.traces: "self, *paths, ledger=None, redacted=(), disclosures=()",
+    Verifier.pasted: "self, *shown, ledger=None, redacted=(), disclosures=()",
+    Verifier.proof: "self, proof, *, record=None, checkpoint=None",
+    Verifier.disclosure: "self, disclosure, *, ledger=None, proof=None, spans=None",
+    Report.raise_for_status: "self",
+    verify: "source, trust=None",
+    options.Durability: "*, sync='process', segments=<factory>",
+    options.Segments: "*, max_bytes=67108864, max_seconds=86400.0, compression='gzip'",
+    options.Privacy: "*, disclosable=False, pseudonyms=False",
+    options.Telemetry: "*, tracer_provider=None, spans='auto', sealing='background', otlp=None, on_record=()",
+    options.Transparency: "*, witnesses=<factory>, checkpoints=()",
+}
+"""The parameters of the calls that programs are made of, with their defaults."""
+
 FRAMEWORKS = ("agent_identity.integrations.",)  # Importing one needs its framework; their own tests do.
 
 
@@ -50,6 +112,53 @@ MODULES = sorted(_modules())
 def test_the_root_exports_exactly_the_agreed_names() -> None:
     """No name comes to the root or leaves it by accident."""
     assert tuple(agent_identity.__all__) == ROOT_NAMES
+
+
+def test_the_root_stays_small() -> None:
+    """At most 24 names."""
+    assert len(ROOT_NAMES) <= 24
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_a_public_module_exports_exactly_the_agreed_names(module: str) -> None:
+    """No name comes to a public module or leaves it by accident."""
+    exported = importlib.import_module(f"agent_identity.{module}").__all__
+    assert list(exported) == PUBLIC[module].split()
+
+
+@pytest.mark.parametrize("call", SIGNATURES, ids=lambda call: call.__qualname__)
+def test_a_public_call_has_exactly_the_agreed_parameters(call: Callable[..., object]) -> None:
+    """No parameter, kind or default changes by accident."""
+    assert _parameters(call) == SIGNATURES[call]
+
+
+def _parameters(call: Callable[..., object]) -> str:
+    """Return the parameters as they are written, with defaults of option objects by their class."""
+    parameters = [
+        parameter.replace(annotation=parameter.empty, default=_Shown(parameter.default))
+        for parameter in inspect.signature(call).parameters.values()
+    ]
+    return str(inspect.Signature(parameters))[1:-1]
+
+
+class _Shown:
+    """A default, shown as a reader would write it."""
+
+    def __new__(cls, value: object) -> Any:
+        """Return the mark of no default as it is."""
+        return value if value is inspect.Parameter.empty else super().__new__(cls)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        value = self.value
+        if type(value).__module__.startswith("agent_identity"):
+            assert value == type(value)()
+            return f"{type(value).__name__}()"
+        if isinstance(value, timedelta):
+            return str(value)
+        return getattr(value, "__name__", repr(value))
 
 
 def test_the_root_lists_what_it_offers() -> None:

@@ -17,7 +17,9 @@ ROOMS = ("_identity", "_constraints", "_authority", "_policy", "_inspection", "_
 PUBLIC = {
     "agents": ("_authority.registries", "_enforcement.directory"),
     "audit": ("_audit",),
+    "delegation": ("_enforcement.sessions", "_enforcement.tasks"),
     "identity": ("_identity",),
+    "options": ("_enforcement.directory", "_evidence.ledger", "_evidence.record"),
     "policy": ("_policy",),
 }
 """Public modules that gather names, and the folders in which these are defined."""

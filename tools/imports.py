@@ -96,7 +96,7 @@ LEAVES: dict[str, tuple[str, ...]] = {
     "integrations.keys.securesystemslib": (),
     "integrations.spark": (),
 }
-DOORS = ("audit", "cli", "identity", "state", "tokens")
+DOORS = ("audit", "cli", "identity", "options", "state", "tokens")
 
 
 def _imported(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:

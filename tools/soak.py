@@ -92,12 +92,13 @@ def work(directory: str, calls: int, *, spans: bool) -> None:
 
     from agent_identity import Agent, Enforcer, Human, Scope  # noqa: PLC0415
     from agent_identity.constraints import Range  # noqa: PLC0415
+    from agent_identity.options import Telemetry  # noqa: PLC0415
 
     clerk, alice = Agent("invoice-clerk", owner="finance@example.com"), Human("alice@example.com")
     provider = TracerProvider() if spans else None
     tenths = [Times() for _ in range(TENTHS)]
     done, hundredth = 0, max(1, calls // 100)
-    with Enforcer.open(directory, tracer_provider=provider) as enforcer:
+    with Enforcer.open(directory, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
         waiting = enforcer._point.ledger._sealing._queue  # noqa: SLF001  What must not grow.
 
         @enforcer.tool
@@ -195,10 +196,10 @@ def judged(workers: Sequence[Worker]) -> Iterator[tuple[str, bool]]:
 
 def read_back(directory: str, calls: int) -> tuple[str, bool]:
     """Verify every record; return a line and whether all of them are proved."""
-    from agent_identity.audit import check  # noqa: PLC0415
+    from agent_identity import Verifier  # noqa: PLC0415
 
     begun = time.monotonic()
-    report = check(directory)
+    report = Verifier().ledger(directory)
     took = time.monotonic() - begun
     counts, kinds = report.counts, report.kinds
     size = sum(path.stat().st_size for path in Path(directory).rglob("*") if path.is_file())

@@ -53,7 +53,7 @@ def typed(function: Callable[P, R], /, **cures: str) -> Callable[P, R]:
 
     Args:
         function: The function; its annotations are resolved when it is first called.
-        cures: The cure in the message, by parameter, where the type alone does not say it.
+        cures: The cure in the message, by parameter, where the type alone does not say it; also of former parameters.
     """
     signature = inspect.signature(function)
     hints: dict[str, object] = {}
@@ -67,6 +67,9 @@ def typed(function: Callable[P, R], /, **cures: str) -> Callable[P, R]:
         except TypeError:
             bound = None
         if bound is None:  # Python's own error names the function and suggests a parameter.
+            for name in kwargs:
+                if name in cures and name not in signature.parameters:
+                    raise TypeError(f"{name} is no parameter; {cures[name]}")
             return function(*args, **kwargs)
         for name, value in bound.arguments.items():
             if name in hints:

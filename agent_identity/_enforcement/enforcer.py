@@ -1,17 +1,15 @@
-"""The enforcement point: where the rooms meet at run time."""  # budget: one line for each part that users may give
+"""The enforcer: opens tasks, guards tools, keeps the evidence."""  # budget: one line for each part that users may give
 
-import dataclasses
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Literal, ParamSpec, Self, TypeVar, final, overload
 
-from opentelemetry.trace import TracerProvider
-
-from agent_identity._authority.grants import Chain, Grant, Limit, Scope
+from agent_identity._authority.grants import Grant, Limit, Scope
 from agent_identity._authority.registries import AgentRegistry, RevokedKind, TaskRegistry
 from agent_identity._authority.stores import MemoryState, StateStore
 from agent_identity._authority.tokens import TokenSource
@@ -20,7 +18,16 @@ from agent_identity._enforcement import assembly as parts
 from agent_identity._enforcement.approvals import Approvals
 from agent_identity._enforcement.calls import Approval, CallRequest, Mode
 from agent_identity._enforcement.common import folded_purpose
-from agent_identity._enforcement.directory import open_directory, pseudonyms_of, publishers_for
+from agent_identity._enforcement.directory import (
+    MOVED,
+    Durability,
+    Privacy,
+    Telemetry,
+    Transparency,
+    open_directory,
+    pseudonyms_of,
+    publishers_for,
+)
 from agent_identity._enforcement.guard import EnforcementContext, Guard, Leaving, Revocations, Workflow, named
 from agent_identity._enforcement.inventory import Inventory
 from agent_identity._enforcement.lifecycle import Action, GuardedCall, Lazy, check_lazy, guarded, known_as_guarded
@@ -36,11 +43,9 @@ from agent_identity._enforcement.sessions import (
     current_or_refuse,
     permits_of,
 )
-from agent_identity._enforcement.tasks import DelegationBundle, RecordedGrants, Task, TaskContext, attached
-from agent_identity._enforcement.telemetry import SpanMode
-from agent_identity._evidence.ledger import Ledger, OnRecord, Segments
+from agent_identity._enforcement.tasks import DelegationBundle, Grants, RecordedGrants, Task, TaskContext, attached
+from agent_identity._evidence.ledger import Ledger
 from agent_identity._evidence.record import DigestKeys, Pseudonyms
-from agent_identity._evidence.transparency import Publish
 from agent_identity._identity.common import Clock, Ids, RandomIds, SystemClock
 from agent_identity._identity.keys import Signer, SigningKey
 from agent_identity._identity.principals import Agent, Principal
@@ -61,61 +66,50 @@ _NS: Final = 1_000_000_000
 _ENFORCERS: Final["weakref.WeakSet[Enforcer]"] = weakref.WeakSet()
 
 
-@typed_calls(*parts.CALLS, state=parts.STORES)
+@typed_calls(*parts.CALLS, **MOVED, state=parts.STORES)
 @final
 class Enforcer:
     """Guards tools, opens tasks and keeps the evidence. Safe to share between threads.
 
-    Most programs use :meth:`open`. The constructor takes the parts one by one, for keys held
-    elsewhere or another ledger.
+    Most programs use :meth:`open`. The constructor takes the parts one by one, for keys held elsewhere or another
+    ledger.
 
     Args:
         issuer: Signs root grants.
-        recorder: Signs the records on spans; the key that signs the ledger's checkpoints.
-        trust: Public keys; must hold those of issuer and recorder, and the issuer's URI.
+        recorder: Signs the records on spans, with the key that signs the checkpoints of the ledger.
+        trust: Public keys; must hold those of issuer and recorder, and the URI of the issuer.
         ledger: Keeps the records; closed by :meth:`close`.
-        digests: Keys of argument and result digests.
+        digests: Keys of the digests of arguments and results.
         policy: Judges each call; without one the grant alone decides.
+        inspectors: Examine arguments and results; the policy judges their findings.
         routes: Handlers by name for calls that the policy routes. A handler gets the
-            :class:`~agent_identity.adapters.Call` and returns in place of the body; an
+            :class:`~agent_identity.adapters.Call` and returns in place of the body. An
             :class:`agent_identity.approvals.Approval` asks a person, and the body runs if they approve.
-        inspectors: Look at arguments and results; what they find is put to the policy.
+        agents: Registry of agents; without one, no agent needs to be registered. It is read again when its file
+            changes.
+        unregistered: ``"deny"`` or ``"allow"`` agents that the registry does not list. It binds those that it lists
+            in any case.
         mode: ``"enforce"``, or ``"monitor"`` to let everything run and record what would have happened.
-        tracer_provider: Where spans go; by default the global provider, as it is at call time.
-        sealing: ``"background"`` signs records off the caller's path, ``"inline"`` on it.
-        spans: Whose span carries the record of a call. ``"auto"``: that of another instrumentation where it has made
-            one for the same call with the same provider, else one of ours; ``"own"``: always ours; ``"enrich"``: only
-            theirs, and without one the record is in the ledger alone. Records on their spans are signed before the call
-            returns.
+        nested: Principals for whom tools may open tasks of their own while they run in a task, compared as a whole,
+            or a function that returns ``True`` for them. By default none.
+        state: State that processes share: revocations, spent limits, used proofs; by default in the memory of this
+            process. The caller closes it.
+        privacy: What records show; pseudonyms come as ``pseudonyms`` here.
+        telemetry: Where copies of records go; a receiver of OTLP comes as ``exporter`` here. ``on_record`` misses the
+            first record of a ``ledger`` that is open already: give ``observers`` to ``Ledger.open`` for that.
+        pseudonyms: Mapping of principal ids to pseudonyms; see :class:`~agent_identity.options.Privacy`.
+        exporter: Sends copies from the ledger in place of spans; started here, closed by :meth:`close`. Spans are
+            then made only if ``telemetry`` has a tracer provider.
+        tokens: Source of tokens for other services, such as :class:`agent_identity.tokens.TokenExchange`; see
+            :meth:`Task.token`.
+        new_key: Makes the key that holds a grant and proves its possession; by default one in memory.
         clock: Source of time.
         ids: Source of ids.
-        new_key: Makes the key that holds a grant and proves its possession; by default one in memory.
-        state: What processes share: revocations, spent limits, used proofs; by default in the memory of this
-            process alone. Whoever passes one closes it.
-        agents: The registry of agents; without one, no agent needs to be registered. It is read again when its
-            file changes.
-        unregistered: What becomes of agents that are not in the registry: ``"deny"`` or ``"allow"``. Those that are
-            in it are bound by it in any case.
-        tokens: Where :meth:`Task.token` gets tokens for other services, such as
-            :class:`agent_identity.tokens.TokenExchange`.
-        exporter: Sends copies from the ledger in place of spans; started here, closed by :meth:`close`. Spans are
-            then made only with a ``tracer_provider`` that is given as well.
-        disclosable: Record arguments so that single ones can be shown to an auditor later, without the others; each
-            call takes some ten microseconds more.
-        pseudonyms: Names of principals in records, spans and grants; the application and the policies see the real
-            ones. Without any, the real ones stand everywhere. Neither goes together with approvals.
-        nested: For whom tools may open tasks of their own while they run in a task: principals, compared as a whole,
-            or a function that returns ``True`` for those. By default for nobody.
-        on_record: A function, or several, called with each :class:`Entry` once it is in the
-            ledger and signed, in their order, by the thread that seals: for metrics and tests. They should be quick,
-            because seals wait for them. What they raise is logged, counted and shown by :attr:`degraded`, and stops
-            nothing. The first record of a ``ledger`` that is given here is in it already: give ``observers`` to
-            ``Ledger.open`` for that.
 
     Raises:
-        ConfigurationError: The parts do not fit together, or a tool that runs in a task gives ``nested``.
-        TypeError: ``state`` is no store, or ``nested`` or ``on_record`` something else, a coroutine
-            function for instance.
+        ConfigurationError: The parts do not fit together, an option needs a directory, or a tool that runs in a task
+            gives ``nested``.
+        TypeError: ``state`` is no store, or ``nested`` is neither principals nor a plain function.
     """
 
     _closed: bool = False
@@ -131,31 +125,29 @@ class Enforcer:
         ledger: Ledger,
         digests: DigestKeys,
         policy: Policy | None = None,
-        routes: Mapping[str, Callable[..., object] | Approval] | None = None,
         inspectors: Sequence[Inspector] = (),
-        mode: Mode = "enforce",
-        tracer_provider: TracerProvider | None = None,
-        sealing: Literal["background", "inline"] = "background",
-        spans: SpanMode = "auto",
-        state: StateStore | None = None,
-        clock: Clock | None = None,
-        ids: Ids | None = None,
-        new_key: Callable[[], Signer] = SigningKey.generate,
+        routes: Mapping[str, Callable[..., object] | Approval] | None = None,
         agents: AgentRegistry | None = None,
         unregistered: Literal["deny", "allow"] = "deny",
-        tokens: TokenSource | None = None,
-        exporter: "LedgerExporter | None" = None,
-        disclosable: bool = False,
-        pseudonyms: Pseudonyms | None = None,
+        mode: Mode = "enforce",
         nested: Listed = (),
-        on_record: OnRecord | Sequence[OnRecord] = (),
+        state: StateStore | None = None,
+        privacy: Privacy = Privacy(),
+        telemetry: Telemetry = Telemetry(),
+        pseudonyms: Pseudonyms | None = None,
+        exporter: "LedgerExporter | None" = None,
+        tokens: TokenSource | None = None,
+        new_key: Callable[[], Signer] = SigningKey.generate,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
     ) -> None:
         parts.check_state(state)
+        parts.check_given(privacy, telemetry)
         permits = permits_of(nested)
         time, shared = clock or SystemClock(), MemoryState() if state is None else state
         source, ambience = ids or RandomIds(), TaskContext(time, enforced=mode == "enforce")
-        parts.check_privacy(routes or {}, disclosable=disclosable, pseudonyms=pseudonyms)
-        name = parts.check_parts(mode, sealing, issuer, recorder, trust, now=time.wall_ns() // _NS)
+        parts.check_privacy(routes or {}, disclosable=privacy.disclosable, pseudonyms=pseudonyms)
+        name = parts.check_parts(mode, issuer, recorder, trust, now=time.wall_ns() // _NS)
         trust, anchor = parts.trusted_here(trust, time)
         approvals = Approvals(
             ledger, digests, shared, issuer, ambience, trust=trust, clock=time, ids=source, forbid=self._forbid
@@ -163,29 +155,31 @@ class Enforcer:
         self._point = EnforcementContext(
             ledger=ledger,
             digests=digests,
-            spans=parts.spans_of(recorder, tracer_provider, exporter, spans),
+            spans=parts.spans_of(recorder, telemetry, exporter),
             clock=time,
             ambience=ambience,
             policy=policy,
             routes=MappingProxyType(dict(routes or {})),
             inspectors=tuple(inspectors),
             mode=mode,
-            inline=sealing == "inline",
+            inline=telemetry.sealing == "inline",
             state=shared,
             revocations=Revocations(shared, ledger, signer=issuer, trust=trust, clock=time, forbid=self._forbid),
             approvals=approvals,
             inventory=Inventory(ledger, issuer, trust, time),
-            disclosable=disclosable,
+            disclosable=privacy.disclosable,
             pseudonyms=pseudonyms,
         )
         self._nesting = Nesting(self._point, permits)
         self._registry = TaskRegistry()
         admission = parts.admission_of(self._point, agents, unregistered)
-        self._tasks = Tasks(self._point, self._registry, issuer, name, anchor, source, new_key, admission, tokens)
-        self._arrivals = Inbound(self._tasks, trust, RecordedGrants())
+        self._tasks = Tasks(
+            self._point, self._registry, issuer, name, anchor, source, new_key, admission, tokens, exports=Outbound
+        )
+        self._inbound = Inbound(self._tasks, trust, RecordedGrants())
         self._point.spans.examine()
         _ENFORCERS.add(self)
-        ledger.observe(*parts.observers_of(on_record))
+        ledger.observe(*telemetry.observers)
         parts.record_policy(ledger, policy, time)
         if exporter is not None:
             self._exporter = exporter.start()
@@ -196,72 +190,50 @@ class Enforcer:
         directory: str | os.PathLike[str],
         *,
         policy: Policy | str | os.PathLike[str] | None = None,
-        routes: Mapping[str, Callable[..., object] | Approval] | None = None,
         inspectors: Sequence[Inspector] = (),
+        routes: Mapping[str, Callable[..., object] | Approval] | None = None,
+        agents: Literal["any", "registered"] | None = "any",
         mode: Mode = "enforce",
-        tracer_provider: TracerProvider | None = None,
-        sync: Literal["process", "disk"] = "process",
-        sealing: Literal["background", "inline"] = "background",
-        spans: SpanMode = "auto",
-        signer: str | None = None,
+        nested: Listed = (),
         state: StateStore | None = None,
+        keys: str | tuple[Signer, Signer] | None = None,
+        durability: Durability = Durability(),
+        privacy: Privacy = Privacy(),
+        telemetry: Telemetry = Telemetry(),
+        transparency: Transparency = Transparency(),
+        tokens: TokenSource | None = None,
+        draft_records: bool = False,
         clock: Clock | None = None,
         ids: Ids | None = None,
-        agents: Literal["required", "optional"] | None = "optional",
-        tokens: TokenSource | None = None,
-        otlp: str | None = None,
-        witnesses: Mapping[str, str] = MappingProxyType({}),
-        checkpoints: Publish | Sequence[Publish] = (),
-        segments: Segments | None = None,
-        disclosable: bool = False,
-        pseudonyms: bool = False,
-        nested: Listed = (),
-        on_record: OnRecord | Sequence[OnRecord] = (),
-        draft_records: bool = False,
     ) -> Self:
         """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
 
         Several processes may open the same directory; each writes a stream of its own.
 
         Args:
-            directory: Where keys, ``trust.json`` and the ledger live.
+            directory: Directory of keys, ``trust.json`` and the ledger.
             policy: A policy, or the path of a policy file.
-            routes: See :class:`Enforcer`.
             inspectors: See :class:`Enforcer`.
+            routes: See :class:`Enforcer`.
+            agents: ``"any"``: the registry ``agents.jsonl`` in the directory binds the agents that it lists, and
+                others are free; ``"registered"``: only agents that it lists may hold grants; ``None``: it is not read.
             mode: See :class:`Enforcer`.
-            tracer_provider: See :class:`Enforcer`.
-            sync: ``"process"``: a record survives the death of the process; ``"disk"``: power loss too.
-            sealing: See :class:`Enforcer`.
-            spans: See :class:`Enforcer`.
-            signer: ``"unix:PATH"``, the socket of an ``agent-identity signer`` that holds the keys in place of
-                the directory.
-            clock: See :class:`Enforcer`.
-            ids: See :class:`Enforcer`.
-            state: What processes share; by default files in the directory. Whoever passes one closes it.
-            agents: ``"required"``: only agents of the registry ``agents.jsonl`` in the directory may hold grants;
-                ``"optional"``: those that are in it are bound by it, others are free; ``None``: it is not read.
-            tokens: See :class:`Enforcer`.
-            otlp: The address of a receiver of OTLP, such as ``http://localhost:4318``. A thread sends it the copy of
-                every record and knows what was acknowledged, also of earlier processes. Spans are then not sent
-                through a tracer provider, unless one is given as well. Headers and protocol come from the
-                environment, ``OTEL_EXPORTER_OTLP_*``.
-            witnesses: Other parties that are to cosign the log: their verifier keys by their addresses. They are
-                asked off the callers' paths, and nothing waits for them; :attr:`degraded` says which fail.
-            checkpoints: A function, or several, called with the bytes of each signed checkpoint, in a thread of its
-                own. What it raises is counted, and stops nothing.
-            segments: When the stream of records goes on in another file, and how the one before is compressed; by
-                default after 64 MiB or a day, by gzip.
-            disclosable: See :class:`Enforcer`.
-            pseudonyms: Name principals by pseudonyms in records, spans and grants. The mapping is kept in
-                ``keys/pseudonyms.jsonl`` in the directory, and ``agent-identity erase`` removes from it. A directory
-                that has this file is opened so in any case.
             nested: See :class:`Enforcer`.
-            on_record: See :class:`Enforcer`.
+            state: State that processes share; by default files in the directory. The caller closes it.
+            keys: Where the keys are, by default in the directory: ``"unix:PATH"``, the socket of an
+                ``agent-identity signer``; or the signers of issuer and recorder, two keys.
+            durability: What a record survives.
+            privacy: What records show.
+            telemetry: Where copies of records go.
+            transparency: Who else sees the checkpoints of the log.
+            tokens: See :class:`Enforcer`.
             draft_records: Write version 2 of the record, which is a draft: its shapes may still change, and readers
                 outside this package refuse it. For trying out what it adds, never for evidence that has to last.
+            clock: See :class:`Enforcer`.
+            ids: See :class:`Enforcer`.
 
         Raises:
-            TypeError: ``state`` is no store, the address of one for instance; or ``on_record`` is no plain function.
+            TypeError: ``state`` is no store, the address of one for instance, or an argument has another type.
             TokenError: The registry of agents does not verify.
             ConfigurationError: Keys, trust file, package or platform are unusable.
             PolicyFormatError: The policy file is malformed; nothing runs under half a policy.
@@ -269,21 +241,20 @@ class Enforcer:
         """
         # Before the directory is touched, so that a slip leaves no stream behind.
         judge = parts.judge_of(policy)
-        parts.check_choices(mode, sealing, spans)
+        parts.check_mode(mode)
         permits_of(nested)
-        publishers, observers = publishers_for(directory, witnesses, checkpoints), parts.observers_of(on_record)
+        publishers = publishers_for(directory, transparency)
         time, source = clock or SystemClock(), ids or RandomIds()
         found = open_directory(
             directory,
             clock=time,
             ids=source,
-            sync=sync,
-            signer=signer,
+            durability=durability,
+            keys=keys,
             publishers=publishers,
-            segments=segments,
             drafts=draft_records,
-            pseudonyms=pseudonyms,
-            observers=observers,
+            pseudonyms=privacy.pseudonyms,
+            observers=telemetry.observers,
         )
         with found.closed_on_failure():
             opened = cls(
@@ -293,22 +264,20 @@ class Enforcer:
                 ledger=found.ledger,
                 digests=found.digests,
                 policy=judge,
-                routes=routes,
                 inspectors=inspectors,
+                routes=routes,
+                agents=parts.registry_of(directory, agents, found.trust),
+                unregistered="deny" if agents == "registered" else "allow",
                 mode=mode,
-                tracer_provider=tracer_provider,
-                sealing=sealing,
-                spans=spans,
+                nested=nested,
                 state=found.state if state is None else state,
+                privacy=replace(privacy, pseudonyms=False),
+                telemetry=replace(telemetry, otlp=None, on_record=()),
+                pseudonyms=pseudonyms_of(directory, wanted=privacy.pseudonyms),
+                exporter=None if telemetry.otlp is None else parts.exporter_of(directory, telemetry.otlp, found),
+                tokens=tokens,
                 clock=time,
                 ids=source,
-                agents=parts.registry_of(directory, agents, found.trust),
-                unregistered="deny" if agents == "required" else "allow",
-                tokens=tokens,
-                exporter=None if otlp is None else parts.exporter_of(directory, otlp, found),
-                disclosable=disclosable,
-                pseudonyms=pseudonyms_of(directory, wanted=pseudonyms),
-                nested=nested,
             )
         opened._own_state = found.state
         opened._point.use(directory, found.state, shared=state is not None)
@@ -387,7 +356,7 @@ class Enforcer:
         return Opening(self._point, purpose, make)
 
     def present(self, peer: Peer, *, tool: str, arguments: Mapping[str, object]) -> Presentation:
-        """Return what to send to another service with one call: authority that counts there and for this call.
+        """Return the authority to send with one call to another service; it counts there and for this call alone.
 
         The grant in it is made for the peer, lives at most five minutes and ends with the task. HTTP clients use
         :mod:`agent_identity.integrations.http.client` instead.
@@ -439,68 +408,47 @@ class Enforcer:
             EvidenceError: On entry: it could not be recorded.
         """
         self._refuse_closed()
-        arrivals, what = self._arrivals, folded_purpose(purpose or f"call of {audience}"[:256])
+        inbound, what = self._inbound, folded_purpose(purpose or f"call of {audience}"[:256])
 
         def make() -> Task:
-            return arrivals.receive(
+            return inbound.receive(
                 presentation, tool, arguments, audience=audience, holder=holder, agent=agent, purpose=what
             )
 
-        return arrivals.opening(self.guard(tool, kind="remote"), arguments, make, what, traceparent)
+        return inbound.opening(self.guard(tool, kind="remote"), arguments, make, what, traceparent)
 
-    def carry(
+    def accept(
         self,
-        *,
-        agent: Agent | None = None,
-        scope: Scope | None = None,
-        ttl: timedelta | None = None,
-        audience: str | None = None,
-    ) -> DelegationBundle:
-        """Return a part of the current task's authority for a child process, which takes it up with :meth:`resume`.
-
-        Args:
-            agent: Who acts there; by default the same agent.
-            scope: A narrower or equal scope; by default that of the task.
-            ttl: A shorter life; by default what is left of the task's.
-            audience: The one name under which it can be resumed; by default any.
-
-        Raises:
-            Denied: There is no live task.
-            AttenuationError: The scope is wider, the depth is used up, or the key of the task is elsewhere.
-            EvidenceError: The grant could not be recorded.
-        """
-        self._refuse_closed()
-        return Outbound(self._tasks).carry(agent, scope, ttl=ttl, audience=audience)
-
-    def resume(
-        self,
-        received: DelegationBundle | Chain | Sequence[str],
+        received: DelegationBundle | Grants,
         *,
         holder: Signer | None = None,
         audience: str | None = None,
         purpose: str | None = None,
     ) -> Opening:
-        """Return a context manager that opens a task of another process here.
+        """Return a context manager that continues a task of another process here, while the task lives.
 
         Args:
-            received: What :meth:`carry` returned there, or the tokens of a chain.
-            holder: The key of the chain's leaf; it is in what was carried.
+            received: What :meth:`Task.export` returned there.
+            holder: The key that grants are made for; a bundle has its own.
             audience: The name of this process, if the chain is made for one.
-            purpose: What the task is for here; by default what it was for there.
+            purpose: Purpose of the task here; by default its purpose there.
 
         Raises:
+            TypeError: An argument has another type.
+            ConfigurationError: A bundle comes with a ``holder``.
             Denied: On entry: the chain does not hold here, or the key is another one (``not_the_holder``). The
                 refusal is recorded.
             EvidenceError: On entry: it could not be recorded.
         """
         self._refuse_closed()
-        carried = received if isinstance(received, DelegationBundle) else None
-        arrivals, what = self._arrivals, folded_purpose(purpose or (carried.purpose if carried else "resumed"))
+        if isinstance(received, DelegationBundle) and holder is not None:
+            raise ConfigurationError("holder= is for Grants; a DelegationBundle has its key")
+        inbound, what = self._inbound, folded_purpose(purpose or received.purpose)
 
         def make() -> Task:
-            return arrivals.resume(received, holder, audience, what)
+            return inbound.accept(received, holder, audience, what)
 
-        return arrivals.opening(self.guard("resume"), {}, make, what, carried.traceparent if carried else None)
+        return inbound.opening(self.guard("resume"), {}, make, what, received.traceparent)
 
     def no_task(self) -> AbstractContextManager[None]:
         """Return a context manager that hides the current task, for work that is on nobody's behalf.
@@ -530,20 +478,20 @@ class Enforcer:
         touches: Touches | None = None,
         workflow: Workflow | None = None,
     ) -> GuardedCall:
-        """Return how calls of one tool are guarded, for adapters that find their own way to the body.
+        """Return the guard of one tool, for adapters that reach the body in their own way.
 
         Args:
             name: The name that scopes and policies know the tool by.
             kind: ``function``, ``mcp``, ``http``, …; ``model`` for calls of a model, and ``streamed_model`` where the
-                answer may be read before it is looked at.
+                answer may be read before it is inspected.
             server: Where a remote tool runs.
-            labels: Labels of the tool for the policy; ``[]`` says that there are none, ``None`` that nobody knows.
-            data: Labels of the data that it touches; likewise.
-            claims: Labels of which nobody knows who said them; they can only make decisions stricter.
+            labels: Labels of the tool for the policy; ``[]`` states that it has none, ``None`` leaves it open.
+            data: Labels of the data that it touches, likewise.
+            claims: Labels of unknown origin; they can only make decisions stricter.
             lazy: See :meth:`tool`.
-            suspends: Exceptions by which a body leaves to be called again with the same id, an interrupt for one: a
-                tuple of their classes, or what tells for each.
-            returns: Exceptions that carry a result and are no errors, a handoff for one; likewise.
+            suspends: Exceptions by which a body leaves to be called again with the same id, such as an interrupt: a
+                tuple of classes, or a predicate.
+            returns: Exceptions that carry a result and are no errors, such as a handoff, likewise.
             place: Names the place in which a call is made, for calls that are suspended and made again there:
                 two with the same id in two places are two calls.
             touches: See :meth:`tool`; here nobody knows the parameters, so that a name of a resource is recorded
@@ -640,13 +588,28 @@ class Enforcer:
         return self.guard(name).block(CallRequest(arguments))
 
     @property
+    def mode(self) -> Mode:
+        """``"enforce"`` or ``"monitor"``, fixed when the enforcer was opened."""
+        return self._point.mode
+
+    @property
+    def clock(self) -> Clock:
+        """Source of time of the enforcer."""
+        return self._point.clock
+
+    @property
+    def inventory(self) -> Inventory:
+        """Pinned tool definitions of remote servers."""
+        return self._point.inventory
+
+    @property
     def revocations(self) -> Revocations:
-        """What is revoked and suspended, for those who list it, hand it on or take it from elsewhere."""
+        """Revocations and suspensions: list them, hand them on, or take them from elsewhere."""
         return self._point.revocations
 
     @property
     def approvals(self) -> Approvals:
-        """What waits for a person in the directory, and how they approve or reject it."""
+        """Requests that wait for a person, and their approval or rejection."""
         return self._point.approvals
 
     def revoke(
@@ -697,10 +660,10 @@ class Enforcer:
 
     @property
     def degraded(self) -> Mapping[str, str]:
-        """What does not work just now and stops nothing by itself: what it is, and why; empty if all is well.
+        """Non-fatal problems, by component, each with its reason; empty if all is well.
 
-        ``ledger``: the last append or seal failed; records wait, or calls are refused. Others: a witness, or a function
-        of ``checkpoints=``, does not have the last checkpoint. ``on_record``: a function of that did not take a record.
+        ``ledger``: the last append or seal failed; records wait, or calls are refused. ``on_record``: one of its
+        functions raised. Others: a witness, or a function of ``checkpoints``, lacks the last checkpoint.
         """
         return self._point.faults()
 
@@ -739,8 +702,8 @@ class Enforcer:
         # parent may have held them.
         self._registry.after_fork_in_child()
         self._registry = TaskRegistry()
-        self._tasks = dataclasses.replace(self._tasks, registry=self._registry)
-        self._arrivals = dataclasses.replace(self._arrivals, tasks=self._tasks)
+        self._tasks = replace(self._tasks, registry=self._registry)
+        self._inbound = replace(self._inbound, tasks=self._tasks)
         self._point.after_fork_in_child()
         if self._exporter is not None:
             self._exporter.after_fork_in_child()
@@ -750,11 +713,11 @@ class Enforcer:
 
     def _refuse_closed(self) -> None:
         if self._closed:
-            raise ConfigurationError("expected an open enforcer, got a closed one; open it again")
+            raise ConfigurationError("the enforcer is closed; open it again")
 
 
 def open_enforcers() -> list[tuple[Enforcer, EnforcementContext]]:
-    """Return the open enforcers of this process with what they are put together from, for whoever examines them."""
+    """Return the open enforcers of this process with their parts, for diagnosis."""
     found = list(_ENFORCERS)
     return [(one, one._point) for one in found if not one._closed]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 

@@ -110,7 +110,7 @@ class _Watch:
         self._replaced: dict[str, tuple[_Entry, _Entry]] = {}
         self._told: set[str] = set()
         # A misspelt mode must not let everything run.
-        mode = os.environ.get(_MODE, "monitor") if enforcer is None else enforcer.guard("tool").mode
+        mode = os.environ.get(_MODE, "monitor") if enforcer is None else enforcer.mode
         self._enforces = mode != "monitor"
 
     def patch(self, module: ModuleType) -> None:

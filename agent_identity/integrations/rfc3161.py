@@ -44,7 +44,7 @@ _NS: Final = 1_000_000_000
 
 @final
 class Authority:
-    """Verifies time-stamps offline; for ``check(timestamps=...)``.
+    """Verifies time-stamps offline; for ``Verifier(timestamps=...)``.
 
     Args:
         certificates: Trusted certificates in PEM: that of the authority that issued the time-stamping unit's, and
@@ -98,7 +98,7 @@ class Authority:
 class Anchor:
     """Time-stamps checkpoints of a directory, and stores the time-stamps in ``log/anchors``.
 
-    Used as ``Enforcer.open(..., checkpoints=Anchor(...))``, it stamps the first checkpoint and then one in each
+    Used as ``Transparency(checkpoints=Anchor(...))``, it stamps the first checkpoint and then one in each
     period. Only a hash leaves this machine.
 
     Args:

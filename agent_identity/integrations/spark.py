@@ -1,8 +1,8 @@
 """Verification on Spark (extra ``spark``).
 
-``check(directory, processes=on_spark(context))`` has the same findings as one machine: the driver reads the files, the
-executors check blocks of records or spans, each by itself, and chains of grants, and the driver merges their
-results in order, with the code for one process. The executors are trusted like this program.
+``Verifier(processes=on_spark(context)).ledger(directory)`` has the same findings as one machine: the driver reads the
+files, the executors check blocks of records or spans, each by itself, and chains of grants, and the driver merges
+their results in order, with the code for one process. The executors are trusted like this program.
 """
 
 from collections import deque
@@ -51,7 +51,7 @@ class Context(Protocol):
 
 
 def on_spark(context: Context, *, partitions: int | None = None) -> Executor:
-    """Return the executor that runs a verification on Spark; for ``check(processes=...)``.
+    """Return the executor that runs a verification on Spark; for ``Verifier(processes=...)``.
 
     Each block is a partition. The executors need this version of the package, but no file of the ledger.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, final
 
 from agent_identity._audit.report import counted
-from agent_identity._audit.verify import check
+from agent_identity._audit.verify import Verifier
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._evidence.ledger import open_ledger
 from agent_identity._evidence.record import AnyRecord, Intent, OfTask, Outcome, decode
@@ -120,7 +120,7 @@ class Records:
         allowed = tuple(call for call in self.calls(tool) if call.outcome != "denied" and _is_of(call.record, wanted))
         if not _fits(allowed, count):
             raise AssertionError(self._message(f"let through{_wanted_words(wanted)}", tool, count, allowed))
-        report = check(self._directory, drafts=True)
+        report = Verifier(drafts=True).ledger(self._directory)
         chains = next(step.status for step in report.steps if step.name == _CHAINS)
         if report.verdict == "contradicted" or chains != "passed":
             codes = sorted({problem.code for problem in report.findings})

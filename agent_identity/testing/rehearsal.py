@@ -2,17 +2,17 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypedDict, Unpack, final
-
-from opentelemetry.trace import TracerProvider
 
 from agent_identity._authority.stores import StateStore
 from agent_identity._authority.tokens import TokenSource
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Approval
+from agent_identity._enforcement.directory import Privacy, Telemetry
 from agent_identity._enforcement.sessions import Listed
 from agent_identity._policy.decision import Inspector, Policy
 from agent_identity.testing.doubles import FixedClock, SequentialIds
@@ -28,12 +28,10 @@ class _Options(TypedDict, total=False):
     routes: Mapping[str, Callable[..., object] | Approval]
     inspectors: Sequence[Inspector]
     mode: Literal["enforce", "monitor"]
-    tracer_provider: TracerProvider
+    privacy: Privacy
     state: StateStore
-    agents: Literal["required", "optional"] | None
+    agents: Literal["any", "registered"] | None
     tokens: TokenSource
-    disclosable: bool
-    pseudonyms: bool
     nested: Listed
 
 
@@ -47,7 +45,7 @@ class Rehearsal:
     Attributes:
         enforcer: The enforcer, with real keys and a real ledger.
         clock: Its clock, which moves only when the test moves it.
-        directory: Its directory, for ``check`` once it is closed.
+        directory: Its directory, for a :class:`~agent_identity.Verifier` once it is closed.
     """
 
     def __init__(self, directory: Path, clock: FixedClock, enforcer: Enforcer) -> None:
@@ -56,20 +54,24 @@ class Rehearsal:
         self.enforcer = enforcer
 
     @classmethod
-    def open(cls, directory: str | os.PathLike[str], **options: Unpack[_Options]) -> Self:
+    def open(
+        cls, directory: str | os.PathLike[str], *, telemetry: Telemetry = Telemetry(), **options: Unpack[_Options]
+    ) -> Self:
         """Open a rehearsal; with pytest, the fixture ``rehearse`` opens one in ``tmp_path``.
 
         Args:
             directory: An empty directory, or one to create.
+            telemetry: As for :meth:`Enforcer.open`; always sealed inline.
             options: As for :meth:`Enforcer.open`: ``policy``, ``routes``, ``inspectors``, ``mode``,
-                ``tracer_provider``, ``state``, ``agents``, ``tokens``, ``disclosable``, ``pseudonyms``, ``nested``.
+                ``privacy``, ``state``, ``agents``, ``tokens``, ``nested``.
 
         Raises:
             ConfigurationError: An option is unusable.
             PolicyFormatError: The policy file is malformed.
         """
         clock = FixedClock()
-        enforcer = Enforcer.open(directory, clock=clock, ids=SequentialIds(), sealing="inline", **options)
+        inline = replace(telemetry, sealing="inline")
+        enforcer = Enforcer.open(directory, clock=clock, ids=SequentialIds(), telemetry=inline, **options)
         return cls(Path(directory), clock, enforcer)
 
     @property
@@ -93,6 +95,6 @@ class Rehearsal:
 class Rehearse(Protocol):
     """Type of the fixture ``rehearse``: opens a rehearsal, which ends with the test."""
 
-    def __call__(self, **options: Unpack[_Options]) -> Rehearsal:
+    def __call__(self, *, telemetry: Telemetry = Telemetry(), **options: Unpack[_Options]) -> Rehearsal:
         """Open a rehearsal in a directory of its own; the options are those of :meth:`Rehearsal.open`."""
         ...

@@ -25,12 +25,13 @@ from plain_records import append
 from agent_identity._authority.grants.grants import Chain, derive, issue
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.registries.rulings import Ruling
-from agent_identity._evidence.ledger.ledger import Beginning, Ledger
+from agent_identity._evidence.ledger.ledger import Beginning
 from agent_identity._evidence.ledger.sealer import Sealing
 from agent_identity._evidence.record.parts import VERSION, Version
 from agent_identity._evidence.storage.os_files import Files
-from agent_identity.audit import check
+from agent_identity.audit import Verifier
 from agent_identity.identity import Agent, Human, Principal, Service, SigningKey, TrustedKey, TrustStore
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 ISSUER: Final = SigningKey.from_seed(b"i" * 32)
@@ -325,7 +326,7 @@ def alarms(seed: int, room: Path, version: Version = VERSION) -> tuple[Counter[s
     directory = room / str(seed)
     try:
         make(directory, seed, version)
-        report = check(directory, TRUST, drafts=True)
+        report = Verifier(TRUST, drafts=True).ledger(directory)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     facts = Counter({"ledgers": 1, "records": report.counts["records"], "streams": report.counts["streams"]})

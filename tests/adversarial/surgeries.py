@@ -35,7 +35,7 @@ from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
 from agent_identity._evidence.transparency.log import Head
 from agent_identity._evidence.transparency.merkle import leaf_hash, root_of
-from agent_identity.audit import Problem, check
+from agent_identity.audit import Problem, Verifier
 from agent_identity.identity import SigningKey
 
 _spec = importlib.util.spec_from_file_location("clean_ledgers", Path(__file__).with_name("clean_ledgers.py"))
@@ -813,7 +813,7 @@ def judge(patient: Patient, table: str, name: str, where: tuple[str, int], seed:
         if at is None:
             return "not here"
         kept = patient.files[NOTE] if "rolled_back" in row.found else None
-        report = check(patient.directory, clean.TRUST, checkpoint=kept, drafts=True)
+        report = Verifier(clean.TRUST, drafts=True).ledger(patient.directory, checkpoint=kept)
     found = {problem.code for problem in report.findings}
     if report.exit_code != row.code or (row.found and not row.found & found):
         return f"{table}: {name} at {where}: exit {report.exit_code}, {sorted(found)}"

@@ -40,7 +40,7 @@ def registered(directory: Path, *rows: Registration) -> None:
 def guarded(open_world: Callable[..., Any], tmp_path: Path) -> Any:
     """A world in which only the clerk is registered, and must be."""
     registered(tmp_path / "evidence-0", registration())
-    return open_world(agents="required")
+    return open_world(agents="registered")
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def test_ac_12_a_self_signed_registration_registers_nobody(guarded: Any, tmp_pat
     with opening_refused(guarded, "registry_unusable"), guarded.task(PAY, agent=ROGUE):
         tool(x=1)
     with pytest.raises(TokenError) as caught:
-        Enforcer.open(guarded.directory, agents="required")
+        Enforcer.open(guarded.directory, agents="registered")
     assert caught.value.code == "unknown_key"
 
 

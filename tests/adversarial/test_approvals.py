@@ -12,26 +12,16 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from checking import check
 from plain_records import error_type
 
-from agent_identity import (
-    Agent,
-    Denied,
-    Effect,
-    Enforcer,
-    EvidenceError,
-    Human,
-    Rule,
-    RuleSet,
-    Scope,
-    SigningKey,
-    check,
-)
+from agent_identity import Agent, Denied, Effect, Enforcer, EvidenceError, Human, Rule, RuleSet, Scope
 from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
 from agent_identity._identity.principals.principals import principal_from_claim
 from agent_identity.approvals import Answer, Approval, ApprovalRequest
 from agent_identity.constraints import Range
 from agent_identity.errors import AgentIdentityError, ConfigurationError, PolicyBlocked
+from agent_identity.identity import SigningKey
 from agent_identity.limits import Limit
 from agent_identity.policy import Decision, Request
 from agent_identity.testing import FixedClock
@@ -560,7 +550,7 @@ def _race(directory: str, carried: str, token: str, barrier: object, results: ob
         def body(x: int) -> int:
             return x
 
-        with enforcer.resume(carried):
+        with enforcer.accept(carried):
             barrier.wait()
             try:
                 results.put(f"ran {body(1)}")
@@ -582,7 +572,7 @@ def test_ac_64_two_processes_that_race_with_one_approval(tmp_path: Path, monkeyp
         with enforcer.task("a purpose", principal=ALICE, agent=Agent("clerk", owner="f@x"), scope=Scope("tool")):
             with pytest.raises(Denied):
                 body(1)
-            carried = [enforcer.carry() for _ in range(2)]
+            carried = [enforcer.current_task.export() for _ in range(2)]
             with enforcer.no_task():
                 tokens.append(enforcer.approvals.approve(enforcer.approvals.pending()[0].id, by=BOB))
             processes = [

@@ -16,7 +16,6 @@ import pytest
 from plain_records import append
 
 import agent_identity
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.spans.envelope import pae
 from agent_identity._evidence.storage.os_files import Files
@@ -25,6 +24,7 @@ from agent_identity._evidence.transparency.merkle import leaf_hash, node_hash, r
 from agent_identity.canonical import decode_record
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import RandomIds, SigningKey, SystemClock
+from agent_identity.options import Ledger
 
 ORIGIN = "ledger.example/log"
 SIGNER = SigningKey.from_seed(b"r" * 32)
@@ -34,7 +34,7 @@ BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
 PREAMBLE = f"""
 import multiprocessing, os, signal, sys, threading
 from functools import partial
-from agent_identity._evidence.ledger.ledger import Ledger
+from agent_identity.options import Ledger
 from agent_identity._evidence.record.parts import Agent, Time
 from agent_identity._evidence.record.schema import Registration
 from agent_identity.identity import RandomIds, SigningKey, SystemClock

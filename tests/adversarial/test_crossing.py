@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,10 +26,10 @@ from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._authority.stores.protocol import GRACE
 from agent_identity._enforcement.directory.open import prepare
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._enforcement.sessions.propagation import Peer, Presentation
 from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity.audit import check, story
+from agent_identity.audit import story
 from agent_identity.canonical import decode_record
+from agent_identity.delegation import Grants, Peer, Presentation
 from agent_identity.errors import AgentIdentityError, Denied, TokenError
 from agent_identity.identity import Agent, Clock, Human, RandomIds, SigningKey, SystemClock, TrustStore
 from agent_identity.integrations.http.binding import CHAIN, NEXT, PROOF, request_arguments
@@ -225,7 +226,7 @@ def test_ac_12_a_trusted_issuer_speaks_for_itself_only(services: Services) -> No
         id=RandomIds().new(clock.wall_ns()),
     )
     with pytest.raises(Denied) as refused:
-        services.b.resume((forged.token,), holder=KEY).__enter__()
+        services.b.accept(Grants((forged.token,)), holder=KEY).__enter__()
     assert refused.value.code == "wrong_issuer"
     assert services.records()[-1]["error"] == "wrong_issuer"
 
@@ -282,7 +283,9 @@ def test_ac_28_a_stolen_grant_is_useless_without_its_key(services: Services) -> 
         services.refused({**stolen, PROOF: forged[PROOF]}, "bad_signature")
         for holder in (None, STRANGER):
             with pytest.raises(Denied) as refused:
-                services.b.resume(stolen[CHAIN].split("~"), holder=holder, audience="service-b").__enter__()
+                services.b.accept(
+                    Grants(tuple(stolen[CHAIN].split("~"))), holder=holder, audience="service-b"
+                ).__enter__()
             assert refused.value.code == "not_the_holder"
 
 
@@ -391,7 +394,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from agent_identity import Agent, Denied, Enforcer, Human, Scope
-from agent_identity._enforcement.tasks.delegation_bundle import DelegationBundle
+from agent_identity.delegation import DelegationBundle
 
 enforcer = Enforcer.open("evidence")
 
@@ -407,7 +410,7 @@ def attempt(number):
 
 def child(carried, number):
     before = attempt(number)
-    with enforcer.resume(carried):
+    with enforcer.accept(carried):
         return [before, attempt(number), attempt(99)]
 
 def into(queue, carried, number):
@@ -415,7 +418,7 @@ def into(queue, carried, number):
     enforcer.close()
 
 def waits(pipe, carried):
-    with enforcer.resume(carried):
+    with enforcer.accept(carried):
         pipe.send(attempt(1))
         pipe.recv()
         pipe.send(attempt(1))
@@ -428,25 +431,25 @@ def main():
         for method in ("fork", "spawn"):
             context = multiprocessing.get_context(method)
             queue = context.Queue()
-            process = context.Process(target=into, args=(queue, enforcer.carry(), 1))
+            process = context.Process(target=into, args=(queue, enforcer.current_task.export(), 1))
             process.start(); found[method] = queue.get(timeout=60); process.join()
             with ProcessPoolExecutor(2, mp_context=context) as pool:
-                found[method + "_pool"] = list(pool.map(child, [enforcer.carry()] * 3, [1] * 3))
-        carried = enforcer.carry()
+                found[method + "_pool"] = list(pool.map(child, [enforcer.current_task.export()] * 3, [1] * 3))
+        carried = enforcer.current_task.export()
         done = subprocess.run([sys.executable, __file__, "environment"], env=os.environ | carried.to_environment(),
                               capture_output=True, text=True)
         found["environment"] = json.loads(done.stdout or repr(done.stderr).join('""'))
-        done = subprocess.run([sys.executable, __file__, "input"], input=enforcer.carry().to_text(),
+        done = subprocess.run([sys.executable, __file__, "input"], input=enforcer.current_task.export().to_text(),
                               capture_output=True, text=True)
         found["input"] = json.loads(done.stdout)
         context = multiprocessing.get_context("spawn")
         mine, theirs = context.Pipe()
-        process = context.Process(target=waits, args=(theirs, enforcer.carry()))
+        process = context.Process(target=waits, args=(theirs, enforcer.current_task.export()))
         process.start(); found["waits"] = [mine.recv()]
-        late = enforcer.carry()
+        late = enforcer.current_task.export()
     mine.send("go"); found["waits"].append(mine.recv()); process.join()
     try:
-        with enforcer.resume(late):
+        with enforcer.accept(late):
             found["late"] = "ran"
     except Denied as denied:
         found["late"] = denied.code
@@ -455,7 +458,7 @@ def main():
 if __name__ == "__main__":
     if sys.argv[1:] == ["environment"]:
         carried = DelegationBundle.from_environment()
-        print(json.dumps([child(carried, 1), "AGENT_IDENTITY_CARRIED" in os.environ]))
+        print(json.dumps([child(carried, 1), "AGENT_IDENTITY_BUNDLE" in os.environ]))
     elif sys.argv[1:] == ["input"]:
         print(json.dumps(child(DelegationBundle.from_text(sys.stdin.read()), 1)))
     else:
@@ -507,7 +510,7 @@ def test_ac_35_a_pool_of_threads_does_not_inherit_the_task_of_a_request(services
 def test_ac_39_three_processes_and_services_later_the_human_is_still_named(services: Services) -> None:
     """Every record at the end of a long way names who is behind it."""
     peer = Peer("service-b", agent=DESK, key=KEY.public_key)
-    with services.task(), services.a.delegate(CLERK, scope=SCOPE), services.a.resume(services.a.carry()):
+    with services.task(), services.a.delegate(CLERK, scope=SCOPE), services.a.accept(services.a.current_task.export()):
         headers = services.headers(peers={"b.example.com": peer})
     assert services.call(headers)[0] == "200"
     for record in services.records("intent") + services.records("outcome"):
@@ -555,7 +558,7 @@ def honest(shared: Services) -> tuple[dict[str, str], list[str], list[str]]:
 def arrive(services: Services, shown: Presentation) -> object:
     """Open what an honest request would open."""
     arguments = request_arguments("GET", f"{BASE}/x", b"")
-    return services.b._arrivals.receive(
+    return services.b._inbound.receive(
         shown, "http.request", arguments, audience="service-b", holder=None, agent=None, purpose="p"
     )
 
@@ -626,9 +629,9 @@ def test_a_link_that_permits_more_is_refused_whoever_signed_it(shared: Services,
     claims["authorization_details"][0]["tools"] = scope.to_claim()
     wider = sign_compact({"typ": GRANT_TYPE}, claims, keys[place])
     with pytest.raises(Denied) as refused:
-        shared.b.resume((*chain.tokens, wider), holder=keys[place + 1]).__enter__()
+        shared.b.accept(Grants((*chain.tokens, wider)), holder=keys[place + 1]).__enter__()
     assert refused.value.code in {"tool_not_attenuated", "argument_not_attenuated"}
-    with shared.b.resume((*chain.tokens, honest.token), holder=keys[place + 1]) as task:
+    with shared.b.accept(Grants((*chain.tokens, honest.token)), holder=keys[place + 1]) as task:
         assert task.grant.depth == place + 1
 
 

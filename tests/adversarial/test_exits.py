@@ -27,13 +27,12 @@ from agent_identity._enforcement.lifecycle import callables as wrap_module
 from agent_identity._enforcement.tasks.task_context import TaskContext
 from agent_identity._enforcement.telemetry import spans as telemetry
 from agent_identity._enforcement.telemetry.spans import Spans
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.record.codec import decode
-from agent_identity._evidence.record.digests import DigestKeys
 from agent_identity._evidence.spans.envelope import Attestation
 from agent_identity._evidence.spans.span_attributes import compare
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
+from agent_identity.options import DigestKeys, Ledger
 from agent_identity.policy import Content, Decision, Effect, Request
 from agent_identity.testing import FixedClock
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 AGENT = """
 import sys
 from agent_identity import Agent, Enforcer, Human, Scope
-where = {} if len(sys.argv) == 2 else {"signer": "unix:" + sys.argv[2]}
+where = {} if len(sys.argv) == 2 else {"keys": "unix:" + sys.argv[2]}
 with Enforcer.open(sys.argv[1], **where) as enforcer:
     given = {"principal": Human("alice"), "agent": Agent("clerk", owner="ops"), "scope": Scope("read")}
     with enforcer.task("t", **given), enforcer.action("read"):

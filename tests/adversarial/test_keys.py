@@ -7,6 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from checking import check
+from flat_options import grouped
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -16,11 +18,11 @@ from agent_identity._authority.grants.grants import issue
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.directory.rotation import revoke, rotate
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._identity.common.encoding import b64url_decode
-from agent_identity.audit import Report, check
+from agent_identity.audit import Report
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity import Agent, Human, Purpose, SigningKey, TrustStore
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -51,7 +53,7 @@ class Office:
     def open(self, **options: object) -> Enforcer:
         """Open it as a process does."""
         given = {"clock": self.clock, "ids": self.ids, "tracer_provider": TracerProvider(), **options}
-        return Enforcer.open(self.evidence, **given)
+        return Enforcer.open(self.evidence, **grouped(given))
 
     def work(self, calls: int = 1) -> None:
         """Have a process come, work and go."""

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from checking import check
 from plain_records import append
 
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.storage.lines import log_line
 from agent_identity._evidence.storage.mac import load_ledger_key
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.log import Head, loss_entry
-from agent_identity.audit import check
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import PublicKey, SigningKey, TrustedKey, TrustStore
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 ORIGIN = "ledger.example/log"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from checking import check
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.directory.open import prepare
@@ -28,9 +29,10 @@ from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
 from agent_identity._evidence.transparency.witness import Witness, WitnessState, request_for
-from agent_identity.audit import Report, check
+from agent_identity.audit import Report
 from agent_identity.cli.trust.witness import WitnessServer
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.options import Transparency
 
 from ..integrations.timestamp_authority import TimestampAuthority  # noqa: TID252  Tests are no package.
 
@@ -166,7 +168,7 @@ class Room:
     def work(self, directory: Path | None = None, *, witnessed: bool = True) -> dict[str, str]:
         """Have a process come, work and go; return what did not work."""
         witnesses = {one.url: one.vkey for one in self.running} if witnessed else {}
-        enforcer = Enforcer.open(directory or self.evidence, witnesses=witnesses)
+        enforcer = Enforcer.open(directory or self.evidence, transparency=Transparency(witnesses=witnesses))
         with enforcer, enforcer.task("t", **PARTIES), enforcer.action("read"):
             pass
         return dict(enforcer.degraded)

@@ -14,6 +14,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
+from checking import check
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -28,7 +29,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from agent_identity import Effect, Human, Rule, RuleSet, Scope, check
+from agent_identity import Effect, Human, Rule, RuleSet, Scope
 from agent_identity.approvals import Answer, Approval, ApprovalRequest
 from agent_identity.audit import disclose
 from agent_identity.constraints import AnyOf, Constraint, Contains, Exact, NotOneOf, OneOf, Prefix, Range, Subset

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from checking import check
 
-from agent_identity import Agent, Denied, Scope, check
+from agent_identity import Agent, Denied, Scope
 from agent_identity._enforcement.sessions.propagation import Peer
 from agent_identity.constraints import Range
 from agent_identity.errors import AgentIdentityError, AttenuationError
@@ -55,7 +56,7 @@ def test_ac_02_a_delegation_that_does_not_fit_is_a_refusal_of_the_open_task(
 def test_ac_02_authority_that_may_not_leave_is_a_refusal_of_the_open_task(world: Any) -> None:
     """The same where authority would leave for a child process or another service."""
     steps = (
-        lambda: world.enforcer.carry(agent=HELPER, scope=Scope("wipe")),
+        lambda: world.enforcer.current_task.export(agent=HELPER, scope=Scope("wipe")),
         lambda: world.enforcer.present(Peer("there", tools=["wipe"]), tool="wipe", arguments={}),
     )
     with world.task(NARROW) as task:
@@ -67,7 +68,7 @@ def test_ac_02_authority_that_may_not_leave_is_a_refusal_of_the_open_task(world:
     attributed(world)
 
 
-@pytest.mark.parametrize("what", ["task", "delegate", "resume", "action"])
+@pytest.mark.parametrize("what", ["task", "delegate", "accept", "action"])
 @pytest.mark.parametrize("mode", ["enforce", "monitor"])
 @pytest.mark.parametrize("nested", [False, True])
 def test_ac_25_nothing_is_entered_twice(open_world: Callable[..., Any], what: str, mode: str, *, nested: bool) -> None:
@@ -77,7 +78,7 @@ def test_ac_25_nothing_is_entered_twice(open_world: Callable[..., Any], what: st
         made = {
             "task": lambda: world.task(NARROW),
             "delegate": lambda: world.enforcer.delegate(HELPER, scope=NARROW),
-            "resume": lambda: world.enforcer.resume(world.enforcer.carry()),
+            "accept": lambda: world.enforcer.accept(world.enforcer.current_task.export()),
             "action": lambda: world.enforcer.action("pay", amount=1),
         }[what]()
         if nested:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 from watching import WATCHES, Watch, as_langgraph_dev, run, strictly, unwatched
 
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, check
-from agent_identity._evidence.ledger.segments import Segments
+from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity.approvals import Answer, Approval, ApprovalRequest
 from agent_identity.errors import EvidenceError, PolicyBlocked
 from agent_identity.limits import Limit
+from agent_identity.options import Durability, Segments
 from agent_identity.policy import Content, Decision, Request
 from agent_identity.state import SqliteState
 
@@ -131,8 +132,8 @@ def test_tasks_open_delegate_and_end_off_the_loop(open_world: Callable[..., Any]
             assert not part.lease.live
             async with world.enforcer.action("tool", x=2) as call:
                 call.result = call.arguments["x"]
-            carried = await asyncio.to_thread(world.enforcer.carry)
-            async with world.enforcer.resume(carried):
+            carried = await asyncio.to_thread(world.enforcer.current_task.export)
+            async with world.enforcer.accept(carried):
                 assert await tool(3) == 3
         assert not task.lease.live
         await refused("no_task", tool(4))
@@ -447,7 +448,7 @@ def test_the_disk_is_never_waited_for_on_the_loop(tmp_path: Path, monkeypatch: p
             original(fd)
 
         monkeypatch.setattr(f"os.{name}", sync)
-    enforcer = Enforcer.open(tmp_path / "evidence", sync="disk")
+    enforcer = Enforcer.open(tmp_path / "evidence", durability=Durability(sync="disk"))
 
     @enforcer.tool(name="tool")
     async def tool(x: int) -> int:
@@ -468,7 +469,7 @@ def test_the_disk_is_never_waited_for_on_the_loop(tmp_path: Path, monkeypatch: p
 
 def test_the_file_of_records_is_turned_over_off_the_loop(tmp_path: Path) -> None:
     """A stream whose segments are full goes on in the next one under the strict watch, and nothing is lost."""
-    enforcer = Enforcer.open(tmp_path / "evidence", segments=Segments(max_bytes=65_536))
+    enforcer = Enforcer.open(tmp_path / "evidence", durability=Durability(segments=Segments(max_bytes=65_536)))
 
     @enforcer.tool(name="tool")
     async def tool(x: int) -> int:

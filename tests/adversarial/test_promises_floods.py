@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import zstandard
+from checking import check
 
-from agent_identity import Enforcer, Scope, check
+from agent_identity import Enforcer, Scope
 
 TRUST = Path(__file__).resolve().parents[1] / "vectors/evidence/trust.json"
 SPANS = TRUST.parents[1] / "spans.jsonl"

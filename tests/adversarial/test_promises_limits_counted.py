@@ -5,11 +5,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from checking import check
 
-from agent_identity import Agent, Denied, Enforcer, Human, Scope, check
+from agent_identity import Agent, Denied, Enforcer, Human, Scope
 from agent_identity.adapters import CallRequest
 from agent_identity.audit import disclose
 from agent_identity.limits import Limit
+from agent_identity.options import Privacy
 from agent_identity.state import MemoryState
 from agent_identity.testing import Records
 
@@ -20,16 +22,17 @@ def _apart(directory: Path, limits: tuple[Limit, ...], work: Callable[[Callable[
     """Run work in three processes of one task, as it were, whose states know nothing of each other."""
     with ExitStack() as stack:
         enforcers = [
-            stack.enter_context(Enforcer.open(directory, state=MemoryState(), disclosable=True)) for _ in range(3)
+            stack.enter_context(Enforcer.open(directory, state=MemoryState(), privacy=Privacy(disclosable=True)))
+            for _ in range(3)
         ]
         pay, *others = [enforcer.tool(name="pay")(lambda amount=1: None) for enforcer in enforcers]
         with enforcers[0].task("pay", principal=ALICE, agent=CLERK, scope=Scope("pay"), limits=limits):
-            carried = [enforcers[0].carry() for _ in others]
+            carried = [enforcers[0].current_task.export() for _ in others]
             work(pay, 0)
             with enforcers[0].delegate(Agent("helper", owner="finance@example.com"), scope=Scope("pay")):
                 work(pay, 1)
         for number, (enforcer, tool, bundle) in enumerate(zip(enforcers[1:], others, carried, strict=True), 2):
-            with enforcer.resume(bundle):
+            with enforcer.accept(bundle):
                 work(tool, number)
 
 

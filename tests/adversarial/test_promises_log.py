@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from checking import check
 from plain_records import append
 
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.log import loss_entry
-from agent_identity.audit import Report, check
+from agent_identity.audit import Report
 from agent_identity.cli import main
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 ORIGIN = "ledger.example/log"

@@ -15,13 +15,13 @@ from typing import Any
 
 import httpx
 import pytest
+from checking import check
 from opentelemetry import context as otel
 
 import agent_identity
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
-from agent_identity._enforcement.sessions.propagation import Peer
 from agent_identity.approvals import Approval, ApprovalRequest
-from agent_identity.audit import check
+from agent_identity.delegation import Peer
 from agent_identity.errors import AttenuationError, ConfigurationError, LimitExceeded
 from agent_identity.identity import Service
 from agent_identity.integrations.http import asgi, wsgi
@@ -371,9 +371,9 @@ def test_an_enforcer_that_the_body_opens_is_no_way_round(world: Any, tmp_path: P
         assert caught.value.code == "task_in_body"
 
     def inspected() -> None:
-        carried = world.enforcer.carry()
+        carried = world.enforcer.current_task.export()
         side = Enforcer.open(world.directory, inspectors=[Side()], clock=world.clock)
-        with side as own, own.resume(carried), pytest.raises(Denied):
+        with side as own, own.accept(carried), pytest.raises(Denied):
             own.tool(name="read")(lambda: None)()
 
     with world.task(SCOPE):
@@ -742,11 +742,11 @@ def test_a_proof_from_elsewhere_opens_inside_a_body(world: Any, hidden: bool) ->
 
     def act() -> None:
         shown = world.enforcer.present(Peer("self"), tool="http", arguments={})
-        carried = world.enforcer.carry(scope=Scope("read"))
+        carried = world.enforcer.current_task.export(scope=Scope("read"))
         with world.enforcer.no_task() if hidden else contextlib.nullcontext():
             with world.enforcer.receive(shown, tool="http", arguments={}, audience="self") as task:
                 read(task.principal.id)
-            with world.enforcer.resume(carried):
+            with world.enforcer.accept(carried):
                 read("again")
 
     with world.task(SCOPE):

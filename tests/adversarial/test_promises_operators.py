@@ -12,12 +12,13 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import pytest
+from checking import check
 
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, TrustStore
+from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity.approvals import Approval
-from agent_identity.audit import check
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError
+from agent_identity.identity import TrustStore
 from agent_identity.limits import Limit
 from agent_identity.state import RedisState, SqliteState
 

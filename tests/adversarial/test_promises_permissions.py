@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity.audit import Report, check, prove, story
+from agent_identity.audit import Report, prove, story
 from agent_identity.cli import main, program
 from agent_identity.errors import ConfigurationError
+from agent_identity.options import Telemetry
 
 OPEN = Scope("tool")
 NOBODY = 65_534
@@ -55,7 +57,7 @@ def evidence(world: Any, place: Path) -> Path:
         for number in range(3):
             tool(number)
     world.enforcer.close()
-    other = world.enforcer.open(world.directory, clock=world.clock, tracer_provider=world.provider)
+    other = world.enforcer.open(world.directory, clock=world.clock, telemetry=Telemetry(tracer_provider=world.provider))
     other.close()
     copy = place / "evidence"
     shutil.copytree(world.directory, copy)

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from checking import check
 
-from agent_identity import Agent, Denied, Effect, Rule, RuleSet, Scope, check
+from agent_identity import Agent, Denied, Effect, Rule, RuleSet, Scope
 from agent_identity._audit.answers.timelines import story
 from agent_identity._enforcement.tasks.delegation_bundle import DelegationBundle
 from agent_identity.approvals import Approval, ApprovalRequest, ask_in_the_terminal
@@ -48,9 +49,9 @@ def test_everybody_sees_the_same_folded_purpose(open_world: Callable[..., Any]) 
         tool(1)
         with world.enforcer.delegate(HELPER, scope=Scope("tool"), purpose="the\nsecond  half") as part:
             tool(2)
-        carried = world.enforcer.carry()
+        carried = world.enforcer.current_task.export()
         assert DelegationBundle.from_text(carried.to_text()).purpose == FOLDED
-        with world.enforcer.resume(carried, purpose="over\nthere"):
+        with world.enforcer.accept(carried, purpose="over\nthere"):
             pass
     assert (task.purpose, part.purpose) == (FOLDED, "the second half")
     assert purposes(world) == [FOLDED, "the second half", "over there"]
@@ -107,10 +108,10 @@ def test_ac_104_what_steers_a_reader_is_no_purpose(world: Any, purpose: str) -> 
     with pytest.raises(ValueError, match="purpose"):
         world.enforcer.delegate(HELPER, scope=Scope("tool"), purpose=purpose)
     with world.task(Scope("tool")):
-        carried = world.enforcer.carry()
+        carried = world.enforcer.current_task.export()
     if purpose.isprintable() and purpose:
         with pytest.raises(ValueError, match="purpose"):
-            world.enforcer.resume(carried, purpose=purpose)
+            world.enforcer.accept(carried, purpose=purpose)
     if "\ud800" not in purpose:
         with pytest.raises(TokenError):
             DelegationBundle.from_text(DelegationBundle(carried.tokens, carried.seed, purpose).to_text())

@@ -14,22 +14,21 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from checking import check
 from plain_records import append
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._enforcement.tasks.delegation_bundle import DelegationBundle
 from agent_identity._evidence.ledger import segments as segments_module
 from agent_identity._evidence.ledger.archiving import prune
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.ledger.segments import Segments
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.storage.os_files import Files
-from agent_identity.audit import check
 from agent_identity.cli import main
+from agent_identity.delegation import DelegationBundle
 from agent_identity.errors import Denied, GrantExpired
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
+from agent_identity.options import Durability, Ledger, Segments
 from agent_identity.testing import FixedClock, SequentialIds
 
 ORIGIN = "ledger.example/log"
@@ -179,7 +178,7 @@ def old(tmp_path: Path) -> Path:
     path = tmp_path / "evidence"
     for _ in range(3):
         segments = Segments(max_bytes=SMALL, compression="none")
-        with Enforcer.open(path, clock=FixedClock(), segments=segments) as enforcer:
+        with Enforcer.open(path, clock=FixedClock(), durability=Durability(segments=segments)) as enforcer:
             tool = enforcer.tool(name="pay")(lambda amount: amount)
             with enforcer.task("p", principal=Human("alice@example.com"), agent=CLERK, scope=Scope("pay")):
                 for number in range(120):
@@ -259,7 +258,7 @@ def test_whatever_is_open_where_a_stream_is_cut_is_kept(
     segments = Segments(max_bytes=chance.randrange(1_500, 9_000), compression="none")
 
     def open_one() -> Enforcer:
-        return Enforcer.open(tmp_path / "evidence", clock=clock, segments=segments)
+        return Enforcer.open(tmp_path / "evidence", clock=clock, durability=Durability(segments=segments))
 
     with open_one() as enforcer, open_one() as other:
         workers = [(copy_context(), work(enforcer, other, dice(f"{seed}.{n}"))) for n in range(4)]
@@ -287,7 +286,7 @@ def test_threads_may_go_on_while_their_stream_is_cut(
     clock, segments = FixedClock(), Segments(max_bytes=3_000 + 500 * seed, compression="none")
 
     def open_one() -> Enforcer:
-        return Enforcer.open(tmp_path / "evidence", clock=clock, segments=segments)
+        return Enforcer.open(tmp_path / "evidence", clock=clock, durability=Durability(segments=segments))
 
     with open_one() as enforcer, open_one() as other:
         threads = [threading.Thread(target=list, args=(work(enforcer, other, dice(f"{seed}.{n}")),)) for n in range(3)]
@@ -322,7 +321,7 @@ def work(enforcer: Enforcer, other: Enforcer, chance: random.Random) -> Iterator
                     with suppress(Denied), enforcer.action("read"):
                         yield True
             with suppress(Denied):
-                carried = enforcer.carry() if chance.random() < 0.5 else None
+                carried = enforcer.current_task.export() if chance.random() < 0.5 else None
                 for _ in range(5 if carried is not None else 0):  # It comes back: the grants are written once.
                     yield True
                     Context().run(resumed, other, carried)
@@ -330,7 +329,7 @@ def work(enforcer: Enforcer, other: Enforcer, chance: random.Random) -> Iterator
 
 def resumed(other: Enforcer, carried: DelegationBundle) -> None:
     """Do a part of a task in another process."""
-    with suppress(Denied), other.resume(carried), other.action("read"):
+    with suppress(Denied), other.accept(carried), other.action("read"):
         pass
 
 

@@ -10,13 +10,14 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from checking import check
 from google.protobuf.json_format import ParseDict
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Status, StatusCode
 
-from agent_identity import Denied, Human, Scope, check
+from agent_identity import Denied, Human, Scope
 
 GRANT = "agent_identity.delegation.grant"
 

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
+from checking import check
 
-from agent_identity import Agent, Decision, Effect, Human, Rule, RuleSet, Scope, check
+from agent_identity import Agent, Decision, Effect, Human, Rule, RuleSet, Scope
 from agent_identity.adapters import CallRequest
 from agent_identity.approvals import Approval
 from agent_identity.errors import Denied, GrantExpired, NoTask

@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 from plain_records import append
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.prune_statement import PruneStatement, sign_pruned
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.storage.lines import stream_parts
 from agent_identity._evidence.transparency.merkle import CompactRange, leaf_hash
-from agent_identity.audit import Report, check
+from agent_identity.audit import Report
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.options import Ledger
 
 OPEN = Scope("tool")
 ALICE = Human("alice@example.com")

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._enforcement.sessions.propagation import Peer
-from agent_identity._evidence.record.pseudonyms import Pseudonyms
 from agent_identity._identity.common.encoding import b64url_decode
-from agent_identity.audit import check, story
+from agent_identity.audit import story
 from agent_identity.cli import main
 from agent_identity.errors import Denied, OutOfScope, PolicyBlocked
 from agent_identity.identity import Agent, Human, Service
+from agent_identity.options import Pseudonyms
 from agent_identity.policy import Decision, Effect, Request
 
 OPEN = Scope("tool")

@@ -14,9 +14,9 @@ from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._authority.registries.revocations import MAX_REVOCATIONS, Revocation, RevocationList
 from agent_identity._authority.stores.directory import DirectoryState
 from agent_identity._authority.stores.memory import MemoryState
-from agent_identity._enforcement.sessions.propagation import Peer
 from agent_identity._identity.keys.jws import token_hash
 from agent_identity.agents import Registration, register_agents
+from agent_identity.delegation import Peer
 from agent_identity.errors import ConfigurationError, Denied, LimitExceeded, StateError, TokenError
 from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.limits import Limit
@@ -31,7 +31,7 @@ CALL: dict[str, Any] = {"tool": "tool", "arguments": {}}
 
 
 @pytest.mark.parametrize(
-    "leave", [lambda e: e.present(Peer("b"), **CALL), lambda e: e.carry()], ids=["present", "carry"]
+    "leave", [lambda e: e.present(Peer("b"), **CALL), lambda e: e.current_task.export()], ids=["present", "carry"]
 )
 def test_ac_18_revoked_authority_does_not_leave_the_process(world: Any, leave: Callable[[Enforcer], object]) -> None:
     """What may act no more here is not handed to others either, and the refusal is recorded."""
@@ -65,7 +65,7 @@ def test_ac_12_a_partner_neither_lifts_revocations_nor_registers_agents(tmp_path
 @pytest.mark.parametrize(
     "leave",
     [
-        lambda e: e.carry(agent=HELPER),
+        lambda e: e.current_task.export(agent=HELPER),
         lambda e: e.present(Peer("b", agent=HELPER, key=SigningKey.generate().public_key), **CALL),
     ],
     ids=["carry", "present"],
@@ -79,7 +79,7 @@ def test_agents_that_are_not_registered_get_no_grant_through_another_process(
     expires = int(time.time()) + 3_600
     register_agents(tmp_path, Registration(CLERK, purpose="books", maximum=OPEN, expires_at=expires))
     with (
-        Enforcer.open(tmp_path, agents="required") as enforcer,
+        Enforcer.open(tmp_path, agents="registered") as enforcer,
         enforcer.task("p", principal=ALICE, agent=CLERK, scope=OPEN),
     ):
         with pytest.raises(Denied) as refused:
@@ -131,7 +131,7 @@ def test_closing_the_enforcer_ends_what_it_handed_out(tmp_path: Path) -> None:
     tool = child.tool(name="tool")(abs)
     opening = parent.task("p", principal=ALICE, agent=CLERK, scope=OPEN)
     opening.__enter__()
-    with child.resume(parent.carry()):
+    with child.accept(parent.current_task.export()):
         assert tool(-1) == 1
         parent.close()
         with pytest.raises(Denied) as refused:

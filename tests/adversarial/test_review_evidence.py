@@ -10,14 +10,16 @@ from typing import Any
 
 import orjson
 import pytest
+from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.transparency.merkle import leaf_hash
-from agent_identity.audit import Report, check
+from agent_identity.audit import Report
 from agent_identity.identity import Agent, Human, TrustStore
+from agent_identity.options import Telemetry
 from agent_identity.testing import FixedClock
 
 FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
@@ -33,7 +35,7 @@ def run(directory: Path, clock: FixedClock, *, back: float = 0, sink: io.StringI
     if sink is not None:
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=sink)))
-    with Enforcer.open(directory, clock=clock, tracer_provider=provider) as enforcer:
+    with Enforcer.open(directory, clock=clock, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
 
         @enforcer.tool
         def read_invoice(invoice_id: str) -> str:

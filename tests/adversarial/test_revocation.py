@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 
 from agent_identity import Agent, Enforcer, Human, Scope, Service
 from agent_identity._authority.registries.revocations import MAX_REVOCATIONS, Revocation, RevocationList
@@ -20,7 +21,6 @@ from agent_identity._authority.stores.directory import DirectoryState
 from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._authority.stores.protocol import Debit
 from agent_identity._authority.stores.sqlite import SqliteState
-from agent_identity.audit import check
 from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
 from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.policy import Decision, Effect

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import baggage, propagate
@@ -37,7 +38,7 @@ from agent_identity._evidence.record.commitments import commit, leaf, part, root
 from agent_identity._evidence.storage.mac import Mac
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity.adapters import CallRequest, GuardedCall
-from agent_identity.audit import check, check_disclosure, disclose
+from agent_identity.audit import Verifier, disclose
 from agent_identity.canonical import decode_record, encode
 from agent_identity.cli import main
 from agent_identity.constraints import Range
@@ -638,7 +639,9 @@ def test_ac_105_a_shown_argument_opens_no_other(open_world: Any) -> None:
     world.enforcer._point.ledger.seal()
     first, second = world.records("outcome")
     data = disclose(world.directory, first["id"], {"amount": 100, "code": 7}, names=["amount"])
-    assert check_disclosure(data, world.directory / "trust.json", ledger=world.directory).arguments == {"amount": 100}
+    assert Verifier(world.directory / "trust.json").disclosure(data, ledger=world.directory).arguments == {
+        "amount": 100
+    }
     file = json.loads(data)["disclosure"]["arguments"]
     (salt,) = [bytes.fromhex(entry["salt"]) for entry in file if "salt" in entry]
     (hidden,) = [bytes.fromhex(entry["hash"]) for entry in file if "hash" in entry]

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import orjson
 import pytest
+from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._enforcement.sessions.opening import Opening
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
-from agent_identity.audit import Report, check, verify
+from agent_identity.audit import Report, verify
 from agent_identity.errors import Denied, VerificationError
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")

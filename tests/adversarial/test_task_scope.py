@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 from opentelemetry import baggage, propagate, trace
 from opentelemetry import context as otel
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
@@ -31,7 +32,6 @@ from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import issue
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity.audit import check
 from agent_identity.canonical import decode_record
 from agent_identity.errors import Denied, GrantExpired, NoTask, OutOfScope, PolicyBlocked, TokenError
 from agent_identity.identity import Agent, Human, Service, SigningKey

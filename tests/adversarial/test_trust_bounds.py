@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 from plain_records import append
 
 from agent_identity._authority.grants.grants import issue
@@ -14,15 +15,15 @@ from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
 from agent_identity._enforcement.directory.open import open_directory
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.prune_statement import PruneStatement, sign_pruned
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.transparency.cosignatures import cosign
 from agent_identity._evidence.transparency.log import unverified_checkpoint
 from agent_identity._evidence.transparency.merkle import CompactRange, leaf_hash
 from agent_identity._identity.keys.jws import sign_compact
-from agent_identity.audit import check, check_proof, prove
+from agent_identity.audit import Verifier, prove
 from agent_identity.cli import main
+from agent_identity.delegation import Grants
 from agent_identity.errors import ConfigurationError, Denied, TokenError
 from agent_identity.identity import (
     Approver,
@@ -43,6 +44,7 @@ from agent_identity.identity import (
     merged,
     signed_trust,
 )
+from agent_identity.options import Durability, Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 from .test_trust_v3 import (
@@ -103,7 +105,7 @@ def test_the_key_of_another_host_that_was_stolen_contradicts_no_proof(tmp_path: 
     trust = trust.with_keys(
         tuple(replace(key, revoked_since=pods[1].start) if key.key == stolen else key for key in trust.keys)
     )
-    found = [check_proof(prove(pod.path, first_record(pod)), trust).exit_code for pod in pods]
+    found = [Verifier(trust).proof(prove(pod.path, first_record(pod))).exit_code for pod in pods]
     assert found == [0, 1]
 
 
@@ -183,10 +185,13 @@ def test_a_grant_that_is_first_used_after_its_certificate_says_so(pod: Pod, tmp_
         ttl=DAY,
         id=RandomIds().new(pod.start * 10**9),
     ).token
-    found = open_directory(other.path, clock=other.clock, ids=RandomIds(), sync="process")
+    found = open_directory(other.path, clock=other.clock, ids=RandomIds(), durability=Durability())
     parts = {name: getattr(found, name) for name in ("issuer", "recorder", "ledger", "digests")}
     trust = certified(replace(found.trust, keys=(*found.trust.keys, *roots().keys)), [renewed.sign(ROOT)])
-    with Enforcer(**parts, trust=trust, clock=other.clock) as enforcer, enforcer.resume((token,), holder=WITNESS):
+    with (
+        Enforcer(**parts, trust=trust, clock=other.clock) as enforcer,
+        enforcer.accept(Grants((token,)), holder=WITNESS),
+    ):
         pass
     trust = TrustStore((*other.own.keys, *roots().keys), file=FILE)
     report = check(other.path, certified(trust, [first.sign(ROOT)]))
@@ -207,7 +212,7 @@ def test_a_root_frees_no_issuer_outside_its_logs(pod: Pod, tmp_path: Path) -> No
     for some in (tokens[:1], tokens):
         report = check(pod.path, certified(roots(*roots().keys, other), some))
         assert (report.exit_code, "bad_grant" in codes(report)) == (1, True)
-    found = open_directory(tmp_path / "receiver", clock=pod.clock, ids=RandomIds(), sync="process")
+    found = open_directory(tmp_path / "receiver", clock=pod.clock, ids=RandomIds(), durability=Durability())
     trust = certified(replace(found.trust, keys=(*found.trust.keys, *roots().keys, other)), tokens)
     token = issue(
         pod.key("issuer"),
@@ -225,7 +230,7 @@ def test_a_root_frees_no_issuer_outside_its_logs(pod: Pod, tmp_path: Path) -> No
     with (
         Enforcer(**parts, trust=trust, clock=pod.clock) as enforcer,
         pytest.raises(Denied) as caught,
-        enforcer.resume((token,), holder=WITNESS),
+        enforcer.accept(Grants((token,)), holder=WITNESS),
     ):
         pass
     assert caught.value.code == "wrong_principal"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 from draft_records import drafts_written
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -26,7 +27,7 @@ from agent_identity._enforcement.directory.open import open_directory, prepare
 from agent_identity._enforcement.directory.rotation import rotate
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.ledger.excerpt_starts import Excerpt
-from agent_identity._evidence.ledger.ledger import Beginning, Ledger
+from agent_identity._evidence.ledger.ledger import Beginning
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.record.codec import encode
 from agent_identity._evidence.record.parts import DRAFT, KeyTrust, Stream, Time
@@ -36,8 +37,9 @@ from agent_identity._evidence.storage.lines import stream_line
 from agent_identity._evidence.transparency.checkpoint import Checkpoint
 from agent_identity._evidence.transparency.cosignatures import cosign
 from agent_identity._evidence.transparency.witness_client import cosigned_file
-from agent_identity.audit import Report, check, check_proof, prove, prove_growth
+from agent_identity.audit import Report, Verifier, prove, prove_growth
 from agent_identity.cli import main
+from agent_identity.delegation import Grants
 from agent_identity.errors import ConfigurationError, Denied, TokenError
 from agent_identity.identity import (
     Agent,
@@ -59,6 +61,7 @@ from agent_identity.identity import (
     trust_conflicts,
     trusted_certificate,
 )
+from agent_identity.options import Durability, Ledger, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 ROOT, OTHER_ROOT, STRANGER, WITNESS = (SigningKey.from_seed(bytes([number]) * 32) for number in (91, 92, 93, 94))
@@ -111,7 +114,7 @@ class Pod:
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         with (
-            Enforcer.open(self.path, clock=self.clock, tracer_provider=provider) as enforcer,
+            Enforcer.open(self.path, clock=self.clock, telemetry=Telemetry(tracer_provider=provider)) as enforcer,
             enforcer.task("a purpose", principal=principal, agent=CLERK, scope=Scope("tool")),
         ):
             enforcer.tool(name="tool")(lambda: None)()
@@ -286,18 +289,18 @@ def test_a_proof_file_says_the_same(pod: Pod) -> None:
     record = next(json.loads(line.record) for line in open_ledger(pod.path).entries(stream))
     proof = prove(pod.path, record["id"])
     trust = certified(roots(), [pod.certificate().sign(ROOT)])
-    checked_proof = check_proof(proof, trust)
+    checked_proof = Verifier(trust).proof(proof)
     assert (checked_proof.exit_code, codes(checked_proof.report)) == (0, {"valid_by_own_clock"})
-    assert check_proof(proof, roots()).exit_code == 2
-    stolen = check_proof(proof, certified(revoked(pod.start + 1), [pod.certificate().sign(ROOT)]))
+    assert Verifier(roots()).proof(proof).exit_code == 2
+    stolen = Verifier(certified(revoked(pod.start + 1), [pod.certificate().sign(ROOT)])).proof(proof)
     assert (stolen.exit_code, "key_revoked" in codes(stolen.report)) == (2, True)
     kept = (pod.path / "log" / "checkpoint").read_bytes()
     pod.work()
     growth = prove_growth(pod.path, kept)
-    grown = check_proof(growth, trust, checkpoint=kept)
+    grown = Verifier(trust).proof(growth, checkpoint=kept)
     assert (grown.exit_code, codes(grown.report)) == (0, {"valid_by_own_clock"})
     doubted = certified(revoked(pod.now + DAY), [pod.certificate().sign(ROOT)])
-    assert check_proof(growth, doubted, checkpoint=kept).exit_code == 2
+    assert Verifier(doubted).proof(growth, checkpoint=kept).exit_code == 2
 
 
 def spans(pod: Pod) -> bytes:
@@ -368,7 +371,7 @@ def test_a_receiver_takes_what_a_certified_issuer_may_say(pod: Pod, tmp_path: Pa
     """Online as offline: chains of another host, for the kinds of principals of its certificate and in its time."""
 
     def received(principal: Human | Service, **changes: Any) -> str | None:
-        found = open_directory(tmp_path / "receiver", clock=clock, ids=RandomIds(), sync="process")
+        found = open_directory(tmp_path / "receiver", clock=clock, ids=RandomIds(), durability=Durability())
         trust = certified(
             replace(found.trust, keys=(*found.trust.keys, *roots().keys)), [pod.certificate(**changes).sign(ROOT)]
         )
@@ -387,7 +390,7 @@ def test_a_receiver_takes_what_a_certified_issuer_may_say(pod: Pod, tmp_path: Pa
         parts = {name: getattr(found, name) for name in ("issuer", "recorder", "ledger", "digests")}
         with Enforcer(**parts, trust=trust, clock=clock) as enforcer:
             try:
-                with enforcer.resume((token,), holder=WITNESS):
+                with enforcer.accept(Grants((token,)), holder=WITNESS):
                     pass
             except Denied as denied:
                 return denied.code

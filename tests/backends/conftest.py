@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agent_identity import Agent, Denied, Enforcer, Human, Scope
+from agent_identity.options import Telemetry
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +34,7 @@ def act() -> Callable[[Path, Any], int]:
 def _act(evidence: Path, provider: Any) -> int:
     """Do work under a task and a delegation, a refused call included; return the number of spans."""
     scope = Scope("read_invoice", invoice_id="INV-42")
-    with Enforcer.open(evidence, tracer_provider=provider) as enforcer:
+    with Enforcer.open(evidence, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
 
         @enforcer.tool
         def read_invoice(invoice_id: str) -> str:

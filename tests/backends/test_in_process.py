@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from agent_identity import Report, check
+from agent_identity import Report
 
 Act = Callable[[Path, Any], int]
 

@@ -10,11 +10,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from checking import check
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
-from agent_identity import check
 from agent_identity._evidence.spans.pasted import PastedSpan, read_pasted
 
 TABLE = Path(__file__).resolve().parents[2] / "docs/reference/backends.md"

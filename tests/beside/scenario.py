@@ -26,12 +26,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from agent_identity import Agent, Enforcer, Human, Scope, check
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity.cli.operate.doctor import diagnose
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import protect
 from agent_identity.integrations.langchain_instrumentor import LangChainInstrumentor
 from agent_identity.integrations.span_enrichment import stamp_spans
+from agent_identity.options import Telemetry
 
 Exporters = dict[str, Callable[[], list[Any]]]
 """What each exporter has got, as requests of OTLP."""
@@ -202,7 +203,7 @@ def main(product: str, order: str, way: str, spans: Any) -> None:
     """Set everything up in an order, run an agent in four manners, and write down what the exporters have."""
     exporters = PRODUCTS[product]() if order == "theirs first" else {}
     mode: Any = "monitor" if way == "instrumentor" else "enforce"
-    enforcer = Enforcer.open("evidence", spans=spans, mode=mode)
+    enforcer = Enforcer.open("evidence", telemetry=Telemetry(spans=spans), mode=mode)
     if product != "auto":
         stamp_spans()  # One line for labels on their spans,
     middleware: list[Any] = []
@@ -240,7 +241,7 @@ def main(product: str, order: str, way: str, spans: Any) -> None:
 def told(requests: list[Any]) -> dict[str, Any]:
     """Return what an exporter got: each span, and what the verifier says of them all."""
     data = b"".join(request.SerializeToString() for request in requests)
-    report = check(io.BytesIO(data), "evidence/trust.json", ledger="evidence")
+    report = Verifier("evidence/trust.json").traces(io.BytesIO(data), ledger="evidence")
     found = [
         {
             "trace": span.trace_id.hex(),

@@ -8,10 +8,11 @@ from typing import Any
 
 import orjson
 import pytest
+from checking import check
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, tool
 
-from agent_identity import Agent, Enforcer, Human, Scope, check
+from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import protect

@@ -24,6 +24,7 @@ from typing import Any
 from opentelemetry.sdk.trace import TracerProvider
 
 from agent_identity import Agent, Enforcer, EvidenceError, Human, Scope
+from agent_identity.options import Telemetry
 
 ALICE = Human("alice@example.com")
 CLERK = Agent("invoice-clerk", owner="finance@example.com")
@@ -37,7 +38,9 @@ class Child:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         # A fork of a body is still that body: alice is listed, for whom one of them acts.
-        self.enforcer = Enforcer.open(directory, tracer_provider=TracerProvider(), agents=None, nested=[ALICE])
+        self.enforcer = Enforcer.open(
+            directory, telemetry=Telemetry(tracer_provider=TracerProvider()), agents=None, nested=[ALICE]
+        )
         KEEP.append(self)
 
     def task(self) -> Any:

@@ -4,13 +4,14 @@ import threading
 from pathlib import Path
 
 import pytest
+from checking import check
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.ledger import sealer as sealing
-from agent_identity.audit import check
 from agent_identity.identity import Agent, Human
+from agent_identity.options import Telemetry
 
 
 class Slow(SpanProcessor):
@@ -34,7 +35,7 @@ def test_a_caller_waits_before_its_body_while_too_many_records_do(
     slow, provider, waiting = Slow(), TracerProvider(), threading.Event()
     provider.add_span_processor(slow)
     ran: list[int] = []
-    with Enforcer.open(tmp_path, tracer_provider=provider) as enforcer:
+    with Enforcer.open(tmp_path, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
         tool = enforcer.tool(name="tool")(ran.append)
         hurry = enforcer._point.ledger._sealing._hurry
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.storage.os_files import Files
-from agent_identity.audit import check
 from agent_identity.errors import AgentIdentityError, Denied, EvidenceError
 from agent_identity.identity import Agent, Human
+from agent_identity.options import Durability
 from agent_identity.testing import FixedClock
 
 GIVEN: dict[str, Any] = {
@@ -59,7 +60,7 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
 def test_ac_79_a_small_file_system_fills_up_and_recovers(mounted: Path, sync: str) -> None:
     """A real disk without space: what runs has its record, the rest is refused; with space the next call runs."""
     directory = mounted / "evidence"
-    with Enforcer.open(directory, sync=sync) as enforcer:
+    with Enforcer.open(directory, durability=Durability(sync=sync)) as enforcer:
         tool, ran = counted(enforcer)
         with enforcer.task("act", **GIVEN):
             filler = mounted / "filler"
@@ -105,7 +106,7 @@ def test_ac_79_whatever_the_disk_says_nothing_runs_until_it_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
 ) -> None:
     """Out of space, over quota, read-only, broken, too large: one refusal, and no start is needed afterwards."""
-    with Enforcer.open(tmp_path, sync="disk") as enforcer, enforcer.task("act", **GIVEN):
+    with Enforcer.open(tmp_path, durability=Durability(sync="disk")) as enforcer, enforcer.task("act", **GIVEN):
         tool, ran = counted(enforcer)
         with monkeypatch.context() as patch:
 

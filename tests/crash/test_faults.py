@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 from opentelemetry import context as otel
 
 from agent_identity._authority.grants.scope import Scope
@@ -21,13 +22,11 @@ from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._enforcement.sessions import opening
 from agent_identity._evidence.ledger import sealer as sealing_module
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.record.digests import DigestKeys
 from agent_identity._evidence.storage.os_files import Files
-from agent_identity.audit import check
 from agent_identity.errors import AgentIdentityError
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, TrustedKey, TrustStore
+from agent_identity.options import DigestKeys, Ledger
 from agent_identity.testing import FixedClock
 
 ALICE = Human("alice@example.com")

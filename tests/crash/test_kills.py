@@ -18,12 +18,13 @@ from pathlib import Path
 
 import orjson
 import pytest
+from checking import check
 
 import agent_identity
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.record.digests import DigestKeys
-from agent_identity.audit import Report, check
+from agent_identity.audit import Report
+from agent_identity.options import DigestKeys
 
 LONG = "AGENT_IDENTITY_CRASH" in os.environ
 KILLS = 100 if LONG else 6

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import orjson
 import pytest
+from checking import check
 
 import agent_identity
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity.audit import check
 
 LONG = "AGENT_IDENTITY_CRASH" in os.environ
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(agent_identity.__file__).parents[1])}
@@ -104,7 +104,8 @@ from agent_identity import Agent, Enforcer, Human, Scope
 from opentelemetry.sdk.trace import TracerProvider
 from concurrent.futures import ThreadPoolExecutor
 provider = TracerProvider()
-enforcer = Enforcer.open(sys.argv[1], tracer_provider=provider, agents=None)
+from agent_identity.options import Telemetry
+enforcer = Enforcer.open(sys.argv[1], telemetry=Telemetry(tracer_provider=provider), agents=None)
 pool = ThreadPoolExecutor(1)
 tool = enforcer.tool(name="tool")(lambda: None)
 def act():

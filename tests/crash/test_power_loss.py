@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
+from flat_options import grouped
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.directory.rotation import rotate
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity.audit import Report, check
+from agent_identity.audit import Report
 from agent_identity.identity import Agent, Human, Ids, RandomIds
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -337,7 +339,7 @@ def put(tree: Tree, folder: Path) -> None:
 
 
 def opened(directory: Path, ids: Ids, **options: Any) -> Enforcer:
-    return Enforcer.open(directory, clock=FixedClock(), ids=ids, **options)
+    return Enforcer.open(directory, clock=FixedClock(), ids=ids, **grouped(options))
 
 
 def act(enforcer: Enforcer, calls: int = 2) -> list[int]:

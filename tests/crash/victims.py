@@ -21,6 +21,7 @@ from pathlib import Path
 
 from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._enforcement.directory.rotation import rotate
+from agent_identity.options import Durability
 
 try:
     from langchain_core.tools import StructuredTool
@@ -51,7 +52,7 @@ class Life:
 
     def opened(self) -> Enforcer:
         """Start as every process does."""
-        return Enforcer.open(self.directory, sync=self.sync, agents=None)
+        return Enforcer.open(self.directory, durability=Durability(sync=self.sync), agents=None)
 
     def body(self, task: str, n: int) -> int:
         """Do what a tool does: something that stays in the world."""

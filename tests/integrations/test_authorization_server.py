@@ -34,8 +34,9 @@ from idpyoidc.server.user_info import UserInfo
 from joserfc import jwt
 from joserfc.jwk import KeySet, OKPKey
 
-from agent_identity import Agent, Enforcer, Human, Scope, SigningKey
+from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity.errors import ExchangeError
+from agent_identity.identity import SigningKey
 from agent_identity.tokens import JwtKey, LocalTokens, TokenExchange
 
 # joserfc warns of the name that RFC 9864 deprecates, and that most libraries still demand.

@@ -13,13 +13,15 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from checking import check
 from google.protobuf.json_format import ParseDict
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from agent_identity import Agent, Denied, Enforcer, Human, Report, Scope, check
+from agent_identity import Agent, Denied, Enforcer, Human, Report, Scope
 from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity.options import Telemetry
 
 ALICE = Human("alice@example.com")
 SUPERVISOR = Agent("invoice-supervisor", owner="finance-ops@example.com")
@@ -33,7 +35,7 @@ def act(evidence: Path, exporter: SpanExporter) -> None:
     provider = TracerProvider(resource=Resource.create({"service.name": "test"}), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=50, max_export_batch_size=16))
     try:
-        with Enforcer.open(evidence, tracer_provider=provider) as enforcer:
+        with Enforcer.open(evidence, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
 
             @enforcer.tool
             def read_invoice(invoice_id: str) -> str:

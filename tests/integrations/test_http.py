@@ -14,6 +14,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 import httpx
 import pytest
 import requests
+from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import context as otel
@@ -23,10 +24,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.directory.open import prepare
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._enforcement.sessions.propagation import Peer, Presentation
 from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity.audit import check
 from agent_identity.canonical import decode_record
+from agent_identity.delegation import Peer, Presentation
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied, EvidenceError, NoTask, TokenError
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
 from agent_identity.integrations.http import asgi, wsgi
@@ -46,6 +46,7 @@ from agent_identity.integrations.http.client import delegation_headers
 from agent_identity.integrations.http.httpx import AsyncDelegationTransport, DelegationTransport
 from agent_identity.integrations.http.requests import DelegationAdapter
 from agent_identity.integrations.http.server import Gate
+from agent_identity.options import Telemetry
 
 ALICE = Human("alice@example.com")
 CLERK = Agent("clerk", owner="finance@example.com")
@@ -62,12 +63,12 @@ class Pair:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.calls = folder, list[object]()
-        self.a = Enforcer.open(folder / "a", tracer_provider=TracerProvider())
+        self.a = Enforcer.open(folder / "a", telemetry=Telemetry(tracer_provider=TracerProvider()))
         trust = TrustStore.load(folder / "a" / "trust.json")
         (key,) = (trusted.key for trusted in trust.keys if trusted.purpose == "issuer")
         _, _, own = prepare(folder / "b", SystemClock(), RandomIds())
         own.with_key(key, "issuer", issuer=trust.issuer).save(folder / "b" / "trust.json")
-        self.b = Enforcer.open(folder / "b", tracer_provider=TracerProvider())
+        self.b = Enforcer.open(folder / "b", telemetry=Telemetry(tracer_provider=TracerProvider()))
 
         @self.b.tool
         def read(path: str) -> str:

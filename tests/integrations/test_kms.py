@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 from securesystemslib.signer import CryptoSigner
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.ledger import Ledger
-from agent_identity._evidence.record.digests import DigestKeys
-from agent_identity.audit import check
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.identity import Agent, Human, RandomIds, SystemClock, TrustedKey, TrustStore
 from agent_identity.integrations.keys.securesystemslib import SecuresystemslibSigner
+from agent_identity.options import DigestKeys, Ledger
 
 
 def test_evidence_under_their_keys_verifies(tmp_path: Path) -> None:

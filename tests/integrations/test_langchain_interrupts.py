@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+from checking import check
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.language_models import BaseChatModel
@@ -19,7 +20,6 @@ from langgraph.types import Command, interrupt
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity.audit import check
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import Agent, Human
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt, requests_of

@@ -19,10 +19,11 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from urllib.request import HTTPCookieProcessor, HTTPRedirectHandler, Request, build_opener
 
 import pytest
+from checking import check
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from agent_identity import Effect, Enforcer, Human, Rule, RuleSet, Scope, check
+from agent_identity import Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity.errors import PolicyBlocked, TokenError

@@ -68,12 +68,11 @@ def token(tmp_path: Path) -> Callable[[str], str]:
 
 def test_evidence_under_keys_of_a_token_verifies(token: Callable[[str], str], tmp_path: Path) -> None:
     """Grants, spans and checkpoints are signed on the token, and the keys are in no file of the directory."""
-    from agent_identity.audit import check
+    from checking import check
 
     token("""
         from agent_identity import Agent, Enforcer, Human, Scope
-        from agent_identity._evidence.record.digests import DigestKeys
-        from agent_identity._evidence.ledger.ledger import Ledger
+        from agent_identity.options import DigestKeys, Ledger
         from agent_identity.identity import RandomIds, SystemClock, TrustedKey, TrustStore
 
         make("issuer", "recorder")

@@ -7,14 +7,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from checking import check
+from flat_options import grouped
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity.audit import check
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
 from agent_identity.identity import Agent, Human
 from agent_identity.integrations.rfc3161 import Anchor, Authority
+from agent_identity.options import Transparency
 from agent_identity.testing import FixedClock
 
 from .timestamp_authority import TimestampAuthority
@@ -38,7 +40,7 @@ def honest(authority: TimestampAuthority) -> Iterator[None]:
 
 def work(root: Path, **options: object) -> None:
     """Have a process come, work and go."""
-    with Enforcer.open(root, **options) as enforcer:
+    with Enforcer.open(root, **grouped(options)) as enforcer:
         parties = {"principal": Human("alice"), "agent": Agent("clerk", owner="ops"), "scope": Scope("read")}
         with enforcer.task("t", **parties), enforcer.action("read"):
             pass
@@ -168,7 +170,7 @@ def test_an_authority_that_is_down_stops_nothing(root: Path, tmp_path: Path) -> 
     with pytest.raises(EvidenceError, match="no answer from") as caught:
         anchor.stamp(checkpoint(root))
     assert caught.value.code == "anchor_unavailable"
-    with Enforcer.open(root, checkpoints=anchor) as enforcer:
+    with Enforcer.open(root, transparency=Transparency(checkpoints=anchor)) as enforcer:
         parties = {"principal": Human("alice"), "agent": Agent("clerk", owner="ops"), "scope": Scope("read")}
         with enforcer.task("t", **parties), enforcer.action("read"):
             pass

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 
 from agent_identity._audit.store.workers import Executor
 from agent_identity._evidence.ledger.sealer import Sealing
-from agent_identity.audit import Report, check
+from agent_identity.audit import Report
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations import spark
 from agent_identity.integrations.spark import on_spark

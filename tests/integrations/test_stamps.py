@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -24,10 +25,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._enforcement.telemetry.providers import when_provided
-from agent_identity.audit import check
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import Agent, Human, Service
 from agent_identity.integrations.span_enrichment import AgentIdentitySpanProcessor, stamp_spans
+from agent_identity.options import Privacy, Telemetry
 
 ALICE = Human("alice@example.com")
 CLERK = Agent("clerk", owner="finance@example.com")
@@ -57,7 +58,7 @@ def provider(exporter: InMemorySpanExporter) -> TracerProvider:
 
 @pytest.fixture
 def enforcer(tmp_path: Path, provider: TracerProvider) -> Any:
-    with Enforcer.open(tmp_path / "evidence", tracer_provider=provider) as opened:
+    with Enforcer.open(tmp_path / "evidence", telemetry=Telemetry(tracer_provider=provider)) as opened:
         yield opened
 
 
@@ -146,7 +147,9 @@ def test_stamps_hold_pseudonyms_and_no_arguments(
 ) -> None:
     """With pseudonyms the real name is on no span of anybody; arguments and results never are."""
     tracer = provider.get_tracer("another.library")
-    with Enforcer.open(tmp_path / "evidence", tracer_provider=provider, pseudonyms=True) as enforcer:
+    with Enforcer.open(
+        tmp_path / "evidence", telemetry=Telemetry(tracer_provider=provider), privacy=Privacy(pseudonyms=True)
+    ) as enforcer:
 
         @enforcer.tool
         def find(q: str) -> str:

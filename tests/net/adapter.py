@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from agent_identity.audit import Report, check
+from agent_identity.audit import Report, Verifier
 from agent_identity.errors import AgentIdentityError
 
 __all__ = ["verdict_of"]
@@ -12,7 +12,12 @@ __all__ = ["verdict_of"]
 def verdict_of(source: Path, trust: Path | Any, **options: Any) -> list[Any]:
     """Return what a verification says: exit code, verdict, findings without their words, and counts."""
     try:
-        report = check(source, trust, processes=1, **options)
+        if options.pop("pasted", False):
+            report = Verifier(trust).pasted(source, **options)
+        elif source.is_dir() or source.suffix == ".zip":
+            report = Verifier(trust).ledger(source, **options)
+        else:
+            report = Verifier(trust).traces(source, **options)
     except AgentIdentityError as error:
         return ["error", error.code]
     return [report.exit_code, report.verdict, _findings(report), dict(sorted(report.counts.items()))]

@@ -26,11 +26,11 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service
-from agent_identity._evidence.ledger.segments import Segments
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.cli import main as command
 from agent_identity.constraints import Range, Wildcard
 from agent_identity.limits import Limit
+from agent_identity.options import Durability, Segments, Telemetry
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
 CLERK = Agent("clerk", owner="finance@example.com", version="7")
@@ -56,7 +56,7 @@ def _open(folder: Path, **options: Any) -> Enforcer:
         folder,
         policy=POLICY,
         routes={"desk": Approval(ask=_ask)},
-        segments=Segments(max_bytes=64 * 1024),
+        durability=Durability(segments=Segments(max_bytes=64 * 1024)),
         **options,
     )
 
@@ -157,7 +157,7 @@ def build(folder: Path) -> None:
     memory = InMemorySpanExporter()
     provider = TracerProvider(resource=Resource.create({"service.name": "old"}), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(memory))
-    with _open(evidence, tracer_provider=provider) as enforcer:
+    with _open(evidence, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
         _work(enforcer, 20)
         enforcer.revoke("agent", "intern", reason="left")
         with (
@@ -173,13 +173,13 @@ def build(folder: Path) -> None:
                 other = _work(enforcer, 12)
             with enforcer.action("read", path="held"):
                 pass
-    with _open(evidence, tracer_provider=provider) as enforcer:
+    with _open(evidence, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
         asyncio.run(_pins(enforcer))
         erased = _work(enforcer, 3)
     _spans(folder, memory)
     assert command(["erase", str(evidence), "--task", erased, "--by", "dpo", "--reason", "asked"]) == 0
     _killed(evidence)
-    with _open(evidence, tracer_provider=provider) as enforcer:
+    with _open(evidence, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
         _work(enforcer, 1)
     shutil.copytree(evidence, folder / "whole", ignore=_private)
     assert command(["archive", str(evidence), "--to", str(archive)]) == 0
@@ -250,7 +250,7 @@ def back_ends(folder: Path) -> None:
             provider.add_span_processor(
                 BatchSpanProcessor(OTLPSpanExporter(endpoint=back_end.http, headers=dict(back_end.headers)))
             )
-            with _open(kept / "evidence", tracer_provider=provider) as enforcer:
+            with _open(kept / "evidence", telemetry=Telemetry(tracer_provider=provider)) as enforcer:
                 _work(enforcer, 1)
             provider.shutdown()
             for number, (way, read) in enumerate(sorted(back_end.read.items())):

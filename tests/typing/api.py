@@ -1,7 +1,7 @@
 """The public API as a type checker sees it. Never run; checked by mypy and pyright in strict mode."""
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
-from typing import assert_type
+from typing import Literal, assert_type
 
 from agent_identity import (
     Agent,
@@ -20,16 +20,19 @@ from agent_identity import (
     RuleSet,
     Scope,
     Service,
-    SigningKey,
     Task,
-    TrustStore,
-    check,
+    Verifier,
     verify,
 )
 from agent_identity.adapters import Call, CallRequest, GuardedCall, Shown
 from agent_identity.approvals import Answer, Approval, ApprovalRequest, ask_in_the_terminal
+from agent_identity.audit import Checked
+from agent_identity.audit import Shown as Disclosed
 from agent_identity.constraints import OneOf, PathWithin, Range
-from agent_identity.identity import JwksSource, KeySet, SpiffeBundle, read_inbound
+from agent_identity.delegation import DelegationBundle, Grants
+from agent_identity.errors import VerificationError
+from agent_identity.identity import JwksSource, KeySet, PublicKey, SigningKey, SpiffeBundle, TrustStore, read_inbound
+from agent_identity.options import Durability, Privacy, Telemetry, Transparency
 from agent_identity.policy import Content
 from agent_identity.tokens import DownstreamToken, IssuedToken, LocalTokens, TokenExchange, TokenOrder, TokenSource
 
@@ -127,8 +130,19 @@ policy: Policy = MyPolicy()
 inspector: Inspector = MyInspector()
 handler: Callable[..., object] = print
 assert_type(Reader().read("x"), Iterator[str])
-assert_type(check("evidence"), Report)
 assert_type(verify("traces.jsonl", TrustStore.load("trust.json")).exit_code, int)
+verifier = Verifier("trust.json", processes=0, drafts=True)
+assert_type(verifier.ledger("evidence", period=(1, 2)), Report)
+assert_type(verifier.traces("a.jsonl", "b.jsonl", ledger="evidence").raise_for_status(), Report)
+assert_type(verifier.pasted('{"spans": []}', b"{}"), Report)
+assert_type(verifier.proof("a.tlog-proof"), Checked)
+assert_type(verifier.disclosure("d.json", ledger="evidence"), Disclosed)
+verifier.traces("a.jsonl", checkpoint=b"")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+verifier.drafts = False  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+try:
+    verify("evidence")
+except VerificationError as error:
+    assert_type(error.report, Report | None)
 assert_type(SigningKey.generate(), SigningKey)
 Agent("no owner")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 try:
@@ -136,6 +150,35 @@ try:
 except Denied as denied:
     assert_type(denied.code, str)
     assert_type(denied.reference, str | None)
+    assert_type(denied.decision, Decision | None)
+
+
+def handed(task: Task, key: PublicKey, holder: SigningKey) -> None:
+    """Authority for other processes."""
+    assert_type(task.export(), DelegationBundle)
+    assert_type(task.export(to=key, audience="billing"), Grants)
+    task.export(to=key)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    with enforcer.accept(task.export()) as there:
+        assert_type(there, Task)
+    enforcer.accept(task.export(to=key, audience="billing"), holder=holder, audience="billing")
+    enforcer.accept("text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def options() -> None:
+    """Options of an enforcer, each in its object."""
+    Enforcer.open(
+        "evidence",
+        agents="registered",
+        keys=(SigningKey.generate(), SigningKey.generate()),
+        durability=Durability(sync="disk"),
+        privacy=Privacy(disclosable=True),
+        telemetry=Telemetry(otlp="http://localhost:4318", on_record=print),
+        transparency=Transparency(witnesses={"https://w.example": "w.example+1+x"}, checkpoints=print),
+    )
+    assert_type(enforcer.mode, Literal["enforce", "monitor"])
+    Durability(sync="never")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Enforcer.open("evidence", sync="disk")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Privacy().disclosable = True  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def known(token: str, chain: bytes, keys: Mapping[str, object]) -> Human:

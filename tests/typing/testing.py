@@ -15,7 +15,7 @@ from agent_identity.testing import FixedClock, RecordedCall, Records, Rehearsal,
 @pytest.fixture
 def enforcer(rehearse: Rehearse) -> Enforcer:
     """One enforcer for all fixtures of a user."""
-    rehearsal = rehearse(policy=RuleSet(Rule(Effect.BLOCK, tools="delete_*")), mode="monitor", agents="optional")
+    rehearsal = rehearse(policy=RuleSet(Rule(Effect.BLOCK, tools="delete_*")), mode="monitor", agents="any")
     assert_type(rehearsal, Rehearsal)
     assert_type(rehearsal.enforcer, Enforcer)
     assert_type(rehearsal.clock, FixedClock)

@@ -56,9 +56,9 @@ def test_one(rehearse, tmp_path):
         rehearsal.records.assert_attributed(principal=ALICE, agent=CLERK, tool="pay", count=1)
 
 def test_two():
-    from agent_identity import check
+    from agent_identity import verify
     for rehearsal in OPENED:
-        assert check(rehearsal.directory).verdict == "verified"
+        assert verify(rehearsal.directory).verdict == "verified"
 """
     ).assert_outcomes(passed=2)
 

@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity.audit import check
 from agent_identity.errors import Denied, NoTask
 from agent_identity.identity import Agent, Human, Service
 from agent_identity.policy import Effect, Rule, RuleSet

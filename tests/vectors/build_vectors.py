@@ -23,11 +23,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service, SigningKey, TrustStore
+from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service
 from agent_identity._authority.registries.agents import appended
-from agent_identity._evidence.ledger.ledger import Beginning, Ledger
+from agent_identity._evidence.ledger.ledger import Beginning
 from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.record.digests import DigestKeys
 from agent_identity._evidence.spans.envelope import sign_record
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.checkpoint import LogProof, format_proof, vkey
@@ -37,7 +36,18 @@ from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE
 from agent_identity.agents import Registration
 from agent_identity.canonical import JSON, encode
 from agent_identity.constraints import OneOf, Range
-from agent_identity.identity import Approver, Cosigner, FileVersion, Signer, TrustedKey, Witnesses, signed_trust
+from agent_identity.identity import (
+    Approver,
+    Cosigner,
+    FileVersion,
+    Signer,
+    SigningKey,
+    TrustedKey,
+    TrustStore,
+    Witnesses,
+    signed_trust,
+)
+from agent_identity.options import DigestKeys, Ledger, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 HERE: Final = Path(__file__).resolve().parent
@@ -156,7 +166,7 @@ class World:
             digests=DigestKeys(self.directory / "keys" / "digests.jsonl", files=self._files),
             policy=POLICY,
             routes={"approval-desk": lambda call: f"filed: {call.arguments['invoice_id']}"},
-            tracer_provider=self._provider,
+            telemetry=Telemetry(tracer_provider=self._provider),
             clock=self.clock,
             ids=self._ids,
             new_key=self._new_key,

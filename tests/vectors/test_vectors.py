@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from checking import check
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from plain_records import check_record
 
@@ -27,7 +28,7 @@ from agent_identity._evidence.transparency.checkpoint import Checkpoint, open_no
 from agent_identity._evidence.transparency.merkle import inclusion_proof, leaf_hash, root_of, verify_inclusion
 from agent_identity._identity.keys.jws import sign_compact, verify_compact
 from agent_identity.agents import AgentRegistry
-from agent_identity.audit import Report, check
+from agent_identity.audit import Report
 from agent_identity.canonical import decode_record
 from agent_identity.errors import TokenError
 from agent_identity.identity import PublicKey, SigningKey, TrustedKey, TrustStore, certified

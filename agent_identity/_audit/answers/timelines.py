@@ -155,10 +155,10 @@ class TaskTimeline:
 def story(source: Source, *, wanted: Callable[[Action], bool] | None = None) -> Iterator[TaskTimeline]:
     """Return the tasks of a source with their calls, in the order in which the tasks ended.
 
-    Malformed records are left out; :func:`~agent_identity.audit.check` reports them. Calls outside any task come last.
+    Malformed records are left out; a :class:`~agent_identity.Verifier` reports them. Calls outside any task come last.
 
     Args:
-        source: As for :func:`~agent_identity.audit.check`.
+        source: As for :func:`~agent_identity.verify`.
         wanted: Selects calls; the others are only counted. By default all are selected.
 
     Raises:

@@ -19,7 +19,7 @@ import orjson
 
 from agent_identity._audit.inputs import PathLike, Trust, directory_of, whole
 from agent_identity._audit.report import Report
-from agent_identity._audit.verify import check
+from agent_identity._audit.verify import Verifier
 from agent_identity._evidence.ledger import LedgerReader, open_ledger
 from agent_identity._evidence.record import Detail, Intent, OfTask, Outcome, decode
 from agent_identity.errors import ConfigurationError
@@ -167,7 +167,7 @@ def export_tables(
     reader = whole(open_ledger(root))
     # Records that are sealed later are not verified.
     sizes = reader.sealed_sizes() if verify else None
-    report = check(root, trust, drafts=drafts) if verify else None
+    report = Verifier(trust, drafts=drafts).ledger(root) if verify else None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._audit.inputs.sources import (
+        STANDARD_INPUT,
         TAR,
         PathLike,
         Source,
@@ -24,6 +25,7 @@ else:
         __name__,
         {
             "agent_identity._audit.inputs.sources": (
+                "STANDARD_INPUT",
                 "TAR",
                 "PathLike",
                 "Source",
@@ -41,6 +43,7 @@ else:
     )
 
 __all__ = [
+    "STANDARD_INPUT",
     "TAR",
     "PathLike",
     "Source",

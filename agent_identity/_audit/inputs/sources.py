@@ -1,4 +1,4 @@
-"""What there is to verify, and whose signatures count."""
+"""Sources of evidence: directories, bundles, files of spans and streams; and the trusted keys."""
 
 import io
 import os
@@ -14,6 +14,7 @@ from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import ConfigurationError
 
 __all__ = [
+    "STANDARD_INPUT",
     "TAR",
     "PathLike",
     "Source",
@@ -40,6 +41,8 @@ TAR: Final = (".tar.gz", ".tgz")
 """How bundles of earlier versions end."""
 
 STANDARD_INPUT: Final = "-"
+"""The name of standard input as a source."""
+
 _INFLATES: Final = 6  # Times that a compressed segment is larger, more or less.
 _BUFFER: Final = 256 * 1024  # Bytes; a line of one span is longer than what is read at once otherwise.
 
@@ -56,7 +59,7 @@ def to_trust(trust: Trust) -> TrustStore | None:
 
 
 def is_bundle(source: object) -> TypeGuard[PathLike]:
-    """Return whether a source names a file that ends like a bundle, as earlier versions made them as well."""
+    """Report whether a source is named like a bundle, of this or an earlier version."""
     return isinstance(source, str | os.PathLike) and os.fspath(cast("PathLike", source)).endswith((".zip", *TAR))
 
 
@@ -80,7 +83,7 @@ def directory_of(source: object) -> str | None:
 
 
 def whole(reader: LedgerReader, *, log: bool = True) -> LedgerReader:
-    """Return the reader if this user may read all streams: what is told of a part would look like all of it.
+    """Return the reader if this user may read all streams; an answer about a part would look like all of it.
 
     Args:
         reader: The reader.
@@ -92,14 +95,13 @@ def whole(reader: LedgerReader, *, log: bool = True) -> LedgerReader:
     for denied in reader.denied():
         if denied.part in {"ledger", "stream"} or (log and denied.part == "log"):
             raise ConfigurationError(
-                f"expected to read {denied.path!r}, got '{denied.why}'; ask for it as a user who may read it, or have "
-                "its mode changed"
+                f"cannot read {denied.path!r}: '{denied.why}'; run as a user who may read it, or have its mode changed"
             )
     return reader
 
 
 def size_of_ledger(reader: LedgerReader, streams: Sequence[str] | None = None) -> int:
-    """Return the bytes in streams of a ledger (by default in all), for compressed ones a guess.
+    """Return the bytes in streams of a ledger (by default in all), estimated for compressed ones.
 
     What cannot be seen counts nothing.
     """
@@ -140,7 +142,7 @@ def opened(source: PathLike | ByteLines) -> Generator[ByteLines]:
             file = open(source, "rb", buffering=_BUFFER)  # noqa: PTH123, SIM115  The path may be any that open() takes.
         except OSError as error:
             raise ConfigurationError(
-                f"expected a file of spans or an evidence directory, got '{error.strerror}'; check the path"
+                f"no file of spans or evidence directory can be read: '{error.strerror}'; check the path"
             ) from None
         with file:
             yield file

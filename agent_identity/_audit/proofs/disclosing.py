@@ -38,8 +38,9 @@ def disclose(
         record: The id of the intent or outcome; or its stream and place.
         arguments: The arguments of the call that are not opaque, by name.
         names: Those to show; ``None`` for all.
-        show_task_key: For records with one digest of all arguments (an enforcer without ``disclosable=True``): put
-            the key of the task into the file. Its holder can try values on every digest of the task.
+        show_task_key: For records with one digest of all arguments (an enforcer without
+            ``Privacy(disclosable=True)``): put the key of the task into the file. Its holder can try
+            values on every digest of the task.
 
     Raises:
         VerificationError: The record is of other arguments (``other_arguments``), has no arguments
@@ -52,8 +53,8 @@ def disclose(
     digest = None if action is None else action.args
     if digest is not None and digest.startswith("hmac-") and not show_task_key:
         raise VerificationError(
-            "the record was made without disclosable=True, so its arguments can be shown only with the key of their "
-            "task, which opens all digests of the task to guessing; --with-task-key does that",
+            "the record was made without Privacy(disclosable=True), so its arguments can be shown only with the key of "
+            "their task, which opens all digests of the task to guessing; --with-task-key does that",
             code="not_disclosable",
         )
     if not argument_names(found) and digest is None:

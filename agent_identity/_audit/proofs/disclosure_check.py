@@ -29,7 +29,7 @@ _FILE, _RECORD, _ARGUMENTS = 1, 2, 3
 @final
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The result of :func:`check_disclosure`.
+    """The result of :meth:`Verifier.disclosure`.
 
     Attributes:
         record: The record, once it is proved.
@@ -63,23 +63,7 @@ def check_disclosure(
     spans: PathLike | None = None,
     drafts: bool = False,
 ) -> Shown:
-    """Check offline that the arguments in a file are arguments of the recorded call.
-
-    Pass exactly one of ``ledger``, ``proof`` and ``spans`` with the record. Only
-    :func:`~agent_identity.audit.check` with ``disclosures`` checks the rest of the evidence, and the arguments
-    against the grant.
-
-    Args:
-        disclosure: The file, as bytes or path.
-        trust: The trusted public keys, or the path of a trust file.
-        ledger: An evidence directory.
-        proof: A proof of the record, as ``agent-identity proof make`` writes it.
-        spans: A file of traces, or ``"-"`` for standard input.
-        drafts: Accept a record of version 2, which is a draft.
-
-    Raises:
-        ConfigurationError: A file cannot be read, or not exactly one of the three is given.
-    """
+    """Check a disclosure; see :meth:`Verifier.disclosure`."""
     sources = sum(source is not None for source in (ledger, proof, spans))
     if sources != 1:
         raise ConfigurationError(f"{sources} sources of the record were given; give one: a ledger, a proof or spans")

@@ -52,7 +52,7 @@ _NS: Final = 1_000_000_000
 @final
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The result of :func:`check_proof`.
+    """The result of :meth:`Verifier.proof`.
 
     Attributes:
         kind: ``record``, ``growth``, or ``unknown`` if the file is not a proof.
@@ -98,21 +98,7 @@ def check_proof(
     checkpoint: bytes | PathLike | None = None,
     drafts: bool = False,
 ) -> Checked:
-    """Check a proof file offline and report the findings.
-
-    A proof of a record shows that this record is at its place of its stream in this log. Only
-    :func:`~agent_identity.audit.check` verifies the rest of the ledger and the grants of the record.
-
-    Args:
-        proof: The file, as bytes or path.
-        trust: The trusted public keys, or the path of a trust file.
-        record: For the proof of a record: the id that it must have.
-        checkpoint: For the proof of growth: the earlier checkpoint, as it was kept elsewhere, as note or path.
-        drafts: Accept a record of version 2, which is a draft.
-
-    Raises:
-        ConfigurationError: A file cannot be read, or an argument does not fit the kind of proof.
-    """
+    """Check a proof file; see :meth:`Verifier.proof`."""
     keys = to_trust(trust)
     data = proof if isinstance(proof, bytes) else read_public_file(proof, limit=MAX_PROOF_BYTES)
     try:

@@ -50,7 +50,7 @@ def prove(directory: PathLike, record: Wanted, *, progress: Progress | None = No
     """Return the proof file for one record of the ledger, for verifiers who have only its public keys.
 
     It shows that record and no other. Making it checks the parts of the ledger that it needs, so that no proof fails
-    to verify; only :func:`check_proof` checks the key under the checkpoint.
+    to verify; only :meth:`Verifier.proof` checks the key under the checkpoint.
 
     Args:
         directory: The evidence directory.

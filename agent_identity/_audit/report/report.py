@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Final, Literal, TypeAlias, final
+from typing import Final, Literal, Self, TypeAlias, final
 
 from agent_identity._audit.report.periods import Period
+from agent_identity.errors import VerificationError
 
 __all__ = [
     "EXIT_CODES",
@@ -127,7 +128,7 @@ class Signature:
 @final
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The result of :func:`~agent_identity.audit.check`.
+    """The result of a :class:`~agent_identity.Verifier`.
 
     Attributes:
         source: The kind of the verified source.
@@ -169,6 +170,16 @@ class Report:
     def exit_code(self) -> int:
         """0 verified, 1 contradicted or tampered, 2 cannot tell, 3 verified but incomplete."""
         return EXIT_CODES[self.verdict]
+
+    def raise_for_status(self) -> Self:
+        """Return the report if everything that was checked holds.
+
+        Raises:
+            VerificationError: It does not; ``code`` is the verdict, and ``report`` this report.
+        """
+        if self.exit_code:
+            raise VerificationError(f"{self.verdict}: {self.findings[0].message}", code=self.verdict, report=self)
+        return self
 
     def to_json(self) -> dict[str, object]:
         """Return the report in plain values, as the command line prints it."""

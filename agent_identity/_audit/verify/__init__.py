@@ -3,19 +3,19 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._audit.verify.api import check, check_shown, verify
+    from agent_identity._audit.verify.api import Verifier, check_shown, verify
 else:
     from agent_identity._common.lazy import lazily
 
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._audit.verify.api": ("check", "check_shown", "verify"),
+            "agent_identity._audit.verify.api": ("Verifier", "check_shown", "verify"),
         },
     )
 
 __all__ = [
-    "check",
+    "Verifier",
     "check_shown",
     "verify",
 ]

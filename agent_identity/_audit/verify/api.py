@@ -1,11 +1,14 @@
-"""The two entries: ``check`` reports, ``verify`` raises; one computation, two presentations."""
+"""Entry points of verification: ``Verifier`` reports, ``verify`` raises."""
 
+import io
 import os
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast, final
 
 from agent_identity._audit.inputs import (
+    STANDARD_INPUT,
     PathLike,
     Source,
     Trust,
@@ -27,177 +30,299 @@ from agent_identity._audit.ledger import (
 )
 from agent_identity._audit.report import Findings, Report
 from agent_identity._audit.store import Executor, SpillStore, executor, in_process
-from agent_identity._common.typed_calls import typed
+from agent_identity._common.typed_calls import typed, typed_calls
 from agent_identity._evidence.ledger import open_ledger
 from agent_identity._evidence.storage import ByteLines, Layout
 from agent_identity._identity.common import read_public_file
 from agent_identity._identity.keys import Cosigner
 from agent_identity._identity.trust import TrustStore, Witnesses
-from agent_identity.errors import ConfigurationError, VerificationError
+from agent_identity.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from agent_identity._audit.proofs import Checked, Shown
     from agent_identity._audit.spans import SpansCheck
 
-__all__ = ["check", "check_shown", "verify"]
+__all__ = ["Verifier", "check_shown", "verify"]
 
+_LEDGER_OPTIONS: Final = ("witnesses", "require", "timestamps")
+_OF_JSON: Final = '{["'
 _MAX_NOTE = 65_537
 _NEAR = 100_000  # Leaf hashes in memory.
 _WORTH = 16 * 1024 * 1024  # Bytes of records for which a process is worth while.
 _WORTH_OF_SPANS = 4 * 1024 * 1024  # The same of spans, each with its signature.
 
 
-@typed
-def check(  # budget: one line for each thing that a verifier may have
-    source: Source,
-    trust: Trust = None,
-    *,
-    ledger: PathLike | None = None,
-    checkpoint: bytes | PathLike | None = None,
-    witnesses: Sequence[str] = (),
-    require: int | None = None,
-    timestamps: Timestamps | None = None,
-    archive: PathLike | None = None,
-    redacted: Collection[str] = (),
-    pasted: bool = False,
-    progress: Progress | None = None,
-    period: tuple[int, int] | None = None,
-    disclosures: Sequence[bytes | PathLike] = (),
-    processes: int | Executor = 1,
-    drafts: bool = False,
-) -> Report:
-    """Verify evidence offline and report what was found.
+@typed_calls("__init__", "ledger", "traces", "pasted", "proof", "disclosure")
+@final
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """Verifies evidence offline, with public keys and files alone.
+
+    What belongs to the verifier is given once; what belongs to one piece of evidence, to the method. An option that a
+    method cannot honor is an error.
 
     Args:
-        source: An evidence directory, or a bundle of one (``.zip``); or one or several files of OTLP, in
-            JSON or Protocol Buffers, ``"-"`` for standard input, or a file open in binary mode.
-        trust: The trusted public keys, or the path of a trust file. Without it, a ledger is verified under
-            the ``trust.json`` beside it, which proves nothing to whom does not trust the directory: the
-            report says ``self-asserted``.
-        ledger: For spans: the evidence directory that they are a copy of. Only with it the report can say
-            whether spans are missing. It is verified first, and proves records without a look at the signatures on
-            their spans; the report counts these as ``proved_by_ledger``.
-        checkpoint: For a ledger: a checkpoint of it that was kept elsewhere, as note or path. Only with it a
-            ledger that was put back to an earlier state as a whole is found out.
-        archive: For a ledger: an archive of it, for the records that were pruned.
-        witnesses: For a ledger: the verifier keys (C2SP signed-note) of parties that must have cosigned its log; by
-            default those that the trust file names.
-        require: So many of the witnesses are enough; by default what the trust file says, or all of them.
-        timestamps: For a ledger: verifies the time-stamps beside it, such as
+        trust: Trusted public keys, or the path of a trust file. Without it, a ledger is verified under the
+            ``trust.json`` beside it, which proves nothing to anyone who does not trust the directory: the report says
+            ``self-asserted``.
+        processes: Number of worker processes, with the same result; 0 chooses automatically. A program that asks for
+            several has to be importable (``if __name__ == "__main__":``). Or an executor, such as
+            :func:`agent_identity.integrations.spark.on_spark`; one process then reads spans beside a ledger.
+        witnesses: For ledgers: verifier keys (C2SP signed-note) of the witnesses that must have cosigned the log; by
+            default those of the trust file.
+        require: For ledgers: how many of the witnesses suffice; by default the number in the trust file, or all.
+        timestamps: For ledgers: verifies the time-stamps beside one, such as
             :class:`agent_identity.integrations.rfc3161.Authority`.
-        redacted: For spans: attributes of ours that a collector is known to rewrite.
-        pasted: The sources are JSON of any shape that shows spans, at most 16 MiB each: copied out of an
-            interface, an API or a database. Whether a record belongs to the span is judged by the ids that are shown.
-            With a ledger, the report says which spans are missing among them.
-        progress: Is told now and then how many of how many bytes are read.
-        period: For a ledger: the first nanosecond of a period, since the Unix epoch, and the first one after it. The
-            report then says how much was recorded in it, or whether it is shown that nothing was.
-        disclosures: Files that show arguments of calls, as ``agent-identity disclose make`` writes them, as bytes or
-            paths; these arguments are then compared with the records and the grants.
-        processes: Have so many processes read, 0 for as many as it is worth, up to the number of processors; what is
-            found is the same. A program that asks for several has to be importable
-            (``if __name__ == "__main__":``). Also what has the work done elsewhere, such as
-            :func:`agent_identity.integrations.spark.on_spark`; spans beside a ledger are then read by one process.
-        drafts: Accept records of version 2, which is a draft: its shapes may still change. Otherwise nothing can be
-            told of evidence with such a record.
+        drafts: Accept records of version 2, which is a draft: its shapes may still change. Without it, evidence with
+            such a record cannot be judged.
+        progress: Called now and then with the bytes that are read and their total.
 
     Raises:
-        ConfigurationError: The trust file, the checkpoint or the source cannot be read, or not with what is
-            installed, a witness is none, or the period has no length.
+        TypeError: An argument has another type.
     """
-    if period is not None and period[0] >= period[1]:
-        raise ConfigurationError("expected a period that ends after it begins, got another; exchange the two times")
-    keys = to_trust(trust)
-    outside = ExternalEvidence(_note(checkpoint), _witnesses(witnesses, require, keys), timestamps)
-    check_ledger = partial(
-        _check_ledger,
-        keys=keys,
-        outside=outside,
-        progress=progress,
-        period=period,
-        archive=archive,
-        disclosures=disclosures,
-        processes=processes,
-        drafts=drafts,
-    )
-    if is_bundle(source):
-        from agent_identity._audit.proofs import unpacked  # noqa: PLC0415  Few sources are one.
 
-        with unpacked(source) as evidence:
-            return check_ledger(evidence)
-    directory = directory_of(source)
-    if pasted and directory is not None:
-        raise ConfigurationError("expected files of pasted spans, got an evidence directory; give it as the ledger")
-    if directory is not None:
+    trust: Trust = None
+    _: KW_ONLY
+    processes: int | Executor = 1
+    witnesses: Sequence[str] = ()
+    require: int | None = None
+    timestamps: Timestamps | None = None
+    drafts: bool = False
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "witnesses", tuple(self.witnesses))
+
+    def ledger(
+        self,
+        path: PathLike,
+        *,
+        checkpoint: bytes | PathLike | None = None,
+        archive: PathLike | None = None,
+        period: tuple[int, int] | None = None,
+        disclosures: Sequence[bytes | PathLike] = (),
+    ) -> Report:
+        """Verify an evidence directory, or a bundle of one.
+
+        Args:
+            path: The directory, or a bundle (``.zip``).
+            checkpoint: A checkpoint of the ledger that was kept elsewhere, as note or path. Only with it does a ledger
+                show that was put back to an earlier state as a whole.
+            archive: An archive of the ledger, for the records that were pruned.
+            period: First nanosecond of a period since the Unix epoch, and the first one after it. The report then says
+                how much was recorded in it, or whether it is shown that nothing was.
+            disclosures: Files that show arguments of calls, as ``agent-identity disclose make`` writes them, as bytes
+                or paths; the arguments are compared with the records and the grants.
+
+        Raises:
+            ConfigurationError: A file cannot be read, or not with what is installed; the path is no directory and no
+                bundle; a witness is malformed; or the period has no length.
+        """
+        if period is not None and period[0] >= period[1]:
+            raise ConfigurationError("the period ends before it begins; exchange the two times")
+        keys = to_trust(self.trust)
+        check_ledger = partial(
+            _check_ledger,
+            keys=keys,
+            outside=ExternalEvidence(
+                _note(checkpoint), _witnesses(self.witnesses, self.require, keys), self.timestamps
+            ),
+            progress=self.progress,
+            period=period,
+            archive=archive,
+            disclosures=disclosures,
+            processes=self.processes,
+            drafts=self.drafts,
+        )
+        if is_bundle(path):
+            from agent_identity._audit.proofs import unpacked  # noqa: PLC0415  Few sources are one.
+
+            with unpacked(path) as evidence:
+                return check_ledger(evidence)
+        directory = directory_of(path)
+        if directory is None:
+            raise ConfigurationError("no evidence directory and no bundle; use Verifier.traces for files of spans")
         return check_ledger(directory)
-    if period is not None:
-        raise ConfigurationError("expected a period with an evidence directory, got traces; leave it out")
-    sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
-    return _check_spans(
-        sources,
-        keys,
-        ledger,
-        redacted,
-        progress,
-        disclosures=disclosures,
-        processes=processes,
-        pasted=pasted,
-        drafts=drafts,
-    )
+
+    def traces(
+        self,
+        *paths: PathLike | ByteLines,
+        ledger: PathLike | None = None,
+        redacted: Collection[str] = (),
+        disclosures: Sequence[bytes | PathLike] = (),
+    ) -> Report:
+        """Verify the records on spans, in files of OTLP.
+
+        Args:
+            paths: Files in JSON or Protocol Buffers, ``"-"`` for standard input, or files open in binary mode.
+            ledger: The evidence directory that the spans are a copy of. Only with it can the report say whether spans
+                are missing. It is verified first, and proves records without a look at the signatures on their spans;
+                the report counts these as ``proved_by_ledger``.
+            redacted: Attributes of ours that a collector is known to rewrite.
+            disclosures: See :meth:`ledger`.
+
+        Raises:
+            ConfigurationError: A file cannot be read, a path is an evidence directory, or an option is for ledgers.
+        """
+        return self._spans(paths, ledger, redacted, disclosures, pasted=False)
+
+    def pasted(
+        self,
+        *shown: str | bytes | os.PathLike[str] | ByteLines,
+        ledger: PathLike | None = None,
+        redacted: Collection[str] = (),
+        disclosures: Sequence[bytes | PathLike] = (),
+    ) -> Report:
+        """Verify spans that were copied out of an interface, an API or a database, as JSON of any shape.
+
+        Whether a record belongs to its span is judged by the ids that are shown. With a ledger, the report says which
+        spans are missing.
+
+        Args:
+            shown: The JSON itself as text or bytes, ``"-"`` for standard input, a :class:`~pathlib.Path` of a file, or
+                a file open in binary mode; at most 16 MiB each.
+            ledger: See :meth:`traces`.
+            redacted: See :meth:`traces`.
+            disclosures: See :meth:`ledger`.
+
+        Raises:
+            ConfigurationError: A file cannot be read, a text is no JSON but may be a path, or an option is for ledgers.
+        """
+        return self._spans(tuple(map(_file_of, shown)), ledger, redacted, disclosures, pasted=True)
+
+    def proof(
+        self, proof: bytes | PathLike, *, record: str | None = None, checkpoint: bytes | PathLike | None = None
+    ) -> "Checked":
+        """Check a proof file.
+
+        A proof of a record shows that the record stands at its place of its stream in this log. Only :meth:`ledger` can
+        say that the rest of the ledger holds together, and that the grants of the record verify.
+
+        Args:
+            proof: The file, as bytes or path.
+            record: For the proof of a record: the id that it must have.
+            checkpoint: For the proof of growth: the earlier checkpoint that was kept elsewhere, as note or path.
+
+        Raises:
+            ConfigurationError: A file cannot be read, an argument does not fit the kind of proof, or an option of the
+                verifier does not apply to proofs.
+        """
+        from agent_identity._audit.proofs import check_proof  # noqa: PLC0415  Few look at proofs.
+
+        self._refuse("a proof", *_LEDGER_OPTIONS, "processes", "progress")
+        return check_proof(proof, self.trust, record=record, checkpoint=checkpoint, drafts=self.drafts)
+
+    def disclosure(
+        self,
+        disclosure: bytes | PathLike,
+        *,
+        ledger: PathLike | None = None,
+        proof: bytes | PathLike | None = None,
+        spans: PathLike | None = None,
+    ) -> "Shown":
+        """Check that the arguments in a disclosure are those of a call, or some of them.
+
+        Exactly one of the three says where the record is. Only :meth:`ledger` with ``disclosures`` can say that the
+        rest of the evidence holds, and that the arguments are within the grant.
+
+        Args:
+            disclosure: The file, as bytes or path.
+            ledger: An evidence directory.
+            proof: A proof of the record, as ``agent-identity proof make`` writes it.
+            spans: A file of traces, or ``"-"`` for standard input.
+
+        Raises:
+            ConfigurationError: A file cannot be read, not exactly one of the three is given, or an option of the
+                verifier does not apply to disclosures.
+        """
+        from agent_identity._audit.proofs import check_disclosure  # noqa: PLC0415  Few look at disclosures.
+
+        self._refuse("a disclosure", *_LEDGER_OPTIONS, "processes", "progress")
+        return check_disclosure(disclosure, self.trust, ledger=ledger, proof=proof, spans=spans, drafts=self.drafts)
+
+    def _spans(
+        self,
+        sources: Sequence[PathLike | ByteLines],
+        ledger: PathLike | None,
+        redacted: Collection[str],
+        disclosures: Sequence[bytes | PathLike],
+        *,
+        pasted: bool,
+    ) -> Report:
+        self._refuse("spans", *_LEDGER_OPTIONS)
+        if not sources:
+            raise ConfigurationError("nothing to verify; give one or several files of spans")
+        for source in sources:
+            if not isinstance(source, str | os.PathLike) and not hasattr(source, "readline"):
+                raise TypeError(f"{type(source).__name__} is no file of spans; give a path, or a file in binary mode")
+        if any(directory_of(source) is not None for source in sources):
+            raise ConfigurationError("an evidence directory is no file of spans; use Verifier.ledger, or ledger=")
+        if ledger is not None and self.trust is None:
+            raise ConfigurationError("ledger= needs trusted keys; give Verifier(trust) a copy kept elsewhere")
+        return _check_spans(
+            sources,
+            to_trust(self.trust),
+            ledger,
+            redacted,
+            self.progress,
+            disclosures=disclosures,
+            processes=self.processes,
+            pasted=pasted,
+            drafts=self.drafts,
+        )
+
+    def _refuse(self, what: str, *names: str) -> None:
+        """Refuse options that say nothing about a kind of evidence.
+
+        Raises:
+            ConfigurationError: One is given.
+        """
+        bare = Verifier()
+        for name in names:
+            if getattr(self, name) != getattr(bare, name):
+                raise ConfigurationError(f"{name}= does not apply to {what}; use a Verifier without it")
 
 
-def verify(
-    source: Source,
-    trust: Trust = None,
-    *,
-    ledger: PathLike | None = None,
-    checkpoint: bytes | PathLike | None = None,
-    witnesses: Sequence[str] = (),
-    require: int | None = None,
-    timestamps: Timestamps | None = None,
-    archive: PathLike | None = None,
-    redacted: Collection[str] = (),
-    pasted: bool = False,
-    progress: Progress | None = None,
-    period: tuple[int, int] | None = None,
-    disclosures: Sequence[bytes | PathLike] = (),
-    processes: int | Executor = 1,
-    drafts: bool = False,
-) -> Report:
+@typed
+def verify(source: Source, trust: Trust = None) -> Report:
     """Verify evidence offline; return the report only if everything that was checked holds.
 
-    The arguments are those of :func:`check`. Completeness of spans without a ledger is not checked, which
-    is no failure, and the report says so.
+    Completeness of spans without a ledger is not checked, which is no failure, and the report says so.
+    :class:`Verifier` has all options.
+
+    Args:
+        source: An evidence directory, or a bundle of one (``.zip``); or one or several files of OTLP, in JSON or
+            Protocol Buffers, ``"-"`` for standard input, or a file open in binary mode.
+        trust: See :class:`Verifier`.
 
     Raises:
-        VerificationError: The evidence is contradicted, incomplete, or cannot be judged; ``code`` says
-            which, and ``report`` has everything.
-        ConfigurationError: The trust file, the checkpoint or the source cannot be read.
+        VerificationError: The evidence is contradicted, incomplete, or cannot be judged; ``code`` is the verdict, and
+            ``report`` has everything.
+        ConfigurationError: The trust file or the source cannot be read.
     """
-    report = check(
-        source,
-        trust,
-        ledger=ledger,
-        checkpoint=checkpoint,
-        archive=archive,
-        witnesses=witnesses,
-        require=require,
-        timestamps=timestamps,
-        redacted=redacted,
-        pasted=pasted,
-        progress=progress,
-        period=period,
-        disclosures=disclosures,
-        processes=processes,
-        drafts=drafts,
-    )
-    if report.exit_code:
-        first = report.findings[0]
-        raise VerificationError(f"{report.verdict}: {first.message}", code=report.verdict, report=report)
-    return report
+    verifier = Verifier(trust)
+    if is_bundle(source) or directory_of(source) is not None:
+        return verifier.ledger(cast("PathLike", source)).raise_for_status()
+    several = isinstance(source, list | tuple)
+    sources = cast("Sequence[PathLike | ByteLines]", source if several else [source])
+    return verifier.traces(*sources).raise_for_status()
+
+
+def _file_of(shown: str | bytes | os.PathLike[str] | ByteLines) -> PathLike | ByteLines:
+    """Return a file with what is shown.
+
+    Raises:
+        ConfigurationError: A text holds no JSON.
+    """
+    if isinstance(shown, str) and shown != STANDARD_INPUT:
+        if not any(mark in shown for mark in _OF_JSON):
+            raise ConfigurationError("no JSON in the pasted text; give the text itself, or a Path of a file with it")
+        shown = shown.encode("utf-8", "surrogatepass")
+    return io.BytesIO(shown) if isinstance(shown, bytes) else shown
 
 
 def check_shown(directory: PathLike) -> tuple[Report, Callable[[bytes], bool]]:
-    """Verify an evidence directory under its own trust file; tell by leaf hashes which records it saw.
+    """Verify an evidence directory under its own trust file; return a predicate over the leaf hashes it saw.
 
     These are records that the log commits to, in either version, and as good as the report says.
 
@@ -227,7 +352,7 @@ def _note(checkpoint: bytes | PathLike | None) -> bytes | None:
 
 
 def _witnesses(given: Sequence[str], require: int | None, trust: TrustStore | None) -> Witnesses | None:
-    """Return who must vouch for the log; ``None`` for what the trust file says.
+    """Return the witnesses that must vouch for the log; ``None`` leaves them to the trust file.
 
     Raises:
         ConfigurationError: A text is no verifier key, or more are required than there are.
@@ -268,7 +393,7 @@ def _check_ledger(
 
 
 def _own_trust(directory: str, findings: Findings) -> TrustStore | None:
-    """Return what the directory says about itself."""
+    """Return the trust file beside the ledger, which is self-asserted."""
     findings.trust = "none"
     path = f"{Layout.of(directory).root}/trust.json"
     if not os.path.lexists(path):
@@ -329,7 +454,7 @@ def _check_spans(
 
 
 def _teller(progress: Progress | None, whole: int) -> Callable[[int], None]:
-    """Return what tells how far the verification of so many bytes has come."""
+    """Return a callback that reports progress against a total of bytes."""
 
     def tell(done: int) -> None:
         if progress is not None:

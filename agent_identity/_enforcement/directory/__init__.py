@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         pseudonyms_of,
         refuse_clash,
     )
+    from agent_identity._enforcement.directory.options import MOVED, Durability, Privacy, Telemetry, Transparency
     from agent_identity._enforcement.directory.publication import publishers_for
     from agent_identity._enforcement.directory.rotation import Rotated, record_rotation, revoke, rotate
     from agent_identity._enforcement.directory.second_key import SecondSigner, exchange_second_key, second_key_files
@@ -37,6 +38,13 @@ else:
                 "pseudonyms_of",
                 "refuse_clash",
             ),
+            "agent_identity._enforcement.directory.options": (
+                "MOVED",
+                "Durability",
+                "Privacy",
+                "Telemetry",
+                "Transparency",
+            ),
             "agent_identity._enforcement.directory.publication": ("publishers_for",),
             "agent_identity._enforcement.directory.rotation": ("Rotated", "record_rotation", "revoke", "rotate"),
             "agent_identity._enforcement.directory.second_key": (
@@ -49,13 +57,18 @@ else:
     )
 
 __all__ = [
+    "MOVED",
     "Directory",
+    "Durability",
     "Erased",
     "ErasedKind",
+    "Privacy",
     "Rotated",
     "SecondSigner",
     "SignerKeys",
     "SignerService",
+    "Telemetry",
+    "Transparency",
     "check_keys",
     "connect",
     "erase",

@@ -7,13 +7,14 @@ import stat
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, final, get_args
+from typing import Final, final, get_args
 
 from agent_identity._authority.stores import DirectoryState
 from agent_identity._enforcement.calls import CertificateFile, resource_of
+from agent_identity._enforcement.directory.options import Durability
 from agent_identity._enforcement.directory.rotation import finish_rotation
 from agent_identity._enforcement.directory.second_key import SecondSigner
-from agent_identity._evidence.ledger import Beginning, Ledger, OnRecord, Segments
+from agent_identity._evidence.ledger import Beginning, Ledger, OnRecord
 from agent_identity._evidence.record import DRAFT, DigestKeys, Pseudonyms
 from agent_identity._evidence.storage import Files, make_folder
 from agent_identity._evidence.transparency import Publisher
@@ -145,11 +146,7 @@ def connect(directory: str | os.PathLike[str], signer: str) -> tuple[Signer, Sig
         raise ConfigurationError("the signer is malformed; write unix:PATH, the socket of 'agent-identity signer'")
     root = Path(directory)
     keys = _folder_of_keys(root)
-    for purpose in get_args(Purpose):
-        if os.path.lexists(keys / f"{purpose}.pem"):
-            raise ConfigurationError(
-                f"keys/{purpose}.pem is beside a signer that holds the keys; move them to the directory of the signer"
-            )
+    _refuse_private_keys(keys)
     issuer, recorder = SocketSigner(path, "issuer"), SocketSigner(path, "recorder")
     trust = TrustStore.load(issuer.trust_file())
     if trust.second_keys:
@@ -163,6 +160,38 @@ def connect(directory: str | os.PathLike[str], signer: str) -> tuple[Signer, Sig
     if kept != trust:
         trust.save(file)
     return issuer, recorder, trust
+
+
+def _keys(
+    directory: str | os.PathLike[str], keys: str | tuple[Signer, Signer] | None, clock: Clock, ids: Ids
+) -> tuple[Signer, Signer, TrustStore]:
+    """Return issuer, recorder and trust store of a directory, wherever the keys are."""
+    if keys is None:
+        return prepare(directory, clock, ids)
+    if isinstance(keys, str):
+        return connect(directory, keys)
+    if [hasattr(key, "public_key") and hasattr(key, "sign") for key in keys] != [True, True]:
+        raise TypeError("keys= holds something else than two signers; give (issuer, recorder), or 'unix:PATH'")
+    issuer, recorder = keys
+    if issuer.public_key == recorder.public_key:
+        raise ConfigurationError("issuer and recorder are one key; give two, so that neither signs for the other")
+    check_path(directory)
+    root = Path(directory)
+    _refuse_private_keys(_folder_of_keys(root))
+    return (
+        issuer,
+        recorder,
+        _trust(root / "trust.json", issuer.public_key, recorder.public_key, ids.new(clock.wall_ns())),
+    )
+
+
+def _refuse_private_keys(folder: Path) -> None:
+    for purpose in get_args(Purpose):
+        if os.path.lexists(folder / f"{purpose}.pem"):
+            raise ConfigurationError(
+                f"keys/{purpose}.pem is beside a signer that holds the keys; "
+                "move private keys to where the signer has them"
+            )
 
 
 def _refuse_other_names(kept: TrustStore, trust: TrustStore) -> None:
@@ -184,7 +213,7 @@ def _key(path: Path, *, begun: bool) -> SigningKey:
     if begun and not os.path.lexists(path):
         raise ConfigurationError(
             f"the private key of trust.json is missing at {str(path)!r}; restore it, "
-            "or name the signer that holds it: signer='unix:PATH'"
+            "or name the signer that holds it: keys='unix:PATH'"
         )
     if not path.exists():
         try:
@@ -264,10 +293,9 @@ def open_directory(
     *,
     clock: Clock,
     ids: Ids,
-    sync: Literal["process", "disk"],
-    signer: str | None = None,
+    durability: Durability,
+    keys: str | tuple[Signer, Signer] | None = None,
     publishers: Sequence[Publisher] = (),
-    segments: Segments | None = None,
     drafts: bool = False,
     pseudonyms: bool = False,
     observers: Sequence[OnRecord] = (),
@@ -278,10 +306,10 @@ def open_directory(
         directory: The directory; created if missing, with its parents.
         clock: Source of time.
         ids: Source of ids.
-        sync: The durability of an appended record: process crash, or power loss as well.
-        signer: ``unix:PATH`` of the process that holds the keys; by default the directory holds them.
+        durability: The durability of an appended record, and the files of the stream.
+        keys: ``unix:PATH`` of the process that holds the keys, or issuer and recorder; by default the directory
+            holds them.
         publishers: Publish the checkpoints elsewhere.
-        segments: When the stream continues in another file.
         drafts: Write version 2 of the record.
         pseudonyms: Use pseudonyms for principals and the host.
         observers: Called with each record, from the first of the stream on.
@@ -291,10 +319,10 @@ def open_directory(
         EvidenceError: The ledger cannot be written.
     """
     refuse_clash()
-    issuer, recorder, trust = prepare(directory, clock, ids) if signer is None else connect(directory, signer)
+    issuer, recorder, trust = _keys(directory, keys, clock, ids)
     check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // 1_000_000_000)
     root = Path(directory)
-    cosign = SecondSigner(root, clock) if signer is None else None
+    sync, cosign = durability.sync, None if isinstance(keys, str) else SecondSigner(root, clock)
     certificate = CertificateFile(root, recorder.public_key, trust.origin or "") if drafts else None
     beginning = None if certificate is None else _beginning(certificate, pseudonyms_of(root, wanted=pseudonyms))
     state = DirectoryState(root / "state", sync=sync)
@@ -308,7 +336,7 @@ def open_directory(
             sync=sync,
             cosign=cosign,
             publishers=publishers,
-            segments=segments,
+            segments=durability.segments,
             beginning=beginning,
             observers=observers,
         )

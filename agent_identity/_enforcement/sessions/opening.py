@@ -1,4 +1,4 @@
-"""The block that opens a task and ends it, with their records and their span."""
+"""The context manager of a task: opens and ends it, with its records and its span."""
 
 import asyncio
 import logging
@@ -51,8 +51,9 @@ DRAIN_SECONDS: Final = 5.0
 class Opening:
     """A task being opened; a context manager for ``with`` and ``async with``, used once.
 
-    Received from :meth:`Enforcer.task`, :meth:`Enforcer.delegate` and what resumes tasks of other processes.
-    Entering it begins the authority, leaving it ends the authority, also when the block raises.
+    Received from :meth:`Enforcer.task`, :meth:`Enforcer.delegate`, :meth:`Enforcer.accept` and
+    :meth:`Enforcer.receive`. Entering it begins the authority; leaving it ends the authority, also when the block
+    raises.
     """
 
     __slots__ = (
@@ -101,11 +102,9 @@ class Opening:
         return self._attach(self._open())
 
     def _open(self) -> Task:
-        """Open the task and record that, in whichever thread."""
+        """Open the task and record its start, in any thread."""
         if sys.is_finalizing():  # Some interpreters crash where times are computed this late.
-            raise EvidenceError(
-                "expected a running interpreter, got one that ends; open tasks before", code="ledger_closed"
-            )
+            raise EvidenceError("the interpreter is shutting down; open tasks before", code="ledger_closed")
         try:
             task = self._make()
         except BaseException:
@@ -134,7 +133,7 @@ class Opening:
         return task
 
     def _enter_once(self) -> None:
-        """Refuse a second block, also one of another thread, and record that.
+        """Refuse and record a second block, one of another thread too.
 
         Raises:
             Denied: With code ``already_entered``.
@@ -145,8 +144,8 @@ class Opening:
                 return
         point, current = self._point, self._point.ambience.current()
         denied = Denied(
-            "one block for each call of enforcer.task(...), delegate(...), resume(...) or receive(...), got a second "
-            "one; call it again for the next block",
+            "this task was entered before; call enforcer.task(...), delegate(...), accept(...) or receive(...) again "
+            "for the next block",
             code="already_entered",
         )
         entered = self._task or current
@@ -187,7 +186,7 @@ class Opening:
         point.ledger.append(partial(records.TaskStart, **facts, time=time, trace=self._traced.rooted))
 
     def _unrecorded(self, task: Task) -> Iterator[tuple[Grant, ...]]:
-        """Yield each chain whose last grant the stream must get: a verifier needs all grants of a chain."""
+        """Yield each chain whose last grant the stream lacks: a verifier needs all grants of a chain."""
         grants = task.chain.grants
         if self._recorded is None:
             yield grants

@@ -1,7 +1,7 @@
-"""Authority that leaves the process: to another service, one call at a time, or to a child process.
+"""Outbound propagation of authority: to another service, one call at a time or as grants, or to a child process.
 
-What leaves is always a further grant with a key of its own, bound to the receiver. It is recorded before
-it leaves, and the end of the task is told to whoever shares the state.
+Each delegation that leaves is a further grant with a key of its own, bound to the receiver. It is recorded before it
+leaves, and the end of the task reaches every process that shares the state.
 """
 
 import os
@@ -15,14 +15,14 @@ from agent_identity._authority.grants import Grant, Scope, derive, prove
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._enforcement.sessions.admission import record_refusal
 from agent_identity._enforcement.sessions.tasks import Tasks, current_or_refuse, holder_of, seconds_of
-from agent_identity._enforcement.tasks import AudienceGrant, DelegationBundle, Task, task_facts, traceparent
+from agent_identity._enforcement.tasks import AudienceGrant, DelegationBundle, Grants, Task, task_facts, traceparent
 from agent_identity._enforcement.telemetry import current_trace
 from agent_identity._evidence.record import GrantToken, Time
 from agent_identity._evidence.record import schema as records
 from agent_identity._identity.common import check_id
 from agent_identity._identity.keys import PublicKey, SigningKey
 from agent_identity._identity.principals import Agent
-from agent_identity.errors import AttenuationError, Denied
+from agent_identity.errors import AttenuationError, Denied, NoTask
 
 __all__ = ["ADDRESSED_TTL", "Outbound", "Peer", "Presentation"]
 
@@ -43,8 +43,8 @@ class Peer:
     """A service that may be called with the authority of the current task.
 
     Args:
-        audience: The name under which the service checks what is meant for it.
-        agent: Who acts there, if it may go on with the authority, for example to call a third service.
+        audience: The name that the service accepts as its own.
+        agent: The agent that acts there, if it may go on with the authority, for example to call a third service.
         key: Its public key; given exactly with ``agent``.
         tools: The tools that it needs; what else the task may do is neither granted nor shown to it. ``None``
             hands on the whole scope.
@@ -63,12 +63,12 @@ class Peer:
     def __post_init__(self) -> None:
         check_id(self.audience, "audience")
         if (self.agent is None) is not (self.key is None):
-            raise ValueError("expected agent and key of a peer together; leave both out if it does not delegate")
+            raise ValueError("a peer has agent and key together; leave both out if it does not delegate")
         for value, kind in ((self.agent, Agent), (self.key, PublicKey)):
             if value is not None and type(value) is not kind:
-                raise TypeError(f"expected {kind.__name__} for a peer, got {type(value).__name__}")
+                raise TypeError(f"a peer cannot have {type(value).__name__} here; give {kind.__name__}")
         if isinstance(self.tools, str):
-            raise TypeError("expected tools=[…], got one name; write it as a list")
+            raise TypeError("tools= is one name; write it as a list")
         if self.tools is not None:
             object.__setattr__(self, "tools", frozenset(self.tools))
 
@@ -76,7 +76,7 @@ class Peer:
 @final
 @dataclass(frozen=True, slots=True, repr=False)
 class Presentation:
-    """What travels with one call to another service. It is never logged.
+    """Authority that travels with one call to another service. It is never logged.
 
     Attributes:
         tokens: The chain of grants, root first; its leaf is made for the receiver.
@@ -106,7 +106,7 @@ class Outbound:
     random: Callable[[int], bytes] = os.urandom
 
     def present(self, peer: Peer, tool: str, arguments: Mapping[str, object]) -> Presentation:
-        """Return what to send to a peer with one call."""
+        """Return the authority to send with one call to a peer."""
         task = current_or_refuse(self.tasks.point)
         self._check(task)
         now = self.tasks.point.clock.wall_ns() // _NS
@@ -127,23 +127,33 @@ class Outbound:
         )
         return Presentation(addressed.chain.tokens, proof, None if onward is None else onward.token)
 
-    def carry(
-        self, agent: Agent | None, scope: Scope | None, *, ttl: timedelta | None, audience: str | None
-    ) -> DelegationBundle:
-        """Return a part of the current task's authority for a child process."""
-        task = current_or_refuse(self.tasks.point)
-        seed = self.random(_SEED_BYTES)
-        grant = self._derive(
-            task,
-            agent or task.agent,
-            SigningKey.from_seed(seed).public_key,
-            scope or task.scope,
-            ttl=None if ttl is None else seconds_of(ttl),
-            audience=audience,
-        )
+    def export(
+        self,
+        task: Task,
+        to: PublicKey | None,
+        *,
+        audience: str | None,
+        agent: Agent | None,
+        scope: Scope | None,
+        ttl: timedelta | None,
+    ) -> DelegationBundle | Grants:
+        """Return a part of a task's authority for a child process, or for the key of another party."""
+        if current_or_refuse(self.tasks.point) is not task:
+            raise NoTask("this is not the task that is open here; export enforcer.current_task")
+        seconds = None if ttl is None else seconds_of(ttl)
+        seed, holder = b"", to
+        if holder is None:
+            seed = self.random(_SEED_BYTES)
+            holder = SigningKey.from_seed(seed).public_key
+        else:
+            seconds = ADDRESSED_TTL if seconds is None else min(seconds, ADDRESSED_TTL)
+        grant = self._derive(task, agent or task.agent, holder, scope or task.scope, ttl=seconds, audience=audience)
         self._hand_over(task, grant)
         self._check(task)
-        return DelegationBundle((*task.chain.tokens, grant.token), seed, task.purpose, traceparent())
+        tokens, trace = (*task.chain.tokens, grant.token), traceparent()
+        if to is not None:
+            return Grants(tokens, task.purpose, trace)
+        return DelegationBundle(tokens, seed, task.purpose, trace)
 
     def _address(self, task: Task, peer: Peer) -> AudienceGrant:
         with self.tasks.attenuating(task, task.agent, self.tasks.point.clock.wall_ns()):
@@ -194,7 +204,7 @@ class Outbound:
             )
 
     def _check(self, task: Task) -> None:
-        """Return if the task lives and nothing of its chain is revoked; record what is refused for that."""
+        """Refuse a task that has ended, or whose chain is revoked, and record the refusal."""
         point = self.tasks.point
         task.lease.check(point.clock)
         try:
@@ -206,7 +216,7 @@ class Outbound:
                 raise
 
     def _hand_over(self, task: Task, grant: Grant) -> None:
-        """Record a grant that is about to leave the process, and remember to tell its holder of the end."""
+        """Record a grant that is about to leave the process, and note it so that its holder learns of the end."""
         point = self.tasks.point
         wall = point.clock.wall_ns()
         facts, token = task_facts((*task.chain.grants, grant)), GrantToken(token=grant.token)
@@ -216,7 +226,7 @@ class Outbound:
 
 
 def _as_long_as(task: Task, addressed: AudienceGrant) -> bool:
-    """Return whether a new grant would not live longer, since the task does not."""
+    """Report whether a new grant would not outlive this one, because the task does not."""
     return addressed.chain.leaf.expires_at >= task.expires_at
 
 

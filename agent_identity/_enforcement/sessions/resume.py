@@ -15,7 +15,7 @@ from agent_identity._enforcement.lifecycle import CallSteps
 from agent_identity._enforcement.sessions.opening import Opening
 from agent_identity._enforcement.sessions.propagation import Presentation
 from agent_identity._enforcement.sessions.tasks import LONGEST_TTL, Tasks
-from agent_identity._enforcement.tasks import DelegationBundle, ExportedGrants, RecordedGrants, Task
+from agent_identity._enforcement.tasks import DelegationBundle, ExportedGrants, Grants, RecordedGrants, Task
 from agent_identity._identity.keys import PublicKey, Signer, SigningKey, token_hash
 from agent_identity._identity.principals import Agent
 from agent_identity._identity.trust import TrustStore
@@ -45,19 +45,13 @@ class Inbound:
     trust: TrustStore
     recorded: RecordedGrants
 
-    def resume(
-        self,
-        received: DelegationBundle | Chain | Sequence[str],
-        holder: Signer | None,
-        audience: str | None,
-        purpose: str,
+    def accept(
+        self, received: DelegationBundle | Grants, holder: Signer | None, audience: str | None, purpose: str
     ) -> Task:
         """Open the task of a chain whose holder key is available."""
         if isinstance(received, DelegationBundle):
-            tokens, holder = received.tokens, SigningKey.from_seed(received.seed)
-        else:
-            tokens = received.tokens if isinstance(received, Chain) else tuple(received)
-        chain = self._verified(tokens, audience)
+            holder = SigningKey.from_seed(received.seed)
+        chain = self._verified(received.tokens, audience)
         if holder is None:
             raise _not_the_holder("none")
         _check_possession(chain, holder)

@@ -15,7 +15,7 @@ from agent_identity._authority.tokens import TokenSource
 from agent_identity._enforcement.common import safe_message
 from agent_identity._enforcement.guard import EnforcementContext
 from agent_identity._enforcement.sessions.admission import Admission, record_refusal, refusing
-from agent_identity._enforcement.tasks import ExportedGrants, NoTokens, Tally, Task, outer_task, task_facts
+from agent_identity._enforcement.tasks import ExportedGrants, Exports, NoTokens, Tally, Task, outer_task, task_facts
 from agent_identity._identity.common import Ids
 from agent_identity._identity.keys import PublicKey, Signer
 from agent_identity._identity.principals import Agent, Principal
@@ -55,6 +55,7 @@ class Tasks:
         admission: Admits agents to grants; None without a registry of agents.
         tokens: The source of tokens for other services.
         desk: The token cache, if there is a source.
+        exports: Makes what exports parts of these tasks.
     """
 
     point: EnforcementContext
@@ -66,6 +67,7 @@ class Tasks:
     new_key: Callable[[], Signer]
     admission: Admission | None = None
     tokens: TokenSource | None = None
+    exports: Callable[["Tasks"], Exports] = field(kw_only=True)
     desk: "TokenService | None" = field(init=False, default=None)
     live: "weakref.WeakSet[Task]" = field(init=False, default_factory=weakref.WeakSet[Task])
 
@@ -203,6 +205,7 @@ class Tasks:
             handed=handed,
             facts=task_facts(chain.grants),
             close=self._end,
+            exports=self.exports(self),
             tokens=NoTokens() if self.desk is None else self.desk.open(),
             limits=chain.root.limits,
         )

@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._enforcement.tasks.delegation_bundle import DelegationBundle
+    from agent_identity._enforcement.tasks.delegation_bundle import DelegationBundle, Grants
     from agent_identity._enforcement.tasks.exported_grants import AudienceGrant, ExportedGrants, RecordedGrants
     from agent_identity._enforcement.tasks.facts import CallFacts, agent_fact, parties, principal_fact, task_facts
     from agent_identity._enforcement.tasks.suspensions import leave, mark_of, taken_over
-    from agent_identity._enforcement.tasks.task import REVOKE_SECONDS, NoTokens, Tally, Task
+    from agent_identity._enforcement.tasks.task import REVOKE_SECONDS, Exports, NoTokens, Tally, Task
     from agent_identity._enforcement.tasks.task_context import (
         Attachment,
         Body,
@@ -26,7 +26,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._enforcement.tasks.delegation_bundle": ("DelegationBundle",),
+            "agent_identity._enforcement.tasks.delegation_bundle": ("DelegationBundle", "Grants"),
             "agent_identity._enforcement.tasks.exported_grants": ("AudienceGrant", "ExportedGrants", "RecordedGrants"),
             "agent_identity._enforcement.tasks.facts": (
                 "CallFacts",
@@ -36,7 +36,7 @@ else:
                 "task_facts",
             ),
             "agent_identity._enforcement.tasks.suspensions": ("leave", "mark_of", "taken_over"),
-            "agent_identity._enforcement.tasks.task": ("REVOKE_SECONDS", "NoTokens", "Tally", "Task"),
+            "agent_identity._enforcement.tasks.task": ("REVOKE_SECONDS", "Exports", "NoTokens", "Tally", "Task"),
             "agent_identity._enforcement.tasks.task_context": (
                 "Attachment",
                 "Body",
@@ -61,6 +61,8 @@ __all__ = [
     "CallFacts",
     "DelegationBundle",
     "ExportedGrants",
+    "Exports",
+    "Grants",
     "NoTokens",
     "Process",
     "RecordedGrants",

@@ -1,7 +1,7 @@
-"""Authority on its way to a child process: a chain of grants and the key of its holder, for its eyes only."""
+"""Delegations that leave the process: a bundle with its key for a child process, or grants to another party's key."""
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Final, Self, final
 
@@ -11,14 +11,13 @@ from agent_identity._identity.common import b64url_decode, b64url_encode
 from agent_identity.canonical import JSON, decode, encode
 from agent_identity.errors import TokenError
 
-__all__ = ["ENVIRONMENT", "DelegationBundle"]
+__all__ = ["ENVIRONMENT", "DelegationBundle", "Grants"]
 
-ENVIRONMENT: Final = "AGENT_IDENTITY_CARRIED"
-"""The name of the environment entry."""
+ENVIRONMENT: Final = "AGENT_IDENTITY_BUNDLE"
+"""Name of the environment entry that holds a bundle."""
 
 _VERSION: Final = "1"
-_REQUIRED: Final = frozenset({"purpose", "seed", "tokens", "v"})
-_KNOWN: Final = _REQUIRED | {"traceparent"}
+_OPEN: Final = frozenset({"purpose", "tokens", "v"})
 _LONGEST: Final = 512 * 1024
 _LONGEST_ENTRY: Final = 100_000  # Linux takes 128 KiB for one entry.
 _LONGEST_TRACE: Final = 512
@@ -27,16 +26,17 @@ _LONGEST_TRACE: Final = 512
 @final
 @dataclass(frozen=True, slots=True, repr=False)
 class DelegationBundle:
-    """A part of a task's authority that a child process takes up with :meth:`Enforcer.resume`.
+    """A part of a task's authority for a child process, which takes it up with :meth:`Enforcer.accept`.
 
-    Received from :meth:`Enforcer.carry`. Whoever has it can act under the grant until it expires or the task
-    ends, so it goes to the child alone: as an argument of ``multiprocessing`` and process pools, which pickle
-    it, in the environment, or through standard input. Never on a command line, which every user can read.
+    Received from :meth:`Task.export`. It holds a private key: anyone who has it can act under the grant until the grant
+    expires or the task ends. Give it to the child alone: as an argument of ``multiprocessing`` and process pools, which
+    pickle it, in the environment, or through standard input. Never on a command line, which every user can read, and
+    never to another machine.
 
     Attributes:
         tokens: The signed grants, root first.
         seed: The private key of the leaf's holder, 32 bytes (RFC 8032 §5.1.5).
-        purpose: What the task is for.
+        purpose: Purpose of the task.
         traceparent: The trace that it is a part of, for correlation only.
     """
 
@@ -50,29 +50,23 @@ class DelegationBundle:
 
     def to_text(self) -> str:
         """Return one line of ASCII, for standard input of a child."""
-        claims: dict[str, JSON] = {
-            "purpose": self.purpose,
-            "seed": b64url_encode(self.seed),
-            "tokens": list(self.tokens),
-            "v": _VERSION,
-        }
-        if self.traceparent is not None:
-            claims["traceparent"] = self.traceparent
-        return b64url_encode(encode(claims))
+        return _text_of(self.tokens, self.purpose, self.traceparent, {"seed": b64url_encode(self.seed)})
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Return what :meth:`to_text` wrote; white space around it does not matter.
+        """Return the bundle that :meth:`to_text` wrote; white space around it does not matter.
 
         Raises:
-            TokenError: With code ``malformed_carried``: it is something else.
+            TokenError: With code ``malformed_carried``: the text is no bundle.
         """
         try:
-            return cls(*_members(text.strip()))
+            members = _members(text, {"seed"})
+            seed, (tokens, purpose, trace) = _seed(members), _checked(members)
         except (TypeError, ValueError):
             raise TokenError(
-                "expected the text of DelegationBundle.to_text(), got another", code="malformed_carried"
+                "not the text of a bundle; give what DelegationBundle.to_text() returned", code="malformed_carried"
             ) from None
+        return cls(tokens, seed, purpose, trace)
 
     def to_environment(self) -> dict[str, str]:
         """Return the entry for the environment of a child: ``subprocess.run(…, env=os.environ | entry)``.
@@ -83,14 +77,14 @@ class DelegationBundle:
         text = self.to_text()
         if len(text) > _LONGEST_ENTRY:
             raise ValueError(
-                f"expected at most {_LONGEST_ENTRY} characters for an environment, got {len(text)}; pass to_text() "
-                "through standard input, or carry a smaller scope"
+                f"{len(text):,} characters are too many for an environment, which takes {_LONGEST_ENTRY:,}; pass "
+                "to_text() through standard input, or export a smaller scope"
             )
         return {ENVIRONMENT: text}
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> Self:
-        """Take the entry out of the environment, so that no grandchild inherits it, and return what it holds.
+        """Take the entry out of the environment, so that no grandchild inherits it, and return its bundle.
 
         Raises:
             TokenError: With code ``nothing_carried`` if there is no entry, ``malformed_carried`` if it is damaged.
@@ -98,27 +92,92 @@ class DelegationBundle:
         text = environment.pop(ENVIRONMENT, None)
         if text is None:
             raise TokenError(
-                f"expected {ENVIRONMENT} in the environment, got none; start the process with "
-                "env=os.environ | carried.to_environment()",
+                f"no {ENVIRONMENT} in the environment; start the process with env=os.environ | bundle.to_environment()",
                 code="nothing_carried",
             )
         return cls.from_text(text)
 
 
-def _members(text: str) -> tuple[tuple[str, ...], bytes, str, str | None]:
-    """Return the checked members; what the tokens say is for the enforcer to verify."""
+@final
+@dataclass(frozen=True, slots=True, repr=False)
+class Grants:
+    """A chain of grants to the key of another party, which takes it up with :meth:`Enforcer.accept`.
+
+    Received from :meth:`Task.export`. It holds no secret, and is of no use without the key that it is made for. It does
+    say who may do what, so keep it out of logs.
+
+    Attributes:
+        tokens: The signed grants, root first.
+        purpose: Purpose of the task.
+        traceparent: The trace that it is a part of, for correlation only.
+    """
+
+    tokens: tuple[str, ...]
+    purpose: str = "accepted"
+    traceparent: str | None = None
+
+    def __repr__(self) -> str:
+        return "Grants(…)"
+
+    def to_text(self) -> str:
+        """Return one line of ASCII, for the way to the other party."""
+        return _text_of(self.tokens, self.purpose, self.traceparent, {})
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Return the grants that :meth:`to_text` wrote; white space around it does not matter.
+
+        Raises:
+            TokenError: With code ``malformed_carried``: the text is no chain of grants.
+        """
+        try:
+            return cls(*_checked(_members(text, set())))
+        except (TypeError, ValueError):
+            raise TokenError(
+                "not the text of grants; give what Grants.to_text() returned", code="malformed_carried"
+            ) from None
+
+
+def _text_of(tokens: tuple[str, ...], purpose: str, traceparent: str | None, more: Mapping[str, str]) -> str:
+    claims: dict[str, JSON] = {"purpose": purpose, "tokens": list(tokens), "v": _VERSION, **more}
+    if traceparent is not None:
+        claims["traceparent"] = traceparent
+    return b64url_encode(encode(claims))
+
+
+def _members(text: str, more: set[str]) -> Mapping[str, JSON]:
+    """Return the members of a text, of which none is unknown or missing.
+
+    Raises:
+        ValueError: The text is something else.
+    """
+    text = text.strip()
     if len(text) > _LONGEST:
         raise ValueError
-    members = decode(b64url_decode(text))
-    if not isinstance(members, dict) or not _REQUIRED <= members.keys() <= _KNOWN or members["v"] != _VERSION:
+    members, required = decode(b64url_decode(text)), _OPEN | more
+    if not isinstance(members, dict) or not required <= members.keys() <= required | {"traceparent"}:
         raise ValueError
-    listed, seed = members["tokens"], b64url_decode(text_of(members, "seed"))
-    if not isinstance(listed, list) or len(seed) != 32:
+    return members
+
+
+def _seed(members: Mapping[str, JSON]) -> bytes:
+    seed = b64url_decode(text_of(members, "seed"))
+    if len(seed) != 32:
+        raise ValueError
+    return seed
+
+
+def _checked(members: Mapping[str, JSON]) -> tuple[tuple[str, ...], str, str | None]:
+    """Return tokens, purpose and trace; what the tokens say is for the enforcer to verify.
+
+    Raises:
+        TypeError: A member has another type.
+        ValueError: A member has another form, or the version is unknown.
+    """
+    listed, trace = members["tokens"], optional_text_of(members, "traceparent")
+    if members["v"] != _VERSION or not isinstance(listed, list):
         raise ValueError
     tokens = tuple(token for token in listed if isinstance(token, str))
-    if len(tokens) != len(listed):
+    if len(tokens) != len(listed) or (trace is not None and not (trace.isascii() and len(trace) <= _LONGEST_TRACE)):
         raise ValueError
-    trace = optional_text_of(members, "traceparent")
-    if trace is not None and not (trace.isascii() and len(trace) <= _LONGEST_TRACE):
-        raise ValueError
-    return tokens, seed, folded_purpose(members["purpose"]), trace
+    return tokens, folded_purpose(members["purpose"]), trace

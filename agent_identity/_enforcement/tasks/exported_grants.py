@@ -1,4 +1,4 @@
-"""What a task handed to other processes, and which grants of other processes a stream already holds."""
+"""Grants that a task exported to other processes, and grants of other processes that a stream already holds."""
 
 import os
 import threading
@@ -17,7 +17,7 @@ _MAX_RECORDED: Final = 16_384
 
 @final
 class AudienceGrant:
-    """A chain made for one receiver, with the key that proves its possession; it stays in this process.
+    """A chain made for one audience, with the key that proves its possession; it stays in this process.
 
     Attributes:
         chain: The chain whose leaf only the receiver accepts.
@@ -35,11 +35,11 @@ class AudienceGrant:
 
 @final
 class ExportedGrants:
-    """What a task, and everything delegated under it, handed to other processes. Safe from any thread.
+    """Grants that a task, and everything delegated under it, exported to other processes. Safe from any thread.
 
     Args:
-        task_id: The task, if this is where it was opened: its end is then told for all grants at once.
-        parent: The same of the task from which this one was delegated.
+        task_id: The task, if it was opened here: one note of its end then covers all grants.
+        parent: The exported grants of the task from which this one was delegated.
     """
 
     __slots__ = ("_addressed", "_grants", "_lock", "_parent", "_process", "_task_id")
@@ -54,11 +54,11 @@ class ExportedGrants:
 
     @property
     def opened_here(self) -> bool:
-        """Whether the task was opened in this process; not one of its children, and not one that was received."""
+        """Report whether the task was opened in this process: no delegated and no accepted one."""
         return self._task_id is not None and self._process == os.getpid()
 
     def add(self, grant: Grant, now: int) -> None:
-        """Keep that a grant leaves the process.
+        """Note a grant that leaves the process.
 
         Args:
             grant: The grant.
@@ -73,7 +73,7 @@ class ExportedGrants:
             self._parent.add(grant, now)
 
     def take(self) -> dict[str, int]:
-        """Return, once, what has to be told to be over, and until when; nothing in a forked child."""
+        """Return, once, the names whose end others must learn, each with its expiry; none in a forked child."""
         if self._process != os.getpid() or not self._grants:
             return {}
         with self._lock:
@@ -82,11 +82,11 @@ class ExportedGrants:
         return taken
 
     def addressed(self, receiver: Hashable) -> AudienceGrant | None:
-        """Return what was made for a receiver before."""
+        """Return the grant that was made for a receiver before."""
         return self._addressed.get(receiver)
 
     def keep(self, receiver: Hashable, addressed: AudienceGrant) -> None:
-        """Keep what was made for a receiver; of many receivers, the oldest is made anew at its next turn."""
+        """Keep the grant for a receiver; of too many, the oldest is dropped and made anew when needed."""
         with self._lock:
             if len(self._addressed) >= _MANY:
                 del self._addressed[next(iter(self._addressed))]
@@ -95,7 +95,7 @@ class ExportedGrants:
 
 @final
 class RecordedGrants:
-    """Which grants of other processes stand in a stream; a bounded number, so that old ones are recorded again."""
+    """Grants of other processes that stand in a stream; a bounded number, so that old ones are recorded again."""
 
     __slots__ = ("_known",)
 
@@ -104,11 +104,11 @@ class RecordedGrants:
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def lacks(self, stream: str, grant: str) -> bool:
-        """Return whether the stream is not known to have the grant, by its hash."""
+        """Report whether the stream may lack a grant, by its hash."""
         return (stream, grant) not in self._known
 
     def add(self, stream: str, grant: str) -> None:
-        """Keep that the stream has the grant."""
+        """Note that the stream has the grant."""
         self._known[stream, grant] = None
         if len(self._known) > _MAX_RECORDED:
             self._known.popitem(last=False)

@@ -3,13 +3,16 @@
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol, final
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, final, overload
 
 from agent_identity._authority.grants import Chain, Grant, Limit, Scope
 from agent_identity._authority.registries import Lease
+from agent_identity._common.typed_calls import typed_calls
+from agent_identity._enforcement.tasks.delegation_bundle import DelegationBundle, Grants
 from agent_identity._enforcement.tasks.exported_grants import ExportedGrants
 from agent_identity._enforcement.tasks.facts import TaskFacts
-from agent_identity._identity.keys import Signer
+from agent_identity._identity.keys import PublicKey, Signer
 from agent_identity._identity.principals import Agent, Principal
 from agent_identity.errors import ConfigurationError
 
@@ -37,6 +40,23 @@ class Tokens(Protocol):
 
     def settle(self, timeout: float) -> None:
         """Wait, for a limited time, until the tokens are revoked."""
+        ...
+
+
+class Exports(Protocol):
+    """Exports parts of tasks to other processes."""
+
+    def export(
+        self,
+        task: "Task",
+        to: PublicKey | None,
+        *,
+        audience: str | None,
+        agent: Agent | None,
+        scope: Scope | None,
+        ttl: timedelta | None,
+    ) -> DelegationBundle | Grants:
+        """Return a part of a task's authority; see :meth:`Task.export`."""
         ...
 
 
@@ -85,6 +105,7 @@ class Tally:
         self.outcome(of_intent=monitored)
 
 
+@typed_calls("export")
 @final
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Task:
@@ -115,6 +136,7 @@ class Task:
     handed: ExportedGrants = field(repr=False)
     facts: TaskFacts = field(repr=False)
     close: Callable[["Task"], None] = field(repr=False)
+    exports: Exports = field(repr=False)
     tokens: Tokens = field(repr=False)
     limits: tuple[Limit, ...] = ()
 
@@ -155,6 +177,60 @@ class Task:
             ValueError: An argument is malformed.
         """
         return self.tokens.token(self, audience, resource, scope)
+
+    @overload
+    def export(
+        self,
+        *,
+        audience: str | None = None,
+        agent: Agent | None = None,
+        scope: Scope | None = None,
+        ttl: timedelta | None = None,
+    ) -> DelegationBundle: ...
+
+    @overload
+    def export(
+        self,
+        *,
+        to: PublicKey,
+        audience: str,
+        agent: Agent | None = None,
+        scope: Scope | None = None,
+        ttl: timedelta | None = None,
+    ) -> Grants: ...
+
+    def export(
+        self,
+        *,
+        to: PublicKey | None = None,
+        audience: str | None = None,
+        agent: Agent | None = None,
+        scope: Scope | None = None,
+        ttl: timedelta | None = None,
+    ) -> DelegationBundle | Grants:
+        """Return a part of the authority of this task, which has to be the one that is open here, for another process.
+
+        The other process takes it up with :meth:`Enforcer.accept`. It is one more grant of the chain, recorded before
+        it leaves, and ends with the task where both processes share state.
+
+        Args:
+            to: Public key of another party, which gets grants without a secret; they live at most five minutes. Without
+                it, the result is a bundle with a key of its own, for a child process on this machine.
+            audience: The one name under which it can be accepted; by default any. Required with ``to``.
+            agent: The agent that acts there; by default the same agent.
+            scope: A narrower or equal scope; by default that of the task.
+            ttl: A shorter life; by default what is left of the task's.
+
+        Raises:
+            Denied: There is no live task, or another one is open here.
+            AttenuationError: The scope is wider, the depth is used up, or the key of the task is elsewhere.
+            EvidenceError: The grant could not be recorded.
+            TypeError: An argument has another type.
+            ValueError: ``to`` without ``audience``, or a value is out of range.
+        """
+        if to is not None and audience is None:
+            raise ValueError("to= needs an audience; name the service that the grants are for")
+        return self.exports.export(self, to, audience=audience, agent=agent, scope=scope, ttl=ttl)
 
     def end(self) -> None:
         """End the task and everything delegated under it, at once and in every thread; idempotent."""

@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias, final
 
 import orjson
 
+from agent_identity._common.typed_calls import typed_calls
 from agent_identity._evidence.storage import (
     GZIP,
     READ,
@@ -73,6 +74,7 @@ _MIN_BYTES, _MAX_BYTES = 64 * 1024, 1024**3
 _MAX_SECONDS: Final = 31 * 86_400
 
 
+@typed_calls("__init__")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segments:

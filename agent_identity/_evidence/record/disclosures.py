@@ -76,7 +76,8 @@ class Disclosure:
         whole = not _digest(record).startswith(PREFIX)
         if whole and names is not None and set(names) != set(known):
             raise VerificationError(
-                "the record has one digest of all arguments; show them all, or open the enforcer with disclosable=True",
+                "the record has one digest of all arguments; show them all, or open the enforcer with "
+                "Privacy(disclosable=True)",
                 code="not_disclosable",
             )
         parts = _parts(arguments)

@@ -194,7 +194,7 @@ CONTROL: Final = (
         "register agents, their owners and their maximum scope",
         description=(
             "Register agents in the signed file agents.jsonl of a directory: owner, purpose, expiry and the maximum "
-            "scope of any grant. Enforcer.open(..., agents='required') refuses all others."
+            "scope of any grant. Enforcer.open(..., agents='registered') refuses all others."
         ),
         actions=(
             _agents(

@@ -17,7 +17,7 @@ def run(chosen: argparse.Namespace) -> int:
     if not path.exists():
         raise ConfigurationError(
             f"{chosen.directory!r} has no keys/pseudonyms.jsonl; name the directory of an enforcer that is opened with "
-            "pseudonyms=True"
+            "Privacy(pseudonyms=True)"
         )
     kind, name = Pseudonyms(path).who(chosen.pseudonym)
     print(json.dumps({"kind": kind, "id": name}) if chosen.json else f"{clean(name)} ({kind})")

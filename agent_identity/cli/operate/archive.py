@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from agent_identity._audit.report import counted
-from agent_identity._audit.verify import check
+from agent_identity._audit.verify import Verifier
 from agent_identity._enforcement.directory import check_keys, connect, prepare
 from agent_identity._evidence.ledger import Ledger, Removed, archive, prune
 from agent_identity._identity.common import RandomIds, SystemClock
@@ -106,7 +106,7 @@ def _verify(directory: str, trust: str | None) -> None:
     progress = Progress(sys.stderr, "verifying")
     try:
         # Pruned drafts are read by this release, whose shapes it knows.
-        report = check(directory, trust, progress=progress.update, processes=0, drafts=True)
+        report = Verifier(trust, processes=0, drafts=True, progress=progress.update).ledger(directory)
     finally:
         progress.clear()
     if report.integrity != "verified":

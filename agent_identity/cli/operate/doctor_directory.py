@@ -252,7 +252,7 @@ def _witnesses(root: Path, trust: TrustStore | None) -> Iterator[Check]:
         name = f"witness {witness.name}"
         cosigned = _entries_under(_content(Path(cosigned_file(Layout.of(root), witness))))
         if cosigned is None:
-            cure = "open the enforcer with witnesses={'https://...': 'the verifier key'}"
+            cure = "open the enforcer with Transparency(witnesses={'https://...': 'the verifier key'})"
             yield Check(name, "warn", "it has cosigned nothing of the log", cure)
         elif size is not None and cosigned < size:
             cure = "see what the enforcer logs about it, and whether it can be reached"

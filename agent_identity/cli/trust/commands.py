@@ -151,7 +151,7 @@ TRUST: Final = (
         description=(
             "Serve the keys of a directory over a Unix socket until it is stopped. It signs only records, checkpoints "
             "and grants of the directory's own names. Run it as a separate user, and open the enforcers with "
-            "signer='unix:PATH'. SIGHUP reloads the directory, after 'keys rotate'."
+            "keys='unix:PATH'. SIGHUP reloads the directory, after 'keys rotate'."
         ),
     ),
     Command(

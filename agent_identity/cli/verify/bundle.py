@@ -9,7 +9,7 @@ from typing import Final
 
 from agent_identity._audit.proofs import Choice, collect, pack, report_json
 from agent_identity._audit.report import Report, counted
-from agent_identity._audit.verify import check
+from agent_identity._audit.verify import Verifier
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import Style, clean
 from agent_identity.cli.terminal.times import moment_ns
@@ -68,7 +68,7 @@ def run(chosen: argparse.Namespace) -> int:
         evidence = Path(folder) / "evidence"
         evidence.mkdir(0o700)
         collect(chosen.directory, evidence, choice, archive=chosen.archive)
-        report = check(evidence, chosen.trust, drafts=chosen.drafts)
+        report = Verifier(chosen.trust, drafts=chosen.drafts).ledger(evidence)
         pack(chosen.output, evidence, {**others, **_texts(choice, report)})
     size = Path(chosen.output).stat().st_size
     drafts = any(problem.code == "draft_records_taken" for problem in report.findings)

@@ -8,7 +8,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Final, cast
 
-from agent_identity._audit.proofs import Shown, check_disclosure, disclose
+from agent_identity._audit.proofs import Shown, disclose
+from agent_identity._audit.verify import Verifier
 from agent_identity.canonical import JSON
 from agent_identity.cli.terminal.sources import named
 from agent_identity.cli.terminal.style import Style, clean, columns
@@ -82,14 +83,8 @@ def _json(text: str, option: str) -> JSON:
 
 def run_check(chosen: argparse.Namespace) -> int:
     """Check a disclosure."""
-    shown = check_disclosure(
-        chosen.disclosure,
-        chosen.trust,
-        ledger=chosen.ledger,
-        proof=chosen.record,
-        spans=chosen.span,
-        drafts=chosen.drafts,
-    )
+    verifier = Verifier(chosen.trust, drafts=chosen.drafts)
+    shown = verifier.disclosure(chosen.disclosure, ledger=chosen.ledger, proof=chosen.record, spans=chosen.span)
     if chosen.json:
         print(json.dumps(shown.to_json()))
     else:

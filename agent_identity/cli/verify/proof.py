@@ -8,8 +8,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Final, cast
 
-from agent_identity._audit.proofs import Checked, check_proof, prove, prove_growth
+from agent_identity._audit.proofs import Checked, prove, prove_growth
 from agent_identity._audit.report import CODES, counted
+from agent_identity._audit.verify import Verifier
 from agent_identity.cli.terminal.sources import named
 from agent_identity.cli.terminal.style import Progress, Style, clean, columns, moment
 from agent_identity.cli.verify.verify import report_lines
@@ -71,9 +72,8 @@ def wanted_record(text: str) -> str | tuple[str, int]:
 
 def run_check(chosen: argparse.Namespace) -> int:
     """Check a proof."""
-    checked = check_proof(
-        chosen.proof, chosen.trust, record=chosen.record, checkpoint=chosen.since, drafts=chosen.drafts
-    )
+    verifier = Verifier(chosen.trust, drafts=chosen.drafts)
+    checked = verifier.proof(chosen.proof, record=chosen.record, checkpoint=chosen.since)
     if chosen.json:
         print(json.dumps(checked.to_json()))
     else:

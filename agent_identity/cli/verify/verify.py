@@ -6,14 +6,14 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from agent_identity._audit.inputs import is_bundle
 from agent_identity._audit.ledger import Timestamps
 from agent_identity._audit.report import Coverage, Period, Problem, Report, Step, counted
-from agent_identity._audit.verify import check
+from agent_identity._audit.verify import Verifier
 from agent_identity._identity.trust import TrustStore
 from agent_identity.cli.terminal.sources import gathered, is_directory, named
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, table
@@ -56,7 +56,7 @@ def run(chosen: argparse.Namespace) -> int:
     if not chosen.source and chosen.files_from is None:
         chosen.misused("the source is missing; give a SOURCE or --files-from")
     chosen.source = gathered(chosen.source, chosen.files_from)
-    source = named(chosen.source)
+    named(chosen.source)
     _refuse_trust_file(chosen.source)
     _refuse_unused(chosen)
     period = _period(chosen.start, chosen.stop)
@@ -65,23 +65,7 @@ def run(chosen: argparse.Namespace) -> int:
     gc.freeze()
     gc.set_threshold(*_SELDOM)
     try:
-        report = check(
-            source,
-            chosen.trust,
-            ledger=chosen.ledger,
-            checkpoint=chosen.checkpoint,
-            archive=chosen.archive,
-            witnesses=chosen.witness,
-            require=chosen.require,
-            timestamps=_authority(chosen.tsa_certificate),
-            redacted=chosen.redacted,
-            pasted=chosen.span,
-            progress=lambda done, total: progress.update(done, total, estimate.left(done, total)),
-            period=period,
-            disclosures=chosen.disclosures,
-            processes=chosen.processes,
-            drafts=chosen.drafts,
-        )
+        report = _report(chosen, period, lambda done, total: progress.update(done, total, estimate.left(done, total)))
     finally:
         progress.clear()
     if chosen.json:
@@ -91,6 +75,40 @@ def run(chosen: argparse.Namespace) -> int:
         if not chosen.span and any(problem.code == "malformed_document" for problem in report.findings):
             print("\nIf this is JSON as a back end shows spans: agent-identity verify --span FILE")
     return report.exit_code
+
+
+def _report(chosen: argparse.Namespace, period: tuple[int, int] | None, progress: Callable[[int, int], None]) -> Report:
+    """Verify the sources, as directory or bundle, as pasted spans, or as files of traces.
+
+    Raises:
+        ConfigurationError: A file cannot be read, or an option does not fit the sources.
+    """
+    verifier = Verifier(
+        chosen.trust,
+        processes=chosen.processes,
+        witnesses=chosen.witness,
+        require=chosen.require,
+        timestamps=_authority(chosen.tsa_certificate),
+        drafts=chosen.drafts,
+        progress=progress,
+    )
+    disclosures = chosen.disclosures
+    if _is_ledger(chosen.source):
+        kept, archive = chosen.checkpoint, chosen.archive
+        return verifier.ledger(
+            chosen.source[0], checkpoint=kept, archive=archive, period=period, disclosures=disclosures
+        )
+    if period is not None:
+        raise ConfigurationError("--from and --until need an evidence directory; leave them out for traces")
+    ledger, redacted = chosen.ledger, chosen.redacted
+    if chosen.span:
+        shown = [name if name == "-" else Path(name) for name in chosen.source]
+        return verifier.pasted(*shown, ledger=ledger, redacted=redacted, disclosures=disclosures)
+    return verifier.traces(*chosen.source, ledger=ledger, redacted=redacted, disclosures=disclosures)
+
+
+def _is_ledger(sources: Sequence[str]) -> bool:
+    return is_directory(sources[0]) or (len(sources) == 1 and is_bundle(sources[0]))
 
 
 def _refuse_trust_file(sources: Sequence[str]) -> None:
@@ -134,7 +152,7 @@ def _refuse_unused(chosen: argparse.Namespace) -> None:
             "--span goes with JSON of spans, and the source is an evidence directory; give it as --ledger, or leave "
             "--span out"
         )
-    if is_directory(chosen.source[0]) or (len(chosen.source) == 1 and is_bundle(chosen.source[0])):
+    if _is_ledger(chosen.source):
         if chosen.ledger is not None or chosen.redacted:
             raise ConfigurationError(
                 "--ledger and --redacted go with traces, and the source is an evidence directory; leave them out"

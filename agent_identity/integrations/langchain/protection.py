@@ -178,7 +178,7 @@ def is_enforced(tool: BaseTool) -> bool:
     """Return whether the guard of a tool, if any, refuses calls; monitor mode does not."""
     enforcer = enforcer_of(tool)
     if enforcer is not None:
-        return enforcer.guard(tool.name).mode == "enforce"
+        return enforcer.mode == "enforce"
     return is_wrapped(tool) or all(guard.mode == "enforce" for guard in guards_of(tool))
 
 

@@ -405,7 +405,7 @@ def check_stated(tool: BaseTool, enforcer: Enforcer, stated: Stated) -> None:
     for slot in (*FUNCTIONS, *METHODS):
         body = tool.__dict__.get(slot) if slot in FUNCTIONS else _own_method(base_of(tool), slot)
         if body is not None:
-            check_body(tool.name, cast("_Body", body), stated.lazy, enforcer.guard(tool.name).mode)
+            check_body(tool.name, cast("_Body", body), stated.lazy, enforcer.mode)
             parameters = Binder(cast("_Body", body), method=slot in METHODS).parameters
             check_parameters(tool.name, stated.touches or (), parameters)
 

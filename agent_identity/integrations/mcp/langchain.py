@@ -159,7 +159,7 @@ class _Sessions:
         A server in the inventory is compared with its entry, as for every call: there, the new place can be accepted.
         """
         same = (server.transport, server.place) == (here.transport, here.place)
-        if same or self._enforcer.guard(server.name).inventory.find(server.name) is not None:
+        if same or self._enforcer.inventory.find(server.name) is not None:
             return None
         return Denied(
             f"the connection of {server.name!r} has moved since the client was guarded, to another "
@@ -175,7 +175,7 @@ class _Sessions:
             raise ConfigurationError(f"the client has no connection {name!r}; name one of its connections")
         connection, here = self._found(name)
         moved = await off_loop(partial(self._moved, self._servers[name], here))
-        if moved is not None and self._enforcer.guard(here.name).mode == "enforce":
+        if moved is not None and self._enforcer.mode == "enforce":
             raise moved
         if headers and connection["transport"] != "stdio":
             known = cast("Mapping[str, object]", connection.get("headers") or {})

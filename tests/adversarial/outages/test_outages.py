@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 from opentelemetry import context as otel
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -26,11 +27,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from agent_identity import Agent, Denied, Enforcer, Human, Scope, check
+from agent_identity import Agent, Denied, Enforcer, Human, Scope
 from agent_identity._enforcement.export import ledger_exporter as exporting
 from agent_identity._enforcement.export import sender as shipping
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.cli import main
+from agent_identity.options import Telemetry
 
 ALICE = Human("alice@example.com")
 CLERK = Agent("clerk", owner="finance@example.com")
@@ -153,7 +155,7 @@ OUTAGES: dict[str, Callable[[Any, int], None]] = {
 
 def outage(receiver: Any, evidence: Path, name: str) -> None:
     """Work through an outage, and see that nothing is missing afterwards."""
-    with Enforcer.open(evidence, otlp=receiver.endpoint) as enforcer:
+    with Enforcer.open(evidence, telemetry=Telemetry(otlp=receiver.endpoint)) as enforcer:
         pause = 0.002 if FACTOR == 1 else 0.002 * 25 * 500 / LOAD
         done = threading.Event()
 
@@ -195,7 +197,7 @@ def test_other_outages_lose_nothing(receiver: Any, tmp_path: Path, name: str) ->
 def test_ac_83_a_burst_past_any_queue_is_kept(receiver: Any, tmp_path: Path) -> None:
     """Calls as fast as they come while nobody listens: all of them arrive later, because the queue is a file."""
     receiver.stop()
-    with Enforcer.open(tmp_path / "evidence", otlp=receiver.endpoint) as enforcer:
+    with Enforcer.open(tmp_path / "evidence", telemetry=Telemetry(otlp=receiver.endpoint)) as enforcer:
         work(enforcer, BURST)
         receiver.start()
         evidence = tmp_path / "evidence"
@@ -208,7 +210,7 @@ def test_ac_84_what_was_not_acknowledged_is_known(receiver: Any, tmp_path: Path,
     """A collector that fails leaves a distance that ``doctor`` shows, and that ``replay`` closes."""
     evidence = tmp_path / "evidence"
     receiver.mode = "503"
-    with Enforcer.open(evidence, otlp=receiver.endpoint) as enforcer:
+    with Enforcer.open(evidence, telemetry=Telemetry(otlp=receiver.endpoint)) as enforcer:
         work(enforcer, 20)
     assert receiver.spans == []
     main(["doctor", str(evidence)])
@@ -226,7 +228,7 @@ def test_ac_85_a_caller_cannot_switch_the_copies_off(receiver: Any, tmp_path: Pa
     carrier = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"}
     token = otel.attach(TraceContextTextMapPropagator().extract(carrier))
     try:
-        with Enforcer.open(tmp_path / "evidence", otlp=receiver.endpoint) as enforcer:
+        with Enforcer.open(tmp_path / "evidence", telemetry=Telemetry(otlp=receiver.endpoint)) as enforcer:
             work(enforcer, 20)
     finally:
         otel.detach(token)
@@ -245,7 +247,7 @@ def test_ac_86_samplers_take_nothing_from_the_copies(receiver: Any, tmp_path: Pa
     evidence = tmp_path / "evidence"
     provider = TracerProvider(sampler=SAMPLERS[sampler], shutdown_on_exit=False)
     with Enforcer.open(
-        evidence, tracer_provider=provider, otlp=receiver.endpoint if way == "thread" else None
+        evidence, telemetry=Telemetry(tracer_provider=provider, otlp=receiver.endpoint if way == "thread" else None)
     ) as enforcer:
         work(enforcer, 40)
     if way == "command":
@@ -260,7 +262,7 @@ def test_ac_86_a_disabled_sdk_takes_nothing_from_the_copies(
     """``OTEL_SDK_DISABLED`` makes no span in the process, and none is missing at the collector."""
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     evidence = tmp_path / "evidence"
-    with Enforcer.open(evidence, otlp=receiver.endpoint if way == "thread" else None) as enforcer:
+    with Enforcer.open(evidence, telemetry=Telemetry(otlp=receiver.endpoint if way == "thread" else None)) as enforcer:
         work(enforcer, 40)
     if way == "command":
         assert main(["replay", str(evidence), "--otlp", receiver.endpoint]) == 0
@@ -275,7 +277,7 @@ def test_the_copy_equals_the_span_that_was_sent_at_once(receiver: Any, tmp_path:
     evidence, exporter = tmp_path / "evidence", InMemorySpanExporter()
     provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    with Enforcer.open(evidence, tracer_provider=provider) as enforcer:
+    with Enforcer.open(evidence, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
         with provider.get_tracer("app").start_as_current_span("request"):
             work(enforcer, 10)
         with pytest.raises(Denied), enforcer.action("pay", amount=1):
@@ -373,8 +375,9 @@ def test_processes_that_share_a_directory_send_together(receiver: Any, tmp_path:
         "import os, sys\n"
         "from agent_identity import Agent, Enforcer, Human, Scope\n"
         "from agent_identity._enforcement import exporting\n"
+        "from agent_identity.options import Telemetry\n"
         "exporting._STANDBY = 0.05\n"
-        "enforcer = Enforcer.open(sys.argv[1], otlp=sys.argv[2])\n"
+        "enforcer = Enforcer.open(sys.argv[1], telemetry=Telemetry(otlp=sys.argv[2]))\n"
         "pay = enforcer.tool(name='pay')(lambda n: n)\n"
         "def work():\n"
         "    with enforcer.task('p', principal=Human('a'), agent=Agent('c', owner='x'), scope=Scope('pay')):\n"
@@ -527,7 +530,7 @@ def test_a_real_collector_gets_everything(rotel: Any, tmp_path: Path, protocol: 
 @contextlib.contextmanager
 def exporting_to(evidence: Path, endpoint: str | None) -> Iterator[Enforcer]:
     """Open an enforcer with or without an exporter."""
-    with Enforcer.open(evidence, otlp=endpoint) as enforcer:
+    with Enforcer.open(evidence, telemetry=Telemetry(otlp=endpoint)) as enforcer:
         yield enforcer
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import anyio
 import pytest
+from checking import check
+from flat_options import grouped
 from mcp import ClientSession, StdioServerParameters, types
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
@@ -21,7 +23,6 @@ from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.directory.open import prepare
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity.audit import check
 from agent_identity.canonical import decode_record
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human, RandomIds, SystemClock, TrustStore
@@ -160,7 +161,9 @@ class Pair:
 
     def open(self, name: str, **options: Any) -> Enforcer:
         """Open an enforcer on a directory, until the end of the test."""
-        return self._stack.enter_context(Enforcer.open(self.folder / name, tracer_provider=TracerProvider(), **options))
+        return self._stack.enter_context(
+            Enforcer.open(self.folder / name, **grouped({"tracer_provider": TracerProvider(), **options}))
+        )
 
     def trust(self, name: str) -> None:
         """Have a directory trust the issuer of a."""

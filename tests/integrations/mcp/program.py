@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from agent_identity import Enforcer
 from agent_identity.integrations.mcp.server import protect_server
+from agent_identity.options import Telemetry
 
 try:
     from mcp.server.fastmcp import FastMCP as Server
@@ -18,7 +19,7 @@ except ModuleNotFoundError:
 
 def main(directory: str, description: str, fd: str = "") -> None:
     """Serve until the other side goes away."""
-    with Enforcer.open(directory, tracer_provider=TracerProvider()) as enforcer:
+    with Enforcer.open(directory, telemetry=Telemetry(tracer_provider=TracerProvider())) as enforcer:
         server = protect_server(Server("invoices"), enforcer, name="invoices")
 
         @server.tool(description=os.environ.get("DESCRIPTION", description))

@@ -15,12 +15,12 @@ from pydantic import BaseModel
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.identity import Human
 from agent_identity.integrations.mcp.client import protect_session, protected_session
 from agent_identity.integrations.mcp.servers import McpServer
+from agent_identity.options import Ledger
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
 
 if LEGACY:

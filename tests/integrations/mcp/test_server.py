@@ -17,9 +17,8 @@ from mcp_parties import ALICE, LEGACY, NAME, HighLevel, Pair, in_memory, low_lev
 from pydantic import BaseModel, SecretStr
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.sessions.propagation import Peer
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity.constraints import Contains
+from agent_identity.delegation import Peer
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.identity import Agent, Service, SigningKey
 from agent_identity.integrations.mcp.binding import CHAIN, NEXT, OURS, PROOF, target_of, to_meta
@@ -27,6 +26,7 @@ from agent_identity.integrations.mcp.conversion import _as_the_schema_says
 from agent_identity.integrations.mcp.sdk import unwrapped, wrapped_like
 from agent_identity.integrations.mcp.server import Anonymous, protect_server
 from agent_identity.integrations.mcp.servers import McpServer
+from agent_identity.options import Ledger
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
 
 DESK = Agent("desk", owner="payments@example.com")

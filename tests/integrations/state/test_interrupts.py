@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 import pytest
+from checking import check
 
 from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity.audit import check
 from agent_identity.identity import SigningKey
 
 PROGRAM = Path(__file__).with_name("graph_program.py")

@@ -9,7 +9,6 @@ import orjson
 import pytest
 from plain_records import append
 
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.record.codec import as_dict
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, LogProof, sign_note
@@ -17,9 +16,10 @@ from agent_identity._evidence.transparency.cosignatures import cosign
 from agent_identity._evidence.transparency.log import Head
 from agent_identity._evidence.transparency.merkle import leaf_hash, root_of
 from agent_identity._evidence.transparency.proof_files import GrowthProof, RecordProof
-from agent_identity.audit import Checked, check_proof, prove, prove_growth
+from agent_identity.audit import Checked, Verifier, prove, prove_growth
 from agent_identity.errors import AgentIdentityError, ConfigurationError, VerificationError
 from agent_identity.identity import Cosigner, SigningKey, TrustedKey, TrustStore, Witnesses
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 SIGNER = SigningKey.from_seed(b"q" * 32)
@@ -75,7 +75,7 @@ def test_every_record_has_a_proof_that_holds_without_the_ledger(original: Path) 
     for stream, seq, record in records(original / "evidence"):
         data = prove(original / "evidence", record["id"])
         assert prove(original / "evidence", (stream, seq)) == data
-        checked = check_proof(data, TRUST, record=record["id"])
+        checked = Verifier(TRUST).proof(data, record=record["id"])
         assert (checked.exit_code, checked.verdict, checked.kind) == (0, "verified", "record")
         assert checked.record is not None
         assert as_dict(checked.record) == checked.to_json()["record"] == record
@@ -92,7 +92,7 @@ def test_a_proof_is_checked_from_files(room: Path) -> None:
     TRUST.save(room / "trust.json")
     (room / "p").write_bytes(prove(room / "evidence", next(records(room / "evidence"))[2]["id"]))
     shutil.rmtree(room / "evidence")
-    assert check_proof(room / "p", room / "trust.json").exit_code == 0
+    assert Verifier(room / "trust.json").proof(room / "p").exit_code == 0
 
 
 def test_the_first_entry_that_covers_a_record_proves_it(original: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_record_that_is_not_sealed_yet_waits(room: Path) -> None:
             prove(room / "evidence", entry.id)
         assert caught.value.code == "tail_unsealed"
         ledger.seal()
-        assert check_proof(prove(room / "evidence", entry.id), TRUST).exit_code == 0
+        assert Verifier(TRUST).proof(prove(room / "evidence", entry.id)).exit_code == 0
 
 
 def test_only_directories_are_proved_from(room: Path) -> None:
@@ -258,7 +258,7 @@ def test_no_part_of_a_proof_can_be_that_of_another(original: Path) -> None:
         "garbage for a note": (changed(one, note=b"x"), {"bad_checkpoint"}),
     }
     for name, (data, found) in cases.items():
-        checked = check_proof(data, TRUST)
+        checked = Verifier(TRUST).proof(data)
         assert (checked.exit_code, codes(checked)) == (1, found), name
 
 
@@ -268,14 +268,14 @@ def test_a_place_that_the_record_does_not_claim_is_not_proved(original: Path) ->
     record = orjson.loads(proof.record)
     record["stream"]["seq"] = "2"
     data = changed(proof, record=orjson.dumps(record, option=orjson.OPT_SORT_KEYS))
-    checked = check_proof(data, TRUST)
+    checked = Verifier(TRUST).proof(data)
     assert (checked.exit_code, codes(checked)) == (1, {"bad_inclusion_proof"})
 
 
 def test_a_proof_of_another_record_is_not_the_one_that_was_asked_for(original: Path) -> None:
     """The id can be given, so that a script cannot be shown the wrong record."""
     data = prove(original / "evidence", next(records(original / "evidence"))[2]["id"])
-    checked = check_proof(data, TRUST, record="another")
+    checked = Verifier(TRUST).proof(data, record="another")
     assert (checked.exit_code, codes(checked)) == (1, {"other_record"})
 
 
@@ -306,7 +306,7 @@ WRONG_TRUST: dict[str, tuple[TrustStore | None, int, set[str]]] = {
 def test_a_proof_holds_under_the_key_that_counts_for_it(original: Path, name: str) -> None:
     """Of another key, origin or time, it proves nothing; without keys, nothing can be said."""
     trust, code, found = WRONG_TRUST[name]
-    checked = check_proof(prove(original / "evidence", next(records(original / "evidence"))[2]["id"]), trust)
+    checked = Verifier(trust).proof(prove(original / "evidence", next(records(original / "evidence"))[2]["id"]))
     assert (checked.exit_code, codes(checked)) == (code, found)
 
 
@@ -315,7 +315,7 @@ def test_an_entry_of_another_log_is_not_one_of_this(original: Path) -> None:
     proof = RecordProof.from_bytes(prove(original / "evidence", next(records(original / "evidence"))[2]["id"]))
     entry = Head.from_entry(proof.entry)[0].to_entry("elsewhere")
     note = sign_note(Checkpoint(ORIGIN, 1, root_of([leaf_hash(entry)])).to_text(), ORIGIN, SIGNER)
-    checked = check_proof(changed(proof, entry=entry, index=0, log_hashes=(), note=note), TRUST)
+    checked = Verifier(TRUST).proof(changed(proof, entry=entry, index=0, log_hashes=(), note=note))
     assert (checked.exit_code, codes(checked)) == (1, {"wrong_origin"})
     assert checked.report.findings[0].message == "the entry names the origin of another log"
     assert [step.status for step in checked.report.steps] == ["passed", "failed", "passed", "passed"]
@@ -328,37 +328,37 @@ def test_a_log_is_shown_to_have_grown_only(original: Path) -> None:
     now = (original / "evidence/log/checkpoint").read_bytes()
     for earlier in (kept, empty, now):
         data = prove_growth(original / "evidence", earlier)
-        checked = check_proof(data, TRUST, checkpoint=earlier)
+        checked = Verifier(TRUST).proof(data, checkpoint=earlier)
         assert (checked.exit_code, checked.kind, checked.record) == (0, "growth", None)
         assert [step.status for step in checked.report.steps] == ["passed"] * 2
     assert prove_growth(original / "evidence", original / "kept") == prove_growth(original / "evidence", kept)
-    assert check_proof(prove_growth(original / "evidence", kept), TRUST, checkpoint=original / "kept").exit_code == 0
+    assert Verifier(TRUST).proof(prove_growth(original / "evidence", kept), checkpoint=original / "kept").exit_code == 0
 
 
 def test_growth_needs_the_checkpoint_that_was_kept(original: Path) -> None:
     """Without it nothing is shown; with another one, the proof does not fit."""
     data = prove_growth(original / "evidence", original / "kept")
     now = (original / "evidence/log/checkpoint").read_bytes()
-    assert codes(check_proof(data, TRUST)) == {"no_checkpoint"}
-    assert check_proof(data, TRUST).exit_code == 2
-    assert codes(check_proof(data, TRUST, checkpoint=now)) == {"bad_consistency_proof"}
+    assert codes(Verifier(TRUST).proof(data)) == {"no_checkpoint"}
+    assert Verifier(TRUST).proof(data).exit_code == 2
+    assert codes(Verifier(TRUST).proof(data, checkpoint=now)) == {"bad_consistency_proof"}
     text = Checkpoint.from_text(now.decode().partition("\n\n")[0] + "\n")
     fork = sign_note(Checkpoint(ORIGIN, GrowthProof.from_bytes(data).old_size, b"f" * 32).to_text(), ORIGIN, SIGNER)
-    checked = check_proof(data, TRUST, checkpoint=fork)
+    checked = Verifier(TRUST).proof(data, checkpoint=fork)
     assert (checked.exit_code, codes(checked)) == (1, {"bad_consistency_proof"})
     other = sign_note(Checkpoint("elsewhere", 4, text.root).to_text(), "elsewhere", SIGNER)
-    checked = check_proof(data, TrustStore((KEY,)), checkpoint=other)
+    checked = Verifier(TrustStore((KEY,))).proof(data, checkpoint=other)
     assert (checked.exit_code, codes(checked)) == (1, {"wrong_origin"})
     stranger = sign_note(Checkpoint(ORIGIN, 4, text.root).to_text(), ORIGIN, OTHER)
-    assert check_proof(data, TRUST, checkpoint=stranger).exit_code == 1
-    assert codes(check_proof(data, TRUST, checkpoint=b"x")) == {"bad_checkpoint"}
+    assert Verifier(TRUST).proof(data, checkpoint=stranger).exit_code == 1
+    assert codes(Verifier(TRUST).proof(data, checkpoint=b"x")) == {"bad_checkpoint"}
 
 
 def test_hashes_from_the_empty_log_on_are_refused(original: Path) -> None:
     """A proof has one spelling."""
     empty = sign_note(Checkpoint(ORIGIN, 0, root_of([])).to_text(), ORIGIN, SIGNER)
     now = (original / "evidence/log/checkpoint").read_bytes()
-    checked = check_proof(GrowthProof(0, (b"h" * 32,), now).to_bytes(), TRUST, checkpoint=empty)
+    checked = Verifier(TRUST).proof(GrowthProof(0, (b"h" * 32,), now).to_bytes(), checkpoint=empty)
     assert codes(checked) == {"bad_consistency_proof"}
 
 
@@ -366,9 +366,9 @@ def test_growth_under_a_revoked_key_is_an_open_question(original: Path) -> None:
     """Whoever has the key can make both checkpoints."""
     revoked = TrustStore((TrustedKey(SIGNER.public_key, "recorder", revoked_since=1_900_000_000),), origin=ORIGIN)
     data = prove_growth(original / "evidence", original / "kept")
-    checked = check_proof(data, revoked, checkpoint=original / "kept")
+    checked = Verifier(revoked).proof(data, checkpoint=original / "kept")
     assert (checked.exit_code, codes(checked)) == (2, {"key_revoked"})
-    assert check_proof(data, None, checkpoint=original / "kept").exit_code == 2
+    assert Verifier(None).proof(data, checkpoint=original / "kept").exit_code == 2
 
 
 def test_a_ledger_that_did_not_grow_from_a_checkpoint_says_so(room: Path) -> None:
@@ -421,7 +421,7 @@ def told(checked: Checked) -> list[tuple[str, int | None]]:
 def test_a_proof_that_holds_says_what_was_shown(original: Path, origin: str | None) -> None:
     """Each step with its name and its numbers, whether or not the trust file names the log."""
     proof = prove(original / "evidence", (open_ledger(original / "evidence").streams()[0], 3))
-    checked = check_proof(proof, TrustStore((KEY,), origin=origin))
+    checked = Verifier(TrustStore((KEY,), origin=origin)).proof(proof)
     assert [step.name for step in checked.report.steps] == [
         "trust and signature of the checkpoint",
         "the entry is in the log of the checkpoint",
@@ -461,7 +461,7 @@ def test_what_does_not_fit_fails_its_step_only(original: Path, name: str) -> Non
     """The step says so in words and with the place; what needs it is left open, and the other steps are told."""
     parts, found, other = BROKEN[name]
     proof = prove(original / "evidence", (FIRST, 3))
-    checked = check_proof(changed(RecordProof.from_bytes(proof), **parts), TRUST)
+    checked = Verifier(TRUST).proof(changed(RecordProof.from_bytes(proof), **parts))
     assert (told(checked), checked.exit_code) == (found, 1)
     assert steps(checked) == tuple(other.get(number, step) for number, step in enumerate(RECORD, 1))
     assert (checked.origin, checked.size) == ((None, 0) if name == "a note that is none" else (ORIGIN, 6))
@@ -472,13 +472,13 @@ def test_what_is_of_another_stream_is_told_with_its_place(original: Path) -> Non
     one, two = (RecordProof.from_bytes(prove(original / "evidence", place)) for place in ((FIRST, 3), (FIRST, 4)))
     head, _ = Head.from_entry(one.entry)
     entry = Head(f"{FIRST[:-1]}9", head.size, head.root).to_entry(ORIGIN)
-    checked = check_proof(changed(one, entry=entry), TRUST)
+    checked = Verifier(TRUST).proof(changed(one, entry=entry))
     assert told(checked) == [
         (ANOTHER_ROOT, None),
         ("the record is of another stream than the entry", 3),
     ]
     assert [step.status for step in checked.report.steps] == ["passed", "failed", "failed", "passed"]
-    checked = check_proof(changed(one, record=two.record, hashes=()), TRUST)
+    checked = Verifier(TRUST).proof(changed(one, record=two.record, hashes=()))
     assert told(checked) == [("the index 3 is outside the tree of size 3", 4)]
 
 
@@ -507,7 +507,7 @@ DOUBTED: dict[str, tuple[TrustStore | None, str, tuple[str, str]]] = {
 def test_a_key_that_does_not_count_leaves_the_first_step(original: Path, name: str) -> None:
     """What the hashes show is told all the same; the step about trust says what is missing."""
     trust, message, first = DOUBTED[name]
-    checked = check_proof(prove(original / "evidence", (FIRST, 3)), trust)
+    checked = Verifier(trust).proof(prove(original / "evidence", (FIRST, 3)))
     assert (told(checked), steps(checked)) == ([(message, None)], (first, *RECORD[1:]))
     assert checked.report.trust == ("none" if trust is None else "given")
 
@@ -518,7 +518,7 @@ def test_a_record_counts_from_the_second_of_its_key_on(original: Path) -> None:
     second = int(RecordProof.from_bytes(proof).record.partition(b'"start":"')[2][:19]) // 10**9
 
     def found(**options: int) -> set[str]:
-        return codes(check_proof(proof, TrustStore((TrustedKey(SIGNER.public_key, "recorder", **options),))))
+        return codes(Verifier(TrustStore((TrustedKey(SIGNER.public_key, "recorder", **options),))).proof(proof))
 
     assert (found(not_before=second), found(not_before=second + 1)) == (set(), {"key_not_valid_then"})
     assert (found(not_after=second), found(not_after=second - 1)) == (set(), {"key_not_valid_then"})
@@ -543,8 +543,10 @@ def test_one_key_in_time_is_enough_and_an_unknown_one_harms_nothing(original: Pa
     )
     late = TrustedKey(OTHER.public_key, "recorder", not_before=1_900_000_000)
     for keys in ((KEY, late), (late, KEY), (KEY,)):
-        assert check_proof(changed(proof, note=note), TrustStore(keys, origin=ORIGIN)).exit_code == 0
-    assert codes(check_proof(changed(proof, note=note), TrustStore((late,), origin=ORIGIN))) == {"key_not_valid_then"}
+        assert Verifier(TrustStore(keys, origin=ORIGIN)).proof(changed(proof, note=note)).exit_code == 0
+    assert codes(Verifier(TrustStore((late,), origin=ORIGIN)).proof(changed(proof, note=note))) == {
+        "key_not_valid_then"
+    }
 
 
 def test_growth_is_told_step_by_step(original: Path) -> None:
@@ -583,14 +585,14 @@ def test_growth_is_told_step_by_step(original: Path) -> None:
         (None, kept, [NO_TRUST], (OPEN, grown)),
     ]
     for trust, earlier, found, ends in cases:
-        checked = check_proof(data, trust, checkpoint=earlier)
+        checked = Verifier(trust).proof(data, checkpoint=earlier)
         assert (told(checked), steps(checked)) == ([(message, None) for message in found], ends)
         assert (checked.kind, checked.record, checked.origin, checked.size) == ("growth", None, ORIGIN, 6)
     assert [step.name for step in checked.report.steps] == [
         "trust and signature of both checkpoints",
         "the later log continues the earlier one",
     ]
-    checked = check_proof(GrowthProof(3, (b"h" * 32,), b"x").to_bytes(), TRUST, checkpoint=kept)
+    checked = Verifier(TRUST).proof(GrowthProof(3, (b"h" * 32,), b"x").to_bytes(), checkpoint=kept)
     assert (told(checked), checked.origin, checked.size) == (
         [(f"the checkpoint of the proof: {NO_NOTE}", None)],
         None,
@@ -608,8 +610,8 @@ def test_witnesses_that_the_trust_file_names_vouch_for_proofs(original: Path) ->
     growth, record = prove_growth(original / "evidence", kept), prove(original / "evidence", (FIRST, 3))
     words = f"{SIGNED}; 6 of 6 entries cosigned by 1 of 1 witness, last at 2026-09-21T14:13:20Z"
     for proof, earlier in ((growth, kept), (record, None)):
-        assert codes(check_proof(proof, trust, checkpoint=earlier)) == {"not_witnessed"}
-        checked = check_proof(proof.replace(now, cosigned), trust, checkpoint=earlier)
+        assert codes(Verifier(trust).proof(proof, checkpoint=earlier)) == {"not_witnessed"}
+        checked = Verifier(trust).proof(proof.replace(now, cosigned), checkpoint=earlier)
         assert (checked.exit_code, steps(checked)[0]) == (0, ("passed", words))
 
 
@@ -623,8 +625,8 @@ def test_of_the_checkpoints_of_growth_each_needs_a_key_that_counts(original: Pat
             TrustedKey(revoked.public_key, "recorder", revoked_since=1_900_000_000),
             TrustedKey(sound.public_key, "recorder"),
         )
-        assert codes(check_proof(data, TrustStore(keys, origin=ORIGIN), checkpoint=earlier)) == {"key_revoked"}
-    assert codes(check_proof(data, TRUST, checkpoint=earlier)) == {"unknown_key"}
+        assert codes(Verifier(TrustStore(keys, origin=ORIGIN)).proof(data, checkpoint=earlier)) == {"key_revoked"}
+    assert codes(Verifier(TRUST).proof(data, checkpoint=earlier)) == {"unknown_key"}
 
 
 def test_arguments_fit_the_kind_of_proof(original: Path) -> None:
@@ -632,17 +634,17 @@ def test_arguments_fit_the_kind_of_proof(original: Path) -> None:
     record = prove(original / "evidence", next(records(original / "evidence"))[2]["id"])
     growth = prove_growth(original / "evidence", original / "kept")
     with pytest.raises(ConfigurationError, match="earlier checkpoint goes with a proof of growth"):
-        check_proof(record, TRUST, checkpoint=original / "kept")
+        Verifier(TRUST).proof(record, checkpoint=original / "kept")
     with pytest.raises(ConfigurationError, match="record id goes with the proof of a record"):
-        check_proof(growth, TRUST, record="x")
+        Verifier(TRUST).proof(growth, record="x")
 
 
 def test_what_is_no_proof_is_called_that(room: Path) -> None:
     """Garbage and truncated files are contradicted, missing ones cannot be read, and results are plain values."""
     whole = prove(room / "evidence", next(records(room / "evidence"))[2]["id"])
     for size in range(0, len(whole), 7):
-        assert check_proof(whole[:size], TRUST).exit_code == 1
-    checked = check_proof(b"garbage", TRUST)
+        assert Verifier(TRUST).proof(whole[:size]).exit_code == 1
+    checked = Verifier(TRUST).proof(b"garbage")
     assert (checked.kind, checked.record, checked.origin, checked.size) == ("unknown", None, None, 0)
     assert codes(checked) == {"bad_proof"}
     assert told(checked) == [
@@ -652,8 +654,8 @@ def test_what_is_no_proof_is_called_that(room: Path) -> None:
         ["the file is a proof"],
         (("failed", ""),),
     )
-    plain = check_proof(whole, TRUST).to_json()
+    plain = Verifier(TRUST).proof(whole).to_json()
     assert (plain["proof"], plain["origin"], plain["size"], plain["verdict"]) == ("record", ORIGIN, "6", "verified")
     assert orjson.loads(orjson.dumps(plain))["record"]["kind"] == "stream_start"
     with pytest.raises(ConfigurationError):
-        check_proof(room / "nowhere", TRUST)
+        Verifier(TRUST).proof(room / "nowhere")

@@ -250,13 +250,13 @@ def failing(error: BaseException) -> Callable[..., object]:
 
 def test_ctrl_c_ends_with_130(run: Run, evidence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupted command leaves no traceback."""
-    monkeypatch.setattr(verify, "check", failing(KeyboardInterrupt()))
+    monkeypatch.setattr(verify, "Verifier", failing(KeyboardInterrupt()))
     assert run("verify", evidence) == (130, "", "")
 
 
 def test_a_defect_is_no_tampering(run: Run, evidence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A defect of ours ends with 2 and one line, which says where and quotes nothing."""
-    monkeypatch.setattr(verify, "check", failing(RuntimeError("alice paid 100")))
+    monkeypatch.setattr(verify, "Verifier", failing(RuntimeError("alice paid 100")))
     code, out, err = run("verify", evidence)
     assert (code, out) == (2, "")
     assert err.startswith(f"agent-identity: a defect of agent-identity {VERSION}, please report it: RuntimeError at ")
@@ -266,7 +266,7 @@ def test_a_defect_is_no_tampering(run: Run, evidence: Path, monkeypatch: pytest.
 
 def test_the_system_names_the_file(run: Run, evidence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the operating system is told in one line, with its file."""
-    monkeypatch.setattr(verify, "check", failing(PermissionError(13, "Permission denied", "secret/\x1b[2J")))
+    monkeypatch.setattr(verify, "Verifier", failing(PermissionError(13, "Permission denied", "secret/\x1b[2J")))
     code, _, err = run("verify", evidence)
     assert code == 2
     assert err == (
@@ -279,7 +279,7 @@ def test_the_system_names_the_file(run: Run, evidence: Path, monkeypatch: pytest
     ("words", "way_out"),
     [
         (("replay", "typo", "--otlp", "http://localhost:4318"), "name the one with trust.json"),
-        (("who", "typo", "principal-x"), "name the directory of an enforcer that is opened with pseudonyms=True"),
+        (("who", "typo", "principal-x"), "an enforcer that is opened with Privacy(pseudonyms=True)"),
         (("signer", "typo", "--socket", "s"), "'agent-identity init DIR' creates one"),
         (("erase", "typo", "--principal", "alice"), "the source 'typo' cannot be read"),
         (("approvals", "list", "typo"), "'agent-identity init DIR' creates one"),

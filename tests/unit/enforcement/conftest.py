@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from flat_options import grouped
 from opentelemetry import context as otel
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -77,7 +78,7 @@ def opened(tmp_path: Path) -> Iterator[Callable[..., World]]:
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         world = World(tmp_path / f"evidence-{len(worlds)}", FixedClock(), exporter, provider)
         given = {"clock": world.clock, "ids": SequentialIds(), "tracer_provider": provider, **options}
-        world.enforcer = Enforcer.open(world.directory, **given)
+        world.enforcer = Enforcer.open(world.directory, **grouped(given))
         worlds.append(world)
         return world
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from plain_records import check_record
 
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, open_note
 from agent_identity._evidence.transparency.merkle import CompactRange, leaf_hash, root_of
 from agent_identity.canonical import decode_record
 from agent_identity.identity import SigningKey
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 ORIGIN = "ledger.example/log"

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+from flat_options import grouped
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from plain_records import append
@@ -44,7 +45,7 @@ def told(tmp_path: Path) -> tuple[Path, io.StringIO]:
     clock = FixedClock(START)
     rules = RuleSet(Rule(Effect.BLOCK, tools="delete", reason="nothing is deleted here", id="no-delete"))
     options: dict[str, Any] = {"clock": clock, "ids": SequentialIds(), "policy": rules, "tracer_provider": provider}
-    with Enforcer.open(tmp_path / "e", **options) as enforcer:
+    with Enforcer.open(tmp_path / "e", **grouped(options)) as enforcer:
         scope = Scope("read", id="1") | Scope("delete")
 
         def act(tool: str, **arguments: object) -> None:

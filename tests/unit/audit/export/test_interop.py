@@ -13,13 +13,14 @@ from typing import Any
 import jsonschema
 import orjson
 import pytest
+from checking import check
 
-from agent_identity._audit.export.interop import FORMS, audit_log_bytes, export, to_audit_log, to_cloudevent, to_ocsf
+from agent_identity._audit.export.interop import FORMS, audit_log_bytes, to_audit_log, to_cloudevent, to_ocsf
 from agent_identity._audit.verify.api import check_shown
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.record.schema import KINDS
 from agent_identity._evidence.transparency.merkle import leaf_hash
-from agent_identity.audit import check
+from agent_identity.audit import export
 from agent_identity.canonical import encode, encode_record
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey

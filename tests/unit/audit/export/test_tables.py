@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +22,7 @@ from agent_identity._audit.export.tables import COLUMNS
 from agent_identity._evidence.ledger.reader import LedgerReader, open_ledger
 from agent_identity._evidence.ledger.sealer import Sealing
 from agent_identity._evidence.storage.lines import stream_line
-from agent_identity.audit import check, export_tables
+from agent_identity.audit import export_tables
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import ConfigurationError, Denied
 

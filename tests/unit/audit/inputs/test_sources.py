@@ -98,7 +98,7 @@ def test_a_file_is_opened_and_closed(tmp_path: Path) -> None:
     with opened(given) as file:
         assert file is given
     assert not given.closed
-    words = f"expected a file of spans or an evidence directory, got '{os.strerror(2)}'; check the path"
+    words = f"no file of spans or evidence directory can be read: '{os.strerror(2)}'; check the path"
     with pytest.raises(ConfigurationError) as caught, opened(str(tmp_path / "absent")):
         pytest.fail("there is none")
     assert str(caught.value) == words

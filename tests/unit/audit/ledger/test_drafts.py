@@ -10,6 +10,7 @@ from unittest.mock import ANY as ANYTHING
 
 import msgspec
 import pytest
+from checking import check
 from draft_records import append_draft
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.guard.draft_facts import RESOURCES
 from agent_identity._evidence.ledger.excerpt import excerpt_lines, excerpt_of
 from agent_identity._evidence.ledger.excerpt_starts import Excerpt
-from agent_identity._evidence.ledger.ledger import Beginning, Ledger
+from agent_identity._evidence.ledger.ledger import Beginning
 from agent_identity._evidence.ledger.prunable_prefix import read_heads
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.ledger.writer import Entry
@@ -37,8 +38,9 @@ from agent_identity._evidence.spans.envelope import PAYLOAD_TYPES, signed_attrib
 from agent_identity._evidence.spans.otlp_encoding import as_bytes, encode_request
 from agent_identity._evidence.spans.span_from_record import make_span
 from agent_identity._evidence.storage.lines import stream_line
-from agent_identity.audit import Problem, Report, check, check_proof, prove
+from agent_identity.audit import Problem, Report, Verifier, prove
 from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 NOW = 1_764_000_000
@@ -676,14 +678,14 @@ def test_the_proof_of_a_draft(recorder: Recorder, chain: Chain) -> None:
     recorder.ledger.close()
     trust = recorder.path / "trust.json"
     proof = prove(recorder.path, outcome)
-    refused = check_proof(proof, trust)
+    refused = Verifier(trust).proof(proof)
     assert (refused.verdict, codes(refused.report)) == ("cannot_tell", {"draft_record", "detail_not_checked"})
-    shown = check_proof(proof, trust, record=outcome, drafts=True)
+    shown = Verifier(trust, drafts=True).proof(proof, record=outcome)
     assert (shown.verdict, codes(shown.report), shown.report.counts["details_not_checked"]) == (
         *("verified", {"detail_not_checked"}),
         1,
     )
-    plain = check_proof(prove(recorder.path, (open_ledger(recorder.path).streams()[0], 3)), trust, drafts=True)
+    plain = Verifier(trust, drafts=True).proof(prove(recorder.path, (open_ledger(recorder.path).streams()[0], 3)))
     assert (plain.verdict, codes(plain.report)) == ("verified", set())
 
 
@@ -692,7 +694,7 @@ def test_the_proof_of_an_outcome_that_contradicts_itself(recorder: Recorder, cha
     facts = {"outcome": "denied", "detail": HASH}
     entry = recorder.append("outcome", {"action": ACTION, "decision": BLOCK, **facts}, chain)
     recorder.ledger.close()
-    shown = check_proof(prove(recorder.path, entry.id), recorder.path / "trust.json", drafts=True)
+    shown = Verifier(recorder.path / "trust.json", drafts=True).proof(prove(recorder.path, entry.id))
     assert (shown.verdict, "detail_mismatch" in codes(shown.report)) == ("contradicted", True)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from checking import check
 
 from agent_identity._audit.ledger.external_evidence import (
     Attestor,
@@ -17,16 +18,15 @@ from agent_identity._audit.ledger.external_evidence import (
 )
 from agent_identity._audit.report.findings import Findings, counted
 from agent_identity._audit.report.report import Signature
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.transparency import checkpoint as checkpoint_module
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, open_note, sign_note
 from agent_identity._evidence.transparency.cosignatures import Cosignature, CosigningKey, cosign
 from agent_identity._evidence.transparency.merkle import EMPTY_ROOT
-from agent_identity._identity.keys.ml_dsa import MlDsaSigningKey
-from agent_identity.audit import Report, check, check_proof, prove, prove_growth
+from agent_identity.audit import Report, Verifier, prove, prove_growth
 from agent_identity.errors import ConfigurationError, VerificationError
-from agent_identity.identity import Cosigner, SigningKey, TrustStore, Witnesses
+from agent_identity.identity import Cosigner, MlDsaSigningKey, SigningKey, TrustStore, Witnesses
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 ORIGIN = "x.example/log"
@@ -408,8 +408,8 @@ def test_a_proof_counts_only_with_the_witnesses_that_the_trust_file_names(root: 
 
     def told() -> Report:
         if how == "record":
-            return check_proof(prove(root, (stream, 1)), WITNESSED).report
-        return check_proof(prove_growth(root, earlier), WITNESSED, checkpoint=earlier).report
+            return Verifier(WITNESSED).proof(prove(root, (stream, 1))).report
+        return Verifier(WITNESSED).proof(prove_growth(root, earlier), checkpoint=earlier).report
 
     assert (told().integrity, codes(told())) == ("cannot_tell", {"not_witnessed"})
     put(root, cosigned(checkpoint(root), OTHER))

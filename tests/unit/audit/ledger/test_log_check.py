@@ -14,9 +14,8 @@ from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_no
 from agent_identity._evidence.transparency.cosignatures import cosign
 from agent_identity._evidence.transparency.log import Head, loss_entry
 from agent_identity._evidence.transparency.merkle import EMPTY_ROOT, leaf_hash, root_of
-from agent_identity._identity.keys.ml_dsa import MlDsaSigningKey
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import SecondKey, SigningKey, Takeover, TrustedKey, TrustStore
+from agent_identity.identity import MlDsaSigningKey, SecondKey, SigningKey, Takeover, TrustedKey, TrustStore
 
 ORIGIN = "x.example/log"
 KEY, OTHER, NEXT = (SigningKey.from_seed(bytes([seed]) * 32) for seed in (1, 2, 3))

@@ -13,10 +13,10 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from checking import check
 from plain_records import append
 
 from agent_identity import Agent, Denied, Enforcer, Human, Scope, records
-from agent_identity._audit.export.interop import export
 from agent_identity._audit.inputs.sources import is_bundle
 from agent_identity._audit.ledger.ledger_check import LEDGER_STEPS
 from agent_identity._audit.ledger.log_check import Heads
@@ -29,20 +29,19 @@ from agent_identity._audit.verify.reconcile import Comparison
 from agent_identity._evidence.ledger import segments as segments_module
 from agent_identity._evidence.ledger.archiving import archive, prune
 from agent_identity._evidence.ledger.excerpt_starts import Excerpt, Start
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.prune_statement import PruneStatement, sign_pruned, unverified_pruned
 from agent_identity._evidence.ledger.reader import LedgerReader
-from agent_identity._evidence.ledger.segments import Segments
 from agent_identity._evidence.record.codec import decode, encode
 from agent_identity._evidence.spans.otlp_encoding import as_bytes, encode_request
 from agent_identity._evidence.spans.span_from_record import EXPORTED_KINDS, make_span
 from agent_identity._evidence.storage.layout import segment_name
 from agent_identity._evidence.transparency import checkpoint as checkpoint_module
 from agent_identity._evidence.transparency.log import Head
-from agent_identity.audit import Report, check, story
+from agent_identity.audit import Report, export, story
 from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
+from agent_identity.options import Durability, Ledger, Segments
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com")
@@ -71,7 +70,9 @@ class Room:
     def record(self, tasks: int = 6, *, size: int = 8_000) -> str:
         """Record some tasks, one of which waits for its end until the last, and return the stream."""
         segments = Segments(max_bytes=size, compression="none")
-        with Enforcer.open(self.path, clock=self.clock, ids=self.ids, segments=segments) as enforcer:
+        with Enforcer.open(
+            self.path, clock=self.clock, ids=self.ids, durability=Durability(segments=segments)
+        ) as enforcer:
 
             @enforcer.tool
             def pay(amount: int) -> int:
@@ -253,7 +254,9 @@ def test_every_border_keeps_what_is_needed(room: Room) -> None:
 def test_an_outcome_behind_the_border_needs_no_intent(room: Room) -> None:
     """An intent that was open where the stream was cut is named in the statement; another outcome has none."""
     with (
-        Enforcer.open(room.path, clock=room.clock, ids=room.ids, segments=Segments(compression="none")) as enforcer,
+        Enforcer.open(
+            room.path, clock=room.clock, ids=room.ids, durability=Durability(segments=Segments(compression="none"))
+        ) as enforcer,
         enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
         enforcer.action("pay"),
     ):
@@ -278,7 +281,9 @@ def test_an_outcome_behind_the_border_needs_no_intent(room: Room) -> None:
 def test_a_call_that_runs_on_after_its_task_expired_keeps_its_grant(room: Room) -> None:
     """A stream is cut behind it twice; the outcome, refusals since and the end are checked like all others."""
     with (
-        Enforcer.open(room.path, clock=room.clock, ids=room.ids, segments=Segments(compression="none")) as enforcer,
+        Enforcer.open(
+            room.path, clock=room.clock, ids=room.ids, durability=Durability(segments=Segments(compression="none"))
+        ) as enforcer,
         enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay"), ttl=timedelta(seconds=60)),
         enforcer.action("pay"),
     ):
@@ -301,7 +306,9 @@ def test_a_segment_may_end_between_a_grant_and_the_start_of_its_task(room: Room)
     for number, size in enumerate(range(2_000, 8_000, 500)):
         room.path = room.base / f"evidence{number}"
         segments = Segments(max_bytes=size, compression="none")
-        with Enforcer.open(room.path, clock=room.clock, ids=room.ids, segments=segments) as enforcer:
+        with Enforcer.open(
+            room.path, clock=room.clock, ids=room.ids, durability=Durability(segments=segments)
+        ) as enforcer:
             for _ in range(4):
                 with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")), enforcer.action("pay"):
                     pass
@@ -317,7 +324,9 @@ def test_a_segment_may_end_between_a_grant_and_the_start_of_its_task(room: Room)
 def between(room: Room) -> str:
     """Prune a stream between the beginning of a task and a call of it, and return the stream."""
     with (
-        Enforcer.open(room.path, clock=room.clock, ids=room.ids, segments=Segments(compression="none")) as enforcer,
+        Enforcer.open(
+            room.path, clock=room.clock, ids=room.ids, durability=Durability(segments=Segments(compression="none"))
+        ) as enforcer,
         enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
     ):
         ledger = enforcer._point.ledger

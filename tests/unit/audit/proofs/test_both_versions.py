@@ -13,33 +13,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
+from flat_options import grouped
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from agent_identity import records
-from agent_identity._audit.export.interop import FORMS, export
+from agent_identity._audit.export.interop import FORMS
 from agent_identity._audit.proofs.proving import find_record
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.ledger import segments as segments_module
 from agent_identity._evidence.ledger.archiving import prune
 from agent_identity._evidence.ledger.follow import StreamTail
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.ledger.segments import Segments
 from agent_identity._evidence.record.codec import decode, encode
-from agent_identity._evidence.record.pseudonyms import Pseudonyms
 from agent_identity._evidence.spans.export_queue import StreamCopies, count_spans
 from agent_identity._evidence.spans.otlp_encoding import as_bytes, encode_request
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.storage.mac import load_ledger_key
 from agent_identity._evidence.storage.os_files import Files
-from agent_identity.audit import check, check_disclosure, check_proof, disclose, prove, story, verify
+from agent_identity.audit import Verifier, disclose, export, prove, story, verify
 from agent_identity.cli import main
 from agent_identity.cli.terminal.output import DRAFTS
 from agent_identity.constraints import OneOf, Range
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, VerificationError
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, TrustStore
+from agent_identity.options import Ledger, Pseudonyms, Segments
 from agent_identity.testing import FixedClock, Records, SequentialIds
 
 FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
@@ -76,7 +76,7 @@ class History:
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=self.text)))
         given = {"clock": self.clock, "ids": SequentialIds(), "tracer_provider": provider, **options}
-        return Enforcer.open(self.path, draft_records=self.version == records.DRAFT, **given)
+        return Enforcer.open(self.path, draft_records=self.version == records.DRAFT, **grouped(given))
 
     def tell(self) -> None:
         """Have everything happen that a small task has."""
@@ -190,7 +190,7 @@ def test_spans_verify_the_same(both: list[History]) -> None:
     for history in both:
         spans = history.path / "spans.jsonl"
         alone = check(spans, history.trust, drafts=True)
-        beside = verify(spans, history.trust, ledger=history.path, drafts=True)
+        beside = check(spans, history.trust, ledger=history.path, drafts=True).raise_for_status()
         codes = Counter(problem.code for problem in alone.findings)
         assert codes.pop("draft_records_taken", 0) == (history.version == records.DRAFT)
         assert [problem.code for problem in beside.findings].count("draft_records_taken") == (
@@ -231,7 +231,7 @@ def test_proofs_and_records_by_id(both: list[History]) -> None:
         shown = []
         for record in history.records():
             assert find_record(history.path, record.id) == record
-            checked = check_proof(prove(history.path, record.id), history.trust, record=record.id, drafts=True)
+            checked = Verifier(history.trust, drafts=True).proof(prove(history.path, record.id), record=record.id)
             shown.append((checked.verdict, record.kind))
         with pytest.raises(ConfigurationError):
             find_record(history.path, "no such record")
@@ -252,20 +252,20 @@ def test_disclosures_of_calls_that_ran_and_of_refused_ones(both: list[History]) 
                 file = disclose(history.path, record.id, given, names=names)
                 files.append(file)
                 for where in ({"ledger": history.path}, {"proof": prove(history.path, record.id)}):
-                    told = check_disclosure(file, history.trust, drafts=True, **where)
+                    told = Verifier(history.trust, drafts=True).disclosure(file, **where)
                     shown.append((told.exit_code, dict(told.arguments), told.hidden))
             with pytest.raises(VerificationError) as caught:
                 disclose(history.path, record.id, {**given, "to": "mallory"})
             shown.append(caught.value.code)
         file = disclose(history.path, outcome.id, arguments, names=["to"])
-        told = check_disclosure(file, history.trust, spans=history.path / "spans.jsonl", drafts=True)
+        told = Verifier(history.trust, drafts=True).disclosure(file, spans=history.path / "spans.jsonl")
         shown.append((told.exit_code, dict(told.arguments)))
         report = check(history.path, history.trust, disclosures=files, drafts=True)
         shown.append((report.exit_code, report.counts["arguments_within_grants"]))
         found.append(shown)
         if history.version == records.DRAFT:
-            assert check_disclosure(file, history.trust, ledger=history.path).exit_code == 2
-            assert check_disclosure(file, history.trust, spans=history.path / "spans.jsonl").exit_code == 2
+            assert Verifier(history.trust).disclosure(file, ledger=history.path).exit_code == 2
+            assert Verifier(history.trust).disclosure(file, spans=history.path / "spans.jsonl").exit_code == 2
     assert same(found)[-1] == [0, 2]  # Intent and outcome; what was refused was within no grant.
 
 

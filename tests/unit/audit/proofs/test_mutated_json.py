@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ from agent_identity._evidence.spans.envelope import Attestation
 from agent_identity._evidence.transparency.checkpoint import LogProof, format_proof
 from agent_identity._evidence.transparency.proof_files import RecordProof
 from agent_identity._evidence.transparency.witness import WitnessState
-from agent_identity.audit import check, check_proof, prove, story
+from agent_identity.audit import Verifier, prove, story
 from agent_identity.errors import AgentIdentityError, ConfigurationError, VerificationError
 from agent_identity.identity import TrustStore
 
@@ -159,7 +160,7 @@ def test_another_type_in_the_data_of_a_proof_ends_in_a_verdict() -> None:
     log = RecordProof.from_bytes(prove(EVIDENCE, RECORD)).log
     for data in mutations(json.loads(log.extra or b"")):
         file = format_proof(LogProof(log.index, log.hashes, log.note, data))
-        assert check_proof(file, TRUST, record=RECORD).verdict == "verified" if data == log.extra else "contradicted"
+        assert Verifier(TRUST).proof(file, record=RECORD).verdict == "verified" if data == log.extra else "contradicted"
 
 
 @st.composite

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from checking import check
 
 from agent_identity._audit.grants import approvals_check
 from agent_identity._audit.grants.approvals_check import ApprovalsCheck
@@ -19,7 +20,6 @@ from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.record.schema import Approval as ApprovalRecord
 from agent_identity._evidence.record.schema import Intent, Outcome
 from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvals
-from agent_identity.audit import check
 from agent_identity.canonical import encode_record
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human, TrustedKey, TrustStore

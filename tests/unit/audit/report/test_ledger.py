@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 from plain_records import append
 
 from agent_identity._audit.grants.chain_check import Delegations
@@ -16,13 +17,13 @@ from agent_identity._audit.report.periods import unknown_period
 from agent_identity._audit.report.report import EXIT_CODES, Coverage, Signature, Step
 from agent_identity._authority.grants.grants import Chain, Grant, derive, issue
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.storage.os_files import Files
-from agent_identity.audit import Problem, Report, check, verify
+from agent_identity.audit import Problem, Report, verify
 from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 NOW = 1_764_000_000

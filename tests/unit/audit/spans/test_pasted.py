@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ from agent_identity._evidence.spans.displayed_values import likeness
 from agent_identity._evidence.spans.otlp_json import Malformed
 from agent_identity._evidence.spans.pasted import MAX_PASTED, PastedSpan, read_pasted
 from agent_identity._evidence.spans.span_from_record import span_ids
-from agent_identity.audit import Report, check
+from agent_identity.audit import Report
 from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError
 
@@ -473,7 +474,7 @@ def test_names_that_are_put_together_are_not_of_any_length() -> None:
 
 def test_a_directory_is_no_pasted_span(tmp_path: Path) -> None:
     """It is what pasted spans may be compared with."""
-    with pytest.raises(ConfigurationError, match="give it as the ledger"):
+    with pytest.raises(ConfigurationError, match="no file of spans"):
         check(tmp_path, TRUST, pasted=True)
 
 

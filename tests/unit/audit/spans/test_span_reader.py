@@ -18,15 +18,17 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 sys.path.insert(0, str(Path(__file__).parent))
 
 import test_spans as spans
+from checking import check
 
 from agent_identity._audit.grants import chain_check
 from agent_identity._audit.ledger import index as ledger_index
 from agent_identity._audit.spans import coverage, deduplicator, spans_check
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.spans.otlp_json import Document
-from agent_identity.audit import Report, check
+from agent_identity.audit import Report
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey
+from agent_identity.options import Telemetry
 
 run = spans.run
 
@@ -287,7 +289,7 @@ def test_a_ledger_that_grows_meanwhile_is_read_again(tmp_path: Path) -> None:
     text = io.StringIO()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans.FileSpanExporter(stream=text)))
-    with Enforcer.open(tmp_path, tracer_provider=provider) as enforcer:
+    with Enforcer.open(tmp_path, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
         with enforcer.task("pay", principal=spans.ALICE, agent=spans.CLERK, scope=spans.SCOPE):
             pass
 

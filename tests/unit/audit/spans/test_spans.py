@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 from google.protobuf.json_format import ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,10 +31,11 @@ from agent_identity._evidence.spans.envelope import PAYLOAD_TYPE, Attestation, p
 from agent_identity._evidence.spans.otlp_json import SpanData
 from agent_identity._evidence.spans.span_from_record import appearance_of
 from agent_identity._identity.common.encoding import b64url_encode
-from agent_identity.audit import Report, check, verify
+from agent_identity.audit import Report, verify
 from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore
+from agent_identity.options import Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
@@ -76,7 +78,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     provider.add_span_processor(SimpleSpanProcessor(memory))
     provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=text)))
     clock = FixedClock()
-    with Enforcer.open(directory, tracer_provider=provider, clock=clock, ids=SequentialIds()) as enforcer:
+    with Enforcer.open(
+        directory, telemetry=Telemetry(tracer_provider=provider), clock=clock, ids=SequentialIds()
+    ) as enforcer:
 
         @enforcer.tool
         def read_invoice(invoice_id: str) -> str:
@@ -648,7 +652,7 @@ def test_a_blocked_call_of_another_tool_is_no_use_of_the_grant(tmp_path: Path) -
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=text)))
     with (
-        Enforcer.open(tmp_path, tracer_provider=provider) as enforcer,
+        Enforcer.open(tmp_path, telemetry=Telemetry(tracer_provider=provider)) as enforcer,
         enforcer.task("pay", principal=ALICE, agent=CLERK, scope=SCOPE),
         suppress(Denied),
         enforcer.action("delete_all"),
@@ -1093,7 +1097,7 @@ def test_progress_of_files(run: Run, tmp_path: Path) -> None:
 
 def test_spans_are_complete_against_their_ledger(run: Run) -> None:
     """With the ledger beside them, spans are complete, and a lost span is found and named."""
-    report = verify(io.BytesIO(run.exported), run.trust, ledger=run.directory)
+    report = check(io.BytesIO(run.exported), run.trust, ledger=run.directory).raise_for_status()
     assert report.completeness == "complete"
     document = run.document()
     lost = tool_spans(document)[0]
@@ -1363,7 +1367,7 @@ def test_coverage_tells_humans_from_services(tmp_path: Path) -> None:
     text = io.StringIO()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=text)))
-    with Enforcer.open(tmp_path, tracer_provider=provider) as enforcer:
+    with Enforcer.open(tmp_path, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
         nightly = Service("nightly-job")
         with (
             enforcer.task("t", principal=nightly, agent=CLERK, scope=Scope("pay")),
@@ -1387,13 +1391,13 @@ def test_the_spans_of_a_receiver_carry_the_whole_chain(tmp_path: Path) -> None:
     text = io.StringIO()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=text)))
-    parent = Enforcer.open(tmp_path / "a", tracer_provider=TracerProvider())
-    with parent, Enforcer.open(tmp_path / "a", tracer_provider=provider) as child:
+    parent = Enforcer.open(tmp_path / "a", telemetry=Telemetry(tracer_provider=TracerProvider()))
+    with parent, Enforcer.open(tmp_path / "a", telemetry=Telemetry(tracer_provider=provider)) as child:
         read_invoice = child.tool(name="read_invoice")(lambda invoice_id: invoice_id)
         with (
             parent.task("pay", principal=ALICE, agent=CLERK, scope=SCOPE),
             parent.delegate(Agent("reader", owner="x"), scope=SCOPE),
-            child.resume(parent.carry()),
+            child.accept(parent.current_task.export()),
         ):
             read_invoice(invoice_id="INV-42")
     report = check(io.BytesIO(text.getvalue().encode()), tmp_path / "a" / "trust.json")

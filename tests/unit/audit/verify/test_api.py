@@ -1,15 +1,15 @@
 """The two entries by themselves: what they are given reaches those who need it, and what cannot be is refused."""
 
-import inspect
 import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
+from checking import check
 
 from agent_identity._audit.ledger.external_evidence import ExternalEvidence
 from agent_identity._audit.ledger.ledger_check import LEDGER_STEPS
@@ -19,11 +19,11 @@ from agent_identity._audit.store.workers import in_process
 from agent_identity._audit.verify import api as verification
 from agent_identity._audit.verify import reconcile as comparison
 from agent_identity._audit.verify.reconcile import Comparison
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.storage.layout import Layout
-from agent_identity.audit import Report, check, verify
+from agent_identity.audit import Problem, Report, Verifier, verify
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.identity import Cosigner, SigningKey, TrustedKey, TrustStore, Witnesses
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 KEY = SigningKey.from_seed(bytes([1]) * 32)
@@ -100,58 +100,108 @@ def test_spans_are_judged_by_all_that_is_given(asked: list[Any]) -> None:
     """One source, or several, with the ledger, the attributes and the disclosures."""
     one, two = io.BytesIO(), io.BytesIO()
     given = {"ledger": "l", "redacted": ["r"], "progress": tell, "disclosures": ["d"]}
-    for source, sources in ((one, [one]), ([one, two], [one, two]), ((one, two), (one, two))):
-        assert check(source, TRUST, **given) == "_check_spans"
+    for sources in ((one,), (one, two)):
+        assert check(sources, TRUST, **given) == "_check_spans"
         got, named = asked.pop()
         assert (got, named["disclosures"]) == ((sources, TRUST, "l", ["r"], tell), ["d"])
     assert check(one) == "_check_spans"
     got, named = asked.pop()
-    assert (got, named["disclosures"]) == (([one], None, None, (), None), ())
+    assert (got, named["disclosures"]) == (((one,), None, None, (), None), ())
     assert check(one, TRUST, pasted=True, redacted=["r"]) == "_check_spans"
     got, named = asked.pop()
-    assert (got, named["pasted"], named["drafts"]) == (([one], TRUST, None, ["r"], None), True, False)
+    assert (got, named["pasted"], named["drafts"]) == (((one,), TRUST, None, ["r"], None), True, False)
     check(one, TRUST, drafts=True)
     assert asked.pop()[1]["drafts"] is True
 
 
-def test_verify_asks_for_all_that_check_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No argument of the one is lost on the way to the other, and both have the same defaults."""
-    parameters = inspect.signature(check).parameters
-    assert inspect.signature(verify).parameters == parameters
-    seen: list[tuple[tuple[object, ...], Mapping[str, object]]] = []
-
-    def note(*given: object, **named: object) -> SimpleNamespace:
-        seen.append((given, named))
-        return SimpleNamespace(exit_code=0)
-
-    monkeypatch.setattr(verification, "check", note)
-    named = {name: object() for name in parameters if name not in ("source", "trust")}
-    verify("s", "t", **named)
-    assert seen == [(("s", "t"), named)]
+def test_pasted_spans_come_as_text_bytes_or_files(asked: list[Any], tmp_path: Path) -> None:
+    """A text that holds no JSON may be meant as a path, and is refused; standard input keeps its name."""
+    file = io.BytesIO()
+    Verifier(TRUST).pasted('{"a": 1}', b"[]", tmp_path / "absent", "-", file)
+    text, data, path, stdin, same = asked.pop()[0][0]
+    assert (text.read(), data.read(), path, stdin) == (b'{"a": 1}', b"[]", tmp_path / "absent", "-")
+    assert same is file
+    refused(
+        "no JSON in the pasted text; give the text itself, or a Path of a file with it",
+        lambda: Verifier(TRUST).pasted("span.json"),
+    )
 
 
-@pytest.mark.parametrize(("code", "verdict"), [(1, "contradicted"), (2, "cannot_tell"), (3, "incomplete")])
-def test_verify_raises_what_was_found_first(monkeypatch: pytest.MonkeyPatch, code: int, verdict: str) -> None:
+def test_what_is_no_file_is_refused() -> None:
+    """Neither a number nor a list, and text only where it is pasted."""
+    for source in (7, None, ["a.jsonl"], b"{}"):
+        with pytest.raises(TypeError, match="no file of spans"):
+            Verifier(TRUST).traces(source)  # type: ignore[arg-type]
+
+
+def test_verify_asks_a_verifier(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+    """A directory and a bundle are ledgers, all else are traces; one that does not hold is raised."""
+    holds = Verifier(replace(TRUST, witnesses=Witnesses(()))).ledger(directory)
+    seen: list[object] = []
+
+    def note(_: object, *sources: object) -> Report:
+        seen.append(sources)
+        return holds
+
+    monkeypatch.setattr(Verifier, "ledger", note)
+    monkeypatch.setattr(Verifier, "traces", note)
+    for source in (directory, "b.zip", "s", ["s", "t"]):
+        assert verify(source) is holds
+    assert seen == [(directory,), ("b.zip",), ("s",), ("s", "t")]
+
+
+@pytest.mark.parametrize(
+    ("integrity", "completeness", "verdict"),
+    [
+        ("contradicted", "complete", "contradicted"),
+        ("cannot_tell", "complete", "cannot_tell"),
+        ("verified", "incomplete", "incomplete"),
+    ],
+)
+def test_a_report_raises_what_was_found_first(directory: Path, integrity: Any, completeness: Any, verdict: str) -> None:
     """The worst problem stands in the message, the verdict is the code, and the report is at hand."""
-    found = [SimpleNamespace(message="expected a, got b"), SimpleNamespace(message="other")]
-    report = SimpleNamespace(exit_code=code, verdict=verdict, findings=found)
-    monkeypatch.setattr(verification, "check", lambda *_, **__: report)
+    holds = Verifier(replace(TRUST, witnesses=Witnesses(()))).ledger(directory)
+    assert holds.raise_for_status() is holds
+    nowhere = (None, None, None, None)
+    found = (Problem("x", "cannot_tell", *nowhere, "expected a, got b"), Problem("y", "notice", *nowhere, "other"))
+    report = replace(holds, integrity=integrity, completeness=completeness, findings=found)
     with pytest.raises(VerificationError) as caught:
-        verify("s")
+        report.raise_for_status()
     assert (str(caught.value), caught.value.code) == (f"{verdict}: expected a, got b", verdict)
     assert caught.value.report is report
 
 
 def test_what_cannot_be_asked_of_a_source_is_refused(directory: Path) -> None:
-    """A period of traces, spans that are a directory, a period of no length."""
-    spans = io.BytesIO(b"")
-    period = "expected a period that ends after it begins, got another; exchange the two times"
+    """Directories as spans, spans as a ledger, nothing at all, a ledger without keys, a period of no length."""
+    words = "the period ends before it begins; exchange the two times"
     for stop in (5, 4):
-        refused(period, lambda stop=stop: check(directory, period=(5, stop)))
-    words = "expected files of pasted spans, got an evidence directory; give it as the ledger"
-    refused(words, lambda: check(directory, pasted=True))
-    words = "expected a period with an evidence directory, got traces; leave it out"
-    refused(words, lambda: check(spans, period=PERIOD))
+        refused(words, lambda stop=stop: Verifier().ledger(directory, period=(5, stop)))
+    words = "an evidence directory is no file of spans; use Verifier.ledger, or ledger="
+    refused(words, lambda: Verifier().pasted(directory))
+    refused(words, lambda: Verifier().traces(directory))
+    words = "no evidence directory and no bundle; use Verifier.traces for files of spans"
+    refused(words, lambda: Verifier().ledger("spans.jsonl"))
+    refused("nothing to verify; give one or several files of spans", lambda: Verifier().traces())
+    words = "ledger= needs trusted keys; give Verifier(trust) a copy kept elsewhere"
+    refused(words, lambda: Verifier().traces(io.BytesIO(b"{}"), ledger=directory))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"witnesses": [WITNESS.vkey]}, {"require": 1}, {"timestamps": stamp}, {"processes": 2}, {"progress": tell}],
+    ids=lambda options: next(iter(options)),
+)
+def test_an_option_that_says_nothing_here_is_refused(options: dict[str, Any]) -> None:
+    """It would look as if it had been honored."""
+    verifier, (name,) = Verifier(TRUST, **options), options
+    calls: dict[str, Callable[[], object]] = {
+        "a proof": lambda: verifier.proof(b""),
+        "a disclosure": lambda: verifier.disclosure(b"", ledger="l"),
+    }
+    if name not in ("processes", "progress"):
+        calls["spans"] = lambda: verifier.traces(io.BytesIO())
+    for what, call in calls.items():
+        refused(f"{name}= does not apply to {what}; use a Verifier without it", call)
 
 
 def test_witnesses_are_those_that_are_given_or_trusted() -> None:
@@ -352,5 +402,4 @@ def test_spans_are_compared_with_their_ledger_under_trusted_keys(
     assert compared == [(directory, TRUST)]
     assert "proved_by_ledger" in report.counts
     assert "proved_by_ledger" not in check(io.BytesIO(b"{}"), TRUST).counts
-    check(io.BytesIO(b"{}"), ledger=directory)
     assert len(compared) == 1

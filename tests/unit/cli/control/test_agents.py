@@ -276,7 +276,7 @@ def test_show_tells_the_registration_and_what_was_refused(run: Run, home: Path) 
     """The purpose of the registration stands with the task; a refused opening names the agent and the code."""
     parties = {"principal": Human("alice@example.com"), "scope": Scope("pay")}
     clerk = Agent("clerk", owner="finance@example.com")
-    with Enforcer.open(home, agents="required") as enforcer:
+    with Enforcer.open(home, agents="registered") as enforcer:
         with enforcer.task("pay INV-42", agent=clerk, **parties):
             pass
         with pytest.raises(Denied), enforcer.task("more", agent=Agent("rogue", owner="x"), **parties):

@@ -21,6 +21,7 @@ from agent_identity.cli.operate.doctor_packages import Installed, examine_versio
 from agent_identity.cli.operate.doctor_process import examine_store
 from agent_identity.errors import StateError
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
+from agent_identity.options import Transparency
 
 Run = Callable[..., tuple[int, str, str]]
 DAY = 86_400
@@ -202,7 +203,7 @@ def within(name: str) -> list[Check]:
 def test_enforcers_are_shown(tmp_path: Path) -> None:
     """What is open here, whether it refuses, and what does not work of it; closed ones are gone."""
     watching = Enforcer.open(tmp_path / "a", mode="monitor")
-    working = Enforcer.open(tmp_path / "b", checkpoints=lambda note: 1 / 0)
+    working = Enforcer.open(tmp_path / "b", transparency=Transparency(checkpoints=lambda note: 1 / 0))
     marks = {enforcer: f"stream …{enforcer._point.ledger.stream[-6:]}" for enforcer in (watching, working)}
     with working.no_task():
         working._point.ledger.seal()

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 from plain_records import append, check_record
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.ledger import Ledger
-from agent_identity._evidence.record.digests import DigestKeys
 from agent_identity.approvals import Approval
-from agent_identity.audit import check, story
+from agent_identity.audit import story
 from agent_identity.errors import Denied, EvidenceError
 from agent_identity.identity import Agent, Human
+from agent_identity.options import DigestKeys, Ledger
 from agent_identity.policy import Effect, Rule, RuleSet, Touch
 
 Run = Callable[..., Any]

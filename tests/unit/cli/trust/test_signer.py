@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from checking import check
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.directory.open import prepare
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity.audit import check
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
 
 Run = Callable[..., tuple[int, str, str]]
@@ -46,7 +46,7 @@ class Signer:
 
     def work(self, evidence: Path) -> None:
         """Do a task with its keys."""
-        with Enforcer.open(evidence, signer=f"unix:{self.path}") as enforcer:
+        with Enforcer.open(evidence, keys=f"unix:{self.path}") as enforcer:
             given = {"principal": Human("alice"), "agent": Agent("clerk", owner="ops"), "scope": Scope("read")}
             with enforcer.task("t", **given), enforcer.action("read"):
                 pass
@@ -109,7 +109,7 @@ def test_a_signer_that_was_killed_is_started_again(start: Callable[..., Signer],
 def test_keys_are_rotated_while_the_signer_runs(start: Callable[..., Signer], run: Run, tmp_path: Path) -> None:
     """After the signal, those who come get the new keys, and those who are there keep the old ones."""
     signer = start()
-    with Enforcer.open(tmp_path / "evidence", signer=f"unix:{signer.path}") as old:
+    with Enforcer.open(tmp_path / "evidence", keys=f"unix:{signer.path}") as old:
         code, out, _ = run("keys", "rotate", "--all", signer.root, "--evidence", tmp_path / "evidence")
         assert (code, out.count("new key")) == (0, 2)
         signer.process.send_signal(signal.SIGHUP)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from flat_options import grouped
 
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.storage.layout import Layout
@@ -164,5 +165,5 @@ def test_places_for_checkpoints_are_checked_first(tmp_path: Path, options: dict[
         for name, value in options.items()
     }
     with pytest.raises((ConfigurationError, TypeError), match=message):
-        Enforcer.open(tmp_path / "evidence", **given)
+        Enforcer.open(tmp_path / "evidence", **grouped(given))
     assert not (tmp_path / "evidence").exists()

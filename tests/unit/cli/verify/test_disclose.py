@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 import pytest
+from checking import check
+from flat_options import grouped
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
@@ -19,14 +21,14 @@ from agent_identity._audit.report.findings import Findings, Place
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.record.codec import decode
-from agent_identity._evidence.record.digests import DigestKeys
 from agent_identity._evidence.record.disclosures import Disclosure
 from agent_identity._evidence.record.schema import Outcome
-from agent_identity.audit import Shown, check, check_disclosure, disclose, prove
+from agent_identity.audit import Shown, Verifier, disclose, prove
 from agent_identity.canonical import encode_record
 from agent_identity.constraints import OneOf, Range
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
+from agent_identity.options import DigestKeys, Privacy
 from agent_identity.testing import FixedClock, SequentialIds
 
 FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
@@ -41,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=text)))
     options: Any = {"clock": FixedClock(), "ids": SequentialIds(), "tracer_provider": provider, "disclosable": True}
-    with Enforcer.open(folder / "evidence", **options) as enforcer:
+    with Enforcer.open(folder / "evidence", **grouped(options)) as enforcer:
 
         @enforcer.tool
         def pay(amount: int, to: str, note: str = "für Bob") -> None:
@@ -151,7 +153,7 @@ def test_a_call_with_one_argument_needs_its_value_only(run: Run, world: Path) ->
         outcome = records(world, "outcome")[index]["id"]
         done = run("disclose", "make", world / "evidence", outcome, "--argument", "where", "--value", value)
         assert (done.code, done.err) == (0, "")
-        shown = check_disclosure(done.out.encode(), world / "kept.json", **ledger(world))
+        shown = Verifier(world / "kept.json").disclosure(done.out.encode(), **ledger(world))
         assert (shown.exit_code, shown.arguments) == (0, {"where": json.loads(value)})
 
 
@@ -239,15 +241,15 @@ def test_what_is_not_proved_shows_nothing(world: Path, tmp_path: Path) -> None:
         (kept, {"proof": b"no proof"}, 1, "bad_proof"),
     ]
     for trust, where, code, found in cases:
-        shown = check_disclosure(good, trust, **where)
+        shown = Verifier(trust).disclosure(good, **where)
         assert (shown.exit_code, shown.record, dict(shown.arguments)) == (code, None, {})
         assert [problem.code for problem in shown.report.findings] == [found]
     (world / "evidence" / "log" / "checkpoint").unlink()
-    shown = check_disclosure(good, kept, **ledger(world))
+    shown = Verifier(kept).disclosure(good, **ledger(world))
     assert (shown.exit_code, shown.report.findings[0].code) == (2, "record_not_proved")
     for where in ({}, {"proof": b"", "spans": "x"}, {"ledger": "x", "spans": "x"}, {"ledger": "x", "proof": b""}):
         with pytest.raises(ConfigurationError) as caught:
-            check_disclosure(good, kept, **where)
+            Verifier(kept).disclosure(good, **where)
         assert f"{len(where)} sources of the record" in str(caught.value)
 
 
@@ -266,7 +268,7 @@ def test_each_step_of_a_disclosure_says_what_it_covered(world: Path) -> None:
     wanted, other = (records(world, "outcome")[index]["id"] for index in (0, 1))
     open_, file = ("not_checked", ""), ("passed", "1 argument shown, 2 not")
     proved, call = ("passed", f"record {wanted}"), ("passed", "of the call of 'pay'")
-    shown = check_disclosure(good, kept, **ledger(world))
+    shown = Verifier(kept).disclosure(good, **ledger(world))
     assert words(shown) == ([], [file, proved, call])
     assert (shown.hidden, shown.report.trust, shown.report.source) == (2, "given", "disclosure")
     assert [step.name for step in shown.report.steps] == [
@@ -280,7 +282,7 @@ def test_each_step_of_a_disclosure_says_what_it_covered(world: Path) -> None:
         "hidden": 2,
         **shown.report.to_json(),
     }
-    whole = check_disclosure(shown_of(world), kept, spans=world / "spans.jsonl")
+    whole = Verifier(kept).disclosure(shown_of(world), spans=world / "spans.jsonl")
     assert words(whole) == ([], [("passed", "3 arguments shown, 0 not"), proved, call])
     cases: list[tuple[bytes, Any, dict[str, Any], list[tuple[str, str | None]], list[tuple[str, str]]]] = [
         (
@@ -325,13 +327,13 @@ def test_each_step_of_a_disclosure_says_what_it_covered(world: Path) -> None:
         ),
     ]
     for data, trust, where, found, ends in cases:
-        shown = check_disclosure(data, trust, **where)
+        shown = Verifier(trust).disclosure(data, **where)
         assert words(shown) == (found, ends)
         assert (dict(shown.arguments), shown.hidden) == ({}, 0 if data == b"{}" else 2)
-    problem = check_disclosure(good, kept, proof=prove(world / "evidence", other)).report.findings[0]
+    problem = Verifier(kept).disclosure(good, proof=prove(world / "evidence", other)).report.findings[0]
     stream = records(world, "outcome")[1]["stream"]
     assert (problem.stream, str(problem.seq), problem.line) == (stream["id"], stream["seq"], None)
-    assert check_disclosure(good, None, **ledger(world)).report.trust == "none"
+    assert Verifier(None).disclosure(good, **ledger(world)).report.trust == "none"
 
 
 def test_one_sound_span_is_enough(world: Path) -> None:
@@ -345,19 +347,19 @@ def test_one_sound_span_is_enough(world: Path) -> None:
     assert forged != spans
     for before in ("garbage\n", unsigned, stranger, forged):
         (world / "all.jsonl").write_text(before + spans)
-        assert check_disclosure(good, kept, spans=world / "all.jsonl").exit_code == 0
+        assert Verifier(kept).disclosure(good, spans=world / "all.jsonl").exit_code == 0
     (world / "all.jsonl").write_text(forged + unsigned)
-    shown = check_disclosure(good, kept, spans=world / "all.jsonl")
+    shown = Verifier(kept).disclosure(good, spans=world / "all.jsonl")
     assert (shown.exit_code, shown.record) == (1, None)
     assert "spans carry" not in shown.report.findings[0].message
     gone = good.replace(records(world, "outcome")[0]["id"].encode(), b"another")
-    assert check_disclosure(gone, kept, spans=world / "all.jsonl").exit_code == 2
+    assert Verifier(kept).disclosure(gone, spans=world / "all.jsonl").exit_code == 2
 
 
 def test_an_intent_is_on_no_span(world: Path) -> None:
     """Spans carry outcomes; that is said."""
     data = disclose(world / "evidence", records(world, "intent")[0]["id"], ARGUMENTS)
-    shown = check_disclosure(data, world / "kept.json", spans=world / "spans.jsonl")
+    shown = Verifier(world / "kept.json").disclosure(data, spans=world / "spans.jsonl")
     assert "spans carry outcomes" in shown.report.findings[0].message
 
 
@@ -365,7 +367,7 @@ def test_a_growth_proof_proves_no_record(world: Path) -> None:
     """A proof file of the other kind is refused, not taken for one of a record."""
     note = (world / "evidence" / "log" / "checkpoint").read_bytes()
     with pytest.raises(ConfigurationError, match="proof of a record only"):
-        check_disclosure(shown_of(world, "amount"), world / "kept.json", proof=b"old 1\n\n" + note)
+        Verifier(world / "kept.json").disclosure(shown_of(world, "amount"), proof=b"old 1\n\n" + note)
 
 
 @pytest.mark.parametrize("source", ["evidence", "spans.jsonl"])
@@ -427,7 +429,7 @@ def test_disclosures_that_do_not_fit_contradict(world: Path, source: str) -> Non
 def test_a_call_outside_its_grant_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An enforcer that let a call through against the grant is found out once the arguments are shown."""
     monkeypatch.setattr(Scope, "check", lambda *_: None)
-    with Enforcer.open(tmp_path / "evidence", disclosable=True) as enforcer:
+    with Enforcer.open(tmp_path / "evidence", privacy=Privacy(disclosable=True)) as enforcer:
 
         @enforcer.tool
         def pay(**arguments: object) -> None:
@@ -497,7 +499,7 @@ def test_one_digest_of_all_needs_the_key_of_the_task(run: Run, evidence: Path, t
     done = run(*words, "--with-task-key")
     assert done.code == 0
     assert golden["key"] in done.out
-    shown = check_disclosure(done.out.encode(), trust, ledger=evidence)
+    shown = Verifier(trust).disclosure(done.out.encode(), ledger=evidence)
     assert (shown.exit_code, dict(shown.arguments)) == (0, golden["arguments"])
     report = check(evidence, trust, disclosures=[done.out.encode()])
     assert report.counts["arguments_within_grants"] == 1
@@ -519,12 +521,12 @@ def test_what_cannot_be_shown_is_told_before_a_key_is_needed(world: Path, eviden
     assert (caught.value.code, str(caught.value)) == (
         "not_disclosable",
         (
-            "the record was made without disclosable=True, so its arguments can be shown only with "
+            "the record was made without Privacy(disclosable=True), so its arguments can be shown only with "
             "the key of their task, which opens all digests of the task to guessing; --with-task-key "
             "does that"
         ),
     )
-    with Enforcer.open(tmp_path / "opaque", disclosable=True) as enforcer:
+    with Enforcer.open(tmp_path / "opaque", privacy=Privacy(disclosable=True)) as enforcer:
 
         @enforcer.tool
         def use(connection: object) -> None:
@@ -539,7 +541,7 @@ def test_what_cannot_be_shown_is_told_before_a_key_is_needed(world: Path, eviden
         if (record := orjson.loads(line)["record"])["kind"] == "outcome"
     )
     data = disclose(tmp_path / "opaque", outcome["id"], {})
-    shown = check_disclosure(data, tmp_path / "opaque" / "trust.json", ledger=tmp_path / "opaque")
+    shown = Verifier(tmp_path / "opaque" / "trust.json").disclosure(data, ledger=tmp_path / "opaque")
     assert (shown.exit_code, dict(shown.arguments), shown.hidden) == (0, {}, 0)
 
 
@@ -558,7 +560,7 @@ def test_without_the_key_nothing_can_be_shown(run: Run, world: Path) -> None:
     path.unlink()
     done = run(*words)
     assert (done.code, "no_digest_key" in done.err) == (2, True)
-    assert check_disclosure(data, world / "kept.json", **ledger(world)).exit_code == 0
+    assert Verifier(world / "kept.json").disclosure(data, **ledger(world)).exit_code == 0
     assert Disclosure.from_bytes(data).hidden == 2
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agent_identity import Agent, Enforcer, Human, Scope, records
+from agent_identity.options import Privacy
 
 Run = Any
 
@@ -14,7 +15,7 @@ Run = Any
 @pytest.fixture
 def drafts(tmp_path: Path) -> Path:
     """Return a directory with a call in version 2."""
-    with Enforcer.open(tmp_path / "drafts", draft_records=True, disclosable=True) as enforcer:
+    with Enforcer.open(tmp_path / "drafts", draft_records=True, privacy=Privacy(disclosable=True)) as enforcer:
         pay = enforcer.tool(name="pay")(lambda amount: amount)
         who = {"principal": Human("alice"), "agent": Agent("clerk", owner="boss")}
         with enforcer.task("pay", **who, scope=Scope("pay")):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flat_options import grouped
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -477,6 +478,6 @@ def test_an_approval_fits_its_arguments_and_no_others(opened: Callable[..., Any]
 @pytest.mark.parametrize("private", [{"disclosable": True}, {"pseudonyms": True}])
 def test_approvals_and_hidden_names_or_arguments_exclude_each_other(tmp_path: Path, private: dict[str, bool]) -> None:
     """A ruling names the principal and the whole arguments, so neither can be under another name or digest."""
-    with pytest.raises(ConfigurationError, match="approvals without disclosable"):
-        Enforcer.open(tmp_path / "evidence", routes={"desk": Approval()}, **private)
-    Enforcer.open(tmp_path / "evidence", **private).close()
+    with pytest.raises(ConfigurationError, match="approvals exclude disclosable"):
+        Enforcer.open(tmp_path / "evidence", routes={"desk": Approval()}, **grouped(private))
+    Enforcer.open(tmp_path / "evidence", **grouped(private)).close()

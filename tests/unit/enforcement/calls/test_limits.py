@@ -22,6 +22,7 @@ from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity.errors import Denied, EvidenceError, LimitExceeded, Routed, StateError
 from agent_identity.identity import Agent, Human
 from agent_identity.limits import Limit
+from agent_identity.options import Durability
 from agent_identity.policy import Effect, Rule, RuleSet
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -217,7 +218,7 @@ def test_state_of_others_is_left_open(opened: Callable[..., object], ran: list[o
 def test_an_enforcer_of_parts_counts_in_memory(tmp_path: Path, ran: list[object]) -> None:
     """Without a directory of its own there is no file, and the limits hold in the process."""
     clock, ids = FixedClock(), SequentialIds()
-    found = open_directory(tmp_path, clock=clock, ids=ids, sync="process")
+    found = open_directory(tmp_path, clock=clock, ids=ids, durability=Durability())
     parts = {name: getattr(found, name) for name in ("issuer", "recorder", "trust", "ledger", "digests")}
     with Enforcer(**parts, clock=clock, ids=ids) as enforcer:
         pay = enforcer.tool(name="pay")(lambda: ran.append("ran"))

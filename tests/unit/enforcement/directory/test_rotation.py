@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from checking import check
 
 import agent_identity
 from agent_identity._authority.grants.scope import Scope
@@ -18,7 +19,6 @@ from agent_identity._enforcement.directory.rotation import finish_rotation, revo
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.merkle import CompactRange
-from agent_identity.audit import check
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import Agent, Human, Purpose, RandomIds, SigningKey, SystemClock, Takeover, TrustStore
 from agent_identity.testing import FixedClock

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from checking import check
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.directory import rotation
@@ -12,10 +13,17 @@ from agent_identity._enforcement.directory.second_key import SecondSigner, excha
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, open_note
 from agent_identity._evidence.transparency.merkle import EMPTY_ROOT
-from agent_identity._identity.keys.ml_dsa import MlDsaSigningKey
-from agent_identity.audit import check
 from agent_identity.errors import ConfigurationError, EvidenceError
-from agent_identity.identity import Agent, Cosigner, Human, MlDsaPublicKey, SecondKey, Takeover, TrustStore
+from agent_identity.identity import (
+    Agent,
+    Cosigner,
+    Human,
+    MlDsaPublicKey,
+    MlDsaSigningKey,
+    SecondKey,
+    Takeover,
+    TrustStore,
+)
 from agent_identity.testing import FixedClock, SequentialIds
 
 pytest.importorskip(
@@ -201,7 +209,7 @@ def test_a_signer_elsewhere_has_no_second_key(root: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("agent_identity._enforcement.directory.open.SocketSigner", Elsewhere)
     with pytest.raises(ConfigurationError, match="the signer has a second key"):
-        Enforcer.open(root.parent / "other", signer="unix:x")
+        Enforcer.open(root.parent / "other", keys="unix:x")
 
 
 def test_before_there_is_a_trust_file_nothing_is_added(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from checking import check
 
 from agent_identity._authority.grants.grants import GRANT_TYPE, Chain, derive, issue
 from agent_identity._authority.grants.pop import prove
@@ -311,12 +312,10 @@ def test_a_revoked_key_signs_nothing(place: Place) -> None:
 
 def test_an_enforcer_works_without_any_key_of_its_own(place: Place, tmp_path: Path) -> None:
     """Grants and records verify, and no private key is in the directory; its trust file is the signer's."""
-    from agent_identity.audit import check
-
     place.start()
     evidence = tmp_path / "evidence"
     for _ in range(2):
-        with Enforcer.open(evidence, signer=f"unix:{place.path}", clock=place.clock) as enforcer:
+        with Enforcer.open(evidence, keys=f"unix:{place.path}", clock=place.clock) as enforcer:
             given = {"principal": Human("alice"), "agent": Agent("clerk", owner="ops"), "scope": Scope("read")}
             with enforcer.task("t", **given), enforcer.action("read"):
                 pass
@@ -543,7 +542,7 @@ def test_without_its_signer_a_directory_does_not_open(place: Place, tmp_path: Pa
     connect(tmp_path / "evidence", f"unix:{place.path}")
     place.stop()
     with pytest.raises(ConfigurationError) as refused:
-        Enforcer.open(tmp_path / "evidence", signer=f"unix:{place.path}")
+        Enforcer.open(tmp_path / "evidence", keys=f"unix:{place.path}")
     assert refused.value.code == "signer_unavailable"
     with pytest.raises(ConfigurationError, match="name the signer that holds it"):
         Enforcer.open(tmp_path / "evidence")

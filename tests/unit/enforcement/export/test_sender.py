@@ -13,7 +13,6 @@ from agent_identity._enforcement.export.http_receiver import HttpReceiver
 from agent_identity._enforcement.export.ledger_exporter import LedgerExport, LedgerExporter
 from agent_identity._enforcement.export.receivers import Answer, Settings, address
 from agent_identity._enforcement.export.sender import DeliveryError, Pace, Shipper, Stopped
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.spans.export_cursors import Cursors
 from agent_identity._evidence.spans.export_queue import StreamCopies
 from agent_identity._evidence.spans.span_from_record import RecordSpan
@@ -22,6 +21,7 @@ from agent_identity._evidence.storage.mac import load_ledger_key
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 KEY = SigningKey.from_seed(bytes([7]) * 32)

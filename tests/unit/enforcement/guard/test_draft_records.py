@@ -17,7 +17,7 @@ from agent_identity._enforcement.calls import process_facts
 from agent_identity._enforcement.directory import rotation
 from agent_identity._enforcement.directory.erasure import erase
 from agent_identity._enforcement.guard.draft_facts import RESOURCES
-from agent_identity._evidence.ledger.ledger import Beginning, Ledger
+from agent_identity._evidence.ledger.ledger import Beginning
 from agent_identity._identity.trust.entries import FileVersion
 from agent_identity.adapters import CallRequest
 from agent_identity.approvals import Approval, ApprovalRequest, ask_in_the_terminal
@@ -32,6 +32,7 @@ from agent_identity.identity import (
     TrustStore,
     trusted_certificate,
 )
+from agent_identity.options import Ledger
 from agent_identity.policy import Decision, Request, Touch
 
 INVOICES = "postgres://db.example.com:5432"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._enforcement.inventory import server_inventory as module
@@ -28,7 +29,7 @@ from agent_identity._enforcement.inventory.pinned_servers import (
 from agent_identity._enforcement.inventory.server_inventory import Inventory, InventoryFile, accept, inventory_path, pin
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._identity.keys.jws import sign_compact
-from agent_identity.audit import check, story
+from agent_identity.audit import story
 from agent_identity.canonical import encode
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
 from agent_identity.identity import SigningKey, TrustStore

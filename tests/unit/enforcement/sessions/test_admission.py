@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 from plain_records import error_type
 
 from agent_identity._authority.grants.scope import Scope
@@ -18,14 +19,13 @@ from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._enforcement.directory.agents_file import register, registry_path
 from agent_identity._enforcement.directory.open import prepare
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.ledger import Ledger
-from agent_identity._evidence.record.digests import DigestKeys
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity.agents import AgentRegistry, Registration, register_agents
-from agent_identity.audit import check, story
+from agent_identity.audit import story
 from agent_identity.constraints import Range
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, OutOfScope, StateError, TokenError
 from agent_identity.identity import Agent, Human, SigningKey, TrustStore
+from agent_identity.options import DigestKeys, Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -48,7 +48,7 @@ def registered(directory: Path, *registrations: Registration) -> AgentRegistry:
 def start(opened: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
     """Opens a world whose registry holds these agents; by default it is required."""
 
-    def start_one(*registrations: Registration, agents: str | None = "required", **options: Any) -> Any:
+    def start_one(*registrations: Registration, agents: str | None = "registered", **options: Any) -> Any:
         registered(tmp_path / "evidence-0", *registrations)
         return opened(agents=agents, **options)
 
@@ -149,14 +149,14 @@ def test_the_range_of_a_ttl_does_not_depend_on_the_registration(start: Callable[
         ([{"agent": Agent("invoice-clerk", owner="finance@example.com", version="2")}], CLERK, "version_mismatch"),
     ],
 )
-@pytest.mark.parametrize("agents", ["required", "optional"])
+@pytest.mark.parametrize("agents", ["registered", "any"])
 def test_a_task_of_an_agent_that_may_not_act_does_not_open(
     start: Callable[..., Any], rows: list[dict[str, Any]], agent: Agent, code: str, agents: str
 ) -> None:
     """Nothing ran and no grant was made; the signed refusal names who was to act for whom, and the reason."""
     rest = [registration(**{"agent": CLERK, **row}) for row in rows]
     world = start(registration(HELPER), *([registration()] if rows else []), *rest, agents=agents)
-    if code == "agent_not_registered" and agents == "optional":
+    if code == "agent_not_registered" and agents == "any":
         with world.task(Scope("anything"), agent=agent):
             return
     with pytest.raises(Denied) as caught, world.task(Scope("tool", x=5), agent=agent):
@@ -237,7 +237,7 @@ def test_a_suspended_agent_delegates_nothing(start: Callable[..., Any]) -> None:
 
 def test_an_optional_registry_binds_only_those_that_are_in_it(start: Callable[..., Any]) -> None:
     """Agents that nobody registered are free, also in a chain; others are held to their maximum."""
-    world = start(registration(HELPER), agents="optional")
+    world = start(registration(HELPER), agents="any")
     with world.task(Scope("anything") | Scope("tool", x=5)):
         with world.enforcer.delegate(HELPER, scope=Scope("tool", x=5)):
             pass
@@ -246,7 +246,7 @@ def test_an_optional_registry_binds_only_those_that_are_in_it(start: Callable[..
 
 
 @pytest.mark.parametrize("damage", ["edited", "cut", "older", "emptied", "gone"])
-@pytest.mark.parametrize("agents", ["required", "optional"])
+@pytest.mark.parametrize("agents", ["registered", "any"])
 def test_a_registry_that_does_not_hold_refuses_every_task(
     start: Callable[..., Any], tmp_path: Path, damage: str, agents: str
 ) -> None:
@@ -278,7 +278,7 @@ def test_a_registry_that_does_not_hold_refuses_every_task(
 
 def test_an_older_registry_is_found_out_in_a_fresh_process(tmp_path: Path) -> None:
     """Whoever puts the file back to before a suspension, and starts anew, opens no task; the latest file does."""
-    directory, given = tmp_path / "evidence", {"clock": FixedClock(), "ids": SequentialIds(), "agents": "required"}
+    directory, given = tmp_path / "evidence", {"clock": FixedClock(), "ids": SequentialIds(), "agents": "registered"}
     path = registry_path(directory)
     registered(directory, registration())
     before = path.read_bytes()
@@ -303,7 +303,7 @@ def test_registries_of_different_services_share_a_state(opened: Callable[..., An
     registered(tmp_path / "evidence-0", registration(), registration(HELPER))
     registered(tmp_path / "evidence-1", registration(purpose="another service"))
     for _ in range(2):
-        with opened(agents="required", state=state).task(Scope("tool", x=5)):
+        with opened(agents="registered", state=state).task(Scope("tool", x=5)):
             pass
 
 
@@ -380,14 +380,14 @@ def test_a_registry_that_comes_later_counts(opened: Callable[..., Any]) -> None:
 def test_a_required_registry_must_be_there(tmp_path: Path) -> None:
     """A missing or damaged registry does not open, and no stream stays open behind it."""
     with pytest.raises(ConfigurationError, match=r"agents\.jsonl"):
-        Enforcer.open(tmp_path / "evidence", agents="required")
+        Enforcer.open(tmp_path / "evidence", agents="registered")
     registered(tmp_path / "evidence", registration())
     path = registry_path(tmp_path / "evidence")
     path.write_bytes(path.read_bytes()[:-1])
-    for agents in ("required", "optional"):
+    for agents in ("registered", "any"):
         with pytest.raises(TokenError):
             Enforcer.open(tmp_path / "evidence", agents=agents)
-    with pytest.raises(ConfigurationError, match="agents='required'"):
+    with pytest.raises(ConfigurationError, match="agents='registered'"):
         Enforcer.open(tmp_path / "evidence", agents="yes")  # type: ignore[arg-type]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 PROGRAM = """
 import json, sys
-from agent_identity import Agent, Enforcer, Human, Scope, check
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 
 with Enforcer.open(sys.argv[1]) as enforcer:
 
@@ -18,7 +18,7 @@ with Enforcer.open(sys.argv[1]) as enforcer:
 
     with enforcer.task("t", principal=Human("a@example.com"), agent=Agent("b", owner="c"), scope=Scope("read")):
         read(number=1)
-assert check(sys.argv[1]).verdict == "verified"
+assert Verifier().ledger(sys.argv[1]).verdict == "verified"
 print(json.dumps(sorted(sys.modules)))
 """
 

@@ -8,6 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from checking import check
+from flat_options import grouped
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
@@ -17,12 +19,12 @@ from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._enforcement.directory.open import prepare
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._enforcement.sessions.propagation import Peer, Presentation
-from agent_identity._enforcement.tasks.delegation_bundle import ENVIRONMENT, DelegationBundle
+from agent_identity._enforcement.tasks.delegation_bundle import ENVIRONMENT
 from agent_identity._enforcement.tasks.exported_grants import AudienceGrant, ExportedGrants, RecordedGrants
 from agent_identity._enforcement.tasks.trace_context import remote_parent, traceparent
-from agent_identity.audit import check, story
-from agent_identity.errors import AgentIdentityError, AttenuationError, Denied, NoTask, TokenError
+from agent_identity.audit import story
+from agent_identity.delegation import DelegationBundle, Grants, Peer, Presentation
+from agent_identity.errors import AgentIdentityError, AttenuationError, ConfigurationError, Denied, NoTask, TokenError
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, TrustStore
 from agent_identity.testing import FixedClock
 
@@ -49,7 +51,8 @@ class Pair:
 
     def open(self, name: str, **options: object) -> Enforcer:
         """Open an enforcer on a directory of the pair."""
-        enforcer = Enforcer.open(self.folder / name, clock=self.clock, tracer_provider=TracerProvider(), **options)
+        given = {"clock": self.clock, "tracer_provider": TracerProvider(), **options}
+        enforcer = Enforcer.open(self.folder / name, **grouped(given))
         self.opened.append(enforcer)
         return enforcer
 
@@ -126,7 +129,7 @@ def test_without_a_key_of_its_own_a_service_cannot_go_on(pair: Pair) -> None:
         for attempt in (
             lambda: pair.b.delegate(DESK, scope=READ).__enter__(),
             lambda: pair.b.present(Peer("service-c"), **CALL),
-            pair.b.carry,
+            pair.b.current_task.export,
         ):
             with pytest.raises(AttenuationError) as refused:
                 attempt()
@@ -207,15 +210,21 @@ def test_near_the_end_of_a_task_its_last_grant_is_used_to_the_end(pair: Pair) ->
 
 
 def test_outside_a_task_nothing_is_handed_over(pair: Pair) -> None:
-    """Without a live task there is nothing to present or to carry."""
+    """Without a live task there is nothing to present or to export, and only the task that is open here leaves."""
+    with pair.task() as held_task:
+        held = [held_task]
     with pytest.raises(NoTask):
         pair.a.present(B, **CALL)
     with pytest.raises(NoTask):
-        pair.a.carry()
+        held[0].export()
     with pair.task() as task:
+        with pair.a.delegate(DESK, scope=READ), pytest.raises(NoTask, match="not the task that is open here"):
+            task.export()
         task.end()
         with pytest.raises(NoTask):
             pair.a.present(B, **CALL)
+        with pytest.raises(NoTask):
+            task.export()
 
 
 @pytest.mark.parametrize(
@@ -241,8 +250,8 @@ def test_a_child_resumes_what_it_was_given(pair: Pair) -> None:
     child = pair.open("a")
     read = child.tool(name="read")(lambda path: path)
     with pair.task() as task:
-        carried = pair.a.carry(scope=Scope("read", path="a"), ttl=timedelta(seconds=10))
-        with child.resume(pickle.loads(pickle.dumps(carried))) as there:  # noqa: S301
+        carried = pair.a.current_task.export(scope=Scope("read", path="a"), ttl=timedelta(seconds=10))
+        with child.accept(pickle.loads(pickle.dumps(carried))) as there:  # noqa: S301
             assert (there.id, there.purpose, there.grant.depth) == (task.id, "books", 1)
             assert set(there.scope.tools) == {"read"}
             assert read(path="a") == "a"
@@ -250,18 +259,18 @@ def test_a_child_resumes_what_it_was_given(pair: Pair) -> None:
                 assert read(path="a") == "a"
         pair.clock.advance(10)
         with pytest.raises(Denied) as refused:
-            child.resume(carried).__enter__()
+            child.accept(carried).__enter__()
         assert refused.value.code == "expired"
 
 
 def test_a_grant_is_resumed_many_times_and_every_end_counts(pair: Pair) -> None:
     """Two children under one grant: the verifier wants the calls of both, not of the one that did most."""
     with pair.task():
-        carried = pair.a.carry(agent=DESK)
+        carried = pair.a.current_task.export(agent=DESK)
         for enforcer in (pair.open("a"), pair.open("a")):
             read = enforcer.tool(name="read")(lambda path: path)
             for _ in range(2):
-                with enforcer.resume(carried, purpose="again"):
+                with enforcer.accept(carried, purpose="again"):
                     read(path="a")
     for enforcer in pair.opened:
         enforcer.close()
@@ -279,29 +288,78 @@ def test_tokens_without_their_key_open_nothing(pair: Pair) -> None:
             return SigningKey.from_seed(b"\x08" * 32).sign(message)
 
     with pair.task():
-        carried = pair.a.carry()
+        carried = pair.a.current_task.export()
         peer = Peer("service-b", agent=DESK, key=KEY.public_key)
         shown = pair.a.present(peer, **CALL)
         chain = (shown.tokens[0], shown.onward)
-        for received, holder in ((carried.tokens, None), (carried.tokens, KEY), (chain, Liar())):
+        for tokens, holder in ((carried.tokens, None), (carried.tokens, KEY), (chain, Liar())):
             with pytest.raises(Denied) as refused:
-                pair.a.resume(received, holder=holder).__enter__()
+                pair.a.accept(Grants(tokens), holder=holder).__enter__()
             assert refused.value.code == "not_the_holder"
-        with pair.b.resume(chain, holder=KEY) as there:
+        with pair.b.accept(Grants(chain), holder=KEY) as there:
             assert there.agent == DESK
-        with pair.b.resume(there.chain, holder=KEY) as again:
+        with pair.b.accept(Grants(there.chain.tokens), holder=KEY) as again:
             assert again.id == there.id
+
+
+def test_grants_are_made_for_the_key_of_another_party(pair: Pair) -> None:
+    """They hold no secret, live five minutes at most, and open the task for that key and that name alone."""
+    read = pair.b.tool(name="read")(lambda path: path)
+    with pair.task(ttl=timedelta(hours=1)) as task:
+        grants = task.export(to=KEY.public_key, audience="billing", agent=DESK, scope=Scope("read", path="a"))
+        assert repr(grants) == str(grants) == "Grants(…)"
+        assert Grants.from_text(grants.to_text() + "\n") == grants
+        for holder, audience, code in (
+            (None, "billing", "not_the_holder"),
+            (SigningKey.from_seed(b"\x08" * 32), "billing", "not_the_holder"),
+            (KEY, None, "wrong_audience"),
+            (KEY, "other", "wrong_audience"),
+        ):
+            with pytest.raises(Denied) as refused:
+                pair.b.accept(grants, holder=holder, audience=audience).__enter__()
+            assert refused.value.code == code
+        with pair.b.accept(grants, holder=KEY, audience="billing") as there:
+            assert (there.id, there.agent, there.purpose) == (task.id, DESK, task.purpose)
+            assert there.expires_at - task.expires_at == 300 - 3_600
+            assert read(path="a") == "a"
+            with pytest.raises(Denied):
+                read(path="b")
+            assert there.export(audience="billing").tokens[:2] == grants.tokens
+        brief = task.export(to=KEY.public_key, audience="billing", ttl=timedelta(seconds=5))
+        with pair.b.accept(brief, holder=KEY, audience="billing") as there:
+            assert there.expires_at - task.expires_at == 5 - 3_600
+
+
+def test_grants_without_an_audience_and_a_bundle_with_a_holder_are_refused(pair: Pair) -> None:
+    """Neither could mean what it says."""
+    with pair.task() as task:
+        with pytest.raises(ValueError, match="audience"):
+            task.export(to=KEY.public_key)  # type: ignore[call-overload]
+        with pytest.raises(TypeError, match="to="):
+            task.export(to=KEY, audience="billing")  # type: ignore[call-overload]
+        with pytest.raises(ConfigurationError, match="holder="):
+            pair.b.accept(task.export(), holder=KEY)
+
+
+def test_the_two_forms_are_not_taken_for_each_other(pair: Pair) -> None:
+    """The text of one is refused as the other, so that no key is looked for where there is none."""
+    with pair.task() as task:
+        bundle, grants = task.export(), task.export(to=KEY.public_key, audience="billing")
+    for kind, text in ((Grants, bundle.to_text()), (DelegationBundle, grants.to_text())):
+        with pytest.raises(TokenError) as refused:
+            kind.from_text(text)
+        assert refused.value.code == "malformed_carried"
 
 
 def test_what_was_carried_for_one_audience_is_resumed_under_no_other_name(pair: Pair) -> None:
     """An audience on carried authority holds for delegation under it too."""
     with pair.task():
-        carried = pair.a.carry(audience="worker")
+        carried = pair.a.current_task.export(audience="worker")
         for name in (None, "other"):
             with pytest.raises(Denied) as refused:
-                pair.b.resume(carried, audience=name).__enter__()
+                pair.b.accept(carried, audience=name).__enter__()
             assert refused.value.code == "wrong_audience"
-        with pair.b.resume(carried, audience="worker"), pair.b.delegate(DESK, scope=READ) as child:
+        with pair.b.accept(carried, audience="worker"), pair.b.delegate(DESK, scope=READ) as child:
             assert child.grant.audience == "worker"
 
 
@@ -316,22 +374,22 @@ def test_the_end_of_the_task_reaches_whoever_shares_the_state(tmp_path: Path) ->
         read = child.tool(name="read")(lambda path: path)
         with parent.task("books", principal=ALICE, agent=CLERK, scope=READ):
             with parent.delegate(DESK, scope=READ):
-                inner = parent.carry()
-            outer = parent.carry()
+                inner = parent.current_task.export()
+            outer = parent.current_task.export()
             with pytest.raises(Denied) as refused:
-                child.resume(inner).__enter__()
+                child.accept(inner).__enter__()
             assert refused.value.code == "task_ended"
-            with child.resume(outer):
+            with child.accept(outer):
                 assert read(path="a") == "a"
             context = contextvars.copy_context()  # As another thread of the child has one.
-            opening = child.resume(outer)
+            opening = child.accept(outer)
             context.run(opening.__enter__)
         with pytest.raises(NoTask) as ended:
             context.run(read, path="a")
         assert ended.value.code == "task_ended"
         context.run(opening.__exit__, None, None, None)
         with pytest.raises(Denied) as refused:
-            child.resume(outer).__enter__()
+            child.accept(outer).__enter__()
         assert refused.value.code == "task_ended"
 
 
@@ -373,7 +431,7 @@ def test_a_state_that_fails_refuses_the_call(tmp_path: Path, error: Exception, c
         read = enforcer.tool(name="read")(lambda path: path)
         with (
             enforcer.task("books", principal=ALICE, agent=CLERK, scope=READ),
-            enforcer.resume(enforcer.carry()),
+            enforcer.accept(enforcer.current_task.export()),
         ):
             state.broken = True
             with pytest.raises(Denied) as refused:
@@ -388,15 +446,17 @@ def test_a_defect_on_the_way_in_is_a_refusal(pair: Pair) -> None:
         with pytest.raises(Denied) as refused:
             receive(pair, Presentation(shown.tokens, None)).__enter__()  # type: ignore[arg-type]
         assert refused.value.code == "malformed_token"
+        with pytest.raises(TypeError, match="received=5: expected DelegationBundle or Grants"):
+            pair.b.accept(5)  # type: ignore[arg-type]
         with pytest.raises(Denied, match="TypeError") as refused:
-            pair.b.resume(5).__enter__()  # type: ignore[arg-type]
+            pair.b.accept(Grants(5), holder=KEY).__enter__()  # type: ignore[arg-type]
         assert refused.value.code == "guard_failed"
 
 
 def test_carried_authority_shows_nothing_and_survives_the_environment(pair: Pair) -> None:
     """It has no text but the one for the child, which takes it out of its environment at once."""
     with pair.task(), trace.use_span(trace.NonRecordingSpan(trace.SpanContext(5, 6, is_remote=False))):
-        carried = pair.a.carry()
+        carried = pair.a.current_task.export()
         assert repr(carried) == str(carried) == "DelegationBundle(…)"
         assert repr(pair.a.present(B, **CALL)) == "Presentation(…)"
         environment = {"HOME": "/", **carried.to_environment()}
@@ -415,9 +475,10 @@ def test_carried_authority_shows_nothing_and_survives_the_environment(pair: Pair
 @given(st.one_of(st.text(), st.binary().map(bytes.hex), st.sampled_from(["e30", "W10", "bnVsbA", "x" * 600_000])))
 def test_a_damaged_text_is_no_carried_authority(text: str) -> None:
     """Whatever comes in place of the text is refused by one error."""
-    with pytest.raises(TokenError) as refused:
-        DelegationBundle.from_text(text)
-    assert refused.value.code == "malformed_carried"
+    for kind in (DelegationBundle, Grants):
+        with pytest.raises(TokenError) as refused:
+            kind.from_text(text)
+        assert refused.value.code == "malformed_carried"
 
 
 @pytest.mark.parametrize(
@@ -523,7 +584,6 @@ def test_a_closed_enforcer_neither_hands_over_nor_takes_up(tmp_path: Path) -> No
     """After close there is no way in or out."""
     enforcer = Enforcer.open(tmp_path / "e")
     enforcer.close()
-    _closed(enforcer.carry)
-    _closed(lambda: enforcer.resume(()))
+    _closed(lambda: enforcer.accept(Grants(())))
     _closed(lambda: enforcer.present(B, **CALL))
     _closed(lambda: enforcer.receive(Presentation((), ""), audience="b", **CALL))

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
+from flat_options import grouped
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
@@ -21,15 +23,17 @@ from agent_identity import records
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._enforcement.directory.open import open_directory, prepare, refuse_clash
+from agent_identity._enforcement.directory.options import MOVED
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._enforcement.telemetry.diagnosis import examine_telemetry
 from agent_identity._enforcement.telemetry.spans import UNTRACED, Spans, current_trace, traced
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.record.parts import Trace
 from agent_identity.approvals import Approval
-from agent_identity.audit import check, story
+from agent_identity.audit import story
 from agent_identity.errors import ConfigurationError, EvidenceError, PolicyFormatError
 from agent_identity.identity import Agent, Human, SigningKey, TrustStore
+from agent_identity.options import Durability, Privacy, Telemetry, Transparency
 from agent_identity.policy import Decision, Effect, Rule, RuleSet
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -184,7 +188,7 @@ def _absent(name: str) -> None:
 
 
 def _parts(directory: Path) -> dict[str, Any]:
-    found = open_directory(directory, clock=FixedClock(), ids=SequentialIds(), sync="process")
+    found = open_directory(directory, clock=FixedClock(), ids=SequentialIds(), durability=Durability())
     return {name: getattr(found, name) for name in ("issuer", "recorder", "trust", "ledger", "digests")}
 
 
@@ -224,7 +228,7 @@ def test_what_is_no_store_is_refused_before_anything_is_made(tmp_path: Path, sta
     assert "secret" not in str(caught.value)
     assert not directory.exists()
     parts = _parts(tmp_path)
-    with pytest.raises(TypeError, match="expected state to be a StateStore"):
+    with pytest.raises(TypeError, match="state is no StateStore"):
         Enforcer(**parts, state=state)
     parts["ledger"].close()
 
@@ -233,7 +237,7 @@ def test_what_is_no_store_is_refused_before_anything_is_made(tmp_path: Path, sta
 def test_an_enforcer_that_does_not_open_leaves_no_ledger_open(tmp_path: Path, options: dict[str, Any]) -> None:
     """Whatever fails once the stream was begun, it is ended, so that its lock is free."""
     with pytest.raises(ConfigurationError):
-        Enforcer.open(tmp_path, routes={"desk": Approval()}, **options)
+        Enforcer.open(tmp_path, routes={"desk": Approval()}, **grouped(options))
     (stream,) = open_ledger(tmp_path).streams()
     assert b'"stream_end"' in [line.record for line in open_ledger(tmp_path).entries(stream)][-1]
 
@@ -259,7 +263,10 @@ def test_durable_evidence_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """With ``sync="disk"`` a call waits for the disk twice: before and after the body."""
     calls: list[int] = []
     monkeypatch.setattr(os, "fdatasync", calls.append)
-    with Enforcer.open(tmp_path, sync="disk") as enforcer, enforcer.task("p", scope=OPEN, **PARTIES):
+    with (
+        Enforcer.open(tmp_path, durability=Durability(sync="disk")) as enforcer,
+        enforcer.task("p", scope=OPEN, **PARTIES),
+    ):
         enforcer._point.ledger.drain(10)
         before = len(calls)
         with enforcer.action("tool"):
@@ -335,7 +342,7 @@ def test_trouble_with_telemetry_is_said_once_per_provider(caplog: pytest.LogCapt
 
 def test_opening_an_enforcer_examines_its_provider(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Who starts with a sampler that is off is told at once, not after the incident."""
-    with Enforcer.open(tmp_path, tracer_provider=TracerProvider(sampler=ALWAYS_OFF)):
+    with Enforcer.open(tmp_path, telemetry=Telemetry(tracer_provider=TracerProvider(sampler=ALWAYS_OFF))):
         assert "sampler: AlwaysOffSampler" in caplog.text
 
 
@@ -381,7 +388,7 @@ def _providers() -> Iterator[Any]:
 def test_telemetry_that_fails_costs_spans_and_never_a_call(tmp_path: Path, provider: Any, sealing: Any) -> None:
     """Whatever of the telemetry raises, the tool runs and the ledger has everything."""
     ran = []
-    with Enforcer.open(tmp_path, tracer_provider=provider, sealing=sealing) as enforcer:
+    with Enforcer.open(tmp_path, telemetry=Telemetry(tracer_provider=provider, sealing=sealing)) as enforcer:
 
         @enforcer.tool(name="tool")
         def tool() -> int:
@@ -446,7 +453,7 @@ class Sells(trace.TracerProvider, trace.Tracer):
 @pytest.mark.parametrize("recording", [False, True])
 def test_spans_that_fail_at_their_end_cost_nothing(tmp_path: Path, caplog: Any, *, recording: bool) -> None:
     """A span that cannot be ended or written to is given up; result, record and refusal are not."""
-    with Enforcer.open(tmp_path, tracer_provider=Sells(recording=recording)) as enforcer:
+    with Enforcer.open(tmp_path, telemetry=Telemetry(tracer_provider=Sells(recording=recording))) as enforcer:
 
         @enforcer.tool(name="tool")
         def tool() -> int:
@@ -562,7 +569,7 @@ def test_a_start_that_fails_by_its_arguments_leaves_no_stream(
     if isinstance(options.get("policy"), RuleSet):
         monkeypatch.setattr("agent_identity._enforcement.calls.decisions.is_fact", lambda value: False)
     with pytest.raises(ConfigurationError):
-        Enforcer.open(tmp_path / "e", **options)
+        Enforcer.open(tmp_path / "e", **grouped(options))
     assert not (tmp_path / "e").exists()
 
 
@@ -594,7 +601,9 @@ def test_observers_get_the_records_of_calls_and_tasks(opened: Any) -> None:
 def test_observers_get_the_first_record_of_every_stream(tmp_path: Path, draft_records: bool) -> None:
     """Also of a stream that is begun because the one before cannot go on, and the record of a recovered stream."""
     seen = list[Any]()
-    with Enforcer.open(tmp_path / "e", on_record=seen.append, draft_records=draft_records) as enforcer:
+    with Enforcer.open(
+        tmp_path / "e", telemetry=Telemetry(on_record=seen.append), draft_records=draft_records
+    ) as enforcer:
         ledger = enforcer._point.ledger
         first = ledger.stream
         ledger._stream.usable = False  # As after a write that was interrupted.
@@ -620,7 +629,7 @@ async def observe(entry: object) -> None:
 def test_what_is_no_observer_is_refused_before_anything_is_made(tmp_path: Path, on_record: Any) -> None:
     """A slip is found before the directory is touched."""
     with pytest.raises(TypeError):
-        Enforcer.open(tmp_path / "e", on_record=on_record)
+        Enforcer.open(tmp_path / "e", telemetry=Telemetry(on_record=on_record))
     assert not (tmp_path / "e").exists()
 
 
@@ -653,3 +662,89 @@ def test_a_lambda_is_guarded_under_a_name_alone(opened: Any) -> None:
         assert tool() == 1
         with pytest.raises(TypeError, match=r"<lambda>\(\) too many positional arguments"):
             tool(2)
+
+
+# Signers of the caller
+
+
+def test_the_two_signers_of_the_caller_take_the_place_of_keys_in_the_directory(tmp_path: Path) -> None:
+    """Their public halves make the trust file, no private key is written, and the evidence verifies."""
+    pair = (SigningKey.generate(), SigningKey.generate())
+    for _ in range(2):
+        with (
+            Enforcer.open(tmp_path / "e", keys=pair) as enforcer,
+            enforcer.task("p", scope=OPEN, **PARTIES),
+            enforcer.action("tool"),
+        ):
+            pass
+    assert not list((tmp_path / "e" / "keys").glob("*.pem"))
+    trust = TrustStore.load(tmp_path / "e" / "trust.json")
+    assert [(entry.key, entry.purpose) for entry in trust.keys] == [
+        (pair[0].public_key, "issuer"),
+        (pair[1].public_key, "recorder"),
+    ]
+    assert check(tmp_path / "e", trust).verdict == "verified"
+    with pytest.raises(ConfigurationError, match=r"trust\.json"):
+        Enforcer.open(tmp_path / "e", keys=(SigningKey.generate(), pair[1]))
+
+
+def test_signers_of_the_caller_are_two_and_have_no_keys_beside_them(tmp_path: Path) -> None:
+    """One key would issue what it records, and a private key in the directory would be one more."""
+    key = SigningKey.generate()
+    with pytest.raises(ConfigurationError, match="one key"):
+        Enforcer.open(tmp_path / "e", keys=(key, key))
+    for wrong in (key, "redis://secret", 5, (key,), (key, "unix:PATH")):
+        with pytest.raises((TypeError, ConfigurationError), match=r"unix:PATH|keys="):
+            Enforcer.open(tmp_path / "e", keys=wrong)  # type: ignore[arg-type]
+    Enforcer.open(tmp_path / "f").close()
+    with pytest.raises(ConfigurationError, match="stands beside a signer"):
+        Enforcer.open(tmp_path / "f", keys=(key, SigningKey.generate()))
+
+
+# Options
+
+
+@pytest.mark.parametrize(("old", "new"), MOVED.items())
+def test_an_option_that_moved_says_where_it_is(tmp_path: Path, old: str, new: str) -> None:
+    """A keyword of before is no parameter, its error names the new place, and nothing is made."""
+    with pytest.raises(TypeError) as caught:
+        Enforcer.open(tmp_path / "e", **{old: None})  # type: ignore[arg-type]
+    assert str(caught.value) == f"{old} is no parameter; {new}"
+    assert not (tmp_path / "e").exists()
+
+
+def test_an_enforcer_of_parts_refuses_what_needs_a_directory(tmp_path: Path) -> None:
+    """Pseudonyms and a receiver come as parts there."""
+    parts = _parts(tmp_path)
+    for option in ({"privacy": Privacy(pseudonyms=True)}, {"telemetry": Telemetry(otlp="http://localhost:4318")}):
+        with pytest.raises(ConfigurationError, match="needs a directory"):
+            Enforcer(**parts, **option)
+    parts["ledger"].close()
+
+
+def test_options_are_checked_when_they_are_made_and_never_change() -> None:
+    """A slip in a word is an error of the object, and what it holds is a copy."""
+    for make in (
+        lambda: Durability(sync="never"),  # type: ignore[arg-type]
+        lambda: Telemetry(sealing="never"),  # type: ignore[arg-type]
+        lambda: Transparency(checkpoints=[print, 1]),  # type: ignore[list-item]
+    ):
+        with pytest.raises((ConfigurationError, TypeError)):
+            make()
+    with pytest.raises(TypeError, match="on_record"):
+        Telemetry(on_record=[1])  # type: ignore[list-item]
+    witnesses = {"https://w.example": "key"}
+    kept = Transparency(witnesses=witnesses, checkpoints=[print])
+    witnesses.clear()
+    assert (dict(kept.witnesses), kept.checkpoints) == ({"https://w.example": "key"}, (print,))
+    with pytest.raises(TypeError):
+        kept.witnesses["https://w.example"] = "other"  # type: ignore[index]
+
+
+def test_an_enforcer_shows_its_mode_its_clock_and_its_inventory(tmp_path: Path) -> None:
+    """What integrations ask for is there without a guard."""
+    clock = FixedClock()
+    with Enforcer.open(tmp_path / "e", mode="monitor", clock=clock) as enforcer:
+        guard = enforcer.guard("tool")
+        assert (enforcer.mode, enforcer.clock) == (guard.mode, guard.clock) == ("monitor", clock)
+        assert enforcer.inventory is guard.inventory

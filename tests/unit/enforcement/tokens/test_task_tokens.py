@@ -16,7 +16,6 @@ from agent_identity._authority.tokens.source import IssuedToken, TokenOrder
 from agent_identity._enforcement.tasks.task import Task
 from agent_identity._enforcement.tasks.task_context import Process
 from agent_identity._enforcement.tokens import task_tokens
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity.constraints import OneOf, Subset
 from agent_identity.errors import (
     ConfigurationError,
@@ -30,6 +29,7 @@ from agent_identity.errors import (
     Routed,
 )
 from agent_identity.identity import Agent
+from agent_identity.options import Ledger
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
 
 API = "https://api.example.com"

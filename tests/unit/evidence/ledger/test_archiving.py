@@ -22,7 +22,6 @@ from agent_identity._evidence.ledger import segments as segments_module
 from agent_identity._evidence.ledger.archiving import Removed, archive, prune
 from agent_identity._evidence.ledger.excerpt import excerpt_lines, excerpt_of
 from agent_identity._evidence.ledger.excerpt_starts import Excerpt, Start
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.prunable_prefix import read_heads, survey
 from agent_identity._evidence.ledger.prune_statement import (
     MAX_OPEN,
@@ -36,7 +35,6 @@ from agent_identity._evidence.ledger.prune_statement import (
     unverified_pruned,
 )
 from agent_identity._evidence.ledger.reader import MAX_EXCERPT, open_ledger
-from agent_identity._evidence.ledger.segments import Segments
 from agent_identity._evidence.storage.layout import Layout, segment_name
 from agent_identity._evidence.storage.lines import Line, leaf_of
 from agent_identity._evidence.storage.os_files import EDIT, Files
@@ -46,6 +44,7 @@ from agent_identity._identity.keys.jws import sign_compact
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError, VerificationError
 from agent_identity.identity import SigningKey
+from agent_identity.options import Ledger, Segments
 from agent_identity.testing import FixedClock
 
 ORIGIN = "ledger.example/log"

@@ -15,10 +15,10 @@ from plain_records import append
 
 from agent_identity._evidence.ledger import ledger as ledger_module
 from agent_identity._evidence.ledger import writer as stream_writer
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.writer import Entry
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity.errors import ConfigurationError, EvidenceError
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}

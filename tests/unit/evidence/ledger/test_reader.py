@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from plain_records import append
 
 from agent_identity._evidence.ledger import reader as streams_module
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.prune_statement import grants_file
 from agent_identity._evidence.ledger.reader import RawLine, open_ledger
 from agent_identity._evidence.ledger.segments import Codec
@@ -20,6 +19,7 @@ from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.storage.lines import log_line
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.log import Head
+from agent_identity.options import Ledger
 
 STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
 GOOD = b'{"mac":"' + b"0" * 64 + b'","record":{"a":"b"}}\n'

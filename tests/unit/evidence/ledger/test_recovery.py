@@ -14,8 +14,6 @@ from plain_records import append
 from agent_identity._evidence.ledger import recovery as recovery_module
 from agent_identity._evidence.ledger import segments as segments_module
 from agent_identity._evidence.ledger.archiving import prune
-from agent_identity._evidence.ledger.ledger import Ledger
-from agent_identity._evidence.ledger.segments import Segments
 from agent_identity._evidence.ledger.writer import settle, settled_size
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.storage.lines import stream_line
@@ -24,6 +22,7 @@ from agent_identity._evidence.storage.os_files import EDIT, Files
 from agent_identity._evidence.transparency.log import DirectoryLog
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import SigningKey
+from agent_identity.options import Ledger, Segments
 from agent_identity.testing import FixedClock
 
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}

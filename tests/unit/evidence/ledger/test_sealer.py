@@ -13,7 +13,6 @@ import pytest
 from plain_records import append
 
 from agent_identity._evidence.ledger import sealer as sealing_module
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.sealer import Sealing
 from agent_identity._evidence.ledger.writer import Closed, Entry
 from agent_identity._evidence.record.parts import End, Time
@@ -29,6 +28,7 @@ from agent_identity._evidence.transparency.merkle import EMPTY_ROOT, CompactRang
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import PublicKey, SigningKey, SystemClock
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock
 
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}

@@ -21,10 +21,8 @@ from plain_records import append, plain
 from agent_identity._evidence.ledger import segments as segments_module
 from agent_identity._evidence.ledger.archiving import _opener
 from agent_identity._evidence.ledger.compression import Compressor, Stopped, compress, content_digest, copy_compressed
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.reader import RawLine, open_ledger, raw_line
 from agent_identity._evidence.ledger.segments import (
-    Segments,
     closed_segments,
     compression_of,
     decompressed,
@@ -39,6 +37,7 @@ from agent_identity._evidence.storage.lines import Block
 from agent_identity._evidence.storage.mac import LedgerKey
 from agent_identity._evidence.storage.os_files import EDIT, READ, Files, make_folder, open_regular
 from agent_identity.errors import ConfigurationError, EvidenceError
+from agent_identity.options import Ledger, Segments
 from agent_identity.testing import FixedClock
 
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_identity._evidence.record import digests as digests_module
-from agent_identity._evidence.record.digests import DigestKeys
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity.errors import ConfigurationError, EvidenceError
+from agent_identity.options import DigestKeys
 
 
 @pytest.fixture

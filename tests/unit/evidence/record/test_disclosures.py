@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.record.commitments import commit, part, root
-from agent_identity._evidence.record.digests import DigestKeys
 from agent_identity._evidence.record.disclosures import MAX_DISCLOSURE_BYTES, Disclosure, argument_names
 from agent_identity._evidence.record.parts import DRAFT, replaced
 from agent_identity._evidence.record.schema import AnyRecord, Outcome
 from agent_identity._evidence.storage.mac import Mac
 from agent_identity.canonical import encode, encode_record
 from agent_identity.errors import VerificationError
+from agent_identity.options import DigestKeys
 
 R, OTHER = (f"019ab5ad-4800-7000-8000-00000000000{number}" for number in (1, 2))
 SDK, BEGUN = {"name": "x", "version": "1"}, {"id": R, "seq": "1"}
@@ -263,7 +263,10 @@ def test_each_refusal_says_what_was_expected() -> None:
         (lambda: whole.check(of_call({"tool": "pay"})), no_digest),
         (
             lambda: Disclosure.of(record(salted=False), ARGUMENTS, KEY, ["amount"]),
-            ("the record has one digest of all arguments; show them all, or open the enforcer with disclosable=True"),
+            (
+                "the record has one digest of all arguments; show them all, or open the enforcer with "
+                "Privacy(disclosable=True)"
+            ),
         ),
         (
             lambda: whole.check(record(name=OTHER)),

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity._evidence.ledger.ledger import Beginning, Ledger
+from agent_identity._evidence.ledger.ledger import Beginning
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.ledger.writer import Entry
 from agent_identity._evidence.record.codec import as_dict, decode, encode, plain_members
@@ -33,6 +33,7 @@ from agent_identity._evidence.storage.os_files import Files
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import SigningKey
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 HEX = "0123456789abcdef" * 4

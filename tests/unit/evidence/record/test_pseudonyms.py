@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from agent_identity._evidence.record import pseudonyms as pseudonyms_module
-from agent_identity._evidence.record.pseudonyms import PSEUDONYM_PREFIX, Pseudonyms
+from agent_identity._evidence.record.pseudonyms import PSEUDONYM_PREFIX
 from agent_identity.errors import ConfigurationError, EvidenceError
+from agent_identity.options import Pseudonyms
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from plain_records import append
 
 from agent_identity._evidence.ledger.follow import Proved, StreamTail
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.spans import export_queue as copies_module
 from agent_identity._evidence.spans.export_queue import Copied, StreamCopies
 from agent_identity._evidence.spans.span_from_record import GRANT_ATTRIBUTE
@@ -20,6 +19,7 @@ from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.merkle import leaf_hash
 from agent_identity.canonical import encode_record
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 KEY = SigningKey.from_seed(bytes([7]) * 32)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from agent_identity._evidence.record import digests as digests_module
-from agent_identity._evidence.record.digests import DigestKeys
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity.errors import ConfigurationError, EvidenceError
+from agent_identity.options import DigestKeys
 
 
 @pytest.fixture

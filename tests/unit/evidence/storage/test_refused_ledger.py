@@ -11,16 +11,15 @@ import pytest
 from plain_records import append, plain
 
 from agent_identity._evidence.ledger import sealer as sealing_module
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.writer import StreamWriter, settle, settled_size
 from agent_identity._evidence.record import digests as digests_module
-from agent_identity._evidence.record.digests import DigestKeys
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.storage.mac import LedgerKey
 from agent_identity._evidence.storage.os_files import Files, make_folder
 from agent_identity._evidence.transparency.log import DirectoryLog, Head
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.identity import SigningKey
+from agent_identity.options import DigestKeys, Ledger
 
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
 FULL = os.strerror(errno.ENOSPC)

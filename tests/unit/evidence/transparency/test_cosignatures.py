@@ -10,9 +10,8 @@ from agent_identity._evidence.transparency.checkpoint import Checkpoint, open_no
 from agent_identity._evidence.transparency.cosignatures import Cosignature, CosigningKey, cosign, read_cosignature
 from agent_identity._evidence.transparency.merkle import leaf_hash
 from agent_identity._identity.common.encoding import b64_decode, b64_encode
-from agent_identity._identity.keys.ml_dsa import MlDsaSigningKey
 from agent_identity.errors import TokenError, VerificationError
-from agent_identity.identity import Cosigner, SigningKey
+from agent_identity.identity import Cosigner, MlDsaSigningKey, SigningKey
 
 ORIGIN = "example.com/log"
 LOG = SigningKey.from_seed(bytes([5]) * 32)

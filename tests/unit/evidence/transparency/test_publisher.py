@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from plain_records import append
 
-from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.transparency import publisher as publishing
 from agent_identity._evidence.transparency.publisher import Publisher
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import SigningKey
+from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 WAIT = 20.0

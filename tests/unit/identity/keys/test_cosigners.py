@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity._identity.common.encoding import b64_decode, b64_encode
-from agent_identity._identity.keys.ml_dsa import MlDsaSigningKey
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.identity import Cosigner, MlDsaPublicKey, SigningKey
+from agent_identity.identity import Cosigner, MlDsaPublicKey, MlDsaSigningKey, SigningKey
 
 ED25519 = SigningKey.from_seed(bytes(32))
 PUBLIC = ED25519.public_key

@@ -7,9 +7,7 @@ import pytest
 from plain_records import append
 
 from agent_identity._evidence.ledger import sealer as sealing_module
-from agent_identity._evidence.ledger.ledger import Ledger
-from agent_identity._evidence.ledger.segments import Segments
-from agent_identity._evidence.record.digests import DigestKeys
+from agent_identity.options import DigestKeys, Ledger, Segments
 
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
 Open = Callable[..., Ledger]

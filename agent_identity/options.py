@@ -1,0 +1,41 @@
+"""Options of an enforcer, one frozen object for each concern, and the parts that one takes.
+
+>>> from agent_identity.options import Durability, Privacy, Telemetry, Transparency
+>>> Durability(sync="disk").segments.max_seconds
+86400.0
+>>> Privacy().pseudonyms
+False
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._enforcement.directory.options import Durability, Privacy, Telemetry, Transparency
+    from agent_identity._evidence.ledger.ledger import Ledger
+    from agent_identity._evidence.ledger.segments import Segments
+    from agent_identity._evidence.record.digests import DigestKeys
+    from agent_identity._evidence.record.pseudonyms import Pseudonyms
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._enforcement.directory.options": ("Durability", "Privacy", "Telemetry", "Transparency"),
+            "agent_identity._evidence.ledger.ledger": ("Ledger",),
+            "agent_identity._evidence.ledger.segments": ("Segments",),
+            "agent_identity._evidence.record.digests": ("DigestKeys",),
+            "agent_identity._evidence.record.pseudonyms": ("Pseudonyms",),
+        },
+    )
+
+__all__ = [
+    "DigestKeys",
+    "Durability",
+    "Ledger",
+    "Privacy",
+    "Pseudonyms",
+    "Segments",
+    "Telemetry",
+    "Transparency",
+]

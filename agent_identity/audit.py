@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._audit.answers.timelines import Action, Delegation, TaskTimeline, story
     from agent_identity._audit.export.interop import export
     from agent_identity._audit.export.tables import export_tables
     from agent_identity._audit.inputs.sources import Source, Trust
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from agent_identity._audit.proofs.proving import prove, prove_growth
     from agent_identity._audit.report.periods import Period
     from agent_identity._audit.report.report import Coverage, Problem, Report, Severity, Step
+    from agent_identity._audit.timelines.builder import Action, Delegation, TaskTimeline, story
     from agent_identity._audit.verify.api import Verifier, verify
 else:
     from agent_identity._common.lazy import lazily
@@ -21,7 +21,6 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._audit.answers.timelines": ("Action", "Delegation", "TaskTimeline", "story"),
             "agent_identity._audit.export.interop": ("export",),
             "agent_identity._audit.export.tables": ("export_tables",),
             "agent_identity._audit.inputs.sources": ("Source", "Trust"),
@@ -32,6 +31,7 @@ else:
             "agent_identity._audit.proofs.proving": ("prove", "prove_growth"),
             "agent_identity._audit.report.periods": ("Period",),
             "agent_identity._audit.report.report": ("Coverage", "Problem", "Report", "Severity", "Step"),
+            "agent_identity._audit.timelines.builder": ("Action", "Delegation", "TaskTimeline", "story"),
             "agent_identity._audit.verify.api": ("Verifier", "verify"),
         },
     )

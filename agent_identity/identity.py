@@ -1,8 +1,10 @@
-"""Principals, agents, keys and trust."""
+"""Principals, agents and their registry, keys and trust."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agent_identity._authority.registries.agents import AgentRegistry, Registration, Status
+    from agent_identity._enforcement.directory.agents_file import register_agents
     from agent_identity._identity.common.clock import Clock, SystemClock
     from agent_identity._identity.common.ids import Ids, RandomIds
     from agent_identity._identity.common.names import check_id
@@ -44,6 +46,8 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "agent_identity._authority.registries.agents": ("AgentRegistry", "Registration", "Status"),
+            "agent_identity._enforcement.directory.agents_file": ("register_agents",),
             "agent_identity._identity.common.clock": ("Clock", "SystemClock"),
             "agent_identity._identity.common.ids": ("Ids", "RandomIds"),
             "agent_identity._identity.common.names": ("check_id",),
@@ -84,6 +88,7 @@ else:
 
 __all__ = [
     "Agent",
+    "AgentRegistry",
     "Approver",
     "Certificate",
     "Clock",
@@ -108,6 +113,7 @@ __all__ = [
     "PublicKey",
     "Purpose",
     "RandomIds",
+    "Registration",
     "RolesClaim",
     "SecondKey",
     "Service",
@@ -115,6 +121,7 @@ __all__ = [
     "SigningKey",
     "SocketSigner",
     "SpiffeBundle",
+    "Status",
     "SystemClock",
     "Takeover",
     "TrustConflict",
@@ -127,6 +134,7 @@ __all__ = [
     "check_successor",
     "merged",
     "read_inbound",
+    "register_agents",
     "signed_trust",
     "trust_conflicts",
     "trusted_certificate",

@@ -15,10 +15,12 @@ PACKAGE = "agent_identity"
 WIDTH = 120
 ROOMS = ("_identity", "_constraints", "_authority", "_policy", "_inspection", "_evidence", "_audit", "_enforcement")
 PUBLIC = {
-    "agents": ("_authority.registries", "_enforcement.directory"),
-    "audit": ("_audit",),
+    "answers": ("_audit.answers",),
+    "audit": tuple(
+        f"_audit.{folder}" for folder in ("export", "inputs", "ledger", "proofs", "report", "timelines", "verify")
+    ),
     "delegation": ("_enforcement.sessions", "_enforcement.tasks"),
-    "identity": ("_identity",),
+    "identity": ("_identity", "_authority.registries.agents", "_enforcement.directory.agents_file"),
     "options": ("_enforcement.directory", "_evidence.ledger", "_evidence.record"),
     "policy": ("_policy",),
 }
@@ -97,7 +99,7 @@ class Package:
         """
         homes = [module for module in among if name in _defined(self.trees[module])]
         if len(homes) != 1:
-            raise LookupError(f"{name} is defined by {homes or 'none'} of {', '.join(among)}; rename it")
+            raise LookupError(f"{name} is defined by {homes or 'none'} where one should; rename it")
         return homes[0]
 
 
@@ -174,7 +176,7 @@ def texts(root: Path) -> Iterator[tuple[Path, str]]:
         homes = _grouped(package, users.get(face, set()), package.modules(face))
         yield package.paths[face], _text(_docstring(package.trees[face]), homes)
     for name, folders in PUBLIC.items():
-        places = tuple(f"{PACKAGE}.{folder}." for folder in folders)
+        places = tuple(f"{PACKAGE}.{folder}" for folder in folders)
         inner = [
             module for module, path in package.paths.items() if module.startswith(places) and path.stem != "__init__"
         ]

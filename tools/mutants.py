@@ -150,7 +150,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "outside": (("_audit/ledger/external_evidence",), unit("audit", "external_evidence", "periods")),
     "bundle": (("_audit/proofs/bundle",), unit("audit", "pruned_ledgers")),
-    "stories": (("_audit/answers/timelines",), unit("audit", "timelines")),
+    "stories": (("_audit/timelines/builder",), unit("audit", "builder")),
     "interop": (("_audit/export/interop",), unit("audit", "interop")),
     "sources": (("_audit/inputs/sources",), unit("audit", "sources", "api", "spans")),
     "verification": (

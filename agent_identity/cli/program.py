@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from importlib import import_module
 from typing import Final, Never, cast
 
+from agent_identity.cli.answer.commands import ANSWER
 from agent_identity.cli.control.commands import CONTROL
 from agent_identity.cli.look.commands import LOOK
 from agent_identity.cli.operate.commands import OPERATE
@@ -27,6 +28,7 @@ __all__ = ["GROUPS", "main"]
 
 GROUPS: Final[Mapping[str, Sequence[Command]]] = {
     "Look": LOOK,
+    "Answer": ANSWER,
     "Verify": VERIFY,
     "Control": CONTROL,
     "Operate": OPERATE,

@@ -15,11 +15,10 @@ from agent_identity._enforcement.directory.agents_file import registry_path
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._identity.keys.jws import sign_compact
-from agent_identity.agents import AgentRegistry, Registration, register_agents
 from agent_identity.canonical import decode
 from agent_identity.constraints import Range
 from agent_identity.errors import Denied, OutOfScope, TokenError
-from agent_identity.identity import Agent, SigningKey, TrustStore
+from agent_identity.identity import Agent, AgentRegistry, Registration, SigningKey, TrustStore, register_agents
 from agent_identity.testing import FixedClock, SequentialIds
 
 CLERK = Agent("invoice-clerk", owner="finance@example.com")

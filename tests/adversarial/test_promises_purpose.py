@@ -8,7 +8,7 @@ import pytest
 from checking import check
 
 from agent_identity import Agent, Denied, Effect, Rule, RuleSet, Scope
-from agent_identity._audit.answers.timelines import story
+from agent_identity._audit.timelines.builder import story
 from agent_identity._enforcement.tasks.delegation_bundle import DelegationBundle
 from agent_identity.approvals import Approval, ApprovalRequest, ask_in_the_terminal
 from agent_identity.errors import TokenError

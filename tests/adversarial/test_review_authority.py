@@ -15,10 +15,9 @@ from agent_identity._authority.registries.revocations import MAX_REVOCATIONS, Re
 from agent_identity._authority.stores.directory import DirectoryState
 from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._identity.keys.jws import token_hash
-from agent_identity.agents import Registration, register_agents
 from agent_identity.delegation import Peer
 from agent_identity.errors import ConfigurationError, Denied, LimitExceeded, StateError, TokenError
-from agent_identity.identity import SigningKey, TrustStore
+from agent_identity.identity import Registration, SigningKey, TrustStore, register_agents
 from agent_identity.limits import Limit
 from agent_identity.policy import Decision, Effect
 from agent_identity.testing import FixedClock

@@ -42,12 +42,12 @@ from agent_identity._identity.common.encoding import b64url_decode, b64url_encod
 from agent_identity._identity.foreign.jwt import read_token
 from agent_identity._identity.keys.jws import parse_compact
 from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE
-from agent_identity.agents import AgentRegistry
 from agent_identity.canonical import decode, encode
 from agent_identity.constraints import AllOf, OneOf, PathWithin, Range
 from agent_identity.errors import AgentIdentityError, TokenError
 from agent_identity.identity import (
     Agent,
+    AgentRegistry,
     Certificate,
     Human,
     KeySet,

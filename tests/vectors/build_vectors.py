@@ -33,13 +33,13 @@ from agent_identity._evidence.transparency.checkpoint import LogProof, format_pr
 from agent_identity._evidence.transparency.merkle import inclusion_proof, leaf_hash, root_of
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE
-from agent_identity.agents import Registration
 from agent_identity.canonical import JSON, encode
 from agent_identity.constraints import OneOf, Range
 from agent_identity.identity import (
     Approver,
     Cosigner,
     FileVersion,
+    Registration,
     Signer,
     SigningKey,
     TrustedKey,

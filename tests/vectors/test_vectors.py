@@ -27,11 +27,10 @@ from agent_identity._evidence.spans.envelope import Attestation
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, open_note, parse_proof, parse_vkey, sign_note
 from agent_identity._evidence.transparency.merkle import inclusion_proof, leaf_hash, root_of, verify_inclusion
 from agent_identity._identity.keys.jws import sign_compact, verify_compact
-from agent_identity.agents import AgentRegistry
 from agent_identity.audit import Report
 from agent_identity.canonical import decode_record
 from agent_identity.errors import TokenError
-from agent_identity.identity import PublicKey, SigningKey, TrustedKey, TrustStore, certified
+from agent_identity.identity import AgentRegistry, PublicKey, SigningKey, TrustedKey, TrustStore, certified
 from agent_identity.version import VERSION
 
 HERE = Path(__file__).resolve().parent

@@ -1,21 +1,89 @@
-"""Answers over verified records: timelines, inventory, scope, incidents, data, coverage."""
+"""Answers: questions about evidence, each over one pass that verifies it as well, with typed results.
+
+The question functions take an :class:`Evidence` and return a frozen result with a :class:`Frame`, which says how far
+the answer can be believed and what it does not show.
+"""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._audit.answers.timelines import Action, TaskTimeline, story
+    from agent_identity._audit.answers.coverage_report import CoverageReport, Share, coverage
+    from agent_identity._audit.answers.cyclonedx_document import cyclonedx
+    from agent_identity._audit.answers.data_report import DataReport, DataRow, TouchedBy, data
+    from agent_identity._audit.answers.frame import Frame, SourceFrame, plain
+    from agent_identity._audit.answers.hosts import Hosts
+    from agent_identity._audit.answers.incident_collecting import Entry
+    from agent_identity._audit.answers.incident_report import (
+        Authority,
+        IncidentReport,
+        RevocationEffect,
+        ToolReach,
+        incident,
+    )
+    from agent_identity._audit.answers.incident_seed import Seed
+    from agent_identity._audit.answers.inventory_report import KINDS, Inventory, Item, inventory
+    from agent_identity._audit.answers.reading import Evidence
+    from agent_identity._audit.answers.scope_report import Refusals, ScopeReport, ScopeRow, Suggestion, scope
 else:
     from agent_identity._common.lazy import lazily
 
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._audit.answers.timelines": ("Action", "TaskTimeline", "story"),
+            "agent_identity._audit.answers.coverage_report": ("CoverageReport", "Share", "coverage"),
+            "agent_identity._audit.answers.cyclonedx_document": ("cyclonedx",),
+            "agent_identity._audit.answers.data_report": ("DataReport", "DataRow", "TouchedBy", "data"),
+            "agent_identity._audit.answers.frame": ("Frame", "SourceFrame", "plain"),
+            "agent_identity._audit.answers.hosts": ("Hosts",),
+            "agent_identity._audit.answers.incident_collecting": ("Entry",),
+            "agent_identity._audit.answers.incident_report": (
+                "Authority",
+                "IncidentReport",
+                "RevocationEffect",
+                "ToolReach",
+                "incident",
+            ),
+            "agent_identity._audit.answers.incident_seed": ("Seed",),
+            "agent_identity._audit.answers.inventory_report": ("KINDS", "Inventory", "Item", "inventory"),
+            "agent_identity._audit.answers.reading": ("Evidence",),
+            "agent_identity._audit.answers.scope_report": (
+                "Refusals",
+                "ScopeReport",
+                "ScopeRow",
+                "Suggestion",
+                "scope",
+            ),
         },
     )
 
 __all__ = [
-    "Action",
-    "TaskTimeline",
-    "story",
+    "KINDS",
+    "Authority",
+    "CoverageReport",
+    "DataReport",
+    "DataRow",
+    "Entry",
+    "Evidence",
+    "Frame",
+    "Hosts",
+    "IncidentReport",
+    "Inventory",
+    "Item",
+    "Refusals",
+    "RevocationEffect",
+    "ScopeReport",
+    "ScopeRow",
+    "Seed",
+    "Share",
+    "SourceFrame",
+    "Suggestion",
+    "ToolReach",
+    "TouchedBy",
+    "coverage",
+    "cyclonedx",
+    "data",
+    "incident",
+    "inventory",
+    "plain",
+    "scope",
 ]

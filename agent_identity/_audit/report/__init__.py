@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_identity._audit.report.findings import CODES, MAX_KEPT, NOWHERE, Findings, Place, counted
     from agent_identity._audit.report.periods import Life, Period, judge_period, unknown_period
-    from agent_identity._audit.report.report import Coverage, Problem, Report, Signature, Step
+    from agent_identity._audit.report.report import EXIT_CODES, Coverage, Problem, Report, Signature, Step, TrustBasis
 else:
     from agent_identity._common.lazy import lazily
 
@@ -14,12 +14,21 @@ else:
         {
             "agent_identity._audit.report.findings": ("CODES", "MAX_KEPT", "NOWHERE", "Findings", "Place", "counted"),
             "agent_identity._audit.report.periods": ("Life", "Period", "judge_period", "unknown_period"),
-            "agent_identity._audit.report.report": ("Coverage", "Problem", "Report", "Signature", "Step"),
+            "agent_identity._audit.report.report": (
+                "EXIT_CODES",
+                "Coverage",
+                "Problem",
+                "Report",
+                "Signature",
+                "Step",
+                "TrustBasis",
+            ),
         },
     )
 
 __all__ = [
     "CODES",
+    "EXIT_CODES",
     "MAX_KEPT",
     "NOWHERE",
     "Coverage",
@@ -31,6 +40,7 @@ __all__ = [
     "Report",
     "Signature",
     "Step",
+    "TrustBasis",
     "counted",
     "judge_period",
     "unknown_period",

@@ -5,6 +5,7 @@ from struct import Struct
 from typing import Final, NamedTuple, final
 
 from agent_identity._audit.report import Coverage
+from agent_identity._audit.spans.tool_spans import calls_tool, named_tool
 from agent_identity._audit.store import SpillStore
 from agent_identity._evidence.spans import SpanData
 
@@ -21,7 +22,7 @@ _REST: Final = "(other libraries)"
 
 
 class ToolCall(NamedTuple):
-    """A tool call by the GenAI or MCP conventions, traced by any library.
+    """A tool call, traced by any library.
 
     Attributes:
         scope: The beginning of the name of that library.
@@ -40,12 +41,11 @@ class ToolCall(NamedTuple):
     @classmethod
     def of(cls, span: SpanData) -> "ToolCall | None":
         """Return the tool call of a span, or ``None`` for another span."""
-        said = span.attributes
-        if said.get("gen_ai.operation.name") != "execute_tool" and said.get("mcp.method.name") != "tools/call":
+        if not calls_tool(span.attributes):
             return None
         parent = _NOTHING if span.parent_id is None else bytes.fromhex(span.parent_id)
         trace, own = bytes.fromhex(span.trace_id), bytes.fromhex(span.span_id)
-        return cls(span.scope[:_LONGEST], trace, own, parent, _digest(said.get("gen_ai.tool.name")))
+        return cls(span.scope[:_LONGEST], trace, own, parent, _digest(named_tool(span.attributes)))
 
 
 @final

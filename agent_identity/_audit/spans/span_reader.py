@@ -80,6 +80,7 @@ class SpanFacts:
         call: The tool call of the span, by any library.
         signed: Number of attributes that copy the record.
         hidden: Number of these that are missing or blanked.
+        span: The span itself, if it was asked for.
     """
 
     problems: Sequence[_Problem] = ()
@@ -92,6 +93,7 @@ class SpanFacts:
     call: ToolCall | None = None
     signed: int = 0
     hidden: int = 0
+    span: SpanData | None = None
 
 
 class SpanBlock(NamedTuple):
@@ -107,7 +109,7 @@ class SpanBlock(NamedTuple):
 
 
 def read_block(
-    block: SpanBlock, *, trust: TrustStore | None, redacted: Collection[str], proofs: str | None
+    block: SpanBlock, *, trust: TrustStore | None, redacted: Collection[str], proofs: str | None, keep: bool = False
 ) -> Iterator[tuple[list[SpanFacts], int]]:
     """Yield the facts of the spans of a block, in batches, with the bytes read.
 
@@ -116,8 +118,9 @@ def read_block(
         trust: The trusted keys, or ``None``.
         redacted: Attributes that a collector is known to rewrite.
         proofs: The file with the records that a ledger proves.
+        keep: Return the spans themselves as well.
     """
-    reader = SpanReader(trust, redacted)
+    reader = SpanReader(trust, redacted, keep=keep)
     with nullcontext() if proofs is None else closing(Proofs(proofs)) as reader.proofs:
         for item in block.items:
             if isinstance(item, SpanFacts):
@@ -141,13 +144,15 @@ class SpanReader:
     Args:
         trust: The trusted keys; with ``None``, nothing is verified.
         redacted: Attributes that a collector is known to rewrite; a change of them is not a contradiction.
+        keep: Return the spans themselves as well.
 
     Attributes:
         proofs: Looks up the records that a verified ledger proves; their signatures on spans are not checked.
         rewritten: The pasted spans whose ids are hashes.
     """
 
-    def __init__(self, trust: TrustStore | None, redacted: Collection[str]) -> None:
+    def __init__(self, trust: TrustStore | None, redacted: Collection[str], *, keep: bool = False) -> None:
+        self._keep = keep
         self.proofs: Proofs | None = None
         self.rewritten = Rewritten()
         self._trust = trust
@@ -180,7 +185,8 @@ class SpanReader:
         self._counts["spans"] = 1
         comparison = self._comparison
         comparison.signed = comparison.hidden = 0
-        facts = SpanFacts(call=ToolCall.of(item) if isinstance(item, SpanData) else None)
+        span = item if isinstance(item, SpanData) else None
+        facts = SpanFacts(call=None if span is None else ToolCall.of(span), span=span if self._keep else None)
         self._open(item, facts)
         facts.problems, facts.counts = self._problems, dict(self._counts)
         facts.signed, facts.hidden = comparison.signed, comparison.hidden

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 from agent_identity._audit.grants import Delegations, Disclosures
 from agent_identity._audit.inputs import PathLike, opened, refuse_draft
@@ -31,11 +31,22 @@ from agent_identity._audit.spans.span_reader import (
 )
 from agent_identity._audit.store import Executor, in_process
 from agent_identity._evidence.record import AnyRecord, Intent, OfTask, Outcome, TaskEnd
-from agent_identity._evidence.spans import GRANT_ATTRIBUTE, MAX_PASTED, Document, Malformed, documents, read_pasted
+from agent_identity._evidence.spans import (
+    GRANT_ATTRIBUTE,
+    MAX_PASTED,
+    Document,
+    Malformed,
+    SpanData,
+    documents,
+    read_pasted,
+)
 from agent_identity._evidence.storage import ByteLines, ByteReader
 from agent_identity._identity.trust import TrustStore
 
-__all__ = ["SPAN_STEPS", "SpansCheck"]
+__all__ = ["SPAN_STEPS", "SpanVisit", "SpansCheck"]
+
+SpanVisit: TypeAlias = Callable[[SpanData, AnyRecord | None], None]
+"""Is shown each span once, with its record if that is verified."""
 
 SPAN_STEPS: Final = (
     "the file can be read",
@@ -82,6 +93,7 @@ class SpansCheck:
         redacted: Attributes that a collector is known to rewrite; a change of them is not a contradiction.
         disclosures: Files that show arguments of calls.
         executor: Runs the checks of single spans and of chains.
+        visit: Receives each span.
 
     Attributes:
         proofs: Looks up the records that a verified ledger proves; their signatures on spans are not checked.
@@ -95,8 +107,10 @@ class SpansCheck:
         redacted: Collection[str] = (),
         disclosures: Sequence[bytes | PathLike] = (),
         executor: Executor = in_process,
+        visit: SpanVisit | None = None,
     ) -> None:
         self._trust = trust
+        self._visit = visit
         self._findings = findings
         self._redacted = frozenset(redacted)
         self._executor = executor
@@ -119,7 +133,9 @@ class SpansCheck:
             ConfigurationError: A file cannot be opened, or its reader is not installed.
         """
         proofs = None if self.proofs is None else self.proofs.path
-        look = partial(read_block, trust=self._trust, redacted=self._redacted, proofs=proofs)
+        look = partial(
+            read_block, trust=self._trust, redacted=self._redacted, proofs=proofs, keep=self._visit is not None
+        )
         for some, end in self._executor(look, _blocks(sources)):
             for facts in some:
                 self._take(facts)
@@ -204,24 +220,26 @@ class SpansCheck:
             findings.counts[name] += number
         self._signed += facts.signed
         self._hidden += facts.hidden
-        principal: str | None = None
+        verified: AnyRecord | None = None
         if facts.record is not None and (record := facts.record.record) is not None:
             once = self._keep(record, facts.record.leaf, facts.place)
             if once is None:
                 return
-            principal = self._judge(facts, record, once=once)
+            verified = self._judge(facts, record, once=once)
         if facts.call is not None:
-            self._coverage.add(facts.call, principal)
+            principal = verified.principal if isinstance(verified, OfTask | Intent | Outcome) else None
+            self._coverage.add(facts.call, None if principal is None else principal.kind)
+        if self._visit is not None and facts.span is not None:
+            self._visit(facts.span, verified)
 
-    def _judge(self, facts: SpanFacts, record: AnyRecord, *, once: bool) -> str | None:
-        """Count a record, and return the kind of its principal if it is verified."""
+    def _judge(self, facts: SpanFacts, record: AnyRecord, *, once: bool) -> AnyRecord | None:
+        """Count a record, and return it if it is verified."""
         if refuse_draft(self._findings, FORM, record, facts.place):
             return None
         good = "unnamed" if facts.belongs is None else "unclear" if facts.agrees is None else "verified"
         self._findings.counts[good if facts.agrees is not False and once else "contradicted"] += 1
         self._count(record, facts)
-        principal = record.principal if isinstance(record, OfTask | Intent | Outcome) else None
-        return principal.kind if principal is not None and facts.agrees and once else None
+        return record if facts.agrees and once else None
 
     def _count(self, record: AnyRecord, facts: SpanFacts) -> None:
         findings, place = self._findings, facts.place

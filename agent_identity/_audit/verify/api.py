@@ -40,9 +40,9 @@ from agent_identity.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from agent_identity._audit.proofs import Checked, Shown
-    from agent_identity._audit.spans import SpansCheck
+    from agent_identity._audit.spans import SpansCheck, SpanVisit
 
-__all__ = ["Verifier", "check_shown", "verify"]
+__all__ = ["Verifier", "check_shown", "check_visited", "check_visited_spans", "verify"]
 
 _LEDGER_OPTIONS: Final = ("witnesses", "require", "timestamps")
 _OF_JSON: Final = '{["'
@@ -345,6 +345,73 @@ def check_shown(directory: PathLike) -> tuple[Report, Callable[[bytes], bool]]:
     return report, seen.__contains__
 
 
+def check_visited(
+    directory: PathLike,
+    trust: TrustStore | None,
+    *,
+    visit: Visit,
+    progress: Progress | None = None,
+    processes: int | Executor = 1,
+    drafts: bool = False,
+) -> Report:
+    """Verify an evidence directory, and show in the same pass each record that stands where it belongs.
+
+    Shown are records that the log commits to. Whether they are proved is known when the report is there, and not
+    before.
+
+    Args:
+        directory: The evidence directory.
+        trust: The trusted keys; without any, those beside the ledger.
+        visit: Is shown the records.
+        progress: Is told now and then how many of how many bytes are read.
+        processes: As for :func:`check`.
+        drafts: Accept records of version 2, which is a draft.
+    """
+    return _check_ledger(
+        directory_of(directory) or os.fspath(directory),
+        keys=trust,
+        outside=ExternalEvidence(),
+        progress=progress,
+        period=None,
+        archive=None,
+        disclosures=(),
+        processes=processes,
+        drafts=drafts,
+        visit=visit,
+    )
+
+
+def check_visited_spans(
+    sources: Sequence[PathLike],
+    trust: TrustStore | None,
+    *,
+    visit: "SpanVisit",
+    progress: Progress | None = None,
+    drafts: bool = False,
+) -> Report:
+    """Verify files of spans, and show in the same pass each span, with its record if that is verified.
+
+    Args:
+        sources: The files.
+        trust: The trusted keys; without any, no record is shown.
+        visit: Is shown the spans.
+        progress: Is told now and then how many of how many bytes are read.
+        drafts: Accept records of version 2, which is a draft.
+    """
+    return _check_spans(
+        sources,
+        trust,
+        None,
+        (),
+        progress,
+        disclosures=(),
+        processes=1,
+        pasted=False,
+        drafts=drafts,
+        visit=visit,
+    )
+
+
 def _note(checkpoint: bytes | PathLike | None) -> bytes | None:
     if checkpoint is None or isinstance(checkpoint, bytes):
         return checkpoint
@@ -418,6 +485,7 @@ def _check_spans(
     processes: int | Executor,
     pasted: bool,
     drafts: bool,
+    visit: "SpanVisit | None" = None,
 ) -> Report:
     # A ledger is verified without these.
     from agent_identity._audit.ledger import ledger_index  # noqa: PLC0415
@@ -440,7 +508,7 @@ def _check_spans(
     with executor(number, most=most) as chosen:
         # What the ledger proves is in a file of this machine.
         near = chosen if comparison is None or isinstance(number, int) else in_process
-        spans = SpansCheck(keys, findings, redacted=redacted, disclosures=disclosures, executor=near)
+        spans = SpansCheck(keys, findings, redacted=redacted, disclosures=disclosures, executor=near, visit=visit)
         if comparison is None:
             _read(spans, sources, tell, pasted=pasted)
         else:

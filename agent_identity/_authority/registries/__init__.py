@@ -20,6 +20,12 @@ if TYPE_CHECKING:
         trusted_revocations,
     )
     from agent_identity._authority.registries.rulings import MAX_WAIT, Ruling, RulingStatus, folded, trusted_ruling
+    from agent_identity._authority.registries.server_inventories import (
+        INVENTORY_NAME,
+        INVENTORY_TYPE,
+        INVENTORY_VERSION,
+        open_inventory,
+    )
     from agent_identity._authority.registries.tasks import Lease, TaskRegistry
 else:
     from agent_identity._common.lazy import lazily
@@ -50,12 +56,21 @@ else:
                 "folded",
                 "trusted_ruling",
             ),
+            "agent_identity._authority.registries.server_inventories": (
+                "INVENTORY_NAME",
+                "INVENTORY_TYPE",
+                "INVENTORY_VERSION",
+                "open_inventory",
+            ),
             "agent_identity._authority.registries.tasks": ("Lease", "TaskRegistry"),
         },
     )
 
 __all__ = [
     "EVERYTHING",
+    "INVENTORY_NAME",
+    "INVENTORY_TYPE",
+    "INVENTORY_VERSION",
     "MAX_REGISTRY",
     "MAX_WAIT",
     "AgentRegistry",
@@ -72,6 +87,7 @@ __all__ = [
     "TaskRegistry",
     "appended",
     "folded",
+    "open_inventory",
     "trusted_revocations",
     "trusted_ruling",
 ]

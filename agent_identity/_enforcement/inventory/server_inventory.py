@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final, NamedTuple, final, get_args
 
+from agent_identity._authority.registries import INVENTORY_NAME, INVENTORY_TYPE, INVENTORY_VERSION, open_inventory
 from agent_identity._authority.stores import StateStore, renewed_in_children
 from agent_identity._common.narrowing import int_of, text_of, word_of
 from agent_identity._enforcement.common import safe_message
@@ -35,16 +36,14 @@ from agent_identity._evidence.record import Time
 from agent_identity._evidence.record import schema as records
 from agent_identity._evidence.storage import EDIT, Files, locked, open_regular, why
 from agent_identity._identity.common import Clock, read_public_file, replace_public_file
-from agent_identity._identity.keys import Signer, parse_compact, sign_compact
+from agent_identity._identity.keys import Signer, sign_compact
 from agent_identity._identity.trust import TrustStore
-from agent_identity.canonical import JSON, decode, encode
+from agent_identity.canonical import JSON, encode
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, TokenError
 
 __all__ = ["Inventory", "InventoryFile", "accept", "forget", "inventory_path", "pin"]
 
 _LOG: Final = logging.getLogger("agent_identity")
-_TYPE: Final = "agent-inventory+jwt"
-_NAME: Final = "inventory.json"
 _MARK: Final = "inventory"
 _USUAL: Final = 16 * 1024 * 1024
 """Bytes of an inventory with text; a larger one keeps less text."""
@@ -56,12 +55,11 @@ _LINE: Final = 4096
 """Maximum size of the first line, in bytes."""
 
 _TRANSPORTS: Final[frozenset[Transport]] = frozenset(get_args(Transport))
-_VERSION: Final = "servers.v1"
 
 
 def inventory_path(directory: str | os.PathLike[str]) -> str:
     """Return the path of the inventory of a directory."""
-    return os.path.join(os.path.abspath(directory), _NAME)  # noqa: PTH118  No links are resolved.
+    return os.path.join(os.path.abspath(directory), INVENTORY_NAME)  # noqa: PTH118  No links are resolved.
 
 
 class _State(NamedTuple):
@@ -318,31 +316,18 @@ def _written(state: _State, signer: Signer) -> bytes:
     if len(body) > _MAX_FILE:  # Only with longer names than an inventory accepts now.
         raise ConfigurationError("the inventory is larger than 128 MiB; forget a server")
     claims: dict[str, JSON] = {"digest": hashlib.sha256(body).hexdigest(), "number": state.number}
-    token = sign_compact({"kid": signer.public_key.thumbprint, "typ": _TYPE}, claims, signer)
+    token = sign_compact({"kid": signer.public_key.thumbprint, "typ": INVENTORY_TYPE}, claims, signer)
     return token.encode() + b"\n" + body + b"\n"
 
 
 def _body(book: ServerInventory) -> bytes:
-    return encode({_VERSION: {name: _claim(offer) for name, offer in book.items()}})
+    return encode({INVENTORY_VERSION: {name: _claim(offer) for name, offer in book.items()}})
 
 
 def _read(data: bytes, trust: TrustStore) -> _State:
+    number, servers = open_inventory(data, trust)
     try:
-        line, body, end = data.split(b"\n")
-        token = line.decode("ascii")
-    except ValueError:
-        raise TokenError("the file is no inventory of two lines; restore it", code="inventory_malformed") from None
-    parts = parse_compact(token)
-    trusted = trust.get(parts.kid or "", "issuer")
-    if trusted is None:
-        raise TokenError("no trusted issuer signed the inventory; restore it", code="unknown_key")
-    claims = parts.verify(trusted.key, _TYPE)
-    number = claims.get("number")
-    if end or type(number) is not int or claims.get("digest") != hashlib.sha256(body).hexdigest():
-        raise TokenError("the inventory differs from the signed one; restore it", code="inventory_malformed")
-    try:
-        offers = _object(_object(decode(body))[_VERSION])
-        return _State(number, {name: _offer(claim) for name, claim in offers.items()})
+        return _State(number, {name: _offer(claim) for name, claim in servers.items()})
     except (LookupError, TypeError, ValueError):
         # It is signed, so another version wrote it, not a stranger.
         raise TokenError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from agent_identity._audit.answers import TaskTimeline, story
+from agent_identity._audit.timelines import TaskTimeline, story
 from agent_identity._authority.registries import RevocationList, trusted_revocations
 from agent_identity._authority.stores import copied_state
 from agent_identity._enforcement.guard import LIST_NAME

@@ -36,7 +36,12 @@ def tops(modules: set[str]) -> set[str]:
 
 def test_to_show_and_to_verify_neither_pydantic_nor_opentelemetry_is_loaded(evidence: Path, trust: Path) -> None:
     """Nor anything else that guards calls, or that a small ledger does without."""
-    for words in (("show", evidence), ("verify", evidence, "--trust", trust), ("verify", evidence)):
+    for words in (
+        ("show", evidence),
+        ("verify", evidence, "--trust", trust),
+        ("verify", evidence),
+        ("report", "inventory", evidence),
+    ):
         modules = loaded(*words)
         assert "agent_identity._audit" in modules
         assert not tops(modules) & DEAR
@@ -45,7 +50,16 @@ def test_to_show_and_to_verify_neither_pydantic_nor_opentelemetry_is_loaded(evid
 
 @pytest.mark.parametrize(
     "words",
-    [(), ("--help",), ("--version",), ("nonsense",), ("verify", "--help"), ("keys", "--help"), ("revoke", "--help")],
+    [
+        (),
+        ("--help",),
+        ("--version",),
+        ("nonsense",),
+        ("verify", "--help"),
+        ("keys", "--help"),
+        ("revoke", "--help"),
+        ("report", "inventory", "--help"),
+    ],
     ids=str,
 )
 def test_help_and_mistakes_load_no_work(words: tuple[str, ...]) -> None:

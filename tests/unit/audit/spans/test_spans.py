@@ -1354,10 +1354,16 @@ def test_a_call_of_another_library_is_attributed_through_the_call_right_above_or
         ({"gen_ai.operation.name": "chat", "mcp.method.name": "tools/call"}, True),
         ({"gen_ai.operation.name": "chat", "mcp.method.name": "tools/list"}, False),
         ({"gen_ai.tool.name": "execute_tool"}, False),
+        ({"gen_ai.tool.name": "pay", "gen_ai.tool.call.id": "1"}, True),
+        ({"gen_ai.operation.name": "chat", "gen_ai.tool.name": "pay", "gen_ai.tool.call.id": "1"}, False),
+        ({"openinference.span.kind": "TOOL"}, True),
+        ({"openinference.span.kind": "CHAIN", "tool.name": "pay"}, False),
+        ({"traceloop.span.kind": "tool"}, True),
+        ({"langfuse.observation.type": "tool"}, True),
     ],
 )
 def test_what_counts_as_a_tool_call(attributes: dict[str, object], counted: bool) -> None:
-    """By the conventions for GenAI or for MCP."""
+    """By the conventions for GenAI or for MCP, OpenInference, OpenLLMetry and Langfuse."""
     span = dataclasses.replace(traced("ours", 2), attributes=attributes)
     assert (ToolCall.of(span) is not None) is counted
 

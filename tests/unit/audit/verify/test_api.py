@@ -357,7 +357,7 @@ def test_pasted_spans_of_every_source_are_read(monkeypatch: pytest.MonkeyPatch) 
     (made,) = spans
     assert (made.given[0], made.named, made.said) == (
         TRUST,
-        {"redacted": ["r"], "disclosures": (), "executor": in_process},
+        {"redacted": ["r"], "disclosures": (), "executor": in_process, "visit": None},
         [b"one", b"two", "finished"],
     )
     assert (report.source, report.trust, report.findings) == ("traces", "given", ())

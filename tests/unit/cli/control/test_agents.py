@@ -9,11 +9,10 @@ import pytest
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity.agents import AgentRegistry
 from agent_identity.cli.control import agents as command
 from agent_identity.constraints import Range
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent, Human, SigningKey, TrustStore
+from agent_identity.identity import Agent, AgentRegistry, Human, SigningKey, TrustStore
 
 Run = Callable[..., tuple[int, str, str]]
 NOW = 1_764_000_000

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from checking import check
 
+from agent_identity._authority.registries.server_inventories import INVENTORY_TYPE
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._enforcement.inventory import server_inventory as module
 from agent_identity._enforcement.inventory.pinned_servers import (
@@ -234,7 +235,7 @@ def test_of_another_version_is_told_apart(world: Any, monkeypatch: pytest.Monkey
     path, trust = inventory_path(world.directory), TrustStore.load(world.directory / "trust.json")
     key = SigningKey.load(world.directory / "keys" / "issuer.pem")
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_VERSION", "servers.v9")
+        patch.setattr(module, "INVENTORY_VERSION", "servers.v9")
         Path(path).write_bytes(module._written(module._State(1, {}), key))
     with pytest.raises(TokenError, match="another version wrote"):
         InventoryFile(path, trust).load()
@@ -442,7 +443,7 @@ def test_a_signed_body_of_another_shape_is_malformed(world: Any, body: Any) -> N
     path, trust = inventory_path(world.directory), TrustStore.load(world.directory / "trust.json")
     data = encode(body)
     claims = {"digest": hashlib.sha256(data).hexdigest(), "number": 1}
-    token = sign_compact({"kid": key.public_key.thumbprint, "typ": module._TYPE}, claims, key)
+    token = sign_compact({"kid": key.public_key.thumbprint, "typ": INVENTORY_TYPE}, claims, key)
     Path(path).write_bytes(token.encode() + b"\n" + data + b"\n")
     with pytest.raises(TokenError) as caught:
         InventoryFile(path, trust).load()

@@ -20,11 +20,10 @@ from agent_identity._enforcement.directory.agents_file import register, registry
 from agent_identity._enforcement.directory.open import prepare
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.storage.os_files import Files
-from agent_identity.agents import AgentRegistry, Registration, register_agents
 from agent_identity.audit import story
 from agent_identity.constraints import Range
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, OutOfScope, StateError, TokenError
-from agent_identity.identity import Agent, Human, SigningKey, TrustStore
+from agent_identity.identity import Agent, AgentRegistry, Human, Registration, SigningKey, TrustStore, register_agents
 from agent_identity.options import DigestKeys, Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -430,7 +429,7 @@ def test_few_registrations_are_remembered_while_stories_are_told(
     start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory is bounded: of many agents, the story forgets the registration that it saw first."""
-    monkeypatch.setattr("agent_identity._audit.answers.timelines._MAX_REGISTRATIONS", 1)
+    monkeypatch.setattr("agent_identity._audit.timelines.builder._MAX_REGISTRATIONS", 1)
     world = start(registration(), registration(HELPER, purpose="help"))
     for agent in (CLERK, HELPER, CLERK, HELPER):
         with world.task(Scope("tool", x=5), agent=agent):
@@ -485,9 +484,9 @@ def test_many_writers_lose_nothing(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from agent_identity.agents import Registration
+from agent_identity.identity import Registration
 from agent_identity._authority.grants.scope import Scope
-from agent_identity.agents import register_agents
+from agent_identity.identity import register_agents
 from agent_identity.identity import Agent
 
 for turn in range(5):

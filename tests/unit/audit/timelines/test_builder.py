@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from plain_records import append
 
-from agent_identity._audit.answers import timelines as stories_module
 from agent_identity._audit.ledger.erasures import Erasures
+from agent_identity._audit.timelines import builder as stories_module
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._identity.common.encoding import b64url_encode
@@ -375,9 +375,9 @@ def test_a_refusal_after_the_end_belongs_to_its_task(tmp_path: Path) -> None:
 
 def test_stories_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long tasks and many tasks at once are told in bounded memory, and what is left out is counted."""
-    monkeypatch.setattr("agent_identity._audit.answers.timelines.MAX_ACTIONS", 3)
-    monkeypatch.setattr("agent_identity._audit.answers.timelines._MAX_ENDED", 2)
-    monkeypatch.setattr("agent_identity._audit.answers.timelines._MAX_UNDER_WAY", 2)
+    monkeypatch.setattr("agent_identity._audit.timelines.builder.MAX_ACTIONS", 3)
+    monkeypatch.setattr("agent_identity._audit.timelines.builder._MAX_ENDED", 2)
+    monkeypatch.setattr("agent_identity._audit.timelines.builder._MAX_UNDER_WAY", 2)
     with Enforcer.open(tmp_path, clock=FixedClock(START), ids=SequentialIds()) as enforcer:
         for count in (5, 1, 1, 1):
             with enforcer.task(f"{count}", principal=ALICE, agent=CLERK, scope=Scope("pay")):

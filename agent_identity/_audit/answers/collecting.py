@@ -1,0 +1,330 @@
+"""Collects items from facts: one draft for each agent, principal, tool, server, model, host and resource."""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Final, Literal, TypeAlias, final
+
+from agent_identity._audit.answers.declared import Declared
+from agent_identity._audit.answers.facts import (
+    ApprovalFact,
+    CallFact,
+    Fact,
+    GrantFact,
+    RegistrationFact,
+    ServerFact,
+    SpanFact,
+    StreamFact,
+    TaskFact,
+)
+from agent_identity._audit.store import SpillStore
+from agent_identity._authority.registries import Registration
+from agent_identity._evidence.record import Agent, Principal
+
+__all__ = ["MAX_ITEMS", "ItemCollector", "ItemDraft", "ItemKind", "Key", "SightingKey"]
+
+ItemKind: TypeAlias = Literal["agent", "principal", "tool", "server", "model", "host", "data"]
+"""The kind of an item."""
+
+MAX_ITEMS: Final = 200_000
+"""Items that an inventory has, at most; what further ones are named is counted."""
+
+_MAX_VALUES: Final = 64
+_NEAR: Final = 50_000
+
+Key: TypeAlias = tuple[ItemKind, str | None, str]
+"""What tells items apart: kind, service and name."""
+
+SightingKey: TypeAlias = tuple[Literal["ledger", "registry", "pins", "traces"], int]
+"""What tells the sightings of an item apart: where it was seen, and the number of the source."""
+
+
+@final
+class ItemDraft:
+    """An item while it is collected."""
+
+    __slots__ = ("calls", "details", "owners", "refused", "seen", "spans", "versions")
+
+    def __init__(self) -> None:
+        self.calls = self.refused = self.spans = 0
+        self.owners: set[str] = set()
+        self.versions: set[str] = set()
+        self.details: dict[str, set[str]] = {}
+        self.seen: dict[SightingKey, list[int]] = {}
+
+    def see(self, key: SightingKey, at_ns: int) -> None:
+        """Count a statement of a source, at a time or at none (0)."""
+        found = self.seen.get(key)
+        if found is None:
+            self.seen[key] = [at_ns, at_ns, 1]
+            return
+        if at_ns:
+            found[0] = min(found[0] or at_ns, at_ns)
+            found[1] = max(found[1], at_ns)
+        found[2] += 1
+
+    def say(self, name: str, value: str | None) -> None:
+        """Keep a detail, at most so many different ones of a name."""
+        if value:
+            values = self.details.setdefault(name, set())
+            if len(values) < _MAX_VALUES:
+                values.add(value)
+
+    def add(self, other: "ItemDraft") -> None:
+        """Take over what is known of the same item."""
+        self.calls += other.calls
+        self.refused += other.refused
+        self.spans += other.spans
+        self.owners |= other.owners
+        self.versions |= other.versions
+        for name, values in other.details.items():
+            for value in sorted(values):
+                self.say(name, value)
+        for key, (first, last, count) in other.seen.items():
+            mine = self.seen.setdefault(key, [first, last, 0])
+            mine[0] = min(filter(None, (mine[0], first)), default=0)
+            mine[1] = max(mine[1], last)
+            mine[2] += count
+
+
+@final
+class ItemCollector:
+    """Takes facts, and keeps one draft for each item."""
+
+    def __init__(self) -> None:
+        self.drafts: dict[Key, ItemDraft] = {}
+        self.omitted = 0
+        self.registered = self.pinned = self.traced = self.models = False
+        self._services: dict[str, str] = {}
+        self._traces: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
+
+    def take(self, fact: Fact) -> None:
+        """Take a fact."""
+        if isinstance(fact, CallFact):
+            self._take_call(fact)
+        elif isinstance(fact, TaskFact):
+            self._take_task(fact)
+        elif isinstance(fact, SpanFact):
+            self._take_span(fact)
+        elif isinstance(fact, StreamFact):
+            if fact.resource is not None and fact.resource.service is not None:
+                self._services[fact.where.stream] = fact.resource.service
+        elif isinstance(fact, ApprovalFact):
+            self._take_approval(fact)
+        elif isinstance(fact, GrantFact | RegistrationFact | ServerFact):
+            self._take_stated(fact)
+
+    def _item(self, kind: ItemKind, service: str | None, name: str) -> ItemDraft | None:
+        draft = self.drafts.get((kind, service, name))
+        if draft is None:
+            if len(self.drafts) >= MAX_ITEMS:
+                self.omitted += 1
+                return None
+            draft = self.drafts[kind, service, name] = ItemDraft()
+        return draft
+
+    def _agent(self, agent: Agent, service: str | None, source: int, at_ns: int) -> ItemDraft | None:
+        draft = self._item("agent", service, agent.id)
+        if draft is not None:
+            draft.see(("ledger", source), at_ns)
+            draft.owners.add(agent.owner)
+            if agent.version is not None:
+                draft.versions.add(agent.version)
+        return draft
+
+    def _principal(self, principal: Principal, service: str | None, source: int, at_ns: int) -> ItemDraft | None:
+        draft = self._item("principal", service, principal.id)
+        if draft is not None:
+            draft.see(("ledger", source), at_ns)
+            draft.say("kind", principal.kind)
+            draft.say("identity", principal.provenance)
+            draft.say("issuer", principal.issuer)
+        return draft
+
+    def _take_task(self, fact: TaskFact) -> None:
+        service, source = self._services.get(fact.where.stream), fact.where.source
+        draft = self._agent(fact.agent, service, source, fact.at_ns)
+        if draft is not None:
+            draft.say("role", "sub-agent" if len(fact.agents) > 1 else "root agent")
+        principal = self._principal(fact.principal, service, source, fact.at_ns)
+        if principal is not None:
+            principal.say("role", "principal")
+        for above, below in zip(fact.agents, fact.agents[1:], strict=False):
+            orchestrator = self._item("agent", service, above)
+            if orchestrator is not None:
+                orchestrator.see(("ledger", source), fact.at_ns)
+                orchestrator.say("role", "orchestrator")
+                orchestrator.say("delegates to", below)
+
+    def _take_call(self, fact: CallFact) -> None:
+        service = self._services.get(fact.where.stream)
+        if fact.opened is not None:
+            opened = self._agent(fact.opened, service, fact.where.source, fact.at_ns)
+            if opened is not None:
+                opened.refused += fact.refused
+        involved = [draft for draft in self._involved(fact, service) if draft is not None]
+        if not fact.opening:
+            for draft in involved:
+                draft.calls += 1
+                draft.refused += fact.refused
+
+    def _involved(self, fact: CallFact, service: str | None) -> Iterator["ItemDraft | None"]:
+        """Yield who and what takes part in a call."""
+        if fact.agent is not None:
+            yield self._agent(fact.agent, service, fact.where.source, fact.at_ns)
+        if fact.principal is not None:
+            yield self._principal(fact.principal, service, fact.where.source, fact.at_ns)
+        if fact.of_model:
+            yield self._model(fact, service)
+        elif not fact.opening:
+            yield from self._take_tool(fact, service)
+        for resource in dict.fromkeys((*fact.resources, *fact.observed)):
+            yield self._data(f"{resource.system} {resource.name}", resource.access, fact, service)
+
+    def _take_tool(self, fact: CallFact, service: str | None) -> Iterator[ItemDraft | None]:
+        source = fact.where.source
+        tool = self._item("tool", service, fact.tool)
+        if tool is not None:
+            tool.see(("ledger", source), fact.at_ns)
+            tool.say("type", fact.kind)
+            tool.say("server", fact.server)
+            for label in fact.labels:
+                tool.say("label", label)
+        yield tool
+        if fact.server is not None:
+            server = self._item("server", service, fact.server)
+            if server is not None:
+                server.see(("ledger", source), fact.at_ns)
+            yield server
+
+    def _model(self, fact: CallFact, service: str | None) -> "ItemDraft | None":
+        self.models = True
+        name = fact.tool if fact.model is None else fact.model.name
+        draft = self._item("model", service, name)
+        if draft is not None:
+            draft.see(("ledger", fact.where.source), fact.at_ns)
+            if fact.model is None:
+                draft.say("name", "given by the program, not the model's own")
+            else:
+                draft.say("provider", fact.model.provider)
+        return draft
+
+    def _data(self, name: str, access: str, fact: CallFact, service: str | None) -> ItemDraft | None:
+        draft = self._item("data", service, name)
+        if draft is not None:
+            draft.see(("ledger", fact.where.source), fact.at_ns)
+            draft.say("access", access)
+        return draft
+
+    def _take_approval(self, fact: ApprovalFact) -> None:
+        approver = fact.approval.approver
+        if approver is not None:
+            service = self._services.get(fact.where.stream)
+            draft = self._principal(approver, service, fact.where.source, fact.at_ns)
+            if draft is not None:
+                draft.say("role", "approver")
+
+    def _take_stated(self, fact: GrantFact | RegistrationFact | ServerFact) -> None:
+        service, source = self._services.get(fact.where.stream), fact.where.source
+        if isinstance(fact, GrantFact):
+            self._agent(fact.agent, service, source, fact.issued_ns)
+        elif isinstance(fact, RegistrationFact):
+            self.registered = True
+            draft = self._item("agent", service, fact.agent.id)
+            if draft is not None:
+                draft.see(("registry", source), 0)
+                draft.owners.add(fact.agent.owner)
+                draft.say("registered for", fact.registration.purpose)
+        else:
+            self.pinned = True
+            draft = self._item("server", service, fact.server.name)
+            if draft is not None:
+                draft.see(("pins", source), 0)
+                draft.say("transport", fact.server.transport)
+                draft.say("pin", fact.server.status)
+                if fact.server.version is not None:
+                    draft.versions.add(fact.server.version)
+                for tool in fact.tools:
+                    if tool.status != "pinned":
+                        draft.say(f"{tool.status} tool", tool.name)
+
+    def _take_span(self, fact: SpanFact) -> None:
+        self.traced = True
+        self.models = self.models or fact.kind == "model"
+        draft = self._item(fact.kind, fact.service, fact.name)
+        if draft is None:
+            return
+        for name, value in fact.details.items():
+            draft.say(f"traced {name}", value)
+        draft.say("traced by", fact.library)
+        if fact.offered:
+            draft.say("traced as offered by", fact.library)
+        if fact.kind == "agent" and not self._first_in_trace(fact):
+            return
+        draft.see(("traces", fact.source), fact.at_ns)
+        draft.spans += not fact.offered
+
+    def _first_in_trace(self, fact: SpanFact) -> bool:
+        """Return whether the agent was not seen in this trace: some libraries make two spans of one run."""
+        named = "\0".join((fact.trace, fact.service or "", fact.name))
+        key = sha256(named.encode("utf-8", "surrogatepass")).digest()[:16]
+        if key in self._traces:
+            return False
+        self._traces.put(key, b"")
+        return True
+
+    def declare(self, source: int, declared: Declared) -> None:
+        """Take what stands beside a ledger."""
+        current: dict[str, Registration] = {entry.agent.id: entry for entry in declared.registrations}
+        for entry in current.values():
+            self._declare_agent(source, entry)
+        for server in declared.servers:
+            draft = self._item("server", None, server.name)
+            if draft is not None:
+                draft.see(("pins", source), 0)
+                draft.say("transport", server.transport)
+                draft.say("pin", "moved" if server.moved else "pinned")
+                if server.version is not None:
+                    draft.versions.add(server.version)
+            for name, state in server.tools:
+                tool = self._item("tool", None, name)
+                if tool is not None:
+                    tool.see(("pins", source), 0)
+                    tool.say("server", server.name)
+                    tool.say("pin", state)
+
+    def _declare_agent(self, source: int, entry: Registration) -> None:
+        draft = self._item("agent", None, entry.agent.id)
+        if draft is None:
+            return
+        draft.see(("registry", source), 0)
+        if entry.status != "orphaned":
+            draft.owners.add(entry.agent.owner)
+        if entry.agent.version is not None:
+            draft.versions.add(entry.agent.version)
+        draft.say("registration", entry.status)
+        draft.say("registered for", entry.purpose)
+        draft.say("model", entry.model)
+        for tool in entry.maximum.tools:
+            named = self._item("tool", None, tool)
+            if named is not None:
+                named.see(("registry", source), 0)
+
+    def fold(self) -> None:
+        """Put together what is named without a service and what is named with one, where only one has the name.
+
+        A service that only unsigned spans name does not become that of an item that records show.
+        """
+        services: dict[tuple[ItemKind, str], list[str]] = {}
+        for kind, service, name in self.drafts:
+            if service is not None:
+                services.setdefault((kind, name), []).append(service)
+        for (kind, name), named in services.items():
+            if len(named) != 1 or (kind, None, name) not in self.drafts:
+                continue
+            service = named[0]
+            recorded = any(sighting[0] == "ledger" for sighting in self.drafts[kind, service, name].seen)
+            kept, dropped = (service, None) if recorded else (None, service)
+            draft = self.drafts[kind, kept, name]
+            draft.add(self.drafts.pop((kind, dropped, name)))
+            if not recorded:
+                draft.say("traced service", service)

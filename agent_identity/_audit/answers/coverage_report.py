@@ -1,0 +1,333 @@
+"""The share of all tool calls that a human answers for, over records and traces of any library; the others by name."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal, NamedTuple, TypeAlias, final
+
+import orjson
+
+from agent_identity._audit.answers.facts import CallFact, CallSpanFact, Fact, SpanFact, StreamFact
+from agent_identity._audit.answers.frame import Frame, Proof
+from agent_identity._audit.answers.reading import Evidence, read
+from agent_identity._audit.report import counted
+from agent_identity._audit.store import SpillStore
+
+__all__ = ["CoverageReport", "Dimension", "Group", "OtherCalls", "Share", "Why", "coverage"]
+
+Dimension: TypeAlias = Literal["agent", "service", "week"]
+"""What calls are grouped by."""
+
+Why: TypeAlias = Literal["outside any task", "for a service", "traced without a record", "human, asserted only"]
+"""Why no verified human answers for a call."""
+
+_NEAR: Final = 20_000
+_MAX_GROUPS: Final = 100_000
+_OWN, _ABOVE, _TAKEN = b"=", b"^", b"!"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Numbers of tool calls; a call of which several sources or libraries tell counts once.
+
+    Attributes:
+        calls: All of them.
+        attributed: Those whose record names a principal.
+        human: Those whose principal is a human.
+        verified_human: Those whose principal is a human whom an issuer verified.
+        refused: Those that were refused.
+    """
+
+    calls: int
+    attributed: int
+    human: int
+    verified_human: int
+    refused: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The share of some calls.
+
+    Attributes:
+        dimension: What they have in common.
+        name: Its name; empty if it is unknown.
+        share: The numbers.
+    """
+
+    dimension: Dimension
+    name: str
+    share: Share
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class OtherCalls:
+    """Calls for which no verified human answers.
+
+    Attributes:
+        why: The reason.
+        tool: The tool.
+        agent: Who acted, if that is known.
+        service: The service, if that is known.
+        party: The service or asserted human on whose behalf, or the library that traced them.
+        calls: How many.
+        refused: How many of them were refused.
+        first_ns: When the first one began.
+        last_ns: When the last one began.
+        example: The id of a record, or the trace and the span of a call without one.
+    """
+
+    why: Why
+    tool: str
+    agent: str
+    service: str
+    party: str
+    calls: int
+    refused: int
+    first_ns: int
+    last_ns: int
+    example: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CoverageReport:
+    """The answer.
+
+    Attributes:
+        frame: Sources, verdicts, keys, period, and what is not shown.
+        total: All tool calls.
+        proof: The weight of the attributions.
+        groups: By agent, service and week.
+        others: Calls for which no verified human answers, most frequent first.
+    """
+
+    frame: Frame
+    total: Share
+    proof: Proof
+    groups: tuple[Group, ...]
+    others: tuple[OtherCalls, ...]
+
+
+def coverage(evidence: Evidence) -> CoverageReport:
+    """Say which share of all tool calls a human answers for.
+
+    A span of another library is the copy of a call if the span right above or below it is that of a call with a
+    record, and names no other tool; otherwise nobody answers for it.
+
+    Args:
+        evidence: What is read.
+
+    Raises:
+        ConfigurationError: A source or the trust file cannot be read.
+    """
+    table = _Table()
+    reading = read(evidence, table)
+    table.finish()
+    frame = reading.frame("coverage", evidence, list(_not_shown(table)))
+    others = sorted(
+        (OtherCalls(*key, *row.numbers()) for key, row in table.others.items()),
+        key=lambda one: (_WHYS.index(one.why), -one.calls, one.tool, one.agent, one.service, one.party),
+    )
+    return CoverageReport(
+        frame=frame,
+        total=table.total.share(),
+        proof=frame.proof(table.sources),
+        groups=tuple(Group(*key, counts.share()) for key, counts in sorted(table.groups.items())),
+        others=tuple(others),
+    )
+
+
+_WHYS: Final[tuple[Why, ...]] = (
+    "traced without a record",
+    "outside any task",
+    "for a service",
+    "human, asserted only",
+)
+
+
+def _not_shown(table: "_Table") -> Iterator[str]:
+    yield "calls that neither passed a guard nor were traced"
+    if table.traced:
+        yield "spans that were sampled away or dropped"
+    else:
+        yield "calls without a guard: no traces of other libraries were given"
+    if table.copies:
+        yield f"{counted(table.copies, 'span')} of other libraries that are copies of calls with records"
+    if table.omitted:
+        yield f"{counted(table.omitted, 'call')} in groups beyond {_MAX_GROUPS:,}; the total has them"
+
+
+@final
+class _Counts:
+    """The numbers of a share while they are counted."""
+
+    __slots__ = ("attributed", "calls", "human", "refused", "verified")
+
+    def __init__(self) -> None:
+        self.calls = self.attributed = self.human = self.verified = self.refused = 0
+
+    def share(self) -> Share:
+        """Return the numbers."""
+        return Share(self.calls, self.attributed, self.human, self.verified, self.refused)
+
+
+@final
+class _Other:
+    """Calls of one kind for which no verified human answers."""
+
+    __slots__ = ("calls", "example", "first", "last", "refused")
+
+    def __init__(self) -> None:
+        self.calls = self.refused = self.first = self.last = 0
+        self.example = ""
+
+    def add(self, at_ns: int, example: str, *, refused: bool) -> None:
+        """Count a call."""
+        if not self.calls or (at_ns, example) < (self.first, self.example):
+            self.first, self.example = at_ns, example
+        self.last = max(self.last, at_ns)
+        self.calls += 1
+        self.refused += refused
+
+    def numbers(self) -> tuple[int, int, int, int, str]:
+        """Return the numbers, in the order of :class:`OtherCalls`."""
+        return self.calls, self.refused, self.first, self.last, self.example
+
+
+@final
+class _Table:
+    """Takes facts, and counts tool calls."""
+
+    def __init__(self) -> None:
+        self.total = _Counts()
+        self.groups: dict[tuple[Dimension, str], _Counts] = {}
+        self.others: dict[tuple[Why, str, str, str, str], _Other] = {}
+        self.sources: set[int] = set()
+        self.traced = False
+        self.copies = self.omitted = 0
+        self._services: dict[str, str] = {}
+        self._links: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
+        self._spans: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
+
+    def take(self, fact: Fact) -> None:
+        """Take a fact."""
+        if isinstance(fact, CallFact):
+            if not fact.opening and not fact.of_model:
+                self._take_call(fact)
+        elif isinstance(fact, CallSpanFact):
+            self._links.put(_key(_OWN, fact.trace, fact.span), fact.tool.encode())
+            if fact.parent:
+                self._links.put(_key(_ABOVE, fact.trace, fact.parent), fact.tool.encode())
+        elif isinstance(fact, SpanFact):
+            self.traced = True
+            if fact.kind == "tool" and not fact.offered:
+                span = _Span(fact.parent, fact.name, fact.service or "", fact.library, fact.at_ns)
+                self._spans.put(_key(_OWN, fact.trace, fact.span), orjson.dumps(tuple(span)))
+        elif isinstance(fact, StreamFact) and fact.resource is not None and fact.resource.service is not None:
+            self._services[fact.where.stream] = fact.resource.service
+
+    def _take_call(self, fact: CallFact) -> None:
+        principal = fact.principal
+        self.sources.add(fact.where.source)
+        if fact.span is not None:
+            self._links.put(_key(_OWN, *fact.span), fact.tool.encode())
+        agent = "" if fact.agent is None else fact.agent.id
+        service = self._services.get(fact.where.stream, "")
+        human = principal is not None and principal.kind == "human"
+        verified = human and principal is not None and principal.provenance == "verified"
+        for counts in self._counts(agent, service, fact.at_ns):
+            counts.calls += 1
+            counts.attributed += principal is not None
+            counts.human += human
+            counts.verified += verified
+            counts.refused += fact.refused
+        if verified:
+            return
+        why: Why = "outside any task" if principal is None else "human, asserted only" if human else "for a service"
+        party = "" if principal is None else principal.id
+        self._other((why, fact.tool, agent, service, party), fact.at_ns, fact.where.record, refused=fact.refused)
+
+    def _counts(self, agent: str, service: str, at_ns: int) -> Iterator[_Counts]:
+        yield self.total
+        keys: tuple[tuple[Dimension, str], ...] = (("agent", agent), ("service", service), ("week", _week(at_ns)))
+        for key in keys:
+            counts = self.groups.get(key)
+            if counts is None:
+                if len(self.groups) >= _MAX_GROUPS:
+                    self.omitted += 1
+                    continue
+                counts = self.groups[key] = _Counts()
+            yield counts
+
+    def _other(self, key: tuple[Why, str, str, str, str], at_ns: int, example: str, *, refused: bool) -> None:
+        row = self.others.get(key)
+        if row is None:
+            if len(self.others) >= _MAX_GROUPS:
+                self.omitted += 1
+                return
+            row = self.others[key] = _Other()
+        row.add(at_ns, example, refused=refused)
+
+    def finish(self) -> None:
+        """Tell spans of other libraries that are copies of calls from those for which nobody answers."""
+        taken: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
+        for key, packed in self._spans.items():
+            span = _Span(*orjson.loads(packed))
+            if self._is_copy(key, span, taken) or self._again(key, span):
+                self.copies += 1
+                continue
+            for counts in self._counts("", span.service, span.at_ns):
+                counts.calls += 1
+            example = f"{key[1:33].decode()}/{key[33:].decode()}"
+            named: tuple[Why, str, str, str, str] = (
+                "traced without a record",
+                span.tool,
+                "",
+                span.service,
+                span.library,
+            )
+            self._other(named, span.at_ns, example, refused=False)
+
+    def _is_copy(self, key: bytes, span: "_Span", taken: SpillStore[bytes]) -> bool:
+        """Return whether a span tells of a call that has a record; of each call, one span of each library does."""
+        trace, tool = key[1:33], span.tool.encode()
+        for beside in (_ABOVE + key[1:], _OWN + trace + span.parent.encode(), key):
+            used = _TAKEN + span.library.encode() + beside
+            if self._links.get(beside) == tool and used not in taken:
+                taken.put(used, b"")
+                return True
+        return False
+
+    def _again(self, key: bytes, span: "_Span") -> bool:
+        """Return whether the span above is that of the same call by another library."""
+        packed = self._spans.get(key[:33] + span.parent.encode()) if span.parent else None
+        if packed is None:
+            return False
+        above = _Span(*orjson.loads(packed))
+        return above.tool == span.tool and above.library != span.library
+
+
+class _Span(NamedTuple):
+    """The span of a tool call by another library."""
+
+    parent: str
+    tool: str
+    service: str
+    library: str
+    at_ns: int
+
+
+def _key(kind: bytes, trace: str, span: str) -> bytes:
+    return kind + trace.encode() + span.encode()
+
+
+def _week(at_ns: int) -> str:
+    """Return the week of ISO 8601 in UTC, such as ``2026-W48``."""
+    if not at_ns:
+        return ""
+    year, week, _ = datetime.fromtimestamp(at_ns // 1_000_000_000, UTC).isocalendar()
+    return f"{year}-W{week:02d}"

@@ -1,0 +1,373 @@
+"""Turns typed records into facts, and hands each to those who answer questions.
+
+The records of a call (intent, detail and outcome, whichever comes first) are joined, with bounded memory.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final, cast, final
+
+from agent_identity._audit.answers.facts import (
+    ApprovalFact,
+    CallFact,
+    ErasureFact,
+    Fact,
+    GrantFact,
+    PolicyFact,
+    RegistrationFact,
+    RevocationFact,
+    ServerFact,
+    StreamFact,
+    TaskFact,
+    Tools,
+    Where,
+)
+from agent_identity._audit.store import SpillStore
+from agent_identity._authority.grants import GRANT_TYPE
+from agent_identity._evidence.record import (
+    AnyRecord,
+    Approval,
+    Detail,
+    Erasure,
+    Grant,
+    Intent,
+    Outcome,
+    Policy,
+    Principal,
+    Record,
+    Registration,
+    Resource,
+    Revocation,
+    StreamStart,
+    TaskEnd,
+    TaskStart,
+    decode,
+    encode,
+)
+from agent_identity._identity.keys import parse_compact
+from agent_identity.canonical import JSON
+from agent_identity.errors import TokenError
+
+__all__ = ["CallJoiner", "Decoder", "Period"]
+
+_NS: Final = 1_000_000_000
+_END: Final = 2**64
+_NEAR: Final = 10_000  # Records in memory that wait, of some 2 KiB each.
+
+
+@final
+class Period:
+    """The time that a question is about.
+
+    Args:
+        from_ns: Its first moment, in nanoseconds since the Unix epoch; ``None`` for the beginning.
+        until_ns: The first moment after it; ``None`` for the end.
+    """
+
+    __slots__ = ("from_ns", "until_ns")
+
+    def __init__(self, from_ns: int | None = None, until_ns: int | None = None) -> None:
+        self.from_ns = from_ns
+        self.until_ns = until_ns
+
+    def takes(self, fact: Fact) -> bool:
+        """Return whether a fact belongs to the period.
+
+        What happens belongs to it at its time. What holds from its time on (a registration, a server, a policy, a
+        revocation, an approval) belongs to it if it holds before its end; a grant, if it may be used in it.
+        """
+        if self.from_ns is None and self.until_ns is None:
+            return True
+        start, stop = self.from_ns or 0, _END if self.until_ns is None else self.until_ns
+        if isinstance(fact, GrantFact):
+            return fact.issued_ns < stop and fact.expires_ns > start
+        if fact.at_ns >= stop:
+            return False
+        return isinstance(fact, _STATES) or fact.at_ns >= start
+
+
+_STATES: Final = (ErasureFact, StreamFact, ApprovalFact, RegistrationFact, ServerFact, RevocationFact, PolicyFact)
+
+
+@final
+class Decoder:
+    """Takes the records of one source in any order of streams, and yields facts.
+
+    Args:
+        source: The number of the source in the frame.
+        take: Takes each fact.
+        period: Which facts are wanted.
+
+    Attributes:
+        records: The number of records.
+        first_ns: The earliest beginning of a record; 0 without any.
+        last_ns: The latest end of a record; 0 without any.
+        undecoded: The number of grants that no grant can be read from.
+        open: The number of intents without outcome.
+        alone: The number of outcomes without their intent.
+    """
+
+    def __init__(self, source: int, take: Callable[[Fact], None], period: Period) -> None:
+        self._source, self._take, self._period = source, take, period
+        self._joiner = CallJoiner(source)
+        self.records = self.first_ns = self.last_ns = 0
+        self.undecoded = self.open = self.alone = 0
+
+    def visit(self, record: AnyRecord) -> None:
+        """Take a record."""
+        self.records += 1
+        start, last = record.time.start_ns, record.time.last_ns
+        if not self.first_ns or start < self.first_ns:
+            self.first_ns = start
+        self.last_ns = max(self.last_ns, last)
+        if isinstance(record, Intent | Outcome | Detail):
+            for call in self._joiner.take(record):
+                self._give(call)
+            return
+        for fact in self._facts(record):
+            self._give(fact)
+
+    def finish(self) -> None:
+        """Give out what waited for other records."""
+        for call in self._joiner.finish():
+            if call.begun:
+                self.open += call.outcome == "unknown"
+            else:
+                self.alone += 1
+            self._give(call)
+
+    def _give(self, fact: Fact) -> None:
+        if self._period.takes(fact):
+            self._take(fact)
+
+    def _facts(self, record: AnyRecord) -> Iterator[Fact]:
+        where, at = Where(self._source, record.id, record.stream.id, record.stream.number), record.time.start_ns
+        if isinstance(record, Grant):
+            grant = _grant(record, where)
+            if grant is None:
+                self.undecoded += 1
+            else:
+                yield grant
+        elif isinstance(record, TaskStart | TaskEnd):
+            yield _task(record, where)
+        elif isinstance(record, Approval):
+            self._joiner.take_approval(record)
+            yield _approval(record, where)
+        elif isinstance(record, StreamStart):
+            yield StreamFact(where, at, f"{record.sdk.name} {record.sdk.version}", record.resource)
+        elif isinstance(record, Registration):
+            yield from _registration(record, where)
+        elif isinstance(record, Revocation):
+            yield RevocationFact(where, at, record.revocation)
+        elif isinstance(record, Policy):
+            yield PolicyFact(where, at, record.policy)
+        elif isinstance(record, Erasure) and record.erasure.pruned is None:
+            yield ErasureFact(where, at, record.erasure.key, record.erasure.principal)
+
+
+def _registration(record: Registration, where: Where) -> Iterator[Fact]:
+    at = record.time.start_ns
+    if record.server is not None:
+        yield ServerFact(where, at, record.server, record.tools or ())
+    elif record.agent is not None and record.registration is not None:
+        yield RegistrationFact(where, at, record.agent, record.registration)
+
+
+def _approval(record: Approval, where: Where) -> ApprovalFact:
+    return ApprovalFact(
+        where=where,
+        at_ns=record.time.start_ns,
+        task=record.task.id,
+        agent=record.agent,
+        principal=record.principal,
+        chain=record.chain,
+        tool=record.action.tool,
+        approval=record.approval,
+    )
+
+
+def _task(record: TaskStart | TaskEnd, where: Where) -> TaskFact:
+    begun = isinstance(record, TaskStart)
+    return TaskFact(
+        where=where,
+        at_ns=record.time.start_ns if begun else record.time.last_ns,
+        status="begun" if begun else "ended",
+        task=record.task.id,
+        grant=record.chain[-1].grant,
+        principal=record.principal,
+        agent=record.agent,
+        agents=tuple(hop.id for hop in record.chain),
+        purpose=record.task.purpose,
+        workflow=record.workflow if isinstance(record, TaskStart) else None,
+    )
+
+
+def _grant(record: Grant, where: Where) -> GrantFact | None:
+    """Decode a grant; its signature and its place in the chain are judged by the verification, not here."""
+    try:
+        parts = parse_compact(record.grant.token)
+        claims = parts.unverified(GRANT_TYPE)
+        issued, expires, depth = claims["iat"], claims["exp"], claims["del_depth"]
+        tools = _tools(claims["authorization_details"])
+    except (TokenError, LookupError, TypeError):
+        return None
+    if tools is None or type(issued) is not int or type(expires) is not int or type(depth) is not int:
+        return None
+    chain = record.chain
+    hashes = [hop.grant for hop in chain]
+    issuer = claims.get("iss")
+    return GrantFact(
+        where=where,
+        hash=hashes[-1],
+        parent=hashes[-2] if len(hashes) > 1 else None,
+        root=hashes[0],
+        task=record.task.id,
+        outer=record.task.outer,
+        principal=record.principal,
+        agent=record.agent,
+        chain=chain,
+        depth=depth,
+        kid=parts.kid,
+        issuer=issuer if isinstance(issuer, str) else "",
+        tools=tools,
+        issued_ns=issued * _NS,
+        expires_ns=expires * _NS,
+    )
+
+
+def _tools(details: JSON) -> Tools | None:
+    """Return the tools of a grant; ``None`` if it has another form."""
+    if not (isinstance(details, list) and len(details) == 1 and isinstance(details[0], dict)):
+        return None
+    tools = details[0].get("tools")
+    if not isinstance(tools, dict) or not all(isinstance(arguments, dict) for arguments in tools.values()):
+        return None
+    return cast("Tools", tools)
+
+
+def _pack(record: Record) -> bytes:
+    return encode(record)
+
+
+def _unpack_intent(data: bytes) -> Intent:
+    return cast("Intent", decode(data))
+
+
+def _unpack_outcome(data: bytes) -> Outcome:
+    return cast("Outcome", decode(data))
+
+
+def _unpack_detail(data: bytes) -> Detail:
+    return cast("Detail", decode(data))
+
+
+def _unpack_approval(data: bytes) -> Approval:
+    return cast("Approval", decode(data))
+
+
+@final
+class CallJoiner:
+    """Yields each call once, when nothing more is to come of it.
+
+    An outcome may stand in another stream than its intent, before or behind it, since streams are read one after the
+    other.
+
+    Args:
+        source: The number of the source.
+    """
+
+    def __init__(self, source: int) -> None:
+        self._source = source
+        self._intents: SpillStore[Intent] = SpillStore(_pack, _unpack_intent, near=_NEAR)
+        self._outcomes: SpillStore[Outcome] = SpillStore(_pack, _unpack_outcome, near=_NEAR)
+        self._details: SpillStore[Detail] = SpillStore(_pack, _unpack_detail, near=_NEAR)
+        self._approvals: SpillStore[Approval] = SpillStore(_pack, _unpack_approval, near=_NEAR)
+
+    def take(self, record: Intent | Outcome | Detail) -> Iterator[CallFact]:
+        """Add a record, and yield the call that it completes."""
+        if isinstance(record, Detail):
+            self._details.put(record.call.encode(), record)
+        elif isinstance(record, Intent):
+            self._intents.put(record.id.encode(), record)
+        elif record.intent is None:
+            yield self._call(None, record)
+        else:
+            intent = self._intents.pop(record.intent.encode())
+            if intent is None:
+                self._outcomes.put(record.id.encode(), record)
+            else:
+                yield self._call(intent, record)
+
+    def take_approval(self, record: Approval) -> None:
+        """Remember who approved calls that are still to come."""
+        if record.approval.status == "approved":
+            self._approvals.put(record.approval.id.encode(), record)
+
+    def finish(self) -> Iterator[CallFact]:
+        """Yield the calls of which a part is missing, or was in another stream."""
+        for outcome in self._outcomes.values():
+            intent = self._intents.pop(cast("str", outcome.intent).encode())
+            yield self._call(intent, outcome)
+        for intent in self._intents.values():
+            yield self._call(intent, None)
+
+    def _call(self, intent: Intent | None, outcome: Outcome | None) -> CallFact:
+        last = cast("Intent | Outcome", outcome or intent)
+        detail = self._details.pop(((intent and intent.id) or last.id).encode()) if self._details else None
+        return _joined(self._source, intent, outcome, detail=detail, approver=self._approver(last))
+
+    def _approver(self, record: Intent | Outcome) -> Principal | None:
+        decision = record.decision
+        if decision.approval is None or decision.enforced != "allow":
+            return None
+        found = self._approvals.get(decision.approval.encode())
+        return None if found is None else found.approval.approver
+
+
+def _joined(
+    source: int,
+    intent: Intent | None,
+    outcome: Outcome | None,
+    *,
+    detail: Detail | None,
+    approver: Principal | None,
+) -> CallFact:
+    """Return the call of its records, of which version 2 says each fact once."""
+    first, last = cast("Intent | Outcome", intent or outcome), cast("Intent | Outcome", outcome or intent)
+    action, trace = first.action, last.trace or first.trace
+    model = last.action.model or action.model
+    declared, observed = _resources(intent, detail)
+    return CallFact(
+        where=Where(source, last.id, last.stream.id, last.stream.number),
+        intent=intent.id if intent is not None else outcome.intent if outcome is not None else None,
+        begun=intent is not None,
+        at_ns=first.time.start_ns,
+        end_ns=None if outcome is None else outcome.time.last_ns,
+        task=None if last.task is None else last.task.id,
+        workflow=(intent and intent.workflow) or (detail and detail.workflow) or None,
+        principal=last.principal,
+        agent=last.agent,
+        chain=last.chain or (),
+        tool=last.action.tool,
+        kind=action.kind,
+        stage=last.action.stage,
+        server=last.action.server,
+        opened=last.action.agent,
+        model=model,
+        labels=action.labels or (detail and detail.labels) or (),
+        decision=last.decision,
+        outcome="unknown" if outcome is None else outcome.outcome,
+        error=None if outcome is None else outcome.error,
+        findings=tuple(dict.fromkeys((*(first.findings or ()), *(last.findings or ())))),
+        resources=declared,
+        observed=observed,
+        approver=approver,
+        span=None if trace is None or trace.span is None else (trace.trace, trace.span),
+    )
+
+
+def _resources(intent: Intent | None, detail: Detail | None) -> tuple[tuple[Resource, ...], tuple[Resource, ...]]:
+    """Return what a call declares to touch, and what it was seen to touch."""
+    seen = () if detail is None else tuple(dict.fromkeys(detail.resources or ()))
+    if intent is None:  # The detail of a refused call says what an intent would have said.
+        return seen, ()
+    return tuple(dict.fromkeys(intent.resources or ())), seen

@@ -1,0 +1,432 @@
+"""Collects what an incident concerns: grants, calls, tasks, approvals, revocations; what is many goes to the disk."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple, TypeAlias, final
+
+import orjson
+
+from agent_identity._audit.answers.facts import (
+    ApprovalFact,
+    CallFact,
+    Fact,
+    GrantFact,
+    PolicyFact,
+    RevocationFact,
+    TaskFact,
+    Where,
+)
+from agent_identity._audit.answers.incident_seed import Selection
+from agent_identity._audit.store import SpillStore
+from agent_identity.canonical import JSON
+
+__all__ = ["MAX_ENTRIES", "CallRow", "Entry", "EntryKind", "GrantRow", "IncidentCollector", "Reach", "Revoked"]
+
+MAX_ENTRIES: Final = 10_000
+"""Entries of a timeline, at most: the earliest."""
+
+_NEAR: Final = 5_000
+_MAX_REACH: Final = 100_000
+_MAX_REVOCATIONS: Final = 10_000
+
+EntryKind: TypeAlias = Literal["grant", "begun", "ended", "call", "approval", "revocation", "policy"]
+"""What an entry of a timeline is about."""
+
+
+@final
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """One line of a timeline.
+
+    Attributes:
+        at_ns: When, by the record's own date.
+        record: The record.
+        kind: What it is about.
+        task: The task.
+        principal: On whose behalf.
+        agents: The agents of the chain, root first.
+        what: The tool, the purpose, or what was revoked.
+        outcome: How it ended.
+        why: The reason, rule and argument, or who approved.
+        source: The number of the source.
+        stream: The stream.
+    """
+
+    at_ns: int
+    record: str
+    kind: EntryKind
+    task: str
+    principal: str
+    agents: tuple[str, ...]
+    what: str
+    outcome: str
+    why: str
+    source: int
+    stream: str
+
+
+class GrantRow(NamedTuple):
+    """A grant, in compact form.
+
+    Attributes:
+        hash: Its hash.
+        parent: The hash of the grant before it.
+        task: The task.
+        principal: On whose behalf.
+        agent: The holder.
+        owner: The owner of that.
+        depth: 0 for a root.
+        kid: The issuer key of a root.
+        issued_ns: From when on it permits something.
+        expires_ns: From when on it permits nothing.
+        tools: What it permits.
+        selected: Whether the seed concerns it.
+        source: The number of the source.
+    """
+
+    hash: str
+    parent: str | None
+    task: str
+    principal: str
+    agent: str
+    owner: str
+    depth: int
+    kid: str | None
+    issued_ns: int
+    expires_ns: int
+    tools: dict[str, dict[str, JSON]]
+    selected: bool
+    source: int
+
+
+class CallRow(NamedTuple):
+    """A call that the seed concerns, in compact form.
+
+    Attributes:
+        at_ns: When it began.
+        record: Its record.
+        task: The task.
+        principal: On whose behalf.
+        principal_kind: ``human`` or ``service``.
+        agents: The agents of the chain.
+        grants: Their grants.
+        tool: The tool.
+        ran: Whether its body began.
+        succeeded: Whether it ended without an error.
+        refused: Whether it was refused.
+        open: Whether nothing says how it ended.
+        source: The number of the source.
+        stream: The stream.
+    """
+
+    at_ns: int
+    record: str
+    task: str | None
+    principal: str | None
+    principal_kind: str | None
+    agents: list[str]
+    grants: list[str]
+    tool: str
+    ran: bool
+    succeeded: bool
+    refused: bool
+    open: bool
+    source: int
+    stream: str
+
+
+@final
+@dataclass(slots=True)
+class Reach:
+    """One party or thing that an incident reached.
+
+    Attributes:
+        count: Calls.
+        first_ns: The first one.
+        last_ns: The last one.
+        record: The record of the first one.
+    """
+
+    count: int
+    first_ns: int
+    last_ns: int
+    record: str
+
+
+class Revoked(NamedTuple):
+    """A change of the list of revocations.
+
+    Attributes:
+        at_ns: When.
+        kind: What kind of thing.
+        name: Its name.
+        status: ``revoked``, ``suspended`` or ``reinstated``.
+        reason: Why.
+        where: The record.
+    """
+
+    at_ns: int
+    kind: str
+    name: str
+    status: str
+    reason: str | None
+    where: Where
+
+
+def _pack(row: GrantRow | CallRow) -> bytes:
+    return orjson.dumps(tuple(row))
+
+
+def _unpack_grant(data: bytes) -> GrantRow:
+    return GrantRow(*orjson.loads(data))
+
+
+def _unpack_call(data: bytes) -> CallRow:
+    return CallRow(*orjson.loads(data))
+
+
+@final
+class IncidentCollector:
+    """Takes the facts of a pass.
+
+    Args:
+        selection: Tells which of them the seed concerns.
+
+    Attributes:
+        grants: All grants by hash, also those that the seed does not concern: ancestors are among them.
+        calls: The calls that it concerns.
+        reach: What these reached, by kind and name.
+        revocations: All changes of revocations.
+        begun: The tasks that it concerns, with the time of their begin.
+        ended: Those of them that ended.
+        sources: The sources of what it concerns.
+        omitted: Entries and parties without room.
+        last_ns: The time of the last fact of all.
+    """
+
+    def __init__(self, selection: Selection) -> None:
+        self._selection = selection
+        self.grants: SpillStore[GrantRow] = SpillStore(_pack, _unpack_grant, near=_NEAR)
+        self.calls: SpillStore[CallRow] = SpillStore(_pack, _unpack_call, near=_NEAR)
+        self.reach: dict[tuple[str, str], Reach] = {}
+        self.revocations: list[Revoked] = []
+        self.begun: dict[str, int] = {}
+        self.ended: set[str] = set()
+        self.sources: set[int] = set()
+        self.omitted = self.last_ns = 0
+        self._entries: list[Entry] = []
+        self._context: list[Entry] = []
+
+    def take(self, fact: Fact) -> None:
+        """Take a fact."""
+        if isinstance(fact, GrantFact):
+            self._take_grant(fact)
+        elif isinstance(fact, CallFact | TaskFact | ApprovalFact):
+            self.last_ns = max(self.last_ns, fact.at_ns)
+            if self._selection.takes(fact):
+                self.sources.add(fact.where.source)
+                self._take_selected(fact)
+        elif isinstance(fact, RevocationFact):
+            self._take_revocation(fact)
+        elif isinstance(fact, PolicyFact):
+            policy = fact.policy
+            self._context.append(_entry(fact.where, fact.at_ns, "policy", what=f"{policy.name} {policy.version}"))
+
+    def _take_grant(self, fact: GrantFact) -> None:
+        selected = self._selection.takes(fact)
+        tools = {tool: dict(arguments) for tool, arguments in fact.tools.items()}
+        row = GrantRow(
+            hash=fact.hash,
+            parent=fact.parent,
+            task=fact.task,
+            principal=fact.principal.id,
+            agent=fact.agent.id,
+            owner=fact.agent.owner,
+            depth=fact.depth,
+            kid=fact.kid,
+            issued_ns=fact.issued_ns,
+            expires_ns=fact.expires_ns,
+            tools=tools,
+            selected=selected,
+            source=fact.where.source,
+        )
+        self.grants.put(fact.hash.encode(), row)
+        if selected:
+            self.sources.add(fact.where.source)
+            agents = tuple(hop.id for hop in fact.chain)
+            self._add(
+                _entry(
+                    fact.where,
+                    fact.issued_ns,
+                    "grant",
+                    task=fact.task,
+                    principal=fact.principal.id,
+                    agents=agents,
+                    what=", ".join(sorted(fact.tools)),
+                )
+            )
+
+    def _take_selected(self, fact: CallFact | TaskFact | ApprovalFact) -> None:
+        if isinstance(fact, CallFact):
+            self._take_call(fact)
+        elif isinstance(fact, TaskFact):
+            self._take_task(fact)
+        else:
+            approver = fact.approval.approver
+            self._add(
+                _entry(
+                    fact.where,
+                    fact.at_ns,
+                    "approval",
+                    task=fact.task,
+                    principal=fact.principal.id,
+                    agents=tuple(hop.id for hop in fact.chain),
+                    what=fact.tool,
+                    outcome=fact.approval.status,
+                    why="" if approver is None else f"by {approver.id}",
+                )
+            )
+
+    def _take_task(self, fact: TaskFact) -> None:
+        begun = fact.status == "begun"
+        if len(fact.agents) == 1:
+            if begun and len(self.begun) < _MAX_REACH:
+                self.begun.setdefault(fact.task, fact.at_ns)
+            elif not begun and len(self.ended) < _MAX_REACH:
+                self.ended.add(fact.task)
+        self._add(
+            _entry(
+                fact.where,
+                fact.at_ns,
+                "begun" if begun else "ended",
+                task=fact.task,
+                principal=fact.principal.id,
+                agents=fact.agents,
+                what=fact.purpose or "",
+            )
+        )
+
+    def _take_call(self, fact: CallFact) -> None:
+        principal = fact.principal
+        agents = tuple(hop.id for hop in fact.chain)
+        row = CallRow(
+            at_ns=fact.at_ns,
+            record=fact.where.record,
+            task=fact.task,
+            principal=None if principal is None else principal.id,
+            principal_kind=None if principal is None else principal.kind,
+            agents=list(agents),
+            grants=[hop.grant for hop in fact.chain],
+            tool=fact.tool,
+            ran=fact.ran,
+            succeeded=fact.succeeded,
+            refused=fact.refused,
+            open=fact.outcome == "unknown",
+            source=fact.where.source,
+            stream=fact.where.stream,
+        )
+        self.calls.put(fact.where.record.encode(), row)
+        for kind, name in _reached(fact, agents):
+            self._reach(kind, name, fact)
+        self._add(
+            _entry(
+                fact.where,
+                fact.at_ns,
+                "call",
+                task=fact.task or "",
+                principal=row.principal or "",
+                agents=agents,
+                what=fact.tool if fact.opened is None else f"{fact.tool} {fact.opened.id}",
+                outcome=fact.outcome,
+                why=", ".join(filter(None, _reasons(fact))),
+            )
+        )
+
+    def _reach(self, kind: str, name: str, fact: CallFact) -> None:
+        found = self.reach.get((kind, name))
+        if found is None:
+            if len(self.reach) >= _MAX_REACH:
+                self.omitted += 1
+                return
+            self.reach[kind, name] = Reach(1, fact.at_ns, fact.at_ns, fact.where.record)
+            return
+        found.count += 1
+        found.last_ns = max(found.last_ns, fact.at_ns)
+        found.first_ns, found.record = min((found.first_ns, found.record), (fact.at_ns, fact.where.record))
+
+    def _take_revocation(self, fact: RevocationFact) -> None:
+        change = fact.change
+        if len(self.revocations) >= _MAX_REVOCATIONS:
+            self.omitted += 1
+            return
+        self.revocations.append(Revoked(fact.at_ns, change.kind, change.name, change.status, change.reason, fact.where))
+        what = f"{change.kind} {change.name}" if change.kind != "everything" else "everything"
+        self._context.append(
+            _entry(fact.where, fact.at_ns, "revocation", what=what, outcome=change.status, why=change.reason or "")
+        )
+
+    def _add(self, entry: Entry) -> None:
+        self._entries.append(entry)
+        if len(self._entries) >= 2 * MAX_ENTRIES:
+            self._shorten()
+
+    def _shorten(self) -> None:
+        self._entries.sort()
+        self.omitted += max(0, len(self._entries) - MAX_ENTRIES)
+        del self._entries[MAX_ENTRIES:]
+
+    def timeline(self) -> tuple[Entry, ...]:
+        """Return the entries by time, with the changes of policies and revocations that fall between them."""
+        self._shorten()
+        if not self._entries:
+            return ()
+        first, last = self._entries[0].at_ns, self._entries[-1].at_ns
+        # What was revoked after the last call belongs to the incident as well.
+        around = (entry for entry in self._context if entry.at_ns >= first and (entry.at_ns <= last or _is_end(entry)))
+        return tuple(sorted((*self._entries, *around)))[: 2 * MAX_ENTRIES]
+
+
+def _reasons(fact: CallFact) -> Iterator[str | None]:
+    decision = fact.decision
+    yield fact.error if fact.outcome == "error" else None
+    yield decision.reason
+    yield f"rule {decision.rule}" if decision.rule else None
+    yield f"argument {decision.argument}" if decision.argument else None
+    yield None if fact.approver is None else f"approved by {fact.approver.id}"
+    yield "let through by monitor mode only" if fact.would_be_refused else None
+
+
+def _is_end(entry: Entry) -> bool:
+    return entry.kind == "revocation"
+
+
+def _reached(fact: CallFact, agents: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield what a call that ran reached."""
+    if not fact.ran:
+        return
+    if fact.task is not None:
+        yield "task", fact.task
+    if fact.principal is not None:
+        yield "principal", fact.principal.id
+    yield from (("agent", agent) for agent in dict.fromkeys(agents))
+    if not fact.opening:
+        yield "tool", fact.tool
+    if fact.server is not None:
+        yield "server", fact.server
+    for resource in dict.fromkeys((*fact.resources, *fact.observed)):
+        yield "resource", f"{resource.access} {resource.system} {resource.name}"
+
+
+def _entry(
+    where: Where,
+    at_ns: int,
+    kind: EntryKind,
+    *,
+    task: str = "",
+    principal: str = "",
+    agents: tuple[str, ...] = (),
+    what: str = "",
+    outcome: str = "",
+    why: str = "",
+) -> Entry:
+    return Entry(at_ns, where.record, kind, task, principal, agents, what, outcome, why, where.source, where.stream)

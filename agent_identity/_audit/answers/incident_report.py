@@ -1,0 +1,509 @@
+"""An incident from a seed: timeline, chain with effective authority, could against did, open calls, what to revoke."""
+
+import os
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, final
+
+from agent_identity._audit.answers.facts import Tools
+from agent_identity._audit.answers.frame import Frame, Proof
+from agent_identity._audit.answers.incident_collecting import (
+    MAX_ENTRIES,
+    CallRow,
+    Entry,
+    GrantRow,
+    IncidentCollector,
+    Revoked,
+)
+from agent_identity._audit.answers.incident_seed import Resolver, Seed, Selection
+from agent_identity._audit.answers.places import STANDARD_INPUT
+from agent_identity._audit.answers.reading import Evidence, Reading, read
+from agent_identity.errors import ConfigurationError
+
+__all__ = [
+    "Authority",
+    "IncidentReport",
+    "OpenCall",
+    "Reached",
+    "RevocationEffect",
+    "ToolReach",
+    "incident",
+]
+
+_MAX_HOPS: Final = 1_000
+_MAX_OPEN: Final = 1_000
+_MAX_COMMANDS: Final = 50
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """The effective authority at one hop: what a grant permits, and what was lost there.
+
+    Attributes:
+        grant: The hash of the grant.
+        parent: The hash of the grant before it; ``None`` for a root.
+        task: The task.
+        principal: On whose behalf.
+        agent: The holder.
+        owner: The owner of that.
+        depth: 0 for a root.
+        key: The issuer key of a root.
+        issued_ns: From when on it permits something.
+        expires_ns: From when on it permits nothing.
+        tools: What it permits.
+        lost: Tools that the grant before it has and this one has not.
+        narrowed: Tools whose constraints are others than in the grant before it.
+        calls: Calls of the holder under it whose bodies began, by tool.
+        refused: How many of its calls were refused.
+        selected: The seed concerns it; otherwise it is an ancestor.
+        proof: The weight of it.
+    """
+
+    grant: str
+    parent: str | None
+    task: str
+    principal: str
+    agent: str
+    owner: str
+    depth: int
+    key: str | None
+    issued_ns: int
+    expires_ns: int
+    tools: Tools
+    lost: tuple[str, ...]
+    narrowed: tuple[str, ...]
+    calls: Mapping[str, int]
+    refused: int
+    selected: bool
+    proof: Proof
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ToolReach:
+    """One tool: what the grants allowed, and what was done.
+
+    Attributes:
+        tool: The tool.
+        grants: Grants that the seed concerns and that permit it.
+        open_grants: Those that permit it with any arguments.
+        until_ns: When the last of them expires; 0 without any.
+        calls: Calls whose bodies began.
+        succeeded: How many of these ended without an error.
+        refused: Refused calls.
+    """
+
+    tool: str
+    grants: int
+    open_grants: int
+    until_ns: int
+    calls: int
+    succeeded: int
+    refused: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Somebody or something that calls of the incident reached.
+
+    Attributes:
+        kind: ``task``, ``principal``, ``agent``, ``tool``, ``server`` or ``resource``.
+        name: Its name.
+        count: Calls whose bodies began.
+        first_ns: The first one.
+        last_ns: The last one.
+        record: The record of the first one.
+    """
+
+    kind: str
+    name: str
+    count: int
+    first_ns: int
+    last_ns: int
+    record: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """A call that began, and of which nothing says how it ended.
+
+    Attributes:
+        at_ns: When it began.
+        record: Its intent.
+        task: The task.
+        agent: Who acted.
+        tool: The tool.
+    """
+
+    at_ns: int
+    record: str
+    task: str | None
+    agent: str | None
+    tool: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RevocationEffect:
+    """A revocation or suspension that concerns the incident, and what happened afterwards.
+
+    Attributes:
+        kind: What was revoked.
+        name: Its name.
+        status: ``revoked`` or ``suspended``.
+        at_ns: When, by the record's own date.
+        lifted_ns: When it was reinstated; ``None`` if it was not.
+        record: The record.
+        before: Calls that it would have stopped and that began before it.
+        after: Calls that it should have stopped, and that began while it was in force.
+        last_ns: When the last of these began; 0 without any.
+        refused: Refused calls while it was in force.
+        since_first_ns: Nanoseconds from the first call that it concerns to it; ``None`` without such a call.
+        records: The ids of up to ten calls that began while it was in force.
+    """
+
+    kind: str
+    name: str
+    status: str
+    at_ns: int
+    lifted_ns: int | None
+    record: str
+    before: int
+    after: int
+    last_ns: int
+    refused: int
+    since_first_ns: int | None
+    records: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class IncidentReport:
+    """The answer.
+
+    Attributes:
+        frame: Sources, verdicts, keys, period, and what is not shown.
+        seed: What was asked about.
+        proof: The weight of everything in the answer.
+        first_ns: The first time in it; 0 if the seed concerns nothing.
+        last_ns: The last time.
+        calls: Calls that the seed concerns.
+        timeline: The entries by time.
+        omitted: Entries, grants and parties that had no room.
+        authority: The grants, by task and depth: ancestors first.
+        tools: Could and did, by tool.
+        reached: Who and what was reached.
+        open_calls: Calls without an outcome.
+        revocations: Revocations that concern it.
+        open_tasks: Tasks without an end whose authority had not expired at the last fact of the evidence.
+        commands: What to run to stop it, ready to be pasted.
+    """
+
+    frame: Frame
+    seed: Seed
+    proof: Proof
+    first_ns: int
+    last_ns: int
+    calls: int
+    timeline: tuple[Entry, ...]
+    omitted: int
+    authority: tuple[Authority, ...]
+    tools: tuple[ToolReach, ...]
+    reached: tuple[Reached, ...]
+    open_calls: tuple[OpenCall, ...]
+    revocations: tuple[RevocationEffect, ...]
+    open_tasks: tuple[str, ...]
+    commands: tuple[str, ...]
+
+
+def incident(evidence: Evidence, seed: Seed) -> IncidentReport:
+    """Reconstruct an incident from what is known of it at first.
+
+    A seed that names a record, span, owner or key needs the evidence twice; both passes verify.
+
+    Args:
+        evidence: What is read.
+        seed: What is known.
+
+    Raises:
+        ConfigurationError: A source or the trust file cannot be read, or has to be read twice and cannot.
+    """
+    resolver: Resolver | None = None
+    if seed.indirect:
+        _refuse_standard_input(evidence, seed)
+        resolver = Resolver(seed)
+        read(evidence, resolver)
+    collector = IncidentCollector(Selection(seed, resolver))
+    reading = read(evidence, collector)
+    return _Conclusion(seed, collector, reading, reading.frame("incident", evidence, ())).report()
+
+
+def _refuse_standard_input(evidence: Evidence, seed: Seed) -> None:
+    """Refuse what can be read once, where it has to be read twice.
+
+    Raises:
+        ConfigurationError: Standard input is among the sources.
+    """
+    sources = evidence.sources
+    if sources == STANDARD_INPUT or (not isinstance(sources, str | os.PathLike) and STANDARD_INPUT in sources):
+        raise ConfigurationError(
+            f"a seed {seed.kind}: reads the evidence twice, and standard input can be read once; write it into a file"
+        )
+
+
+def _not_shown(seed: Seed, omitted: int) -> Iterator[str]:
+    yield "what passed no guard; content of arguments and results, of which records have keyed digests"
+    yield "the order of events of different streams beyond the dates in records, which their writers set"
+    if seed.kind == "key":
+        yield (
+            "what the holder of a stolen key dated back: revoke the key in the trust file with revoked_since, and the "
+            "verification judges by the order of the log and by kept or witnessed checkpoints"
+        )
+    if seed.kind == "resource":
+        yield "calls of tools that declare no resource, and calls in records of version 1"
+    if omitted:
+        yield (
+            f"{omitted:,} lines: the timeline ends after {MAX_ENTRIES:,} entries, and {_MAX_HOPS:,} grants and "
+            f"{_MAX_OPEN:,} calls without an outcome are listed; numbers count all"
+        )
+
+
+@final
+class _Conclusion:
+    """Draws the report from what was collected."""
+
+    def __init__(self, seed: Seed, collector: IncidentCollector, reading: Reading, frame: Frame) -> None:
+        self._seed, self._collector, self._reading, self._frame = seed, collector, reading, frame
+        self._tools: dict[str, list[int]] = {}
+        self._under: dict[str, Counter[str]] = {}
+        self._refused: Counter[str] = Counter()
+        self._open: list[OpenCall] = []
+        self._omitted = 0
+        self._effects = [_Effect(one) for one in _in_force(collector.revocations)]
+        self._authority: tuple[Authority, ...] = ()
+
+    def report(self) -> IncidentReport:
+        """Return the report."""
+        collector = self._collector
+        number = 0
+        for row in collector.calls.values():
+            number += 1
+            self._take_call(row)
+        self._authority = tuple(self._hops())
+        timeline = collector.timeline()
+        open_tasks = self._open_tasks()
+        effects = tuple(effect.result() for effect in self._effects if effect.concerns)
+        times = [entry.at_ns for entry in timeline if entry.kind not in ("policy", "revocation")]
+        omitted = collector.omitted + self._omitted
+        return IncidentReport(
+            frame=replace(self._frame, not_shown=tuple(_not_shown(self._seed, omitted))),
+            seed=self._seed,
+            proof=self._frame.proof(collector.sources),
+            first_ns=min(times, default=0),
+            last_ns=max(times, default=0),
+            calls=number,
+            timeline=timeline,
+            omitted=omitted,
+            authority=self._authority,
+            tools=tuple(self._reach_of_tools()),
+            reached=tuple(self._reached()),
+            open_calls=tuple(sorted(self._open, key=lambda call: (call.at_ns, call.record))),
+            revocations=effects,
+            open_tasks=open_tasks,
+            commands=tuple(self._commands(open_tasks))[:_MAX_COMMANDS],
+        )
+
+    def _take_call(self, row: CallRow) -> None:
+        counts = self._tools.setdefault(row.tool, [0, 0, 0])
+        counts[0] += row.ran
+        counts[1] += row.succeeded
+        counts[2] += row.refused
+        if row.grants:
+            leaf = row.grants[-1]
+            if row.ran:
+                self._under.setdefault(leaf, Counter())[row.tool] += 1
+            self._refused[leaf] += row.refused
+        if row.open:
+            if len(self._open) < _MAX_OPEN:
+                agent = row.agents[-1] if row.agents else None
+                self._open.append(OpenCall(row.at_ns, row.record, row.task, agent, row.tool))
+            else:
+                self._omitted += 1
+        if self._effects:
+            owners, key = self._owners_of(row)
+            for effect in self._effects:
+                effect.take(row, owners, key)
+
+    def _owners_of(self, row: CallRow) -> tuple[set[str], str | None]:
+        grants = [self._collector.grants.get(grant.encode()) for grant in row.grants]
+        owners = {grant.owner for grant in grants if grant is not None}
+        return owners, grants[0].kid if grants and grants[0] is not None else None
+
+    def _hops(self) -> Iterator[Authority]:
+        """Yield the grants that the seed concerns, with their ancestors, by task and depth."""
+        grants = self._collector.grants
+        chosen: dict[str, GrantRow] = {}
+        for row in grants.values():
+            if row.selected and len(chosen) < _MAX_HOPS:
+                chosen[row.hash] = row
+            elif row.selected:
+                self._omitted += 1
+        for row in list(chosen.values()):
+            above = row.parent
+            while above is not None and above not in chosen:
+                parent = grants.get(above.encode())
+                if parent is None:
+                    break
+                chosen[above] = parent
+                above = parent.parent
+        for row in sorted(chosen.values(), key=lambda row: (row.task, row.depth, row.issued_ns, row.hash)):
+            yield self._hop(row, None if row.parent is None else chosen.get(row.parent))
+
+    def _hop(self, row: GrantRow, parent: GrantRow | None) -> Authority:
+        before = {} if parent is None else parent.tools
+        return Authority(
+            grant=row.hash,
+            parent=row.parent,
+            task=row.task,
+            principal=row.principal,
+            agent=row.agent,
+            owner=row.owner,
+            depth=row.depth,
+            key=row.kid,
+            issued_ns=row.issued_ns,
+            expires_ns=row.expires_ns,
+            tools=row.tools,
+            lost=tuple(sorted(before.keys() - row.tools.keys())),
+            narrowed=tuple(sorted(tool for tool in row.tools if tool in before and row.tools[tool] != before[tool])),
+            calls=dict(sorted(self._under.get(row.hash, Counter[str]()).items())),
+            refused=self._refused[row.hash],
+            selected=row.selected,
+            proof=self._frame.proof([row.source]),
+        )
+
+    def _reach_of_tools(self) -> Iterator[ToolReach]:
+        could: dict[str, list[int]] = {}
+        for row in self._collector.grants.values():
+            if row.selected:
+                for tool, arguments in row.tools.items():
+                    counts = could.setdefault(tool, [0, 0, 0])
+                    counts[0] += 1
+                    counts[1] += not arguments
+                    counts[2] = max(counts[2], row.expires_ns)
+        for tool in sorted({*could, *self._tools}):
+            yield ToolReach(tool, *could.get(tool, [0, 0, 0]), *self._tools.get(tool, [0, 0, 0]))
+
+    def _reached(self) -> Iterator[Reached]:
+        for (kind, name), found in sorted(self._collector.reach.items()):
+            yield Reached(kind, name, found.count, found.first_ns, found.last_ns, found.record)
+
+    def _open_tasks(self) -> tuple[str, ...]:
+        """Return the tasks that may still act: begun, not ended, and with a grant that has not expired."""
+        collector = self._collector
+        now = collector.last_ns
+        live = {row.task for row in collector.grants.values() if row.depth == 0 and row.expires_ns > now}
+        return tuple(sorted(task for task in collector.begun if task not in collector.ended and task in live))
+
+    def _commands(self, open_tasks: Sequence[str]) -> Iterator[str]:
+        """Yield commands that stop what the seed names, or else the agents and tasks that it concerns."""
+        seed, reach = self._seed, self._collector.reach
+        targets: list[tuple[str, str]] = []
+        if seed.kind in ("agent", "owner", "task", "grant", "key"):
+            targets.append((seed.kind, seed.name))
+        elif seed.kind == "principal":
+            targets += [(kind, seed.name) for kind in sorted(self._kinds_of(seed.name))]
+        else:
+            targets += [("agent", name) for kind, name in sorted(reach) if kind == "agent"]
+        targets += [("task", task) for task in open_tasks if ("task", task) not in targets]
+        directories = [place.paths[0] for place in self._reading.places if place.kind == "ledger"]
+        for directory in directories:
+            for kind, name in targets:
+                words = ["agent-identity", "revoke", "--reason", f"incident {seed}", "--", directory, kind, name]
+                yield shlex.join(words)
+
+    def _kinds_of(self, principal: str) -> set[str]:
+        rows = self._collector.calls.values()
+        return {row.principal_kind for row in rows if row.principal == principal and row.principal_kind is not None}
+
+
+def _in_force(changes: Sequence[Revoked]) -> Iterator[tuple[Revoked, int | None]]:
+    """Yield each revocation and suspension, with the time when it was lifted."""
+    waiting: dict[tuple[str, str], Revoked] = {}
+    for change in sorted(changes, key=lambda one: one.at_ns):
+        key = (change.kind, change.name)
+        if change.status != "reinstated":
+            waiting.setdefault(key, change)
+        elif (before := waiting.pop(key, None)) is not None:
+            yield before, change.at_ns
+    yield from ((change, None) for change in waiting.values())
+
+
+@final
+class _Effect:
+    """Counts the calls that a revocation concerns."""
+
+    def __init__(self, change: tuple[Revoked, int | None]) -> None:
+        self._change, self._lifted = change
+        self._before = self._after = self._last = self._refused = 0
+        self._first: int | None = None
+        self._records: list[str] = []
+
+    @property
+    def concerns(self) -> bool:
+        """Whether it concerns a call of the incident."""
+        return bool(self._before or self._after or self._refused)
+
+    def take(self, row: CallRow, owners: set[str], key: str | None) -> None:
+        """Count a call."""
+        if not self._matches(row, owners, key):
+            return
+        change = self._change
+        in_force = row.at_ns > change.at_ns and (self._lifted is None or row.at_ns < self._lifted)
+        if row.ran:
+            self._first = row.at_ns if self._first is None else min(self._first, row.at_ns)
+        if in_force:
+            self._refused += row.refused
+            self._after += row.ran
+            if row.ran:
+                self._last = max(self._last, row.at_ns)
+                self._records = sorted((*self._records, row.record))[:10]
+        elif row.at_ns <= change.at_ns:
+            self._before += row.ran
+
+    def _matches(self, row: CallRow, owners: set[str], key: str | None) -> bool:
+        kind, name = self._change.kind, self._change.name
+        if kind in ("human", "service"):
+            return (row.principal_kind, row.principal) == (kind, name)
+        named: dict[str, bool] = {
+            "everything": True,
+            "task": row.task == name,
+            "grant": name in row.grants,
+            "agent": name in row.agents,
+            "owner": name in owners,
+            "key": key == name,
+        }
+        return named.get(kind, False)
+
+    def result(self) -> RevocationEffect:
+        """Return what was counted."""
+        change = self._change
+        earlier = self._first is not None and self._first <= change.at_ns
+        return RevocationEffect(
+            kind=change.kind,
+            name=change.name,
+            status=change.status,
+            at_ns=change.at_ns,
+            lifted_ns=self._lifted,
+            record=change.where.record,
+            before=self._before,
+            after=self._after,
+            last_ns=self._last,
+            refused=self._refused,
+            since_first_ns=change.at_ns - self._first if earlier and self._first is not None else None,
+            records=tuple(self._records),
+        )

@@ -1,0 +1,221 @@
+"""The seed of an incident: what is known at first, and which grants, calls, tasks and approvals it concerns."""
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, final, get_args
+
+from agent_identity._audit.answers.facts import ApprovalFact, CallFact, Fact, GrantFact, TaskFact
+from agent_identity._audit.store import SpillStore
+from agent_identity._evidence.record import Hop, Principal
+from agent_identity.errors import ConfigurationError
+
+__all__ = ["SEEDS", "Resolver", "Seed", "SeedKind", "Selection"]
+
+SeedKind: TypeAlias = Literal[
+    "record",
+    "span",
+    "task",
+    "principal",
+    "agent",
+    "owner",
+    "grant",
+    "key",
+    "tool",
+    "server",
+    "resource",
+    "approval",
+    "rule",
+    "policy",
+    "everything",
+]
+"""What a seed can name."""
+
+SEEDS: Final[tuple[SeedKind, ...]] = get_args(SeedKind)
+"""The kinds of seeds."""
+
+_INDIRECT: Final = frozenset({"record", "span", "owner", "key"})
+_NEAR: Final = 20_000
+_MAX_SEED: Final = 2_048
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """What is known of an incident at first.
+
+    Attributes:
+        kind: What it names.
+        name: The id, hash, thumbprint or name; empty for ``everything``.
+        after_ns: For a key: only root grants from this moment on, by their own date.
+    """
+
+    kind: SeedKind
+    name: str
+    after_ns: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Seed":
+        """Return the seed that a text such as ``agent:clerk`` names.
+
+        Raises:
+            ConfigurationError: It names none.
+        """
+        kind, _, name = text.partition(":")
+        if kind not in SEEDS or (not name) is not (kind == "everything") or len(text) > _MAX_SEED:
+            raise ConfigurationError(
+                f"bad seed {text[:80]!r}; give one of {', '.join(SEEDS[:-1])}, a colon and the name or id, such as "
+                "agent:clerk, or everything"
+            )
+        return cls(kind, name)
+
+    @property
+    def indirect(self) -> bool:
+        """Whether the evidence is read twice: first to learn which tasks or grants it concerns."""
+        return self.kind in _INDIRECT
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" if self.name else self.kind
+
+
+@final
+class Resolver:
+    """Takes the facts of a first pass, and learns which tasks or grants an indirect seed concerns.
+
+    Attributes:
+        tasks: The tasks.
+        calls: Records of calls outside any task.
+        grants: Hashes of grants.
+    """
+
+    def __init__(self, seed: Seed) -> None:
+        self._seed = seed
+        self.tasks: set[str] = set()
+        self.calls: set[str] = set()
+        self.grants: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
+
+    def take(self, fact: Fact) -> None:
+        """Take a fact."""
+        seed = self._seed
+        if isinstance(fact, GrantFact):
+            if self._owns(fact) or self._signed(fact):
+                self.grants.put(fact.hash.encode(), b"")
+            if seed.kind == "record" and fact.where.record == seed.name:
+                self.tasks.add(fact.task)
+        elif isinstance(fact, CallFact):
+            if self._is_call(fact):
+                self._add(fact)
+        elif isinstance(fact, TaskFact | ApprovalFact) and seed.kind == "record" and fact.where.record == seed.name:
+            self.tasks.add(fact.task)
+
+    def _owns(self, fact: GrantFact) -> bool:
+        return self._seed.kind == "owner" and fact.agent.owner == self._seed.name
+
+    def _signed(self, fact: GrantFact) -> bool:
+        after = self._seed.after_ns
+        return (
+            self._seed.kind == "key"
+            and fact.parent is None
+            and fact.kid == self._seed.name
+            and (after is None or fact.issued_ns >= after)
+        )
+
+    def _is_call(self, fact: CallFact) -> bool:
+        if self._seed.kind == "record":
+            return self._seed.name in (fact.where.record, fact.intent)
+        return self._seed.kind == "span" and fact.span is not None and self._seed.name in fact.span
+
+    def _add(self, fact: CallFact) -> None:
+        if fact.task is None:
+            self.calls.add(fact.where.record)
+        else:
+            self.tasks.add(fact.task)
+
+
+@final
+class Selection:
+    """Tells which facts a seed concerns.
+
+    Args:
+        seed: The seed.
+        resolved: What a first pass learned of an indirect one.
+    """
+
+    def __init__(self, seed: Seed, resolved: Resolver | None = None) -> None:
+        self._seed, self._resolved = seed, resolved
+
+    def takes(self, fact: GrantFact | CallFact | TaskFact | ApprovalFact) -> bool:
+        """Return whether the seed concerns a fact."""
+        kind, name, resolved = self._seed.kind, self._seed.name, self._resolved
+        if kind == "everything":
+            return True
+        if resolved is not None:
+            return self._is_resolved(fact, resolved)
+        if kind == "task":
+            return fact.task == name
+        if kind == "principal":
+            return _is_of(fact.principal, name) or _approver(fact) == name
+        return self._is_named(fact, name)
+
+    def _is_resolved(self, fact: GrantFact | CallFact | TaskFact | ApprovalFact, resolved: Resolver) -> bool:
+        if fact.task in resolved.tasks or (isinstance(fact, CallFact) and fact.where.record in resolved.calls):
+            return True
+        if isinstance(fact, TaskFact):
+            return fact.grant.encode() in resolved.grants
+        if self._seed.kind == "owner" and isinstance(fact, CallFact) and _owned(fact, self._seed.name):
+            return True
+        return any(hop.grant.encode() in resolved.grants for hop in fact.chain)
+
+    def _is_named(self, fact: GrantFact | CallFact | TaskFact | ApprovalFact, name: str) -> bool:
+        kind = self._seed.kind
+        if kind == "agent":
+            return name in _agents(fact)
+        if kind == "grant":
+            return any(hop.grant == name for hop in _chain(fact)) or (isinstance(fact, TaskFact) and fact.grant == name)
+        if kind == "tool":
+            return name in fact.tools if isinstance(fact, GrantFact) else _tool(fact) == name
+        if isinstance(fact, ApprovalFact):
+            return kind == "approval" and fact.approval.id == name
+        return isinstance(fact, CallFact) and self._is_call(fact, name)
+
+    def _is_call(self, fact: CallFact, name: str) -> bool:
+        decision = fact.decision
+        named: dict[str, tuple[str | None, ...]] = {
+            "server": (fact.server,),
+            "approval": (decision.approval,),
+            "rule": (decision.rule, *(decision.warnings or ())),
+            "policy": (decision.digest, decision.policy),
+        }
+        if self._seed.kind == "resource":
+            return any(
+                name in (one.digest, one.name, f"{one.system} {one.name}") for one in (*fact.resources, *fact.observed)
+            )
+        return name in named.get(self._seed.kind, ())
+
+
+def _is_of(principal: Principal | None, name: str) -> bool:
+    return principal is not None and (principal.id == name or name in (principal.via or ()))
+
+
+def _approver(fact: Fact) -> str | None:
+    approver = fact.approver if isinstance(fact, CallFact) else None
+    if isinstance(fact, ApprovalFact):
+        approver = fact.approval.approver
+    return None if approver is None else approver.id
+
+
+def _owned(fact: CallFact, owner: str) -> bool:
+    return any(agent is not None and agent.owner == owner for agent in (fact.agent, fact.opened))
+
+
+def _chain(fact: GrantFact | CallFact | TaskFact | ApprovalFact) -> tuple[Hop, ...]:
+    return () if isinstance(fact, TaskFact) else fact.chain
+
+
+def _agents(fact: GrantFact | CallFact | TaskFact | ApprovalFact) -> tuple[str, ...]:
+    if isinstance(fact, TaskFact):
+        return fact.agents
+    opened = (fact.opened.id,) if isinstance(fact, CallFact) and fact.opened is not None else ()
+    return (*(hop.id for hop in fact.chain), *opened)
+
+
+def _tool(fact: GrantFact | CallFact | TaskFact | ApprovalFact) -> str | None:
+    return fact.tool if isinstance(fact, CallFact | ApprovalFact) else None

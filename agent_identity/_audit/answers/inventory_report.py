@@ -1,0 +1,282 @@
+"""The inventory: agents, principals, tools, servers, models, hosts and data, each with its sources and its status.
+
+The answers are the differences: traced and not guarded, registered and idle, observed and not registered, without an
+owner, new, gone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias, final
+
+from agent_identity._audit.answers.collecting import MAX_ITEMS, ItemCollector, ItemDraft, ItemKind, Key
+from agent_identity._audit.answers.declared import Declared, declared_in
+from agent_identity._audit.answers.frame import Frame, Proof
+from agent_identity._audit.answers.reading import Evidence, Reading, read
+from agent_identity._audit.report import counted
+
+__all__ = [
+    "KINDS",
+    "Difference",
+    "DifferenceCode",
+    "Inventory",
+    "Item",
+    "ItemKind",
+    "Observation",
+    "Status",
+    "inventory",
+]
+
+KINDS: Final[tuple[ItemKind, ...]] = ("agent", "principal", "tool", "server", "model", "host", "data")
+"""The kinds, in the order in which they are shown."""
+
+Status: TypeAlias = Literal["registered", "observed", "traced"]
+"""``registered``: in the registry of agents or the pins of servers. ``observed``: in records. ``traced``: in spans."""
+
+DifferenceCode: TypeAlias = Literal[
+    "traced_not_guarded", "observed_not_registered", "registered_idle", "no_owner", "new", "gone"
+]
+"""What is noteworthy about an item."""
+
+_STATUSES: Final[tuple[Status, ...]] = ("registered", "observed", "traced")
+_GUARDED: Final = frozenset({"agent", "tool", "server"})
+_REGISTRABLE: Final = frozenset({"agent", "server"})
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Where an item is known from.
+
+    Attributes:
+        kind: ``ledger``, ``registry``, ``pins`` or ``traces``.
+        source: The number of the source in the frame.
+        first_ns: The first time; 0 if unknown.
+        last_ns: The last time; 0 if unknown.
+        count: The number of records or spans that say so.
+        proof: The weight of it.
+    """
+
+    kind: Literal["ledger", "registry", "pins", "traces"]
+    source: int
+    first_ns: int
+    last_ns: int
+    count: int
+    proof: Proof
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One agent, principal, tool, server, model, host or resource.
+
+    Attributes:
+        kind: What it is.
+        service: The service that it is part of, where a source says it.
+        name: Its name.
+        statuses: How it is known.
+        proof: The weight of what the sources say together, apart from ``traced`` details and spans.
+        sightings: The sources.
+        owners: The owners that records and the registry name.
+        versions: Its versions.
+        first_ns: The first time that a record or a span shows it; 0 if none does.
+        last_ns: The last time.
+        calls: Calls in records: of the tool or server, by the agent, or on behalf of the principal.
+        refused: How many of these were refused.
+        spans: Spans of other libraries that show it; an agent counts once in each trace.
+        details: More about it, by name; what unsigned spans say, under names that begin with ``traced``.
+    """
+
+    kind: ItemKind
+    service: str | None
+    name: str
+    statuses: tuple[Status, ...]
+    proof: Proof
+    sightings: tuple[Observation, ...]
+    owners: tuple[str, ...]
+    versions: tuple[str, ...]
+    first_ns: int
+    last_ns: int
+    calls: int
+    refused: int
+    spans: int
+    details: Mapping[str, tuple[str, ...]]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What is noteworthy about an item.
+
+    Attributes:
+        code: What.
+        kind: The kind of the item.
+        service: Its service.
+        name: Its name.
+    """
+
+    code: DifferenceCode
+    kind: ItemKind
+    service: str | None
+    name: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The answer.
+
+    Attributes:
+        frame: Sources, verdicts, keys, period, and what is not shown.
+        items: The items, by kind, name and service.
+        differences: What is noteworthy, by code, kind and name.
+        since_ns: The moment from which on an item is new, or before which it is gone; ``None`` if nobody asked.
+    """
+
+    frame: Frame
+    items: tuple[Item, ...]
+    differences: tuple[Difference, ...]
+    since_ns: int | None
+
+
+def inventory(evidence: Evidence, *, since_ns: int | None = None) -> Inventory:
+    """Take the inventory of evidence.
+
+    Args:
+        evidence: What is read.
+        since_ns: Also say what is first seen from this moment on, and what is not seen any more from then on.
+
+    Raises:
+        ConfigurationError: A source or the trust file cannot be read.
+    """
+    collector = ItemCollector()
+    reading = read(evidence, collector)
+    declared = [declared_in(*pair) for pair in zip(reading.places, reading.trusts, strict=True)]
+    for number, one in enumerate(declared):
+        collector.declare(number, one)
+    collector.fold()
+    notes = list(_not_shown(collector, declared))
+    frame = reading.frame("inventory", evidence, notes)
+    items = tuple(_items(collector, reading))
+    return Inventory(frame, items, tuple(_differences(items, declared, collector, since_ns)), since_ns)
+
+
+def _not_shown(collector: ItemCollector, declared: Sequence[Declared]) -> Iterator[str]:
+    yield "what neither passed a guard nor was traced"
+    if not any(one.registry for one in declared) and not collector.registered:
+        yield "which agents are not registered: there is no registry of agents"
+    if not any(one.inventory for one in declared) and not collector.pinned:
+        yield "which servers are not pinned: there is no inventory of servers"
+    if not collector.traced:
+        yield "what runs without a guard: no traces of other libraries were given"
+    else:
+        yield "spans that were sampled away or dropped; spans are unsigned hints"
+    if not collector.models:
+        yield "models: no record or span names one"
+    for one in declared:
+        yield from one.problems
+    if collector.omitted:
+        yield f"{counted(collector.omitted, 'statement')} about further items: more than {MAX_ITEMS:,} are there"
+
+
+def _items(collector: ItemCollector, reading: Reading) -> Iterator[Item]:
+    order = {kind: number for number, kind in enumerate(KINDS)}
+    for key in sorted(collector.drafts, key=lambda key: (order[key[0]], key[2], key[1] or "")):
+        yield _item(key, collector.drafts[key], reading)
+
+
+def _item(key: Key, draft: ItemDraft, reading: Reading) -> Item:
+    sightings = tuple(
+        Observation(kind, source, first, last, count, _proof(kind, source, reading))
+        for (kind, source), (first, last, count) in sorted(draft.seen.items())
+    )
+    found = {_STATUS_OF[sighting.kind] for sighting in sightings}
+    first_ns, last_ns = _seen(sightings)
+    return Item(
+        kind=key[0],
+        service=key[1],
+        name=key[2],
+        statuses=tuple(status for status in _STATUSES if status in found),
+        proof=_weight([sighting.proof for sighting in sightings]),
+        sightings=sightings,
+        owners=tuple(sorted(draft.owners)),
+        versions=tuple(sorted(draft.versions)),
+        first_ns=first_ns,
+        last_ns=last_ns,
+        calls=draft.calls,
+        refused=draft.refused,
+        spans=draft.spans,
+        details=MappingProxyType({name: tuple(sorted(draft.details[name])) for name in sorted(draft.details)}),
+    )
+
+
+def _seen(sightings: Sequence[Observation]) -> tuple[int, int]:
+    """Return the first and the last time of sightings that have one."""
+    times = [time for seen in sightings for time in (seen.first_ns, seen.last_ns) if time]
+    return min(times, default=0), max(times, default=0)
+
+
+def _weight(proofs: Sequence[Proof]) -> Proof:
+    """Return the weight of what several sources say together: one that is not proved takes the proof from all."""
+    if "recorded" in proofs:
+        return "recorded"
+    return "proved" if "proved" in proofs else "hint"
+
+
+_STATUS_OF: Final[Mapping[str, Status]] = MappingProxyType(
+    {"ledger": "observed", "registry": "registered", "pins": "registered", "traces": "traced"}
+)
+
+
+def _proof(kind: str, source: int, reading: Reading) -> Proof:
+    if kind == "traces":
+        return "hint"
+    return "proved" if reading.sources[source].proved else "recorded"
+
+
+def _differences(
+    items: Sequence[Item], declared: Sequence[Declared], collector: ItemCollector, since_ns: int | None
+) -> Iterator[Difference]:
+    observed = {(item.kind, item.service, item.name) for item in items if "observed" in item.statuses}
+    registrable: set[str] = set()
+    if collector.registered or any(one.registry for one in declared):
+        registrable.add("agent")
+    if collector.pinned or any(one.inventory for one in declared):
+        registrable.add("server")
+    found = [
+        Difference(code, item.kind, item.service, item.name)
+        for item in items
+        for code in _codes(item, observed, registrable, since_ns)
+    ]
+    order = {code: number for number, code in enumerate(_CODES)}
+    yield from sorted(found, key=lambda one: order[one.code])
+
+
+_CODES: Final[tuple[DifferenceCode, ...]] = (
+    "traced_not_guarded",
+    "observed_not_registered",
+    "registered_idle",
+    "no_owner",
+    "new",
+    "gone",
+)
+
+
+def _codes(
+    item: Item, observed: AbstractSet[tuple[str, str | None, str]], registrable: AbstractSet[str], since_ns: int | None
+) -> Iterator[DifferenceCode]:
+    guarded = "observed" in item.statuses or (item.kind, None, item.name) in observed
+    if item.kind in _GUARDED and "traced" in item.statuses and item.spans and not guarded:
+        yield "traced_not_guarded"
+    if item.kind in registrable and "observed" in item.statuses and "registered" not in item.statuses:
+        yield "observed_not_registered"
+    if item.kind in _REGISTRABLE and item.statuses == ("registered",):
+        yield "registered_idle"
+    if item.kind == "agent" and not item.owners:
+        yield "no_owner"
+    if since_ns is not None and item.first_ns:
+        if item.first_ns >= since_ns:
+            yield "new"
+        elif item.last_ns < since_ns:
+            yield "gone"

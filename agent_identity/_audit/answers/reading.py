@@ -1,0 +1,388 @@
+"""One pass over evidence: verifies each source and, in the same pass, hands its facts to those who answer."""
+
+from bisect import bisect_right
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Protocol, final
+
+from agent_identity._audit.answers.decoding import Decoder, Period
+from agent_identity._audit.answers.dialects import hints_of
+from agent_identity._audit.answers.facts import CallSpanFact, Fact
+from agent_identity._audit.answers.frame import NO_KEYS, Frame, SourceFrame
+from agent_identity._audit.answers.hosts import Hosts
+from agent_identity._audit.answers.places import Place, find_places
+from agent_identity._audit.inputs import (
+    PathLike,
+    Trust,
+    directory_of,
+    opened,
+    size_of_files,
+    size_of_ledger,
+    to_trust,
+    whole,
+)
+from agent_identity._audit.ledger import Progress
+from agent_identity._audit.report import Report, counted
+from agent_identity._audit.spans import ATTESTATION
+from agent_identity._audit.verify import check_visited, check_visited_spans
+from agent_identity._evidence.ledger import open_ledger
+from agent_identity._evidence.record import AnyRecord, Intent, Outcome, decode
+from agent_identity._evidence.spans import Attestation, SpanData, read_spans
+from agent_identity._evidence.storage import Layout
+from agent_identity._identity.common import b64url_decode
+from agent_identity._identity.trust import TrustStore
+from agent_identity.errors import ConfigurationError, VerificationError
+
+__all__ = ["Consumer", "Evidence", "Reading", "read"]
+
+_MAX_KEYS: Final = 100
+
+
+class Consumer(Protocol):
+    """Takes the facts of a pass, in any order."""
+
+    def take(self, fact: Fact, /) -> None:
+        """Take a fact."""
+        ...
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a question is put to, and how it is read.
+
+    Attributes:
+        sources: Evidence directories, folders with such directories and files of spans below them, bundles, or files
+            of OTLP; one or several.
+        trust: The trusted keys, or the path of a trust file; by default of each directory those beside its ledger,
+            which proves nothing to those who do not trust the directory.
+        unverified: Skip the verification. Every report says so.
+        from_ns: Only what happened from this moment on, in nanoseconds since the Unix epoch.
+        until_ns: Only what happened before this moment.
+        processes: Number of worker processes for each ledger; 0 chooses.
+        drafts: Accept records of version 2, which is a draft.
+        progress: Is told now and then how many of how many bytes are read.
+        hosts: The hosts of model providers; by default the table of this release.
+        command: The command that asks, for the frame.
+    """
+
+    sources: PathLike | Sequence[PathLike]
+    trust: Trust = None
+    unverified: bool = False
+    from_ns: int | None = None
+    until_ns: int | None = None
+    processes: int = 1
+    drafts: bool = False
+    progress: Progress | None = None
+    hosts: Hosts | None = None
+    command: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.from_ns is not None and self.until_ns is not None and self.from_ns >= self.until_ns:
+            raise ConfigurationError("the period ends before it begins; exchange the two times")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The end of a pass.
+
+    Attributes:
+        sources: The sources, and how far each can be believed.
+        places: Their paths, in the same order.
+        trusts: The keys that each was verified with.
+    """
+
+    sources: tuple[SourceFrame, ...]
+    places: tuple[Place, ...]
+    trusts: tuple[TrustStore | None, ...]
+
+    def frame(self, question: str, evidence: Evidence, not_shown: Sequence[str]) -> Frame:
+        """Return the frame of a report over it.
+
+        Args:
+            question: The report.
+            evidence: What was read.
+            not_shown: What the answer does not show.
+        """
+        return Frame(question, self.sources, evidence.from_ns, evidence.until_ns, tuple(not_shown), evidence.command)
+
+
+def read(evidence: Evidence, consumer: Consumer) -> Reading:
+    """Read all sources once.
+
+    Of a record that several sources hold, the first one counts: directories come before bundles, and these before
+    spans. Facts come before the verdict; whoever takes them asks the frame at the end what is proved.
+
+    Args:
+        evidence: What is read.
+        consumer: Takes the facts.
+
+    Raises:
+        ConfigurationError: A source or the trust file cannot be read.
+    """
+    trust = to_trust(evidence.trust)
+    places = find_places(evidence.sources)
+    total = _total(places) if evidence.progress is not None else 0
+    seen = _Seen(several=len(places) > 1)
+    frames: list[SourceFrame] = []
+    trusts: list[TrustStore | None] = []
+    done = 0
+    for number, place in enumerate(places):
+        one = _Source(number, place, evidence, consumer, trust=trust, seen=seen)
+        frame, keys, size = one.read(_teller(evidence.progress, done, total))
+        frames.append(frame)
+        trusts.append(keys)
+        done += size
+        seen.end()
+    return Reading(tuple(frames), tuple(places), tuple(trusts))
+
+
+def _teller(progress: Progress | None, before: int, total: int) -> Progress | None:
+    if progress is None:
+        return None
+    tell = progress
+    return lambda done, _: tell(min(before + done, total) if total else before + done, total)
+
+
+def _total(places: Sequence[Place]) -> int:
+    """Return the bytes of all sources, or 0 if that is not known."""
+    sizes = [_size(place) for place in places]
+    return sum(sizes) if all(sizes) else 0
+
+
+def _size(place: Place) -> int:
+    if place.kind != "ledger":
+        return size_of_files(place.paths)
+    directory = directory_of(place.paths[0])
+    return 0 if directory is None else size_of_ledger(open_ledger(directory))
+
+
+@final
+class _Seen:
+    """The records of earlier sources, as ranges of streams."""
+
+    def __init__(self, *, several: bool) -> None:
+        self._several = several
+        self._before: dict[str, list[tuple[int, int]]] = {}
+        self._now: dict[str, list[tuple[int, int]]] = {}
+        self.again = 0
+
+    def take(self, stream: str, seq: int) -> bool:
+        """Return whether no earlier source has the record."""
+        if not self._several:
+            return True
+        ranges = self._before.get(stream)
+        if ranges is not None:
+            at = bisect_right(ranges, (seq, _LARGEST)) - 1
+            if at >= 0 and ranges[at][1] >= seq:
+                self.again += 1
+                return False
+        mine = self._now.setdefault(stream, [])
+        if mine and mine[-1][1] + 1 == seq:
+            mine[-1] = (mine[-1][0], seq)
+        else:
+            mine.append((seq, seq))
+        return True
+
+    def end(self) -> None:
+        """Go on with the next source."""
+        for stream, ranges in self._now.items():
+            self._before[stream] = sorted((*self._before.get(stream, ()), *ranges))
+        self._now = {}
+        self.again = 0
+
+
+_LARGEST: Final = 2**64
+
+
+@final
+class _Source:
+    """Reads one source."""
+
+    def __init__(
+        self,
+        number: int,
+        place: Place,
+        evidence: Evidence,
+        consumer: Consumer,
+        *,
+        trust: TrustStore | None,
+        seen: _Seen,
+    ) -> None:
+        self._number, self._place, self._trust, self._evidence = number, place, trust, evidence
+        self._consumer, self._seen = consumer, seen
+        self._decoder = Decoder(number, consumer.take, Period(evidence.from_ns, evidence.until_ns))
+        self._period = Period(evidence.from_ns, evidence.until_ns)
+        self._hosts = evidence.hosts or Hosts.standard()
+        self._hints = self._broken = self._malformed = 0
+
+    def read(self, progress: Progress | None) -> tuple[SourceFrame, TrustStore | None, int]:
+        """Return its frame, the keys that counted, and how many bytes it has."""
+        place = self._place
+        if place.kind == "traces":
+            report, keys = self._read_traces(progress), self._trust
+            size = size_of_files(place.paths)
+        else:
+            with _directory(place) as directory:
+                keys = self._trust if self._trust is not None else _own_trust(directory)
+                report = self._read_ledger(directory, progress)
+            size = _size(place)
+        self._decoder.finish()
+        return self._frame(report, keys), keys, size
+
+    def _read_ledger(self, directory: str, progress: Progress | None) -> Report | None:
+        evidence = self._evidence
+        if evidence.unverified:
+            self._read_unverified(directory, progress)
+            return None
+        return check_visited(
+            directory,
+            self._trust,
+            visit=lambda record, _: self._visit(record),
+            progress=progress,
+            processes=evidence.processes,
+            drafts=evidence.drafts,
+        )
+
+    def _visit(self, record: AnyRecord) -> None:
+        if self._seen.take(record.stream.id, record.stream.number):
+            self._decoder.visit(record)
+
+    def _read_unverified(self, directory: str, progress: Progress | None) -> None:
+        reader = whole(open_ledger(directory), log=False)
+        total, done = size_of_ledger(reader), 0
+        for stream in reader.streams():
+            for line in reader.entries(stream):
+                record = None
+                if line.record is not None:
+                    with suppress(ValueError):
+                        record = decode(line.record)
+                    done += len(line.record)
+                if record is None:
+                    self._broken += 1
+                else:
+                    self._visit(record)
+            if progress is not None:
+                progress(min(done, total), total)
+
+    def _read_traces(self, progress: Progress | None) -> Report | None:
+        evidence, paths = self._evidence, self._place.paths
+        if not evidence.unverified:
+            return check_visited_spans(
+                paths, self._trust, visit=self._visit_span, progress=progress, drafts=evidence.drafts
+            )
+        total, done = size_of_files(paths), 0
+        for path in paths:
+            with opened(path) as file:
+                for item in read_spans(file):
+                    if isinstance(item, SpanData):
+                        self._visit_span(item, _claimed(item))
+                    else:
+                        self._malformed += 1
+            done += size_of_files([path])
+            if progress is not None:
+                progress(done, total)
+        return None
+
+    def _visit_span(self, span: SpanData, record: AnyRecord | None) -> None:
+        if record is not None:
+            self._visit(record)
+            self._link(span, record)
+            return
+        self._hints += 1
+        for hint in hints_of(span, self._number, self._hosts):
+            if self._period.takes(hint):
+                self._consumer.take(hint)
+
+    def _link(self, span: SpanData, record: AnyRecord) -> None:
+        """Say which span a call has, also of a record that an earlier source has."""
+        if isinstance(record, Intent | Outcome):
+            at, tool = record.time.start_ns, record.action.tool
+            fact = CallSpanFact(self._number, at, span.trace_id, span.span_id, span.parent_id or "", tool)
+            if self._period.takes(fact):
+                self._consumer.take(fact)
+
+    def _frame(self, report: Report | None, keys: TrustStore | None) -> SourceFrame:
+        decoder = self._decoder
+        return SourceFrame(
+            place=self._place.name,
+            kind=self._place.kind,
+            report=report,
+            keys=NO_KEYS if report is None or keys is None else _keys(keys),
+            keys_from=None if report is None or keys is None else self._keys_from(),
+            records=decoder.records,
+            hints=self._hints,
+            first_ns=decoder.first_ns,
+            last_ns=decoder.last_ns,
+            not_shown=tuple(self._not_shown(report)),
+        )
+
+    def _keys_from(self) -> str:
+        trust = self._evidence.trust
+        if trust is None:
+            return f"{self._place.paths[0]}/trust.json, beside the evidence (self-asserted)"
+        return "the caller" if isinstance(trust, TrustStore) else str(trust)
+
+    def _not_shown(self, report: Report | None) -> Iterator[str]:
+        counts: Mapping[str, int] = {} if report is None else report.counts
+        for name, words in _NOT_SHOWN.items():
+            if counts.get(name):
+                yield f"{counted(counts[name], 'record')} {words}"
+        if report is not None and report.counts.get("unverified"):
+            yield f"{counted(counts['unverified'], 'span')} with records that do not verify"
+        if self._broken:
+            yield f"{counted(self._broken, 'line')} that {'is no record' if self._broken == 1 else 'are no records'}"
+        if self._malformed:
+            yield f"{counted(self._malformed, 'part')} of files that cannot be read as spans"
+        if self._decoder.undecoded:
+            yield f"{counted(self._decoder.undecoded, 'grant')} that cannot be decoded"
+        if self._seen.again:
+            yield f"{counted(self._seen.again, 'record')} that an earlier source has as well"
+
+
+_NOT_SHOWN: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "unsealed": "after the last seal, which nothing proves",
+        "withheld": "of which only hashes are given",
+        "pruned": "that were pruned",
+    }
+)
+
+
+@contextmanager
+def _directory(place: Place) -> Generator[str]:
+    """Yield the evidence directory of a source, unpacked if it is a bundle."""
+    if place.kind == "ledger":
+        yield directory_of(place.paths[0]) or place.paths[0]
+        return
+    from agent_identity._audit.proofs import unpacked  # noqa: PLC0415  Few sources are one.
+
+    with unpacked(place.paths[0]) as directory:
+        yield directory_of(directory) or str(directory)
+
+
+def _own_trust(directory: str) -> TrustStore | None:
+    """Return the keys beside a ledger, if they can be used; the verification says why not."""
+    with suppress(ConfigurationError, OSError):
+        return TrustStore.load(f"{Layout.of(directory).root}/trust.json")
+    return None
+
+
+def _keys(trust: TrustStore) -> Mapping[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for key in trust.keys[:_MAX_KEYS]:
+        found.setdefault(key.purpose, []).append(key.key.thumbprint)
+    return MappingProxyType({purpose: tuple(sorted(names)) for purpose, names in sorted(found.items())})
+
+
+def _claimed(span: SpanData) -> AnyRecord | None:
+    """Return the record that a span carries, unverified."""
+    if f"{ATTESTATION}payload" not in span.attributes:
+        return None
+    try:
+        return decode(b64url_decode(Attestation.from_attributes(span.attributes).payload))
+    except (VerificationError, ValueError):
+        return None

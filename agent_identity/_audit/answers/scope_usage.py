@@ -1,0 +1,290 @@
+"""Counts what was granted and what was done under it, per agent and tool, with bounded memory."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias, cast, final
+
+import orjson
+
+from agent_identity._audit.answers.facts import CallFact, Fact, GrantFact
+from agent_identity._audit.store import SpillStore
+
+__all__ = ["EventKey", "FirstSeen", "ScopeUsage", "ToolUsage"]
+
+MAX_ROWS: Final = 100_000
+_NEAR: Final = 4_096
+_MAX_REASONS: Final = 256
+_MAX_PRINCIPALS: Final = 1_000
+_IDS: Final = 3
+
+EventKey: TypeAlias = tuple[str, str, str]
+"""What is seen together: the relation, the agent, and the other party."""
+
+_Grant: TypeAlias = tuple[str, dict[str, str], int, int, int]
+"""Agent, constraints by tool as JSON, depth, begin, source."""
+
+_Use: TypeAlias = dict[str, list[int]]
+"""By tool, the calls of the holder and those of descendants."""
+
+
+@final
+@dataclass(slots=True)
+class ToolUsage:
+    """What is known of one agent and one tool.
+
+    Attributes:
+        roots: Root grants of the tool to the agent.
+        delegations: Delegations of it.
+        used: How many of these grants the agent used itself.
+        used_below: How many descendants used, and the agent did not.
+        open: How many grants name no argument of the tool.
+        constraints: The different constraints in the grants, as JSON, at most two.
+        calls: Calls of the agent whose bodies began.
+        succeeded: How many of these came to an end without an error, and not by monitor mode only.
+        succeeded_below: The same of calls of descendants.
+        calls_below: Calls of descendants whose bodies began.
+        calls_open: Calls of the agent that no argument of the grant bounds.
+        warned: Calls of the agent for which a warning was decided.
+        monitored: Calls that went on in monitor mode only.
+        refused: Refusals, by reason, rule and argument.
+        first_granted: When the first grant began.
+        last_granted: When the last one began.
+        first_used: When the first call of the agent, or of a descendant, began; 0 without any.
+        last_used: When the last one began.
+        principals: On whose behalf the agent called it, at most 1,000.
+        records: Records of calls that came to an end without an error, of the agent or of a descendant.
+        ran: Records of calls whose bodies began.
+        sources: The sources of all that.
+    """
+
+    roots: int = 0
+    delegations: int = 0
+    used: int = 0
+    used_below: int = 0
+    open: int = 0
+    constraints: set[str] = field(default_factory=set[str])
+    calls: int = 0
+    succeeded: int = 0
+    succeeded_below: int = 0
+    calls_below: int = 0
+    calls_open: int = 0
+    warned: int = 0
+    monitored: int = 0
+    refused: Counter[tuple[str, str, str]] = field(default_factory=Counter[tuple[str, str, str]])
+    first_granted: int = 0
+    last_granted: int = 0
+    first_used: int = 0
+    last_used: int = 0
+    principals: set[str] = field(default_factory=set[str])
+    records: list[str] = field(default_factory=list[str])
+    ran: list[str] = field(default_factory=list[str])
+    sources: set[int] = field(default_factory=set[int])
+
+    @property
+    def grants(self) -> int:
+        """The number of grants."""
+        return self.roots + self.delegations
+
+    def see(self, at_ns: int) -> None:
+        """Count a use at a time."""
+        self.first_used = min(self.first_used or at_ns, at_ns)
+        self.last_used = max(self.last_used, at_ns)
+
+
+@final
+@dataclass(slots=True)
+class FirstSeen:
+    """When two parties were first seen together.
+
+    Attributes:
+        at_ns: When.
+        record: The record.
+        count: How often since.
+        sources: The sources.
+    """
+
+    at_ns: int
+    record: str
+    count: int = 0
+    sources: set[int] = field(default_factory=set[int])
+
+
+@final
+class ScopeUsage:
+    """Takes facts; :meth:`finish` settles what needs all of them.
+
+    Attributes:
+        rows: By agent and tool.
+        events: What was first seen together.
+        versions: By agent and version, when it was first seen, and the tools whose bodies began.
+        last_ns: The time of the last fact.
+        first_ns: The time of the first fact.
+        omitted: Facts about rows that had no room.
+        ungranted: Calls whose grant stands in no record.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], ToolUsage] = {}
+        self.events: dict[EventKey, FirstSeen] = {}
+        self.versions: dict[tuple[str, str], tuple[int, set[str]]] = {}
+        self.first_ns = self.last_ns = self.omitted = self.ungranted = 0
+        self._grants: SpillStore[_Grant] = SpillStore(orjson.dumps, _unpack_grant, near=_NEAR)
+        self._uses: SpillStore[_Use] = SpillStore(orjson.dumps, _unpack_use, near=_NEAR)
+
+    def take(self, fact: Fact) -> None:
+        """Take a fact."""
+        if isinstance(fact, GrantFact):
+            self._see_time(fact.issued_ns)
+            self._take_grant(fact)
+        elif isinstance(fact, CallFact):
+            self._see_time(fact.at_ns)
+            if not fact.opening:
+                self._take_call(fact)
+
+    def _see_time(self, at_ns: int) -> None:
+        self.first_ns = min(self.first_ns or at_ns, at_ns)
+        self.last_ns = max(self.last_ns, at_ns)
+
+    def _row(self, agent: str, tool: str, source: int) -> ToolUsage | None:
+        row = self.rows.get((agent, tool))
+        if row is None:
+            if len(self.rows) >= MAX_ROWS:
+                self.omitted += 1
+                return None
+            row = self.rows[agent, tool] = ToolUsage()
+        row.sources.add(source)
+        return row
+
+    def _take_grant(self, fact: GrantFact) -> None:
+        spelled = {
+            tool: orjson.dumps(arguments, option=orjson.OPT_SORT_KEYS).decode() if arguments else ""
+            for tool, arguments in fact.tools.items()
+        }
+        grant: _Grant = (fact.agent.id, spelled, fact.depth, fact.issued_ns, fact.where.source)
+        self._grants.put(fact.hash.encode(), grant)
+        if len(fact.chain) > 1:
+            self._event(("delegates to", fact.chain[-2].id, fact.agent.id), fact.issued_ns, fact.where.record, grant[4])
+
+    def _take_call(self, fact: CallFact) -> None:
+        agent, source = fact.agent, fact.where.source
+        if agent is None:
+            return
+        row = self._row(agent.id, fact.tool, source)
+        if row is not None:
+            self._count(row, fact)
+        if not fact.ran or fact.would_be_refused:  # What only monitor mode let through is no use of a grant.
+            return
+        for number, hop in enumerate(fact.chain, 1):
+            self._use(hop.grant, fact, own=number == len(fact.chain))
+        self._see_parties(fact, agent.id)
+        if agent.version is not None:
+            first, tools = self.versions.get((agent.id, agent.version), (fact.at_ns, set()))
+            if (agent.id, agent.version) in self.versions or len(self.versions) < MAX_ROWS:
+                tools.add(fact.tool)
+                self.versions[agent.id, agent.version] = (min(first, fact.at_ns), tools)
+
+    def _count(self, row: ToolUsage, fact: CallFact) -> None:
+        decision = fact.decision
+        if fact.refused:
+            key = (decision.reason, decision.rule or "", decision.argument or "")
+            row.refused[key if key in row.refused or len(row.refused) < _MAX_REASONS else _OTHERS] += 1
+        row.warned += decision.effect == "warn"
+        row.monitored += fact.would_be_refused
+        if fact.ran:
+            row.calls += 1
+            good = fact.succeeded and not fact.would_be_refused
+            row.succeeded += good
+            row.see(fact.at_ns)
+            if fact.principal is not None and len(row.principals) < _MAX_PRINCIPALS:
+                row.principals.add(fact.principal.id)
+            _keep(row.ran, fact.where.record)
+            if good:
+                _keep(row.records, fact.where.record)
+
+    def _use(self, grant: str, fact: CallFact, *, own: bool) -> None:
+        """Count a call for one grant of its chain."""
+        key = grant.encode()
+        use = self._uses.hold(key)
+        if use is None:
+            use = dict[str, list[int]]()
+            self._uses.put(key, use)
+        counts = use.setdefault(fact.tool, [0, 0])
+        counts[not own] += 1
+        if own:
+            return
+        above = next(hop.id for hop in fact.chain if hop.grant == grant)
+        row = self._row(above, fact.tool, fact.where.source)
+        if row is not None:
+            row.calls_below += 1
+            row.succeeded_below += fact.succeeded
+            row.see(fact.at_ns)
+            if fact.succeeded:
+                _keep(row.records, fact.where.record)
+
+    def _see_parties(self, fact: CallFact, agent: str) -> None:
+        where, at = fact.where, fact.at_ns
+        self._event(("calls", agent, fact.tool), at, where.record, where.source)
+        if fact.server is not None:
+            self._event(("uses server", agent, fact.server), at, where.record, where.source)
+        if fact.principal is not None:
+            self._event(("acts for", agent, fact.principal.id), at, where.record, where.source)
+
+    def _event(self, key: EventKey, at_ns: int, record: str, source: int) -> None:
+        seen = self.events.get(key)
+        if seen is None:
+            if len(self.events) >= MAX_ROWS:
+                self.omitted += 1
+                return
+            seen = self.events[key] = FirstSeen(at_ns, record)
+        elif (at_ns, record) < (seen.at_ns, seen.record):
+            seen.at_ns, seen.record = at_ns, record
+        seen.count += 1
+        seen.sources.add(source)
+
+    def finish(self) -> None:
+        """Hold the grants against their use, now that all facts are there."""
+        for key, (agent, tools, depth, issued, source) in self._grants.items():
+            use = self._uses.get(key) or {}
+            for tool, constraints in tools.items():
+                row = self._row(agent, tool, source)
+                if row is not None:
+                    _settle(row, constraints, depth, issued, use.get(tool, [0, 0]))
+        self.ungranted = sum(
+            own for key, use in self._uses.items() if key not in self._grants for own, _ in use.values()
+        )
+
+
+_OTHERS: Final = ("(other refusals)", "", "")
+
+
+def _settle(row: ToolUsage, constraints: str, depth: int, issued: int, used: list[int]) -> None:
+    own, below = used
+    row.roots += depth == 0
+    row.delegations += depth > 0
+    row.used += own > 0
+    row.used_below += own == 0 and below > 0
+    if not constraints:
+        row.open += 1
+        row.calls_open += own
+    if len(row.constraints) < 2:
+        row.constraints.add(constraints)
+    row.first_granted = min(row.first_granted or issued, issued)
+    row.last_granted = max(row.last_granted, issued)
+
+
+def _keep(ids: list[str], record: str) -> None:
+    """Keep the smallest ids, so that the order of the facts does not matter."""
+    if len(ids) < _IDS:
+        ids.append(record)
+        ids.sort()
+    elif record < ids[-1]:
+        ids[-1] = record
+        ids.sort()
+
+
+def _unpack_grant(data: bytes) -> _Grant:
+    return cast("_Grant", tuple(orjson.loads(data)))
+
+
+def _unpack_use(data: bytes) -> _Use:
+    return cast("_Use", orjson.loads(data))

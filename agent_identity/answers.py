@@ -1,0 +1,64 @@
+"""Reports over verified evidence: inventory, scope, incident, coverage, data."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._audit.answers.coverage_report import CoverageReport, coverage
+    from agent_identity._audit.answers.data_report import DataReport, data
+    from agent_identity._audit.answers.frame import Frame, Proof, SourceFrame, plain
+    from agent_identity._audit.answers.hosts import Hosts
+    from agent_identity._audit.answers.incident_report import IncidentReport, incident
+    from agent_identity._audit.answers.incident_seed import Seed
+    from agent_identity._audit.answers.inventory_report import Difference, Inventory, Item, Observation, inventory
+    from agent_identity._audit.answers.reading import Consumer, Evidence, Reading, read
+    from agent_identity._audit.answers.scope_report import ScopeReport, Suggestion, scope
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._audit.answers.coverage_report": ("CoverageReport", "coverage"),
+            "agent_identity._audit.answers.data_report": ("DataReport", "data"),
+            "agent_identity._audit.answers.frame": ("Frame", "Proof", "SourceFrame", "plain"),
+            "agent_identity._audit.answers.hosts": ("Hosts",),
+            "agent_identity._audit.answers.incident_report": ("IncidentReport", "incident"),
+            "agent_identity._audit.answers.incident_seed": ("Seed",),
+            "agent_identity._audit.answers.inventory_report": (
+                "Difference",
+                "Inventory",
+                "Item",
+                "Observation",
+                "inventory",
+            ),
+            "agent_identity._audit.answers.reading": ("Consumer", "Evidence", "Reading", "read"),
+            "agent_identity._audit.answers.scope_report": ("ScopeReport", "Suggestion", "scope"),
+        },
+    )
+
+__all__ = [
+    "Consumer",
+    "CoverageReport",
+    "DataReport",
+    "Difference",
+    "Evidence",
+    "Frame",
+    "Hosts",
+    "IncidentReport",
+    "Inventory",
+    "Item",
+    "Observation",
+    "Proof",
+    "Reading",
+    "ScopeReport",
+    "Seed",
+    "SourceFrame",
+    "Suggestion",
+    "coverage",
+    "data",
+    "incident",
+    "inventory",
+    "plain",
+    "read",
+    "scope",
+]

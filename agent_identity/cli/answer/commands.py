@@ -1,0 +1,156 @@
+"""The commands that answer questions: ``report``."""
+
+from argparse import ArgumentParser
+from typing import Final
+
+from agent_identity.cli.terminal.command import Command
+
+__all__ = ["ANSWER"]
+
+
+def _evidence(parser: ArgumentParser) -> None:
+    text = (
+        "evidence directories, bundles, files of OTLP traces, and folders with such directories and files below them; "
+        "- for traces on standard input"
+    )
+    parser.add_argument("evidence", metavar="EVIDENCE", nargs="+", help=text)
+    text = "trust.json with the public keys, kept away from the evidence"
+    parser.add_argument("--trust", metavar="FILE", help=text)
+    text = "do not verify; the report then says so everywhere, and the exit code is 2"
+    parser.add_argument("--unverified", action="store_true", help=text)
+    parser.add_argument(
+        "--from", dest="start", metavar="TIME", help="only from then on: 2026-11-24 or RFC 3339, in UTC"
+    )
+    parser.add_argument("--until", dest="stop", metavar="TIME", help="only before then")
+    text = "number of worker processes for each ledger (default: as fits)"
+    parser.add_argument("--processes", metavar="N", type=int, default=0, help=text)
+    parser.add_argument("--drafts", action="store_true", help="accept records of version 2 (draft)")
+
+
+def _forms(parser: ArgumentParser, **more: str) -> None:
+    """Add the options for the form, of which one can be given."""
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object")
+    form.add_argument("--csv", action="store_true", help="print comma-separated values")
+    for name, text in more.items():
+        form.add_argument(f"--{name}", action="store_true", help=text)
+
+
+def _inventory(parser: ArgumentParser) -> None:
+    _evidence(parser)
+    text = "say what is first seen from then on, and what is not seen any more"
+    parser.add_argument("--since", metavar="TIME", help=text)
+    text = "further hosts of model providers and MCP servers, such as a gateway of yours"
+    parser.add_argument("--hosts", metavar="FILE", help=text)
+    _forms(parser, cyclonedx="print a CycloneDX 1.7 document")
+
+
+def _scope(parser: ArgumentParser) -> None:
+    _evidence(parser)
+    parser.add_argument("--since", metavar="TIME", help="list what was first seen together from then on")
+    text = "a suggestion keeps a tool that was used under so many grants (default: 1)"
+    parser.add_argument("--least", metavar="N", type=int, default=1, help=text)
+    _forms(parser)
+
+
+def _incident(parser: ArgumentParser) -> None:
+    text = (
+        "what is known: record:ID, span:ID, task:ID, principal:ID, agent:ID, owner:ID, grant:HASH, key:THUMBPRINT, "
+        "tool:NAME, server:NAME, resource:NAME, approval:ID, rule:ID, policy:DIGEST, or everything"
+    )
+    parser.add_argument("seed", metavar="SEED", help=text)
+    _evidence(parser)
+    text = "for a key: only root grants that are dated from then on"
+    parser.add_argument("--after", metavar="TIME", help=text)
+    _forms(parser, markdown="print Markdown, for a ticket")
+
+
+def _coverage(parser: ArgumentParser) -> None:
+    _evidence(parser)
+    _forms(parser)
+
+
+def _data(parser: ArgumentParser) -> None:
+    _evidence(parser)
+    text = "list what touched this resource: its name, template, system and name, or keyed digest"
+    parser.add_argument("--resource", metavar="NAME", help=text)
+    _forms(parser)
+
+
+_REPORT: Final = "agent_identity.cli.answer"
+
+ANSWER: Final = (
+    Command(
+        "report",
+        "answer a question about evidence, and verify it in the same pass",
+        description=(
+            "Each report says its sources and their verdicts, the keys and where they came from, the period, and what "
+            "it does not show. Exit codes are those of verify."
+        ),
+        actions=(
+            Command(
+                "inventory",
+                "list agents, principals, tools, servers, models, hosts and data, and what is noteworthy about them",
+                "agent-identity report inventory evidence traces/ --trust trust.json --since 2026-11-01",
+                _inventory,
+                f"{_REPORT}.inventory",
+                description=(
+                    "List what the evidence shows: agents with owners and versions, principals, tools, MCP servers, "
+                    "models, hosts and data. Records are proved by the ledger; spans of other libraries are hints. The "
+                    "differences come first: traced and not guarded, observed and not registered, registered and "
+                    "idle, without an owner, and with --since new and gone."
+                ),
+            ),
+            Command(
+                "scope",
+                "compare what agents were granted with what they used, and suggest smaller scopes",
+                "agent-identity report scope evidence --trust trust.json --since 2026-11-01",
+                _scope,
+                f"{_REPORT}.scope",
+                description=(
+                    "Compare, for each agent and tool, what was granted with what was used by the agent and by its "
+                    "descendants, refused, warned, and let through by monitor mode only. A suggestion of a smaller "
+                    "scope is a diff with its evidence; nothing applies it, and nothing is derived from refusals."
+                ),
+            ),
+            Command(
+                "incident",
+                "reconstruct an incident from what is known of it: timeline, authority, could and did",
+                "agent-identity report incident agent:clerk evidence --trust trust.json --from 2026-11-24",
+                _incident,
+                f"{_REPORT}.incident",
+                description=(
+                    "Reconstruct an incident from a seed: the timeline over all sources, the effective authority at "
+                    "each hop, what the grants allowed beside what was done, calls without an outcome, calls after a "
+                    "revocation, and the commands that stop it. Seeds of records, spans, owners and keys read the "
+                    "evidence twice."
+                ),
+            ),
+            Command(
+                "coverage",
+                "say which share of all tool calls a human answers for, and name the others",
+                "agent-identity report coverage evidence traces/ --trust trust.json",
+                _coverage,
+                f"{_REPORT}.coverage",
+                description=(
+                    "Count the tool calls in records and in traces of any library, each once, and say which share is "
+                    "attributable to a human, and to a verified human. The calls that are not are named. By agent, "
+                    "service and week."
+                ),
+            ),
+            Command(
+                "data",
+                "say which systems and resources agents read, wrote, deleted and sent, and for whom",
+                "agent-identity report data evidence --trust trust.json --drafts",
+                _data,
+                f"{_REPORT}.data",
+                description=(
+                    "List the systems and resources that agents touched, with access, labels and principals, by what "
+                    "tools declare with touches= and by what was observed; and say which share of the calls declares "
+                    "anything. Resources stand in records of version 2 (draft) alone."
+                ),
+            ),
+        ),
+    ),
+)
+"""The commands of the group."""

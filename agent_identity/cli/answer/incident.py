@@ -1,0 +1,156 @@
+"""``agent-identity report incident``: timeline, authority at each hop, could and did, what to revoke."""
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+import orjson
+
+from agent_identity._audit.answers import Authority, Entry, IncidentReport, RevocationEffect, Seed, ToolReach, incident
+from agent_identity._audit.report import counted
+from agent_identity.cli.answer.framing import answered, cut, emit, plain_markdown, rows_of, table_lines, times
+from agent_identity.cli.terminal.style import Style, clean, moment
+from agent_identity.cli.terminal.times import moment_ns
+from agent_identity.errors import ConfigurationError
+
+__all__ = ["run"]
+
+_NAMED: Final = 12
+_HOPS: Final = 50
+_ENTRIES: Final = 100
+_MARKED: Final = 1_000
+_NS: Final = 1_000_000_000
+_TIMELINE: Final = ("TIME", "WHAT", "ON BEHALF OF", "BY", "WHICH", "OUTCOME", "WHY", "RECORD")
+_HOP: Final = ("AGENT", "OWNER", "FOR", "PERMITS", "LOST", "NARROWED", "CALLED", "REFUSED", "UNTIL")
+_COULD: Final = ("TOOL", "COULD: GRANTS", "OPEN", "UNTIL", "DID: CALLS", "SUCCEEDED", "REFUSED")
+_REACHED: Final = ("WHAT", "NAME", "CALLS", "SEEN", "FIRST RECORD")
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run the command."""
+    seed = Seed.parse(chosen.seed)
+    if chosen.after is not None:
+        if seed.kind != "key":
+            raise ConfigurationError("--after goes with a seed key:THUMBPRINT; give --from for other seeds")
+        seed = replace(seed, after_ns=moment_ns(chosen.after))
+    found = answered(chosen, lambda evidence: incident(evidence, seed))
+    return emit(
+        chosen,
+        found,
+        text=lambda style, room: _text(found, style, room),
+        rows=lambda: rows_of(Entry, found.timeline),
+        markdown=lambda: _markdown(found),
+    )
+
+
+def _text(found: IncidentReport, style: Style, room: int | None) -> Iterator[str]:
+    yield style.paint(clean(_summary(found)), "bold")
+    if not _any(found):
+        return
+    for revoked in found.revocations:
+        yield style.paint(clean(_revoked(revoked)), "red" if revoked.after else "green")
+    for title, rows, most in _tables(found):
+        if len(rows) > 1:
+            yield ""
+            yield style.paint(title, "bold")
+            yield from table_lines([[clean(cell) for cell in row] for row in rows], room, most=most)
+    if found.commands:
+        yield ""
+        yield style.paint("to stop it now", "bold")
+        yield from (f"  {clean(command)}" for command in found.commands)
+
+
+def _any(found: IncidentReport) -> bool:
+    return bool(found.calls or found.timeline or found.authority)
+
+
+def _summary(found: IncidentReport) -> str:
+    if not _any(found):
+        return f"nothing in the evidence concerns {found.seed}"
+    parts = [counted(found.calls, "call"), times(found.first_ns, found.last_ns), found.proof]
+    if found.open_calls:
+        parts.append(f"{counted(len(found.open_calls), 'call')} without an outcome")
+    if found.open_tasks:
+        parts.append(f"{counted(len(found.open_tasks), 'task')} may still act")
+    return f"{found.seed}: {', '.join(filter(None, parts))}"
+
+
+def _revoked(one: RevocationEffect) -> str:
+    lifted = f", lifted {moment(one.lifted_ns)}" if one.lifted_ns is not None else ""
+    since = "" if one.since_first_ns is None else f", {one.since_first_ns // _NS:,} s after the first call"
+    after = f"{counted(one.after, 'call')} began afterwards"
+    last = f", the last {moment(one.last_ns)}: {', '.join(one.records)}" if one.after else ""
+    return (
+        f"{one.kind} {one.name} {one.status} {moment(one.at_ns)}{since}{lifted}: {after}{last}; "
+        f"{counted(one.refused, 'call')} refused"
+    )
+
+
+def _tables(found: IncidentReport) -> Iterator[tuple[str, list[Sequence[str]], int]]:
+    yield "authority at each hop", [_HOP, *map(_hop, found.authority)], _HOPS
+    yield "could and did", [_COULD, *map(_tool, found.tools)], _HOPS
+    reached = [
+        (one.kind, one.name, f"{one.count:,}", times(one.first_ns, one.last_ns), one.record) for one in found.reached
+    ]
+    yield "reached", [_REACHED, *reached], _HOPS
+    opened = [
+        (moment(one.at_ns), one.task or "none", one.agent or "nobody", one.tool, one.record) for one in found.open_calls
+    ]
+    yield "without an outcome", [("BEGUN", "TASK", "BY", "TOOL", "RECORD"), *opened], _HOPS
+    yield "timeline", [_TIMELINE, *map(_entry, found.timeline)], _ENTRIES
+
+
+def _hop(one: Authority) -> Sequence[str]:
+    calls = ", ".join(f"{tool} {count:,}" for tool, count in one.calls.items())
+    return (
+        f"{'  ' * one.depth}{one.agent}{'' if one.selected else ' (above)'}",
+        one.owner,
+        one.principal,
+        _permits(one),
+        cut(one.lost, _NAMED) or "nothing",
+        cut(one.narrowed, _NAMED) or "nothing",
+        calls or "nothing",
+        f"{one.refused:,}",
+        moment(one.expires_ns),
+    )
+
+
+def _permits(one: Authority) -> str:
+    named = [
+        f"{tool} {orjson.dumps(arguments, option=orjson.OPT_SORT_KEYS).decode()}" if arguments else f"{tool} (any)"
+        for tool, arguments in sorted(one.tools.items())
+    ]
+    return cut(named, _NAMED)
+
+
+def _tool(one: ToolReach) -> Sequence[str]:
+    until = moment(one.until_ns) if one.until_ns else "never granted"
+    numbers = (one.calls, one.succeeded, one.refused)
+    return (one.tool, f"{one.grants:,}", f"{one.open_grants:,}", until, *(f"{number:,}" for number in numbers))
+
+
+def _entry(one: Entry) -> Sequence[str]:
+    clock = f"{moment(one.at_ns)[:-4]}.{one.at_ns // 1_000_000 % 1_000:03d}"
+    chain = " → ".join(one.agents)
+    return (clock, one.kind, one.principal, chain, one.what, one.outcome, one.why, one.record)
+
+
+def _markdown(found: IncidentReport) -> Iterable[str]:
+    yield f"## {plain_markdown(_summary(found))}"
+    yield ""
+    for revoked in found.revocations:
+        yield f"- {plain_markdown(_revoked(revoked))}"
+    for title, rows, _ in _tables(found):
+        if len(rows) == 1:
+            continue
+        yield from ("", f"### {title}", "")
+        for number, row in enumerate(rows[: _MARKED + 1]):
+            yield f"| {' | '.join(plain_markdown(cell) for cell in row)} |"
+            if not number:
+                yield f"|{' --- |' * len(row)}"
+        if len(rows) > _MARKED + 1:
+            yield f"\n{len(rows) - _MARKED - 1:,} more: --json and --csv have them"
+    if found.commands:
+        yield from ("", "### to stop it now", "")
+        yield from (f"    {clean(command)}" for command in found.commands)

@@ -1,0 +1,131 @@
+"""``agent-identity report inventory``: what there is, who owns it, and what is noteworthy about it."""
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from agent_identity._audit.answers import KINDS, Inventory, Item, cyclonedx, inventory
+from agent_identity._audit.report import counted
+from agent_identity.cli.answer.framing import Cell, answered, cut, emit, table_lines, times
+from agent_identity.cli.terminal.style import Style, clean
+from agent_identity.cli.terminal.times import moment_ns
+
+__all__ = ["run"]
+
+_WORDS: Final = {
+    "traced_not_guarded": ("traced, and not guarded", "red"),
+    "observed_not_registered": ("observed, and not registered", "yellow"),
+    "registered_idle": ("registered, and idle", "yellow"),
+    "no_owner": ("without an owner", "yellow"),
+    "new": ("new", "blue"),
+    "gone": ("gone", "dim"),
+}
+_HEADINGS: Final = {
+    "agent": "agents",
+    "principal": "principals",
+    "tool": "tools",
+    "server": "MCP servers",
+    "model": "models",
+    "host": "hosts",
+    "data": "data",
+}
+_NAMED: Final = 12
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run the command."""
+    since = None if chosen.since is None else moment_ns(chosen.since)
+    found = answered(chosen, lambda evidence: inventory(evidence, since_ns=since))
+    if chosen.cyclonedx:
+        print(json.dumps(cyclonedx(found), indent=2))
+        return found.frame.exit_code
+    return emit(chosen, found, text=lambda style, room: _text(found, style, room), rows=lambda: _rows(found))
+
+
+def _text(found: Inventory, style: Style, room: int | None) -> Iterator[str]:
+    yield from _differences(found, style)
+    for kind in KINDS:
+        items = [item for item in found.items if item.kind == kind]
+        if items:
+            yield ""
+            yield style.paint(f"{_HEADINGS[kind]} ({len(items):,})", "bold")
+            rows = [_HEAD[kind in _OWNED], *(_row(item) for item in items)]
+            yield from table_lines(rows, room)
+    if not found.items:
+        yield "nothing found"
+
+
+def _differences(found: Inventory, style: Style) -> Iterator[str]:
+    for code, (words, color) in _WORDS.items():
+        named = [one for one in found.differences if one.code == code]
+        if named:
+            names = [f"{one.kind} {_named(one.service, one.name)}" for one in named]
+            yield f"{style.paint(words, color, 'bold')} ({len(named):,}): {cut(names, _NAMED)}"
+    if not found.differences:
+        yield "no differences"
+
+
+_OWNED: Final = frozenset({"agent"})
+_HEAD: Final[dict[bool, Sequence[str]]] = {
+    False: ("NAME", "STATUS", "PROOF", "CALLS", "REFUSED", "SPANS", "SEEN", "MORE"),
+    True: ("NAME", "OWNER", "STATUS", "PROOF", "CALLS", "REFUSED", "SPANS", "SEEN", "MORE"),
+}
+
+
+def _row(item: Item) -> Sequence[str]:
+    owner = (cut(item.owners, 2) or "none",) if item.kind in _OWNED else ()
+    numbers = (f"{item.calls:,}", f"{item.refused:,}", f"{item.spans:,}")
+    seen = times(item.first_ns, item.last_ns) or "never"
+    more = "; ".join(_more(item))
+    return (clean(_named(item.service, item.name)), *owner, ", ".join(item.statuses), item.proof, *numbers, seen, more)
+
+
+def _more(item: Item) -> Iterator[str]:
+    if item.versions:
+        yield f"{counted(len(item.versions), 'version')}: {cut(item.versions)}"
+    for name, values in item.details.items():
+        yield f"{clean(name)}: {cut(values)}"
+
+
+def _named(service: str | None, name: str) -> str:
+    return name if service is None else f"{name} ({service})"
+
+
+def _rows(found: Inventory) -> Iterable[Sequence[Cell]]:
+    yield (
+        "kind",
+        "service",
+        "name",
+        "status",
+        "proof",
+        "owners",
+        "versions",
+        "first_ns",
+        "last_ns",
+        "calls",
+        "refused",
+        "spans",
+        "differences",
+        "details",
+    )
+    codes: dict[tuple[str, str | None, str], list[str]] = {}
+    for one in found.differences:
+        codes.setdefault((one.kind, one.service, one.name), []).append(one.code)
+    for item in found.items:
+        yield (
+            item.kind,
+            item.service or "",
+            item.name,
+            " ".join(item.statuses),
+            item.proof,
+            " ".join(item.owners),
+            " ".join(item.versions),
+            item.first_ns,
+            item.last_ns,
+            item.calls,
+            item.refused,
+            item.spans,
+            " ".join(codes.get((item.kind, item.service, item.name), ())),
+            "; ".join(f"{name}: {', '.join(values)}" for name, values in item.details.items()),
+        )

@@ -1,0 +1,110 @@
+"""``agent-identity report scope``: granted against used, and a smaller scope as a suggestion."""
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from agent_identity._audit.answers import Refusals, ScopeReport, ScopeRow, Suggestion, scope
+from agent_identity._audit.report import counted
+from agent_identity.cli.answer.framing import Cell, answered, cut, emit, rows_of, table_lines, times
+from agent_identity.cli.terminal.style import Style, clean, moment
+from agent_identity.cli.terminal.times import moment_ns
+
+__all__ = ["run"]
+
+_WORDS: Final = {
+    "beyond_maximum": ("granted beyond the registered maximum", "red"),
+    "never_granted": ("called, and never granted", "red"),
+    "never_used": ("granted, and never used", "yellow"),
+    "used_by_descendants_only": ("used by descendants only", "dim"),
+    "open_tool": ("granted with any arguments", "yellow"),
+}
+_NAMED: Final = 12
+_EVENTS: Final = 20
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run the command."""
+    since = None if chosen.since is None else moment_ns(chosen.since)
+    found = answered(chosen, lambda evidence: scope(evidence, since_ns=since, least=chosen.least))
+    return emit(chosen, found, text=lambda style, room: _text(found, style, room), rows=lambda: _rows(found))
+
+
+def _text(found: ScopeReport, style: Style, room: int | None) -> Iterator[str]:
+    for code, (words, color) in _WORDS.items():
+        named = [f"{gap.agent} {gap.tool}" for gap in found.gaps if gap.code == code]
+        if named:
+            yield f"{style.paint(words, color, 'bold')} ({len(named):,}): {cut(named, _NAMED)}"
+    yield ""
+    yield style.paint("granted and used", "bold")
+    head = ("AGENT", "TOOL", "GRANTS", "USED", "BELOW", "CALLS", "BELOW", "REFUSED", "WARNED", "MONITOR", "LAST", "WHY")
+    yield from table_lines([head, *map(_row, found.rows)], room)
+    for suggestion in found.suggestions:
+        yield ""
+        yield from _suggestion(suggestion, style)
+    yield from _changes(found, style, room)
+
+
+def _row(row: ScopeRow) -> Sequence[str]:
+    numbers = (row.grants, row.grants_used, row.grants_used_by_descendants, row.calls, row.calls_by_descendants)
+    more = (row.refused, row.warned, row.would_be_refused)
+    last = times(row.last_used_ns, row.last_used_ns) or "never"
+    return (clean(row.agent), clean(row.tool), *(f"{n:,}" for n in (*numbers, *more)), last, "; ".join(_reasons(row)))
+
+
+def _reasons(row: ScopeRow) -> Iterator[str]:
+    return (clean(_reason(one)) for one in row.refusals[:_NAMED])
+
+
+def _reason(one: Refusals) -> str:
+    rule = f", rule {one.rule}" if one.rule else ""
+    argument = f", argument {one.argument}" if one.argument else ""
+    return f"{one.reason}{rule}{argument}: {one.count:,}"
+
+
+def _suggestion(found: Suggestion, style: Style) -> Iterator[str]:
+    words = f"{counted(found.grants, 'grant')} over {counted(found.days, 'day')}, {found.proof}"
+    yield style.paint(f"suggested scope of {clean(found.agent)}", "bold") + f"  confidence {found.confidence} ({words})"
+    for line in found.tools:
+        mark, color = (" ", "dim") if line.change == "keep" else ("-", "red")
+        counts = f"{line.why}; used under {line.used:,} of {counted(line.grants, 'grant')}"
+        ids = f"; records {', '.join(line.records)}" if line.records else ""
+        bounds = "" if line.constraints is None else " with any arguments" if not line.constraints else ""
+        yield f"  {style.paint(f'{mark} {clean(line.tool)}{bounds}', color)}  {clean(counts + ids)}"
+    if any(line.change == "drop" for line in found.tools):
+        refused = f" ({', '.join(found.refused_records)})" if found.refused_records else ""
+        yield f"  it would have refused {counted(found.would_refuse, 'call')}{clean(refused)}"
+
+
+def _changes(found: ScopeReport, style: Style, room: int | None) -> Iterator[str]:
+    for change in found.versions:
+        yield ""
+        yield style.paint(f"{clean(change.agent)} {clean(change.version)} after {clean(change.before)}", "bold")
+        yield f"  new: {cut(change.added, _NAMED) or 'nothing'}; gone: {cut(change.gone, _NAMED) or 'nothing'}"
+    if found.events:
+        yield ""
+        yield style.paint("first seen", "bold")
+        rows = [("SINCE", "AGENT", "WHAT", "WHICH", "COUNT", "RECORD")]
+        rows += [
+            (moment(one.since_ns), clean(one.agent), one.relation, clean(one.other), f"{one.count:,}", one.record)
+            for one in found.events
+        ]
+        yield from table_lines(rows, room, most=_EVENTS)
+
+
+def _rows(found: ScopeReport) -> Iterable[Sequence[Cell]]:
+    suggested = {
+        (one.agent, line.tool): (line.change, one.confidence, line.why)
+        for one in found.suggestions
+        for line in one.tools
+    }
+    for number, cells in enumerate(rows_of(ScopeRow, found.rows, nested=_refusals)):
+        more = ("suggested", "confidence", "why")
+        if number:
+            row = found.rows[number - 1]
+            more = suggested.get((row.agent, row.tool), ("", "", ""))
+        yield (*cells, *more)
+
+
+def _refusals(value: object) -> str:
+    return _reason(value) if isinstance(value, Refusals) else str(value)

@@ -117,7 +117,11 @@ def _literal(names: list[str], indent: str) -> str:
 
 def _order(names: list[str]) -> list[str]:
     """Return names in the order of the linter: constants, classes, then the rest."""
-    return sorted(names, key=lambda name: (0 if name.isupper() else 1 if name[0].isupper() else 2, name))
+    return sorted(names, key=lambda name: (_rank(name), name))
+
+
+def _rank(name: str) -> int:
+    return 0 if name.isupper() else 1 if name[0].isupper() else 2
 
 
 def _text(docstring: str, homes: Mapping[str, list[str]]) -> str:
@@ -126,7 +130,7 @@ def _text(docstring: str, homes: Mapping[str, list[str]]) -> str:
         return f'"""{docstring}"""\n'
     lines = [f'"""{docstring}"""', "", "from typing import TYPE_CHECKING", "", "if TYPE_CHECKING:"]
     for module in sorted(homes):
-        names = _order(homes[module])
+        names = sorted(_order(homes[module]), key=lambda name: (_rank(name), name.lower()))
         one = f"    from {module} import {', '.join(names)}"
         if len(one) <= WIDTH:
             lines.append(one)

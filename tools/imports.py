@@ -29,10 +29,10 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "langgraph": ("integrations.langchain",),
     "langchain_mcp_adapters": ("integrations.mcp.langchain",),
     "mcp": ("integrations.mcp",),
-    "msgspec": ("_evidence", "_identity.trust.file"),
+    "msgspec": ("_audit.answers.frame", "_evidence", "_identity.trust.file"),
     "opentelemetry": ("_enforcement", "_evidence.spans.otlp_encoding", "integrations", "testing.rehearsal"),
     "opentelemetry.proto": ("_enforcement.export.grpc_receiver", "_evidence"),
-    "orjson": ("canonical", "_evidence", "_enforcement", "_audit"),
+    "orjson": ("canonical", "_evidence", "_enforcement", "_audit", "cli.answer"),
     "packaging": ("cli.operate.doctor_packages",),
     "pkcs11": ("integrations.keys.pkcs11",),
     # Where data from outside enters. Tools declare their arguments as models, which are read by pydantic's own words.
@@ -45,6 +45,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "psycopg": ("_authority.stores.postgres", "_authority.stores.postgres_connection"),
     "redis": ("_authority.stores.redis",),
     # Only for type checkers, which know it without its being installed.
+    "_typeshed": ("cli.answer",),
     "typing_extensions": ("_enforcement", "_identity", "integrations", "_policy"),
     "wrapt": ("integrations",),
     "yaml": ("_policy.files.yaml_reader",),

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._audit.spans.attestations import ATTESTATION, open_record
-    from agent_identity._audit.spans.spans_check import SPAN_STEPS, SpanVisit, SpansCheck
+    from agent_identity._audit.spans.spans_check import SPAN_STEPS, SpansCheck, SpanVisit
     from agent_identity._audit.spans.tool_spans import calls_tool, named_tool
 else:
     from agent_identity._common.lazy import lazily

@@ -697,7 +697,7 @@ def test_signers_of_the_caller_are_two_and_have_no_keys_beside_them(tmp_path: Pa
         with pytest.raises((TypeError, ConfigurationError), match=r"unix:PATH|keys="):
             Enforcer.open(tmp_path / "e", keys=wrong)  # type: ignore[arg-type]
     Enforcer.open(tmp_path / "f").close()
-    with pytest.raises(ConfigurationError, match="stands beside a signer"):
+    with pytest.raises(ConfigurationError, match="is beside a signer"):
         Enforcer.open(tmp_path / "f", keys=(key, SigningKey.generate()))
 
 

@@ -48,7 +48,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "_typeshed": ("cli.answer",),
     "typing_extensions": ("_enforcement", "_identity", "integrations", "_policy"),
     "wrapt": ("integrations",),
-    "yaml": ("_policy.files.yaml_reader",),
+    "yaml": ("_audit.scan", "_policy.files.yaml_reader"),
     "zstandard": ("_evidence",),
 }
 

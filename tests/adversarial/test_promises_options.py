@@ -176,6 +176,7 @@ NOT_CALLED = frozenset(
         *("AgentIdentityError", "ConfigurationError", "Denied", "EvidenceError"),  # Raised by us.
         *("Effect", "Inspector", "Policy", "Constraint", "StateStore", "JwtSigner", "TokenSource", "Transport"),
         *("Rehearse",),  # Words and protocols, which nobody calls.
+        *("DigestKeys", "Ledger", "Pseudonyms"),  # Parts of an enforcer, which check what they get themselves.
         *("Grant", "Report", "Task", "Request", "Content", "Tool", "Debit", "Answer", "ApprovalRequest", "Approvals"),
         *("Claims", "DownstreamToken", "Reply", "RecordedCall", "TokenOrder"),  # Made by us, and handed to users.
         *(

@@ -37,7 +37,7 @@ ROOT_NAMES = (
     "verify",
 )
 PUBLIC = {
-    "adapters": "Call CallRequest GuardedCall Shown",
+    "adapters": "Call CallRequest DeclaredFlow GuardedCall Shown",
     "approvals": "Answer Approval ApprovalRequest Approvals ask_in_the_terminal",
     "audit": "Action Checked Coverage Delegation Period Problem Progress Report Severity Shown Source Step Story Trust "
     "Verifier disclose prove prove_growth story verify",
@@ -46,14 +46,19 @@ PUBLIC = {
     "errors": "AgentIdentityError AttenuationError ConfigurationError ContentBlocked Denied EvidenceError "
     "ExchangeError GrantExpired LimitExceeded NoTask OutOfScope PolicyBlocked PolicyFormatError Routed StateError "
     "TokenError VerificationError",
+    "inspection": "Canaries Document HiddenText InjectionHints Label Markers Match PersonalData Secrets Selected "
+    "TextInspector Urls",
     "limits": "Limit",
     "options": "Durability Privacy Segments Telemetry Transparency",
-    "policy": "Claims Content Decision Effect Finding Inspector Policy Request Rule RuleSet Tool Touch",
+    "policy": "All Claims Content Decision Effect Finding Flow FlowFacts Inspector Obligation Policy Request Rule "
+    "RuleSet Tool Touch",
     "records": "DRAFT EFFECTS KINDS OUTCOMES VERSION Action Agent AgentRegistration AnyRecord Approval ApprovalState "
-    "Counts Decision Detail End Erased Erasure Examination Examined Found Grant GrantToken Hop Intent KeyTrust Model "
+    "ArgumentOrigin "
+    "Counts Decision Detail End Erased Erasure Examination Examined Found Grant GrantToken Hop Intent KeyTrust Mark "
+    "MarkChange MarkSeen Model "
     "OfTask Offered Outcome Policy PolicyState Principal PrunedRange Record Recovered RecoveredStream Registration "
     "Resource Revocation RevocationChange Sdk Server Stream StreamEnd StreamResource StreamStart Task TaskEnd "
-    "TaskStart Time Trace Trust as_dict decode encode read",
+    "TaskStart Time Trace Transform Trust as_dict decode encode read",
     "state": "Debit MemoryState PostgresState RedisState SqliteState StateStore",
     "testing": "FixedClock RecordedCall Records Rehearsal Rehearse ScriptedAgent SequentialIds",
     "tokens": "DownstreamToken HttpTransport IssuedToken JwtKey JwtSigner LocalTokens Reply TokenExchange TokenOrder "
@@ -68,16 +73,16 @@ SIGNATURES = {
     Enforcer: "*, issuer, recorder, trust, ledger, digests, policy=None, inspectors=(), routes=None, agents=None, "
     "unregistered='deny', mode='enforce', nested=(), state=None, privacy=Privacy(), telemetry=Telemetry(), "
     "pseudonyms=None, exporter=None, tokens=None, new_key=generate, clock=None, ids=None",
-    Enforcer.task: "self, purpose, *, principal, agent, scope, ttl=0:05:00, max_depth=3, limits=()",
+    Enforcer.task: "self, purpose, *, principal, agent, scope, ttl=0:05:00, max_depth=3, limits=(), request=None",
     Enforcer.delegate: "self, agent, *, scope, purpose=None, ttl=None",
     Enforcer.accept: "self, received, *, holder=None, audience=None, purpose=None",
     Enforcer.present: "self, peer, *, tool, arguments",
     Enforcer.receive: "self, presentation, *, tool, arguments, audience, holder=None, agent=None, purpose=None, "
     "traceparent=None",
     Enforcer.tool: "self, function=None, /, *, name=None, data=None, kind='function', labels=None, lazy=None, "
-    "touches=None",
+    "touches=None, returns=None, destination=None, endorses=False",
     Enforcer.guard: "self, name, *, kind='function', server=None, labels=None, data=None, claims=None, lazy=None, "
-    "suspends=(), returns=(), place=None, touches=None, workflow=None",
+    "suspends=(), returns=(), place=None, touches=None, workflow=None, flow=None",
     Task.export: "self, *, to=None, audience=None, agent=None, scope=None, ttl=None",
     Task.token: "self, *, audience, resource=None, scope=None",
     Verifier: "trust=None, *, processes=1, witnesses=(), require=None, timestamps=None, drafts=False, progress=None",

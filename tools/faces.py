@@ -13,11 +13,15 @@ from pathlib import Path
 
 PACKAGE = "agent_identity"
 WIDTH = 120
-ROOMS = ("_identity", "_constraints", "_authority", "_policy", "_inspection", "_evidence", "_audit", "_enforcement")
+ROOMS = (
+    *("_identity", "_constraints", "_flow", "_authority", "_policy", "_evidence"),
+    *("_inspection", "_audit", "_enforcement"),
+)
 PUBLIC = {
     "answers": ("_audit.answers",),
-    "audit": tuple(
-        f"_audit.{folder}" for folder in ("export", "inputs", "ledger", "proofs", "report", "timelines", "verify")
+    "audit": (
+        *("_audit.export", "_audit.inputs", "_audit.ledger", "_audit.proofs"),
+        *("_audit.report", "_audit.timelines", "_audit.verify"),
     ),
     "delegation": ("_enforcement.sessions", "_enforcement.tasks"),
     "identity": ("_identity", "_authority.registries.agents", "_enforcement.directory.agents_file"),

@@ -7,10 +7,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from agent_identity._audit.scan import KINDS, Contact, Contacts, Edge, Item, Scan, contacts, scan
-from agent_identity._audit.scan.cyclonedx import cyclonedx_of
-from agent_identity._audit.scan.json_form import json_of
-from agent_identity._audit.scan.sarif import sarif_of
+from agent_identity._audit.scan import (
+    KINDS,
+    Contact,
+    Contacts,
+    Edge,
+    Item,
+    Scan,
+    contacts,
+    cyclonedx_of,
+    json_of,
+    sarif_of,
+    scan,
+)
 from agent_identity.cli.terminal.style import Style, clean, columns, table
 from agent_identity.errors import ConfigurationError
 

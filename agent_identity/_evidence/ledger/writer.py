@@ -39,7 +39,7 @@ from agent_identity.errors import EvidenceError
 
 __all__ = ["MAX_RECORD_BYTES", "Closed", "Entry", "Make", "StreamWriter", "settle", "settled_size"]
 
-_logger: Final = logging.getLogger("agent_identity._evidence")
+_logger: Final = logging.getLogger("agent_identity.evidence")
 
 MAX_RECORD_BYTES: Final = 1024 * 1024
 """Largest record that is written."""

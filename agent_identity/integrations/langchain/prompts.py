@@ -77,7 +77,7 @@ def join_prompt(
 def _said(task: Task, text: str) -> bool:
     """Take in the words of the principal; return whether the task may hear them."""
     try:
-        task.response_json(text)
+        task.said(text)
     except (Denied, ValueError):  # A delegated task, a guarded body, or a text too long.
         return False
     return True

@@ -120,8 +120,8 @@ def protect(
         TypeError: An item is no LangChain tool, the enforcer is none, or labels are no list of texts.
     """
     touched = None if touches is None else check_touches(touches)
-    response_json = (returns, destination, endorses) != (None, None, False)
-    flow = DeclaredFlow(returns, destination, endorses=endorses) if response_json else None
+    declares = (returns, destination, endorses) != (None, None, False)
+    flow = DeclaredFlow(returns, destination, endorses=endorses) if declares else None
     stated = Stated(check_labels(labels, "labels"), check_labels(data, "data"), check_lazy(lazy), touched, flow)
     items = _each(tools)
     _check_enforcer(enforcer)

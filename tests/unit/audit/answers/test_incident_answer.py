@@ -16,6 +16,7 @@ from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import Agent, TrustStore
+from agent_identity.options import Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 
@@ -151,7 +152,9 @@ def test_a_resource_leads_to_what_touched_it(tmp_path: Path) -> None:
 def test_a_call_without_an_outcome_is_open(tmp_path: Path) -> None:
     """A call that is under way has an intent alone; the report names it, and its task may still act."""
     clock = FixedClock(START * 10**9)
-    with Enforcer.open(tmp_path / "e", clock=clock, ids=SequentialIds(), sealing="inline") as enforcer:
+    with Enforcer.open(
+        tmp_path / "e", clock=clock, ids=SequentialIds(), telemetry=Telemetry(sealing="inline")
+    ) as enforcer:
 
         def look() -> IncidentReport:
             clock.advance(1)
@@ -173,7 +176,9 @@ def test_a_call_without_an_outcome_is_open(tmp_path: Path) -> None:
 def test_what_came_after_a_revocation_is_counted(tmp_path: Path) -> None:
     """Calls before it, refusals while it was in force, and the time from the first call to it."""
     clock = FixedClock(START * 10**9)
-    with Enforcer.open(tmp_path / "e", clock=clock, ids=SequentialIds(), sealing="inline") as enforcer:
+    with Enforcer.open(
+        tmp_path / "e", clock=clock, ids=SequentialIds(), telemetry=Telemetry(sealing="inline")
+    ) as enforcer:
         tools = tools_of(enforcer)
         with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("read")):
             tools["read"]("1")
@@ -212,7 +217,9 @@ def test_revocations_of_every_kind_are_matched(tmp_path: Path, kind: Any, name: 
     """Of a chain, each agent and each owner counts; a principal counts by its kind."""
     clock = work(tmp_path / "e")
     clock.advance(60)
-    with Enforcer.open(tmp_path / "e", clock=clock, ids=SequentialIds(), sealing="inline") as enforcer:
+    with Enforcer.open(
+        tmp_path / "e", clock=clock, ids=SequentialIds(), telemetry=Telemetry(sealing="inline")
+    ) as enforcer:
         enforcer.revoke(kind, name)
     found = asked("agent:helper", tmp_path / "e")
     assert [(one.kind, one.name, one.before) for one in found.revocations] == ([(kind, name, 1)] if concerns else [])

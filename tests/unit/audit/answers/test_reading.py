@@ -23,12 +23,15 @@ from agent_identity._audit.answers.facts import (
     TaskFact,
 )
 from agent_identity._audit.answers.reading import Evidence, Reading, read
+from agent_identity._authority.grants.grants import GRANT_TYPE
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.record.parts import GrantToken, replaced
 from agent_identity._evidence.record.schema import AnyRecord, Grant
+from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError
+from agent_identity.identity import SigningKey
 
 VECTORS = Path(__file__).resolve().parents[3] / "vectors"
 
@@ -296,6 +299,27 @@ def test_a_grant_that_is_none_is_counted(company: Path) -> None:
     for record in records_of(company):
         bad = isinstance(record, Grant)
         decoder.visit(replaced(record, grant=GrantToken(token="e30.e30.AA")) if bad else record)
+    assert decoder.undecoded
+    assert not kept.of(GrantFact)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [{"exp": 2**53 - 1}, {"iat": -1}, {"iat": 253_402_300_800}, {"del_depth": 2**53 - 1}, {"del_depth": -1}],
+    ids=str,
+)
+def test_a_grant_with_claims_of_no_sense_is_counted(company: Path, claims: dict[str, int]) -> None:
+    """Times that no calendar has, and a depth that is not that of the chain, yield no fact that a report shows."""
+    key = SigningKey.generate()
+    kept = Kept()
+    decoder = Decoder(0, kept.take, Period())
+    for each in records_of(company):
+        record = each
+        if isinstance(record, Grant):
+            said = {**parse_compact(record.grant.token).unverified(GRANT_TYPE), **claims}
+            token = sign_compact({"kid": key.public_key.thumbprint, "typ": GRANT_TYPE}, said, key)
+            record = replaced(record, grant=GrantToken(token=token))
+        decoder.visit(record)
     assert decoder.undecoded
     assert not kept.of(GrantFact)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_company import ALICE, CLERK, DAY, DESK, HELPER, INVOICES, ROUTED, START, tools_of, work
+from small_company import ALICE, CLERK, DAY, DESK, HELPER, INVOICES, ROUTED, START, forged, tools_of, work
 
 from agent_identity._audit.answers import incident_collecting
 from agent_identity._audit.answers.incident_report import IncidentReport, incident
@@ -281,3 +281,29 @@ def test_a_seed_has_a_bound() -> None:
     """A seed of any length is no seed."""
     with pytest.raises(ConfigurationError):
         Seed.parse("agent:" + "x" * 10_000)
+
+
+def test_calls_of_another_source_take_the_proof_from_their_hop(tmp_path: Path) -> None:
+    """Calls that somebody else records under a proved grant do not become proved by that."""
+    work(tmp_path / "good")
+    forged(tmp_path / "good", tmp_path / "bad")
+    trust = tmp_path / "good" / "trust.json"
+    alone = asked("principal:alice@example.com", tmp_path / "good", trust=trust)
+    both = asked("principal:alice@example.com", tmp_path / "good", tmp_path / "bad", trust=trust)
+    assert [sum(hop.calls.values()) for hop in both.authority] == [
+        2 * sum(hop.calls.values()) for hop in alone.authority
+    ]
+    assert {hop.proof for hop in alone.authority} == {"proved"}
+    assert {hop.proof for hop in both.authority} == {"recorded"}
+    assert both.proof == "recorded"
+
+
+def test_a_revocation_of_another_source_is_not_proved(tmp_path: Path) -> None:
+    """What an incident says of a revocation rests on the source that has the revocation."""
+    clock = work(tmp_path / "good")
+    with Enforcer.open(tmp_path / "bad", clock=clock, telemetry=Telemetry(sealing="inline")) as enforcer:
+        enforcer.revoke("agent", "helper")
+    found = asked("agent:helper", tmp_path / "good", tmp_path / "bad", trust=tmp_path / "good" / "trust.json")
+    assert [effect.name for effect in found.revocations] == ["helper"]
+    assert [source.proved for source in found.frame.sources] == [True, False]
+    assert found.proof == "recorded"

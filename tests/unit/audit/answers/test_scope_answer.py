@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_company import ALICE, CLERK, DAY, HELPER, ROUTED, START, tools_of, work
+from small_company import ALICE, CLERK, DAY, HELPER, ROUTED, START, forged, tools_of, work
 
 from agent_identity._audit.answers import scope_usage
 from agent_identity._audit.answers.reading import Evidence
@@ -272,3 +272,17 @@ def test_the_delegator_of_a_delegator_counts_too(tmp_path: Path) -> None:
     found = asked(tmp_path / "e")
     assert [row(found, agent, "read").calls_by_descendants for agent in ("clerk", "helper", "third")] == [1, 1, 0]
     assert [row(found, agent, "read").grants_used for agent in ("clerk", "helper", "third")] == [0, 0, 1]
+
+
+def test_use_that_another_source_records_is_not_proved(tmp_path: Path) -> None:
+    """A call under a proved grant by another agent, in another source, counts as its use, and takes the proof."""
+    with Enforcer.open(tmp_path / "good", telemetry=Telemetry(sealing="inline")) as enforcer:
+        tools = tools_of(enforcer)
+        with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope({"read": None, "delete": None})):
+            tools["read"]("1")
+    forged(tmp_path / "good", tmp_path / "bad", agent=Agent("mallory", owner="m@example.com"), tool="delete")
+    trust = tmp_path / "good" / "trust.json"
+    alone = row(asked(tmp_path / "good", trust=trust), "clerk", "delete")
+    both = row(asked(tmp_path / "good", tmp_path / "bad", trust=trust), "clerk", "delete")
+    assert (alone.grants_used, alone.proof) == (0, "proved")
+    assert (both.grants_used, both.proof) == (1, "recorded")

@@ -173,6 +173,28 @@ def test_a_record_in_two_sources_counts_once(company: Path, tmp_path: Path) -> N
     assert any("earlier source" in note for note in reading.sources[1].not_shown)
 
 
+def test_a_source_that_is_not_proved_hides_nothing_of_a_later_one(company: Path, tmp_path: Path) -> None:
+    """A copy with one changed record, read first, leaves all facts of the original as they are."""
+    bad = damaged(company, tmp_path / "bad")
+    kept, reading = passed(bad, company)
+    whole, _ = passed(company)
+    there = [fact for fact in kept.facts if getattr(fact, "where", None) is not None and fact.where.source == 1]
+    assert keys(there) == keys(whole.facts)
+    assert reading.sources[1].records == len(records_of(company))
+    assert any("again" in note for note in reading.sources[0].not_shown)
+
+
+def test_a_span_that_was_exported_twice_is_one_call_without_verification(tmp_path: Path) -> None:
+    """Exporters send a span again when no answer came; without verification it counts once as well."""
+    lines = (VECTORS / "spans.jsonl").read_text("utf-8")
+    (tmp_path / "once.jsonl").write_text(lines, "utf-8")
+    (tmp_path / "twice.jsonl").write_text(lines + lines, "utf-8")
+    once, _ = passed(tmp_path / "once.jsonl", unverified=True)
+    twice, _ = passed(tmp_path / "twice.jsonl", unverified=True)
+    assert once.of(CallFact)
+    assert keys(twice.of(CallFact)) == keys(once.of(CallFact))
+
+
 def test_nothing_of_a_contradicted_source_is_proved(company: Path, tmp_path: Path) -> None:
     """One changed record takes the proof from all of the source; the other source keeps its own."""
     bad = damaged(company, tmp_path / "bad")

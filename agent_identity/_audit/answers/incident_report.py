@@ -35,6 +35,7 @@ __all__ = [
 _MAX_HOPS: Final = 1_000
 _MAX_OPEN: Final = 1_000
 _MAX_COMMANDS: Final = 50
+_MAX_REASON: Final = 256  # That revocations have.
 
 
 @final
@@ -432,7 +433,8 @@ class _Conclusion:
         directories = [place.paths[0] for place in self._reading.places if place.kind == "ledger"]
         for directory in directories:
             for kind, name in targets:
-                words = ["agent-identity", "revoke", "--reason", f"incident {seed}", "--", directory, kind, name]
+                reason = f"incident {seed}"[:_MAX_REASON]
+                words = ["agent-identity", "revoke", "--reason", reason, "--", directory, kind, name]
                 yield shlex.join(words)
 
     def _kinds_of(self, principal: str) -> set[str]:

@@ -1,5 +1,6 @@
 """Incidents: what a seed concerns, authority at each hop, could and did, open calls, and what revocations stopped."""
 
+import shlex
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from agent_identity._audit.answers.incident_seed import Seed
 from agent_identity._audit.answers.reading import Evidence
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import Agent, TrustStore
 from agent_identity.options import Telemetry
@@ -307,3 +309,15 @@ def test_a_revocation_of_another_source_is_not_proved(tmp_path: Path) -> None:
     assert [effect.name for effect in found.revocations] == ["helper"]
     assert [source.proved for source in found.frame.sources] == [True, False]
     assert found.proof == "recorded"
+
+
+def test_a_long_seed_fits_the_reason_of_a_command(tmp_path: Path) -> None:
+    """A command can be run as it stands: revocations take reasons of 256 characters."""
+    owner = "o" * 250
+    with (
+        Enforcer.open(tmp_path / "e", telemetry=Telemetry(sealing="inline")) as enforcer,
+        enforcer.task("t", principal=ALICE, agent=Agent("a", owner=owner), scope=Scope("read")),
+    ):
+        pass
+    (command,) = asked(f"owner:{owner}", tmp_path / "e").commands
+    assert main(shlex.split(command)[1:]) == 0

@@ -1,7 +1,10 @@
 """The public surface, as data: adding a name here is a decision."""
 
+import copy
 import importlib
 import inspect
+import logging
+import pickle
 import pkgutil
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -38,18 +41,22 @@ ROOT_NAMES = (
 )
 PUBLIC = {
     "adapters": "Call CallRequest DeclaredFlow GuardedCall Shown",
+    "answers": "Consumer CoverageReport DataReport Difference Evidence Frame Hosts IncidentReport Inventory Item "
+    "Observation Proof Reading ScopeReport Seed SourceFrame Suggestion coverage data incident inventory plain read "
+    "scope",
     "approvals": "Answer Approval ApprovalRequest Approvals ask_in_the_terminal",
-    "audit": "Action Checked Coverage Delegation Period Problem Progress Report Severity Shown Source Step Story Trust "
-    "Verifier disclose prove prove_growth story verify",
+    "audit": "Action Checked Coverage Delegation Period Problem Progress Report Severity Shown Source Step "
+    "TaskTimeline Trust Verifier disclose export export_tables prove prove_growth story verify",
     "constraints": "AllOf AnyOf Constraint Contains EmailDomain Exact NotOneOf OneOf PathWithin Prefix Range Subset "
     "UrlWithin Wildcard",
+    "delegation": "DelegationBundle Grants Peer Presentation",
     "errors": "AgentIdentityError AttenuationError ConfigurationError ContentBlocked Denied EvidenceError "
     "ExchangeError GrantExpired LimitExceeded NoTask OutOfScope PolicyBlocked PolicyFormatError Routed StateError "
     "TokenError VerificationError",
     "inspection": "Canaries Document HiddenText InjectionHints Label Markers Match PersonalData Secrets Selected "
     "TextInspector Urls",
     "limits": "Limit",
-    "options": "Durability Privacy Segments Telemetry Transparency",
+    "options": "DigestKeys Durability Ledger Privacy Pseudonyms Segments Telemetry Transparency",
     "policy": "All Claims Content Decision Effect Finding Flow FlowFacts Inspector Obligation Policy Request Rule "
     "RuleSet Tool Touch",
     "records": "DRAFT EFFECTS KINDS OUTCOMES VERSION Action Agent AgentRegistration AnyRecord Approval ApprovalState "
@@ -189,3 +196,28 @@ def test_every_public_class_and_function_says_what_it_is(module: str) -> None:
     exported = [getattr(loaded, name) for name in getattr(loaded, "__all__", ())]
     ours = [thing for thing in exported if str(getattr(thing, "__module__", "")).startswith("agent_identity")]
     assert [thing for thing in ours if callable(thing) and not thing.__doc__] == []
+
+
+OPTIONS = (
+    options.Durability(sync="disk", segments=options.Segments(max_seconds=60)),
+    options.Privacy(disclosable=True),
+    options.Telemetry(spans="own", on_record=len),
+    options.Transparency(witnesses={"https://witness.example.com/": "key"}, checkpoints=[len]),
+    Verifier("trust.json", witnesses=["key"], require=1),
+)
+
+
+@pytest.mark.parametrize("value", OPTIONS, ids=lambda value: type(value).__name__)
+def test_options_are_values(value: object) -> None:
+    """Equal ones are equal after a copy and after a way to another process, and have one hash."""
+    for again in (copy.deepcopy(value), pickle.loads(pickle.dumps(value))):  # noqa: S301  We wrote it.
+        assert again == value
+        assert hash(again) == hash(value)
+
+
+def test_loggers_are_named_like_the_package() -> None:
+    """Names of loggers are what operators configure, and say nothing about inner modules."""
+    importlib.import_module("agent_identity._evidence.ledger.ledger")
+    names = {name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "agent_identity"}
+    assert "agent_identity.evidence" in names
+    assert not [name for name in names if "._" in name]

@@ -144,10 +144,12 @@ def _text(docstring: str, homes: Mapping[str, list[str]]) -> str:
     lines += ["        __name__,", "        {"]
     for module in sorted(homes):
         start = f'            "{module}": '
-        names = _literal(_order(homes[module]), " " * 12)
-        if "\n" not in names and len(start) + len(names) + 1 > WIDTH:
-            names = "(\n" + "".join(f'                "{name}",\n' for name in _order(homes[module])) + "            )"
-        lines.append(f"{start}{names},")
+        literal = _literal(_order(homes[module]), " " * 12)
+        if "\n" not in literal and len(start) + len(literal) + 1 > WIDTH:
+            literal = (
+                "(\n" + "".join(f'                "{name}",\n' for name in _order(homes[module])) + "            )"
+            )
+        lines.append(f"{start}{literal},")
     lines += ["        },", "    )", "", "__all__ = ["]
     lines += [f'    "{name}",' for name in _order([name for names in homes.values() for name in names])]
     lines.append("]")

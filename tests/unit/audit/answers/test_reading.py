@@ -304,6 +304,15 @@ def test_spans_of_others_are_hints_and_no_doubt(company: Path, tmp_path: Path) -
     assert (alone.verdict, alone.exit_code) == ("cannot_tell", 2)
 
 
+def test_a_file_by_two_paths_is_read_once(tmp_path: Path) -> None:
+    """Hints have no ids that every exporter keeps, so a file counts once, however often and by whatever path."""
+    path = traces(tmp_path / "t.json", [span({"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "pay"})])
+    (tmp_path / "link.json").symlink_to(path)
+    kept, reading = passed(path, tmp_path / "." / ".." / tmp_path.name / "t.json", tmp_path / "link.json")
+    assert len(kept.of(SpanFact)) == 1
+    assert [source.hints for source in reading.sources] == [1]
+
+
 def test_approvals_name_who_answered(tmp_path: Path) -> None:
     """The question and its answer are facts, and the call that was approved names the approver."""
     work(tmp_path / "evidence", policy=ROUTED, routes=DESK)

@@ -1,7 +1,7 @@
 """The month: who has what done on which day, and what goes wrong."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -13,7 +13,6 @@ from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.directory import Telemetry, prepare, register_agents
 from agent_identity._enforcement.inventory import InventoryFile, accept, inventory_path
 from agent_identity._enforcement.tasks import Grants
-from agent_identity._identity.keys import SigningKey
 from agent_identity._identity.trust import TrustedKey, TrustStore
 from agent_identity.cli.company.people import (
     ALICE,
@@ -137,9 +136,10 @@ class _Month:
             self._theft(day)
 
     @contextmanager
-    def _presented(self, purpose: str, scope: Scope) -> Iterator[None]:
+    def _presented(self, purpose: str, scope: Scope) -> Generator[None]:
         """Work under a root grant that the key of the nightly job signs elsewhere; nothing happens if it is refused."""
-        holder, now = SigningKey.generate(), self._clock.wall_ns()
+        now = self._clock.wall_ns()
+        holder = key_of(f"holder {now}")
         grant = issue(
             STOLEN,
             issuer=TrustStore.load(self._root / "trust.json").issuer or "",

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_company import work
 
 from agent_identity.cli.answer.questions import QUESTIONS
+from agent_identity.cli.company.month import write_month
 from agent_identity.testing import Records
 
 Run = Callable[..., Any]
@@ -19,9 +19,9 @@ OF = {"5": "agent:clerk", "6": "alice@example.com", "13": "payments", "14": "eve
 
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the evidence of a company that worked for a while."""
+    """Return the evidence of the demo."""
     directory = tmp_path_factory.mktemp("company") / "evidence"
-    work(directory)
+    write_month(directory)
     return directory
 
 
@@ -82,7 +82,7 @@ def test_values_and_names_of_files_never_become_options(
     """What begins with hyphens is the thing that is asked about, or the file that is read."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "--unverified").symlink_to(company)
-    done = run("ask", "13", "--json", "--of=--unverified", "--", "./--unverified")
+    done = run("ask", "--json", "--of=--unverified", "--", "13", "--unverified")
     assert json.loads(done.out)["frame"]["verified"] is True
     done = run("ask", "--json", "--", "8", "--unverified")
     assert json.loads(done.out)["frame"]["verified"] is True

@@ -20,7 +20,7 @@ from agent_identity.cli.company.month import STOLEN, write_month
 from agent_identity.cli.look.commands import LOOK
 from agent_identity.cli.terminal.command import loaded
 from agent_identity.cli.terminal.parsing import chosen as parsed
-from agent_identity.cli.terminal.style import Style, clean, columns, hanging
+from agent_identity.cli.terminal.style import Style, clean, columns
 from agent_identity.cli.verify.verify import lines
 from agent_identity.errors import ConfigurationError, EvidenceError
 
@@ -144,9 +144,8 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print(json.dumps(_facts(place, done)))
     else:
-        style, room = Style(sys.stdout), columns(sys.stdout)
-        for line in _tour(place, done, style):
-            print(hanging(line, len(line) - len(line.lstrip()) + 2, room))
+        for line in _tour(place, done, Style(sys.stdout), columns(sys.stdout)):
+            print(line)  # Never broken here, so that a command can be copied.
     return 0 if done.as_expected else 1
 
 
@@ -219,16 +218,16 @@ def _contradictions(report: Report) -> list[str]:
     return sorted({found.code for found in report.findings if found.severity == "contradicted"})
 
 
-def _tour(place: _Place, done: _Done, style: Style) -> Iterator[str]:
+def _tour(place: _Place, done: _Done, style: Style, room: int | None) -> Iterator[str]:
     """Yield the lines for people."""
     evidence, records = str(place.evidence), counted(done.report.counts["records"], "record")
     yield f"five agents worked for a month: {records} in {clean(evidence)}, written in {done.seconds:.1f} s"
     yield _WARNING
     yield from ("", style.paint("Verify it, with public keys that are kept elsewhere", "bold"))
-    yield from (f"$ {_line('verify', evidence, *place.trusted)}", *list(lines(done.report, style, None))[:4])
+    yield from (f"$ {_line('verify', evidence, *place.trusted)}", *list(lines(done.report, style, room))[:4])
     yield from ("", style.paint("Change one byte of a copy: one record now says alise@ instead of alice@", "bold"))
     yield f"$ {_line('verify', str(place.edited), *place.trusted)}"
-    first, *others = lines(done.edited, style, None)
+    first, *others = lines(done.edited, style, room)
     yield first
     for code in _contradictions(done.edited):
         yield next(line for line in others if f"{code}:" in line)

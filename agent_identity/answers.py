@@ -5,6 +5,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_identity._audit.answers.coverage_report import CoverageReport, coverage
     from agent_identity._audit.answers.data_report import DataReport, data
+    from agent_identity._audit.answers.facts import (
+        ApprovalFact,
+        CallFact,
+        CallSpanFact,
+        ErasureFact,
+        Fact,
+        GrantFact,
+        PolicyFact,
+        RegistrationFact,
+        RevocationFact,
+        ServerFact,
+        SpanFact,
+        StreamFact,
+        TaskFact,
+        Where,
+    )
     from agent_identity._audit.answers.frame import Frame, Proof, SourceFrame, plain
     from agent_identity._audit.answers.hosts import Hosts
     from agent_identity._audit.answers.incident_report import IncidentReport, incident
@@ -20,6 +36,22 @@ else:
         {
             "agent_identity._audit.answers.coverage_report": ("CoverageReport", "coverage"),
             "agent_identity._audit.answers.data_report": ("DataReport", "data"),
+            "agent_identity._audit.answers.facts": (
+                "ApprovalFact",
+                "CallFact",
+                "CallSpanFact",
+                "ErasureFact",
+                "Fact",
+                "GrantFact",
+                "PolicyFact",
+                "RegistrationFact",
+                "RevocationFact",
+                "ServerFact",
+                "SpanFact",
+                "StreamFact",
+                "TaskFact",
+                "Where",
+            ),
             "agent_identity._audit.answers.frame": ("Frame", "Proof", "SourceFrame", "plain"),
             "agent_identity._audit.answers.hosts": ("Hosts",),
             "agent_identity._audit.answers.incident_report": ("IncidentReport", "incident"),
@@ -37,23 +69,37 @@ else:
     )
 
 __all__ = [
+    "ApprovalFact",
+    "CallFact",
+    "CallSpanFact",
     "Consumer",
     "CoverageReport",
     "DataReport",
     "Difference",
+    "ErasureFact",
     "Evidence",
+    "Fact",
     "Frame",
+    "GrantFact",
     "Hosts",
     "IncidentReport",
     "Inventory",
     "Item",
     "Observation",
+    "PolicyFact",
     "Proof",
     "Reading",
+    "RegistrationFact",
+    "RevocationFact",
     "ScopeReport",
     "Seed",
+    "ServerFact",
     "SourceFrame",
+    "SpanFact",
+    "StreamFact",
     "Suggestion",
+    "TaskFact",
+    "Where",
     "coverage",
     "data",
     "incident",

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._authority.registries.agents import AgentRegistry, Registration, Status
+    from agent_identity._authority.registries.agents import AgentRegistry, Registration, Status, appended
     from agent_identity._enforcement.directory.agents_file import register_agents
     from agent_identity._identity.common.clock import Clock, SystemClock
     from agent_identity._identity.common.ids import Ids, RandomIds
@@ -46,7 +46,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._authority.registries.agents": ("AgentRegistry", "Registration", "Status"),
+            "agent_identity._authority.registries.agents": ("AgentRegistry", "Registration", "Status", "appended"),
             "agent_identity._enforcement.directory.agents_file": ("register_agents",),
             "agent_identity._identity.common.clock": ("Clock", "SystemClock"),
             "agent_identity._identity.common.ids": ("Ids", "RandomIds"),
@@ -129,6 +129,7 @@ __all__ = [
     "TrustedKey",
     "Vouched",
     "Witnesses",
+    "appended",
     "certified",
     "check_id",
     "check_successor",

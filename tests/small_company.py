@@ -3,15 +3,23 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from flat_options import grouped
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.record.codec import decode
+from agent_identity._evidence.record.parts import replaced
+from agent_identity._evidence.record.schema import Intent, Outcome
 from agent_identity.approvals import Approval
 from agent_identity.constraints import Range
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human, Service
+from agent_identity.options import Telemetry
 from agent_identity.policy import Effect, Rule, RuleSet, Touch
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -68,10 +76,8 @@ def work(
         options: Further options of the enforcer.
     """
     clock = FixedClock(start * 10**9)
-    given = {"policy": POLICY, **options}
-    with Enforcer.open(
-        directory, clock=clock, ids=SequentialIds(), sealing="inline", draft_records=drafts, **given
-    ) as enforcer:
+    given = grouped({"policy": POLICY, "sealing": "inline", **options})
+    with Enforcer.open(directory, clock=clock, ids=SequentialIds(), draft_records=drafts, **given) as enforcer:
         tools = tools_of(enforcer)
         for number in range(tasks):
             with enforcer.task("invoices", principal=ALICE, agent=CLERK, scope=SCOPE):
@@ -88,6 +94,37 @@ def work(
         with suppress(Denied):
             tools["delete"]("INV-9")
     return clock
+
+
+def forged(directory: Path, target: Path, *, agent: Agent | None = None, tool: str | None = None) -> Path:
+    """Write evidence of somebody else, whose calls claim the grants of a directory, and return it.
+
+    Args:
+        directory: The evidence whose calls are copied.
+        target: The directory of the other.
+        agent: Who acted in the copies; by default who acted.
+        tool: Their tool; by default that of the call.
+    """
+    ledger = open_ledger(directory)
+    lines = (line.record for stream in ledger.streams() for line in ledger.entries(stream))
+    records = [decode(line) for line in lines if line is not None]
+    with Enforcer.open(target, telemetry=Telemetry(sealing="inline")) as enforcer:
+        intent = ""
+        for record in records:
+            if not isinstance(record, Intent | Outcome) or record.task is None:
+                continue
+            more: dict[str, Any] = {}
+            if agent is not None:
+                more["agent"] = replaced(cast("Any", record.agent), id=agent.id, owner=agent.owner)
+            if tool is not None:
+                more["action"] = replaced(record.action, tool=tool)
+            if isinstance(record, Outcome) and record.intent is not None:
+                more["intent"] = intent
+            stated = {name: getattr(record, name) for name in record.__struct_fields__}
+            kept = {name: stated[name] for name in stated.keys() - {"id", "stream", "v"}}
+            written = enforcer._point.ledger.append(partial(type(record), **{**kept, **more}))
+            intent = decode(written.data).id
+    return target
 
 
 def span(

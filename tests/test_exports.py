@@ -1,7 +1,10 @@
 """The public surface, as data: adding a name here is a decision."""
 
+import copy
 import importlib
 import inspect
+import logging
+import pickle
 import pkgutil
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -37,23 +40,33 @@ ROOT_NAMES = (
     "verify",
 )
 PUBLIC = {
-    "adapters": "Call CallRequest GuardedCall Shown",
+    "adapters": "Call CallRequest DeclaredFlow GuardedCall Shown",
+    "answers": "ApprovalFact CallFact CallSpanFact Consumer CoverageReport DataReport Difference ErasureFact Evidence "
+    "Fact Frame GrantFact Hosts IncidentReport Inventory Item Observation PolicyFact Proof Reading RegistrationFact "
+    "RevocationFact ScopeReport Seed ServerFact SourceFrame SpanFact StreamFact Suggestion TaskFact Where coverage "
+    "data incident inventory plain read scope",
     "approvals": "Answer Approval ApprovalRequest Approvals ask_in_the_terminal",
-    "audit": "Action Checked Coverage Delegation Period Problem Progress Report Severity Shown Source Step Story Trust "
-    "Verifier disclose prove prove_growth story verify",
+    "audit": "Action Checked Coverage Delegation Period Problem Progress Report Severity Shown Source Step "
+    "TaskTimeline Trust Verifier disclose export export_tables prove prove_growth story verify",
     "constraints": "AllOf AnyOf Constraint Contains EmailDomain Exact NotOneOf OneOf PathWithin Prefix Range Subset "
     "UrlWithin Wildcard",
+    "delegation": "DelegationBundle Grants Peer Presentation",
     "errors": "AgentIdentityError AttenuationError ConfigurationError ContentBlocked Denied EvidenceError "
     "ExchangeError GrantExpired LimitExceeded NoTask OutOfScope PolicyBlocked PolicyFormatError Routed StateError "
     "TokenError VerificationError",
+    "inspection": "Canaries Document HiddenText InjectionHints Label Markers Match PersonalData Secrets Selected "
+    "TextInspector Urls",
     "limits": "Limit",
-    "options": "Durability Privacy Segments Telemetry Transparency",
-    "policy": "Claims Content Decision Effect Finding Inspector Policy Request Rule RuleSet Tool Touch",
+    "options": "DigestKeys Durability Ledger Privacy Pseudonyms Segments Telemetry Transparency",
+    "policy": "All Claims Content Decision Effect Finding Flow FlowFacts Inspector Obligation Policy Request Rule "
+    "RuleSet Tool Touch",
     "records": "DRAFT EFFECTS KINDS OUTCOMES VERSION Action Agent AgentRegistration AnyRecord Approval ApprovalState "
-    "Counts Decision Detail End Erased Erasure Examination Examined Found Grant GrantToken Hop Intent KeyTrust Model "
+    "ArgumentOrigin "
+    "Counts Decision Detail End Erased Erasure Examination Examined Found Grant GrantToken Hop Intent KeyTrust Mark "
+    "MarkChange MarkSeen Model "
     "OfTask Offered Outcome Policy PolicyState Principal PrunedRange Record Recovered RecoveredStream Registration "
     "Resource Revocation RevocationChange Sdk Server Stream StreamEnd StreamResource StreamStart Task TaskEnd "
-    "TaskStart Time Trace Trust as_dict decode encode read",
+    "TaskStart Time Trace Transform Trust as_dict decode encode read",
     "state": "Debit MemoryState PostgresState RedisState SqliteState StateStore",
     "testing": "FixedClock RecordedCall Records Rehearsal Rehearse ScriptedAgent SequentialIds",
     "tokens": "DownstreamToken HttpTransport IssuedToken JwtKey JwtSigner LocalTokens Reply TokenExchange TokenOrder "
@@ -68,16 +81,16 @@ SIGNATURES = {
     Enforcer: "*, issuer, recorder, trust, ledger, digests, policy=None, inspectors=(), routes=None, agents=None, "
     "unregistered='deny', mode='enforce', nested=(), state=None, privacy=Privacy(), telemetry=Telemetry(), "
     "pseudonyms=None, exporter=None, tokens=None, new_key=generate, clock=None, ids=None",
-    Enforcer.task: "self, purpose, *, principal, agent, scope, ttl=0:05:00, max_depth=3, limits=()",
+    Enforcer.task: "self, purpose, *, principal, agent, scope, ttl=0:05:00, max_depth=3, limits=(), request=None",
     Enforcer.delegate: "self, agent, *, scope, purpose=None, ttl=None",
     Enforcer.accept: "self, received, *, holder=None, audience=None, purpose=None",
     Enforcer.present: "self, peer, *, tool, arguments",
     Enforcer.receive: "self, presentation, *, tool, arguments, audience, holder=None, agent=None, purpose=None, "
     "traceparent=None",
     Enforcer.tool: "self, function=None, /, *, name=None, data=None, kind='function', labels=None, lazy=None, "
-    "touches=None",
+    "touches=None, returns=None, destination=None, endorses=False",
     Enforcer.guard: "self, name, *, kind='function', server=None, labels=None, data=None, claims=None, lazy=None, "
-    "suspends=(), returns=(), place=None, touches=None, workflow=None",
+    "suspends=(), returns=(), place=None, touches=None, workflow=None, flow=None",
     Task.export: "self, *, to=None, audience=None, agent=None, scope=None, ttl=None",
     Task.token: "self, *, audience, resource=None, scope=None",
     Verifier: "trust=None, *, processes=1, witnesses=(), require=None, timestamps=None, drafts=False, progress=None",
@@ -184,3 +197,28 @@ def test_every_public_class_and_function_says_what_it_is(module: str) -> None:
     exported = [getattr(loaded, name) for name in getattr(loaded, "__all__", ())]
     ours = [thing for thing in exported if str(getattr(thing, "__module__", "")).startswith("agent_identity")]
     assert [thing for thing in ours if callable(thing) and not thing.__doc__] == []
+
+
+OPTIONS = (
+    options.Durability(sync="disk", segments=options.Segments(max_seconds=60)),
+    options.Privacy(disclosable=True),
+    options.Telemetry(spans="own", on_record=len),
+    options.Transparency(witnesses={"https://witness.example.com/": "key"}, checkpoints=[len]),
+    Verifier("trust.json", witnesses=["key"], require=1),
+)
+
+
+@pytest.mark.parametrize("value", OPTIONS, ids=lambda value: type(value).__name__)
+def test_options_are_values(value: object) -> None:
+    """Equal ones are equal after a copy and after a way to another process, and have one hash."""
+    for again in (copy.deepcopy(value), pickle.loads(pickle.dumps(value))):  # noqa: S301  We wrote it.
+        assert again == value
+        assert hash(again) == hash(value)
+
+
+def test_loggers_are_named_like_the_package() -> None:
+    """Names of loggers are what operators configure, and say nothing about inner modules."""
+    importlib.import_module("agent_identity._evidence.ledger.ledger")
+    names = {name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "agent_identity"}
+    assert "agent_identity.evidence" in names
+    assert not [name for name in names if "._" in name]

@@ -13,11 +13,15 @@ from pathlib import Path
 
 PACKAGE = "agent_identity"
 WIDTH = 120
-ROOMS = ("_identity", "_constraints", "_authority", "_policy", "_inspection", "_evidence", "_audit", "_enforcement")
+ROOMS = (
+    *("_identity", "_constraints", "_flow", "_authority", "_policy", "_evidence"),
+    *("_inspection", "_audit", "_enforcement"),
+)
 PUBLIC = {
     "answers": ("_audit.answers",),
-    "audit": tuple(
-        f"_audit.{folder}" for folder in ("export", "inputs", "ledger", "proofs", "report", "timelines", "verify")
+    "audit": (
+        *("_audit.export", "_audit.inputs", "_audit.ledger", "_audit.proofs"),
+        *("_audit.report", "_audit.timelines", "_audit.verify"),
     ),
     "delegation": ("_enforcement.sessions", "_enforcement.tasks"),
     "identity": ("_identity", "_authority.registries.agents", "_enforcement.directory.agents_file"),
@@ -140,10 +144,12 @@ def _text(docstring: str, homes: Mapping[str, list[str]]) -> str:
     lines += ["        __name__,", "        {"]
     for module in sorted(homes):
         start = f'            "{module}": '
-        names = _literal(_order(homes[module]), " " * 12)
-        if "\n" not in names and len(start) + len(names) + 1 > WIDTH:
-            names = "(\n" + "".join(f'                "{name}",\n' for name in _order(homes[module])) + "            )"
-        lines.append(f"{start}{names},")
+        literal = _literal(_order(homes[module]), " " * 12)
+        if "\n" not in literal and len(start) + len(literal) + 1 > WIDTH:
+            literal = (
+                "(\n" + "".join(f'                "{name}",\n' for name in _order(homes[module])) + "            )"
+            )
+        lines.append(f"{start}{literal},")
     lines += ["        },", "    )", "", "__all__ = ["]
     lines += [f'    "{name}",' for name in _order([name for names in homes.values() for name in names])]
     lines.append("]")

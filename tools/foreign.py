@@ -109,13 +109,14 @@ def _private_parts(name: str) -> Iterator[str]:
 def main(package: Path) -> int:
     """Print every use that is not allowed, and every permission that nobody uses; return the exit status."""
     wrong: list[str] = []
+    rooms = {path.name for path in package.iterdir() if path.is_dir()}
     for path in sorted(package.rglob("*.py")):
         name = path.relative_to(package).as_posix()
         if name in DOCTOR:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         used, allowed = list(_used(tree)), ALLOWED.get(name, {})
-        own = _defined(tree) | _inherited(tree, package)
+        own = _defined(tree) | _inherited(tree, package) | rooms
         wrong += [
             f"{PACKAGE}/{name}:{line}: {each} belongs to another library, or is source text; use what it documents"
             for line, each in used

@@ -17,6 +17,7 @@ PACKAGE = "agent_identity"
 
 # Library → the modules, and with them everything below them, that may import it. The longest prefix decides.
 IMPORTERS: dict[str, tuple[str, ...]] = {
+    "ada_url": ("_inspection.urls",),
     # Time-stamps come with certificates, and their library takes them as objects of this one.
     "cryptography": ("_identity", "integrations.rfc3161"),
     "duckdb": ("_audit.export.tables",),
@@ -24,6 +25,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "google.protobuf": ("_evidence",),
     "httpx": ("integrations.http.httpx",),
     "joserfc": ("_identity.foreign.jwks",),
+    "kingfisher_sdk": ("_inspection.secret_tokens",),
     "langchain": ("integrations.langchain",),
     "langchain_core": ("integrations.langchain", "integrations.langchain_instrumentor", "integrations.mcp.langchain"),
     "langgraph": ("integrations.langchain",),
@@ -36,7 +38,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "packaging": ("cli.operate.doctor_packages",),
     "pkcs11": ("integrations.keys.pkcs11",),
     # Where data from outside enters. Tools declare their arguments as models, which are read by pydantic's own words.
-    "pydantic": ("_enforcement.calls.objects", "integrations"),
+    "pydantic": ("_inspection.document", "_inspection.transform", "_enforcement.calls.objects", "integrations"),
     "pydantic_core": ("_constraints.forms",),  # The type of its time zones, which arguments have.
     "pytest": ("pytest_plugin",),
     "requests": ("integrations.http.requests",),
@@ -48,7 +50,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "_typeshed": ("cli.answer",),
     "typing_extensions": ("_enforcement", "_identity", "integrations", "_policy"),
     "wrapt": ("integrations",),
-    "yaml": ("_policy.files.yaml_reader",),
+    "yaml": ("_audit.scan", "_policy.files.yaml_reader"),
     "zstandard": ("_evidence",),
 }
 

@@ -1,24 +1,27 @@
 """Assembly of an enforcer: checks its options and parts, and makes those that follow from others."""
 
+import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from agent_identity._authority.registries import AgentRegistry
 from agent_identity._authority.stores import StateStore
-from agent_identity._enforcement.calls import Approval, policy_state
+from agent_identity._enforcement.calls import Approval
+from agent_identity._enforcement.common import Mode, policy_state
 from agent_identity._enforcement.directory import Directory, Privacy, Telemetry, check_keys, registry_path
-from agent_identity._enforcement.guard import EnforcementContext
+from agent_identity._enforcement.guard import DeclaredFlow, EnforcementContext
 from agent_identity._enforcement.sessions import Admission
+from agent_identity._enforcement.tasks import Flows
 from agent_identity._enforcement.telemetry import Spans
 from agent_identity._evidence.ledger import Ledger
-from agent_identity._evidence.record import Pseudonyms, Time
+from agent_identity._evidence.record import DigestKeys, Pseudonyms, Time
 from agent_identity._evidence.record import schema as records
 from agent_identity._identity.common import Clock, check_id
 from agent_identity._identity.keys import PublicKey, Signer
 from agent_identity._identity.trust import TrustStore
-from agent_identity._policy import RuleSet
+from agent_identity._policy import RuleSet, asks_about_flow
 from agent_identity._policy.decision import Claims, Policy, Tool, Touches, check_labels, check_touches
 from agent_identity.errors import ConfigurationError
 from agent_identity.version import VERSION
@@ -31,6 +34,8 @@ __all__ = [
     "STORES",
     "admission_of",
     "check_bare",
+    "check_declared",
+    "check_flow",
     "check_given",
     "check_labels",
     "check_mode",
@@ -38,9 +43,11 @@ __all__ = [
     "check_privacy",
     "check_state",
     "exporter_of",
+    "flows_of",
     "judge_of",
     "marked",
     "name_of",
+    "parameters_of",
     "record_policy",
     "registry_of",
     "spans_of",
@@ -181,6 +188,43 @@ def judge_of(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:
     return judge
 
 
+def flows_of(
+    policy: Policy | None, ledger: Ledger, digests: DigestKeys, clock: Clock, *, state: StateStore, mode: Mode
+) -> Flows | None:
+    """Return the marks of tasks, if the policy asks about information flow.
+
+    Raises:
+        ConfigurationError: It does, and the ledger has records of version 1, which have no marks.
+    """
+    if not asks_about_flow(policy):
+        return None
+    check_flow(policy, drafts=ledger.drafts)
+    return Flows(ledger, digests, clock, state, mode)
+
+
+def check_declared(flow: object) -> None:
+    """Check the declared information flow of a tool.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if flow is not None and type(flow) is not DeclaredFlow:
+        raise TypeError(f"flow is {type(flow).__name__}; give an agent_identity.adapters.DeclaredFlow")
+
+
+def check_flow(policy: Policy | None, *, drafts: bool) -> None:
+    """Check that the records can hold the marks that a policy asks about.
+
+    Raises:
+        ConfigurationError: They are of version 1, which has no marks.
+    """
+    if asks_about_flow(policy) and not drafts:
+        raise ConfigurationError(
+            "the policy asks about information flow, which version 1 of the record cannot hold; open the enforcer "
+            "with draft_records=True to write version 2, which is a draft"
+        )
+
+
 def spans_of(recorder: Signer, telemetry: Telemetry, exporter: "LedgerExporter | None") -> Spans:
     """Return the maker of spans, or only of their ids where an exporter sends them from the ledger."""
     provider = telemetry.tracer_provider
@@ -237,6 +281,15 @@ def check_bare(function: object) -> Callable[..., object]:
     if hasattr(function, GUARDED):
         raise ConfigurationError("the function is guarded already; guard it once")
     return function
+
+
+def parameters_of(function: Callable[..., object]) -> Collection[str] | None:
+    """Return the names of a function's parameters; ``None`` if it takes any, or nobody can tell."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    return None if any(one.kind is one.VAR_KEYWORD for one in parameters) else [one.name for one in parameters]
 
 
 def marked(function: Callable[..., object]) -> Callable[..., object]:

@@ -16,8 +16,8 @@ from agent_identity._authority.tokens import TokenSource
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._enforcement import assembly as parts
 from agent_identity._enforcement.approvals import Approvals
-from agent_identity._enforcement.calls import Approval, CallRequest, Mode
-from agent_identity._enforcement.common import folded_purpose
+from agent_identity._enforcement.calls import Approval, CallRequest
+from agent_identity._enforcement.common import Leaving, Mode, folded_purpose
 from agent_identity._enforcement.directory import (
     MOVED,
     Durability,
@@ -28,7 +28,7 @@ from agent_identity._enforcement.directory import (
     pseudonyms_of,
     publishers_for,
 )
-from agent_identity._enforcement.guard import EnforcementContext, Guard, Leaving, Revocations, Workflow, named
+from agent_identity._enforcement.guard import DeclaredFlow, EnforcementContext, Guard, Revocations, Workflow, named
 from agent_identity._enforcement.inventory import Inventory
 from agent_identity._enforcement.lifecycle import Action, GuardedCall, Lazy, check_lazy, guarded, known_as_guarded
 from agent_identity._enforcement.sessions import (
@@ -39,17 +39,21 @@ from agent_identity._enforcement.sessions import (
     Outbound,
     Peer,
     Presentation,
+    Statements,
     Tasks,
+    checked_text,
     current_or_refuse,
     permits_of,
 )
 from agent_identity._enforcement.tasks import DelegationBundle, Grants, RecordedGrants, Task, TaskContext, attached
 from agent_identity._evidence.ledger import Ledger
 from agent_identity._evidence.record import DigestKeys, Pseudonyms
+from agent_identity._flow import Returns
 from agent_identity._identity.common import Clock, Ids, RandomIds, SystemClock
 from agent_identity._identity.keys import Signer, SigningKey
 from agent_identity._identity.principals import Agent, Principal
 from agent_identity._identity.trust import TrustStore
+from agent_identity._inspection import prepare
 from agent_identity._policy.decision import Claims, Inspector, Policy, Touches, with_data_of
 from agent_identity.errors import ConfigurationError
 
@@ -169,12 +173,23 @@ class Enforcer:
             inventory=Inventory(ledger, issuer, trust, time),
             disclosable=privacy.disclosable,
             pseudonyms=pseudonyms,
+            flows=parts.flows_of(policy, ledger, digests, time, state=shared, mode=mode),
         )
         self._nesting = Nesting(self._point, permits)
         self._registry = TaskRegistry()
         admission = parts.admission_of(self._point, agents, unregistered)
         self._tasks = Tasks(
-            self._point, self._registry, issuer, name, anchor, source, new_key, admission, tokens, exports=Outbound
+            self._point,
+            self._registry,
+            issuer,
+            name,
+            anchor,
+            source,
+            new_key,
+            admission,
+            tokens,
+            exports=Outbound,
+            speak=Statements(self._point, self._forbid),
         )
         self._inbound = Inbound(self._tasks, trust, RecordedGrants())
         self._point.spans.examine()
@@ -241,7 +256,9 @@ class Enforcer:
         """
         # Before the directory is touched, so that a slip leaves no stream behind.
         judge = parts.judge_of(policy)
+        prepare(inspectors)
         parts.check_mode(mode)
+        parts.check_flow(judge, drafts=draft_records)
         permits_of(nested)
         publishers = publishers_for(directory, transparency)
         time, source = clock or SystemClock(), ids or RandomIds()
@@ -294,6 +311,7 @@ class Enforcer:
         ttl: timedelta = DEFAULT_TTL,
         max_depth: int = 3,
         limits: Sequence[Limit] = (),
+        request: str | None = None,
     ) -> Opening:
         """Return a context manager that opens a task; works with ``with`` and ``async with``.
 
@@ -312,23 +330,30 @@ class Enforcer:
             max_depth: How many times the authority may be delegated on, 0 to 32.
             limits: How often, how fast and how much, for the task and all that is delegated from it together; at
                 most 64, of tools that are in the scope or of all.
+            request: What the principal asks for, in their own words: where a policy asks about information flow,
+                values in it count as the principal's. It is kept nowhere. Without it nobody accounts for what the
+                agent is told, so that the task begins with inputs of unknown integrity.
 
         Raises:
             TypeError: A party or the scope is of another type.
             ValueError: Purpose, ttl or max_depth is out of range, or a limit cannot hold: of a tool that is not in
                 the scope, or twice over the same.
-            Denied: On entry: inside the body of a guarded tool, for another principal (``task_in_body``). The
-                refusal is recorded.
+            Denied: On entry: inside the body of a guarded tool, for another principal (``task_in_body``), or with a
+                request (``said_in_body``). The refusal is recorded.
             AttenuationError: On entry: inside the body of a guarded tool, and more than the tool has itself.
         """
         self._refuse_closed()
         purpose = folded_purpose(purpose)
+        if request is not None:
+            checked_text(request, "request")
 
         def make() -> Task:
+            if request is not None:
+                self._forbid("task.request", "flow", "said_in_body")
             begin, tasks = self._nesting.begin, self._tasks
             return begin(tasks, purpose, principal, agent, scope, ttl=ttl, max_depth=max_depth, limits=limits)
 
-        return Opening(self._point, purpose, make)
+        return Opening(self._point, purpose, make, request=request)
 
     def delegate(
         self, agent: Agent, *, scope: Scope, purpose: str | None = None, ttl: timedelta | None = None
@@ -477,6 +502,7 @@ class Enforcer:
         place: Callable[[], str] | None = None,
         touches: Touches | None = None,
         workflow: Workflow | None = None,
+        flow: DeclaredFlow | None = None,
     ) -> GuardedCall:
         """Return the guard of one tool, for adapters that reach the body in their own way.
 
@@ -498,6 +524,9 @@ class Enforcer:
                 without its digest where no argument fills it.
             workflow: Names the run, thread or conversation of the framework in which a call is made, for version 2 of
                 the record.
+            flow: What the results of the tool are and which arguments decide where a call leads, as an
+                :class:`agent_identity.adapters.DeclaredFlow`; see ``returns``, ``destination`` and ``endorses`` of
+                :meth:`tool`.
 
         Raises:
             TypeError: The name, kind or server is no ``str``, labels are no list of texts, what is touched is no
@@ -505,9 +534,19 @@ class Enforcer:
             ValueError: It has not 1 to 256 visible characters, so that no record could hold it.
         """
         self._refuse_closed()
+        parts.check_declared(flow)
         tool = parts.tool_of(name, kind, server, labels, claims, touches=touches)
         known = with_data_of(parts.check_labels(data, "data"), tool.touches)
-        guard = Guard(self._point, tool, data=known, suspends=suspends, returns=returns, place=place, workflow=workflow)
+        guard = Guard(
+            self._point,
+            tool,
+            data=known,
+            suspends=suspends,
+            returns=returns,
+            place=place,
+            workflow=workflow,
+            flow=flow,
+        )
         return GuardedCall(guard, lazy=check_lazy(lazy))
 
     @overload
@@ -524,6 +563,9 @@ class Enforcer:
         labels: Sequence[str] | None = None,
         lazy: Lazy | None = None,
         touches: Touches | None = None,
+        returns: Returns | None = None,
+        destination: str | Sequence[str] | None = None,
+        endorses: bool = False,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def tool(
@@ -537,6 +579,9 @@ class Enforcer:
         labels: Sequence[str] | None = None,
         lazy: Lazy | None = None,
         touches: Touches | None = None,
+        returns: Returns | None = None,
+        destination: str | Sequence[str] | None = None,
+        endorses: bool = False,
     ) -> object:
         """Guard a function; a decorator with and without arguments.
 
@@ -557,18 +602,30 @@ class Enforcer:
                 coroutines are driven in any case.
             touches: The resources that the tool touches, each a :class:`~agent_identity.policy.Touch`. Version 2 of
                 the record has them, version 1 does not. Labels of their data count as ``data``, if that is stated.
+            returns: Who can have written what the tool returns, for policies that ask about information flow:
+                ``"trusted"`` only if nobody outside can, ``"untrusted"``, or ``"unknown"``; a
+                :class:`agent_identity.inspection.Label` to restrict the readers as well; or these by JSON pointer,
+                ``{"": "trusted", "/items/*/note": "untrusted"}``. By default ``unknown``. Whatever is declared, a
+                result is no better than the inputs of the task before the call.
+            destination: Names of the arguments that decide where a call leads: a recipient, an account, a URL. A tool
+                without any is never spared a question.
+            endorses: Results have the declared label whatever the inputs of the task were: for a tool that checks, or
+                that reads what nobody outside can influence by arguments either.
 
         Raises:
+            ValueError: ``returns`` or ``destination`` is malformed.
             TypeError: Labels are no list of texts, or ``touches`` is something else.
-            ConfigurationError: The function is guarded already, by this or another enforcer; ``touches`` names an
-                argument that is no parameter; or, with code ``lazy_result``, its annotation shows results that would
-                be withheld.
+            ConfigurationError: The function is guarded already, by this or another enforcer; ``touches`` or
+                ``destination`` names an argument that is no parameter; or, with code ``lazy_result``, its annotation
+                shows results that would be withheld.
         """
+        flow = DeclaredFlow(returns, destination, endorses=endorses)
 
         def decorate(bare: object) -> Callable[..., object]:
             inner = parts.check_bare(bare)
             named = name or parts.name_of(inner)
-            guard = self.guard(named, kind=kind, labels=labels, data=data, lazy=lazy, touches=touches)
+            flow.check_parameters(named, parts.parameters_of(inner))
+            guard = self.guard(named, kind=kind, labels=labels, data=data, lazy=lazy, touches=touches, flow=flow)
             guard.declare()
             return parts.marked(known_as_guarded(guarded(guard, inner), guard))
 

@@ -10,9 +10,9 @@ from typing import Final, Self, final
 
 from agent_identity import canonical
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._policy.decision import Decision, Effect, Request
+from agent_identity._policy.decision import Decision, Effect, Problem, Request
 from agent_identity._policy.files import PolicySource, read_policy
-from agent_identity._policy.language import Problem, ToolFacts, parse_tools
+from agent_identity._policy.language import ToolFacts, parse_tools
 from agent_identity._policy.rules import Origin, Program, Rule, describe_rule, located_name, rule_ids, warnings_about
 from agent_identity.errors import PolicyFormatError
 
@@ -67,7 +67,7 @@ class RuleSet:
         name: str = "policy",
         version: str = "1",
         default: Effect = Effect.ALLOW,
-        tools: Mapping[str, Mapping[str, Sequence[str]]] = MappingProxyType({}),
+        tools: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
     ) -> None:
         if not all(type(rule) is Rule for rule in rules):
             raise TypeError("an argument is no Rule; write RuleSet(Rule(…), Rule(…))")
@@ -128,6 +128,11 @@ def _fill(policy: RuleSet, source: PolicySource) -> None:
         object.__setattr__(policy, name, value)
 
 
+def _described(of: ToolFacts) -> canonical.JSON:
+    known: dict[str, canonical.JSON] = {"data": of.data, "labels": of.labels}
+    return known if of.flow is None else {**known, "flow": of.flow.describe()}
+
+
 def _digest(rules: Mapping[str, Rule], name: str, version: str, default: Effect, tools: Sequence[ToolFacts]) -> str:
     description: dict[str, canonical.JSON] = {
         "default": default.value,
@@ -136,7 +141,7 @@ def _digest(rules: Mapping[str, Rule], name: str, version: str, default: Effect,
         "version": version,
     }
     if tools:
-        description["tools"] = {of.pattern: {"data": of.data, "labels": of.labels} for of in tools}
+        description["tools"] = {of.pattern: _described(of) for of in tools}
     try:
         return f"sha256:{hashlib.sha256(canonical.encode(description)).hexdigest()}"
     except ValueError as error:

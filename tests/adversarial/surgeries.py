@@ -35,7 +35,7 @@ from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
 from agent_identity._evidence.transparency.log import Head
 from agent_identity._evidence.transparency.merkle import leaf_hash, root_of
-from agent_identity.audit import Problem, Verifier
+from agent_identity.audit import Problem, Report, Verifier
 from agent_identity.identity import SigningKey
 
 _spec = importlib.util.spec_from_file_location("clean_ledgers", Path(__file__).with_name("clean_ledgers.py"))
@@ -806,6 +806,11 @@ def operated(
                 folder.rmdir()  # Lest the next surgery finds a stream that this one brought.
 
 
+def verified(directory: Path, checkpoint: bytes | None) -> Report:
+    """Verify a ledger after a surgery."""
+    return Verifier(clean.TRUST, drafts=True).ledger(directory, checkpoint=checkpoint)
+
+
 def judge(patient: Patient, table: str, name: str, where: tuple[str, int], seed: int = 0) -> str | None:
     """Do one surgery, verify, put everything back; return what is wrong with the verdict, if anything."""
     row = TABLES[table][name]
@@ -813,7 +818,7 @@ def judge(patient: Patient, table: str, name: str, where: tuple[str, int], seed:
         if at is None:
             return "not here"
         kept = patient.files[NOTE] if "rolled_back" in row.found else None
-        report = Verifier(clean.TRUST, drafts=True).ledger(patient.directory, checkpoint=kept)
+        report = verified(patient.directory, kept)
     found = {problem.code for problem in report.findings}
     if report.exit_code != row.code or (row.found and not row.found & found):
         return f"{table}: {name} at {where}: exit {report.exit_code}, {sorted(found)}"

@@ -12,6 +12,7 @@ import pytest
 from agent_identity._evidence.ledger.sealer import Sealing
 from agent_identity._evidence.record.parts import DRAFT
 from agent_identity._evidence.record.schema import KINDS
+from agent_identity.audit import Verifier
 
 _spec = importlib.util.spec_from_file_location("surgeries", Path(__file__).with_name("surgeries.py"))
 assert _spec is not None
@@ -52,10 +53,10 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
 
 def test_the_drafts_under_the_knife_are_sound_and_of_every_kind_that_is_written(patient: object) -> None:
     """What surgery is done to verifies before, if it is asked for as a draft."""
-    check, trust = surgeries.check, surgeries.clean.TRUST
+    trust = surgeries.clean.TRUST
     kept = patient.earlier[surgeries.NOTE]
-    assert check(patient.directory, trust, checkpoint=kept, drafts=True).exit_code == 0
-    assert check(patient.directory, trust, checkpoint=kept).verdict == "cannot_tell"
+    assert Verifier(trust, drafts=True).ledger(patient.directory, checkpoint=kept).exit_code == 0
+    assert Verifier(trust).ledger(patient.directory, checkpoint=kept).verdict == "cannot_tell"
     assert surgeries.kinds_of(patient) == KINDS | {"detail"}
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from agent_identity._evidence.ledger.sealer import Sealing
 from agent_identity._evidence.record.schema import KINDS
+from agent_identity.audit import Verifier
 
 _spec = importlib.util.spec_from_file_location("surgeries", Path(__file__).with_name("surgeries.py"))
 assert _spec is not None
@@ -41,7 +42,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
 
 def test_the_ledger_under_the_knife_is_sound_and_holds_every_kind_of_record(patient: object) -> None:
     """What surgery is done to verifies before, so that each alarm is one about the surgery."""
-    report = surgeries.check(patient.directory, surgeries.clean.TRUST, checkpoint=patient.earlier[surgeries.NOTE])
+    report = Verifier(surgeries.clean.TRUST).ledger(patient.directory, checkpoint=patient.earlier[surgeries.NOTE])
     assert report.exit_code == 0
     assert surgeries.kinds_of(patient) == KINDS
     assert len(ROWS) >= 40

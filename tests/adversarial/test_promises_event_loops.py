@@ -595,7 +595,7 @@ def test_our_own_failure_names_our_place_and_a_cure(open_world: Callable[..., An
     with world.task(OPEN), pytest.raises(Denied) as caught:
         world.tool()(1)
     assert caught.value.code == "guard_failed"
-    assert "agent_identity._enforcement.guard.evaluator:PolicyEvaluator.inspect" in str(caught.value)
+    assert "agent_identity._inspection.running:" in str(caught.value)
     assert "the log has the line" in str(caught.value)
     assert "secret" not in str(caught.value)
 

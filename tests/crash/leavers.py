@@ -267,7 +267,7 @@ WAYS: dict[str, tuple[Callable[[Child], None], int, int, int]] = {
 }
 
 SAYS = {
-    "generator": ("the outcome of tool could not be recorded: expected an open ledger, got a closed one",),
+    "generator": ("the outcome of tool could not be recorded: ",),
     "busy daemons": ("the outcome of tool could not be", "the end of a task could not be recorded: EvidenceError"),
 }
 """How lines on standard error may begin; the others say nothing."""

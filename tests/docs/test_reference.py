@@ -135,3 +135,15 @@ def test_help_texts_are_those_of_the_command_line() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "## agent-identity keys list" in _page("cli.md")
+
+
+def test_users_are_told_of_public_modules_alone() -> None:
+    """No page but decisions and the architecture, and no example, names a module that begins with an underscore."""
+    pages = [
+        ROOT / "README.md",
+        ROOT / "SECURITY.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "examples").rglob("*.py"),
+    ]
+    told = [page for page in pages if "adr" not in page.parts]
+    assert [page.name for page in told if re.search(r"agent_identity\._\w", page.read_text(encoding="utf-8"))] == []

@@ -706,7 +706,7 @@ def test_what_only_looks_guarded_does_not_run(desk: Any, way: str) -> None:
     """An attribute of a guarded function proves nothing: what stands round it, or beside it, is refused."""
     made = around(desk, way)
     assert not is_protected(made)
-    with pytest.raises(ConfigurationError, match="bare function"):
+    with pytest.raises(ConfigurationError, match="guarded already"):
         agent(desk, [made], calls(("find", {"q": "a"}))).invoke(QUESTION)
     assert ran == []
 

@@ -34,8 +34,9 @@ from agent_identity._enforcement.calls.call import Call
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity.constraints import Wildcard
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
+from agent_identity.inspection import PersonalData
 from agent_identity.integrations.langchain.protection import protect, unprotect
-from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
+from agent_identity.policy import Content, Effect, Finding, Obligation, Rule, RuleSet
 
 ran: list[Any] = []
 
@@ -1145,6 +1146,27 @@ def test_a_withheld_result_is_a_message(open_desk: Any) -> None:
         assert made.invoke({"q": "a"}) == "found a"
     assert message.content.startswith("refused: content_blocked")
     assert ran == ["secret", "secret", "a"]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_content_and_artifact_are_redacted(open_desk: Any, is_async: bool) -> None:
+    """Text and artifact of a tool are changed alike, and the message is the one that LangChain makes of them."""
+    rule = Rule(
+        Effect.ALLOW, when={"findings.stage": "result"}, obligations=[Obligation("redact", "pii.email")], id="r"
+    )
+    desk = open_desk(policy=RuleSet(rule), inspectors=[PersonalData()])
+
+    @tool(response_format="content_and_artifact")
+    def find(q: str) -> tuple[str, dict[str, list[str]]]:
+        """Find."""
+        return f"found {q}", {"to": [q]}
+
+    made = protect(find, desk.enforcer)
+    with desk.task("find"):
+        call = tool_call("find", q="bob@example.com")
+        message = await made.ainvoke(call) if is_async else made.invoke(call)
+    assert (message.content, message.artifact) == ("found [redacted:pii.email]", {"to": ["[redacted:pii.email]"]})
+    assert message.status == "success"
 
 
 def test_monitor_mode_lets_everything_run(open_desk: Any) -> None:

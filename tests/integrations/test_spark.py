@@ -95,7 +95,12 @@ def test_any_executor_finds_what_one_machine_finds(
     patient: surgeries.Patient, monkeypatch: pytest.MonkeyPatch, table: str, name: str
 ) -> None:
     """After surgeries of every kind, through the jobs that Spark would get."""
-    monkeypatch.setattr(surgeries, "check", lambda *given, **more: compare(on_spark(Double()), *given, **more))
+
+    def verified(directory: Path, checkpoint: bytes | None) -> Report:
+        trust = surgeries.clean.TRUST
+        return compare(on_spark(Double()), directory, trust, checkpoint=checkpoint, drafts=True)
+
+    monkeypatch.setattr(surgeries, "verified", verified)
     where = random.Random(f"{name} on spark").choice(surgeries.places(patient, table))  # noqa: S311
     assert surgeries.judge(patient, table, name, where) in (None, "not here")
 

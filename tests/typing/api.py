@@ -32,8 +32,9 @@ from agent_identity.constraints import OneOf, PathWithin, Range
 from agent_identity.delegation import DelegationBundle, Grants
 from agent_identity.errors import VerificationError
 from agent_identity.identity import JwksSource, KeySet, PublicKey, SigningKey, SpiffeBundle, TrustStore, read_inbound
+from agent_identity.inspection import Label
 from agent_identity.options import Durability, Privacy, Telemetry, Transparency
-from agent_identity.policy import Content
+from agent_identity.policy import All, Content, Flow
 from agent_identity.tokens import DownstreamToken, IssuedToken, LocalTokens, TokenExchange, TokenOrder, TokenSource
 
 enforcer = Enforcer.open("evidence", policy=RuleSet(Rule(Effect.BLOCK, tools="delete_*", reason="kept")))
@@ -254,3 +255,24 @@ async def adapter(enforcer: Enforcer) -> object:
     assert_type(await guard.run_async(request, later), object)
     guard.run(body, request)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     return guard.run(request, body)
+
+
+governed = Enforcer.open("evidence", policy=All(Flow(route="finance"), "policy.yaml"), draft_records=True)
+
+
+@governed.tool(returns={"": "trusted", "/note": Label("untrusted", {"finance"})}, destination=("to",), endorses=True)
+def send(to: str) -> str:
+    return to
+
+
+assert_type(send("x"), str)
+
+with governed.task(
+    "send",
+    request="Send it",
+    principal=Human("alice@example.com"),
+    agent=Agent("clerk", owner="finance@example.com"),
+    scope=Scope("send"),
+) as sending:
+    assert_type(sending.said("yes"), None)
+    assert_type(sending.received("text", integrity="unknown"), None)

@@ -325,7 +325,8 @@ class IncidentCollector:
             source=fact.where.source,
             stream=fact.where.stream,
         )
-        self.calls.put(fact.where.record.encode(), row)
+        # By source as well, so that no source can put a record in the place of one of another.
+        self.calls.put(f"{fact.where.source} {fact.where.record}".encode(), row)
         for kind, name in _reached(fact, agents):
             self._reach(kind, name, fact)
         self._add(

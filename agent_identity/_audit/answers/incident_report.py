@@ -35,6 +35,7 @@ __all__ = [
 _MAX_HOPS: Final = 1_000
 _MAX_OPEN: Final = 1_000
 _MAX_COMMANDS: Final = 50
+_MAX_REASON: Final = 256  # That revocations have.
 
 
 @final
@@ -282,10 +283,12 @@ class _Conclusion:
         self._tools: dict[str, list[int]] = {}
         self._under: dict[str, Counter[str]] = {}
         self._refused: Counter[str] = Counter()
+        self._sources: dict[str, set[int]] = {}
         self._open: list[OpenCall] = []
         self._omitted = 0
         self._effects = [_Effect(one) for one in _in_force(collector.revocations)]
         self._authority: tuple[Authority, ...] = ()
+        self._above: set[int] = set()
 
     def report(self) -> IncidentReport:
         """Return the report."""
@@ -303,7 +306,7 @@ class _Conclusion:
         return IncidentReport(
             frame=replace(self._frame, not_shown=tuple(_not_shown(self._seed, omitted))),
             seed=self._seed,
-            proof=self._frame.proof(collector.sources),
+            proof=self._frame.proof(self._rests_on(timeline)),
             first_ns=min(times, default=0),
             last_ns=max(times, default=0),
             calls=number,
@@ -318,6 +321,11 @@ class _Conclusion:
             commands=tuple(self._commands(open_tasks))[:_MAX_COMMANDS],
         )
 
+    def _rests_on(self, timeline: Sequence[Entry]) -> set[int]:
+        """Return the sources of all that the report says, that of ancestors and of revocations included."""
+        effects = {effect.source for effect in self._effects if effect.concerns}
+        return {*self._collector.sources, *self._above, *effects, *(entry.source for entry in timeline)}
+
     def _take_call(self, row: CallRow) -> None:
         counts = self._tools.setdefault(row.tool, [0, 0, 0])
         counts[0] += row.ran
@@ -328,6 +336,7 @@ class _Conclusion:
             if row.ran:
                 self._under.setdefault(leaf, Counter())[row.tool] += 1
             self._refused[leaf] += row.refused
+            self._sources.setdefault(leaf, set()).add(row.source)
         if row.open:
             if len(self._open) < _MAX_OPEN:
                 agent = row.agents[-1] if row.agents else None
@@ -360,6 +369,7 @@ class _Conclusion:
                 if parent is None:
                     break
                 chosen[above] = parent
+                self._above.add(parent.source)
                 above = parent.parent
         for row in sorted(chosen.values(), key=lambda row: (row.task, row.depth, row.issued_ns, row.hash)):
             yield self._hop(row, None if row.parent is None else chosen.get(row.parent))
@@ -383,7 +393,7 @@ class _Conclusion:
             calls=dict(sorted(self._under.get(row.hash, Counter[str]()).items())),
             refused=self._refused[row.hash],
             selected=row.selected,
-            proof=self._frame.proof([row.source]),
+            proof=self._frame.proof({row.source, *self._sources.get(row.hash, ())}),
         )
 
     def _reach_of_tools(self) -> Iterator[ToolReach]:
@@ -423,7 +433,8 @@ class _Conclusion:
         directories = [place.paths[0] for place in self._reading.places if place.kind == "ledger"]
         for directory in directories:
             for kind, name in targets:
-                words = ["agent-identity", "revoke", "--reason", f"incident {seed}", "--", directory, kind, name]
+                reason = f"incident {seed}"[:_MAX_REASON]
+                words = ["agent-identity", "revoke", "--reason", reason, "--", directory, kind, name]
                 yield shlex.join(words)
 
     def _kinds_of(self, principal: str) -> set[str]:
@@ -452,6 +463,11 @@ class _Effect:
         self._before = self._after = self._last = self._refused = 0
         self._first: int | None = None
         self._records: list[str] = []
+
+    @property
+    def source(self) -> int:
+        """The number of the source that has the revocation."""
+        return self._change.where.source
 
     @property
     def concerns(self) -> bool:

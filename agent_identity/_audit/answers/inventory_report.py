@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias, final
+from typing import Final, Literal, NamedTuple, TypeAlias, final
 
 from agent_identity._audit.answers.collecting import MAX_ITEMS, ItemCollector, ItemDraft, ItemKind, Key
 from agent_identity._audit.answers.declared import Declared, declared_in
@@ -238,7 +238,11 @@ def _proof(kind: str, source: int, reading: Reading) -> Proof:
 def _differences(
     items: Sequence[Item], declared: Sequence[Declared], collector: ItemCollector, since_ns: int | None
 ) -> Iterator[Difference]:
-    observed = {(item.kind, item.service, item.name) for item in items if "observed" in item.statuses}
+    seen = _Seen(
+        observed=frozenset((item.kind, item.service, item.name) for item in items if "observed" in item.statuses),
+        working=frozenset((item.kind, item.name) for item in items if item.statuses != ("registered",)),
+        registered=frozenset((item.kind, item.name) for item in items if "registered" in item.statuses),
+    )
     registrable: set[str] = set()
     if collector.registered or any(one.registry for one in declared):
         registrable.add("agent")
@@ -247,7 +251,7 @@ def _differences(
     found = [
         Difference(code, item.kind, item.service, item.name)
         for item in items
-        for code in _codes(item, observed, registrable, since_ns)
+        for code in _codes(item, seen, registrable, since_ns)
     ]
     order = {code: number for number, code in enumerate(_CODES)}
     yield from sorted(found, key=lambda one: order[one.code])
@@ -263,15 +267,22 @@ _CODES: Final[tuple[DifferenceCode, ...]] = (
 )
 
 
-def _codes(
-    item: Item, observed: AbstractSet[tuple[str, str | None, str]], registrable: AbstractSet[str], since_ns: int | None
-) -> Iterator[DifferenceCode]:
-    guarded = "observed" in item.statuses or (item.kind, None, item.name) in observed
+class _Seen(NamedTuple):
+    """The items by how they are known; registrations and pins name no service, and hold in each."""
+
+    observed: AbstractSet[Key]
+    working: AbstractSet[tuple[ItemKind, str]]
+    registered: AbstractSet[tuple[ItemKind, str]]
+
+
+def _codes(item: Item, seen: _Seen, registrable: AbstractSet[str], since_ns: int | None) -> Iterator[DifferenceCode]:
+    named = (item.kind, item.name)
+    guarded = "observed" in item.statuses or (item.kind, None, item.name) in seen.observed
     if item.kind in _GUARDED and "traced" in item.statuses and item.spans and not guarded:
         yield "traced_not_guarded"
-    if item.kind in registrable and "observed" in item.statuses and "registered" not in item.statuses:
+    if item.kind in registrable and "observed" in item.statuses and named not in seen.registered:
         yield "observed_not_registered"
-    if item.kind in _REGISTRABLE and item.statuses == ("registered",):
+    if item.kind in _REGISTRABLE and item.statuses == ("registered",) and named not in seen.working:
         yield "registered_idle"
     if item.kind == "agent" and not item.owners:
         yield "no_owner"

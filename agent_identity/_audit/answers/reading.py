@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, Protocol, final
 
@@ -26,6 +26,7 @@ from agent_identity._audit.inputs import (
 from agent_identity._audit.ledger import Progress
 from agent_identity._audit.report import Report, counted
 from agent_identity._audit.spans import ATTESTATION
+from agent_identity._audit.store import SpillStore
 from agent_identity._audit.verify import check_visited, check_visited_spans
 from agent_identity._evidence.ledger import open_ledger
 from agent_identity._evidence.record import AnyRecord, Intent, Outcome, decode
@@ -38,6 +39,7 @@ from agent_identity.errors import ConfigurationError, VerificationError
 __all__ = ["Consumer", "Evidence", "Reading", "read"]
 
 _MAX_KEYS: Final = 100
+_NEAR: Final = 50_000
 
 
 class Consumer(Protocol):
@@ -114,7 +116,8 @@ def read(evidence: Evidence, consumer: Consumer) -> Reading:
     """Read all sources once.
 
     Of a record that several sources hold, the first one counts: directories come before bundles, and these before
-    spans. Facts come before the verdict; whoever takes them asks the frame at the end what is proved.
+    spans. A source that is not proved hides no record of a later one. Facts come before the verdict; whoever takes them
+    asks the frame at the end what is proved.
 
     Args:
         evidence: What is read.
@@ -133,10 +136,13 @@ def read(evidence: Evidence, consumer: Consumer) -> Reading:
     for number, place in enumerate(places):
         one = _Source(number, place, evidence, consumer, trust=trust, seen=seen)
         frame, keys, size = one.read(_teller(evidence.progress, done, total))
+        hides = frame.proved or evidence.unverified
+        if frame.records and not hides and number + 1 < len(places):
+            frame = replace(frame, not_shown=(*frame.not_shown, _NOT_HIDDEN))
         frames.append(frame)
         trusts.append(keys)
         done += size
-        seen.end()
+        seen.end(hides=hides)
     return Reading(tuple(frames), tuple(places), tuple(trusts))
 
 
@@ -158,6 +164,9 @@ def _size(place: Place) -> int:
         return size_of_files(place.paths)
     directory = directory_of(place.paths[0])
     return 0 if directory is None else size_of_ledger(open_ledger(directory))
+
+
+_NOT_HIDDEN: Final = "its records count again where a later source has them, since they are not proved"
 
 
 @final
@@ -187,9 +196,13 @@ class _Seen:
             mine.append((seq, seq))
         return True
 
-    def end(self) -> None:
-        """Go on with the next source."""
-        for stream, ranges in self._now.items():
+    def end(self, *, hides: bool) -> None:
+        """Go on with the next source.
+
+        Args:
+            hides: Whether the records of this one count, and not those of later ones.
+        """
+        for stream, ranges in self._now.items() if hides else ():
             self._before[stream] = sorted((*self._before.get(stream, ()), *ranges))
         self._now = {}
         self.again = 0
@@ -275,17 +288,28 @@ class _Source:
                 paths, self._trust, visit=self._visit_span, progress=progress, drafts=evidence.drafts
             )
         total, done = size_of_files(paths), 0
+        again: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
         for path in paths:
             with opened(path) as file:
                 for item in read_spans(file):
                     if isinstance(item, SpanData):
-                        self._visit_span(item, _claimed(item))
+                        self._visit_claimed(item, again)
                     else:
                         self._malformed += 1
             done += size_of_files([path])
             if progress is not None:
                 progress(done, total)
         return None
+
+    def _visit_claimed(self, span: SpanData, again: SpillStore[bytes]) -> None:
+        """Take a span unverified; of a record that was exported again, the first span counts."""
+        record = _claimed(span)
+        if record is not None:
+            key = record.id.encode()
+            if key in again:
+                return
+            again.put(key, b"")
+        self._visit_span(span, record)
 
     def _visit_span(self, span: SpanData, record: AnyRecord | None) -> None:
         if record is not None:

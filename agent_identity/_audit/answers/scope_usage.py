@@ -24,7 +24,7 @@ _Grant: TypeAlias = tuple[str, dict[str, str], int, int, int]
 """Agent, constraints by tool as JSON, depth, begin, source."""
 
 _Use: TypeAlias = dict[str, list[int]]
-"""By tool, the calls of the holder and those of descendants."""
+"""By tool, the calls of the holder, those of descendants, and the sources of both."""
 
 
 @final
@@ -210,6 +210,8 @@ class ScopeUsage:
             self._uses.put(key, use)
         counts = use.setdefault(fact.tool, [0, 0])
         counts[not own] += 1
+        if fact.where.source not in counts[2:]:
+            counts.append(fact.where.source)
         if own:
             return
         above = next(hop.id for hop in fact.chain if hop.grant == grant)
@@ -250,7 +252,7 @@ class ScopeUsage:
                 if row is not None:
                     _settle(row, constraints, depth, issued, use.get(tool, [0, 0]))
         self.ungranted = sum(
-            own for key, use in self._uses.items() if key not in self._grants for own, _ in use.values()
+            counts[0] for key, use in self._uses.items() if key not in self._grants for counts in use.values()
         )
 
 
@@ -258,7 +260,8 @@ _OTHERS: Final = ("(other refusals)", "", "")
 
 
 def _settle(row: ToolUsage, constraints: str, depth: int, issued: int, used: list[int]) -> None:
-    own, below = used
+    own, below, *sources = used
+    row.sources.update(sources)
     row.roots += depth == 0
     row.delegations += depth > 0
     row.used += own > 0

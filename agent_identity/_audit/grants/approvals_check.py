@@ -211,4 +211,5 @@ def _agrees(ruling: Ruling, said: _Said, approval: ApprovalState, approver: Prin
         and (ruling.approver.id, ruling.approver.provenance) == (approver.id, approver.provenance)
         and ruling.approver.issuer == approver.issuer
         and (ruling.task != said.task or ruling.args == said.args)
+        and approval.sources in (None, ruling.sources)
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, final
 from agent_identity._audit.grants import ApprovalsCheck, Delegations, GrantUsage, is_approved, spent_uses
 from agent_identity._audit.ledger.details_check import DetailsCheck
 from agent_identity._audit.ledger.erasures import erasure_words
+from agent_identity._audit.ledger.flow_check import FlowCheck
 from agent_identity._audit.ledger.open_intents import Call, OpenIntents
 from agent_identity._audit.ledger.outer_tasks import OuterTasks
 from agent_identity._audit.report import Findings, Place, counted
@@ -63,6 +64,7 @@ class Calls:
         self._delegations = delegations
         self._details = DetailsCheck(findings)
         self._outer = OuterTasks(findings)
+        self._flow = FlowCheck(findings)
         self._disclosures = disclosures
         self._open = OpenIntents()
         self._left = OpenIntents()
@@ -83,6 +85,8 @@ class Calls:
         """
         place = Place(record.id, stream, seq)
         self._details.take(record, seq)
+        self._flow.partial = self.partial or self.gone is not None
+        self._flow.take(record, place)
         usage = self._delegations.see(record, place)
         if isinstance(record, Intent | Outcome):
             self._take_call(record, usage, stream, seq)
@@ -123,6 +127,7 @@ class Calls:
             self._left.put(call)
         self._open = OpenIntents()
         self._details.end_of_stream()
+        self._flow.end_of_stream()
 
     def finish(self) -> None:
         """Match intents and outcomes across streams, and count the calls without an outcome."""
@@ -138,6 +143,7 @@ class Calls:
             findings.add(_LINKS, "unknown_outcome", message, intent.place())
         self._details.finish(self.gone or (), partial=self.partial)
         self._outer.finish(partial=self.partial or self.gone is not None)
+        self._flow.finish()
         findings.counts.update(self._outcomes)
         intents, outcomes = findings.kinds["intent"], findings.kinds["outcome"]
         findings.done(_LINKS, f"{counted(intents, 'intent')}, {counted(outcomes, 'outcome')}")

@@ -90,6 +90,14 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "detail_mismatch": "contradicted",
         "detail_without_call": "contradicted",
         "detail_not_checked": "notice",
+        # Information flow.
+        "mark_out_of_order": "contradicted",
+        "mark_mismatch": "contradicted",
+        "mark_stale": "contradicted",
+        "mark_absent": "contradicted",
+        "label_mismatch": "contradicted",
+        "ran_against_mark": "contradicted",
+        "flow_not_checked": "notice",
         # Grants.
         "bad_grant": "contradicted",
         "unknown_grant": "contradicted",

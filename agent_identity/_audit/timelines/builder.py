@@ -14,12 +14,14 @@ from typing import Final, TypeAlias, final
 from agent_identity._audit.inputs import Source, directory_of, is_bundle, opened, whole
 from agent_identity._audit.ledger import Erasures
 from agent_identity._audit.spans import ATTESTATION
+from agent_identity._audit.timelines.destinations import Destination, Inputs
 from agent_identity._evidence.ledger import open_ledger
 from agent_identity._evidence.record import (
     DRAFT,
     AgentRegistration,
     AnyRecord,
     Approval,
+    Detail,
     Erasure,
     Intent,
     OfTask,
@@ -67,6 +69,7 @@ class Action:
         monitored: In monitor mode, where the decision is recorded and not enforced.
         withheld: The call ran, and its result was kept from the caller.
         approver: The person who approved it, if it needed an approval.
+        destinations: The origins of the arguments that decide where the call leads, if they are on record.
     """
 
     record: str
@@ -84,6 +87,7 @@ class Action:
     monitored: bool = False
     withheld: bool = False
     approver: str | None = None
+    destinations: tuple[Destination, ...] = ()
 
 
 @final
@@ -245,9 +249,11 @@ class _Draft:
         self.withheld = 0
         self.delegations: dict[Delegation, None] = {}
         self.approvers: dict[str, str] = {}
+        self.inputs = Inputs()
         self.drafts = False
 
-    def take(self, record: OfTask | Intent | Outcome) -> None:
+    def take(self, record: OfTask | Intent | Outcome, detail: Detail | None = None) -> None:
+        self.inputs.take(record)
         self.drafts = self.drafts or record.v == DRAFT
         self.started_ns = min(self.started_ns, record.time.start_ns)
         if self.expires_ns is None and record.task is not None and record.task.expires is not None:
@@ -259,15 +265,21 @@ class _Draft:
             self._note_approver(record)
         elif isinstance(record, TaskStart):
             self._begin(agents, record.task.purpose)
-        elif isinstance(record, Intent):
-            if len(self.open) < MAX_ACTIONS:
-                self.open[record.id] = _action(record, agents, self.approvers)
-        elif isinstance(record, Outcome):
-            self.open.pop(record.intent or "", None)
-            self._add(_action(record, agents, self.approvers))
+        elif isinstance(record, Intent | Outcome):
+            self._take_call(record, agents, detail)
         elif isinstance(record, TaskEnd) and len(agents) == (self.depth or 1):
             end = record.time.end_ns
             self.ended_ns = self.started_ns if end is None else end
+
+    def _take_call(self, record: Intent | Outcome, agents: tuple[str, ...], detail: Detail | None) -> None:
+        if isinstance(record, Intent):
+            if len(self.open) < MAX_ACTIONS:
+                led = self.inputs.destinations(record.provenance)
+                self.open[record.id] = _action(record, agents, self.approvers, led)
+            return
+        intended = self.open.pop(record.intent or "", None)
+        led = self.inputs.destinations(None if detail is None else detail.provenance)
+        self._add(_action(record, agents, self.approvers, led or (intended.destinations if intended else ())))
 
     def _note_approver(self, record: Approval) -> None:
         approval = record.approval
@@ -331,6 +343,7 @@ class _TimelineBuilder:
         self._ended: OrderedDict[str, _Draft] = OrderedDict()
         self._outside: _Draft | None = None
         self._registrations: OrderedDict[str, AgentRegistration | None] = OrderedDict()
+        self._detail: Detail | None = None
 
     def take(self, record: Record) -> Iterator[TaskTimeline]:
         """Add a record, and yield the stories that it completes."""
@@ -343,7 +356,8 @@ class _TimelineBuilder:
             draft = self._under_way[task] = _Draft(record, self._wanted)
             # The first record of a task is its root grant, which follows the registration of its agent.
             draft.registration = self._registrations.get(_agents(record)[0])
-        draft.take(record)
+        detail, self._detail = self._detail, None
+        draft.take(record, detail if isinstance(record, Outcome) and record.detail is not None else None)
         if draft.ended_ns is not None and task in self._under_way:
             self._ended[task] = self._under_way.pop(task)
         if len(self._ended) > _MAX_ENDED:
@@ -352,6 +366,7 @@ class _TimelineBuilder:
             yield self._under_way.popitem(last=False)[1].finish(self._erasures)
 
     def _take_outside(self, record: Record) -> None:
+        self._detail = record if isinstance(record, Detail) else None  # Its outcome is the very next record.
         if isinstance(record, Registration) and record.agent is not None:
             self._registrations[record.agent.id] = record.registration
             if len(self._registrations) > _MAX_REGISTRATIONS:
@@ -374,7 +389,12 @@ def _agents(record: OfTask | Intent | Outcome) -> tuple[str, ...]:
     return tuple(hop.id for hop in record.chain or ())
 
 
-def _action(record: Intent | Outcome, agents: tuple[str, ...], approvers: Mapping[str, str]) -> Action:
+def _action(
+    record: Intent | Outcome,
+    agents: tuple[str, ...],
+    approvers: Mapping[str, str],
+    destinations: tuple[Destination, ...] = (),
+) -> Action:
     action, decision = record.action, record.decision
     outcome, error = (record.outcome, record.error) if isinstance(record, Outcome) else ("unknown", None)
     return Action(
@@ -392,5 +412,6 @@ def _action(record: Intent | Outcome, agents: tuple[str, ...], approvers: Mappin
         error=error,
         monitored=decision.mode == "monitor",
         withheld=outcome == "denied" and error == _WITHHELD,
-        approver=approvers.get(decision.approval or "") if decision.enforced == "allow" else None,
+        approver=approvers.get(decision.approval or "") if decision.enforced in {"allow", "modify"} else None,
+        destinations=destinations,
     )

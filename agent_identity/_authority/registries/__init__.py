@@ -19,7 +19,16 @@ if TYPE_CHECKING:
         RevokedKind,
         trusted_revocations,
     )
-    from agent_identity._authority.registries.rulings import MAX_WAIT, Ruling, RulingStatus, folded, trusted_ruling
+    from agent_identity._authority.registries.rulings import (
+        MAX_SOURCES,
+        MAX_WAIT,
+        Ruling,
+        RulingStatus,
+        check_sources,
+        folded,
+        sources_of,
+        trusted_ruling,
+    )
     from agent_identity._authority.registries.server_inventories import (
         INVENTORY_NAME,
         INVENTORY_TYPE,
@@ -50,10 +59,13 @@ else:
                 "trusted_revocations",
             ),
             "agent_identity._authority.registries.rulings": (
+                "MAX_SOURCES",
                 "MAX_WAIT",
                 "Ruling",
                 "RulingStatus",
+                "check_sources",
                 "folded",
+                "sources_of",
                 "trusted_ruling",
             ),
             "agent_identity._authority.registries.server_inventories": (
@@ -72,6 +84,7 @@ __all__ = [
     "INVENTORY_TYPE",
     "INVENTORY_VERSION",
     "MAX_REGISTRY",
+    "MAX_SOURCES",
     "MAX_WAIT",
     "AgentRegistry",
     "Lease",
@@ -86,8 +99,10 @@ __all__ = [
     "Status",
     "TaskRegistry",
     "appended",
+    "check_sources",
     "folded",
     "open_inventory",
+    "sources_of",
     "trusted_revocations",
     "trusted_ruling",
 ]

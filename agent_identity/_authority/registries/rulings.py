@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, final, get_args
 
-from agent_identity._common.narrowing import int_of, optional_text_of, text_of, word_of
+from agent_identity._common.narrowing import int_of, is_plain_array, optional_text_of, text_of, word_of
 from agent_identity._identity.common import check_id
 from agent_identity._identity.keys import Signer, parse_compact, sign_compact
 from agent_identity._identity.principals import Agent, Human, Principal, agent_from_claim, principal_from_claim
@@ -19,10 +19,23 @@ from agent_identity._identity.trust import TrustStore
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 
-__all__ = ["APPROVAL_TYPE", "MAX_WAIT", "Ruling", "RulingStatus", "folded", "trusted_ruling"]
+__all__ = [
+    "APPROVAL_TYPE",
+    "MAX_SOURCES",
+    "MAX_WAIT",
+    "Ruling",
+    "RulingStatus",
+    "check_sources",
+    "folded",
+    "sources_of",
+    "trusted_ruling",
+]
 
 APPROVAL_TYPE: Final = "agent-approval+jwt"
 """The ``typ`` of a signed ruling."""
+
+MAX_SOURCES: Final = 64
+"""Inputs of a task that one ruling can exempt."""
 
 MAX_WAIT: Final = 30 * 24 * 3600
 """Seconds that a request can wait for a person, at most."""
@@ -32,7 +45,7 @@ RulingStatus: TypeAlias = Literal["approved", "rejected"]
 
 _STATUSES: Final[frozenset[RulingStatus]] = frozenset(get_args(RulingStatus))
 _REQUIRED: Final = frozenset({"agent", "approver", "exp", "iat", "iss", "jti", "principal", "status", "task", "tool"})
-_OPTIONAL: Final = frozenset({"args", "reason"})
+_OPTIONAL: Final = frozenset({"args", "reason", "sources"})
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _DIGEST: Final = re.compile(r"hmac-sha256:[0-9a-f]{64}")
 _MAX_NUMBER: Final = 2**53
@@ -55,6 +68,7 @@ class Ruling:
         decided_at: Unix seconds.
         expires_at: Until when it can be used, in Unix seconds; at most 30 days later.
         reason: Why, for people; one line of 1 to 256 visible characters.
+        sources: Records of the inputs of the task that it exempts for this one call; at most 64.
         kid: The thumbprint of the key that signed it, if it was signed.
 
     Raises:
@@ -73,6 +87,7 @@ class Ruling:
     decided_at: int
     expires_at: int
     reason: str | None = None
+    sources: tuple[str, ...] = ()
     kid: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -93,6 +108,7 @@ class Ruling:
             raise ValueError("the ruling does not end after it was made, and within 30 days")
         if self.reason is not None:
             check_id(self.reason, "reason")
+        check_sources(self.sources)
 
     def sign(self, signer: Signer, *, issuer: str) -> str:
         """Return the ruling as a signed token.
@@ -117,6 +133,8 @@ class Ruling:
             claims["args"] = self.args
         if self.reason is not None:
             claims["reason"] = self.reason
+        if self.sources:
+            claims["sources"] = list(self.sources)
         return sign_compact({"kid": signer.public_key.thumbprint, "typ": APPROVAL_TYPE}, claims, signer)
 
 
@@ -176,10 +194,39 @@ def _ruling(claims: Mapping[str, JSON], kid: str) -> Ruling:
             decided_at=int_of(claims, "iat"),
             expires_at=int_of(claims, "exp"),
             reason=optional_text_of(claims, "reason"),
+            sources=sources_of(claims),
             kid=kid,
         )
     except (TypeError, ValueError) as error:
         raise _bad(str(error)) from None
+
+
+def check_sources(sources: tuple[str, ...]) -> None:
+    """Check the ids of the records that a ruling exempts.
+
+    Raises:
+        ValueError: One is no id, is named twice, or there are more than 64.
+    """
+    found = type(sources) is tuple and all(type(one) is str and _ID.fullmatch(one) for one in sources)
+    if not found or len(sources) > MAX_SOURCES or len(set(sources)) != len(sources):
+        raise ValueError(f"expected at most {MAX_SOURCES} ids of records as sources, each once")
+
+
+def sources_of(claims: Mapping[str, JSON]) -> tuple[str, ...]:
+    """Return the sources among claims or members; none where they are left out.
+
+    Raises:
+        ValueError: They are no array of at least one id.
+    """
+    if "sources" not in claims:
+        return ()
+    listed = claims["sources"]
+    if not is_plain_array(listed) or not listed:
+        raise ValueError("expected sources as an array of ids of records")
+    found = tuple(one for one in listed if isinstance(one, str))
+    if len(found) != len(listed):
+        raise ValueError("expected sources as an array of ids of records")
+    return found
 
 
 def _human(claim: JSON) -> Human:

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Final, final
 
-from agent_identity._authority.registries import Ruling
-from agent_identity._enforcement.calls import Approval, ApprovalRequest
+from agent_identity._authority.registries import MAX_SOURCES, Ruling
+from agent_identity._enforcement.approvals.refusals import unbindable
+from agent_identity._enforcement.calls import Approval, ApprovalRequest, Call
 from agent_identity._enforcement.tasks import principal_fact
 from agent_identity._evidence.record import ApprovalState, ApprovalStatus
 
-__all__ = ["Held", "approval_state"]
+__all__ = ["Held", "approval_state", "sources_asked"]
 
 _NS: Final = 1_000_000_000
 
@@ -29,6 +30,20 @@ class Held:
     token: str
     name: str
     request: str | None = None
+
+
+def sources_asked(call: Call) -> tuple[str, ...]:
+    """Return the inputs that an approval of a call has to exempt.
+
+    Raises:
+        Denied: They are more than a ruling can name (``approval_unbindable``).
+    """
+    judged = call.flow
+    if judged is None:
+        return ()
+    if not judged.mark.complete or len(judged.mark.sources) > MAX_SOURCES:
+        raise unbindable(call.tool)
+    return tuple(judged.mark.sources)
 
 
 def approval_state(
@@ -54,4 +69,5 @@ def approval_state(
         reason=None if answer is None else answer.ruling.reason,
         request=digest if drafts else None,
         channel=desk.way if drafts else None,
+        sources=(known.sources or None) if drafts else None,
     )

@@ -6,7 +6,7 @@ from typing import Final
 from agent_identity._enforcement.common import safe_message
 from agent_identity.errors import AgentIdentityError, Denied
 
-__all__ = ["altered", "coroutine_desk", "expired", "failed", "forged", "mismatch", "pending"]
+__all__ = ["altered", "coroutine_desk", "expired", "failed", "forged", "mismatch", "outdated", "pending", "unbindable"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 
@@ -37,6 +37,21 @@ def mismatch(tool: str) -> Denied:
     return Denied(
         f"{tool}: the approval is for another call; every call with other arguments needs its own",
         code="approval_mismatch",
+    )
+
+
+def outdated(tool: str) -> Denied:
+    """The task has read more than the approval exempts."""
+    return Denied(
+        f"{tool}: the task has read other inputs than those that were approved; ask again", code="approval_stale"
+    )
+
+
+def unbindable(tool: str) -> Denied:
+    """The task has read more than one ruling can name."""
+    return Denied(
+        f"{tool}: the task has read from more sources than a person can be asked about at once; open a new task",
+        code="approval_unbindable",
     )
 
 

@@ -17,7 +17,7 @@ from agent_identity._authority.stores import StateStore
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._enforcement.approvals import refusals as refused
 from agent_identity._enforcement.approvals.inbox import ApprovalInbox, name_of, party_of
-from agent_identity._enforcement.approvals.records import Held, approval_state
+from agent_identity._enforcement.approvals.records import Held, approval_state, sources_asked
 from agent_identity._enforcement.calls import (
     Answer,
     Approval,
@@ -296,6 +296,7 @@ class Approvals:
             decided_at=self._now(),
             expires_at=request.expires_at,
             reason=answer.reason,
+            sources=request.sources,
         )
         return ruling, ruling.sign(self._signer, issuer=self._trust.issuer or "")
 
@@ -308,10 +309,14 @@ class Approvals:
                 code="approval_unbindable",
             )
         args, decision, now = call.action.args, call.decision, self._now()
+        sources = sources_asked(call)
         data = b"{}" if snapshot is None else snapshot.canonical()
         name = name_of(task, call.tool, args)
         suspended = self._asked.get(name) if desk.suspends else None
         known = self._waiting(name, call.tool, task, args) if desk.ask is None else suspended
+        if known is not None and not set(sources) <= set(known.sources):
+            self._forget(name)  # The task has read more since: that is another question.
+            known = None
         if known is None:
             last = now + int(desk.ttl.total_seconds())
             known = ApprovalRequest(
@@ -328,6 +333,7 @@ class Approvals:
                 why=decision.why,
                 requested_at=now,
                 expires_at=last if desk.suspends else min(last, task.expires_at),
+                sources=sources,
             )
             known = with_digest(known, self._digests)
             known = self._announce(call, task, desk, known, name)
@@ -462,6 +468,8 @@ class Approvals:
         approved = (party_of(ruling.principal), ruling.agent.id, ruling.agent.owner, ruling.tool, ruling.args)
         if not same_task or approved != (party_of(task.principal), task.agent.id, task.agent.owner, call.tool, args):
             raise refused.mismatch(call.tool)
+        if not set(sources_asked(call)) <= set(ruling.sources):
+            raise refused.outdated(call.tool)
         if ruling.status != "approved":
             why = f": {ruling.reason}" if ruling.reason else ""
             raise Denied(f"{call.tool}: rejected by {ruling.approver.id}{why}", code="approval_rejected")

@@ -21,15 +21,6 @@ if TYPE_CHECKING:
         form_bytes,
     )
     from agent_identity._enforcement.calls.call import NOTHING, Call, CallRequest, Judgement, Shown
-    from agent_identity._enforcement.calls.decisions import (
-        WITHIN_SCOPE,
-        Mode,
-        blocked_by,
-        decision_fact,
-        is_fact,
-        is_sound,
-        policy_state,
-    )
     from agent_identity._enforcement.calls.limits import Limits
     from agent_identity._enforcement.calls.process_facts import CertificateFile, Renewals, resource_of
 else:
@@ -56,15 +47,6 @@ else:
                 "form_bytes",
             ),
             "agent_identity._enforcement.calls.call": ("NOTHING", "Call", "CallRequest", "Judgement", "Shown"),
-            "agent_identity._enforcement.calls.decisions": (
-                "WITHIN_SCOPE",
-                "Mode",
-                "blocked_by",
-                "decision_fact",
-                "is_fact",
-                "is_sound",
-                "policy_state",
-            ),
             "agent_identity._enforcement.calls.limits": ("Limits",),
             "agent_identity._enforcement.calls.process_facts": ("CertificateFile", "Renewals", "resource_of"),
         },
@@ -72,7 +54,6 @@ else:
 
 __all__ = [
     "NOTHING",
-    "WITHIN_SCOPE",
     "Answer",
     "Approval",
     "ApprovalRequest",
@@ -84,18 +65,12 @@ __all__ = [
     "CertificateFile",
     "Judgement",
     "Limits",
-    "Mode",
     "Renewals",
     "Shown",
-    "blocked_by",
     "canonical_bytes",
     "capture",
-    "decision_fact",
     "form_bytes",
-    "is_fact",
-    "is_sound",
     "is_unaltered",
-    "policy_state",
     "refuse_own",
     "request_bytes",
     "resource_of",

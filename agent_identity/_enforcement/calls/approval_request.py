@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Final, TypeAlias, cast, final
 
 from agent_identity import canonical
-from agent_identity._authority.registries import MAX_WAIT, RulingStatus, folded
+from agent_identity._authority.registries import MAX_WAIT, RulingStatus, check_sources, folded, sources_of
 from agent_identity._common.narrowing import int_of, is_object, optional_text_of, text_of
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._enforcement.tasks import Task
@@ -27,7 +27,7 @@ _AT_ONCE: Final = timedelta(0)
 _REQUIRED: Final = frozenset(
     {"agent", "arguments", "expires_at", "id", "principal", "purpose", "requested_at", "route", "task", "tool"}
 )
-_OPTIONAL: Final = frozenset({"args", "digest", "rule", "why"})
+_OPTIONAL: Final = frozenset({"args", "digest", "rule", "sources", "why"})
 
 
 @final
@@ -77,6 +77,7 @@ class ApprovalRequest:
         why: Its reason.
         requested_at: Unix seconds.
         expires_at: The end of the approval's validity, in Unix seconds.
+        sources: Records of the inputs that lowered the mark of the task; an approval exempts these for this one call.
         digest: Keyed digest of all members before it, by the requesting enforcer; it signs no altered request.
     """
 
@@ -93,7 +94,11 @@ class ApprovalRequest:
     why: str | None = None
     requested_at: int
     expires_at: int
+    sources: tuple[str, ...] = ()
     digest: str | None = None
+
+    def __post_init__(self) -> None:
+        check_sources(self.sources)
 
     @property
     def short_digest(self) -> str:
@@ -127,6 +132,9 @@ class ApprovalRequest:
         claim["principal"] = self.principal.to_claim()
         claim["agent"] = self.agent.to_claim()
         claim["arguments"] = dict(self.arguments)
+        claim.pop("sources")
+        if self.sources:
+            claim["sources"] = list(self.sources)
         return claim
 
     @classmethod
@@ -156,6 +164,7 @@ class ApprovalRequest:
                 why=optional_text_of(claim, "why"),
                 requested_at=int_of(claim, "requested_at"),
                 expires_at=int_of(claim, "expires_at"),
+                sources=sources_of(cast("Mapping[str, JSON]", claim)),
                 digest=optional_text_of(claim, "digest"),
             )
         except (TokenError, TypeError) as error:

@@ -10,11 +10,12 @@ from opentelemetry.context import Context
 
 from agent_identity._enforcement.calls.approval_request import Approval
 from agent_identity._enforcement.calls.arguments import Arguments
-from agent_identity._enforcement.calls.decisions import WITHIN_SCOPE
 from agent_identity._enforcement.calls.limits import Reservation
-from agent_identity._enforcement.tasks import Attachment, Body, CallFacts, Process, Task
+from agent_identity._enforcement.common import WITHIN_SCOPE
+from agent_identity._enforcement.tasks import Attachment, Body, CallFacts, Judged, Process, Task
 from agent_identity._enforcement.telemetry import UNTRACED, CallSpan
-from agent_identity._evidence.record import Action, Enforced, Model
+from agent_identity._evidence.record import Action, Enforced, Model, Transform
+from agent_identity._flow import TRUSTED, Label
 from agent_identity._policy.decision import Decision, Finding
 from agent_identity.errors import Denied
 
@@ -45,13 +46,20 @@ class CallRequest(NamedTuple):
     refusal: Denied | None = None
     model: Model | None = None
 
+    @property
+    def given(self) -> Collection[str]:
+        """The names that the caller gave, also where the request does not say."""
+        if self.supplied is not None:
+            return self.supplied
+        return [name for name in self.arguments if name not in self.injected]
+
 
 class Judgement(NamedTuple):
     """What was decided about a call, and what came of it. Frozen; another one takes its place.
 
     Attributes:
         decision: The decision.
-        enforced: What the record says of the deed: ``allow``, ``block``, ``escalate`` or ``audit``.
+        enforced: What the record says of the deed: ``allow``, ``block``, ``modify``, ``escalate`` or ``audit``.
         denial: The refusal, if it is one.
         argument: The argument that the refusal is about, if it is about one.
     """
@@ -74,14 +82,33 @@ class Shown:
         value: What the caller gets, as it is; one that is still going to run is withheld like any result.
         content: What inspectors look at, and what the record has a digest of; ``None`` for nothing.
         failure: Set where the result says by itself that the call has failed: that is then recorded.
+        rebuild: Makes the value again of content that the policy had changed; without it such a result is withheld.
+        label: A flow label from the source of the result; it only restricts.
     """
 
-    __slots__ = ("content", "failure", "value")
+    __slots__ = ("content", "failure", "label", "rebuild", "value")
 
-    def __init__(self, value: object, content: object, failure: BaseException | None = None) -> None:
+    def __init__(
+        self,
+        value: object,
+        content: object,
+        failure: BaseException | None = None,
+        rebuild: Callable[[object], object] | None = None,
+        label: Label = TRUSTED,
+    ) -> None:
+        self.label: Final = label
         self.value: Final = value
         self.content: Final = content
         self.failure: Final = failure
+        self.rebuild: Final = rebuild
+
+    def delivered(self, content: object) -> object:
+        """Return what the caller gets of content that was judged.
+
+        Args:
+            content: The content, as it is or changed.
+        """
+        return self.value if content is self.content or self.rebuild is None else self.rebuild(content)
 
 
 @final
@@ -102,7 +129,8 @@ class Call:
         *("desk", "findings", "judgement", "route", "target"),
         *("approval", "reserved"),
         *("_attachment", "context", "marker", "span", "traced"),
-        *("_ending", "action", "done", "facts", "intent", "model", "result"),
+        *("_ending", "action", "done", "facts", "intent", "model", "result", "transforms"),
+        *("flow", "hidden", "label", "limit"),
     )
 
     def __init__(self, tool: str, request: CallRequest, task: Task | None, start_ns: int) -> None:
@@ -128,7 +156,12 @@ class Call:
         self.action = _UNKNOWN
         self.facts: CallFacts | None = None
         self.model: Model | None = None
+        self.transforms: tuple[Transform, ...] = ()
         self.intent: str | None = None
+        self.flow: Judged | None = None
+        self.label: Label | None = None
+        self.limit: Label = TRUSTED
+        self.hidden = False  # What it returns is not shown to the guard.
         self.done = False
         self._ending = threading.Lock()
         self.result: object = None
@@ -158,6 +191,17 @@ class Call:
     def judged(self, judgement: Judgement) -> None:
         """Take a judgement in the place of the one before."""
         self.judgement = judgement
+
+    def judge_again(self) -> None:
+        """Forget what was decided: something changed before that was on record."""
+        self.release()
+        self.judgement = _ALLOWED
+        self.route = self.target = self.desk = self.flow = None
+        self.findings = ()
+
+    def returned(self, label: Label) -> None:
+        """Take in the flow label of something that the call returns."""
+        self.label = label if self.label is None else self.label.meet(label)
 
     def let_run(self) -> None:
         """Have the call run as it came, whatever was decided: monitor mode."""

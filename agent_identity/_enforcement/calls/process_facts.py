@@ -11,7 +11,7 @@ from typing import Final, Literal, final
 
 from opentelemetry.sdk.resources import OTELResourceDetector
 
-from agent_identity._enforcement.calls.decisions import is_fact
+from agent_identity._enforcement.common import is_fact
 from agent_identity._evidence.ledger import Ledger
 from agent_identity._evidence.record import KeyTrust, Pseudonyms, StreamResource, Time, Trust
 from agent_identity._identity.common import read_public_file

@@ -3,8 +3,18 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agent_identity._enforcement.common.decisions import (
+        WITHIN_SCOPE,
+        Mode,
+        blocked_by,
+        decision_fact,
+        is_fact,
+        is_sound,
+        policy_state,
+    )
     from agent_identity._enforcement.common.failures import error_type, failure, model_message, safe_message
     from agent_identity._enforcement.common.http_transport import HttpTransport, Reply, Transport, answer_on, left_until
+    from agent_identity._enforcement.common.leaving import Leaving, check_leaving, leaves, says_something
     from agent_identity._enforcement.common.purpose import folded_purpose
     from agent_identity._enforcement.common.threads import Steps, at_once, has_loop, in_background, may_wait, off_loop
 else:
@@ -13,6 +23,15 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "agent_identity._enforcement.common.decisions": (
+                "WITHIN_SCOPE",
+                "Mode",
+                "blocked_by",
+                "decision_fact",
+                "is_fact",
+                "is_sound",
+                "policy_state",
+            ),
             "agent_identity._enforcement.common.failures": ("error_type", "failure", "model_message", "safe_message"),
             "agent_identity._enforcement.common.http_transport": (
                 "HttpTransport",
@@ -21,6 +40,7 @@ else:
                 "answer_on",
                 "left_until",
             ),
+            "agent_identity._enforcement.common.leaving": ("Leaving", "check_leaving", "leaves", "says_something"),
             "agent_identity._enforcement.common.purpose": ("folded_purpose",),
             "agent_identity._enforcement.common.threads": (
                 "Steps",
@@ -34,20 +54,31 @@ else:
     )
 
 __all__ = [
+    "WITHIN_SCOPE",
     "HttpTransport",
+    "Leaving",
+    "Mode",
     "Reply",
     "Steps",
     "Transport",
     "answer_on",
     "at_once",
+    "blocked_by",
+    "check_leaving",
+    "decision_fact",
     "error_type",
     "failure",
     "folded_purpose",
     "has_loop",
     "in_background",
+    "is_fact",
+    "is_sound",
+    "leaves",
     "left_until",
     "may_wait",
     "model_message",
     "off_loop",
+    "policy_state",
     "safe_message",
+    "says_something",
 ]

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Final, Literal, final
 
@@ -152,6 +153,13 @@ class Transparency:
     def __post_init__(self) -> None:
         object.__setattr__(self, "witnesses", MappingProxyType(dict(self.witnesses)))
         object.__setattr__(self, "checkpoints", self.publish)
+
+    def __hash__(self) -> int:
+        return hash((frozenset(self.witnesses.items()), self.checkpoints))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return it for copies and other processes, since no view of a mapping can be pickled."""
+        return partial(type(self), witnesses=dict(self.witnesses), checkpoints=self.checkpoints), ()
 
     @property
     def publish(self) -> tuple[Publish, ...]:

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_identity._enforcement.guard.context import EnforcementContext
     from agent_identity._enforcement.guard.draft_facts import RESOURCES, Workflow
-    from agent_identity._enforcement.guard.guard import Guard, Leaving
+    from agent_identity._enforcement.guard.guard import Guard
     from agent_identity._enforcement.guard.known_tools import KnownTools, annotated, claims_from
     from agent_identity._enforcement.guard.revocations import LIST_NAME, Revocations, named
+    from agent_identity._enforcement.guard.tool_flow import DeclaredFlow
 else:
     from agent_identity._common.lazy import lazily
 
@@ -16,19 +17,20 @@ else:
         {
             "agent_identity._enforcement.guard.context": ("EnforcementContext",),
             "agent_identity._enforcement.guard.draft_facts": ("RESOURCES", "Workflow"),
-            "agent_identity._enforcement.guard.guard": ("Guard", "Leaving"),
+            "agent_identity._enforcement.guard.guard": ("Guard",),
             "agent_identity._enforcement.guard.known_tools": ("KnownTools", "annotated", "claims_from"),
             "agent_identity._enforcement.guard.revocations": ("LIST_NAME", "Revocations", "named"),
+            "agent_identity._enforcement.guard.tool_flow": ("DeclaredFlow",),
         },
     )
 
 __all__ = [
     "LIST_NAME",
     "RESOURCES",
+    "DeclaredFlow",
     "EnforcementContext",
     "Guard",
     "KnownTools",
-    "Leaving",
     "Revocations",
     "Workflow",
     "annotated",

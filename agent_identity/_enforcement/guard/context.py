@@ -9,11 +9,12 @@ from typing import final
 from agent_identity._authority.registries import RevokedKind
 from agent_identity._authority.stores import StateStore
 from agent_identity._enforcement.approvals import ApprovalInbox, Approvals
-from agent_identity._enforcement.calls import Approval, Arguments, Call, Mode, Renewals
+from agent_identity._enforcement.calls import Approval, Arguments, Call, Renewals
+from agent_identity._enforcement.common import Mode
 from agent_identity._enforcement.guard.known_tools import KnownTools
 from agent_identity._enforcement.guard.revocations import Revocations
 from agent_identity._enforcement.inventory import Inventory
-from agent_identity._enforcement.tasks import Task, TaskContext
+from agent_identity._enforcement.tasks import Flows, Task, TaskContext
 from agent_identity._enforcement.telemetry import Spans
 from agent_identity._evidence.ledger import Ledger
 from agent_identity._evidence.record import PSEUDONYM_PREFIX, DigestKeys, Pseudonyms
@@ -47,6 +48,7 @@ class EnforcementContext:
     pseudonyms: Pseudonyms | None = None
     renewals: Renewals = field(default_factory=Renewals)
     tools: KnownTools = field(default_factory=KnownTools)
+    flows: Flows | None = None
 
     def use(self, directory: str | os.PathLike[str], state: StateStore, *, shared: bool) -> None:
         """Store approval requests and pinned tools in a directory.
@@ -73,6 +75,8 @@ class EnforcementContext:
         self.ambience.renew()
         self.revocations.after_fork_in_child()
         self.approvals.after_fork_in_child()
+        if self.flows is not None:
+            self.flows.after_fork_in_child()
 
     def check(self, task: Task) -> None:
         """Check that the task lives and nothing of its chain is revoked; called before every call and resume.

@@ -6,12 +6,12 @@ from typing import Final, TypeAlias, final
 
 from agent_identity import canonical
 from agent_identity._authority.grants import clauses_of
-from agent_identity._enforcement.calls import Call, is_fact
-from agent_identity._enforcement.common import safe_message
+from agent_identity._enforcement.calls import Call
+from agent_identity._enforcement.common import is_fact, safe_message
 from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.tasks import CallFacts
 from agent_identity._evidence.record import Action, Model, Resource, replaced
-from agent_identity._policy import RuleSet
+from agent_identity._policy import stated_tools
 from agent_identity._policy.decision import Request, Tool, Touch, filled_name, has_placeholders
 from agent_identity._policy.language import added_to, facts_about
 
@@ -106,10 +106,8 @@ def _resource(touch: Touch) -> Resource:
 
 def _labels_of(point: EnforcementContext, tool: Tool) -> tuple[str, ...] | None:
     """Return the labels of a tool that application and operator state; claims of others are no facts."""
-    labels = tool.labels
-    if isinstance(point.policy, RuleSet):
-        facts = facts_about(tool.name, point.policy.tools)
-        labels = labels if facts is None else added_to(Request(tool, {}), facts).tool.labels
+    facts = facts_about(tool.name, stated_tools(point.policy))
+    labels = tool.labels if facts is None else added_to(Request(tool, {}), facts).tool.labels
     return tuple(filter(is_fact, labels or ()))[:_MAX_LABELS] or None
 
 

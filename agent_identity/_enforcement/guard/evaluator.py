@@ -1,18 +1,29 @@
 """Questions of the guard about a call: findings from inspectors, a decision from the policy."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Final, Literal, TypeVar, final
 
 from agent_identity._common.narrowing import is_mapping, is_plain_array, is_plain_dict
 from agent_identity._constraints import MAX_NESTING
-from agent_identity._enforcement.calls import WITHIN_SCOPE, is_sound
-from agent_identity._enforcement.common import error_type
+from agent_identity._enforcement.common import WITHIN_SCOPE, error_type, is_sound
 from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.tasks import Task
-from agent_identity._policy import RuleSet
-from agent_identity._policy.decision import Content, Decision, Effect, Finding, Request, Tool
+from agent_identity._inspection import Inspection
+from agent_identity._policy import is_built_in
+from agent_identity._policy.decision import (
+    Content,
+    Decision,
+    Direction,
+    Effect,
+    Finding,
+    FlowFacts,
+    Request,
+    Stage,
+    Tool,
+)
 from agent_identity.errors import Denied
 
 _Key = TypeVar("_Key")
@@ -29,15 +40,25 @@ class PolicyEvaluator:
         point: The enforcement point.
         tool: The tool, as policies see it.
         data: Labels of the tool's data; ``None`` if nobody stated them.
+
+    Attributes:
+        inspects: Results are inspected.
+        waits: Inspectors, or the policy that judges their findings, may block.
     """
 
-    __slots__ = ("_data", "_is_foreign", "_point", "_tool")
+    __slots__ = ("_data", "_hints", "_input", "_is_foreign", "_output", "_point", "_tool", "inspects", "waits")
 
     def __init__(self, point: EnforcementContext, tool: Tool, data: tuple[str, ...] | None) -> None:
         self._point = point
         self._tool = tool
         self._data = data
-        self._is_foreign = point.policy is not None and type(point.policy) is not RuleSet
+        self._is_foreign = not is_built_in(point.policy)
+        self._input = Inspection(point.inspectors, tool.name, "input")
+        self._output = Inspection(point.inspectors, tool.name, "output")
+        self._hints = self._input.advisory | self._output.advisory
+        self.inspects = bool(self._output)
+        looks = bool(self._input or self._output)
+        self.waits = self._input.waits or self._output.waits or (looks and self._is_foreign)
 
     def request(
         self,
@@ -45,11 +66,12 @@ class PolicyEvaluator:
         task: Task | None,
         findings: tuple[Finding, ...],
         stage: Literal["call", "result"],
+        flow: FlowFacts | None = None,
     ) -> Request:
         """Return the policy request for a call, or for its result."""
         arguments = MappingProxyType(_copied(view) if self._is_foreign else view)
         if task is None:
-            return Request(self._tool, arguments, findings=findings, data=self._data, stage=stage)
+            return Request(self._tool, arguments, findings=findings, data=self._data, stage=stage, flow=flow)
         depth = task.chain.grants[-1].depth
         # Positional, because keywords cost time in the hot path of every guarded call.
         return Request(
@@ -63,15 +85,34 @@ class PolicyEvaluator:
             findings,
             self._data,
             stage,
+            flow,
         )
 
     def decide(self, request: Request, known: Decision) -> Decision:
         """Return the answer of the policy.
 
-        request: The request.
-            request: The question.
+        Args:
+            request: The request.
             known: A valid decision that may be returned again.
         """
+        decision = self._answer(request, known)
+        if decision.effect is Effect.BLOCK and self._hints and request.findings:
+            return self._weighed(request, decision, known)
+        return decision
+
+    def _weighed(self, request: Request, decision: Decision, known: Decision) -> Decision:
+        """Return a block as a warning where it stands on nothing but hints."""
+        sure = tuple(finding for finding in request.findings if finding.inspector not in self._hints)
+        if len(sure) == len(request.findings):
+            return decision
+        again = self._answer(request._replace(findings=sure), known)
+        if again.effect is Effect.BLOCK:
+            return decision
+        effect = Effect.WARN if again.effect is Effect.ALLOW else again.effect
+        rules = {*again.warnings, *decision.warnings, *filter(None, (decision.rule,))}
+        return dataclasses.replace(again, effect=effect, warnings=tuple(sorted(rules)))
+
+    def _answer(self, request: Request, known: Decision) -> Decision:
         policy = self._point.policy
         if policy is None:
             return WITHIN_SCOPE
@@ -83,26 +124,32 @@ class PolicyEvaluator:
                     decision = policy.decide(request)
         except Exception as error:  # noqa: BLE001 - A policy that fails blocks.
             return Decision(effect=Effect.BLOCK, reason="policy_failed", why=error_type(error))
-        return known if decision is known else _checked(decision)
+        return known if decision is known else _checked(decision, request.stage)
 
-    def inspect(self, direction: str, value: object) -> tuple[Finding, ...]:
-        """Return the findings of the inspectors."""
-        inspectors = self._point.inspectors
-        if not inspectors:
+    def inspect(self, direction: Direction, value: object, injected: Collection[str] = ()) -> tuple[Finding, ...]:
+        """Return what the inspectors find.
+
+        Args:
+            direction: Whether the value is the arguments by name, or a result.
+            value: The value.
+            injected: Names of arguments that the framework filled in.
+        """
+        is_input = direction == "input"
+        inspection = self._input if is_input else self._output
+        if not inspection:
             return ()
-        is_input = direction != "output"
+        findings = inspection.texts(value, injected)
+        if not inspection.foreign:
+            return findings
         # Inspectors change their own copy of arguments. Results are the original objects, and their code counts as code
         # of the body.
         shown = _copied(value) if is_input and is_mapping(value) else value
-        content = Content(direction="input" if is_input else "output", tool=self._tool.name, value=shown)
+        content = Content(direction=direction, tool=self._tool.name, value=shown, injected=injected)
         try:
             with self._point.ambience.unmarked() if is_input or _is_plain(value) else nullcontext():
-                findings = tuple(finding for inspector in inspectors for finding in inspector.inspect(content))
+                return (*findings, *inspection.others(content))
         except Denied as denied:
             raise RuntimeError(f"an inspector raised {error_type(denied)} of another call; return findings") from None
-        if not all(type(finding) is Finding for finding in findings):
-            raise TypeError("an inspector returned something else than findings; return findings")
-        return findings
 
 
 def _copied(view: Mapping[_Key, object]) -> dict[_Key, object]:
@@ -130,12 +177,14 @@ def _is_plain(value: object, depth: int = MAX_NESTING) -> bool:
     return is_plain_array(value) and all(_is_plain(item, depth - 1) for item in value)
 
 
-def _checked(decision: object) -> Decision:
-    """Return a policy's answer if it is a decision."""
+def _checked(decision: object, stage: Stage) -> Decision:
+    """Return a policy's answer if it is a decision; the arguments of a call are never changed."""
     if not isinstance(decision, Decision):
         return Decision(effect=Effect.BLOCK, reason="policy_failed", why="not a Decision")
     if not is_sound(decision):
         return Decision(effect=Effect.BLOCK, reason="policy_failed", why="a Decision that no record can hold")
+    if decision.obligations and stage == "call":
+        return Decision(effect=Effect.BLOCK, reason="obligation_unmet", why="obligations are for results alone")
     return decision
 
 

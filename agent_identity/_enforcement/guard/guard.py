@@ -1,67 +1,65 @@
-"""The guard: one order of checks for every kind of callable.
-
-For each call: the arguments are snapshotted; the task must live and its grant must cover tool and
-arguments; inspectors look at them; the policy decides; the intent is in the ledger; only then the body
-runs; its outcome is recorded, signed and copied to a span. Whatever fails on the way to the body, the
-guard's own defects included, refuses the call.
-"""
+"""The guard: one order of checks for every kind of callable."""  # budget: the order is one idea, read at one sitting
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
-from typing import Final, NoReturn, TypeAlias, cast, final
+from typing import Final, NoReturn, final
 
 from opentelemetry import context as otel
 
 from agent_identity._enforcement.approvals import Held
-from agent_identity._enforcement.calls import (
-    NOTHING,
-    Approval,
-    BadArgumentsError,
-    Call,
-    CallRequest,
-    Judgement,
-    Limits,
-    blocked_by,
-    capture,
+from agent_identity._enforcement.calls import Approval, BadArgumentsError, Call, CallRequest, Judgement, Limits, capture
+from agent_identity._enforcement.common import (
+    Leaving,
+    check_leaving,
+    error_type,
+    failure,
     is_fact,
+    leaves,
+    safe_message,
+    says_something,
 )
-from agent_identity._enforcement.common import error_type, failure, safe_message
 from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.guard.draft_facts import Workflow
+from agent_identity._enforcement.guard.effects import take_effect
 from agent_identity._enforcement.guard.evaluator import PolicyEvaluator, ground_of, refusal_of
 from agent_identity._enforcement.guard.record_builder import Description
+from agent_identity._enforcement.guard.results import Delivery, Results
+from agent_identity._enforcement.guard.tool_flow import DeclaredFlow, ToolFlow
 from agent_identity._enforcement.tasks import Process, Task
 from agent_identity._enforcement.telemetry import AdoptedSpan, in_context
 from agent_identity._evidence.ledger import Entry
-from agent_identity._evidence.record import Ending
-from agent_identity._policy import RuleSet
-from agent_identity._policy.decision import Decision, Effect, Tool
+from agent_identity._evidence.record import Ending, MarkCause
+from agent_identity._policy import is_built_in
+from agent_identity._policy.decision import Decision, Effect, FlowFacts, Tool
 from agent_identity.errors import (
     AgentIdentityError,
-    ContentBlocked,
     Denied,
     EvidenceError,
     NoTask,
     OutOfScope,
-    PolicyBlocked,
     Routed,
 )
 
 __all__ = ["Guard", "Leaving"]
 
-Leaving: TypeAlias = tuple[type[BaseException], ...] | Callable[[BaseException], bool]
-"""Exceptions by which a body leaves that did not fail: their classes, or what tells for each."""
-
 _LOG: Final = logging.getLogger("agent_identity")
+_TRIES: Final = 8
+"""Judgements of one call under which the mark of its task may move."""
+
 _CANCELLED: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 @final
 class Guard:
     """Guards one tool of one enforcement point.
+
+    For each call: the arguments are snapshotted; the task must live and its grant must cover tool and arguments;
+    inspectors look at them; the policy decides, at the mark of the task; the intent is in the ledger; only then the
+    body runs; what its result does to the mark is recorded, then its outcome, signed and copied to a span. Whatever
+    fails on the way to the body, the guard's own defects included, refuses the call.
 
     Args:
         point: The enforcement point.
@@ -71,6 +69,7 @@ class Guard:
         returns: Exceptions that carry a result in place of an error, as a handoff does.
         place: Names the place in which a call is made; a suspended call is made again in the same place.
         workflow: Names the run of the framework in which a call is made; for version 2 of the record.
+        flow: What the code declares of the results and the destinations of the tool.
 
     Raises:
         TypeError: ``suspends`` or ``returns`` are no exceptions, or ``place`` or ``workflow`` no function.
@@ -79,11 +78,13 @@ class Guard:
         tool: See above.
         data: See above.
         slow: Whether code of others looks at a call, which may take time.
+        inspects: Whether results are inspected.
+        inspects_slowly: Whether that may take time, so that it never takes place on an event loop.
     """
 
     __slots__ = (
-        *("_ask", "_attributes", "_limits", "_name", "_point", "_returns", "_suspends", "_told"),
-        *("data", "slow", "tool"),
+        *("_ask", "_attributes", "_flow", "_limits", "_name", "_point", "_results", "_returns", "_suspends", "_told"),
+        *("data", "inspects", "inspects_slowly", "slow", "tool"),
     )
 
     def __init__(
@@ -96,6 +97,7 @@ class Guard:
         returns: Leaving = (),
         place: Callable[[], str] | None = None,
         workflow: Workflow | None = None,
+        flow: DeclaredFlow | None = None,
     ) -> None:
         for name, function in (("place", place), ("workflow", workflow)):
             if function is not None and not callable(function):
@@ -105,16 +107,25 @@ class Guard:
         self._point = point
         self._ask = PolicyEvaluator(point, tool, data)
         # Code of others takes time, so that all is asked again. Rules are like constraints: compiled, ours, and quick.
-        self.slow = bool(point.inspectors) or not (point.policy is None or type(point.policy) is RuleSet)
+        self.inspects, self.inspects_slowly = self._ask.inspects, self._ask.inspects and self._ask.waits
+        self.slow = self._ask.waits or not is_built_in(point.policy)
         if workflow is not None and point.pseudonyms is not None and point.ledger.drafts:
             self.slow = True  # Its pseudonym is in a file, which is read each time.
-        self._suspends = _check_leaving(suspends, "suspends")
-        self._returns = _check_leaving(returns, "returns")
+        self._suspends = check_leaving(suspends, "suspends")
+        self._returns = check_leaving(returns, "returns")
         self._limits = Limits(point.state, point.clock, tool.name, resumable=bool(suspends), place=place)
-        self._told = Description(point, tool, workflow)
+        # Without a policy that asks about it, nothing of information flow is computed.
+        self._flow = None if point.flows is None else ToolFlow(tool, point.policy, flow or DeclaredFlow())
+        self._told = Description(point, tool, workflow, endorses=self.endorses)
+        self._results = Results(point, tool.name, self._ask, self._told)
         self._name = f"execute_tool {tool.name}"
         # Whatever decides on a span when it starts needs these two; the rest is set off the caller's path.
         self._attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}
+
+    @property
+    def endorses(self) -> bool:
+        """Whether results have the declared flow label whatever the mark of the task is."""
+        return self._flow is not None and self._flow.endorses
 
     @property
     def point(self) -> EnforcementContext:
@@ -160,19 +171,38 @@ class Guard:
         call = Call(self.tool.name, request, point.ambience.current(around), point.clock.wall_ns())
         call.span, call.traced = point.spans.start_call(self.tool.name, self._name, attributes, call.start_ns, around)
         try:
-            self._decide(call)
-            self._describe(call)
-            if point.mode == "monitor":
-                call.let_run()
-            if call.judgement.enforced == "block":
-                call.release()
-            elif call.desk is None:
-                self._intend(call)
+            for _ in range(_TRIES):
+                if self._reach(call):
+                    return call
+                call.judge_again()
+            self._give_up(call)
         except BaseException:
             point.spans.abandon(call.span)
             call.release()
             raise
         return call
+
+    def _reach(self, call: Call) -> bool:
+        """Decide about a call, and record its intent if it may run at once; return whether that is valid.
+
+        It is not if the mark of the task moved meanwhile.
+        """
+        self._decide(call)
+        self._describe(call)
+        if self._point.mode == "monitor":
+            call.let_run()
+        if call.judgement.enforced == "block":
+            call.release()
+            return True
+        return call.desk is not None or self._intend(call)
+
+    def _give_up(self, call: Call) -> None:
+        """Refuse a call under whose judgements the mark moved again and again."""
+        message = f"{self.tool.name}: the inputs of the task change faster than a call can be judged; call again"
+        self._deny(call, Denied(message, code="mark_moved"))
+        if self._point.mode == "monitor":
+            call.let_run()
+            self._intend(call)
 
     def settle(self, call: Call, decide: Callable[[], Held] | None = None) -> None:
         """Wait for the approval that the call needs, if it needs one, and record its intent.
@@ -236,18 +266,22 @@ class Guard:
         if task is None or snapshot is None:
             raise NoTask(f"{self.tool.name}: expected an open task, got none")
         point.check(task)
-        again = self._ask.decide(self._ask.request(snapshot.view, task, call.findings, "call"), self._told.known[0])
-        if ground_of(again) != ground_of(call.judgement.decision):
-            message = f"{self.tool.name}: expected the decision that was approved, got another one since; call again"
-            raise Denied(message, code="approval_stale", decision=again)
-        if task.limits:
-            call.reserved = self._limits.reserve(task, snapshot, call.request.call_id)
-            point.look_again(call)  # Before the approval is used up.
-        point.approvals.take_up(call, desk, held)
-        point.look_again(call)
-        call.desk = None
-        call.judged(Judgement(call.judgement.decision))
-        self._intend(call)
+        with task.flow.lock if self._flow is not None and task.flow is not None else nullcontext():
+            asked, facts = call.flow, None if self._flow is None else self._flow.look(call, task, snapshot)
+            request = self._ask.request(snapshot.view, task, call.findings, "call", facts)
+            again = self._ask.decide(request, self._told.known[0])
+            same = ground_of(again) == ground_of(call.judgement.decision)
+            if not same or (asked is not None and not asked.covers(call.flow)):
+                message = f"{self.tool.name}: what was approved has changed, the decision or its inputs; ask again"
+                raise Denied(message, code="approval_stale", decision=again)
+            if task.limits:
+                call.reserved = self._limits.reserve(task, snapshot, call.request.call_id)
+                point.look_again(call)  # Before the approval is used up.
+            point.approvals.take_up(call, desk, held)
+            point.look_again(call)
+            call.desk = None
+            call.judged(Judgement(call.judgement.decision))
+            self._intend(call)
 
     def refuse(self, arguments: Mapping[str, object], denied: Denied, task: Task | None = None) -> Denied:
         """Record a refusal that was reached without the guard, and return it for raising.
@@ -279,16 +313,16 @@ class Guard:
         point, request = self._point, call.request
         try:
             # First the snapshot: even a call outside any task is recorded with what it asked for.
-            supplied = _supplied(request) if request.supplied is None else request.supplied
-            arguments = call.snapshot = capture(request.arguments, supplied, request.injected)
+            arguments = call.snapshot = capture(request.arguments, request.given, request.injected)
             task = call.task
             if task is None or request.refusal is not None:
                 self._refuse_early(task, request.refusal)
             point.check(task)
             task.chain.grants[-1].scope.check(self.tool.name, arguments.view, arguments.supplied)
             if point.inspectors:
-                call.findings = self._ask.inspect("input", arguments.view)
-            self._consult(call, arguments.view, task)
+                call.findings = self._ask.inspect("input", arguments.view, request.injected)
+            facts = None if self._flow is None else self._flow.look(call, task, arguments)
+            self._consult(call, arguments.view, task, facts)
             if self.slow or not task.lease.live:
                 point.check(task)  # It may have ended meanwhile; inspectors and policies may end it themselves.
             if task.limits and call.route is None and call.desk is None:
@@ -318,28 +352,12 @@ class Guard:
         missing = f"{self.tool.name}: expected an open task of this enforcer, {self._point.ambience.missing()}"
         raise NoTask(missing) if task is None or refusal is None else refusal
 
-    def _consult(self, call: Call, view: Mapping[str, object], task: Task) -> None:
+    def _consult(self, call: Call, view: Mapping[str, object], task: Task, facts: FlowFacts | None) -> None:
         point = self._point
         if point.policy is None:
             return
-        decision = self._ask.decide(self._ask.request(view, task, call.findings, "call"), self._told.known[0])
-        call.judged(Judgement(decision))
-        if decision.effect is Effect.BLOCK:
-            raise PolicyBlocked(blocked_by(decision, self.tool.name), code=decision.reason, decision=decision)
-        if decision.effect is Effect.ROUTE:
-            handler = point.routes.get(decision.route or "")
-            call.target = decision.route or "unnamed"
-            if isinstance(handler, Approval):
-                call.desk = handler
-                call.judged(Judgement(decision, "escalate"))
-                return
-            if handler is None:
-                message = f"{self.tool.name}: routed, and no handler has that name; pass routes={{...}} to the enforcer"
-                raise Routed(message, code="route_unavailable", decision=decision)
-            if not call.request.can_route:
-                raise Routed(f"{self.tool.name}: routed elsewhere; this call did not run", decision=decision)
-            call.route = handler
-            call.judged(Judgement(decision, "escalate"))
+        decision = self._ask.decide(self._ask.request(view, task, call.findings, "call", facts), self._told.known[0])
+        take_effect(call, decision, point.routes)
 
     def _deny(self, call: Call, denied: Denied, argument: str | None = None) -> None:
         if not isinstance(denied.decision, Decision):
@@ -354,7 +372,17 @@ class Guard:
         _LOG.error("the guard of %s failed, the call is refused: %s", self.tool.name, safe_message(error))
         self._deny(call, Denied(f"{self.tool.name}: {failure('the guard', error)}", code="guard_failed"))
 
-    def _intend(self, call: Call) -> None:
+    def _intend(self, call: Call) -> bool:
+        """Write the intent, unless the mark at which the call was judged has moved; return whether that is so."""
+        if self._flow is None:
+            self._write_intent(call)
+            return True
+        with self._flow.held(call) as still:
+            if still:
+                self._write_intent(call)
+        return still
+
+    def _write_intent(self, call: Call) -> None:
         """Write the intent: no evidence, no action."""
         try:
             call.intent = self._point.ledger.append(self._told.intent(call)).id
@@ -407,73 +435,102 @@ class Guard:
         self._deny(call, denied)
         return self._refuse(call, denied)
 
-    def succeed(self, call: Call, result: object = None) -> None:
-        """Record that the body (or the route's handler) returned.
+    def succeed(self, call: Call, result: object = None, *, fixed: bool = False) -> object:
+        """Record that the body (or the route's handler) returned, and return what the caller gets.
+
+        Args:
+            call: The call.
+            result: What it returned.
+            fixed: The caller gets something else, so that the result cannot be changed.
 
         Raises:
             ContentBlocked: The policy withholds what an inspector found in the result. The body ran.
         """
         if call.done:
-            return
-        blocked = self._judge_result(call, result) if self._point.inspectors else None
-        self._told.describe_result(call, result)
-        if blocked is not None:
-            raise self._end_by(call, blocked)
+            return result
+        delivery = self._delivery(call, result, "result", fixed=fixed)
+        self._told.describe_result(call, delivery.value)
+        self._deliver(call, delivery)
         self._finish(call, "routed" if call.route is not None else "success", None)
+        return delivery.value
 
-    def emit(self, call: Call, item: object) -> None:
-        """Judge one item of a generator before the consumer gets it.
+    def emit(self, call: Call, item: object, *, fixed: bool = False) -> object:
+        """Judge one item of a generator before the consumer gets it, and return what the consumer gets.
+
+        Args:
+            call: The call.
+            item: What the body yielded.
+            fixed: See :meth:`succeed`.
 
         Raises:
             ContentBlocked: The policy withholds what an inspector found in it; the call is over.
             Denied: The call had ended by a refusal before.
         """
         call.look_back()
-        blocked = self._judge_result(call, item)
-        if blocked is not None:
-            raise self._end_by(call, blocked)
+        delivery = self._delivery(call, item, "chunk", fixed=fixed)
+        self._deliver(call, delivery)
+        return delivery.value
 
-    def _judge_result(self, call: Call, result: object) -> ContentBlocked | None:
-        """Return the refusal of a result that the policy withholds; monitor mode notes it, and withholds nothing."""
-        if not self._point.inspectors:
-            return None
-        try:
-            findings = self._ask.inspect("output", result)
-            if not findings:
-                return None
-            call.findings = tuple(dict.fromkeys((*call.findings, *findings)))
-            snapshot = call.snapshot
-            view = NOTHING if snapshot is None else snapshot.view
-            decision = self._ask.decide(self._ask.request(view, call.task, findings, "result"), self._told.known[0])
-        except Exception as error:  # noqa: BLE001 - What could not be inspected is withheld.
-            decision = Decision(effect=Effect.BLOCK, reason="inspection_failed", why=error_type(error))
-        if decision.effect in (Effect.ALLOW, Effect.WARN):
-            return None
-        blocked = ContentBlocked(blocked_by(decision, self.tool.name), code="content_blocked", decision=decision)
-        if self._point.mode == "enforce":
-            return blocked
-        self._deny(call, blocked)
+    def _delivery(self, call: Call, content: object, cause: MarkCause, *, fixed: bool) -> Delivery:
+        """Inspect content and meet the obligations, then record the effect of the delivery on the mark."""
+        before = call.transforms
+        delivery = self._results.judge(call, content, fixed=fixed) if self.inspects else Delivery(content)
+        unmarked = None if self._flow is None else self._flow.mark(call, delivery.value, cause, original=content)
+        if unmarked is None:
+            return delivery
+        call.transforms = before  # Nothing of this content is delivered.
+        return Delivery(content, unmarked)
+
+    def _deliver(self, call: Call, delivery: Delivery) -> None:
+        """Raise the refusal of what is withheld; monitor mode notes it, and withholds nothing."""
+        if delivery.blocked is None and not delivery.audited:
+            return
+        if delivery.blocked is not None:
+            if self._point.mode == "enforce":
+                raise self._end_by(call, delivery.blocked) from None  # The error of a body is not shown with it.
+            self._deny(call, delivery.blocked)
         call.judged(call.judgement._replace(enforced="audit"))
-        return None
 
-    def fail(self, call: Call, error: BaseException, code: str | None = None) -> None:
-        """Record that the body raised, by the class of the error or a code; the caller re-raises."""
+    def fail(self, call: Call, error: BaseException, code: str | None = None, *, judged: bool = False) -> None:
+        """Record that the body raised, by the class of the error or a code; the caller re-raises.
+
+        Args:
+            call: The call.
+            error: What the body raised.
+            code: What the record says in place of the class of the error.
+            judged: What the error says was inspected before.
+
+        Raises:
+            ContentBlocked: The policy withholds what an inspector found in the error.
+        """
         if call.done:
             return
-        if self._suspends and self._leaves(error, self._suspends, "suspends"):
+        if self._suspends and leaves(self.tool.name, error, self._suspends, "suspends"):
             self.suspend(call)
-        elif self._returns and self._leaves(error, self._returns, "returns"):
+            return
+        returned = bool(self._returns) and leaves(self.tool.name, error, self._returns, "returns")
+        looks = self.inspects and isinstance(error, Exception) and not (judged or returned)
+        self._deliver(call, self._judge_error(call, error, looks=looks))
+        if returned:
             self._finish(call, "success", None)
         else:
             self._finish(call, "cancelled" if isinstance(error, _CANCELLED) else "error", code or error_type(error))
 
-    def _leaves(self, error: BaseException, leaving: Leaving, what: str) -> bool:
-        """Tell whether a body left by an error without having failed; whoever cannot tell does not say so."""
-        try:
-            return isinstance(error, leaving) if isinstance(leaving, tuple) else bool(leaving(error))
-        except Exception as trap:  # noqa: BLE001 - Code of others; the error of the body is what has to come out.
-            _LOG.error("%s= of %s failed, and the call counts as failed: %s", what, self.tool.name, safe_message(trap))
-            return False
+    def _judge_error(self, call: Call, error: BaseException, *, looks: bool) -> Delivery:
+        """Inspect the texts of an error, then record its effect on the mark.
+
+        An error whose texts would have to change is withheld: no class can be trusted to take others.
+        """
+        delivery = Delivery(error)
+        if looks:
+            try:
+                text: object = str(error)
+            except Exception:  # noqa: BLE001 - Code of others, whose answer nobody can look at.
+                text = error
+            delivery = self._results.judge(call, (text, error), fixed=True)
+        says = self._flow is not None and says_something(error)
+        unmarked = self._flow.mark(call, error, "error", original=error) if self._flow is not None and says else None
+        return delivery if unmarked is None else Delivery(error, unmarked)
 
     def suspend(self, call: Call) -> None:
         """Record that the body left to be called again; what the call has is left to itself.
@@ -526,23 +583,3 @@ class Guard:
         if call.task is not None:
             call.task.tally.outcome(of_intent=call.intent is not None)
         return entry
-
-
-def _supplied(request: CallRequest) -> Collection[str]:
-    """Return the names that the caller gave, where the request does not say."""
-    return [name for name in request.arguments if name not in request.injected]
-
-
-def _check_leaving(leaving: Leaving, what: str) -> Leaving:
-    """Return which exceptions are no errors, if they are classes of exceptions in a tuple, or what tells for each.
-
-    Raises:
-        TypeError: They are neither.
-    """
-    given = cast("object", leaving)
-    if callable(given) and not isinstance(given, type):
-        return leaving
-    kinds = cast("tuple[object, ...]", given) if isinstance(given, tuple) else (None,)
-    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-        raise TypeError(f"expected {what} as classes of exceptions in a tuple, or a function of an exception")
-    return leaving

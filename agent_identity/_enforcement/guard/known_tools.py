@@ -6,7 +6,7 @@ from typing import Final, final
 
 from agent_identity._common.narrowing import is_mapping
 from agent_identity._identity.common import check_id
-from agent_identity._policy import RuleSet
+from agent_identity._policy import rule_sets_of
 from agent_identity._policy.decision import Claims, Policy, Tool
 from agent_identity._policy.rules import absent_tools
 
@@ -26,18 +26,21 @@ _Labels = tuple[str, ...]
 class KnownTools:
     """The tools of one enforcer. Thread-safe: each write is one dict entry or a flag."""
 
-    __slots__ = ("_known", "_reviewed")
+    __slots__ = ("_endorsing", "_known", "_reviewed")
 
     def __init__(self) -> None:
+        self._endorsing: dict[str, None] = {}
         self._known: dict[str, tuple[Tool, _Labels | None]] = {}
         self._reviewed = False
 
-    def learn(self, tool: Tool, data: _Labels | None = None) -> None:
-        """Note a tool, and the labels of its data.
+    def learn(self, tool: Tool, data: _Labels | None = None, *, endorses: bool = False) -> None:
+        """Note a tool, the labels of its data, and whether its results are better than the mark.
 
         Of two tools with one name, the one with fewer known labels is kept. Only the first 10,000 names are kept,
         because callers may invent names.
         """
+        if endorses and len(self._endorsing) < _MAX_TOOLS:
+            self._endorsing[tool.name] = None
         before = self._known.get(tool.name)
         if before is None and len(self._known) >= _MAX_TOOLS:
             return
@@ -48,6 +51,10 @@ class KnownTools:
         """Return the tools with the labels of their data, by name."""
         return tuple(known for _, known in sorted(self._known.copy().items()))
 
+    def endorsing(self) -> tuple[str, ...]:
+        """Return the names of the tools whose results have the declared flow label whatever the mark is."""
+        return tuple(sorted(self._endorsing.copy()))
+
     def review(self, policy: Policy | None) -> None:
         """Log once the tools that a policy names and nobody guards; called after the end of a task.
 
@@ -56,7 +63,8 @@ class KnownTools:
         if self._reviewed:
             return
         self._reviewed = True
-        for rule_id, names in absent_tools(policy.rules, self._known).items() if isinstance(policy, RuleSet) else ():
+        absent = {k: v for rules in rule_sets_of(policy) for k, v in absent_tools(rules.rules, self._known).items()}
+        for rule_id, names in absent.items():
             _LOG.warning("the rule %r names tools that nobody has guarded yet: %s", rule_id, ", ".join(names))
 
 

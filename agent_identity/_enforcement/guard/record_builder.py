@@ -4,12 +4,25 @@ import logging
 from functools import partial
 from typing import Final, final
 
-from agent_identity._enforcement.calls import WITHIN_SCOPE, Call, canonical_bytes, decision_fact, is_fact
-from agent_identity._enforcement.common import safe_message
+from agent_identity._enforcement.calls import Call, canonical_bytes
+from agent_identity._enforcement.common import WITHIN_SCOPE, decision_fact, is_fact, safe_message
 from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.guard.draft_facts import DraftFacts, Workflow
+from agent_identity._enforcement.guard.tool_flow import origins_of
 from agent_identity._enforcement.tasks import CallFacts, parties
-from agent_identity._evidence.record import Action, Decision, Detail, Ending, Found, Intent, Outcome, Time, replaced
+from agent_identity._evidence.record import (
+    Action,
+    Decision,
+    Detail,
+    Ending,
+    Found,
+    Intent,
+    Outcome,
+    Time,
+    Transform,
+    replaced,
+)
+from agent_identity._inspection import VERSION
 from agent_identity._policy.decision import Tool
 
 __all__ = ["Description"]
@@ -17,6 +30,7 @@ __all__ = ["Description"]
 _LOG: Final = logging.getLogger("agent_identity")
 _MAX_CATEGORIES: Final = 1_024
 _MAX_FOUND: Final = 256
+_MAX_TRANSFORMS: Final = 256
 
 
 @final
@@ -27,14 +41,18 @@ class Description:
         point: The enforcement point.
         tool: The tool.
         workflow: Returns the framework run of a call; for version 2 of the record.
+        endorses: Results have the declared flow label, whatever the mark of the task is.
 
     Attributes:
         known: A valid decision that let a call run, with its record member.
     """
 
-    __slots__ = ("_draft", "_point", "_tool", "known")
+    __slots__ = ("_draft", "_endorses", "_point", "_tool", "known")
 
-    def __init__(self, point: EnforcementContext, tool: Tool, workflow: Workflow | None = None) -> None:
+    def __init__(
+        self, point: EnforcementContext, tool: Tool, workflow: Workflow | None = None, *, endorses: bool = False
+    ) -> None:
+        self._endorses: Final = endorses
         self._point = point
         self._tool = tool
         self._draft: Final = DraftFacts(point, tool, workflow) if point.ledger.drafts else None
@@ -54,8 +72,8 @@ class Description:
         if self._draft is not None:
             call.action = action = self._draft.describe(action, call)
         if arguments is not None and arguments.values:
-            key = self._point.ledger.stream if call.task is None else call.task.id
-            call.action = replaced(action, names=arguments.kinds(), args=self._point.digest_of(key, arguments))
+            digest = self._point.digest_of(self.key_of(call), arguments)
+            call.action = replaced(action, names=arguments.kinds(), args=digest)
 
     def intent(self, call: Call) -> partial[Intent]:
         """Return the factory of the intent of a call."""
@@ -72,7 +90,11 @@ class Description:
         if self._draft is None:
             return make
         known = call.facts or CallFacts()
-        return partial(make, clauses=self._draft.clauses(call), resources=known.resources, workflow=known.workflow)
+        make = partial(make, clauses=self._draft.clauses(call), resources=known.resources, workflow=known.workflow)
+        judged = call.flow
+        if judged is None:
+            return make
+        return partial(make, mark=judged.seen, provenance=origins_of(judged), endorses=self._endorses or None)
 
     def outcome(self, call: Call, ending: Ending, error: str | None, end_ns: int, *, first: bool) -> partial[Outcome]:
         """Return the factory of the outcome of a call.
@@ -89,8 +111,11 @@ class Description:
         if self._draft is not None:
             action = self._draft.concluded(call)
             decision = replaced(decision, policy=None, version=None)
+        flow = None if call.task is None or call.label is None else call.task.flow
         return partial(
             Outcome,
+            label=None if call.label is None else str(call.label),
+            mark=None if flow is None else str(flow.label),
             time=Time.at(call.start_ns, end_ns),
             action=action,
             decision=decision,
@@ -112,7 +137,10 @@ class Description:
         findings = _found(call)
         time = Time.at(call.start_ns, end_ns)
         if call.intent is not None:
-            return None if findings is None else partial(Detail, time=time, call=call.intent, findings=findings)
+            if findings is None:
+                return None
+            changes = call.transforms or None
+            return partial(Detail, time=time, call=call.intent, findings=findings, transforms=changes)
         decision, facts = self._decision(call), None if call.task is None else call.task.facts
         known = call.facts or CallFacts()
         return partial(
@@ -126,6 +154,8 @@ class Description:
             resources=known.resources,
             workflow=known.workflow,
             findings=findings,
+            mark=None if call.flow is None else call.flow.seen,
+            provenance=None if call.flow is None else origins_of(call.flow),
         )
 
     def _decision(self, call: Call) -> Decision:
@@ -143,13 +173,30 @@ class Description:
     def describe_result(self, call: Call, result: object) -> None:
         """Add the digest of the result; the act happened, so a failure must not hide result or outcome."""
         try:
-            data = None if result is None else canonical_bytes(result)
-            if data is not None:
-                key = self._point.ledger.stream if call.task is None else call.task.id
-                digest = self._point.digests.digest(key, data)
+            digest = self._digest_of(call, result)
+            if digest is not None:
                 call.action = replaced(call.action, result=digest)
         except Exception as error:  # noqa: BLE001 - See above.
             _LOG.error("the result of %s has no digest: %s", self._tool.name, safe_message(error))
+
+    def describe_change(self, call: Call, original: object, delivered: object) -> None:
+        """Add that a result was changed, with the digests of both where they have one.
+
+        Raises:
+            EvidenceError: A key is needed and cannot be kept.
+        """
+        if self._draft is not None and len(call.transforms) < _MAX_TRANSFORMS:
+            one, other = self._digest_of(call, original), self._digest_of(call, delivered)
+            transform = Transform(name="redaction", version=VERSION, original=one, delivered=other)
+            call.transforms = (*call.transforms, transform)
+
+    def _digest_of(self, call: Call, result: object) -> str | None:
+        data = None if result is None else canonical_bytes(result)
+        return None if data is None else self._point.digests.digest(self.key_of(call), data)
+
+    def key_of(self, call: Call) -> str:
+        """Return the id of the key under which the values of a call are digested."""
+        return self._point.ledger.stream if call.task is None else call.task.id
 
 
 def _categories(call: Call) -> tuple[str, ...] | None:

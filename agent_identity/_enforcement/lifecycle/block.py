@@ -4,7 +4,7 @@ import threading
 from types import TracebackType
 from typing import final
 
-from agent_identity._enforcement.calls import Call, CallRequest
+from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.lifecycle.steps import CallSteps
 from agent_identity._enforcement.tasks import Task
 from agent_identity.errors import Denied
@@ -57,6 +57,7 @@ class Action:
 
     def _begin(self, call: Call) -> Call:
         self._call = call
+        call.hidden = True  # What the block reads it need not tell.
         call.attach()
         return call
 
@@ -68,9 +69,7 @@ class Action:
             return
         call.detach()
         if error is None:
-            self._steps.end(
-                call, call.result, "resource"
-            )  # The result belongs to the block; the guard hands nothing out.
+            self._steps.end(call, _held(call), "resource")
         else:
             self._steps.fail(call, error)
 
@@ -82,6 +81,15 @@ class Action:
             return
         call.detach()
         if error is None:
-            await self._steps.end_async(call, call.result, "resource")
+            await self._steps.end_async(call, _held(call), "resource")
         else:
             await self._steps.fail_async(call, error)
+
+
+def _held(call: Call) -> Shown:
+    """Return the result of a block as one that cannot be changed: the block has it already."""
+    # The guard hands nothing out, so a result that is going to run stays with the block.
+    result = call.result
+    if type(result) is not Shown:
+        return Shown(result, result)
+    return Shown(result.value, result.content, result.failure, label=result.label)

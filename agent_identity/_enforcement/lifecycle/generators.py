@@ -262,7 +262,7 @@ def drive(steps: CallSteps, begin: Begin, lazy: Lazy | None) -> Generator[object
             if closing is None:
                 steps.check(call)
             item = _step(steps, call, resume)
-            _hand_out(steps, call, item, closing, lazy)
+            item = _hand_out(steps, call, item, closing, lazy)
         except StopIteration as stop:
             returned: object = stop.value
             break
@@ -311,22 +311,22 @@ async def _give_up_async(
         await steps.fail_async(call, error)
 
 
-def _hand_out(steps: CallSteps, call: Call, item: object, closing: BaseException | None, lazy: Lazy | None) -> None:
-    """Check what a body yielded before the consumer gets it; one that was told to end may have gone on instead."""
+def _hand_out(steps: CallSteps, call: Call, item: object, closing: BaseException | None, lazy: Lazy | None) -> object:
+    """Return what the consumer gets of what a body yielded; one that was told to end may have gone on instead."""
     if closing is not None:
         steps.check(call)
     steps.check_ended(call, item, lazy)
-    steps.emit(call, item)
+    return steps.emit(call, item)
 
 
 async def _hand_out_async(
     steps: CallSteps, call: Call, item: object, closing: BaseException | None, lazy: Lazy | None
-) -> None:
+) -> object:
     """Do what :func:`_hand_out` does without blocking the event loop."""
     if closing is not None:
         await steps.check_async(call)
     await steps.check_ended_async(call, item, lazy)
-    await steps.emit_async(call, item)
+    return await steps.emit_async(call, item)
 
 
 def _refuse_later(steps: CallSteps, call: Call, started: object) -> None:
@@ -368,7 +368,7 @@ async def drive_async(steps: CallSteps, begin: BeginAsync, lazy: Lazy | None) ->
             if closing is None:
                 await steps.check_async(call)
             item = await _step_async(steps, call, resume(), closing=closing is not None)
-            await _hand_out_async(steps, call, item, closing, lazy)
+            item = await _hand_out_async(steps, call, item, closing, lazy)
         except StopAsyncIteration:
             if closing is None:
                 await steps.end_async(call, None, lazy)

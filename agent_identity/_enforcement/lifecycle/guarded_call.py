@@ -152,7 +152,7 @@ class GuardedCall(CallSteps):
 
     def declare(self) -> None:
         """Make the tool known to the enforcer before its first call, for the comparison of tools with the policy."""
-        self._point.tools.learn(self.tool, self._guard.data)
+        self._point.tools.learn(self.tool, self._guard.data, endorses=self._guard.endorses)
 
     def shares_enforcer(self, other: CallSteps) -> bool:
         """Return whether another guard belongs to the same enforcer.

@@ -9,8 +9,8 @@ from functools import partial
 from typing import Final, NoReturn
 
 from agent_identity._authority.stores import MemoryState
-from agent_identity._enforcement.calls import Call, CallRequest, Mode, Shown
-from agent_identity._enforcement.common import Steps, at_once, off_loop
+from agent_identity._enforcement.calls import Call, CallRequest, Shown
+from agent_identity._enforcement.common import Mode, Steps, at_once, off_loop, says_something
 from agent_identity._enforcement.guard import RESOURCES, Guard
 from agent_identity._enforcement.inventory import Inventory
 from agent_identity._enforcement.lifecycle.deferred_results import ATOMS, CODE, Lazy, drop, holds_lazy, lazy_result
@@ -42,7 +42,7 @@ class CallSteps:
         judge: Judges a call; its body must not run before :meth:`settle` has returned. See :meth:`Guard.judge`.
     """
 
-    __slots__ = ("_guard", "_inspects", "_lazy", "_links", "_point", "_signs_at_once", "_store_waits", "judge")
+    __slots__ = ("_guard", "_lazy", "_links", "_marks", "_point", "_signs_at_once", "_store_waits", "judge")
 
     def __init__(self, guard: Guard, *, lazy: Lazy | None = None, judge: Judge | None = None) -> None:
         point = guard.point
@@ -50,7 +50,7 @@ class CallSteps:
         self.judge: Final = guard.judge if judge is None else judge
         self._lazy: Final = lazy
         self._point: Final = point
-        self._inspects: Final = bool(point.inspectors)
+        self._marks: Final = point.flows is not None
         self._links: Final = point.ledger.drafts and any(map(has_placeholders, guard.tool.touches))
         self._signs_at_once: Final = point.spans.signs_at_once
         self._store_waits: Final = type(point.state) is not MemoryState
@@ -177,21 +177,23 @@ class CallSteps:
             except Denied:
                 self._guard.check(call)
 
-    def emit(self, call: Call, item: object) -> None:
-        """Judge one item of a stream before the consumer gets it.
+    def emit(self, call: Call, item: object) -> object:
+        """Judge one item of a stream, and return the item for the consumer.
 
         Raises:
             ContentBlocked: The policy withholds the item because of an inspector's finding; the call is over.
             Denied: The call had ended by a refusal before.
         """
-        self._guard.emit(call, item)
+        return self._guard.emit(call, item)
 
-    async def emit_async(self, call: Call, item: object) -> None:
+    async def emit_async(self, call: Call, item: object) -> object:
         """Do what :meth:`emit` does without blocking the event loop."""
-        if self._inspects:
-            await off_loop(partial(self._guard.emit, call, item))
-        else:
+        if not self._guard.inspects and not self._marks:
             call.look_back()
+            return item
+        if self._guard.inspects_slowly or not self._records_at_once(call):
+            return await off_loop(partial(self._guard.emit, call, item))
+        return at_once(self._guard.emit, call, item)
 
     def end(self, call: Call, result: object, lazy: Lazy | None) -> object:
         """Record that the body returned, and return the result for the caller.
@@ -211,14 +213,17 @@ class CallSteps:
         value, content, failure = result, result, None
         if type(result) is Shown:
             value, content, failure = result.value, result.content, result.failure
+            call.limit, call.hidden = result.label, call.hidden or (value is not None and content is None)
         if type(value) not in ATOMS and self._runs_on(value, lazy):
             self._withhold(call, value)
+        shown = result if type(result) is Shown else None
+        fixed = shown is not None and shown.rebuild is None
         if failure is None:
-            self._guard.succeed(call, content)
+            delivered = self._guard.succeed(call, content, fixed=fixed)
         else:
-            self._guard.emit(call, content)
-            self._guard.fail(call, failure)
-        return value
+            delivered = self._guard.emit(call, content, fixed=fixed)
+            self._guard.fail(call, failure, judged=True)
+        return delivered if shown is None else shown.delivered(delivered)
 
     async def end_async(self, call: Call, result: object, lazy: Lazy | None) -> object:
         """Do what :meth:`end` does without blocking the event loop."""
@@ -228,7 +233,7 @@ class CallSteps:
 
     def _ends_at_once(self, call: Call, result: object, lazy: Lazy | None) -> bool:
         """Return whether the end of a call can be recorded without blocking."""
-        if self._inspects or not self._records_at_once(call):
+        if self._marks or self._guard.inspects_slowly or not self._records_at_once(call):
             return False
         if type(result) in ATOMS:
             return True
@@ -288,7 +293,9 @@ class CallSteps:
         """
         call.detach()
         cut = isinstance(error, GeneratorExit) and not closed
-        if cut or call.done or (self._records_at_once(call) and not self._leaves(call)):
+        marks = self._marks and says_something(error)
+        waits = marks or self._guard.inspects_slowly or self._leaves(call)
+        if cut or call.done or (self._records_at_once(call) and not waits):
             self._guard.fail(call, error)
         else:
             await off_loop(partial(self._guard.fail, call, error))
@@ -318,7 +325,7 @@ class CallSteps:
             task = self._point.ambience.current()
         except Exception:  # Our own defect; the guard meets it as well, and refuses with a code.
             return False
-        takes = task is not None and self._store_waits and bool(task.limits)
+        takes = task is not None and self._store_waits and (bool(task.limits) or _asks_for_marks(task))
         return not takes and self._is_known(task)
 
     def _is_known(self, task: Task | None) -> bool:
@@ -347,6 +354,10 @@ class CallSteps:
     def _records_at_once(self, call: Call) -> bool:
         inline = self._point.inline or type(call.span) is AdoptedSpan
         return (not inline or self._signs_at_once) and self._writes_at_once(call.task)
+
+
+def _asks_for_marks(task: Task) -> bool:
+    return task.flow is not None and task.flow.waits
 
 
 def _raise(error: BaseException) -> NoReturn:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from agent_identity._enforcement.sessions.opening import Opening
     from agent_identity._enforcement.sessions.propagation import Outbound, Peer, Presentation
     from agent_identity._enforcement.sessions.resume import Inbound
+    from agent_identity._enforcement.sessions.statements import Statements, checked_text
     from agent_identity._enforcement.sessions.tasks import Tasks, current_or_refuse
 else:
     from agent_identity._common.lazy import lazily
@@ -20,6 +21,7 @@ else:
             "agent_identity._enforcement.sessions.opening": ("Opening",),
             "agent_identity._enforcement.sessions.propagation": ("Outbound", "Peer", "Presentation"),
             "agent_identity._enforcement.sessions.resume": ("Inbound",),
+            "agent_identity._enforcement.sessions.statements": ("Statements", "checked_text"),
             "agent_identity._enforcement.sessions.tasks": ("Tasks", "current_or_refuse"),
         },
     )
@@ -33,7 +35,9 @@ __all__ = [
     "Outbound",
     "Peer",
     "Presentation",
+    "Statements",
     "Tasks",
+    "checked_text",
     "current_or_refuse",
     "permits_of",
 ]

@@ -8,8 +8,7 @@ from typing import Final, Literal, cast, final
 
 from agent_identity._authority.grants import MAX_TTL, Chain, Scope
 from agent_identity._authority.registries import AgentRegistry, Registration
-from agent_identity._enforcement.calls import decision_fact
-from agent_identity._enforcement.common import failure, safe_message
+from agent_identity._enforcement.common import decision_fact, failure, safe_message
 from agent_identity._enforcement.guard import EnforcementContext
 from agent_identity._enforcement.tasks import Task, agent_fact, parties, principal_fact
 from agent_identity._enforcement.telemetry import traced

@@ -66,6 +66,7 @@ class Opening:
         "_point",
         "_purpose",
         "_recorded",
+        "_request",
         "_span",
         "_start_ns",
         "_task",
@@ -81,8 +82,10 @@ class Opening:
         *,
         recorded: RecordedGrants | None = None,
         traceparent: str | None = None,
+        request: str | None = None,
     ) -> None:
         self._point = point
+        self._request = request
         self._purpose = purpose
         self._make = make
         self._recorded = recorded
@@ -181,9 +184,13 @@ class Opening:
             token = GrantToken(token=grants[-1].token)
             facts, trace = task_facts(grants, outer)._asdict(), self._traced.ids
             point.ledger.append(partial(records.Grant, **facts, time=time, trace=trace, grant=token))
+        flow = task.flow
+        if flow is not None:
+            flow.begin(self._request)
         purposeful = replaced(task.facts.task, purpose=task.purpose, outer=outer)
         facts = task.facts._replace(task=purposeful)._asdict()
-        point.ledger.append(partial(records.TaskStart, **facts, time=time, trace=self._traced.rooted))
+        mark = None if flow is None else flow.seen
+        point.ledger.append(partial(records.TaskStart, **facts, time=time, trace=self._traced.rooted, mark=mark))
 
     def _unrecorded(self, task: Task) -> Iterator[tuple[Grant, ...]]:
         """Yield each chain whose last grant the stream lacks: a verifier needs all grants of a chain."""

@@ -113,6 +113,7 @@ class Outbound:
         addressed = task.handed.addressed(peer)
         if addressed is None or (addressed.chain.leaf.expires_at - now < _RENEW and not _as_long_as(task, addressed)):
             addressed = self._address(task, peer)
+        _export(task, addressed.chain.leaf)
         self._check(task)  # Only now is it sure that the end will be told to the receiver.
         onward = addressed.onward
         proof = prove(
@@ -149,6 +150,7 @@ class Outbound:
             seconds = ADDRESSED_TTL if seconds is None else min(seconds, ADDRESSED_TTL)
         grant = self._derive(task, agent or task.agent, holder, scope or task.scope, ttl=seconds, audience=audience)
         self._hand_over(task, grant)
+        _export(task, grant)
         self._check(task)
         tokens, trace = (*task.chain.tokens, grant.token), traceparent()
         if to is not None:
@@ -223,6 +225,12 @@ class Outbound:
         trace, time = current_trace(), Time.at(wall)
         point.ledger.append(partial(records.Grant, **facts._asdict(), time=time, trace=trace, grant=token))
         task.handed.add(grant, wall // _NS)
+
+
+def _export(task: Task, grant: Grant) -> None:
+    """Keep the mark of the task for the holder of a grant, and join the mark of that hop from now on."""
+    if task.flow is not None:
+        task.flow.export(grant.hash, grant.expires_at)
 
 
 def _as_long_as(task: Task, addressed: AudienceGrant) -> bool:

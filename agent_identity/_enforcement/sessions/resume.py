@@ -15,7 +15,7 @@ from agent_identity._enforcement.lifecycle import CallSteps
 from agent_identity._enforcement.sessions.opening import Opening
 from agent_identity._enforcement.sessions.propagation import Presentation
 from agent_identity._enforcement.sessions.tasks import LONGEST_TTL, Tasks
-from agent_identity._enforcement.tasks import DelegationBundle, ExportedGrants, Grants, RecordedGrants, Task
+from agent_identity._enforcement.tasks import DelegationBundle, ExportedGrants, Grants, RecordedGrants, Task, task_facts
 from agent_identity._identity.keys import PublicKey, Signer, SigningKey, token_hash
 from agent_identity._identity.principals import Agent
 from agent_identity._identity.trust import TrustStore
@@ -163,7 +163,9 @@ class Inbound:
         lease = self.tasks.registry.resume(
             leaf.task_id, leaf.expires_at * _NS, clock=self.tasks.point.clock, id=leaf.id, watch=watch
         )
-        return self.tasks.start(purpose, chain, holder, lease, ExportedGrants(None))
+        flows, came = self.tasks.point.flows, leaf if presented is None else presented.leaf
+        flow = None if flows is None else flows.arrived(leaf, came, task_facts(chain.grants))
+        return self.tasks.start(purpose, chain, holder, lease, ExportedGrants(None), flow=flow)
 
     def _watch(self, chain: Chain, presented: Chain) -> Callable[[], bool]:
         """Return the predicate that the task, or a part of it on the way here, has ended where it was opened."""

@@ -15,7 +15,17 @@ from agent_identity._authority.tokens import TokenSource
 from agent_identity._enforcement.common import safe_message
 from agent_identity._enforcement.guard import EnforcementContext
 from agent_identity._enforcement.sessions.admission import Admission, record_refusal, refusing
-from agent_identity._enforcement.tasks import ExportedGrants, Exports, NoTokens, Tally, Task, outer_task, task_facts
+from agent_identity._enforcement.tasks import (
+    ExportedGrants,
+    Exports,
+    NoTokens,
+    Speak,
+    Tally,
+    Task,
+    TaskFlow,
+    outer_task,
+    task_facts,
+)
 from agent_identity._identity.common import Ids
 from agent_identity._identity.keys import PublicKey, Signer
 from agent_identity._identity.principals import Agent, Principal
@@ -56,6 +66,7 @@ class Tasks:
         tokens: The source of tokens for other services.
         desk: The token cache, if there is a source.
         exports: Makes what exports parts of these tasks.
+        speak: Takes in statements of the host about the inputs of a task.
     """
 
     point: EnforcementContext
@@ -68,6 +79,7 @@ class Tasks:
     admission: Admission | None = None
     tokens: TokenSource | None = None
     exports: Callable[["Tasks"], Exports] = field(kw_only=True)
+    speak: Speak = field(kw_only=True)
     desk: "TokenService | None" = field(init=False, default=None)
     live: "weakref.WeakSet[Task]" = field(init=False, default_factory=weakref.WeakSet[Task])
 
@@ -116,7 +128,9 @@ class Tasks:
             self.point.digests.create(grant.task_id)
             chain = self._verified((grant.token,), grant, wall, None)
             lease = self.registry.open(grant.task_id, _deadline(chain), clock=self.point.clock, id=grant.id)
-            return self.start(purpose, chain, holder, lease, ExportedGrants(grant.task_id))
+            flows = self.point.flows
+            flow = None if flows is None else flows.opened(chain.leaf, task_facts(chain.grants))
+            return self.start(purpose, chain, holder, lease, ExportedGrants(grant.task_id), flow=flow)
 
     def open_child(
         self,
@@ -156,7 +170,9 @@ class Tasks:
             chain = self._verified((*parent.chain.tokens, grant.token), grant, wall, parent)
             deadline, clock = _deadline(chain), self.point.clock
             lease = self.registry.open(grant.task_id, deadline, parent.lease, clock=clock, id=grant.id)
-            return self.start(purpose, chain, holder, lease, ExportedGrants(None, parent.handed))
+            flows, shared = self.point.flows, parent.flow
+            flow = None if flows is None or shared is None else flows.delegated(shared, task_facts(chain.grants))
+            return self.start(purpose, chain, holder, lease, ExportedGrants(None, parent.handed), flow=flow)
 
     @contextmanager
     def attenuating(self, parent: Task, agent: Agent, wall: int) -> Generator[None]:
@@ -188,7 +204,16 @@ class Tasks:
                 raise
         return chain
 
-    def start(self, purpose: str, chain: Chain, holder: Signer | None, lease: Lease, handed: ExportedGrants) -> Task:
+    def start(
+        self,
+        purpose: str,
+        chain: Chain,
+        holder: Signer | None,
+        lease: Lease,
+        handed: ExportedGrants,
+        *,
+        flow: TaskFlow | None,
+    ) -> Task:
         """Return the task of a verified chain; without a holder key this process cannot delegate."""
         leaf = chain.leaf
         _note_nested(leaf.task_id)
@@ -207,7 +232,9 @@ class Tasks:
             close=self._end,
             exports=self.exports(self),
             tokens=NoTokens() if self.desk is None else self.desk.open(),
+            speak=self.speak,
             limits=chain.root.limits,
+            flow=flow,
         )
         self.live.add(task)
         return task
@@ -228,6 +255,8 @@ class Tasks:
         task.lease.end()
         self.point.tools.review(self.point.policy)
         task.tokens.drop()
+        if task.flow is not None:
+            task.flow.guarded(task.flow.end)
         if task.handed.opened_here:
             self.point.approvals.end(task.id)
         handed = task.handed.take()

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from agent_identity._enforcement.tasks.exported_grants import AudienceGrant, ExportedGrants, RecordedGrants
     from agent_identity._enforcement.tasks.facts import CallFacts, agent_fact, parties, principal_fact, task_facts
     from agent_identity._enforcement.tasks.suspensions import leave, mark_of, taken_over
-    from agent_identity._enforcement.tasks.task import REVOKE_SECONDS, Exports, NoTokens, Tally, Task
+    from agent_identity._enforcement.tasks.task import REVOKE_SECONDS, Exports, NoTokens, Speak, Tally, Task
     from agent_identity._enforcement.tasks.task_context import (
         Attachment,
         Body,
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         outer_task,
         task_in,
     )
+    from agent_identity._enforcement.tasks.task_flow import Flows, Judged, TaskFlow
     from agent_identity._enforcement.tasks.trace_context import TRACEPARENT, remote_parent, traceparent
 else:
     from agent_identity._common.lazy import lazily
@@ -36,7 +37,14 @@ else:
                 "task_facts",
             ),
             "agent_identity._enforcement.tasks.suspensions": ("leave", "mark_of", "taken_over"),
-            "agent_identity._enforcement.tasks.task": ("REVOKE_SECONDS", "Exports", "NoTokens", "Tally", "Task"),
+            "agent_identity._enforcement.tasks.task": (
+                "REVOKE_SECONDS",
+                "Exports",
+                "NoTokens",
+                "Speak",
+                "Tally",
+                "Task",
+            ),
             "agent_identity._enforcement.tasks.task_context": (
                 "Attachment",
                 "Body",
@@ -48,6 +56,7 @@ else:
                 "outer_task",
                 "task_in",
             ),
+            "agent_identity._enforcement.tasks.task_flow": ("Flows", "Judged", "TaskFlow"),
             "agent_identity._enforcement.tasks.trace_context": ("TRACEPARENT", "remote_parent", "traceparent"),
         },
     )
@@ -62,13 +71,17 @@ __all__ = [
     "DelegationBundle",
     "ExportedGrants",
     "Exports",
+    "Flows",
     "Grants",
+    "Judged",
     "NoTokens",
     "Process",
     "RecordedGrants",
+    "Speak",
     "Tally",
     "Task",
     "TaskContext",
+    "TaskFlow",
     "agent_fact",
     "attached",
     "bodies_around",

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol, final, overload
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeAlias, final, overload
 
 from agent_identity._authority.grants import Chain, Grant, Limit, Scope
 from agent_identity._authority.registries import Lease
@@ -12,6 +12,7 @@ from agent_identity._common.typed_calls import typed_calls
 from agent_identity._enforcement.tasks.delegation_bundle import DelegationBundle, Grants
 from agent_identity._enforcement.tasks.exported_grants import ExportedGrants
 from agent_identity._enforcement.tasks.facts import TaskFacts
+from agent_identity._enforcement.tasks.task_flow import TaskFlow
 from agent_identity._identity.keys import PublicKey, Signer
 from agent_identity._identity.principals import Agent, Principal
 from agent_identity.errors import ConfigurationError
@@ -19,7 +20,10 @@ from agent_identity.errors import ConfigurationError
 if TYPE_CHECKING:
     from agent_identity._authority.tokens import DownstreamToken
 
-__all__ = ["REVOKE_SECONDS", "NoTokens", "Tally", "Task", "Tokens"]
+__all__ = ["REVOKE_SECONDS", "NoTokens", "Speak", "Tally", "Task", "Tokens"]
+
+Speak: TypeAlias = Callable[["Task", str, "str | None"], None]
+"""Takes in text for a task: that of its principal, or with an integrity that of others."""
 
 REVOKE_SECONDS: Final = 5.0
 """Maximum seconds for revoking the tokens of a task, all together; leaving the task waits no longer."""
@@ -138,7 +142,9 @@ class Task:
     close: Callable[["Task"], None] = field(repr=False)
     exports: Exports = field(repr=False)
     tokens: Tokens = field(repr=False)
+    speak: "Speak" = field(repr=False)
     limits: tuple[Limit, ...] = ()
+    flow: TaskFlow | None = field(default=None, repr=False)
 
     @property
     def grant(self) -> Grant:
@@ -231,6 +237,42 @@ class Task:
         if to is not None and audience is None:
             raise ValueError("to= needs an audience; name the service that the grants are for")
         return self.exports.export(self, to, audience=audience, agent=agent, scope=scope, ttl=ttl)
+
+    def said(self, text: str) -> None:
+        """Record what the principal said, so that values in it count as the principal's own.
+
+        For host code that talks to the principal, in the task that it opened. The text is kept nowhere: a record says
+        that something was said, with a keyed digest of it. Where information flow is off nothing is recorded.
+
+        Args:
+            text: What was said, in the principal's own words; text of others is for :meth:`received`.
+
+        Raises:
+            Denied: A guarded body calls this (``said_in_body``), the task is a delegated or accepted one
+                (``said_by_delegate``), or it has ended. The refusal is recorded.
+            EvidenceError: It could not be recorded, and counts for nothing.
+            TypeError: The text is no ``str``.
+            ValueError: The text is empty, or longer than 1,048,576 characters.
+        """
+        self.speak(self, text, None)
+
+    def received(self, text: str, *, integrity: str = "untrusted") -> None:
+        """Record that the agent is about to get text of others, which lowers the mark of the task.
+
+        Call this before the agent sees the text. Where information flow is off nothing is recorded.
+
+        Args:
+            text: The text.
+            integrity: ``"untrusted"``, ``"unknown"``, or ``"trusted"`` for text that nobody outside can write; the
+                last is refused where :meth:`said` is.
+
+        Raises:
+            Denied: The text is called trusted by code that may not say so, or the task has ended.
+            EvidenceError: It could not be recorded; the agent must not get the text.
+            TypeError: The text is no ``str``.
+            ValueError: The text is empty or too long, or the integrity is another word.
+        """
+        self.speak(self, text, integrity)
 
     def end(self) -> None:
         """End the task and everything delegated under it, at once and in every thread; idempotent."""

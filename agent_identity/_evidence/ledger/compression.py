@@ -36,7 +36,7 @@ __all__ = ["Compressor", "Stopped", "compress", "content_digest", "copy_compress
 _CHUNK: Final = 256 * 1024
 _JOIN_SECONDS: Final = 10.0
 _LOCK_SECONDS: Final = 0.1
-_logger: Final = logging.getLogger("agent_identity._evidence")
+_logger: Final = logging.getLogger("agent_identity.evidence")
 
 
 class Stopped(Exception):

@@ -18,16 +18,7 @@ from agent_identity._evidence.ledger.recovery import recover
 from agent_identity._evidence.ledger.sealer import After, Observers, OnRecord, Sealing
 from agent_identity._evidence.ledger.segments import Segments
 from agent_identity._evidence.ledger.writer import Entry, Make, StreamWriter
-from agent_identity._evidence.record import (
-    DRAFT,
-    Detail,
-    End,
-    RecoveredStream,
-    StreamEnd,
-    StreamResource,
-    Time,
-    Version,
-)
+from agent_identity._evidence.record import DRAFT, End, RecoveredStream, StreamResource, Time, Version
 from agent_identity._evidence.record import VERSION as FIRST
 from agent_identity._evidence.record import schema as records
 from agent_identity._evidence.storage import (
@@ -60,7 +51,7 @@ __all__ = ["Beginning", "Ledger"]
 _DISTRIBUTION: Final = "agent-identity-otel"
 _ROOM: Final = 64 * 1024
 _Told = TypeVar("_Told")
-_logger: Final = logging.getLogger("agent_identity._evidence")
+_logger: Final = logging.getLogger("agent_identity.evidence")
 _open_ledgers: Final["weakref.WeakSet[Ledger]"] = weakref.WeakSet()
 
 
@@ -355,7 +346,7 @@ class Ledger:
         for publisher in self._publishers:
             publisher.offer(note)
 
-    def append(self, make: Make, *, detail: partial[Detail] | None = None, after: After | None = None) -> Entry:
+    def append(self, make: Make, *, detail: partial[records.Detail] | None = None, after: After | None = None) -> Entry:
         """Write one record and return it; once this returns, the record survives.
 
         Args:
@@ -425,7 +416,7 @@ class Ledger:
             if self._stream is not None and self._stream.usable and self._stream.seq:
                 try:
                     end = End(size=str(self._stream.seq + 1))
-                    self.append(partial(StreamEnd, time=Time.at(self._now()), end=end))
+                    self.append(partial(records.StreamEnd, time=Time.at(self._now()), end=end))
                 except EvidenceError as error:
                     failure = error
             self._closed = True
@@ -478,7 +469,9 @@ class Ledger:
             Finalize(None, self._at_exit, exitpriority=0)
         return stream
 
-    def _write(self, stream: StreamWriter, make: Make, detail: partial[Detail] | None, after: After | None) -> Entry:
+    def _write(
+        self, stream: StreamWriter, make: Make, detail: partial[records.Detail] | None, after: After | None
+    ) -> Entry:
         if detail is None:
             (entry,) = stream.append(make, self._new_id())
         else:

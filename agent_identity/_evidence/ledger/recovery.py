@@ -29,7 +29,7 @@ from agent_identity.errors import ConfigurationError, EvidenceError, Verificatio
 
 __all__ = ["recover"]
 
-_logger: Final = logging.getLogger("agent_identity._evidence")
+_logger: Final = logging.getLogger("agent_identity.evidence")
 _BATCH: Final = 32  # Streams recovered under one signature; each costs a descriptor meanwhile.
 _MAX_OPEN: Final = 64  # Intents named in the record; the count has no bound.
 

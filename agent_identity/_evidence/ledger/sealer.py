@@ -32,7 +32,7 @@ _BATCH: Final = 1_024
 _JOIN_SECONDS: Final = 30.0
 _STRIDE: Final = 16  # Records; about a millisecond.
 _BREATH: Final = 0.00005  # Seconds; long enough for the system to wake a thread that waits for the interpreter.
-_logger: Final = logging.getLogger("agent_identity._evidence")
+_logger: Final = logging.getLogger("agent_identity.evidence")
 
 
 @final

@@ -10,7 +10,17 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, NoReturn, Self, TypeAlias, final
 
 from agent_identity._evidence.ledger.segments import DEFAULT_BYTES
-from agent_identity._evidence.record import VERSION, AnyRecord, Detail, Examination, Stream, Trust, Version, encode
+from agent_identity._evidence.record import (
+    VERSION,
+    AnyRecord,
+    Detail,
+    Examination,
+    Mark,
+    Stream,
+    Trust,
+    Version,
+    encode,
+)
 from agent_identity._evidence.storage import (
     EDIT,
     EXTEND,
@@ -29,7 +39,7 @@ from agent_identity.errors import EvidenceError
 
 __all__ = ["MAX_RECORD_BYTES", "Closed", "Entry", "Make", "StreamWriter", "settle", "settled_size"]
 
-_logger: Final = logging.getLogger("agent_identity._evidence")
+_logger: Final = logging.getLogger("agent_identity.evidence")
 
 MAX_RECORD_BYTES: Final = 1024 * 1024
 """Largest record that is written."""
@@ -347,7 +357,7 @@ def _entry(make: Make, record_id: str, place: Stream, version: Version, detail: 
             "the record has a value that is not a string, boolean, array or object; repair its source",
             code="bad_record",
         ) from error
-    wrong_version = version == VERSION and isinstance(record, Detail | Examination | Trust)
+    wrong_version = version == VERSION and isinstance(record, Detail | Examination | Mark | Trust)
     if record.id != record_id or record.stream != place or record.v != version or wrong_version:
         raise EvidenceError(
             "the record does not have the id, place and version that the ledger gave; repair its source",

@@ -13,6 +13,7 @@ __all__ = [
     "Category",
     "Clause",
     "Count",
+    "FlowLabel",
     "Hash",
     "Hmac",
     "Id",
@@ -98,6 +99,14 @@ Clause: TypeAlias = Annotated[
     _form(
         "<argument name>:<branch of the constraint>, such as amount:range or path:any.range",
         r"(?s:.){1,256}:[a-z_]+(?:\.[a-z_]+){0,16}",
+    ),
+]
+FlowLabel: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(?:trusted|unknown|untrusted)(?::[A-Za-z0-9_.@/,-]*)?\Z",
+        max_length=256,
+        description="trusted, unknown or untrusted, and readers after a colon",
     ),
 ]
 Category: TypeAlias = Annotated[str, _form("the name of a category", r"[A-Za-z0-9_.:/-]{1,128}")]

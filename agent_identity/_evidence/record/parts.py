@@ -14,6 +14,7 @@ from agent_identity._evidence.record.forms import (
     Argument,
     Category,
     Count,
+    FlowLabel,
     Hash,
     Hmac,
     Id,
@@ -44,6 +45,7 @@ __all__ = [
     "AgentRegistration",
     "ApprovalState",
     "ApprovalStatus",
+    "ArgumentOrigin",
     "Counts",
     "Decision",
     "EffectName",
@@ -56,6 +58,9 @@ __all__ = [
     "GrantToken",
     "Hop",
     "KeyTrust",
+    "MarkCause",
+    "MarkChange",
+    "MarkSeen",
     "Model",
     "Offered",
     "Part",
@@ -74,6 +79,7 @@ __all__ = [
     "Task",
     "Time",
     "Trace",
+    "ValueProvenance",
     "Version",
     "check_form",
     "replaced",
@@ -105,6 +111,14 @@ RevocationState: TypeAlias = Literal["revoked", "suspended", "reinstated"]
 
 Enforced: TypeAlias = Literal["allow", "block", "modify", "escalate", "audit"]
 """Enforced effects of a decision."""
+
+MarkCause: TypeAlias = Literal[
+    "start", "request", "said", "received", "result", "chunk", "error", "join", "accept", "prompt"
+]
+"""Why a low-water mark was recorded."""
+
+ValueProvenance: TypeAlias = Literal["principal", "trusted", "unknown", "untrusted"]
+"""Where the value of an argument comes from."""
 
 EFFECTS: Final = frozenset(cast("tuple[str, ...]", get_args(EffectName)))
 """Effects that a policy can decide."""
@@ -252,6 +266,15 @@ class Found(Part, frozen=True, kw_only=True):
     field: Name | None = None
 
 
+class Transform(Part, frozen=True, kw_only=True):
+    """A change of a result before its delivery, in version 2: by what, and the keyed digests of both where known."""
+
+    name: Name
+    version: Name
+    original: Hmac | None = None
+    delivered: Hmac | None = None
+
+
 class Action(Part, frozen=True, kw_only=True):
     """The called tool and its arguments: their names, kinds and keyed digest, never values.
 
@@ -292,6 +315,59 @@ class Decision(Part, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.why is not None:
             check_why(why=self.why)
+
+
+class MarkSeen(Part, frozen=True, kw_only=True):
+    """The low-water mark at which a call is judged or a task begins, in version 2: whose it is, and its number."""
+
+    hop: Hash
+    seq: Position
+
+
+class MarkChange(Part, frozen=True, kw_only=True):
+    """A change of a low-water mark, in version 2.
+
+    Attributes:
+        hop: The grant under which the mark began.
+        seq: The number of the change, from 1.
+        label: The mark from now on.
+        cause: Why it is recorded.
+        prev: The record of the change before; absent in the first.
+        joined: The label that lowered the mark, the mark being the meet of all of them.
+        sources: The intents whose results it comes from; without any, this record itself is the source.
+        origin: The grant of another hop, whose mark is joined or continued.
+        digest: Keyed digest of what the principal said, or of what was handed over.
+    """
+
+    hop: Hash
+    seq: Position
+    label: FlowLabel
+    cause: MarkCause
+    prev: Uuid7 | None = None
+    joined: FlowLabel | None = None
+    sources: Annotated[tuple[Uuid7, ...], items(64)] | None = None
+    origin: Hash | None = None
+    digest: Hmac | None = None
+
+    def __post_init__(self) -> None:
+        if (self.seq == "1") is not (self.prev is None):
+            raise ValueError("prev")
+
+
+class ArgumentOrigin(Part, frozen=True, kw_only=True):
+    """Where the value of an argument comes from, in version 2.
+
+    Attributes:
+        argument: Its name.
+        provenance: Its weakest part.
+        source: The intent or mark of the input that has that part, where it is known.
+        destination: Whether the argument decides where the call leads.
+    """
+
+    argument: Name
+    provenance: ValueProvenance
+    source: Uuid7 | None = None
+    destination: Literal[True] | None = None
 
 
 class Sdk(Part, frozen=True, kw_only=True):
@@ -345,18 +421,20 @@ class Offered(Part, frozen=True, kw_only=True):
 
 
 class PolicyState(Part, frozen=True, kw_only=True):
-    """The policy that decides; version 2 adds the engine that evaluates it."""
+    """The policy that decides; version 2 adds its engine, and the flow rules of ours that are part of it."""
 
     name: Name
     version: Name
     digest: Sha256
     engine: Label | None = None
+    flow: Label | None = None
 
 
 class ApprovalState(Part, frozen=True, kw_only=True):
     """A question to a person, and the answer.
 
-    Version 2 adds ``request``, the keyed digest of the whole request, and ``channel``, the way of asking.
+    Version 2 adds ``request``, the keyed digest of the whole request, ``channel``, the way of asking, and ``sources``,
+    the sources of the mark that the answer exempts for this one call.
     """
 
     id: Uuid7
@@ -367,6 +445,7 @@ class ApprovalState(Part, frozen=True, kw_only=True):
     reason: Name | None = None
     request: Hmac | None = None
     channel: Label | None = None
+    sources: Annotated[tuple[Uuid7, ...], items(64)] | None = None
 
 
 class RevocationChange(Part, frozen=True, kw_only=True):

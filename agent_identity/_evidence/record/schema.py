@@ -9,7 +9,18 @@ verifier's business.
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal, TypeAlias, cast, get_args
 
-from agent_identity._evidence.record.forms import Argument, Category, Clause, Hash, Id, Name, Token, Uuid7, items
+from agent_identity._evidence.record.forms import (
+    Argument,
+    Category,
+    Clause,
+    FlowLabel,
+    Hash,
+    Id,
+    Name,
+    Token,
+    Uuid7,
+    items,
+)
 from agent_identity._evidence.record.parts import (
     DRAFT,
     EFFECTS,
@@ -20,6 +31,7 @@ from agent_identity._evidence.record.parts import (
     AgentRegistration,
     ApprovalState,
     ApprovalStatus,
+    ArgumentOrigin,
     Counts,
     Decision,
     EffectName,
@@ -32,6 +44,9 @@ from agent_identity._evidence.record.parts import (
     GrantToken,
     Hop,
     KeyTrust,
+    MarkCause,
+    MarkChange,
+    MarkSeen,
     Model,
     Offered,
     Part,
@@ -50,6 +65,8 @@ from agent_identity._evidence.record.parts import (
     Task,
     Time,
     Trace,
+    Transform,
+    ValueProvenance,
     Version,
     check_form,
     replaced,
@@ -71,6 +88,7 @@ __all__ = [
     "Approval",
     "ApprovalState",
     "ApprovalStatus",
+    "ArgumentOrigin",
     "Counts",
     "Decision",
     "Detail",
@@ -88,6 +106,10 @@ __all__ = [
     "Hop",
     "Intent",
     "KeyTrust",
+    "Mark",
+    "MarkCause",
+    "MarkChange",
+    "MarkSeen",
     "Model",
     "OfTask",
     "Offered",
@@ -116,7 +138,9 @@ __all__ = [
     "TaskStart",
     "Time",
     "Trace",
+    "Transform",
     "Trust",
+    "ValueProvenance",
     "Version",
     "replaced",
 ]
@@ -217,45 +241,59 @@ class Grant(OfTask, frozen=True, kw_only=True, tag="grant"):
 
 
 class TaskStart(OfTask, frozen=True, kw_only=True, tag="task_start"):
-    """A task or a delegation has begun; version 2 adds ``workflow``, the run of the framework around it."""
+    """A task or a delegation has begun.
+
+    Version 2 adds ``workflow``, the run of the framework around it, and ``mark``, the low-water mark that it begins at.
+    """
 
     workflow: Name | None = None
+    mark: MarkSeen | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.v == VERSION:
-            _refuse(self.workflow)
+            _refuse(self.workflow, self.mark)
 
 
 class Intent(_Call, frozen=True, kw_only=True, tag="intent"):
     """A body is about to run.
 
     Version 2 adds ``resources`` (declared ones), ``clauses`` (by argument, the branch of the constraint that allowed
-    it) and ``workflow``.
+    it), ``workflow``, and of information flow ``mark`` (at which the call was judged), ``provenance`` (of its
+    arguments) and ``endorses`` (its result has the label that its owner declares, whatever the mark is).
     """
 
     resources: Annotated[tuple[Resource, ...], items(64)] | None = None
     clauses: Annotated[tuple[Clause, ...], items(1024)] | None = None
     workflow: Name | None = None
+    mark: MarkSeen | None = None
+    provenance: Annotated[tuple[ArgumentOrigin, ...], items(256)] | None = None
+    endorses: Literal[True] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.v == VERSION:
-            _refuse(self.resources, self.clauses, self.workflow)
+            _refuse(self.resources, self.clauses, self.workflow, self.mark, self.provenance, self.endorses)
 
 
 class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
-    """A body has run, or was refused."""
+    """A body has run, or was refused.
+
+    Version 2 adds ``detail``, and of information flow ``label`` (of what was returned) and ``mark`` (the low-water mark
+    after that).
+    """
 
     outcome: Ending
     intent: Uuid7 | None = None
     error: Name | None = None
     detail: Hash | None = None
+    label: FlowLabel | None = None
+    mark: FlowLabel | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.v == VERSION:
-            _refuse(self.detail)
+            _refuse(self.detail, self.label, self.mark)
         else:
             _check_short(self)
 
@@ -280,6 +318,16 @@ class Detail(Record, frozen=True, kw_only=True, tag="detail"):
     resources: Annotated[tuple[Resource, ...], items(64)] | None = None
     workflow: Name | None = None
     findings: Annotated[tuple[Found, ...], items(1024)] | None = None
+    transforms: Annotated[tuple[Transform, ...], items(256)] | None = None
+    mark: MarkSeen | None = None
+    provenance: Annotated[tuple[ArgumentOrigin, ...], items(256)] | None = None
+
+
+class Mark(OfTask, frozen=True, kw_only=True, tag="mark"):
+    """The low-water mark of a task changes, before what changes it is delivered; version 2 only."""
+
+    v: Literal["2-draft"]
+    mark: MarkChange
 
 
 class TaskEnd(OfTask, frozen=True, kw_only=True, tag="task_end"):
@@ -313,7 +361,7 @@ class Policy(Record, frozen=True, kw_only=True, tag="policy"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.v == VERSION and self.policy.engine is not None:
+        if self.v == VERSION and not (self.policy.engine is None and self.policy.flow is None):
             raise ValueError(f"record.policy: {UNKNOWN}")
 
 
@@ -326,7 +374,8 @@ class Approval(OfTask, frozen=True, kw_only=True, tag="approval"):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_action(self.action, self.v)
-        if self.v == VERSION and not (self.approval.request is None and self.approval.channel is None):
+        of = self.approval
+        if self.v == VERSION and not (of.request is None and of.channel is None and of.sources is None):
             raise ValueError(f"record.approval: {UNKNOWN}")
 
 
@@ -375,6 +424,7 @@ AnyRecord: TypeAlias = (
     | Intent
     | Outcome
     | Detail
+    | Mark
     | TaskEnd
     | Registration
     | Policy
@@ -393,7 +443,7 @@ KIND_TYPES: Final[Mapping[str, type[Record]]] = {
 }
 """The type of each kind, by its name in records."""
 
-DRAFT_KINDS: Final = frozenset({"detail", "examination", "trust"})
+DRAFT_KINDS: Final = frozenset({"detail", "examination", "mark", "trust"})
 """The names of the kinds that version 2 adds."""
 
 KINDS: Final = frozenset(KIND_TYPES) - DRAFT_KINDS

@@ -93,7 +93,7 @@ _ARGS: Final = _Form("a digest in 43 base64url characters, with an s before it i
 _RESOURCES: Final[_Table] = {"digest": _HMAC}
 _TABLE: Final[_Table] = {
     "action": {"args": _ARGS, "result": _HMAC},
-    "approval": {"id": _UUID, "request": _HMAC},
+    "approval": {"id": _UUID, "request": _HMAC, "sources": _UUID},
     "call": _UUID,
     "chain": {"grant": _HASH},
     "decision": {"approval": _UUID, "digest": _SHA256},
@@ -102,12 +102,15 @@ _TABLE: Final[_Table] = {
     "examination": {"digest": _SHA256},
     "id": _UUID,
     "intent": _UUID,
+    "mark": {"digest": _HMAC, "hop": _HASH, "origin": _HASH, "prev": _UUID, "sources": _UUID},
     "policy": {"digest": _SHA256},
+    "provenance": {"source": _UUID},
     "recovered": {"open": _UUID, "stream": _UUID},
     "registration": {"hash": _HASH},
     "resources": _RESOURCES,
     "stream": {"id": _UUID, "prev": _HASH},
     "tools": {"offered": _SHA256, "pinned": _SHA256},
+    "transforms": {"delivered": _HMAC, "original": _HMAC},
 }
 _KIND: Final = "function"  # Of an action with a stage there is no default: it is no call of a tool.
 _MODE: Final = "enforce"

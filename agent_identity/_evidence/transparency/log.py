@@ -451,4 +451,4 @@ def unverified_checkpoint(note: bytes) -> Checkpoint:
 def _logger() -> "Logger":
     import logging  # noqa: PLC0415  Readers of a log write no messages.
 
-    return logging.getLogger("agent_identity._evidence")
+    return logging.getLogger("agent_identity.evidence")

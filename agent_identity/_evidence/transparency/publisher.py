@@ -14,7 +14,7 @@ Publish: TypeAlias = Callable[[bytes], object]
 _KEPT: Final = 1_024  # Checkpoints that wait; of more, the oldest give way, since a later one says all that they say.
 _PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)  # Seconds between attempts.
 _CLOSE_SECONDS: Final = 5.0
-_logger: Final = logging.getLogger("agent_identity._evidence")
+_logger: Final = logging.getLogger("agent_identity.evidence")
 
 
 @final

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, TypeGuard, final
 
 from agent_identity._identity.common import check_id
+from agent_identity._policy.decision.obligations import Obligation
 
 __all__ = ["MAX_WHY", "Decision", "Effect", "check_labels", "check_name", "check_why"]
 
@@ -47,6 +48,7 @@ class Decision:
         version: The version of the policy.
         digest: ``"sha256:<hex>"`` of the policy.
         warnings: The ids of all ``warn`` rules that matched, sorted, whatever the effect.
+        obligations: Required changes to a result before its delivery; only with ``allow`` and ``warn``.
 
     Raises:
         TypeError: The effect is not an :class:`Effect`.
@@ -62,6 +64,7 @@ class Decision:
     version: str | None = None
     digest: str | None = None
     warnings: tuple[str, ...] = ()
+    obligations: tuple[Obligation, ...] = ()
 
     def __post_init__(self) -> None:
         if type(self.effect) is not Effect:

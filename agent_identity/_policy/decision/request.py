@@ -1,21 +1,37 @@
 """What a policy is asked, and the two protocols that users may implement."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, TypeAlias, final
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, final
 
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._identity.principals import Agent, Human, Service
 from agent_identity._policy.decision.decision import Decision, check_name
 from agent_identity._policy.decision.resources import Touch
 
-__all__ = ["Claims", "Content", "Direction", "Finding", "Inspector", "Policy", "Request", "Severity", "Stage", "Tool"]
+__all__ = [
+    "Claims",
+    "Content",
+    "Direction",
+    "Finding",
+    "FlowFacts",
+    "Inspector",
+    "Policy",
+    "Request",
+    "Severity",
+    "Stage",
+    "Tool",
+]
 
 Direction: TypeAlias = Literal["input", "output"]
 """Whether content goes into a tool or a model, or comes out of it."""
 
 Severity: TypeAlias = Literal["low", "medium", "high"]
 """How much a finding matters."""
+
+_LEVELS: Final = frozenset({"low", "medium", "high"})
 
 Stage: TypeAlias = Literal["call", "result"]
 """When the policy is asked: before the call runs, or about what it returned."""
@@ -67,11 +83,13 @@ class Content:
         direction: ``"input"`` on the way into the tool, ``"output"`` on the way out.
         tool: The name of the tool.
         value: The arguments by name, or the result. Never shown in the representation.
+        injected: Names of arguments that the framework filled in, so that no model wrote them.
     """
 
     direction: Direction
     tool: str
     value: object = field(repr=False)
+    injected: Collection[str] = ()
 
 
 @typed_calls("__init__")
@@ -85,21 +103,61 @@ class Finding:
         inspector: Name of the inspector that found it.
         field: The argument or member it was found in, if that is known.
         severity: ``"low"``, ``"medium"`` or ``"high"``.
+        path: JSON pointer (RFC 6901) to the text in the inspected value; ``""`` is the value itself. In memory only:
+            the members of a result may be content, so that no record has it.
+        span: Code-point offsets of the match in that text, the end not included; needs a path.
+        confidence: ``"low"``, ``"medium"`` or ``"high"``.
 
     Raises:
-        ValueError: A name or the severity is malformed.
+        ValueError: A name, the severity, the path, the span or the confidence is malformed.
     """
 
     category: str
     inspector: str
     field: str | None = None
     severity: Severity = "medium"
+    path: str | None = dataclasses.field(default=None, repr=False)
+    span: tuple[int, int] | None = None
+    confidence: Severity | None = None
 
     def __post_init__(self) -> None:
         check_name(self.category, "the category of a finding")
         check_name(self.inspector, "the inspector of a finding")
-        if self.severity not in {"low", "medium", "high"}:
+        if self.severity not in _LEVELS:
             raise ValueError("expected the severity low, medium or high")
+        if self.confidence is not None and self.confidence not in _LEVELS:
+            raise ValueError("expected the confidence low, medium or high")
+        if self.path is not None and not (self.path == "" or self.path.startswith("/")):
+            raise ValueError("the path is no JSON pointer; write '' for the whole value or '/name/0' for a part")
+        if self.span is not None:
+            _check_span(self.span, self.path)
+
+
+def _check_span(span: Sequence[object], path: str | None) -> None:
+    if path is None:
+        raise ValueError("a span has no path; give the path of the text that it counts in")
+    start, end = span if len(span) == 2 else (None, None)
+    if type(start) is not int or type(end) is not int or not 0 <= start <= end:
+        raise ValueError("the span is no pair of offsets; give (start, end) with 0 <= start <= end")
+
+
+@final
+class FlowFacts(NamedTuple):
+    """What is known of the inputs of a task when one of its calls is judged.
+
+    Attributes:
+        integrity: ``trusted``, ``unknown`` or ``untrusted``: the low-water mark of everything the agent has seen.
+        readers: The ids of those who may read all of it; ``("public",)`` for everybody.
+        sources: The names of the tools, and other causes, that lowered the mark.
+        args: By argument, where its value comes from: ``principal``, ``trusted``, ``unknown`` or ``untrusted``.
+        destinations: The same of the arguments that decide where the call leads; empty if nobody declared any.
+    """
+
+    integrity: str
+    readers: tuple[str, ...] = ("public",)
+    sources: tuple[str, ...] = ()
+    args: Mapping[str, str] = MappingProxyType({})
+    destinations: Mapping[str, str] = MappingProxyType({})
 
 
 @final
@@ -117,6 +175,7 @@ class Request(NamedTuple):
         findings: What inspectors found.
         data: Labels of the data that the call touches; empty for no label, ``None`` if nobody said.
         stage: ``"call"`` before the call runs, ``"result"`` about what it returned.
+        flow: The inputs of the task; ``None`` where information flow is off.
     """
 
     tool: Tool
@@ -129,6 +188,7 @@ class Request(NamedTuple):
     findings: tuple[Finding, ...] = ()
     data: tuple[str, ...] | None = None
     stage: Stage = "call"
+    flow: FlowFacts | None = None
 
     def __repr__(self) -> str:
         """Name the tool and the arguments, but show no argument value."""

@@ -10,29 +10,28 @@ from typing import Final, final
 
 from agent_identity._common.narrowing import is_list, is_object, is_plain_dict
 from agent_identity._identity.common import check_path
-from agent_identity._policy.decision import Effect
-from agent_identity._policy.files.json_reader import read_json
-from agent_identity._policy.files.toml_reader import read_toml
-from agent_identity._policy.language import (
-    Condition,
+from agent_identity._policy.decision import (
     Document,
+    Effect,
     Gathering,
     Malformed,
     Mark,
     Path,
     Problem,
-    ToolFacts,
     check_patterns,
     each,
     has_wildcard,
-    parse_condition,
-    parse_tools,
+    parse_obligations,
     quoted,
     words,
 )
+from agent_identity._policy.files.json_reader import read_json
+from agent_identity._policy.files.toml_reader import read_toml
+from agent_identity._policy.language import Condition, ToolFacts, parse_condition, parse_tools
 from agent_identity._policy.rules import (
     Origin,
     Rule,
+    check_obligations,
     check_route,
     located_name,
     located_why,
@@ -48,7 +47,7 @@ _MAX_RULES: Final = 10_000
 _MAX_SHOWN: Final = 20
 _POLICY_KEYS: Final = ("default", "name", "rules", "tools", "version")
 _DEFAULTS: Final = (Effect.ALLOW, Effect.BLOCK)
-_RULE_KEYS: Final = ("effect", "id", "reason", "to", "tools", "when")
+_RULE_KEYS: Final = ("effect", "id", "obligations", "reason", "to", "tools", "when")
 
 
 @final
@@ -222,8 +221,10 @@ def _rule(value: object, path: Path, tools: Collection[str] | None) -> Rule:
     reason = gathering.take(lambda: located_why(members.get("reason", ""), (*path, "reason")), "")
     own = gathering.take(lambda: located_name(members["id"], (*path, "id")) if "id" in members else None, None)
     when = gathering.take(lambda: _condition(members, (*path, "when")), None)
+    owed = gathering.take(lambda: parse_obligations(members.get("obligations", ()), (*path, "obligations")), ())
     gathering.end()
-    return Rule(effect, tools=patterns, when=when, reason=reason, id=own, route=route)
+    check_obligations(effect, when, owed, (*path, "obligations"))
+    return Rule(effect, tools=patterns, when=when, reason=reason, id=own, route=route, obligations=owed)
 
 
 def _condition(members: Mapping[str, object], path: Path) -> Condition | None:

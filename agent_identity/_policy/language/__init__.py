@@ -5,20 +5,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_identity._policy.language.attributes import MISSING, attribute, prepared
     from agent_identity._policy.language.checks import Verdict, combined
-    from agent_identity._policy.language.conditions import Condition, Negation, Predicate, Question, parse_condition
-    from agent_identity._policy.language.labels import ToolFacts, added_to, facts_about, parse_tools, with_claims
-    from agent_identity._policy.language.patterns import check_patterns, has_wildcard, matches
-    from agent_identity._policy.language.places import (
-        MAX_DEPTH,
-        Document,
-        Gathering,
-        Malformed,
-        Mark,
-        Path,
-        Problem,
-        each,
-        quoted,
-        words,
+    from agent_identity._policy.language.conditions import (
+        Condition,
+        Group,
+        Negation,
+        Predicate,
+        Question,
+        parse_condition,
+    )
+    from agent_identity._policy.language.labels import (
+        ToolFacts,
+        added_to,
+        facts_about,
+        flows_about,
+        parse_tools,
+        with_claims,
     )
 else:
     from agent_identity._common.lazy import lazily
@@ -30,6 +31,7 @@ else:
             "agent_identity._policy.language.checks": ("Verdict", "combined"),
             "agent_identity._policy.language.conditions": (
                 "Condition",
+                "Group",
                 "Negation",
                 "Predicate",
                 "Question",
@@ -39,52 +41,29 @@ else:
                 "ToolFacts",
                 "added_to",
                 "facts_about",
+                "flows_about",
                 "parse_tools",
                 "with_claims",
-            ),
-            "agent_identity._policy.language.patterns": ("check_patterns", "has_wildcard", "matches"),
-            "agent_identity._policy.language.places": (
-                "MAX_DEPTH",
-                "Document",
-                "Gathering",
-                "Malformed",
-                "Mark",
-                "Path",
-                "Problem",
-                "each",
-                "quoted",
-                "words",
             ),
         },
     )
 
 __all__ = [
-    "MAX_DEPTH",
     "MISSING",
     "Condition",
-    "Document",
-    "Gathering",
-    "Malformed",
-    "Mark",
+    "Group",
     "Negation",
-    "Path",
     "Predicate",
-    "Problem",
     "Question",
     "ToolFacts",
     "Verdict",
     "added_to",
     "attribute",
-    "check_patterns",
     "combined",
-    "each",
     "facts_about",
-    "has_wildcard",
-    "matches",
+    "flows_about",
     "parse_condition",
     "parse_tools",
     "prepared",
-    "quoted",
     "with_claims",
-    "words",
 ]

@@ -6,8 +6,7 @@ from typing import Final, TypeAlias, final
 
 from agent_identity._constraints import CONTAINERS, DecimalText, Walked, walked
 from agent_identity._identity.principals import Human
-from agent_identity._policy.decision import Request
-from agent_identity._policy.language.places import Path, Problem, quoted, words
+from agent_identity._policy.decision import Path, Problem, Request, quoted, words
 
 __all__ = [
     "ANY_JSON",
@@ -16,6 +15,7 @@ __all__ = [
     "MISSING",
     "TEXT",
     "UNREADABLE",
+    "VALUE_PROVENANCES",
     "Attribute",
     "Types",
     "attribute",
@@ -43,6 +43,11 @@ ANY_JSON: Final[Types] = frozenset({str, int, float, bool, type(None), list, tup
 
 _SEVERITIES: Final = ("none", "low", "medium", "high")
 _PROVENANCES: Final = ("asserted", "verified")
+_INTEGRITIES: Final = ("trusted", "unknown", "untrusted")
+VALUE_PROVENANCES: Final = ("principal", "trusted", "unknown", "untrusted")
+"""Where the value of an argument may come from."""
+
+_FLOW_ARGUMENTS: Final = "flow.args."
 _MAX_PATH: Final = 256
 
 
@@ -88,12 +93,14 @@ def attribute(name: str, path: Path) -> Attribute:
     namespace, _, rest = name.partition(".")
     if namespace == "args":
         return _argument(rest, path)
+    if name.startswith(_FLOW_ARGUMENTS):
+        return _flow_of_argument(name.removeprefix(_FLOW_ARGUMENTS), path)
     siblings = [key for key in ATTRIBUTES if key.startswith(f"{namespace}.")]
     if siblings:
         raise Problem(f"unknown attribute {quoted(name)}; expected one of {words(siblings)}", path, at_key=True)
     raise Problem(
         f"unknown namespace {quoted(namespace)}; expected all, any, not, or an attribute of "
-        "agent, args, chain, data, findings, principal, task or tool (an argument is written args.<name>)",
+        "agent, args, chain, data, findings, flow, principal, stage, task or tool (an argument is written args.<name>)",
         path,
         at_key=True,
     )
@@ -122,6 +129,23 @@ def _argument(rest: str, path: Path) -> Attribute:
         return value
 
     return Attribute(member, ANY_JSON) if members else Attribute(whole, ANY_JSON)
+
+
+def _flow_of_argument(name: str, path: Path) -> Attribute:
+    if not name or "." in name or len(name) > _MAX_PATH or not name.isprintable():
+        raise Problem("expected flow.args.<name>, the name of one argument", path, at_key=True)
+
+    def read(request: Request) -> object:
+        return MISSING if request.flow is None else request.flow.args.get(name, MISSING)
+
+    return Attribute(read, TEXT, VALUE_PROVENANCES)
+
+
+def _of_flow(name: str) -> Callable[[Request], object]:
+    def read(request: Request) -> object:
+        return MISSING if request.flow is None else getattr(request.flow, name)
+
+    return read
 
 
 def _known(value: object) -> object:
@@ -190,6 +214,10 @@ ATTRIBUTES: Final[Mapping[str, Attribute]] = {
     "findings.count": _count(lambda request: len(request.findings), None),
     "findings.max_severity": _text(_max_severity, *_SEVERITIES),
     "findings.stage": _text(lambda request: request.stage, "call", "result"),
+    "flow.integrity": _text(_of_flow("integrity"), *_INTEGRITIES, always=False),
+    "flow.readers": _list(_of_flow("readers"), always=False),
+    "flow.sources": _list(_of_flow("sources"), always=False),
+    "stage": _text(lambda request: request.stage, "call", "result"),
     "data.labels": _list(lambda request: _known(request.data), always=False),
 }
 """Every attribute but the arguments. ``findings.max_severity`` is ``none`` without findings.

@@ -28,10 +28,9 @@ from agent_identity._constraints import (
     Wildcard,
     range_of,
 )
-from agent_identity._policy.decision import Request
+from agent_identity._policy.decision import MAX_DEPTH, Path, Problem, Request, each, quoted, words
 from agent_identity._policy.language.attributes import LIST, attribute
 from agent_identity._policy.language.checks import Combination, Leaf, Presence, Spec, Verdict, combined
-from agent_identity._policy.language.places import MAX_DEPTH, Path, Problem, each, quoted, words
 from agent_identity._policy.language.satisfiability import check_fit, is_certain
 from agent_identity.canonical import JSON
 

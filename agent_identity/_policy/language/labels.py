@@ -11,13 +11,24 @@ from functools import partial
 from typing import Final, final
 
 from agent_identity._common.narrowing import is_object
-from agent_identity._policy.decision import Claims, Request, Tool, check_labels
-from agent_identity._policy.language.patterns import check_patterns, matches
-from agent_identity._policy.language.places import Path, Problem, each, quoted, words
+from agent_identity._policy.decision import (
+    Claims,
+    Path,
+    Problem,
+    Request,
+    Tool,
+    check_labels,
+    check_patterns,
+    each,
+    matches,
+    quoted,
+    words,
+)
+from agent_identity._policy.language.flow_facts import FLOW_KEYS, StatedFlow, parse_flow
 
-__all__ = ["ToolFacts", "added_to", "check_labels", "facts_about", "parse_tools", "with_claims"]
+__all__ = ["ToolFacts", "added_to", "check_labels", "facts_about", "flows_about", "parse_tools", "with_claims"]
 
-_KEYS: Final = ("data", "labels")
+_KEYS: Final = ("data", "destination", "labels", "raise", "returns", "server")
 _MAX_TOOLS: Final = 10_000
 
 
@@ -30,11 +41,13 @@ class ToolFacts:
         pattern: The names of the tools.
         labels: Labels of the tools; ``None`` if the policy states none, empty for no labels.
         data: Labels of the data that they touch; likewise.
+        flow: What they return, and which arguments decide where a call leads; ``None`` if it does not say.
     """
 
     pattern: str
     labels: tuple[str, ...] | None = None
     data: tuple[str, ...] | None = None
+    flow: StatedFlow | None = None
 
 
 def parse_tools(value: object, path: Path) -> tuple[ToolFacts, ...]:
@@ -56,9 +69,10 @@ def _entry(pattern: str, value: object, path: Path) -> ToolFacts:
         raise Problem(str(problem), path, at_key=True) from None
     members = _members(value, path, f"the tool {quoted(pattern)}")
     if not members:
-        raise Problem(f"the tool has no key; write {words(_KEYS)} or both, with an empty list for no labels", path)
-    facts = each(partial(_labels, key, item, (*path, key)) for key, item in members.items())
-    return ToolFacts(pattern, **dict(facts))
+        raise Problem(f"the tool has no key; write {words(_KEYS)} or several, with an empty list for no labels", path)
+    facts = each(partial(_labels, key, item, (*path, key)) for key, item in members.items() if key not in FLOW_KEYS)
+    flow = parse_flow({key: item for key, item in members.items() if key in FLOW_KEYS}, path)
+    return ToolFacts(pattern, **dict(facts), flow=flow)
 
 
 def _labels(key: str, value: object, path: Path) -> tuple[str, tuple[str, ...] | None]:
@@ -87,6 +101,16 @@ def facts_about(name: str, tools: Sequence[ToolFacts]) -> ToolFacts | None:
     for facts in stated:
         labels, data = _union(labels, facts.labels), _union(data, facts.data)
     return ToolFacts(name, labels, data)
+
+
+def flows_about(name: str, server: str | None, tools: Sequence[ToolFacts]) -> tuple[StatedFlow, ...]:
+    """Return what a policy states about the results and destinations of one tool.
+
+    An entry that names a server is about tools of that server alone. One that raises and names none is about tools of
+    this process alone: another server may offer a tool of the same name.
+    """
+    found = (facts.flow for facts in tools if facts.flow is not None and matches(facts.pattern, name))
+    return tuple(of for of in found if of.server == server or (of.server is None and not of.raises))
 
 
 def added_to(request: Request, facts: ToolFacts) -> Request:

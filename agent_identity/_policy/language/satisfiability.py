@@ -10,10 +10,10 @@ from typing import Final
 
 from agent_identity._common.narrowing import is_array
 from agent_identity._constraints import Wildcard
+from agent_identity._policy.decision import Path, Problem, words
 from agent_identity._policy.language.attributes import ATTRIBUTES, LIST, TEXT, Attribute
 from agent_identity._policy.language.checks import Combination, Leaf, Presence, Spec, Verdict
 from agent_identity._policy.language.elements import inside
-from agent_identity._policy.language.places import Path, Problem, words
 from agent_identity.canonical import JSON
 
 __all__ = ["check_fit", "is_certain"]

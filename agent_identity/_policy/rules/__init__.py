@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from agent_identity._policy.rules.review import LABELS, absent_tools, label_rules, unknown_labels, warnings_about
     from agent_identity._policy.rules.rule import (
         Rule,
+        check_obligations,
         check_route,
         describe_rule,
         located_name,
@@ -30,6 +31,7 @@ else:
             ),
             "agent_identity._policy.rules.rule": (
                 "Rule",
+                "check_obligations",
                 "check_route",
                 "describe_rule",
                 "located_name",
@@ -46,6 +48,7 @@ __all__ = [
     "Program",
     "Rule",
     "absent_tools",
+    "check_obligations",
     "check_route",
     "describe_rule",
     "label_rules",

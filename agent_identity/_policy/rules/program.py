@@ -4,18 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, final
 
-from agent_identity._policy.decision import Decision, Effect, Request
-from agent_identity._policy.language import (
-    Predicate,
-    ToolFacts,
-    Verdict,
-    added_to,
-    facts_about,
-    has_wildcard,
-    matches,
-    prepared,
-    with_claims,
-)
+from agent_identity._policy.decision import Decision, Effect, Obligation, Request, has_wildcard, matches
+from agent_identity._policy.language import Predicate, ToolFacts, Verdict, added_to, facts_about, prepared, with_claims
 from agent_identity._policy.rules.review import explain
 from agent_identity._policy.rules.rule import Rule
 
@@ -31,6 +21,7 @@ _REASONS: Final[Mapping[Effect, str]] = {
     Effect.ROUTE: "policy_routes",
 }
 _ERROR: Final = "rule_error"
+_STOPPING: Final = (Effect.ROUTE, Effect.BLOCK)
 _STRICTNESS: Final = (Effect.ALLOW, Effect.WARN, Effect.ROUTE, Effect.BLOCK)
 
 
@@ -74,6 +65,7 @@ class _Plan:
     stops: tuple[_Stops, ...]
     warns: tuple[_Runs, ...]
     allows: tuple[_Runs, ...]
+    duties: tuple[_Compiled, ...]
     facts: ToolFacts | None
 
 
@@ -130,9 +122,29 @@ class Program:
         if claims is None:
             return decision
         claimed = self._answer(plan, with_claims(request, claims))
-        return max(decision, claimed, key=lambda answer: _STRICTNESS.index(answer.effect))
+        strictest = max(decision, claimed, key=lambda answer: _STRICTNESS.index(answer.effect))
+        if not (decision.obligations or claimed.obligations) or strictest.effect in _STOPPING:
+            return strictest
+        return replace(strictest, obligations=tuple(dict.fromkeys((*decision.obligations, *claimed.obligations))))
 
     def _answer(self, plan: _Plan, request: Request) -> Decision:
+        decision = self._effect(plan, request)
+        return self._obliged(plan.duties, request, decision) if plan.duties else decision
+
+    def _obliged(self, duties: Sequence[_Compiled], request: Request, decision: Decision) -> Decision:
+        """Return a decision with what all rules that match ask for besides; one that cannot tell blocks."""
+        if decision.effect in _STOPPING:
+            return decision
+        owed: dict[Obligation, None] = {}
+        for duty in duties:
+            verdict = duty.test(request)
+            if verdict is None:
+                return self._explained(duty.error, request)
+            if verdict:
+                owed.update(dict.fromkeys(duty.rule.obligations))
+        return replace(decision, obligations=tuple(owed)) if owed else decision
+
+    def _effect(self, plan: _Plan, request: Request) -> Decision:
         decision = _stopped(plan.stops, request) if plan.stops else None
         if decision is not None and decision.reason == _ERROR:
             decision = self._explained(decision, request)
@@ -157,6 +169,7 @@ class Program:
             stops=tuple((c.test, c.hit, c.error) for c in applicable if c.rule.effect in (Effect.BLOCK, Effect.ROUTE)),
             warns=tuple((c.test, c.hit) for c in applicable if c.rule.effect is Effect.WARN),
             allows=tuple((c.test, c.hit) for c in applicable if c.rule.effect is Effect.ALLOW),
+            duties=tuple(c for c in applicable if c.rule.obligations),
             facts=facts_about(name, self._tools),
         )
         if len(self._plans) >= _MAX_PLANS:

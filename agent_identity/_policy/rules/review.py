@@ -5,7 +5,7 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import Final
 
-from agent_identity._policy.decision import MAX_WHY, Effect, Request
+from agent_identity._policy.decision import MAX_WHY, Effect, Request, has_wildcard, matches
 from agent_identity._policy.language import (
     MISSING,
     Condition,
@@ -16,8 +16,6 @@ from agent_identity._policy.language import (
     attribute,
     combined,
     facts_about,
-    has_wildcard,
-    matches,
 )
 from agent_identity._policy.rules.rule import Rule, rule_ids
 

@@ -3,14 +3,36 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import final
+from typing import Final, final
 
-from agent_identity._policy.decision import Effect, check_name, check_why
-from agent_identity._policy.language import Condition, Gathering, Path, Problem, check_patterns, parse_condition
+from agent_identity._policy.decision import (
+    Effect,
+    Gathering,
+    Obligation,
+    Path,
+    Problem,
+    check_name,
+    check_patterns,
+    check_why,
+    describe_obligations,
+    parse_obligations,
+)
+from agent_identity._policy.language import Condition, Group, Question, parse_condition
 from agent_identity.canonical import JSON
 from agent_identity.errors import PolicyFormatError
 
-__all__ = ["Rule", "check_route", "describe_rule", "located_name", "located_why", "rule_ids", "unique_ids"]
+__all__ = [
+    "Rule",
+    "check_obligations",
+    "check_route",
+    "describe_rule",
+    "located_name",
+    "located_why",
+    "rule_ids",
+    "unique_ids",
+]
+
+_RESULTS: Final = {"findings.stage": {"constraint_type": "exact", "value": "result"}}
 
 
 @final
@@ -31,6 +53,9 @@ class Rule:
         reason: The reason for people: one line of at most 256 characters; it is in records and errors.
         id: A name for the rule; by default ``rule-<position>``, counted from 1.
         route: The name of the target that takes over; required with ``Effect.ROUTE``, forbidden otherwise.
+        obligations: Required changes to a result that it lets through. Only for ``allow`` and ``warn``, and with
+            ``"findings.stage": "result"`` in the condition. If a change is impossible, or the condition is
+            undecidable, the result is withheld.
 
     Raises:
         TypeError: The effect is not an :class:`Effect`.
@@ -43,6 +68,7 @@ class Rule:
     reason: str
     id: str | None
     route: str | None
+    obligations: tuple[Obligation, ...]
 
     def __init__(
         self,
@@ -53,12 +79,16 @@ class Rule:
         reason: str = "",
         id: str | None = None,  # The attribute of a rule is called id everywhere else.
         route: str | None = None,
+        obligations: Sequence[Obligation] = (),
     ) -> None:
         if type(effect) is not Effect:
             raise TypeError(f"effect is {type(effect).__name__}; use a member of Effect, such as Effect.BLOCK")
         try:
             check_route(effect, route, ("route",))
             condition = None if when is None else parse_condition(when, ("when",))
+            duties = parse_obligations(obligations, ("obligations",))
+            check_obligations(effect, condition, duties, ("obligations",))
+            self._set("obligations", duties)
             self._set("tools", check_patterns(tools, ("tools",)))
             self._set("reason", located_why(reason, ("reason",)))
             self._set("id", None if id is None else located_name(id, ("id",)))
@@ -87,6 +117,44 @@ def check_route(effect: Effect, route: object, path: Path) -> str | None:
     if route is None:
         raise Problem("the rule routes to no target; name the one that takes over", path)
     return located_name(route, path)
+
+
+def check_obligations(
+    effect: Effect, condition: Condition | None, obligations: Sequence[Obligation], path: Path
+) -> None:
+    """Check that a rule may have the obligations that it has.
+
+    Raises:
+        Problem: It blocks or routes, or may match a call.
+    """
+    if not obligations:
+        return
+    if effect not in (Effect.ALLOW, Effect.WARN):
+        raise Problem(f"obligations go with allow and warn, got them with {effect.value}", path)
+    _check_results_only(condition, path)
+
+
+def _check_results_only(condition: Condition | None, path: Path) -> None:
+    """Check that a rule with obligations judges results alone: the arguments of a call are never changed.
+
+    Raises:
+        Problem: It may match a call.
+    """
+    if condition is None or not _is_of_results(condition):
+        raise Problem(
+            "a rule with obligations changes results; add findings.stage: result to its condition, since the arguments "
+            "of a call are never changed",
+            path,
+        )
+
+
+def _is_of_results(condition: Condition) -> bool:
+    if isinstance(condition, Question):
+        return condition.describe() == _RESULTS
+    if not isinstance(condition, Group):
+        return False
+    among = any if condition.word == "all" else all
+    return among(map(_is_of_results, condition.parts))
 
 
 def located_name(value: object, path: Path) -> str:
@@ -144,7 +212,7 @@ def _refuse_id(index: int, first: int) -> None:
 
 def describe_rule(rule: Rule, id_: str) -> JSON:
     """Return the canonical description of a rule for the digest of its policy."""
-    return {
+    described: dict[str, JSON] = {
         "effect": rule.effect.value,
         "id": id_,
         "reason": rule.reason,
@@ -152,3 +220,6 @@ def describe_rule(rule: Rule, id_: str) -> JSON:
         "tools": rule.tools,
         "when": None if rule.when is None else rule.when.describe(),
     }
+    if rule.obligations:  # A policy without any keeps its digest.
+        described["obligations"] = describe_obligations(rule.obligations)
+    return described

@@ -1,4 +1,4 @@
-"""The commands that answer questions: ``report`` and ``ask``."""
+"""The commands that answer questions: ``report``, ``ask`` and ``scan``."""
 
 from argparse import ArgumentParser
 from typing import Final
@@ -87,6 +87,34 @@ def _ask(parser: ArgumentParser) -> None:
 
 _REPORT: Final = "agent_identity.cli.answer"
 
+
+def _scan(parser: ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", nargs="*", help="files and folders of code and configurations")
+    text = "a log of hosts, in CSV or JSON lines with time, source and host; repeatable"
+    parser.add_argument("--log", metavar="FILE", action="append", default=[], help=text)
+    text = "a host of your own in logs, such as a gateway to models; repeatable"
+    parser.add_argument("--gateway", metavar="HOST", action="append", default=[], help=text)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object")
+    form.add_argument("--sarif", action="store_true", help="print SARIF 2.1.0, for code hosts")
+    form.add_argument("--cyclonedx", action="store_true", help="print a CycloneDX 1.7 bill of materials")
+    parser.add_argument("--max-files", metavar="N", type=int, default=100_000, help="list at most N files (100000)")
+
+
+SCAN: Final = Command(
+    "scan",
+    "list the agents, tools, models and MCP servers that code and configurations declare",
+    "agent-identity scan . ~/.cursor --json",
+    _scan,
+    "agent_identity.cli.answer.scan",
+    description=(
+        "List what Python code, dependency files, configurations of MCP clients and agent cards declare, with file and "
+        "line, and whether the code guards it. It only reads: it runs nothing, contacts nothing, follows no links, and "
+        "prints no values of variables, headers or secret arguments. A scan gives hints; the ledger gives proof."
+    ),
+)
+"""The command ``scan``."""
+
 ANSWER: Final = (
     Command(
         "report",
@@ -171,5 +199,6 @@ ANSWER: Final = (
             "report answers yet is listed with what is missing. Exit codes are those of the report."
         ),
     ),
+    SCAN,
 )
 """The commands of the group."""

@@ -231,6 +231,7 @@ def lines(told: TaskTimeline, style: Style, room: int | None = None) -> Iterator
     rows = [_row(action) for action in told.actions]
     for action, line in zip(told.actions, table(rows, room=room), strict=True):
         yield style.paint(line, _color(action))
+        yield from _led(action, told)
     calls = len(told.actions) + told.omitted
     if told.omitted:
         yield f"  … and {told.omitted:,} more calls"
@@ -267,6 +268,18 @@ def _registered(task: TaskTimeline) -> Iterator[str]:
 def _row(action: Action) -> tuple[str, ...]:
     clock = f"{moment(action.at_ns)[11:19]}.{action.at_ns // 1_000_000 % 1_000:03d}"
     return (clock, action.effect, clean(action.tool), clean(" → ".join(action.agents) or "nobody"), _ending(action))
+
+
+def _led(action: Action, told: TaskTimeline) -> Iterator[str]:
+    """Yield where the destinations of a call came from, if that was recorded."""
+    principal = clean(told.principal or "the principal")
+    for of in action.destinations:
+        if of.provenance == "principal":
+            yield f"    {clean(of.argument)}: from {principal}"
+            continue
+        at = "" if of.source_ns is None else f" at {moment(int(of.source_ns))[11:19]}"
+        source = f"from {clean(of.source)}{at}" if of.source else "from nobody on record"
+        yield f"    {clean(of.argument)}: {source} ({of.provenance}), not from {principal}"
 
 
 def _ending(action: Action) -> str:

@@ -6,7 +6,7 @@ from agent_identity._audit.report import counted
 from agent_identity._enforcement import open_enforcers
 from agent_identity._enforcement.guard import KnownTools
 from agent_identity._enforcement.telemetry import Check
-from agent_identity._policy import RuleSet
+from agent_identity._policy import RuleSet, rule_sets_of
 from agent_identity._policy.rules import LABELS, Rule, absent_tools, label_rules, unknown_labels
 
 __all__ = ["examine_policies"]
@@ -26,8 +26,19 @@ def examine_policies(candidate: RuleSet | None = None) -> list[Check]:
         checks.append(Check("policy", "ok", detail))
     for _, point in open_enforcers():
         policy = point.policy if candidate is None else candidate
-        checks += _policy(policy if isinstance(policy, RuleSet) else None, point.tools)
+        sets = rule_sets_of(policy)
+        for rules in sets or (None,):
+            checks += _policy(rules, point.tools)
+        checks += _endorsing(point.tools)
     return checks
+
+
+def _endorsing(tools: KnownTools) -> Iterator[Check]:
+    """Yield the tools whose results count as declared, whatever an attacker may have fed them."""
+    names = tools.endorsing()
+    if names:
+        detail = f"{counted(len(names), 'guarded tool')} that endorse their results: {_listed(names)}"
+        yield Check("flow", "warn", detail, "keep endorses=True for tools that check what they are given")
 
 
 def _policy(policy: RuleSet | None, tools: KnownTools) -> Iterator[Check]:

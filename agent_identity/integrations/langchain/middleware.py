@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.messages import AIMessage, ToolMessage
@@ -51,6 +51,7 @@ try:
         request_json,
         response_json,
     )
+    from agent_identity.integrations.langchain.prompts import account, account_answer, join_prompt
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"langchain", "langgraph"}:
         raise
@@ -71,6 +72,7 @@ _IGNORES_STREAMS: Final = (
 
 _Result: TypeAlias = "ToolMessage | Command[object]"
 _Answer: TypeAlias = "AnyModelResponse | AIMessage"
+_AnswerT = TypeVar("_AnswerT", bound="AnyModelResponse | AIMessage")
 
 
 class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
@@ -96,6 +98,8 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
             or its client. The scope must cover the name. The kind of the call is ``model``, or
             ``streamed_model`` if the answer may have reached its reader before its inspection.
             ``None`` leaves model calls alone.
+        principal_messages: Messages of people in the prompt are the principal's own words. Where a policy asks about
+            information flow, other texts that no guard of the task delivered are of unknown integrity.
 
     Raises:
         TypeError: A scope without an agent.
@@ -103,12 +107,19 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
     """
 
     def __init__(
-        self, enforcer: Enforcer, *, agent: Agent | None = None, scope: Scope | None = None, model: str | None = None
+        self,
+        enforcer: Enforcer,
+        *,
+        agent: Agent | None = None,
+        scope: Scope | None = None,
+        model: str | None = None,
+        principal_messages: bool = False,
     ) -> None:
         super().__init__()
         if scope is not None and agent is None:
             raise TypeError("scope is given without an agent; pass agent=")
         self._enforcer = enforcer
+        self._are_principals = principal_messages
         self._own = None if agent is None else Hop(agent, scope)
         self._twins = ToolProxies(enforcer, lambda tool: check(tool, enforcer))
         self._unnamed = enforcer.guard(_UNNAMED, suspends=suspends, returns=returns, place=place, workflow=workflow)
@@ -139,9 +150,9 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         except (Denied, AttenuationError) as error:
             if not run.is_answer(error):
                 raise
-            return run.answer(run.recorded(error))
+            return run.accounted(run.answer(run.recorded(error)))
         run.hand_over(result)
-        return result
+        return run.accounted(result)
 
     async def awrap_tool_call(
         self, request: "ToolCallRequest", handler: Callable[["ToolCallRequest"], Awaitable[_Result]]
@@ -159,17 +170,18 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         except (Denied, AttenuationError) as error:
             if not run.is_answer(error):
                 raise
-            return run.answer(await off_loop(partial(run.recorded, error)))
+            return run.accounted(run.answer(await off_loop(partial(run.recorded, error))))
         run.hand_over(result)
-        return result
+        return run.accounted(result)
 
     def wrap_model_call(
         self, request: AnyModelRequest, handler: Callable[[AnyModelRequest], AnyModelResponse]
     ) -> _Answer:
         """Inspect one call of the model, if requested; called by the agent."""
         self._look_at_tools(request)
+        self._join(request)
         if not self._models:
-            return handler(request)
+            return self._answered(handler(request))
         guard, call = self._models[_is_streamed(request)], None
         try:
             with ExitStack() as stack:
@@ -177,11 +189,12 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
                 with guard.block(CallRequest(request_json(request), model=model_of(request))) as call:
                     response = handler(request)
                     call.result, call.model = response_json(response), answering_model(response)
-                return response
+                return self._answered(response)
         except (Denied, AttenuationError) as error:
             if call is not None and call.denial is not error:
                 raise
-            return AIMessage(refusal(_recorded(guard, request_json(request), error, self._enforcer.current_task)))
+            refused = _recorded(guard, request_json(request), error, self._enforcer.current_task)
+            return self._answered(AIMessage(refusal(refused)))
 
     async def awrap_model_call(
         self,
@@ -190,8 +203,11 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
     ) -> _Answer:
         """Inspect one call of the model, if requested; called by the agent."""
         self._look_at_tools(request)
+        task = self._enforcer.current_task
+        if task is not None and task.flow is not None:
+            await off_loop(partial(self._join, request))
         if not self._models:
-            return await handler(request)
+            return self._answered(await handler(request))
         guard, call = self._models[_is_streamed(request)], None
         try:
             async with AsyncExitStack() as stack:
@@ -199,12 +215,32 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
                 async with guard.block(CallRequest(request_json(request), model=model_of(request))) as call:
                     response = await handler(request)
                     call.result, call.model = response_json(response), answering_model(response)
-                return response
+                return self._answered(response)
         except (Denied, AttenuationError) as error:
             if call is not None and call.denial is not error:
                 raise
             task = self._enforcer.current_task
-            return AIMessage(refusal(await off_loop(partial(_recorded, guard, request_json(request), error, task))))
+            refused = await off_loop(partial(_recorded, guard, request_json(request), error, task))
+            return self._answered(AIMessage(refusal(refused)))
+
+    def _join(self, request: AnyModelRequest) -> None:
+        """Lower the mark of the task for what the model is about to read and nobody accounted for.
+
+        Raises:
+            EvidenceError: It could not be recorded.
+        """
+        provided = any(not isinstance(tool, BaseTool) for tool in request.tools)
+        join_prompt(
+            self._enforcer.current_task,
+            request.messages,
+            are_principals=self._are_principals,
+            is_provided=provided,
+        )
+
+    def _answered(self, answer: _AnswerT) -> _AnswerT:
+        """Return what the model answered, which comes from what it read and counts in the mark of the task."""
+        account_answer(self._enforcer.current_task, answer)
+        return answer
 
     def _hops(self, config: RunnableConfig) -> tuple[Hop, ...]:
         """Return the delegations between the open task and the acting agent."""
@@ -364,6 +400,11 @@ class _Run:
         """Return the agent's answer for a refusal."""
         call = self.request.tool_call
         return refusal_message(denied, call["id"], call["name"])
+
+    def accounted(self, result: _Result) -> _Result:
+        """Return the result, which counts in the mark of the task: a guard delivered it, or it is a refusal of ours."""
+        account(self._task, result)
+        return result
 
     def hand_over(self, result: object) -> None:
         """Note a handoff in the result."""

@@ -6,7 +6,9 @@ from typing import Final, TypeVar, cast, overload
 from langchain_core.tools import BaseTool
 
 from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.guard import DeclaredFlow
 from agent_identity._enforcement.lifecycle import GuardedCall, Lazy, check_lazy
+from agent_identity._flow import Returns
 from agent_identity._policy.decision import Touches, check_labels, check_touches
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.wrapping import (
@@ -48,6 +50,9 @@ def protect(
     data: Sequence[str] | None = None,
     lazy: Lazy | None = None,
     touches: Touches | None = None,
+    returns: Returns | None = None,
+    destination: str | Sequence[str] | None = None,
+    endorses: bool = False,
 ) -> ToolT: ...
 
 
@@ -60,6 +65,9 @@ def protect(
     data: Sequence[str] | None = None,
     lazy: Lazy | None = None,
     touches: Touches | None = None,
+    returns: Returns | None = None,
+    destination: str | Sequence[str] | None = None,
+    endorses: bool = False,
 ) -> ToolsT: ...
 
 
@@ -71,6 +79,9 @@ def protect(
     data: Sequence[str] | None = None,
     lazy: Lazy | None = None,
     touches: Touches | None = None,
+    returns: Returns | None = None,
+    destination: str | Sequence[str] | None = None,
+    endorses: bool = False,
 ) -> object:
     """Guard a tool, or each tool of a list, in place.
 
@@ -94,19 +105,24 @@ def protect(
         data: Labels of the data of each of the tools; likewise.
         lazy: ``"resource"`` for tools whose results live on by themselves; see :meth:`Enforcer.tool`.
         touches: The resources of each of the tools; see :meth:`Enforcer.tool`.
+        returns: Who can have written what each of the tools returns; see :meth:`Enforcer.tool`.
+        destination: Names of the arguments that decide where a call of each of the tools leads; likewise.
+        endorses: Their results have the declared label whatever the inputs of the task were; likewise.
 
     Returns:
         The argument: the same tool, the same sequence.
 
     Raises:
-        ConfigurationError: A tool is guarded by another enforcer, with other labels, with another ``lazy`` or other
-            ``touches``, its function is guarded already, its class runs tools in its own way, ``touches`` names
-            an unknown argument, or, with code ``lazy_result``, an annotation names results that would be
-            withheld. Then no tool of the list is changed.
+        ConfigurationError: A tool is guarded by another enforcer, with other labels, with another ``lazy``, other
+            ``touches`` or another flow, its function is guarded already, its class runs tools in its own way,
+            ``touches`` or ``destination`` names an unknown argument, or, with code ``lazy_result``, an annotation
+            names results that would be withheld. Then no tool of the list is changed.
         TypeError: An item is no LangChain tool, the enforcer is none, or labels are no list of texts.
     """
     touched = None if touches is None else check_touches(touches)
-    stated = Stated(check_labels(labels, "labels"), check_labels(data, "data"), check_lazy(lazy), touched)
+    declares = (returns, destination, endorses) != (None, None, False)
+    flow = DeclaredFlow(returns, destination, endorses=endorses) if declares else None
+    stated = Stated(check_labels(labels, "labels"), check_labels(data, "data"), check_lazy(lazy), touched, flow)
     items = _each(tools)
     _check_enforcer(enforcer)
     for tool in items:
@@ -123,10 +139,14 @@ def _check_stated(tool: BaseTool, stated: Stated) -> None:
     if enforcer_of(tool) is None:
         return
     for name, new, old in zip(stated._fields, stated, stated_of(tool), strict=True):
-        if new is not None and (old is None or set(new) != set(old)):
+        if new is not None and (old is None or _values_of(new) != _values_of(old)):
             raise ConfigurationError(
                 f"the tool {tool.name!r} is guarded with another {name}=; unprotect(tool), then protect it anew"
             )
+
+
+def _values_of(stated: object) -> object:
+    return stated if isinstance(stated, DeclaredFlow) else set(cast("Sequence[object]", stated))
 
 
 @overload

@@ -19,6 +19,7 @@ from langchain_core.tools import BaseTool, StructuredTool, Tool
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Binder
+from agent_identity._enforcement.guard import DeclaredFlow
 from agent_identity._enforcement.lifecycle import GuardedCall, Lazy, check_body, guard_of
 from agent_identity._policy.decision import Touch, check_parameters
 from agent_identity.errors import ConfigurationError
@@ -97,7 +98,7 @@ class Protection:
 
     def guard(self, enforcer: Enforcer, tool: BaseTool) -> GuardedCall:
         """Return a new guard of a tool."""
-        labels, data, lazy, touches = self.stated
+        labels, data, lazy, touches, flow = self.stated
         guard = enforcer.guard(
             tool.name,
             labels=labels,
@@ -109,6 +110,7 @@ class Protection:
             place=place,
             touches=touches,
             workflow=workflow,
+            flow=flow,
         )
         guard.declare()
         return guard
@@ -116,12 +118,13 @@ class Protection:
 
 @final
 class Stated(NamedTuple):
-    """The statements of the application about a tool: its labels, those of its data, its results and its resources."""
+    """The statements of the application about a tool: labels, those of its data, results, resources and flow."""
 
     labels: tuple[str, ...] | None = None
     data: tuple[str, ...] | None = None
     lazy: Lazy | None = None
     touches: tuple[Touch, ...] | None = None
+    flow: DeclaredFlow | None = None
 
 
 _NOTHING: Final = Stated()
@@ -408,6 +411,8 @@ def check_stated(tool: BaseTool, enforcer: Enforcer, stated: Stated) -> None:
             check_body(tool.name, cast("_Body", body), stated.lazy, enforcer.mode)
             parameters = Binder(cast("_Body", body), method=slot in METHODS).parameters
             check_parameters(tool.name, stated.touches or (), parameters)
+            if stated.flow is not None:
+                stated.flow.check_parameters(tool.name, parameters)
 
 
 def wrap_tool(tool: BaseTool, enforcer: Enforcer | None, stated: Stated = _NOTHING) -> None:

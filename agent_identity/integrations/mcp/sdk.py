@@ -31,6 +31,7 @@ __all__ = [
     "refusal_data",
     "refusal_result",
     "refusal_text",
+    "remade",
     "session_of",
     "told_by",
     "uncached",
@@ -121,6 +122,21 @@ def with_params(request: object, params: Mapping[str, object]) -> object:
 def wrapped_like(example: object, value: object) -> object:
     """Wrap a request or result in the root model of an example, if that is wrapped."""
     return value if unwrapped(example) is example else type(example)(value)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  A root model.
+
+
+def remade(example: object, content: object) -> object:
+    """Return a result like another one, with other content.
+
+    Raises:
+        TypeError: Its class refuses the content.
+    """
+    inner = unwrapped(example)
+    if not isinstance(inner, BaseModel):
+        return content
+    try:
+        return wrapped_like(example, type(inner).model_validate(content))
+    except ValueError:  # Its text would show the content.
+        raise TypeError(f"a changed {type(inner).__name__} is refused by its class") from None
 
 
 def without_unknown(definition: object) -> object:

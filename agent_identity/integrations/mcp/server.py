@@ -22,12 +22,14 @@ from agent_identity._policy.decision import Touch, Touches
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
 from agent_identity.integrations.mcp.binding import METHODS, OURS, Target, bound, members, presentation_of, target_of
 from agent_identity.integrations.mcp.conversion import Conversion, conversion_of, settled
+from agent_identity.integrations.mcp.ifc import label_in
 from agent_identity.integrations.mcp.sdk import (
     is_a,
     keep_out_of_logs,
     plain,
     protocol_error,
     refusal_result,
+    remade,
     unwrapped,
     wrapped_like,
 )
@@ -203,7 +205,8 @@ class _Door:
 def shown(result: object, *, is_tool: bool) -> Shown:
     """Return a result of the SDK with its inspected content, and the tool's failure if it reports one."""
     content = plain(result)
-    return Shown(result, content, ToolFailedError() if is_tool and content.get("isError") is True else None)
+    failed = ToolFailedError() if is_tool and content.get("isError") is True else None
+    return Shown(result, content, failed, partial(remade, result), label_in(content))
 
 
 async def _answered(method: str, run: Callable[[], Awaitable[object]]) -> object:

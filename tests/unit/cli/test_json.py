@@ -23,6 +23,7 @@ SCENES: dict[str, str] = {
     "report coverage": "evidence",
     "report data": "evidence",
     "ask": "8 evidence",
+    "scan": "code.py",
     "verify": "evidence",
     "bundle": "evidence -o out.zip",
     "revoke": "home agent clerk --suspend",
@@ -71,6 +72,7 @@ def test_every_command_with_the_option_is_here_or_elsewhere(run: Run) -> None:
 def test_json_is_one_object(run: Run, evidence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Standard output is one object, and nothing beside it; in the order of the list, since some build on others."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "code.py").write_text("x = 1\n")
     assert run("init", "home")[0] == 0
     found: dict[str, Any] = {}
     for name, words in SCENES.items():

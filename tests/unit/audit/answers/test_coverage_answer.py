@@ -17,6 +17,7 @@ from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.record import schema as records
 from agent_identity._evidence.record.codec import decode
+from agent_identity.options import Telemetry
 
 TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "pay"}
 
@@ -94,7 +95,7 @@ def recorded(directory: Path) -> tuple[str, str]:
     """Let the clerk pay once with a span; return trace and span of the call."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=io.StringIO())))
-    with Enforcer.open(directory, tracer_provider=provider) as enforcer:
+    with Enforcer.open(directory, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
         tool = enforcer.tool(name="pay")(lambda: None)
         with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")):
             tool()

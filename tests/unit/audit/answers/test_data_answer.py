@@ -14,6 +14,7 @@ from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity.cli import main
 from agent_identity.errors import Denied
+from agent_identity.options import Telemetry
 from agent_identity.policy import Touch
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -77,7 +78,12 @@ def test_what_touched_a_resource_is_a_question(company: Path) -> None:
 def test_one_resource_is_one_in_all_tasks(tmp_path: Path) -> None:
     """Two tasks that read the same invoice touched one resource."""
     clock = FixedClock(START * 10**9)
-    options: dict[str, Any] = {"clock": clock, "ids": SequentialIds(), "sealing": "inline", "draft_records": True}
+    options: dict[str, Any] = {
+        "clock": clock,
+        "ids": SequentialIds(),
+        "telemetry": Telemetry(sealing="inline"),
+        "draft_records": True,
+    }
     with Enforcer.open(tmp_path / "e", **options) as enforcer:
 
         @enforcer.tool(touches=Touch(INVOICES, TEMPLATE, "read"))
@@ -103,7 +109,7 @@ def test_after_an_erasure_templates_are_counted(company: Path, tmp_path: Path) -
 def test_a_refused_call_touched_nothing(tmp_path: Path) -> None:
     """Who was refused had no contact: there is no first contact, and no call."""
     options: dict[str, Any] = {"clock": FixedClock(START * 10**9), "ids": SequentialIds(), "draft_records": True}
-    with Enforcer.open(tmp_path / "e", sealing="inline", **options) as enforcer:
+    with Enforcer.open(tmp_path / "e", telemetry=Telemetry(sealing="inline"), **options) as enforcer:
         tool = enforcer.tool(touches=Touch("s3://bucket", "secret", "read"), name="peek")(lambda: None)
         with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("read")), suppress(Denied):
             tool()

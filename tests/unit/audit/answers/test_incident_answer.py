@@ -1,12 +1,13 @@
 """Incidents: what a seed concerns, authority at each hop, could and did, open calls, and what revocations stopped."""
 
+import shlex
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_company import ALICE, CLERK, DAY, DESK, HELPER, INVOICES, ROUTED, START, tools_of, work
+from small_company import ALICE, CLERK, DAY, DESK, HELPER, INVOICES, ROUTED, START, forged, tools_of, work
 
 from agent_identity._audit.answers import incident_collecting
 from agent_identity._audit.answers.incident_report import IncidentReport, incident
@@ -14,8 +15,10 @@ from agent_identity._audit.answers.incident_seed import Seed
 from agent_identity._audit.answers.reading import Evidence
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import Agent, TrustStore
+from agent_identity.options import Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 
@@ -151,7 +154,9 @@ def test_a_resource_leads_to_what_touched_it(tmp_path: Path) -> None:
 def test_a_call_without_an_outcome_is_open(tmp_path: Path) -> None:
     """A call that is under way has an intent alone; the report names it, and its task may still act."""
     clock = FixedClock(START * 10**9)
-    with Enforcer.open(tmp_path / "e", clock=clock, ids=SequentialIds(), sealing="inline") as enforcer:
+    with Enforcer.open(
+        tmp_path / "e", clock=clock, ids=SequentialIds(), telemetry=Telemetry(sealing="inline")
+    ) as enforcer:
 
         def look() -> IncidentReport:
             clock.advance(1)
@@ -173,7 +178,9 @@ def test_a_call_without_an_outcome_is_open(tmp_path: Path) -> None:
 def test_what_came_after_a_revocation_is_counted(tmp_path: Path) -> None:
     """Calls before it, refusals while it was in force, and the time from the first call to it."""
     clock = FixedClock(START * 10**9)
-    with Enforcer.open(tmp_path / "e", clock=clock, ids=SequentialIds(), sealing="inline") as enforcer:
+    with Enforcer.open(
+        tmp_path / "e", clock=clock, ids=SequentialIds(), telemetry=Telemetry(sealing="inline")
+    ) as enforcer:
         tools = tools_of(enforcer)
         with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("read")):
             tools["read"]("1")
@@ -212,7 +219,9 @@ def test_revocations_of_every_kind_are_matched(tmp_path: Path, kind: Any, name: 
     """Of a chain, each agent and each owner counts; a principal counts by its kind."""
     clock = work(tmp_path / "e")
     clock.advance(60)
-    with Enforcer.open(tmp_path / "e", clock=clock, ids=SequentialIds(), sealing="inline") as enforcer:
+    with Enforcer.open(
+        tmp_path / "e", clock=clock, ids=SequentialIds(), telemetry=Telemetry(sealing="inline")
+    ) as enforcer:
         enforcer.revoke(kind, name)
     found = asked("agent:helper", tmp_path / "e")
     assert [(one.kind, one.name, one.before) for one in found.revocations] == ([(kind, name, 1)] if concerns else [])
@@ -274,3 +283,41 @@ def test_a_seed_has_a_bound() -> None:
     """A seed of any length is no seed."""
     with pytest.raises(ConfigurationError):
         Seed.parse("agent:" + "x" * 10_000)
+
+
+def test_calls_of_another_source_take_the_proof_from_their_hop(tmp_path: Path) -> None:
+    """Calls that somebody else records under a proved grant do not become proved by that."""
+    work(tmp_path / "good")
+    forged(tmp_path / "good", tmp_path / "bad")
+    trust = tmp_path / "good" / "trust.json"
+    alone = asked("principal:alice@example.com", tmp_path / "good", trust=trust)
+    both = asked("principal:alice@example.com", tmp_path / "good", tmp_path / "bad", trust=trust)
+    assert [sum(hop.calls.values()) for hop in both.authority] == [
+        2 * sum(hop.calls.values()) for hop in alone.authority
+    ]
+    assert {hop.proof for hop in alone.authority} == {"proved"}
+    assert {hop.proof for hop in both.authority} == {"recorded"}
+    assert both.proof == "recorded"
+
+
+def test_a_revocation_of_another_source_is_not_proved(tmp_path: Path) -> None:
+    """What an incident says of a revocation rests on the source that has the revocation."""
+    clock = work(tmp_path / "good")
+    with Enforcer.open(tmp_path / "bad", clock=clock, telemetry=Telemetry(sealing="inline")) as enforcer:
+        enforcer.revoke("agent", "helper")
+    found = asked("agent:helper", tmp_path / "good", tmp_path / "bad", trust=tmp_path / "good" / "trust.json")
+    assert [effect.name for effect in found.revocations] == ["helper"]
+    assert [source.proved for source in found.frame.sources] == [True, False]
+    assert found.proof == "recorded"
+
+
+def test_a_long_seed_fits_the_reason_of_a_command(tmp_path: Path) -> None:
+    """A command can be run as it stands: revocations take reasons of 256 characters."""
+    owner = "o" * 250
+    with (
+        Enforcer.open(tmp_path / "e", telemetry=Telemetry(sealing="inline")) as enforcer,
+        enforcer.task("t", principal=ALICE, agent=Agent("a", owner=owner), scope=Scope("read")),
+    ):
+        pass
+    (command,) = asked(f"owner:{owner}", tmp_path / "e").commands
+    assert main(shlex.split(command)[1:]) == 0

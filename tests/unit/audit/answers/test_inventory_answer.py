@@ -68,6 +68,22 @@ def test_a_ledger_says_who_there_is(company: Path) -> None:
     assert clerk.first_ns == START * 10**9
 
 
+def test_a_registered_agent_of_two_services_is_neither_idle_nor_unregistered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registration is for a directory, and holds for each service that works there."""
+    directory = tmp_path / "evidence"
+    for number, service in enumerate(("shop", "desk")):
+        monkeypatch.setenv("OTEL_SERVICE_NAME", service)
+        work(directory, drafts=True, start=START + number * DAY)
+    owned = ("--owner", "finance@example.com", "--purpose", "books", "--tool", "read")
+    assert main(["agents", "add", str(directory), "clerk", *owned]) == 0
+    found = taken(directory, drafts=True)
+    assert {one.service for one in found.items if one.name == "clerk"} == {"shop", "desk", None}
+    assert codes(found, "registered_idle") == []
+    assert codes(found, "observed_not_registered") == [("agent", "helper"), ("agent", "helper")]
+
+
 def test_unverified_evidence_proves_no_item(company: Path) -> None:
     """Without verification every item is recorded only, and the frame says so."""
     found = taken(company, unverified=True)

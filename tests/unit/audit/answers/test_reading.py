@@ -23,12 +23,15 @@ from agent_identity._audit.answers.facts import (
     TaskFact,
 )
 from agent_identity._audit.answers.reading import Evidence, Reading, read
+from agent_identity._authority.grants.grants import GRANT_TYPE
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.record.parts import GrantToken, replaced
 from agent_identity._evidence.record.schema import AnyRecord, Grant
+from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError
+from agent_identity.identity import SigningKey
 
 VECTORS = Path(__file__).resolve().parents[3] / "vectors"
 
@@ -170,6 +173,28 @@ def test_a_record_in_two_sources_counts_once(company: Path, tmp_path: Path) -> N
     assert any("earlier source" in note for note in reading.sources[1].not_shown)
 
 
+def test_a_source_that_is_not_proved_hides_nothing_of_a_later_one(company: Path, tmp_path: Path) -> None:
+    """A copy with one changed record, read first, leaves all facts of the original as they are."""
+    bad = damaged(company, tmp_path / "bad")
+    kept, reading = passed(bad, company)
+    whole, _ = passed(company)
+    there = [fact for fact in kept.facts if getattr(fact, "where", None) is not None and fact.where.source == 1]
+    assert keys(there) == keys(whole.facts)
+    assert reading.sources[1].records == len(records_of(company))
+    assert any("again" in note for note in reading.sources[0].not_shown)
+
+
+def test_a_span_that_was_exported_twice_is_one_call_without_verification(tmp_path: Path) -> None:
+    """Exporters send a span again when no answer came; without verification it counts once as well."""
+    lines = (VECTORS / "spans.jsonl").read_text("utf-8")
+    (tmp_path / "once.jsonl").write_text(lines, "utf-8")
+    (tmp_path / "twice.jsonl").write_text(lines + lines, "utf-8")
+    once, _ = passed(tmp_path / "once.jsonl", unverified=True)
+    twice, _ = passed(tmp_path / "twice.jsonl", unverified=True)
+    assert once.of(CallFact)
+    assert keys(twice.of(CallFact)) == keys(once.of(CallFact))
+
+
 def test_nothing_of_a_contradicted_source_is_proved(company: Path, tmp_path: Path) -> None:
     """One changed record takes the proof from all of the source; the other source keeps its own."""
     bad = damaged(company, tmp_path / "bad")
@@ -296,6 +321,27 @@ def test_a_grant_that_is_none_is_counted(company: Path) -> None:
     for record in records_of(company):
         bad = isinstance(record, Grant)
         decoder.visit(replaced(record, grant=GrantToken(token="e30.e30.AA")) if bad else record)
+    assert decoder.undecoded
+    assert not kept.of(GrantFact)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [{"exp": 2**53 - 1}, {"iat": -1}, {"iat": 253_402_300_800}, {"del_depth": 2**53 - 1}, {"del_depth": -1}],
+    ids=str,
+)
+def test_a_grant_with_claims_of_no_sense_is_counted(company: Path, claims: dict[str, int]) -> None:
+    """Times that no calendar has, and a depth that is not that of the chain, yield no fact that a report shows."""
+    key = SigningKey.generate()
+    kept = Kept()
+    decoder = Decoder(0, kept.take, Period())
+    for each in records_of(company):
+        record = each
+        if isinstance(record, Grant):
+            said = {**parse_compact(record.grant.token).unverified(GRANT_TYPE), **claims}
+            token = sign_compact({"kid": key.public_key.thumbprint, "typ": GRANT_TYPE}, said, key)
+            record = replaced(record, grant=GrantToken(token=token))
+        decoder.visit(record)
     assert decoder.undecoded
     assert not kept.of(GrantFact)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_company import ALICE, CLERK, DAY, HELPER, ROUTED, START, tools_of, work
+from small_company import ALICE, CLERK, DAY, HELPER, ROUTED, START, forged, tools_of, work
 
 from agent_identity._audit.answers import scope_usage
 from agent_identity._audit.answers.reading import Evidence
@@ -16,6 +16,7 @@ from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import Agent
+from agent_identity.options import Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 
@@ -92,7 +93,9 @@ def test_refusals_are_counted_and_widen_nothing(company: Path) -> None:
 def test_an_agent_that_asks_for_more_is_suggested_no_more(tmp_path: Path) -> None:
     """A hundred refused calls of a tool that was never granted change no suggestion."""
     clock = FixedClock(START * 10**9)
-    with Enforcer.open(tmp_path / "e", clock=clock, ids=SequentialIds(), sealing="inline") as enforcer:
+    with Enforcer.open(
+        tmp_path / "e", clock=clock, ids=SequentialIds(), telemetry=Telemetry(sealing="inline")
+    ) as enforcer:
         tools = tools_of(enforcer)
         for _ in range(2):
             with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("read")):
@@ -109,7 +112,12 @@ def test_an_agent_that_asks_for_more_is_suggested_no_more(tmp_path: Path) -> Non
 def test_monitor_mode_is_no_use_of_a_grant(tmp_path: Path) -> None:
     """What only monitor mode let through counts as would be refused, and keeps no tool in a suggestion."""
     clock = FixedClock(START * 10**9)
-    options: dict[str, Any] = {"clock": clock, "ids": SequentialIds(), "sealing": "inline", "mode": "monitor"}
+    options: dict[str, Any] = {
+        "clock": clock,
+        "ids": SequentialIds(),
+        "telemetry": Telemetry(sealing="inline"),
+        "mode": "monitor",
+    }
     with Enforcer.open(tmp_path / "e", **options) as enforcer:
         tools = tools_of(enforcer)
         for _ in range(2):
@@ -180,7 +188,9 @@ def test_the_registered_maximum_is_a_ceiling_of_its_own(tmp_path: Path) -> None:
 def test_versions_of_an_agent_are_compared(tmp_path: Path) -> None:
     """Version 3 pays, which version 2 did not, and reads no more."""
     clock = FixedClock(START * 10**9)
-    with Enforcer.open(tmp_path / "e", clock=clock, ids=SequentialIds(), sealing="inline") as enforcer:
+    with Enforcer.open(
+        tmp_path / "e", clock=clock, ids=SequentialIds(), telemetry=Telemetry(sealing="inline")
+    ) as enforcer:
         tools = tools_of(enforcer)
         for version, tool in (("2", "read"), ("3", "pay")):
             agent = Agent("clerk", owner="finance@example.com", version=version)
@@ -246,7 +256,11 @@ def test_memory_may_go_to_the_disk(company: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_delegator_of_a_delegator_counts_too(tmp_path: Path) -> None:
     """Use at the third hop is use below the first and the second."""
     third = Agent("third", owner="it@example.com")
-    options: dict[str, Any] = {"clock": FixedClock(START * 10**9), "ids": SequentialIds(), "sealing": "inline"}
+    options: dict[str, Any] = {
+        "clock": FixedClock(START * 10**9),
+        "ids": SequentialIds(),
+        "telemetry": Telemetry(sealing="inline"),
+    }
     with Enforcer.open(tmp_path / "e", **options) as enforcer:
         tools = tools_of(enforcer)
         with (
@@ -258,3 +272,17 @@ def test_the_delegator_of_a_delegator_counts_too(tmp_path: Path) -> None:
     found = asked(tmp_path / "e")
     assert [row(found, agent, "read").calls_by_descendants for agent in ("clerk", "helper", "third")] == [1, 1, 0]
     assert [row(found, agent, "read").grants_used for agent in ("clerk", "helper", "third")] == [0, 0, 1]
+
+
+def test_use_that_another_source_records_is_not_proved(tmp_path: Path) -> None:
+    """A call under a proved grant by another agent, in another source, counts as its use, and takes the proof."""
+    with Enforcer.open(tmp_path / "good", telemetry=Telemetry(sealing="inline")) as enforcer:
+        tools = tools_of(enforcer)
+        with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope({"read": None, "delete": None})):
+            tools["read"]("1")
+    forged(tmp_path / "good", tmp_path / "bad", agent=Agent("mallory", owner="m@example.com"), tool="delete")
+    trust = tmp_path / "good" / "trust.json"
+    alone = row(asked(tmp_path / "good", trust=trust), "clerk", "delete")
+    both = row(asked(tmp_path / "good", tmp_path / "bad", trust=trust), "clerk", "delete")
+    assert (alone.grants_used, alone.proof) == (0, "proved")
+    assert (both.grants_used, both.proof) == (1, "recorded")

@@ -23,8 +23,6 @@ from agent_identity._evidence.record.schema import Outcome
 
 LIMIT = 1_900
 HASH = "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
-LATER = len(',"label":"untrusted:internal","mark":"untrusted:internal"')
-"""Bytes of the two members that come with information flow."""
 
 
 def uuid(number: int) -> str:
@@ -57,6 +55,8 @@ FULL = Outcome(
     outcome="success",
     intent=uuid(4),
     detail=HASH,
+    label="untrusted:internal",
+    mark="untrusted:internal",
     task=Task(id=uuid(5)),
     principal=Principal(
         id="alice@example.com", kind="human", provenance="verified", issuer="https://login.example.com/tenant"
@@ -68,20 +68,20 @@ FULL = Outcome(
 """A verified human with an issuer, two agents with versions, and everything that an outcome can say of a call."""
 
 
-def characters(data: bytes, more: int = 0) -> int:
+def characters(data: bytes) -> int:
     """Return the length of the payload on a span."""
-    return len(urlsafe_b64encode(data + b"x" * more).rstrip(b"="))
+    return len(urlsafe_b64encode(data).rstrip(b"="))
 
 
 def test_the_fullest_usual_outcome_fits_on_a_span() -> None:
     """With every member that the design names it stays below 1,900 characters, those of information flow included."""
-    assert characters(encode(FULL), LATER) <= LIMIT
+    assert characters(encode(FULL)) <= LIMIT
     assert decode(encode(FULL)) == FULL
 
 
 def test_the_first_version_did_not_fit() -> None:
     """The short spelling is what makes it fit."""
-    first = msgspec.structs.replace(FULL, v=VERSION, detail=None)
+    first = msgspec.structs.replace(FULL, v=VERSION, detail=None, label=None, mark=None)
     assert characters(encode(first)) > LIMIT
 
 

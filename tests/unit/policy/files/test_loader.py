@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity._constraints.literals import Range
+from agent_identity._policy.decision.places import Document, Malformed, Problem
 from agent_identity._policy.files.json_reader import read_json
 from agent_identity._policy.files.toml_reader import read_toml
 from agent_identity._policy.files.yaml_reader import read_yaml
-from agent_identity._policy.language.places import Document, Malformed, Problem
 from agent_identity.errors import ConfigurationError, PolicyFormatError
 from agent_identity.identity import Human
 from agent_identity.policy import Effect, Request, Rule, RuleSet, Tool
@@ -165,7 +165,7 @@ def test_what_a_file_leaves_out_has_the_defaults_of_python(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("old", "new", "place", "message"),
     [
-        ("effect: route", "efect: route", "12:5", "unknown key 'efect' in a rule; use one of effect, id, reason"),
+        ("effect: route", "efect: route", "12:5", "unknown key 'efect' in a rule; use one of effect, id, obligations"),
         ("rules:", "rulez:", "4:1", "unknown key 'rulez' in the policy; use one of default, name, rules, tools"),
         ("name: invoices", "name: a b", "2:7", "a name is malformed"),
         ('version: "3"', "version: 3", "1:10", 'put it in quotes, such as "3"'),

@@ -5,8 +5,9 @@ from typing import Final, Literal, TypeAlias
 
 from agent_identity._evidence.record import Enforced, PolicyState
 from agent_identity._evidence.record import schema as records
-from agent_identity._policy import RuleSet
-from agent_identity._policy.decision import Decision, Effect, Policy
+from agent_identity._flow import FLOW_RULES
+from agent_identity._policy import has_flow_rules, is_built_in
+from agent_identity._policy.decision import Decision, Effect, Obligation, Policy
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["WITHIN_SCOPE", "Mode", "blocked_by", "decision_fact", "is_fact", "is_sound", "policy_state"]
@@ -57,8 +58,15 @@ def policy_state(policy: Policy, *, drafts: bool = False) -> PolicyState:
             "the policy's name, version or digest is malformed; use 1 to 256 visible characters, and a digest like "
             "'sha256:<64 lower-case hex digits>'"
         )
-    engine = ("rules" if isinstance(policy, RuleSet) else "custom") if drafts else None
-    return PolicyState(name=policy.name, version=policy.version, digest=policy.digest, engine=engine)
+    if not drafts:
+        return PolicyState(name=policy.name, version=policy.version, digest=policy.digest)
+    return PolicyState(
+        name=policy.name,
+        version=policy.version,
+        digest=policy.digest,
+        engine="rules" if is_built_in(policy) else "custom",
+        flow=FLOW_RULES if has_flow_rules(policy) else None,
+    )
 
 
 def blocked_by(decision: Decision, tool: str) -> str:
@@ -75,6 +83,9 @@ def is_fact(value: object) -> bool:
 
 def is_sound(decision: Decision) -> bool:
     """Return whether the effect is known and a record can hold the facts; custom policies fill them unchecked."""
+    owed = decision.obligations
+    if type(owed) is not tuple or not all(type(each) is Obligation for each in owed):
+        return False
     facts = (decision.rule, decision.policy, decision.version, *decision.warnings)
     digest = decision.digest
     return (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity._policy.language.patterns import matches
+from agent_identity._policy.decision.patterns import matches
 from agent_identity.identity import Human
 from agent_identity.policy import Content, Decision, Effect, Finding, Inspector, Policy, Request, RuleSet, Tool
 

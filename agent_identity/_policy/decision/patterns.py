@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from agent_identity._common.narrowing import is_array
-from agent_identity._policy.language.places import Path, Problem
+from agent_identity._policy.decision.places import Path, Problem
 
 __all__ = ["check_patterns", "has_wildcard", "matches"]
 

@@ -1,0 +1,258 @@
+"""Recomputes information flow: the marks of each hop, the labels of results, and calls that ran against their mark."""
+
+from typing import Final, NamedTuple, final
+
+import orjson
+
+from agent_identity._audit.report import Findings, Place, counted
+from agent_identity._audit.store import SpillStore
+from agent_identity._authority.registries import MAX_SOURCES
+from agent_identity._evidence.record import AnyRecord, Approval, Intent, Mark, MarkSeen, Outcome, Policy, TaskStart
+from agent_identity._flow import FLOW_RULES, MODEL_KINDS, TRUSTED, UNKNOWN, Label, is_gated
+
+__all__ = ["FlowCheck"]
+
+_LINKS: Final = 5
+_NEAR: Final = 4_096
+_MAX_HOPS: Final = 100_000
+_RAN: Final = frozenset({"allow", "warn"})
+
+
+class _Newest(NamedTuple):
+    """The newest mark of a hop.
+
+    Attributes:
+        seq: Its number.
+        record: Its record.
+        label: The label.
+        sources: The inputs that lowered it; ``None`` if they are more than a ruling can name, or not all are here.
+    """
+
+    seq: int
+    record: str
+    label: str
+    sources: tuple[str, ...] | None
+
+    def packed(self) -> bytes:
+        """Return the bytes from which :meth:`unpacked` makes it again."""
+        return orjson.dumps(tuple(self))
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "_Newest":
+        """Return what :meth:`packed` kept."""
+        seq, record, label, sources = orjson.loads(data)
+        return cls(seq, record, label, None if sources is None else tuple(sources))
+
+
+class _Judged(NamedTuple):
+    """What an intent says of the mark.
+
+    Attributes:
+        hop: Whose mark it is.
+        label: The mark at which the call was judged.
+        endorses: The result has the declared label, whatever the mark is.
+    """
+
+    hop: str
+    label: str
+    endorses: bool
+
+    def packed(self) -> bytes:
+        """Return the bytes from which :meth:`unpacked` makes it again."""
+        return orjson.dumps(tuple(self))
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "_Judged":
+        """Return what :meth:`packed` kept."""
+        return cls(*orjson.loads(data))
+
+
+@final
+class FlowCheck:
+    """The information flow of a ledger, stream after stream.
+
+    Marks are per stream: the mark of a hop in another process stands in the stream of that process.
+
+    Args:
+        findings: Takes what is found.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._hops: set[str] = set()
+        self._origins: set[str] = set()
+        self._not_checked = 0
+        self.partial = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._marks = SpillStore(_Newest.packed, _Newest.unpacked, near=_NEAR)
+        self._intents = SpillStore(_Judged.packed, _Judged.unpacked, near=_NEAR)
+        self._exempted = SpillStore[list[str]](orjson.dumps, orjson.loads, near=_NEAR)
+        self._rules: str | None = None
+        self._policies = 0
+
+    def take(self, record: AnyRecord, place: Place) -> None:
+        """Follow the next record of a stream.
+
+        Args:
+            record: A record in its place.
+            place: That place.
+        """
+        if isinstance(record, Mark):
+            self._take_mark(record, place)
+        elif isinstance(record, Intent):
+            self._take_intent(record, place)
+        elif isinstance(record, Outcome):
+            self._take_outcome(record, place)
+        elif isinstance(record, TaskStart):
+            if record.mark is not None:
+                self._newest(record.mark, [hop.grant for hop in record.chain], place)
+        else:
+            self._take_other(record)
+
+    def _take_other(self, record: AnyRecord) -> None:
+        if isinstance(record, Approval):
+            if record.approval.status == "approved" and self._marks:
+                self._exempted.put(record.approval.id.encode(), list(record.approval.sources or ()))
+        elif isinstance(record, Policy):
+            self._policies += 1
+            # Of several policies in one stream nobody can tell which judged a call.
+            self._rules = record.policy.flow if self._policies == 1 or record.policy.flow == self._rules else None
+
+    def end_of_stream(self) -> None:
+        """Forget the marks of a stream: those of another are its own."""
+        if self._marks or self._intents or self._policies:
+            self._begin()
+
+    def finish(self) -> None:
+        """Report what could not be recomputed."""
+        missing = len(self._origins - self._hops) + self._not_checked
+        if missing:
+            message = f"{counted(missing, 'reference')} to marks, hops or policies that are not here: not checked"
+            self._findings.add(_LINKS, "flow_not_checked", message)
+
+    def _take_mark(self, record: Mark, place: Place) -> None:
+        change = record.mark
+        hop, seq, label = change.hop, int(change.seq), _label(change.label)
+        if label is None or (joined := _label(change.joined or "trusted")) is None:
+            self._report("mark_mismatch", "a mark has a label in a spelling that is none", place)
+            return
+        self._check_claims(record, label, place)
+        before = self._marks.get(hop.encode())
+        if before is None and seq > 1 and self.partial:
+            self._not_checked += 1
+        elif (seq, change.prev) != ((1, None) if before is None else (before.seq + 1, before.record)):
+            self._report("mark_out_of_order", "a mark does not continue the newest one of its hop", place)
+        elif label != (TRUSTED if before is None else Label.parse(before.label)).meet(joined):
+            self._report("mark_mismatch", "a mark is not the meet of the mark before and of what joins it", place)
+        self._marks.put(hop.encode(), _Newest(seq, record.id, str(label), _sources(before, record)))
+        _keep(self._hops, hop)
+        if change.origin is not None:  # A hop is joined by the grant that was presented, which may not be its own.
+            _keep(self._origins if change.cause == "join" else self._hops, change.origin)
+
+    def _check_claims(self, record: Mark, label: Label, place: Place) -> None:
+        """Check what a mark says by itself."""
+        change = record.mark
+        if change.hop not in {link.grant for link in record.chain}:
+            self._report("mark_mismatch", "a mark is that of a hop outside the chain of its record", place)
+        if change.cause in ("request", "said") and (change.joined is not None or len(record.chain) > 1):
+            self._report("mark_mismatch", "a principal speaks in a delegated hop, or changes the mark", place)
+        if change.cause == "start" and not label.is_within(UNKNOWN):
+            self._report("mark_mismatch", "a task without a request begins at a trusted mark", place)
+
+    def _newest(self, seen: MarkSeen, chain: list[str], place: Place) -> _Newest | None:
+        """Return the newest mark of a hop, if it is the one that a record names."""
+        found = self._marks.get(seen.hop.encode())
+        own = next((hop for hop in reversed(chain) if hop.encode() in self._marks), seen.hop)
+        if seen.hop not in chain or own != seen.hop:
+            self._report("mark_mismatch", "a record names the mark of another hop than its own", place)
+        elif found is None and self.partial:
+            self._not_checked += 1
+        elif found is None or found.seq != int(seen.seq):
+            newest = "none" if found is None else f"number {found.seq}"
+            message = f"judged at mark number {seen.seq}, and the newest of the hop is {newest}"
+            self._report("mark_stale", message, place)
+        return found
+
+    def _take_intent(self, record: Intent, place: Place) -> None:
+        if record.mark is None and not self._marks:
+            return
+        chain = [hop.grant for hop in record.chain or ()]
+        if record.mark is None:
+            marked = any(hop.encode() in self._marks for hop in chain)
+            if marked and record.decision.mode == "enforce":
+                self._report("mark_absent", "a call of a task with a mark does not name one", place)
+            return
+        newest = self._newest(record.mark, chain, place)
+        if newest is None:
+            return
+        endorses = record.endorses is True
+        self._intents.put(record.id.encode(), _Judged(record.mark.hop, newest.label, endorses))
+        exempted = self._exempted.get((record.decision.approval or "").encode())
+        if exempted is not None and not set(newest.sources or ()) <= set(exempted):
+            self._report("ran_against_mark", "a call was approved for other inputs than those of its mark", place)
+        if not self._policies:
+            self._not_checked += 1
+        if self._rules == FLOW_RULES and _ran_against(record, Label.parse(newest.label)):
+            self._report(
+                "ran_against_mark", f"{record.action.tool!a} ran without the person that its mark needs", place
+            )
+
+    def _take_outcome(self, record: Outcome, place: Place) -> None:
+        if record.intent is None or (record.label is None and not self._intents):
+            return
+        judged = self._intents.pop(record.intent.encode())
+        if judged is None:
+            self._not_checked += record.label is not None
+            return
+        newest = self._marks.get(judged.hop.encode())
+        if record.label is None:
+            if record.action.result is not None:
+                self._report("label_mismatch", "a result of a task with a mark has no label", place)
+            return
+        label, mark = _label(record.label), _label(record.mark or "")
+        if label is None or mark is None or newest is None:
+            self._report("label_mismatch", "an outcome has a label or a mark in a spelling that is none", place)
+            return
+        now = Label.parse(newest.label)
+        if not judged.endorses and not label.is_within(Label.parse(judged.label)):
+            self._report("label_mismatch", "a result is less restricted than the mark at its intent", place)
+        if not now.is_within(label) or not now.is_within(mark):
+            self._report("label_mismatch", "a result was delivered before it lowered the mark", place)
+
+    def _report(self, code: str, message: str, place: Place) -> None:
+        self._findings.add(_LINKS, code, message, place)
+
+
+def _ran_against(record: Intent, mark: Label) -> bool:
+    """Return whether the shipped rules needed a person for a call that was let through."""
+    decision, action = record.decision, record.action
+    ran = decision.mode == "enforce" and decision.effect in _RAN and decision.enforced == "allow"
+    if not ran or action.labels is None or action.kind in MODEL_KINDS:
+        return False
+    origins = record.provenance or ()
+    destinations = {of.argument: of.provenance for of in origins if of.destination is not None}
+    return is_gated(action.labels, mark.integrity, destinations)
+
+
+def _sources(before: _Newest | None, record: Mark) -> tuple[str, ...] | None:
+    """Return the inputs of a mark, if a ruling can name them."""
+    change, known = record.mark, () if before is None else before.sources
+    if known is None or (before is None and change.seq != "1"):
+        return None
+    added = () if change.joined is None else change.sources or (record.id,)
+    found = tuple(dict.fromkeys((*known, *added)))
+    return found if len(found) <= MAX_SOURCES else None
+
+
+def _label(text: str) -> Label | None:
+    try:
+        return Label.parse(text)
+    except ValueError:
+        return None
+
+
+def _keep(names: set[str], name: str) -> None:
+    if len(names) < _MAX_HOPS:
+        names.add(name)

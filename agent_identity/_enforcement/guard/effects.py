@@ -1,0 +1,42 @@
+"""What the decision of a policy does to a call: it runs, is refused, or somebody else takes over."""
+
+from collections.abc import Callable, Mapping
+
+from agent_identity._enforcement.calls import Approval, Call, Judgement
+from agent_identity._enforcement.common import blocked_by
+from agent_identity._policy.decision import Decision, Effect
+from agent_identity.errors import PolicyBlocked, Routed
+
+__all__ = ["take_effect"]
+
+
+def take_effect(call: Call, decision: Decision, routes: Mapping[str, Callable[..., object] | Approval]) -> None:
+    """Give a call the decision of the policy, and what takes over if it is routed.
+
+    Args:
+        call: The call.
+        decision: The decision.
+        routes: Handlers by name.
+
+    Raises:
+        PolicyBlocked: The policy blocks it.
+        Routed: Nobody takes over, or this call cannot be taken over.
+    """
+    tool = call.tool
+    call.judged(Judgement(decision))
+    if decision.effect is Effect.BLOCK:
+        raise PolicyBlocked(blocked_by(decision, tool), code=decision.reason, decision=decision)
+    if decision.effect is not Effect.ROUTE:
+        return
+    handler = routes.get(decision.route or "")
+    call.target = decision.route or "unnamed"
+    if isinstance(handler, Approval):
+        call.desk = handler
+    elif handler is None:
+        message = f"{tool}: routed, and no handler has that name; pass routes={{...}} to the enforcer"
+        raise Routed(message, code="route_unavailable", decision=decision)
+    elif not call.request.can_route:
+        raise Routed(f"{tool}: routed elsewhere; this call did not run", decision=decision)
+    else:
+        call.route = handler
+    call.judged(Judgement(decision, "escalate"))

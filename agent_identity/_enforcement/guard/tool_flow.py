@@ -1,0 +1,326 @@
+"""Information flow of one tool: what its results are, and where the arguments of its calls come from."""
+
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Final, cast, final
+
+import orjson
+
+from agent_identity._common.narrowing import is_array
+from agent_identity._enforcement.calls import NOTHING, Arguments, Call, canonical_bytes
+from agent_identity._enforcement.tasks import Judged, Task, TaskFlow
+from agent_identity._evidence.record import ArgumentOrigin, MarkCause
+from agent_identity._flow import (
+    MODEL_KINDS,
+    TRUSTED,
+    UNKNOWN,
+    UNTRUSTED,
+    Declaration,
+    Label,
+    Leaf,
+    Origin,
+    Returns,
+    checked_returns,
+    declared,
+    label_of,
+    leaves_of,
+)
+from agent_identity._policy import stated_tools
+from agent_identity._policy.decision import Decision, Effect, FlowFacts, Policy, Tool
+from agent_identity._policy.language import flows_about
+from agent_identity.errors import ConfigurationError, ContentBlocked
+
+__all__ = ["DeclaredFlow", "ToolFlow", "checked_destination", "facts_of", "origins_of"]
+
+_FOREIGN_KINDS: Final = frozenset({"mcp", "remote", "retriever"})
+_NOTHING: Final[Mapping[bytes, Origin]] = MappingProxyType({})
+_MAX_SOURCES: Final = 1_024
+_MAX_ORIGINS: Final = 256
+_MAX_NAME: Final = 256
+
+
+@final
+@dataclass(frozen=True, slots=True, init=False)
+class DeclaredFlow:
+    """What the code declares about a tool; checked when it is made.
+
+    Args:
+        returns: See :meth:`Enforcer.tool`.
+        destination: See above.
+        endorses: See above.
+
+    Raises:
+        TypeError: Something has another type.
+        ValueError: A label, path or name is malformed.
+    """
+
+    returns: tuple[tuple[str, Label], ...] | None
+    destination: tuple[str, ...]
+    endorses: bool
+
+    def __init__(
+        self, returns: Returns | None = None, destination: str | Sequence[str] | None = None, *, endorses: bool = False
+    ) -> None:
+        if type(endorses) is not bool:
+            raise TypeError(f"endorses is {type(endorses).__name__}; give True or False")
+        if endorses and returns is None:
+            raise ValueError("endorses=True without returns; say which label the results have")
+        object.__setattr__(self, "returns", None if returns is None else checked_returns(returns))
+        object.__setattr__(self, "destination", checked_destination(destination))
+        object.__setattr__(self, "endorses", endorses)
+
+    def check_parameters(self, tool: str, parameters: Collection[str] | None) -> None:
+        """Check that the destinations are parameters of a function: a misspelled one would judge nothing.
+
+        Args:
+            tool: The name of the tool.
+            parameters: The names; ``None`` for a function that takes any.
+
+        Raises:
+            ConfigurationError: One is not.
+        """
+        for name in self.destination if parameters is not None else ():
+            if name not in cast("Collection[str]", parameters):
+                raise ConfigurationError(f"{tool}: destination names {name!r}, which is no parameter; correct the name")
+
+
+def checked_destination(destination: object) -> tuple[str, ...]:
+    """Return the names of the arguments that decide where a call leads.
+
+    Raises:
+        TypeError: They are no names.
+        ValueError: A name is malformed.
+    """
+    if destination is None:
+        return ()
+    if isinstance(destination, str):
+        names: tuple[object, ...] = (destination,)
+    elif is_array(destination):
+        names = tuple(destination)
+    else:
+        raise TypeError(f"destination is {type(destination).__name__}; give names of arguments, such as ('to',)")
+    found = tuple(name for name in names if isinstance(name, str) and 0 < len(name) <= 128 and name.isprintable())
+    if len(found) != len(names) or not found:
+        raise ValueError("malformed destination; give names of arguments, such as ('to',)")
+    return found
+
+
+@final
+class ToolFlow:
+    """Judges and labels the calls of one tool.
+
+    Args:
+        tool: The tool.
+        policy: The policy in force; what it states about the tool restricts the code, or raises it where it says so.
+        said: What the code declares.
+    """
+
+    __slots__ = ("_declaration", "_destinations", "_endorses")
+
+    def __init__(self, tool: Tool, policy: Policy | None, said: DeclaredFlow) -> None:
+        otherwise = UNTRUSTED if tool.server is not None or tool.kind in _FOREIGN_KINDS else UNKNOWN
+        # What a model answers comes from what it was told, and that is the mark.
+        returns = None if said.returns is None else dict(said.returns)
+        declaration = declared(returns, TRUSTED if tool.kind in MODEL_KINDS else otherwise)
+        destinations = dict.fromkeys(said.destination)
+        for stated in flows_about(tool.name, tool.server, stated_tools(policy)):
+            if stated.returns:
+                more = declared(dict(stated.returns), otherwise if stated.raises else TRUSTED)
+                declaration = more if stated.raises else declaration.restricted(more)
+            destinations |= dict.fromkeys(stated.destination or ())
+        self._declaration: Declaration = declaration
+        self._destinations = tuple(destinations)
+        self._endorses = said.endorses
+
+    @property
+    def endorses(self) -> bool:
+        """Whether results have the declared label whatever the mark is."""
+        return self._endorses
+
+    def look(self, call: Call, task: Task, arguments: Arguments) -> FlowFacts | None:
+        """Take the mark at which a call is judged, after joining what came back from other processes.
+
+        Returns:
+            What the policy may know of it.
+
+        Raises:
+            EvidenceError: The change could not be recorded.
+            StateError: The shared state cannot be asked.
+        """
+        flow = task.flow
+        if flow is None:
+            return None
+        flow.refresh()
+        call.flow = flow.judged(arguments.view, arguments.supplied, self._destinations)
+        return facts_of(call.flow)
+
+    @contextmanager
+    def held(self, call: Call) -> Generator[bool]:
+        """Keep the mark of a call's task from moving; yields whether it is still the one of the judgement.
+
+        In monitor mode a call runs whatever was decided, at the mark of now.
+        """
+        flow = None if call.task is None else call.task.flow
+        if flow is None:
+            yield True
+            return
+        with flow.lock:
+            if call.flow is None:
+                call.flow = flow.judged({}, (), ())
+            elif call.judgement.enforced == "audit":
+                call.flow = call.flow.at(flow)
+            yield flow.is_at(call.flow)
+
+    def mark(self, call: Call, content: object, cause: MarkCause, *, original: object) -> ContentBlocked | None:
+        """Record what content does to the mark before it is delivered; return its refusal if that cannot be recorded.
+
+        What is withheld lowers the mark as well: that there was something to withhold says something.
+
+        Args:
+            call: The call.
+            content: The content that is delivered or withheld, or the error of the body.
+            cause: How it reaches the agent.
+            original: The content as the body returned it; another object if obligations changed it.
+        """
+        flow = None if call.task is None else call.task.flow
+        if flow is None:
+            return None
+        if cause == "error":
+            failed = flow.guarded(partial(self.deliver_error, call, flow))
+        else:
+            failed = flow.guarded(partial(self.deliver, call, flow, content, cause, original=original))
+        if failed is None:
+            return None
+        why = f"{call.tool}: withheld, because what it does to the task could not be recorded"
+        decision = Decision(effect=Effect.BLOCK, reason="mark_not_recorded")
+        return ContentBlocked(why, code="mark_not_recorded", decision=decision)
+
+    def deliver(self, call: Call, flow: TaskFlow, content: object, cause: MarkCause, *, original: object) -> None:
+        """Label what a call returns and join the mark; nothing may be delivered before this has returned.
+
+        Args:
+            call: The call.
+            flow: The flow of its task.
+            content: What is about to be delivered.
+            cause: How it reaches the agent.
+            original: The content as the body returned it; ``None`` carries nothing, unless the call hides what it
+                returns. A changed content is no better than its original: it still depends on every part of that.
+
+        Raises:
+            EvidenceError: The mark could not be recorded.
+            StateError: The shared state cannot be asked.
+        """
+        if original is None and not call.hidden:
+            return
+        flow.refresh()
+        base, (leaves, whole) = self._base(call), _parts_of(content)
+        before, all_before = (leaves, whole) if content is original else _parts_of(original)
+        own, whole = self._own(leaves, whole=whole).meet(self._own(before, whole=all_before)), whole and all_before
+        label = own.meet(base)
+        call.returned(label)
+        source, is_source = call.intent, own.meet(call.limit) != TRUSTED or call.route is not None
+        with flow.lock:
+            flow.join(label, intent=source, name=call.tool, cause=cause, is_source=is_source)
+            index, last = flow.shared.index, source or flow.shared.last or ""
+            # Below untrusted is no label, so that echoes change nothing there.
+            echoed = self._echoed(call, flow) if base.integrity != "untrusted" else _NOTHING
+            changed = base.meet(_weakest_of(echoed))  # A changed echo is not recognized by its value.
+            index.take(self._labeled(leaves, before, base, changed), last, echoed)
+            if not whole and label.integrity != "trusted":
+                index.miss()
+
+    def _own(self, leaves: list[Leaf], *, whole: bool) -> Label:
+        return label_of(self._declaration, leaves, whole=whole)
+
+    def _labeled(
+        self, leaves: list[Leaf], before: list[Leaf], base: Label, changed: Label
+    ) -> Generator[tuple[object, Label]]:
+        """Yield the parts of a result with their labels; those that obligations changed are no better than before."""
+        declared_label = self._declaration.of
+        if [steps for steps, _ in leaves] != [steps for steps, _ in before]:
+            lowest = self._own(before, whole=True).meet(changed)  # Parts may have moved to paths with better labels.
+            for steps, value in leaves:
+                yield value, declared_label(steps).meet(lowest)
+            return
+        for (steps, value), (_, original) in zip(leaves, before, strict=True):
+            yield value, declared_label(steps).meet(base if value is original or value == original else changed)
+
+    @staticmethod
+    def _echoed(call: Call, flow: TaskFlow) -> Mapping[bytes, Origin]:
+        """Return what stood in the arguments of a call, which is no better in its result."""
+        given, _ = leaves_of(dict(NOTHING if call.snapshot is None else call.snapshot.view))
+        return flow.shared.index.echoes(value for _, value in given)
+
+    def deliver_error(self, call: Call, flow: TaskFlow) -> None:
+        """Join the mark for the error of a body, whose text may say anything that the body has seen.
+
+        Raises:
+            EvidenceError: The mark could not be recorded.
+            StateError: The shared state cannot be asked.
+        """
+        label = self._declaration.lowest.meet(self._base(call))
+        call.returned(label)
+        with flow.lock:
+            flow.join(label, intent=call.intent, name=call.tool, cause="error")
+            if label.integrity != "trusted":
+                flow.shared.index.miss()
+
+    def _base(self, call: Call) -> Label:
+        """Return what a label is met with: the mark at the intent, and the arguments; a handler in place of the body.
+
+        An argument of unknown provenance comes from something that the agent has seen, of which the mark is the meet.
+        """
+        base = call.limit if call.route is None else call.limit.meet(UNKNOWN)
+        judged = call.flow
+        if self._endorses and call.route is None:
+            return base
+        if judged is None:
+            return base.meet(UNTRUSTED)
+        if any(origin.provenance == "untrusted" for origin in judged.args.values()):
+            base = base.meet(UNTRUSTED)
+        return base.meet(judged.mark.label)
+
+
+def _weakest_of(echoed: Mapping[bytes, Origin]) -> Label:
+    """Return the label of content that may repeat any of several values."""
+    found = {origin.provenance for origin in echoed.values()}
+    return UNTRUSTED if "untrusted" in found else UNKNOWN if "unknown" in found else TRUSTED
+
+
+def _parts_of(content: object) -> tuple[list[Leaf], bool]:
+    """Return the parts of a result, and whether these are all; of one that is no JSON, none."""
+    if type(content) is str:
+        return [((), content)], True
+    data = None if content is None else canonical_bytes(content)
+    return ([], False) if data is None else leaves_of(orjson.loads(data))
+
+
+def facts_of(judged: Judged) -> FlowFacts:
+    """Return what a policy may know of the mark and of the arguments."""
+    label = judged.mark.label
+    return FlowFacts(
+        label.integrity,
+        ("public",) if label.readers is None else tuple(sorted(label.readers)),
+        tuple(dict.fromkeys(list(judged.mark.sources.values())[:_MAX_SOURCES])),
+        {name: origin.provenance for name, origin in judged.args.items()},
+        {name: origin.provenance for name, origin in judged.destinations.items()},
+    )
+
+
+def origins_of(judged: Judged) -> tuple[ArgumentOrigin, ...] | None:
+    """Return the member of an intent about where its arguments come from."""
+    names = [*judged.destinations, *(name for name in judged.args if name not in judged.destinations)]
+    found = [
+        ArgumentOrigin(
+            argument=name,
+            provenance=origin.provenance,
+            source=origin.source or None,
+            destination=True if name in judged.destinations else None,
+        )
+        for name in names
+        if len(name) <= _MAX_NAME and (origin := judged.destinations.get(name) or judged.args[name])
+    ]
+    return tuple(found[:_MAX_ORIGINS]) or None

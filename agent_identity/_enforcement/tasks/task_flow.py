@@ -1,0 +1,465 @@
+"""The low-water mark of a task at run time: kept in memory, recorded before what lowers it is delivered.
+
+The hops of a task in one process share one mark. A hop that came from another process keeps its mark in the shared
+state as well, where whoever handed it out joins it at every judgement.
+"""
+
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Final, NamedTuple, final
+
+from agent_identity._authority.grants import Grant
+from agent_identity._authority.stores import StateStore
+from agent_identity._enforcement.common import Mode, safe_message
+from agent_identity._enforcement.tasks.facts import TaskFacts
+from agent_identity._evidence.ledger import Entry, Ledger
+from agent_identity._evidence.record import DigestKeys, MarkCause, MarkChange, MarkSeen, Time
+from agent_identity._evidence.record import Mark as MarkRecord
+from agent_identity._flow import TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, Origin, ProvenanceIndex
+from agent_identity._identity.common import Clock
+from agent_identity.errors import Denied
+
+__all__ = ["Flows", "Judged", "TaskFlow"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_NS: Final = 1_000_000_000
+_KEY_BYTES: Final = 32
+_LATE: Final = 60
+_WORDS: Final = ("kept", "unknown", "untrusted", "restricted")
+_MAX_KEPT: Final = 4_096
+_MAX_EXPORTED: Final = 256
+_MAX_ACCOUNTED: Final = 10_000
+
+
+class Judged(NamedTuple):
+    """The mark at which a call is judged.
+
+    Attributes:
+        seen: Whose mark it is, and its number.
+        mark: The mark.
+        args: By argument, where its value comes from.
+        destinations: The same of the arguments that decide where the call leads.
+    """
+
+    seen: MarkSeen
+    mark: Mark
+    args: Mapping[str, Origin]
+    destinations: Mapping[str, Origin]
+
+    def covers(self, later: "Judged | None") -> bool:
+        """Return whether a later mark has no sources beyond those of this one."""
+        if later is None:
+            return False
+        known = later.mark.sources.keys() <= self.mark.sources.keys() and later.mark.complete
+        return known and self.mark.label.is_within(later.mark.label)
+
+    def at(self, flow: "TaskFlow") -> "Judged":
+        """Return the same judgement at the mark of now; for monitor mode."""
+        return self._replace(seen=flow.seen, mark=flow.mark)
+
+
+@final
+class _Shared:
+    """What the hops that share a mark have in common; guarded by its lock.
+
+    Attributes:
+        hop: The grant under which the mark began.
+        names: Under which the shared state keeps it, for a hop of another process; the first is the presented one.
+        expires_at: When that hop ends, in Unix seconds.
+        unwritten: Labels that could not be recorded yet; they count all the same.
+        exported: The hops that were handed to other processes: when each ends, and its mark when last seen.
+        accounted: Digests of whole texts that reached the agent and count in the mark.
+    """
+
+    __slots__ = ("accounted", "expires_at", "exported", "hop", "index", "last", "lock", "mark", "names", "unwritten")
+
+    def __init__(self, hop: str, expires_at: int, names: tuple[str, ...] = ()) -> None:
+        self.hop = hop
+        self.expires_at = expires_at
+        self.names = names
+        self.lock = threading.RLock()
+        self.index = ProvenanceIndex(os.urandom(_KEY_BYTES))
+        self.mark = Mark()
+        self.last: str | None = None
+        self.unwritten = TRUSTED
+        self.exported: dict[str, tuple[int, Label | None]] = {}
+        self.accounted: set[bytes] = set()
+
+
+@final
+class Flows:
+    """Makes the marks of one enforcer, and records their changes.
+
+    Args:
+        ledger: Keeps the records.
+        digests: Keys of digests.
+        clock: Source of time.
+        state: What processes share.
+        mode: Whether the enforcer refuses, or only records.
+    """
+
+    __slots__ = ("_arrived", "_clock", "_digests", "_ledger", "_lock", "_mode", "_state")
+
+    def __init__(self, ledger: Ledger, digests: DigestKeys, clock: Clock, state: StateStore, mode: Mode) -> None:
+        self._ledger = ledger
+        self._digests = digests
+        self._clock = clock
+        self._state = state
+        self._mode = mode
+        self._lock = threading.Lock()
+        self._arrived: dict[str, _Shared] = {}
+
+    def opened(self, grant: Grant, facts: TaskFacts) -> "TaskFlow":
+        """Return the flow of a task that opens here."""
+        return TaskFlow(self, _Shared(grant.hash, grant.expires_at), facts)
+
+    def delegated(self, parent: "TaskFlow", facts: TaskFacts) -> "TaskFlow":
+        """Return the flow of a hop that shares the mark of the task which it is a part of."""
+        return TaskFlow(self, parent.shared, facts)
+
+    def arrived(self, grant: Grant, presented: Grant, facts: TaskFacts) -> "TaskFlow":
+        """Return the flow of a hop that was handed over by another process.
+
+        One that is taken up again here goes on at its mark: a mark never rises.
+
+        Args:
+            grant: The grant under which it goes on here.
+            presented: The grant that came with the call; often the same.
+            facts: The members of its records.
+
+        Raises:
+            Denied: Too many are open (``flow_full``).
+        """
+        with self._lock:
+            for hop in [hop for hop, shared in self._arrived.items() if self.is_over(shared.expires_at)]:
+                del self._arrived[hop]
+            found = self._arrived.get(grant.hash)
+            if found is None:
+                if len(self._arrived) >= _MAX_KEPT:
+                    raise Denied("too many tasks of other processes are open here; try again later", code="flow_full")
+                found = _Shared(grant.hash, grant.expires_at, tuple(dict.fromkeys((presented.hash, grant.hash))))
+                self._arrived[grant.hash] = found
+        return TaskFlow(self, found, facts)
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: the hops of the parent stand in its own stream, and their marks in the shared state."""
+        self._lock = threading.Lock()
+        self._arrived = {}
+
+    def append(self, facts: TaskFacts, change: MarkChange) -> Entry:
+        """Record a change of a mark.
+
+        Raises:
+            EvidenceError: It could not be recorded.
+        """
+        time = Time.at(self._clock.wall_ns())
+        return self._ledger.append(partial(MarkRecord, **facts._asdict(), time=time, mark=change))
+
+    def digest(self, task: str, text: str) -> str:
+        """Return the keyed digest of what was said to a task."""
+        return self._digests.digest(task, text.encode("utf-8", "backslashreplace"))
+
+    @property
+    def enforces(self) -> bool:
+        """Whether what cannot be recorded is withheld."""
+        return self._mode == "enforce"
+
+    def keep(self, hop: str, label: Label, expires_at: int) -> None:
+        """Lower the mark of a hop in the shared state.
+
+        Raises:
+            StateError: The state cannot be asked, or has no room.
+        """
+        now = self._clock.wall_ns() // _NS
+        for word in _words_of(label):
+            self._state.insert(f"flow:{hop}:{word}", now=now, expires_at=expires_at + _LATE)
+
+    def kept(self, hop: str) -> Label | None:
+        """Return the mark of a hop in the shared state; ``None`` if nobody keeps one there.
+
+        Raises:
+            StateError: The state cannot be asked.
+        """
+        now = self._clock.wall_ns() // _NS
+        found = [word for word in _WORDS if self._state.contains(f"flow:{hop}:{word}", now=now)]
+        if "kept" not in found:
+            return None
+        integrity = UNTRUSTED if "untrusted" in found else UNKNOWN if "unknown" in found else TRUSTED
+        return integrity.meet(Label("trusted", frozenset())) if "restricted" in found else integrity
+
+    def is_over(self, expires_at: int) -> bool:
+        """Return whether nobody can act under a grant any more."""
+        return expires_at + _LATE <= self._clock.wall_ns() // _NS
+
+
+def _words_of(label: Label) -> list[str]:
+    """Return the keys of a mark in the shared state, where each only restricts: nothing has to be read before."""
+    words = ["kept"]
+    if label.integrity != "trusted":
+        words.append(label.integrity)
+    if label.readers is not None:
+        words.append("restricted")  # Of readers the state knows only that there are some: then nobody is one.
+    return words
+
+
+@final
+class TaskFlow:
+    """The mark of a task, as one of its hops has it. Safe to use from any thread.
+
+    Args:
+        flows: The enforcer's part.
+        shared: What the hops that share the mark have in common.
+        facts: The members of records about this hop.
+
+    Attributes:
+        shared: See above.
+    """
+
+    __slots__ = ("_facts", "_flows", "shared")
+
+    def __init__(self, flows: Flows, shared: _Shared, facts: TaskFacts) -> None:
+        self._flows = flows
+        self._facts = facts
+        self.shared = shared
+
+    @property
+    def lock(self) -> "threading.RLock":
+        """Whoever holds it keeps the mark from changing."""
+        return self.shared.lock
+
+    @property
+    def label(self) -> Label:
+        """The mark now."""
+        return self.shared.mark.label.meet(self.shared.unwritten)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a judgement asks the shared state, and may have to wait for that."""
+        return bool(self.shared.exported or self.shared.names)
+
+    @property
+    def mark(self) -> Mark:
+        """The mark now, with its sources."""
+        mark, unwritten = self.shared.mark, self.shared.unwritten
+        return mark if unwritten == TRUSTED else Mark(self.label, mark.seq, mark.sources, complete=False)
+
+    @property
+    def seen(self) -> MarkSeen:
+        """The place of the mark in the records."""
+        return MarkSeen(hop=self.shared.hop, seq=str(self.shared.mark.seq))
+
+    def begin(self, request: str | None) -> None:
+        """Record the mark that the hop begins at; one that shares a mark has nothing to record.
+
+        Args:
+            request: What the principal asks for, by the host's word; without it nobody accounts for the inputs.
+
+        Raises:
+            EvidenceError: It could not be recorded.
+            StateError: The shared state cannot be asked.
+        """
+        shared = self.shared
+        with self.lock:
+            if shared.names:
+                self._accept()
+            elif shared.mark.seq:
+                return
+            elif request is None:
+                self._write("start", UNKNOWN)
+            else:
+                entry = self._write("request", TRUSTED, digest=self._flows.digest(self._facts.task.id, request))
+                shared.index.say(request, entry.id)
+                self.account(request)
+
+    def _accept(self) -> None:
+        """Go on from the mark of whoever handed the hop over; without one nobody accounts for the inputs."""
+        shared = self.shared
+        label = self._flows.kept(f"{shared.names[0]}:from") or UNKNOWN
+        for name in shared.names:  # Another process may have taken it up as well: a hop has one mark.
+            label = label.meet(self._flows.kept(name) or TRUSTED)
+        if not shared.mark.seq or not self.label.is_within(label):
+            self._write("accept", label, origin=shared.names[0])
+
+    def said(self, text: str) -> None:
+        """Take in what the principal said.
+
+        Raises:
+            EvidenceError: It could not be recorded, and counts for nothing.
+        """
+        with self.lock:
+            entry = self._write("said", TRUSTED, digest=self._flows.digest(self._facts.task.id, text))
+            self.shared.index.say(text, entry.id)
+            self.account(text)
+
+    def received(self, text: str, label: Label) -> None:
+        """Take in text of others that the host hands to the agent.
+
+        Raises:
+            EvidenceError: It could not be recorded; the agent must not get it.
+            StateError: The shared state cannot be asked; likewise.
+        """
+        with self.lock:
+            entry = self._write("received", label, digest=self._flows.digest(self._facts.task.id, text))
+            self.shared.index.take([(text, label)], entry.id, {})
+            self.account(text)
+
+    def account(self, text: str) -> None:
+        """Know a text whose label counts in the mark; beyond 10,000 texts further ones are not known."""
+        with self.lock:
+            if len(self.shared.accounted) < _MAX_ACCOUNTED:
+                self.shared.accounted.add(_digest(text))
+
+    def is_accounted(self, text: str) -> bool:
+        """Return whether the label of a text counts in the mark."""
+        return _digest(text) in self.shared.accounted
+
+    def join(self, label: Label, *, intent: str | None, name: str, cause: MarkCause, is_source: bool = True) -> None:
+        """Lower the mark to the meet with a label, before content with it is delivered.
+
+        Args:
+            label: The label of the content.
+            intent: The call that it comes from.
+            name: The name of its tool.
+            cause: How it reaches the agent.
+            is_source: The call brings in something of its own, and does not only repeat what the mark stands for.
+
+        Raises:
+            EvidenceError: It could not be recorded; the content must not be delivered.
+            StateError: The shared state cannot be asked; likewise.
+        """
+        with self.lock:
+            source = (intent or self.shared.last) if is_source else None
+            if self.shared.mark.changes(label, source) or self.shared.unwritten != TRUSTED:
+                self._write(cause, label, intent=intent, name=name)
+
+    def refresh(self) -> None:
+        """Join the marks of all hops that were handed to other processes.
+
+        A hop whose mark nobody keeps in the shared state counts as untrusted.
+
+        Raises:
+            EvidenceError: The change could not be recorded.
+            StateError: The shared state cannot be asked.
+        """
+        if not self.shared.exported:
+            return
+        with self.lock:
+            for hop, (expires_at, known) in list(self.shared.exported.items()):
+                now = self._flows.kept(hop) or UNTRUSTED
+                if now not in (known, TRUSTED):
+                    self._write("join", now, origin=hop)
+                self.shared.exported[hop] = expires_at, now
+                if self._flows.is_over(expires_at):
+                    del self.shared.exported[hop]
+
+    def export(self, hop: str, expires_at: int) -> None:
+        """Know that a hop leaves the process, and keep the mark of now for whoever takes it up.
+
+        Raises:
+            Denied: Too many have left (``flow_full``).
+            StateError: The shared state cannot be asked; the hop must not leave.
+        """
+        with self.lock:
+            exported = self.shared.exported
+            if hop not in exported and len(exported) >= _MAX_EXPORTED:
+                raise Denied("too many parts of the task were handed to other processes", code="flow_full")
+            self._flows.keep(f"{hop}:from", self.label, expires_at)
+            exported.setdefault(hop, (expires_at, None))
+
+    def end(self) -> None:
+        """Take a last look at what was handed out, and forget the values; called when the hop ends that began here.
+
+        Raises:
+            EvidenceError: A mark could not be recorded.
+            StateError: The shared state cannot be asked.
+        """
+        if self._facts.chain[-1].grant != self.shared.hop:
+            return
+        with self.lock:
+            self.shared.index.erase()
+            if self.shared.names:  # Whoever handed it over joins this mark.
+                self.refresh()
+
+    def judged(self, values: Mapping[str, object], supplied: Iterable[str], destinations: Iterable[str]) -> Judged:
+        """Return the mark of now, and where the values of arguments come from.
+
+        Args:
+            values: The arguments, as policies see them.
+            supplied: The names that the caller gave; others are the tool's own.
+            destinations: The names of those that decide where the call leads.
+        """
+        given = frozenset(supplied)
+        with self.lock:
+            args = {
+                name: Origin("trusted") if name not in given else found
+                for name, value in values.items()
+                if (found := self.shared.index.origin(value)) is not None
+            }
+            mark, seen = self.mark, self.seen
+        leads = {name: values.get(name) for name in destinations}
+        return Judged(seen, mark, args, {name: args.get(name, _NOBODY) for name, at in leads.items() if _leads(at)})
+
+    def is_at(self, judged: Judged) -> bool:
+        """Return whether the mark is the one at which a call was judged; asked while holding the lock."""
+        return self.shared.mark.seq == judged.mark.seq and self.label == judged.mark.label
+
+    def guarded(self, deliver: Callable[[], None]) -> Exception | None:
+        """Run what has to be recorded before a delivery; return why it could not be, if the delivery is off."""
+        try:
+            deliver()
+        except Exception as error:  # noqa: BLE001 - What cannot be accounted for is withheld.
+            _LOG.error("the mark of a task could not be recorded: %s", safe_message(error))
+            return error if self._flows.enforces else None
+        return None
+
+    def _write(
+        self,
+        cause: MarkCause,
+        label: Label,
+        *,
+        intent: str | None = None,
+        name: str | None = None,
+        origin: str | None = None,
+        digest: str | None = None,
+    ) -> Entry:
+        shared, flows = self.shared, self._flows
+        joined = label.meet(shared.unwritten)
+        after = shared.mark.label.meet(joined)
+        try:
+            for kept in shared.names:
+                flows.keep(kept, after, shared.expires_at)
+            change = MarkChange(
+                hop=shared.hop,
+                seq=str(shared.mark.seq + 1),
+                label=str(after),
+                cause=cause,
+                prev=shared.last,
+                joined=None if joined == TRUSTED else str(joined),
+                sources=None if intent is None else (intent,),
+                origin=origin,
+                digest=digest,
+            )
+            entry = flows.append(self._facts, change)
+        except BaseException:
+            shared.unwritten = joined
+            raise
+        source = (intent or entry.id) if joined != TRUSTED else None
+        shared.mark = shared.mark.lowered(joined, source, name or cause)
+        shared.last, shared.unwritten = entry.id, TRUSTED
+        return entry
+
+
+_NOBODY: Final = Origin("unknown")
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _leads(value: object) -> bool:
+    """Return whether the value of a destination leads anywhere."""
+    return value is not None and value not in ("", [], (), {})

@@ -1,0 +1,82 @@
+"""Flow labels: integrity and readers, with their meet."""
+
+import re
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, cast, final
+
+__all__ = ["INTEGRITIES", "TRUSTED", "UNKNOWN", "UNTRUSTED", "Integrity", "Label"]
+
+Integrity: TypeAlias = Literal["trusted", "unknown", "untrusted"]
+"""Who could have written content, from the most to the least trustworthy."""
+
+INTEGRITIES: Final[tuple[Integrity, ...]] = ("untrusted", "unknown", "trusted")
+"""All integrities, the lowest first."""
+
+_READER: Final = re.compile(r"[A-Za-z0-9_.@/-]{1,128}")
+_MAX_SPELLED: Final = 256
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The flow label of content. Labels form a lattice; :meth:`meet` only restricts.
+
+    Args:
+        integrity: ``"trusted"``, ``"unknown"`` or ``"untrusted"``.
+        readers: The ids of those who may read the content; ``None`` for everybody.
+
+    Raises:
+        ValueError: The integrity is another word, a reader is malformed, or the label is longer than a record holds.
+    """
+
+    integrity: Integrity = "trusted"
+    readers: AbstractSet[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.integrity not in INTEGRITIES:
+            raise ValueError("unknown integrity; use trusted, unknown or untrusted")
+        if self.readers is not None:
+            if isinstance(self.readers, str):
+                raise ValueError("readers is one text; give a set of ids, such as {'finance@example.com'}")
+            object.__setattr__(self, "readers", frozenset(self.readers))
+            if not all(type(reader) is str and _READER.fullmatch(reader) for reader in self.readers):
+                raise ValueError("malformed reader; use ids of 1 to 128 letters, digits and _ . @ / -")
+        if len(str(self)) > _MAX_SPELLED:
+            raise ValueError(f"the readers of a label exceed {_MAX_SPELLED} characters; name fewer, or a group")
+
+    def __str__(self) -> str:
+        """Spell the label for a record: ``untrusted``, or ``untrusted:finance,legal`` with readers."""
+        return self.integrity if self.readers is None else f"{self.integrity}:{','.join(sorted(self.readers))}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Label":
+        """Return the label of its one spelling.
+
+        Raises:
+            ValueError: The text is no label, or another spelling of one.
+        """
+        integrity, separator, names = text.partition(":")
+        readers = (frozenset(names.split(",")) if names else frozenset[str]()) if separator else None
+        label = cls(cast("Integrity", integrity), readers)
+        if str(label) != text:
+            raise ValueError("expected the canonical spelling of a label, got another")
+        return label
+
+    def meet(self, other: "Label") -> "Label":
+        """Return the greatest label that is no less restricted than either."""
+        if self == other:
+            return self
+        lower = INTEGRITIES[min(INTEGRITIES.index(self.integrity), INTEGRITIES.index(other.integrity))]
+        if self.readers is None or other.readers is None:
+            return Label(lower, self.readers if other.readers is None else other.readers)
+        return Label(lower, self.readers & other.readers)
+
+    def is_within(self, other: "Label") -> bool:
+        """Return whether this label is at least as restricted as another."""
+        return self.meet(other) == self
+
+
+TRUSTED: Final = Label("trusted")
+UNKNOWN: Final = Label("unknown")
+UNTRUSTED: Final = Label("untrusted")

@@ -1,0 +1,54 @@
+"""The low-water mark: the meet of the labels of everything that reached an agent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, final
+
+from agent_identity._flow.labels import TRUSTED, Label
+
+__all__ = ["MAX_SOURCES", "Mark"]
+
+MAX_SOURCES: Final = 1_024
+"""Sources that a mark remembers; one with more is complete no longer, and no ruling exempts all of them."""
+
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A low-water mark at one moment.
+
+    Attributes:
+        label: The meet of all labels so far.
+        seq: The number of changes, its beginning included.
+        sources: The records that lowered it, each with the name of a tool or another cause.
+        complete: Whether :attr:`sources` names all of them.
+    """
+
+    label: Label = TRUSTED
+    seq: int = 0
+    sources: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    complete: bool = True
+
+    def changes(self, label: Label, source: str | None) -> bool:
+        """Return whether content with a label, from a source, would change the mark."""
+        if label == TRUSTED:
+            return False
+        new = source is not None and source not in self.sources and self.complete
+        return new or not self.label.is_within(label)
+
+    def lowered(self, label: Label, source: str | None, name: str) -> "Mark":
+        """Return the next mark.
+
+        Args:
+            label: The label of what reaches the agent.
+            source: The id of the record that it comes from; ``None`` for content that restricts nothing.
+            name: The name of the tool, or another cause.
+        """
+        sources, complete = self.sources, self.complete
+        if source is not None and source not in sources:
+            complete = complete and len(sources) < MAX_SOURCES
+            sources = MappingProxyType({**sources, source: name}) if complete else sources
+        return Mark(self.label.meet(label), self.seq + 1, sources, complete)

@@ -1,0 +1,271 @@
+"""Provenance of values: which inputs of a task an argument repeats.
+
+A keyed index holds digests of values, never the values. It is kept in memory and erased with the task.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple, TypeAlias, final
+from urllib.parse import urlsplit
+
+from agent_identity._flow.declaration import leaves_of
+from agent_identity._flow.labels import Label
+
+__all__ = ["PROVENANCES", "Origin", "Provenance", "ProvenanceIndex", "normalized", "parts_of", "weakest"]
+
+Provenance: TypeAlias = Literal["principal", "trusted", "unknown", "untrusted"]
+"""Where a value comes from, the strongest first."""
+
+PROVENANCES: Final[tuple[Provenance, ...]] = ("untrusted", "unknown", "trusted", "principal")
+"""All provenances, the weakest first."""
+
+MIN_TOKEN: Final = 6
+"""Characters of the shortest part of a text that is compared by itself."""
+
+MAX_INPUT_CHARS: Final = 262_144
+"""Characters of one input that are indexed; what is beyond them has no known provenance."""
+
+MAX_VALUES: Final = 50_000
+"""Values of a task that are indexed; later ones have no known provenance."""
+
+_MAX_PARTS: Final = 256
+_MAX_ARGUMENT_CHARS: Final = 65_536
+_QUOTES: Final = "\"'`<>()[]{}\u201c\u201d\u2018\u2019\u201e\u00ab\u00bb"
+_MARKS: Final = f"{_QUOTES}.,;:!?"
+_IN_URL: Final = "url\0"  # Before pieces of URLs, which may be short and mean something only there.
+_SPACES: Final = re.compile(r"[\s,;|]+")
+_WORDS: Final = re.compile(rf"[^\s,;|]{{{MIN_TOKEN},}}")
+_EMAIL: Final = re.compile(r"(?i:mailto:)?([^\s@<>\"]{1,128})@([A-Za-z0-9.-]{1,253})")
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://\S+")
+_IBAN: Final = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?(?![A-Za-z0-9])")
+
+
+@final
+class Origin(NamedTuple):
+    """Where a value comes from.
+
+    Attributes:
+        provenance: How far it can be trusted.
+        source: The record of the input that has it; ``None`` if that is not known.
+    """
+
+    provenance: Provenance
+    source: str | None = None
+
+
+UNMATCHED: Final = Origin("unknown")
+_NONE: Final[Mapping[bytes, Origin]] = MappingProxyType({})
+
+
+def weakest(origins: Iterable[Origin]) -> Origin | None:
+    """Return the weakest of several origins; ``None`` of none."""
+    return min(origins, key=lambda origin: PROVENANCES.index(origin.provenance), default=None)
+
+
+def normalized(text: str) -> str:
+    """Return the form in which texts are compared.
+
+    Unicode is composed (NFC). Letters are folded in host names of URLs and in domains of mail addresses alone, and
+    spaces are dropped from valid IBANs alone: everywhere else two spellings are two values.
+    """
+    plain = text if text.isascii() else unicodedata.normalize("NFC", text)
+    if "@" in plain and (mail := _EMAIL.fullmatch(plain)):
+        return f"{mail[1]}@{mail[2].lower()}"
+    if "://" in plain and _URL.fullmatch(plain):
+        scheme, _, rest = plain.partition("://")
+        end = min((at for mark in "/?#" if (at := rest.find(mark)) >= 0), default=len(rest))
+        user, separator, host = rest[:end].rpartition("@")
+        return f"{scheme.lower()}://{user}{separator}{host.lower()}{rest[end:]}"
+    if plain[:1].isupper() and _IBAN.fullmatch(plain) and _is_iban(joined := plain.replace(" ", "")):
+        return joined
+    return plain
+
+
+def _is_iban(text: str) -> bool:
+    if not 15 <= len(text) <= 34:
+        return False
+    digits = "".join(str(int(character, 36)) for character in text[4:] + text[:4])
+    return int(digits) % 97 == 1
+
+
+def parts_of(text: str) -> Iterator[str]:
+    """Yield the parts of a text by which arguments may repeat it: its words of six characters and more, and IBANs."""
+    for match in _IBAN.finditer(text):
+        groups = match[0].split(" ")
+        for size in range(len(groups), 0, -1):  # A word in capitals may follow the last group.
+            if _is_iban("".join(groups[:size])):
+                yield "".join(groups[:size])
+                break
+    for word in dict.fromkeys(_WORDS.findall(text)):
+        yield word
+        if word[0] in _QUOTES or word[-1] in _MARKS:
+            # Only punctuation that ends a sentence: a dot in front belongs to a path.
+            bare = word.lstrip(_QUOTES).rstrip(_MARKS)
+            if len(bare) >= MIN_TOKEN:
+                yield bare
+
+
+@final
+class ProvenanceIndex:
+    """The values that reached one task, as keyed digests.
+
+    Not safe for threads by itself; whoever owns the mark of the task holds its lock.
+
+    Args:
+        key: A random key of 32 bytes, which nobody else has.
+    """
+
+    __slots__ = ("_blind", "_entries", "_full", "_key")
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._entries: dict[bytes, Origin] = {}
+        self._full = False
+        self._blind = False
+
+    def __len__(self) -> int:
+        """Return the number of values."""
+        return len(self._entries)
+
+    def erase(self) -> None:
+        """Forget everything; later values have no known provenance."""
+        self._entries.clear()
+        self._key, self._full = b"", True
+
+    def say(self, text: str, source: str) -> None:
+        """Take in what the principal said."""
+        if len(text) > MAX_INPUT_CHARS:  # A word that is cut in two would be another word.
+            text = text[:MAX_INPUT_CHARS].rpartition(" ")[0]
+        self._take(text, Origin("principal", source))
+
+    def miss(self) -> None:
+        """Know that an input with restricted content was not taken in as a whole.
+
+        A value that a trusted input repeats later may have been in it, and is not trusted any more.
+        """
+        self._blind = True
+
+    def take(self, leaves: Iterable[tuple[object, Label]], source: str, own: "Mapping[bytes, Origin]") -> None:
+        """Take in the parts of an input.
+
+        Args:
+            leaves: The parts, each with its label.
+            source: The record of the input.
+            own: What stood in the arguments of the call that returned it, from :meth:`echoes`: these values keep the
+                provenance that they had there.
+        """
+        room = MAX_INPUT_CHARS
+        for value, label in leaves:
+            if type(value) is str:
+                room -= len(value)
+            if room < 0 or self._full:
+                self._blind = self._blind or label.integrity != "trusted"
+            else:
+                self._take(value, Origin(label.integrity, source), own)
+
+    def echoes(self, leaves: Iterable[object]) -> "Mapping[bytes, Origin]":
+        """Return the digests of all values in arguments, with their provenance now."""
+        found: dict[bytes, Origin] = {}
+        for value in leaves:
+            for part in _values(value):
+                digest = self._digest(part)
+                found[digest] = self._entries.get(digest, UNMATCHED)
+        return found
+
+    def _take(self, value: object, origin: Origin, own: "Mapping[bytes, Origin]" = _NONE) -> None:
+        if self._blind and origin.provenance == "trusted":
+            origin = Origin("unknown", origin.source)
+        for part in _values(value):
+            if self._full:
+                self._blind = True
+                return
+            digest = self._digest(part)
+            before = self._entries.get(digest)
+            if before is None:
+                echoed = own.get(digest, origin)
+                self._entries[digest] = weakest((origin, echoed)) or origin
+                self._full = len(self._entries) >= MAX_VALUES
+            elif origin.provenance == "principal" and before.provenance != "principal":
+                self._entries[digest] = origin
+
+    def origin(self, value: object) -> Origin | None:
+        """Return where the value of an argument comes from; ``None`` of one that says nothing by itself.
+
+        Elements of lists are looked at one by one, and the weakest part of a composed value counts.
+        """
+        leaves, all_of_them = leaves_of(value, most=_MAX_PARTS)
+        found = [origin for _, leaf in leaves if (origin := self._of_leaf(leaf)) is not None]
+        return weakest(found if all_of_them else (*found, UNMATCHED))
+
+    def _of_leaf(self, value: object) -> Origin | None:
+        if value is None or type(value) is bool or value == "":
+            return None
+        if type(value) is not str:
+            number = _number(value)
+            return UNMATCHED if number is None else self._known(number)
+        if len(value) > _MAX_ARGUMENT_CHARS:
+            return UNMATCHED
+        found = self._entries.get(self._digest(normalized(value)))
+        if found is not None:
+            return found
+        words = [bare for word in _SPACES.split(value) if (bare := word.strip(_QUOTES))]
+        if len(words) == 1 and words[0] != value and not (_EMAIL.fullmatch(words[0]) or _URL.fullmatch(words[0])):
+            return UNMATCHED  # Of a path or an id, another spelling is another value.
+        return weakest(map(self._of_word, words)) or UNMATCHED if len(words) <= _MAX_PARTS else UNMATCHED
+
+    def _of_word(self, word: str) -> Origin:
+        found = self._entries.get(self._digest(normalized(word)))
+        if found is not None:
+            return found
+        return weakest(map(self._of_piece, _pieces_of(word))) or UNMATCHED
+
+    def _of_piece(self, piece: str) -> Origin:
+        found = self._entries.get(self._digest(_IN_URL + piece))
+        if found is not None:
+            return found
+        _, pair, value = piece.rpartition("=")
+        if pair:  # Under another name a value means something else, so that it is never better than unknown.
+            return weakest((UNMATCHED, self._known(normalized(value)))) or UNMATCHED
+        return self._known(normalized(piece)) if len(piece) >= MIN_TOKEN else UNMATCHED
+
+    def _known(self, text: str) -> Origin:
+        return self._entries.get(self._digest(text), UNMATCHED)
+
+    def _digest(self, text: str) -> bytes:
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=self._key, digest_size=16).digest()
+
+
+def _values(value: object) -> Iterator[str]:
+    """Yield the forms under which a part of an input is indexed."""
+    if type(value) is str:
+        if value:
+            yield normalized(value)
+        for part in parts_of(value):
+            yield normalized(part)
+            yield from (_IN_URL + piece for piece in _pieces_of(part))
+    elif (number := _number(value)) is not None:
+        yield number
+
+
+def _number(value: object) -> str | None:
+    """Return the text of a number; ``None`` of anything else, truth values too."""
+    if type(value) is float and value.is_integer():
+        return str(int(value))
+    # Decimals are judged in a form of their own, which is a text.
+    return str(value) if type(value) in (int, float) or (isinstance(value, str) and type(value) is not str) else None
+
+
+def _pieces_of(word: str) -> list[str]:
+    """Return the pieces of a URL that each decide where it leads or what it carries; of another word, none."""
+    if not _URL.fullmatch(word):
+        return []
+    try:
+        url = urlsplit(normalized(word))
+        pieces = [f"{url.scheme}://{url.netloc}"]
+    except ValueError:
+        return []
+    pieces += [piece for piece in (url.path, *url.query.split("&"), url.fragment) if piece not in ("", "/")]
+    return pieces[:_MAX_PARTS]

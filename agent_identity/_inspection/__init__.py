@@ -1,0 +1,56 @@
+"""Looks: inspectors of content, and redaction of results."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity._inspection.canaries import Canaries
+    from agent_identity._inspection.document import Document
+    from agent_identity._inspection.hidden import HiddenText
+    from agent_identity._inspection.hints import InjectionHints
+    from agent_identity._inspection.inspector import Match, TextInspector
+    from agent_identity._inspection.markers import Markers
+    from agent_identity._inspection.personal import PersonalData
+    from agent_identity._inspection.running import Inspection, Selected, prepare
+    from agent_identity._inspection.secret_tokens import Secrets
+    from agent_identity._inspection.transform import VERSION, Edits, UnmetError, edits_of, transformed
+    from agent_identity._inspection.urls import Urls
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._inspection.canaries": ("Canaries",),
+            "agent_identity._inspection.document": ("Document",),
+            "agent_identity._inspection.hidden": ("HiddenText",),
+            "agent_identity._inspection.hints": ("InjectionHints",),
+            "agent_identity._inspection.inspector": ("Match", "TextInspector"),
+            "agent_identity._inspection.markers": ("Markers",),
+            "agent_identity._inspection.personal": ("PersonalData",),
+            "agent_identity._inspection.running": ("Inspection", "Selected", "prepare"),
+            "agent_identity._inspection.secret_tokens": ("Secrets",),
+            "agent_identity._inspection.transform": ("VERSION", "Edits", "UnmetError", "edits_of", "transformed"),
+            "agent_identity._inspection.urls": ("Urls",),
+        },
+    )
+
+__all__ = [
+    "VERSION",
+    "Canaries",
+    "Document",
+    "Edits",
+    "HiddenText",
+    "InjectionHints",
+    "Inspection",
+    "Markers",
+    "Match",
+    "PersonalData",
+    "Secrets",
+    "Selected",
+    "TextInspector",
+    "UnmetError",
+    "Urls",
+    "edits_of",
+    "prepare",
+    "transformed",
+]

@@ -1,0 +1,123 @@
+"""Inspectors of text: what they find in a document becomes findings with path and span."""
+
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
+from typing import ClassVar, Final, NamedTuple
+
+from agent_identity._inspection.document import MAX_CHARACTERS, Document, Leaf, pointer, read
+from agent_identity._policy.decision import Content, Direction, Finding, Severity
+
+__all__ = ["UNINSPECTED", "Match", "TextInspector", "inspect_texts"]
+
+UNINSPECTED: Final = "uninspected"
+"""The category of findings about a part of a value that could not be looked at."""
+
+_MAX_FINDINGS: Final = 256
+_NAME: Final = "inspection"
+
+
+class Match(NamedTuple):
+    """Something in a text: its category, and from where to where in the raw text of the document."""
+
+    category: str
+    start: int
+    end: int
+    severity: Severity = "medium"
+    confidence: Severity = "medium"
+
+
+class TextInspector:
+    """Looks at the text in a value, in time linear in its length. Subclasses implement :meth:`find`.
+
+    Arguments and results are read once for all inspectors of this class, whatever their number.
+
+    Attributes:
+        name: The name of the inspector in findings.
+        inline: It is linear, so that it runs where the call is made.
+        advisory: A policy cannot block on its findings alone; it warns then.
+    """
+
+    name: ClassVar[str] = "text"
+    inline: ClassVar[bool] = True
+    advisory: ClassVar[bool] = False
+
+    def prepare(self) -> None:
+        """Load what the inspector needs, when the enforcer opens.
+
+        Raises:
+            ConfigurationError: A package is missing.
+        """
+
+    def find(self, document: Document) -> Iterable[Match]:
+        """Return what stands in a text.
+
+        Args:
+            document: The text.
+        """
+        raise NotImplementedError
+
+    def inspect(self, content: Content) -> Sequence[Finding]:
+        """Return what was found in arguments or a result.
+
+        Args:
+            content: What to look at.
+        """
+        return inspect_texts(content.value, (self,), content.direction, content.injected)
+
+
+def inspect_texts(
+    value: object,
+    inspectors: Sequence[TextInspector],
+    direction: Direction,
+    injected: Collection[str] = (),
+    *,
+    limit: int = MAX_CHARACTERS,
+) -> tuple[Finding, ...]:
+    """Return what several inspectors find in arguments or a result that are read once.
+
+    Args:
+        value: The arguments by name, or the result.
+        inspectors: The inspectors.
+        direction: Which of the two it is.
+        injected: Names of arguments that the framework filled in, which are not read.
+        limit: Characters to look at; the rest is ``uninspected``.
+    """
+    document = read(value, limit=limit, skip=injected)
+    matches = [(each.name, match) for each in inspectors for match in islice(each.find(document), _MAX_FINDINGS + 1)]
+    if not matches and not document.blind:
+        return ()
+    return _findings(document, matches, is_input=direction == "input")
+
+
+def _findings(document: Document, matches: Sequence[tuple[str, Match]], *, is_input: bool) -> tuple[Finding, ...]:
+    findings: dict[Finding, None] = {}
+    for name, match in matches:
+        for leaf, start, end in document.parts(match.start, match.end):
+            findings[_finding(name, match, leaf, (start, end), is_input=is_input)] = None
+    for blind in document.blind:
+        path = pointer(blind)
+        missed = Finding(category=UNINSPECTED, inspector=_NAME, field=_field(path, is_input=is_input), path=path)
+        findings[missed] = None
+    if len(findings) > _MAX_FINDINGS:
+        return (*islice(findings, _MAX_FINDINGS), Finding(category=UNINSPECTED, inspector=_NAME, path=""))
+    return tuple(findings)
+
+
+def _finding(name: str, match: Match, leaf: Leaf, span: tuple[int, int], *, is_input: bool) -> Finding:
+    path = pointer(leaf.path)
+    return Finding(
+        category=match.category,
+        inspector=name,
+        field=_field(path, is_input=is_input),
+        severity=match.severity,
+        path=path,
+        span=None if leaf.kind == "key" else span,
+        confidence=match.confidence,
+    )
+
+
+def _field(path: str, *, is_input: bool) -> str | None:
+    """Return the argument that a path leads into; the members of a result may be content, and are not named."""
+    if not is_input or not path:
+        return None
+    return path[1:].partition("/")[0].replace("~1", "/").replace("~0", "~")

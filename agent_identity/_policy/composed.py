@@ -1,0 +1,158 @@
+"""Several policies as one."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeGuard, final
+
+from agent_identity import canonical
+from agent_identity._policy.decision import Decision, Effect, Obligation, Policy, Request
+from agent_identity._policy.flow_policy import Flow
+from agent_identity._policy.language import Condition, Negation, Question, ToolFacts, added_to, facts_about
+from agent_identity._policy.rule_set import RuleSet
+
+__all__ = ["All", "asks_about_flow", "has_flow_rules", "is_built_in", "rule_sets_of", "stated_tools"]
+
+_STRICTNESS: Final = (Effect.ALLOW, Effect.WARN, Effect.ROUTE, Effect.BLOCK)
+_MAX_POLICIES: Final = 16
+_MAX_KEPT: Final = 256
+
+
+@final
+@dataclass(frozen=True, slots=True, init=False, eq=False)
+class All:
+    """Several policies that all judge each call; the strictest answer counts, with the warnings and obligations of all.
+
+    Policies that route the same call to different targets block it: one person cannot answer for two.
+
+    What one of them states about tools in its section ``tools``, all of them know. A closed world stays closed: what a
+    part with ``default: block`` does not allow is blocked, whatever the others say.
+
+    Args:
+        policies: 1 to 16 policies, or paths of policy files.
+
+    Raises:
+        TypeError: One is no policy.
+        ValueError: There is none, or there are more than 16.
+        PolicyFormatError: A file is malformed.
+        ConfigurationError: A file cannot be read.
+    """
+
+    policies: tuple[Policy, ...]
+    name: str
+    version: str
+    digest: str
+    tools: tuple[ToolFacts, ...] = field(repr=False)
+    _kept: dict[int, tuple[Decision, Decision]] = field(repr=False)
+
+    def __init__(self, *policies: Policy | str | os.PathLike[str]) -> None:
+        if not 0 < len(policies) <= _MAX_POLICIES:
+            raise ValueError(f"All has {len(policies)} policies; give 1 to {_MAX_POLICIES}")
+        parts = tuple(map(_loaded, policies))
+        digests = canonical.encode([part.digest for part in parts])
+        facts: dict[str, object] = {
+            "policies": parts,
+            "name": "+".join(part.name for part in parts)[:128],
+            "version": "+".join(part.version for part in parts)[:128],
+            "digest": f"sha256:{hashlib.sha256(digests).hexdigest()}",
+            "tools": tuple(of for part in parts for of in stated_tools(part)),
+            "_kept": {},
+        }
+        for name, value in facts.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def flow(self) -> bool:
+        """Whether a part asks about information flow."""
+        return any(map(asks_about_flow, self.policies))
+
+    def decide(self, request: Request) -> Decision:
+        """Return the strictest of the answers."""
+        stated = facts_about(request.tool.name, self.tools) if self.tools else None
+        if stated is not None:
+            request = added_to(request, stated)
+        found = [part.decide(request) for part in self.policies]
+        strictest = max(found, key=lambda answer: _STRICTNESS.index(answer.effect))
+        if strictest.effect is Effect.ROUTE and len({answer.route for answer in found if answer.route is not None}) > 1:
+            why = "two policies route the call to different targets; give them one name"
+            strictest = Decision(effect=Effect.BLOCK, reason="rule_error", rule=strictest.rule, why=why)
+        warnings = tuple(sorted({warning for answer in found for warning in answer.warnings}))
+        return self._own(strictest, warnings, _owed(strictest, found))
+
+    def _own(self, decision: Decision, warnings: tuple[str, ...], owed: tuple[Obligation, ...]) -> Decision:
+        """Return a decision as that of all; equal ones are one object, of which records are made once."""
+        kept = self._kept.get(id(decision))
+        if kept is not None and kept[0] is decision and (kept[1].warnings, kept[1].obligations) == (warnings, owed):
+            return kept[1]
+        own = replace(
+            decision,
+            policy=self.name,
+            version=self.version,
+            digest=self.digest,
+            warnings=warnings,
+            obligations=owed,
+        )
+        if len(self._kept) >= _MAX_KEPT:
+            self._kept.clear()
+        self._kept[id(decision)] = decision, own
+        return own
+
+
+def _owed(strictest: Decision, answers: Sequence[Decision]) -> tuple[Obligation, ...]:
+    """Return the obligations of all answers, where the call or result is let through."""
+    if strictest.effect not in (Effect.ALLOW, Effect.WARN):
+        return ()
+    return tuple(dict.fromkeys(duty for answer in answers for duty in answer.obligations))
+
+
+def _loaded(policy: Policy | str | os.PathLike[str]) -> Policy:
+    part = RuleSet.load(policy) if isinstance(policy, str | os.PathLike) else policy
+    if not callable(getattr(part, "decide", None)):
+        raise TypeError(f"All has a {type(part).__name__}; give policies, or paths of policy files")
+    return part
+
+
+def _is_flow_question(condition: Condition) -> bool:
+    if isinstance(condition, Question):
+        return condition.name.startswith("flow.")
+    parts: Sequence[Condition] = (condition.part,) if isinstance(condition, Negation) else condition.parts
+    return any(map(_is_flow_question, parts))
+
+
+def asks_about_flow(policy: Policy | None) -> bool:
+    """Return whether a policy asks about information flow, so that marks have to be kept.
+
+    Rules do so by an attribute ``flow.…``; policies written by users by an attribute ``flow`` that is ``True``.
+    """
+    if isinstance(policy, RuleSet):
+        return any(rule.when is not None and _is_flow_question(rule.when) for rule in policy.rules)
+    return getattr(policy, "flow", False) is True
+
+
+def has_flow_rules(policy: Policy | None) -> bool:
+    """Return whether the rules of :class:`Flow` are part of a policy."""
+    return isinstance(policy, Flow) or (isinstance(policy, All) and any(map(has_flow_rules, policy.policies)))
+
+
+def is_built_in(policy: Policy | None) -> bool:
+    """Return whether a policy is ours alone: quick, and without code of others."""
+    if isinstance(policy, All):
+        return all(map(is_built_in, policy.policies))
+    return policy is None or type(policy) in (RuleSet, Flow)
+
+
+def stated_tools(policy: Policy | None) -> tuple[ToolFacts, ...]:
+    """Return what a policy states about tools."""
+    return policy.tools if _states_tools(policy) else ()
+
+
+def _states_tools(policy: Policy | None) -> "TypeGuard[RuleSet | All]":
+    return isinstance(policy, RuleSet | All)
+
+
+def rule_sets_of(policy: Policy | None) -> tuple[RuleSet, ...]:
+    """Return the sets of rules in a policy."""
+    if isinstance(policy, All):
+        return tuple(found for part in policy.policies for found in rule_sets_of(part))
+    return (policy,) if isinstance(policy, RuleSet) else ()

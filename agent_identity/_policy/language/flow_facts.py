@@ -1,0 +1,90 @@
+"""What a policy file states about the results and the destinations of a tool."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, final
+
+from agent_identity._common.narrowing import is_array, is_object
+from agent_identity._policy.decision import Path, Problem
+from agent_identity.canonical import JSON
+
+__all__ = ["FLOW_KEYS", "StatedFlow", "parse_flow"]
+
+FLOW_KEYS: Final = frozenset({"destination", "raise", "returns", "server"})
+"""The keys of a tool in a policy file that are about information flow."""
+
+_INTEGRITIES: Final = ("trusted", "unknown", "untrusted")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class StatedFlow:
+    """What a policy states about the results and destinations of tools.
+
+    Attributes:
+        returns: The integrity of results, by JSON pointer; the empty pointer stands for the rest.
+        destination: The arguments that decide where a call leads; ``None`` if it does not say.
+        raises: Whether it may raise what the code declares; otherwise it only restricts.
+        server: The server of the tools, if it is about those of one server.
+    """
+
+    returns: tuple[tuple[str, str], ...] = ()
+    destination: tuple[str, ...] | None = None
+    raises: bool = False
+    server: str | None = None
+
+    def describe(self) -> JSON:
+        """Return the canonical description for the digest."""
+        return {
+            "destination": self.destination,
+            "raise": self.raises,
+            "returns": dict(self.returns),
+            "server": self.server,
+        }
+
+
+def parse_flow(members: Mapping[str, object], path: Path) -> StatedFlow | None:
+    """Return what plain data states; ``None`` of nothing.
+
+    Raises:
+        Problem: It is malformed.
+    """
+    if not members:
+        return None
+    raises, server = members.get("raise", False), members.get("server")
+    if type(raises) is not bool:
+        raise Problem("expected raise: true or raise: false", (*path, "raise"))
+    if raises and "returns" not in members:
+        raise Problem("expected returns beside raise, which says that it may raise them", (*path, "raise"))
+    if server is not None and (type(server) is not str or not server):
+        raise Problem("expected the name of a server", (*path, "server"))
+    return StatedFlow(
+        _returns(members.get("returns", {}), (*path, "returns")),
+        _destination(members["destination"], (*path, "destination")) if "destination" in members else None,
+        raises,
+        server,
+    )
+
+
+def _returns(value: object, path: Path) -> tuple[tuple[str, str], ...]:
+    entries = {"": value} if type(value) is str else value
+    if not is_object(entries) or len(entries) > 64:
+        raise Problem("expected trusted, unknown or untrusted, or a mapping of at most 64 paths to these", path)
+    found: list[tuple[str, str]] = []
+    for pointer, integrity in entries.items():
+        if type(integrity) is not str or integrity not in _INTEGRITIES:
+            raise Problem("expected trusted, unknown or untrusted", path)
+        if (pointer and not pointer.startswith("/")) or len(pointer) > 256:
+            raise Problem("expected paths as JSON pointers such as /items/*/note", path)
+        found.append((pointer, integrity))
+    return tuple(found)
+
+
+def _destination(value: object, path: Path) -> tuple[str, ...]:
+    items = (value,) if type(value) is str else value
+    if not is_array(items) or not items:
+        raise Problem("expected destination as a list of names of arguments", path)
+    names = tuple(item for item in items if type(item) is str and 0 < len(item) <= 128)
+    if len(names) != len(items):
+        raise Problem("expected destination as a list of names of arguments", path)
+    return names

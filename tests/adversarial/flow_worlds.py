@@ -1,0 +1,81 @@
+"""What the abuse cases of information flow share: an office with mail, contacts and payments."""
+
+from collections.abc import Callable
+from typing import Any
+
+from checking import check
+
+from agent_identity import records
+from agent_identity.approvals import Approval, ApprovalRequest
+from agent_identity.audit import Report
+from agent_identity.identity import Human
+from agent_identity.policy import Flow
+
+OWN = "GB82 WEST 1234 5698 7654 32"
+EVIL = "DE89 3704 0044 0532 0130 00"
+BOB = Human("bob@example.com")
+REQUEST = f"Pay Acme's invoice INV-42 to {OWN} and tell bobby@example.com"
+
+
+def open_office(open_world: Callable[..., Any], **options: Any) -> Any:
+    """Return a world that judges by the shipped flow policy."""
+    return open_world(**{"policy": Flow(), "draft_records": True, **options})
+
+
+def approving(asked: list[ApprovalRequest]) -> Approval:
+    """Return a desk where Bob approves everything, and keeps what he was asked."""
+
+    def ask(request: ApprovalRequest) -> object:
+        asked.append(request)
+        return request.approve(by=BOB)
+
+    return Approval(ask=ask)
+
+
+def pays(world: Any, **options: Any) -> Callable[..., object]:
+    """Return the tool that pays to an IBAN."""
+
+    @world.enforcer.tool(**{"labels": ["payment"], "destination": ("iban",), "returns": "trusted", **options})
+    def pay(iban: object, amount: object = 5) -> str:
+        world.ran.append(("pay", iban))
+        return "paid"
+
+    return pay
+
+
+def reads(world: Any, content: object, name: str = "read", **options: Any) -> Callable[..., Any]:
+    """Return a tool without consequences that returns a content, by default one that nobody can write to."""
+
+    @world.enforcer.tool(**{"name": name, "labels": [], "returns": "trusted", **options})
+    def body(x: object = None) -> object:
+        if isinstance(content, BaseException):
+            raise content
+        return content(x) if callable(content) else content
+
+    return body
+
+
+def of_kind(world: Any, *kinds: type) -> list[Any]:
+    """Return the records of a world of these kinds, in their order."""
+    return [one for one in records.read(world.directory, drafts=True) if isinstance(one, kinds)]
+
+
+def marks(world: Any) -> list[tuple[str, str]]:
+    """Return the causes and labels of all marks."""
+    return [(one.mark.cause, one.mark.label) for one in of_kind(world, records.Mark)]
+
+
+def paid(world: Any) -> list[object]:
+    """Return where money went."""
+    return [iban for name, iban in world.ran if name == "pay"]
+
+
+def verified(world: Any) -> Report:
+    """Close a world, and return what the verifier says of it."""
+    world.enforcer.close()
+    return check(world.directory, drafts=True)
+
+
+def codes(report: Report) -> set[str]:
+    """Return what a verifier found, but for the notice that drafts are accepted."""
+    return {problem.code for problem in report.findings} - {"draft_records_taken"}

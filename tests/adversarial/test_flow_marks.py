@@ -1,0 +1,533 @@
+"""Marks under attack: moved while a call is judged, not written, edited, and calls that ran against them."""
+
+import importlib.util
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent_identity import audit, records
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.approvals import service as approvals
+from agent_identity._enforcement.guard import guard as guards
+from agent_identity._enforcement.guard.tool_flow import ToolFlow
+from agent_identity._enforcement.tasks.task_flow import Flows, Judged, TaskFlow
+from agent_identity._flow.labels import Label
+from agent_identity.adapters import CallRequest, DeclaredFlow
+from agent_identity.approvals import Approval, ApprovalRequest
+from agent_identity.audit import story
+from agent_identity.cli import main
+from agent_identity.cli.operate.doctor_policy import examine_policies
+from agent_identity.errors import ConfigurationError, ContentBlocked, Denied, EvidenceError, Routed
+from agent_identity.identity import Human
+from agent_identity.policy import Decision, Effect, Flow, Request, Rule, RuleSet
+
+_spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
+assert _spec is not None
+assert _spec.loader is not None
+flow = sys.modules.setdefault("flow_worlds", importlib.util.module_from_spec(_spec))
+_spec.loader.exec_module(flow)
+
+EVIL, OWN, REQUEST, BOB = flow.EVIL, flow.OWN, flow.REQUEST, flow.BOB
+EVERYTHING = Scope({name: {} for name in ("pay", "read", "other")})
+
+
+@pytest.fixture
+def office(open_world: Callable[..., Any]) -> Any:
+    return flow.open_office(open_world)
+
+
+# What is recorded, and when
+
+
+def test_version_1_of_the_record_holds_no_marks(open_world: Callable[..., Any]) -> None:
+    """A policy that asks about flow says how to write version 2, before anything is written."""
+    with pytest.raises(ConfigurationError, match="draft_records=True"):
+        flow.open_office(open_world, draft_records=False)
+
+
+def test_flow_is_off_unless_the_policy_asks(open_world: Callable[..., Any]) -> None:
+    """Declarations and requests are taken, and no mark, label or provenance is computed or recorded."""
+    world = open_world(draft_records=True, policy=RuleSet(Rule(Effect.BLOCK, tools="other")))
+    read = flow.reads(world, EVIL, returns="untrusted")
+    with world.task(EVERYTHING, request=REQUEST) as task:
+        assert task.flow is None
+        task.said("yes")
+        task.received(EVIL)
+        read()
+    assert flow.marks(world) == []
+    (intent,), (outcome,) = flow.of_kind(world, records.Intent), flow.of_kind(world, records.Outcome)
+    assert (intent.mark, intent.provenance, outcome.label, outcome.mark) == (None, None, None, None)
+    assert flow.verified(world).verdict == "verified"
+
+
+def test_each_record_says_its_part_of_the_flow(office: Any) -> None:
+    """Mark before outcome; the intent says its mark, where its arguments come from and which are destinations."""
+    pay, read = flow.pays(office), flow.reads(office, {"iban": EVIL}, returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST) as task:
+        task.said("thank you")
+        read(True)
+        pay(OWN)
+    kinds = [type(one).__name__ for one in flow.of_kind(office, records.Record)]
+    start = kinds.index("TaskStart")
+    assert kinds[start - 2 : start + 6] == ["Grant", "Mark", "TaskStart", "Mark", "Intent", "Mark", "Outcome", "Intent"]
+    assert flow.marks(office) == [("request", "trusted"), ("said", "trusted"), ("result", "untrusted")]
+    request, said, fallen = flow.of_kind(office, records.Mark)
+    first, second = flow.of_kind(office, records.Intent)
+    assert (request.mark.digest, said.mark.prev) != (None, None)
+    assert (fallen.mark.sources, fallen.mark.seq) == ((first.id,), "3")
+    assert (first.mark.seq, second.mark.seq) == ("2", "3")
+    assert [(of.argument, of.provenance, of.source, of.destination) for of in second.provenance or ()] == [
+        ("iban", "principal", request.id, True),
+        ("amount", "trusted", None, None),
+    ]
+    assert [(one.label, one.mark) for one in flow.of_kind(office, records.Outcome)] == [("untrusted", "untrusted")] * 2
+    assert flow.codes(flow.verified(office)) == set()
+
+
+def test_nothing_of_the_inputs_stands_in_the_ledger(office: Any) -> None:
+    """Requests, results and received texts are on record as labels and keyed digests alone."""
+    read = flow.reads(office, f"secret-of-the-mail {EVIL}", returns="untrusted")
+    with office.task(EVERYTHING, request="secret-of-the-request") as task:
+        task.received("secret-of-the-host")
+        read()
+    office.enforcer.close()
+    data = b"".join(path.read_bytes() for path in office.directory.rglob("*") if path.is_file())
+    assert b"secret-of" not in data
+
+
+@pytest.mark.parametrize("content", ["value", LookupError("text"), None])
+def test_a_mark_that_cannot_be_written_withholds_the_delivery(office: Any, content: object) -> None:
+    """Result, error and chunk stay with the guard, and once the ledger works again the mark has fallen."""
+    pay = flow.pays(office)
+    if content is None:
+
+        @office.enforcer.tool(labels=[], returns="untrusted")
+        def read() -> Iterator[str]:
+            yield "chunk"
+
+        read_once = lambda: next(read())  # noqa: E731
+    else:
+        read_once = flow.reads(office, content, returns="untrusted")
+    broken: list[bool] = []
+    append = Flows.append
+
+    def failing(self: Flows, *arguments: Any) -> Any:
+        if broken:
+            raise EvidenceError("the disk is full")
+        return append(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Flows, "append", failing)
+        with office.task(EVERYTHING, request=REQUEST):
+            broken.append(True)
+            with pytest.raises(ContentBlocked) as caught:
+                read_once()
+            assert caught.value.code == "mark_not_recorded"
+            assert "text" not in str(caught.value)
+            with pytest.raises(Routed):
+                pay(EVIL)
+    assert flow.paid(office) == []
+
+
+def test_monitor_mode_withholds_nothing_and_records_what_would_be(open_world: Callable[..., Any]) -> None:
+    """Everything runs; the records say which calls would have needed a person, and verify."""
+    world = flow.open_office(open_world, mode="monitor")
+    pay, read = flow.pays(world), flow.reads(world, EVIL, returns="untrusted")
+    with world.task(EVERYTHING, request=REQUEST):
+        read()
+        pay(EVIL)
+    assert flow.paid(world) == [EVIL]
+    intent = flow.of_kind(world, records.Intent)[-1]
+    assert (intent.decision.effect, intent.decision.enforced) == ("route", "audit")
+    assert flow.codes(flow.verified(world)) == set()
+
+
+# Judging at one mark
+
+
+def test_a_mark_that_falls_while_a_call_is_judged_has_it_judged_again(office: Any) -> None:
+    """The intent names the mark at which the call was judged last, and that is the newest."""
+    pay = flow.pays(office, destination=None)
+    decide, fell = Flow.decide, []
+
+    with pytest.MonkeyPatch.context() as patch, office.task(EVERYTHING, request=REQUEST) as task:
+
+        def falling(self: Flow, request: Request) -> Decision:
+            decision = decide(self, request)
+            if not fell:
+                fell.append(task.received(EVIL))
+            return decision
+
+        patch.setattr(Flow, "decide", falling)
+        with pytest.raises(Routed):
+            pay(OWN)
+    assert flow.paid(office) == []
+    assert flow.codes(flow.verified(office)) == set()
+
+
+def test_a_mark_that_never_rests_refuses_the_call(office: Any) -> None:
+    """After eight judgements a call is refused, and what it took from the limits is given back."""
+    read, tries = flow.reads(office, "x"), []
+    decide = Flow.decide
+    with pytest.MonkeyPatch.context() as patch, office.task(EVERYTHING, request=REQUEST) as task:
+
+        def falling(self: Flow, request: Request) -> Decision:
+            tries.append(task.said(f"text {len(tries)}"))
+            return decide(self, request)
+
+        patch.setattr(Flow, "decide", falling)
+        with pytest.raises(Denied) as caught:
+            read()
+        assert (caught.value.code, len(tries)) == ("mark_moved", 8)
+        patch.setattr(Flow, "decide", decide)
+        read()
+    assert flow.codes(flow.verified(office)) == set()
+
+
+def test_parallel_calls_and_marks(office: Any) -> None:
+    """Reads and payments of many threads: every intent stands at the newest mark, and nobody is paid after a read."""
+    pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")
+    begun, refused = threading.Barrier(6), []
+
+    def work(number: int) -> None:
+        begun.wait(timeout=30)
+        for _ in range(5):
+            if number % 2:
+                read()
+            try:
+                pay(EVIL)
+            except Routed:
+                refused.append(number)
+
+    with office.task(EVERYTHING, request=REQUEST):
+        workers = [threading.Thread(target=office.enforcer.bind(work), args=(number,)) for number in range(6)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        with pytest.raises(Routed):
+            pay(EVIL)
+    assert len(refused) >= 15
+    assert flow.codes(flow.verified(office)) == set()
+
+
+def test_a_chunk_in_flight(office: Any) -> None:
+    """A call that was judged before a chunk of another stream arrived does not run after it."""
+    pay = flow.pays(office)
+
+    @office.enforcer.tool(labels=[], returns="untrusted")
+    def read() -> Iterator[str]:
+        yield "one"
+        yield EVIL
+
+    with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
+        stream, held, arrived = read(), ToolFlow.held, []
+
+        def late(self: ToolFlow, call: Any) -> Any:
+            if call.tool == "pay" and not arrived:
+                arrived.extend(stream)
+            return held(self, call)
+
+        patch.setattr(ToolFlow, "held", late)
+        with pytest.raises(Routed):
+            pay(EVIL)
+        assert arrived == ["one", EVIL]
+    assert flow.codes(flow.verified(office)) == set()
+
+
+# People
+
+
+def test_an_approval_exempts_named_sources_for_one_call(open_world: Callable[..., Any]) -> None:
+    """A person is asked about the sources, each further call asks again, and the mark stays."""
+    asked: list[ApprovalRequest] = []
+    world = flow.open_office(open_world, routes={"person": flow.approving(asked)})
+    pay, read = flow.pays(world), flow.reads(world, EVIL, returns="untrusted")
+    with world.task(EVERYTHING, request=REQUEST):
+        read()
+        pay(EVIL)
+        pay(EVIL)
+        assert len(asked) == 2
+        source = flow.of_kind(world, records.Intent)[0].id
+        assert [request.sources for request in asked] == [(source,), (source,)]
+    assert [one.approval.sources for one in flow.of_kind(world, records.Approval)] == [(source,)] * 4
+    assert flow.marks(world)[-1][1] == "untrusted"
+    assert flow.codes(flow.verified(world)) == set()
+
+
+def test_an_approval_does_not_cover_what_came_after_the_question(open_world: Callable[..., Any]) -> None:
+    """While the person decides the task reads something else: the call is not what was approved."""
+    tasks: list[Any] = []
+
+    def ask(request: ApprovalRequest) -> object:
+        tasks[0].received("more")
+        return request.approve(by=BOB)
+
+    world = flow.open_office(open_world, routes={"person": Approval(ask=ask)})
+    pay, read = flow.pays(world), flow.reads(world, EVIL, returns="untrusted")
+    with world.task(EVERYTHING, request=REQUEST) as task:
+        tasks.append(task)
+        read()
+        with pytest.raises(Denied) as caught:
+            pay(EVIL)
+    assert caught.value.code == "approval_stale"
+    assert flow.paid(world) == []
+
+
+class _Interrupt(Exception):
+    """Leaves a call that waits for a person."""
+
+
+def test_a_resumed_call_stands_at_the_sources_that_were_asked(open_world: Callable[..., Any]) -> None:
+    """A call that was suspended runs with its answer, unless the task has read more meanwhile."""
+    answers: list[object] = []
+    asked: list[ApprovalRequest] = []
+
+    def ask(request: ApprovalRequest) -> object:
+        asked.append(request)
+        if not answers:
+            raise _Interrupt
+        return answers.pop()
+
+    desk = Approval(ask=ask, suspends=(_Interrupt,), ttl=timedelta(hours=1))
+    world = flow.open_office(open_world, routes={"person": desk})
+    read = flow.reads(world, EVIL, returns="untrusted")
+    guard = world.enforcer.guard(
+        "pay", labels=["payment"], suspends=(_Interrupt,), flow=DeclaredFlow("trusted", ("iban",))
+    )
+
+    def pay() -> object:
+        return guard.run(CallRequest({"iban": EVIL}, call_id="call-1"), lambda _: world.ran.append(("pay", EVIL)))
+
+    with world.task(EVERYTHING, request=REQUEST) as task:
+        read()
+        with pytest.raises(_Interrupt):
+            pay()
+        answers.append(asked[-1].approve(by=BOB))
+        pay()
+        with pytest.raises(_Interrupt):
+            pay()
+        old = asked[-1].approve(by=BOB)
+        task.received("more")
+        answers.append(old)
+        with pytest.raises(Denied):
+            pay()
+    assert flow.paid(world) == [EVIL]
+    assert flow.codes(flow.verified(world)) == set()
+
+
+# A recorder that lies
+
+
+def lying(change: Callable[[Any], dict[str, Any]], *causes: str) -> Any:
+    """Have marks of some causes recorded with changed members, as whoever holds the recorder key can."""
+    append = Flows.append
+
+    def edited(self: Flows, facts: Any, of: Any) -> Any:
+        return append(self, facts, msgspec.structs.replace(of, **change(of)) if of.cause in causes else of)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(Flows, "append", edited)
+    return patch
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda _: {"label": "trusted"}, "mark_mismatch"),
+        (lambda _: {"label": "trusted", "joined": None}, "label_mismatch"),
+        (lambda _: {"label": "unknown", "joined": "unknown"}, "label_mismatch"),
+        (lambda _: {"label": "untrusted:b,a"}, "mark_mismatch"),
+        (lambda of: {"seq": str(int(of.seq) + 1)}, "mark_out_of_order"),
+        (lambda of: {"prev": of.prev[:-1] + ("0" if of.prev[-1] != "0" else "1")}, "mark_out_of_order"),
+        (lambda _: {"hop": "0" * 64}, "mark_mismatch"),
+    ],
+)
+def test_an_edited_mark_contradicts(office: Any, change: Callable[[Any], dict[str, Any]], code: str) -> None:
+    """A mark that was raised, renumbered or moved does not follow from the records around it."""
+    read = flow.reads(office, EVIL, returns="untrusted")
+    patch = lying(change, "result")
+    try:
+        with office.task(EVERYTHING, request=REQUEST):
+            read()
+    finally:
+        patch.undo()
+    report = flow.verified(office)
+    assert report.verdict == "contradicted"
+    assert code in flow.codes(report)
+
+
+def test_a_mark_that_was_left_out_contradicts(office: Any) -> None:
+    """An outcome with a label that lowered no mark was delivered too early."""
+    read = flow.reads(office, EVIL, returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TaskFlow, "join", lambda *_, **__: None)
+        read()
+    assert flow.codes(flow.verified(office)) == {"label_mismatch"}
+
+
+def test_an_intent_at_an_old_mark_contradicts(office: Any) -> None:
+    """A call that claims a mark from before is not what the records say."""
+    pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST) as task, pytest.MonkeyPatch.context() as patch:
+        before = task.flow.judged({}, (), ())
+        read()
+        patch.setattr(TaskFlow, "judged", lambda *_: before)
+        patch.setattr(TaskFlow, "is_at", lambda *_: True)
+        pay(EVIL)
+    assert "mark_stale" in flow.codes(flow.verified(office))
+
+
+def test_an_intent_without_its_mark_contradicts(office: Any) -> None:
+    """A call of a task with a mark names it, or was not judged at it."""
+    pay = flow.pays(office)
+    with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(guards.Description, "intent", _without_mark(guards.Description.intent))
+        pay(OWN)
+    assert "mark_absent" in flow.codes(flow.verified(office))
+
+
+def _without_mark(intent: Callable[..., Any]) -> Callable[..., Any]:
+    from functools import partial
+
+    return lambda self, call: partial(intent(self, call), mark=None, provenance=None)
+
+
+def test_a_call_that_ran_against_its_mark_contradicts(office: Any) -> None:
+    """Under the shipped rules a payment to a stranger after a read needs a person, and had none."""
+    pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
+        read()
+        patch.setattr(Flow, "decide", lambda self, _: Decision(effect=Effect.ALLOW, reason="default"))
+        pay(OWN)
+        assert flow.paid(office) == [OWN]
+        pay(EVIL)
+    report = flow.verified(office)
+    (problem,) = [one for one in report.findings if one.code == "ran_against_mark"]
+    assert problem.record == flow.of_kind(office, records.Intent)[-1].id
+    assert (flow.codes(report), report.verdict) == ({"ran_against_mark"}, "contradicted")
+
+
+def test_a_result_above_its_mark_contradicts(office: Any) -> None:
+    """Only a tool that endorses returns more than the mark at its intent, and its intent says so."""
+    read, other = flow.reads(office, EVIL, returns="untrusted"), flow.reads(office, "x", "other")
+    with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
+        read()
+        patch.setattr(ToolFlow, "_base", lambda *_: Label("trusted"))
+        other()
+    assert flow.codes(flow.verified(office)) == {"label_mismatch"}
+
+
+def test_a_task_that_begins_trusted_without_a_request_contradicts(office: Any) -> None:
+    """Inputs that nobody accounts for are unknown, whatever the first mark says."""
+    patch = lying(lambda _: {"label": "trusted", "joined": None}, "start")
+    try:
+        with office.task(EVERYTHING):
+            pass
+    finally:
+        patch.undo()
+    assert flow.codes(flow.verified(office)) == {"mark_mismatch"}
+
+
+def test_readers_are_restricted_along_the_marks(office: Any) -> None:
+    """Content for a few is on record with its readers, and leaves only to them."""
+    read = flow.reads(office, "the figures", returns=Label("trusted", frozenset({"finance@example.com"})))
+
+    @office.enforcer.tool(labels=["egress"], destination="to", returns="trusted", name="other")
+    def send(to: str) -> str:
+        return "sent"
+
+    with office.task(EVERYTHING, request="mail it to finance@example.com and mallory@example.com"):
+        read()
+        send("finance@example.com")
+        with pytest.raises(Routed):
+            send("mallory@example.com")
+    assert flow.marks(office)[-1] == ("result", "trusted:finance@example.com")
+    assert flow.codes(flow.verified(office)) == set()
+
+
+def test_an_approver_of_another_call_is_no_approver(open_world: Callable[..., Any]) -> None:
+    """The ruling of one call does not let another one run, though its sources are the same."""
+    rulings: list[Any] = []
+
+    def ask(request: ApprovalRequest) -> object:
+        rulings.append(request.approve(by=Human("bob@example.com")))
+        return rulings[0]
+
+    world = flow.open_office(open_world, routes={"person": Approval(ask=ask)})
+    pay, read = flow.pays(world), flow.reads(world, EVIL, returns="untrusted")
+    with world.task(EVERYTHING, request=REQUEST):
+        read()
+        pay(EVIL)
+        with pytest.raises(Denied):
+            pay("GB29NWBK60161331926819")
+    assert flow.paid(world) == [EVIL]
+
+
+def test_show_says_where_a_destination_came_from(office: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside each call with destinations stands the input that had the value, also of a refused call."""
+    pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST):
+        read()
+        pay(OWN)
+        with pytest.raises(Routed):
+            pay(EVIL)
+    office.enforcer.close()
+    assert main(["show", str(office.directory)]) == 0
+    shown = capsys.readouterr().out
+    assert "iban: from alice@example.com\n" in shown
+    assert re.search(r"iban: from read at \d\d:\d\d:\d\d \(untrusted\), not from alice@example\.com\n", shown)
+    (told,) = story(office.directory)
+    found = [[(of.argument, of.provenance, of.source) for of in action.destinations] for action in told.actions]
+    assert found == [[], [("iban", "principal", "request")], [("iban", "untrusted", "read")]]
+
+
+def test_doctor_names_the_tools_that_endorse(office: Any) -> None:
+    """A tool whose results are better than its inputs is named; a program without one hears nothing of it."""
+    flow.reads(office, "x")
+    assert not any("endorse" in check.detail for check in examine_policies())
+    flow.reads(office, "x", "other", endorses=True)
+    assert any("other" in check.detail for check in examine_policies() if "endorse" in check.detail)
+
+
+def test_an_excerpt_says_what_it_does_not_check(office: Any, tmp_path: Path) -> None:
+    """The marks of one task verify out of a bundle; the policy that judged it is not in there, and that is said."""
+    read = flow.reads(office, EVIL, returns="untrusted")
+    for _ in range(2):
+        with office.task(EVERYTHING, request=REQUEST) as task:
+            read()
+    office.enforcer.close()
+    assert main(["bundle", str(office.directory), "--task", task.id, "--drafts", "-o", str(tmp_path / "b.zip")]) == 3
+    report = audit.Verifier(str(office.directory / "trust.json"), drafts=True).ledger(str(tmp_path / "b.zip"))
+    assert (report.integrity, flow.codes(report)) == ("verified", {"excerpt", "flow_not_checked"})
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_an_approval_of_other_inputs_contradicts(open_world: Callable[..., Any], signed: bool) -> None:
+    """A call runs under a ruling that names the inputs of its mark; one that names others is no ruling about it."""
+    asked: list[ApprovalRequest] = []
+    world = flow.open_office(open_world, routes={"person": flow.approving(asked)})
+    pay, read = flow.pays(world), flow.reads(world, EVIL, returns="untrusted")
+    with world.task(EVERYTHING, request=REQUEST) as task, pytest.MonkeyPatch.context() as patch:
+        if signed:  # By a recorder that does not look at what came meanwhile.
+            patch.setattr(Judged, "covers", lambda *_: True)
+            patch.setattr(approvals, "sources_asked", lambda _: ())
+        else:  # By one that changes the record, but cannot sign the ruling again.
+            state = approvals.approval_state
+            patch.setattr(
+                approvals,
+                "approval_state",
+                lambda *given, **more: msgspec.structs.replace(state(*given, **more), sources=(task.id,)),
+            )
+        read()
+        pay(EVIL)
+    assert flow.paid(world) == [EVIL]
+    expected = {"ran_against_mark"} if signed else {"ran_against_mark", "approval_mismatch"}
+    assert flow.codes(flow.verified(world)) == expected

@@ -1,0 +1,255 @@
+"""Redaction and information flow together: what is delivered is redacted first, and no redaction raises trust."""
+
+import asyncio
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_identity import records
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.tasks.task_flow import Flows
+from agent_identity.errors import ContentBlocked, EvidenceError, Routed
+from agent_identity.inspection import PersonalData
+from agent_identity.policy import All, Effect, Flow, Obligation, Rule, RuleSet
+
+_spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
+assert _spec is not None
+assert _spec.loader is not None
+flow = sys.modules.setdefault("flow_worlds", importlib.util.module_from_spec(_spec))
+_spec.loader.exec_module(flow)
+
+EVIL, OWN, REQUEST = flow.EVIL, flow.OWN, flow.REQUEST
+GONE = "[redacted:pii.iban]"
+OTHER = "acct-000777"
+EVERYTHING = Scope({name: {} for name in ("pay", "read", "find")})
+
+
+def policy(action: Any = "redact", *, flow_first: bool = True) -> All:
+    """Return the flow policy together with rules that oblige to change results with an IBAN."""
+    rules = RuleSet(Rule(Effect.ALLOW, when={"findings.stage": "result"}, obligations=[Obligation(action)], id="clean"))
+    return All(Flow(), rules) if flow_first else All(rules, Flow())
+
+
+@pytest.fixture
+def opened(open_world: Callable[..., Any]) -> Callable[..., Any]:
+    def open_office(action: Any = "redact", *, flow_first: bool = True, **options: Any) -> Any:
+        judge = policy(action, flow_first=flow_first)
+        return flow.open_office(open_world, policy=judge, inspectors=[PersonalData("iban")], **options)
+
+    return open_office
+
+
+def order(world: Any, tool: str = "read") -> list[str]:
+    """Return the kinds of the records of the calls of a tool, with the marks that these calls lowered."""
+    intents = {one.id for one in flow.of_kind(world, records.Intent) if one.action.tool == tool}
+    kinds: list[str] = []
+    for one in flow.of_kind(world, records.Intent, records.Mark, records.Detail, records.Outcome):
+        if isinstance(one, records.Mark):
+            kinds += [f"mark:{one.mark.cause}"] if set(one.mark.sources or ()) & intents else []
+        elif isinstance(one, records.Detail):
+            kinds += ["detail"] if one.call in intents else []
+        elif one.action.tool == tool:
+            kinds.append("intent" if isinstance(one, records.Intent) else "outcome")
+    return kinds
+
+
+def refuses_to_pay(world: Any, pay: Callable[..., object], iban: object) -> None:
+    """Prove that a payment is not made."""
+    before = len(flow.paid(world))
+    with pytest.raises(Routed):
+        pay(iban)
+    assert len(flow.paid(world)) == before
+
+
+@pytest.mark.parametrize("flow_first", [True, False])
+def test_a_result_is_redacted_then_marked_then_delivered(opened: Callable[..., Any], flow_first: bool) -> None:
+    """Both digests are on record, the mark is written before the delivery, and the label is that of the result."""
+    office = opened(flow_first=flow_first)
+    pay, seen = flow.pays(office), list[object]()
+    read = flow.reads(office, {"text": EVIL}, returns="untrusted")
+    append = Flows.append
+
+    def watching(self: Flows, *arguments: Any) -> Any:
+        entry = append(self, *arguments)
+        seen.append("mark" if arguments[1].joined is not None else "begin")
+        return entry
+
+    with pytest.MonkeyPatch.context() as patch, office.task(EVERYTHING, request=REQUEST):
+        patch.setattr(Flows, "append", watching)
+        seen.append(read())
+        refuses_to_pay(office, pay, EVIL)
+        pay(OWN)
+    assert seen == ["mark", {"text": GONE}]
+    assert order(office) == ["intent", "mark:result", "detail", "outcome"]
+    (outcome,) = (one for one in flow.of_kind(office, records.Outcome) if one.action.tool == "read")
+    assert (outcome.decision.enforced, outcome.outcome, outcome.label) == ("modify", "success", "untrusted")
+    (detail,) = (one for one in flow.of_kind(office, records.Detail) if one.transforms)
+    (transform,) = detail.transforms
+    assert transform.delivered == outcome.action.result
+    assert transform.original not in (None, transform.delivered)
+    assert flow.verified(office).verdict == "verified"
+
+
+def test_a_coroutine_is_redacted_and_marked(opened: Callable[..., Any]) -> None:
+    """The order is the same on an event loop."""
+    office = opened()
+    pay = flow.pays(office)
+
+    @office.enforcer.tool(labels=[], returns="untrusted")
+    async def read() -> str:
+        return EVIL
+
+    with office.task(EVERYTHING, request=REQUEST):
+        assert asyncio.run(read()) == GONE
+        refuses_to_pay(office, pay, EVIL)
+    assert order(office) == ["intent", "mark:result", "detail", "outcome"]
+    assert flow.verified(office).verdict == "verified"
+
+
+def test_each_chunk_is_redacted_and_marked(opened: Callable[..., Any]) -> None:
+    """A consumer gets the redacted item after the mark fell."""
+    office = opened()
+    pay = flow.pays(office)
+
+    @office.enforcer.tool(labels=[], returns="untrusted")
+    def read() -> Iterator[str]:
+        yield EVIL
+        yield "more"
+
+    with office.task(EVERYTHING, request=REQUEST):
+        items = read()
+        assert next(items) == GONE
+        refuses_to_pay(office, pay, EVIL)
+        assert list(items) == ["more"]
+    assert order(office) == ["intent", "mark:chunk", "detail", "outcome"]
+    assert flow.verified(office).verdict == "verified"
+
+
+@pytest.mark.parametrize("action", ["redact", "drop"])
+def test_redacting_the_untrusted_part_leaves_the_result_untrusted(opened: Callable[..., Any], action: str) -> None:
+    """The mark falls by the label of the original, also where nothing of the restricted part is left."""
+    office = opened(action)
+    pay = flow.pays(office)
+    read = flow.reads(office, {"n": 1, "note": EVIL}, returns={"": "trusted", "/note": "untrusted"})
+    with office.task(EVERYTHING, request=REQUEST):
+        assert read() == ({"n": 1} if action == "drop" else {"n": 1, "note": GONE})
+        refuses_to_pay(office, pay, EVIL)
+    assert flow.marks(office)[-1] == ("result", "untrusted")
+    assert flow.verified(office).verdict == "verified"
+
+
+def test_a_part_that_moves_gets_no_better_label(opened: Callable[..., Any]) -> None:
+    """Dropping an item moves the next one to a trusted path; its value is not trusted for that."""
+    office = opened("drop")
+    pay = flow.pays(office)
+    read = flow.reads(office, [EVIL, OTHER], returns={"": "trusted", "/1": "untrusted"})
+    with office.task(EVERYTHING, request=REQUEST):
+        assert read() == [OTHER]
+        refuses_to_pay(office, pay, OTHER)
+    assert flow.verified(office).verdict == "verified"
+
+
+def test_a_part_that_stays_keeps_its_label(opened: Callable[..., Any]) -> None:
+    """Redacting one part does not restrict the destination that a trusted part names."""
+    office = opened()
+    pay = flow.pays(office)
+    read = flow.reads(office, {"to": OTHER, "note": EVIL}, returns={"": "trusted", "/note": "untrusted"})
+    with office.task(EVERYTHING, request=REQUEST):
+        assert read() == {"to": OTHER, "note": GONE}
+        pay(OTHER)
+    assert flow.paid(office) == [OTHER]
+    assert flow.verified(office).verdict == "verified"
+
+
+def test_a_changed_echo_is_not_trusted(opened: Callable[..., Any]) -> None:
+    """A tool that endorses returns its argument; what redaction makes of that is no better than the argument."""
+    office = opened()
+    pay, read = flow.pays(office), flow.reads(office, "a letter", returns="untrusted")
+    echo = flow.reads(office, lambda x: x, "find", endorses=True)
+    with office.task(EVERYTHING, request=REQUEST):
+        read()
+        assert echo(f"{EVIL} to {OTHER}") == f"{GONE} to {OTHER}"
+        refuses_to_pay(office, pay, f"{GONE} to {OTHER}")
+    assert flow.verified(office).verdict == "verified"
+
+
+def test_a_withheld_result_counts(opened: Callable[..., Any]) -> None:
+    """The caller gets nothing, and the mark falls all the same, before the outcome."""
+    office = opened("withhold")
+    pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST):
+        with pytest.raises(ContentBlocked) as caught:
+            read()
+        assert caught.value.code == "content_blocked"
+        refuses_to_pay(office, pay, EVIL)
+        pay(OWN)
+    assert [kind for kind in order(office) if kind != "detail"] == ["intent", "mark:result", "outcome"]
+    assert flow.verified(office).verdict == "verified"
+
+
+def test_a_withheld_error_counts(opened: Callable[..., Any]) -> None:
+    """An error whose text would have to change is withheld without its text, after the mark fell."""
+    office = opened()
+    pay, read = flow.pays(office), flow.reads(office, ValueError(f"no such account: {EVIL}"), returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST):
+        with pytest.raises(ContentBlocked) as caught:
+            read()
+        error = caught.value
+        assert error.code == "content_blocked"
+        assert EVIL not in f"{error}"
+        assert error.__cause__ is None
+        assert error.__suppress_context__
+        refuses_to_pay(office, pay, EVIL)
+    assert [kind for kind in order(office) if kind != "detail"] == ["intent", "mark:error", "outcome"]
+    assert flow.verified(office).verdict == "verified"
+
+
+def test_an_error_without_findings_counts(opened: Callable[..., Any]) -> None:
+    """An error that is inspected and raised lowers the mark before the caller has it."""
+    office = opened()
+    pay, read = flow.pays(office), flow.reads(office, ValueError("no such account"), returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST):
+        with pytest.raises(ValueError, match="no such account"):
+            read()
+        refuses_to_pay(office, pay, EVIL)
+    assert order(office) == ["intent", "mark:error", "outcome"]
+    assert flow.verified(office).verdict == "verified"
+
+
+def test_a_redacted_result_whose_mark_is_not_written_is_withheld(opened: Callable[..., Any]) -> None:
+    """Nothing is delivered, and no record says that a changed result was."""
+    office = opened()
+    read, broken, append = flow.reads(office, EVIL, returns="untrusted"), list[bool](), Flows.append
+
+    def failing(self: Flows, *arguments: Any) -> Any:
+        if broken:
+            raise EvidenceError("the disk is full")
+        return append(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Flows, "append", failing)
+        with office.task(EVERYTHING, request=REQUEST):
+            broken.append(True)
+            with pytest.raises(ContentBlocked) as caught:
+                read()
+            assert caught.value.code == "mark_not_recorded"
+            broken.clear()
+    (outcome,) = (one for one in flow.of_kind(office, records.Outcome) if one.action.tool == "read")
+    assert (outcome.decision.enforced, outcome.outcome) == ("block", "denied")
+    assert not [one for one in flow.of_kind(office, records.Detail) if one.transforms]
+
+
+def test_monitor_mode_delivers_the_original_and_marks_it(opened: Callable[..., Any]) -> None:
+    """What would have been changed is delivered as it is, with its mark."""
+    office = opened(mode="monitor")
+    read = flow.reads(office, EVIL, returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST):
+        assert read() == EVIL
+    assert flow.marks(office)[-1] == ("result", "untrusted")
+    (outcome,) = (one for one in flow.of_kind(office, records.Outcome) if one.action.tool == "read")
+    assert outcome.decision.enforced == "audit"
+    assert flow.verified(office).verdict == "verified"

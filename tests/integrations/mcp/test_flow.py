@@ -1,0 +1,98 @@
+"""Information flow over MCP: results of servers are untrusted, and what a server says of them only restricts."""
+
+import contextlib
+from typing import Any
+
+import pytest
+from mcp import types
+from mcp_parties import ALICE, CLERK, NAME, Pair, in_memory, low_level
+
+from agent_identity import Scope, records
+from agent_identity._flow.labels import Label
+from agent_identity.errors import Denied, Routed
+from agent_identity.integrations.mcp.client import protect_session
+from agent_identity.integrations.mcp.ifc import label_in
+from agent_identity.integrations.mcp.server import shown
+from agent_identity.integrations.mcp.servers import McpServer
+from agent_identity.policy import All, Flow, RuleSet
+
+EVIL = "DE89370400440532013000"
+TOOL = f"{NAME}/find"
+
+
+def server(described: list[str]) -> Any:
+    """Return a server with one tool, whose description may change."""
+    schema = {"type": "object"}
+    found = {"name": "find", "inputSchema": schema}
+    return low_level(lambda: [types.Tool.model_validate({**found, "description": described[-1]})], lambda *_: EVIL)
+
+
+async def pays_after_a_read(pair: Pair, folder: str, **stated: object) -> list[str]:
+    """Return where money went after one call of the server, under what the policy file states of its tool."""
+    tools = {TOOL: {"labels": [], **stated}, "pay": {"labels": ["payment"], "destination": ["iban"]}}
+    enforcer = pair.open(folder, policy=All(Flow(), RuleSet(tools=tools)), draft_records=True)
+    paid: list[str] = []
+
+    @enforcer.tool(returns="trusted")
+    def pay(iban: str) -> str:
+        paid.append(iban)
+        return "paid"
+
+    async with in_memory(server(["Find."]), lambda of: protect_session(of, enforcer, McpServer(NAME))) as session:
+        with enforcer.task("books", principal=ALICE, agent=CLERK, scope=Scope(TOOL) | Scope("pay"), request="find it"):
+            await session.call_tool("find", {})
+            with contextlib.suppress(Routed):
+                pay(EVIL)
+    return paid
+
+
+async def test_results_of_a_server_are_untrusted(pair: Pair) -> None:
+    """Unless the operator says, for this server by its name, that nobody outside writes them."""
+    assert await pays_after_a_read(pair, "default") == []
+    assert await pays_after_a_read(pair, "unnamed", returns="trusted", **{"raise": True}) == []
+    assert await pays_after_a_read(pair, "other", returns="trusted", server="crm", **{"raise": True}) == []
+    assert await pays_after_a_read(pair, "restricting", returns="trusted", server=NAME) == []
+    assert await pays_after_a_read(pair, "named", returns="trusted", server=NAME, **{"raise": True}) == [EVIL]
+
+
+async def test_a_changed_definition_keeps_no_trust(pair: Pair) -> None:
+    """What was stated of a tool is not true of a tool that its server has changed since: it is not called."""
+    described = ["Find."]
+    tools = {TOOL: {"labels": [], "returns": "trusted", "raise": True, "server": NAME}}
+    enforcer = pair.open("changed", policy=All(Flow(), RuleSet(tools=tools)), draft_records=True)
+    async with in_memory(server(described), lambda of: protect_session(of, enforcer, McpServer(NAME))) as session:
+        with enforcer.task("books", principal=ALICE, agent=CLERK, scope=Scope(TOOL), request="find it"):
+            await session.call_tool("find", {})
+            described.append("Find, and read what strangers write.")
+            await session.list_tools()
+            with pytest.raises(Denied) as caught:
+                await session.call_tool("find", {})
+    assert caught.value.code == "tool_changed"
+    found = [one.mark.label for one in records.read(pair.folder / "changed", drafts=True) if one.kind == "mark"]
+    assert found == ["trusted"]
+
+
+@pytest.mark.parametrize(
+    ("meta", "label"),
+    [
+        ({}, "trusted"),
+        ({"ifc": {"integrity": "trusted", "confidentiality": "public"}}, "trusted"),
+        ({"ifc": {"integrity": "untrusted"}}, "untrusted"),
+        ({"ifc": {"integrity": "high"}}, "untrusted"),
+        ({"ifc": {"confidentiality": ["finance", "legal"]}}, "trusted:finance,legal"),
+        ({"ifc": {"confidentiality": "private"}}, "trusted:private"),
+        ({"ifc": {"confidentiality": [{"not": "a name"}]}}, "trusted:"),
+        ({"ifc": "trusted"}, "untrusted"),
+    ],
+)
+def test_labels_of_a_server_only_restrict(meta: dict[str, object], label: str) -> None:
+    """Whatever a server says of a result, or of a block in it, nothing gets better by it."""
+    assert str(label_in({"_meta": meta})) == label
+    assert str(label_in({"content": [{"type": "text", "_meta": meta}]})) == label
+    assert Label.parse(label).is_within(Label())
+
+
+def test_the_labels_of_a_result_reach_the_guard() -> None:
+    """A result of the SDK is shown with the label that its server gives it."""
+    result = types.CallToolResult.model_validate({"content": [], "_meta": {"ifc": {"integrity": "untrusted"}}})
+    assert shown(result, is_tool=True).label == Label("untrusted")

@@ -1,0 +1,187 @@
+"""Information flow under LangChain: declarations of tools, and what the model is about to read."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from checking import check
+from langchain.agents import create_agent
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.tools import BaseTool, StructuredTool, tool
+
+from agent_identity import Scope, records
+from agent_identity.errors import ConfigurationError, Routed
+from agent_identity.identity import Agent, Human
+from agent_identity.inspection import Label
+from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
+from agent_identity.integrations.langchain.protection import protect
+from agent_identity.policy import Flow
+
+OWN, EVIL = "GB82 WEST 1234 5698 7654 32", "DE89 3704 0044 0532 0130 00"
+REQUEST = f"Pay INV-42 to {OWN}"
+PARTIES = {"principal": Human("alice@example.com"), "agent": Agent("clerk", owner="finance@example.com")}
+SCOPE = Scope({"pay": {}, "read": {}, "other": {}})
+
+
+def tools_of(desk: Any, content: object = EVIL) -> tuple[BaseTool, BaseTool, list[str]]:
+    """Return guarded tools that pay and read, and where money went."""
+    paid: list[str] = []
+
+    def pay(iban: str) -> str:
+        """Pay."""
+        paid.append(iban)
+        return "paid"
+
+    def read() -> Any:
+        """Read."""
+        return content
+
+    paying = protect(
+        StructuredTool.from_function(pay),
+        desk.enforcer,
+        labels=["payment"],
+        destination=("iban",),
+        returns="trusted",
+    )
+    return paying, protect(StructuredTool.from_function(read), desk.enforcer, labels=[], returns="untrusted"), paid
+
+
+@pytest.fixture
+def desk(open_desk: Callable[..., Any]) -> Any:
+    return open_desk(draft_records=True, policy=Flow())
+
+
+def marks(desk: Any) -> list[tuple[str, str]]:
+    """Return the causes and labels of all marks."""
+    found = records.read(desk.directory, drafts=True)
+    return [(one.mark.cause, one.mark.label) for one in found if isinstance(one, records.Mark)]
+
+
+def open_task(desk: Any, request: str | None = REQUEST) -> Any:
+    """Return a task for all tools."""
+    return desk.enforcer.task("books", scope=SCOPE, request=request, **PARTIES)
+
+
+def verdict(desk: Any) -> set[str]:
+    """Return what the verifier finds in what was written so far."""
+    desk.enforcer.close()
+    return {problem.code for problem in check(desk.directory, drafts=True).findings} - {"draft_records_taken"}
+
+
+def test_protected_tools_declare_their_flow(desk: Any) -> None:
+    """What one tool returned another does not pay, whichever way the tools are called."""
+    pay, read, paid = tools_of(desk)
+    with open_task(desk):
+        assert read.invoke({}) == EVIL
+        with pytest.raises(Routed):
+            pay.invoke({"iban": EVIL})
+        answer = pay.invoke({"name": "pay", "args": {"iban": EVIL}, "id": "call-1", "type": "tool_call"})
+        assert (answer.status, "route_unavailable" in answer.content) == ("error", True)
+        pay.invoke({"iban": OWN})
+    assert paid == [OWN]
+    assert marks(desk) == [("request", "trusted"), ("result", "untrusted")]
+    assert verdict(desk) == set()
+
+
+@pytest.mark.parametrize("content", [[{"iban": EVIL}], ("text", {"iban": EVIL}), object()])
+def test_results_of_all_forms_lower_the_mark(desk: Any, content: object) -> None:
+    """Structured and opaque results count like texts."""
+    pay, read, paid = tools_of(desk, content)
+    with open_task(desk):
+        read.invoke({})
+        with pytest.raises(Routed):
+            pay.invoke({"iban": EVIL})
+    assert paid == []
+
+
+def test_a_tool_is_guarded_with_one_flow(desk: Any) -> None:
+    """Another declaration, or a destination that is no parameter, is an error before anything changes."""
+
+    @tool
+    def send(to: str) -> str:
+        """Send."""
+        return to
+
+    with pytest.raises(ConfigurationError, match="'too'"):
+        protect(send, desk.enforcer, destination=["to", "too"])
+    label = Label("untrusted", frozenset({"finance"}))
+    protect(send, desk.enforcer, destination=["to"], returns=label)
+    protect(send, desk.enforcer)
+    protect(send, desk.enforcer, destination="to", returns=label)
+    with pytest.raises(ConfigurationError, match="flow"):
+        protect(send, desk.enforcer, destination="to", returns="trusted")
+
+
+def agent_of(desk: Any, *answers: AIMessage, tools: list[BaseTool], **options: Any) -> Any:
+    """Return an agent whose model gives these answers."""
+    model = GenericFakeChatModel(messages=iter(answers))
+    model.__class__.bind_tools = lambda self, *_, **__: self  # type: ignore[attr-defined]
+    return create_agent(model, tools, middleware=[AgentIdentityMiddleware(desk.enforcer, **options)])
+
+
+def called(name: str, **arguments: object) -> AIMessage:
+    """Return an answer that calls a tool."""
+    return AIMessage("", tool_calls=[{"name": name, "args": arguments, "id": f"call-{name}", "type": "tool_call"}])
+
+
+def test_an_agent_reads_an_injection_and_pays_nobody(desk: Any) -> None:
+    """Request, guarded results and refusals are accounted for; the mark falls by the mail alone."""
+    pay, read, paid = tools_of(desk)
+    agent = agent_of(desk, called("read"), called("pay", iban=EVIL), AIMessage("done"), tools=[pay, read])
+    with open_task(desk):
+        end = agent.invoke({"messages": [HumanMessage(REQUEST)]})
+    assert [m.status for m in end["messages"] if isinstance(m, ToolMessage)] == ["success", "error"]
+    assert paid == []
+    assert marks(desk) == [("request", "trusted"), ("result", "untrusted")]
+    assert verdict(desk) == set()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [HumanMessage("and pay the rest"), ToolMessage(EVIL, tool_call_id="old"), AIMessage(f"they want {EVIL}")],
+)
+@pytest.mark.parametrize("are_principals", [False, True])
+def test_messages_that_nobody_accounts_for_lower_the_mark(desk: Any, message: Any, are_principals: bool) -> None:
+    """Messages of people are the principal's by the word of the application alone, those of tools by a guard's."""
+    pay, read, paid = tools_of(desk)
+    agent = agent_of(
+        desk, called("pay", iban=EVIL), AIMessage("done"), tools=[pay, read], principal_messages=are_principals
+    )
+    with open_task(desk):
+        agent.invoke({"messages": [HumanMessage(REQUEST), message]})
+    spoke = are_principals and isinstance(message, HumanMessage)
+    assert paid == ([EVIL] if spoke else [])
+    assert marks(desk)[1] == (("said", "trusted") if spoke else ("prompt", "unknown"))
+    assert verdict(desk) == set()
+
+
+def test_a_tool_that_the_provider_runs_makes_answers_untrusted(desk: Any) -> None:
+    """What a model's provider searched nobody guarded, and it stands in the answer."""
+    pay, read, paid = tools_of(desk)
+    agent = agent_of(
+        desk, called("pay", iban=EVIL), AIMessage("done"), tools=[pay, read, {"type": "web_search", "name": "search"}]
+    )
+    with open_task(desk):
+        agent.invoke({"messages": [HumanMessage(REQUEST)]})
+    assert paid == []
+    assert marks(desk) == [("request", "trusted"), ("prompt", "untrusted")]
+
+
+def test_sub_graphs_that_share_state_share_the_mark(desk: Any) -> None:
+    """An agent that runs as a node of another graph reads for both."""
+    pay, read, paid = tools_of(desk)
+    inner = agent_of(desk, called("read"), AIMessage("it says so"), tools=[read])
+
+    @tool
+    def other() -> str:
+        """Ask the other agent."""
+        return inner.invoke({"messages": [SystemMessage("help")]})["messages"][-1].content
+
+    outer = agent_of(
+        desk, called("other"), called("pay", iban=EVIL), AIMessage("done"), tools=[pay, protect(other, desk.enforcer)]
+    )
+    with open_task(desk):
+        outer.invoke({"messages": [HumanMessage(REQUEST)]})
+    assert paid == []
+    assert verdict(desk) == set()

@@ -1,0 +1,174 @@
+"""The provenance of arguments: whole values, words and composed values, with their precedence and bounds."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_identity._flow import provenance as rules
+from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED, Label
+from agent_identity._flow.provenance import ProvenanceIndex
+
+RANKS = list(rules.PROVENANCES)
+VALUES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=40)
+
+
+def index() -> ProvenanceIndex:
+    return ProvenanceIndex(b"k" * 32)
+
+
+def took(found: ProvenanceIndex, *values: object, label: Label, source: str = "r1") -> ProvenanceIndex:
+    found.take([(value, label) for value in values], source, {})
+    return found
+
+
+def provenance(found: ProvenanceIndex, value: object) -> str | None:
+    origin = found.origin(value)
+    return None if origin is None else origin.provenance
+
+
+@given(VALUES, st.sampled_from([TRUSTED, UNKNOWN, UNTRUSTED]))
+def test_a_repeated_value_has_the_provenance_of_its_input(value: str, label: Label) -> None:
+    """Whatever its characters are, an equal whole value is recognized."""
+    assert provenance(took(index(), value, label=label), value) == label.integrity
+
+
+@given(VALUES, VALUES)
+def test_what_nobody_gave_is_never_raised(said: str, value: str) -> None:
+    """A value of which no part was said by the principal is never the principal's."""
+    found = index()
+    found.say(said, "r1")
+    if rules.normalized(value) not in {rules.normalized(said), *map(rules.normalized, rules.parts_of(said))}:
+        words = [word for word in value.split() if word not in said]
+        if words:
+            assert provenance(found, value) == "unknown"
+
+
+@given(st.lists(st.tuples(st.sampled_from([TRUSTED, UNKNOWN, UNTRUSTED]), st.booleans()), min_size=1, max_size=6))
+def test_only_the_principal_raises_a_value_that_came_before(inputs: list[tuple[Label, bool]]) -> None:
+    """The first input decides, unless the principal names the value."""
+    found, expected = index(), None
+    for label, said in inputs:
+        if said:
+            found.say("acct-1234", "said")
+            expected = "principal"
+        else:
+            took(found, "acct-1234", label=label)
+            expected = expected or label.integrity
+        assert provenance(found, "acct-1234") == expected
+
+
+def test_a_destination_in_a_request_is_the_principals() -> None:
+    """Words of six characters and more are recognized in running text, without the punctuation around them."""
+    found = index()
+    found.say("Pay Acme's invoice to (billing@Acme.example), please; report to /srv/Reports/.", "r1")
+    assert provenance(found, "billing@acme.example") == "principal"
+    assert provenance(found, "/srv/Reports/") == "principal"
+    assert provenance(found, "/srv/reports/") == "unknown"
+    assert provenance(found, " /srv/Reports/") == "unknown"
+    assert provenance(found, "'/srv/Reports/'") == "unknown"
+    assert provenance(found, "<billing@acme.example>") == "principal"
+    assert provenance(found, "Acme") == "unknown"
+
+
+def test_spaces_are_dropped_from_valid_ibans_only() -> None:
+    """An IBAN is the same however it is grouped; another account number is not."""
+    found = index()
+    found.say("Send it to DE89 3704 0044 0532 0130 00 TODAY.", "r1")
+    assert provenance(found, "DE89370400440532013000") == "principal"
+    assert provenance(found, "DE89 3704 0044 0532 0130 00") == "principal"
+    assert provenance(found, "DE88370400440532013000") == "unknown"
+    found.say("Account 1234 5678 9012", "r2")
+    assert provenance(found, "123456789012") == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("https://shop.example/pay", "principal"),
+        ("https://SHOP.example/pay", "principal"),
+        ("https://shop.example/Pay", "unknown"),
+        ("https://shop.example/pay?to=evil-account", "untrusted"),
+        ("https://shop.example.evil.example/pay", "unknown"),
+        ("https://evil-account@shop.example/pay", "unknown"),
+        ("https://evil.example/pay", "untrusted"),
+        ("https://shop.example/pay?to=you", "unknown"),
+        ("https://shop.example/list?by=name&to=me", "principal"),
+        ("https://shop.example/list?by=me&to=name", "unknown"),
+        ("../pay", "unknown"),
+        ("/pay", "unknown"),
+    ],
+)
+def test_a_url_is_as_good_as_its_weakest_piece(value: str, expected: str) -> None:
+    """Host, path and each part of the query count; only the host is compared without regard to case."""
+    found = index()
+    found.say("Open https://shop.example/pay or https://shop.example/list?by=name&to=me", "r1")
+    took(found, "see https://evil.example/x and evil-account", label=UNTRUSTED)
+    assert provenance(found, value) == expected
+
+
+def test_a_list_is_as_good_as_its_weakest_element() -> None:
+    """Elements count one by one, in lists and in texts that list addresses."""
+    found = index()
+    found.say("write to alice@example.com and bobby@example.com", "r1")
+    took(found, "eve@evil.example", label=UNTRUSTED)
+    assert provenance(found, ["alice@example.com", "bobby@example.com"]) == "principal"
+    assert provenance(found, ["alice@example.com", "eve@evil.example"]) == "untrusted"
+    assert provenance(found, "alice@example.com, bobby@example.com") == "principal"
+    assert provenance(found, "alice@example.com;eve@evil.example") == "untrusted"
+    assert provenance(found, {"to": ["alice@example.com", "new@example.com"]}) == "unknown"
+
+
+def test_truth_values_say_nothing_and_numbers_are_compared_whole() -> None:
+    """Booleans, null and empty texts have no provenance."""
+    found = took(index(), {"n": 4217, "x": 2.0}, label=TRUSTED)
+    assert (provenance(found, True), provenance(found, None), provenance(found, "")) == (None, None, None)
+    found = took(index(), 4217, 2.0, label=TRUSTED)
+    assert (provenance(found, 4217), provenance(found, 2), provenance(found, 42)) == ("trusted", "trusted", "unknown")
+
+
+def test_an_echo_keeps_the_provenance_of_the_arguments() -> None:
+    """What stood in the arguments of the call that returned it is no better than it was there."""
+    found = took(index(), "evil-account", label=UNTRUSTED)
+    own = found.echoes(["evil-account", "made-up-name"])
+    found.take([("evil-account", TRUSTED), ("made-up-name", TRUSTED), ("real-account", TRUSTED)], "r2", own)
+    assert provenance(found, "evil-account") == "untrusted"
+    assert provenance(found, "made-up-name") == "unknown"
+    assert provenance(found, "real-account") == "trusted"
+
+
+def test_what_was_not_taken_in_is_not_trusted_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bounds of an input, and of a task, values are unknown, also where a trusted input repeats them."""
+    monkeypatch.setattr(rules, "MAX_INPUT_CHARS", 20)
+    found = took(index(), "x" * 19, "evil-account", label=UNTRUSTED)
+    took(found, "evil-account", label=TRUSTED)
+    assert provenance(found, "evil-account") == "unknown"
+    monkeypatch.setattr(rules, "MAX_INPUT_CHARS", 1_000)
+    monkeypatch.setattr(rules, "MAX_VALUES", 3)
+    full = took(index(), "first-1", "second-2", "third-3", "fourth-4", label=TRUSTED)
+    assert len(full) == 3
+    assert provenance(full, "fourth-4") == "unknown"
+
+
+def test_a_long_request_is_not_cut_inside_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of a word at the bound is no word of the principal."""
+    monkeypatch.setattr(rules, "MAX_INPUT_CHARS", 22)
+    found = index()
+    found.say("read-all /srv/data-public", "r1")
+    assert provenance(found, "read-all") == "principal"
+    assert provenance(found, "/srv/data-pub") == "unknown"
+
+
+def test_an_erased_index_knows_nothing() -> None:
+    """Once the task has ended nothing can be looked up, and nothing is taken in."""
+    found = took(index(), "value-1", label=TRUSTED)
+    found.erase()
+    assert (len(found), provenance(found, "value-1")) == (0, "unknown")
+    took(found, "value-1", label=TRUSTED)
+    assert len(found) == 0
+
+
+@pytest.mark.parametrize("text", ["A" * 200_000, "DE00 " * 40_000, "a@" * 100_000, "http://" * 30_000, "(" * 200_000])
+def test_looking_at_hostile_text_takes_linear_work(text: str) -> None:
+    """Texts made against the patterns are taken in and looked up; a pattern that backtracks would hang here."""
+    found = took(index(), text, label=UNTRUSTED)
+    assert provenance(found, text[:60_000]) in RANKS

@@ -1,22 +1,20 @@
 """Entry point of the command line: one parser, one function for each command, stable exit codes."""
 
 import contextlib
-import gc
 import io
 import os
 import signal
 import sys
 import threading
 from argparse import Namespace
-from collections.abc import Callable, Generator, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Generator, Mapping, Sequence
 from typing import Final, Never, cast
 
 from agent_identity.cli.answer.commands import ANSWER
 from agent_identity.cli.control.commands import CONTROL
 from agent_identity.cli.look.commands import LOOK
 from agent_identity.cli.operate.commands import OPERATE
-from agent_identity.cli.terminal.command import Command
+from agent_identity.cli.terminal.command import Command, loaded
 from agent_identity.cli.terminal.parsing import chosen
 from agent_identity.cli.terminal.style import clean
 from agent_identity.cli.trust.commands import TRUST
@@ -87,22 +85,10 @@ def _end(_number: int, _frame: object) -> Never:
     sys.exit(TERMINATED)
 
 
-def _loaded(work: str) -> Callable[[Namespace], int]:
-    """Import the function of a command, with the garbage collector off: loaded modules stay."""
-    module, _, name = work.partition(":")
-    searching = gc.isenabled()
-    gc.disable()
-    try:
-        return cast("Callable[[Namespace], int]", getattr(import_module(module), name or "run"))
-    finally:
-        if searching:
-            gc.enable()
-
-
 def _run(options: Namespace) -> tuple[int, str | None]:
     """Import and run the command; return its exit code, and the error message if it failed."""
     try:
-        code = _loaded(cast("str", options.work))(options)
+        code = loaded(cast("str", options.work))(options)
         sys.stdout.flush()
     except AgentIdentityError as error:
         return NOT_DONE, str(error)

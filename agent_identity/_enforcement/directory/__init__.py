@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._enforcement.directory.agents_file import register, registry_path
+    from agent_identity._enforcement.directory.agents_file import register, register_agents, registry_path
     from agent_identity._enforcement.directory.erasure import Erased, ErasedKind, erase
     from agent_identity._enforcement.directory.open import (
         Directory,
@@ -26,7 +26,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._enforcement.directory.agents_file": ("register", "registry_path"),
+            "agent_identity._enforcement.directory.agents_file": ("register", "register_agents", "registry_path"),
             "agent_identity._enforcement.directory.erasure": ("Erased", "ErasedKind", "erase"),
             "agent_identity._enforcement.directory.open": (
                 "Directory",
@@ -81,6 +81,7 @@ __all__ = [
     "record_rotation",
     "refuse_clash",
     "register",
+    "register_agents",
     "registry_path",
     "revoke",
     "rotate",

@@ -1,4 +1,4 @@
-"""The commands that answer questions: ``report``."""
+"""The commands that answer questions: ``report``, ``ask`` and ``scan``."""
 
 from argparse import ArgumentParser
 from typing import Final
@@ -8,12 +8,12 @@ from agent_identity.cli.terminal.command import Command
 __all__ = ["ANSWER"]
 
 
-def _evidence(parser: ArgumentParser) -> None:
+def _evidence(parser: ArgumentParser, number: str = "+") -> None:
     text = (
         "evidence directories, bundles, files of OTLP traces, and folders with such directories and files below them; "
         "- for traces on standard input"
     )
-    parser.add_argument("evidence", metavar="EVIDENCE", nargs="+", help=text)
+    parser.add_argument("evidence", metavar="EVIDENCE", nargs=number, help=text)
     text = "trust.json with the public keys, kept away from the evidence"
     parser.add_argument("--trust", metavar="FILE", help=text)
     text = "do not verify; the report then says so everywhere, and the exit code is 2"
@@ -74,6 +74,14 @@ def _data(parser: ArgumentParser) -> None:
     _evidence(parser)
     text = "list what touched this resource: its name, template, system and name, or keyed digest"
     parser.add_argument("--resource", metavar="NAME", help=text)
+    _forms(parser)
+
+
+def _ask(parser: ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", nargs="?", help="the question; without one, all are listed")
+    _evidence(parser, "*")
+    parser.add_argument("--of", metavar="NAME", help="what a question about one thing is about")
+    parser.add_argument("--since", metavar="TIME", help="the time of a question that has one")
     _forms(parser)
 
 
@@ -178,6 +186,17 @@ ANSWER: Final = (
                     "anything. Resources stand in records of version 2 (draft) alone."
                 ),
             ),
+        ),
+    ),
+    Command(
+        "ask",
+        "ask one of twenty questions about evidence; without an ID, list them",
+        "agent-identity ask 8 evidence --trust trust.json",
+        _ask,
+        f"{_REPORT}.ask",
+        description=(
+            "Answer a common question with the report that it stands for; the list names the command of each. What no "
+            "report answers yet is listed with what is missing. Exit codes are those of the report."
         ),
     ),
     SCAN,

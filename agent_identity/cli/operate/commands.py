@@ -1,4 +1,4 @@
-"""The commands that maintain a directory: ``init``, ``doctor``, ``replay``, ``archive``, ``prune``, ``erase``."""
+"""The commands that maintain a directory: ``init``, ``doctor``, ``replay``, ``archive``, …; and ``demo``."""
 
 from argparse import ArgumentParser
 from typing import Final
@@ -85,6 +85,15 @@ def _erase(parser: ArgumentParser) -> None:
     add_json(parser)
 
 
+def _demo(parser: ArgumentParser) -> None:
+    text = "a new folder for evidence, reports and trust file (default: agent-identity-demo)"
+    parser.add_argument("folder", metavar="FOLDER", nargs="?", default=None, help=text)
+    parser.add_argument("--evidence", metavar="DIR", help="only write the evidence, into this new directory")
+    text = "write version 2 of the record (draft), which says what the calls touched"
+    parser.add_argument("--draft-records", action="store_true", help=text)
+    add_json(parser)
+
+
 OPERATE: Final = (
     Command(
         "init",
@@ -156,6 +165,19 @@ OPERATE: Final = (
             "its pseudonym, and remove pending approval requests. After that, nobody can prove the arguments and "
             "results of its calls; the ledger verifies as before, and has a record of the erasure. Erase copies of the "
             "folder keys elsewhere, such as backups, yourself."
+        ),
+    ),
+    Command(
+        "demo",
+        "write a month of evidence of a small company, and show what can be asked of it",
+        "agent-identity demo",
+        _demo,
+        "agent_identity.cli.operate.demo",
+        description=(
+            "Let five agents of a small company work for a month with the real enforcer and a clock of its own, verify "
+            "their evidence, change one byte in a copy, which the verification finds, and write reports. Ids, times "
+            "and signing keys are the same in each demo: look at it, and do not work with it. Exit code 1 if anything "
+            "is not as it should be."
         ),
     ),
 )

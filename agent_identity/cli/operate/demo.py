@@ -1,0 +1,257 @@
+"""``agent-identity demo``: a month of evidence of a small company, and what can be asked of it."""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from agent_identity._audit.report import Report, counted
+from agent_identity._audit.verify import Verifier
+from agent_identity.cli.answer.commands import ANSWER
+from agent_identity.cli.company.month import STOLEN, write_month
+from agent_identity.cli.look.commands import LOOK
+from agent_identity.cli.terminal.command import loaded
+from agent_identity.cli.terminal.parsing import chosen as parsed
+from agent_identity.cli.terminal.style import Style, clean, columns
+from agent_identity.cli.verify.verify import lines
+from agent_identity.errors import ConfigurationError, EvidenceError
+
+__all__ = ["run"]
+
+_FOLDER: Final = "agent-identity-demo"
+_WARNING: Final = "Its keys are the same in each demo and known to everybody: look at it, and do not work with it."
+_THEFT: Final = "2026-10-21T03:00:00Z"
+_WAS: Final = b'"id":"alice@example.com"'
+_IS: Final = b'"id":"alise@example.com"'
+
+
+class _Look(NamedTuple):
+    """A question that the demo puts.
+
+    Attributes:
+        name: The name of the file with the answer.
+        about: What there is to see.
+        before: The words of the command before the evidence.
+        after: Those after it.
+        verified: Whether the command verifies, and so takes the trust file.
+        part: The paragraph of the answer that is shown at once; a report begins with its frame.
+    """
+
+    name: str
+    about: str
+    before: tuple[str, ...]
+    after: tuple[str, ...] = ()
+    verified: bool = True
+    part: int = 1
+
+
+_LOOKS: Final = (
+    _Look("inventory", "Who is there: an agent is registered, and idle", ("ask", "2")),
+    _Look("scope", "Granted and used: the researcher has more than it needs", ("ask", "8")),
+    _Look(
+        "page",
+        "A page gave orders to the researcher: what it tried then was refused, and somebody suspended it",
+        ("show",),
+        ("--agent", "researcher", "--from", "2026-10-13", "--until", "2026-10-14"),
+        verified=False,
+        part=0,
+    ),
+    _Look(
+        "stolen-key",
+        "A key was stolen, used and revoked",
+        ("ask", "16"),
+        ("--of", STOLEN.public_key.thumbprint, "--since", _THEFT),
+    ),
+    _Look("coverage", "Who answers for the calls", ("ask", "19")),
+)
+
+
+class _Answer(NamedTuple):
+    """The command, its exit code, and the part of the answer that is shown at once."""
+
+    command: str
+    code: int
+    summary: str
+
+
+class _Done(NamedTuple):
+    """A demo that was made: seconds to write the evidence, both verifications, and the answers."""
+
+    seconds: float
+    report: Report
+    edited: Report
+    answers: Mapping[str, _Answer]
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether the evidence verifies, the changed byte was found, and each question has its answer."""
+        codes = (self.report.exit_code, self.edited.exit_code, *(one.code for one in self.answers.values()))
+        return codes == (0, 1, *(0 for _ in self.answers))
+
+
+class _Place(NamedTuple):
+    """The folder of a demo, and whether its records are of version 2."""
+
+    folder: Path
+    drafts: bool
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """The options of commands that verify."""
+        return ("--trust", str(self.trust), *(("--drafts",) if self.drafts else ()))
+
+    @property
+    def evidence(self) -> Path:
+        """The evidence."""
+        return self.folder / "evidence"
+
+    @property
+    def edited(self) -> Path:
+        """A copy of it with one changed byte."""
+        return self.folder / "edited"
+
+    @property
+    def reports(self) -> Path:
+        """The reports."""
+        return self.folder / "reports"
+
+    @property
+    def trust(self) -> Path:
+        """The public keys, kept apart."""
+        return self.folder / "trust.json"
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run the command."""
+    if chosen.evidence is not None:
+        if chosen.folder is not None:
+            chosen.misused("--evidence names the directory already; leave FOLDER out")
+        return _only_evidence(chosen)
+    place = _Place(Path(chosen.folder or _FOLDER), chosen.draft_records)
+    if os.path.lexists(place.folder):
+        raise ConfigurationError(f"{str(place.folder)!r} exists already; remove it, or name another folder")
+    seconds = _written(place.evidence, drafts=place.drafts)
+    shutil.copy(place.evidence / "trust.json", place.trust)
+    done = _Done(seconds, _verified(place, place.evidence), _edited(place), _asked(place))
+    if chosen.json:
+        print(json.dumps(_facts(place, done)))
+    else:
+        for line in _tour(place, done, Style(sys.stdout), columns(sys.stdout)):
+            print(line)  # Never broken here, so that a command can be copied.
+    return 0 if done.as_expected else 1
+
+
+def _only_evidence(chosen: argparse.Namespace) -> int:
+    seconds = _written(Path(chosen.evidence), drafts=chosen.draft_records)
+    if chosen.json:
+        print(json.dumps({"evidence": chosen.evidence, "seconds": round(seconds, 3)}))
+        return 0
+    print(f"{clean(chosen.evidence)} has a month of a small company, written in {seconds:.1f} s")
+    drafts = ["--drafts"] if chosen.draft_records else []
+    print(f"  {_line('verify', chosen.evidence, *drafts)}\n{_WARNING}")
+    return 0
+
+
+def _written(directory: Path, *, drafts: bool) -> float:
+    """Write the evidence, and return the seconds that this took."""
+    begun = time.monotonic()
+    write_month(directory, drafts=drafts)
+    return time.monotonic() - begun
+
+
+def _verified(place: _Place, directory: Path) -> Report:
+    return Verifier(place.trust, processes=1, drafts=place.drafts).ledger(directory)
+
+
+def _edited(place: _Place) -> Report:
+    """Verify a copy of the evidence, without private keys, in which one byte of one record is another one.
+
+    Raises:
+        EvidenceError: No record has what is to be changed.
+    """
+    shutil.copytree(place.evidence, place.edited, ignore=shutil.ignore_patterns("keys", "state", "approvals", "*.lock"))
+    for path in sorted(place.edited.glob("ledger/*/entries*.jsonl"), reverse=True):
+        content = path.read_bytes()
+        if _WAS in content:
+            path.write_bytes(content.replace(_WAS, _IS, 1))
+            return _verified(place, place.edited)
+    raise EvidenceError("no uncompressed record names Alice, so that the demo has nothing to change")
+
+
+def _asked(place: _Place) -> dict[str, _Answer]:
+    """Write the answers into files, and return them."""
+    place.reports.mkdir()
+    return {look.name: _answer(place, look) for look in _LOOKS}
+
+
+def _answer(place: _Place, look: _Look) -> _Answer:
+    words = (*look.before, str(place.evidence), *look.after, *(place.trusted if look.verified else ()))
+    found = parsed({"Look": LOOK, "Answer": ANSWER}, words)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = loaded(found.work)(found)
+    text = printed.getvalue()
+    (place.reports / f"{look.name}.txt").write_text(text, encoding="utf-8")
+    return _Answer(_line(*words), code, text.split("\n\n")[look.part])
+
+
+def _facts(place: _Place, done: _Done) -> dict[str, object]:
+    return {
+        "folder": str(place.folder),
+        "records": done.report.counts["records"],
+        "seconds": round(done.seconds, 3),
+        "verdict": done.report.verdict,
+        "edited": {"verdict": done.edited.verdict, "codes": _contradictions(done.edited)},
+        "reports": {name: one._asdict() for name, one in done.answers.items()},
+    }
+
+
+def _contradictions(report: Report) -> list[str]:
+    return sorted({found.code for found in report.findings if found.severity == "contradicted"})
+
+
+def _tour(place: _Place, done: _Done, style: Style, room: int | None) -> Iterator[str]:
+    """Yield the lines for people."""
+    evidence, records = str(place.evidence), counted(done.report.counts["records"], "record")
+    yield f"five agents worked for a month: {records} in {clean(evidence)}, written in {done.seconds:.1f} s"
+    yield _WARNING
+    yield from ("", style.paint("Verify it, with public keys that are kept elsewhere", "bold"))
+    yield from (f"$ {_line('verify', evidence, *place.trusted)}", *list(lines(done.report, style, room))[:4])
+    yield from ("", style.paint("Change one byte of a copy: one record now says alise@ instead of alice@", "bold"))
+    yield f"$ {_line('verify', str(place.edited), *place.trusted)}"
+    first, *others = lines(done.edited, style, room)
+    yield first
+    for code in _contradictions(done.edited):
+        yield next(line for line in others if f"{code}:" in line)
+    for look in _LOOKS:
+        yield from ("", style.paint(look.about, "bold"), f"$ {done.answers[look.name].command}")
+        yield from done.answers[look.name].summary.splitlines()
+    yield from ("", style.paint("What to type next", "bold"))
+    yield from (f"  {line}" for line in _next(place))
+
+
+def _next(place: _Place) -> Iterator[str]:
+    """Yield command lines, with what each shows."""
+    evidence, trusted, key = str(place.evidence), place.trusted, STOLEN.public_key.thumbprint
+    for words, why in (
+        (("show", evidence, "--refused"), "what was refused, and why"),
+        (("ask",), "twenty questions, and the command that answers each"),
+        (("report", "scope", evidence, *trusted), "smaller scopes, as a suggestion"),
+        (("report", "incident", "tool:pay_invoice", evidence, *trusted), "who paid what for whom, approvals included"),
+        (("keys", "revoke", str(place.trust), key, "--since", _THEFT), "then verify: the thief's grants do not count"),
+        (("bundle", evidence, "-o", f"{place.folder}.zip", *trusted), "one file for an auditor"),
+    ):
+        yield f"{_line(*words)}  # {why}"
+    yield f"the reports in full: {clean(str(place.reports))}"
+
+
+def _line(*words: str) -> str:
+    return clean(shlex.join(("agent-identity", *words)))

@@ -12,6 +12,7 @@ from agent_identity._audit.answers.frame import Frame, Proof
 from agent_identity._audit.answers.reading import Evidence, read
 from agent_identity._audit.report import counted
 from agent_identity._audit.store import SpillStore
+from agent_identity._common.typed_calls import typed
 
 __all__ = ["CoverageReport", "Dimension", "Group", "OtherCalls", "Share", "Why", "coverage"]
 
@@ -112,6 +113,7 @@ class CoverageReport:
     others: tuple[OtherCalls, ...]
 
 
+@typed
 def coverage(evidence: Evidence) -> CoverageReport:
     """Say which share of all tool calls a human answers for.
 

@@ -9,6 +9,7 @@ from agent_identity._audit.answers.frame import Frame, Proof
 from agent_identity._audit.answers.reading import Evidence, read
 from agent_identity._audit.report import counted
 from agent_identity._audit.store import SpillStore
+from agent_identity._common.typed_calls import typed
 from agent_identity._evidence.record import Resource
 
 __all__ = ["Basis", "DataHint", "DataReport", "DataRow", "SilentTool", "TouchedBy", "data"]
@@ -157,6 +158,7 @@ class DataReport:
     hints: tuple[DataHint, ...]
 
 
+@typed
 def data(evidence: Evidence, *, resource: str | None = None) -> DataReport:
     """Say which data agents touched.
 

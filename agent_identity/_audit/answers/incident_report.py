@@ -20,6 +20,7 @@ from agent_identity._audit.answers.incident_collecting import (
 from agent_identity._audit.answers.incident_seed import Resolver, Seed, Selection
 from agent_identity._audit.answers.places import STANDARD_INPUT
 from agent_identity._audit.answers.reading import Evidence, Reading, read
+from agent_identity._common.typed_calls import typed
 from agent_identity.errors import ConfigurationError
 
 __all__ = [
@@ -222,6 +223,7 @@ class IncidentReport:
     commands: tuple[str, ...]
 
 
+@typed
 def incident(evidence: Evidence, seed: Seed) -> IncidentReport:
     """Reconstruct an incident from what is known of it at first.
 

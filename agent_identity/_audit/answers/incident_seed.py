@@ -5,6 +5,7 @@ from typing import Final, Literal, TypeAlias, final, get_args
 
 from agent_identity._audit.answers.facts import ApprovalFact, CallFact, Fact, GrantFact, TaskFact
 from agent_identity._audit.store import SpillStore
+from agent_identity._common.typed_calls import typed_calls
 from agent_identity._evidence.record import Hop, Principal
 from agent_identity.errors import ConfigurationError
 
@@ -35,8 +36,12 @@ SEEDS: Final[tuple[SeedKind, ...]] = get_args(SeedKind)
 _INDIRECT: Final = frozenset({"record", "span", "owner", "key"})
 _NEAR: Final = 20_000
 _MAX_SEED: Final = 2_048
+_BAD_SEED: Final = (
+    f"bad seed; give one of {', '.join(SEEDS[:-1])}, a colon and the name or id, such as agent:clerk, or everything"
+)
 
 
+@typed_calls("__init__")
 @final
 @dataclass(frozen=True, slots=True)
 class Seed:
@@ -46,11 +51,20 @@ class Seed:
         kind: What it names.
         name: The id, hash, thumbprint or name; empty for ``everything``.
         after_ns: For a key: only root grants from this moment on, by their own date.
+
+    Raises:
+        ConfigurationError: It names nothing, or ``after_ns`` comes with something else than a key.
     """
 
     kind: SeedKind
     name: str
     after_ns: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in SEEDS or (not self.name) is not (self.kind == "everything"):
+            raise ConfigurationError(_BAD_SEED)
+        if self.after_ns is not None and self.kind != "key":
+            raise ConfigurationError("after_ns= goes with a seed of kind key; use from_ns= of Evidence for others")
 
     @classmethod
     def parse(cls, text: str) -> "Seed":
@@ -61,10 +75,7 @@ class Seed:
         """
         kind, _, name = text.partition(":")
         if kind not in SEEDS or (not name) is not (kind == "everything") or len(text) > _MAX_SEED:
-            raise ConfigurationError(
-                f"bad seed {text[:80]!r}; give one of {', '.join(SEEDS[:-1])}, a colon and the name or id, such as "
-                "agent:clerk, or everything"
-            )
+            raise ConfigurationError(f"{text[:80]!r} is a {_BAD_SEED}")
         return cls(kind, name)
 
     @property

@@ -15,6 +15,7 @@ from agent_identity._audit.answers.declared import Declared, declared_in
 from agent_identity._audit.answers.frame import Frame, Proof
 from agent_identity._audit.answers.reading import Evidence, Reading, read
 from agent_identity._audit.report import counted
+from agent_identity._common.typed_calls import typed
 
 __all__ = [
     "KINDS",
@@ -140,6 +141,7 @@ class Inventory:
     since_ns: int | None
 
 
+@typed
 def inventory(evidence: Evidence, *, since_ns: int | None = None) -> Inventory:
     """Take the inventory of evidence.
 

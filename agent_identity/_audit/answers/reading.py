@@ -28,6 +28,7 @@ from agent_identity._audit.report import Report, counted
 from agent_identity._audit.spans import ATTESTATION
 from agent_identity._audit.store import SpillStore
 from agent_identity._audit.verify import check_visited, check_visited_spans
+from agent_identity._common.typed_calls import typed, typed_calls
 from agent_identity._evidence.ledger import open_ledger
 from agent_identity._evidence.record import AnyRecord, Intent, Outcome, decode
 from agent_identity._evidence.spans import Attestation, SpanData, read_spans
@@ -50,6 +51,7 @@ class Consumer(Protocol):
         ...
 
 
+@typed_calls("__init__")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
@@ -112,6 +114,7 @@ class Reading:
         return Frame(question, self.sources, evidence.from_ns, evidence.until_ns, tuple(not_shown), evidence.command)
 
 
+@typed
 def read(evidence: Evidence, consumer: Consumer) -> Reading:
     """Read all sources once.
 

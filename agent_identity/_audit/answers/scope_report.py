@@ -13,6 +13,7 @@ from agent_identity._audit.answers.reading import Evidence, Reading, read
 from agent_identity._audit.answers.scope_usage import ScopeUsage, ToolUsage
 from agent_identity._audit.report import counted
 from agent_identity._authority.registries import Registration
+from agent_identity._common.typed_calls import typed
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError
 
@@ -261,6 +262,7 @@ class ScopeReport:
     events: tuple[Event, ...]
 
 
+@typed
 def scope(evidence: Evidence, *, since_ns: int | None = None, least: int = 1) -> ScopeReport:
     """Compare what agents were granted with what they used.
 

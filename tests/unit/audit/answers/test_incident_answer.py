@@ -321,3 +321,24 @@ def test_a_long_seed_fits_the_reason_of_a_command(tmp_path: Path) -> None:
         pass
     (command,) = asked(f"owner:{owner}", tmp_path / "e").commands
     assert main(shlex.split(command)[1:]) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "after_ns"),
+    [("bogus", "x", None), ("agent", "", None), ("everything", "x", None), ("agent", "clerk", 5)],
+)
+def test_a_seed_that_names_nothing_is_refused(kind: Any, name: str, after_ns: int | None) -> None:
+    """A misspelled kind does not answer that nothing happened, and no option is left out silently."""
+    with pytest.raises(ConfigurationError):
+        Seed(kind, name, after_ns)
+
+
+def test_arguments_of_other_types_are_named(company: Path) -> None:
+    """As everywhere, the error says which parameter it is about."""
+    wrong: Any = "agent:clerk"
+    with pytest.raises(TypeError, match="seed="):
+        incident(Evidence(sources=company), wrong)
+    with pytest.raises(TypeError, match="evidence="):
+        incident(wrong, Seed("agent", "clerk"))
+    with pytest.raises(TypeError, match="until_ns="):
+        Evidence(sources=company, until_ns=wrong)

@@ -212,7 +212,9 @@ def _grant(record: Grant, where: Where) -> GrantFact | None:
     except (TokenError, LookupError, TypeError):
         return None
     chain = record.chain
-    if tools is None or not (_is_time(issued) and _is_time(expires)) or depth != len(chain) - 1:
+    if tools is None or not (_is_time(issued) and _is_time(expires)):
+        return None
+    if type(depth) is not int or depth != len(chain) - 1:
         return None
     hashes = [hop.grant for hop in chain]
     issuer = claims.get("iss")

@@ -240,11 +240,7 @@ def _proof(kind: str, source: int, reading: Reading) -> Proof:
 def _differences(
     items: Sequence[Item], declared: Sequence[Declared], collector: ItemCollector, since_ns: int | None
 ) -> Iterator[Difference]:
-    seen = _Seen(
-        observed=frozenset((item.kind, item.service, item.name) for item in items if "observed" in item.statuses),
-        working=frozenset((item.kind, item.name) for item in items if item.statuses != ("registered",)),
-        registered=frozenset((item.kind, item.name) for item in items if "registered" in item.statuses),
-    )
+    seen = _seen_in(items)
     registrable: set[str] = set()
     if collector.registered or any(one.registry for one in declared):
         registrable.add("agent")
@@ -275,6 +271,14 @@ class _Seen(NamedTuple):
     observed: AbstractSet[Key]
     working: AbstractSet[tuple[ItemKind, str]]
     registered: AbstractSet[tuple[ItemKind, str]]
+
+
+def _seen_in(items: Sequence[Item]) -> _Seen:
+    return _Seen(
+        observed=frozenset((item.kind, item.service, item.name) for item in items if "observed" in item.statuses),
+        working=frozenset((item.kind, item.name) for item in items if item.statuses != ("registered",)),
+        registered=frozenset((item.kind, item.name) for item in items if "registered" in item.statuses),
+    )
 
 
 def _codes(item: Item, seen: _Seen, registrable: AbstractSet[str], since_ns: int | None) -> Iterator[DifferenceCode]:

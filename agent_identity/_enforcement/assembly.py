@@ -33,6 +33,7 @@ __all__ = [
     "CALLS",
     "STORES",
     "admission_of",
+    "check_agents",
     "check_bare",
     "check_declared",
     "check_flow",
@@ -85,6 +86,16 @@ def check_mode(mode: str) -> None:
     """
     if mode not in ("enforce", "monitor"):
         raise ConfigurationError("unknown mode; use mode='enforce' or mode='monitor'")
+
+
+def check_agents(agents: str | None) -> None:
+    """Check the choice of agents.
+
+    Raises:
+        ConfigurationError: It is none of the words.
+    """
+    if agents not in ("any", "registered", None):
+        raise ConfigurationError("unknown agents; use agents='any', agents='registered' or agents=None")
 
 
 def check_parts(mode: str, issuer: Signer, recorder: Signer, trust: TrustStore, *, now: int) -> str:
@@ -147,11 +158,9 @@ def registry_of(directory: str | os.PathLike[str], agents: str | None, trust: Tr
     """Return the registry of agents of a directory, or ``None`` if it is not read.
 
     Raises:
-        ConfigurationError: The choice is none of the words, or a required registry is not there.
+        ConfigurationError: A required registry is not there.
         TokenError: The registry does not verify.
     """
-    if agents not in ("any", "registered", None):
-        raise ConfigurationError("unknown agents; use agents='any', agents='registered' or agents=None")
     if agents is None:
         return None
     return AgentRegistry.load(registry_path(directory), trust, absent="refuse" if agents == "registered" else "empty")

@@ -259,6 +259,7 @@ class Enforcer:
         prepare(inspectors)
         parts.check_mode(mode)
         parts.check_flow(judge, drafts=draft_records)
+        parts.check_agents(agents)
         permits_of(nested)
         publishers = publishers_for(directory, transparency)
         time, source = clock or SystemClock(), ids or RandomIds()

@@ -562,3 +562,11 @@ def test_a_change_happens_whole_or_not_at_all(tmp_path: Path) -> None:
     assert attempt().mark[0] == 1
     assert path.read_bytes() == before
     assert json.loads(before.splitlines()[0]).count(".") == 2
+
+
+@pytest.mark.parametrize("word", ["required", "optional", "registred"])
+def test_another_word_for_agents_leaves_nothing_behind(tmp_path: Path, word: Any) -> None:
+    """The words of earlier versions are refused before the directory is touched."""
+    with pytest.raises(ConfigurationError, match="agents='registered'"):
+        Enforcer.open(tmp_path / "e", agents=word)
+    assert not (tmp_path / "e").exists()

@@ -230,6 +230,7 @@ class Event:
         since_ns: When.
         count: How often since.
         record: The first record.
+        proof: The weight of it.
     """
 
     relation: str
@@ -238,6 +239,7 @@ class Event:
     since_ns: int
     count: int
     record: str
+    proof: Proof
 
 
 @final
@@ -288,7 +290,7 @@ def scope(evidence: Evidence, *, since_ns: int | None = None, least: int = 1) ->
         gaps=tuple(_gaps(rows)),
         suggestions=tuple(_suggestions(rows, usage, frame, least)),
         versions=tuple(_versions(usage)),
-        events=tuple(_events(usage, since_ns)),
+        events=tuple(_events(usage, since_ns, frame)),
     )
 
 
@@ -460,9 +462,9 @@ def _versions(usage: ScopeUsage) -> Iterator[VersionChange]:
             yield VersionChange(agent, version, before, since, tuple(sorted(new - old)), tuple(sorted(old - new)))
 
 
-def _events(usage: ScopeUsage, since_ns: int | None) -> list[Event]:
+def _events(usage: ScopeUsage, since_ns: int | None, frame: Frame) -> list[Event]:
     found = [
-        Event(*key, since_ns=seen.at_ns, count=seen.count, record=seen.record)
+        Event(*key, since_ns=seen.at_ns, count=seen.count, record=seen.record, proof=frame.proof(seen.sources))
         for key, seen in usage.events.items()
         if since_ns is None or seen.at_ns >= since_ns
     ]

@@ -286,3 +286,5 @@ def test_use_that_another_source_records_is_not_proved(tmp_path: Path) -> None:
     both = row(asked(tmp_path / "good", tmp_path / "bad", trust=trust), "clerk", "delete")
     assert (alone.grants_used, alone.proof) == (0, "proved")
     assert (both.grants_used, both.proof) == (1, "recorded")
+    events = asked(tmp_path / "good", tmp_path / "bad", trust=trust).events
+    assert {(event.agent, event.proof) for event in events} == {("clerk", "proved"), ("mallory", "recorded")}

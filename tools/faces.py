@@ -203,11 +203,21 @@ def trespasses(root: Path) -> Iterator[str]:
     for module, tree in package.trees.items():
         folder = module if module in faces else module.rpartition(".")[0]
         for node in ast.walk(tree):
+            place = f"{package.paths[module].relative_to(root)}:{getattr(node, 'lineno', 0)}"
+            if _is_hidden(node):
+                yield f"{place}: an import that this check cannot follow; write from {PACKAGE}.FOLDER import NAME"
             if not isinstance(node, ast.ImportFrom) or node.module not in inside or module in public:
                 continue
             if node.module.rpartition(".")[0] != folder:
-                place = f"{package.paths[module].relative_to(root)}:{node.lineno}"
                 yield f"{place}: imports {node.module}, which is inside another folder; import from the folder"
+
+
+def _is_hidden(node: ast.AST) -> bool:
+    """Return whether a module of ours is imported as a whole, by a relative path, or with all its names."""
+    if isinstance(node, ast.Import):
+        return any(alias.name.startswith(f"{PACKAGE}.") for alias in node.names)
+    ours = isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").partition(".")[0] == PACKAGE)
+    return bool(ours) and isinstance(node, ast.ImportFrom) and (bool(node.level) or node.names[0].name == "*")
 
 
 def main(root: Path, *, check: bool) -> int:

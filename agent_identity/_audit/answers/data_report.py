@@ -38,7 +38,7 @@ class DataRow:
         calls: Calls whose bodies began.
         refused: Refused calls.
         resources: Different resources of the template that calls touched whose bodies began; 0 if their names are
-            not filled, or if the key of the names was erased.
+            not filled, if the key of the names was erased, or if several sources have keys of their own.
         tools: The tools.
         principals: On whose behalf, at most 64.
         first_ns: When the first contact began; 0 if all calls were refused.
@@ -196,6 +196,8 @@ def _not_shown(table: "_Table") -> Iterator[str]:
     yield "values: names that arguments fill are templates with keyed digests"
     if table.erased:
         yield "how many resources of a template there are: the key of their names was erased, so templates are counted"
+    if any(len(draft.resources) > 1 for draft in table.rows.values()):
+        yield "how many resources of a template several sources touched: each has a key of its own for their names"
     if table.hints:
         yield "which agent touched what spans of other libraries show: they are unsigned hints"
     if table.omitted:
@@ -231,7 +233,8 @@ class _Draft:
     )
 
     def __init__(self) -> None:
-        self.calls = self.refused = self.resources = self.first = self.last = 0
+        self.calls = self.refused = self.first = self.last = 0
+        self.resources: dict[int, int] = {}
         self.record = ""
         self.labels: set[str] = set()
         self.tools: set[str] = set()
@@ -253,7 +256,11 @@ class _Draft:
                 self.first, self.record = fact.at_ns, fact.where.record
             self.last = max(self.last, fact.at_ns)
 
-    def row(self, key: _Key, frame: Frame, *, erased: bool) -> DataRow:
+    def distinct(self, erased: set[int]) -> int:
+        """Return the number of different resources; 0 if digests of their names do not show it."""
+        return 0 if len(self.resources) > 1 or erased & self.resources.keys() else sum(self.resources.values())
+
+    def row(self, key: _Key, frame: Frame, *, erased: set[int]) -> DataRow:
         """Return the row."""
         agent, system, name, access, basis = key
         return DataRow(
@@ -265,7 +272,7 @@ class _Draft:
             labels=tuple(sorted(self.labels)),
             calls=self.calls,
             refused=self.refused,
-            resources=0 if erased else self.resources,
+            resources=self.distinct(erased),
             tools=tuple(sorted(self.tools)),
             principals=tuple(sorted(self.principals)),
             first_ns=self.first,
@@ -285,7 +292,7 @@ class _Table:
         self.hints: dict[tuple[str, str, str], int] = {}
         self.touched: list[_Touch] = []
         self.calls = self.declaring = self.omitted = 0
-        self.erased = False
+        self.erased: set[int] = set()
         self._resource = resource
         self._distinct: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
 
@@ -295,7 +302,8 @@ class _Table:
             if not fact.opening and not fact.of_model:
                 self._take_call(fact)
         elif isinstance(fact, ErasureFact):
-            self.erased = self.erased or fact.key == _RESOURCES
+            if fact.key == _RESOURCES:
+                self.erased.add(fact.where.source)
         elif isinstance(fact, SpanFact) and fact.kind == "data":
             key = (fact.name, fact.details.get("what", ""), fact.service or "")
             if key in self.hints or len(self.hints) < _MAX_ROWS:
@@ -329,7 +337,7 @@ class _Table:
             seen = "\0".join((*key, resource.digest)).encode()
             if seen not in self._distinct:
                 self._distinct.put(seen, b"")
-                draft.resources += 1
+                draft.resources[fact.where.source] = draft.resources.get(fact.where.source, 0) + 1
         if self._resource in (resource.digest, resource.name, f"{resource.system} {resource.name}"):
             self._list(fact, resource, basis)
 

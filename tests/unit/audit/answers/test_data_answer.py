@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_company import ALICE, CLERK, INVOICES, START, span, traces, work
+from small_company import ALICE, CLERK, DAY, INVOICES, START, span, traces, work
 
 from agent_identity._audit.answers import data_report
 from agent_identity._audit.answers.data_report import DataReport, DataRow, data
@@ -104,6 +104,27 @@ def test_after_an_erasure_templates_are_counted(company: Path, tmp_path: Path) -
     found = asked(tmp_path / "e")
     assert row(found, "clerk", TEMPLATE).resources == 0
     assert any("was erased" in note for note in found.frame.notes)
+
+
+def test_resources_of_two_directories_are_not_added_up(company: Path, tmp_path: Path) -> None:
+    """Each directory has a key of its own, under which one resource has another digest."""
+    work(tmp_path / "e", drafts=True, start=START + 60 * DAY)
+    alone, both = asked(company), asked(company, tmp_path / "e")
+    assert row(alone, "clerk", TEMPLATE).resources
+    assert row(both, "clerk", TEMPLATE).resources == 0
+    assert any("several sources" in note for note in both.frame.notes)
+
+
+def test_an_erasure_elsewhere_takes_no_number(company: Path, tmp_path: Path) -> None:
+    """That another directory erased its key says nothing about this one."""
+    with Enforcer.open(tmp_path / "other", draft_records=True) as enforcer:
+        tool = enforcer.tool(touches=Touch("s3://bucket", "{key}", "read"), name="peek")(lambda key: None)
+        with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("peek")):
+            tool(key="a")
+    assert main(["erase", str(tmp_path / "other"), "--resources"]) == 0
+    found = asked(company, tmp_path / "other")
+    assert row(found, "clerk", "{key}").resources == 0
+    assert row(found, "clerk", TEMPLATE).resources == row(asked(company), "clerk", TEMPLATE).resources > 0
 
 
 def test_a_refused_call_touched_nothing(tmp_path: Path) -> None:

@@ -24,11 +24,13 @@ def read_key(path: PathLike) -> Ed25519PrivateKey:
     """Return the key of a PEM file that only its owner can access.
 
     Raises:
-        ConfigurationError: The file is not private, not whole, or holds another kind of key.
+        ConfigurationError: The file is not private, not whole, or holds another kind of key
+            (code ``wrong_key_kind``).
     """
     key = parse_key(path, read_private_file(path, limit=_MAX_BYTES))
     if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigurationError(f"the key in {os.fspath(path)!r} is not Ed25519; name the right file")
+        message = f"the key in {os.fspath(path)!r} is not Ed25519; name the right file"
+        raise ConfigurationError(message, code="wrong_key_kind")
     return key
 
 

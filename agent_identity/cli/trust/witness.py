@@ -89,7 +89,7 @@ def _key(path: str) -> CosigningKey:
     try:
         return SigningKey.load(path)
     except ConfigurationError as error:
-        if "is not Ed25519;" not in str(error):
+        if error.code != "wrong_key_kind":
             raise
     return MlDsaSigningKey.load(path)
 

@@ -51,7 +51,7 @@ ROOMS = (
     ),
     *("tests/unit/cli/control/test_approvals.py", "tests/unit/cli/look/test_inventory.py"),
     *(f"tests/unit/cli/operate/test_{name}.py" for name in ("doctor_more", "erase")),
-    "tests/unit/enforcement/telemetry/test_setup.py",
+    *("tests/unit/enforcement/inventory", "tests/unit/enforcement/telemetry/test_setup.py"),
     *(f"tests/unit/enforcement/tokens/test_{name}.py" for name in ("task_tokens", "token_exchange")),
 )
 

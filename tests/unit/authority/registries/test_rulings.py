@@ -166,3 +166,30 @@ def test_spellings_of_one_name_are_one_party(name: str) -> None:
     """Whatever the case, a name is folded to the same, and folding again changes nothing."""
     assert folded(folded(name)) == folded(name)
     assert folded(name.casefold()) == folded(name)
+
+
+ONE = "01890a5d-ac96-774b-bcce-b302099a8060"
+
+
+def test_a_ruling_names_the_inputs_that_it_exempts() -> None:
+    """Sources come back as they were signed; a ruling without any exempts none."""
+    ruling = Ruling(**GOOD, sources=(ONE,))
+    assert trusted_ruling(ruling.sign(KEY, issuer=ISSUER), TRUST).sources == (ONE,)
+    assert trusted_ruling(Ruling(**GOOD).sign(KEY, issuer=ISSUER), TRUST).sources == ()
+
+
+@pytest.mark.parametrize(
+    "sources", [(ONE, ONE), ("x",), [ONE], tuple(f"01890a5d-ac96-774b-bcce-{n:012x}" for n in range(65))]
+)
+def test_sources_that_are_no_list_of_records_are_refused(sources: Any) -> None:
+    """Twice, no id, no tuple, or more than 64."""
+    with pytest.raises(ValueError, match="64"):
+        Ruling(**GOOD, sources=sources)
+
+
+@pytest.mark.parametrize("claim", [[], "x", [1], {}, [ONE, 1]])
+def test_a_signed_ruling_with_malformed_sources_is_refused(claim: object) -> None:
+    """A signature does not make them ids."""
+    with pytest.raises(TokenError) as caught:
+        trusted_ruling(_signed(sources=claim), TRUST)
+    assert caught.value.code == "bad_approval"

@@ -658,3 +658,11 @@ def test_a_seal_covers_the_detail(ledger: Ledger) -> None:
     ledger.append(refused(), detail=partial(Detail, time=Time.at(1)))
     ledger.seal()
     assert open_ledger(ledger.directory).sealed_sizes() == {ledger.stream: 3}
+
+
+@pytest.mark.parametrize("change", [{"seq": "1"}, {"prev": None}])
+def test_only_the_first_mark_of_a_hop_follows_no_other(change: dict[str, str | None]) -> None:
+    """The first names none before it, and every later one names it."""
+    mark = {**members("mark")["mark"], **change}
+    with pytest.raises(ValueError, match="prev"):
+        typed(members("mark", mark={name: value for name, value in mark.items() if value is not None}))

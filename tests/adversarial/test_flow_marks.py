@@ -531,3 +531,29 @@ def test_an_approval_of_other_inputs_contradicts(open_world: Callable[..., Any],
     assert flow.paid(world) == [EVIL]
     expected = {"ran_against_mark"} if signed else {"ran_against_mark", "approval_mismatch"}
     assert flow.codes(flow.verified(world)) == expected
+
+
+def test_a_recorder_that_keeps_no_marks_contradicts(office: Any) -> None:
+    """Under the shipped rules a call that ran names its mark, also where there is no record of any mark."""
+    pay = flow.pays(office)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Flows, "opened", lambda *_: None)  # As in a recorder whose code was changed.
+        patch.setattr(Flow, "decide", lambda self, _: Decision(effect=Effect.ALLOW, reason="default"))
+        with office.task(EVERYTHING):
+            pay(EVIL)
+    assert (flow.paid(office), flow.marks(office)) == ([EVIL], [])
+    report = flow.verified(office)
+    assert (flow.codes(report), report.verdict) == ({"mark_absent"}, "contradicted")
+
+
+def test_a_call_that_claims_no_task_of_its_own_is_not_excused(office: Any) -> None:
+    """A call in a task of another chain than any mark names none, and is not taken for one without information flow."""
+    pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST):
+        read()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Flows, "opened", lambda *_: None)
+        patch.setattr(Flow, "decide", lambda self, _: Decision(effect=Effect.ALLOW, reason="default"))
+        with office.task(EVERYTHING):
+            pay(EVIL)
+    assert "mark_absent" in flow.codes(flow.verified(office))

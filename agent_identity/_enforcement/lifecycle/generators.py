@@ -281,7 +281,11 @@ def drive(steps: CallSteps, begin: Begin, lazy: Lazy | None) -> Generator[object
             resume = functools.partial(inner.send, sent)
     if closing is None:
         return steps.end(call, returned, lazy)
-    steps.fail(call, closing)
+    try:
+        if returned is not None:  # The consumer that told it to end gets its value all the same.
+            returned = _hand_out(steps, call, returned, None, lazy)
+    finally:
+        steps.fail(call, closing)
     return returned
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias, cast, final
 
-from agent_identity._flow.labels import Integrity, Label
+from agent_identity._flow.labels import TRUSTED, Integrity, Label
 
 __all__ = ["MAX_LEAVES", "Declaration", "Leaf", "Returns", "checked_returns", "declared", "label_of", "leaves_of"]
 
@@ -56,6 +56,26 @@ class Declaration:
                 label = other if len(path) > best else label.meet(other)
                 best = len(path)
         return label if self.also is None else label.meet(self.also.of(steps))
+
+    def of_leaf(self, leaf: Leaf) -> Label:
+        """Return the label of a part that has no parts of its own.
+
+        A text where paths lead deeper may spell, in JSON for one, the parts that these paths name, so that it is no
+        better than any of them.
+        """
+        steps, value = leaf
+        label = self.of(steps)
+        if type(value) is str and (not steps or value != steps[-1]):  # Names of members are no content.
+            label = label.meet(self.below(steps))
+        return label
+
+    def below(self, steps: tuple[str, ...]) -> Label:
+        """Return the meet of the labels whose paths lead through a place to parts of it."""
+        label = TRUSTED
+        for path, other in self.paths:
+            if len(path) > len(steps) and _leads(path[: len(steps)], steps):
+                label = label.meet(other)
+        return label if self.also is None else label.meet(self.also.below(steps))
 
     def restricted(self, other: "Declaration") -> "Declaration":
         """Return the declaration that gives each part the meet of both labels."""
@@ -150,6 +170,6 @@ def label_of(declaration: Declaration, leaves: "list[Leaf]", *, whole: bool) -> 
     if not whole:
         return declaration.lowest
     label = declaration.of(())
-    for steps, _ in leaves if declaration.has_paths else ():
-        label = label.meet(declaration.of(steps))
+    for leaf in leaves if declaration.has_paths else ():
+        label = label.meet(declaration.of_leaf(leaf))
     return label

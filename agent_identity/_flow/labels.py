@@ -42,6 +42,8 @@ class Label:
             object.__setattr__(self, "readers", frozenset(self.readers))
             if not all(type(reader) is str and _READER.fullmatch(reader) for reader in self.readers):
                 raise ValueError("malformed reader; use ids of 1 to 128 letters, digits and _ . @ / -")
+            if "public" in self.readers:  # It would be taken for everybody where it is left alone by a meet.
+                raise ValueError("public is no reader; leave readers out for everybody")
         if len(str(self)) > _MAX_SPELLED:
             raise ValueError(f"the readers of a label exceed {_MAX_SPELLED} characters; name fewer, or a group")
 

@@ -37,7 +37,7 @@ Kind: TypeAlias = Literal["text", "key", "bytes", "fixed"]
 
 _SILENT: Final = frozenset(
     {
-        *(bool, type(None), float, complex, range, type(Ellipsis), uuid.UUID),
+        *(bool, type(None), complex, range, type(Ellipsis), uuid.UUID),
         *(dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone),
     }
 )
@@ -134,6 +134,10 @@ class _Reader:
             return
         elif kind is int:
             self._number(cast("int", value), path)
+        elif kind is float:
+            number = cast("float", value)
+            if number.is_integer() and abs(number) < _LONG:  # JSON has one kind of number.
+                self._number(int(number), path)
         elif isinstance(value, str | bytes | bytearray | decimal.Decimal | pathlib.PurePath):
             self._spelled(value, path)
         elif isinstance(value, enum.Enum):
@@ -154,11 +158,11 @@ class _Reader:
         self.parts += (text, ending)
         self._length += size + len(ending)
 
-    def _number(self, value: int, path: Path) -> None:
+    def _number(self, value: int, path: Path, kind: Kind = "fixed") -> None:
         if -_SHORT < value < _SHORT:
             return
         if -_LONG < value < _LONG:
-            self._text(str(value), path, "fixed")
+            self._text(str(value), path, kind)
         else:
             self._miss(path)
 
@@ -189,6 +193,8 @@ class _Reader:
             return
         for name, item in members:
             if type(name) is int:
+                if is_dict(value):
+                    self._number(name, path, "key")
                 self.read(item, (path, name), depth + 1)
             elif type(name) is str:
                 if is_dict(value):

@@ -53,7 +53,7 @@ def _controls(text: str) -> _Found:
 
 def _tags(text: str) -> _Found:
     for found in _TAGS.finditer(text):
-        if not (text[: found.start()][-1:] == _FLAG and found.group() in _REGIONS):
+        if not (text[max(found.start() - 1, 0) : found.start()] == _FLAG and found.group() in _REGIONS):
             yield Match("hidden.tag", *found.span(), "high", "high")
 
 

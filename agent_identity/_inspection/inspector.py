@@ -1,6 +1,6 @@
 """Inspectors of text: what they find in a document becomes findings with path and span."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import ClassVar, Final, NamedTuple
 
@@ -83,23 +83,42 @@ def inspect_texts(
         limit: Characters to look at; the rest is ``uninspected``.
     """
     document = read(value, limit=limit, skip=injected)
-    matches = [(each.name, match) for each in inspectors for match in islice(each.find(document), _MAX_FINDINGS + 1)]
+    matches = [(each.name, match) for each in inspectors for match in _first_of_each(each.find(document))]
     if not matches and not document.blind:
         return ()
     return _findings(document, matches, is_input=direction == "input")
 
 
+def _first_of_each(matches: Iterable[Match]) -> Iterator[Match]:
+    """Yield so many matches of each category that more are too many: those of one category hide none of another."""
+    counts: dict[str, int] = {}
+    for match in matches:
+        count = counts[match.category] = counts.get(match.category, 0) + 1
+        if count <= _MAX_FINDINGS + 1:
+            yield match
+
+
 def _findings(document: Document, matches: Sequence[tuple[str, Match]], *, is_input: bool) -> tuple[Finding, ...]:
     findings: dict[Finding, None] = {}
+    seen: set[tuple[str, str]] = set()
+    late: list[Finding] = []
     for name, match in matches:
-        for leaf, start, end in document.parts(match.start, match.end):
-            findings[_finding(name, match, leaf, (start, end), is_input=is_input)] = None
+        full, kind = len(findings) > _MAX_FINDINGS, (name, match.category)
+        if full and kind in seen:
+            continue
+        for leaf, start, end in islice(document.parts(match.start, match.end), 1 if full else _MAX_FINDINGS + 1):
+            finding = _finding(name, match, leaf, (start, end), is_input=is_input)
+            if full:
+                late.append(finding)  # A category beyond the limit is named once, so that none hides another.
+            else:
+                findings[finding] = None
+            seen.add(kind)
     for blind in document.blind:
         path = pointer(blind)
         missed = Finding(category=UNINSPECTED, inspector=_NAME, field=_field(path, is_input=is_input), path=path)
         findings[missed] = None
     if len(findings) > _MAX_FINDINGS:
-        return (*islice(findings, _MAX_FINDINGS), Finding(category=UNINSPECTED, inspector=_NAME, path=""))
+        return (*islice(findings, _MAX_FINDINGS), *late, Finding(category=UNINSPECTED, inspector=_NAME, path=""))
     return tuple(findings)
 
 

@@ -22,6 +22,7 @@ _INVISIBLE: Final = (
 )
 _ASCII_ODD: Final = re.compile(f"[{CONTROLS}]")
 _HIDDEN: Final = re.compile(f"{ANSI}|[{CONTROLS}{_INVISIBLE}]")
+_HIDDEN_SIGNS: Final = re.compile(f"[{CONTROLS}{_INVISIBLE}]")
 
 
 @final
@@ -30,7 +31,9 @@ class Text:
 
     Attributes:
         raw: The text as it is delivered.
-        plain: The text to match in: no invisible characters, controls or escape sequences, letters in NFKC.
+        plain: The text to match in: no invisible characters, controls or escape sequences, letters in NFKC. A terminal
+            takes ordinary characters for parts of escape sequences, and a model reads them: a text that has such
+            sequences stands here twice, without them and without their control characters alone.
     """
 
     __slots__ = ("_origin", "plain", "raw")
@@ -59,13 +62,22 @@ class Text:
     def _fold(self) -> None:
         parts: list[str] = []
         origin: list[int] = []
-        start = 0
-        for hidden in _HIDDEN.finditer(self.raw):
-            self._take(start, hidden.start(), parts, origin)
-            start = hidden.end()
-        self._take(start, len(self.raw), parts, origin)
+        if self._read(_HIDDEN, parts, origin):
+            parts.append("\n")
+            origin.append(len(self.raw) - 1)
+            self._read(_HIDDEN_SIGNS, parts, origin)
         self.plain = "".join(parts)
         self._origin = origin
+
+    def _read(self, hidden: re.Pattern[str], parts: list[str], origin: list[int]) -> bool:
+        """Take in the text without what is hidden; return whether that has ordinary characters as well."""
+        start, longer = 0, False
+        for found in hidden.finditer(self.raw):
+            self._take(start, found.start(), parts, origin)
+            start = found.end()
+            longer = longer or start - found.start() > 1
+        self._take(start, len(self.raw), parts, origin)
+        return longer
 
     def _take(self, start: int, end: int, parts: list[str], origin: list[int]) -> None:
         piece = self.raw[start:end]
@@ -88,4 +100,6 @@ class Text:
         """
         if self._origin is None or start >= end:
             return start, end
-        return self._origin[start], self._origin[end - 1] + 1
+        first, last = self._origin[start], self._origin[end - 1]
+        # What reaches from the first reading into the second has its end before its start.
+        return min(first, last), max(first, last) + 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -328,3 +329,31 @@ def test_an_ending_that_says_something(office: Any, error: BaseException) -> Non
         with pytest.raises(type(error)):
             read()
         refuses_to_pay(office, pay)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        json.dumps({"items": [{"note": EVIL}]}),
+        {"items": json.dumps([{"note": EVIL}])},
+        {"items": [json.dumps({"note": EVIL})]},
+    ],
+    ids=["all", "member", "item"],
+)
+def test_a_text_that_spells_parts_is_no_better_than_these(office: Any, result: object) -> None:
+    """A declaration by path is not evaded by a result, or a part of it, that comes as a text in JSON."""
+    pay = flow.pays(office)
+    read = flow.reads(office, result, returns={"": "trusted", "/items/*/note": "untrusted"})
+    with office.task(EVERYTHING, request=REQUEST):
+        read()
+        refuses_to_pay(office, pay)
+
+
+def test_the_names_of_members_are_no_text_that_spells_parts(office: Any) -> None:
+    """A result without any of the restricted parts keeps the label of the rest."""
+    pay = flow.pays(office)
+    read = flow.reads(office, {"items": [], "iban": EVIL}, returns={"": "trusted", "/items/*/note": "untrusted"})
+    with office.task(EVERYTHING, request=REQUEST):
+        read()
+        pay(EVIL)
+    assert flow.paid(office) == [EVIL]

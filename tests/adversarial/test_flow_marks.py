@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from agent_identity import audit, records
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.approvals import service as approvals
+from agent_identity._enforcement.common import policy_state
 from agent_identity._enforcement.guard import guard as guards
 from agent_identity._enforcement.guard.tool_flow import ToolFlow
 from agent_identity._enforcement.tasks.task_flow import Flows, Judged, TaskFlow
@@ -531,3 +533,54 @@ def test_an_approval_of_other_inputs_contradicts(open_world: Callable[..., Any],
     assert flow.paid(world) == [EVIL]
     expected = {"ran_against_mark"} if signed else {"ran_against_mark", "approval_mismatch"}
     assert flow.codes(flow.verified(world)) == expected
+
+
+def test_a_recorder_that_keeps_no_marks_contradicts(office: Any) -> None:
+    """Under the shipped rules a call that ran names its mark, also where there is no record of any mark."""
+    pay = flow.pays(office)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Flows, "opened", lambda *_: None)  # As in a recorder whose code was changed.
+        patch.setattr(Flow, "decide", lambda self, _: Decision(effect=Effect.ALLOW, reason="default"))
+        with office.task(EVERYTHING):
+            pay(EVIL)
+    assert (flow.paid(office), flow.marks(office)) == ([EVIL], [])
+    report = flow.verified(office)
+    assert (flow.codes(report), report.verdict) == ({"mark_absent"}, "contradicted")
+
+
+def test_a_call_that_claims_no_task_of_its_own_is_not_excused(office: Any) -> None:
+    """A call in a task of another chain than any mark names none, and is not taken for one without information flow."""
+    pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST):
+        read()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Flows, "opened", lambda *_: None)
+        patch.setattr(Flow, "decide", lambda self, _: Decision(effect=Effect.ALLOW, reason="default"))
+        with office.task(EVERYTHING):
+            pay(EVIL)
+    assert "mark_absent" in flow.codes(flow.verified(office))
+
+
+def test_another_policy_in_the_stream_does_not_switch_the_check_off_in_silence(office: Any) -> None:
+    """Nobody can tell which of two policies judged a call, and that is said."""
+    pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")
+    state = policy_state(RuleSet(), drafts=True)
+    office.enforcer._point.ledger.append(partial(records.Policy, time=records.Time.at(0), policy=state))
+    with office.task(EVERYTHING, request=REQUEST):
+        read()
+        pay(OWN)
+    assert flow.codes(flow.verified(office)) == {"flow_not_checked"}
+
+
+def test_a_ruling_that_cannot_name_all_inputs_of_a_mark_exempts_none(open_world: Callable[..., Any]) -> None:
+    """More inputs than a ruling can name are no reason to take its word for all of them."""
+    world = flow.open_office(open_world, routes={"person": flow.approving([])})
+    pay, read = flow.pays(world), flow.reads(world, EVIL, returns="untrusted")
+    with world.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Judged, "covers", lambda *_: True)
+        patch.setattr(approvals, "sources_asked", lambda _: ())
+        for _ in range(65):
+            read()
+        pay(EVIL)
+    assert flow.paid(world) == [EVIL]
+    assert "ran_against_mark" in flow.codes(flow.verified(world))

@@ -3,7 +3,7 @@
 import asyncio
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -252,4 +252,28 @@ def test_monitor_mode_delivers_the_original_and_marks_it(opened: Callable[..., A
     assert flow.marks(office)[-1] == ("result", "untrusted")
     (outcome,) = (one for one in flow.of_kind(office, records.Outcome) if one.action.tool == "read")
     assert outcome.decision.enforced == "audit"
+    assert flow.verified(office).verdict == "verified"
+
+
+def test_what_a_generator_returns_when_it_is_closed_is_redacted_and_marked(opened: Callable[..., Any]) -> None:
+    """A body that answers its consumer's exception by returning has its value judged like any other result."""
+    office = opened()
+    pay = flow.pays(office)
+
+    @office.enforcer.tool(labels=[], returns="untrusted")
+    def read() -> Generator[None, None, object]:
+        try:
+            yield None
+        except KeyboardInterrupt:
+            return EVIL
+        return None
+
+    with office.task(EVERYTHING, request=REQUEST):
+        items = read()
+        next(items)
+        pay(OTHER)
+        with pytest.raises(StopIteration) as stopped:
+            items.throw(KeyboardInterrupt())
+        assert stopped.value.value == GONE
+        refuses_to_pay(office, pay, EVIL)
     assert flow.verified(office).verdict == "verified"

@@ -239,14 +239,15 @@ class ToolFlow:
         self, leaves: list[Leaf], before: list[Leaf], base: Label, changed: Label
     ) -> Generator[tuple[object, Label]]:
         """Yield the parts of a result with their labels; those that obligations changed are no better than before."""
-        declared_label = self._declaration.of
+        declared_label = self._declaration.of_leaf
         if [steps for steps, _ in leaves] != [steps for steps, _ in before]:
             lowest = self._own(before, whole=True).meet(changed)  # Parts may have moved to paths with better labels.
-            for steps, value in leaves:
-                yield value, declared_label(steps).meet(lowest)
+            for leaf in leaves:
+                yield leaf[1], declared_label(leaf).meet(lowest)
             return
-        for (steps, value), (_, original) in zip(leaves, before, strict=True):
-            yield value, declared_label(steps).meet(base if value is original or value == original else changed)
+        for leaf, (_, original) in zip(leaves, before, strict=True):
+            value = leaf[1]
+            yield value, declared_label(leaf).meet(base if value is original or value == original else changed)
 
     @staticmethod
     def _echoed(call: Call, flow: TaskFlow) -> Mapping[bytes, Origin]:

@@ -281,8 +281,15 @@ def drive(steps: CallSteps, begin: Begin, lazy: Lazy | None) -> Generator[object
             resume = functools.partial(inner.send, sent)
     if closing is None:
         return steps.end(call, returned, lazy)
-    steps.fail(call, closing)
-    return returned
+    return _ended(steps, call, returned, closing, lazy)
+
+
+def _ended(steps: CallSteps, call: Call, returned: object, closing: BaseException, lazy: Lazy | None) -> object:
+    """Record that the consumer ended a body, and return what the body returned: the consumer gets it all the same."""
+    try:
+        return None if returned is None else _hand_out(steps, call, returned, None, lazy)
+    finally:
+        steps.fail(call, closing)
 
 
 def _give_up(steps: CallSteps, call: Call, inner: Generator[object, object, object], error: BaseException) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from agent_identity._flow.declaration import declared, label_of, leaves_of
 from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED, Label
 from agent_identity._flow.mark import Mark
+from agent_identity.integrations.mcp.ifc import label_in
 
 READERS = st.none() | st.frozensets(st.sampled_from(["finance", "legal", "alice@example.com", "hr"]), max_size=4)
 LABELS = st.builds(Label, st.sampled_from(["trusted", "unknown", "untrusted"]), READERS)
@@ -99,3 +100,13 @@ def test_malformed_declarations_are_refused(returns: object) -> None:
     """What a tool declares is an integrity, a label, or one for each JSON pointer."""
     with pytest.raises((TypeError, ValueError)):
         declared(returns, UNKNOWN)
+
+
+def test_everybody_is_no_reader_among_others() -> None:
+    """A meet of two sets that both have a reader named public would become everybody."""
+    with pytest.raises(ValueError, match="public"):
+        Label("trusted", {"public", "a"})
+    with pytest.raises(ValueError, match="public"):
+        Label.parse("trusted:public")
+    listed = {"content": [], "_meta": {"ifc": {"confidentiality": ["public", "a"]}}}
+    assert label_in(listed) == Label("trusted", set())

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias, cast, final
 __all__ = ["INTEGRITIES", "TRUSTED", "UNKNOWN", "UNTRUSTED", "Integrity", "Label"]
 
 Integrity: TypeAlias = Literal["trusted", "unknown", "untrusted"]
-"""Who could have written content, from the most to the least trustworthy."""
+"""Integrity of content by its possible authors, from the most to the least trustworthy."""
 
 INTEGRITIES: Final[tuple[Integrity, ...]] = ("untrusted", "unknown", "trusted")
 """All integrities, the lowest first."""

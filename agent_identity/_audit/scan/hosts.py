@@ -27,7 +27,7 @@ _LONGEST_HOST: Final = 253
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """What one source had to do with one host.
+    """The contacts of one source with one host.
 
     Attributes:
         provider: Whose host it is, by the table or by the caller.

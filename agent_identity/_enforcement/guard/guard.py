@@ -124,7 +124,7 @@ class Guard:
 
     @property
     def endorses(self) -> bool:
-        """Whether results have the declared flow label whatever the mark of the task is."""
+        """True if results have the declared flow label whatever the mark of the task is."""
         return self._flow is not None and self._flow.endorses
 
     @property

@@ -25,7 +25,7 @@ BeginAsync = Callable[[], Awaitable[tuple[Call, object]]]
 
 
 _LEAVING: typing.Final = (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-"""What ends a consumer: the body may clean up, whether its task lives or not."""
+"""Exceptions that end a consumer: the body may clean up, whether its task lives or not."""
 
 
 # By abstract classes, because compilers have generators of their own, and by the class of a result alone, because a
@@ -178,7 +178,7 @@ async def _entered_async(manager: contextlib.AbstractAsyncContextManager[object]
 
 
 class _Blocks:
-    """What opens the blocks of a context manager under guard."""
+    """Opens the blocks of a context manager under guard."""
 
     def __init__(
         self,

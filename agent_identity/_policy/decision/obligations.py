@@ -1,4 +1,4 @@
-"""What an allow or warn rule asks for besides: that parts of a result are changed before the caller gets it."""
+"""Obligations of allow and warn rules: changes to parts of a result before the caller gets it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from agent_identity.canonical import JSON
 __all__ = ["Obligation", "ObligationAction", "describe_obligations", "parse_obligations"]
 
 ObligationAction: TypeAlias = Literal["redact", "mask", "tokenize", "drop", "withhold"]
-"""What happens to what was found in a result."""
+"""Action on a finding in a result."""
 
 _ACTIONS: Final[tuple[ObligationAction, ...]] = get_args(ObligationAction)
 _MAX: Final = 64

@@ -1,4 +1,4 @@
-"""What a rule can look at: closed namespaces, so that no argument can pose as a principal."""
+"""Attributes of a request for rules: closed namespaces, so that no argument can pose as a principal."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ _SEVERITIES: Final = ("none", "low", "medium", "high")
 _PROVENANCES: Final = ("asserted", "verified")
 _INTEGRITIES: Final = ("trusted", "unknown", "untrusted")
 VALUE_PROVENANCES: Final = ("principal", "trusted", "unknown", "untrusted")
-"""Where the value of an argument may come from."""
+"""Possible origins of the value of an argument."""
 
 _FLOW_ARGUMENTS: Final = "flow.args."
 _MAX_PATH: Final = 256

@@ -1,4 +1,4 @@
-"""What a policy file states about the results and the destinations of a tool."""
+"""Statements of a policy file about the results and the destinations of a tool."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _INTEGRITIES: Final = ("trusted", "unknown", "untrusted")
 @final
 @dataclass(frozen=True, slots=True)
 class StatedFlow:
-    """What a policy states about the results and destinations of tools.
+    """Statements of a policy about the results and destinations of tools.
 
     Attributes:
         returns: The integrity of results, by JSON pointer; the empty pointer stands for the rest.

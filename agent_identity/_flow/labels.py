@@ -60,7 +60,7 @@ class Label:
         readers = (frozenset(names.split(",")) if names else frozenset[str]()) if separator else None
         label = cls(cast("Integrity", integrity), readers)
         if str(label) != text:
-            raise ValueError("expected the canonical spelling of a label, got another")
+            raise ValueError("the label is not in canonical spelling; write the integrity, then the readers in order")
         return label
 
     def meet(self, other: "Label") -> "Label":

@@ -142,5 +142,5 @@ def _digest(claim: JSON) -> JSON:
 
 def _object(claim: JSON) -> dict[str, JSON]:
     if not isinstance(claim, dict):
-        raise TypeError("expected an object")
+        raise TypeError("the claim is no object; pin the server again")
     return claim

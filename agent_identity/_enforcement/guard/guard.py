@@ -349,7 +349,7 @@ class Guard:
     def _refuse_early(self, task: Task | None, refusal: Denied | None) -> NoReturn:
         if task is not None:
             self._point.check(task)
-        missing = f"{self.tool.name}: expected an open task of this enforcer, {self._point.ambience.missing()}"
+        missing = f"{self.tool.name}: {self._point.ambience.missing()}"
         raise NoTask(missing) if task is None or refusal is None else refusal
 
     def _consult(self, call: Call, view: Mapping[str, object], task: Task, facts: FlowFacts | None) -> None:

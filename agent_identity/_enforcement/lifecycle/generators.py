@@ -333,7 +333,7 @@ def _refuse_later(steps: CallSteps, call: Call, started: object) -> None:
     """Refuse a route's handler that would only begin to run after its success was recorded."""
     if inspect.isawaitable(started):
         drop(started)
-        error = TypeError("expected a handler that is no coroutine function to stand in for a generator, got one")
+        error = TypeError("the handler of a route for a generator is a coroutine function; use a plain function")
         steps.fail(call, error)
         raise error
 

@@ -124,9 +124,9 @@ class Finding:
         check_name(self.category, "the category of a finding")
         check_name(self.inspector, "the inspector of a finding")
         if self.severity not in _LEVELS:
-            raise ValueError("expected the severity low, medium or high")
+            raise ValueError("unknown severity; use low, medium or high")
         if self.confidence is not None and self.confidence not in _LEVELS:
-            raise ValueError("expected the confidence low, medium or high")
+            raise ValueError("unknown confidence; use low, medium or high")
         if self.path is not None and not (self.path == "" or self.path.startswith("/")):
             raise ValueError("the path is no JSON pointer; write '' for the whole value or '/name/0' for a part")
         if self.span is not None:

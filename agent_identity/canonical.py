@@ -172,7 +172,7 @@ def _integer(value: int) -> str:
 def _number(value: float) -> str:
     """Write a double as ECMAScript does (RFC 8785 §3.2.2.3)."""
     if not math.isfinite(value):
-        raise ValueError("expected a finite number, got NaN or an infinity")
+        raise ValueError("a number is NaN or an infinity; use a finite one")
     if value == 0:
         return "0"
     sign, digits, point = _shortest(value)
@@ -231,7 +231,7 @@ def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
 
 
 def _refuse_constant(_: str) -> NoReturn:
-    raise ValueError("expected a finite number, got NaN or an infinity")
+    raise ValueError("a number is NaN or an infinity; use a finite one")
 
 
 def encode_record(record: Mapping[str, RecordValue]) -> bytes:

@@ -37,7 +37,7 @@ class Declaration:
 
     @property
     def has_paths(self) -> bool:
-        """Whether parts of a result may have different labels."""
+        """True if parts of a result may have different labels."""
         return bool(self.paths) or (self.also is not None and self.also.has_paths)
 
     @property

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias, cast, final
 __all__ = ["INTEGRITIES", "TRUSTED", "UNKNOWN", "UNTRUSTED", "Integrity", "Label"]
 
 Integrity: TypeAlias = Literal["trusted", "unknown", "untrusted"]
-"""Who could have written content, from the most to the least trustworthy."""
+"""Integrity of content by its possible authors, from the most to the least trustworthy."""
 
 INTEGRITIES: Final[tuple[Integrity, ...]] = ("untrusted", "unknown", "trusted")
 """All integrities, the lowest first."""
@@ -62,7 +62,7 @@ class Label:
         readers = (frozenset(names.split(",")) if names else frozenset[str]()) if separator else None
         label = cls(cast("Integrity", integrity), readers)
         if str(label) != text:
-            raise ValueError("expected the canonical spelling of a label, got another")
+            raise ValueError("the label is not in canonical spelling; write the integrity, then the readers in order")
         return label
 
     def meet(self, other: "Label") -> "Label":

@@ -17,7 +17,7 @@ from agent_identity._flow.labels import Label
 __all__ = ["PROVENANCES", "Origin", "Provenance", "ProvenanceIndex", "normalized", "parts_of", "weakest"]
 
 Provenance: TypeAlias = Literal["principal", "trusted", "unknown", "untrusted"]
-"""Where a value comes from, the strongest first."""
+"""Provenance of a value, the strongest first."""
 
 PROVENANCES: Final[tuple[Provenance, ...]] = ("untrusted", "unknown", "trusted", "principal")
 """All provenances, the weakest first."""
@@ -45,7 +45,7 @@ _IBAN: Final = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,
 
 @final
 class Origin(NamedTuple):
-    """Where a value comes from.
+    """The origin of a value.
 
     Attributes:
         provenance: How far it can be trusted.

@@ -30,10 +30,10 @@ _SHORT: Final = 10**11  # Numbers with fewer digits are no card numbers, and no 
 _LONG: Final = 10**64
 
 Path: TypeAlias = "tuple[Path, str | int] | None"
-"""Where a part is: the path of its container, and its name or position there; ``None`` for the value itself."""
+"""Position of a part: the path of its container, and its name or position there; ``None`` for the value itself."""
 
 Kind: TypeAlias = Literal["text", "key", "bytes", "fixed"]
-"""What a string is: a text, the key of a member, encoded text, or the spelling of another type, such as a number."""
+"""Kind of a string: a text, the key of a member, encoded text, or the spelling of another type, such as a number."""
 
 _SILENT: Final = frozenset(
     {

@@ -1,4 +1,4 @@
-"""What markdown and HTML hide from a reader, or fetch without being asked: comments, and images that carry data."""
+"""Hidden and auto-fetched parts of markdown and HTML: comments, and images that carry data."""
 
 import re
 from collections.abc import Iterator

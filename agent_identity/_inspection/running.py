@@ -177,7 +177,7 @@ class Inspection:
             run = partial(_inspected, each.inspector, content)
             findings.extend(run() if each.inline else _THREADS.run(run, each.deadline))
         if not all(type(finding) is Finding for finding in findings):
-            raise TypeError("expected an inspector to return findings, got something else")
+            raise TypeError("an inspector returned an item that is no Finding; return findings only")
         return findings
 
 

@@ -56,7 +56,7 @@ class Text:
 
     @property
     def is_folded(self) -> bool:
-        """Whether the plain form differs from the raw one."""
+        """True if the plain form differs from the raw one."""
         return self._origin is not None
 
     def _fold(self) -> None:

@@ -47,7 +47,7 @@ class _Cut(NamedTuple):
 
 @final
 class Edits:
-    """What is to be done to a value: for parts of it, by the segments of their paths."""
+    """The edits of a value: for parts of it, by the segments of their paths."""
 
     __slots__ = ("cuts", "drops", "parts", "whole")
 

@@ -64,7 +64,7 @@ class All:
 
     @property
     def flow(self) -> bool:
-        """Whether a part asks about information flow."""
+        """True if a part asks about information flow."""
         return any(map(asks_about_flow, self.policies))
 
     def decide(self, request: Request) -> Decision:

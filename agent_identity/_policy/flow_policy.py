@@ -59,7 +59,7 @@ class Flow:
 
     @property
     def flow(self) -> bool:
-        """Whether the policy asks about information flow, so that the enforcer keeps marks."""
+        """True if the policy asks about information flow, so that the enforcer keeps marks."""
         return True
 
     def decide(self, request: Request) -> Decision:

@@ -32,10 +32,10 @@ _MAX_VALUES: Final = 64
 _NEAR: Final = 50_000
 
 Key: TypeAlias = tuple[ItemKind, str | None, str]
-"""What tells items apart: kind, service and name."""
+"""Key of an item: kind, service and name."""
 
 SightingKey: TypeAlias = tuple[Literal["ledger", "registry", "pins", "traces"], int]
-"""What tells the sightings of an item apart: where it was seen, and the number of the source."""
+"""Key of a sighting of an item: the kind of source, and the number of the source."""
 
 
 @final

@@ -17,10 +17,10 @@ from agent_identity._common.typed_calls import typed
 __all__ = ["CoverageReport", "Dimension", "Group", "OtherCalls", "Share", "Why", "coverage"]
 
 Dimension: TypeAlias = Literal["agent", "service", "week"]
-"""What calls are grouped by."""
+"""Key by which calls are grouped."""
 
 Why: TypeAlias = Literal["outside any task", "for a service", "traced without a record", "human, asserted only"]
-"""Why no verified human answers for a call."""
+"""Reason that no verified human answers for a call."""
 
 _NEAR: Final = 20_000
 _MAX_GROUPS: Final = 100_000

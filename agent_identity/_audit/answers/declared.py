@@ -1,4 +1,4 @@
-"""What an evidence directory declares beside its ledger: registered agents and pinned servers, as signed files."""
+"""Signed declarations beside a ledger: registered agents and pinned servers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class PinnedServer:
 @final
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What was found beside one ledger.
+    """Declarations beside one ledger.
 
     Attributes:
         registry: Whether there is a registry of agents that verifies.
@@ -142,5 +142,5 @@ def _digest(claim: JSON) -> JSON:
 
 def _object(claim: JSON) -> dict[str, JSON]:
     if not isinstance(claim, dict):
-        raise TypeError("expected an object")
+        raise TypeError("the claim is no object; pin the server again")
     return claim

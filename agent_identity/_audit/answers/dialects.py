@@ -1,4 +1,4 @@
-"""What spans of other libraries say of agents, tools, models, servers, hosts, data and people.
+"""Span attributes of other libraries: agents, tools, models, servers, hosts, data and people.
 
 The dialects are the GenAI and MCP conventions of OpenTelemetry in their versions, OpenInference, OpenLLMetry
 (``traceloop.*``), Langfuse, Logfire with Pydantic AI, and Vercel's ``ai.*``; and plain HTTP client spans. Attributes

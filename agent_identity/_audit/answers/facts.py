@@ -215,42 +215,42 @@ class CallFact:
 
     @property
     def duration_ns(self) -> int | None:
-        """How long it took, if that is known."""
+        """The duration, if it is known."""
         return None if self.end_ns is None else max(0, self.end_ns - self.at_ns)
 
     @property
     def opening(self) -> bool:
-        """Whether it is no call of a tool: an opening of a task, a delegation, or text for or from a model."""
+        """True if it is no call of a tool: an opening of a task, a delegation, or text for or from a model."""
         return self.stage is not None or self.opened is not None
 
     @property
     def of_model(self) -> bool:
-        """Whether it is a call of a model."""
+        """True if it is a call of a model."""
         return self.kind in _MODELS or self.stage in ("prompt", "completion")
 
     @property
     def withheld(self) -> bool:
-        """Whether its body ran and an inspector kept the result from the caller."""
+        """True if its body ran and an inspector kept the result from the caller."""
         return self.outcome == "denied" and self.intent is not None and self.error == _WITHHELD
 
     @property
     def refused(self) -> bool:
-        """Whether it was refused, before its body began or while it was under way."""
+        """True if it was refused, before its body began or while it was under way."""
         return self.outcome == "denied" and not self.withheld
 
     @property
     def ran(self) -> bool:
-        """Whether its body began, or may have begun; or that of a route in its place."""
+        """True if its body, or that of a route in its place, began or may have begun."""
         return self.intent is not None or self.outcome in _ENDED
 
     @property
     def succeeded(self) -> bool:
-        """Whether its body came to its end without an error."""
+        """True if its body came to its end without an error."""
         return self.outcome == "success"
 
     @property
     def would_be_refused(self) -> bool:
-        """Whether it went on in monitor mode only: with enforcement it would have been refused or routed."""
+        """True if only monitor mode let it go on: enforcement would have refused or routed it."""
         monitored = self.decision.mode == "monitor" or self.decision.enforced == "audit"
         return monitored and self.decision.effect in ("block", "route")
 
@@ -375,7 +375,7 @@ class PolicyFact:
 @final
 @dataclass(frozen=True, slots=True)
 class SpanFact:
-    """What one span of any library says of one thing; a hint, since nobody signed it.
+    """One fact from a span of any library about one thing; a hint, since nobody signed it.
 
     Attributes:
         source: The number of its source in the frame.

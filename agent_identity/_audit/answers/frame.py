@@ -66,17 +66,17 @@ class SourceFrame:
 
     @property
     def proved(self) -> bool:
-        """Whether what its records say is proved: they are what was recorded, all of them or not."""
+        """True if its records are proved to be as they were recorded, even if some are missing."""
         return self.report is not None and self.report.integrity == "verified" and self.report.trust != "none"
 
     @property
     def trust(self) -> TrustBasis:
-        """Where the keys came from."""
+        """The source of the trusted keys."""
         return "none" if self.report is None else self.report.trust
 
     @property
     def only_hints(self) -> bool:
-        """Whether it holds spans of other libraries and no record, so that there is nothing to verify."""
+        """True if it holds spans of other libraries and no record, so that there is nothing to verify."""
         return self.kind == "traces" and not self.records and bool(self.hints) and not self._claims_records()
 
     def _claims_records(self) -> bool:
@@ -111,7 +111,7 @@ _MAX_CODES: Final = 20
 @final
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What every report says about itself.
+    """The part that all reports share: question, sources, period.
 
     Attributes:
         question: The report, such as ``inventory``.
@@ -133,7 +133,7 @@ class Frame:
 
     @property
     def verified(self) -> bool:
-        """Whether the sources were verified in the same pass; what that found, says :attr:`verdict`."""
+        """True if the sources were verified in the same pass; :attr:`verdict` has the result."""
         return all(source.report is not None for source in self.sources)
 
     @property

@@ -113,5 +113,5 @@ def _read(data: bytes) -> tuple[str, tuple[Host, ...]]:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError("expected text")
+        raise TypeError("a member is no text; write a string")
     return value

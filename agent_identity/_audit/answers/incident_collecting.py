@@ -30,7 +30,7 @@ _MAX_REACH: Final = 100_000
 _MAX_REVOCATIONS: Final = 10_000
 
 EntryKind: TypeAlias = Literal["grant", "begun", "ended", "call", "approval", "revocation", "policy"]
-"""What an entry of a timeline is about."""
+"""Kind of an entry of a timeline."""
 
 
 @final

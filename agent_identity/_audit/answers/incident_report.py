@@ -473,7 +473,7 @@ class _Effect:
 
     @property
     def concerns(self) -> bool:
-        """Whether it concerns a call of the incident."""
+        """True if it concerns a call of the incident."""
         return bool(self._before or self._after or self._refused)
 
     def take(self, row: CallRow, owners: set[str], key: str | None) -> None:

@@ -28,7 +28,7 @@ SeedKind: TypeAlias = Literal[
     "policy",
     "everything",
 ]
-"""What a seed can name."""
+"""Kind of a seed."""
 
 SEEDS: Final[tuple[SeedKind, ...]] = get_args(SeedKind)
 """The kinds of seeds."""
@@ -45,7 +45,7 @@ _BAD_SEED: Final = (
 @final
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """What is known of an incident at first.
+    """The starting point of an incident report.
 
     Attributes:
         kind: What it names.
@@ -80,7 +80,7 @@ class Seed:
 
     @property
     def indirect(self) -> bool:
-        """Whether the evidence is read twice: first to learn which tasks or grants it concerns."""
+        """True if the evidence is read twice: first to learn which tasks or grants it concerns."""
         return self.kind in _INDIRECT
 
     def __str__(self) -> str:

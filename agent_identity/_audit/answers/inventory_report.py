@@ -38,7 +38,7 @@ Status: TypeAlias = Literal["registered", "observed", "traced"]
 DifferenceCode: TypeAlias = Literal[
     "traced_not_guarded", "observed_not_registered", "registered_idle", "no_owner", "new", "gone"
 ]
-"""What is noteworthy about an item."""
+"""Code of a noteworthy fact about an item."""
 
 _STATUSES: Final[tuple[Status, ...]] = ("registered", "observed", "traced")
 _GUARDED: Final = frozenset({"agent", "tool", "server"})
@@ -48,7 +48,7 @@ _REGISTRABLE: Final = frozenset({"agent", "server"})
 @final
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Where an item is known from.
+    """A sighting of an item in one source.
 
     Attributes:
         kind: ``ledger``, ``registry``, ``pins`` or ``traces``.
@@ -108,7 +108,7 @@ class Item:
 @final
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What is noteworthy about an item.
+    """A noteworthy fact about an item.
 
     Attributes:
         code: What.

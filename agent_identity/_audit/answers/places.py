@@ -56,10 +56,10 @@ def find_places(sources: PathLike | Sequence[PathLike]) -> list[Place]:
     """
     words = [os.fspath(source) for source in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
     if not words:
-        raise ConfigurationError("expected an evidence directory, a bundle or a file of spans, got none; name one")
+        raise ConfigurationError("no source is named; name an evidence directory, a bundle or a file of spans")
     named = list(islice((place for word in words for place in _places(word)), _MAX_PLACES + 1))
     if len(named) > _MAX_PLACES:
-        raise ConfigurationError(f"expected at most {_MAX_PLACES:,} sources, got more; ask for a part of them")
+        raise ConfigurationError(f"there are more than {_MAX_PLACES:,} sources; name a part of them")
     by_file: dict[str, tuple[SourceKind, str]] = {}
     for kind, path in named:
         by_file.setdefault(path if path == STANDARD_INPUT else os.path.realpath(path), (kind, path))

@@ -55,7 +55,7 @@ class Consumer(Protocol):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a question is put to, and how it is read.
+    """The sources of a report, and the options for reading them.
 
     Attributes:
         sources: Evidence directories, folders with such directories and files of spans below them, bundles, or files

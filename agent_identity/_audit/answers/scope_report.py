@@ -32,11 +32,11 @@ __all__ = [
 ]
 
 Confidence: TypeAlias = Literal["high", "medium", "low", "not judged"]
-"""How sure a suggestion is. ``high``: from 30 grants over 30 days, and all records are there; ``medium``: from 10
+"""Confidence of a suggestion. ``high``: from 30 grants over 30 days, and all records are there; ``medium``: from 10
 grants; ``low``: fewer; ``not judged``: the evidence covers less than 7 days."""
 
 GapCode: TypeAlias = Literal["never_used", "used_by_descendants_only", "open_tool", "beyond_maximum", "never_granted"]
-"""What is noteworthy about an agent and a tool."""
+"""Code of a noteworthy fact about an agent and a tool."""
 
 _DAY: Final = 86_400 * 1_000_000_000
 _YOUNG: Final = 7 * _DAY
@@ -127,7 +127,7 @@ class ScopeRow:
 @final
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What is noteworthy about an agent and a tool.
+    """A noteworthy fact about an agent and a tool.
 
     Attributes:
         code: What.
@@ -199,7 +199,7 @@ class Suggestion:
 @final
 @dataclass(frozen=True, slots=True)
 class VersionChange:
-    """What a version of an agent does that the one before did not.
+    """The behavior of a version of an agent that the version before did not show.
 
     Attributes:
         agent: The agent.

@@ -18,7 +18,7 @@ _MAX_PRINCIPALS: Final = 1_000
 _IDS: Final = 3
 
 EventKey: TypeAlias = tuple[str, str, str]
-"""What is seen together: the relation, the agent, and the other party."""
+"""Key of parties seen together: the relation, the agent, and the other party."""
 
 _Grant: TypeAlias = tuple[str, dict[str, str], int, int, int]
 """Agent, constraints by tool as JSON, depth, begin, source."""
@@ -30,7 +30,7 @@ _Use: TypeAlias = dict[str, list[int]]
 @final
 @dataclass(slots=True)
 class ToolUsage:
-    """What is known of one agent and one tool.
+    """Grants and usage of one tool by one agent.
 
     Attributes:
         roots: Root grants of the tool to the agent.
@@ -94,7 +94,7 @@ class ToolUsage:
 @final
 @dataclass(slots=True)
 class FirstSeen:
-    """When two parties were first seen together.
+    """The first sighting of two parties together.
 
     Attributes:
         at_ns: When.

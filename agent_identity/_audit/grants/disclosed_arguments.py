@@ -146,7 +146,7 @@ class _Taken:
 
     @property
     def judged(self) -> bool:
-        """Whether every argument that the grant constrains is shown, and the chain holds."""
+        """True if every argument that the grant constrains is shown, and the chain holds."""
         constraints = self._constraints()
         return constraints is not None and constraints.keys() <= self.shown.keys()
 

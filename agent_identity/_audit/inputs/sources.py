@@ -38,7 +38,7 @@ Trust: TypeAlias = TrustStore | PathLike | None
 """Trusted keys, or the path of a trust file."""
 
 TAR: Final = (".tar.gz", ".tgz")
-"""How bundles of earlier versions end."""
+"""File name suffix of bundles of earlier versions."""
 
 STANDARD_INPUT: Final = "-"
 """The name of standard input as a source."""

@@ -45,7 +45,7 @@ class _Newest(NamedTuple):
 
 
 class _Judged(NamedTuple):
-    """What an intent says of the mark.
+    """The mark in an intent.
 
     Attributes:
         hop: Whose mark it is.

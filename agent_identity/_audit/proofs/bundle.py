@@ -58,7 +58,7 @@ class Choice:
 
     @property
     def everything(self) -> bool:
-        """Whether all records are chosen."""
+        """True if all records are chosen."""
         return self == Choice()
 
     def takes(self, record: AnyRecord) -> bool:

@@ -23,10 +23,10 @@ __all__ = [
 ]
 
 Integrity: TypeAlias = Literal["verified", "contradicted", "cannot_tell"]
-"""Whether the evidence is unchanged."""
+"""Verdict on integrity: is the evidence unchanged?"""
 
 Completeness: TypeAlias = Literal["complete", "pruned", "incomplete", "not_checked"]
-"""Whether the evidence is complete; ``pruned``: except for records that a signed statement names as pruned."""
+"""Verdict on completeness; ``pruned``: complete except for records that a signed statement names as pruned."""
 
 TrustBasis: TypeAlias = Literal["given", "self-asserted", "none"]
 """Source of the trusted keys: the caller, the verified directory itself, or none."""

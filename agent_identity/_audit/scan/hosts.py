@@ -27,7 +27,7 @@ _LONGEST_HOST: Final = 253
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """What one source had to do with one host.
+    """The contacts of one source with one host.
 
     Attributes:
         provider: Whose host it is, by the table or by the caller.
@@ -159,7 +159,9 @@ def _rows(lines: Iterator[str]) -> Iterator[Mapping[str, object]]:
         return
     header = [name.strip().lower() for name in _cells(first)]
     if "host" not in header:
-        raise ConfigurationError("expected a log in CSV with a column 'host', or with a JSON object on each line")
+        raise ConfigurationError(
+            "the log has no column 'host'; give CSV with that column, or a JSON object on each line"
+        )
     for line in lines:
         yield dict(zip(header, _cells(line), strict=False))
 

@@ -48,7 +48,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a name stands for: a node of some module, or a path outside the scanned code."""
+    """The target of a name: a node of some module, or a path outside the scanned code."""
 
     module: "Module"
     node: ast.AST | None
@@ -189,7 +189,7 @@ class Tree:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the look-ups for the present file were used up, so that some of it was not resolved."""
+        """True if the look-ups for the present file were used up, so that some of it was not resolved."""
         return self._left <= 0
 
     def renew(self) -> None:

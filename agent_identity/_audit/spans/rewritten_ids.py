@@ -26,7 +26,7 @@ class Rewritten:
 
     @property
     def is_partial(self) -> bool:
-        """Whether only some ids are hashes, or one hash stands for two ids."""
+        """True if only some ids are hashes, or one hash stands for two ids."""
         return self.untouched or self._mixed
 
     def take(self, signed: tuple[str, str], span: PastedSpan, place: Place) -> bool:

@@ -1,4 +1,4 @@
-"""Where the destinations of calls came from, as the records of a task say it."""
+"""Origins of the destinations of calls, from the records of a task."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -209,7 +209,7 @@ def check_sources(sources: tuple[str, ...]) -> None:
     """
     found = type(sources) is tuple and all(type(one) is str and _ID.fullmatch(one) for one in sources)
     if not found or len(sources) > MAX_SOURCES or len(set(sources)) != len(sources):
-        raise ValueError(f"expected at most {MAX_SOURCES} ids of records as sources, each once")
+        raise ValueError(f"sources is no tuple of distinct record ids; give at most {MAX_SOURCES}, each once")
 
 
 def sources_of(claims: Mapping[str, JSON]) -> tuple[str, ...]:
@@ -222,10 +222,10 @@ def sources_of(claims: Mapping[str, JSON]) -> tuple[str, ...]:
         return ()
     listed = claims["sources"]
     if not is_plain_array(listed) or not listed:
-        raise ValueError("expected sources as an array of ids of records")
+        raise ValueError("sources is no array of record ids; list at least one, or leave it out")
     found = tuple(one for one in listed if isinstance(one, str))
     if len(found) != len(listed):
-        raise ValueError("expected sources as an array of ids of records")
+        raise ValueError("sources is no array of record ids; list at least one, or leave it out")
     return found
 
 

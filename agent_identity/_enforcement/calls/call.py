@@ -26,7 +26,7 @@ NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 
 
 class CallRequest(NamedTuple):
-    """What is asked of the guard for one call. Frozen; a tuple, because one is made for each call.
+    """The request to the guard for one call. Frozen; a tuple, because one is made for each call.
 
     Attributes:
         arguments: The arguments by name, as the body is to get them, defaults applied.
@@ -55,7 +55,7 @@ class CallRequest(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """What was decided about a call, and what came of it. Frozen; another one takes its place.
+    """The decision about a call, and its effect. Frozen; another one takes its place.
 
     Attributes:
         decision: The decision.
@@ -76,7 +76,7 @@ _UNKNOWN: Final = Action(tool="unknown", kind="unknown")  # Until the guard has 
 
 @final
 class Shown:
-    """What a body returns that wants something else looked at and digested than what the caller gets.
+    """A result whose inspected and digested content differs from the value that the caller gets.
 
     Args:
         value: What the caller gets, as it is; one that is still going to run is withheld like any result.
@@ -173,7 +173,7 @@ class Call:
 
     @property
     def decision(self) -> Decision:
-        """What was decided."""
+        """The decision about the call."""
         return self.judgement.decision
 
     @property

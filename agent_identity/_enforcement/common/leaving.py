@@ -48,5 +48,7 @@ def check_leaving(leaving: Leaving, what: str) -> Leaving:
         return leaving
     kinds = cast("tuple[object, ...]", given) if isinstance(given, tuple) else (None,)
     if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-        raise TypeError(f"expected {what} as classes of exceptions in a tuple, or a function of an exception")
+        raise TypeError(
+            f"{what} is {type(given).__name__}; pass a tuple of exception classes, or a function of an exception"
+        )
     return leaving

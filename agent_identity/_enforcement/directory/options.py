@@ -38,7 +38,7 @@ MOVED: Final[Mapping[str, str]] = {
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durability:
-    """What a record survives, and the files that a stream of records is divided into.
+    """Durability of records, and the files that a stream of records is divided into.
 
     Args:
         sync: ``"process"``: a record survives the death of the process; ``"disk"``: power loss too.
@@ -61,7 +61,7 @@ class Durability:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Privacy:
-    """What records, spans and grants show of people and arguments.
+    """Privacy of people and arguments in records, spans and grants.
 
     Args:
         disclosable: Commit to each argument by itself, so that single arguments can be shown to an auditor later
@@ -84,7 +84,7 @@ class Privacy:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
-    """Where copies of records go while the program runs.
+    """Destinations for copies of records while the program runs.
 
     Args:
         tracer_provider: Provider of spans; by default the global provider at the time of each call.

@@ -1,4 +1,4 @@
-"""What the decision of a policy does to a call: it runs, is refused, or somebody else takes over."""
+"""Applies the decision of a policy to a call: it runs, is refused, or is routed."""
 
 from collections.abc import Callable, Mapping
 

@@ -124,7 +124,7 @@ class Guard:
 
     @property
     def endorses(self) -> bool:
-        """Whether results have the declared flow label whatever the mark of the task is."""
+        """True if results have the declared flow label whatever the mark of the task is."""
         return self._flow is not None and self._flow.endorses
 
     @property
@@ -349,7 +349,7 @@ class Guard:
     def _refuse_early(self, task: Task | None, refusal: Denied | None) -> NoReturn:
         if task is not None:
             self._point.check(task)
-        missing = f"{self.tool.name}: expected an open task of this enforcer, {self._point.ambience.missing()}"
+        missing = f"{self.tool.name}: {self._point.ambience.missing()}"
         raise NoTask(missing) if task is None or refusal is None else refusal
 
     def _consult(self, call: Call, view: Mapping[str, object], task: Task, facts: FlowFacts | None) -> None:

@@ -20,7 +20,7 @@ _TOKEN: Final = 16
 
 
 class Delivery(NamedTuple):
-    """What the caller gets: the value, or the refusal in its place."""
+    """The result for the caller: the value, or the refusal in its place."""
 
     value: object
     blocked: ContentBlocked | None = None

@@ -45,7 +45,7 @@ _MAX_NAME: Final = 256
 @final
 @dataclass(frozen=True, slots=True, init=False)
 class DeclaredFlow:
-    """What the code declares about a tool; checked when it is made.
+    """Flow declarations of a tool in the code; checked when it is made.
 
     Args:
         returns: See :meth:`Enforcer.tool`.
@@ -137,7 +137,7 @@ class ToolFlow:
 
     @property
     def endorses(self) -> bool:
-        """Whether results have the declared label whatever the mark is."""
+        """True if results have the declared label whatever the mark is."""
         return self._endorses
 
     def look(self, call: Call, task: Task, arguments: Arguments) -> FlowFacts | None:

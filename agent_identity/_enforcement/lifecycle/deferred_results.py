@@ -49,7 +49,7 @@ Nature: TypeAlias = Literal[
     "manager of both kinds",
     "other",
 ]
-"""How a value continues to run."""
+"""The way in which a value continues to run."""
 
 CODE: Final = "lazy_result"
 

@@ -25,7 +25,7 @@ BeginAsync = Callable[[], Awaitable[tuple[Call, object]]]
 
 
 _LEAVING: typing.Final = (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-"""What ends a consumer: the body may clean up, whether its task lives or not."""
+"""Exceptions that end a consumer: the body may clean up, whether its task lives or not."""
 
 
 # By abstract classes, because compilers have generators of their own, and by the class of a result alone, because a
@@ -178,7 +178,7 @@ async def _entered_async(manager: contextlib.AbstractAsyncContextManager[object]
 
 
 class _Blocks:
-    """What opens the blocks of a context manager under guard."""
+    """Opens the blocks of a context manager under guard."""
 
     def __init__(
         self,
@@ -340,7 +340,7 @@ def _refuse_later(steps: CallSteps, call: Call, started: object) -> None:
     """Refuse a route's handler that would only begin to run after its success was recorded."""
     if inspect.isawaitable(started):
         drop(started)
-        error = TypeError("expected a handler that is no coroutine function to stand in for a generator, got one")
+        error = TypeError("the handler of a route for a generator is a coroutine function; use a plain function")
         steps.fail(call, error)
         raise error
 

@@ -64,7 +64,7 @@ class Judged(NamedTuple):
 
 @final
 class _Shared:
-    """What the hops that share a mark have in common; guarded by its lock.
+    """State of the hops that share a mark; guarded by its lock.
 
     Attributes:
         hop: The grant under which the mark began.
@@ -165,7 +165,7 @@ class Flows:
 
     @property
     def enforces(self) -> bool:
-        """Whether what cannot be recorded is withheld."""
+        """True if content is withheld when its label cannot be recorded."""
         return self._mode == "enforce"
 
     def keep(self, hop: str, label: Label, expires_at: int) -> None:
@@ -228,7 +228,7 @@ class TaskFlow:
 
     @property
     def lock(self) -> "threading.RLock":
-        """Whoever holds it keeps the mark from changing."""
+        """Lock that keeps the mark from changing."""
         return self.shared.lock
 
     @property
@@ -238,7 +238,7 @@ class TaskFlow:
 
     @property
     def waits(self) -> bool:
-        """Whether a judgement asks the shared state, and may have to wait for that."""
+        """True if a judgement asks the shared state, and may have to wait for that."""
         return bool(self.shared.exported or self.shared.names)
 
     @property

@@ -35,7 +35,7 @@ _TOOL_CALLS: Final[Mapping[str, str]] = MappingProxyType(
         "langfuse.observation.type": "tool",
     }
 )
-"""How libraries mark a span as a tool call."""
+"""Attributes with which libraries mark a span as a tool call."""
 
 _TOOL_NAMES: Final = ("gen_ai.tool.name", "traceloop.entity.name", "tool.name")
 _OPENINFERENCE: Final = "openinference.instrumentation.langchain"

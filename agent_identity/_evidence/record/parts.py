@@ -118,7 +118,7 @@ MarkCause: TypeAlias = Literal[
 """Why a low-water mark was recorded."""
 
 ValueProvenance: TypeAlias = Literal["principal", "trusted", "unknown", "untrusted"]
-"""Where the value of an argument comes from."""
+"""Origin of the value of an argument."""
 
 EFFECTS: Final = frozenset(cast("tuple[str, ...]", get_args(EffectName)))
 """Effects that a policy can decide."""
@@ -355,7 +355,7 @@ class MarkChange(Part, frozen=True, kw_only=True):
 
 
 class ArgumentOrigin(Part, frozen=True, kw_only=True):
-    """Where the value of an argument comes from, in version 2.
+    """The origin of the value of an argument, in version 2.
 
     Attributes:
         argument: Its name.

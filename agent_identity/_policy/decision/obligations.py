@@ -1,4 +1,4 @@
-"""What an allow or warn rule asks for besides: that parts of a result are changed before the caller gets it."""
+"""Obligations of allow and warn rules: changes to parts of a result before the caller gets it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from agent_identity.canonical import JSON
 __all__ = ["Obligation", "ObligationAction", "describe_obligations", "parse_obligations"]
 
 ObligationAction: TypeAlias = Literal["redact", "mask", "tokenize", "drop", "withhold"]
-"""What happens to what was found in a result."""
+"""Action on a finding in a result."""
 
 _ACTIONS: Final[tuple[ObligationAction, ...]] = get_args(ObligationAction)
 _MAX: Final = 64
@@ -65,7 +65,9 @@ def parse_obligations(value: object, path: Path) -> tuple[Obligation, ...]:
     """
     items = value if is_array(value) else None
     if items is None or len(items) > _MAX:
-        raise Problem(f"expected a list of at most {_MAX} obligations, such as [{{redact: pii.iban}}]", path)
+        raise Problem(
+            f"obligations is no list of at most {_MAX} items; write for instance [{{redact: pii.iban}}]", path
+        )
     return tuple(_parsed(item, (*path, index)) for index, item in enumerate(items))
 
 
@@ -73,7 +75,7 @@ def _parsed(value: object, path: Path) -> Obligation:
     if type(value) is Obligation:
         return value
     if not is_object(value) or len(value) != 1:
-        raise Problem(f"expected an obligation with one of the keys {words(_ACTIONS)}", path)
+        raise Problem(f"the obligation is no mapping with one key; use one of {words(_ACTIONS)}", path)
     action = next(iter(value))
     if action not in _ACTIONS:
         raise Problem(f"unknown obligation {quoted(action)}; expected one of {words(_ACTIONS)}", (*path, action))

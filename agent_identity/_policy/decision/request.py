@@ -1,4 +1,4 @@
-"""What a policy is asked, and the two protocols that users may implement."""
+"""Policy requests, and the two protocols that users may implement."""
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
@@ -26,15 +26,15 @@ __all__ = [
 ]
 
 Direction: TypeAlias = Literal["input", "output"]
-"""Whether content goes into a tool or a model, or comes out of it."""
+"""Direction of content: into a tool or a model, or out of it."""
 
 Severity: TypeAlias = Literal["low", "medium", "high"]
-"""How much a finding matters."""
+"""Severity of a finding."""
 
 _LEVELS: Final = frozenset({"low", "medium", "high"})
 
 Stage: TypeAlias = Literal["call", "result"]
-"""When the policy is asked: before the call runs, or about what it returned."""
+"""Stage at which the policy is asked: before the call runs, or about its result."""
 
 
 @final
@@ -77,7 +77,7 @@ class Tool:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What an inspector looks at.
+    """The content that an inspector examines.
 
     Attributes:
         direction: ``"input"`` on the way into the tool, ``"output"`` on the way out.
@@ -124,9 +124,9 @@ class Finding:
         check_name(self.category, "the category of a finding")
         check_name(self.inspector, "the inspector of a finding")
         if self.severity not in _LEVELS:
-            raise ValueError("expected the severity low, medium or high")
+            raise ValueError("unknown severity; use low, medium or high")
         if self.confidence is not None and self.confidence not in _LEVELS:
-            raise ValueError("expected the confidence low, medium or high")
+            raise ValueError("unknown confidence; use low, medium or high")
         if self.path is not None and not (self.path == "" or self.path.startswith("/")):
             raise ValueError("the path is no JSON pointer; write '' for the whole value or '/name/0' for a part")
         if self.span is not None:
@@ -143,7 +143,7 @@ def _check_span(span: Sequence[object], path: str | None) -> None:
 
 @final
 class FlowFacts(NamedTuple):
-    """What is known of the inputs of a task when one of its calls is judged.
+    """Flow facts about the inputs of a task at the judgement of one of its calls.
 
     Attributes:
         integrity: ``trusted``, ``unknown`` or ``untrusted``: the low-water mark of everything the agent has seen.

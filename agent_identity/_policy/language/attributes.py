@@ -1,4 +1,4 @@
-"""What a rule can look at: closed namespaces, so that no argument can pose as a principal."""
+"""Attributes of a request for rules: closed namespaces, so that no argument can pose as a principal."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ _SEVERITIES: Final = ("none", "low", "medium", "high")
 _PROVENANCES: Final = ("asserted", "verified")
 _INTEGRITIES: Final = ("trusted", "unknown", "untrusted")
 VALUE_PROVENANCES: Final = ("principal", "trusted", "unknown", "untrusted")
-"""Where the value of an argument may come from."""
+"""Possible origins of the value of an argument."""
 
 _FLOW_ARGUMENTS: Final = "flow.args."
 _MAX_PATH: Final = 256
@@ -110,7 +110,8 @@ def _argument(rest: str, path: Path) -> Attribute:
     steps = rest.split(".")
     if not all(steps) or len(rest) > _MAX_PATH or not rest.isprintable():
         raise Problem(
-            f"expected args.<name> or args.<name>.<member> of at most {_MAX_PATH} printable characters",
+            "the argument path is malformed; write args.<name> or args.<name>.<member>, "
+            f"at most {_MAX_PATH} printable characters",
             path,
             at_key=True,
         )
@@ -133,7 +134,7 @@ def _argument(rest: str, path: Path) -> Attribute:
 
 def _flow_of_argument(name: str, path: Path) -> Attribute:
     if not name or "." in name or len(name) > _MAX_PATH or not name.isprintable():
-        raise Problem("expected flow.args.<name>, the name of one argument", path, at_key=True)
+        raise Problem("the argument name is malformed; write flow.args.<name>", path, at_key=True)
 
     def read(request: Request) -> object:
         return MISSING if request.flow is None else request.flow.args.get(name, MISSING)

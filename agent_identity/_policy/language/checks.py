@@ -183,7 +183,7 @@ class Combination:
 
 
 Spec: TypeAlias = Presence | Leaf | Combination
-"""What a rule asks about one attribute."""
+"""Check of one attribute in a rule."""
 
 
 def combined(word: Literal["all", "any"], parts: Sequence[Callable[[_T], Verdict]]) -> Callable[[_T], Verdict]:

@@ -149,7 +149,7 @@ class Group:
 
 
 Condition: TypeAlias = Question | Negation | Group
-"""What makes a rule match."""
+"""Condition under which a rule matches."""
 
 
 def parse_condition(value: object, path: Path) -> Condition:

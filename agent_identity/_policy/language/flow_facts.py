@@ -1,4 +1,4 @@
-"""What a policy file states about the results and the destinations of a tool."""
+"""Statements of a policy file about the results and the destinations of a tool."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _INTEGRITIES: Final = ("trusted", "unknown", "untrusted")
 @final
 @dataclass(frozen=True, slots=True)
 class StatedFlow:
-    """What a policy states about the results and destinations of tools.
+    """Statements of a policy about the results and destinations of tools.
 
     Attributes:
         returns: The integrity of results, by JSON pointer; the empty pointer stands for the rest.
@@ -53,11 +53,11 @@ def parse_flow(members: Mapping[str, object], path: Path) -> StatedFlow | None:
         return None
     raises, server = members.get("raise", False), members.get("server")
     if type(raises) is not bool:
-        raise Problem("expected raise: true or raise: false", (*path, "raise"))
+        raise Problem("raise is no boolean; write raise: true or raise: false", (*path, "raise"))
     if raises and "returns" not in members:
-        raise Problem("expected returns beside raise, which says that it may raise them", (*path, "raise"))
+        raise Problem("raise is true without returns; add returns, or leave raise out", (*path, "raise"))
     if server is not None and (type(server) is not str or not server):
-        raise Problem("expected the name of a server", (*path, "server"))
+        raise Problem("server is no name; write the name of a server", (*path, "server"))
     return StatedFlow(
         _returns(members.get("returns", {}), (*path, "returns")),
         _destination(members["destination"], (*path, "destination")) if "destination" in members else None,
@@ -69,13 +69,15 @@ def parse_flow(members: Mapping[str, object], path: Path) -> StatedFlow | None:
 def _returns(value: object, path: Path) -> tuple[tuple[str, str], ...]:
     entries = {"": value} if type(value) is str else value
     if not is_object(entries) or len(entries) > 64:
-        raise Problem("expected trusted, unknown or untrusted, or a mapping of at most 64 paths to these", path)
+        raise Problem(
+            "returns is malformed; write trusted, unknown or untrusted, or a mapping of at most 64 paths to these", path
+        )
     found: list[tuple[str, str]] = []
     for pointer, integrity in entries.items():
         if type(integrity) is not str or integrity not in _INTEGRITIES:
-            raise Problem("expected trusted, unknown or untrusted", path)
+            raise Problem("unknown integrity; use trusted, unknown or untrusted", path)
         if (pointer and not pointer.startswith("/")) or len(pointer) > 256:
-            raise Problem("expected paths as JSON pointers such as /items/*/note", path)
+            raise Problem("a path is no JSON pointer of at most 256 characters; write for instance /items/*/note", path)
         found.append((pointer, integrity))
     return tuple(found)
 
@@ -83,8 +85,8 @@ def _returns(value: object, path: Path) -> tuple[tuple[str, str], ...]:
 def _destination(value: object, path: Path) -> tuple[str, ...]:
     items = (value,) if type(value) is str else value
     if not is_array(items) or not items:
-        raise Problem("expected destination as a list of names of arguments", path)
+        raise Problem("destination is no list of argument names; write for instance [to, cc]", path)
     names = tuple(item for item in items if type(item) is str and 0 < len(item) <= 128)
     if len(names) != len(items):
-        raise Problem("expected destination as a list of names of arguments", path)
+        raise Problem("destination is no list of argument names; write for instance [to, cc]", path)
     return names

@@ -1,4 +1,4 @@
-"""What all reports share on the command line: reading the evidence, the frame, and the forms."""
+"""Shared parts of the report commands: reading the evidence, the frame, and the forms."""
 
 import argparse
 import csv
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _SELDOM: Final = (100_000, 50, 100)
-"""When to look for cycles: a pass makes next to none, and millions of small objects."""
+"""Thresholds of the cycle collector: a pass makes next to no cycles, and millions of small objects."""
 
 _VERDICTS: Final[Mapping[str, tuple[str, str]]] = {
     "verified": ("VERIFIED", "green"),

@@ -56,7 +56,7 @@ class _Filter:
 
     @property
     def is_for_calls(self) -> bool:
-        """Whether the filter selects single calls of a task."""
+        """True if the filter selects single calls of a task."""
         times = self._start is not None or self._stop is not None
         return times or bool(self._agents or self._principals or self._tools or self._effects)
 

@@ -505,6 +505,6 @@ def test_a_finding_has_offsets_only_with_a_path() -> None:
     """Path, span and confidence are checked where a finding is made."""
     given_: dict[str, Any] = {"category": "c", "inspector": "i"}
     for wrong in ({"path": "a"}, {"span": (0, 1)}, {"path": "", "span": (2, 1)}, {"confidence": "sure"}):
-        with pytest.raises(ValueError, match=r"write|give|expected"):
+        with pytest.raises(ValueError, match=r"write|give|use"):
             Finding(**given_, **wrong)
     assert "x" not in repr(Finding(**given_, path="/x"))

@@ -249,7 +249,7 @@ def test_each_refusal_says_what_was_expected() -> None:
     wrong: list[tuple[Callable[[], object], str]] = [
         (
             lambda: Disclosure.of(record(), {**ARGUMENTS, "amount": float("nan")}, KEY, ["amount"]),
-            "an argument is not JSON: expected a finite number, got NaN or an infinity",
+            "an argument is not JSON: a number is NaN or an infinity; use a finite one",
         ),
         (
             lambda: Disclosure.of(record(), ARGUMENTS, KEY, ["zz", "to", "é" * 65]),

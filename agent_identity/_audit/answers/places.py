@@ -56,10 +56,10 @@ def find_places(sources: PathLike | Sequence[PathLike]) -> list[Place]:
     """
     words = [os.fspath(source) for source in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
     if not words:
-        raise ConfigurationError("expected an evidence directory, a bundle or a file of spans, got none; name one")
+        raise ConfigurationError("no evidence is named; name an evidence directory, a bundle or a file of spans")
     found = dict.fromkeys(islice((place for word in words for place in _places(word)), _MAX_PLACES + 1))
     if len(found) > _MAX_PLACES:
-        raise ConfigurationError(f"expected at most {_MAX_PLACES:,} sources, got more; ask for a part of them")
+        raise ConfigurationError(f"there are more than {_MAX_PLACES:,} sources; name a part of them")
     return [*_alone("ledger", found), *_alone("bundle", found), *_together(found)]
 
 

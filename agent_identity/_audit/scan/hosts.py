@@ -159,7 +159,7 @@ def _rows(lines: Iterator[str]) -> Iterator[Mapping[str, object]]:
         return
     header = [name.strip().lower() for name in _cells(first)]
     if "host" not in header:
-        raise ConfigurationError("expected a log in CSV with a column 'host', or with a JSON object on each line")
+        raise ConfigurationError("the log has no column 'host'; give CSV with that column, or one JSON object a line")
     for line in lines:
         yield dict(zip(header, _cells(line), strict=False))
 

@@ -314,5 +314,5 @@ def current_or_refuse(point: EnforcementContext) -> Task:
     """
     task = point.ambience.current()
     if task is None:
-        raise NoTask(f"expected an open task of this enforcer to delegate from, {point.ambience.missing()}")
+        raise NoTask(f"nothing to delegate from: {point.ambience.missing()}")
     return task

@@ -192,10 +192,10 @@ class TaskContext:
         """Describe the missing task for the message of a refusal, with the cure."""
         if any(isinstance(value, Task) for value in otel.get_current().values()):
             return (
-                "got one of another enforcer, or from before a fork; open the directory once, use that enforcer for "
-                "the tools and for the tasks, and in a forked child open a task of its own"
+                "the open task is of another enforcer, or from before a fork; open the directory once, use that "
+                "enforcer for the tools and for the tasks, and in a forked child open a task of its own"
             )
-        return "got none; open one by 'with enforcer.task(...)', and carry it into threads with enforcer.bind(...)"
+        return "no task is open; open one by 'with enforcer.task(...)', and use enforcer.bind(...) for threads"
 
     def sees(self, context: Context | None) -> bool:
         """Return whether a context holds a task of this process, alive or not."""

@@ -76,7 +76,7 @@ def _parsed(value: object, path: Path) -> Obligation:
         raise Problem(f"expected an obligation with one of the keys {words(_ACTIONS)}", path)
     action = next(iter(value))
     if action not in _ACTIONS:
-        raise Problem(f"unknown obligation {quoted(action)}; expected one of {words(_ACTIONS)}", (*path, action))
+        raise Problem(f"unknown obligation {quoted(action)}; use one of {words(_ACTIONS)}", (*path, action))
     patterns = check_patterns(value[action], (*path, action))
     return Obligation(action, *patterns)
 

@@ -546,10 +546,10 @@ def test_a_task_of_another_enforcer_is_named_as_that(world: Any) -> None:
     tool = guarded(world)
     with Enforcer.open(world.directory) as other, other.task("p", principal=Human("alice"), agent=HELPER, scope=OPEN):
         for use in (tool, world.enforcer.delegate(HELPER, scope=OPEN).__enter__):
-            with pytest.raises(NoTask, match=r"this enforcer.* got one of another enforcer.* open the directory once"):
+            with pytest.raises(NoTask, match=r"the open task is of another enforcer.* open the directory once"):
                 use()
     for use in (tool, world.enforcer.delegate(HELPER, scope=OPEN).__enter__):
-        with pytest.raises(NoTask, match=r"this enforcer.* got none; open one by 'with enforcer.task\(\.\.\.\)'"):
+        with pytest.raises(NoTask, match=r"no task is open; open one by 'with enforcer.task\(\.\.\.\)'"):
             use()
 
 

@@ -1,7 +1,7 @@
 """Public API for approvals: ask people before a call runs.
 
 >>> from agent_identity.approvals import Approval, ask_in_the_terminal
->>> desk = Approval(approvers=("bob@example.com",))
+>>> handler = Approval(approvers=("bob@example.com",))
 """
 
 from agent_identity._enforcement.approvals import Approvals, ask_in_the_terminal

@@ -32,7 +32,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from agent_identity import Agent, Denied, Enforcer, Human, Scope
 from agent_identity.constraints import OneOf, Range
-from agent_identity.integrations.langchain.protection import protect
+from agent_identity.integrations.langchain import protect
 from agent_identity.options import Telemetry
 
 HERE = Path(__file__).parent

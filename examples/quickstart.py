@@ -3,7 +3,7 @@
 from langchain_core.tools import tool
 
 from agent_identity import Agent, Denied, Enforcer, Human, Scope
-from agent_identity.integrations.langchain.protection import protect
+from agent_identity.integrations.langchain import protect
 
 
 @tool

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CALLS",
-    "STORES",
     "admission_of",
     "check_agents",
     "check_bare",
@@ -63,7 +62,14 @@ CALLS: Final = (*("open", "tool", "task", "delegate", "accept", "present", "revo
 Others are called for each guarded call, or take the presentation of another process, which is refused on entry.
 """
 
-STORES: Final = "make one of agent_identity.state: RedisState(url), PostgresState(conninfo) or SqliteState(path)"
+CURES: Final = {
+    "state": "make one of agent_identity.state: RedisState(url), PostgresState(conninfo) or SqliteState(path)",
+    "durability": "write Durability(sync='disk'), of agent_identity.options",
+    "privacy": "write Privacy(pseudonyms=True), of agent_identity.options",
+    "telemetry": "write Telemetry(tracer_provider=...), of agent_identity.options",
+    "transparency": "write Transparency(witnesses=...), of agent_identity.options",
+}
+"""What to write for a parameter that got another type."""
 
 GUARDED: Final = "__agent_identity_guard__"
 """The attribute that marks a guarded function; whatever functools.wraps puts round one has it as well."""
@@ -151,7 +157,7 @@ def check_state(state: object) -> None:
     steps = [name for name in vars(StateStore) if not name.startswith("_")]
     missing = [name for name in steps if isinstance(state, type) or not callable(getattr(state, name, None))]
     if state is not None and missing:
-        raise TypeError(f"state is no StateStore: {type(state).__name__} lacks {', '.join(missing)}; {STORES}")
+        raise TypeError(f"state is no StateStore: {type(state).__name__} lacks {', '.join(missing)}; {CURES['state']}")
 
 
 def registry_of(directory: str | os.PathLike[str], agents: str | None, trust: TrustStore) -> AgentRegistry | None:

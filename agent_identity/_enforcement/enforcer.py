@@ -70,7 +70,7 @@ _NS: Final = 1_000_000_000
 _ENFORCERS: Final["weakref.WeakSet[Enforcer]"] = weakref.WeakSet()
 
 
-@typed_calls(*parts.CALLS, **MOVED, state=parts.STORES)
+@typed_calls(*parts.CALLS, **MOVED, **parts.CURES)
 @final
 class Enforcer:
     """Guards tools, opens tasks and keeps the evidence. Safe to share between threads.

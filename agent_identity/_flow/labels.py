@@ -35,7 +35,7 @@ class Label:
 
     def __post_init__(self) -> None:
         if self.integrity not in INTEGRITIES:
-            raise ValueError("unknown integrity; use trusted, unknown or untrusted")
+            raise ValueError("the integrity is no known word; use trusted, unknown or untrusted")
         if self.readers is not None:
             if isinstance(self.readers, str):
                 raise ValueError("readers is one text; give a set of ids, such as {'finance@example.com'}")

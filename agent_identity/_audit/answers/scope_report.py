@@ -277,7 +277,7 @@ def scope(evidence: Evidence, *, since_ns: int | None = None, least: int = 1) ->
         ConfigurationError: A source or the trust file cannot be read, or ``least`` is less than 1.
     """
     if least < 1:
-        raise ConfigurationError(f"a tool is kept from {least} grants on; give a number from 1 on")
+        raise ConfigurationError(f"least is {least}; give 1 or more grants")
     usage = ScopeUsage()
     reading = read(evidence, usage)
     usage.finish()

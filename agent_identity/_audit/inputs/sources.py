@@ -142,7 +142,7 @@ def opened(source: PathLike | ByteLines) -> Generator[ByteLines]:
             file = open(source, "rb", buffering=_BUFFER)  # noqa: PTH123, SIM115  The path may be any that open() takes.
         except OSError as error:
             raise ConfigurationError(
-                f"no file of spans or evidence directory can be read: '{error.strerror}'; check the path"
+                f"cannot read {os.fspath(source)!r}: {error.strerror}; name an evidence directory or a file of spans"
             ) from None
         with file:
             yield file

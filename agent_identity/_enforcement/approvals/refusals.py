@@ -66,7 +66,7 @@ def altered(tool: str) -> Denied:
 def forged(tool: str) -> Denied:
     """Return the refusal of a call whose channel returned neither an answer nor a signed ruling."""
     return Denied(
-        f"{tool}: the desk returned neither an answer nor a signed ruling; return request.approve(by=...), "
+        f"{tool}: the approval handler returned neither an answer nor a signed ruling; return request.approve(by=...), "
         "request.reject(by=...), or what Approvals.approve returned",
         code="approval_forged",
     )

@@ -508,7 +508,7 @@ class Approvals:
         if self._box is None:
             raise ConfigurationError(
                 "the enforcer has no directory for pending requests; "
-                "open it with Enforcer.open, or give the desk an 'ask'"
+                "open it with Enforcer.open, or give the approval handler an 'ask'"
             )
         return self._box
 

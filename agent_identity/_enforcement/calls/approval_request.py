@@ -264,7 +264,7 @@ class Approval:
             )
         if (self.approvers and not self._names(approver)) or (self.roles and not set(self.roles) & set(approver.roles)):
             raise Denied(
-                f"{tool}: the desk does not permit this approver; ask a permitted one",
+                f"{tool}: the approval handler does not permit this approver; ask a permitted one",
                 code="approver_not_permitted",
             )
         if self.verified and approver.provenance != "verified":

@@ -264,7 +264,7 @@ class Guard:
         """Judge again what took time to be approved, use the approval, and record the intent (threats AC-63)."""
         point, task, snapshot = self._point, call.task, call.snapshot
         if task is None or snapshot is None:
-            raise NoTask(f"{self.tool.name}: expected an open task, got none")
+            raise NoTask(f"{self.tool.name}: no task is open")
         point.check(task)
         with task.flow.lock if self._flow is not None and task.flow is not None else nullcontext():
             asked, facts = call.flow, None if self._flow is None else self._flow.look(call, task, snapshot)

@@ -49,7 +49,7 @@ class Statements:
         act = "task.said" if integrity is None else "task.received"
         checked_text(text, "text")
         if integrity is not None and integrity not in INTEGRITIES:
-            raise ValueError("unknown integrity; use trusted, unknown or untrusted")
+            raise ValueError("the integrity is no known word; use trusted, unknown or untrusted")
         if integrity in (None, "trusted"):
             self._forbid(act, "flow", "said_in_body")
             if not task.handed.opened_here:

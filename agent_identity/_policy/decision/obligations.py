@@ -78,7 +78,7 @@ def _parsed(value: object, path: Path) -> Obligation:
         raise Problem(f"the obligation is no mapping with one key; use one of {words(_ACTIONS)}", path)
     action = next(iter(value))
     if action not in _ACTIONS:
-        raise Problem(f"unknown obligation {quoted(action)}; expected one of {words(_ACTIONS)}", (*path, action))
+        raise Problem(f"unknown obligation {quoted(action)}; use one of {words(_ACTIONS)}", (*path, action))
     patterns = check_patterns(value[action], (*path, action))
     return Obligation(action, *patterns)
 

@@ -97,9 +97,9 @@ def attribute(name: str, path: Path) -> Attribute:
         return _flow_of_argument(name.removeprefix(_FLOW_ARGUMENTS), path)
     siblings = [key for key in ATTRIBUTES if key.startswith(f"{namespace}.")]
     if siblings:
-        raise Problem(f"unknown attribute {quoted(name)}; expected one of {words(siblings)}", path, at_key=True)
+        raise Problem(f"unknown attribute {quoted(name)}; use one of {words(siblings)}", path, at_key=True)
     raise Problem(
-        f"unknown namespace {quoted(namespace)}; expected all, any, not, or an attribute of "
+        f"unknown namespace {quoted(namespace)}; use all, any, not, or an attribute of "
         "agent, args, chain, data, findings, flow, principal, stage, task or tool (an argument is written args.<name>)",
         path,
         at_key=True,

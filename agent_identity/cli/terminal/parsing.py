@@ -98,13 +98,14 @@ def _below(
     parser.add_argument("name", nargs="?", help=argparse.SUPPRESS)
     at = next((number for number, word in enumerate(words) if not word.startswith("-")), len(words))
     name, rest = cast("str | None", parser.read(words[: at + 1]).name), words[at + 1 :]
+    actions = f"; use {', '.join(command.name for command in commands)}" if what == "action" else ""
     if name is None:
-        parser.refuse(f"the {what} is missing")
+        parser.refuse(f"the {what} is missing{actions}")
     command = next((command for command in commands if command.name == name), None)
     if command is None:
         known = [command.name for command in commands]
         near = f"; did you mean '--{name}'?" if name in ("help", "version") else _nearest(name.lower(), known)
-        parser.refuse(f"unknown {what} {name!r}{near}")
+        parser.refuse(f"unknown {what} {name!r}{near or actions}")
     prog = f"{prog} {name}"
     if command.actions:
         text = f"{_described(command)}\n\n{_listed({'actions': command.actions})}"

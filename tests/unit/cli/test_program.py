@@ -316,6 +316,16 @@ def test_the_parser_offers_what_the_work_takes() -> None:
     assert get_args(Purpose) == trust.PURPOSES
 
 
+@pytest.mark.parametrize("words", [("proof",), ("proof", "evidence")])
+def test_a_missing_or_unknown_action_is_answered_with_all_actions(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    """A command with actions names them where none is given and where no action is near."""
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert (caught.value.code, "use make, check" in capsys.readouterr().err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("words", "meant"),
     [

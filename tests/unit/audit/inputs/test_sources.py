@@ -98,8 +98,9 @@ def test_a_file_is_opened_and_closed(tmp_path: Path) -> None:
     with opened(given) as file:
         assert file is given
     assert not given.closed
-    words = f"no file of spans or evidence directory can be read: '{os.strerror(2)}'; check the path"
-    with pytest.raises(ConfigurationError) as caught, opened(str(tmp_path / "absent")):
+    absent = str(tmp_path / "absent")
+    words = f"cannot read {absent!r}: {os.strerror(2)}; name an evidence directory or a file of spans"
+    with pytest.raises(ConfigurationError) as caught, opened(absent):
         pytest.fail("there is none")
     assert str(caught.value) == words
     assert caught.value.__suppress_context__

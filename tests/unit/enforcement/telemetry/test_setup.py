@@ -704,6 +704,14 @@ def test_signers_of_the_caller_are_two_and_have_no_keys_beside_them(tmp_path: Pa
 # Options
 
 
+@pytest.mark.parametrize("name", ["durability", "privacy", "telemetry", "transparency"])
+def test_an_option_of_another_type_is_answered_with_its_class(tmp_path: Path, name: str) -> None:
+    """The error shows how to write the option and where its class is, and nothing is made."""
+    with pytest.raises(TypeError, match=rf"^{name}=<str>: .*{name.title()}\(.*agent_identity\.options"):
+        Enforcer.open(tmp_path / "e", **{name: "disk"})  # type: ignore[arg-type]
+    assert not (tmp_path / "e").exists()
+
+
 @pytest.mark.parametrize(("old", "new"), MOVED.items())
 def test_an_option_that_moved_says_where_it_is(tmp_path: Path, old: str, new: str) -> None:
     """A keyword of before is no parameter, its error names the new place, and nothing is made."""

@@ -343,7 +343,7 @@ def test_combined_constraint_objects_are_three_valued_as_well() -> None:
         ({"args.a..b": 5}, "argument path is malformed"),
         ({"args.a\n": 5}, "argument path is malformed"),
         ({"args." + "x" * 257: 5}, "argument path is malformed"),
-        ({"principal": "x"}, "unknown attribute 'principal'; expected one of principal.id, principal.issuer"),
+        ({"principal": "x"}, "unknown attribute 'principal'; use one of principal.id, principal.issuer"),
         ({"principal.name": "x"}, "unknown attribute 'principal.name'"),
         ({"user.name": "x"}, "unknown namespace 'user'"),
         ({"x" * 300: 5}, "unknown namespace 'x{40}…'"),

@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from flat_options import grouped
+
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity.approvals import Approval
@@ -68,10 +70,8 @@ def work(
         options: Further options of the enforcer.
     """
     clock = FixedClock(start * 10**9)
-    given = {"policy": POLICY, **options}
-    with Enforcer.open(
-        directory, clock=clock, ids=SequentialIds(), sealing="inline", draft_records=drafts, **given
-    ) as enforcer:
+    given = grouped({"policy": POLICY, "sealing": "inline", **options})
+    with Enforcer.open(directory, clock=clock, ids=SequentialIds(), draft_records=drafts, **given) as enforcer:
         tools = tools_of(enforcer)
         for number in range(tasks):
             with enforcer.task("invoices", principal=ALICE, agent=CLERK, scope=SCOPE):

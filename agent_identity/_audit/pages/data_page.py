@@ -4,7 +4,18 @@ from collections.abc import Iterator, Sequence
 
 from agent_identity._audit.answers import DataHint, DataReport, DataRow, SilentTool, TouchedBy
 from agent_identity._audit.pages.flow_picture import flow_picture
-from agent_identity._audit.pages.layout import Body, Section, badge, code, figure, proof_badge, table, time_cell
+from agent_identity._audit.pages.layout import (
+    Body,
+    Section,
+    badge,
+    code,
+    figure,
+    proof_badge,
+    spaced,
+    stacked,
+    table,
+    time_cell,
+)
 from agent_identity._audit.pages.markup import Content, joined, names
 from agent_identity._audit.pages.words import moment, percent, span_of
 
@@ -14,10 +25,8 @@ _HEADS = ("on behalf of", "agent", "tool", "resource")
 _COLUMNS = (
     "Agent",
     "Access",
-    "System",
-    "Name",
+    "Resource",
     "Labels",
-    "Basis",
     "Calls",
     "Refused",
     "Different",
@@ -25,7 +34,7 @@ _COLUMNS = (
     "Tools",
     "Seen",
     "First record",
-    "Weight",
+    "Basis",
 )
 _TOUCHED = ("Time", "Agent", "On behalf of", "Tool", "Access", "Outcome", "Resource", "Record", "Weight")
 
@@ -78,10 +87,8 @@ def _row(row: DataRow) -> Sequence[Content]:
     return (
         row.agent or "nobody",
         badge(row.access, "note" if row.access == "read" else "warn"),
-        row.system,
-        row.name,
+        stacked(row.name, row.system),
         names(row.labels) or "none",
-        row.basis,
         row.calls,
         row.refused,
         f"{row.resources:,}" if row.resources else "not known",
@@ -89,7 +96,7 @@ def _row(row: DataRow) -> Sequence[Content]:
         names(row.tools),
         span_of(row.first_ns, row.last_ns) or "never",
         code(row.record),
-        proof_badge(row.proof),
+        spaced([row.basis, proof_badge(row.proof)]),
     )
 
 

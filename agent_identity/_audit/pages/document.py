@@ -17,9 +17,9 @@ from agent_identity._audit.pages.layout import (
 from agent_identity._audit.pages.markup import Content, Markup, element, joined, names, text
 from agent_identity._audit.pages.style import POLICY, SCRIPT, STYLE
 from agent_identity._audit.pages.words import VERDICTS, moment, span_of
-from agent_identity._audit.report import counted
+from agent_identity._audit.report import Report, counted
 
-__all__ = ["document"]
+__all__ = ["document", "verdict_of"]
 
 _LOUD: Final = frozenset({"unverified", "contradicted"})
 _FEW: Final = 3
@@ -30,6 +30,8 @@ _TRUST: Final = {
     "self-asserted": "self-asserted: the keys came from beside the evidence, so they prove nothing by themselves",
     "none": "none",
 }
+_HOLDING: Final = frozenset({"verified", "incomplete"})
+_OWN_KEYS: Final = "The keys came from beside the evidence: it proves nothing to those who do not trust that place."
 _SOURCES: Final = (
     "Source",
     "Form",
@@ -54,7 +56,7 @@ def document(body: Body, *, made_ns: int | None = None, home: str | None = None)
         made_ns: The time at which it was made, in nanoseconds since the Unix epoch; it is stated if it is given.
         home: The file of the index that it belongs to.
     """
-    words, tone, sentence = VERDICTS[body.frame.verdict]
+    words, tone, sentence = verdict_of(body.frame)
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -84,6 +86,24 @@ def document(body: Body, *, made_ns: int | None = None, home: str | None = None)
     ]
     page = f"<!DOCTYPE html>\n{element('html', head, element('body', *parts), lang='en', dir='ltr')}\n"
     return page.encode("utf-8", "backslashreplace")
+
+
+def verdict_of(frame: Frame) -> tuple[str, str, str]:
+    """Return the words, the tone and a sentence; keys that nobody vouches for take the green away."""
+    reports = [source.report for source in frame.sources if source.report is not None and not source.only_hints]
+    words, tone, sentence = _judged(frame.verdict, reports)
+    if frame.verdict == "verified":
+        states = sorted({report.completeness.replace("_", " ") for report in reports})
+        sentence = f"{sentence} Completeness: {', '.join(states)}."
+    own = frame.verdict in _HOLDING and any(report.trust != "given" for report in reports)
+    return words, tone, f"{sentence} {_OWN_KEYS}" if own else sentence
+
+
+def _judged(verdict: str, reports: Sequence[Report]) -> tuple[str, str, str]:
+    words, tone, sentence = VERDICTS[verdict]
+    if verdict in _HOLDING and any(report.trust != "given" for report in reports):
+        return f"{words} under its own keys", "warn", sentence
+    return words, tone, sentence
 
 
 def _header(body: Body) -> Markup:
@@ -125,7 +145,7 @@ def _basis(body: Body, made_ns: int | None) -> Iterator[Markup]:
 
 
 def _statements(frame: Frame, made_ns: int | None) -> Iterator[tuple[str, Content]]:
-    words, tone, sentence = VERDICTS[frame.verdict]
+    words, tone, sentence = verdict_of(frame)
     yield "Verdict", spaced([badge(words, tone), sentence])
     yield "Sources", _places(frame.sources)
     yield "Keys", joined((text(line, _NOTE) for line in _origins(frame.sources)), "<br>")
@@ -166,7 +186,7 @@ def _origin(source: SourceFrame) -> str:
 def _verdict(source: SourceFrame) -> Markup:
     if source.only_hints:
         return badge("nothing to verify: hints", "note")
-    words, tone, _ = VERDICTS[source.verdict]
+    words, tone, _ = _judged(source.verdict, [] if source.report is None else [source.report])
     return badge(words, tone)
 
 

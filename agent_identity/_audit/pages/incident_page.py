@@ -1,11 +1,10 @@
 """The page of an incident."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
-
-import orjson
 
 from agent_identity._audit.answers import (
     Authority,
@@ -25,6 +24,7 @@ from agent_identity._audit.pages.layout import (
     figure,
     findings,
     proof_badge,
+    stacked,
     table,
     time_cell,
 )
@@ -41,8 +41,7 @@ _NAMED: Final = 6
 _SECOND: Final = 1_000_000_000
 _TIMELINE: Final = ("Time", "What", "On behalf of", "By", "Which", "Outcome", "Why", "Record")
 _HOP: Final = (
-    "Agent",
-    "Owner",
+    "Agent and owner",
     "On behalf of",
     "Permits",
     "Lost here",
@@ -89,7 +88,7 @@ def _sections(found: IncidentReport) -> Iterator[Section]:
     chain = tree_picture(_trees(found), id_="chain", title="Authority from principals through agents to tools")
     content = [
         figure(chain, "from the human to the tools: what was lost and narrowed at each hop, and what was called"),
-        table("Authority at each hop", _HOP, found.authority, _hop),
+        table("Authority at each hop", _HOP, found.authority, _hop, first=8),
     ]
     yield Section("authority", "Authority at each hop", joined(content))
     reach = could_and_did([Reach(one.tool, one.grants, one.calls, one.refused) for one in _by_use(found)],
@@ -183,8 +182,7 @@ def _hop(one: Authority) -> Sequence[Content]:
     calls = ", ".join(f"{tool} {count:,}" for tool, count in one.calls.items())
     above = "" if one.selected else " (above)"
     return (
-        f"{'↳ ' * one.depth}{one.agent}{above}",
-        one.owner,
+        stacked(f"{'↳ ' * one.depth}{one.agent}{above}", one.owner),
         one.principal,
         _permits(one),
         names(one.lost, _NAMED) or "nothing",
@@ -203,7 +201,9 @@ def _permits(one: Authority) -> Markup:
 
 
 def _bounds(arguments: Mapping[str, JSON]) -> str:
-    return orjson.dumps(arguments, option=orjson.OPT_SORT_KEYS).decode() if arguments else "(any arguments)"
+    if not arguments:
+        return "(any arguments)"
+    return json.dumps(dict(arguments), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def _tool(one: ToolReach) -> Sequence[Content]:

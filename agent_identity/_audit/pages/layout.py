@@ -22,12 +22,14 @@ __all__ = [
     "proof_badge",
     "scrolled",
     "spaced",
+    "stacked",
     "table",
     "time_cell",
 ]
 
 _FORMULA: Final = re.compile(r"((?:<[^>]*>)*)([=+@-].*)", re.DOTALL)
 _FIRST: Final = 15
+_SLACK: Final = 5
 _MOST: Final = 1_000
 _PROOFS: Final = {"proved": "good", "recorded": "warn", "hint": "note"}
 
@@ -89,6 +91,11 @@ def code(value: str) -> Markup:
     return element("code", text(value, 4_096))
 
 
+def stacked(value: str, below: str) -> Markup:
+    """Return a name, and another text below it."""
+    return joined([value, element("span", below, class_="sub")])
+
+
 def time_cell(words: str) -> Markup:
     """Return a time that stays on one line."""
     return element("span", words, class_="t")
@@ -136,6 +143,7 @@ def table(
     items: Sequence[_Item],
     row: Callable[[_Item], Sequence[Content]],
     *,
+    first: int = _FIRST,
     most: int = _MOST,
     nothing: str = "none",
 ) -> Markup:
@@ -146,26 +154,32 @@ def table(
         columns: The names of the columns.
         items: What is listed.
         row: Returns the cells of an item.
+        first: Rows that are not folded; a few more are not either where folding would hide next to nothing.
         most: Rows on the page.
         nothing: What is said if there are no items.
     """
     if not items:
         return element("p", f"{caption}: {nothing}")
     shown = min(len(items), most)
-    head = element("thead", element("tr", *(element("th", name, scope="col") for name in columns)))
-    # Some more rows are shown where folding them would hide next to nothing.
-    first = shown if shown <= _FIRST + 5 else _FIRST
+    head = _head(columns, row(items[0]))
+    if shown <= first + _SLACK:
+        first = shown
     parts = [_grid(f"{caption} ({len(items):,})", head, map(row, islice(items, first)))]
     if shown > first:
         rest = _grid(f"{caption}, from {first + 1:,} to {shown:,}", head, map(row, islice(items, first, shown)))
         parts.append(element("details", element("summary", f"{shown - first:,} more rows"), rest))
     if len(items) > shown:
-        parts.append(
-            element(
-                "p", f"{len(items) - shown:,} more rows are not on this page; --json and --csv have all", class_="more"
-            )
-        )
+        left = f"{len(items) - shown:,} more rows are not on this page; --json and --csv have all"
+        parts.append(element("p", left, class_="more"))
     return element("div", *parts, data_filter="")
+
+
+def _head(columns: Sequence[str], cells: Sequence[Content]) -> Markup:
+    """Return the names of the columns; those over numbers stand to the right, as the numbers do."""
+    named = zip(columns, cells, strict=True)
+    return element(
+        "thead", element("tr", *(element("th", name, scope="col", class_=_css(cell)) for name, cell in named))
+    )
 
 
 def _grid(caption: str, head: Markup, rows: Iterable[Sequence[Content]]) -> Markup:
@@ -179,7 +193,11 @@ def _row(cells: Sequence[Content]) -> Markup:
 
 
 def _data(cell: Content) -> Markup:
-    return element("td", _cell(cell), class_="n" if isinstance(cell, int) else None)
+    return element("td", _cell(cell), class_=_css(cell))
+
+
+def _css(cell: Content) -> str | None:
+    return "n" if isinstance(cell, int) else None
 
 
 def _cell(cell: Content) -> Markup:

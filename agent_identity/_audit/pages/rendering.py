@@ -15,14 +15,13 @@ from agent_identity._audit.answers import (
 )
 from agent_identity._audit.pages.coverage_page import coverage_body
 from agent_identity._audit.pages.data_page import data_body
-from agent_identity._audit.pages.document import document
+from agent_identity._audit.pages.document import document, verdict_of
 from agent_identity._audit.pages.incident_page import incident_body
 from agent_identity._audit.pages.inventory_page import inventory_body
 from agent_identity._audit.pages.layout import Body, Section, badge, code, table
 from agent_identity._audit.pages.markup import Content, element, joined
 from agent_identity._audit.pages.scope_page import scope_body
 from agent_identity._audit.pages.tasks_page import Told, tasks_body
-from agent_identity._audit.pages.words import VERDICTS
 
 __all__ = ["INDEX", "Answer", "Page", "render", "render_index", "render_tasks"]
 
@@ -99,12 +98,17 @@ def render_index(pages: Sequence[Page], *, command: str | None = None, made_ns: 
     notes = dict.fromkeys(note for page in pages for note in page.frame.not_shown)
     frame = Frame("all", worst.sources, worst.from_ns, worst.until_ns, tuple(notes), command, worst.version)
     listed = table("Reports", ("Report", "Answer", "Verdict"), pages, _link)
-    digests = table("SHA-256 of each file", ("File", "SHA-256"), pages, lambda page: (page.file, code(page.sha256)))
+    digests = table(
+        "SHA-256 of each file",
+        ("File", "SHA-256"),
+        pages,
+        lambda page: (page.file, element("span", code(page.sha256), class_="t")),
+    )
     note = "SHA256SUMS in this folder lists these and this index; check them with: sha256sum -c SHA256SUMS"
     body = Body(
         name=INDEX.removesuffix(".html"),
         title="Reports about the work of agents",
-        headline=f"{len(pages)} reports over the same evidence, each in one file.",
+        headline=f"{len(pages)} reports over the same sources, each in one file.",
         frame=frame,
         figures=(),
         sections=[
@@ -119,8 +123,12 @@ _RANK: Final = ("contradicted", "cannot_tell", "unverified", "incomplete", "veri
 
 
 def _link(page: Page) -> Sequence[Content]:
-    words, tone, _ = VERDICTS[page.frame.verdict]
+    words, tone, _ = verdict_of(page.frame)
     return (element("a", page.title, href=page.file), page.headline, badge(words, tone))
+
+
+def _digest(page: Page) -> Sequence[Content]:
+    return (page.file, element("span", code(page.sha256), class_="t"))
 
 
 def _body(answer: Answer) -> Body:

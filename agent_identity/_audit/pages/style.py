@@ -24,21 +24,20 @@ STYLE: Final = f"""
 *{{box-sizing:border-box}}
 html{{scroll-padding-top:4rem}}
 body{{margin:0;background:var(--bg);color:var(--text);font:15px/1.5 system-ui,"Segoe UI",Roboto,sans-serif}}
-header,nav,main,footer{{max-width:76rem;margin:0 auto;padding:0 1.25rem}}
+header,nav,main,footer{{max-width:80rem;margin:0 auto;padding:0 1.25rem}}
 header{{padding-top:1.25rem}}
 h1{{font-size:1.7rem;line-height:1.2;margin:0 0 .35rem;overflow-wrap:anywhere}}
 h2{{font-size:1.2rem;margin:2.2rem 0 .6rem;padding-top:.9rem;border-top:1px solid var(--line)}}
 h3{{font-size:1rem;margin:1.3rem 0 .4rem;overflow-wrap:anywhere}}
 p{{margin:.4rem 0;overflow-wrap:anywhere}}
 a{{color:var(--accent)}}
-td code{{overflow-wrap:break-word}}
 code{{font:.88em ui-monospace,"Cascadia Mono",Menlo,Consolas,monospace;overflow-wrap:anywhere}}
 :focus-visible{{outline:3px solid var(--accent);outline-offset:2px}}
 .skip{{position:absolute;left:-99rem}}
 .skip:focus{{left:1rem;top:1rem;background:var(--bg);padding:.5rem;z-index:9}}
 .headline{{font-size:1.05rem;color:var(--muted);margin:0 0 .8rem}}
 .verdict{{padding:.55rem 1.25rem;border-bottom:2px solid currentColor}}
-.verdict p{{max-width:73.5rem;margin:0 auto}}
+.verdict p{{max-width:77.5rem;margin:0 auto}}
 .verdict strong{{letter-spacing:.02em;margin-right:.5rem}}
 .verdict.loud{{position:sticky;top:0;z-index:5}}
 .good{{color:var(--good);background:var(--good-bg)}}
@@ -60,9 +59,11 @@ nav a{{display:inline-block;padding:.15rem 0}}
 .findings{{list-style:none;margin:.5rem 0;padding:0}}
 .findings li{{margin:.4rem 0;overflow-wrap:anywhere}}
 .scroll{{overflow-x:auto;margin:.4rem 0;max-width:100%}}
-table{{border-collapse:collapse;width:100%;font-size:.9rem}}
+table{{border-collapse:collapse;width:max-content;max-width:100%;min-width:min(100%,34rem);font-size:.88rem}}
+tbody th .t{{font-weight:400}}
+.sub{{display:block;color:var(--muted);font-weight:400}}
 caption{{text-align:left;color:var(--muted);padding:.2rem 0;font-size:.88rem}}
-th,td{{text-align:left;vertical-align:top;padding:.32rem .6rem;border-bottom:1px solid var(--line);min-width:4.2rem;
+th,td{{text-align:left;vertical-align:top;padding:.3rem .5rem;border-bottom:1px solid var(--line);min-width:3.4rem;
 max-width:24rem;overflow-wrap:break-word;unicode-bidi:isolate}}
 thead th{{background:var(--panel);font-size:.82rem;vertical-align:bottom;overflow-wrap:normal}}
 tbody th{{font-weight:600}}
@@ -110,7 +111,7 @@ header,nav,main,footer{{padding-left:.8rem;padding-right:.8rem}}
 .about{{grid-template-columns:minmax(0,1fr)}}
 .about dd{{margin-bottom:.35rem}}
 .figures div{{flex:1 1 7rem;min-width:7rem}}
-table{{width:max-content;max-width:none;min-width:100%}}
+table{{max-width:none;min-width:100%}}
 th,td{{max-width:15rem}}
 }}
 @media print{{

@@ -9,7 +9,7 @@ __all__ = ["DIFFERENCES", "GAPS", "KIND_NAMES", "VERDICTS", "clock", "moment", "
 
 VERDICTS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
     {
-        "verified": ("VERIFIED", "good", "The evidence verifies, and nothing is missing from it."),
+        "verified": ("VERIFIED", "good", "The evidence verifies."),
         "contradicted": (
             "NOT VERIFIED: contradicted",
             "bad",

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from agent_identity._audit.answers import SourceKind
 from agent_identity._audit.inputs import is_bundle
 from agent_identity._audit.pages import Told, render_tasks
 from agent_identity._audit.timelines import TaskTimeline
@@ -41,9 +42,8 @@ def _told(source: str | Sequence[str], task: TaskTimeline) -> Told:
     if not isinstance(source, str):
         more = f" and {len(source) - _NAMED:,} more" if len(source) > _NAMED else ""
         return Told(", ".join(source[:_NAMED]) + more, "traces", task)
-    if is_bundle(source):
-        return Told(source, "bundle", task)
-    return Told(source, "ledger" if is_directory(source) else "traces", task)
+    kind: SourceKind = "bundle" if is_bundle(source) else "ledger" if is_directory(source) else "traces"
+    return Told(source, kind, task)
 
 
 def _command(chosen: argparse.Namespace) -> str:

@@ -13,7 +13,6 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from agent_identity._audit.answers import Evidence, Frame, Hosts, SourceFrame, plain
-from agent_identity._audit.pages import Answer, render
 from agent_identity._audit.report import counted
 from agent_identity._common.narrowing import is_array, is_mapping
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing, save_page
@@ -22,6 +21,8 @@ from agent_identity.cli.terminal.times import moment_ns
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+    from agent_identity._audit.pages import Answer
 
 __all__ = [
     "Cell",
@@ -145,7 +146,7 @@ def answered(chosen: argparse.Namespace, ask: Callable[[Evidence], _Answer]) -> 
 
 def emit(
     chosen: argparse.Namespace,
-    result: Answer,
+    result: "Answer",
     *,
     text: Callable[[Style, int | None], Iterable[str]],
     rows: Callable[[], Iterable[Sequence[Cell]]],
@@ -162,6 +163,8 @@ def emit(
     """
     frame = result.frame
     if chosen.html is not None:
+        from agent_identity._audit.pages import render
+
         save_page(render(result, made_ns=made_ns()), chosen.html)
     elif chosen.json:
         print(json.dumps(plain(result)))

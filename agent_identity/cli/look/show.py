@@ -11,9 +11,7 @@ from typing import Final, NamedTuple, TypeAlias, final
 from agent_identity._audit.inputs import is_bundle
 from agent_identity._audit.report import counted
 from agent_identity._audit.timelines import Action, TaskTimeline, story
-from agent_identity.cli.look.tasks_page import write_tasks
 from agent_identity.cli.terminal.output import DRAFTS, print_list
-from agent_identity.cli.terminal.saving import refuse_existing
 from agent_identity.cli.terminal.sources import STANDARD_INPUT, gathered, is_directory, named
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.cli.terminal.times import moment_ns
@@ -100,7 +98,8 @@ def run(chosen: argparse.Namespace) -> int:
     wanted, sources = _Filter(chosen), _sources(chosen.source)
     tasks = _tasks(chosen, sources, wanted)
     if chosen.html is not None:
-        refuse_existing(chosen.html)
+        from agent_identity.cli.look.tasks_page import write_tasks
+
         write_tasks(chosen, tasks)
     elif chosen.json:
         print_list("tasks", map(to_json, tasks), lambda: {"left_out": wanted.left_out()})

@@ -9,7 +9,7 @@ from agent_identity._audit.answers import SourceKind
 from agent_identity._audit.inputs import is_bundle
 from agent_identity._audit.pages import Told, render_tasks
 from agent_identity._audit.timelines import TaskTimeline
-from agent_identity.cli.terminal.saving import made_ns, save_page
+from agent_identity.cli.terminal.saving import made_ns, refuse_existing, save_page
 from agent_identity.cli.terminal.sources import is_directory
 from agent_identity.cli.terminal.times import moment_ns
 
@@ -27,6 +27,7 @@ def write_tasks(chosen: argparse.Namespace, tasks: Iterator[tuple[str | Sequence
         chosen: The words of the command.
         tasks: The tasks to show, each with its source.
     """
+    refuse_existing(chosen.html)
     start = None if chosen.start is None else moment_ns(chosen.start)
     stop = None if chosen.stop is None else moment_ns(chosen.stop)
     page = render_tasks(

@@ -3,11 +3,13 @@
 import os
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from agent_identity._audit.pages import Page
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from agent_identity._audit.pages import Page
 
 __all__ = ["made_ns", "refuse_existing", "save_page"]
 
@@ -38,7 +40,7 @@ def refuse_existing(path: str) -> None:
         raise ConfigurationError(f"{path!r} exists already and is never replaced; name another one")
 
 
-def save_page(page: Page, path: str) -> None:
+def save_page(page: "Page", path: str) -> None:
     """Write a page, and print its digest as ``sha256sum`` does."""
     with Path(path).open("xb") as file:  # Never replaces a file.
         file.write(page.html)

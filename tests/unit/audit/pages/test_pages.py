@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import hashlib
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from html.parser import HTMLParser
@@ -26,6 +27,9 @@ from agent_identity._audit.answers import (
     scope,
 )
 from agent_identity._audit.pages import Page, Told, render, render_index, render_tasks
+from agent_identity._audit.pages.layout import code, table
+from agent_identity._audit.pages.markup import names
+from agent_identity._audit.pages.tree_picture import TreeNode, tree_picture
 from agent_identity._audit.timelines import story
 
 MADE: Final = 1_764_000_000 * 10**9
@@ -155,20 +159,7 @@ def hostile_answer(answer: Any, text: str) -> Any:
 
 
 WORDS: Final = frozenset(
-    [
-        "registered",
-        "observed",
-        "traced",
-        "allow",
-        "warn",
-        "block",
-        "route",
-        "success",
-        "denied",
-        "error",
-        "unknown",
-        "cancelled",
-    ]
+    {"registered", "observed", "traced", "allow", "warn", "block", "route", "success", "denied", "error", "unknown"}
 )
 
 
@@ -285,8 +276,6 @@ def test_hostile_names_stay_inert(company: Path, answers: dict[str, Any], name: 
 @given(text=st.text(min_size=1, max_size=40))
 def test_any_name_stays_inert(text: str) -> None:
     """Any text in a picture and a table is text alone."""
-    from agent_identity._audit.pages.layout import table
-    from agent_identity._audit.pages.tree_picture import TreeNode, tree_picture
 
     def drawn(name: str) -> Counter[tuple[str, tuple[str, ...]]]:
         picture = tree_picture([TreeNode("agent", name, (name,), (name,))], id_="p", title="tools")
@@ -298,9 +287,6 @@ def test_any_name_stays_inert(text: str) -> None:
 
 def test_a_formula_begins_with_an_apostrophe() -> None:
     """A cell that is pasted into a spreadsheet is no formula, also where it is an id or a list of names."""
-    from agent_identity._audit.pages.layout import code, table
-    from agent_identity._audit.pages.markup import names
-
     cells = ("=1", "+1", "-1", "@a", code("=1"), names(["=1", "b"]))
     page = Reader(table("cells", tuple("abcdef"), [cells], lambda row: row).encode())
     shown = [text for text in page.texts if text.endswith(("1", "@a", "b"))]
@@ -364,8 +350,6 @@ def test_a_page_of_many_tasks_is_bounded(company: Path) -> None:
 
 def test_a_contradicted_source_is_loud(company: Path, tmp_path: Path) -> None:
     """The page of evidence that was changed says so first, and proves nothing."""
-    import shutil
-
     target = shutil.copytree(company / "evidence", tmp_path / "evidence")
     entries = next(path for path in sorted(target.glob("ledger/*/entries*.jsonl")) if b'"warn"' in path.read_bytes())
     entries.write_bytes(entries.read_bytes().replace(b'"effect":"warn"', b'"effect":"allow"', 1))

@@ -36,6 +36,8 @@ _COLUMNS = (
     "First record",
     "Basis",
 )
+_SILENT = ("Tool", "Calls that say nothing")
+_HINTS = ("Name", "What", "Service", "Spans", "Weight")
 _TOUCHED = ("Time", "Agent", "On behalf of", "Tool", "Access", "Outcome", "Resource", "Record", "Weight")
 
 
@@ -67,12 +69,10 @@ def _sections(found: DataReport) -> Iterator[Section]:
         table("Data touched", _COLUMNS, found.rows, _row),
     ]
     yield Section("rows", "Data touched", joined(content))
-    columns = ("Tool", "Calls that say nothing")
-    silent = table("Tools that do not say what they touch", columns, found.silent, _silent)
+    silent = table("Tools that do not say what they touch", _SILENT, found.silent, _silent)
     yield Section("silent", "Not declared", silent)
     if found.hints:
-        columns = ("Name", "What", "Service", "Spans", "Weight")
-        yield Section("hints", "In spans of other libraries", table("Unsigned hints", columns, found.hints, _hint))
+        yield Section("hints", "In spans of other libraries", table("Unsigned hints", _HINTS, found.hints, _hint))
 
 
 def _paths(found: DataReport) -> Iterator[tuple[str, str, str, str]]:

@@ -171,10 +171,10 @@ def _trees(found: IncidentReport) -> Sequence[TreeNode]:
     nodes: dict[tuple[str, ...], TreeNode] = {}
     for key, path in paths.items():
         node = nodes[key] = path.node(key[-1])
-        above = nodes.get(key[:-1])
-        if above is None:
-            above = roots.setdefault(key[0], TreeNode("principal", key[0], ("on behalf of",)))
-        above.children.append(node)
+        parent = nodes.get(key[:-1])
+        if parent is None:
+            parent = roots.setdefault(key[0], TreeNode("principal", key[0], ("on behalf of",)))
+        parent.children.append(node)
     return list(roots.values())
 
 

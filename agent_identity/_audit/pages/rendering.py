@@ -98,12 +98,7 @@ def render_index(pages: Sequence[Page], *, command: str | None = None, made_ns: 
     notes = dict.fromkeys(note for page in pages for note in page.frame.not_shown)
     frame = Frame("all", worst.sources, worst.from_ns, worst.until_ns, tuple(notes), command, worst.version)
     listed = table("Reports", ("Report", "Answer", "Verdict"), pages, _link)
-    digests = table(
-        "SHA-256 of each file",
-        ("File", "SHA-256"),
-        pages,
-        lambda page: (page.file, element("span", code(page.sha256), class_="t")),
-    )
+    digests = table("SHA-256 of each file", ("File", "SHA-256"), pages, _digest)
     note = "SHA256SUMS in this folder lists these and this index; check them with: sha256sum -c SHA256SUMS"
     body = Body(
         name=INDEX.removesuffix(".html"),

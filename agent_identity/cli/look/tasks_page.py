@@ -43,8 +43,8 @@ def _told(source: str | Sequence[str], task: TaskTimeline) -> Told:
     if not isinstance(source, str):
         more = f" and {len(source) - _NAMED:,} more" if len(source) > _NAMED else ""
         return Told(", ".join(source[:_NAMED]) + more, "traces", task)
-    kind: SourceKind = "bundle" if is_bundle(source) else "ledger" if is_directory(source) else "traces"
-    return Told(source, kind, task)
+    kind: SourceKind = "ledger" if is_directory(source) else "traces"
+    return Told(str(source), "bundle" if is_bundle(source) else kind, task)
 
 
 def _command(chosen: argparse.Namespace) -> str:

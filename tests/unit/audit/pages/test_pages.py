@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 from hypothesis import given, settings
@@ -147,9 +147,10 @@ def poisoned(value: Any, poison: Callable[[str], str], name: str = "") -> Any:
     if isinstance(value, str):
         return poison(value) if value else value
     if isinstance(value, tuple):
-        return tuple(poisoned(one, poison, name) for one in value)
+        return tuple(poisoned(one, poison, name) for one in cast("tuple[Any, ...]", value))
     if isinstance(value, Mapping):
-        return {poisoned(key, poison): poisoned(one, poison) for key, one in value.items()}
+        members = cast("Mapping[Any, Any]", value)
+        return {poisoned(key, poison): poisoned(one, poison) for key, one in members.items()}
     return value
 
 

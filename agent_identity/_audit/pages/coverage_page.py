@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from agent_identity._audit.answers import CoverageReport, Dimension, Group, OtherCalls, Share
 from agent_identity._audit.pages.bar_pictures import MAX_BARS, Bar, stacked_bars
-from agent_identity._audit.pages.layout import Body, Section, badge, code, figure, proof_badge, table
+from agent_identity._audit.pages.layout import Body, Section, badge, code, figure, proof_badge, seen_cell, table
 from agent_identity._audit.pages.markup import Content, Markup, joined
-from agent_identity._audit.pages.words import percent, span_of
+from agent_identity._audit.pages.words import percent
 
 __all__ = ["coverage_body"]
 
@@ -76,5 +76,5 @@ def _group(group: Group) -> Sequence[Content]:
 def _other(one: OtherCalls) -> Sequence[Content]:
     why = badge(one.why, _TONES.get(one.why, "warn"))
     parties = (one.agent or "unknown", one.service or "unknown", one.party or "nobody")
-    seen = span_of(one.first_ns, one.last_ns) or "not known"
+    seen = seen_cell(one.first_ns, one.last_ns)
     return (one.tool, why, *parties, one.calls, one.refused, seen, code(one.example))

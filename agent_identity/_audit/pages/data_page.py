@@ -11,13 +11,14 @@ from agent_identity._audit.pages.layout import (
     code,
     figure,
     proof_badge,
+    seen_cell,
     spaced,
     stacked,
     table,
     time_cell,
 )
 from agent_identity._audit.pages.markup import Content, joined, names
-from agent_identity._audit.pages.words import moment, percent, span_of
+from agent_identity._audit.pages.words import moment, percent
 
 __all__ = ["data_body"]
 
@@ -94,7 +95,7 @@ def _row(row: DataRow) -> Sequence[Content]:
         f"{row.resources:,}" if row.resources else "not known",
         names(row.principals) or "nobody",
         names(row.tools),
-        span_of(row.first_ns, row.last_ns) or "never",
+        seen_cell(row.first_ns, row.last_ns),
         code(row.record),
         spaced([row.basis, proof_badge(row.proof)]),
     )

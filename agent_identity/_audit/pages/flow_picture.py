@@ -8,7 +8,7 @@ from agent_identity._audit.pages.markup import Markup, element, fitted
 __all__ = ["flow_picture"]
 
 _ROWS: Final = 15
-_WIDTH, _GAP, _ROW, _HEIGHT, _TOP = 200, 76, 36, 26, 28
+_WIDTH, _GAP, _ROW, _HEIGHT, _TOP = 232, 64, 36, 26, 28
 _CLASSES: Final = ("principal", "box", "tool", "resource")
 
 

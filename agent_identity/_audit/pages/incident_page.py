@@ -24,13 +24,15 @@ from agent_identity._audit.pages.layout import (
     figure,
     findings,
     proof_badge,
+    record_code,
+    seen_cell,
     stacked,
     table,
     time_cell,
 )
 from agent_identity._audit.pages.markup import Content, Markup, element, joined, names, text
 from agent_identity._audit.pages.time_picture import Mark, MarkKind, time_picture
-from agent_identity._audit.pages.tree_picture import TreeNode, tree_picture
+from agent_identity._audit.pages.tree_picture import TreeNode, tools_node, tree_picture
 from agent_identity._audit.pages.words import clock, moment, span_of
 from agent_identity._audit.report import counted
 from agent_identity.canonical import JSON
@@ -149,10 +151,8 @@ class _Path:
             lines.append(f"not called: {', '.join(unused)}")
         losses = [f"lost: {', '.join(sorted(self.lost))}"] if self.lost else []
         losses += [f"narrowed: {', '.join(sorted(self.narrowed))}"] if self.narrowed else []
-        tools = [
-            TreeNode("tool", tool, (counted(count, "call"),))
-            for tool, count in sorted(self.calls.items(), key=lambda item: (-item[1], item[0]))
-        ]
+        calls = sorted(self.calls.items(), key=lambda item: (-item[1], item[0]))
+        tools = tools_node({tool: counted(count, "call") for tool, count in calls})
         return TreeNode("agent", name, lines, losses, tools)
 
 
@@ -233,17 +233,26 @@ def _effect(one: RevocationEffect) -> str:
 
 
 def _open(one: OpenCall) -> Sequence[Content]:
-    return (time_cell(moment(one.at_ns)), one.task or "none", one.agent or "nobody", one.tool, code(one.record))
+    return (time_cell(moment(one.at_ns)), one.task or "none", one.agent or "nobody", one.tool, record_code(one.record))
 
 
 def _reached(one: Reached) -> Sequence[Content]:
-    return (one.name, one.kind, one.count, span_of(one.first_ns, one.last_ns) or "not known", code(one.record))
+    return (one.name, one.kind, one.count, seen_cell(one.first_ns, one.last_ns), record_code(one.record))
 
 
 def _entry(one: Entry) -> Sequence[Content]:
     outcome = badge(one.outcome, _TONES.get(one.outcome, "note")) if one.outcome else ""
     chain = " → ".join(one.agents)
-    return (time_cell(clock(one.at_ns)), one.kind, one.principal, chain, one.what, outcome, one.why, code(one.record))
+    return (
+        time_cell(clock(one.at_ns)),
+        one.kind,
+        one.principal,
+        chain,
+        one.what,
+        outcome,
+        one.why,
+        record_code(one.record),
+    )
 
 
 def _mark(one: Entry) -> Mark:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from agent_identity._audit.answers import KINDS, Inventory, Item
-from agent_identity._audit.pages.layout import Body, Section, badge, findings, proof_badge, spaced, table
+from agent_identity._audit.pages.layout import Body, Section, badge, findings, proof_badge, seen_cell, spaced, table
 from agent_identity._audit.pages.markup import Content, Markup, joined, names
-from agent_identity._audit.pages.words import DIFFERENCES, KIND_NAMES, span_of
+from agent_identity._audit.pages.words import DIFFERENCES, KIND_NAMES
 from agent_identity._audit.report import counted
 
 __all__ = ["inventory_body"]
@@ -68,7 +68,7 @@ def _row(item: Item, codes: dict[tuple[str, str | None, str], list[str]]) -> Seq
         item.calls,
         item.refused,
         item.spans,
-        span_of(item.first_ns, item.last_ns) or "never",
+        seen_cell(item.first_ns, item.last_ns),
         joined(_more(item), "<br>"),
     )
 

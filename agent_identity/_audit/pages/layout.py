@@ -8,6 +8,7 @@ from typing import Final, TypeVar, final
 
 from agent_identity._audit.answers import Frame
 from agent_identity._audit.pages.markup import Content, Markup, element, joined, text
+from agent_identity._audit.pages.words import span_of
 
 __all__ = [
     "Body",
@@ -20,7 +21,9 @@ __all__ = [
     "findings",
     "listed",
     "proof_badge",
+    "record_code",
     "scrolled",
+    "seen_cell",
     "spaced",
     "stacked",
     "table",
@@ -28,6 +31,7 @@ __all__ = [
 ]
 
 _FORMULA: Final = re.compile(r"((?:<[^>]*>)*)([=+@-].*)", re.DOTALL)
+_ID: Final = 64
 _FIRST: Final = 15
 _SLACK: Final = 5
 _MOST: Final = 1_000
@@ -87,8 +91,21 @@ def proof_badge(proof: str) -> Markup:
 
 
 def code(value: str) -> Markup:
-    """Return an id or a command."""
+    """Return a command or a path."""
     return element("code", text(value, 4_096))
+
+
+def record_code(value: str) -> Markup:
+    """Return the id of a record, on one line."""
+    return element("code", text(value, _ID), class_="t")
+
+
+def seen_cell(first_ns: int, last_ns: int) -> Markup:
+    """Return when something was seen first and last, each on one line."""
+    first, _, last = span_of(first_ns, last_ns).partition(" to ")
+    if not first:
+        return text("never")
+    return time_cell(first) + (Markup("<br>") + time_cell(f"to {last}") if last else Markup())
 
 
 def stacked(value: str, below: str) -> Markup:
@@ -125,16 +142,18 @@ def findings(items: Sequence[tuple[str, str, Content]], nothing: str) -> Markup:
     return element("ul", *lines, class_="findings")
 
 
-def scrolled(content: Markup, label: str) -> Markup:
+def scrolled(content: Markup, label: str, *, css: str = "scroll") -> Markup:
     """Return content that may be wider than the window, in a part that scrolls by itself and can get the focus."""
-    return element("div", content, class_="scroll", tabindex=0, role="region", aria_label=label)
+    return element("div", content, class_=css, tabindex=0, role="region", aria_label=label)
 
 
 def figure(picture: Markup, caption: str) -> Markup:
     """Return a picture with its caption."""
     if not picture:
         return Markup()
-    return element("figure", scrolled(picture, f"picture: {caption}"), element("figcaption", caption))
+    return element(
+        "figure", scrolled(picture, f"picture: {caption}", css="scroll picture"), element("figcaption", caption)
+    )
 
 
 def table(

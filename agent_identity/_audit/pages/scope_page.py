@@ -16,15 +16,15 @@ from agent_identity._audit.pages.layout import (
     Body,
     Section,
     badge,
-    code,
     figure,
     findings,
     proof_badge,
+    record_code,
     spaced,
     table,
     time_cell,
 )
-from agent_identity._audit.pages.markup import Content, Markup, element, joined, names, text
+from agent_identity._audit.pages.markup import Content, Markup, element, joined, names
 from agent_identity._audit.pages.words import GAPS, moment
 from agent_identity._audit.report import counted
 
@@ -46,7 +46,6 @@ _COLUMNS = (
     "Monitor only",
     "Of an open tool",
     "Last used",
-    "Refusals",
     "Weight",
 )
 
@@ -115,10 +114,10 @@ def _part(row: ScopeRow) -> int:
 
 def _row(row: ScopeRow) -> Sequence[Content]:
     grants = (row.grants, row.grants_used, row.grants_used_by_descendants, row.calls, row.calls_by_descendants)
-    more = (row.refused, row.warned, row.would_be_refused, row.calls_of_open_tool)
+    more = (row.warned, row.would_be_refused, row.calls_of_open_tool)
     last = time_cell(moment(row.last_used_ns)[:16]) if row.last_used_ns else "never"
-    reasons = joined((text(_reason(one)) for one in row.refusals[:_NAMED]), "<br>")
-    return (row.agent, row.tool, *grants, *more, last, reasons, proof_badge(row.proof))
+    reasons = (element("span", _reason(one), class_="sub") for one in row.refusals[:_NAMED])
+    return (row.agent, row.tool, *grants, joined([row.refused, *reasons]), *more, last, proof_badge(row.proof))
 
 
 def _reason(one: Refusals) -> str:
@@ -160,7 +159,7 @@ def _tool(line: SuggestedTool) -> Sequence[Content]:
         bounds = "differ by grant"
     else:
         bounds = "any arguments" if not line.constraints else names(sorted(line.constraints))
-    records = joined((code(one) for one in line.records), "<br>")
+    records = joined((record_code(one) for one in line.records), "<br>")
     return (line.tool, change, line.why, line.grants, line.used, line.calls, bounds, records)
 
 
@@ -174,4 +173,11 @@ def _version(one: VersionChange) -> Sequence[Content]:
 
 
 def _event(one: Event) -> Sequence[Content]:
-    return (one.agent, one.relation, one.other, time_cell(moment(one.since_ns)[:16]), one.count, code(one.record))
+    return (
+        one.agent,
+        one.relation,
+        one.other,
+        time_cell(moment(one.since_ns)[:16]),
+        one.count,
+        record_code(one.record),
+    )

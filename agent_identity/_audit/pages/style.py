@@ -59,12 +59,13 @@ nav a{{display:inline-block;padding:.15rem 0}}
 .findings{{list-style:none;margin:.5rem 0;padding:0}}
 .findings li{{margin:.4rem 0;overflow-wrap:anywhere}}
 .scroll{{overflow-x:auto;margin:.4rem 0;max-width:100%}}
+.picture{{max-height:40rem;overflow:auto}}
 table{{border-collapse:collapse;width:max-content;max-width:100%;min-width:min(100%,34rem);font-size:.88rem}}
 tbody th .t{{font-weight:400}}
 .sub{{display:block;color:var(--muted);font-weight:400}}
 caption{{text-align:left;color:var(--muted);padding:.2rem 0;font-size:.88rem}}
 th,td{{text-align:left;vertical-align:top;padding:.3rem .5rem;border-bottom:1px solid var(--line);min-width:3.4rem;
-max-width:24rem;overflow-wrap:break-word;unicode-bidi:isolate}}
+max-width:19rem;overflow-wrap:break-word;unicode-bidi:isolate}}
 thead th{{background:var(--panel);font-size:.82rem;vertical-align:bottom;overflow-wrap:normal}}
 tbody th{{font-weight:600}}
 .n{{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}}
@@ -121,7 +122,7 @@ header,nav,main,footer{{max-width:none;padding:0}}
 nav,.filter,.skip{{display:none}}
 .verdict,.verdict.loud{{position:static;border:2px solid}}
 .stamp{{display:block;position:fixed;top:-12mm;left:0;right:0;text-align:center;font-weight:700;color:var(--bad)}}
-.scroll{{overflow:visible}}
+.scroll,.picture{{overflow:visible;max-height:none}}
 table{{font-size:7.5pt}}
 th,td{{min-width:0;padding:.15rem .3rem}}
 thead{{display:table-header-group}}

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from agent_identity._audit.answers import NO_KEYS, Frame, SourceFrame, SourceKind
-from agent_identity._audit.pages.layout import Body, Section, badge, code, figure, table, time_cell
+from agent_identity._audit.pages.layout import Body, Section, badge, code, figure, record_code, table, time_cell
 from agent_identity._audit.pages.markup import Content, Markup, element, joined, names, text
 from agent_identity._audit.pages.time_picture import Mark, MarkKind, time_picture
-from agent_identity._audit.pages.tree_picture import TreeNode, tree_picture
+from agent_identity._audit.pages.tree_picture import TreeNode, tools_node, tree_picture
 from agent_identity._audit.pages.words import clock, moment
 from agent_identity._audit.report import counted
 from agent_identity._audit.timelines import Action, TaskTimeline
@@ -175,15 +175,12 @@ def _tools(calls: Counter[tuple[str, str]]) -> list[TreeNode]:
     for (tool, kind), count in calls.items():
         tools.setdefault(tool, Counter())[kind] += count
     order = sorted(tools.items(), key=lambda item: (-item[1].total(), item[0]))
-    return [
-        TreeNode(
-            "tool",
-            tool,
-            (counted(counts.total(), "call"),),
-            (f"{counts['refused']:,} refused",) if counts["refused"] else (),
-        )
-        for tool, counts in order
-    ]
+    return tools_node({tool: _counts(counts) for tool, counts in order})
+
+
+def _counts(counts: Counter[str]) -> str:
+    refused = f", {counts['refused']:,} refused" if counts["refused"] else ""
+    return counted(counts.total(), "call") + refused
 
 
 def _task(task: TaskTimeline, room: int, *, opened: bool) -> Markup:
@@ -237,7 +234,7 @@ def _action(action: Action) -> Sequence[Content]:
         " → ".join(action.agents) or "nobody",
         outcome + error,
         joined((text(line) for line in _why(action)), "<br>"),
-        code(action.record),
+        record_code(action.record),
     )
 
 

@@ -23,6 +23,7 @@ _KINDS: Final[Mapping[MarkKind, str]] = {
     "change": "revocation or policy",
     "state": "task, grant or approval",
 }
+_RAISED: Final[Mapping[MarkKind, int]] = {"refused": -6, "open": 6}
 _MAX_LANES: Final = 14
 _LEFT, _WIDTH, _RIGHT, _LANE, _TOP = 190, 800, 26, 28, 8
 _BINS: Final = 100
@@ -130,7 +131,7 @@ def _shape(key: tuple[int, int, MarkKind], count: int, first: int, span: int) ->
         if count > 1
         else (f"{_KINDS[kind]}, about {moment(first + at * span // _BINS)}")
     )
-    return element("g", element("title", words), _drawn(kind, x, y, min(10, 4 + int(math.log2(count)))))
+    return element("g", element("title", words), _drawn(kind, x, y, min(8, 3 + int(math.log2(count)))))
 
 
 def _drawn(kind: MarkKind, x: int, y: int, size: int) -> Markup:

@@ -1,18 +1,20 @@
 """The picture of authority: from the principal through the agents to the tools, with what was lost at each hop."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Literal, final
 
 from agent_identity._audit.pages.markup import Markup, element, fitted
 
-__all__ = ["MAX_NODES", "TreeNode", "tree_picture"]
+__all__ = ["MAX_NODES", "TreeNode", "tools_node", "tree_picture"]
 
-MAX_NODES: Final = 60
+MAX_NODES: Final = 40
 """Nodes of a picture; the others are folded, with their number."""
 
-_WIDTH, _GAP, _LINE, _ROW = 208, 46, 15, 10
-_COLUMNS: Final = 31
+_WIDTH, _GAP, _LINE, _ROW = 222, 44, 15, 10
+_COLUMNS: Final = 28
+_TOOLS: Final = 5
 _MAX_DEPTH: Final = 16
 
 
@@ -39,6 +41,22 @@ class TreeNode:
     def height(self) -> int:
         """The height of its box."""
         return 12 + _LINE * (1 + len(self.lines) + len(self.losses))
+
+
+def tools_node(calls: Mapping[str, str]) -> list[TreeNode]:
+    """Return one node for the tools that an agent called, or none.
+
+    Args:
+        calls: The tools, most important first, each with what is said of its calls.
+    """
+    if not calls:
+        return []
+    if len(calls) == 1:
+        return [TreeNode("tool", tool, (words,)) for tool, words in calls.items()]
+    lines = [f"{fitted(tool, _COLUMNS - len(words) - 2)}: {words}" for tool, words in islice(calls.items(), _TOOLS)]
+    if len(calls) > _TOOLS:
+        lines.append(f"and {len(calls) - _TOOLS:,} more, in the table")
+    return [TreeNode("tool", f"{len(calls):,} tools", lines)]
 
 
 def tree_picture(roots: Sequence[TreeNode], *, id_: str, title: str) -> Markup:
@@ -78,20 +96,32 @@ def _bounded(roots: Sequence[TreeNode]) -> list[TreeNode]:
     copies = [TreeNode(root.kind, root.name, root.lines, root.losses) for root in roots[:room]]
     room -= len(copies)
     level = [*zip(roots, copies, strict=False)]
-    for _ in range(_MAX_DEPTH):
+    for depth in range(_MAX_DEPTH + 1):
+        shares = _shares([len(origin.children) for origin, _ in level], room if depth < _MAX_DEPTH else 0)
         below: list[tuple[TreeNode, TreeNode]] = []
-        for origin, copy in level:
-            kept = origin.children[:room]
+        for (origin, copy), share in zip(level, shares, strict=True):
+            kept = origin.children[:share]
             copy.children = [TreeNode(one.kind, one.name, one.lines, one.losses) for one in kept]
-            room -= len(kept)
             below += zip(kept, copy.children, strict=True)
-            _fold(copy, origin.children[len(kept) :])
+            _fold(copy, origin.children[share:])
+        room -= len(below)
         level = below
-    for origin, copy in level:
-        _fold(copy, origin.children)
     if len(roots) > len(copies):
         copies.append(TreeNode("more", f"{len(roots) - len(copies):,} more, in the table"))
     return copies
+
+
+def _shares(wanted: Sequence[int], room: int) -> Sequence[int]:
+    """Return how many children each node keeps; the room is shared evenly."""
+    shares = [0] * len(wanted)
+    while room > 0:
+        short = [number for number, share in enumerate(shares) if share < wanted[number]]
+        if not short:
+            break
+        for number in short[:room]:
+            shares[number] += 1
+        room -= len(short)
+    return shares
 
 
 def _fold(copy: TreeNode, folded: Sequence[TreeNode]) -> None:

@@ -21,7 +21,7 @@ from agent_identity._audit.report import Report, counted
 
 __all__ = ["document", "verdict_of"]
 
-_LOUD: Final = frozenset({"unverified", "contradicted"})
+_LOUD: Final = frozenset({"unverified", "contradicted", "cannot_tell"})
 _FEW: Final = 3
 _KEYS: Final = 8
 _NOTE: Final = 2_048
@@ -77,14 +77,14 @@ def document(body: Body, *, made_ns: int | None = None, home: str | None = None)
     parts = [
         element("a", "To the content", href="#content", class_="skip"),
         banner,
-        element("div", words, class_="stamp", aria_hidden="true") if loud else Markup(),
         _header(body),
         _navigation(body, home),
         element("main", *_content(body, made_ns), id="content"),
         _footer(body.frame, words),
         element("script", Markup(SCRIPT)),
     ]
-    page = f"<!DOCTYPE html>\n{element('html', head, element('body', *parts), lang='en', dir='ltr')}\n"
+    body_element = element("body", *parts, class_=body.frame.verdict if loud else None)
+    page = f"<!DOCTYPE html>\n{element('html', head, body_element, lang='en', dir='ltr')}\n"
     return page.encode("utf-8", "backslashreplace")
 
 

@@ -152,7 +152,7 @@ class _Path:
         losses = [f"lost: {', '.join(sorted(self.lost))}"] if self.lost else []
         losses += [f"narrowed: {', '.join(sorted(self.narrowed))}"] if self.narrowed else []
         calls = sorted(self.calls.items(), key=lambda item: (-item[1], item[0]))
-        tools = tools_node({tool: counted(count, "call") for tool, count in calls})
+        tools = tools_node({tool: f"{count:,}" for tool, count in calls})
         return TreeNode("agent", name, lines, losses, tools)
 
 

@@ -50,6 +50,7 @@ code{{font:.88em ui-monospace,"Cascadia Mono",Menlo,Consolas,monospace;overflow-
 min-width:8rem;display:flex;flex-direction:column-reverse;justify-content:flex-end}}
 .figures dt{{color:var(--muted);font-size:.85rem}}
 .figures dd{{margin:0;font-size:1.45rem;font-weight:650;font-variant-numeric:tabular-nums}}
+.figures .badge{{font-size:1rem}}
 .about{{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.2rem 1rem;margin:1rem 0;
 padding:.8rem 1rem;background:var(--panel);border:1px solid var(--line);border-radius:.5rem;font-size:.92rem}}
 .about dt{{color:var(--muted)}}
@@ -59,14 +60,15 @@ nav a{{display:inline-block;padding:.15rem 0}}
 .findings{{list-style:none;margin:.5rem 0;padding:0}}
 .findings li{{margin:.4rem 0;overflow-wrap:anywhere}}
 .scroll{{overflow-x:auto;margin:.4rem 0;max-width:100%}}
-.picture{{max-height:40rem;overflow:auto}}
+.picture{{max-height:40rem;overflow:auto;border:1px solid var(--line);border-radius:.5rem;padding:.5rem}}
 table{{border-collapse:collapse;width:max-content;max-width:100%;min-width:min(100%,34rem);font-size:.88rem}}
 tbody th .t{{font-weight:400}}
 .sub{{display:block;color:var(--muted);font-weight:400}}
 caption{{text-align:left;color:var(--muted);padding:.2rem 0;font-size:.88rem}}
 th,td{{text-align:left;vertical-align:top;padding:.3rem .5rem;border-bottom:1px solid var(--line);min-width:3.4rem;
 max-width:19rem;overflow-wrap:break-word;unicode-bidi:isolate}}
-thead th{{background:var(--panel);font-size:.82rem;vertical-align:bottom;overflow-wrap:normal}}
+thead th.n{{white-space:normal}}
+thead th{{background:var(--panel);font-size:.82rem;vertical-align:bottom;overflow-wrap:normal;max-width:6.5rem}}
 tbody th{{font-weight:600}}
 .n{{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}}
 .t{{white-space:nowrap;font-variant-numeric:tabular-nums}}
@@ -104,7 +106,6 @@ svg .open{{stroke:var(--warn);stroke-width:1.6;fill:var(--bg)}}
 svg .change{{fill:var(--bad)}}
 svg .state{{stroke:var(--muted);stroke-width:1.6;fill:none}}
 footer{{margin-top:2.5rem;padding-bottom:2rem;color:var(--muted);font-size:.88rem;overflow-wrap:anywhere}}
-.stamp{{display:none}}
 @media (max-width:40rem){{
 body{{font-size:14px}}
 header,nav,main,footer{{padding-left:.8rem;padding-right:.8rem}}
@@ -116,19 +117,28 @@ table{{max-width:none;min-width:100%}}
 th,td{{max-width:15rem}}
 }}
 @media print{{
-@page{{margin:18mm 12mm 14mm}}
+@page{{margin:16mm 12mm 14mm}}
+@page unverified{{@top-center{{content:"UNVERIFIED";font-weight:700}}}}
+@page contradicted{{@top-center{{content:"NOT VERIFIED: contradicted";font-weight:700}}}}
+@page cannot-tell{{@top-center{{content:"CANNOT TELL";font-weight:700}}}}
+.unverified{{page:unverified}}
+.cannot_tell{{page:cannot-tell}}
+.contradicted{{page:contradicted}}
+.unverified h2::after{{content:" (UNVERIFIED)";color:var(--bad)}}
+.cannot_tell h2::after{{content:" (CANNOT TELL)";color:var(--warn)}}
+.contradicted h2::after{{content:" (NOT VERIFIED)";color:var(--bad)}}
 body{{font-size:10pt}}
 header,nav,main,footer{{max-width:none;padding:0}}
 nav,.filter,.skip{{display:none}}
-.verdict,.verdict.loud{{position:static;border:2px solid}}
-.stamp{{display:block;position:fixed;top:-12mm;left:0;right:0;text-align:center;font-weight:700;color:var(--bad)}}
-.scroll,.picture{{overflow:visible;max-height:none}}
+.verdict,.verdict.loud{{position:static;border:2px solid;margin-bottom:4mm}}
+.scroll,.picture{{overflow:visible;max-height:none;border:0;padding:0}}
 table{{font-size:7.5pt}}
 th,td{{min-width:0;padding:.15rem .3rem}}
 thead{{display:table-header-group}}
 tr,figure,.figures div{{break-inside:avoid}}
 h2,h3,caption{{break-after:avoid}}
-svg{{max-width:100%;height:auto}}
+svg{{max-width:100%;max-height:200mm;height:auto}}
+thead th{{max-width:none}}
 details::details-content{{content-visibility:visible;block-size:auto}}
 }}
 """

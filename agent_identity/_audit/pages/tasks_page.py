@@ -180,7 +180,7 @@ def _tools(calls: Counter[tuple[str, str]]) -> list[TreeNode]:
 
 def _counts(counts: Counter[str]) -> str:
     refused = f", {counts['refused']:,} refused" if counts["refused"] else ""
-    return counted(counts.total(), "call") + refused
+    return f"{counts.total():,}{refused}"
 
 
 def _task(task: TaskTimeline, room: int, *, opened: bool) -> Markup:

@@ -9,7 +9,7 @@ from agent_identity._audit.pages.markup import Markup, element, fitted
 
 __all__ = ["MAX_NODES", "TreeNode", "tools_node", "tree_picture"]
 
-MAX_NODES: Final = 40
+MAX_NODES: Final = 30
 """Nodes of a picture; the others are folded, with their number."""
 
 _WIDTH, _GAP, _LINE, _ROW = 222, 44, 15, 10
@@ -52,11 +52,11 @@ def tools_node(calls: Mapping[str, str]) -> list[TreeNode]:
     if not calls:
         return []
     if len(calls) == 1:
-        return [TreeNode("tool", tool, (words,)) for tool, words in calls.items()]
+        return [TreeNode("tool", tool, (f"calls: {words}",)) for tool, words in calls.items()]
     lines = [f"{fitted(tool, _COLUMNS - len(words) - 2)}: {words}" for tool, words in islice(calls.items(), _TOOLS)]
     if len(calls) > _TOOLS:
         lines.append(f"and {len(calls) - _TOOLS:,} more, in the table")
-    return [TreeNode("tool", f"{len(calls):,} tools", lines)]
+    return [TreeNode("tool", f"{len(calls):,} tools, and calls of each", lines)]
 
 
 def tree_picture(roots: Sequence[TreeNode], *, id_: str, title: str) -> Markup:

@@ -52,7 +52,7 @@ def tools_node(calls: Mapping[str, str]) -> list[TreeNode]:
     if not calls:
         return []
     if len(calls) == 1:
-        return [TreeNode("tool", tool, (f"calls: {words}",)) for tool, words in calls.items()]
+        return [TreeNode("tool", tool, f"calls: {words}".split(", ")) for tool, words in calls.items()]
     lines = [f"{fitted(tool, _COLUMNS - len(words) - 2)}: {words}" for tool, words in islice(calls.items(), _TOOLS)]
     if len(calls) > _TOOLS:
         lines.append(f"and {len(calls) - _TOOLS:,} more, in the table")

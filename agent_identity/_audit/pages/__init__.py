@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_identity._audit.pages.rendering import INDEX, Answer, Page, render, render_index, render_tasks
     from agent_identity._audit.pages.tasks_page import Told
+    from agent_identity._audit.pages.words import percent
 else:
     from agent_identity._common.lazy import lazily
 
@@ -20,6 +21,7 @@ else:
                 "render_tasks",
             ),
             "agent_identity._audit.pages.tasks_page": ("Told",),
+            "agent_identity._audit.pages.words": ("percent",),
         },
     )
 
@@ -28,6 +30,7 @@ __all__ = [
     "Answer",
     "Page",
     "Told",
+    "percent",
     "render",
     "render_index",
     "render_tasks",

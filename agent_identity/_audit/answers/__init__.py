@@ -7,15 +7,24 @@ the answer can be believed and what it does not show.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._audit.answers.coverage_report import CoverageReport, Share, coverage
+    from agent_identity._audit.answers.coverage_report import (
+        CoverageReport,
+        Dimension,
+        Group,
+        OtherCalls,
+        Share,
+        coverage,
+    )
     from agent_identity._audit.answers.cyclonedx_document import cyclonedx
-    from agent_identity._audit.answers.data_report import DataReport, DataRow, TouchedBy, data
-    from agent_identity._audit.answers.frame import Frame, SourceFrame, plain
+    from agent_identity._audit.answers.data_report import DataHint, DataReport, DataRow, SilentTool, TouchedBy, data
+    from agent_identity._audit.answers.frame import NO_KEYS, Frame, SourceFrame, SourceKind, plain
     from agent_identity._audit.answers.hosts import Hosts
     from agent_identity._audit.answers.incident_collecting import Entry
     from agent_identity._audit.answers.incident_report import (
         Authority,
         IncidentReport,
+        OpenCall,
+        Reached,
         RevocationEffect,
         ToolReach,
         incident,
@@ -23,22 +32,47 @@ if TYPE_CHECKING:
     from agent_identity._audit.answers.incident_seed import Seed
     from agent_identity._audit.answers.inventory_report import KINDS, Inventory, Item, inventory
     from agent_identity._audit.answers.reading import Evidence
-    from agent_identity._audit.answers.scope_report import Refusals, ScopeReport, ScopeRow, Suggestion, scope
+    from agent_identity._audit.answers.scope_report import (
+        Event,
+        Refusals,
+        ScopeReport,
+        ScopeRow,
+        SuggestedTool,
+        Suggestion,
+        VersionChange,
+        scope,
+    )
 else:
     from agent_identity._common.lazy import lazily
 
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._audit.answers.coverage_report": ("CoverageReport", "Share", "coverage"),
+            "agent_identity._audit.answers.coverage_report": (
+                "CoverageReport",
+                "Dimension",
+                "Group",
+                "OtherCalls",
+                "Share",
+                "coverage",
+            ),
             "agent_identity._audit.answers.cyclonedx_document": ("cyclonedx",),
-            "agent_identity._audit.answers.data_report": ("DataReport", "DataRow", "TouchedBy", "data"),
-            "agent_identity._audit.answers.frame": ("Frame", "SourceFrame", "plain"),
+            "agent_identity._audit.answers.data_report": (
+                "DataHint",
+                "DataReport",
+                "DataRow",
+                "SilentTool",
+                "TouchedBy",
+                "data",
+            ),
+            "agent_identity._audit.answers.frame": ("NO_KEYS", "Frame", "SourceFrame", "SourceKind", "plain"),
             "agent_identity._audit.answers.hosts": ("Hosts",),
             "agent_identity._audit.answers.incident_collecting": ("Entry",),
             "agent_identity._audit.answers.incident_report": (
                 "Authority",
                 "IncidentReport",
+                "OpenCall",
+                "Reached",
                 "RevocationEffect",
                 "ToolReach",
                 "incident",
@@ -47,10 +81,13 @@ else:
             "agent_identity._audit.answers.inventory_report": ("KINDS", "Inventory", "Item", "inventory"),
             "agent_identity._audit.answers.reading": ("Evidence",),
             "agent_identity._audit.answers.scope_report": (
+                "Event",
                 "Refusals",
                 "ScopeReport",
                 "ScopeRow",
+                "SuggestedTool",
                 "Suggestion",
+                "VersionChange",
                 "scope",
             ),
         },
@@ -58,27 +95,39 @@ else:
 
 __all__ = [
     "KINDS",
+    "NO_KEYS",
     "Authority",
     "CoverageReport",
+    "DataHint",
     "DataReport",
     "DataRow",
+    "Dimension",
     "Entry",
+    "Event",
     "Evidence",
     "Frame",
+    "Group",
     "Hosts",
     "IncidentReport",
     "Inventory",
     "Item",
+    "OpenCall",
+    "OtherCalls",
+    "Reached",
     "Refusals",
     "RevocationEffect",
     "ScopeReport",
     "ScopeRow",
     "Seed",
     "Share",
+    "SilentTool",
     "SourceFrame",
+    "SourceKind",
+    "SuggestedTool",
     "Suggestion",
     "ToolReach",
     "TouchedBy",
+    "VersionChange",
     "coverage",
     "cyclonedx",
     "data",

@@ -26,7 +26,7 @@ its evidence was not verified, or does not verify. ``hint``: spans or other unsi
 UNVERIFIED: Final = "unverified"
 """The verdict of a report that was made without verification."""
 
-_UNVERIFIED_NOTE: Final = "nothing was verified (--unverified): every statement is what the sources say, and no proof"
+_UNVERIFIED_NOTE: Final = "nothing was verified: every statement is what the sources say, and no proof"
 _RANK: Final = ("contradicted", "cannot_tell", UNVERIFIED, "incomplete", "verified")
 
 

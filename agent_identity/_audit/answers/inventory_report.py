@@ -240,12 +240,7 @@ def _proof(kind: str, source: int, reading: Reading) -> Proof:
 def _differences(
     items: Sequence[Item], declared: Sequence[Declared], collector: ItemCollector, since_ns: int | None
 ) -> Iterator[Difference]:
-    seen = _seen_in(items)
-    registrable: set[str] = set()
-    if collector.registered or any(one.registry for one in declared):
-        registrable.add("agent")
-    if collector.pinned or any(one.inventory for one in declared):
-        registrable.add("server")
+    seen, registrable = _seen_in(items), _registrable(declared, collector)
     found = [
         Difference(code, item.kind, item.service, item.name)
         for item in items
@@ -253,6 +248,16 @@ def _differences(
     ]
     order = {code: number for number, code in enumerate(_CODES)}
     yield from sorted(found, key=lambda one: order[one.code])
+
+
+def _registrable(declared: Sequence[Declared], collector: ItemCollector) -> set[str]:
+    """Return the kinds of items of which the evidence has a registry."""
+    kinds: set[str] = set()
+    if collector.registered or any(one.registry for one in declared):
+        kinds.add("agent")
+    if collector.pinned or any(one.inventory for one in declared):
+        kinds.add("server")
+    return kinds
 
 
 _CODES: Final[tuple[DifferenceCode, ...]] = (

@@ -32,6 +32,7 @@ def _forms(parser: ArgumentParser, **more: str) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object")
     form.add_argument("--csv", action="store_true", help="print comma-separated values")
+    form.add_argument("--html", metavar="FILE", help="write a page that needs no other file, and print its SHA-256")
     for name, text in more.items():
         form.add_argument(f"--{name}", action="store_true", help=text)
 
@@ -83,6 +84,16 @@ def _ask(parser: ArgumentParser) -> None:
     parser.add_argument("--of", metavar="NAME", help="what a question about one thing is about")
     parser.add_argument("--since", metavar="TIME", help="the time of a question that has one")
     _forms(parser)
+
+
+def _all(parser: ArgumentParser) -> None:
+    _evidence(parser)
+    text = "say what is first seen from then on, and what is not seen any more"
+    parser.add_argument("--since", metavar="TIME", help=text)
+    text = "further hosts of model providers and MCP servers, such as a gateway of yours"
+    parser.add_argument("--hosts", metavar="FILE", help=text)
+    text = "the folder that the pages are written into; it must not exist yet"
+    parser.add_argument("--html", metavar="DIR", required=True, help=text)
 
 
 _REPORT: Final = "agent_identity.cli.answer"
@@ -184,6 +195,18 @@ ANSWER: Final = (
                     "List the systems and resources that agents touched, with access, labels and principals, by what "
                     "tools declare with touches= and by what was observed; and say which share of the calls declares "
                     "anything. Resources stand in records of version 2 (draft) alone."
+                ),
+            ),
+            Command(
+                "all",
+                "write every report as a page, with an index, into a folder for an auditor",
+                "agent-identity report all evidence traces/ --trust trust.json --html reports",
+                _all,
+                f"{_REPORT}.everything",
+                description=(
+                    "Write inventory, scope, data, incident and coverage as pages that need nothing but themselves, an "
+                    "index over them, and their SHA-256 in a list, which is printed as well. Each report reads and "
+                    "verifies the evidence by itself."
                 ),
             ),
         ),

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from agent_identity._audit.answers import CoverageReport, Share, coverage
+from agent_identity._audit.pages import percent
 from agent_identity.cli.answer.framing import Cell, answered, emit, table_lines, times
 from agent_identity.cli.terminal.style import Style, clean
 
@@ -25,10 +26,10 @@ def _text(found: CoverageReport, style: Style, room: int | None) -> Iterator[str
     if not total.calls:
         yield style.paint("no tool calls", "bold")
         return
-    words = f"{_share(total.human, total.calls)} of {total.calls:,} tool calls are attributable to a human"
+    words = f"{percent(total.human, total.calls)} of {total.calls:,} tool calls are attributable to a human"
     yield (
         style.paint(words, "bold")
-        + f", {_share(total.verified_human, total.calls)} to a verified human ({found.proof})"
+        + f", {percent(total.verified_human, total.calls)} to a verified human ({found.proof})"
     )
     for dimension in ("agent", "service", "week"):
         groups = [group for group in found.groups if group.dimension == dimension]
@@ -50,16 +51,9 @@ def _others(found: CoverageReport) -> Iterator[Sequence[str]]:
         yield (one.why, *map(clean, parties), *numbers, clean(one.example))
 
 
-def _share(part: int, whole: int) -> str:
-    """Return a share in percent that never rounds to all or nothing."""
-    if part in (0, whole):
-        return f"{100 * part // whole} %"
-    return f"{min(99.9, max(0.1, 100 * part / whole)):.1f} %"
-
-
 def _cells(share: Share) -> Sequence[str]:
     numbers = (share.attributed, share.human, share.verified_human)
-    return (f"{share.calls:,}", *(f"{one:,} ({_share(one, share.calls)})" for one in numbers), f"{share.refused:,}")
+    return (f"{share.calls:,}", *(f"{one:,} ({percent(one, share.calls)})" for one in numbers), f"{share.refused:,}")
 
 
 def _rows(found: CoverageReport) -> Iterable[Sequence[Cell]]:

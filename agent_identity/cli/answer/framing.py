@@ -10,20 +10,24 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from agent_identity._audit.answers import Evidence, Frame, Hosts, SourceFrame, plain
 from agent_identity._audit.report import counted
 from agent_identity._common.narrowing import is_array, is_mapping
+from agent_identity.cli.terminal.saving import made_ns, refuse_existing, save_page
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, moment, table
 from agent_identity.cli.terminal.times import moment_ns
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+    from agent_identity._audit.pages import Answer
+
 __all__ = [
     "Cell",
     "answered",
+    "command_of",
     "cut",
     "emit",
     "evidence_of",
@@ -76,15 +80,6 @@ _NAMES: Final[Mapping[str, str]] = {"start": "from", "stop": "until"}
 _Answer = TypeVar("_Answer")
 
 
-class Result(Protocol):
-    """A typed result, with the frame of its report."""
-
-    @property
-    def frame(self) -> Frame:
-        """The frame."""
-        ...
-
-
 Cell: TypeAlias = str | int
 """A cell of a table."""
 
@@ -110,11 +105,11 @@ def evidence_of(chosen: argparse.Namespace, progress: Callable[[int, int], None]
         drafts=chosen.drafts,
         progress=progress,
         hosts=None if hosts is None else Hosts.load(hosts),
-        command=_command(chosen),
+        command=command_of(chosen),
     )
 
 
-def _command(chosen: argparse.Namespace) -> str:
+def command_of(chosen: argparse.Namespace) -> str:
     """Return the command, with the options that decide about the answer."""
     seed = getattr(chosen, "seed", None)
     words = ["agent-identity", "report", chosen.action, *([] if seed is None else [seed]), *chosen.evidence]
@@ -135,6 +130,9 @@ def answered(chosen: argparse.Namespace, ask: Callable[[Evidence], _Answer]) -> 
         chosen: The words of the command.
         ask: Puts the question.
     """
+    form = getattr(chosen, "html", None)
+    if form is not None:
+        refuse_existing(form)
     progress = Progress(sys.stderr, "reading" if chosen.unverified else "verifying")
     estimate = Estimate(time.monotonic)
     evidence = evidence_of(chosen, lambda done, total: progress.update(done, total, estimate.left(done, total)))
@@ -148,7 +146,7 @@ def answered(chosen: argparse.Namespace, ask: Callable[[Evidence], _Answer]) -> 
 
 def emit(
     chosen: argparse.Namespace,
-    result: Result,
+    result: "Answer",
     *,
     text: Callable[[Style, int | None], Iterable[str]],
     rows: Callable[[], Iterable[Sequence[Cell]]],
@@ -164,7 +162,11 @@ def emit(
         markdown: Returns its lines in Markdown, without the frame, for reports that have this form.
     """
     frame = result.frame
-    if chosen.json:
+    if chosen.html is not None:
+        from agent_identity._audit.pages import render
+
+        save_page(render(result, made_ns=made_ns()), chosen.html)
+    elif chosen.json:
         print(json.dumps(plain(result)))
     elif markdown is not None and chosen.markdown:
         print("\n".join([*_markdown_frame(frame), *markdown()]))

@@ -28,7 +28,8 @@ def _show(parser: ArgumentParser) -> None:
     text = "only calls from then on: 2026-11-24 (its first second in UTC) or 2026-11-24T09:00:00Z"
     parser.add_argument("--from", dest="start", metavar="TIME", help=text)
     parser.add_argument("--until", dest="stop", metavar="TIME", help="only calls before then")
-    add_json(parser, stream="task")
+    text = "write a page that needs no other file, and print its SHA-256; it says that nothing is verified"
+    add_json(parser, stream="task", page=text)
 
 
 def _tasks(parser: ArgumentParser) -> None:

@@ -97,7 +97,11 @@ def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     wanted, sources = _Filter(chosen), _sources(chosen.source)
     tasks = _tasks(chosen, sources, wanted)
-    if chosen.json:
+    if chosen.html is not None:
+        from agent_identity.cli.look.tasks_page import write_tasks
+
+        write_tasks(chosen, tasks)
+    elif chosen.json:
         print_list("tasks", map(to_json, tasks), lambda: {"left_out": wanted.left_out()})
     elif chosen.jsonl:
         for task in tasks:
@@ -106,7 +110,7 @@ def run(chosen: argparse.Namespace) -> int:
             print(wanted, file=sys.stderr)
     else:
         _print(tasks, wanted, several=len(sources) > 1)
-    if wanted.drafts and (chosen.json or chosen.jsonl):
+    if wanted.drafts and (chosen.json or chosen.jsonl or chosen.html is not None):
         print(DRAFTS, file=sys.stderr)
     return 0
 

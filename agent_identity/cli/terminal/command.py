@@ -40,12 +40,13 @@ def add_directory(parser: argparse.ArgumentParser, text: str = "the directory of
     parser.add_argument("directory", metavar="DIR", help=text)
 
 
-def add_json(parser: argparse.ArgumentParser, *, stream: str = "") -> None:
+def add_json(parser: argparse.ArgumentParser, *, stream: str = "", page: str = "") -> None:
     """Add the options for machine-readable output: one JSON object everywhere, and JSON lines for long lists.
 
     Args:
         parser: The parser of the command.
         stream: The kind of object on each line with ``--jsonl``, for commands with long lists.
+        page: The help of ``--html``, for commands that write a page.
     """
     if not stream:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -53,6 +54,8 @@ def add_json(parser: argparse.ArgumentParser, *, stream: str = "") -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help=f"print one JSON object with every {stream}")
     form.add_argument("--jsonl", action="store_true", help=f"print one JSON object for each {stream}, one a line")
+    if page:
+        form.add_argument("--html", metavar="FILE", help=page)
 
 
 def loaded(work: str) -> Callable[[argparse.Namespace], int]:

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
         TaskFact,
         Where,
     )
-    from agent_identity._audit.answers.frame import Frame, Proof, SourceFrame, plain
     from agent_identity._audit.answers.hosts import Hosts
     from agent_identity._audit.answers.incident_report import IncidentReport, incident
     from agent_identity._audit.answers.incident_seed import Seed
     from agent_identity._audit.answers.inventory_report import Difference, Inventory, Item, Observation, inventory
     from agent_identity._audit.answers.reading import Consumer, Evidence, Reading, read
+    from agent_identity._audit.answers.report_frame import Frame, Proof, SourceFrame, plain
     from agent_identity._audit.answers.scope_report import ScopeReport, Suggestion, scope
 else:
     from agent_identity._common.lazy import lazily
@@ -52,7 +52,6 @@ else:
                 "TaskFact",
                 "Where",
             ),
-            "agent_identity._audit.answers.frame": ("Frame", "Proof", "SourceFrame", "plain"),
             "agent_identity._audit.answers.hosts": ("Hosts",),
             "agent_identity._audit.answers.incident_report": ("IncidentReport", "incident"),
             "agent_identity._audit.answers.incident_seed": ("Seed",),
@@ -64,6 +63,7 @@ else:
                 "inventory",
             ),
             "agent_identity._audit.answers.reading": ("Consumer", "Evidence", "Reading", "read"),
+            "agent_identity._audit.answers.report_frame": ("Frame", "Proof", "SourceFrame", "plain"),
             "agent_identity._audit.answers.scope_report": ("ScopeReport", "Suggestion", "scope"),
         },
     )

@@ -31,15 +31,15 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "langgraph": ("integrations.langchain",),
     "langchain_mcp_adapters": ("integrations.mcp.langchain",),
     "mcp": ("integrations.mcp",),
-    "msgspec": ("_audit.answers.frame", "_evidence", "_identity.trust.file"),
+    "msgspec": ("_audit.answers.report_frame", "_evidence", "_identity.trust.file"),
     "opentelemetry": ("_enforcement", "_evidence.spans.otlp_encoding", "integrations", "testing.rehearsal"),
     "opentelemetry.proto": ("_enforcement.export.grpc_receiver", "_evidence"),
     "orjson": ("canonical", "_evidence", "_enforcement", "_audit", "cli.answer"),
     "packaging": ("cli.operate.doctor_packages",),
     "pkcs11": ("integrations.keys.pkcs11",),
     # Where data from outside enters. Tools declare their arguments as models, which are read by pydantic's own words.
-    "pydantic": ("_inspection.document", "_inspection.transform", "_enforcement.calls.objects", "integrations"),
-    "pydantic_core": ("_constraints.forms",),  # The type of its time zones, which arguments have.
+    "pydantic": ("_inspection.document", "_inspection.transform", "_enforcement.calls.object_forms", "integrations"),
+    "pydantic_core": ("_constraints.value_forms",),  # The type of its time zones, which arguments have.
     "pytest": ("pytest_plugin",),
     "requests": ("integrations.http.requests",),
     "rfc3161_client": ("integrations.rfc3161",),

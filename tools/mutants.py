@@ -45,7 +45,12 @@ VERIFYING = (
 )
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "grants": (
-        ("_authority/grants/chain", "_authority/grants/grants", "_identity/keys/jws", "_authority/grants/pop"),
+        (
+            "_authority/grants/chain",
+            "_authority/grants/grants",
+            "_identity/keys/jws",
+            "_authority/grants/proof_of_possession",
+        ),
         AUTHORITY,
     ),
     "scopes": (
@@ -65,8 +70,8 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         unit("evidence", "schema", "span_attributes"),
     ),
     "spans": (("_evidence/spans/otlp_json",), (*TABLES, *unit("evidence", "otlp_json"))),
-    "wire": (("_evidence/spans/otlp_protobuf", "_evidence/spans/reader"), unit("evidence", "otlp_protobuf")),
-    "pasted": (("_evidence/spans/pasted",), unit("audit", "pasted")),
+    "wire": (("_evidence/spans/otlp_protobuf", "_evidence/spans/otlp_reader"), unit("evidence", "otlp_protobuf")),
+    "pasted": (("_evidence/spans/pasted_spans",), unit("audit", "pasted")),
     "lines": (
         ("_evidence/storage/mac", "_evidence/storage/lines", "_evidence/storage/layout", "_evidence/storage/os_files"),
         (*TABLES, *WRITING),
@@ -89,7 +94,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             ),
             *("_evidence/ledger/recovery", "_evidence/ledger/reader"),
         ),
-        unit("evidence", "recovery", "reader", "segments", "pieces", "decompress", "refused_ledger"),
+        unit("evidence", "recovery", "reader", "segments", "decompress", "refused_ledger"),
     ),
     "keeping": (
         (
@@ -185,8 +190,8 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (*unit("audit", "spans", "span_reader", "pasted", "pruned_ledgers"), *unit("cli/verify", "disclose")),
     ),
     "uses": (
-        ("_audit/grants/grant_usage", "_audit/grants/chain_judge", "_audit/store/spill_store"),
-        unit("audit", "grant_usage", "chain_judge", "spill_store", "ledger"),
+        ("_audit/grants/grant_usage", "_audit/grants/chain_verdict", "_audit/store/spill_store"),
+        unit("audit", "grant_usage", "chain_verdict", "spill_store", "ledger"),
     ),
     "seen": (("_audit/spans/deduplicator", "_audit/ledger/index"), unit("audit", "deduplicator", "span_reader")),
     "tables": (("_audit/export/tables",), unit("audit", "tables")),

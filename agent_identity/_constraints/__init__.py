@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._constraints.combinators import AllOf, AnyOf
-    from agent_identity._constraints.forms import DecimalText, NoFormError, form_of, with_decimals
     from agent_identity._constraints.literals import (
         Constraint,
         Contains,
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     )
     from agent_identity._constraints.locations import EmailDomain, PathWithin, Prefix, UrlWithin
     from agent_identity._constraints.registry import constraint_from_claim, is_constraint, range_of
+    from agent_identity._constraints.value_forms import DecimalText, NoFormError, form_of, with_decimals
     from agent_identity._constraints.values import (
         CONTAINERS,
         MAX_NESTING,
@@ -33,7 +33,6 @@ else:
         __name__,
         {
             "agent_identity._constraints.combinators": ("AllOf", "AnyOf"),
-            "agent_identity._constraints.forms": ("DecimalText", "NoFormError", "form_of", "with_decimals"),
             "agent_identity._constraints.literals": (
                 "Constraint",
                 "Contains",
@@ -46,6 +45,7 @@ else:
             ),
             "agent_identity._constraints.locations": ("EmailDomain", "PathWithin", "Prefix", "UrlWithin"),
             "agent_identity._constraints.registry": ("constraint_from_claim", "is_constraint", "range_of"),
+            "agent_identity._constraints.value_forms": ("DecimalText", "NoFormError", "form_of", "with_decimals"),
             "agent_identity._constraints.values": (
                 "CONTAINERS",
                 "MAX_NESTING",

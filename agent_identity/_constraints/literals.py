@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import ClassVar, Final, Protocol, final
 
-from agent_identity._constraints.forms import DecimalText, decimal_of
+from agent_identity._constraints.value_forms import DecimalText, decimal_of
 from agent_identity._constraints.values import (
     Key,
     is_number,

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Final, Literal, TypeAlias, TypeGuard, final
 
 from agent_identity._common.narrowing import is_mapping, is_plain_array, is_plain_dict
-from agent_identity._constraints.forms import DecimalText, NoFormError, decimal_form, form_of
+from agent_identity._constraints.value_forms import DecimalText, NoFormError, decimal_form, form_of
 from agent_identity.canonical import JSON
 
 __all__ = [

@@ -21,7 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from agent_identity import records
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import GRANT_TYPE, Chain, derive, issue
-from agent_identity._authority.grants.pop import PROOF_TYPE, prove, verify_proof
+from agent_identity._authority.grants.proof_of_possession import PROOF_TYPE, prove, verify_proof
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.registries.revocations import (
     REVOCATIONS_TYPE,
@@ -32,8 +32,8 @@ from agent_identity._authority.registries.revocations import (
 from agent_identity._evidence.spans.displayed_values import likeness
 from agent_identity._evidence.spans.envelope import Attestation, sign_record
 from agent_identity._evidence.spans.otlp_json import Malformed, read_json
-from agent_identity._evidence.spans.pasted import PastedSpan, read_pasted
-from agent_identity._evidence.spans.reader import read_spans
+from agent_identity._evidence.spans.otlp_reader import read_spans
+from agent_identity._evidence.spans.pasted_spans import PastedSpan, read_pasted
 from agent_identity._evidence.spans.span_attributes import mirrored_attributes
 from agent_identity._evidence.storage.byte_reader import ByteReader
 from agent_identity._evidence.storage.decompress import Inflating, is_compressed

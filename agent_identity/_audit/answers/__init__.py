@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     )
     from agent_identity._audit.answers.cyclonedx_document import cyclonedx
     from agent_identity._audit.answers.data_report import DataHint, DataReport, DataRow, SilentTool, TouchedBy, data
-    from agent_identity._audit.answers.frame import NO_KEYS, Frame, SourceFrame, SourceKind, plain
     from agent_identity._audit.answers.hosts import Hosts
     from agent_identity._audit.answers.incident_collecting import Entry
     from agent_identity._audit.answers.incident_report import (
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from agent_identity._audit.answers.incident_seed import Seed
     from agent_identity._audit.answers.inventory_report import KINDS, Inventory, Item, inventory
     from agent_identity._audit.answers.reading import Evidence
+    from agent_identity._audit.answers.report_frame import NO_KEYS, Frame, SourceFrame, SourceKind, plain
     from agent_identity._audit.answers.scope_report import (
         Event,
         Refusals,
@@ -65,7 +65,6 @@ else:
                 "TouchedBy",
                 "data",
             ),
-            "agent_identity._audit.answers.frame": ("NO_KEYS", "Frame", "SourceFrame", "SourceKind", "plain"),
             "agent_identity._audit.answers.hosts": ("Hosts",),
             "agent_identity._audit.answers.incident_collecting": ("Entry",),
             "agent_identity._audit.answers.incident_report": (
@@ -80,6 +79,7 @@ else:
             "agent_identity._audit.answers.incident_seed": ("Seed",),
             "agent_identity._audit.answers.inventory_report": ("KINDS", "Inventory", "Item", "inventory"),
             "agent_identity._audit.answers.reading": ("Evidence",),
+            "agent_identity._audit.answers.report_frame": ("NO_KEYS", "Frame", "SourceFrame", "SourceKind", "plain"),
             "agent_identity._audit.answers.scope_report": (
                 "Event",
                 "Refusals",

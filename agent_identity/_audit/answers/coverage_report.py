@@ -8,8 +8,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias, final
 import orjson
 
 from agent_identity._audit.answers.facts import CallFact, CallSpanFact, Fact, SpanFact, StreamFact
-from agent_identity._audit.answers.frame import Frame, Proof
 from agent_identity._audit.answers.reading import Evidence, read
+from agent_identity._audit.answers.report_frame import Frame, Proof
 from agent_identity._audit.report import counted
 from agent_identity._audit.store import SpillStore
 from agent_identity._common.typed_calls import typed

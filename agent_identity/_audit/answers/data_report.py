@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 
 from agent_identity._audit.answers.facts import CallFact, ErasureFact, Fact, SpanFact
-from agent_identity._audit.answers.frame import Frame, Proof
 from agent_identity._audit.answers.reading import Evidence, read
+from agent_identity._audit.answers.report_frame import Frame, Proof
 from agent_identity._audit.report import counted
 from agent_identity._audit.store import SpillStore
 from agent_identity._common.typed_calls import typed

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Final, final
 
 from agent_identity._audit.answers.facts import Tools
-from agent_identity._audit.answers.frame import Frame, Proof
 from agent_identity._audit.answers.incident_collecting import (
     MAX_ENTRIES,
     CallRow,
@@ -20,6 +19,7 @@ from agent_identity._audit.answers.incident_collecting import (
 from agent_identity._audit.answers.incident_seed import Resolver, Seed, Selection
 from agent_identity._audit.answers.places import STANDARD_INPUT
 from agent_identity._audit.answers.reading import Evidence, Reading, read
+from agent_identity._audit.answers.report_frame import Frame, Proof
 from agent_identity._common.typed_calls import typed
 from agent_identity.errors import ConfigurationError
 

@@ -12,8 +12,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias, final
 
 from agent_identity._audit.answers.collecting import MAX_ITEMS, ItemCollector, ItemDraft, ItemKind, Key
 from agent_identity._audit.answers.declared import Declared, declared_in
-from agent_identity._audit.answers.frame import Frame, Proof
 from agent_identity._audit.answers.reading import Evidence, Reading, read
+from agent_identity._audit.answers.report_frame import Frame, Proof
 from agent_identity._audit.report import counted
 from agent_identity._common.typed_calls import typed
 

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, final
 
-from agent_identity._audit.answers.frame import SourceKind
+from agent_identity._audit.answers.report_frame import SourceKind
 from agent_identity._audit.inputs import PathLike, is_bundle
 from agent_identity.errors import ConfigurationError
 

@@ -10,9 +10,9 @@ from typing import Final, Protocol, final
 from agent_identity._audit.answers.decoding import Decoder, Period
 from agent_identity._audit.answers.dialects import hints_of
 from agent_identity._audit.answers.facts import CallSpanFact, Fact
-from agent_identity._audit.answers.frame import NO_KEYS, Frame, SourceFrame
 from agent_identity._audit.answers.hosts import Hosts
 from agent_identity._audit.answers.places import Place, find_places
+from agent_identity._audit.answers.report_frame import NO_KEYS, Frame, SourceFrame
 from agent_identity._audit.inputs import (
     PathLike,
     Trust,

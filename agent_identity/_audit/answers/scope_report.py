@@ -8,8 +8,8 @@ from typing import Final, Literal, TypeAlias, cast, final
 import orjson
 
 from agent_identity._audit.answers.declared import declared_in
-from agent_identity._audit.answers.frame import Frame, Proof
 from agent_identity._audit.answers.reading import Evidence, Reading, read
+from agent_identity._audit.answers.report_frame import Frame, Proof
 from agent_identity._audit.answers.scope_usage import ScopeUsage, ToolUsage
 from agent_identity._audit.report import counted
 from agent_identity._authority.registries import Registration

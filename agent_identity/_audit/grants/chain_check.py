@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final, final
 
-from agent_identity._audit.grants.chain_judge import Asked, judge_all
+from agent_identity._audit.grants.chain_verdict import Asked, judge_all
 from agent_identity._audit.grants.grant_usage import GrantUsage
 from agent_identity._audit.grants.spent_limits import SpentLimits
 from agent_identity._audit.report import Findings, Place, counted

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         issue,
     )
     from agent_identity._authority.grants.limits import Limit, amount_of, debits_for, exceeded, limits_from_claim
-    from agent_identity._authority.grants.pop import PROOF_WINDOW, prove, verify_proof
+    from agent_identity._authority.grants.proof_of_possession import PROOF_WINDOW, prove, verify_proof
     from agent_identity._authority.grants.scope import Scope
 else:
     from agent_identity._common.lazy import lazily
@@ -43,7 +43,7 @@ else:
                 "exceeded",
                 "limits_from_claim",
             ),
-            "agent_identity._authority.grants.pop": ("PROOF_WINDOW", "prove", "verify_proof"),
+            "agent_identity._authority.grants.proof_of_possession": ("PROOF_WINDOW", "prove", "verify_proof"),
             "agent_identity._authority.grants.scope": ("Scope",),
         },
     )

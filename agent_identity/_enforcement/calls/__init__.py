@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         form_bytes,
     )
     from agent_identity._enforcement.calls.call import NOTHING, Call, CallRequest, Judgement, Shown
-    from agent_identity._enforcement.calls.limits import Limits
+    from agent_identity._enforcement.calls.limit_debits import Limits
     from agent_identity._enforcement.calls.process_facts import CertificateFile, Renewals, resource_of
 else:
     from agent_identity._common.lazy import lazily
@@ -47,7 +47,7 @@ else:
                 "form_bytes",
             ),
             "agent_identity._enforcement.calls.call": ("NOTHING", "Call", "CallRequest", "Judgement", "Shown"),
-            "agent_identity._enforcement.calls.limits": ("Limits",),
+            "agent_identity._enforcement.calls.limit_debits": ("Limits",),
             "agent_identity._enforcement.calls.process_facts": ("CertificateFile", "Renewals", "resource_of"),
         },
     )

@@ -10,7 +10,7 @@ from opentelemetry.context import Context
 
 from agent_identity._enforcement.calls.approval_request import Approval
 from agent_identity._enforcement.calls.arguments import Arguments
-from agent_identity._enforcement.calls.limits import Reservation
+from agent_identity._enforcement.calls.limit_debits import Reservation
 from agent_identity._enforcement.common import WITHIN_SCOPE
 from agent_identity._enforcement.tasks import Attachment, Body, CallFacts, Judged, Process, Task
 from agent_identity._enforcement.telemetry import UNTRACED, CallSpan

@@ -3,7 +3,11 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._enforcement.common.decisions import (
+    from agent_identity._enforcement.common.failures import error_type, failure, model_message, safe_message
+    from agent_identity._enforcement.common.http_transport import HttpTransport, Reply, Transport, answer_on, left_until
+    from agent_identity._enforcement.common.leaving import Leaving, check_leaving, leaves, says_something
+    from agent_identity._enforcement.common.purpose import folded_purpose
+    from agent_identity._enforcement.common.recorded_decisions import (
         WITHIN_SCOPE,
         Mode,
         blocked_by,
@@ -12,10 +16,6 @@ if TYPE_CHECKING:
         is_sound,
         policy_state,
     )
-    from agent_identity._enforcement.common.failures import error_type, failure, model_message, safe_message
-    from agent_identity._enforcement.common.http_transport import HttpTransport, Reply, Transport, answer_on, left_until
-    from agent_identity._enforcement.common.leaving import Leaving, check_leaving, leaves, says_something
-    from agent_identity._enforcement.common.purpose import folded_purpose
     from agent_identity._enforcement.common.threads import Steps, at_once, has_loop, in_background, may_wait, off_loop
 else:
     from agent_identity._common.lazy import lazily
@@ -23,15 +23,6 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._enforcement.common.decisions": (
-                "WITHIN_SCOPE",
-                "Mode",
-                "blocked_by",
-                "decision_fact",
-                "is_fact",
-                "is_sound",
-                "policy_state",
-            ),
             "agent_identity._enforcement.common.failures": ("error_type", "failure", "model_message", "safe_message"),
             "agent_identity._enforcement.common.http_transport": (
                 "HttpTransport",
@@ -42,6 +33,15 @@ else:
             ),
             "agent_identity._enforcement.common.leaving": ("Leaving", "check_leaving", "leaves", "says_something"),
             "agent_identity._enforcement.common.purpose": ("folded_purpose",),
+            "agent_identity._enforcement.common.recorded_decisions": (
+                "WITHIN_SCOPE",
+                "Mode",
+                "blocked_by",
+                "decision_fact",
+                "is_fact",
+                "is_sound",
+                "policy_state",
+            ),
             "agent_identity._enforcement.common.threads": (
                 "Steps",
                 "at_once",

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._enforcement.lifecycle.block import Action
     from agent_identity._enforcement.lifecycle.callables import check_body, dressed, guard_of, guarded, known_as_guarded
     from agent_identity._enforcement.lifecycle.deferred_results import Lazy, check_lazy
+    from agent_identity._enforcement.lifecycle.guarded_block import Action
     from agent_identity._enforcement.lifecycle.guarded_call import Body, GuardedCall
     from agent_identity._enforcement.lifecycle.steps import CallSteps
 else:
@@ -14,7 +14,6 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._enforcement.lifecycle.block": ("Action",),
             "agent_identity._enforcement.lifecycle.callables": (
                 "check_body",
                 "dressed",
@@ -23,6 +22,7 @@ else:
                 "known_as_guarded",
             ),
             "agent_identity._enforcement.lifecycle.deferred_results": ("Lazy", "check_lazy"),
+            "agent_identity._enforcement.lifecycle.guarded_block": ("Action",),
             "agent_identity._enforcement.lifecycle.guarded_call": ("Body", "GuardedCall"),
             "agent_identity._enforcement.lifecycle.steps": ("CallSteps",),
         },

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import final
 
 from agent_identity._enforcement.calls import Call, CallRequest
-from agent_identity._enforcement.lifecycle.block import Action
 from agent_identity._enforcement.lifecycle.deferred_results import ATOMS, Lazy
 from agent_identity._enforcement.lifecycle.generators import continued
+from agent_identity._enforcement.lifecycle.guarded_block import Action
 from agent_identity._enforcement.lifecycle.steps import CallSteps, Judge
 
 __all__ = ["Body", "GuardedCall"]

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, TypeAlias, TypeVar, cast, get_args
 
 import msgspec
 
-from agent_identity._evidence.record.forms import (
+from agent_identity._evidence.record.member_forms import (
     ArgsDigest,
     Argument,
     Category,

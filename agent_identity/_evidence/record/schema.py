@@ -9,7 +9,7 @@ verifier's business.
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal, TypeAlias, cast, get_args
 
-from agent_identity._evidence.record.forms import (
+from agent_identity._evidence.record.member_forms import (
     Argument,
     Category,
     Clause,

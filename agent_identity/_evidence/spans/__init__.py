@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         said,
     )
     from agent_identity._evidence.spans.otlp_json import Document, Malformed, SpanData
-    from agent_identity._evidence.spans.pasted import MAX_PASTED, PastedSpan, read_pasted
-    from agent_identity._evidence.spans.reader import documents, read_spans, spans_of
+    from agent_identity._evidence.spans.otlp_reader import documents, read_spans, spans_of
+    from agent_identity._evidence.spans.pasted_spans import MAX_PASTED, PastedSpan, read_pasted
     from agent_identity._evidence.spans.span_attributes import MIRRORED, deviations, mirrored_attributes, verdict_on
     from agent_identity._evidence.spans.span_from_record import (
         EXPORTED_KINDS,
@@ -73,8 +73,8 @@ else:
                 "said",
             ),
             "agent_identity._evidence.spans.otlp_json": ("Document", "Malformed", "SpanData"),
-            "agent_identity._evidence.spans.pasted": ("MAX_PASTED", "PastedSpan", "read_pasted"),
-            "agent_identity._evidence.spans.reader": ("documents", "read_spans", "spans_of"),
+            "agent_identity._evidence.spans.otlp_reader": ("documents", "read_spans", "spans_of"),
+            "agent_identity._evidence.spans.pasted_spans": ("MAX_PASTED", "PastedSpan", "read_pasted"),
             "agent_identity._evidence.spans.span_attributes": (
                 "MIRRORED",
                 "deviations",

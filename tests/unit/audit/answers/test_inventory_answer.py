@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from small_company import DAY, START, span, traces, work
 
 from agent_identity._audit.answers.cyclonedx_document import cyclonedx
-from agent_identity._audit.answers.frame import plain
 from agent_identity._audit.answers.hosts import Hosts
 from agent_identity._audit.answers.inventory_report import Inventory, Item, inventory
 from agent_identity._audit.answers.reading import Evidence
+from agent_identity._audit.answers.report_frame import plain
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError
 

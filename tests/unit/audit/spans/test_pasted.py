@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from agent_identity._audit.spans import spans_check
 from agent_identity._evidence.record.codec import decode
-from agent_identity._evidence.spans import pasted
+from agent_identity._evidence.spans import pasted_spans as pasted
 from agent_identity._evidence.spans.displayed_values import likeness
 from agent_identity._evidence.spans.otlp_json import Malformed
-from agent_identity._evidence.spans.pasted import MAX_PASTED, PastedSpan, read_pasted
+from agent_identity._evidence.spans.pasted_spans import MAX_PASTED, PastedSpan, read_pasted
 from agent_identity._evidence.spans.span_from_record import span_ids
 from agent_identity.audit import Report
 from agent_identity.canonical import encode_record

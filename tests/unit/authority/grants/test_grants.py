@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import MAX_DEPTH, MAX_TTL, Chain, Grant, derive, issue
-from agent_identity._authority.grants.pop import prove, verify_proof
+from agent_identity._authority.grants.proof_of_possession import prove, verify_proof
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._identity.keys.jws import par_hash, parse_compact, token_hash
 from agent_identity.canonical import decode

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent_identity._authority.grants.grants import Chain, issue
-from agent_identity._authority.grants.pop import PROOF_TYPE, prove, verify_proof
+from agent_identity._authority.grants.proof_of_possession import PROOF_TYPE, prove, verify_proof
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._identity.keys.jws import sign_compact
 from agent_identity.canonical import JSON

@@ -20,7 +20,7 @@ from agent_identity._authority.grants.grants import (
     grant_of,
     issue,
 )
-from agent_identity._authority.grants.pop import PROOF_TYPE, prove, verify_proof
+from agent_identity._authority.grants.proof_of_possession import PROOF_TYPE, prove, verify_proof
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.keys.jws import MAX_TOKEN, parse_compact, sign_compact, token_hash, verify_compact

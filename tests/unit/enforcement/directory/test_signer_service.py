@@ -15,7 +15,7 @@ import pytest
 from checking import check
 
 from agent_identity._authority.grants.grants import GRANT_TYPE, Chain, derive, issue
-from agent_identity._authority.grants.pop import prove
+from agent_identity._authority.grants.proof_of_possession import prove
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.directory import signer_service
 from agent_identity._enforcement.directory import signing_policy as recognition

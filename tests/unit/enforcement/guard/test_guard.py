@@ -16,7 +16,7 @@ from opentelemetry import trace
 from plain_records import error_type
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.common.decisions import decision_fact
+from agent_identity._enforcement.common.recorded_decisions import decision_fact
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._enforcement.guard.guard import Guard
 from agent_identity.adapters import CallRequest

@@ -567,7 +567,7 @@ def test_a_start_that_fails_by_its_arguments_leaves_no_stream(
 ) -> None:
     """A slip in a word is found before the directory is touched."""
     if isinstance(options.get("policy"), RuleSet):
-        monkeypatch.setattr("agent_identity._enforcement.common.decisions.is_fact", lambda value: False)
+        monkeypatch.setattr("agent_identity._enforcement.common.recorded_decisions.is_fact", lambda value: False)
     with pytest.raises(ConfigurationError):
         Enforcer.open(tmp_path / "e", **grouped(options))
     assert not (tmp_path / "e").exists()

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from agent_identity._evidence.spans.otlp_encoding import Encoding, ExportAnswer, as_bytes, encode_request, read_answer
 from agent_identity._evidence.spans.otlp_json import SpanData
-from agent_identity._evidence.spans.reader import read_spans
+from agent_identity._evidence.spans.otlp_reader import read_spans
 from agent_identity._evidence.spans.span_from_record import SCOPE, RecordSpan
 from agent_identity.version import VERSION
 

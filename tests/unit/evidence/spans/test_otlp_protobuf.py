@@ -18,9 +18,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, TracesData
 
 from agent_identity._evidence.spans import otlp_protobuf
-from agent_identity._evidence.spans import reader as traces
+from agent_identity._evidence.spans import otlp_reader as traces
 from agent_identity._evidence.spans.otlp_json import Malformed, SpanData, read_json
-from agent_identity._evidence.spans.reader import read_spans
+from agent_identity._evidence.spans.otlp_reader import read_spans
 from agent_identity.errors import ConfigurationError
 
 TRACE = bytes.fromhex("0af7651916cd43dd8448eb211c80319c")

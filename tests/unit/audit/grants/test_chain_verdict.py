@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent_identity._audit.grants.chain_judge import Asked, judge_all
+from agent_identity._audit.grants.chain_verdict import Asked, judge_all
 from agent_identity._audit.grants.grant_usage import GrantUsage
 from agent_identity._audit.report.findings import Place
 from agent_identity._authority.grants.grants import Chain, derive, issue

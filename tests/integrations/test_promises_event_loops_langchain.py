@@ -190,7 +190,7 @@ def test_a_model_reads_no_place_and_no_cure(open_desk: Callable[..., Any], watch
             told = (await pay.ainvoke(asked)).content
             assert told.startswith("refused: guard_failed (reference ")
             assert "agent_identity" not in told
-            with pytest.raises(Denied, match=r"agent_identity\._enforcement\.guard"):
+            with pytest.raises(Denied, match=r"agent_identity\._inspection"):
                 await pay.ainvoke({"amount": 1})
 
     run(watch, main)

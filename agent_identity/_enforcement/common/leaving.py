@@ -44,11 +44,10 @@ def check_leaving(leaving: Leaving, what: str) -> Leaving:
         TypeError: They are neither.
     """
     given = cast("object", leaving)
+    kind_given = type(given).__name__
     if callable(given) and not isinstance(given, type):
         return leaving
     kinds = cast("tuple[object, ...]", given) if isinstance(given, tuple) else (None,)
     if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-        raise TypeError(
-            f"{what} is {type(given).__name__}; pass a tuple of exception classes, or a function of an exception"
-        )
+        raise TypeError(f"{what} is {kind_given}; pass a tuple of exception classes, or a function of an exception")
     return leaving

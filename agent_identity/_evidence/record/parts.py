@@ -367,7 +367,11 @@ class ArgumentOrigin(Part, frozen=True, kw_only=True):
     argument: Name
     provenance: ValueProvenance
     source: Uuid7 | None = None
-    destination: Literal[True] | None = None
+    destination: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.destination is False:  # Left out instead: a fact has one spelling.
+            raise ValueError("destination")
 
 
 class Sdk(Part, frozen=True, kw_only=True):

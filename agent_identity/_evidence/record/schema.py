@@ -268,12 +268,14 @@ class Intent(_Call, frozen=True, kw_only=True, tag="intent"):
     workflow: Name | None = None
     mark: MarkSeen | None = None
     provenance: Annotated[tuple[ArgumentOrigin, ...], items(256)] | None = None
-    endorses: Literal[True] | None = None
+    endorses: bool | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.v == VERSION:
             _refuse(self.resources, self.clauses, self.workflow, self.mark, self.provenance, self.endorses)
+        if self.endorses is False:
+            raise ValueError("record.endorses: false is written out; leave the member out")
 
 
 class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):

@@ -666,3 +666,12 @@ def test_only_the_first_mark_of_a_hop_follows_no_other(change: dict[str, str | N
     mark = {**members("mark")["mark"], **change}
     with pytest.raises(ValueError, match="prev"):
         typed(members("mark", mark={name: value for name, value in mark.items() if value is not None}))
+
+
+@pytest.mark.parametrize(
+    "change", [{"endorses": False}, {"provenance": [{"argument": "to", "provenance": "trusted", "destination": False}]}]
+)
+def test_a_fact_that_is_not_so_is_left_out(change: dict[str, Any]) -> None:
+    """Written out, it would be a second spelling of the same record."""
+    with pytest.raises(ValueError, match=r"endorses|destination"):
+        typed(members("intent", **change))

@@ -664,7 +664,7 @@ def test_a_seal_covers_the_detail(ledger: Ledger) -> None:
 def test_only_the_first_mark_of_a_hop_follows_no_other(change: dict[str, str | None]) -> None:
     """The first names none before it, and every later one names it."""
     mark = {**members("mark")["mark"], **change}
-    with pytest.raises(ValueError, match="prev"):
+    with pytest.raises(msgspec.ValidationError, match="prev"):
         typed(members("mark", mark={name: value for name, value in mark.items() if value is not None}))
 
 
@@ -673,5 +673,5 @@ def test_only_the_first_mark_of_a_hop_follows_no_other(change: dict[str, str | N
 )
 def test_a_fact_that_is_not_so_is_left_out(change: dict[str, Any]) -> None:
     """Written out, it would be a second spelling of the same record."""
-    with pytest.raises(ValueError, match=r"endorses|destination"):
+    with pytest.raises(msgspec.ValidationError, match=r"endorses|destination"):
         typed(members("intent", **change))

@@ -230,7 +230,7 @@ def test_without_verification_the_same_facts_are_unproved(company: Path) -> None
     frame = reading.frame("test", Evidence(sources=company, unverified=True), ())
     assert (frame.verdict, frame.exit_code, frame.verified) == ("unverified", 2, False)
     assert frame.proof([0]) == "recorded"
-    assert any("not verified" in note or "nothing was verified" in note.lower() for note in frame.notes), frame.notes
+    assert any("nothing was verified" in note for note in frame.notes)
 
 
 def test_another_trust_file_proves_nothing(company: Path, tmp_path: Path) -> None:

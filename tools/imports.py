@@ -20,8 +20,11 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "ada_url": ("_inspection.urls",),
     # Time-stamps come with certificates, and their library takes them as objects of this one.
     "cryptography": ("_identity", "integrations.rfc3161"),
+    "asgiref": ("integrations.http.django",),
+    "django": ("integrations.http.django",),
     "duckdb": ("_audit.export.tables",),
     "grpc": ("_enforcement.export.grpc_receiver",),
+    "flask": ("integrations.http.flask",),
     "google.protobuf": ("_evidence",),
     "httpx": ("integrations.http.httpx",),
     "joserfc": ("_identity.foreign.jwks",),
@@ -46,6 +49,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     # Each store by the one module that speaks to it.
     "psycopg": ("_authority.stores.postgres", "_authority.stores.postgres_connection"),
     "redis": ("_authority.stores.redis",),
+    "starlette": ("integrations.http.starlette",),
     # Only for type checkers, which know it without its being installed.
     "_typeshed": ("cli.answer",),
     "typing_extensions": ("_enforcement", "_identity", "integrations", "_policy"),

@@ -100,13 +100,13 @@ class Services:
         ran, before = len(self.ran), len(self.records())
         status, told = self.call(headers, path)
         assert status in {"401", "403"}
-        assert told["error"] in codes or not codes
+        assert told["code"] in codes or not codes
         (record,) = self.records()[before:]
-        assert (record["id"], record["error"]) == (told["reference"], told["error"])
+        assert (record["id"], record["error"]) == (told["reference"], told["code"])
         assert (record["outcome"], record["attribution"]) == ("denied", "none")
         assert record["decision"]["effect"] == record["decision"]["enforced"] == "block"
         assert len(self.ran) == ran
-        return told["error"]
+        return told["code"]
 
 
 @pytest.fixture(scope="module")

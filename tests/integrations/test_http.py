@@ -491,10 +491,10 @@ def test_wsgi_refuses_whatever_does_not_fit(pair: Pair, more: dict[str, object],
     answered, sent, body = call_wsgi(wrapped(pair, max_body=10), environ)
     assert (answered[:3], pair.calls) == (status, [])
     told = json.loads(body)
-    assert code in {told["error"], None}
+    assert code in {told["code"], None}
     assert sent["content-length"] == str(len(body))
     assert ("www-authenticate" in sent) is (status == "401")
-    assert pair.refusals() == [("http.request", told["error"])]
+    assert pair.refusals() == [("http.request", told["code"])]
     assert told["reference"]
 
 
@@ -524,7 +524,8 @@ def test_what_cannot_be_recorded_is_answered_and_does_not_run(pair: Pair, monkey
     with monkeypatch.context() as patch:
         patch.setattr(type(pair.b._point.ledger), "append", refuse)
         answered, _, body = call_wsgi(wrapped(pair), environ_of(headers))
-    assert (answered[:3], json.loads(body)) == ("503", {"error": "evidence_unavailable", "reference": None})
+    told = json.loads(body)
+    assert (answered[:3], told["code"], told["reference"]) == ("503", "evidence_unavailable", None)
     assert pair.calls == []
 
 
@@ -622,7 +623,7 @@ async def test_asgi_refuses_and_answers_as_wsgi_does(pair: Pair) -> None:
     ) as plain:
         missing = await plain.get("/", headers={"baggage": "principal=ceo", "x-principal": "ceo"})
     assert [answer.status_code for answer in (large, other, missing)] == [413, 403, 401]
-    codes = [answer.json()["error"] for answer in (large, other, missing)]
+    codes = [answer.json()["code"] for answer in (large, other, missing)]
     assert codes == ["body_too_large", "wrong_audience", "no_delegation"]
     assert pair.calls == []
     assert pair.refusals() == [("http.request", code) for code in codes]

@@ -1,6 +1,6 @@
 """ASGI middleware: requests of other services continue their task here. Independent of any framework."""
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final, TypeAlias, cast, final
@@ -54,6 +54,7 @@ class DelegationMiddleware:
         required: bool = True,
         max_body: int = MAX_BODY,
         purpose: str | None = None,
+        exempt: Collection[str] = (),
     ) -> None:
         self._app = app
         self._gate = Gate(
@@ -65,6 +66,7 @@ class DelegationMiddleware:
             required=required,
             max_body=max_body,
             purpose=purpose,
+            exempt=exempt,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +95,7 @@ class DelegationMiddleware:
             return
         if opening is None:
             with self._gate.enforcer.no_task():
-                await self._app(scope, receive, send)
+                await self._app(_without_ours(scope), receive, send)
             return
         async with AsyncExitStack() as stack:
             stack.push_async_exit(opening)  # It is entered already.
@@ -101,6 +103,8 @@ class DelegationMiddleware:
 
     async def _admit(self, scope: Scope, receive: Receive) -> tuple[Opening | None, bytes]:
         request = _arriving(scope)
+        if self._gate.is_exempt(request):
+            return None, b""
         presentation = await off_loop(partial(self._gate.shown, request))
         if presentation is None:
             return None, b""
@@ -151,7 +155,7 @@ def _arriving(scope: Mapping[str, object]) -> Arriving:
 
 def _without_ours(scope: Scope) -> Scope:
     """Return the scope without our headers: the application has the task, and may log its headers."""
-    headers = cast("list[tuple[bytes, bytes]]", scope["headers"])
+    headers = cast("list[tuple[bytes, bytes]]", scope.get("headers") or [])
     kept = [(name, value) for name, value in headers if name.decode("latin-1").lower() not in HEADERS]
     return {**scope, "headers": kept}
 

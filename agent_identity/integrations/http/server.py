@@ -4,9 +4,7 @@ Statements of a request about the acting agent, in headers or baggage, count onl
 application runs only after chain, audience, proof and body have been checked.
 """
 
-import json
-import logging
-from http import HTTPStatus
+from collections.abc import Collection
 from typing import Final, NamedTuple, final
 
 from agent_identity._enforcement import Enforcer
@@ -17,44 +15,14 @@ from agent_identity._identity.keys import Signer
 from agent_identity._identity.principals import Agent
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, TokenError
 from agent_identity.integrations.http.binding import TOOL, absolute_url, presentation_of, request_arguments
+from agent_identity.integrations.http.problems import Answer, problem
 
-__all__ = ["MAX_BODY", "Answer", "Arriving", "Gate"]
+__all__ = ["MAX_BODY", "Arriving", "Gate"]
 
 MAX_BODY: Final = 1 << 20
 """Default maximum size of a body, in bytes."""
 
-_LOG: Final = logging.getLogger("agent_identity")
 _LARGEST: Final = 1 << 31
-_FORBIDDEN: Final = frozenset(
-    {
-        "argument_not_attenuated",
-        "audience_not_attenuated",
-        "depth_not_attenuated",
-        "not_the_holder",
-        "outlives_parent",
-        "principal_changed",
-        "task_ended",
-        "tool_not_attenuated",
-        "wrong_agent",
-        "wrong_audience",
-    }
-)
-"""Refusals of authority that is genuine, yet not for this service or not in the scope of its parent."""
-
-_STATUSES: Final = {
-    "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    "guard_failed": HTTPStatus.SERVICE_UNAVAILABLE,
-    "state_full": HTTPStatus.SERVICE_UNAVAILABLE,
-    "state_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
-}
-
-
-class Answer(NamedTuple):
-    """The answer to a refused request."""
-
-    status: HTTPStatus
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
 
 
 class Arriving(NamedTuple):
@@ -87,9 +55,12 @@ class Gate:
         required: Refuse requests without authority; otherwise they run without a task.
         max_body: Maximum size of a body, in bytes; it is held in memory.
         purpose: The purpose of the tasks.
+        exempt: Paths that are served without a task and without a record, such as ``/healthz``: exactly these, as
+            the server decoded them. Guarded tools refuse there.
 
     Raises:
-        ConfigurationError: An argument is out of range.
+        ConfigurationError: An argument is out of range, or a path in ``exempt`` does not begin with ``/``.
+        TypeError: ``exempt`` is one string.
     """
 
     def __init__(
@@ -103,7 +74,12 @@ class Gate:
         required: bool = True,
         max_body: int = MAX_BODY,
         purpose: str | None = None,
+        exempt: Collection[str] = (),
     ) -> None:
+        if isinstance(exempt, str | bytes):
+            raise TypeError("exempt is one string; give a list of paths")
+        if not all(path.startswith("/") for path in exempt):
+            raise ConfigurationError("a path in exempt does not begin with '/'; give whole paths, such as '/healthz'")
         try:
             check_id(audience, "audience")
             plain = "?" not in base_url and "#" not in base_url
@@ -119,7 +95,13 @@ class Gate:
         self._agent = agent
         self._required = required
         self._purpose = purpose
+        self._exempt = frozenset(path.encode("utf-8", "surrogatepass") for path in exempt)
         self._guard = enforcer.guard(TOOL, kind="remote")
+
+    def is_exempt(self, request: Arriving) -> bool:
+        """Tell whether the path is served without a task, whatever the request shows."""
+        path = request.path
+        return (path.encode("utf-8", "surrogatepass") if isinstance(path, str) else path) in self._exempt
 
     def shown(self, request: Arriving) -> Presentation | None:
         """Return the presentation of the request; ``None`` if it has none and needs none.
@@ -175,20 +157,5 @@ class Gate:
 
     @staticmethod
     def answer(error: AgentIdentityError) -> Answer:
-        """Return the answer to a refused request: the code, and the id of the record for the operator."""
-        code = error.code
-        if isinstance(error, Denied):
-            status = _STATUSES.get(code, HTTPStatus.FORBIDDEN if code in _FORBIDDEN else HTTPStatus.UNAUTHORIZED)
-            reference = error.reference
-        else:
-            _LOG.error("a request was refused, since it could not be recorded: %s", error)
-            status, reference = HTTPStatus.SERVICE_UNAVAILABLE, None
-        body = json.dumps({"error": code, "reference": reference}).encode()
-        headers = [
-            ("content-type", "application/json"),
-            ("content-length", str(len(body))),
-            ("cache-control", "no-store"),
-        ]
-        if status is HTTPStatus.UNAUTHORIZED:
-            headers.append(("www-authenticate", "Agent-Delegation"))  # RFC 9110 §15.5.2.
-        return Answer(status, tuple(headers), body)
+        """Return the answer to a refused request: problem details with the code and the id of the record."""
+        return problem(error, challenge="Agent-Delegation", admitting=True)

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping
 from contextlib import ExitStack
 from contextvars import Context, copy_context
 from typing import Final, Protocol, TypeAlias, cast, final
@@ -54,6 +54,7 @@ class DelegationMiddleware:
         required: bool = True,
         max_body: int = MAX_BODY,
         purpose: str | None = None,
+        exempt: Collection[str] = (),
     ) -> None:
         self._app = app
         self._gate = Gate(
@@ -65,6 +66,7 @@ class DelegationMiddleware:
             required=required,
             max_body=max_body,
             purpose=purpose,
+            exempt=exempt,
         )
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -93,14 +95,16 @@ class DelegationMiddleware:
 
     def _admit(self, environ: Environ, context: Context) -> Opening | None:
         request = _arriving(environ)
+        if self._gate.is_exempt(request):
+            _drop_ours(environ)
+            return None
         presentation = self._gate.shown(request)
         if presentation is None:
             return None
         body = self._read(request, environ)
         opening = self._gate.opening(request, presentation, body)
         context.run(opening.__enter__)
-        for name in HEADERS:  # The application has the task, and may log its headers.
-            environ.pop(_key(name), None)
+        _drop_ours(environ)
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
         return opening
@@ -176,6 +180,12 @@ def _arriving(environ: Environ) -> Arriving:
         str(environ.get("QUERY_STRING", "")),
         headers,
     )
+
+
+def _drop_ours(environ: Environ) -> None:
+    """Remove our headers: the application may log its headers."""
+    for name in HEADERS:
+        environ.pop(_key(name), None)
 
 
 def _key(header: str) -> str:

@@ -112,6 +112,7 @@ QUERIES: Final[Mapping[str, Query]] = MappingProxyType(
         "human_approval": Query(
             asks="Did people approve calls for which they were asked, and never their own?",
             needs=("approved_calls",),
+            lacks=("owner_approved_calls",),
             against=("self_approved_calls",),
         ),
         "human_decisions": Query(

@@ -244,6 +244,7 @@ class SignalCollector:
 def _signals_of(fact: CallFact) -> Mapping[str, bool]:
     """Return which signals a call gives."""
     principal, decision, reason = fact.principal, fact.decision, fact.decision.reason
+    owner = None if fact.agent is None else fact.agent.owner
     ended = fact.outcome not in ("unknown", "suspended")
     notable = fact.refused or fact.withheld or bool(fact.findings) or fact.outcome == "error"
     return {
@@ -268,16 +269,16 @@ def _signals_of(fact: CallFact) -> Mapping[str, bool]:
         "finding_calls": bool(fact.findings),
         "approved_calls": fact.approver is not None and fact.ran,
         "self_approved_calls": fact.ran and _approved_by_itself(fact),
+        "owner_approved_calls": fact.ran and fact.approver is not None and fact.approver.id == owner,
         "resource_calls": bool(fact.resources or fact.observed),
         "undeclared_calls": fact.ran and not (fact.resources or fact.observed),
     }
 
 
 def _approved_by_itself(fact: CallFact) -> bool:
-    """Return whether the approver is the principal, an agent of the chain, or the owner of the acting one."""
+    """Return whether the approver is the principal or an agent of the chain."""
     if fact.approver is None:
         return False
     parties = {hop.id for hop in fact.chain}
     parties |= set() if fact.principal is None else {fact.principal.id, *(fact.principal.via or ())}
-    parties |= set() if fact.agent is None else {fact.agent.id, fact.agent.owner}
     return fact.approver.id in parties

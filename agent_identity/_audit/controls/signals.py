@@ -54,8 +54,12 @@ SIGNALS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         # People.
         "approved_calls": ("call that a person approved", "calls that people approved"),
         "self_approved_calls": (
-            "call approved by its principal, its agent or the owner of that",
-            "calls approved by their principal, their agent or the owner of that",
+            "call approved by its own principal or agent",
+            "calls approved by their own principals or agents",
+        ),
+        "owner_approved_calls": (
+            "call approved by the owner of its agent",
+            "calls approved by the owners of their agents",
         ),
         "rejections": ("request that a person rejected", "requests that people rejected"),
         "human_decisions": ("decision of a person on a call", "decisions of people on calls"),

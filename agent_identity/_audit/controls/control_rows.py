@@ -80,6 +80,7 @@ class ControlTable:
         framework: The framework.
         title: Its name for people.
         version: The edition.
+        applies_from: From when it is in force, in words.
         source: The address of the text.
         dated: The day on which somebody last compared all rows with it, as in 2026-11-29.
         read: How the text was read.
@@ -89,6 +90,7 @@ class ControlTable:
     framework: FrameworkName
     title: str
     version: str
+    applies_from: str
     source: str
     dated: str
     read: str
@@ -148,6 +150,7 @@ def _table(table: Mapping[str, object]) -> ControlTable:
         framework=framework,
         title=_text(table, "title"),
         version=_text(table, "version"),
+        applies_from=_text(table, "applies_from"),
         source=_text(table, "source"),
         dated=dated.isoformat(),
         read=_text(table, "read"),

@@ -9,11 +9,9 @@ from uuid import NAMESPACE_URL, uuid5
 from agent_identity._audit.controls.controls_report import ControlsReport, EvidenceOf, RowResult
 from agent_identity.canonical import JSON
 
-__all__ = ["OSCAL_VERSION", "oscal"]
+__all__ = ["oscal"]
 
-OSCAL_VERSION: Final = "1.2.1"
-"""The version of OSCAL that is written."""
-
+_OSCAL: Final = "1.2.1"
 _NAMESPACE: Final = "urn:agent-identity:oscal"
 _SECOND: Final = 1_000_000_000
 
@@ -56,7 +54,7 @@ def oscal(found: ControlsReport) -> dict[str, JSON]:
                 "title": "agent-identity report controls",
                 "last-modified": end,
                 "version": found.frame.version,
-                "oscal-version": OSCAL_VERSION,
+                "oscal-version": _OSCAL,
             },
             "import-ap": {"href": f"#{_id(seed, 'plan')}"},
             "results": [result],

@@ -12,7 +12,7 @@ from small_company import work
 
 from agent_identity._audit.answers import Evidence
 from agent_identity._audit.controls.controls_report import ControlsReport, controls
-from agent_identity._audit.controls.oscal_document import OSCAL_VERSION, oscal
+from agent_identity._audit.controls.oscal_document import oscal
 
 MODELS = importlib.util.find_spec("trestle") is not None or os.environ.get("AGENT_IDENTITY_OSCAL") == "1"
 
@@ -92,5 +92,5 @@ def test_the_document_is_valid(report: ControlsReport) -> None:
     models = importlib.import_module("trestle.oscal.assessment_results")
     unverified = controls(Evidence(sources=report.frame.sources[0].place, unverified=True))
     for one in (report, unverified):
-        read = models.Model(**oscal(one))
-        assert read.assessment_results.metadata.oscal_version.root == OSCAL_VERSION
+        (found,) = models.Model(**oscal(one)).assessment_results.results
+        assert len(found.observations) == sum(bool(row.row.targets) for row in one.rows)

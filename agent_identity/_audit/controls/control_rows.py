@@ -140,7 +140,7 @@ def _table(table: Mapping[str, object]) -> ControlTable:
     dated = table["dated"]
     if type(dated) is not date:
         raise TypeError("dated is no date; write 2026-11-29")
-    rows = cast("object", table["rows"])
+    rows = table["rows"]
     if not isinstance(rows, list) or not 0 < len(cast("list[object]", rows)) <= _MAX_ROWS:
         raise TypeError(f"rows is no list of 1 to {_MAX_ROWS:,} tables; write [[rows]] before each")
     found = tuple(_row(cast("Mapping[str, object]", row), table, framework) for row in cast("list[object]", rows))

@@ -152,7 +152,7 @@ def write_sample(found: Sample, directory: PathLike, target: PathLike) -> int:
     proofs: Mapping[str, bytes] = {_file(one): prove(directory, (one.stream, one.seq)) for one in found.drawn}
     folder = Path(target)
     folder.mkdir()
-    listed = {**_object(plain(found)), "files": {_file(one): one.record for one in found.drawn}}
+    listed = {"sample": plain(found), "files": {_file(one): one.record for one in found.drawn}}
     for name, data in {
         **proofs,
         "sample.json": json.dumps(listed, indent=1).encode() + b"\n",
@@ -161,10 +161,6 @@ def write_sample(found: Sample, directory: PathLike, target: PathLike) -> int:
         with (folder / name).open("xb") as file:
             file.write(data)
     return len(proofs)
-
-
-def _object(value: object) -> dict[str, object]:
-    return {str(key): item for key, item in value.items()} if isinstance(value, dict) else {}
 
 
 def _file(one: Drawn) -> str:

@@ -1,7 +1,7 @@
 """Collects the signals of one pass: what records say about calls, people, authority, agents and changes."""
 
-from collections.abc import Mapping
-from typing import Final, final
+from collections.abc import Mapping, Sized
+from typing import Final, TypeVar, final
 
 from agent_identity._audit.answers import (
     ApprovalFact,
@@ -39,6 +39,7 @@ _ARGUMENTS: Final = frozenset(
 )
 _REVOKED: Final = frozenset({"revoked", "suspended", "agent_suspended", "agent_retired", "agent_orphaned"})
 _ENDED: Final = ("suspended", "retired", "orphaned")
+_Name = TypeVar("_Name")
 _EVERYTHING: Final = Seed("everything", "")
 _OUTSIDE: Final = frozenset({"witness", "anchor"})
 
@@ -180,13 +181,13 @@ class SignalCollector:
             if len(digests) > 1:
                 self.signals.add("changes", fact.at_ns, fact.where.record)
 
-    def _room(self, names: "dict[object, object] | set[object] | Mapping[object, object]") -> bool:
+    def _room(self, names: Sized) -> bool:
         if len(names) < _MAX_NAMES:
             return True
         self.omitted += 1
         return False
 
-    def _keep(self, names: "set[object]", name: object) -> None:
+    def _keep(self, names: set[_Name], name: _Name) -> None:
         if name not in names and self._room(names):
             names.add(name)
 

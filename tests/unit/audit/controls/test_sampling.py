@@ -76,8 +76,8 @@ def test_every_proof_verifies_without_the_evidence(company: Path, tmp_path: Path
     found = drawn(company)
     assert write_sample(found, company, tmp_path / "sample") == 5
     listed: Mapping[str, Any] = json.loads((tmp_path / "sample" / "sample.json").read_text())
-    assert listed["seed"] == "seed"
-    assert listed["population"] == found.population
+    assert listed["sample"]["seed"] == "seed"
+    assert listed["sample"]["population"] == found.population
     files: Mapping[str, str] = listed["files"]
     assert list(files.values()) == [one.record for one in found.drawn]
     verifier = Verifier(company.parent / "kept.json")

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from agent_identity._audit.controls import STATUSES, ControlsReport, ControlTable, RowResult
-from agent_identity._audit.pages.layout import Body, Section, badge, code, record_code, spaced, stacked, table
-from agent_identity._audit.pages.markup import Content, Markup, joined, text
+from agent_identity._audit.pages.layout import Body, Section, badge, code, record_code, spaced, table
+from agent_identity._audit.pages.markup import Content, Markup, element, joined, text
 
 __all__ = ["controls_body"]
 
 _TONES = {"shown": "good", "partly": "warn", "not shown": "note", "contradicted": "bad", "out of scope": "note"}
-_HEAD = ("Clause", "Status", "Asks", "Why", "Records", "Records cannot show", "In force from")
+_HEAD = ("Clause", "Status", "Asks", "Why", "Records", "Records cannot show")
 _NOTE = 1_024
 _RECORDS = 6
 
@@ -35,25 +35,26 @@ def controls_body(found: ControlsReport) -> Body:
 def _section(number: int, asked: ControlTable, found: ControlsReport) -> Section:
     order = {status: place for place, status in enumerate(STATUSES)}
     rows = sorted((one for one in found.rows if one.row in asked.rows), key=lambda one: order[one.status])
-    about = joined(
-        [text(f"{asked.version}. Rows of {asked.dated}. Read: {asked.read} ", _NOTE), code(asked.source)],
-    )
-    grid = table(f"{asked.title}", _HEAD, rows, _row, first=len(rows))
-    return Section(f"framework-{number}", asked.title, joined([Markup(f"<p>{about}</p>"), grid]))
+    words = f"{asked.version}. In force: {asked.applies_from}. Rows of {asked.dated}. Read: {asked.read} "
+    about = element("p", text(words, _NOTE), code(asked.source))
+    grid = table(asked.title, _HEAD, rows, lambda one: _row(one, asked), first=len(rows))
+    return Section(f"framework-{number}", asked.title, joined([about, grid]))
 
 
-def _row(one: RowResult) -> Sequence[Content]:
+def _row(one: RowResult, asked: ControlTable) -> Sequence[Content]:
     row = one.row
+    named = [row.title]
+    named += [] if row.version == asked.version else [row.version]
+    named += [] if row.applies_from == asked.applies_from else [f"in force: {row.applies_from}"]
     status = [badge(one.status, _TONES[one.status])]
     status += [text(one.coverage, _NOTE)] if one.coverage else []
     return (
-        stacked(row.clause, row.title),
+        joined([text(row.clause), *(element("span", text(name, _NOTE), class_="sub") for name in named)]),
         spaced(status),
         text(row.asks, _NOTE),
-        joined((text(reason, _NOTE) for reason in one.why), "<br>"),
+        joined((text(reason, _NOTE) for reason in one.why), "; "),
         joined(_records(one), "<br>"),
-        joined((text(note, _NOTE) for note in row.not_shown), "<br>"),
-        stacked(row.applies_from, row.version),
+        joined((text(note, _NOTE) for note in row.not_shown), "; "),
     )
 
 

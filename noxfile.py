@@ -86,7 +86,7 @@ nox.options.sessions = [
 ]
 NIGHTLY = (
     *(f"tests-{version}" for version in OTHERS),
-    *("coverage", "examples", "lowest", "mcp", "outages", "neighbours", "backends", "spark"),
+    *("coverage", "examples", "lowest", "mcp", "outages", "neighbours", "backends", "spark", "oscal"),
 )
 WEEKLY = ("thorough", "surgery", "crash", "fuzz", "soak", "mutants", "same_tool", "bench", "peers")
 
@@ -239,6 +239,17 @@ def neighbours(session: nox.Session) -> None:
     session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
     env = {**SAFE, "AGENT_IDENTITY_NEIGHBOURS": "all"}  # Here none of them may be missing.
     session.run("python", "-m", "pytest", *WORKERS, "tests/beside", *session.posargs, env=env)
+
+
+@nox.session(python=OLDEST)
+def oscal(session: nox.Session) -> None:
+    """What report controls writes as OSCAL is valid for the models of compliance-trestle (nightly: 50 MB)."""
+    session.install("-r", "requirements/oscal.lock")
+    session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
+    env = {**SAFE, "AGENT_IDENTITY_OSCAL": "1"}  # Here the models may not be missing.
+    # The warnings of the models are not ours.
+    test = "tests/unit/audit/controls/test_oscal.py"
+    session.run("python", "-m", "pytest", "-W", "default", test, *session.posargs, env=env)
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""Reports over verified evidence: inventory, scope, incident, coverage, data."""
+"""Reports over verified evidence: inventory, scope, incident, coverage, data, controls."""
 
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from agent_identity._audit.answers.reading import Consumer, Evidence, Reading, read
     from agent_identity._audit.answers.report_frame import Frame, Proof, SourceFrame, plain
     from agent_identity._audit.answers.scope_report import ScopeReport, Suggestion, scope
+    from agent_identity._audit.controls.control_rows import ControlRow, ControlTable
+    from agent_identity._audit.controls.controls_report import ControlsReport, RowResult, controls
 else:
     from agent_identity._common.lazy import lazily
 
@@ -65,6 +67,8 @@ else:
             "agent_identity._audit.answers.reading": ("Consumer", "Evidence", "Reading", "read"),
             "agent_identity._audit.answers.report_frame": ("Frame", "Proof", "SourceFrame", "plain"),
             "agent_identity._audit.answers.scope_report": ("ScopeReport", "Suggestion", "scope"),
+            "agent_identity._audit.controls.control_rows": ("ControlRow", "ControlTable"),
+            "agent_identity._audit.controls.controls_report": ("ControlsReport", "RowResult", "controls"),
         },
     )
 
@@ -73,6 +77,9 @@ __all__ = [
     "CallFact",
     "CallSpanFact",
     "Consumer",
+    "ControlRow",
+    "ControlTable",
+    "ControlsReport",
     "CoverageReport",
     "DataReport",
     "Difference",
@@ -91,6 +98,7 @@ __all__ = [
     "Reading",
     "RegistrationFact",
     "RevocationFact",
+    "RowResult",
     "ScopeReport",
     "Seed",
     "ServerFact",
@@ -100,6 +108,7 @@ __all__ = [
     "Suggestion",
     "TaskFact",
     "Where",
+    "controls",
     "coverage",
     "data",
     "incident",

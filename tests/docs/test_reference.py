@@ -137,6 +137,14 @@ def test_help_texts_are_those_of_the_command_line() -> None:
     assert "## agent-identity keys list" in _page("cli.md")
 
 
+def test_rows_of_controls_are_those_of_the_tables() -> None:
+    """The pages of frameworks show the rows that the report has."""
+    command = [sys.executable, str(ROOT / "tools" / "control_pages.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "**AU-3** Content of audit records" in _page("controls/nist.md")
+
+
 def test_users_are_told_of_public_modules_alone() -> None:
     """No page but decisions and the architecture, and no example, names a module that begins with an underscore."""
     pages = [

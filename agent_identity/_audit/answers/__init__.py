@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_identity._audit.answers.coverage_report import (
         CoverageReport,
+        CoverageTable,
         Dimension,
         Group,
         OtherCalls,
@@ -17,8 +18,21 @@ if TYPE_CHECKING:
     )
     from agent_identity._audit.answers.cyclonedx_document import cyclonedx
     from agent_identity._audit.answers.data_report import DataHint, DataReport, DataRow, SilentTool, TouchedBy, data
+    from agent_identity._audit.answers.declared import declared_in
+    from agent_identity._audit.answers.facts import (
+        ApprovalFact,
+        CallFact,
+        Fact,
+        GrantFact,
+        PolicyFact,
+        RegistrationFact,
+        RevocationFact,
+        ServerFact,
+        StreamFact,
+        TaskFact,
+    )
     from agent_identity._audit.answers.hosts import Hosts
-    from agent_identity._audit.answers.incident_collecting import Entry
+    from agent_identity._audit.answers.incident_collecting import Entry, IncidentCollector
     from agent_identity._audit.answers.incident_report import (
         Authority,
         IncidentReport,
@@ -26,11 +40,12 @@ if TYPE_CHECKING:
         Reached,
         RevocationEffect,
         ToolReach,
+        conclude,
         incident,
     )
-    from agent_identity._audit.answers.incident_seed import Seed
+    from agent_identity._audit.answers.incident_seed import Seed, Selection
     from agent_identity._audit.answers.inventory_report import KINDS, Inventory, Item, inventory
-    from agent_identity._audit.answers.reading import Evidence
+    from agent_identity._audit.answers.reading import Evidence, Reading, read
     from agent_identity._audit.answers.report_frame import NO_KEYS, Frame, SourceFrame, SourceKind, plain
     from agent_identity._audit.answers.scope_report import (
         Event,
@@ -50,6 +65,7 @@ else:
         {
             "agent_identity._audit.answers.coverage_report": (
                 "CoverageReport",
+                "CoverageTable",
                 "Dimension",
                 "Group",
                 "OtherCalls",
@@ -65,8 +81,21 @@ else:
                 "TouchedBy",
                 "data",
             ),
+            "agent_identity._audit.answers.declared": ("declared_in",),
+            "agent_identity._audit.answers.facts": (
+                "ApprovalFact",
+                "CallFact",
+                "Fact",
+                "GrantFact",
+                "PolicyFact",
+                "RegistrationFact",
+                "RevocationFact",
+                "ServerFact",
+                "StreamFact",
+                "TaskFact",
+            ),
             "agent_identity._audit.answers.hosts": ("Hosts",),
-            "agent_identity._audit.answers.incident_collecting": ("Entry",),
+            "agent_identity._audit.answers.incident_collecting": ("Entry", "IncidentCollector"),
             "agent_identity._audit.answers.incident_report": (
                 "Authority",
                 "IncidentReport",
@@ -74,11 +103,12 @@ else:
                 "Reached",
                 "RevocationEffect",
                 "ToolReach",
+                "conclude",
                 "incident",
             ),
-            "agent_identity._audit.answers.incident_seed": ("Seed",),
+            "agent_identity._audit.answers.incident_seed": ("Seed", "Selection"),
             "agent_identity._audit.answers.inventory_report": ("KINDS", "Inventory", "Item", "inventory"),
-            "agent_identity._audit.answers.reading": ("Evidence",),
+            "agent_identity._audit.answers.reading": ("Evidence", "Reading", "read"),
             "agent_identity._audit.answers.report_frame": ("NO_KEYS", "Frame", "SourceFrame", "SourceKind", "plain"),
             "agent_identity._audit.answers.scope_report": (
                 "Event",
@@ -96,8 +126,11 @@ else:
 __all__ = [
     "KINDS",
     "NO_KEYS",
+    "ApprovalFact",
     "Authority",
+    "CallFact",
     "CoverageReport",
+    "CoverageTable",
     "DataHint",
     "DataReport",
     "DataRow",
@@ -105,34 +138,48 @@ __all__ = [
     "Entry",
     "Event",
     "Evidence",
+    "Fact",
     "Frame",
+    "GrantFact",
     "Group",
     "Hosts",
+    "IncidentCollector",
     "IncidentReport",
     "Inventory",
     "Item",
     "OpenCall",
     "OtherCalls",
+    "PolicyFact",
     "Reached",
+    "Reading",
     "Refusals",
+    "RegistrationFact",
     "RevocationEffect",
+    "RevocationFact",
     "ScopeReport",
     "ScopeRow",
     "Seed",
+    "Selection",
+    "ServerFact",
     "Share",
     "SilentTool",
     "SourceFrame",
     "SourceKind",
+    "StreamFact",
     "SuggestedTool",
     "Suggestion",
+    "TaskFact",
     "ToolReach",
     "TouchedBy",
     "VersionChange",
+    "conclude",
     "coverage",
     "cyclonedx",
     "data",
+    "declared_in",
     "incident",
     "inventory",
     "plain",
+    "read",
     "scope",
 ]

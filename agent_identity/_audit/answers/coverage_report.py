@@ -14,7 +14,7 @@ from agent_identity._audit.report import counted
 from agent_identity._audit.store import SpillStore
 from agent_identity._common.typed_calls import typed
 
-__all__ = ["CoverageReport", "Dimension", "Group", "OtherCalls", "Share", "Why", "coverage"]
+__all__ = ["CoverageReport", "CoverageTable", "Dimension", "Group", "OtherCalls", "Share", "Why", "coverage"]
 
 Dimension: TypeAlias = Literal["agent", "service", "week"]
 """Key by which calls are grouped."""
@@ -126,7 +126,7 @@ def coverage(evidence: Evidence) -> CoverageReport:
     Raises:
         ConfigurationError: A source or the trust file cannot be read.
     """
-    table = _Table()
+    table = CoverageTable()
     reading = read(evidence, table)
     table.finish()
     frame = reading.frame("coverage", evidence, list(_not_shown(table)))
@@ -151,7 +151,7 @@ _WHYS: Final[tuple[Why, ...]] = (
 )
 
 
-def _not_shown(table: "_Table") -> Iterator[str]:
+def _not_shown(table: "CoverageTable") -> Iterator[str]:
     yield "calls that neither passed a guard nor were traced"
     if table.traced:
         yield "spans that were sampled away or dropped"
@@ -201,7 +201,7 @@ class _Other:
 
 
 @final
-class _Table:
+class CoverageTable:
     """Takes facts, and counts tool calls."""
 
     def __init__(self) -> None:

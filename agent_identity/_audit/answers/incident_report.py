@@ -30,6 +30,7 @@ __all__ = [
     "Reached",
     "RevocationEffect",
     "ToolReach",
+    "conclude",
     "incident",
 ]
 
@@ -243,7 +244,19 @@ def incident(evidence: Evidence, seed: Seed) -> IncidentReport:
         read(evidence, resolver)
     collector = IncidentCollector(Selection(seed, resolver))
     reading = read(evidence, collector)
-    return _Conclusion(seed, collector, reading, reading.frame("incident", evidence, ())).report()
+    return conclude(seed, collector, reading, reading.frame("incident", evidence, ()))
+
+
+def conclude(seed: Seed, collector: IncidentCollector, reading: Reading, frame: Frame) -> IncidentReport:
+    """Draw the report from what a pass has collected.
+
+    Args:
+        seed: The seed by which it was collected.
+        collector: What took the facts.
+        reading: The end of the pass.
+        frame: The frame of the report.
+    """
+    return _Conclusion(seed, collector, reading, frame).report()
 
 
 def _refuse_standard_input(evidence: Evidence, seed: Seed) -> None:

@@ -13,6 +13,8 @@ from agent_identity._audit.answers import (
     Inventory,
     ScopeReport,
 )
+from agent_identity._audit.controls import ControlsReport
+from agent_identity._audit.pages.controls_page import controls_body
 from agent_identity._audit.pages.coverage_page import coverage_body
 from agent_identity._audit.pages.data_page import data_body
 from agent_identity._audit.pages.document import document, verdict_of
@@ -28,7 +30,7 @@ __all__ = ["INDEX", "Answer", "Page", "render", "render_index", "render_tasks"]
 INDEX: Final = "index.html"
 """The file of the index."""
 
-Answer: TypeAlias = Inventory | ScopeReport | DataReport | IncidentReport | CoverageReport
+Answer: TypeAlias = Inventory | ScopeReport | DataReport | IncidentReport | CoverageReport | ControlsReport
 """A result that has a page."""
 
 
@@ -133,6 +135,8 @@ def _body(answer: Answer) -> Body:
         return scope_body(answer)
     if isinstance(answer, DataReport):
         return data_body(answer)
+    if isinstance(answer, ControlsReport):
+        return controls_body(answer)
     return incident_body(answer) if isinstance(answer, IncidentReport) else coverage_body(answer)
 
 

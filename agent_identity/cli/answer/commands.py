@@ -78,6 +78,34 @@ def _data(parser: ArgumentParser) -> None:
     _forms(parser)
 
 
+def _controls(parser: ArgumentParser) -> None:
+    _evidence(parser)
+    text = "only this framework: eu-ai-act, dora, nist, owasp-agentic or owasp-nhi; repeatable"
+    parser.add_argument("--framework", metavar="NAME", action="append", default=[], help=text)
+    text = "a table of rows of your own, in the form of those of this release, in place of them; repeatable"
+    parser.add_argument("--rows", metavar="FILE", action="append", default=[], help=text)
+    _forms(parser, oscal="print OSCAL assessment results of NIST SP 800-53")
+
+
+def _sample(parser: ArgumentParser) -> None:
+    parser.add_argument("evidence", metavar="DIR", nargs=1, help="the evidence directory")
+    parser.add_argument("--records", metavar="N", type=int, default=25, help="number of records (25)")
+    text = "the seed of the draw, chosen by the auditor"
+    parser.add_argument("--seed", dest="drawn_with", metavar="TEXT", required=True, help=text)
+    text = "the folder that the proofs are written into; it must not exist yet"
+    parser.add_argument("--out", metavar="DIR", required=True, help=text)
+    text = "trust.json with the public keys, kept away from the evidence"
+    parser.add_argument("--trust", metavar="FILE", help=text)
+    text = "draw only calls from then on: 2026-11-24 or RFC 3339, in UTC"
+    parser.add_argument("--from", dest="start", metavar="TIME", help=text)
+    parser.add_argument("--until", dest="stop", metavar="TIME", help="draw only calls before then")
+    text = "number of worker processes (default: as fits)"
+    parser.add_argument("--processes", metavar="N", type=int, default=0, help=text)
+    parser.add_argument("--drafts", action="store_true", help="accept records of version 2 (draft)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(unverified=False)
+
+
 def _ask(parser: ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", nargs="?", help="the question; without one, all are listed")
     _evidence(parser, "*")
@@ -198,15 +226,40 @@ ANSWER: Final = (
                 ),
             ),
             Command(
+                "controls",
+                "say for clauses of laws and frameworks what the evidence shows, and what it does not",
+                "agent-identity report controls evidence --trust trust.json --framework dora",
+                _controls,
+                f"{_REPORT}.controls",
+                description=(
+                    "Give each clause a status by a named query over the evidence: shown, partly, not shown, "
+                    "contradicted or out of scope, with its reasons, records and what records cannot show. It is no "
+                    "legal advice, and says nothing about duties that leave no record. Clauses of the EU AI Act, DORA, "
+                    "NIST SP 800-53 and AI RMF, and of two lists of OWASP."
+                ),
+            ),
+            Command(
+                "sample",
+                "draw calls at random for an auditor, and write a proof of each",
+                "agent-identity report sample evidence --trust trust.json --records 25 --seed 2026-11 --out sample",
+                _sample,
+                f"{_REPORT}.sample",
+                description=(
+                    "Draw calls of a period at random, so that anybody who has the seed draws the same ones, and write "
+                    "a proof of each, a list, and a text on how to check them without the evidence. Nothing is written "
+                    "if the evidence does not verify."
+                ),
+            ),
+            Command(
                 "all",
                 "write every report as a page, with an index, into a folder for an auditor",
                 "agent-identity report all evidence traces/ --trust trust.json --html reports",
                 _all,
                 f"{_REPORT}.everything",
                 description=(
-                    "Write inventory, scope, data, incident and coverage as pages that need nothing but themselves, an "
-                    "index over them, and their SHA-256 in a list, which is printed as well. Each report reads and "
-                    "verifies the evidence by itself."
+                    "Write inventory, scope, data, incident, coverage and controls as pages that need nothing but "
+                    "themselves, an index over them, and their SHA-256 in a list, which is printed as well. Each "
+                    "report reads and verifies the evidence by itself."
                 ),
             ),
         ),

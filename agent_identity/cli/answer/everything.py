@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from agent_identity._audit.answers import Evidence, Seed, coverage, data, incident, inventory, scope
+from agent_identity._audit.controls import controls
 from agent_identity._audit.pages import INDEX, Answer, Page, render, render_index
 from agent_identity.cli.answer.framing import answered, command_of
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing
@@ -44,6 +45,7 @@ def _questions(
         (("data",), data),
         (("incident", "seed"), lambda evidence: incident(evidence, Seed("everything", ""))),
         (("coverage",), coverage),
+        (("controls",), controls),
     )
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "emit",
     "evidence_of",
     "heading",
+    "not_shown",
     "plain_markdown",
     "print_csv",
     "rows_of",
@@ -70,12 +71,19 @@ _OPTIONS: Final = (
     "hosts",
     "least",
     "resource",
+    "framework",
+    "rows",
+    "records",
+    "drawn_with",
     "markdown",
     "cyclonedx",
+    "oscal",
     "json",
     "csv",
 )
-_NAMES: Final[Mapping[str, str]] = {"start": "from", "stop": "until"}
+_NAMES: Final[Mapping[str, str]] = {"start": "from", "stop": "until", "drawn_with": "seed"}
+_UNSAID: Final[Mapping[str, int]] = {"least": 1}
+"""Numbers that are the default."""
 
 _Answer = TypeVar("_Answer")
 
@@ -120,6 +128,10 @@ def command_of(chosen: argparse.Namespace) -> str:
             words.append(option)
         elif isinstance(value, str):
             words += [option, value]
+        elif type(value) is int and value != _UNSAID.get(name):
+            words += [option, str(value)]
+        elif is_array(value):
+            words += [word for one in value for word in (option, str(one))]
     return shlex.join(words)
 
 
@@ -174,7 +186,7 @@ def emit(
         print_csv(frame, rows())
     else:
         style, room = Style(sys.stdout), columns(sys.stdout)
-        for line in (*heading(frame, style, room), "", *text(style, room), "", *_not_shown(frame, style, room)):
+        for line in (*heading(frame, style, room), "", *text(style, room), "", *not_shown(frame, style, room)):
             print(line)
     return frame.exit_code
 
@@ -227,7 +239,8 @@ def _spaced(text: str) -> str:
     return text.replace("_", " ")
 
 
-def _not_shown(frame: Frame, style: Style, room: int | None) -> Iterator[str]:
+def not_shown(frame: Frame, style: Style, room: int | None) -> Iterator[str]:
+    """Yield what a report does not show, for people."""
     yield style.paint("not shown:", "bold")
     for note in frame.notes:
         yield f"  · {hanging(clean(note), 4, room)}"

@@ -98,9 +98,9 @@ QUESTIONS: Final = (
     Question("19", "Which share of all tool calls does a verified human answer for?", ("report", "coverage")),
     Question(
         "20",
-        "For a clause of a standard and a period: what is shown, and what is not?",
-        (),
-        note="there is no report on clauses of standards",
+        "For a clause of a law or framework and a period: what is shown, and what is not?",
+        ("report", "controls"),
+        note="a period with --from and --until",
     ),
 )
 """All questions, in order."""

@@ -2,8 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import jsonschema
 import pytest
 
 from agent_identity._audit.scan import Scan, scan
@@ -11,6 +12,7 @@ from agent_identity._audit.scan.cyclonedx import cyclonedx_of
 from agent_identity._audit.scan.json_form import json_of
 from agent_identity._audit.scan.sarif import sarif_of
 
+SARIF: Final = Path(__file__).resolve().parents[3] / "schemas" / "sarif-2.1.0.json"
 CODE = """\
 from agents import Agent, function_tool
 from agents.mcp import MCPServerStreamableHttp
@@ -55,6 +57,21 @@ def test_sarif_names_lines_and_warns_of_unguarded_tools(found: Scan) -> None:
     assert {one["ruleId"] for one in results} <= {rule["id"] for rule in run["tool"]["driver"]["rules"]}
     place = next(one for one in results if one["level"] == "warning")["locations"][0]["physicalLocation"]
     assert (place["artifactLocation"]["uri"], place["region"]["startLine"]) == ("my%20app.py", 5)
+
+
+def test_sarif_is_valid_for_its_schema(found: Scan, tmp_path: Path) -> None:
+    """The published schema accepts a scan of a program, one of hostile and unreadable files, and an empty one."""
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a\n<b>.py").write_text('from agents import Agent\nAgent(name="\\x1b[31m<script>")\n')
+    (tmp_path / "bad" / "torn.py").write_text("def (")
+    (tmp_path / "bad" / "latin.py").write_bytes(b"x = '\xe4'")
+    (tmp_path / "empty").mkdir()
+    bad = scan(["bad"])
+    assert bad.unread
+    assert bad.items
+    validator = jsonschema.Draft7Validator(json.loads(SARIF.read_text("utf-8")))
+    for one in (found, bad, scan(["empty"])):
+        validator.validate(json.loads(json.dumps(sarif_of(one))))
 
 
 def test_cyclonedx_has_components_services_and_dependencies(found: Scan) -> None:

@@ -11,8 +11,8 @@ from small_company import work
 
 Run = Callable[..., Any]
 
-REPORTS = (("inventory",), ("scope",), ("incident", "agent:clerk"), ("coverage",), ("data",))
-FILES = {"index.html", "inventory.html", "scope.html", "data.html", "incident.html", "coverage.html"}
+REPORTS = (("inventory",), ("scope",), ("incident", "agent:clerk"), ("coverage",), ("data",), ("controls",))
+FILES = {"index.html", "inventory.html", "scope.html", "data.html", "incident.html", "coverage.html", "controls.html"}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,285 @@
+"""Collects the signals of one pass: what records say about calls, people, authority, agents and changes."""
+
+from collections.abc import Mapping, Sized
+from typing import Final, TypeVar, final
+
+from agent_identity._audit.answers import (
+    ApprovalFact,
+    CallFact,
+    CoverageTable,
+    Fact,
+    Frame,
+    GrantFact,
+    IncidentCollector,
+    PolicyFact,
+    Reading,
+    RegistrationFact,
+    RevocationFact,
+    Seed,
+    Selection,
+    ServerFact,
+    Share,
+    SourceFrame,
+    StreamFact,
+    TaskFact,
+    conclude,
+    declared_in,
+)
+from agent_identity._audit.controls.signals import Signals
+
+__all__ = ["SignalCollector"]
+
+_MAX_NAMES: Final = 100_000
+_DAY: Final = 86_400 * 1_000_000_000
+_ARGUMENTS: Final = frozenset(
+    {
+        *("argument_not_granted", "argument_missing", "argument_out_of_scope"),
+        *("bad_arguments", "amount_missing", "amount_invalid"),
+    }
+)
+_REVOKED: Final = frozenset({"revoked", "suspended", "agent_suspended", "agent_retired", "agent_orphaned"})
+_ENDED: Final = ("suspended", "retired", "orphaned")
+_Name = TypeVar("_Name")
+_EVERYTHING: Final = Seed("everything", "")
+_OUTSIDE: Final = frozenset({"witness", "anchor"})
+
+
+@final
+class SignalCollector:
+    """Takes facts, and counts signals.
+
+    Attributes:
+        signals: The signals; complete after :meth:`finish`.
+        omitted: Names of agents, tools and policies without room.
+    """
+
+    def __init__(self) -> None:
+        self.signals = Signals()
+        self.omitted = 0
+        self._coverage = CoverageTable()
+        self._incident = IncidentCollector(Selection(_EVERYTHING, None))
+        self._services: dict[str, str] = {}
+        self._agents: dict[str, tuple[int, str]] = {}
+        self._acts_in: dict[str, set[str]] = {}
+        self._versions: dict[str, set[str]] = {}
+        self._granted: dict[tuple[str, str], tuple[int, str]] = {}
+        self._used: set[tuple[str, str]] = set()
+        self._policies: dict[str, set[str]] = {}
+        self._registered: dict[str, str] = {}
+        self._servers: set[str] = set()
+        self._pinned: set[str] = set()
+
+    @property
+    def share(self) -> Share:
+        """The numbers of tool calls, those that only traces show included."""
+        return self._coverage.total.share()
+
+    @property
+    def traced(self) -> bool:
+        """True if traces of other libraries were among the sources."""
+        return self._coverage.traced
+
+    def take(self, fact: Fact) -> None:
+        """Take a fact."""
+        self._coverage.take(fact)
+        self._incident.take(fact)
+        if isinstance(fact, CallFact):
+            if not fact.opening:
+                self._take_call(fact)
+        elif isinstance(fact, GrantFact):
+            self._take_grant(fact)
+        elif isinstance(fact, ApprovalFact):
+            self._take_approval(fact)
+        elif isinstance(fact, TaskFact):
+            if fact.status == "ended":
+                self.signals.add("ended_tasks", fact.at_ns, fact.where.record)
+        elif isinstance(fact, StreamFact):
+            self._take_stream(fact)
+        else:
+            self._take_change(fact)
+
+    def _take_stream(self, fact: StreamFact) -> None:
+        resource = fact.resource
+        placed = resource is not None and resource.service is not None and resource.host is not None
+        if resource is not None and resource.service is not None:
+            self._services[fact.where.stream] = resource.service
+        self.signals.add("placed_streams" if placed else "unplaced_streams", fact.at_ns, fact.where.record)
+
+    def _take_call(self, fact: CallFact) -> None:
+        names = ["model_calls"] if fact.of_model else ["recorded_calls"]
+        names += [name for name, holds in _signals_of(fact).items() if holds]
+        for name in names:
+            self.signals.add(name, fact.at_ns, fact.where.record)
+        if fact.agent is not None:
+            self._see(fact)
+        if fact.server is not None and fact.ran:
+            self._keep(self._servers, fact.server)
+        if fact.ran:
+            for hop in fact.chain:
+                self._keep(self._used, (hop.id, fact.tool))
+
+    def _see(self, fact: CallFact) -> None:
+        agent = fact.agent
+        if agent is None:
+            return
+        seen = self._agents.get(agent.id)
+        if seen is not None or self._room(self._agents):
+            here = (fact.at_ns, fact.where.record)
+            self._agents[agent.id] = here if seen is None else min(seen, here)
+            service = self._services.get(fact.where.stream)
+            if service is not None:
+                self._acts_in.setdefault(agent.id, set()).add(service)
+            if agent.version is not None:
+                versions = self._versions.setdefault(agent.id, set())
+                if agent.version not in versions:
+                    versions.add(agent.version)
+                    if len(versions) > 1:
+                        self.signals.add("changes", fact.at_ns, fact.where.record)
+
+    def _take_grant(self, fact: GrantFact) -> None:
+        at, record = fact.issued_ns, fact.where.record
+        self.signals.add("bounded_grants", at, record)
+        if fact.expires_ns - fact.issued_ns > _DAY:
+            self.signals.add("long_grants", at, record)
+        if fact.depth:
+            self.signals.add("delegations", at, record)
+        for tool, arguments in fact.tools.items():
+            if not arguments:
+                self.signals.add("open_grants", at, record)
+            key = (fact.agent.id, tool)
+            if key not in self._granted and self._room(self._granted):
+                self._granted[key] = (at, record)
+
+    def _take_approval(self, fact: ApprovalFact) -> None:
+        status = fact.approval.status
+        if status == "rejected":
+            self.signals.add("rejections", fact.at_ns, fact.where.record)
+        if status in ("approved", "rejected"):
+            self.signals.add("human_decisions", fact.at_ns, fact.where.record)
+
+    def _take_change(self, fact: Fact) -> None:
+        if isinstance(fact, RevocationFact):
+            if fact.change.status != "reinstated":
+                self.signals.add("revocations", fact.at_ns, fact.where.record)
+            self.signals.add("changes", fact.at_ns, fact.where.record)
+        elif isinstance(fact, PolicyFact):
+            self._take_policy(fact)
+        elif isinstance(fact, RegistrationFact):
+            if self._room(self._registered):
+                self._registered.setdefault(fact.agent.id, fact.registration.status)
+        elif isinstance(fact, ServerFact):
+            self._keep(self._pinned, fact.server.name)
+            if fact.server.status != "pinned" or any(tool.status != "pinned" for tool in fact.tools):
+                self.signals.add("changes", fact.at_ns, fact.where.record)
+
+    def _take_policy(self, fact: PolicyFact) -> None:
+        if fact.policy.name not in self._policies and not self._room(self._policies):
+            return
+        digests = self._policies.setdefault(fact.policy.name, set())
+        if fact.policy.digest not in digests and self._room(digests):
+            digests.add(fact.policy.digest)
+            if len(digests) > 1:
+                self.signals.add("changes", fact.at_ns, fact.where.record)
+
+    def _room(self, names: Sized) -> bool:
+        if len(names) < _MAX_NAMES:
+            return True
+        self.omitted += 1
+        return False
+
+    def _keep(self, names: set[_Name], name: _Name) -> None:
+        if name not in names and self._room(names):
+            names.add(name)
+
+    def finish(self, reading: Reading, frame: Frame) -> None:
+        """Count what is known at the end of the pass only.
+
+        Args:
+            reading: The end of the pass.
+            frame: The frame of the report.
+        """
+        self._coverage.finish()
+        recorded = self.signals.get("recorded_calls").count
+        self.signals.add("traced_only_calls", count=max(0, self.share.calls - recorded))
+        self._take_declared(reading)
+        self._count_names()
+        for effect in conclude(_EVERYTHING, self._incident, reading, frame).revocations:
+            for record in effect.records:
+                self.signals.add("calls_after_revocation", effect.at_ns, record, count=0)
+            self.signals.add("calls_after_revocation", count=effect.after)
+        for source in reading.sources:
+            self._take_source(source)
+
+    def _take_declared(self, reading: Reading) -> None:
+        for place, trust in zip(reading.places, reading.trusts, strict=True):
+            declared = declared_in(place, trust)
+            for entry in declared.registrations:  # Oldest first: the last one of an agent holds.
+                self._registered[entry.agent.id] = entry.status
+            self._pinned.update(server.name for server in declared.servers)
+
+    def _count_names(self) -> None:
+        signals = self.signals
+        for agent, (at, record) in self._agents.items():
+            signals.add("agents", at, record)
+            if agent not in self._registered:
+                signals.add("unregistered_agents", at, record)
+            if len(self._acts_in.get(agent, ())) > 1:
+                signals.add("shared_agents", at, record)
+        for key, (at, record) in self._granted.items():
+            signals.add("used_tools" if key in self._used else "unused_tools", at, record)
+        signals.add("registered_agents", count=len(self._registered))
+        signals.add("retired_agents", count=sum(status in _ENDED for status in self._registered.values()))
+        signals.add("pinned_servers", count=len(self._pinned))
+        signals.add("unpinned_servers", count=len(self._servers - self._pinned))
+
+    def _take_source(self, source: SourceFrame) -> None:
+        report = source.report
+        if report is None or not source.records:
+            return
+        outside = any(signature.role in _OUTSIDE for signature in report.signatures)
+        self.signals.add("witnessed_sources" if outside else "unwitnessed_sources")
+        self.signals.add("pruned_records", count=report.counts.get("pruned", 0))
+        self.signals.add("examinations", count=report.kinds.get("examination", 0))
+
+
+def _signals_of(fact: CallFact) -> Mapping[str, bool]:
+    """Return which signals a call gives."""
+    principal, decision, reason = fact.principal, fact.decision, fact.decision.reason
+    owner = None if fact.agent is None else fact.agent.owner
+    ended = fact.outcome not in ("unknown", "suspended")
+    notable = fact.refused or fact.withheld or bool(fact.findings) or fact.outcome == "error"
+    return {
+        "closed_calls": ended,
+        "open_calls": fact.intent is not None and fact.outcome == "unknown",
+        "linked_calls": fact.span is not None,
+        "unlinked_calls": fact.span is None,
+        "notable_calls": notable or decision.effect == "warn" or fact.would_be_refused,
+        "attributed_calls": principal is not None and fact.agent is not None,
+        "unattributed_calls": principal is None and not fact.refused,
+        "verified_calls": principal is not None and principal.kind == "human" and principal.provenance == "verified",
+        "asserted_calls": principal is not None and principal.kind == "human" and principal.provenance != "verified",
+        "service_calls": principal is not None and principal.kind == "service",
+        "delegated_calls": len(fact.chain) > 1,
+        "refused_calls": fact.refused,
+        "argument_refusals": fact.refused and reason in _ARGUMENTS,
+        "limit_refusals": fact.refused and reason == "limit_exceeded",
+        "revoked_refusals": fact.refused and reason in _REVOKED,
+        "monitored_calls": fact.would_be_refused,
+        "ruled_calls": decision.digest is not None,
+        "unruled_calls": decision.digest is None and fact.ran,
+        "finding_calls": bool(fact.findings),
+        "approved_calls": fact.approver is not None and fact.ran,
+        "self_approved_calls": fact.ran and _approved_by_itself(fact),
+        "owner_approved_calls": fact.ran and fact.approver is not None and fact.approver.id == owner,
+        "resource_calls": bool(fact.resources or fact.observed),
+        "undeclared_calls": fact.ran and not (fact.resources or fact.observed),
+    }
+
+
+def _approved_by_itself(fact: CallFact) -> bool:
+    """Return whether the approver is the principal or an agent of the chain."""
+    if fact.approver is None:
+        return False
+    parties = {hop.id for hop in fact.chain}
+    parties |= set() if fact.principal is None else {fact.principal.id, *(fact.principal.via or ())}
+    return fact.approver.id in parties

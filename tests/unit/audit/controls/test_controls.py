@@ -1,0 +1,254 @@
+"""Controls: the status of each row over known evidence, and what takes a status away."""
+
+import shutil
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+import pytest
+from small_company import ALICE, CLERK, DESK, POLICY, ROUTED, START, span, traces, work
+
+from agent_identity._audit.answers import Evidence
+from agent_identity._audit.controls.control_rows import ControlRow, standard_tables
+from agent_identity._audit.controls.controls_report import ControlsReport, RowResult, controls
+from agent_identity._audit.controls.queries import QUERIES
+from agent_identity._audit.controls.signals import SIGNALS
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity.identity import Human
+from agent_identity.options import Telemetry
+from agent_identity.testing import FixedClock, SequentialIds
+
+EXPECTED: Final = cast(
+    "Mapping[str, Mapping[str, Mapping[str, str]]]",
+    tomllib.loads(Path(__file__).with_name("expected.toml").read_text("utf-8")),
+)
+ROWS: Final = [row for table in standard_tables() for row in table.rows]
+IDS: Final = [f"{row.framework} {row.clause}" for row in ROWS]
+INLINE: Final = Telemetry(sealing="inline")
+
+each_row = pytest.mark.parametrize("row", ROWS, ids=IDS)
+
+
+def asked(directory: Path, *more: Path, **options: Any) -> ControlsReport:
+    """Ask about controls with keys that were kept elsewhere."""
+    trust = options.pop("trust", directory.parent / "kept.json")
+    return controls(Evidence(sources=(directory, *more), trust=trust, **options))
+
+
+def kept(directory: Path) -> Path:
+    """Keep the keys of a directory elsewhere, and return the directory."""
+    shutil.copy(directory / "trust.json", directory.parent / "kept.json")
+    return directory
+
+
+def made(folder: Path, work_: Callable[[Path], object]) -> Path:
+    """Return evidence of some work."""
+    directory = folder / "evidence"
+    work_(directory)
+    return kept(directory)
+
+
+def nothing(directory: Path) -> None:
+    """Open a directory with a policy, and do nothing."""
+    Enforcer.open(directory, telemetry=INLINE, policy=POLICY).close()
+
+
+def noise(directory: Path) -> None:
+    """Let one agent make 25 calls that are allowed."""
+    clock = FixedClock(START * 10**9)
+    with Enforcer.open(directory, clock=clock, ids=SequentialIds(), telemetry=INLINE) as enforcer:
+        look = enforcer.tool(name="look")(lambda: "result")
+        with enforcer.task("look around", principal=ALICE, agent=CLERK, scope=Scope("look")):
+            for _ in range(25):
+                look()
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return evidence of each kind."""
+    found = {
+        "empty": made(tmp_path_factory.mktemp("empty"), nothing),
+        "noise": made(tmp_path_factory.mktemp("noise"), noise),
+        "company": made(tmp_path_factory.mktemp("company"), lambda directory: work(directory, tasks=2, days=10)),
+    }
+    forged = made(tmp_path_factory.mktemp("forged"), work)
+    (lines,) = forged.glob("ledger/*/entries.jsonl")
+    lines.write_bytes(lines.read_bytes().replace(b'"pay"', b'"buy"'))
+    found["forged"] = forged
+    return found
+
+
+@pytest.fixture(scope="module")
+def reports(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, ControlsReport]:
+    """Return the report on evidence of each kind."""
+    found = {name: asked(directory) for name, directory in folders.items()}
+    spans = [span({"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "browse"}, number=7)]
+    unguarded = traces(tmp_path_factory.mktemp("traces") / "traces.jsonl", spans)
+    found["unguarded"] = asked(folders["company"], unguarded)
+    found["unverified"] = asked(folders["company"], unverified=True)
+    found["own keys"] = asked(folders["company"], trust=None)
+    return found
+
+
+def of(report: ControlsReport, row: ControlRow) -> RowResult:
+    """Return the result of a row."""
+    return next(one for one in report.rows if one.row == row)
+
+
+def first(report: ControlsReport, query: str) -> RowResult:
+    """Return the result of a row with a query that may be shown as a whole, or else of any row with it."""
+    rows = [one for one in report.rows if one.row.query == query]
+    return min(rows, key=lambda one: one.row.at_most == "partly")
+
+
+@each_row
+def test_an_empty_ledger_shows_nothing(reports: dict[str, ControlsReport], row: ControlRow) -> None:
+    """Without a call nothing is shown, not even in part, although the ledger verifies."""
+    report = reports["empty"]
+    assert report.frame.verdict == "verified"
+    assert of(report, row).status == ("not shown" if row.query else "out of scope")
+
+
+@each_row
+@pytest.mark.parametrize("kind", ["noise", "company"])
+def test_a_row_shows_what_it_should(reports: dict[str, ControlsReport], row: ControlRow, kind: str) -> None:
+    """25 allowed calls, and the work of a small company, show of each row what somebody thought about, and no more."""
+    result = of(reports[kind], row)
+    assert result.status == EXPECTED[row.framework][row.clause][kind]
+    if result.status == "shown":
+        assert row.at_most == "shown"
+    if result.status in ("shown", "partly"):
+        needed = [one for one in result.evidence if one.role == "needs"]
+        assert all(one.count for one in needed)
+
+
+@each_row
+def test_a_failed_verification_contradicts_every_row(reports: dict[str, ControlsReport], row: ControlRow) -> None:
+    """One changed record, and no row has another status."""
+    report = reports["forged"]
+    assert (report.frame.verdict, report.frame.exit_code) == ("contradicted", 1)
+    assert of(report, row).status == "contradicted"
+
+
+@each_row
+def test_coverage_stands_beside_a_status(reports: dict[str, ControlsReport], row: ControlRow) -> None:
+    """A call that only traces show stands beside each row that is shown or shown in part."""
+    report = reports["unguarded"]
+    result = of(report, row)
+    assert (report.recorded, report.share.calls) == (10, 11)
+    if result.status in ("shown", "partly"):
+        assert "10 of 11" in result.coverage
+    else:
+        assert result.coverage == ""
+    assert of(reports["company"], row).coverage == ""
+
+
+@each_row
+def test_nothing_is_shown_without_verification(reports: dict[str, ControlsReport], row: ControlRow) -> None:
+    """With --unverified no row is shown, and the exit code is 2."""
+    report = reports["unverified"]
+    assert report.frame.exit_code == 2
+    assert of(report, row).status in ("not shown", "out of scope")
+
+
+@each_row
+def test_keys_from_beside_the_evidence_show_a_part(reports: dict[str, ControlsReport], row: ControlRow) -> None:
+    """What only self-asserted keys prove is never shown as a whole."""
+    result, given = of(reports["own keys"], row), of(reports["company"], row)
+    assert result.status == ("partly" if given.status == "shown" else given.status)
+
+
+def test_every_query_and_signal_is_used() -> None:
+    """Each query has a row, and each signal of a query exists."""
+    assert {row.query for row in ROWS if row.query} == set(QUERIES)
+    for query in QUERIES.values():
+        assert {*query.needs, *query.wants, *query.lacks, *query.against} <= set(SIGNALS)
+
+
+def test_expectations_are_about_the_rows() -> None:
+    """No expectation is left over from a row that went."""
+    assert {(name, clause) for name, clauses in EXPECTED.items() for clause in clauses} == {
+        (row.framework, row.clause) for row in ROWS
+    }
+
+
+def test_people_and_changes_show_in_records(tmp_path: Path) -> None:
+    """Approvals by another person, and a refusal after a suspension, are shown with their records."""
+    clock = FixedClock(START * 10**9)
+
+    def busy(directory: Path) -> None:
+        work(directory, policy=ROUTED, routes=DESK)
+        clock.advance(3_600)
+        with Enforcer.open(directory, clock=clock, telemetry=INLINE) as enforcer:
+            read = enforcer.tool(name="read")(lambda: "result")
+            with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("read")):
+                with enforcer.no_task():
+                    enforcer.revoke("agent", "clerk", suspend=True)
+                clock.advance(1)
+                with pytest.raises(Exception, match="suspended"):
+                    read()
+
+    report = asked(made(tmp_path, busy))
+    approval, stop = first(report, "human_approval"), first(report, "stop")
+    assert approval.status == "shown"
+    assert [one.count for one in approval.evidence] == [1, 0, 0]
+    assert stop.status == "partly"
+    assert [(one.signal, one.count) for one in stop.evidence] == [
+        ("revocations", 1),
+        ("revoked_refusals", 1),
+        ("calls_after_revocation", 0),
+    ]
+    assert all(one.records for one in stop.evidence if one.count)
+    assert first(report, "changes").status == "partly"
+
+
+def test_a_call_after_a_revocation_contradicts(tmp_path: Path) -> None:
+    """A call that another ledger has from a time when the agent was revoked is named, and contradicts the row."""
+    first_, second = tmp_path / "a", tmp_path / "b"
+    clock = FixedClock(START * 10**9)
+    with Enforcer.open(first_, clock=clock, ids=SequentialIds(), telemetry=INLINE) as enforcer:
+        enforcer.revoke("agent", "clerk")
+    work(second, start=START + 3_600)
+    report = controls(Evidence(sources=(first_, second)))
+    stop = first(report, "stop")
+    assert stop.status == "contradicted"
+    (after,) = [one for one in stop.evidence if one.role == "against"]
+    assert after.count > 0
+    assert after.records
+    assert first(report, "short_authority").status == "contradicted"
+
+
+def test_a_verified_human_is_told_from_an_asserted_one(tmp_path: Path) -> None:
+    """Calls for humans whom nobody verified keep accountability from being shown."""
+
+    def both(directory: Path) -> None:
+        verified = Human("bob@example.com", issuer="https://login.example.com")
+        object.__setattr__(verified, "provenance", "verified")
+        with Enforcer.open(directory, telemetry=INLINE) as enforcer:
+            look = enforcer.tool(name="look")(lambda: "result")
+            for principal in (ALICE, verified):
+                with enforcer.task("t", principal=principal, agent=CLERK, scope=Scope("look")):
+                    look()
+
+    result = first(asked(made(tmp_path, both)), "verified_people")
+    counts = {one.signal: one.count for one in result.evidence}
+    assert result.status == "partly"
+    assert (counts["verified_calls"], counts["asserted_calls"]) == (1, 1)
+
+
+def test_only_the_named_frameworks_are_reported(reports: dict[str, ControlsReport], folders: dict[str, Path]) -> None:
+    """A framework may have several tables; the others are left out."""
+    directory = folders["company"]
+    evidence = Evidence(sources=directory, trust=directory.parent / "kept.json")
+    report = controls(evidence, frameworks=["nist"])
+    assert [table.title for table in report.tables] == ["NIST SP 800-53", "NIST AI RMF"]
+    assert {one.row.framework for one in report.rows} == {"nist"}
+    assert len({one.row.framework for one in reports["company"].rows}) == 5
+
+
+def test_a_period_bounds_the_evidence(folders: dict[str, Path]) -> None:
+    """Before the first call of the company nothing is shown."""
+    report = asked(folders["company"], until_ns=START * 10**9)
+    assert {one.status for one in report.rows} <= {"not shown", "out of scope"}

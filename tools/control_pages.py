@@ -1,0 +1,63 @@
+"""Write the tables of control rows into the pages of their frameworks, or check that they are still the same.
+
+Run as ``python tools/control_pages.py [--check]``. The rows come from the tables beside the code; the text around them
+is written by hand.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent_identity._audit.controls.control_rows import FRAMEWORKS, ControlRow, ControlTable, standard_tables
+from agent_identity._audit.controls.queries import QUERIES
+
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference" / "controls"
+_BEGIN, _END = "<!-- rows: begin -->", "<!-- rows: end -->"
+
+
+def rows(framework: str) -> str:
+    """Return the part of a page that holds the rows of a framework."""
+    parts = [part for table in standard_tables() if table.framework == framework for part in _table(table)]
+    return "\n".join([_BEGIN, *parts, _END])
+
+
+def _table(table: ControlTable) -> Iterator[str]:
+    yield f"\n## {table.title}\n"
+    yield f"Edition: {table.version}. In force: {table.applies_from}. Rows of {table.dated}; [source]({table.source})."
+    yield f"Read for them: {table.read}\n"
+    yield "| clause | asks | we ask the records | best status | you show yourself |"
+    yield "|---|---|---|---|---|"
+    yield from (_row(row, table) for row in table.rows)
+    yield ""
+
+
+def _row(row: ControlRow, table: ControlTable) -> str:
+    edition = "" if row.version == table.version else f" ({row.version})"
+    force = "" if row.applies_from == table.applies_from else f" In force: {row.applies_from}."
+    days = "" if row.days is None else f" Over {row.days} days?"
+    asked = "nothing: records cannot answer it" if row.query is None else f"{QUERIES[row.query].asks}{days}"
+    best = "out of scope" if row.query is None else row.at_most
+    cells = (f"**{row.clause}** {row.title}{edition}", row.asks + force, asked, best, "; ".join(row.not_shown))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def main(*, check: bool) -> int:
+    """Compare or write the pages; return the exit status."""
+    old: list[str] = []
+    for framework in FRAMEWORKS:
+        page = FOLDER / f"{framework}.md"
+        text = page.read_text(encoding="utf-8")
+        before, _, rest = text.partition(_BEGIN)
+        fresh = before + rows(framework) + rest.partition(_END)[2]
+        if fresh != text or _BEGIN not in text:
+            old.append(page.name)
+            if not check:
+                page.write_text(fresh, encoding="utf-8")
+    if check and old:
+        print(f"{', '.join(old)} are out of date; run: python tools/control_pages.py")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(check="--check" in sys.argv[1:]))

@@ -63,7 +63,12 @@ def _incident(parser: ArgumentParser) -> None:
     _evidence(parser)
     text = "for a key: only root grants that are dated from then on"
     parser.add_argument("--after", metavar="TIME", help=text)
-    _forms(parser, markdown="print Markdown, for a ticket")
+    _forms(
+        parser,
+        markdown="print Markdown, for a ticket",
+        timesketch="print JSON lines that Timesketch imports; name the file .jsonl",
+        ocsf="print OCSF 1.9 events as JSON lines: a finding, and an activity for each entry",
+    )
 
 
 def _coverage(parser: ArgumentParser) -> None:

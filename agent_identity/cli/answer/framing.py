@@ -13,6 +13,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from agent_identity._audit.answers import Evidence, Frame, Hosts, SourceFrame, plain
+from agent_identity._audit.incident_exports import inert
 from agent_identity._audit.report import counted
 from agent_identity._common.narrowing import is_array, is_mapping
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing, save_page
@@ -54,7 +55,6 @@ _TRUST: Final[Mapping[str, str]] = {
     "self-asserted": "self-asserted: the keys came from beside the evidence; give --trust with a copy kept elsewhere",
     "none": "none: give --trust",
 }
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]()#+!|~])")
 _SHOWN: Final = 20
 _KEY: Final = 12
@@ -72,6 +72,8 @@ _OPTIONS: Final = (
     "resource",
     "markdown",
     "cyclonedx",
+    "timesketch",
+    "ocsf",
     "json",
     "csv",
 )
@@ -151,6 +153,7 @@ def emit(
     text: Callable[[Style, int | None], Iterable[str]],
     rows: Callable[[], Iterable[Sequence[Cell]]],
     markdown: Callable[[], Iterable[str]] | None = None,
+    events: Mapping[str, Callable[[int], Iterable[Mapping[str, object]]]] | None = None,
 ) -> int:
     """Print a result in the form that was asked for, and return the exit code.
 
@@ -160,9 +163,14 @@ def emit(
         text: Returns its lines for people, without the frame.
         rows: Returns its rows for CSV, the first of them with the names of the columns.
         markdown: Returns its lines in Markdown, without the frame, for reports that have this form.
+        events: By the option of a form, the function that returns its events, one JSON line each, made at a time.
     """
     frame = result.frame
-    if chosen.html is not None:
+    form = next((name for name in events or {} if getattr(chosen, name)), None)
+    if events is not None and form is not None:
+        for event in events[form](made_ns()):
+            print(json.dumps(event))
+    elif chosen.html is not None:
         from agent_identity._audit.pages import render
 
         save_page(render(result, made_ns=made_ns()), chosen.html)
@@ -334,5 +342,4 @@ def _cell(value: Cell) -> str:
     text = str(value)
     if isinstance(value, int):
         return text
-    guarded = f"'{text}" if text.startswith(_FORMULA) else text
-    return clean(guarded)
+    return clean(inert(text))

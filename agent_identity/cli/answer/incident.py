@@ -8,6 +8,7 @@ from typing import Final
 import orjson
 
 from agent_identity._audit.answers import Authority, Entry, IncidentReport, RevocationEffect, Seed, ToolReach, incident
+from agent_identity._audit.incident_exports import ocsf_incident, timesketch_events
 from agent_identity._audit.report import counted
 from agent_identity.cli.answer.framing import answered, cut, emit, plain_markdown, rows_of, table_lines, times
 from agent_identity.cli.terminal.style import Style, clean, moment
@@ -41,6 +42,10 @@ def run(chosen: argparse.Namespace) -> int:
         text=lambda style, room: _text(found, style, room),
         rows=lambda: rows_of(Entry, found.timeline),
         markdown=lambda: _markdown(found),
+        events={
+            "timesketch": lambda made: timesketch_events(found, made_ns=made),
+            "ocsf": lambda made: ocsf_incident(found, made_ns=made),
+        },
     )
 
 

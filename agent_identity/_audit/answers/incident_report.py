@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, final
 
@@ -16,11 +16,13 @@ from agent_identity._audit.answers.incident_collecting import (
     IncidentCollector,
     Revoked,
 )
-from agent_identity._audit.answers.incident_seed import Resolver, Seed, Selection
+from agent_identity._audit.answers.incident_seed import Resolver, Seed, Selection, in_doubt
 from agent_identity._audit.answers.places import STANDARD_INPUT
 from agent_identity._audit.answers.reading import Evidence, Reading, read
 from agent_identity._audit.answers.report_frame import Frame, Proof
+from agent_identity._audit.inputs import PathLike
 from agent_identity._common.typed_calls import typed
+from agent_identity._identity.common import read_public_file
 from agent_identity.errors import ConfigurationError
 
 __all__ = [
@@ -36,6 +38,8 @@ __all__ = [
 _MAX_HOPS: Final = 1_000
 _MAX_OPEN: Final = 1_000
 _MAX_COMMANDS: Final = 50
+_MAX_NOTE: Final = 65_537
+_NS: Final = 1_000_000_000
 _MAX_REASON: Final = 256  # That revocations have.
 
 
@@ -224,14 +228,17 @@ class IncidentReport:
 
 
 @typed
-def incident(evidence: Evidence, seed: Seed) -> IncidentReport:
+def incident(evidence: Evidence, seed: Seed, *, checkpoint: bytes | PathLike | None = None) -> IncidentReport:
     """Reconstruct an incident from what is known of it at first.
 
-    A seed that names a record, span, owner or key needs the evidence twice; both passes verify.
+    A seed that names a record, span, owner or key needs the evidence twice; both passes verify. A recorder key leads to
+    the records that its theft leaves in doubt, by the order of the log and states of it that others saw (decision
+    0017), and an issuer key to what was done under the grants that it signed.
 
     Args:
         evidence: What is read.
         seed: What is known.
+        checkpoint: For a recorder key: a checkpoint of the log that was kept elsewhere, as note or path.
 
     Raises:
         ConfigurationError: A source or the trust file cannot be read, or has to be read twice and cannot.
@@ -239,11 +246,19 @@ def incident(evidence: Evidence, seed: Seed) -> IncidentReport:
     resolver: Resolver | None = None
     if seed.indirect:
         _refuse_standard_input(evidence, seed)
-        resolver = Resolver(seed)
-        read(evidence, resolver)
+        note = checkpoint if checkpoint is None or isinstance(checkpoint, bytes) else _kept(checkpoint)
+        resolver = Resolver(seed, in_doubt(evidence, seed, note) if seed.kind == "key" else None)
+        if not resolver.doubted:
+            read(evidence, resolver)
     collector = IncidentCollector(Selection(seed, resolver))
     reading = read(evidence, collector)
-    return _Conclusion(seed, collector, reading, reading.frame("incident", evidence, ())).report()
+    recorder = resolver is not None and bool(resolver.doubted)
+    conclusion = _Conclusion(seed, collector, reading, reading.frame("incident", evidence, ()), recorder=recorder)
+    return conclusion.report()
+
+
+def _kept(path: PathLike) -> bytes:
+    return read_public_file(path, limit=_MAX_NOTE)
 
 
 def _refuse_standard_input(evidence: Evidence, seed: Seed) -> None:
@@ -259,10 +274,15 @@ def _refuse_standard_input(evidence: Evidence, seed: Seed) -> None:
         )
 
 
-def _not_shown(seed: Seed, omitted: int) -> Iterator[str]:
+def _not_shown(seed: Seed, omitted: int, *, recorder: bool) -> Iterator[str]:
     yield "what passed no guard; content of arguments and results, of which records have keyed digests"
     yield "the order of events of different streams beyond the dates in records, which their writers set"
-    if seed.kind == "key":
+    if recorder:
+        yield (
+            "whether the records in doubt are genuine: they are all those that no witness, time-stamp, kept checkpoint "
+            "or later key shows to be older than the theft; spans without their ledger, which nothing orders"
+        )
+    elif seed.kind == "key":
         yield (
             "what the holder of a stolen key dated back: revoke the key in the trust file with revoked_since, and the "
             "verification judges by the order of the log and by kept or witnessed checkpoints"
@@ -280,7 +300,10 @@ def _not_shown(seed: Seed, omitted: int) -> Iterator[str]:
 class _Conclusion:
     """Draws the report from what was collected."""
 
-    def __init__(self, seed: Seed, collector: IncidentCollector, reading: Reading, frame: Frame) -> None:
+    def __init__(
+        self, seed: Seed, collector: IncidentCollector, reading: Reading, frame: Frame, *, recorder: bool
+    ) -> None:
+        self._recorder = recorder
         self._seed, self._collector, self._reading, self._frame = seed, collector, reading, frame
         self._tools: dict[str, list[int]] = {}
         self._under: dict[str, Counter[str]] = {}
@@ -306,9 +329,9 @@ class _Conclusion:
         times = [entry.at_ns for entry in timeline if entry.kind not in ("policy", "revocation")]
         omitted = collector.omitted + self._omitted
         return IncidentReport(
-            frame=replace(self._frame, not_shown=tuple(_not_shown(self._seed, omitted))),
+            frame=replace(self._frame, not_shown=tuple(_not_shown(self._seed, omitted, recorder=self._recorder))),
             seed=self._seed,
-            proof=self._frame.proof(self._rests_on(timeline)),
+            proof=self._proof(self._rests_on(timeline)),
             first_ns=min(times, default=0),
             last_ns=max(times, default=0),
             calls=number,
@@ -322,6 +345,10 @@ class _Conclusion:
             open_tasks=open_tasks,
             commands=tuple(self._commands(open_tasks))[:_MAX_COMMANDS],
         )
+
+    def _proof(self, sources: Collection[int]) -> Proof:
+        """Return the weight of what sources say; what a stolen recorder key leaves in doubt is not proved."""
+        return "recorded" if self._recorder else self._frame.proof(sources)
 
     def _rests_on(self, timeline: Sequence[Entry]) -> set[int]:
         """Return the sources of all that the report says, that of ancestors and of revocations included."""
@@ -395,7 +422,7 @@ class _Conclusion:
             calls=dict(sorted(self._under.get(row.hash, Counter[str]()).items())),
             refused=self._refused[row.hash],
             selected=row.selected,
-            proof=self._frame.proof({row.source, *self._sources.get(row.hash, ())}),
+            proof=self._proof({row.source, *self._sources.get(row.hash, ())}),
         )
 
     def _reach_of_tools(self) -> Iterator[ToolReach]:
@@ -433,7 +460,11 @@ class _Conclusion:
             targets += [("agent", name) for kind, name in sorted(reach) if kind == "agent"]
         targets += [("task", task) for task in open_tasks if ("task", task) not in targets]
         directories = [place.paths[0] for place in self._reading.places if place.kind == "ledger"]
-        for directory in directories:
+        for directory in directories if self._recorder else ():
+            since = str((seed.after_ns or 0) // _NS)
+            yield shlex.join(["agent-identity", "keys", "revoke", "--since", since, "--", directory, seed.name])
+            yield shlex.join(["agent-identity", "keys", "rotate", "--all", "--", directory])
+        for directory in () if self._recorder else directories:
             for kind, name in targets:
                 reason = f"incident {seed}"[:_MAX_REASON]
                 words = ["agent-identity", "revoke", "--reason", reason, "--", directory, kind, name]

@@ -1,15 +1,20 @@
 """The seed of an incident: what is known at first, and which grants, calls, tasks and approvals it concerns."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final, get_args
 
 from agent_identity._audit.answers.facts import ApprovalFact, CallFact, Fact, GrantFact, TaskFact
+from agent_identity._audit.answers.places import find_places
+from agent_identity._audit.answers.reading import Evidence
+from agent_identity._audit.inputs import to_trust
 from agent_identity._audit.store import SpillStore
+from agent_identity._audit.verify import Doubted, find_doubted
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._evidence.record import Hop, Principal
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["SEEDS", "Resolver", "Seed", "SeedKind", "Selection"]
+__all__ = ["SEEDS", "Resolver", "Seed", "SeedKind", "Selection", "in_doubt"]
 
 SeedKind: TypeAlias = Literal[
     "record",
@@ -35,6 +40,7 @@ SEEDS: Final[tuple[SeedKind, ...]] = get_args(SeedKind)
 
 _INDIRECT: Final = frozenset({"record", "span", "owner", "key"})
 _NEAR: Final = 20_000
+_NS: Final = 1_000_000_000
 _MAX_SEED: Final = 2_048
 _BAD_SEED: Final = (
     f"bad seed; give one of {', '.join(SEEDS[:-1])}, a colon and the name or id, such as agent:clerk, or everything"
@@ -50,7 +56,8 @@ class Seed:
     Attributes:
         kind: What it names.
         name: The id, hash, thumbprint or name; empty for ``everything``.
-        after_ns: For a key: only root grants from this moment on, by their own date.
+        after_ns: For an issuer key: only root grants from this moment on, by their own date. For a recorder key: the
+            moment of the theft; the order of the log decides which records it leaves in doubt.
 
     Raises:
         ConfigurationError: It names nothing, or ``after_ns`` comes with something else than a key.
@@ -95,10 +102,12 @@ class Resolver:
         tasks: The tasks.
         calls: Records of calls outside any task.
         grants: Hashes of grants.
+        doubted: By the number of a source, which of its records are in doubt if somebody else had the recorder key.
     """
 
-    def __init__(self, seed: Seed) -> None:
+    def __init__(self, seed: Seed, doubted: Mapping[int, Doubted] | None = None) -> None:
         self._seed = seed
+        self.doubted: Mapping[int, Doubted] = doubted or {}
         self.tasks: set[str] = set()
         self.calls: set[str] = set()
         self.grants: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
@@ -141,6 +150,42 @@ class Resolver:
             self.tasks.add(fact.task)
 
 
+def in_doubt(evidence: Evidence, seed: Seed, checkpoint: bytes | None) -> Mapping[int, Doubted]:
+    """Return, by the number of a ledger among the sources, which records a stolen recorder key leaves in doubt.
+
+    Args:
+        evidence: What is read.
+        seed: The key, and the moment from which on others may have had it.
+        checkpoint: A checkpoint of the log that was kept elsewhere.
+
+    Returns:
+        Nothing where the key is none of a recorder.
+
+    Raises:
+        ConfigurationError: A source or the trust file cannot be read, or nothing is to be verified.
+    """
+    trust, found = to_trust(evidence.trust), dict[int, Doubted]()
+    since = 0 if seed.after_ns is None else seed.after_ns // _NS
+    for number, place in enumerate(find_places(evidence.sources)):
+        if place.kind == "traces":
+            continue
+        doubted = find_doubted(
+            place.paths[0],
+            trust,
+            seed.name,
+            since,
+            checkpoint=checkpoint,
+            processes=evidence.processes,
+            drafts=evidence.drafts,
+            progress=evidence.progress,
+        )
+        if doubted is not None:
+            found[number] = doubted
+    if found and evidence.unverified:
+        raise ConfigurationError("the log decides what a stolen recorder key leaves in doubt; verify the evidence")
+    return found
+
+
 @final
 class Selection:
     """Tells which facts a seed concerns.
@@ -167,6 +212,9 @@ class Selection:
         return self._is_named(fact, name)
 
     def _is_resolved(self, fact: GrantFact | CallFact | TaskFact | ApprovalFact, resolved: Resolver) -> bool:
+        doubted = resolved.doubted.get(fact.where.source)
+        if doubted is not None and doubted(fact.where.stream, fact.where.seq):
+            return True
         if fact.task in resolved.tasks or (isinstance(fact, CallFact) and fact.where.record in resolved.calls):
             return True
         if isinstance(fact, TaskFact):

@@ -61,8 +61,10 @@ def _incident(parser: ArgumentParser) -> None:
     )
     parser.add_argument("seed", metavar="SEED", help=text)
     _evidence(parser)
-    text = "for a key: only root grants that are dated from then on"
+    text = "for a key: the time of the theft; for an issuer key, only root grants that are dated from then on"
     parser.add_argument("--after", metavar="TIME", help=text)
+    text = "for a recorder key: a checkpoint of the log that was kept elsewhere"
+    parser.add_argument("--checkpoint", metavar="FILE", help=text)
     _forms(
         parser,
         markdown="print Markdown, for a ticket",

@@ -67,6 +67,7 @@ _OPTIONS: Final = (
     "drafts",
     "since",
     "after",
+    "checkpoint",
     "hosts",
     "least",
     "resource",

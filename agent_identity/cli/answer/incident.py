@@ -35,7 +35,9 @@ def run(chosen: argparse.Namespace) -> int:
         if seed.kind != "key":
             raise ConfigurationError("--after goes with a seed key:THUMBPRINT; give --from for other seeds")
         seed = replace(seed, after_ns=moment_ns(chosen.after))
-    found = answered(chosen, lambda evidence: incident(evidence, seed))
+    if chosen.checkpoint is not None and seed.kind != "key":
+        raise ConfigurationError("--checkpoint goes with a seed key:THUMBPRINT of a recorder; leave it out")
+    found = answered(chosen, lambda evidence: incident(evidence, seed, checkpoint=chosen.checkpoint))
     return emit(
         chosen,
         found,

@@ -16,13 +16,13 @@ from agent_identity._audit.answers.incident_collecting import (
     IncidentCollector,
     Revoked,
 )
-from agent_identity._audit.answers.incident_seed import Resolver, Seed, Selection, in_doubt
+from agent_identity._audit.answers.incident_seed import Resolver, Seed, Selection, in_doubt, key_commands
 from agent_identity._audit.answers.places import STANDARD_INPUT
 from agent_identity._audit.answers.reading import Evidence, Reading, read
 from agent_identity._audit.answers.report_frame import Frame, Proof
+from agent_identity._audit.definitions import DefinitionChange
 from agent_identity._audit.inputs import PathLike
 from agent_identity._common.typed_calls import typed
-from agent_identity._identity.common import read_public_file
 from agent_identity.errors import ConfigurationError
 
 __all__ = [
@@ -38,8 +38,6 @@ __all__ = [
 _MAX_HOPS: Final = 1_000
 _MAX_OPEN: Final = 1_000
 _MAX_COMMANDS: Final = 50
-_MAX_NOTE: Final = 65_537
-_NS: Final = 1_000_000_000
 _MAX_REASON: Final = 256  # That revocations have.
 
 
@@ -206,6 +204,7 @@ class IncidentReport:
         reached: Who and what was reached.
         open_calls: Calls without an outcome.
         revocations: Revocations that concern it.
+        definitions: Changed definitions of tools of MCP servers that concern it.
         open_tasks: Tasks without an end whose authority had not expired at the last fact of the evidence.
         commands: What to run to stop it, ready to be pasted.
     """
@@ -223,6 +222,7 @@ class IncidentReport:
     reached: tuple[Reached, ...]
     open_calls: tuple[OpenCall, ...]
     revocations: tuple[RevocationEffect, ...]
+    definitions: tuple[DefinitionChange, ...]
     open_tasks: tuple[str, ...]
     commands: tuple[str, ...]
 
@@ -246,8 +246,7 @@ def incident(evidence: Evidence, seed: Seed, *, checkpoint: bytes | PathLike | N
     resolver: Resolver | None = None
     if seed.indirect:
         _refuse_standard_input(evidence, seed)
-        note = checkpoint if checkpoint is None or isinstance(checkpoint, bytes) else _kept(checkpoint)
-        resolver = Resolver(seed, in_doubt(evidence, seed, note) if seed.kind == "key" else None)
+        resolver = Resolver(seed, in_doubt(evidence, seed, checkpoint) if seed.kind == "key" else None)
         if not resolver.doubted:
             read(evidence, resolver)
     collector = IncidentCollector(Selection(seed, resolver))
@@ -255,10 +254,6 @@ def incident(evidence: Evidence, seed: Seed, *, checkpoint: bytes | PathLike | N
     recorder = resolver is not None and bool(resolver.doubted)
     conclusion = _Conclusion(seed, collector, reading, reading.frame("incident", evidence, ()), recorder=recorder)
     return conclusion.report()
-
-
-def _kept(path: PathLike) -> bytes:
-    return read_public_file(path, limit=_MAX_NOTE)
 
 
 def _refuse_standard_input(evidence: Evidence, seed: Seed) -> None:
@@ -324,10 +319,15 @@ class _Conclusion:
             self._take_call(row)
         self._authority = tuple(self._hops())
         timeline = collector.timeline()
+        definitions = tuple(one for one in collector.definitions.changes() if self._is_concerned(one))
+        if definitions:
+            self._above |= collector.defining
         open_tasks = self._open_tasks()
         effects = tuple(effect.result() for effect in self._effects if effect.concerns)
+        places = self._reading.places
+        commands = key_commands(self._seed, places) if self._recorder else self._commands(open_tasks)
         times = [entry.at_ns for entry in timeline if entry.kind not in ("policy", "revocation")]
-        omitted = collector.omitted + self._omitted
+        omitted = collector.omitted + collector.definitions.omitted + self._omitted
         return IncidentReport(
             frame=replace(self._frame, not_shown=tuple(_not_shown(self._seed, omitted, recorder=self._recorder))),
             seed=self._seed,
@@ -342,9 +342,16 @@ class _Conclusion:
             reached=tuple(self._reached()),
             open_calls=tuple(sorted(self._open, key=lambda call: (call.at_ns, call.record))),
             revocations=effects,
+            definitions=definitions,
             open_tasks=open_tasks,
-            commands=tuple(self._commands(open_tasks))[:_MAX_COMMANDS],
+            commands=tuple(commands)[:_MAX_COMMANDS],
         )
+
+    def _is_concerned(self, change: DefinitionChange) -> bool:
+        named = {"everything": True, "server": change.server, "tool": change.tool, "definition": change.after}
+        about = named.get(self._seed.kind)
+        digest = (self._seed.name, f"sha256:{self._seed.name}")
+        return about is True or about in digest or bool(change.calls or change.refused)
 
     def _proof(self, sources: Collection[int]) -> Proof:
         """Return the weight of what sources say; what a stolen recorder key leaves in doubt is not proved."""
@@ -356,6 +363,8 @@ class _Conclusion:
         return {*self._collector.sources, *self._above, *effects, *(entry.source for entry in timeline)}
 
     def _take_call(self, row: CallRow) -> None:
+        definitions = self._collector.definitions
+        definitions.take_call(row.at_ns, row.record, row.server, row.tool, ran=row.ran, refused=row.refused)
         counts = self._tools.setdefault(row.tool, [0, 0, 0])
         counts[0] += row.ran
         counts[1] += row.succeeded
@@ -460,11 +469,7 @@ class _Conclusion:
             targets += [("agent", name) for kind, name in sorted(reach) if kind == "agent"]
         targets += [("task", task) for task in open_tasks if ("task", task) not in targets]
         directories = [place.paths[0] for place in self._reading.places if place.kind == "ledger"]
-        for directory in directories if self._recorder else ():
-            since = str((seed.after_ns or 0) // _NS)
-            yield shlex.join(["agent-identity", "keys", "revoke", "--since", since, "--", directory, seed.name])
-            yield shlex.join(["agent-identity", "keys", "rotate", "--all", "--", directory])
-        for directory in () if self._recorder else directories:
+        for directory in directories:
             for kind, name in targets:
                 reason = f"incident {seed}"[:_MAX_REASON]
                 words = ["agent-identity", "revoke", "--reason", reason, "--", directory, kind, name]

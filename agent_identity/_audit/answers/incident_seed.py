@@ -1,20 +1,23 @@
 """The seed of an incident: what is known at first, and which grants, calls, tasks and approvals it concerns."""
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final, get_args
 
-from agent_identity._audit.answers.facts import ApprovalFact, CallFact, Fact, GrantFact, TaskFact
-from agent_identity._audit.answers.places import find_places
+from agent_identity._audit.answers.facts import ApprovalFact, CallFact, Fact, GrantFact, ServerFact, TaskFact
+from agent_identity._audit.answers.places import Place, find_places
 from agent_identity._audit.answers.reading import Evidence
-from agent_identity._audit.inputs import to_trust
+from agent_identity._audit.definitions import DefinitionHistory
+from agent_identity._audit.inputs import PathLike, to_trust
 from agent_identity._audit.store import SpillStore
 from agent_identity._audit.verify import Doubted, find_doubted
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._evidence.record import Hop, Principal
+from agent_identity._identity.common import read_public_file
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["SEEDS", "Resolver", "Seed", "SeedKind", "Selection", "in_doubt"]
+__all__ = ["SEEDS", "Resolver", "Seed", "SeedKind", "Selection", "in_doubt", "key_commands"]
 
 SeedKind: TypeAlias = Literal[
     "record",
@@ -27,6 +30,7 @@ SeedKind: TypeAlias = Literal[
     "key",
     "tool",
     "server",
+    "definition",
     "resource",
     "approval",
     "rule",
@@ -38,8 +42,9 @@ SeedKind: TypeAlias = Literal[
 SEEDS: Final[tuple[SeedKind, ...]] = get_args(SeedKind)
 """The kinds of seeds."""
 
-_INDIRECT: Final = frozenset({"record", "span", "owner", "key"})
+_INDIRECT: Final = frozenset({"record", "span", "owner", "key", "definition"})
 _NEAR: Final = 20_000
+_MAX_NOTE: Final = 65_537
 _NS: Final = 1_000_000_000
 _MAX_SEED: Final = 2_048
 _BAD_SEED: Final = (
@@ -102,12 +107,14 @@ class Resolver:
         tasks: The tasks.
         calls: Records of calls outside any task.
         grants: Hashes of grants.
+        definitions: The definitions of tools, for a seed that is one.
         doubted: By the number of a source, which of its records are in doubt if somebody else had the recorder key.
     """
 
     def __init__(self, seed: Seed, doubted: Mapping[int, Doubted] | None = None) -> None:
         self._seed = seed
         self.doubted: Mapping[int, Doubted] = doubted or {}
+        self.definitions = DefinitionHistory()
         self.tasks: set[str] = set()
         self.calls: set[str] = set()
         self.grants: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
@@ -123,6 +130,8 @@ class Resolver:
         elif isinstance(fact, CallFact):
             if self._is_call(fact):
                 self._add(fact)
+        elif isinstance(fact, ServerFact) and seed.kind == "definition":
+            self.definitions.take_state(fact.at_ns, fact.where.record, fact.server, fact.tools)
         elif isinstance(fact, TaskFact | ApprovalFact) and seed.kind == "record" and fact.where.record == seed.name:
             self.tasks.add(fact.task)
 
@@ -150,13 +159,13 @@ class Resolver:
             self.tasks.add(fact.task)
 
 
-def in_doubt(evidence: Evidence, seed: Seed, checkpoint: bytes | None) -> Mapping[int, Doubted]:
+def in_doubt(evidence: Evidence, seed: Seed, checkpoint: bytes | PathLike | None) -> Mapping[int, Doubted]:
     """Return, by the number of a ledger among the sources, which records a stolen recorder key leaves in doubt.
 
     Args:
         evidence: What is read.
         seed: The key, and the moment from which on others may have had it.
-        checkpoint: A checkpoint of the log that was kept elsewhere.
+        checkpoint: A checkpoint of the log that was kept elsewhere, as note or path.
 
     Returns:
         Nothing where the key is none of a recorder.
@@ -164,6 +173,9 @@ def in_doubt(evidence: Evidence, seed: Seed, checkpoint: bytes | None) -> Mappin
     Raises:
         ConfigurationError: A source or the trust file cannot be read, or nothing is to be verified.
     """
+    note = checkpoint
+    if not (note is None or isinstance(note, bytes)):
+        note = read_public_file(note, limit=_MAX_NOTE)
     trust, found = to_trust(evidence.trust), dict[int, Doubted]()
     since = 0 if seed.after_ns is None else seed.after_ns // _NS
     for number, place in enumerate(find_places(evidence.sources)):
@@ -174,7 +186,7 @@ def in_doubt(evidence: Evidence, seed: Seed, checkpoint: bytes | None) -> Mappin
             trust,
             seed.name,
             since,
-            checkpoint=checkpoint,
+            checkpoint=note,
             processes=evidence.processes,
             drafts=evidence.drafts,
             progress=evidence.progress,
@@ -184,6 +196,21 @@ def in_doubt(evidence: Evidence, seed: Seed, checkpoint: bytes | None) -> Mappin
     if found and evidence.unverified:
         raise ConfigurationError("the log decides what a stolen recorder key leaves in doubt; verify the evidence")
     return found
+
+
+def key_commands(seed: Seed, places: Sequence[Place]) -> Iterator[str]:
+    """Yield the commands that take a stolen recorder key out of use.
+
+    Args:
+        seed: The key, and the moment of the theft.
+        places: The sources.
+    """
+    since = str((seed.after_ns or 0) // _NS)
+    for place in places:
+        if place.kind == "ledger":
+            named = ["--", place.paths[0]]
+            yield shlex.join(["agent-identity", "keys", "revoke", "--since", since, *named, seed.name])
+            yield shlex.join(["agent-identity", "keys", "rotate", "--all", *named])
 
 
 @final
@@ -217,6 +244,11 @@ class Selection:
             return True
         if fact.task in resolved.tasks or (isinstance(fact, CallFact) and fact.where.record in resolved.calls):
             return True
+        if self._seed.kind == "definition":
+            named = self._seed.name
+            return isinstance(fact, CallFact) and resolved.definitions.in_force(
+                named, fact.server, fact.tool, fact.at_ns
+            )
         if isinstance(fact, TaskFact):
             return fact.grant.encode() in resolved.grants
         if self._seed.kind == "owner" and isinstance(fact, CallFact) and _owned(fact, self._seed.name):

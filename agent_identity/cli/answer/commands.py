@@ -57,7 +57,7 @@ def _scope(parser: ArgumentParser) -> None:
 def _incident(parser: ArgumentParser) -> None:
     text = (
         "what is known: record:ID, span:ID, task:ID, principal:ID, agent:ID, owner:ID, grant:HASH, key:THUMBPRINT, "
-        "tool:NAME, server:NAME, resource:NAME, approval:ID, rule:ID, policy:DIGEST, or everything"
+        "tool:NAME, server:NAME, definition:DIGEST, resource:NAME, approval:ID, rule:ID, policy:DIGEST, or everything"
     )
     parser.add_argument("seed", metavar="SEED", help=text)
     _evidence(parser)

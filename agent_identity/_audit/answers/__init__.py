@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from agent_identity._audit.answers.incident_seed import Seed
     from agent_identity._audit.answers.inventory_report import KINDS, Inventory, Item, inventory
+    from agent_identity._audit.answers.places import find_places
     from agent_identity._audit.answers.reading import Evidence
     from agent_identity._audit.answers.report_frame import NO_KEYS, Frame, SourceFrame, SourceKind, plain
     from agent_identity._audit.answers.scope_report import (
@@ -78,6 +79,7 @@ else:
             ),
             "agent_identity._audit.answers.incident_seed": ("Seed",),
             "agent_identity._audit.answers.inventory_report": ("KINDS", "Inventory", "Item", "inventory"),
+            "agent_identity._audit.answers.places": ("find_places",),
             "agent_identity._audit.answers.reading": ("Evidence",),
             "agent_identity._audit.answers.report_frame": ("NO_KEYS", "Frame", "SourceFrame", "SourceKind", "plain"),
             "agent_identity._audit.answers.scope_report": (
@@ -131,6 +133,7 @@ __all__ = [
     "coverage",
     "cyclonedx",
     "data",
+    "find_places",
     "incident",
     "inventory",
     "plain",

@@ -35,6 +35,9 @@ def _forms(parser: ArgumentParser, **more: str) -> None:
     form.add_argument("--html", metavar="FILE", help="write a page that needs no other file, and print its SHA-256")
     for name, text in more.items():
         form.add_argument(f"--{name}", action="store_true", help=text)
+    text = "record the question and the digest of the answer in a ledger of yours (version 2 of the record, a draft)"
+    parser.add_argument("--record-examination", metavar="DIR", help=text)
+    parser.add_argument("--by", metavar="ID", help="the examiner in that record; by default the login name")
 
 
 def _inventory(parser: ArgumentParser) -> None:

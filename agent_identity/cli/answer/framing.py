@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from agent_identity._audit.pages import Answer
+    from agent_identity.cli.answer.examining import Examiner
 
 __all__ = [
     "Cell",
@@ -136,6 +137,7 @@ def answered(chosen: argparse.Namespace, ask: Callable[[Evidence], _Answer]) -> 
     form = getattr(chosen, "html", None)
     if form is not None:
         refuse_existing(form)
+    chosen.examiner = _examiner(chosen)
     progress = Progress(sys.stderr, "reading" if chosen.unverified else "verifying")
     estimate = Estimate(time.monotonic)
     evidence = evidence_of(chosen, lambda done, total: progress.update(done, total, estimate.left(done, total)))
@@ -166,6 +168,34 @@ def emit(
         markdown: Returns its lines in Markdown, without the frame, for reports that have this form.
         events: By the option of a form, the function that returns its events, one JSON line each, made at a time.
     """
+
+    def show() -> int:
+        return _print(chosen, result, text=text, rows=rows, markdown=markdown, events=events)
+
+    examiner: Examiner | None = chosen.examiner
+    if examiner is None:
+        return show()
+    return examiner.shown(result.frame, getattr(chosen, "seed", ""), show, page=chosen.html)
+
+
+def _examiner(chosen: argparse.Namespace) -> "Examiner | None":
+    """Return what records the examination, where that is wanted."""
+    if getattr(chosen, "record_examination", None) is None and getattr(chosen, "by", None) is None:
+        return None
+    from agent_identity.cli.answer.examining import examiner_of
+
+    return examiner_of(chosen)
+
+
+def _print(
+    chosen: argparse.Namespace,
+    result: "Answer",
+    *,
+    text: Callable[[Style, int | None], Iterable[str]],
+    rows: Callable[[], Iterable[Sequence[Cell]]],
+    markdown: Callable[[], Iterable[str]] | None,
+    events: Mapping[str, Callable[[int], Iterable[Mapping[str, object]]]] | None,
+) -> int:
     frame = result.frame
     form = next((name for name in events or {} if getattr(chosen, name)), None)
     if events is not None and form is not None:

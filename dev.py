@@ -32,6 +32,7 @@ LOWEST = ROOT / "requirements" / "lowest.lock"
 BACKENDS = ROOT / "requirements" / "backends.lock"
 SPARK = ROOT / "requirements" / "spark.lock"
 MCP2 = ROOT / "requirements" / "mcp2.lock"
+SIGMA = ROOT / "requirements" / "sigma.lock"
 NEIGHBOURS = ROOT / "requirements" / "neighbours.lock"
 OSCAL = ROOT / "requirements" / "oscal.lock"
 STAMP = VENV / "made-from"
@@ -181,6 +182,7 @@ def lock(arguments: list[str]) -> int:
     must(*compile_, *few, "--group", "backends", "--output-file", BACKENDS.relative_to(ROOT))
     must(*compile_, "--extra", "spark", "--group", "test", "--output-file", SPARK.relative_to(ROOT))
     must(*compile_, "--extra", "mcp", "--group", "mcp2", "--output-file", MCP2.relative_to(ROOT))
+    must(*compile_, "--group", "sigma", "--output-file", SIGMA.relative_to(ROOT))
     must(*compile_, "--extra", "otlp", "--group", "neighbours", "--output-file", NEIGHBOURS.relative_to(ROOT))
     must(*compile_, "--group", "oscal", "--output-file", OSCAL.relative_to(ROOT))
     return 0

@@ -86,7 +86,7 @@ nox.options.sessions = [
 ]
 NIGHTLY = (
     *(f"tests-{version}" for version in OTHERS),
-    *("coverage", "examples", "lowest", "mcp", "outages", "neighbours", "backends", "spark", "oscal"),
+    *("coverage", "examples", "lowest", "mcp", "outages", "neighbours", "backends", "sigma", "spark", "oscal"),
 )
 WEEKLY = ("thorough", "surgery", "crash", "fuzz", "soak", "mutants", "same_tool", "bench", "peers")
 
@@ -230,6 +230,14 @@ def spark(session: nox.Session) -> None:
     session.run(
         "python", "-m", "pytest", "-W", "default", "tests/integrations/test_spark.py", *session.posargs, env=env
     )
+
+
+@nox.session(python=OLDEST)
+def sigma(session: nox.Session) -> None:
+    """The Sigma rules of the documentation, on the records of the demo (nightly)."""
+    session.install("-r", "requirements/sigma.lock")
+    session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
+    session.run("python", "-m", "pytest", "tests/detection", *session.posargs, env=SAFE)
 
 
 @nox.session(python=OLDEST)

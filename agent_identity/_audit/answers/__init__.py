@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     )
     from agent_identity._audit.answers.incident_seed import Seed, Selection
     from agent_identity._audit.answers.inventory_report import KINDS, Inventory, Item, inventory
+    from agent_identity._audit.answers.places import find_places
     from agent_identity._audit.answers.reading import Evidence, Reading, read
     from agent_identity._audit.answers.report_frame import NO_KEYS, Frame, SourceFrame, SourceKind, plain
     from agent_identity._audit.answers.scope_report import (
@@ -108,6 +109,7 @@ else:
             ),
             "agent_identity._audit.answers.incident_seed": ("Seed", "Selection"),
             "agent_identity._audit.answers.inventory_report": ("KINDS", "Inventory", "Item", "inventory"),
+            "agent_identity._audit.answers.places": ("find_places",),
             "agent_identity._audit.answers.reading": ("Evidence", "Reading", "read"),
             "agent_identity._audit.answers.report_frame": ("NO_KEYS", "Frame", "SourceFrame", "SourceKind", "plain"),
             "agent_identity._audit.answers.scope_report": (
@@ -177,6 +179,7 @@ __all__ = [
     "cyclonedx",
     "data",
     "declared_in",
+    "find_places",
     "incident",
     "inventory",
     "plain",

@@ -13,10 +13,12 @@ from agent_identity._audit.answers.facts import (
     GrantFact,
     PolicyFact,
     RevocationFact,
+    ServerFact,
     TaskFact,
     Where,
 )
 from agent_identity._audit.answers.incident_seed import Selection
+from agent_identity._audit.definitions import DefinitionHistory
 from agent_identity._audit.store import SpillStore
 from agent_identity.canonical import JSON
 
@@ -117,6 +119,7 @@ class CallRow(NamedTuple):
         open: Whether nothing says how it ended.
         source: The number of the source.
         stream: The stream.
+        server: The MCP server of the tool.
     """
 
     at_ns: int
@@ -133,6 +136,7 @@ class CallRow(NamedTuple):
     open: bool
     source: int
     stream: str
+    server: str | None
 
 
 @final
@@ -200,6 +204,8 @@ class IncidentCollector:
         begun: The tasks that it concerns, with the time of their begin.
         ended: Those of them that ended.
         sources: The sources of what it concerns.
+        definitions: The definitions of the tools of servers.
+        defining: The sources of these.
         omitted: Entries and parties without room.
         last_ns: The time of the last fact of all.
     """
@@ -213,6 +219,8 @@ class IncidentCollector:
         self.begun: dict[str, int] = {}
         self.ended: set[str] = set()
         self.sources: set[int] = set()
+        self.definitions = DefinitionHistory()
+        self.defining: set[int] = set()
         self.omitted = self.last_ns = 0
         self._entries: list[Entry] = []
         self._context: list[Entry] = []
@@ -228,6 +236,9 @@ class IncidentCollector:
                 self._take_selected(fact)
         elif isinstance(fact, RevocationFact):
             self._take_revocation(fact)
+        elif isinstance(fact, ServerFact):
+            self.definitions.take_state(fact.at_ns, fact.where.record, fact.server, fact.tools)
+            self.defining.add(fact.where.source)
         elif isinstance(fact, PolicyFact):
             policy = fact.policy
             self._context.append(_entry(fact.where, fact.at_ns, "policy", what=f"{policy.name} {policy.version}"))
@@ -324,6 +335,7 @@ class IncidentCollector:
             open=fact.outcome == "unknown",
             source=fact.where.source,
             stream=fact.where.stream,
+            server=fact.server,
         )
         # By source as well, so that no source can put a record in the place of one of another.
         self.calls.put(f"{fact.where.source} {fact.where.record}".encode(), row)

@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, final
 
@@ -16,10 +16,12 @@ from agent_identity._audit.answers.incident_collecting import (
     IncidentCollector,
     Revoked,
 )
-from agent_identity._audit.answers.incident_seed import Resolver, Seed, Selection
+from agent_identity._audit.answers.incident_seed import Resolver, Seed, Selection, in_doubt, key_commands
 from agent_identity._audit.answers.places import STANDARD_INPUT
 from agent_identity._audit.answers.reading import Evidence, Reading, read
 from agent_identity._audit.answers.report_frame import Frame, Proof
+from agent_identity._audit.definitions import DefinitionChange
+from agent_identity._audit.inputs import PathLike
 from agent_identity._common.typed_calls import typed
 from agent_identity.errors import ConfigurationError
 
@@ -203,6 +205,7 @@ class IncidentReport:
         reached: Who and what was reached.
         open_calls: Calls without an outcome.
         revocations: Revocations that concern it.
+        definitions: Changed definitions of tools of MCP servers that concern it.
         open_tasks: Tasks without an end whose authority had not expired at the last fact of the evidence.
         commands: What to run to stop it, ready to be pasted.
     """
@@ -220,19 +223,23 @@ class IncidentReport:
     reached: tuple[Reached, ...]
     open_calls: tuple[OpenCall, ...]
     revocations: tuple[RevocationEffect, ...]
+    definitions: tuple[DefinitionChange, ...]
     open_tasks: tuple[str, ...]
     commands: tuple[str, ...]
 
 
 @typed
-def incident(evidence: Evidence, seed: Seed) -> IncidentReport:
+def incident(evidence: Evidence, seed: Seed, *, checkpoint: bytes | PathLike | None = None) -> IncidentReport:
     """Reconstruct an incident from what is known of it at first.
 
-    A seed that names a record, span, owner or key needs the evidence twice; both passes verify.
+    A seed that names a record, span, owner or key needs the evidence twice; both passes verify. A recorder key leads to
+    the records that its theft leaves in doubt, by the order of the log and states of it that others saw (decision
+    0017), and an issuer key to what was done under the grants that it signed.
 
     Args:
         evidence: What is read.
         seed: What is known.
+        checkpoint: For a recorder key: a checkpoint of the log that was kept elsewhere, as note or path.
 
     Raises:
         ConfigurationError: A source or the trust file cannot be read, or has to be read twice and cannot.
@@ -240,14 +247,18 @@ def incident(evidence: Evidence, seed: Seed) -> IncidentReport:
     resolver: Resolver | None = None
     if seed.indirect:
         _refuse_standard_input(evidence, seed)
-        resolver = Resolver(seed)
-        read(evidence, resolver)
+        resolver = Resolver(seed, in_doubt(evidence, seed, checkpoint) if seed.kind == "key" else None)
+        if not resolver.doubted:
+            read(evidence, resolver)
     collector = IncidentCollector(Selection(seed, resolver))
     reading = read(evidence, collector)
-    return conclude(seed, collector, reading, reading.frame("incident", evidence, ()))
+    recorder = resolver is not None and bool(resolver.doubted)
+    return conclude(seed, collector, reading, reading.frame("incident", evidence, ()), recorder=recorder)
 
 
-def conclude(seed: Seed, collector: IncidentCollector, reading: Reading, frame: Frame) -> IncidentReport:
+def conclude(
+    seed: Seed, collector: IncidentCollector, reading: Reading, frame: Frame, *, recorder: bool = False
+) -> IncidentReport:
     """Draw the report from what a pass has collected.
 
     Args:
@@ -255,8 +266,9 @@ def conclude(seed: Seed, collector: IncidentCollector, reading: Reading, frame: 
         collector: What took the facts.
         reading: The end of the pass.
         frame: The frame of the report.
+        recorder: The seed is the key of a recorder, which signed the records in doubt.
     """
-    return _Conclusion(seed, collector, reading, frame).report()
+    return _Conclusion(seed, collector, reading, frame, recorder=recorder).report()
 
 
 def _refuse_standard_input(evidence: Evidence, seed: Seed) -> None:
@@ -272,10 +284,15 @@ def _refuse_standard_input(evidence: Evidence, seed: Seed) -> None:
         )
 
 
-def _not_shown(seed: Seed, omitted: int) -> Iterator[str]:
+def _not_shown(seed: Seed, omitted: int, *, recorder: bool) -> Iterator[str]:
     yield "what passed no guard; content of arguments and results, of which records have keyed digests"
     yield "the order of events of different streams beyond the dates in records, which their writers set"
-    if seed.kind == "key":
+    if recorder:
+        yield (
+            "whether the records in doubt are genuine: they are all those that no witness, time-stamp, kept checkpoint "
+            "or later key shows to be older than the theft; spans without their ledger, which nothing orders"
+        )
+    elif seed.kind == "key":
         yield (
             "what the holder of a stolen key dated back: revoke the key in the trust file with revoked_since, and the "
             "verification judges by the order of the log and by kept or witnessed checkpoints"
@@ -293,7 +310,10 @@ def _not_shown(seed: Seed, omitted: int) -> Iterator[str]:
 class _Conclusion:
     """Draws the report from what was collected."""
 
-    def __init__(self, seed: Seed, collector: IncidentCollector, reading: Reading, frame: Frame) -> None:
+    def __init__(
+        self, seed: Seed, collector: IncidentCollector, reading: Reading, frame: Frame, *, recorder: bool
+    ) -> None:
+        self._recorder = recorder
         self._seed, self._collector, self._reading, self._frame = seed, collector, reading, frame
         self._tools: dict[str, list[int]] = {}
         self._under: dict[str, Counter[str]] = {}
@@ -314,14 +334,19 @@ class _Conclusion:
             self._take_call(row)
         self._authority = tuple(self._hops())
         timeline = collector.timeline()
+        definitions = tuple(one for one in collector.definitions.changes() if self._is_concerned(one))
+        if definitions:
+            self._above |= collector.defining
         open_tasks = self._open_tasks()
         effects = tuple(effect.result() for effect in self._effects if effect.concerns)
+        places = self._reading.places
+        commands = key_commands(self._seed, places) if self._recorder else self._commands(open_tasks)
         times = [entry.at_ns for entry in timeline if entry.kind not in ("policy", "revocation")]
-        omitted = collector.omitted + self._omitted
+        omitted = collector.omitted + collector.definitions.omitted + self._omitted
         return IncidentReport(
-            frame=replace(self._frame, not_shown=tuple(_not_shown(self._seed, omitted))),
+            frame=replace(self._frame, not_shown=tuple(_not_shown(self._seed, omitted, recorder=self._recorder))),
             seed=self._seed,
-            proof=self._frame.proof(self._rests_on(timeline)),
+            proof=self._proof(self._rests_on(timeline)),
             first_ns=min(times, default=0),
             last_ns=max(times, default=0),
             calls=number,
@@ -332,9 +357,20 @@ class _Conclusion:
             reached=tuple(self._reached()),
             open_calls=tuple(sorted(self._open, key=lambda call: (call.at_ns, call.record))),
             revocations=effects,
+            definitions=definitions,
             open_tasks=open_tasks,
-            commands=tuple(self._commands(open_tasks))[:_MAX_COMMANDS],
+            commands=tuple(commands)[:_MAX_COMMANDS],
         )
+
+    def _is_concerned(self, change: DefinitionChange) -> bool:
+        named = {"everything": True, "server": change.server, "tool": change.tool, "definition": change.after}
+        about = named.get(self._seed.kind)
+        digest = (self._seed.name, f"sha256:{self._seed.name}")
+        return about is True or about in digest or bool(change.calls or change.refused)
+
+    def _proof(self, sources: Collection[int]) -> Proof:
+        """Return the weight of what sources say; what a stolen recorder key leaves in doubt is not proved."""
+        return "recorded" if self._recorder else self._frame.proof(sources)
 
     def _rests_on(self, timeline: Sequence[Entry]) -> set[int]:
         """Return the sources of all that the report says, that of ancestors and of revocations included."""
@@ -342,6 +378,8 @@ class _Conclusion:
         return {*self._collector.sources, *self._above, *effects, *(entry.source for entry in timeline)}
 
     def _take_call(self, row: CallRow) -> None:
+        definitions = self._collector.definitions
+        definitions.take_call(row.at_ns, row.record, row.server, row.tool, ran=row.ran, refused=row.refused)
         counts = self._tools.setdefault(row.tool, [0, 0, 0])
         counts[0] += row.ran
         counts[1] += row.succeeded
@@ -408,7 +446,7 @@ class _Conclusion:
             calls=dict(sorted(self._under.get(row.hash, Counter[str]()).items())),
             refused=self._refused[row.hash],
             selected=row.selected,
-            proof=self._frame.proof({row.source, *self._sources.get(row.hash, ())}),
+            proof=self._proof({row.source, *self._sources.get(row.hash, ())}),
         )
 
     def _reach_of_tools(self) -> Iterator[ToolReach]:

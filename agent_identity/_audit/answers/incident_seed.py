@@ -1,15 +1,23 @@
 """The seed of an incident: what is known at first, and which grants, calls, tasks and approvals it concerns."""
 
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final, get_args
 
-from agent_identity._audit.answers.facts import ApprovalFact, CallFact, Fact, GrantFact, TaskFact
+from agent_identity._audit.answers.facts import ApprovalFact, CallFact, Fact, GrantFact, ServerFact, TaskFact
+from agent_identity._audit.answers.places import Place, find_places
+from agent_identity._audit.answers.reading import Evidence
+from agent_identity._audit.definitions import DefinitionHistory
+from agent_identity._audit.inputs import PathLike, to_trust
 from agent_identity._audit.store import SpillStore
+from agent_identity._audit.verify import Doubted, find_doubted
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._evidence.record import Hop, Principal
+from agent_identity._identity.common import read_public_file
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["SEEDS", "Resolver", "Seed", "SeedKind", "Selection"]
+__all__ = ["SEEDS", "Resolver", "Seed", "SeedKind", "Selection", "in_doubt", "key_commands"]
 
 SeedKind: TypeAlias = Literal[
     "record",
@@ -22,6 +30,7 @@ SeedKind: TypeAlias = Literal[
     "key",
     "tool",
     "server",
+    "definition",
     "resource",
     "approval",
     "rule",
@@ -33,8 +42,10 @@ SeedKind: TypeAlias = Literal[
 SEEDS: Final[tuple[SeedKind, ...]] = get_args(SeedKind)
 """The kinds of seeds."""
 
-_INDIRECT: Final = frozenset({"record", "span", "owner", "key"})
+_INDIRECT: Final = frozenset({"record", "span", "owner", "key", "definition"})
 _NEAR: Final = 20_000
+_MAX_NOTE: Final = 65_537
+_NS: Final = 1_000_000_000
 _MAX_SEED: Final = 2_048
 _BAD_SEED: Final = (
     f"bad seed; give one of {', '.join(SEEDS[:-1])}, a colon and the name or id, such as agent:clerk, or everything"
@@ -50,7 +61,8 @@ class Seed:
     Attributes:
         kind: What it names.
         name: The id, hash, thumbprint or name; empty for ``everything``.
-        after_ns: For a key: only root grants from this moment on, by their own date.
+        after_ns: For an issuer key: only root grants from this moment on, by their own date. For a recorder key: the
+            moment of the theft; the order of the log decides which records it leaves in doubt.
 
     Raises:
         ConfigurationError: It names nothing, or ``after_ns`` comes with something else than a key.
@@ -95,10 +107,14 @@ class Resolver:
         tasks: The tasks.
         calls: Records of calls outside any task.
         grants: Hashes of grants.
+        definitions: The definitions of tools, for a seed that is one.
+        doubted: By the number of a source, which of its records are in doubt if somebody else had the recorder key.
     """
 
-    def __init__(self, seed: Seed) -> None:
+    def __init__(self, seed: Seed, doubted: Mapping[int, Doubted] | None = None) -> None:
         self._seed = seed
+        self.doubted: Mapping[int, Doubted] = doubted or {}
+        self.definitions = DefinitionHistory()
         self.tasks: set[str] = set()
         self.calls: set[str] = set()
         self.grants: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
@@ -114,6 +130,8 @@ class Resolver:
         elif isinstance(fact, CallFact):
             if self._is_call(fact):
                 self._add(fact)
+        elif isinstance(fact, ServerFact) and seed.kind == "definition":
+            self.definitions.take_state(fact.at_ns, fact.where.record, fact.server, fact.tools)
         elif isinstance(fact, TaskFact | ApprovalFact) and seed.kind == "record" and fact.where.record == seed.name:
             self.tasks.add(fact.task)
 
@@ -139,6 +157,60 @@ class Resolver:
             self.calls.add(fact.where.record)
         else:
             self.tasks.add(fact.task)
+
+
+def in_doubt(evidence: Evidence, seed: Seed, checkpoint: bytes | PathLike | None) -> Mapping[int, Doubted]:
+    """Return, by the number of a ledger among the sources, which records a stolen recorder key leaves in doubt.
+
+    Args:
+        evidence: What is read.
+        seed: The key, and the moment from which on others may have had it.
+        checkpoint: A checkpoint of the log that was kept elsewhere, as note or path.
+
+    Returns:
+        Nothing where the key is none of a recorder.
+
+    Raises:
+        ConfigurationError: A source or the trust file cannot be read, or nothing is to be verified.
+    """
+    note = checkpoint
+    if not (note is None or isinstance(note, bytes)):
+        note = read_public_file(note, limit=_MAX_NOTE)
+    trust, found = to_trust(evidence.trust), dict[int, Doubted]()
+    since = 0 if seed.after_ns is None else seed.after_ns // _NS
+    for number, place in enumerate(find_places(evidence.sources)):
+        if place.kind == "traces":
+            continue
+        doubted = find_doubted(
+            place.paths[0],
+            trust,
+            seed.name,
+            since,
+            checkpoint=note,
+            processes=evidence.processes,
+            drafts=evidence.drafts,
+            progress=evidence.progress,
+        )
+        if doubted is not None:
+            found[number] = doubted
+    if found and evidence.unverified:
+        raise ConfigurationError("the log decides what a stolen recorder key leaves in doubt; verify the evidence")
+    return found
+
+
+def key_commands(seed: Seed, places: Sequence[Place]) -> Iterator[str]:
+    """Yield the commands that take a stolen recorder key out of use.
+
+    Args:
+        seed: The key, and the moment of the theft.
+        places: The sources.
+    """
+    since = str((seed.after_ns or 0) // _NS)
+    for place in places:
+        if place.kind == "ledger":
+            named = ["--", place.paths[0]]
+            yield shlex.join(["agent-identity", "keys", "revoke", "--since", since, *named, seed.name])
+            yield shlex.join(["agent-identity", "keys", "rotate", "--all", *named])
 
 
 @final
@@ -167,8 +239,16 @@ class Selection:
         return self._is_named(fact, name)
 
     def _is_resolved(self, fact: GrantFact | CallFact | TaskFact | ApprovalFact, resolved: Resolver) -> bool:
+        doubted = resolved.doubted.get(fact.where.source)
+        if doubted is not None and doubted(fact.where.stream, fact.where.seq):
+            return True
         if fact.task in resolved.tasks or (isinstance(fact, CallFact) and fact.where.record in resolved.calls):
             return True
+        if self._seed.kind == "definition":
+            named = self._seed.name
+            return isinstance(fact, CallFact) and resolved.definitions.in_force(
+                named, fact.server, fact.tool, fact.at_ns
+            )
         if isinstance(fact, TaskFact):
             return fact.grant.encode() in resolved.grants
         if self._seed.kind == "owner" and isinstance(fact, CallFact) and _owned(fact, self._seed.name):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias, cast, final
 
+from agent_identity._audit.export.ocsf_common import OCSF_VERSION, ocsf_product
 from agent_identity._audit.inputs import PathLike, directory_of, whole
 from agent_identity._evidence.ledger import open_ledger
 from agent_identity._evidence.record import (
@@ -31,9 +32,16 @@ from agent_identity._evidence.transparency import leaf_hash
 from agent_identity._identity.keys import Signer
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError
-from agent_identity.version import VERSION
 
-__all__ = ["FORMS", "Form", "audit_log_bytes", "export", "to_audit_log", "to_cloudevent", "to_ocsf"]
+__all__ = [
+    "FORMS",
+    "Form",
+    "audit_log_bytes",
+    "export",
+    "to_audit_log",
+    "to_cloudevent",
+    "to_ocsf",
+]
 
 Form: TypeAlias = Literal["ocsf", "cloudevents", "otel-audit"]
 """A format for exported records."""
@@ -43,7 +51,6 @@ FORMS: Final = ("ocsf", "cloudevents", "otel-audit")
 
 _MS: Final = 1_000_000
 _NS: Final = 1_000_000_000
-_OCSF_VERSION: Final = "1.9.0"
 _API_ACTIVITY: Final = 6003
 _OTHER: Final = 99
 _PROFILES: Final = ("ai_operation", "record_integrity", "security_control", "trace")
@@ -338,8 +345,8 @@ def _status(record: AnyRecord) -> _Json:
 
 def _metadata(record: AnyRecord, stream: Stream) -> _Json:
     metadata: _Json = {
-        "version": _OCSF_VERSION,
-        "product": {"name": "agent-identity-otel", "vendor_name": "agent-identity", "version": VERSION},
+        "version": OCSF_VERSION,
+        "product": ocsf_product(),
         "profiles": list(_PROFILES),
         "uid": record.id,
         "sequence": stream.number,

@@ -69,6 +69,9 @@ class LedgerCheck:
         findings: Takes what is found.
         disclosures: Files that show arguments of calls.
         executor: Runs the checks of single records and of chains.
+
+    Attributes:
+        log: The log as :meth:`run` found it; ``None`` if it cannot be read.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class LedgerCheck:
         *,
         executor: Executor = in_process,
     ) -> None:
+        self.log: SignedLog | None = None
         self._executor = executor
         self._reader = reader
         self._trust = trust = with_certificates(trust, certificates_of(reader), findings)
@@ -125,7 +129,7 @@ class LedgerCheck:
         closed = self._report_denied()
         if "log" in closed:
             return
-        log = check_log(self._reader, self._trust, findings, outside=outside or ExternalEvidence())
+        log = self.log = check_log(self._reader, self._trust, findings, outside=outside or ExternalEvidence())
         if log.trust is not None:
             self._delegations.narrow(log.trust)
             self._approvals.narrow(log.trust)

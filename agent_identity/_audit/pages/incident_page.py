@@ -15,6 +15,7 @@ from agent_identity._audit.answers import (
     RevocationEffect,
     ToolReach,
 )
+from agent_identity._audit.definitions import DefinitionChange
 from agent_identity._audit.pages.bar_pictures import MAX_BARS, Reach, could_and_did
 from agent_identity._audit.pages.layout import (
     Body,
@@ -55,6 +56,16 @@ _HOP: Final = (
 )
 _COULD: Final = ("Tool", "Could: grants", "With any arguments", "Until", "Did: calls", "Succeeded", "Refused")
 _REACHED: Final = ("Name", "What", "Calls", "Seen", "First record")
+_CHANGED: Final = (
+    "Tool and server",
+    "Offered",
+    "Before and after",
+    "Settled",
+    "Stated at acceptance",
+    "Calls meanwhile",
+    "Refused",
+    "Records",
+)
 _OPEN: Final = ("Begun", "Task", "By", "Tool", "Record")
 _TONES: Final = {"denied": "bad", "error": "warn", "unknown": "warn", "cancelled": "warn", "success": "good"}
 
@@ -101,6 +112,9 @@ def _sections(found: IncidentReport) -> Iterator[Section]:
     yield Section("reach", "Could and did", joined(content))
     if found.revocations or found.commands:
         yield Section("stop", "Revocations, and how to stop it", _stop(found))
+    if found.definitions:
+        changed = table("Changed definitions of tools", _CHANGED, found.definitions, _changed)
+        yield Section("definitions", "Changed tool definitions", changed)
     yield Section("open", "Without an outcome", table("Calls without an outcome", _OPEN, found.open_calls, _open))
     yield Section("reached", "Reached", table("Who and what was reached", _REACHED, found.reached, _reached))
     picture = time_picture([_mark(one) for one in found.timeline], id_="time", title="The timeline, as in the table")
@@ -229,6 +243,20 @@ def _effect(one: RevocationEffect) -> str:
     return (
         f"{moment(one.at_ns)}{since}{lifted}: {counted(one.after, 'call')} began afterwards{last}; "
         f"{counted(one.refused, 'call')} refused"
+    )
+
+
+def _changed(one: DefinitionChange) -> Sequence[Content]:
+    settled = "" if one.settled_ns is None else f" {moment(one.settled_ns)}"
+    return (
+        stacked(one.tool, one.server),
+        time_cell(moment(one.at_ns)),
+        stacked(one.before or "none", one.after or "none"),
+        f"{one.status}{settled}",
+        one.reason or "",
+        one.calls,
+        one.refused,
+        joined((record_code(record) for record in one.records), " "),
     )
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._audit.verify.api import Verifier, check_shown, check_visited, check_visited_spans, verify
+    from agent_identity._audit.verify.doubted import Doubted, find_doubted
 else:
     from agent_identity._common.lazy import lazily
 
@@ -17,13 +18,16 @@ else:
                 "check_visited_spans",
                 "verify",
             ),
+            "agent_identity._audit.verify.doubted": ("Doubted", "find_doubted"),
         },
     )
 
 __all__ = [
+    "Doubted",
     "Verifier",
     "check_shown",
     "check_visited",
     "check_visited_spans",
+    "find_doubted",
     "verify",
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, TextIO, final
 
 from agent_identity import canonical
+from agent_identity._common.printing import escaped
 from agent_identity._common.typed_calls import typed
 from agent_identity._enforcement.calls import Answer, ApprovalRequest
 from agent_identity._identity.principals import Human
@@ -113,7 +114,7 @@ def shown(request: ApprovalRequest) -> str:
     lines += [f"  {_named(name)} = {_json(value)}" for name, value in sorted(request.arguments.items())]
     if request.why:
         lines.append(f"  because {request.why}")
-    text = "\n".join(map(_clean, lines))
+    text = "\n".join(map(escaped, lines))
     if len(text) > _MAX_SHOWN:
         raise ConfigurationError(
             f"the arguments have more than {_MAX_SHOWN} characters, too many to review; "
@@ -129,7 +130,3 @@ def _named(name: str) -> str:
 
 def _json(value: JSON) -> str:
     return canonical.encode(value, surrogates=True).decode("utf-8", "surrogatepass")
-
-
-def _clean(line: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

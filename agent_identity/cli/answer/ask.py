@@ -17,7 +17,14 @@ from agent_identity.errors import ConfigurationError
 __all__ = ["answer", "command_of", "run"]
 
 _FLAGS: Final = ("unverified", "drafts", "json", "csv")
-_VALUES: Final = {"trust": "trust", "start": "from", "stop": "until"}
+_VALUES: Final = {
+    "trust": "trust",
+    "start": "from",
+    "stop": "until",
+    "html": "html",
+    "record_examination": "record-examination",
+    "by": "by",
+}
 
 
 def run(chosen: argparse.Namespace) -> int:

@@ -35,6 +35,9 @@ def _forms(parser: ArgumentParser, **more: str) -> None:
     form.add_argument("--html", metavar="FILE", help="write a page that needs no other file, and print its SHA-256")
     for name, text in more.items():
         form.add_argument(f"--{name}", action="store_true", help=text)
+    text = "record the question and the digest of the answer in a ledger of yours (version 2 of the record, a draft)"
+    parser.add_argument("--record-examination", metavar="DIR", help=text)
+    parser.add_argument("--by", metavar="ID", help="the examiner in that record; by default the login name")
 
 
 def _inventory(parser: ArgumentParser) -> None:
@@ -57,13 +60,20 @@ def _scope(parser: ArgumentParser) -> None:
 def _incident(parser: ArgumentParser) -> None:
     text = (
         "what is known: record:ID, span:ID, task:ID, principal:ID, agent:ID, owner:ID, grant:HASH, key:THUMBPRINT, "
-        "tool:NAME, server:NAME, resource:NAME, approval:ID, rule:ID, policy:DIGEST, or everything"
+        "tool:NAME, server:NAME, definition:DIGEST, resource:NAME, approval:ID, rule:ID, policy:DIGEST, or everything"
     )
     parser.add_argument("seed", metavar="SEED", help=text)
     _evidence(parser)
-    text = "for a key: only root grants that are dated from then on"
+    text = "for a key: the time of the theft; for an issuer key, only root grants that are dated from then on"
     parser.add_argument("--after", metavar="TIME", help=text)
-    _forms(parser, markdown="print Markdown, for a ticket")
+    text = "for a recorder key: a checkpoint of the log that was kept elsewhere"
+    parser.add_argument("--checkpoint", metavar="FILE", help=text)
+    _forms(
+        parser,
+        markdown="print Markdown, for a ticket",
+        timesketch="print JSON lines that Timesketch imports; name the file .jsonl",
+        ocsf="print OCSF 1.9 events as JSON lines: a finding, and an activity for each entry",
+    )
 
 
 def _coverage(parser: ArgumentParser) -> None:

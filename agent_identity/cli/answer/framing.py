@@ -13,6 +13,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from agent_identity._audit.answers import Evidence, Frame, Hosts, SourceFrame, plain
+from agent_identity._audit.incident_exports import inert
 from agent_identity._audit.report import counted
 from agent_identity._common.narrowing import is_array, is_mapping
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing, save_page
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from agent_identity._audit.pages import Answer
+    from agent_identity.cli.answer.examining import Examiner
 
 __all__ = [
     "Cell",
@@ -55,7 +57,6 @@ _TRUST: Final[Mapping[str, str]] = {
     "self-asserted": "self-asserted: the keys came from beside the evidence; give --trust with a copy kept elsewhere",
     "none": "none: give --trust",
 }
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]()#+!|~])")
 _SHOWN: Final = 20
 _KEY: Final = 12
@@ -68,6 +69,7 @@ _OPTIONS: Final = (
     "drafts",
     "since",
     "after",
+    "checkpoint",
     "hosts",
     "least",
     "resource",
@@ -78,6 +80,8 @@ _OPTIONS: Final = (
     "markdown",
     "cyclonedx",
     "oscal",
+    "timesketch",
+    "ocsf",
     "json",
     "csv",
 )
@@ -145,6 +149,7 @@ def answered(chosen: argparse.Namespace, ask: Callable[[Evidence], _Answer]) -> 
     form = getattr(chosen, "html", None)
     if form is not None:
         refuse_existing(form)
+    chosen.examiner = _examiner(chosen)
     progress = Progress(sys.stderr, "reading" if chosen.unverified else "verifying")
     estimate = Estimate(time.monotonic)
     evidence = evidence_of(chosen, lambda done, total: progress.update(done, total, estimate.left(done, total)))
@@ -163,6 +168,7 @@ def emit(
     text: Callable[[Style, int | None], Iterable[str]],
     rows: Callable[[], Iterable[Sequence[Cell]]],
     markdown: Callable[[], Iterable[str]] | None = None,
+    events: Mapping[str, Callable[[int], Iterable[Mapping[str, object]]]] | None = None,
 ) -> int:
     """Print a result in the form that was asked for, and return the exit code.
 
@@ -172,9 +178,42 @@ def emit(
         text: Returns its lines for people, without the frame.
         rows: Returns its rows for CSV, the first of them with the names of the columns.
         markdown: Returns its lines in Markdown, without the frame, for reports that have this form.
+        events: By the option of a form, the function that returns its events, one JSON line each, made at a time.
     """
+
+    def show() -> int:
+        return _print(chosen, result, text=text, rows=rows, markdown=markdown, events=events)
+
+    examiner: Examiner | None = chosen.examiner
+    if examiner is None:
+        return show()
+    return examiner.shown(result.frame, getattr(chosen, "seed", ""), show, page=chosen.html)
+
+
+def _examiner(chosen: argparse.Namespace) -> "Examiner | None":
+    """Return what records the examination, where that is wanted."""
+    if getattr(chosen, "record_examination", None) is None and getattr(chosen, "by", None) is None:
+        return None
+    from agent_identity.cli.answer.examining import examiner_of
+
+    return examiner_of(chosen)
+
+
+def _print(
+    chosen: argparse.Namespace,
+    result: "Answer",
+    *,
+    text: Callable[[Style, int | None], Iterable[str]],
+    rows: Callable[[], Iterable[Sequence[Cell]]],
+    markdown: Callable[[], Iterable[str]] | None,
+    events: Mapping[str, Callable[[int], Iterable[Mapping[str, object]]]] | None,
+) -> int:
     frame = result.frame
-    if chosen.html is not None:
+    form = next((name for name in events or {} if getattr(chosen, name)), None)
+    if events is not None and form is not None:
+        for event in events[form](made_ns()):
+            print(json.dumps(event))
+    elif chosen.html is not None:
         from agent_identity._audit.pages import render
 
         save_page(render(result, made_ns=made_ns()), chosen.html)
@@ -347,5 +386,4 @@ def _cell(value: Cell) -> str:
     text = str(value)
     if isinstance(value, int):
         return text
-    guarded = f"'{text}" if text.startswith(_FORMULA) else text
-    return clean(guarded)
+    return clean(inert(text))

@@ -8,6 +8,8 @@ from typing import Final
 import orjson
 
 from agent_identity._audit.answers import Authority, Entry, IncidentReport, RevocationEffect, Seed, ToolReach, incident
+from agent_identity._audit.definitions import DefinitionChange
+from agent_identity._audit.incident_exports import ocsf_incident, timesketch_events
 from agent_identity._audit.report import counted
 from agent_identity.cli.answer.framing import answered, cut, emit, plain_markdown, rows_of, table_lines, times
 from agent_identity.cli.terminal.style import Style, clean, moment
@@ -18,12 +20,15 @@ __all__ = ["run"]
 
 _NAMED: Final = 12
 _HOPS: Final = 50
+_FEW: Final = 3
+_DIGEST: Final = 19  # Of sha256: and twelve digits.
 _ENTRIES: Final = 100
 _MARKED: Final = 1_000
 _NS: Final = 1_000_000_000
 _TIMELINE: Final = ("TIME", "WHAT", "ON BEHALF OF", "BY", "WHICH", "OUTCOME", "WHY", "RECORD")
 _HOP: Final = ("AGENT", "OWNER", "FOR", "PERMITS", "LOST", "NARROWED", "CALLED", "REFUSED", "UNTIL")
 _COULD: Final = ("TOOL", "COULD: GRANTS", "OPEN", "UNTIL", "DID: CALLS", "SUCCEEDED", "REFUSED")
+_CHANGED: Final = ("SERVER", "TOOL", "OFFERED", "BEFORE", "AFTER", "SETTLED", "STATED", "CALLED MEANWHILE", "REFUSED")
 _REACHED: Final = ("WHAT", "NAME", "CALLS", "SEEN", "FIRST RECORD")
 
 
@@ -34,13 +39,19 @@ def run(chosen: argparse.Namespace) -> int:
         if seed.kind != "key":
             raise ConfigurationError("--after goes with a seed key:THUMBPRINT; give --from for other seeds")
         seed = replace(seed, after_ns=moment_ns(chosen.after))
-    found = answered(chosen, lambda evidence: incident(evidence, seed))
+    if chosen.checkpoint is not None and seed.kind != "key":
+        raise ConfigurationError("--checkpoint goes with a seed key:THUMBPRINT of a recorder; leave it out")
+    found = answered(chosen, lambda evidence: incident(evidence, seed, checkpoint=chosen.checkpoint))
     return emit(
         chosen,
         found,
         text=lambda style, room: _text(found, style, room),
         rows=lambda: rows_of(Entry, found.timeline),
         markdown=lambda: _markdown(found),
+        events={
+            "timesketch": lambda made: timesketch_events(found, made_ns=made),
+            "ocsf": lambda made: ocsf_incident(found, made_ns=made),
+        },
     )
 
 
@@ -98,6 +109,7 @@ def _tables(found: IncidentReport) -> Iterator[tuple[str, list[Sequence[str]], i
         (moment(one.at_ns), one.task or "none", one.agent or "nobody", one.tool, one.record) for one in found.open_calls
     ]
     yield "without an outcome", [("BEGUN", "TASK", "BY", "TOOL", "RECORD"), *opened], _HOPS
+    yield "changed tool definitions", [_CHANGED, *map(_changed, found.definitions)], _HOPS
     yield "timeline", [_TIMELINE, *map(_entry, found.timeline)], _ENTRIES
 
 
@@ -128,6 +140,17 @@ def _tool(one: ToolReach) -> Sequence[str]:
     until = moment(one.until_ns) if one.until_ns else "never granted"
     numbers = (one.calls, one.succeeded, one.refused)
     return (one.tool, f"{one.grants:,}", f"{one.open_grants:,}", until, *(f"{number:,}" for number in numbers))
+
+
+def _changed(one: DefinitionChange) -> Sequence[str]:
+    settled = one.status if one.settled_ns is None else f"{one.status} {moment(one.settled_ns)}"
+    calls = f"{one.calls:,}" if not one.calls else f"{one.calls:,}: {cut(one.records, _FEW)}"
+    digests = (_short(one.before), _short(one.after))
+    return (one.server, one.tool, moment(one.at_ns), *digests, settled, one.reason or "", calls, f"{one.refused:,}")
+
+
+def _short(digest: str | None) -> str:
+    return "none" if digest is None else digest[:_DIGEST]
 
 
 def _entry(one: Entry) -> Sequence[str]:

@@ -92,8 +92,9 @@ QUESTIONS: Final = (
     Question(
         "18",
         "Which tool definitions changed, who accepted that, and which calls ran in between?",
-        (),
-        note="no report joins changed definitions with who accepted them and with calls; question 1 names the tools",
+        ("report", "incident", OF),
+        "server:NAME, tool:NAME, definition:DIGEST or everything",
+        "changed tool definitions, with what was stated at acceptance",
     ),
     Question("19", "Which share of all tool calls does a verified human answer for?", ("report", "coverage")),
     Question(

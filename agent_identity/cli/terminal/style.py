@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TextIO, final
 
+from agent_identity._common.printing import escaped
+
 __all__ = ["Estimate", "Progress", "Style", "clean", "columns", "hanging", "moment", "table", "width"]
 
 LONGEST: Final = 2_048
@@ -56,9 +58,7 @@ def clean(text: str) -> str:
     """Return external text with everything visible that could steer a terminal (threats AC-104), cut if very long."""
     if len(text) > LONGEST:
         text = text[:LONGEST] + "…"
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    return escaped(text)
 
 
 def width(text: str) -> int:

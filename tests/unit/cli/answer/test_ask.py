@@ -14,7 +14,14 @@ from agent_identity.testing import Records
 Run = Callable[..., Any]
 
 ANSWERED = [question for question in QUESTIONS if question.words]
-OF = {"5": "agent:clerk", "6": "alice@example.com", "13": "payments", "14": "everything", "16": "unknown"}
+OF = {
+    "5": "agent:clerk",
+    "6": "alice@example.com",
+    "13": "payments",
+    "14": "everything",
+    "16": "unknown",
+    "18": "server:web",
+}
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from agent_identity._audit.answers.reading import Consumer, Evidence, Reading, read
     from agent_identity._audit.answers.report_frame import Frame, Proof, SourceFrame, plain
     from agent_identity._audit.answers.scope_report import ScopeReport, Suggestion, scope
+    from agent_identity._audit.overview.overview_report import Overview, overview
 else:
     from agent_identity._common.lazy import lazily
 
@@ -65,6 +66,7 @@ else:
             "agent_identity._audit.answers.reading": ("Consumer", "Evidence", "Reading", "read"),
             "agent_identity._audit.answers.report_frame": ("Frame", "Proof", "SourceFrame", "plain"),
             "agent_identity._audit.answers.scope_report": ("ScopeReport", "Suggestion", "scope"),
+            "agent_identity._audit.overview.overview_report": ("Overview", "overview"),
         },
     )
 
@@ -86,6 +88,7 @@ __all__ = [
     "Inventory",
     "Item",
     "Observation",
+    "Overview",
     "PolicyFact",
     "Proof",
     "Reading",
@@ -104,6 +107,7 @@ __all__ = [
     "data",
     "incident",
     "inventory",
+    "overview",
     "plain",
     "read",
     "scope",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._audit.answers.coverage_report import (
+        CoverageQuestion,
         CoverageReport,
         Dimension,
         Group,
@@ -16,11 +17,21 @@ if TYPE_CHECKING:
         coverage,
     )
     from agent_identity._audit.answers.cyclonedx_document import cyclonedx
-    from agent_identity._audit.answers.data_report import DataHint, DataReport, DataRow, SilentTool, TouchedBy, data
+    from agent_identity._audit.answers.data_report import (
+        DataHint,
+        DataQuestion,
+        DataReport,
+        DataRow,
+        SilentTool,
+        TouchedBy,
+        data,
+    )
+    from agent_identity._audit.answers.facts import Fact
     from agent_identity._audit.answers.hosts import Hosts
     from agent_identity._audit.answers.incident_collecting import Entry
     from agent_identity._audit.answers.incident_report import (
         Authority,
+        IncidentQuestion,
         IncidentReport,
         OpenCall,
         Reached,
@@ -29,12 +40,13 @@ if TYPE_CHECKING:
         incident,
     )
     from agent_identity._audit.answers.incident_seed import Seed
-    from agent_identity._audit.answers.inventory_report import KINDS, Inventory, Item, inventory
-    from agent_identity._audit.answers.reading import Evidence
+    from agent_identity._audit.answers.inventory_report import KINDS, Inventory, InventoryQuestion, Item, inventory
+    from agent_identity._audit.answers.reading import Evidence, read
     from agent_identity._audit.answers.report_frame import NO_KEYS, Frame, SourceFrame, SourceKind, plain
     from agent_identity._audit.answers.scope_report import (
         Event,
         Refusals,
+        ScopeQuestion,
         ScopeReport,
         ScopeRow,
         SuggestedTool,
@@ -49,6 +61,7 @@ else:
         __name__,
         {
             "agent_identity._audit.answers.coverage_report": (
+                "CoverageQuestion",
                 "CoverageReport",
                 "Dimension",
                 "Group",
@@ -59,16 +72,19 @@ else:
             "agent_identity._audit.answers.cyclonedx_document": ("cyclonedx",),
             "agent_identity._audit.answers.data_report": (
                 "DataHint",
+                "DataQuestion",
                 "DataReport",
                 "DataRow",
                 "SilentTool",
                 "TouchedBy",
                 "data",
             ),
+            "agent_identity._audit.answers.facts": ("Fact",),
             "agent_identity._audit.answers.hosts": ("Hosts",),
             "agent_identity._audit.answers.incident_collecting": ("Entry",),
             "agent_identity._audit.answers.incident_report": (
                 "Authority",
+                "IncidentQuestion",
                 "IncidentReport",
                 "OpenCall",
                 "Reached",
@@ -77,12 +93,19 @@ else:
                 "incident",
             ),
             "agent_identity._audit.answers.incident_seed": ("Seed",),
-            "agent_identity._audit.answers.inventory_report": ("KINDS", "Inventory", "Item", "inventory"),
-            "agent_identity._audit.answers.reading": ("Evidence",),
+            "agent_identity._audit.answers.inventory_report": (
+                "KINDS",
+                "Inventory",
+                "InventoryQuestion",
+                "Item",
+                "inventory",
+            ),
+            "agent_identity._audit.answers.reading": ("Evidence", "read"),
             "agent_identity._audit.answers.report_frame": ("NO_KEYS", "Frame", "SourceFrame", "SourceKind", "plain"),
             "agent_identity._audit.answers.scope_report": (
                 "Event",
                 "Refusals",
+                "ScopeQuestion",
                 "ScopeReport",
                 "ScopeRow",
                 "SuggestedTool",
@@ -97,25 +120,31 @@ __all__ = [
     "KINDS",
     "NO_KEYS",
     "Authority",
+    "CoverageQuestion",
     "CoverageReport",
     "DataHint",
+    "DataQuestion",
     "DataReport",
     "DataRow",
     "Dimension",
     "Entry",
     "Event",
     "Evidence",
+    "Fact",
     "Frame",
     "Group",
     "Hosts",
+    "IncidentQuestion",
     "IncidentReport",
     "Inventory",
+    "InventoryQuestion",
     "Item",
     "OpenCall",
     "OtherCalls",
     "Reached",
     "Refusals",
     "RevocationEffect",
+    "ScopeQuestion",
     "ScopeReport",
     "ScopeRow",
     "Seed",
@@ -134,5 +163,6 @@ __all__ = [
     "incident",
     "inventory",
     "plain",
+    "read",
     "scope",
 ]

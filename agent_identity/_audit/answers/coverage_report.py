@@ -8,13 +8,13 @@ from typing import Final, Literal, NamedTuple, TypeAlias, final
 import orjson
 
 from agent_identity._audit.answers.facts import CallFact, CallSpanFact, Fact, SpanFact, StreamFact
-from agent_identity._audit.answers.reading import Evidence, read
+from agent_identity._audit.answers.reading import Evidence, Reading, read
 from agent_identity._audit.answers.report_frame import Frame, Proof
 from agent_identity._audit.report import counted
 from agent_identity._audit.store import SpillStore
 from agent_identity._common.typed_calls import typed
 
-__all__ = ["CoverageReport", "Dimension", "Group", "OtherCalls", "Share", "Why", "coverage"]
+__all__ = ["CoverageQuestion", "CoverageReport", "Dimension", "Group", "OtherCalls", "Share", "Why", "coverage"]
 
 Dimension: TypeAlias = Literal["agent", "service", "week"]
 """Key by which calls are grouped."""
@@ -126,21 +126,34 @@ def coverage(evidence: Evidence) -> CoverageReport:
     Raises:
         ConfigurationError: A source or the trust file cannot be read.
     """
-    table = _Table()
-    reading = read(evidence, table)
-    table.finish()
-    frame = reading.frame("coverage", evidence, list(_not_shown(table)))
-    others = sorted(
-        (OtherCalls(*key, *row.numbers()) for key, row in table.others.items()),
-        key=lambda one: (_WHYS.index(one.why), -one.calls, one.tool, one.agent, one.service, one.party),
-    )
-    return CoverageReport(
-        frame=frame,
-        total=table.total.share(),
-        proof=frame.proof(table.sources),
-        groups=tuple(Group(*key, counts.share()) for key, counts in sorted(table.groups.items())),
-        others=tuple(others),
-    )
+    question = CoverageQuestion()
+    return question.answer(read(evidence, question), evidence)
+
+
+@final
+class CoverageQuestion:
+    """The question for coverage as a consumer of a pass that other questions may share."""
+
+    def __init__(self) -> None:
+        self._table = _Table()
+        self.take = self._table.take
+
+    def answer(self, reading: Reading, evidence: Evidence) -> CoverageReport:
+        """Return the answer at the end of the pass."""
+        table = self._table
+        table.finish()
+        frame = reading.frame("coverage", evidence, list(_not_shown(table)))
+        others = sorted(
+            (OtherCalls(*key, *row.numbers()) for key, row in table.others.items()),
+            key=lambda one: (_WHYS.index(one.why), -one.calls, one.tool, one.agent, one.service, one.party),
+        )
+        return CoverageReport(
+            frame=frame,
+            total=table.total.share(),
+            proof=frame.proof(table.sources),
+            groups=tuple(Group(*key, counts.share()) for key, counts in sorted(table.groups.items())),
+            others=tuple(others),
+        )
 
 
 _WHYS: Final[tuple[Why, ...]] = (

@@ -25,6 +25,7 @@ from agent_identity.errors import ConfigurationError
 
 __all__ = [
     "Authority",
+    "IncidentQuestion",
     "IncidentReport",
     "OpenCall",
     "Reached",
@@ -241,9 +242,27 @@ def incident(evidence: Evidence, seed: Seed) -> IncidentReport:
         _refuse_standard_input(evidence, seed)
         resolver = Resolver(seed)
         read(evidence, resolver)
-    collector = IncidentCollector(Selection(seed, resolver))
-    reading = read(evidence, collector)
-    return _Conclusion(seed, collector, reading, reading.frame("incident", evidence, ())).report()
+    question = IncidentQuestion(seed, resolver)
+    return question.answer(read(evidence, question), evidence)
+
+
+@final
+class IncidentQuestion:
+    """An incident as a consumer of a pass that other questions may share.
+
+    Args:
+        seed: What is known.
+        resolver: What an earlier pass learned of an indirect seed.
+    """
+
+    def __init__(self, seed: Seed, resolver: Resolver | None = None) -> None:
+        self._seed, self._collector = seed, IncidentCollector(Selection(seed, resolver))
+        self.take = self._collector.take
+
+    def answer(self, reading: Reading, evidence: Evidence) -> IncidentReport:
+        """Return the answer at the end of the pass."""
+        frame = reading.frame("incident", evidence, ())
+        return _Conclusion(self._seed, self._collector, reading, frame).report()
 
 
 def _refuse_standard_input(evidence: Evidence, seed: Seed) -> None:

@@ -43,8 +43,8 @@ PUBLIC = {
     "adapters": "Call CallRequest DeclaredFlow GuardedCall Shown",
     "answers": "ApprovalFact CallFact CallSpanFact Consumer CoverageReport DataReport Difference ErasureFact Evidence "
     "Fact Frame GrantFact Hosts IncidentReport Inventory Item Observation Overview PolicyFact Proof Reading "
-    "RegistrationFact RevocationFact ScopeReport Seed ServerFact SourceFrame SpanFact StreamFact Suggestion TaskFact Where "
-    "coverage data incident inventory overview plain read scope",
+    "RegistrationFact RevocationFact ScopeReport Seed ServerFact SourceFrame SpanFact StreamFact Suggestion TaskFact "
+    "Where coverage data incident inventory overview plain read scope",
     "approvals": "Answer Approval ApprovalRequest Approvals ask_in_the_terminal",
     "audit": "Action Checked Coverage Delegation Period Problem Progress Report Severity Shown Source Step "
     "TaskTimeline Trust Verifier disclose export export_tables prove prove_growth story verify",

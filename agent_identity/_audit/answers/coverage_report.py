@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 
 import orjson
@@ -23,6 +24,7 @@ Why: TypeAlias = Literal["outside any task", "for a service", "traced without a 
 """Reason that no verified human answers for a call."""
 
 _NEAR: Final = 20_000
+_DAY: Final = 86_400 * 1_000_000_000
 _MAX_GROUPS: Final = 100_000
 _OWN, _ABOVE, _TAKEN = b"=", b"^", b"!"
 
@@ -342,7 +344,10 @@ def _key(kind: bytes, trace: str, span: str) -> bytes:
 
 def _week(at_ns: int) -> str:
     """Return the week of ISO 8601 in UTC, such as ``2026-W48``."""
-    if not at_ns:
-        return ""
-    year, week, _ = datetime.fromtimestamp(at_ns // 1_000_000_000, UTC).isocalendar()
+    return _week_of(at_ns // _DAY) if at_ns else ""
+
+
+@lru_cache(4_096)
+def _week_of(day: int) -> str:
+    year, week, _ = datetime.fromtimestamp(day * 86_400, UTC).isocalendar()
     return f"{year}-W{week:02d}"

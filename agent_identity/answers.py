@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agent_identity._audit.answers.scope_report import ScopeReport, Suggestion, scope
     from agent_identity._audit.controls.control_rows import ControlRow, ControlTable
     from agent_identity._audit.controls.controls_report import ControlsReport, RowResult, controls
+    from agent_identity._audit.overview.overview_report import Overview, overview
 else:
     from agent_identity._common.lazy import lazily
 
@@ -69,6 +70,7 @@ else:
             "agent_identity._audit.answers.scope_report": ("ScopeReport", "Suggestion", "scope"),
             "agent_identity._audit.controls.control_rows": ("ControlRow", "ControlTable"),
             "agent_identity._audit.controls.controls_report": ("ControlsReport", "RowResult", "controls"),
+            "agent_identity._audit.overview.overview_report": ("Overview", "overview"),
         },
     )
 
@@ -93,6 +95,7 @@ __all__ = [
     "Inventory",
     "Item",
     "Observation",
+    "Overview",
     "PolicyFact",
     "Proof",
     "Reading",
@@ -113,6 +116,7 @@ __all__ = [
     "data",
     "incident",
     "inventory",
+    "overview",
     "plain",
     "read",
     "scope",

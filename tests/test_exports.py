@@ -43,8 +43,9 @@ PUBLIC = {
     "adapters": "Call CallRequest DeclaredFlow GuardedCall Shown",
     "answers": "ApprovalFact CallFact CallSpanFact Consumer ControlRow ControlTable ControlsReport CoverageReport "
     "DataReport Difference ErasureFact Evidence Fact Frame GrantFact Hosts IncidentReport Inventory Item Observation "
-    "PolicyFact Proof Reading RegistrationFact RevocationFact RowResult ScopeReport Seed ServerFact SourceFrame "
-    "SpanFact StreamFact Suggestion TaskFact Where controls coverage data incident inventory plain read scope",
+    "Overview PolicyFact Proof Reading RegistrationFact RevocationFact RowResult ScopeReport Seed ServerFact "
+    "SourceFrame SpanFact StreamFact Suggestion TaskFact Where controls coverage data incident inventory overview "
+    "plain read scope",
     "approvals": "Answer Approval ApprovalRequest Approvals ask_in_the_terminal",
     "audit": "Action Checked Coverage Delegation Period Problem Progress Report Severity Shown Source Step "
     "TaskTimeline Trust Verifier disclose export export_tables prove prove_growth story verify",

@@ -18,7 +18,7 @@ ROOMS = (
     *("_inspection", "_audit", "_enforcement"),
 )
 PUBLIC = {
-    "answers": ("_audit.answers", "_audit.controls"),
+    "answers": ("_audit.answers", "_audit.controls", "_audit.overview"),
     "audit": (
         *("_audit.export", "_audit.inputs", "_audit.ledger", "_audit.proofs"),
         *("_audit.report", "_audit.timelines", "_audit.verify"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._audit.answers.coverage_report import (
+        CoverageQuestion,
         CoverageReport,
         CoverageTable,
         Dimension,
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
         coverage,
     )
     from agent_identity._audit.answers.cyclonedx_document import cyclonedx
-    from agent_identity._audit.answers.data_report import DataHint, DataReport, DataRow, SilentTool, TouchedBy, data
+    from agent_identity._audit.answers.data_report import (
+        DataHint,
+        DataQuestion,
+        DataReport,
+        DataRow,
+        SilentTool,
+        TouchedBy,
+        data,
+    )
     from agent_identity._audit.answers.declared import declared_in
     from agent_identity._audit.answers.facts import (
         ApprovalFact,
@@ -32,25 +41,26 @@ if TYPE_CHECKING:
         TaskFact,
     )
     from agent_identity._audit.answers.hosts import Hosts
-    from agent_identity._audit.answers.incident_collecting import Entry, IncidentCollector
+    from agent_identity._audit.answers.incident_collecting import Entry
     from agent_identity._audit.answers.incident_report import (
         Authority,
+        IncidentQuestion,
         IncidentReport,
         OpenCall,
         Reached,
         RevocationEffect,
         ToolReach,
-        conclude,
         incident,
     )
-    from agent_identity._audit.answers.incident_seed import Seed, Selection
-    from agent_identity._audit.answers.inventory_report import KINDS, Inventory, Item, inventory
+    from agent_identity._audit.answers.incident_seed import Seed
+    from agent_identity._audit.answers.inventory_report import KINDS, Inventory, InventoryQuestion, Item, inventory
     from agent_identity._audit.answers.places import find_places
     from agent_identity._audit.answers.reading import Evidence, Reading, read
     from agent_identity._audit.answers.report_frame import NO_KEYS, Frame, SourceFrame, SourceKind, plain
     from agent_identity._audit.answers.scope_report import (
         Event,
         Refusals,
+        ScopeQuestion,
         ScopeReport,
         ScopeRow,
         SuggestedTool,
@@ -65,6 +75,7 @@ else:
         __name__,
         {
             "agent_identity._audit.answers.coverage_report": (
+                "CoverageQuestion",
                 "CoverageReport",
                 "CoverageTable",
                 "Dimension",
@@ -76,6 +87,7 @@ else:
             "agent_identity._audit.answers.cyclonedx_document": ("cyclonedx",),
             "agent_identity._audit.answers.data_report": (
                 "DataHint",
+                "DataQuestion",
                 "DataReport",
                 "DataRow",
                 "SilentTool",
@@ -96,25 +108,32 @@ else:
                 "TaskFact",
             ),
             "agent_identity._audit.answers.hosts": ("Hosts",),
-            "agent_identity._audit.answers.incident_collecting": ("Entry", "IncidentCollector"),
+            "agent_identity._audit.answers.incident_collecting": ("Entry",),
             "agent_identity._audit.answers.incident_report": (
                 "Authority",
+                "IncidentQuestion",
                 "IncidentReport",
                 "OpenCall",
                 "Reached",
                 "RevocationEffect",
                 "ToolReach",
-                "conclude",
                 "incident",
             ),
-            "agent_identity._audit.answers.incident_seed": ("Seed", "Selection"),
-            "agent_identity._audit.answers.inventory_report": ("KINDS", "Inventory", "Item", "inventory"),
+            "agent_identity._audit.answers.incident_seed": ("Seed",),
+            "agent_identity._audit.answers.inventory_report": (
+                "KINDS",
+                "Inventory",
+                "InventoryQuestion",
+                "Item",
+                "inventory",
+            ),
             "agent_identity._audit.answers.places": ("find_places",),
             "agent_identity._audit.answers.reading": ("Evidence", "Reading", "read"),
             "agent_identity._audit.answers.report_frame": ("NO_KEYS", "Frame", "SourceFrame", "SourceKind", "plain"),
             "agent_identity._audit.answers.scope_report": (
                 "Event",
                 "Refusals",
+                "ScopeQuestion",
                 "ScopeReport",
                 "ScopeRow",
                 "SuggestedTool",
@@ -131,9 +150,11 @@ __all__ = [
     "ApprovalFact",
     "Authority",
     "CallFact",
+    "CoverageQuestion",
     "CoverageReport",
     "CoverageTable",
     "DataHint",
+    "DataQuestion",
     "DataReport",
     "DataRow",
     "Dimension",
@@ -145,9 +166,10 @@ __all__ = [
     "GrantFact",
     "Group",
     "Hosts",
-    "IncidentCollector",
+    "IncidentQuestion",
     "IncidentReport",
     "Inventory",
+    "InventoryQuestion",
     "Item",
     "OpenCall",
     "OtherCalls",
@@ -158,10 +180,10 @@ __all__ = [
     "RegistrationFact",
     "RevocationEffect",
     "RevocationFact",
+    "ScopeQuestion",
     "ScopeReport",
     "ScopeRow",
     "Seed",
-    "Selection",
     "ServerFact",
     "Share",
     "SilentTool",
@@ -174,7 +196,6 @@ __all__ = [
     "ToolReach",
     "TouchedBy",
     "VersionChange",
-    "conclude",
     "coverage",
     "cyclonedx",
     "data",

@@ -3,18 +3,29 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 
 import orjson
 
 from agent_identity._audit.answers.facts import CallFact, CallSpanFact, Fact, SpanFact, StreamFact
-from agent_identity._audit.answers.reading import Evidence, read
+from agent_identity._audit.answers.reading import Evidence, Reading, read
 from agent_identity._audit.answers.report_frame import Frame, Proof
 from agent_identity._audit.report import counted
 from agent_identity._audit.store import SpillStore
 from agent_identity._common.typed_calls import typed
 
-__all__ = ["CoverageReport", "CoverageTable", "Dimension", "Group", "OtherCalls", "Share", "Why", "coverage"]
+__all__ = [
+    "CoverageQuestion",
+    "CoverageReport",
+    "CoverageTable",
+    "Dimension",
+    "Group",
+    "OtherCalls",
+    "Share",
+    "Why",
+    "coverage",
+]
 
 Dimension: TypeAlias = Literal["agent", "service", "week"]
 """Key by which calls are grouped."""
@@ -23,6 +34,7 @@ Why: TypeAlias = Literal["outside any task", "for a service", "traced without a 
 """Reason that no verified human answers for a call."""
 
 _NEAR: Final = 20_000
+_DAY: Final = 86_400 * 1_000_000_000
 _MAX_GROUPS: Final = 100_000
 _OWN, _ABOVE, _TAKEN = b"=", b"^", b"!"
 
@@ -126,21 +138,34 @@ def coverage(evidence: Evidence) -> CoverageReport:
     Raises:
         ConfigurationError: A source or the trust file cannot be read.
     """
-    table = CoverageTable()
-    reading = read(evidence, table)
-    table.finish()
-    frame = reading.frame("coverage", evidence, list(_not_shown(table)))
-    others = sorted(
-        (OtherCalls(*key, *row.numbers()) for key, row in table.others.items()),
-        key=lambda one: (_WHYS.index(one.why), -one.calls, one.tool, one.agent, one.service, one.party),
-    )
-    return CoverageReport(
-        frame=frame,
-        total=table.total.share(),
-        proof=frame.proof(table.sources),
-        groups=tuple(Group(*key, counts.share()) for key, counts in sorted(table.groups.items())),
-        others=tuple(others),
-    )
+    question = CoverageQuestion()
+    return question.answer(read(evidence, question), evidence)
+
+
+@final
+class CoverageQuestion:
+    """The question for coverage as a consumer of a pass that other questions may share."""
+
+    def __init__(self) -> None:
+        self._table = CoverageTable()
+        self.take = self._table.take
+
+    def answer(self, reading: Reading, evidence: Evidence) -> CoverageReport:
+        """Return the answer at the end of the pass."""
+        table = self._table
+        table.finish()
+        frame = reading.frame("coverage", evidence, list(_not_shown(table)))
+        others = sorted(
+            (OtherCalls(*key, *row.numbers()) for key, row in table.others.items()),
+            key=lambda one: (_WHYS.index(one.why), -one.calls, one.tool, one.agent, one.service, one.party),
+        )
+        return CoverageReport(
+            frame=frame,
+            total=table.total.share(),
+            proof=frame.proof(table.sources),
+            groups=tuple(Group(*key, counts.share()) for key, counts in sorted(table.groups.items())),
+            others=tuple(others),
+        )
 
 
 _WHYS: Final[tuple[Why, ...]] = (
@@ -329,7 +354,10 @@ def _key(kind: bytes, trace: str, span: str) -> bytes:
 
 def _week(at_ns: int) -> str:
     """Return the week of ISO 8601 in UTC, such as ``2026-W48``."""
-    if not at_ns:
-        return ""
-    year, week, _ = datetime.fromtimestamp(at_ns // 1_000_000_000, UTC).isocalendar()
+    return _week_of(at_ns // _DAY) if at_ns else ""
+
+
+@lru_cache(4_096)
+def _week_of(day: int) -> str:
+    year, week, _ = datetime.fromtimestamp(day * 86_400, UTC).isocalendar()
     return f"{year}-W{week:02d}"

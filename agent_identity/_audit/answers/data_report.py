@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 
 from agent_identity._audit.answers.facts import CallFact, ErasureFact, Fact, SpanFact
-from agent_identity._audit.answers.reading import Evidence, read
+from agent_identity._audit.answers.reading import Evidence, Reading, read
 from agent_identity._audit.answers.report_frame import Frame, Proof
 from agent_identity._audit.report import counted
 from agent_identity._audit.store import SpillStore
 from agent_identity._common.typed_calls import typed
 from agent_identity._evidence.record import Resource
 
-__all__ = ["Basis", "DataHint", "DataReport", "DataRow", "SilentTool", "TouchedBy", "data"]
+__all__ = ["Basis", "DataHint", "DataQuestion", "DataReport", "DataRow", "SilentTool", "TouchedBy", "data"]
 
 Basis: TypeAlias = Literal["declared", "observed"]
 """``declared``: the owner of the tool says so. ``observed``: it was seen while the call ran."""
@@ -170,23 +170,40 @@ def data(evidence: Evidence, *, resource: str | None = None) -> DataReport:
     Raises:
         ConfigurationError: A source or the trust file cannot be read.
     """
-    table = _Table(resource)
-    reading = read(evidence, table)
-    table.shorten()
-    frame = reading.frame("data", evidence, list(_not_shown(table)))
-    touched = tuple(TouchedBy(*one.facts, proof=frame.proof([one.source])) for one in table.touched)
-    silent = sorted(table.silent.items(), key=lambda item: (-item[1], item[0]))
-    return DataReport(
-        frame=frame,
-        calls=table.calls,
-        declaring=table.declaring,
-        rows=tuple(table.rows[key].row(key, frame, erased=table.erased) for key in sorted(table.rows)),
-        silent=tuple(SilentTool(tool, count) for tool, count in silent),
-        resource=resource,
-        touched=touched,
-        omitted=table.omitted,
-        hints=tuple(DataHint(*key, spans) for key, spans in sorted(table.hints.items())),
-    )
+    question = DataQuestion(resource)
+    return question.answer(read(evidence, question), evidence)
+
+
+@final
+class DataQuestion:
+    """The question for data as a consumer of a pass that other questions may share.
+
+    Args:
+        resource: As for :func:`data`.
+    """
+
+    def __init__(self, resource: str | None = None) -> None:
+        self._table, self._resource = _Table(resource), resource
+        self.take = self._table.take
+
+    def answer(self, reading: Reading, evidence: Evidence) -> DataReport:
+        """Return the answer at the end of the pass."""
+        table = self._table
+        table.shorten()
+        frame = reading.frame("data", evidence, list(_not_shown(table)))
+        touched = tuple(TouchedBy(*one.facts, proof=frame.proof([one.source])) for one in table.touched)
+        silent = sorted(table.silent.items(), key=lambda item: (-item[1], item[0]))
+        return DataReport(
+            frame=frame,
+            calls=table.calls,
+            declaring=table.declaring,
+            rows=tuple(table.rows[key].row(key, frame, erased=table.erased) for key in sorted(table.rows)),
+            silent=tuple(SilentTool(tool, count) for tool, count in silent),
+            resource=self._resource,
+            touched=touched,
+            omitted=table.omitted,
+            hints=tuple(DataHint(*key, spans) for key, spans in sorted(table.hints.items())),
+        )
 
 
 def _not_shown(table: "_Table") -> Iterator[str]:

@@ -223,6 +223,7 @@ class IncidentCollector:
         self.defining: set[int] = set()
         self.omitted = self.last_ns = 0
         self._entries: list[Entry] = []
+        self._until: int | None = None  # The time after which the timeline has no room.
         self._context: list[Entry] = []
 
     def take(self, fact: Fact) -> None:
@@ -264,6 +265,7 @@ class IncidentCollector:
         self.grants.put(fact.hash.encode(), row)
         if selected:
             self.sources.add(fact.where.source)
+        if selected and self._has_room(fact.issued_ns):
             agents = tuple(hop.id for hop in fact.chain)
             self._add(
                 _entry(
@@ -282,7 +284,7 @@ class IncidentCollector:
             self._take_call(fact)
         elif isinstance(fact, TaskFact):
             self._take_task(fact)
-        else:
+        elif self._has_room(fact.at_ns):
             approver = fact.approval.approver
             self._add(
                 _entry(
@@ -305,17 +307,18 @@ class IncidentCollector:
                 self.begun.setdefault(fact.task, fact.at_ns)
             elif not begun and len(self.ended) < _MAX_REACH:
                 self.ended.add(fact.task)
-        self._add(
-            _entry(
-                fact.where,
-                fact.at_ns,
-                "begun" if begun else "ended",
-                task=fact.task,
-                principal=fact.principal.id,
-                agents=fact.agents,
-                what=fact.purpose or "",
+        if self._has_room(fact.at_ns):
+            self._add(
+                _entry(
+                    fact.where,
+                    fact.at_ns,
+                    "begun" if begun else "ended",
+                    task=fact.task,
+                    principal=fact.principal.id,
+                    agents=fact.agents,
+                    what=fact.purpose or "",
+                )
             )
-        )
 
     def _take_call(self, fact: CallFact) -> None:
         principal = fact.principal
@@ -341,19 +344,8 @@ class IncidentCollector:
         self.calls.put(f"{fact.where.source} {fact.where.record}".encode(), row)
         for kind, name in _reached(fact, agents):
             self._reach(kind, name, fact)
-        self._add(
-            _entry(
-                fact.where,
-                fact.at_ns,
-                "call",
-                task=fact.task or "",
-                principal=row.principal or "",
-                agents=agents,
-                what=fact.tool if fact.opened is None else f"{fact.tool} {fact.opened.id}",
-                outcome=fact.outcome,
-                why=", ".join(filter(None, _reasons(fact))),
-            )
-        )
+        if self._has_room(fact.at_ns):
+            self._add(_entry_of(fact, agents))
 
     def _reach(self, kind: str, name: str, fact: CallFact) -> None:
         found = self.reach.get((kind, name))
@@ -378,6 +370,13 @@ class IncidentCollector:
             _entry(fact.where, fact.at_ns, "revocation", what=what, outcome=change.status, why=change.reason or "")
         )
 
+    def _has_room(self, at_ns: int) -> bool:
+        """Return whether the timeline has room for an entry; count it as omitted otherwise."""
+        if self._until is None or at_ns <= self._until:
+            return True
+        self.omitted += 1
+        return False
+
     def _add(self, entry: Entry) -> None:
         self._entries.append(entry)
         if len(self._entries) >= 2 * MAX_ENTRIES:
@@ -387,6 +386,8 @@ class IncidentCollector:
         self._entries.sort()
         self.omitted += max(0, len(self._entries) - MAX_ENTRIES)
         del self._entries[MAX_ENTRIES:]
+        if len(self._entries) == MAX_ENTRIES:
+            self._until = self._entries[-1].at_ns
 
     def timeline(self) -> tuple[Entry, ...]:
         """Return the entries by time, with the changes of policies and revocations that fall between them."""
@@ -397,6 +398,20 @@ class IncidentCollector:
         # What was revoked after the last call belongs to the incident as well.
         around = (entry for entry in self._context if entry.at_ns >= first and (entry.at_ns <= last or _is_end(entry)))
         return tuple(sorted((*self._entries, *around)))[: 2 * MAX_ENTRIES]
+
+
+def _entry_of(fact: CallFact, agents: tuple[str, ...]) -> Entry:
+    return _entry(
+        fact.where,
+        fact.at_ns,
+        "call",
+        task=fact.task or "",
+        principal="" if fact.principal is None else fact.principal.id,
+        agents=agents,
+        what=fact.tool if fact.opened is None else f"{fact.tool} {fact.opened.id}",
+        outcome=fact.outcome,
+        why=", ".join(filter(None, _reasons(fact))),
+    )
 
 
 def _reasons(fact: CallFact) -> Iterator[str | None]:

@@ -27,12 +27,12 @@ from agent_identity.errors import ConfigurationError
 
 __all__ = [
     "Authority",
+    "IncidentQuestion",
     "IncidentReport",
     "OpenCall",
     "Reached",
     "RevocationEffect",
     "ToolReach",
-    "conclude",
     "incident",
 ]
 
@@ -250,25 +250,31 @@ def incident(evidence: Evidence, seed: Seed, *, checkpoint: bytes | PathLike | N
         resolver = Resolver(seed, in_doubt(evidence, seed, checkpoint) if seed.kind == "key" else None)
         if not resolver.doubted:
             read(evidence, resolver)
-    collector = IncidentCollector(Selection(seed, resolver))
-    reading = read(evidence, collector)
-    recorder = resolver is not None and bool(resolver.doubted)
-    return conclude(seed, collector, reading, reading.frame("incident", evidence, ()), recorder=recorder)
+    question = IncidentQuestion(seed, resolver)
+    return question.answer(read(evidence, question), evidence)
 
 
-def conclude(
-    seed: Seed, collector: IncidentCollector, reading: Reading, frame: Frame, *, recorder: bool = False
-) -> IncidentReport:
-    """Draw the report from what a pass has collected.
+@final
+class IncidentQuestion:
+    """An incident as a consumer of a pass that other questions may share.
 
     Args:
-        seed: The seed by which it was collected.
-        collector: What took the facts.
-        reading: The end of the pass.
-        frame: The frame of the report.
-        recorder: The seed is the key of a recorder, which signed the records in doubt.
+        seed: What is known.
+        resolver: What an earlier pass learned of an indirect seed.
     """
-    return _Conclusion(seed, collector, reading, frame, recorder=recorder).report()
+
+    def __init__(self, seed: Seed, resolver: Resolver | None = None) -> None:
+        self._seed, self._collector = seed, IncidentCollector(Selection(seed, resolver))
+        self._recorder = resolver is not None and bool(resolver.doubted)
+        self.take = self._collector.take
+
+    def answer(self, reading: Reading, evidence: Evidence) -> IncidentReport:
+        """Return the answer at the end of the pass."""
+        return self.concluded(reading, reading.frame("incident", evidence, ()))
+
+    def concluded(self, reading: Reading, frame: Frame) -> IncidentReport:
+        """Return the answer in a given frame."""
+        return _Conclusion(self._seed, self._collector, reading, frame, recorder=self._recorder).report()
 
 
 def _refuse_standard_input(evidence: Evidence, seed: Seed) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "Difference",
     "DifferenceCode",
     "Inventory",
+    "InventoryQuestion",
     "Item",
     "ItemKind",
     "Observation",
@@ -152,16 +153,33 @@ def inventory(evidence: Evidence, *, since_ns: int | None = None) -> Inventory:
     Raises:
         ConfigurationError: A source or the trust file cannot be read.
     """
-    collector = ItemCollector()
-    reading = read(evidence, collector)
-    declared = [declared_in(*pair) for pair in zip(reading.places, reading.trusts, strict=True)]
-    for number, one in enumerate(declared):
-        collector.declare(number, one)
-    collector.fold()
-    notes = list(_not_shown(collector, declared))
-    frame = reading.frame("inventory", evidence, notes)
-    items = tuple(_items(collector, reading))
-    return Inventory(frame, items, tuple(_differences(items, declared, collector, since_ns)), since_ns)
+    question = InventoryQuestion(since_ns)
+    return question.answer(read(evidence, question), evidence)
+
+
+@final
+class InventoryQuestion:
+    """The inventory as a consumer of a pass that other questions may share.
+
+    Args:
+        since_ns: As for :func:`inventory`.
+    """
+
+    def __init__(self, since_ns: int | None) -> None:
+        self._collector, self._since_ns = ItemCollector(), since_ns
+        self.take = self._collector.take
+
+    def answer(self, reading: Reading, evidence: Evidence) -> Inventory:
+        """Return the answer at the end of the pass."""
+        collector = self._collector
+        declared = [declared_in(*pair) for pair in zip(reading.places, reading.trusts, strict=True)]
+        for number, one in enumerate(declared):
+            collector.declare(number, one)
+        collector.fold()
+        frame = reading.frame("inventory", evidence, list(_not_shown(collector, declared)))
+        items = tuple(_items(collector, reading))
+        differences = tuple(_differences(items, declared, collector, self._since_ns))
+        return Inventory(frame, items, differences, self._since_ns)
 
 
 def _not_shown(collector: ItemCollector, declared: Sequence[Declared]) -> Iterator[str]:

@@ -23,6 +23,7 @@ __all__ = [
     "Gap",
     "GapCode",
     "Refusals",
+    "ScopeQuestion",
     "ScopeReport",
     "ScopeRow",
     "SuggestedTool",
@@ -276,22 +277,43 @@ def scope(evidence: Evidence, *, since_ns: int | None = None, least: int = 1) ->
     Raises:
         ConfigurationError: A source or the trust file cannot be read, or ``least`` is less than 1.
     """
-    if least < 1:
-        raise ConfigurationError(f"least is {least}; give 1 or more grants")
-    usage = ScopeUsage()
-    reading = read(evidence, usage)
-    usage.finish()
-    maxima, problems = _maxima(reading)
-    frame = reading.frame("scope", evidence, [*_not_shown(usage, registered=bool(maxima)), *problems])
-    rows = tuple(_row(key, usage.rows[key], maxima, frame) for key in sorted(usage.rows))
-    return ScopeReport(
-        frame=frame,
-        rows=rows,
-        gaps=tuple(_gaps(rows)),
-        suggestions=tuple(_suggestions(rows, usage, frame, least)),
-        versions=tuple(_versions(usage)),
-        events=tuple(_events(usage, since_ns, frame)),
-    )
+    question = ScopeQuestion(since_ns, least)
+    return question.answer(read(evidence, question), evidence)
+
+
+@final
+class ScopeQuestion:
+    """The comparison as a consumer of a pass that other questions may share.
+
+    Args:
+        since_ns: As for :func:`scope`.
+        least: As for :func:`scope`.
+
+    Raises:
+        ConfigurationError: ``least`` is less than 1.
+    """
+
+    def __init__(self, since_ns: int | None, least: int) -> None:
+        if least < 1:
+            raise ConfigurationError(f"least is {least}; give 1 or more grants")
+        self._usage, self._since_ns, self._least = ScopeUsage(), since_ns, least
+        self.take = self._usage.take
+
+    def answer(self, reading: Reading, evidence: Evidence) -> ScopeReport:
+        """Return the answer at the end of the pass."""
+        usage = self._usage
+        usage.finish()
+        maxima, problems = _maxima(reading)
+        frame = reading.frame("scope", evidence, [*_not_shown(usage, registered=bool(maxima)), *problems])
+        rows = tuple(_row(key, usage.rows[key], maxima, frame) for key in sorted(usage.rows))
+        return ScopeReport(
+            frame=frame,
+            rows=rows,
+            gaps=tuple(_gaps(rows)),
+            suggestions=tuple(_suggestions(rows, usage, frame, self._least)),
+            versions=tuple(_versions(usage)),
+            events=tuple(_events(usage, self._since_ns, frame)),
+        )
 
 
 def _not_shown(usage: ScopeUsage, *, registered: bool) -> Iterator[str]:

@@ -4,7 +4,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._audit.controls.control_rows import FRAMEWORKS, ControlTable, FrameworkName
-    from agent_identity._audit.controls.controls_report import STATUSES, ControlsReport, RowResult, controls
+    from agent_identity._audit.controls.controls_report import (
+        STATUSES,
+        ControlsQuestion,
+        ControlsReport,
+        RowResult,
+        controls,
+    )
     from agent_identity._audit.controls.oscal_document import oscal
     from agent_identity._audit.controls.sampling import Sample, draw, write_sample
 else:
@@ -14,7 +20,13 @@ else:
         __name__,
         {
             "agent_identity._audit.controls.control_rows": ("FRAMEWORKS", "ControlTable", "FrameworkName"),
-            "agent_identity._audit.controls.controls_report": ("STATUSES", "ControlsReport", "RowResult", "controls"),
+            "agent_identity._audit.controls.controls_report": (
+                "STATUSES",
+                "ControlsQuestion",
+                "ControlsReport",
+                "RowResult",
+                "controls",
+            ),
             "agent_identity._audit.controls.oscal_document": ("oscal",),
             "agent_identity._audit.controls.sampling": ("Sample", "draw", "write_sample"),
         },
@@ -24,6 +36,7 @@ __all__ = [
     "FRAMEWORKS",
     "STATUSES",
     "ControlTable",
+    "ControlsQuestion",
     "ControlsReport",
     "FrameworkName",
     "RowResult",

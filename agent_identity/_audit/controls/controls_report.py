@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
-from agent_identity._audit.answers import Evidence, Frame, Share, read
+from agent_identity._audit.answers import Evidence, Frame, Reading, Share, read
 from agent_identity._audit.controls.control_rows import (
     FRAMEWORKS,
     ControlRow,
@@ -18,7 +18,7 @@ from agent_identity._audit.controls.signals import Signal, Signals
 from agent_identity._audit.report import counted
 from agent_identity._common.typed_calls import typed
 
-__all__ = ["STATUSES", "ControlStatus", "ControlsReport", "EvidenceOf", "RowResult", "controls"]
+__all__ = ["STATUSES", "ControlStatus", "ControlsQuestion", "ControlsReport", "EvidenceOf", "RowResult", "controls"]
 
 ControlStatus: TypeAlias = Literal["shown", "partly", "not shown", "contradicted", "out of scope"]
 """Status of a row.
@@ -110,21 +110,37 @@ def controls(
     Raises:
         ConfigurationError: A source or the trust file cannot be read.
     """
-    asked = tuple(standard_tables(frameworks) if tables is None else tables)
-    collector = SignalCollector()
-    reading = read(evidence, collector)
-    frame = reading.frame("controls", evidence, ())
-    collector.finish(reading, frame)
-    frame = reading.frame("controls", evidence, list(_not_shown(collector)))
-    recorded = collector.signals.get("recorded_calls").count
-    judge = _Judge(frame, collector.signals, _coverage(collector.share, recorded))
-    return ControlsReport(
-        frame=frame,
-        share=collector.share,
-        recorded=recorded,
-        tables=asked,
-        rows=tuple(judge.result(row) for table in asked for row in table.rows),
-    )
+    question = ControlsQuestion(tuple(standard_tables(frameworks) if tables is None else tables))
+    return question.answer(read(evidence, question), evidence)
+
+
+@final
+class ControlsQuestion:
+    """The question for controls as a consumer of a pass that other questions may share.
+
+    Args:
+        tables: The rows; by default those of this release.
+    """
+
+    def __init__(self, tables: Sequence[ControlTable] | None = None) -> None:
+        self._tables = tuple(standard_tables(FRAMEWORKS) if tables is None else tables)
+        self._collector = SignalCollector()
+        self.take = self._collector.take
+
+    def answer(self, reading: Reading, evidence: Evidence) -> ControlsReport:
+        """Return the answer at the end of the pass."""
+        collector = self._collector
+        collector.finish(reading, reading.frame("controls", evidence, ()))
+        frame = reading.frame("controls", evidence, list(_not_shown(collector)))
+        recorded = collector.signals.get("recorded_calls").count
+        judge = _Judge(frame, collector.signals, _coverage(collector.share, recorded))
+        return ControlsReport(
+            frame=frame,
+            share=collector.share,
+            recorded=recorded,
+            tables=self._tables,
+            rows=tuple(judge.result(row) for table in self._tables for row in table.rows),
+        )
 
 
 def _not_shown(collector: SignalCollector) -> Iterator[str]:

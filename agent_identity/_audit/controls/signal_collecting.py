@@ -10,19 +10,17 @@ from agent_identity._audit.answers import (
     Fact,
     Frame,
     GrantFact,
-    IncidentCollector,
+    IncidentQuestion,
     PolicyFact,
     Reading,
     RegistrationFact,
     RevocationFact,
     Seed,
-    Selection,
     ServerFact,
     Share,
     SourceFrame,
     StreamFact,
     TaskFact,
-    conclude,
     declared_in,
 )
 from agent_identity._audit.controls.signals import Signals
@@ -57,7 +55,7 @@ class SignalCollector:
         self.signals = Signals()
         self.omitted = 0
         self._coverage = CoverageTable()
-        self._incident = IncidentCollector(Selection(_EVERYTHING, None))
+        self._incident = IncidentQuestion(_EVERYTHING)
         self._services: dict[str, str] = {}
         self._agents: dict[str, tuple[int, str]] = {}
         self._acts_in: dict[str, set[str]] = {}
@@ -203,7 +201,7 @@ class SignalCollector:
         self.signals.add("traced_only_calls", count=max(0, self.share.calls - recorded))
         self._take_declared(reading)
         self._count_names()
-        for effect in conclude(_EVERYTHING, self._incident, reading, frame).revocations:
+        for effect in self._incident.concluded(reading, frame).revocations:
             for record in effect.records:
                 self.signals.add("calls_after_revocation", effect.at_ns, record, count=0)
             self.signals.add("calls_after_revocation", count=effect.after)

@@ -268,8 +268,8 @@ ANSWER: Final = (
                 f"{_REPORT}.everything",
                 description=(
                     "Write inventory, scope, data, incident, coverage and controls as pages that need nothing but "
-                    "themselves, an index over them, and their SHA-256 in a list, which is printed as well. Each "
-                    "report reads and verifies the evidence by itself."
+                    "themselves, an index over them, and their SHA-256 in a list, which is printed as well. One pass "
+                    "over the evidence, with its verification, makes all of them."
                 ),
             ),
         ),

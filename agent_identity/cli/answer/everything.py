@@ -1,19 +1,17 @@
 """``agent-identity report all``: every report as a page, with an index, in one folder."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from agent_identity._audit.answers import Evidence, Seed, coverage, data, incident, inventory, scope
-from agent_identity._audit.controls import controls
+from agent_identity._audit.overview import Overview, overview
 from agent_identity._audit.pages import INDEX, Answer, Page, render, render_index
 from agent_identity.cli.answer.framing import answered, command_of
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing
-from agent_identity.cli.terminal.sources import STANDARD_INPUT
 from agent_identity.cli.terminal.style import clean
 from agent_identity.cli.terminal.times import moment_ns
-from agent_identity.errors import ConfigurationError
 
 __all__ = ["run"]
 
@@ -24,37 +22,40 @@ _RANK: Final = (1, 2, 3, 0)
 
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
-    if STANDARD_INPUT in chosen.evidence:
-        raise ConfigurationError("every report reads the evidence by itself; write standard input into a file")
     refuse_existing(chosen.html)
     made, command = made_ns(), command_of(chosen)
-    answers = [answered(_for(chosen, *named), ask) for named, ask in _questions(chosen)]
+    since = None if chosen.since is None else moment_ns(chosen.since)
+    found = answered(chosen, lambda evidence: overview(evidence, since_ns=since))
+    answers = list(_answers(chosen, found))
     pages = [render(answer, made_ns=made, home=INDEX) for answer in answers]
     _write(Path(chosen.html), [*pages, render_index(pages, command=command, made_ns=made)])
     return min((answer.frame.exit_code for answer in answers), key=_RANK.index)
 
 
-def _questions(
-    chosen: argparse.Namespace,
-) -> Sequence[tuple[tuple[str, ...], Callable[[Evidence], Answer]]]:
-    """Return the reports, each with the options that it takes besides those of all."""
-    since = None if chosen.since is None else moment_ns(chosen.since)
-    return (
-        (("inventory", "since", "hosts"), lambda evidence: inventory(evidence, since_ns=since)),
-        (("scope", "since"), lambda evidence: scope(evidence, since_ns=since)),
-        (("data",), data),
-        (("incident", "seed"), lambda evidence: incident(evidence, Seed("everything", ""))),
-        (("coverage",), coverage),
-        (("controls",), controls),
-    )
+def _answers(chosen: argparse.Namespace, found: Overview) -> Iterator[Answer]:
+    """Yield the reports, each with the command that makes it alone."""
+    yield _stating(found.inventory, chosen, "inventory", "since", "hosts")
+    yield _stating(found.scope, chosen, "scope", "since")
+    yield _stating(found.data, chosen, "data")
+    yield _stating(found.incident, chosen, "incident", "seed")
+    yield _stating(found.coverage, chosen, "coverage")
+    yield _stating(found.controls, chosen, "controls")
 
 
-def _for(chosen: argparse.Namespace, action: str, *options: str) -> argparse.Namespace:
-    """Return the words of the command for one report, which its page states."""
+def _stating(answer: Answer, chosen: argparse.Namespace, action: str, *options: str) -> Answer:
+    """Return a report that states its own command.
+
+    Args:
+        answer: The report.
+        chosen: The words of the command for all.
+        action: The name of the report.
+        options: The options that it takes besides those of every report.
+    """
     words = {**vars(chosen), "action": action, "seed": "everything", "html": None}
     for option in {"since", "hosts", "seed"}.difference(options):
         del words[option]
-    return argparse.Namespace(**words)
+    command = command_of(argparse.Namespace(**words))
+    return replace(answer, frame=replace(answer.frame, command=command))
 
 
 def _write(folder: Path, pages: Sequence[Page]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_company import work
+from small_company import span, traces, work
 
 Run = Callable[..., Any]
 
@@ -100,8 +100,21 @@ def test_the_folder_has_the_worst_exit_code(run: Run, company: Path, tmp_path: P
     assert all("UNVERIFIED" in (folder / name).read_text() for name in FILES)
 
 
-def test_standard_input_cannot_be_read_by_all_reports(run: Run, tmp_path: Path) -> None:
-    """Every report reads the evidence by itself, so standard input is refused and nothing is written."""
+def test_all_reports_share_one_pass_over_standard_input(program: Run, tmp_path: Path) -> None:
+    """What can be read only once is enough for every report: traces on standard input."""
+    file = traces(
+        tmp_path / "traces.json", [span({"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "pay"})]
+    )
     folder = tmp_path / "reports"
-    assert run("report", "all", "-", "--html", folder).code == 2
-    assert not folder.exists()
+    assert program("report", "all", "-", "--html", folder, stdin=file.read_bytes()).code == 2
+    assert {path.name for path in folder.iterdir()} == {*FILES, "SHA256SUMS"}
+    assert all("pay" in (folder / f"{name}.html").read_text() for name in ("inventory", "coverage"))
+
+
+def test_each_page_states_the_command_that_makes_it_alone(run: Run, company: Path, tmp_path: Path) -> None:
+    """A page of the folder names the command of its report, with the options that this report takes."""
+    folder = tmp_path / "reports"
+    assert run("report", "all", company, "--since", "2025-11-25", "--html", folder).code == 0
+    for name, more in (("inventory", " --since 2025-11-25"), ("incident everything", ""), ("coverage", "")):
+        page = (folder / f"{name.partition(' ')[0]}.html").read_text()
+        assert f"agent-identity report {name} {company}{more}<" in page

@@ -7,8 +7,11 @@
 from agent_identity._flow import Label
 from agent_identity._inspection import (
     Canaries,
+    Classifier,
+    Detection,
     Document,
     HiddenText,
+    HttpModel,
     InjectionHints,
     Markers,
     Match,
@@ -17,12 +20,16 @@ from agent_identity._inspection import (
     Selected,
     TextInspector,
     Urls,
+    Windows,
 )
 
 __all__ = [
     "Canaries",
+    "Classifier",
+    "Detection",
     "Document",
     "HiddenText",
+    "HttpModel",
     "InjectionHints",
     "Label",
     "Markers",
@@ -32,4 +39,5 @@ __all__ = [
     "Selected",
     "TextInspector",
     "Urls",
+    "Windows",
 ]

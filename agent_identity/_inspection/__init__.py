@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._inspection.canaries import Canaries
+    from agent_identity._inspection.classifier import Classifier, Detection, Windows
     from agent_identity._inspection.document import Document
     from agent_identity._inspection.hidden import HiddenText
     from agent_identity._inspection.hints import InjectionHints
+    from agent_identity._inspection.http_model import HttpModel
     from agent_identity._inspection.inspector import Match, TextInspector
     from agent_identity._inspection.markers import Markers
     from agent_identity._inspection.personal import PersonalData
@@ -21,9 +23,11 @@ else:
         __name__,
         {
             "agent_identity._inspection.canaries": ("Canaries",),
+            "agent_identity._inspection.classifier": ("Classifier", "Detection", "Windows"),
             "agent_identity._inspection.document": ("Document",),
             "agent_identity._inspection.hidden": ("HiddenText",),
             "agent_identity._inspection.hints": ("InjectionHints",),
+            "agent_identity._inspection.http_model": ("HttpModel",),
             "agent_identity._inspection.inspector": ("Match", "TextInspector"),
             "agent_identity._inspection.markers": ("Markers",),
             "agent_identity._inspection.personal": ("PersonalData",),
@@ -37,9 +41,12 @@ else:
 __all__ = [
     "VERSION",
     "Canaries",
+    "Classifier",
+    "Detection",
     "Document",
     "Edits",
     "HiddenText",
+    "HttpModel",
     "InjectionHints",
     "Inspection",
     "Markers",
@@ -50,6 +57,7 @@ __all__ = [
     "TextInspector",
     "UnmetError",
     "Urls",
+    "Windows",
     "edits_of",
     "prepare",
     "transformed",

@@ -138,6 +138,8 @@ class _Reader:
             number = cast("float", value)
             if number.is_integer() and abs(number) < _LONG:  # JSON has one kind of number.
                 self._number(int(number), path)
+        elif kind is dict or kind is list:
+            self._container(value, path, depth)
         elif isinstance(value, str | bytes | bytearray | decimal.Decimal | pathlib.PurePath):
             self._spelled(value, path)
         elif isinstance(value, enum.Enum):

@@ -136,7 +136,10 @@ class HiddenText(TextInspector):
         if not text.raw.isascii():
             for look in _UNICODE:
                 yield from look(text.raw)
-        for start, end in comments(text.plain) if "<!--" in text.plain or "]:" in text.plain else ():
+        plain = text.plain
+        if "<" not in plain and "]" not in plain:  # One character is found much faster than two.
+            return
+        for start, end in comments(plain) if "<!--" in plain or "]:" in plain else ():
             yield Match("hidden.comment", *text.span(start, end), "low", "high")
-        for start, end in images(text.plain, self._data) if "![" in text.plain or "<" in text.plain else ():
+        for start, end in images(plain, self._data) if "![" in plain or "<" in plain else ():
             yield Match("hidden.image", *text.span(start, end), "high", "medium")

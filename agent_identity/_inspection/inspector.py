@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import ClassVar, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from agent_identity._inspection.document import MAX_CHARACTERS, Document, Leaf, pointer, read
 from agent_identity._policy.decision import Content, Direction, Finding, Severity
@@ -37,9 +37,9 @@ class TextInspector:
         advisory: A policy cannot block on its findings alone; it warns then.
     """
 
-    name: ClassVar[str] = "text"
-    inline: ClassVar[bool] = True
-    advisory: ClassVar[bool] = False
+    name: str = "text"
+    inline: bool = True
+    advisory: bool = False
 
     def prepare(self) -> None:
         """Load what the inspector needs, when the enforcer opens.
@@ -126,7 +126,8 @@ def _finding(name: str, match: Match, leaf: Leaf, span: tuple[int, int], *, is_i
     path = pointer(leaf.path)
     return Finding(
         category=match.category,
-        inspector=name,
+        # A part that nobody looked at is no hint of an inspector, which a policy could not block on.
+        inspector=_NAME if match.category == UNINSPECTED else name,
         field=_field(path, is_input=is_input),
         severity=match.severity,
         path=path,

@@ -14,10 +14,8 @@ __all__ = ["Secrets"]
 
 _MISSING: Final = "Secrets needs kingfisher-secret-scanner; install agent-identity-otel[secrets]"
 _SHORT: Final = 2_048
-_TINY: Final = 64
-_DENSE: Final = 8
-_SHORTEST: Final = 16
-"""A short text without a word of so many characters holds no token of a provider, and is not worth a scan."""
+_SHORT_WORDS: Final = re.compile(r"(?:\S{0,15}+\s)*+\S{0,15}")
+"""A short text without a word of 16 characters holds no token of a provider, and is not worth a scan."""
 
 _LEVELS: Final[Mapping[str, Severity]] = {"low": "low", "medium": "medium", "high": "high"}
 _NOT_SLUG: Final = re.compile(r"[^a-z0-9_.-]+")
@@ -122,11 +120,8 @@ def _compiled(confidence: Severity) -> _Scanner:
 
 
 def _is_short_prose(text: str) -> bool:
-    """Tell whether a short text has nothing but short words; finding out is worth it only where spaces are many."""
-    size = len(text)
-    if size >= _SHORT or (size >= _TINY and text.count(" ") * _DENSE < size):
-        return False
-    return max(map(len, text.split()), default=0) < _SHORTEST
+    """Tell whether a short text has nothing but short words."""
+    return len(text) < _SHORT and _SHORT_WORDS.fullmatch(text) is not None
 
 
 class _Offsets:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._enforcement.common.failures import error_type, failure, model_message, safe_message
-    from agent_identity._enforcement.common.http_transport import HttpTransport, Reply, Transport, answer_on, left_until
+    from agent_identity._enforcement.common.http_transport import HttpTransport, Reply, Transport
     from agent_identity._enforcement.common.leaving import Leaving, check_leaving, leaves, says_something
     from agent_identity._enforcement.common.purpose import folded_purpose
     from agent_identity._enforcement.common.recorded_decisions import (
@@ -24,13 +24,7 @@ else:
         __name__,
         {
             "agent_identity._enforcement.common.failures": ("error_type", "failure", "model_message", "safe_message"),
-            "agent_identity._enforcement.common.http_transport": (
-                "HttpTransport",
-                "Reply",
-                "Transport",
-                "answer_on",
-                "left_until",
-            ),
+            "agent_identity._enforcement.common.http_transport": ("HttpTransport", "Reply", "Transport"),
             "agent_identity._enforcement.common.leaving": ("Leaving", "check_leaving", "leaves", "says_something"),
             "agent_identity._enforcement.common.purpose": ("folded_purpose",),
             "agent_identity._enforcement.common.recorded_decisions": (
@@ -61,7 +55,6 @@ __all__ = [
     "Reply",
     "Steps",
     "Transport",
-    "answer_on",
     "at_once",
     "blocked_by",
     "check_leaving",
@@ -74,7 +67,6 @@ __all__ = [
     "is_fact",
     "is_sound",
     "leaves",
-    "left_until",
     "may_wait",
     "model_message",
     "off_loop",

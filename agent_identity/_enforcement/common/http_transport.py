@@ -1,21 +1,17 @@
 """HTTP requests to endpoints of an authorization server: bounded in time and size, without redirects."""
 
-import http.client
-import io
 import ssl
-import time
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
-from socket import socket
-from typing import Any, Protocol, cast, final
+from typing import Protocol, final
 from urllib.parse import urlsplit
 
 from agent_identity._authority.tokens import MAX_ANSWER, check_url
+from agent_identity._common.http_post import NoAnswerError, post, verifies
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity.errors import ConfigurationError, ExchangeError
 
-__all__ = ["HttpTransport", "Reply", "Transport", "answer_on", "left_until"]
+__all__ = ["HttpTransport", "Reply", "Transport"]
 
 
 @final
@@ -70,7 +66,7 @@ class HttpTransport:
     __slots__ = ("_context",)
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
-        if context is not None and (context.verify_mode != ssl.CERT_REQUIRED or not context.check_hostname):
+        if context is not None and not verifies(context):
             raise ConfigurationError("the TLS context does not verify the server; use ssl.create_default_context()")
         self._context = context
 
@@ -82,85 +78,12 @@ class HttpTransport:
             ValueError: The URL is neither https nor of this machine.
         """
         parts = urlsplit(check_url(url, "the endpoint"))
-        deadline = time.monotonic() + timeout
-        target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
-        connection = self._connection(parts.scheme, parts.hostname or "", parts.port, timeout)
-        problem = "no answer"
+        context, limit = self._context, MAX_ANSWER + 1
         try:
-            connection.connect()
-            sock: socket = connection.sock
-            # A name meant for this machine may resolve to another.
-            if parts.scheme != "https" and not _is_loopback(str(sock.getpeername()[0])):
-                raise ConnectionError
-            sock.settimeout(left_until(deadline))
-            connection.request("POST", target, body=body, headers={**headers, "Accept-Encoding": "identity"})
-            with closing(answer_on(sock, deadline)) as answer:
-                answer.begin()
-                return _reply(answer)
-        except TimeoutError:
-            problem = f"no answer within {timeout:g} s"
-        except ssl.SSLError:
-            problem = "a failure of TLS"
-        except (OSError, http.client.HTTPException, ValueError):
-            pass  # Their texts may quote the request or answer.
-        finally:
-            connection.close()
+            return Reply(*post(url, headers=headers, body=body, timeout=timeout, limit=limit, context=context))
+        except NoAnswerError as error:
+            problem = str(error)
         raise ExchangeError(
             f"no answer from {parts.scheme}://{parts.netloc}: {problem}; try again later",
             code="exchange_unreachable",
         )
-
-    def _connection(self, scheme: str, host: str, port: int | None, timeout: float) -> http.client.HTTPConnection:
-        if scheme == "https":
-            context = self._context or ssl.create_default_context()
-            return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
-        return http.client.HTTPConnection(host, port, timeout=timeout)
-
-
-def _reply(answer: http.client.HTTPResponse) -> Reply:
-    headers = {name.lower(): value for name, value in reversed(answer.getheaders())}
-    return Reply(answer.status, headers, answer.read(MAX_ANSWER + 1))
-
-
-def answer_on(sock: socket, deadline: float) -> http.client.HTTPResponse:
-    """Return the answer to a POST that was sent on a socket, readable until a monotonic deadline."""
-    # The class only reads a file from the socket.
-    return http.client.HTTPResponse(cast("socket", _Paced(sock, deadline)), method="POST")
-
-
-def _is_loopback(address: str) -> bool:
-    return address == "::1" or address.startswith("127.")
-
-
-def left_until(deadline: float) -> float:
-    """Return the seconds until a monotonic deadline.
-
-    Raises:
-        TimeoutError: The deadline has passed.
-    """
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
-
-
-class _Paced(io.RawIOBase):
-    """A socket reader with a deadline, however slowly the other side sends."""
-
-    def __init__(self, sock: socket, deadline: float) -> None:
-        super().__init__()
-        self._sock = sock
-        self._deadline = deadline
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return the file for an HTTP response."""
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401  No type for buffers before Python 3.12.
-        """Read the available data, waiting until the deadline at most."""
-        self._sock.settimeout(left_until(self._deadline))
-        return self._sock.recv_into(buffer)

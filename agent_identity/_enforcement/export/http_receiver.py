@@ -13,7 +13,7 @@ from socket import socket
 from typing import Final, final
 from urllib.parse import SplitResult
 
-from agent_identity._enforcement.common import answer_on, left_until
+from agent_identity._common.http_post import answer_on, left_until
 from agent_identity._enforcement.export.receivers import LONGEST_WAIT, Answer, Settings
 from agent_identity._evidence.spans import Encoding, ExportAnswer, RecordSpan, as_bytes, encode_request, read_answer
 

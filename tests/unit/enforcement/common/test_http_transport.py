@@ -236,7 +236,7 @@ def test_time_that_is_over_before_the_request_is_an_error(serve: Serve, monkeypa
     """A connection that took all the time leaves none to wait for an answer."""
     url = serve(lambda c: None)
     times = iter([0.0, 100.0])
-    monkeypatch.setattr("agent_identity._enforcement.common.http_transport.time.monotonic", lambda: next(times, 100.0))
+    monkeypatch.setattr("agent_identity._common.http_post.time.monotonic", lambda: next(times, 100.0))
     assert "within 5 s" in unreachable(url)
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_identity._inspection.canaries import Canaries
     from agent_identity._inspection.document import Document
+    from agent_identity._inspection.held_streams import HeldStream, ReadyItems, is_whole_text
     from agent_identity._inspection.hidden import HiddenText
     from agent_identity._inspection.hints import InjectionHints
     from agent_identity._inspection.inspector import Match, TextInspector
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from agent_identity._inspection.personal import PersonalData
     from agent_identity._inspection.running import Inspection, Selected, prepare
     from agent_identity._inspection.secret_tokens import Secrets
-    from agent_identity._inspection.transform import VERSION, Edits, UnmetError, edits_of, transformed
+    from agent_identity._inspection.transform import VERSION, Edits, Tokenize, UnmetError, edits_of, transformed
     from agent_identity._inspection.urls import Urls
 else:
     from agent_identity._common.lazy import lazily
@@ -22,6 +23,7 @@ else:
         {
             "agent_identity._inspection.canaries": ("Canaries",),
             "agent_identity._inspection.document": ("Document",),
+            "agent_identity._inspection.held_streams": ("HeldStream", "ReadyItems", "is_whole_text"),
             "agent_identity._inspection.hidden": ("HiddenText",),
             "agent_identity._inspection.hints": ("InjectionHints",),
             "agent_identity._inspection.inspector": ("Match", "TextInspector"),
@@ -29,7 +31,14 @@ else:
             "agent_identity._inspection.personal": ("PersonalData",),
             "agent_identity._inspection.running": ("Inspection", "Selected", "prepare"),
             "agent_identity._inspection.secret_tokens": ("Secrets",),
-            "agent_identity._inspection.transform": ("VERSION", "Edits", "UnmetError", "edits_of", "transformed"),
+            "agent_identity._inspection.transform": (
+                "VERSION",
+                "Edits",
+                "Tokenize",
+                "UnmetError",
+                "edits_of",
+                "transformed",
+            ),
             "agent_identity._inspection.urls": ("Urls",),
         },
     )
@@ -39,18 +48,22 @@ __all__ = [
     "Canaries",
     "Document",
     "Edits",
+    "HeldStream",
     "HiddenText",
     "InjectionHints",
     "Inspection",
     "Markers",
     "Match",
     "PersonalData",
+    "ReadyItems",
     "Secrets",
     "Selected",
     "TextInspector",
+    "Tokenize",
     "UnmetError",
     "Urls",
     "edits_of",
+    "is_whole_text",
     "prepare",
     "transformed",
 ]

@@ -64,6 +64,7 @@ class Urls(TextInspector):
     """
 
     name = "urls"
+    longest = 8_448
 
     def __init__(self, *, allow: Sequence[str] | None = None, data: int = 256) -> None:
         if isinstance(allow, str):

@@ -16,6 +16,7 @@ from agent_identity._enforcement.tasks import Attachment, Body, CallFacts, Judge
 from agent_identity._enforcement.telemetry import UNTRACED, CallSpan
 from agent_identity._evidence.record import Action, Enforced, Model, Transform
 from agent_identity._flow import TRUSTED, Label
+from agent_identity._inspection import HeldStream
 from agent_identity._policy.decision import Decision, Finding
 from agent_identity.errors import Denied
 
@@ -129,7 +130,7 @@ class Call:
         *("desk", "findings", "judgement", "route", "target"),
         *("approval", "reserved"),
         *("_attachment", "context", "marker", "span", "traced"),
-        *("_ending", "action", "done", "facts", "intent", "model", "result", "transforms"),
+        *("_ending", "action", "done", "facts", "intent", "model", "result", "stream", "transforms"),
         *("flow", "hidden", "label", "limit"),
     )
 
@@ -157,6 +158,7 @@ class Call:
         self.facts: CallFacts | None = None
         self.model: Model | None = None
         self.transforms: tuple[Transform, ...] = ()
+        self.stream: HeldStream | None = None
         self.intent: str | None = None
         self.flow: Judged | None = None
         self.label: Label | None = None

@@ -11,7 +11,7 @@ from agent_identity._constraints import MAX_NESTING
 from agent_identity._enforcement.common import WITHIN_SCOPE, error_type, is_sound
 from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.tasks import Task
-from agent_identity._inspection import Inspection
+from agent_identity._inspection import HeldStream, Inspection, ReadyItems, is_whole_text
 from agent_identity._policy import is_built_in
 from agent_identity._policy.decision import (
     Content,
@@ -150,6 +150,34 @@ class PolicyEvaluator:
                 return (*findings, *inspection.others(content))
         except Denied as denied:
             raise RuntimeError(f"an inspector raised {error_type(denied)} of another call; return findings") from None
+
+    def stream(self) -> HeldStream:
+        """Return a new stream of results, of which nothing is held back yet."""
+        return HeldStream(self._output, self._tool.name)
+
+    def hold(self, stream: HeldStream, item: object) -> None:
+        """Inspect the next item of a stream and hold it back.
+
+        Args:
+            stream: The stream.
+            item: The item.
+
+        Raises:
+            UnmetError: More would be held back than may be.
+        """
+        findings = () if is_whole_text(item) else self.inspect("output", item)
+        with self._point.ambience.unmarked() if self._output.foreign else nullcontext():
+            stream.add(item, findings)
+
+    def ready(self, stream: HeldStream, *, last: bool) -> ReadyItems:
+        """Return the items of a stream that nothing can make a match any more.
+
+        Args:
+            stream: The stream.
+            last: It has ended.
+        """
+        with self._point.ambience.unmarked() if self._output.foreign else nullcontext():
+            return stream.ready(last=last)
 
 
 def _copied(view: Mapping[_Key, object]) -> dict[_Key, object]:

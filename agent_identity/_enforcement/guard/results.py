@@ -1,5 +1,7 @@
 """Judges results between the body and the caller: inspects them, asks the policy, and meets its obligations."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Final, NamedTuple, final
 
 from agent_identity import canonical
@@ -9,20 +11,31 @@ from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.guard.evaluator import PolicyEvaluator
 from agent_identity._enforcement.guard.record_builder import Description
 from agent_identity._enforcement.guard.tool_flow import facts_of
-from agent_identity._inspection import Edits, UnmetError, edits_of, transformed
-from agent_identity._policy.decision import Decision, Effect, Finding
+from agent_identity._inspection import Edits, HeldStream, ReadyItems, Tokenize, UnmetError, edits_of, transformed
+from agent_identity._policy.decision import Decision, Effect, Finding, Obligation
 from agent_identity.errors import ContentBlocked
 
-__all__ = ["Delivery", "Results"]
+__all__ = ["Delivery", "Results", "StreamDelivery"]
 
 _RUNS: Final = (Effect.ALLOW, Effect.WARN)
 _TOKEN: Final = 16
+_ROUNDS: Final = 3
+"""Times that items of a stream are changed before they are withheld, because each change makes another match."""
 
 
 class Delivery(NamedTuple):
     """The result for the caller: the value, or the refusal in its place."""
 
     value: object
+    blocked: ContentBlocked | None = None
+    audited: bool = False
+    """In monitor mode, something would have been withheld or changed."""
+
+
+class StreamDelivery(NamedTuple):
+    """Items of a stream for the caller: each as the body yielded it and as it is delivered, or a refusal."""
+
+    items: Sequence[tuple[object, object]] = ()
     blocked: ContentBlocked | None = None
     audited: bool = False
     """In monitor mode, something would have been withheld or changed."""
@@ -71,6 +84,72 @@ class Results:
             decision = Decision(effect=Effect.BLOCK, reason="inspection_failed", why=error_type(error))
         return self._withheld(result, decision)
 
+    def stream(self) -> HeldStream:
+        """Return a new stream of results."""
+        return self._ask.stream()
+
+    def hold(self, call: Call, stream: HeldStream, items: Sequence[object], *, last: bool) -> StreamDelivery:
+        """Hold back items of a stream, and return those that may be delivered by now.
+
+        Args:
+            call: The call.
+            stream: The stream.
+            items: The next items.
+            last: The stream has ended.
+        """
+        decision = WITHIN_SCOPE
+        try:
+            for item in items:
+                self._ask.hold(stream, item)
+            ready = self._ask.ready(stream, last=last)
+            if not ready.items:
+                return StreamDelivery()
+            decision, audited = self._judge_ready(call, ready)
+            if decision.effect in _RUNS:
+                stream.release(ready)
+                return StreamDelivery(ready.pairs, audited=audited)
+        except UnmetError as unmet:
+            decision = _blocked(decision, unmet)
+        except Exception as error:  # noqa: BLE001 - What could not be inspected is withheld.
+            decision = Decision(effect=Effect.BLOCK, reason="inspection_failed", why=error_type(error))
+        return StreamDelivery(blocked=self._withheld(None, decision).blocked)
+
+    def _judge_ready(self, call: Call, ready: ReadyItems) -> tuple[Decision, bool]:
+        """Ask the policy about items, and change them until nothing is left to be changed."""
+        first: Decision | None = None
+        for _ in range(_ROUNDS + 1):
+            findings = ready.findings
+            if not findings:
+                break
+            call.findings = tuple(dict.fromkeys((*call.findings, *findings)))
+            decision = self._decide(call, findings)
+            if decision.effect not in _RUNS:
+                return decision, False
+            owed: tuple[Obligation, ...] = decision.obligations or (first.obligations if first is not None else ())
+            edits = ready.edits(owed) if owed else None
+            if edits is None:
+                break
+            first = first or decision
+            if self._point.mode == "monitor":
+                return decision, True
+            ready.change(edits, self._tokens(call), partial(self._ask.inspect, "output"))
+        else:
+            raise UnmetError("the changed items still hold what has to be changed")
+        for original, delivered in ready.changes:
+            self._told.describe_change(call, original, delivered)
+        if first is not None:
+            call.judged(Judgement(first, "modify"))
+        return first or WITHIN_SCOPE, False
+
+    def _tokens(self, call: Call) -> Tokenize:
+        key = self._told.key_of(call)
+
+        def token(category: str, text: str) -> str:
+            digest = self._point.digests.digest(key, canonical.encode(["token", category, text], surrogates=True))
+            return f"[{category}:{digest.partition(':')[2][:_TOKEN]}]"
+
+        return token
+
     def _decide(self, call: Call, findings: tuple[Finding, ...]) -> Decision:
         view = NOTHING if call.snapshot is None else call.snapshot.view
         facts = None if call.flow is None else facts_of(call.flow)
@@ -82,13 +161,7 @@ class Results:
             return Delivery(result, audited=True)
         if fixed:
             raise UnmetError("the result cannot be changed")
-        key = self._told.key_of(call)
-
-        def token(category: str, text: str) -> str:
-            digest = self._point.digests.digest(key, canonical.encode(["token", category, text], surrogates=True))
-            return f"[{category}:{digest.partition(':')[2][:_TOKEN]}]"
-
-        delivered = transformed(result, edits, token)
+        delivered = transformed(result, edits, self._tokens(call))
         left = self._ask.inspect("output", delivered)
         if left:
             again = self._decide(call, left)

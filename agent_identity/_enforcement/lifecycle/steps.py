@@ -195,6 +195,34 @@ class CallSteps:
             return await off_loop(partial(self._guard.emit, call, item))
         return at_once(self._guard.emit, call, item)
 
+    @property
+    def holds(self) -> bool:
+        """True if items of streams are held back until inspectors have seen what follows them."""
+        return self._guard.inspects
+
+    def offer(self, call: Call, *items: object, last: bool = False) -> list[object]:
+        """Judge the next items of a stream, and return those for the consumer, which may be earlier ones.
+
+        Args:
+            call: The call.
+            items: What the body yielded.
+            last: It yields nothing more.
+
+        Raises:
+            ContentBlocked: The policy withholds them because of an inspector's finding; the call is over.
+            Denied: The call had ended by a refusal before.
+        """
+        return self._guard.offer(call, items, last=last)
+
+    async def offer_async(self, call: Call, *items: object, last: bool = False) -> list[object]:
+        """Do what :meth:`offer` does without blocking the event loop."""
+        offer = partial(self._guard.offer, call, items, last=last)
+        if not self._guard.inspects and not self._marks:
+            return offer()
+        if self._guard.inspects_slowly or not self._records_at_once(call):
+            return await off_loop(offer)
+        return at_once(offer)
+
     def end(self, call: Call, result: object, lazy: Lazy | None) -> object:
         """Record that the body returned, and return the result for the caller.
 

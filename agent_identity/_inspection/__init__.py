@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_identity._inspection.canaries import Canaries
     from agent_identity._inspection.document import Document
-    from agent_identity._inspection.held_streams import HeldStream, ReadyItems, is_whole_text
+    from agent_identity._inspection.held_streams import HeldStream, ReadyItems, readable
     from agent_identity._inspection.hidden import HiddenText
     from agent_identity._inspection.hints import InjectionHints
     from agent_identity._inspection.inspector import Match, TextInspector
@@ -23,7 +23,7 @@ else:
         {
             "agent_identity._inspection.canaries": ("Canaries",),
             "agent_identity._inspection.document": ("Document",),
-            "agent_identity._inspection.held_streams": ("HeldStream", "ReadyItems", "is_whole_text"),
+            "agent_identity._inspection.held_streams": ("HeldStream", "ReadyItems", "readable"),
             "agent_identity._inspection.hidden": ("HiddenText",),
             "agent_identity._inspection.hints": ("InjectionHints",),
             "agent_identity._inspection.inspector": ("Match", "TextInspector"),
@@ -63,7 +63,7 @@ __all__ = [
     "UnmetError",
     "Urls",
     "edits_of",
-    "is_whole_text",
     "prepare",
+    "readable",
     "transformed",
 ]

@@ -1,5 +1,6 @@
 """Streams of results: items are held back until nothing that follows can make a part of them a match."""
 
+import codecs
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, takewhile
@@ -21,7 +22,7 @@ from agent_identity._inspection.transform import (
 )
 from agent_identity._policy.decision import Finding, Obligation
 
-__all__ = ["HeldStream", "ReadyItems", "is_whole_text"]
+__all__ = ["HeldStream", "ReadyItems", "readable"]
 
 _CONTINUED: Final = frozenset(
     {
@@ -30,6 +31,9 @@ _CONTINUED: Final = frozenset(
     }
 )
 """Names of members whose text goes on in the next item: those of message chunks, content blocks and stream events."""
+
+_TEXTS: Final = frozenset({str, bytes, bytearray})
+_DECODER: Final = codecs.getincrementaldecoder("utf-8")
 
 _IDLE: Final = 64
 """Items without a piece of a text after which that text has ended, as far as holding back is concerned."""
@@ -42,9 +46,20 @@ Inspect = Callable[[object], tuple[Finding, ...]]
 """Returns what is found in a whole value."""
 
 
-def is_whole_text(item: object) -> bool:
-    """Tell whether an item is a piece of text and nothing else."""
-    return type(item) is str or type(item) is bytes or type(item) is bytearray
+def readable(item: object) -> object:
+    """Return an item of a stream as it is inspected by itself: bytes may begin and end within a character.
+
+    Args:
+        item: The item.
+    """
+    if type(item) is not bytes and type(item) is not bytearray:
+        return item
+    begun = next((place for place, byte in enumerate(item[:3]) if byte & 0xC0 != 0x80), min(len(item), 3))
+    try:
+        _DECODER().decode(bytes(item[begun:]))
+    except UnicodeDecodeError:
+        return item
+    return _read(item)
 
 
 @final
@@ -315,7 +330,7 @@ class ReadyItems:
                 continue
             item.value = transformed(item.value, todo, tokenize)
             self._changed.add(item.number)
-            item.findings = () if is_whole_text(item.value) else inspect(item.value)
+            item.findings = inspect(readable(item.value))
             strings = {path: text for _, path, text in _strings(item.value)[0]}
             item.pieces = [(text, piece._replace(text=strings.get(piece.path, ""))) for text, piece in item.pieces]
         for text, before in self._texts.items():
@@ -370,7 +385,7 @@ def _strings(value: object) -> tuple[list[tuple[str, str, str]], int]:
     """Return the strings of an item that go on in others: name of the text, path, string; and the item's size."""
     if isinstance(value, str | bytes | bytearray):
         text = _read(value)
-        return ([("", "", text)] if text and is_whole_text(value) else []), len(text)
+        return ([("", "", text)] if text and type(value) in _TEXTS else []), len(text)
     strings: list[tuple[str, str, str]] = []
     waiting: list[tuple[object, str, str, str, int]] = [(value, "", "", "", 0)]
     visited: set[int] = set()

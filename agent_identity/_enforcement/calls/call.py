@@ -37,6 +37,8 @@ class CallRequest(NamedTuple):
         can_route: Whether the handler of a route can run in the place of the body.
         refusal: A refusal that the integration has reached before; it is recorded as that of this call.
         model: The model that is asked, where a model is called; for version 2 of the record.
+        revise: Takes the arguments as obligations changed them, where they are the prompt of a model; raises
+            ``ValueError`` where they cannot be sent so. Without it arguments are never changed.
     """
 
     arguments: Mapping[str, object]
@@ -46,6 +48,7 @@ class CallRequest(NamedTuple):
     can_route: bool = True
     refusal: Denied | None = None
     model: Model | None = None
+    revise: Callable[[Mapping[str, object]], None] | None = None
 
     @property
     def given(self) -> Collection[str]:
@@ -200,6 +203,7 @@ class Call:
         self.judgement = _ALLOWED
         self.route = self.target = self.desk = self.flow = None
         self.findings = ()
+        self.transforms = ()
 
     def returned(self, label: Label) -> None:
         """Take in the flow label of something that the call returns."""

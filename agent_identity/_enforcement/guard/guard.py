@@ -26,7 +26,7 @@ from agent_identity._enforcement.guard.draft_facts import Workflow
 from agent_identity._enforcement.guard.effects import take_effect
 from agent_identity._enforcement.guard.evaluator import PolicyEvaluator, ground_of, refusal_of
 from agent_identity._enforcement.guard.record_builder import Description
-from agent_identity._enforcement.guard.results import Delivery, Results, StreamDelivery
+from agent_identity._enforcement.guard.results import Delivery, Rebuild, Results, StreamDelivery
 from agent_identity._enforcement.guard.tool_flow import DeclaredFlow, ToolFlow
 from agent_identity._enforcement.tasks import Process, Task
 from agent_identity._enforcement.telemetry import AdoptedSpan, in_context
@@ -358,6 +358,9 @@ class Guard:
             return
         decision = self._ask.decide(self._ask.request(view, task, call.findings, "call", facts), self._told.known[0])
         take_effect(call, decision, point.routes)
+        if decision.obligations and call.findings:
+            changed = self._results.change_prompt(call, decision)
+            task.chain.grants[-1].scope.check(self.tool.name, changed.view, changed.supplied)
 
     def _deny(self, call: Call, denied: Denied, argument: str | None = None) -> None:
         if not isinstance(denied.decision, Decision):
@@ -435,39 +438,43 @@ class Guard:
         self._deny(call, denied)
         return self._refuse(call, denied)
 
-    def succeed(self, call: Call, result: object = None, *, fixed: bool = False) -> object:
+    def succeed(
+        self, call: Call, result: object = None, *, fixed: bool = False, rebuild: Rebuild | None = None
+    ) -> object:
         """Record that the body (or the route's handler) returned, and return what the caller gets.
 
         Args:
             call: The call.
             result: What it returned.
             fixed: The caller gets something else, so that the result cannot be changed.
+            rebuild: Makes what the caller gets of a changed result; what it raises withholds the result.
 
         Raises:
             ContentBlocked: The policy withholds what an inspector found in the result. The body ran.
         """
         if call.done:
             return result
-        delivery = self._delivery(call, result, "result", fixed=fixed)
+        delivery = self._delivery(call, result, "result", fixed=fixed, rebuild=rebuild)
         self._told.describe_result(call, delivery.value)
         self._deliver(call, delivery)
         self._finish(call, "routed" if call.route is not None else "success", None)
         return delivery.value
 
-    def emit(self, call: Call, item: object, *, fixed: bool = False) -> object:
+    def emit(self, call: Call, item: object, *, fixed: bool = False, rebuild: Rebuild | None = None) -> object:
         """Judge one item of a generator before the consumer gets it, and return what the consumer gets.
 
         Args:
             call: The call.
             item: What the body yielded.
             fixed: See :meth:`succeed`.
+            rebuild: See :meth:`succeed`.
 
         Raises:
             ContentBlocked: The policy withholds what an inspector found in it; the call is over.
             Denied: The call had ended by a refusal before.
         """
         call.look_back()
-        delivery = self._delivery(call, item, "chunk", fixed=fixed)
+        delivery = self._delivery(call, item, "chunk", fixed=fixed, rebuild=rebuild)
         self._deliver(call, delivery)
         return delivery.value
 
@@ -510,10 +517,14 @@ class Guard:
             self._deliver(call, self._marked(call, item, "chunk", item, Delivery(item)))
         return list(items)
 
-    def _delivery(self, call: Call, content: object, cause: MarkCause, *, fixed: bool) -> Delivery:
+    def _delivery(
+        self, call: Call, content: object, cause: MarkCause, *, fixed: bool, rebuild: Rebuild | None
+    ) -> Delivery:
         """Inspect content and meet the obligations, then record the effect of the delivery on the mark."""
         before = call.transforms
-        delivery = self._results.judge(call, content, fixed=fixed) if self.inspects else Delivery(content)
+        delivery = Delivery(content)
+        if self.inspects:
+            delivery = self._results.judge(call, content, fixed=fixed, rebuild=rebuild)
         marked = self._marked(call, delivery.value, cause, content, delivery)
         if marked is not delivery:
             call.transforms = before  # Nothing of this content is delivered.
@@ -552,7 +563,7 @@ class Guard:
             self.suspend(call)
             return
         returned = bool(self._returns) and leaves(self.tool.name, error, self._returns, "returns")
-        looks = self.inspects and isinstance(error, Exception) and not (judged or returned)
+        looks = self.inspects and says_something(error) and not judged
         self._deliver(call, self._judge_error(call, error, looks=looks))
         if returned:
             self._finish(call, "success", None)

@@ -54,8 +54,8 @@ PUBLIC = {
     "errors": "AgentIdentityError AttenuationError ConfigurationError ContentBlocked Denied EvidenceError "
     "ExchangeError GrantExpired LimitExceeded NoTask OutOfScope PolicyBlocked PolicyFormatError Routed StateError "
     "TokenError VerificationError",
-    "inspection": "Canaries Document HiddenText InjectionHints Label Markers Match PersonalData Secrets Selected "
-    "TextInspector Urls",
+    "inspection": "Canaries Document HiddenText InjectionHints InspectorStream Label Markers Match PersonalData "
+    "Progress Secrets Selected StreamInspector TextInspector Urls",
     "limits": "Limit",
     "options": "DigestKeys Durability Ledger Privacy Pseudonyms Segments Telemetry Transparency",
     "policy": "All Claims Content Decision Effect Finding Flow FlowFacts Inspector Obligation Policy Request Rule "

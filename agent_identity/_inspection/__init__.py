@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from agent_identity._inspection.personal import PersonalData
     from agent_identity._inspection.running import Inspection, Selected, prepare
     from agent_identity._inspection.secret_tokens import Secrets
+    from agent_identity._inspection.stream_windows import InspectorStream, Progress, StreamInspector
     from agent_identity._inspection.transform import VERSION, Edits, Tokenize, UnmetError, edits_of, transformed
     from agent_identity._inspection.urls import Urls
 else:
@@ -31,6 +32,7 @@ else:
             "agent_identity._inspection.personal": ("PersonalData",),
             "agent_identity._inspection.running": ("Inspection", "Selected", "prepare"),
             "agent_identity._inspection.secret_tokens": ("Secrets",),
+            "agent_identity._inspection.stream_windows": ("InspectorStream", "Progress", "StreamInspector"),
             "agent_identity._inspection.transform": (
                 "VERSION",
                 "Edits",
@@ -52,12 +54,15 @@ __all__ = [
     "HiddenText",
     "InjectionHints",
     "Inspection",
+    "InspectorStream",
     "Markers",
     "Match",
     "PersonalData",
+    "Progress",
     "ReadyItems",
     "Secrets",
     "Selected",
+    "StreamInspector",
     "TextInspector",
     "Tokenize",
     "UnmetError",

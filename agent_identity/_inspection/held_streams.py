@@ -40,7 +40,8 @@ _IDLE: Final = 64
 
 _MAX_TEXTS: Final = 256
 _MAX_PARTS: Final = 100_000
-_OVERHEAD: Final = 64
+_OVERHEAD: Final = 8
+"""Characters that an item counts beside its text."""
 
 Inspect = Callable[[object], tuple[Finding, ...]]
 """Returns what is found in a whole value."""

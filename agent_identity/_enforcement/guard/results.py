@@ -244,7 +244,7 @@ def _fit(rebuild: Callable[[_T], object], changed: _T) -> None:
     """
     try:
         rebuild(changed)
-    except Exception as error:  # Code of an integration, which says so by an exception.
+    except Exception as error:  # noqa: BLE001 - Code of an integration, which says so by an exception.
         raise UnmetError(f"what has to be changed cannot be changed there ({error_type(error)})") from None
 
 

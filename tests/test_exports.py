@@ -55,8 +55,8 @@ PUBLIC = {
     "errors": "AgentIdentityError AttenuationError ConfigurationError ContentBlocked Denied EvidenceError "
     "ExchangeError GrantExpired LimitExceeded NoTask OutOfScope PolicyBlocked PolicyFormatError Routed StateError "
     "TokenError VerificationError",
-    "inspection": "Canaries Classifier Detection Document HiddenText HttpModel InjectionHints Label Markers Match "
-    "PersonalData Secrets Selected TextInspector Urls Windows",
+    "inspection": "Canaries Classifier Detection Document HiddenText HttpModel InjectionHints InspectorStream Label "
+    "Markers Match PersonalData Progress Secrets Selected StreamInspector TextInspector Urls Windows",
     "limits": "Limit",
     "options": "DigestKeys Durability Ledger Privacy Pseudonyms Segments Telemetry Transparency",
     "policy": "All Claims Content Decision Effect Finding Flow FlowFacts Inspector Obligation Policy Request Rule "

@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from agent_identity._inspection.canaries import Canaries
     from agent_identity._inspection.classifier import Classifier, Detection, Windows
     from agent_identity._inspection.document import Document
+    from agent_identity._inspection.held_streams import HeldStream, ReadyItems, readable
     from agent_identity._inspection.hidden import HiddenText
     from agent_identity._inspection.hints import InjectionHints
     from agent_identity._inspection.http_model import HttpModel
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from agent_identity._inspection.personal import PersonalData
     from agent_identity._inspection.running import Inspection, Selected, prepare
     from agent_identity._inspection.secret_tokens import Secrets
-    from agent_identity._inspection.transform import VERSION, Edits, UnmetError, edits_of, transformed
+    from agent_identity._inspection.stream_windows import InspectorStream, Progress, StreamInspector
+    from agent_identity._inspection.transform import VERSION, Edits, Tokenize, UnmetError, edits_of, transformed
     from agent_identity._inspection.urls import Urls
 else:
     from agent_identity._common.lazy import lazily
@@ -25,6 +27,7 @@ else:
             "agent_identity._inspection.canaries": ("Canaries",),
             "agent_identity._inspection.classifier": ("Classifier", "Detection", "Windows"),
             "agent_identity._inspection.document": ("Document",),
+            "agent_identity._inspection.held_streams": ("HeldStream", "ReadyItems", "readable"),
             "agent_identity._inspection.hidden": ("HiddenText",),
             "agent_identity._inspection.hints": ("InjectionHints",),
             "agent_identity._inspection.http_model": ("HttpModel",),
@@ -33,7 +36,15 @@ else:
             "agent_identity._inspection.personal": ("PersonalData",),
             "agent_identity._inspection.running": ("Inspection", "Selected", "prepare"),
             "agent_identity._inspection.secret_tokens": ("Secrets",),
-            "agent_identity._inspection.transform": ("VERSION", "Edits", "UnmetError", "edits_of", "transformed"),
+            "agent_identity._inspection.stream_windows": ("InspectorStream", "Progress", "StreamInspector"),
+            "agent_identity._inspection.transform": (
+                "VERSION",
+                "Edits",
+                "Tokenize",
+                "UnmetError",
+                "edits_of",
+                "transformed",
+            ),
             "agent_identity._inspection.urls": ("Urls",),
         },
     )
@@ -45,20 +56,27 @@ __all__ = [
     "Detection",
     "Document",
     "Edits",
+    "HeldStream",
     "HiddenText",
     "HttpModel",
     "InjectionHints",
     "Inspection",
+    "InspectorStream",
     "Markers",
     "Match",
     "PersonalData",
+    "Progress",
+    "ReadyItems",
     "Secrets",
     "Selected",
+    "StreamInspector",
     "TextInspector",
+    "Tokenize",
     "UnmetError",
     "Urls",
     "Windows",
     "edits_of",
     "prepare",
+    "readable",
     "transformed",
 ]

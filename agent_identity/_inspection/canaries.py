@@ -30,6 +30,7 @@ class Canaries(TextInspector):
         if not texts or not all(len(text) >= _SHORTEST and text.isascii() and text.isprintable() for text in texts):
             raise ValueError(f"a canary is malformed; give texts of at least {_SHORTEST} printable characters in ASCII")
         found = dict.fromkeys(re.escape(form) for text in texts for form in _forms(text))
+        self.longest = 2 * max(map(len, texts))
         self._folded: Final = re.compile("|".join(found), re.IGNORECASE)
 
     def find(self, document: Document) -> Iterable[Match]:

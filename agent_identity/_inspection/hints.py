@@ -38,6 +38,7 @@ class InjectionHints(TextInspector):
 
     name = "injection_hints"
     advisory = True
+    longest = 1_024
 
     def find(self, document: Document) -> Iterable[Match]:
         """Return the hints in a text.

@@ -35,11 +35,13 @@ class TextInspector:
         name: The name of the inspector in findings.
         inline: It is linear, so that it runs where the call is made.
         advisory: A policy cannot block on its findings alone; it warns then.
+        longest: Characters of the longest match that is found in a stream; ``None`` holds back the whole stream.
     """
 
     name: str = "text"
     inline: bool = True
     advisory: bool = False
+    longest: int | None = None
 
     def prepare(self) -> None:
         """Load what the inspector needs, when the enforcer opens.

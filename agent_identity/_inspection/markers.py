@@ -31,6 +31,7 @@ class Markers(TextInspector):
     """
 
     name = "markers"
+    longest = 1_024
 
     def __init__(self, words: Sequence[str] = _WORDS) -> None:
         if isinstance(words, str) or not all(_WORD.fullmatch(word) for word in words):

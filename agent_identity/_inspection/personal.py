@@ -119,6 +119,7 @@ class PersonalData(TextInspector):
     """
 
     name = "personal_data"
+    longest = 1_024
 
     def __init__(self, *kinds: str) -> None:
         chosen = kinds or ("email", "iban", "card")

@@ -10,6 +10,7 @@ from typing import Final, Generic, Literal, TypeVar, final
 
 from agent_identity._inspection.document import MAX_CHARACTERS
 from agent_identity._inspection.inspector import TextInspector, inspect_texts
+from agent_identity._inspection.stream_windows import InspectorStream, Progress, StreamInspector, StreamWindow
 from agent_identity._policy.decision import Content, Direction, Finding, Inspector, Problem, check_patterns, matches
 
 __all__ = ["Inspection", "Selected", "prepare"]
@@ -34,11 +35,14 @@ class Selected:
         direction: ``"input"`` or ``"output"``; by default both.
         deadline: Seconds, for an inspector that runs in a thread.
         inline: Run it where the call is made, on an event loop as well. Only for inspectors in linear time.
-        limit: Characters that an inspector of text looks at; the rest is ``uninspected``.
+        limit: Characters that an inspector of text looks at; the rest is ``uninspected``. So many characters of a
+            stream are held back at most.
+        hold: Characters of a stream that are held back, because a match may still go on: those of the longest match to
+            find in it. By default ``inspector.longest``; without that, the whole stream.
 
     Raises:
         TypeError: The inspector has no ``inspect``, or is a selected one.
-        ValueError: A pattern, the direction, the deadline or the limit is malformed.
+        ValueError: A pattern, the direction, the deadline, the limit or ``hold`` is malformed.
     """
 
     inspector: Inspector
@@ -47,6 +51,7 @@ class Selected:
     deadline: float
     inline: bool
     limit: int
+    hold: int | None
 
     def __init__(
         self,
@@ -57,6 +62,7 @@ class Selected:
         deadline: float = DEADLINE,
         inline: bool | None = None,
         limit: int = MAX_CHARACTERS,
+        hold: int | None = None,
     ) -> None:
         if isinstance(inspector, Selected) or not callable(getattr(inspector, "inspect", None)):
             raise TypeError(f"the inspector is {type(inspector).__name__}; give one that has inspect(content)")
@@ -64,6 +70,9 @@ class Selected:
             raise ValueError("the direction is an unknown word; use input or output, or leave it out for both")
         if not 0 < deadline <= 3_600 or limit < 1:
             raise ValueError("the deadline or the limit is out of range; give up to 3600 seconds, and 1 or more")
+        longest: object = getattr(inspector, "longest", None) if hold is None else hold
+        if longest is not None and (type(longest) is not int or longest < 1):
+            raise ValueError("hold, or longest of the inspector, is malformed; give 1 character or more")
         try:
             patterns = check_patterns(tools, ("tools",))
         except Problem as problem:
@@ -75,6 +84,7 @@ class Selected:
             "deadline": deadline,
             "inline": getattr(inspector, "inline", False) is True if inline is None else inline,
             "limit": limit,
+            "hold": longest,
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -116,19 +126,23 @@ class Inspection:
     Attributes:
         waits: An inspector runs in a thread.
         foreign: Inspectors that are not ours, which may change what they are shown.
+        hold: Characters of a stream that are held back; ``None`` for all of it.
+        limit: Characters that are looked at, or held back, at most.
         advisory: The names of inspectors whose findings alone block nothing.
     """
 
-    __slots__ = ("_direction", "_texts", "advisory", "foreign", "waits")
+    __slots__ = ("_direction", "_texts", "advisory", "foreign", "hold", "limit", "waits")
 
     def __init__(self, inspectors: Sequence[Inspector], tool: str, direction: Direction) -> None:
         texts: dict[int, list[TextInspector]] = {}
+        chosen_ones: list[Selected] = []
         foreign: list[Selected] = []
         advisory: set[str] = set()
         for each in inspectors:
             chosen = each if isinstance(each, Selected) else Selected(each)
             if chosen.direction not in {None, direction} or not any(matches(one, tool) for one in chosen.tools):
                 continue
+            chosen_ones.append(chosen)
             bare = chosen.inspector
             if isinstance(bare, TextInspector) and bare.advisory:
                 advisory.add(bare.name)
@@ -141,6 +155,8 @@ class Inspection:
         self._texts: Final = tuple((limit, tuple(group)) for limit, group in texts.items())
         self.foreign: Final = tuple(foreign)
         self.waits: Final = any(not one.inline for one in foreign)
+        self.hold: Final = _hold_of(chosen_ones)
+        self.limit: Final = min((one.limit for one in chosen_ones), default=MAX_CHARACTERS)
 
     def __bool__(self) -> bool:
         """Tell whether there is an inspector."""
@@ -161,6 +177,30 @@ class Inspection:
             findings = (*findings, *inspect_texts(value, group, self._direction, injected, limit=limit))
         return findings
 
+    def open(self, tool: str) -> tuple[InspectorStream, ...]:
+        """Return the state of the inspectors for one text that arrives in pieces.
+
+        Args:
+            tool: The name of the tool.
+        """
+        streams = [self._opened(each, tool) for each in self.foreign]
+        if self._texts:
+            group = [inspector for _, some in self._texts for inspector in some]
+            look = partial(_looked_at, inspectors=group, direction=self._direction)
+            streams.append(StreamWindow(look, self.hold))
+        return tuple(streams)
+
+    def _opened(self, each: Selected, tool: str) -> InspectorStream:
+        inspector = each.inspector
+        if isinstance(inspector, StreamInspector):
+            return _Timed(inspector.open(tool), each)
+
+        def look(text: str) -> tuple[Finding, ...]:
+            content = Content(direction=self._direction, tool=tool, value=text)
+            return _checked(_timed(partial(_inspected, inspector, content), each))
+
+        return StreamWindow(look, each.hold)
+
     def others(self, content: Content) -> list[Finding]:
         """Return what all other inspectors find.
 
@@ -174,11 +214,50 @@ class Inspection:
         """
         findings: list[Finding] = []
         for each in self.foreign:
-            run = partial(_inspected, each, content)
-            findings.extend(run() if each.inline else _THREADS.run(run, each.deadline))
-        if not all(type(finding) is Finding for finding in findings):
-            raise TypeError("an inspector returned an item that is no Finding; return findings only")
-        return findings
+            findings.extend(_timed(partial(_inspected, each, content), each))
+        return [*_checked(findings)]
+
+
+def _hold_of(chosen: Sequence[Selected]) -> int | None:
+    """Return how many characters are held back for all inspectors that do not judge streams by themselves."""
+    holds = [one.hold for one in chosen if not isinstance(one.inspector, StreamInspector)]
+    known = [hold for hold in holds if hold is not None]
+    return max(known, default=1) if len(known) == len(holds) else None
+
+
+def _timed(run: Callable[[], _T], each: Selected) -> _T:
+    return run() if each.inline else _THREADS.run(run, each.deadline)
+
+
+def _checked(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    if not all(type(finding) is Finding for finding in findings):
+        raise TypeError("an inspector returned an item that is no Finding; return findings only")
+    return tuple(findings)
+
+
+def _looked_at(text: str, *, inspectors: Sequence[TextInspector], direction: Direction) -> tuple[Finding, ...]:
+    """Return what inspectors of text find in a window, whose length is bounded by whoever feeds it."""
+    return inspect_texts(text, inspectors, direction, limit=max(len(text), 1))
+
+
+@final
+class _Timed:
+    """The stream of an inspector of others: each step within the deadline, each answer checked."""
+
+    __slots__ = ("_each", "_stream")
+
+    def __init__(self, stream: InspectorStream, each: Selected) -> None:
+        self._stream = stream
+        self._each = each
+
+    def feed(self, text: str) -> Progress:
+        findings, settled = _timed(partial(self._stream.feed, text), self._each)
+        if type(settled) is not int:
+            raise TypeError("an inspector returned no Progress for a piece of a stream; return Progress(findings, n)")
+        return Progress(_checked(tuple(findings)), settled)
+
+    def close(self) -> tuple[Finding, ...]:
+        return _checked(tuple(_timed(self._stream.close, self._each)))
 
 
 def _inspected(selected: Selected, content: Content) -> tuple[Finding, ...]:

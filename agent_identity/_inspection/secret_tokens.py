@@ -60,6 +60,7 @@ class Secrets(TextInspector):
     """
 
     name = "secrets"
+    longest = 8_192
 
     def __init__(
         self, *, confidence: Literal["low", "medium", "high"] = "medium", timeout: float | None = None

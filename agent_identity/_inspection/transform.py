@@ -12,7 +12,7 @@ from agent_identity._inspection.document import MAX_DEPTH, members_of
 from agent_identity._inspection.inspector import UNINSPECTED
 from agent_identity._policy.decision import Finding, Obligation, ObligationAction
 
-__all__ = ["VERSION", "Edits", "Tokenize", "UnmetError", "edits_of", "transformed"]
+__all__ = ["VERSION", "Edits", "Piece", "Tokenize", "UnmetError", "cut_pieces", "edits_of", "transformed"]
 
 VERSION: Final = "1"
 """The version of the transform: it rises where the same edits make another value."""
@@ -22,6 +22,7 @@ Tokenize: TypeAlias = Callable[[str, str], str]
 
 _STRENGTH: Final[Mapping[ObligationAction, int]] = {"mask": 0, "tokenize": 1, "redact": 2, "drop": 3, "withhold": 4}
 _KEPT: Final = 4
+_BYTEWISE: Final = "surrogateescape"  # A chunk may end within a character.
 
 
 class UnmetError(Exception):
@@ -37,12 +38,17 @@ class UnmetError(Exception):
 
 
 class _Cut(NamedTuple):
-    """A part of a text, and what happens to it."""
+    """A part of a text, and what happens to it.
+
+    ``whole`` is the match that it is a part of, where that goes on in other texts: what replaces the match stands in
+    the first of them, whose cut has it, and nothing in the others, whose cuts have an empty one.
+    """
 
     start: int
     end: int
     action: ObligationAction
     category: str
+    whole: str | None = None
 
 
 @final
@@ -79,13 +85,9 @@ def edits_of(findings: Iterable[Finding], obligations: Sequence[Obligation]) -> 
     """
     edits, any_ = Edits(), False
     for finding in findings:
-        if finding.category == UNINSPECTED:
-            raise UnmetError("a part of the result could not be inspected")
-        action = _strictest(finding.category, obligations)
+        action = action_on(finding, obligations)
         if action is None:
             continue
-        if action == "withhold":
-            raise UnmetError("the policy withholds results that hold this", "policy_withholds")
         if finding.path is None:
             raise UnmetError("a finding has no path")
         any_ = True
@@ -97,6 +99,88 @@ def edits_of(findings: Iterable[Finding], obligations: Sequence[Obligation]) -> 
         else:
             node.cuts.append(_Cut(*finding.span, action, finding.category))
     return edits if any_ else None
+
+
+def action_on(finding: Finding, obligations: Sequence[Obligation]) -> ObligationAction | None:
+    """Return what obligations ask for where something was found; ``None`` for nothing.
+
+    Args:
+        finding: What was found.
+        obligations: What the policy asks for.
+
+    Raises:
+        UnmetError: The value is to be withheld, or a part of it could not be looked at.
+    """
+    if finding.category == UNINSPECTED:
+        raise UnmetError("a part of the result could not be inspected")
+    action = _strictest(finding.category, obligations)
+    if action == "withhold":
+        raise UnmetError("the policy withholds results that hold this", "policy_withholds")
+    return action
+
+
+class Piece(NamedTuple):
+    """A string of an item of a stream, which is a piece of a text: its path, and where in that text it is.
+
+    Attributes:
+        item: The number of the item.
+        path: The JSON pointer to the string.
+        start: Offset of its beginning in the text.
+        text: The string.
+    """
+
+    item: int
+    path: str
+    start: int
+    text: str
+
+    @property
+    def end(self) -> int:
+        """Return the offset of its end in the text."""
+        return self.start + len(self.text)
+
+
+def cut_pieces(
+    edits: dict[int, Edits], pieces: Sequence[Piece], findings: Iterable[Finding], obligations: Sequence[Obligation]
+) -> None:
+    """Add the edits for what was found in a text to those of the items that it arrived in.
+
+    Args:
+        edits: The edits by item.
+        pieces: The pieces of the text, in order.
+        findings: What was found, with spans that count in the text.
+        obligations: What the policy asks for.
+
+    Raises:
+        UnmetError: See :func:`edits_of`.
+    """
+    if not pieces:
+        return
+    cuts: list[_Cut] = []
+    for finding in findings:
+        action = action_on(finding, obligations)
+        if action is None:
+            continue
+        if finding.path is None:
+            raise UnmetError("a finding has no path")
+        first, last = finding.span or (pieces[0].start, pieces[-1].end)
+        if action != "drop":
+            cuts.append(_Cut(first, last, action, finding.category))
+            continue
+        for piece in _within_span(pieces, first, last):
+            edits.setdefault(piece.item, Edits()).at(piece.path).drops = True
+    for cut in _merged(cuts):
+        parts = _within_span(pieces, cut.start, cut.end)
+        whole = "".join(piece.text[max(cut.start - piece.start, 0) : cut.end - piece.start] for piece in parts)
+        for piece in parts:
+            first, last = max(cut.start - piece.start, 0), min(cut.end - piece.start, len(piece.text))
+            part = _Cut(first, last, cut.action, cut.category, whole)
+            edits.setdefault(piece.item, Edits()).at(piece.path).cuts.append(part)
+            whole = ""
+
+
+def _within_span(pieces: Sequence[Piece], start: int, end: int) -> list[Piece]:
+    return [piece for piece in pieces if piece.start < end and start < piece.end]
 
 
 def _strictest(category: str, obligations: Sequence[Obligation]) -> ObligationAction | None:
@@ -170,7 +254,7 @@ class _Transform:
         if type(value) is str:
             return self._edited(value, edits)
         if type(value) is bytes or type(value) is bytearray:
-            edited = self._edited(bytes(value).decode(), edits).encode()
+            edited = self._edited(bytes(value).decode(errors=_BYTEWISE), edits).encode(errors=_BYTEWISE)
             return edited if type(value) is bytes else bytearray(edited)
         raise UnmetError("a finding is in a value that is no text")
 
@@ -186,6 +270,10 @@ class _Transform:
         return "".join((*parts, text[after:]))
 
     def _instead(self, text: str, cut: _Cut) -> str:
+        if cut.whole is not None:
+            if not cut.whole:
+                return ""
+            text = cut.whole
         if cut.action == "mask":
             kept = text[-_KEPT:] if len(text) >= 2 * _KEPT else ""
             return "*" * (len(text) - len(kept)) + kept
@@ -211,14 +299,15 @@ def _within(edits: Edits) -> list[Edits]:
 def _merged(cuts: Iterable[_Cut]) -> list[_Cut]:
     """Return spans without overlaps: those that overlap are one, of the category of the longest."""
     merged: list[_Cut] = []
-    for cut in sorted(cuts):
+    for cut in sorted(cuts, key=lambda one: one[:4]):
         last = merged[-1] if merged else None
         if last is None or cut.start >= last.end:
             merged.append(cut)
             continue
         longer = max(last, cut, key=lambda one: one.end - one.start)
         action = max((last.action, cut.action), key=lambda one: _STRENGTH[one])
-        merged[-1] = _Cut(last.start, max(last.end, cut.end), action, longer.category)
+        whole = last.whole if last.whole is not None else cut.whole
+        merged[-1] = _Cut(last.start, max(last.end, cut.end), action, longer.category, whole)
     return merged
 
 

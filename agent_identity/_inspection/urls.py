@@ -64,6 +64,7 @@ class Urls(TextInspector):
     """
 
     name = "urls"
+    longest = 8_448
 
     def __init__(self, *, allow: Sequence[str] | None = None, data: int = 256) -> None:
         if isinstance(allow, str):
@@ -100,16 +101,24 @@ class Urls(TextInspector):
         Args:
             document: The text.
         """
-        text = document.text.raw
-        if ":" in text or "//" in text:
-            for found in _URL.finditer(text):
-                start = found.start()
-                url = found.group().rstrip(_TRAILING)
-                for category in self._judged(url):
-                    yield Match(category, start, start + len(url), _SEVERITIES.get(category, "medium"), "high")
+        text, decoded = document.text.raw, document.text.decoded
+        for category, start, end in self._in(text):
+            yield Match(category, start, end, _SEVERITIES.get(category, "medium"), "high")
+        for category, start, end in () if decoded is None else self._in(decoded):
+            span = document.text.decoded_span(start, end)
+            yield Match(category, *span, _SEVERITIES.get(category, "medium"), "high")
         for leaf in document.leaves:
             if leaf.end - leaf.start <= 80:
                 yield from self._bare(text, leaf)
+
+    def _in(self, text: str) -> Iterator[tuple[str, int, int]]:
+        if ":" not in text and "//" not in text:
+            return
+        for found in _URL.finditer(text):
+            start = found.start()
+            url = found.group().rstrip(_TRAILING)
+            for category in self._judged(url):
+                yield category, start, start + len(url)
 
     def _bare(self, text: str, leaf: Leaf) -> Iterator[Match]:
         """Yield a leaf that is a bare address of one's own network and nothing else."""

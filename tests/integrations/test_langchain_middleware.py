@@ -621,8 +621,8 @@ def test_the_policy_keeps_a_question_from_the_model(open_desk: Any) -> None:
 
 
 async def test_text_that_was_streamed_before_it_was_looked_at_says_so(open_desk: Any) -> None:
-    """Where tokens have reached their reader, the record and the policy know it by the kind of the call."""
-    desk = open_desk(inspectors=(Words(),), policy=BLOCKING)
+    """Where tokens may have reached their reader, the record and the policy know it by the kind of the call."""
+    desk = open_desk()
     with desk.task("chat"):
         list(thinking(desk, "this is classified").stream(QUESTION, stream_mode="messages"))
     async with desk.task("chat"):

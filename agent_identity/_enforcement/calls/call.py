@@ -16,6 +16,7 @@ from agent_identity._enforcement.tasks import Attachment, Body, CallFacts, Judge
 from agent_identity._enforcement.telemetry import UNTRACED, CallSpan
 from agent_identity._evidence.record import Action, Enforced, Model, Transform
 from agent_identity._flow import TRUSTED, Label
+from agent_identity._inspection import HeldStream
 from agent_identity._policy.decision import Decision, Finding
 from agent_identity.errors import Denied
 
@@ -36,6 +37,8 @@ class CallRequest(NamedTuple):
         can_route: Whether the handler of a route can run in the place of the body.
         refusal: A refusal that the integration has reached before; it is recorded as that of this call.
         model: The model that is asked, where a model is called; for version 2 of the record.
+        revise: Takes the arguments as obligations changed them, where they are the prompt of a model; raises
+            ``ValueError`` where they cannot be sent so. Without it arguments are never changed.
     """
 
     arguments: Mapping[str, object]
@@ -45,6 +48,7 @@ class CallRequest(NamedTuple):
     can_route: bool = True
     refusal: Denied | None = None
     model: Model | None = None
+    revise: Callable[[Mapping[str, object]], None] | None = None
 
     @property
     def given(self) -> Collection[str]:
@@ -129,7 +133,7 @@ class Call:
         *("desk", "findings", "judgement", "route", "target"),
         *("approval", "reserved"),
         *("_attachment", "context", "marker", "span", "traced"),
-        *("_ending", "action", "done", "facts", "intent", "model", "result", "transforms"),
+        *("_ending", "action", "done", "facts", "intent", "model", "result", "stream", "transforms"),
         *("flow", "hidden", "label", "limit"),
     )
 
@@ -157,6 +161,7 @@ class Call:
         self.facts: CallFacts | None = None
         self.model: Model | None = None
         self.transforms: tuple[Transform, ...] = ()
+        self.stream: HeldStream | None = None
         self.intent: str | None = None
         self.flow: Judged | None = None
         self.label: Label | None = None
@@ -198,6 +203,7 @@ class Call:
         self.judgement = _ALLOWED
         self.route = self.target = self.desk = self.flow = None
         self.findings = ()
+        self.transforms = ()
 
     def returned(self, label: Label) -> None:
         """Take in the flow label of something that the call returns."""

@@ -11,7 +11,7 @@ from agent_identity._constraints import MAX_NESTING
 from agent_identity._enforcement.common import WITHIN_SCOPE, error_type, is_sound
 from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.tasks import Task
-from agent_identity._inspection import Inspection
+from agent_identity._inspection import HeldStream, Inspection, ReadyItems, readable
 from agent_identity._policy import is_built_in
 from agent_identity._policy.decision import (
     Content,
@@ -21,7 +21,6 @@ from agent_identity._policy.decision import (
     Finding,
     FlowFacts,
     Request,
-    Stage,
     Tool,
 )
 from agent_identity.errors import Denied
@@ -29,6 +28,7 @@ from agent_identity.errors import Denied
 _Key = TypeVar("_Key")
 __all__ = ["PolicyEvaluator", "ground_of", "refusal_of"]
 
+_MODELS: Final = ("model", "streamed_model")
 _ATOMS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 
@@ -124,7 +124,7 @@ class PolicyEvaluator:
                     decision = policy.decide(request)
         except Exception as error:  # noqa: BLE001 - A policy that fails blocks.
             return Decision(effect=Effect.BLOCK, reason="policy_failed", why=error_type(error))
-        return known if decision is known else _checked(decision, request.stage)
+        return known if decision is known else _checked(decision, request)
 
     def inspect(self, direction: Direction, value: object, injected: Collection[str] = ()) -> tuple[Finding, ...]:
         """Return what the inspectors find.
@@ -150,6 +150,35 @@ class PolicyEvaluator:
                 return (*findings, *inspection.others(content))
         except Denied as denied:
             raise RuntimeError(f"an inspector raised {error_type(denied)} of another call; return findings") from None
+
+    def stream(self) -> HeldStream:
+        """Return a new stream of results, of which nothing is held back yet."""
+        return HeldStream(self._output, self._tool.name)
+
+    def hold(self, stream: HeldStream, item: object) -> None:
+        """Inspect the next item of a stream and hold it back.
+
+        Args:
+            stream: The stream.
+            item: The item.
+
+        Raises:
+            UnmetError: More would be held back than may be.
+        """
+        # By itself as well, because what stands before it may hide a match.
+        findings = self.inspect("output", readable(item))
+        with self._point.ambience.unmarked() if self._output.foreign else nullcontext():
+            stream.add(item, findings)
+
+    def ready(self, stream: HeldStream, *, last: bool) -> ReadyItems:
+        """Return the items of a stream that nothing can make a match any more.
+
+        Args:
+            stream: The stream.
+            last: It has ended.
+        """
+        with self._point.ambience.unmarked() if self._output.foreign else nullcontext():
+            return stream.ready(last=last)
 
 
 def _copied(view: Mapping[_Key, object]) -> dict[_Key, object]:
@@ -177,13 +206,13 @@ def _is_plain(value: object, depth: int = MAX_NESTING) -> bool:
     return is_plain_array(value) and all(_is_plain(item, depth - 1) for item in value)
 
 
-def _checked(decision: object, stage: Stage) -> Decision:
-    """Return a policy's answer if it is a decision; the arguments of a call are never changed."""
+def _checked(decision: object, request: Request) -> Decision:
+    """Return a policy's answer if it is a decision; arguments are never changed, unless they are a model's prompt."""
     if not isinstance(decision, Decision):
         return Decision(effect=Effect.BLOCK, reason="policy_failed", why="not a Decision")
     if not is_sound(decision):
         return Decision(effect=Effect.BLOCK, reason="policy_failed", why="a Decision that no record can hold")
-    if decision.obligations and stage == "call":
+    if decision.obligations and request.stage == "call" and request.tool.kind not in _MODELS:
         return Decision(effect=Effect.BLOCK, reason="obligation_unmet", why="obligations are for results alone")
     return decision
 

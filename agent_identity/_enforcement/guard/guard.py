@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Final, NoReturn, final
@@ -26,7 +26,7 @@ from agent_identity._enforcement.guard.draft_facts import Workflow
 from agent_identity._enforcement.guard.effects import take_effect
 from agent_identity._enforcement.guard.evaluator import PolicyEvaluator, ground_of, refusal_of
 from agent_identity._enforcement.guard.record_builder import Description
-from agent_identity._enforcement.guard.results import Delivery, Results
+from agent_identity._enforcement.guard.results import Delivery, Rebuild, Results, StreamDelivery
 from agent_identity._enforcement.guard.tool_flow import DeclaredFlow, ToolFlow
 from agent_identity._enforcement.tasks import Process, Task
 from agent_identity._enforcement.telemetry import AdoptedSpan, in_context
@@ -358,6 +358,9 @@ class Guard:
             return
         decision = self._ask.decide(self._ask.request(view, task, call.findings, "call", facts), self._told.known[0])
         take_effect(call, decision, point.routes)
+        if decision.obligations and call.findings:
+            changed = self._results.change_prompt(call, decision)
+            task.chain.grants[-1].scope.check(self.tool.name, changed.view, changed.supplied)
 
     def _deny(self, call: Call, denied: Denied, argument: str | None = None) -> None:
         if not isinstance(denied.decision, Decision):
@@ -435,51 +438,102 @@ class Guard:
         self._deny(call, denied)
         return self._refuse(call, denied)
 
-    def succeed(self, call: Call, result: object = None, *, fixed: bool = False) -> object:
+    def succeed(
+        self, call: Call, result: object = None, *, fixed: bool = False, rebuild: Rebuild | None = None
+    ) -> object:
         """Record that the body (or the route's handler) returned, and return what the caller gets.
 
         Args:
             call: The call.
             result: What it returned.
             fixed: The caller gets something else, so that the result cannot be changed.
+            rebuild: Makes what the caller gets of a changed result; what it raises withholds the result.
 
         Raises:
             ContentBlocked: The policy withholds what an inspector found in the result. The body ran.
         """
         if call.done:
             return result
-        delivery = self._delivery(call, result, "result", fixed=fixed)
+        delivery = self._delivery(call, result, "result", fixed=fixed, rebuild=rebuild)
         self._told.describe_result(call, delivery.value)
         self._deliver(call, delivery)
         self._finish(call, "routed" if call.route is not None else "success", None)
         return delivery.value
 
-    def emit(self, call: Call, item: object, *, fixed: bool = False) -> object:
+    def emit(self, call: Call, item: object, *, fixed: bool = False, rebuild: Rebuild | None = None) -> object:
         """Judge one item of a generator before the consumer gets it, and return what the consumer gets.
 
         Args:
             call: The call.
             item: What the body yielded.
             fixed: See :meth:`succeed`.
+            rebuild: See :meth:`succeed`.
 
         Raises:
             ContentBlocked: The policy withholds what an inspector found in it; the call is over.
             Denied: The call had ended by a refusal before.
         """
         call.look_back()
-        delivery = self._delivery(call, item, "chunk", fixed=fixed)
+        delivery = self._delivery(call, item, "chunk", fixed=fixed, rebuild=rebuild)
         self._deliver(call, delivery)
         return delivery.value
 
-    def _delivery(self, call: Call, content: object, cause: MarkCause, *, fixed: bool) -> Delivery:
+    def offer(self, call: Call, items: Sequence[object], *, last: bool = False) -> list[object]:
+        """Judge items of a generator, and return those that the consumer gets by now.
+
+        What may be a part of a match that goes on is held back, until so much follows that it cannot.
+
+        Args:
+            call: The call.
+            items: What the body yielded.
+            last: It yields nothing more.
+
+        Raises:
+            ContentBlocked: The policy withholds what an inspector found, or too much is held back; the call is over.
+            Denied: The call had ended by a refusal before.
+        """
+        if not self.inspects:
+            return [self.emit(call, item) for item in items]
+        call.look_back()
+        stream = call.stream
+        if stream is None:
+            stream = call.stream = self._results.stream()
+        ready = self._results.hold(call, stream, items, last=last)
+        if self._point.mode == "monitor":
+            return self._noted(call, items, ready)
+        delivered: list[object] = []
+        self._deliver(call, Delivery(None, ready.blocked))
+        for original, item in ready.items:
+            self._deliver(call, self._marked(call, item, "chunk", original, Delivery(item)))
+            delivered.append(item)
+        return delivered
+
+    def _noted(self, call: Call, items: Sequence[object], ready: StreamDelivery) -> list[object]:
+        """Note what would have been done about a stream, and return its items as they are: monitor mode."""
+        if ready.blocked is not None:
+            call.stream = None  # What follows is looked at by itself.
+        self._deliver(call, Delivery(None, ready.blocked, ready.audited))
+        for item in items:
+            self._deliver(call, self._marked(call, item, "chunk", item, Delivery(item)))
+        return list(items)
+
+    def _delivery(
+        self, call: Call, content: object, cause: MarkCause, *, fixed: bool, rebuild: Rebuild | None
+    ) -> Delivery:
         """Inspect content and meet the obligations, then record the effect of the delivery on the mark."""
         before = call.transforms
-        delivery = self._results.judge(call, content, fixed=fixed) if self.inspects else Delivery(content)
-        unmarked = None if self._flow is None else self._flow.mark(call, delivery.value, cause, original=content)
-        if unmarked is None:
-            return delivery
-        call.transforms = before  # Nothing of this content is delivered.
-        return Delivery(content, unmarked)
+        delivery = Delivery(content)
+        if self.inspects:
+            delivery = self._results.judge(call, content, fixed=fixed, rebuild=rebuild)
+        marked = self._marked(call, delivery.value, cause, content, delivery)
+        if marked is not delivery:
+            call.transforms = before  # Nothing of this content is delivered.
+        return marked
+
+    def _marked(self, call: Call, value: object, cause: MarkCause, original: object, delivery: Delivery) -> Delivery:
+        """Record the effect of a delivery on the mark; return a refusal in its place if that fails."""
+        unmarked = None if self._flow is None else self._flow.mark(call, value, cause, original=original)
+        return delivery if unmarked is None else Delivery(original, unmarked)
 
     def _deliver(self, call: Call, delivery: Delivery) -> None:
         """Raise the refusal of what is withheld; monitor mode notes it, and withholds nothing."""
@@ -509,7 +563,7 @@ class Guard:
             self.suspend(call)
             return
         returned = bool(self._returns) and leaves(self.tool.name, error, self._returns, "returns")
-        looks = self.inspects and isinstance(error, Exception) and not (judged or returned)
+        looks = self.inspects and says_something(error) and not judged
         self._deliver(call, self._judge_error(call, error, looks=looks))
         if returned:
             self._finish(call, "success", None)

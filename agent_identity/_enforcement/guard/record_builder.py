@@ -179,15 +179,21 @@ class Description:
         except Exception as error:  # noqa: BLE001 - See above.
             _LOG.error("the result of %s has no digest: %s", self._tool.name, safe_message(error))
 
-    def describe_change(self, call: Call, original: object, delivered: object) -> None:
-        """Add that a result was changed, with the digests of both where they have one.
+    def describe_change(self, call: Call, original: object, delivered: object, *, name: str = "redaction") -> None:
+        """Add that a result or prompt was changed, with the digests of both where they have one.
+
+        Args:
+            call: The call.
+            original: What was changed.
+            delivered: What it was changed into.
+            name: The name of the transform.
 
         Raises:
             EvidenceError: A key is needed and cannot be kept.
         """
         if self._draft is not None and len(call.transforms) < _MAX_TRANSFORMS:
             one, other = self._digest_of(call, original), self._digest_of(call, delivered)
-            transform = Transform(name="redaction", version=VERSION, original=one, delivered=other)
+            transform = Transform(name=name, version=VERSION, original=one, delivered=other)
             call.transforms = (*call.transforms, transform)
 
     def _digest_of(self, call: Call, result: object) -> str | None:

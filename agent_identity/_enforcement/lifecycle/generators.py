@@ -9,14 +9,19 @@ import contextlib
 import functools
 import inspect
 import typing
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TypeGuard, cast, final
+from typing import Generic, TypeGuard, TypeVar, cast, final
 
 from agent_identity._enforcement.calls import Call
 from agent_identity._enforcement.lifecycle.deferred_results import Lazy, Nature, drop, nature_of
 from agent_identity._enforcement.lifecycle.steps import CallSteps
 from agent_identity.errors import Denied
+
+_T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
 
 __all__ = ["Begin", "BeginAsync", "continued", "drive", "drive_async"]
 
@@ -247,6 +252,18 @@ def _step(steps: CallSteps, call: Call, resume: Callable[[], object]) -> object:
         call.detach()
 
 
+@dataclass(frozen=True, slots=True)
+class _Step(Generic[_T_co]):
+    """The next step of a body: how it goes on, if it does before earlier items are delivered, and how it is ended."""
+
+    resume: Callable[[], _T_co] | None
+    closing: BaseException | None = None
+
+
+def _thrown(throw: Callable[[BaseException], _T], error: BaseException) -> _Step[_T]:
+    return _Step(functools.partial(throw, error), error if isinstance(error, _LEAVING) else None)
+
+
 def drive(steps: CallSteps, begin: Begin, lazy: Lazy | None) -> Generator[object, object, object]:
     """Run a generator step by step: each resume is checked, and the consumer keeps its own context."""
     call, started = begin()
@@ -254,40 +271,71 @@ def drive(steps: CallSteps, begin: Begin, lazy: Lazy | None) -> Generator[object
         _refuse_later(steps, call, started)
         yield steps.end(call, started, lazy)
         return None
-    inner = started
-    resume: Callable[[], object] = functools.partial(next, inner)
-    closing: BaseException | None = None
+    inner, ready = started, deque[object]()
+    step = _Step(functools.partial(next, inner))
     while True:
         try:
-            if closing is None:
-                steps.check(call)
-            item = _step(steps, call, resume)
-            item = _hand_out(steps, call, item, closing, lazy)
+            ready += _advanced(steps, call, inner, step, lazy)
         except StopIteration as stop:
             returned: object = stop.value
             break
-        except BaseException as error:
-            _give_up(steps, call, inner, error)
-            raise
-        closing = None
+        step = _Step(functools.partial(next, inner))
+        if not ready:
+            continue  # It is held back, and the body goes on without its consumer.
         try:
-            sent = yield item
-        except _LEAVING as error:
-            closing = error
-            resume = functools.partial(inner.throw, error)
+            sent = yield ready.popleft()
         except BaseException as error:  # Whatever the consumer throws belongs to the body.
-            resume = functools.partial(inner.throw, error)
+            step = _thrown(inner.throw, error)
         else:
-            resume = functools.partial(inner.send, sent)
-    if closing is None:
-        return steps.end(call, returned, lazy)
-    return _ended(steps, call, returned, closing, lazy)
+            step = _Step(None if ready and sent is None else functools.partial(inner.send, sent))
+    if step.closing is not None:
+        return _ended(steps, call, returned, step.closing, lazy)
+    yield from _rest(steps, call, ready)
+    return steps.end(call, returned, lazy)
+
+
+def _advanced(
+    steps: CallSteps,
+    call: Call,
+    inner: Generator[object, object, object],
+    step: "_Step[object]",
+    lazy: Lazy | None,
+) -> Iterable[object]:
+    """Run one step of a body, unless earlier items come first, and return what the consumer gets by now."""
+    try:
+        if step.closing is None:
+            steps.check(call)
+        if step.resume is None:
+            return ()
+        return _hand_out(steps, call, _step(steps, call, step.resume), step.closing, lazy)
+    except StopIteration:
+        raise
+    except BaseException as error:
+        _give_up(steps, call, inner, error)
+        raise
+
+
+def _rest(steps: CallSteps, call: Call, ready: deque[object]) -> Generator[object, object]:
+    """Yield what was held back of a body that has ended."""
+    if not steps.holds:
+        return
+    try:
+        ready += steps.offer(call, last=True)
+        while ready:
+            steps.check(call)
+            yield ready.popleft()
+    except BaseException as error:
+        steps.fail(call, error)
+        raise
 
 
 def _ended(steps: CallSteps, call: Call, returned: object, closing: BaseException, lazy: Lazy | None) -> object:
     """Record that the consumer ended a body, and return what the body returned: the consumer gets it all the same."""
     try:
-        return None if returned is None else _hand_out(steps, call, returned, None, lazy)
+        if returned is None:
+            return None
+        steps.check_ended(call, returned, lazy)
+        return steps.emit(call, returned)
     finally:
         steps.fail(call, closing)
 
@@ -318,22 +366,34 @@ async def _give_up_async(
         await steps.fail_async(call, error)
 
 
-def _hand_out(steps: CallSteps, call: Call, item: object, closing: BaseException | None, lazy: Lazy | None) -> object:
+def _hand_out(
+    steps: CallSteps, call: Call, item: object, closing: BaseException | None, lazy: Lazy | None
+) -> Iterable[object]:
     """Return what the consumer gets of what a body yielded; one that was told to end may have gone on instead."""
     if closing is not None:
         steps.check(call)
     steps.check_ended(call, item, lazy)
-    return steps.emit(call, item)
+    if lazy is not None or not steps.holds:  # A resource is the consumer's before its body goes on.
+        return (steps.emit(call, item),)
+    ready = steps.offer(call, item, last=closing is not None)
+    if closing is None:
+        steps.check(call)  # Inspectors may have taken their time.
+    return ready
 
 
 async def _hand_out_async(
     steps: CallSteps, call: Call, item: object, closing: BaseException | None, lazy: Lazy | None
-) -> object:
+) -> Iterable[object]:
     """Do what :func:`_hand_out` does without blocking the event loop."""
     if closing is not None:
         await steps.check_async(call)
     await steps.check_ended_async(call, item, lazy)
-    return await steps.emit_async(call, item)
+    if lazy is not None or not steps.holds:
+        return (await steps.emit_async(call, item),)
+    ready = await steps.offer_async(call, item, last=closing is not None)
+    if closing is None:
+        await steps.check_async(call)
+    return ready
 
 
 def _refuse_later(steps: CallSteps, call: Call, started: object) -> None:
@@ -364,34 +424,64 @@ async def drive_async(steps: CallSteps, begin: BeginAsync, lazy: Lazy | None) ->
     """Run an async generator step by step, as :func:`drive` does."""
     call, started = await begin()
     if not _is_async_generator(started):
-        item = await _await(steps, call, started, lazy) if inspect.isawaitable(started) else started
-        yield await steps.end_async(call, item, lazy)
+        yield await _whole(steps, call, started, lazy)
         return
-    inner = started
-    resume: Callable[[], Awaitable[object]] = functools.partial(anext, inner)
-    closing: BaseException | None = None
+    inner, ready = started, deque[object]()
+    step = _Step(functools.partial(anext, inner))
     while True:
         try:
-            if closing is None:
-                await steps.check_async(call)
-            item = await _step_async(steps, call, resume(), closing=closing is not None)
-            item = await _hand_out_async(steps, call, item, closing, lazy)
+            ready += await _advanced_async(steps, call, inner, step, lazy)
         except StopAsyncIteration:
-            if closing is None:
-                await steps.end_async(call, None, lazy)
-            else:
-                await steps.fail_async(call, closing, closed=True)
-            return
-        except BaseException as error:
-            await _give_up_async(steps, call, inner, error)
-            raise
-        closing = None
+            break
+        step = _Step(functools.partial(anext, inner))
+        if not ready:
+            continue
         try:
-            sent = yield item
-        except _LEAVING as error:
-            closing = error
-            resume = functools.partial(inner.athrow, error)
+            sent = yield ready.popleft()
         except BaseException as error:  # Whatever the consumer throws belongs to the body.
-            resume = functools.partial(inner.athrow, error)
+            step = _thrown(inner.athrow, error)
         else:
-            resume = functools.partial(inner.asend, sent)
+            step = _Step(None if ready and sent is None else functools.partial(inner.asend, sent))
+    if step.closing is not None:
+        await steps.fail_async(call, step.closing, closed=True)
+        return
+    try:
+        ready += await _remaining(steps, call)
+        while ready:
+            await steps.check_async(call)
+            yield ready.popleft()
+    except BaseException as error:
+        await steps.fail_async(call, error)
+        raise
+    await steps.end_async(call, None, lazy)
+
+
+async def _whole(steps: CallSteps, call: Call, started: object, lazy: Lazy | None) -> object:
+    item = await _await(steps, call, started, lazy) if inspect.isawaitable(started) else started
+    return await steps.end_async(call, item, lazy)
+
+
+async def _remaining(steps: CallSteps, call: Call) -> Iterable[object]:
+    return await steps.offer_async(call, last=True) if steps.holds else ()
+
+
+async def _advanced_async(
+    steps: CallSteps,
+    call: Call,
+    inner: AsyncGenerator[object, object],
+    step: "_Step[Awaitable[object]]",
+    lazy: Lazy | None,
+) -> Iterable[object]:
+    """Do what :func:`_advanced` does without blocking the event loop."""
+    try:
+        if step.closing is None:
+            await steps.check_async(call)
+        if step.resume is None:
+            return ()
+        item = await _step_async(steps, call, step.resume(), closing=step.closing is not None)
+        return await _hand_out_async(steps, call, item, step.closing, lazy)
+    except StopAsyncIteration:
+        raise
+    except BaseException as error:
+        await _give_up_async(steps, call, inner, error)
+        raise

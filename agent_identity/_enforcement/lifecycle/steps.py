@@ -3,8 +3,8 @@
 The guard decides, the same on every thread; this module only decides where each step runs.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final, NoReturn
 
@@ -18,7 +18,7 @@ from agent_identity._enforcement.tasks import Task
 from agent_identity._enforcement.telemetry import AdoptedSpan
 from agent_identity._identity.common import Clock
 from agent_identity._policy.decision import Tool, has_placeholders
-from agent_identity.errors import Denied
+from agent_identity.errors import ContentBlocked, Denied
 
 __all__ = ["CallSteps", "Judge"]
 
@@ -195,6 +195,34 @@ class CallSteps:
             return await off_loop(partial(self._guard.emit, call, item))
         return at_once(self._guard.emit, call, item)
 
+    @property
+    def holds(self) -> bool:
+        """True if items of streams are held back until inspectors have seen what follows them."""
+        return self._guard.inspects
+
+    def offer(self, call: Call, *items: object, last: bool = False) -> list[object]:
+        """Judge the next items of a stream, and return those for the consumer, which may be earlier ones.
+
+        Args:
+            call: The call.
+            items: What the body yielded.
+            last: It yields nothing more.
+
+        Raises:
+            ContentBlocked: The policy withholds them because of an inspector's finding; the call is over.
+            Denied: The call had ended by a refusal before.
+        """
+        return self._guard.offer(call, items, last=last)
+
+    async def offer_async(self, call: Call, *items: object, last: bool = False) -> list[object]:
+        """Do what :meth:`offer` does without blocking the event loop."""
+        offer = partial(self._guard.offer, call, items, last=last)
+        if not self._guard.inspects and not self._marks:
+            return offer()
+        if self._guard.inspects_slowly or not self._records_at_once(call):
+            return await off_loop(offer)
+        return at_once(offer)
+
     def end(self, call: Call, result: object, lazy: Lazy | None) -> object:
         """Record that the body returned, and return the result for the caller.
 
@@ -217,11 +245,12 @@ class CallSteps:
         if type(value) not in ATOMS and self._runs_on(value, lazy):
             self._withhold(call, value)
         shown = result if type(result) is Shown else None
-        fixed = shown is not None and shown.rebuild is None
+        rebuild = None if shown is None else shown.rebuild
+        fixed = shown is not None and rebuild is None
         if failure is None:
-            delivered = self._guard.succeed(call, content, fixed=fixed)
+            delivered = self._guard.succeed(call, content, fixed=fixed, rebuild=rebuild)
         else:
-            delivered = self._guard.emit(call, content, fixed=fixed)
+            delivered = self._guard.emit(call, content, fixed=fixed, rebuild=rebuild)
             self._guard.fail(call, failure, judged=True)
         return delivered if shown is None else shown.delivered(delivered)
 
@@ -281,7 +310,8 @@ class CallSteps:
             error: What the body raised.
         """
         call.detach()
-        self._guard.fail(call, error)
+        with _unchained():
+            self._guard.fail(call, error)
 
     async def fail_async(self, call: Call, error: BaseException, *, closed: bool = False) -> None:
         """Do what :meth:`fail` does without blocking the event loop.
@@ -295,10 +325,11 @@ class CallSteps:
         cut = isinstance(error, GeneratorExit) and not closed
         marks = self._marks and says_something(error)
         waits = marks or self._guard.inspects_slowly or self._leaves(call)
-        if cut or call.done or (self._records_at_once(call) and not waits):
-            self._guard.fail(call, error)
-        else:
-            await off_loop(partial(self._guard.fail, call, error))
+        with _unchained():
+            if cut or call.done or (self._records_at_once(call) and not waits):
+                self._guard.fail(call, error)
+            else:
+                await off_loop(partial(self._guard.fail, call, error))
 
     def refuse(self, arguments: Mapping[str, object], denied: Denied, task: Task | None = None) -> Denied:
         """Record a refusal from outside the guard, and return it for raising.
@@ -354,6 +385,16 @@ class CallSteps:
     def _records_at_once(self, call: Call) -> bool:
         inline = self._point.inline or type(call.span) is AdoptedSpan
         return (not inline or self._signs_at_once) and self._writes_at_once(call.task)
+
+
+@contextmanager
+def _unchained() -> Generator[None]:
+    """Cut a refusal off from the error that it withholds: tools that report errors show what is chained to one."""
+    try:
+        yield
+    except ContentBlocked as blocked:
+        blocked.__cause__ = blocked.__context__ = None
+        raise
 
 
 def _asks_for_marks(task: Task) -> bool:

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
         Policy,
         Request,
         Severity,
-        Stage,
         Tool,
     )
     from agent_identity._policy.decision.resources import (
@@ -88,7 +87,6 @@ else:
                 "Policy",
                 "Request",
                 "Severity",
-                "Stage",
                 "Tool",
             ),
             "agent_identity._policy.decision.resources": (
@@ -125,7 +123,6 @@ __all__ = [
     "Problem",
     "Request",
     "Severity",
-    "Stage",
     "Tool",
     "Touch",
     "Touches",

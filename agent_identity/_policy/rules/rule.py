@@ -32,7 +32,12 @@ __all__ = [
     "unique_ids",
 ]
 
-_RESULTS: Final = {"findings.stage": {"constraint_type": "exact", "value": "result"}}
+_CHANGEABLE: Final = (
+    {"findings.stage": {"constraint_type": "exact", "value": "result"}},
+    {"tool.kind": {"constraint_type": "exact", "value": "model"}},
+    {"tool.kind": {"constraint_type": "exact", "value": "streamed_model"}},
+)
+"""Conditions under which there are only results and prompts of models, which may be changed."""
 
 
 @final
@@ -135,22 +140,22 @@ def check_obligations(
 
 
 def _check_results_only(condition: Condition | None, path: Path) -> None:
-    """Check that a rule with obligations judges results alone: the arguments of a call are never changed.
+    """Check that a rule with obligations judges results and prompts alone: other arguments are never changed.
 
     Raises:
         Problem: It may match a call.
     """
     if condition is None or not _is_of_results(condition):
         raise Problem(
-            "a rule with obligations changes results; add findings.stage: result to its condition, since the arguments "
-            "of a call are never changed",
+            "a rule with obligations changes results; add findings.stage: result to its condition (or tool.kind: model "
+            "for the prompts of models too), since the arguments of a call are never changed",
             path,
         )
 
 
 def _is_of_results(condition: Condition) -> bool:
     if isinstance(condition, Question):
-        return condition.describe() == _RESULTS
+        return condition.describe() in _CHANGEABLE
     if not isinstance(condition, Group):
         return False
     among = any if condition.word == "all" else all

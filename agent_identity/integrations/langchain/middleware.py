@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
-from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
@@ -25,6 +24,7 @@ from agent_identity._enforcement.tasks import Task
 from agent_identity._identity.principals import Agent
 from agent_identity.errors import AttenuationError, Denied
 from agent_identity.integrations.langchain.guarded_copies import ToolProxies
+from agent_identity.integrations.langchain.held_answers import taps
 from agent_identity.integrations.langchain.invocation import refusal, refusal_message
 from agent_identity.integrations.langchain.protection import check, is_guarded_beside
 from agent_identity.integrations.langchain.wrapping import is_wrapped, place, returns, suspends, workflow
@@ -43,14 +43,8 @@ try:
         place_of,
         run_of,
     )
-    from agent_identity.integrations.langchain.model_io import (
-        AnyModelRequest,
-        AnyModelResponse,
-        answering_model,
-        model_of,
-        request_json,
-        response_json,
-    )
+    from agent_identity.integrations.langchain.model_calls import ModelCall
+    from agent_identity.integrations.langchain.model_io import AnyModelRequest, AnyModelResponse, request_json
     from agent_identity.integrations.langchain.prompts import account, account_answer, join_prompt
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"langchain", "langgraph"}:
@@ -64,12 +58,6 @@ __all__ = ["AgentIdentityMiddleware"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _UNNAMED: Final = "unnamed_tool"
-_IGNORES_STREAMS: Final = (
-    None,
-    *(getattr(kind, "on_stream_event", None) for kind in (BaseCallbackHandler, AsyncCallbackHandler)),
-)
-"""The ``on_stream_event`` of a handler that takes no stream events."""
-
 _Result: TypeAlias = "ToolMessage | Command[object]"
 _Answer: TypeAlias = "AnyModelResponse | AIMessage"
 _AnswerT = TypeVar("_AnswerT", bound="AnyModelResponse | AIMessage")
@@ -182,16 +170,14 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         self._join(request)
         if not self._models:
             return self._answered(handler(request))
-        guard, call = self._models[_is_streamed(request)], None
+        guard, run = self._guard_of(request), ModelCall(request)
         try:
             with ExitStack() as stack:
                 self._act(self._hops(get_config()), stack)
-                with guard.block(CallRequest(request_json(request), model=model_of(request))) as call:
-                    response = handler(request)
-                    call.result, call.model = response_json(response), answering_model(response)
+                response = run.through(guard, handler)
                 return self._answered(response)
         except (Denied, AttenuationError) as error:
-            if call is not None and call.denial is not error:
+            if not run.is_refused_by(error):
                 raise
             refused = _recorded(guard, request_json(request), error, self._enforcer.current_task)
             return self._answered(AIMessage(refusal(refused)))
@@ -208,20 +194,27 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
             await off_loop(partial(self._join, request))
         if not self._models:
             return self._answered(await handler(request))
-        guard, call = self._models[_is_streamed(request)], None
+        guard, run = self._guard_of(request), ModelCall(request)
         try:
             async with AsyncExitStack() as stack:
                 await self._act_async(self._hops(get_config()), stack)
-                async with guard.block(CallRequest(request_json(request), model=model_of(request))) as call:
-                    response = await handler(request)
-                    call.result, call.model = response_json(response), answering_model(response)
+                response = await run.through_async(guard, handler)
                 return self._answered(response)
         except (Denied, AttenuationError) as error:
-            if call is not None and call.denial is not error:
+            if not run.is_refused_by(error):
                 raise
             task = self._enforcer.current_task
             refused = await off_loop(partial(_recorded, guard, request_json(request), error, task))
             return self._answered(AIMessage(refusal(refused)))
+
+    def _guard_of(self, request: AnyModelRequest) -> GuardedCall:
+        """Return the guard of a model call; whether somebody may read the answer before its inspection is its kind.
+
+        LangChain streams a model if a handler taps its output, or if the model is told to. Where answers are
+        inspected, handlers get them afterwards.
+        """
+        streams = getattr(request.model, "streaming", False) is True
+        return self._models[streams or (not self._models[False].holds and bool(taps(get_config())))]
 
     def _join(self, request: AnyModelRequest) -> None:
         """Lower the mark of the task for what the model is about to read and nobody accounted for.
@@ -422,7 +415,8 @@ class _Run:
 def _shown(result: _Result) -> Shown:
     """Return the answer in place of a missing tool; its status tells whether the call failed."""
     failed = isinstance(result, ToolMessage) and result.status == "error"
-    return Shown(result, None, LookupError("the agent has no such tool") if failed else None)
+    failure = LookupError("the agent has no such tool") if failed else None
+    return Shown(result, result, failure, rebuild=lambda changed: changed)
 
 
 def _recorded(
@@ -431,21 +425,6 @@ def _recorded(
     """Return the refusal of the call, recorded under the open task."""
     denied = error if isinstance(error, Denied) else Denied(str(error), code=error.code)
     return denied if denied.reference else guard.refuse(values, denied, task)
-
-
-def _is_streamed(request: AnyModelRequest) -> bool:
-    """Return whether somebody may read the answer while it is written.
-
-    LangChain streams a model if a handler taps its output, or if the model is told to.
-    """
-    callbacks = cast("object", get_config().get("callbacks"))
-    handlers = cast("list[object]", getattr(callbacks, "handlers", callbacks) or [])
-    return getattr(request.model, "streaming", False) is True or any(map(_taps, handlers))
-
-
-def _taps(handler: object) -> bool:
-    takes = getattr(type(handler), "on_stream_event", None)
-    return hasattr(handler, "tap_output_iter") or takes not in _IGNORES_STREAMS
 
 
 def _provided_name(tool: Mapping[str, object]) -> str:

@@ -5,6 +5,8 @@ and calls in an older form are in ``additional_kwargs``, a participant is in ``n
 https://docs.langchain.com/oss/python/langchain/messages
 """
 
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 from langchain.agents.middleware import ModelRequest, ModelResponse
@@ -15,7 +17,16 @@ from pydantic import ConfigDict, TypeAdapter
 
 from agent_identity._evidence.record import Model
 
-__all__ = ["AnyModelRequest", "AnyModelResponse", "answering_model", "model_of", "request_json", "response_json"]
+__all__ = [
+    "AnyModelRequest",
+    "AnyModelResponse",
+    "answering_model",
+    "model_of",
+    "request_json",
+    "response_json",
+    "revised_request",
+    "revised_response",
+]
 
 AnyModelRequest: TypeAlias = (
     "ModelRequest[Any]"  # LangChain's types require it, for any contexts and answers of agents.
@@ -27,6 +38,13 @@ _MEMBERS: Final = (
     *("additional_kwargs", "response_metadata"),
 )
 _ANYTHING: Final = TypeAdapter[object](object, config=ConfigDict(ser_json_bytes="base64"))
+_SENT: Final = ("content", "additional_kwargs", "response_metadata", "tool_calls", "invalid_tool_calls")
+"""Members of messages in a prompt that obligations may change: the calls in it were made before."""
+
+_SAID: Final = ("content", "additional_kwargs", "response_metadata")
+_ARGUMENTS: Final = frozenset({"args", "arguments", "input", "partial_json"})
+"""Members of a content block that is a call."""
+
 _AROUND: Final = ("tool_choice", "model_settings")
 
 
@@ -59,6 +77,80 @@ def response_json(response: AnyModelResponse) -> object:
         ValueError: A part cannot be written as JSON.
     """
     return [_plain(message) for message in response.result]
+
+
+def revised_request(request: AnyModelRequest, changed: Mapping[str, object]) -> AnyModelRequest:
+    """Return a request with messages as obligations changed them.
+
+    Args:
+        request: The request of the agent.
+        changed: What :func:`request_json` returned, changed.
+
+    Raises:
+        ValueError: Something else than the text of messages was changed.
+    """
+    before = request_json(request)
+    if {name: value for name, value in changed.items() if name != "messages"} != {
+        name: value for name, value in before.items() if name != "messages"
+    }:
+        raise ValueError("the tools or settings of a request cannot be changed")
+    system = _system(request)
+    messages = _revised([*system, *request.messages], before["messages"], changed.get("messages"), _SENT)
+    if not system or messages[0] is system[0]:
+        return request.override(messages=cast("Any", messages[len(system) :]))
+    overrides: dict[str, object] = {"messages": messages[1:]}
+    if isinstance(cast("object", getattr(request, "system_message", None)), SystemMessage):
+        overrides["system_message"] = messages[0]
+    else:
+        overrides["system_prompt"] = messages[0].content
+    return request.override(**cast("Any", overrides))
+
+
+def revised_response(response: AnyModelResponse, changed: object) -> AnyModelResponse:
+    """Return a response with messages as obligations changed them; the arguments of its calls stay as they are.
+
+    Args:
+        response: The response of the model.
+        changed: What :func:`response_json` returned, changed.
+
+    Raises:
+        ValueError: Something else than the text of messages was changed.
+    """
+    if cast("object", response.structured_response) is not None:
+        raise ValueError("an answer in a structure cannot be changed")
+    return dataclasses.replace(response, result=_revised(response.result, response_json(response), changed, _SAID))
+
+
+def _revised(
+    messages: Sequence[BaseMessage], before: object, after: object, members: Collection[str]
+) -> list[BaseMessage]:
+    old, new = cast("list[dict[str, object]]", before), cast("list[dict[str, object]]", after)
+    if not isinstance(after, list) or not len(messages) == len(old) == len(new):
+        raise ValueError("a message was dropped")
+    return [_revised_message(*each, members) for each in zip(messages, old, new, strict=True)]
+
+
+def _revised_message(
+    message: BaseMessage, old: Mapping[str, object], new: Mapping[str, object], members: Collection[str]
+) -> BaseMessage:
+    if old == new:
+        return message
+    changes = {name: new.get(name) for name in old if new.get(name) != old[name]}
+    for name, value in changes.items():
+        if name not in members or value is None or getattr(message, name) != old[name]:
+            raise ValueError(f"the {name} of a message cannot be changed")
+    if members is _SAID and any(_calls_in(old.get(name)) != _calls_in(new.get(name)) for name in changes):
+        raise ValueError("the arguments of a call cannot be changed")
+    return message.model_copy(update=changes)
+
+
+def _calls_in(value: object) -> list[object]:
+    """Return the calls in the content of an answer, or in its additional members."""
+    if isinstance(value, dict):
+        members = cast("dict[str, object]", value)
+        return [members[name] for name in ("tool_calls", "function_call") if name in members]
+    blocks = cast("list[object]", value) if isinstance(value, list) else []
+    return [block for block in blocks if isinstance(block, dict) and not block.keys().isdisjoint(_ARGUMENTS)]
 
 
 def model_of(request: AnyModelRequest) -> Model | None:

@@ -33,6 +33,7 @@ BACKENDS = ROOT / "requirements" / "backends.lock"
 SPARK = ROOT / "requirements" / "spark.lock"
 MCP2 = ROOT / "requirements" / "mcp2.lock"
 NEIGHBOURS = ROOT / "requirements" / "neighbours.lock"
+DOJO = ROOT / "requirements" / "dojo.lock"
 STAMP = VENV / "made-from"
 DEBIAN = (  # A program that the tests start, and the package that has it.
     ("softhsm2-util", "softhsm2"),
@@ -181,6 +182,7 @@ def lock(arguments: list[str]) -> int:
     must(*compile_, "--extra", "spark", "--group", "test", "--output-file", SPARK.relative_to(ROOT))
     must(*compile_, "--extra", "mcp", "--group", "mcp2", "--output-file", MCP2.relative_to(ROOT))
     must(*compile_, "--extra", "otlp", "--group", "neighbours", "--output-file", NEIGHBOURS.relative_to(ROOT))
+    must(*compile_, "--group", "dojo", "--output-file", DOJO.relative_to(ROOT))
     return 0
 
 

@@ -34,7 +34,7 @@ MAX_VALUES: Final = 50_000
 
 _MAX_PARTS: Final = 256
 _MAX_PHRASE: Final = 6
-_MAX_PHRASES: Final = 5_000
+_MAX_PHRASES: Final = 2_000
 _MAX_ARGUMENT_CHARS: Final = 65_536
 _QUOTES: Final = "\"'`<>()[]{}\u201c\u201d\u2018\u2019\u201e\u00ab\u00bb"
 _MARKS: Final = f"{_QUOTES}.,;:!?"
@@ -112,11 +112,14 @@ def parts_of(text: str) -> Iterator[str]:
 
 
 def _phrases_of(text: str) -> Iterator[str]:
-    """Yield the runs of two to six words in a text: names of people and places have short words in them."""
+    """Yield what may be a name of two to six words: the first and the last are not in lower case, others may be."""
     words = text.split()
-    for start in range(len(words)):
-        for end in range(start + 2, min(start + _MAX_PHRASE, len(words)) + 1):
-            phrase = " ".join(words[start:end]).lstrip(_QUOTES).rstrip(_MARKS)
+    ends = [at for at, word in enumerate(words) if not word.islower()]
+    for index, start in enumerate(ends):
+        for end in ends[index + 1 : index + _MAX_PHRASE]:
+            if end - start >= _MAX_PHRASE:
+                break
+            phrase = " ".join(words[start : end + 1]).lstrip(_QUOTES).rstrip(_MARKS)
             if len(phrase) >= MIN_TOKEN:
                 yield phrase
 

@@ -35,6 +35,7 @@ MCP2 = ROOT / "requirements" / "mcp2.lock"
 SIGMA = ROOT / "requirements" / "sigma.lock"
 NEIGHBOURS = ROOT / "requirements" / "neighbours.lock"
 OSCAL = ROOT / "requirements" / "oscal.lock"
+DOJO = ROOT / "requirements" / "dojo.lock"
 STAMP = VENV / "made-from"
 DEBIAN = (  # A program that the tests start, and the package that has it.
     ("softhsm2-util", "softhsm2"),
@@ -185,6 +186,7 @@ def lock(arguments: list[str]) -> int:
     must(*compile_, "--group", "sigma", "--output-file", SIGMA.relative_to(ROOT))
     must(*compile_, "--extra", "otlp", "--group", "neighbours", "--output-file", NEIGHBOURS.relative_to(ROOT))
     must(*compile_, "--group", "oscal", "--output-file", OSCAL.relative_to(ROOT))
+    must(*compile_, "--group", "dojo", "--output-file", DOJO.relative_to(ROOT))
     return 0
 
 

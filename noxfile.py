@@ -35,6 +35,7 @@ SAME_TOOL = (
     *("blockbuster", "grandalf", "responses", "pytest-socket", "syrupy", "numpy", "pytest-benchmark"),
     "pytest-codspeed",
 )
+DOJO = ("travel", "workspace", "banking", "slack", "--check")
 WORKERS = ("-n", "3")  # For two cores: a good part of the tests waits for programs that they start.
 NO_DOCS = ("--ignore=tests/docs",)  # The session `examples` runs those of the documentation.
 GATE = ("--gate=whole", *WORKERS)
@@ -88,7 +89,7 @@ NIGHTLY = (
     *(f"tests-{version}" for version in OTHERS),
     *("coverage", "examples", "lowest", "mcp", "outages", "neighbours", "backends", "sigma", "spark", "oscal"),
 )
-WEEKLY = ("thorough", "surgery", "crash", "fuzz", "soak", "mutants", "same_tool", "bench", "peers")
+WEEKLY = ("thorough", "surgery", "crash", "fuzz", "soak", "mutants", "same_tool", "bench", "peers", "dojo")
 
 here = functools.partial(nox.session, python=False)
 check = functools.partial(nox.session, python=False, tags=["checks"])  # dev.py runs them beside the tests.
@@ -333,6 +334,14 @@ def peers(session: nox.Session) -> None:
     """What a tool costs in the hands of others (weekly: each in its own environment from the index, 200 MB)."""
     session.install("uv")
     session.run("python", "benchmarks/peers/run.py", *session.posargs)
+
+
+@nox.session
+def dojo(session: nox.Session) -> None:
+    """Information flow, replayed on AgentDojo without a model, against the published figures (weekly: 300 MB)."""
+    session.install("-r", "requirements/dojo.lock")
+    session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
+    session.run("python", "benchmarks/flow/run.py", *(session.posargs or DOJO))
 
 
 @here

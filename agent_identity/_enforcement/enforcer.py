@@ -609,7 +609,8 @@ class Enforcer:
                 ``{"": "trusted", "/items/*/note": "untrusted"}``. By default ``unknown``. Whatever is declared, a
                 result is no better than the inputs of the task before the call.
             destination: Names of the arguments that decide where a call leads: a recipient, an account, a URL. A tool
-                without any is never spared a question.
+                without any is never spared a question. ``"cc?"`` is optional: a call without a value of it leads
+                nowhere by it.
             endorses: Results have the declared label whatever the inputs of the task were: for a tool that checks, or
                 that reads what nobody outside can influence by arguments either.
 

@@ -7,6 +7,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 from urllib.parse import urlsplit
@@ -32,6 +33,8 @@ MAX_VALUES: Final = 50_000
 """Values of a task that are indexed; later ones have no known provenance."""
 
 _MAX_PARTS: Final = 256
+_MAX_PHRASE: Final = 6
+_MAX_PHRASES: Final = 2_000
 _MAX_ARGUMENT_CHARS: Final = 65_536
 _QUOTES: Final = "\"'`<>()[]{}\u201c\u201d\u2018\u2019\u201e\u00ab\u00bb"
 _MARKS: Final = f"{_QUOTES}.,;:!?"
@@ -108,6 +111,19 @@ def parts_of(text: str) -> Iterator[str]:
                 yield bare
 
 
+def _phrases_of(text: str) -> Iterator[str]:
+    """Yield what may be a name of two to six words: the first and the last are not in lower case, others may be."""
+    words = text.split()
+    ends = [at for at, word in enumerate(words) if not word.islower()]
+    for index, start in enumerate(ends):
+        for end in ends[index + 1 : index + _MAX_PHRASE]:
+            if end - start >= _MAX_PHRASE:
+                break
+            phrase = " ".join(words[start : end + 1]).lstrip(_QUOTES).rstrip(_MARKS)
+            if len(phrase) >= MIN_TOKEN:
+                yield phrase
+
+
 @final
 class ProvenanceIndex:
     """The values that reached one task, as keyed digests.
@@ -139,7 +155,10 @@ class ProvenanceIndex:
         """Take in what the principal said."""
         if len(text) > MAX_INPUT_CHARS:  # A word that is cut in two would be another word.
             text = text[:MAX_INPUT_CHARS].rpartition(" ")[0]
-        self._take(text, Origin("principal", source))
+        origin = Origin("principal", source)
+        self._take(text, origin)
+        for phrase in islice(_phrases_of(text), _MAX_PHRASES):
+            self._enter(normalized(phrase), origin)
 
     def miss(self) -> None:
         """Know that an input with restricted content was not taken in as a whole.
@@ -179,17 +198,20 @@ class ProvenanceIndex:
         if self._blind and origin.provenance == "trusted":
             origin = Origin("unknown", origin.source)
         for part in _values(value):
-            if self._full:
-                self._blind = True
-                return
-            digest = self._digest(part)
-            before = self._entries.get(digest)
-            if before is None:
-                echoed = own.get(digest, origin)
-                self._entries[digest] = weakest((origin, echoed)) or origin
-                self._full = len(self._entries) >= MAX_VALUES
-            elif origin.provenance == "principal" and before.provenance != "principal":
-                self._entries[digest] = origin
+            self._enter(part, origin, own)
+
+    def _enter(self, part: str, origin: Origin, own: "Mapping[bytes, Origin]" = _NONE) -> None:
+        if self._full:
+            self._blind = True
+            return
+        digest = self._digest(part)
+        before = self._entries.get(digest)
+        if before is None:
+            echoed = own.get(digest, origin)
+            self._entries[digest] = weakest((origin, echoed)) or origin
+            self._full = len(self._entries) >= MAX_VALUES
+        elif origin.provenance == "principal" and before.provenance != "principal":
+            self._entries[digest] = origin
 
     def origin(self, value: object) -> Origin | None:
         """Return where the value of an argument comes from; ``None`` of one that says nothing by itself.

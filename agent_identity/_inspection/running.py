@@ -197,7 +197,7 @@ class Inspection:
 
         def look(text: str) -> tuple[Finding, ...]:
             content = Content(direction=self._direction, tool=tool, value=text)
-            return _checked(_timed(partial(_inspected, inspector, content), each))
+            return _checked(_timed(partial(_inspected, each, content), each))
 
         return StreamWindow(look, each.hold)
 

@@ -28,7 +28,7 @@ from agent_identity.cli import main
 from agent_identity.cli.operate.doctor_policy import examine_policies
 from agent_identity.errors import ConfigurationError, ContentBlocked, Denied, EvidenceError, Routed
 from agent_identity.identity import Human
-from agent_identity.policy import Decision, Effect, Flow, Request, Rule, RuleSet
+from agent_identity.policy import All, Decision, Effect, Flow, Request, Rule, RuleSet
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
 assert _spec is not None
@@ -379,7 +379,7 @@ def test_an_intent_at_an_old_mark_contradicts(office: Any) -> None:
     """A call that claims a mark from before is not what the records say."""
     pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")
     with office.task(EVERYTHING, request=REQUEST) as task, pytest.MonkeyPatch.context() as patch:
-        before = task.flow.judged({}, (), ())
+        before = task.flow.judged({}, (), {})
         read()
         patch.setattr(TaskFlow, "judged", lambda *_: before)
         patch.setattr(TaskFlow, "is_at", lambda *_: True)
@@ -453,6 +453,52 @@ def test_readers_are_restricted_along_the_marks(office: Any) -> None:
             send("mallory@example.com")
     assert flow.marks(office)[-1] == ("result", "trusted:finance@example.com")
     assert flow.codes(flow.verified(office)) == set()
+
+
+@pytest.mark.parametrize("empty", [{}, {"cc": None}, {"cc": ""}, {"cc": []}])
+def test_a_call_that_leads_nowhere_by_the_tools_word_is_spared(office: Any, empty: dict[str, Any]) -> None:
+    """Without a value of an optional destination; not one whose other destination an attacker gave."""
+    read = flow.reads(office, EVIL, returns="untrusted")
+
+    @office.enforcer.tool(labels=["egress"], destination=("cc?",), returns="trusted", name="other")
+    def note(text: str, cc: object = None) -> str:
+        return "noted"
+
+    pay = flow.pays(office, destination=("iban", "amount?"))
+    with office.task(EVERYTHING, request=REQUEST):
+        read()
+        note(EVIL, **empty)
+        with pytest.raises(Routed):
+            note("x", cc=[EVIL])
+        with pytest.raises(Routed):
+            pay(EVIL, amount=None)
+        with pytest.raises(Routed):
+            pay("", amount=7)
+    spared = flow.of_kind(office, records.Intent)[1].provenance or ()
+    assert [(of.provenance, of.source) for of in spared if of.argument == "cc"] == [("trusted", None)]
+    assert flow.codes(flow.verified(office)) == set()
+
+
+@pytest.mark.parametrize(("code", "file"), [("iban?", "iban"), ("iban", "iban?")])
+def test_a_destination_is_optional_only_if_nobody_requires_it(
+    open_world: Callable[..., Any], code: str, file: str
+) -> None:
+    """A policy file can require what the code calls optional, and cannot do the reverse."""
+    stated = RuleSet(tools={"pay": {"destination": [file]}})
+    world = flow.open_office(open_world, policy=All(Flow(), stated))
+    pay, read = flow.pays(world, destination=(code,)), flow.reads(world, EVIL, returns="untrusted")
+    with world.task(EVERYTHING, request=REQUEST):
+        read()
+        with pytest.raises(Routed):
+            pay("")
+    assert flow.paid(world) == []
+
+
+@pytest.mark.parametrize("name", ["?", "nobody?"])
+def test_an_optional_destination_has_the_name_of_an_argument(office: Any, name: str) -> None:
+    """A question mark alone names nothing, and a misspelled name judges nothing."""
+    with pytest.raises((ValueError, ConfigurationError)):
+        flow.pays(office, destination=(name,))
 
 
 def test_an_approver_of_another_call_is_no_approver(open_world: Callable[..., Any]) -> None:

@@ -82,13 +82,13 @@ class DeclaredFlow:
         Raises:
             ConfigurationError: One is not.
         """
-        for name in self.destination if parameters is not None else ():
+        for name in _split(self.destination) if parameters is not None else ():
             if name not in cast("Collection[str]", parameters):
                 raise ConfigurationError(f"{tool}: destination names {name!r}, which is no parameter; correct the name")
 
 
 def checked_destination(destination: object) -> tuple[str, ...]:
-    """Return the names of the arguments that decide where a call leads.
+    """Return the names of the arguments that decide where a call leads, a question mark after those that may be empty.
 
     Raises:
         TypeError: They are no names.
@@ -102,9 +102,22 @@ def checked_destination(destination: object) -> tuple[str, ...]:
         names = tuple(destination)
     else:
         raise TypeError(f"destination is {type(destination).__name__}; give names of arguments, such as ('to',)")
-    found = tuple(name for name in names if isinstance(name, str) and 0 < len(name) <= 128 and name.isprintable())
+    found = tuple(name for name in names if isinstance(name, str) and _is_name(name))
     if len(found) != len(names) or not found:
         raise ValueError("malformed destination; give names of arguments, such as ('to',)")
+    return found
+
+
+def _is_name(text: str) -> bool:
+    return bool(text.removesuffix("?")) and len(text) <= 128 and text.isprintable()
+
+
+def _split(names: Sequence[str]) -> dict[str, bool]:
+    """Return names of arguments, each with whether a call without a value of it leads nowhere (``cc?``)."""
+    found: dict[str, bool] = {}
+    for spelled in names:
+        name = spelled.removesuffix("?")
+        found[name] = spelled != name and found.get(name, True)
     return found
 
 
@@ -125,14 +138,15 @@ class ToolFlow:
         # What a model answers comes from what it was told, and that is the mark.
         returns = None if said.returns is None else dict(said.returns)
         declaration = declared(returns, TRUSTED if tool.kind in MODEL_KINDS else otherwise)
-        destinations = dict.fromkeys(said.destination)
+        destinations = _split(said.destination)
         for stated in flows_about(tool.name, tool.server, stated_tools(policy)):
             if stated.returns:
                 more = declared(dict(stated.returns), otherwise if stated.raises else TRUSTED)
                 declaration = more if stated.raises else declaration.restricted(more)
-            destinations |= dict.fromkeys(stated.destination or ())
+            for name, optional in _split(stated.destination or ()).items():
+                destinations[name] = optional and destinations.get(name, True)
         self._declaration: Declaration = declaration
-        self._destinations = tuple(destinations)
+        self._destinations = destinations
         self._endorses = said.endorses
 
     @property
@@ -169,7 +183,7 @@ class ToolFlow:
             return
         with flow.lock:
             if call.flow is None:
-                call.flow = flow.judged({}, (), ())
+                call.flow = flow.judged({}, (), {})
             elif call.judgement.enforced == "audit":
                 call.flow = call.flow.at(flow)
             yield flow.is_at(call.flow)

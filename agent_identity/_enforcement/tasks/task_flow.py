@@ -384,13 +384,14 @@ class TaskFlow:
             if self.shared.names:  # Whoever handed it over joins this mark.
                 self.refresh()
 
-    def judged(self, values: Mapping[str, object], supplied: Iterable[str], destinations: Iterable[str]) -> Judged:
+    def judged(self, values: Mapping[str, object], supplied: Iterable[str], destinations: Mapping[str, bool]) -> Judged:
         """Return the mark of now, and where the values of arguments come from.
 
         Args:
             values: The arguments, as policies see them.
             supplied: The names that the caller gave; others are the tool's own.
-            destinations: The names of those that decide where the call leads.
+            destinations: The names of those that decide where the call leads, each with whether a call without a value
+                of it leads nowhere: that is the tool's own word, and as good as a trusted value.
         """
         given = frozenset(supplied)
         with self.lock:
@@ -400,8 +401,13 @@ class TaskFlow:
                 if (found := self.shared.index.origin(value)) is not None
             }
             mark, seen = self.mark, self.seen
-        leads = {name: values.get(name) for name in destinations}
-        return Judged(seen, mark, args, {name: args.get(name, _NOBODY) for name, at in leads.items() if _leads(at)})
+        leads: dict[str, Origin] = {}
+        for name, optional in destinations.items():
+            if _leads(values.get(name)):
+                leads[name] = args.get(name, _NOBODY)
+            elif optional:
+                leads[name] = _NOWHERE
+        return Judged(seen, mark, args, leads)
 
     def is_at(self, judged: Judged) -> bool:
         """Return whether the mark is the one at which a call was judged; asked while holding the lock."""
@@ -454,6 +460,7 @@ class TaskFlow:
 
 
 _NOBODY: Final = Origin("unknown")
+_NOWHERE: Final = Origin("trusted")
 
 
 def _digest(text: str) -> bytes:

@@ -282,7 +282,8 @@ def _led(action: Action, told: TaskTimeline) -> Iterator[str]:
             yield f"    {clean(of.argument)}: from {principal}"
             continue
         at = "" if of.source_ns is None else f" at {moment(int(of.source_ns))[11:19]}"
-        source = f"from {clean(of.source)}{at}" if of.source else "from nobody on record"
+        nobody = "the tool's own default" if of.provenance == "trusted" else "from nobody on record"
+        source = f"from {clean(of.source)}{at}" if of.source else nobody
         yield f"    {clean(of.argument)}: {source} ({of.provenance}), not from {principal}"
 
 

@@ -70,6 +70,26 @@ def test_a_destination_in_a_request_is_the_principals() -> None:
     assert provenance(found, "Acme") == "unknown"
 
 
+def test_names_of_several_words_are_recognized_in_a_request() -> None:
+    """Up to six words in a row count, short ones too, from one that is not in lower case to another such."""
+    found = index()
+    found.say("Compare 'Le Marais Boutique' with the Bank of New York, then book it.", "r1")
+    took(found, "or rather Hotel de la Paix", label=TRUSTED)
+    for name in ("Le Marais Boutique", "Bank of New York", "New York"):
+        assert found.origin(name) == ("principal", "r1")
+    for name in ("le marais boutique", "Le Boutique", "Bank of York", "the Bank", "book it", "Hotel de la Paix"):
+        assert provenance(found, name) == "unknown"
+
+
+def test_phrases_of_a_request_are_bounded() -> None:
+    """Names far into a long request are recognized by their words alone."""
+    found = index()
+    found.say(f"Ask Jo Li Wu, {'Abc Def ' * 600}then Al Bo Cy or Constance Morgenstern", "r1")
+    assert provenance(found, "Jo Li Wu") == "principal"
+    assert provenance(found, "Al Bo Cy") == "unknown"
+    assert provenance(found, "Constance Morgenstern") == "principal"
+
+
 def test_spaces_are_dropped_from_valid_ibans_only() -> None:
     """An IBAN is the same however it is grouped; another account number is not."""
     found = index()

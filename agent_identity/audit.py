@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_identity._audit.export.interop import export
     from agent_identity._audit.export.tables import export_tables
-    from agent_identity._audit.inputs.sources import Source, Trust
+    from agent_identity._audit.inputs.sources import Source
+    from agent_identity._audit.inputs.trust_argument import Trust
     from agent_identity._audit.ledger.ledger_check import Progress
     from agent_identity._audit.proofs.disclosing import disclose
     from agent_identity._audit.proofs.disclosure_check import Shown
@@ -23,7 +24,8 @@ else:
         {
             "agent_identity._audit.export.interop": ("export",),
             "agent_identity._audit.export.tables": ("export_tables",),
-            "agent_identity._audit.inputs.sources": ("Source", "Trust"),
+            "agent_identity._audit.inputs.sources": ("Source",),
+            "agent_identity._audit.inputs.trust_argument": ("Trust",),
             "agent_identity._audit.ledger.ledger_check": ("Progress",),
             "agent_identity._audit.proofs.disclosing": ("disclose",),
             "agent_identity._audit.proofs.disclosure_check": ("Shown",),

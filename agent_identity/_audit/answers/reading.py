@@ -385,7 +385,7 @@ def _directory(place: Place) -> Generator[str]:
     if place.kind == "ledger":
         yield directory_of(place.paths[0]) or place.paths[0]
         return
-    from agent_identity._audit.proofs import unpacked  # noqa: PLC0415  Few sources are one.
+    from agent_identity._audit.proofs import unpacked  # Few sources are one.
 
     with unpacked(place.paths[0]) as directory:
         yield directory_of(directory) or str(directory)

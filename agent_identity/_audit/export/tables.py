@@ -193,7 +193,7 @@ def _duckdb_module() -> ModuleType:
         ConfigurationError: The extra is not installed.
     """
     try:
-        import duckdb  # noqa: PLC0415  An extra.
+        import duckdb  # An extra.
     except ImportError:
         raise ConfigurationError(
             "the extra tables for Parquet is not installed; run pip install 'agent-identity-otel[tables]'"

@@ -1,15 +1,17 @@
 """Checks calls that a person approved: by somebody other than the requester, for these arguments, used once."""
 
 from collections.abc import Callable, Collection
-from typing import Final, NamedTuple, final, overload
+from typing import TYPE_CHECKING, Final, NamedTuple, final, overload
 
 from agent_identity._audit.grants.revoked_keys import LATE, REVOKED
 from agent_identity._audit.report import Findings, Place
 from agent_identity._authority.grants import SKEW
-from agent_identity._authority.registries import Ruling, folded, trusted_ruling
 from agent_identity._evidence.record import Agent, Approval, ApprovalState, Decision, Intent, Outcome, Principal
 from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import TokenError
+
+if TYPE_CHECKING:
+    from agent_identity._authority.registries import Ruling
 
 __all__ = ["ApprovalsCheck", "is_approved"]
 
@@ -129,6 +131,8 @@ class ApprovalsCheck:
             self._approved.setdefault(approval.id, []).append(entry)
 
     def _judge(self, entry: _Approved, proved: Callable[[Place], bool]) -> None:
+        from agent_identity._authority.registries import folded, trusted_ruling  # Few ledgers have approvals.
+
         said, approval, start_ns, place = entry
         approver = approval.approver
         if approval.token is None or approver is None or approver.kind != "human":
@@ -152,7 +156,7 @@ class ApprovalsCheck:
         if not (ruling.decided_at - SKEW) * _NS <= start_ns < ruling.expires_at * _NS:
             self._add("approval_late", "the approval was used outside its validity", place)
 
-    def _find_request(self, ruling: Ruling, said: _Said, place: Place) -> None:
+    def _find_request(self, ruling: "Ruling", said: _Said, place: Place) -> None:
         """Look up the approved request in the earlier task: digests of two tasks cannot be compared."""
         request = said._replace(task=ruling.task, args=ruling.args, agents=())
         if request not in self._pending.get(ruling.id, ()):
@@ -160,7 +164,7 @@ class ApprovalsCheck:
             self._add("approval_request_missing", message, place)
 
     def _refuse_revoked(
-        self, ruling: Ruling, entry: _Approved, trust: TrustStore, proved: Callable[[Place], bool]
+        self, ruling: "Ruling", entry: _Approved, trust: TrustStore, proved: Callable[[Place], bool]
     ) -> None:
         """Report an approval under a revoked key unless a proved record shows that it is older."""
         kid = ruling.kid
@@ -202,7 +206,7 @@ def _said(record: Approval | Intent | Outcome) -> _Said | None:
     return _Said(task.id, action.tool, action.args, principal, agent, tuple(hop.id for hop in chain))
 
 
-def _agrees(ruling: Ruling, said: _Said, approval: ApprovalState, approver: Principal) -> bool:
+def _agrees(ruling: "Ruling", said: _Said, approval: ApprovalState, approver: Principal) -> bool:
     """Return whether a record matches the signed ruling; arguments compare within one task only."""
     return (
         (ruling.id, ruling.status, ruling.tool) == (approval.id, "approved", said.tool)

@@ -7,8 +7,7 @@ that took it over afterwards. See decision 0017.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 from agent_identity._audit.report import Findings, Place
 from agent_identity._evidence.record import AnyRecord
@@ -53,9 +52,7 @@ def taken_over(trust: TrustStore | None, origin: str) -> list[Checkpoint]:
     return [Checkpoint(origin, pin.size, pin.root) for pin in pins if pin.size]
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(NamedTuple):
     """The entries of a log that are beyond doubt.
 
     Attributes:

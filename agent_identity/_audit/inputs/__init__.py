@@ -8,15 +8,14 @@ if TYPE_CHECKING:
         TAR,
         PathLike,
         Source,
-        Trust,
         directory_of,
         is_bundle,
         opened,
         size_of_files,
         size_of_ledger,
-        to_trust,
         whole,
     )
+    from agent_identity._audit.inputs.trust_argument import Trust, to_trust
     from agent_identity._audit.inputs.versions import has_drafts, malformed, refuse_draft
 else:
     from agent_identity._common.lazy import lazily
@@ -29,15 +28,14 @@ else:
                 "TAR",
                 "PathLike",
                 "Source",
-                "Trust",
                 "directory_of",
                 "is_bundle",
                 "opened",
                 "size_of_files",
                 "size_of_ledger",
-                "to_trust",
                 "whole",
             ),
+            "agent_identity._audit.inputs.trust_argument": ("Trust", "to_trust"),
             "agent_identity._audit.inputs.versions": ("has_drafts", "malformed", "refuse_draft"),
         },
     )

@@ -10,7 +10,6 @@ from typing import BinaryIO, Final, TypeAlias, TypeGuard, cast
 from agent_identity._evidence.ledger import LedgerReader
 from agent_identity._evidence.storage import ByteLines
 from agent_identity._identity.common import check_path
-from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import ConfigurationError
 
 __all__ = [
@@ -18,13 +17,11 @@ __all__ = [
     "TAR",
     "PathLike",
     "Source",
-    "Trust",
     "directory_of",
     "is_bundle",
     "opened",
     "size_of_files",
     "size_of_ledger",
-    "to_trust",
     "whole",
 ]
 
@@ -34,9 +31,6 @@ PathLike: TypeAlias = str | os.PathLike[str]
 Source: TypeAlias = PathLike | Sequence[PathLike | ByteLines] | ByteLines
 """An evidence directory, files of OTLP or of pasted spans, ``-`` for standard input, or an open binary stream."""
 
-Trust: TypeAlias = TrustStore | PathLike | None
-"""Trusted keys, or the path of a trust file."""
-
 TAR: Final = (".tar.gz", ".tgz")
 """File name suffix of bundles of earlier versions."""
 
@@ -45,17 +39,6 @@ STANDARD_INPUT: Final = "-"
 
 _INFLATES: Final = 6  # Times that a compressed segment is larger, more or less.
 _BUFFER: Final = 256 * 1024  # Bytes; a line of one span is longer than what is read at once otherwise.
-
-
-def to_trust(trust: Trust) -> TrustStore | None:
-    """Return the trusted keys.
-
-    Raises:
-        ConfigurationError: The trust file is unusable.
-    """
-    if trust is None or isinstance(trust, TrustStore):
-        return trust
-    return TrustStore.load(trust)
 
 
 def is_bundle(source: object) -> TypeGuard[PathLike]:

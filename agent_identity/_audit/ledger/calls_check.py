@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final, final
 from agent_identity._audit.grants import ApprovalsCheck, Delegations, GrantUsage, is_approved, spent_uses
 from agent_identity._audit.ledger.details_check import DetailsCheck
 from agent_identity._audit.ledger.erasures import erasure_words
-from agent_identity._audit.ledger.flow_check import FlowCheck
 from agent_identity._audit.ledger.open_intents import Call, OpenIntents
 from agent_identity._audit.ledger.outer_tasks import OuterTasks
 from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._evidence.record import (
+    VERSION,
     AnyRecord,
     Approval,
     Erasure,
@@ -25,6 +25,7 @@ from agent_identity._evidence.record import (
 
 if TYPE_CHECKING:
     from agent_identity._audit.grants import Disclosures
+    from agent_identity._audit.ledger.flow_check import FlowCheck
 
 __all__ = ["Calls"]
 
@@ -64,7 +65,7 @@ class Calls:
         self._delegations = delegations
         self._details = DetailsCheck(findings)
         self._outer = OuterTasks(findings)
-        self._flow = FlowCheck(findings)
+        self._flow: FlowCheck | None = None
         self._disclosures = disclosures
         self._open = OpenIntents()
         self._left = OpenIntents()
@@ -85,8 +86,8 @@ class Calls:
         """
         place = Place(record.id, stream, seq)
         self._details.take(record, seq)
-        self._flow.partial = self.partial or self.gone is not None
-        self._flow.take(record, place)
+        if record.v != VERSION:
+            self._take_flow(record, place)
         usage = self._delegations.see(record, place)
         if isinstance(record, Intent | Outcome):
             self._take_call(record, usage, stream, seq)
@@ -96,6 +97,14 @@ class Calls:
             self._take_task(record, usage, place)
         else:
             self._take_other(record, place)
+
+    def _take_flow(self, record: AnyRecord, place: Place) -> None:
+        if self._flow is None:
+            from agent_identity._audit.ledger.flow_check import FlowCheck  # Records of version 1 have no marks.
+
+            self._flow = FlowCheck(self._findings)
+        self._flow.partial = self.partial or self.gone is not None
+        self._flow.take(record, place)
 
     def _take_other(self, record: AnyRecord, place: Place) -> None:
         """Process a record outside any task."""
@@ -127,7 +136,8 @@ class Calls:
             self._left.put(call)
         self._open = OpenIntents()
         self._details.end_of_stream()
-        self._flow.end_of_stream()
+        if self._flow is not None:
+            self._flow.end_of_stream()
 
     def finish(self) -> None:
         """Match intents and outcomes across streams, and count the calls without an outcome."""
@@ -143,7 +153,8 @@ class Calls:
             findings.add(_LINKS, "unknown_outcome", message, intent.place())
         self._details.finish(self.gone or (), partial=self.partial)
         self._outer.finish(partial=self.partial or self.gone is not None)
-        self._flow.finish()
+        if self._flow is not None:
+            self._flow.finish()
         findings.counts.update(self._outcomes)
         intents, outcomes = findings.kinds["intent"], findings.kinds["outcome"]
         findings.done(_LINKS, f"{counted(intents, 'intent')}, {counted(outcomes, 'outcome')}")

@@ -5,9 +5,8 @@ signature of its party, and the log must contain the state that the signature co
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, TypeAlias, final
+from typing import Final, NamedTuple, TypeAlias
 
 from agent_identity._audit.report import Findings, Signature, counted
 from agent_identity._evidence.ledger import LedgerReader
@@ -28,9 +27,7 @@ is not a time-stamp of a trusted authority over this message.
 _TRUST: Final = 1
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class ExternalEvidence:
+class ExternalEvidence(NamedTuple):
     """Evidence and requirements of a verifier beside the trusted keys.
 
     Attributes:
@@ -44,9 +41,7 @@ class ExternalEvidence:
     timestamps: Timestamps | None = None
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Attestor:
+class Attestor(NamedTuple):
     """A state of the log that another party saw.
 
     Attributes:

@@ -11,18 +11,18 @@ from agent_identity._audit.ledger.calls_check import Calls
 from agent_identity._audit.ledger.certificates_check import certificates_of, with_certificates
 from agent_identity._audit.ledger.external_evidence import ExternalEvidence
 from agent_identity._audit.ledger.log_check import Heads, SignedLog, check_log
-from agent_identity._audit.ledger.pruning_check import find_excerpt, find_kept, find_leftovers, find_pruned
 from agent_identity._audit.ledger.record_check import CheckedBlock, check_block
 from agent_identity._audit.ledger.stream_check import StreamCheck, Visit
 from agent_identity._audit.report import Findings, Life, Place, counted, judge_period, unknown_period
 from agent_identity._audit.store import Executor, in_process
-from agent_identity._evidence.ledger import LedgerReader, PruneStatement, RawLine, Start
+from agent_identity._evidence.ledger import LedgerReader, RawLine
 from agent_identity._evidence.record import AnyRecord, RecoveredStream, decode
 from agent_identity._evidence.storage import Block
 from agent_identity._identity.trust import TrustedKey, TrustStore
 
 if TYPE_CHECKING:
     from agent_identity._audit.ledger.index import LedgerIndex
+    from agent_identity._evidence.ledger import PruneStatement, Start
 
 __all__ = ["LEDGER_STEPS", "LedgerCheck", "Progress"]
 
@@ -96,7 +96,7 @@ class LedgerCheck:
         self._approvals = ApprovalsCheck(findings, trust)
         self._disclosures = None
         if disclosures:
-            from agent_identity._audit.grants import Disclosures  # noqa: PLC0415  Few verifiers have some.
+            from agent_identity._audit.grants import Disclosures  # Few verifiers have some.
 
             self._disclosures = Disclosures(disclosures, findings, _ARGUMENTS, self._delegations)
         self._calls = Calls(findings, self._delegations, approvals=self._approvals, disclosures=self._disclosures)
@@ -190,7 +190,7 @@ class LedgerCheck:
         log: SignedLog,
         streams: Mapping[str, StreamCheck],
         period: tuple[int, int],
-        starts: Mapping[str, PruneStatement | Start],
+        starts: "Mapping[str, PruneStatement | Start]",
     ) -> None:
         findings = self._findings
         if findings.number("contradicted") or findings.number("cannot_tell") or not log.proved:
@@ -208,11 +208,19 @@ class LedgerCheck:
             doubt = doubt or "records of that time were pruned"
         findings.period = judge_period(*period, lives, doubt)
 
-    def _starts(self, names: Sequence[str], log: SignedLog) -> Mapping[str, PruneStatement | Start]:
+    def _starts(self, names: Sequence[str], log: SignedLog) -> "Mapping[str, PruneStatement | Start]":
         """Return the starts of the streams that do not begin with their first record."""
+        self._calls.partial = bool(self._denied)
+        if self._reader.excerpt() is None and all(self._reader.pruned(name) is None for name in names):
+            return {}
+        from agent_identity._audit.ledger.pruning_check import find_excerpt, find_kept, find_leftovers, find_pruned
+
         trust = log.trust or self._trust
         pruned = find_pruned(self._reader, names, log.heads, trust, self._findings)
-        self._take_kept(pruned, trust)
+        if pruned:
+            self._calls.gone = {intent for statement in pruned.values() for intent in statement.open}
+        for token in find_kept(self._reader, pruned.values(), trust, self._findings):
+            self._delegations.add_kept(token)  # Before the records that need it.
         excerpt = find_excerpt(self._reader, names, self._findings)
         self._excerpt = excerpt is not None
         self._calls.partial = self._excerpt or bool(self._denied)
@@ -220,15 +228,8 @@ class LedgerCheck:
         find_leftovers(self._reader, starts, self._findings)
         return starts
 
-    def _take_kept(self, pruned: Mapping[str, PruneStatement], trust: TrustStore | None) -> None:
-        """Add the grants and open intents that were kept of pruned records, before the records that need them."""
-        if pruned:
-            self._calls.gone = {intent for statement in pruned.values() for intent in statement.open}
-        for token in find_kept(self._reader, pruned.values(), trust, self._findings):
-            self._delegations.add_kept(token)
-
     def _parts(
-        self, names: Sequence[str], starts: Mapping[str, PruneStatement | Start]
+        self, names: Sequence[str], starts: "Mapping[str, PruneStatement | Start]"
     ) -> Iterator[Block | RawLine | None]:
         """Yield the raw lines of the streams, with ``None`` after each stream."""
         for name in names:
@@ -387,11 +388,13 @@ class LedgerCheck:
         )
 
 
-def _whole_since(reader: LedgerReader, name: str, start: PruneStatement | Start) -> int:
+def _whole_since(reader: LedgerReader, name: str, start: "PruneStatement | Start") -> int:
     """Return the earliest time from which no record of a stream is pruned, as far as the rest shows.
 
     Pruned records were written before the first remaining record, whose call may have begun long before that.
     """
+    from agent_identity._evidence.ledger import PruneStatement  # Few streams are pruned.
+
     if not isinstance(start, PruneStatement):
         return 0
     line = next(reader.entries(name, start=start.size + 1), None)
@@ -402,13 +405,16 @@ def _whole_since(reader: LedgerReader, name: str, start: PruneStatement | Start)
 
 
 def _showing(
-    heads: Heads | None, doubts: Doubts | None, visit: Visit | None = None, start: PruneStatement | Start | None = None
+    heads: Heads | None,
+    doubts: Doubts | None,
+    visit: Visit | None = None,
+    start: "PruneStatement | Start | None" = None,
 ) -> Visit | None:
     """Return a callback for each record of a stream that passes the sealed ones to ``doubts`` and ``visit``."""
     if doubts is None and visit is None:
         return None
     sealed = 0 if heads is None else heads.last_size
-    if isinstance(start, Start):  # An excerpt proves nothing after its own end.
+    if start is not None and start.end is not None:  # An excerpt proves nothing after its own end.
         sealed = min(sealed, start.end)
 
     def show(record: AnyRecord, leaf: bytes) -> None:

@@ -3,8 +3,8 @@
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Final, TypeAlias, final
+from dataclasses import replace
+from typing import Final, NamedTuple, TypeAlias, final
 
 from agent_identity._audit.grants import Doubts, Reach, reach_of, taken_over
 from agent_identity._audit.ledger.certificates_check import (
@@ -82,9 +82,7 @@ class Heads:
         return iter(_HEAD.iter_unpack(bytes(self._packed)))
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class SignedLog:
+class SignedLog(NamedTuple):
     """The streams as the log states them.
 
     Attributes:

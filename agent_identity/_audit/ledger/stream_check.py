@@ -12,12 +12,13 @@ from agent_identity._audit.ledger.log_check import Heads
 from agent_identity._audit.ledger.record_check import CheckedLine, CheckedRecord
 from agent_identity._audit.ledger.stream_growth import Growth
 from agent_identity._audit.report import MAX_KEPT, Findings, Place, counted
-from agent_identity._evidence.ledger import PruneStatement, RawLine, Start
+from agent_identity._evidence.ledger import RawLine
 from agent_identity._evidence.record import VERSION, AnyRecord, Stream, StreamEnd, plain_members
 from agent_identity.canonical import decode_record
 
 if TYPE_CHECKING:
     from agent_identity._audit.ledger.index import LedgerIndex
+    from agent_identity._evidence.ledger import PruneStatement, Start
 
 __all__ = ["StreamCheck", "Visit"]
 
@@ -63,11 +64,11 @@ class StreamCheck:
         *,
         index: "LedgerIndex | None" = None,
         period: tuple[int, int] | None = None,
-        start: PruneStatement | Start | None = None,
+        start: "PruneStatement | Start | None" = None,
     ) -> None:
         self.stream = stream
         self.pruned = 0 if start is None else start.size
-        self.end = start.end if isinstance(start, Start) else None
+        self.end = None if start is None else start.end
         self.lines = self.withheld = 0
         committed = heads.last_size if heads else 0
         # In an excerpt, records after its end are not checked.

@@ -1,10 +1,12 @@
 """The Merkle tree over the records of one stream, as it grows from head to head of the log."""
 
 from collections.abc import Iterable, Iterator
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
-from agent_identity._evidence.ledger import PruneStatement, Start
 from agent_identity._evidence.transparency import CompactRange
+
+if TYPE_CHECKING:
+    from agent_identity._evidence.ledger import PruneStatement, Start
 
 __all__ = ["Growth"]
 
@@ -33,7 +35,7 @@ class Growth:
     def __init__(
         self,
         heads: Iterable[tuple[int, bytes]] | None,
-        start: PruneStatement | Start | None,
+        start: "PruneStatement | Start | None",
         period: tuple[int, int] | None = None,
     ) -> None:
         self.leaves: list[bytes] = []

@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._audit.report.findings import CODES, MAX_KEPT, NOWHERE, Findings, Place, counted
+    from agent_identity._audit.report.findings import CODES, MAX_KEPT, NOWHERE, Findings, Place
     from agent_identity._audit.report.periods import Life, Period, judge_period, unknown_period
+    from agent_identity._audit.report.plurals import counted
     from agent_identity._audit.report.report import EXIT_CODES, Coverage, Problem, Report, Signature, Step, TrustBasis
 else:
     from agent_identity._common.lazy import lazily
@@ -12,8 +13,9 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._audit.report.findings": ("CODES", "MAX_KEPT", "NOWHERE", "Findings", "Place", "counted"),
+            "agent_identity._audit.report.findings": ("CODES", "MAX_KEPT", "NOWHERE", "Findings", "Place"),
             "agent_identity._audit.report.periods": ("Life", "Period", "judge_period", "unknown_period"),
+            "agent_identity._audit.report.plurals": ("counted",),
             "agent_identity._audit.report.report": (
                 "EXIT_CODES",
                 "Coverage",

@@ -20,7 +20,7 @@ from agent_identity._audit.report.report import (
     TrustBasis,
 )
 
-__all__ = ["CODES", "MAX_KEPT", "NOWHERE", "Findings", "Place", "counted"]
+__all__ = ["CODES", "MAX_KEPT", "NOWHERE", "Findings", "Place"]
 
 MAX_KEPT: Final = 1_000
 """Problems that a report shows; all are counted."""
@@ -205,19 +205,6 @@ NOWHERE: Final = Place()
 _TAKEN: Final = (
     "records of version 2 (draft) are accepted, because --drafts (drafts=True) was given; their shapes may still change"
 )
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun in the right form.
-
-    Args:
-        number: The number.
-        noun: The noun, in the singular.
-    """
-    if number != 1:
-        plural = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
-        noun = f"{noun}es" if noun.endswith("s") else plural
-    return f"{number:,} {noun}"
 
 
 @final

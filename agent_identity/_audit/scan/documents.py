@@ -118,7 +118,7 @@ def _yaml(text: str) -> JSON:
     if len(text) > MAX_YAML:
         raise Unreadable("too_large")
     try:
-        import yaml  # noqa: PLC0415 - An extra.
+        import yaml  # An extra.
     except ImportError:
         raise Unreadable("needs_extra_yaml") from None
     try:

@@ -167,7 +167,7 @@ class SpillStore(Generic[_T]):
 
 def _private_file() -> "sqlite3.Connection":
     """Return a database without a name, whose file is deleted as soon as it is open."""
-    import sqlite3  # noqa: PLC0415  Small sources need no file.
+    import sqlite3  # Small sources need no file.
 
     file = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     file.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
@@ -186,7 +186,7 @@ def room_for(need: str) -> Generator[None]:
     Raises:
         ConfigurationError: The database has failed.
     """
-    import sqlite3  # noqa: PLC0415
+    import sqlite3
 
     try:
         yield

@@ -70,9 +70,9 @@ def executor(number: int | Executor, *, most: int | None = None) -> Generator[Ex
 
 @contextlib.contextmanager
 def _processes(number: int) -> Generator[Executor]:
-    import multiprocessing  # noqa: PLC0415  Small sources are verified without.
-    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
-    from concurrent.futures.process import BrokenProcessPool  # noqa: PLC0415
+    import multiprocessing  # Small sources are verified without.
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
 
     # A fork does not load modules again, but is unsafe where another thread may hold a lock.
     way = "fork" if threading.active_count() == 1 else "spawn"

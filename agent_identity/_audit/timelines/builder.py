@@ -13,7 +13,6 @@ from typing import Final, TypeAlias, final
 
 from agent_identity._audit.inputs import Source, directory_of, is_bundle, opened, whole
 from agent_identity._audit.ledger import Erasures
-from agent_identity._audit.spans import ATTESTATION
 from agent_identity._audit.timelines.destinations import Destination, Inputs
 from agent_identity._evidence.ledger import open_ledger
 from agent_identity._evidence.record import (
@@ -32,7 +31,6 @@ from agent_identity._evidence.record import (
     TaskStart,
     decode,
 )
-from agent_identity._evidence.spans import Attestation, SpanData, read_spans
 from agent_identity._evidence.storage import ByteLines
 from agent_identity._identity.common import b64url_decode
 from agent_identity.errors import VerificationError
@@ -169,7 +167,7 @@ def story(source: Source, *, wanted: Callable[[Action], bool] | None = None) -> 
         ConfigurationError: The source cannot be opened, or a part of the ledger may not be read.
     """
     if is_bundle(source):
-        from agent_identity._audit.proofs import unpacked  # noqa: PLC0415  Few sources are one.
+        from agent_identity._audit.proofs import unpacked  # Few sources are one.
 
         with unpacked(source) as evidence:
             yield from story(evidence, wanted=wanted)
@@ -208,6 +206,9 @@ def _ledger_bytes(directory: str) -> Iterator[bytes]:
 
 
 def _span_bytes(file: ByteLines) -> Iterator[bytes]:
+    from agent_identity._audit.spans import ATTESTATION
+    from agent_identity._evidence.spans import Attestation, SpanData, read_spans
+
     for item in read_spans(file):
         if isinstance(item, SpanData) and f"{ATTESTATION}payload" in item.attributes:
             try:

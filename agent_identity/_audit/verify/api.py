@@ -135,7 +135,7 @@ class Verifier:
             drafts=self.drafts,
         )
         if is_bundle(path):
-            from agent_identity._audit.proofs import unpacked  # noqa: PLC0415  Few sources are one.
+            from agent_identity._audit.proofs import unpacked  # Few sources are one.
 
             with unpacked(path) as evidence:
                 return check_ledger(evidence)
@@ -207,7 +207,7 @@ class Verifier:
             ConfigurationError: A file cannot be read, an argument does not fit the kind of proof, or an option of the
                 verifier does not apply to proofs.
         """
-        from agent_identity._audit.proofs import check_proof  # noqa: PLC0415  Few look at proofs.
+        from agent_identity._audit.proofs import check_proof  # Few look at proofs.
 
         self._refuse("a proof", *_LEDGER_OPTIONS, "processes", "progress")
         return check_proof(proof, self.trust, record=record, checkpoint=checkpoint, drafts=self.drafts)
@@ -235,7 +235,7 @@ class Verifier:
             ConfigurationError: A file cannot be read, not exactly one of the three is given, or an option of the
                 verifier does not apply to disclosures.
         """
-        from agent_identity._audit.proofs import check_disclosure  # noqa: PLC0415  Few look at disclosures.
+        from agent_identity._audit.proofs import check_disclosure  # Few look at disclosures.
 
         self._refuse("a disclosure", *_LEDGER_OPTIONS, "processes", "progress")
         return check_disclosure(disclosure, self.trust, ledger=ledger, proof=proof, spans=spans, drafts=self.drafts)
@@ -488,9 +488,9 @@ def _check_spans(
     visit: "SpanVisit | None" = None,
 ) -> Report:
     # A ledger is verified without these.
-    from agent_identity._audit.ledger import ledger_index  # noqa: PLC0415
-    from agent_identity._audit.spans import SPAN_STEPS, SpansCheck  # noqa: PLC0415
-    from agent_identity._audit.verify.reconcile import Comparison  # noqa: PLC0415
+    from agent_identity._audit.ledger import ledger_index
+    from agent_identity._audit.spans import SPAN_STEPS, SpansCheck
+    from agent_identity._audit.verify.reconcile import Comparison
 
     findings = Findings("traces", SPAN_STEPS, drafts=drafts)
     findings.trust = "none" if keys is None else "given"

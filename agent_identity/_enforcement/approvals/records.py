@@ -47,14 +47,14 @@ def sources_asked(call: Call) -> tuple[str, ...]:
 
 
 def approval_state(
-    status: ApprovalStatus, about: ApprovalRequest | Held, desk: Approval, *, drafts: bool
+    status: ApprovalStatus, about: ApprovalRequest | Held, channel: Approval, *, drafts: bool
 ) -> ApprovalState:
     """Return the approval member of a record.
 
     Args:
         status: The status of the request.
         about: The request, or the ruling.
-        desk: The approval channel.
+        channel: The approval channel.
         drafts: Include the digest of the whole request and the channel; for version 2 of the record.
     """
     digest = about.digest if isinstance(about, ApprovalRequest) else about.request
@@ -68,6 +68,6 @@ def approval_state(
         token=None if answer is None else answer.token,
         reason=None if answer is None else answer.ruling.reason,
         request=digest if drafts else None,
-        channel=desk.way if drafts else None,
+        channel=channel.way if drafts else None,
         sources=(known.sources or None) if drafts else None,
     )

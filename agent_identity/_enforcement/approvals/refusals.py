@@ -6,7 +6,17 @@ from typing import Final
 from agent_identity._enforcement.common import safe_message
 from agent_identity.errors import AgentIdentityError, Denied
 
-__all__ = ["altered", "coroutine_desk", "expired", "failed", "forged", "mismatch", "outdated", "pending", "unbindable"]
+__all__ = [
+    "altered",
+    "coroutine_ask",
+    "expired",
+    "failed",
+    "forged",
+    "mismatch",
+    "outdated",
+    "pending",
+    "unbindable",
+]
 
 _LOG: Final = logging.getLogger("agent_identity")
 
@@ -19,7 +29,7 @@ def pending(tool: str, request: str) -> Denied:
     )
 
 
-def coroutine_desk(tool: str) -> Denied:
+def coroutine_ask(tool: str) -> Denied:
     """Return the refusal of a call that a coroutine function would have to approve, from synchronous code."""
     return Denied(
         f"{tool}: ask of the approval channel is a coroutine function, and the tool is not; give it a function",

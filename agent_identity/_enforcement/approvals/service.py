@@ -54,7 +54,7 @@ class _Asking:
 
     call: Call
     task: Task
-    desk: Approval
+    channel: Approval
     request: ApprovalRequest
     name: str
 
@@ -161,53 +161,53 @@ class Approvals:
         self._forbid("reject", "approval", "approval_in_body")
         return self._decide(request, lambda waiting: waiting.reject(by=by, reason=reason))
 
-    def decide(self, call: Call, desk: Approval) -> Held:
+    def decide(self, call: Call, channel: Approval) -> Held:
         """Ask the approval channel and return the ruling, which is not used yet.
 
         Raises:
             Denied: No ruling yet (``approval_pending``), or asking failed (``approval_failed``).
         """
-        asking = self._begin(call, desk)
-        if desk.ask is None:
+        asking = self._begin(call, channel)
+        if channel.ask is None:
             return self._wait(asking)
         try:
             with self._asking_outside(asking):
-                answer = desk.ask(asking.request)
+                answer = channel.ask(asking.request)
         except AgentIdentityError as error:
             raise refused.failed(call.tool, error) from None
         if inspect.isawaitable(answer):
             if inspect.iscoroutine(answer):
                 answer.close()
-            raise refused.coroutine_desk(call.tool)
+            raise refused.coroutine_ask(call.tool)
         return self._heard(asking, answer)
 
-    async def decide_async(self, call: Call, desk: Approval, steps: Steps) -> Held:
+    async def decide_async(self, call: Call, channel: Approval, steps: Steps) -> Held:
         """Ask the approval channel as :meth:`decide` does, without blocking the event loop.
 
         Args:
             call: The call.
-            desk: The desk.
+            channel: The approval channel.
             steps: Runs blocking steps off the loop.
         """
-        asking = await steps.take(partial(self._begin, call, desk))
-        if desk.ask is None:
+        asking = await steps.take(partial(self._begin, call, channel))
+        if channel.ask is None:
             return await self._wait_async(asking, steps)
         try:
             with self._ambience.unmarked(), attached(self._ambience.without()):
-                if inspect.iscoroutinefunction(desk.ask) or desk.suspends or not has_loop():
-                    answer = desk.ask(asking.request)
+                if inspect.iscoroutinefunction(channel.ask) or channel.suspends or not has_loop():
+                    answer = channel.ask(asking.request)
                 else:
-                    answer = await asyncio.to_thread(desk.ask, asking.request)
+                    answer = await asyncio.to_thread(channel.ask, asking.request)
                 if inspect.isawaitable(answer):
                     answer = await answer
-        except desk.suspends:
+        except channel.suspends:
             await steps.take(partial(self._announce_suspended, asking))
             raise
         except AgentIdentityError as error:
             raise refused.failed(call.tool, error) from None
         return await steps.take(partial(self._heard, asking, answer))
 
-    def take_up(self, call: Call, desk: Approval, held: Held) -> None:
+    def take_up(self, call: Call, channel: Approval, held: Held) -> None:
         """Use a ruling for its call: of all processes that try, exactly one succeeds.
 
         Raises:
@@ -217,16 +217,16 @@ class Approvals:
         ruling, task = held.ruling, cast("Task", call.task)
         call.approval = ruling.id
         try:
-            self._check(call, task, desk, ruling)
+            self._check(call, task, channel, ruling)
             self._check_first(call, ruling)
         except Denied as denied:
             self._forget(held.name)
             if denied.code == "approval_rejected":
-                self._record(call, desk, "rejected", held)
+                self._record(call, channel, "rejected", held)
             elif denied.code == "approval_expired":
-                self._record(call, desk, "expired", held)
+                self._record(call, channel, "expired", held)
             raise
-        self._record(call, desk, "approved", held)
+        self._record(call, channel, "approved", held)
         self._forget(held.name)
 
     def leave(self, call: Call) -> None:
@@ -300,7 +300,7 @@ class Approvals:
         )
         return ruling, ruling.sign(self._signer, issuer=self._trust.issuer or "")
 
-    def _begin(self, call: Call, desk: Approval) -> _Asking:
+    def _begin(self, call: Call, channel: Approval) -> _Asking:
         """Return the request of a call: the pending one, or a new one."""
         task, snapshot = cast("Task", call.task), call.snapshot
         if snapshot is not None and not set(snapshot.opaque).isdisjoint(snapshot.supplied):
@@ -312,13 +312,13 @@ class Approvals:
         sources = sources_asked(call)
         data = b"{}" if snapshot is None else snapshot.canonical()
         name = name_of(task, call.tool, args)
-        suspended = self._asked.get(name) if desk.suspends else None
-        known = self._waiting(name, call.tool, task, args) if desk.ask is None else suspended
+        suspended = self._asked.get(name) if channel.suspends else None
+        known = self._waiting(name, call.tool, task, args) if channel.ask is None else suspended
         if known is not None and not set(sources) <= set(known.sources):
             self._forget(name)  # The task has read more since: that is another question.
             known = None
         if known is None:
-            last = now + int(desk.ttl.total_seconds())
+            last = now + int(channel.ttl.total_seconds())
             known = ApprovalRequest(
                 id=self._ids.new(self._clock.wall_ns()),
                 tool=call.tool,
@@ -332,13 +332,13 @@ class Approvals:
                 rule=decision.rule,
                 why=decision.why,
                 requested_at=now,
-                expires_at=last if desk.suspends else min(last, task.expires_at),
+                expires_at=last if channel.suspends else min(last, task.expires_at),
                 sources=sources,
             )
             known = with_digest(known, self._digests)
-            known = self._announce(call, task, desk, known, name)
+            known = self._announce(call, task, channel, known, name)
         call.approval = known.id
-        return _Asking(call, task, desk, known, name)
+        return _Asking(call, task, channel, known, name)
 
     def _waiting(self, name: str, tool: str, task: Task, args: str | None) -> ApprovalRequest | None:
         """Return the pending request of the call in the directory; an altered one is removed."""
@@ -351,17 +351,19 @@ class Approvals:
         self._forget(name)
         return None
 
-    def _announce(self, call: Call, task: Task, desk: Approval, request: ApprovalRequest, name: str) -> ApprovalRequest:
+    def _announce(
+        self, call: Call, task: Task, channel: Approval, request: ApprovalRequest, name: str
+    ) -> ApprovalRequest:
         """Store and record a request; return the valid one, if an equal one came first."""
-        if desk.suspends:
+        if channel.suspends:
             return request  # Announced at suspension: a rerun with the answer is no new request.
-        if desk.ask is None:
+        if channel.ask is None:
             kept = self._directory().put(name, request, now=self._now())
             if kept is not request:
                 return kept
             self._filed[name] = task.id
         call.approval = request.id
-        self._record(call, desk, "pending", request)
+        self._record(call, channel, "pending", request)
         return request
 
     @contextlib.contextmanager
@@ -370,7 +372,7 @@ class Approvals:
         try:
             with self._ambience.unmarked(), attached(self._ambience.without()):
                 yield
-        except asking.desk.suspends:
+        except asking.channel.suspends:
             self._announce_suspended(asking)
             raise
 
@@ -382,7 +384,7 @@ class Approvals:
                 own = [name for name, request in suspended if request.task == asking.task.id]
                 self._asked.pop((own or [suspended[0][0]])[0], None)
             self._asked[asking.name] = asking.request
-            self._record(asking.call, asking.desk, "pending", asking.request)
+            self._record(asking.call, asking.channel, "pending", asking.request)
 
     def _heard(self, asking: _Asking, answer: object) -> Held:
         """Return the ruling of an answer to this request."""
@@ -392,7 +394,7 @@ class Approvals:
             if answer.shown is None or request_bytes(answer.shown) != request_bytes(asking.request):
                 raise refused.altered(asking.call.tool)
             if self._now() >= asking.request.expires_at:
-                self._record(asking.call, asking.desk, "expired", asking.request)
+                self._record(asking.call, asking.channel, "expired", asking.request)
                 raise refused.expired(asking.call.tool)
             try:
                 return Held(*self._rule(asking.request, answer), asking.name, asking.request.digest)
@@ -441,7 +443,7 @@ class Approvals:
 
     @staticmethod
     def _polls(asking: _Asking) -> int:
-        return int(asking.desk.wait.total_seconds() / _POLL_SECONDS)
+        return int(asking.channel.wait.total_seconds() / _POLL_SECONDS)
 
     def _look(self, asking: _Asking) -> Held | None:
         asking.task.lease.check(self._clock)
@@ -455,16 +457,16 @@ class Approvals:
         if asking.request.expires_at > self._now():
             return None
         self._forget(asking.name)
-        self._record(asking.call, asking.desk, "expired", asking.request)
+        self._record(asking.call, asking.channel, "expired", asking.request)
         raise refused.expired(asking.call.tool)
 
-    def _check(self, call: Call, task: Task, desk: Approval, ruling: Ruling) -> None:
+    def _check(self, call: Call, task: Task, channel: Approval, ruling: Ruling) -> None:
         """Check that a ruling approves this call, and that its approver may."""
         args = call.action.args
-        if ruling.task != task.id and desk.suspends and ruling.args is not None:
+        if ruling.task != task.id and channel.suspends and ruling.args is not None:
             snapshot = call.snapshot
             args = None if snapshot is None else self._digests.digest(ruling.task, snapshot.canonical())
-        same_task = ruling.task == task.id or bool(desk.suspends)
+        same_task = ruling.task == task.id or bool(channel.suspends)
         approved = (party_of(ruling.principal), ruling.agent.id, ruling.agent.owner, ruling.tool, ruling.args)
         if not same_task or approved != (party_of(task.principal), task.agent.id, task.agent.owner, call.tool, args):
             raise refused.mismatch(call.tool)
@@ -473,7 +475,7 @@ class Approvals:
         if ruling.status != "approved":
             why = f": {ruling.reason}" if ruling.reason else ""
             raise Denied(f"{call.tool}: rejected by {ruling.approver.id}{why}", code="approval_rejected")
-        desk.check(ruling.approver, task, call.tool)
+        channel.check(ruling.approver, task, call.tool)
         if not ruling.decided_at - SKEW <= self._now() < ruling.expires_at:
             raise refused.expired(call.tool)
 
@@ -493,9 +495,9 @@ class Approvals:
         if not first:
             raise Denied(f"{call.tool}: the approval was used before; ask again", code="approval_used")
 
-    def _record(self, call: Call, desk: Approval, status: ApprovalStatus, about: ApprovalRequest | Held) -> None:
+    def _record(self, call: Call, channel: Approval, status: ApprovalStatus, about: ApprovalRequest | Held) -> None:
         facts, time = cast("Task", call.task).facts._asdict(), Time.at(self._clock.wall_ns())
-        state = approval_state(status, about, desk, drafts=self._ledger.drafts)
+        state = approval_state(status, about, channel, drafts=self._ledger.drafts)
         self._ledger.append(partial(records.Approval, **facts, time=time, action=call.action, approval=state))
 
     def _forget(self, name: str) -> None:

@@ -71,7 +71,7 @@ def ask_in_the_terminal(
             return request.approve(by=by)
         return request.reject(by=by)
 
-    setattr(ask, "channel", "terminal")  # noqa: B010  What the desk is called in records.
+    setattr(ask, "channel", "terminal")  # noqa: B010  The name of the channel in records.
     return ask
 
 

@@ -72,7 +72,7 @@ class ApprovalRequest:
         purpose: The purpose of the task.
         principal: The principal.
         agent: The acting agent.
-        route: The name of the desk.
+        route: The name of the channel.
         rule: The policy rule that asks for the approval, if it has a name.
         why: Its reason.
         requested_at: Unix seconds.

@@ -130,7 +130,7 @@ class Call:
     # What was asked and where; what was decided; what the call has taken; where it runs; what is on record of it.
     __slots__ = (
         *("home", "request", "snapshot", "start_ns", "task", "tool", "unchecked"),
-        *("desk", "findings", "judgement", "route", "target"),
+        *("channel", "findings", "judgement", "route", "target"),
         *("approval", "reserved"),
         *("_attachment", "context", "marker", "span", "traced"),
         *("_ending", "action", "done", "facts", "intent", "model", "result", "stream", "transforms"),
@@ -149,7 +149,7 @@ class Call:
         self.findings: tuple[Finding, ...] = ()
         self.route: Callable[[Call], object] | None = None
         self.target: str | None = None
-        self.desk: Approval | None = None
+        self.channel: Approval | None = None
         self.approval: str | None = None
         self.reserved: Reservation | None = None
         self.span: CallSpan = trace.INVALID_SPAN
@@ -201,7 +201,7 @@ class Call:
         """Forget what was decided: something changed before that was on record."""
         self.release()
         self.judgement = _ALLOWED
-        self.route = self.target = self.desk = self.flow = None
+        self.route = self.target = self.channel = self.flow = None
         self.findings = ()
         self.transforms = ()
 
@@ -212,8 +212,8 @@ class Call:
     def let_run(self) -> None:
         """Have the call run as it came, whatever was decided: monitor mode."""
         self.unchecked = True
-        if self.denial is not None or self.route is not None or self.desk is not None:
-            self.route = self.desk = None
+        if self.denial is not None or self.route is not None or self.channel is not None:
+            self.route = self.channel = None
             self.judged(self.judgement._replace(enforced="audit"))
 
     def release(self) -> None:

@@ -31,7 +31,7 @@ def take_effect(call: Call, decision: Decision, routes: Mapping[str, Callable[..
     handler = routes.get(decision.route or "")
     call.target = decision.route or "unnamed"
     if isinstance(handler, Approval):
-        call.desk = handler
+        call.channel = handler
     elif handler is None:
         message = f"{tool}: routed, and no handler has that name; pass routes={{...}} to the enforcer"
         raise Routed(message, code="route_unavailable", decision=decision)

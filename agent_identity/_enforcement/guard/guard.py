@@ -194,7 +194,7 @@ class Guard:
         if call.judgement.enforced == "block":
             call.release()
             return True
-        return call.desk is not None or self._intend(call)
+        return call.channel is not None or self._intend(call)
 
     def _give_up(self, call: Call) -> None:
         """Refuse a call under whose judgements the mark moved again and again."""
@@ -215,17 +215,17 @@ class Guard:
             Denied: There is none; the refusal is in the ledger.
             EvidenceError: Something could not be recorded; the body must not run.
         """
-        desk = call.desk
-        if desk is None:
+        channel = call.channel
+        if channel is None:
             return
         with self._settling(call):
-            held = self._point.approvals.decide(call, desk) if decide is None else decide()
-            self._go_on(call, desk, held)
+            held = self._point.approvals.decide(call, channel) if decide is None else decide()
+            self._go_on(call, channel, held)
 
     def withdraw(self, call: Call) -> None:
         """Record that whoever made the call gave up while it was judged: its body does not run."""
         if not call.done:
-            code = "call_cancelled" if call.desk is None and call.approval is None else "approval_cancelled"
+            code = "call_cancelled" if call.channel is None and call.approval is None else "approval_cancelled"
             call.release()
             self._deny(call, Denied(f"{self.tool.name}: cancelled while it waited", code=code))
             self._finish(call, "denied", code)
@@ -243,7 +243,7 @@ class Guard:
             raise
         except BaseException as error:
             call.release()
-            if call.desk is not None and isinstance(error, call.desk.suspends):
+            if call.channel is not None and isinstance(error, call.channel.suspends):
                 call.conclude()
                 self._conclude(call, "suspended", None)
                 raise
@@ -260,7 +260,7 @@ class Guard:
         self._deny(call, answer)
         raise self._refuse(call, answer) from None
 
-    def _go_on(self, call: Call, desk: Approval, held: Held) -> None:
+    def _go_on(self, call: Call, channel: Approval, held: Held) -> None:
         """Judge again what took time to be approved, use the approval, and record the intent (threats AC-63)."""
         point, task, snapshot = self._point, call.task, call.snapshot
         if task is None or snapshot is None:
@@ -277,9 +277,9 @@ class Guard:
             if task.limits:
                 call.reserved = self._limits.reserve(task, snapshot, call.request.call_id)
                 point.look_again(call)  # Before the approval is used up.
-            point.approvals.take_up(call, desk, held)
+            point.approvals.take_up(call, channel, held)
             point.look_again(call)
-            call.desk = None
+            call.channel = None
             call.judged(Judgement(call.judgement.decision))
             self._intend(call)
 
@@ -325,7 +325,7 @@ class Guard:
             self._consult(call, arguments.view, task, facts)
             if self.slow or not task.lease.live:
                 point.check(task)  # It may have ended meanwhile; inspectors and policies may end it themselves.
-            if task.limits and call.route is None and call.desk is None:
+            if task.limits and call.route is None and call.channel is None:
                 call.reserved = self._limits.reserve(task, arguments, request.call_id)
         except Denied as denied:
             self._deny(call, denied)

@@ -99,14 +99,14 @@ class CallSteps:
 
     async def settle_async(self, call: Call) -> None:
         """Do what :meth:`settle` does without blocking the event loop."""
-        desk = call.desk
-        if desk is None:
+        channel = call.channel
+        if channel is None:
             return
         steps = Steps()
-        suspends: tuple[type[BaseException], ...] = (Exception, *desk.suspends)
+        suspends: tuple[type[BaseException], ...] = (Exception, *channel.suspends)
         try:
             try:
-                answer = await self._point.approvals.decide_async(call, desk, steps)
+                answer = await self._point.approvals.decide_async(call, channel, steps)
             except suspends as error:
                 await steps.take(partial(self._guard.settle, call, partial(_raise, error)))
             else:
@@ -128,7 +128,7 @@ class CallSteps:
             Denied: It ended; the refusal is recorded, and the reservations of the call are released.
         """
         task = call.task
-        if task is None or call.desk is not None:
+        if task is None or call.channel is not None:
             return
         if not task.lease.watched:
             with suppress(Denied):  # From now on the lease itself refuses.

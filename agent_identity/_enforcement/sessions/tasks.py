@@ -64,7 +64,7 @@ class Tasks:
         new_key: Makes the key that holds a grant.
         admission: Admits agents to grants; None without a registry of agents.
         tokens: The source of tokens for other services.
-        desk: The token cache, if there is a source.
+        token_service: The token cache, if there is a source.
         exports: Makes what exports parts of these tasks.
         speak: Takes in statements of the host about the inputs of a task.
     """
@@ -80,7 +80,7 @@ class Tasks:
     tokens: TokenSource | None = None
     exports: Callable[["Tasks"], Exports] = field(kw_only=True)
     speak: Speak = field(kw_only=True)
-    desk: "TokenService | None" = field(init=False, default=None)
+    token_service: "TokenService | None" = field(init=False, default=None)
     live: "weakref.WeakSet[Task]" = field(init=False, default_factory=weakref.WeakSet[Task])
 
     def __post_init__(self) -> None:
@@ -88,7 +88,7 @@ class Tasks:
             from agent_identity._enforcement.tokens import TokenService  # noqa: PLC0415  Few tasks need tokens.
 
             # Also after a fork: the existing tokens are the parent's.
-            object.__setattr__(self, "desk", TokenService(self.point, self.tokens, self.ids))
+            object.__setattr__(self, "token_service", TokenService(self.point, self.tokens, self.ids))
 
     def open_root(
         self,
@@ -231,7 +231,7 @@ class Tasks:
             facts=task_facts(chain.grants),
             close=self._end,
             exports=self.exports(self),
-            tokens=NoTokens() if self.desk is None else self.desk.open(),
+            tokens=NoTokens() if self.token_service is None else self.token_service.open(),
             speak=self.speak,
             limits=chain.root.limits,
             flow=flow,
@@ -247,8 +247,8 @@ class Tasks:
 
     def drop_tokens(self) -> None:
         """Drop and revoke the tokens of all tasks, within a bounded time."""
-        if self.desk is not None:
-            self.desk.close()
+        if self.token_service is not None:
+            self.token_service.close()
 
     def _end(self, task: Task) -> None:
         """End the authority here, and notify the processes that got a part of it."""

@@ -120,18 +120,18 @@ class TaskTokens:
     __slots__ = (
         "__weakref__",
         "_cached",
-        "_desk",
         "_flights",
         "_home",
         "_keys",
         "_lock",
         "_over",
         "_revokes",
+        "_service",
         "_work",
     )
 
-    def __init__(self, desk: TokenService) -> None:
-        self._desk = desk
+    def __init__(self, service: TokenService) -> None:
+        self._service = service
         self._lock = threading.RLock()
         self._home = Process.here
         self._over = False
@@ -148,7 +148,7 @@ class TaskTokens:
         check_order(audience, resource)
         key = (audience, resource, check_scope(scope))
         if not self._is_here(task):
-            return self._exchange(task, key, self._desk.source)
+            return self._exchange(task, key, self._service.source)
         while True:
             flight = self._board(task, key)
             if isinstance(flight, DownstreamToken):
@@ -159,7 +159,7 @@ class TaskTokens:
                     return token
                 continue
             with self._leading(key, flight):
-                flight.token = self._exchange(task, key, self._desk.source)
+                flight.token = self._exchange(task, key, self._service.source)
             return flight.token
 
     @contextmanager
@@ -177,16 +177,16 @@ class TaskTokens:
 
     def _is_here(self, task: Task) -> bool:
         """Return whether the task is the current one; the object alone gives no authority."""
-        return self._desk.point.ambience.current() is task
+        return self._service.point.ambience.current() is task
 
     def _board(self, task: Task, key: _Key) -> DownstreamToken | _Flight:
         """Return the cached token of a live task, else the request under way for it, else a new request."""
-        clock = self._desk.point.clock
+        clock = self._service.point.clock
         with self._lock:
             cached = self._cached.get(key)
             if cached is not None:
                 fresh = clock.wall_ns() // _NS < cached.renew_wall
-                if fresh and clock.monotonic_ns() < cached.renew_monotonic_ns and _lives(task, self._desk.point):
+                if fresh and clock.monotonic_ns() < cached.renew_monotonic_ns and _lives(task, self._service.point):
                     return cached.token
             flight = self._flights.get(key)
             if flight is None:
@@ -198,7 +198,7 @@ class TaskTokens:
     def _wait(self, task: Task, flight: _Flight) -> DownstreamToken | None:
         """Return the token of another thread's request; ``None`` if that was refused, so that this thread asks."""
         while not flight.done.wait(_WAIT_SECONDS):
-            self._desk.point.check(task)
+            self._service.point.check(task)
         if flight.error is not None:
             raise _copy(flight.error)
         return flight.token
@@ -232,13 +232,13 @@ class TaskTokens:
     def _guarded(self, task: Task, request: CallRequest, issue: Body) -> object:
         """Run the request under guard; if another task is current, as a call outside any task."""
         if self._is_here(task):
-            return self._desk.guard.run(request, issue)
-        with attached(self._desk.point.ambience.without()):
-            return self._desk.guard.run(request, issue)
+            return self._service.guard.run(request, issue)
+        with attached(self._service.point.ambience.without()):
+            return self._service.guard.run(request, issue)
 
     def _refused(self, task: Task, denied: Denied) -> Denied:
         """Return the refusal for raising; it names the wrong task, if that is the cause."""
-        if not isinstance(denied, NoTask) or self._is_here(task) or self._desk.point.ambience.current() is None:
+        if not isinstance(denied, NoTask) or self._is_here(task) or self._service.point.ambience.current() is None:
             return denied
         return NoTask(
             f"{TOOL}: the task is not the current one; use enforcer.current_task for tokens",
@@ -247,7 +247,7 @@ class TaskTokens:
         )
 
     def _issue(self, task: Task, key: _Key, source: TokenSource) -> DownstreamToken:
-        point = self._desk.point
+        point = self._service.point
         # In monitor mode nothing was refused so far; but without a live task no mode gives a token.
         point.check(task)
         wall, monotonic = point.clock.wall_ns(), point.clock.monotonic_ns()
@@ -294,7 +294,7 @@ class TaskTokens:
                 self._revokes.append((issued.expires_at, issued.revoke))
             if not self._over:
                 self._cached[key] = cached
-        self._desk.add(self)
+        self._service.add(self)
         if self._over:  # The task ended during the request.
             self.drop()
 
@@ -303,7 +303,7 @@ class TaskTokens:
             self._cached.pop(key, None)
 
     def _new_id(self) -> str:
-        return self._desk.ids.new(self._desk.point.clock.wall_ns())
+        return self._service.ids.new(self._service.point.clock.wall_ns())
 
     def _key(self, algorithm: JwtAlgorithm) -> JwtKey:
         with self._lock:

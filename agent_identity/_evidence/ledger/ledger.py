@@ -464,7 +464,7 @@ class Ledger:
         self._next_stream = None
         self._sealing.track(stream)
         if "multiprocessing.util" in sys.modules:
-            from multiprocessing.util import Finalize  # noqa: PLC0415  Its children run these, and no atexit.
+            from multiprocessing.util import Finalize  # Its children run these, and no atexit.
 
             Finalize(None, self._at_exit, exitpriority=0)
         return stream

@@ -15,7 +15,7 @@ from typing import Final, Literal, Self, TypeAlias, final
 
 from agent_identity._common.narrowing import is_array, is_object
 from agent_identity._evidence.storage import READ, Files, is_stream_id, open_regular, read_lines
-from agent_identity._evidence.transparency import CompactRange, KnownKeys, open_note, read_checkpoint, sign_note
+from agent_identity._evidence.transparency import CompactRange, KnownKeys, open_note, sign_note
 from agent_identity._identity.keys import PublicKey, Signer
 from agent_identity._identity.keys import check_note_name as check_name
 from agent_identity.canonical import RecordValue, decode_record, encode_record
@@ -33,7 +33,6 @@ __all__ = [
     "open_pruned",
     "read_grants",
     "read_kept",
-    "read_pruned",
     "sign_pruned",
     "texts_of",
     "unverified_pruned",
@@ -106,6 +105,10 @@ class PruneStatement:
     log_root: bytes
     time_ns: int
     kept: Kept | None = None
+
+    @property
+    def end(self) -> None:
+        """No place, as the kept records reach to the end of the stream; an excerpt's part has one."""
 
     def tree(self) -> CompactRange:
         """Return the tree over the pruned records."""
@@ -192,15 +195,6 @@ def open_pruned(note: bytes, keys: Sequence[PublicKey] | KnownKeys) -> tuple[Pru
     """
     pruned = unverified_pruned(note)
     return pruned, open_note(note, {pruned.origin: keys}).signers
-
-
-def read_pruned(files: Files, path: str) -> bytes | None:
-    """Return the file of a statement, at most one byte more than a note may have, or ``None`` if it is missing.
-
-    Raises:
-        OSError: There is one and it cannot be read.
-    """
-    return read_checkpoint(files, path)
 
 
 def read_grants(files: Files, path: str, *, most: int | None = None) -> Iterator[str]:

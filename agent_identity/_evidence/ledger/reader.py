@@ -4,17 +4,8 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Final, Literal, NamedTuple, TypeAlias, final
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, final
 
-from agent_identity._evidence.ledger.excerpt_starts import Excerpt, Start
-from agent_identity._evidence.ledger.prune_statement import (
-    KeptState,
-    PruneStatement,
-    read_grants,
-    read_kept,
-    read_pruned,
-    unverified_pruned,
-)
 from agent_identity._evidence.ledger.segments import (
     Segment,
     first_place,
@@ -40,6 +31,10 @@ from agent_identity._evidence.storage import (
 )
 from agent_identity._evidence.transparency import Head, log_was_removed, read_checkpoint, stream_names
 from agent_identity.errors import VerificationError
+
+if TYPE_CHECKING:
+    from agent_identity._evidence.ledger.excerpt_starts import Start
+    from agent_identity._evidence.ledger.prune_statement import KeptState, PruneStatement
 
 __all__ = ["Denied", "LedgerReader", "Problem", "RawLine", "open_ledger", "raw_line"]
 
@@ -228,7 +223,7 @@ class LedgerReader:
                 return first_place(self._files, self._folders(stream), self._layout.entries(stream))
         return None
 
-    def begins_behind(self, stream: str) -> PruneStatement | Start | None:
+    def begins_behind(self, stream: str) -> "PruneStatement | Start | None":
         """Return the state before the first given record of a stream that does not begin with its first.
 
         As an excerpt says it, or the statement of what was pruned, unverified. A statement counts only where
@@ -240,6 +235,8 @@ class LedgerReader:
             return self._given[stream]
         note = self.pruned(stream)
         if note is not None and self.first_place(stream) != 1:
+            from agent_identity._evidence.ledger.prune_statement import unverified_pruned  # Few streams are pruned.
+
             with suppress(VerificationError):
                 return unverified_pruned(note)
         return None
@@ -248,16 +245,18 @@ class LedgerReader:
         """Return the signed pruning statement of a stream, or ``None`` if none can be read."""
         if is_stream_id(stream):
             with suppress(OSError):
-                return read_pruned(self._files, self._layout.pruned(stream))
+                return read_checkpoint(self._files, self._layout.pruned(stream))
         return None
 
-    def kept_grants(self, pruned: PruneStatement, *, most: int | None = None) -> tuple[tuple[str, ...], KeptState]:
+    def kept_grants(self, pruned: "PruneStatement", *, most: int | None = None) -> "tuple[tuple[str, ...], KeptState]":
         """Return the kept grants of pruned records, and whether they match the statement.
 
         Args:
             pruned: The statement. If it names none, all that are there are returned: each proves itself, or nothing.
             most: So many bytes of memory for those that no statement names; ``None`` for all.
         """
+        from agent_identity._evidence.ledger.prune_statement import read_grants, read_kept
+
         kept, stream = pruned.kept, pruned.stream
         try:
             if kept is not None:
@@ -349,9 +348,11 @@ class LedgerReader:
             self._files.close(fd)
 
 
-def _given(excerpt: bytes | None) -> Mapping[str, Start]:
+def _given(excerpt: bytes | None) -> "Mapping[str, Start]":
     """Return the excerpted parts; empty without an excerpt, or with a malformed one, which a verification reports."""
     if excerpt is not None:
+        from agent_identity._evidence.ledger.excerpt_starts import Excerpt  # Few directories are excerpts.
+
         with suppress(ValueError):
             return Excerpt.from_bytes(excerpt).streams
     return {}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast, final
 
-from agent_identity._evidence.ledger.prune_statement import PruneStatement, read_pruned, unverified_pruned
+from agent_identity._evidence.ledger.prune_statement import PruneStatement, unverified_pruned
 from agent_identity._evidence.ledger.segments import closed_segments, first_place, read_stream
 from agent_identity._evidence.ledger.writer import settle, settled_size
 from agent_identity._evidence.record import RecoveredStream, plain_members
@@ -24,7 +24,14 @@ from agent_identity._evidence.storage import (
     stream_parts,
     why,
 )
-from agent_identity._evidence.transparency import CompactRange, DirectoryLog, Head, leaf_hash, stream_names
+from agent_identity._evidence.transparency import (
+    CompactRange,
+    DirectoryLog,
+    Head,
+    leaf_hash,
+    read_checkpoint,
+    stream_names,
+)
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
 
 __all__ = ["recover"]
@@ -104,7 +111,7 @@ def _size(files: Files, path: str) -> int:
 
 def _what_was_pruned(files: Files, layout: Layout, name: str) -> PruneStatement | None:
     """Return the unverified pruning statement if the first records are gone."""
-    note = read_pruned(files, layout.pruned(name))
+    note = read_checkpoint(files, layout.pruned(name))
     if note is None or first_place(files, (layout.stream(name),), layout.entries(name)) == 1:
         return None
     with contextlib.suppress(VerificationError):

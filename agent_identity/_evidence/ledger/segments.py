@@ -10,7 +10,7 @@ import re
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, final
+from typing import Final, Literal, NamedTuple, TypeAlias, final
 
 import orjson
 
@@ -105,9 +105,7 @@ class Segments:
             zstandard_module()
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """One file of a stream.
 
     Attributes:

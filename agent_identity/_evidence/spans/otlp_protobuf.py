@@ -192,7 +192,7 @@ def _message(data: bytes, number: int) -> _Spans:
 
 def _inflated(data: bytes) -> bytes:
     try:
-        from zstandard import ZstdDecompressor, ZstdError, frame_content_size  # noqa: PLC0415 - An extra.
+        from zstandard import ZstdDecompressor, ZstdError, frame_content_size  # An extra.
     except ModuleNotFoundError:
         raise ConfigurationError(
             "the package zstandard is not installed, which compressed messages need; run pip install "

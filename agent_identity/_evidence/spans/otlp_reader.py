@@ -106,7 +106,10 @@ def _protobuf() -> tuple[
 ]:
     """Return the splitter of Protocol Buffers files, and the reader of their messages."""
     try:
-        from agent_identity._evidence.spans.otlp_protobuf import binary_documents, read_message  # noqa: PLC0415 - The library is an extra.
+        from agent_identity._evidence.spans.otlp_protobuf import (  # The library is an extra.
+            binary_documents,
+            read_message,
+        )
     except ModuleNotFoundError:
         raise ConfigurationError(
             "the package opentelemetry-proto is not installed, which traces in Protocol Buffers "

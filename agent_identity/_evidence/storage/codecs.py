@@ -24,7 +24,7 @@ def zstandard_module() -> ModuleType:
         ConfigurationError: It is not installed.
     """
     try:
-        import zstandard  # noqa: PLC0415  An extra.
+        import zstandard  # An extra.
     except ImportError:
         raise ConfigurationError(
             "the extra zstd is not installed, which files compressed by zstd need; run pip install "

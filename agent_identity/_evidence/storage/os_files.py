@@ -103,7 +103,7 @@ class Files:
             ConfigurationError: The platform has no such locks.
         """
         try:
-            import fcntl  # noqa: PLC0415  Absent on Windows, where reading a ledger must still work.
+            import fcntl  # Absent on Windows, where reading a ledger must still work.
         except ImportError:
             raise ConfigurationError(
                 "this platform has no POSIX file locks, which a ledger needs; use Linux or macOS"
@@ -112,7 +112,7 @@ class Files:
 
     def unlock(self, fd: int) -> None:
         """Give the lock back, also on behalf of copies of the descriptor in forked children."""
-        import fcntl  # noqa: PLC0415
+        import fcntl
 
         fcntl.flock(fd, fcntl.LOCK_UN)
 

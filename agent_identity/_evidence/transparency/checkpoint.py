@@ -10,7 +10,7 @@ What is read here comes from outside: sizes are bounded, and each value has one 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Self, final
+from typing import Final, NamedTuple, Self, final
 
 from agent_identity._evidence.transparency.cosignatures import Cosignature, LogHead, read_cosignature
 from agent_identity._evidence.transparency.merkle import EMPTY_ROOT, HASH_SIZE
@@ -79,9 +79,7 @@ def parse_vkey(text: str) -> tuple[str, PublicKey]:
     return name, key
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """An opened note: at least one signature by a known key was verified, and none failed.
 
     Attributes:
@@ -185,16 +183,16 @@ def open_note(
     return Note(text, tuple(state.signers), tuple(state.cosignatures), tuple(state.unchecked), tuple(state.lines))
 
 
-@dataclass(slots=True)
 class _Found:
     """Verification state of the signatures of a note."""
 
-    body: bytes
-    head: LogHead
-    signers: list[PublicKey] = field(default_factory=list[PublicKey])
-    cosignatures: list[Cosignature] = field(default_factory=list[Cosignature])
-    unchecked: list[Cosigner] = field(default_factory=list[Cosigner])
-    lines: list[str] = field(default_factory=list[str])
+    def __init__(self, body: bytes, head: LogHead) -> None:
+        self._body = body
+        self._head = head
+        self.signers: list[PublicKey] = []
+        self.cosignatures: list[Cosignature] = []
+        self.unchecked: list[Cosigner] = []
+        self.lines: list[str] = []
 
     def take(self, key: PublicKey | Cosigner, signature: bytes, line: str) -> None:
         """Verify a signature.
@@ -203,10 +201,10 @@ class _Found:
             TokenError: It does not fit.
         """
         if isinstance(key, PublicKey):
-            key.verify(signature, self.body)
+            key.verify(signature, self._body)
             self.signers.append(key)
         else:
-            said = read_cosignature(key, signature, self.body, self.head)
+            said = read_cosignature(key, signature, self._body, self._head)
             if said is None:
                 self.unchecked.append(key)
                 return

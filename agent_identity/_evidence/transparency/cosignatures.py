@@ -5,8 +5,7 @@ every one that the cosigner knew before (c2sp.org/tlog-cosignature).
 """
 
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, final
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from agent_identity._identity.common import b64_encode
 from agent_identity._identity.keys import Cosigner, PublicKey
@@ -49,9 +48,7 @@ class CosigningKey(Protocol):
         ...
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Cosignature:
+class Cosignature(NamedTuple):
     """A verified cosignature.
 
     Attributes:

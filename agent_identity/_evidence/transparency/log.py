@@ -35,7 +35,6 @@ from agent_identity._evidence.storage import (
 )
 from agent_identity._evidence.transparency.checkpoint import MAX_NOTE, Checkpoint, sign_note
 from agent_identity._evidence.transparency.merkle import CompactRange, leaf_hash
-from agent_identity._evidence.transparency.rejects import LaterEntryError, set_aside
 from agent_identity._identity.keys import Signer
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError, VerificationError
@@ -328,6 +327,8 @@ class DirectoryLog:
                 "key; repair log/entries.jsonl, until then nothing is sealed",
                 code="log_contradicted",
             )
+        from agent_identity._evidence.transparency.rejects import LaterEntryError, set_aside
+
         last = (self._tree.size, self._last)
         try:
             size, name = set_aside(self._files, self._layout, fd, line.offset, fits=self._fits, last=last)
@@ -449,6 +450,6 @@ def unverified_checkpoint(note: bytes) -> Checkpoint:
 
 
 def _logger() -> "Logger":
-    import logging  # noqa: PLC0415  Readers of a log write no messages.
+    import logging  # Readers of a log write no messages.
 
     return logging.getLogger("agent_identity.evidence")

@@ -20,6 +20,24 @@ DEAR = {"pydantic", "pydantic_core", "opentelemetry", "google", "grpc", "langcha
 WORK = {"agent_identity._audit", "agent_identity._authority", "agent_identity._enforcement", "agent_identity._evidence"}
 SPARED = {"multiprocessing", "concurrent.futures", "sqlite3", "zipfile", "tempfile", "logging", "zoneinfo._zoneinfo"}
 
+SELDOM = {
+    "agent_identity._audit.grants.disclosed_arguments",
+    "agent_identity._audit.ledger.flow_check",
+    "agent_identity._audit.ledger.index",
+    "agent_identity._audit.ledger.pruning_check",
+    "agent_identity._audit.proofs",
+    "agent_identity._authority.registries.rulings",
+    "agent_identity._evidence.ledger.excerpt_starts",
+    "agent_identity._evidence.ledger.prune_statement",
+    "agent_identity._evidence.spans",
+    "agent_identity._evidence.transparency.rejects",
+    "agent_identity._flow.labels",
+    "agent_identity._identity.keys.ml_dsa",
+}
+"""What a ledger of version 1 without approvals, pruned records and certificates does without."""
+MOST = {"--help": 24, "show": 95, "verify": 130}
+"""Modules of ours that a command may load. Each takes about a millisecond of CPU, most of it for its data classes."""
+
 
 def loaded(*words: object) -> set[str]:
     """Return the modules that a command loads in a process of its own."""
@@ -46,6 +64,16 @@ def test_to_show_and_to_verify_neither_pydantic_nor_opentelemetry_is_loaded(evid
         assert "agent_identity._audit" in modules
         assert not tops(modules) & DEAR
         assert not modules & (SPARED | {"agent_identity._enforcement", "agent_identity._policy"})
+
+
+@pytest.mark.parametrize("command", MOST)
+def test_a_command_loads_few_modules_and_none_that_a_small_ledger_does_without(command: str, evidence: Path) -> None:
+    """The start of a command is its imports, so their number and names are bounded."""
+    words = ("--help",) if command == "--help" else (command, evidence)
+    ours = {name for name in loaded(*words) if tops({name}) == {"agent_identity"}}
+    assert "agent_identity.cli.program" in ours
+    assert not ours & SELDOM
+    assert len(ours) <= MOST[command]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from agent_identity._audit.inputs import sources
-from agent_identity._audit.inputs.sources import directory_of, opened, size_of_files, size_of_ledger, to_trust
+from agent_identity._audit.inputs.sources import directory_of, opened, size_of_files, size_of_ledger
+from agent_identity._audit.inputs.trust_argument import to_trust
 from agent_identity._evidence.ledger.segments import Segment
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore

@@ -16,7 +16,8 @@ from agent_identity._audit.ledger.external_evidence import (
     conclude_vouchers,
     second_signature,
 )
-from agent_identity._audit.report.findings import Findings, counted
+from agent_identity._audit.report.findings import Findings
+from agent_identity._audit.report.plurals import counted
 from agent_identity._audit.report.report import Signature
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.transparency import checkpoint as checkpoint_module

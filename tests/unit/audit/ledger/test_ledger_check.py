@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent_identity._audit.grants.disclosed_arguments import Disclosures
-from agent_identity._audit.ledger import ledger_check
+from agent_identity._audit.ledger import ledger_check, pruning_check
 from agent_identity._audit.ledger.external_evidence import ExternalEvidence
 from agent_identity._audit.ledger.ledger_check import LEDGER_STEPS, LedgerCheck
 from agent_identity._audit.ledger.log_check import Heads, SignedLog
@@ -409,32 +409,45 @@ def test_where_streams_begin_that_do_not_begin_with_their_first_record(monkeypat
     kept = {ONE: ["t1"], TWO: ["t2", "t3"]}
     answers: dict[str, Any] = {"pruned": pruned, "excerpt": None}
 
-    def find_kept(reader: object, said: Iterable[PruneStatement], *given: object) -> list[str]:
-        asked.append((reader, *given))
+    reader: Any = SimpleNamespace(excerpt=lambda: None, pruned=lambda _: b"a statement")
+
+    def find_kept(of: object, said: Iterable[PruneStatement], *given: object) -> list[str]:
+        asked.append((of, *given))
         return [token for statement in said for token in kept[statement.stream]]
 
-    monkeypatch.setattr(ledger_check, "find_pruned", lambda *given: asked.append(given) or answers["pruned"])
-    monkeypatch.setattr(ledger_check, "find_excerpt", lambda *given: asked.append(given) or answers["excerpt"])
-    monkeypatch.setattr(ledger_check, "find_kept", find_kept)
-    monkeypatch.setattr(ledger_check, "find_leftovers", lambda *given: looked.append(given))
+    monkeypatch.setattr(pruning_check, "find_pruned", lambda *given: asked.append(given) or answers["pruned"])
+    monkeypatch.setattr(pruning_check, "find_excerpt", lambda *given: asked.append(given) or answers["excerpt"])
+    monkeypatch.setattr(pruning_check, "find_kept", find_kept)
+    monkeypatch.setattr(pruning_check, "find_leftovers", lambda *given: looked.append(given))
     log = log_of(one=3)
-    check, findings = checking("reader", trust)
+    check, findings = checking(reader, trust)
     check._delegations = tokens = Noted()
     assert check._starts([ONE], log) == pruned
     assert asked == [
-        ("reader", [ONE], log.heads, trust, findings),
-        ("reader", trust, findings),
-        ("reader", [ONE], findings),
+        (reader, [ONE], log.heads, trust, findings),
+        (reader, trust, findings),
+        (reader, [ONE], findings),
     ]
     assert tokens.said == [("add_kept", token) for token in ("t1", "t2", "t3")]
     assert (check._calls.gone, check._calls.partial) == ({"a", "b", "c"}, False)
     answers |= {"pruned": {}, "excerpt": {TWO: "start"}}
-    check, _ = checking("reader", trust)
+    check, _ = checking(reader, trust)
     assert check._starts([ONE], log) == {TWO: "start"}
     assert (check._calls.gone, check._calls.partial) == (None, True)
     answers |= {"pruned": pruned}
     assert check._starts([ONE], log) == {ONE: pruned[ONE], TWO: "start"}
     assert [starts for _, starts, _ in looked] == [pruned, {TWO: "start"}, {ONE: pruned[ONE], TWO: "start"}]
+
+
+def test_a_ledger_with_all_its_records_begins_with_the_first_ones() -> None:
+    """Without a statement of a pruning and without an excerpt there is nothing to read about where streams begin."""
+    reader: Any = SimpleNamespace(excerpt=lambda: None, pruned=lambda _: None)
+    check, _ = checking(reader)
+    assert check._starts([ONE, TWO], log_of(one=3)) == {}
+    assert (check._calls.gone, check._calls.partial) == (None, False)
+    check._denied = frozenset({TWO})
+    assert check._starts([ONE], log_of(one=3)) == {}
+    assert check._calls.partial
 
 
 PERIOD = (10, 20)

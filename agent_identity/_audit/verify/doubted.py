@@ -56,7 +56,7 @@ def find_doubted(
         ConfigurationError: The ledger cannot be read.
     """
     if is_bundle(path):
-        from agent_identity._audit.proofs import unpacked  # noqa: PLC0415  Few sources are one.
+        from agent_identity._audit.proofs import unpacked
 
         with unpacked(path) as directory:
             return _find(directory, trust, thumbprint, since, (checkpoint, processes, drafts, progress))

@@ -7,6 +7,7 @@ the answer can be believed and what it does not show.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agent_identity._audit.answers.collecting import CodeHint, CodeStatus, ItemKind
     from agent_identity._audit.answers.coverage_report import (
         CoverageReport,
         CoverageTable,
@@ -63,6 +64,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "agent_identity._audit.answers.collecting": ("CodeHint", "CodeStatus", "ItemKind"),
             "agent_identity._audit.answers.coverage_report": (
                 "CoverageReport",
                 "CoverageTable",
@@ -129,6 +131,8 @@ __all__ = [
     "ApprovalFact",
     "Authority",
     "CallFact",
+    "CodeHint",
+    "CodeStatus",
     "CoverageReport",
     "CoverageTable",
     "DataHint",
@@ -147,6 +151,7 @@ __all__ = [
     "IncidentReport",
     "Inventory",
     "Item",
+    "ItemKind",
     "OpenCall",
     "OtherCalls",
     "PolicyFact",

@@ -69,6 +69,7 @@ _OPTIONS: Final = (
     "since",
     "after",
     "hosts",
+    "scan",
     "least",
     "resource",
     "framework",

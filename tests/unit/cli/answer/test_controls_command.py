@@ -108,6 +108,14 @@ def test_a_sample_is_written_with_proofs(run: Run, given: tuple[object, ...], tm
     assert len(json.loads(printed.out)["drawn"]) == 10
 
 
+def test_a_sample_is_drawn_from_a_directory_below(run: Run, company: Path, tmp_path: Path) -> None:
+    """A folder with one evidence directory below it is as good as the directory."""
+    above = tmp_path / "above"
+    shutil.copytree(company, above / "evidence")
+    assert run("report", "sample", above, "--seed", "1", "--records", 1, "--out", tmp_path / "sample").code == 0
+    assert (tmp_path / "sample" / "0001.tlog-proof").exists()
+
+
 def test_no_sample_is_drawn_from_contradicted_evidence(run: Run, company: Path, tmp_path: Path) -> None:
     """Nothing is written, and the exit code is that of verify."""
     forged = Path(shutil.copytree(company, tmp_path / "forged"))

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agent_identity._audit.answers.collecting import CodeHint
     from agent_identity._audit.answers.coverage_report import CoverageReport, coverage
     from agent_identity._audit.answers.data_report import DataReport, data
     from agent_identity._audit.answers.facts import (
@@ -37,6 +38,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "agent_identity._audit.answers.collecting": ("CodeHint",),
             "agent_identity._audit.answers.coverage_report": ("CoverageReport", "coverage"),
             "agent_identity._audit.answers.data_report": ("DataReport", "data"),
             "agent_identity._audit.answers.facts": (
@@ -78,6 +80,7 @@ __all__ = [
     "ApprovalFact",
     "CallFact",
     "CallSpanFact",
+    "CodeHint",
     "Consumer",
     "ControlRow",
     "ControlTable",

@@ -41,7 +41,8 @@ ROOT_NAMES = (
 )
 PUBLIC = {
     "adapters": "Call CallRequest DeclaredFlow GuardedCall Shown",
-    "answers": "ApprovalFact CallFact CallSpanFact Consumer ControlRow ControlTable ControlsReport CoverageReport "
+    "answers": "ApprovalFact CallFact CallSpanFact CodeHint Consumer ControlRow ControlTable ControlsReport "
+    "CoverageReport "
     "DataReport Difference ErasureFact Evidence Fact Frame GrantFact Hosts IncidentReport Inventory Item Observation "
     "Overview PolicyFact Proof Reading RegistrationFact RevocationFact RowResult ScopeReport Seed ServerFact "
     "SourceFrame SpanFact StreamFact Suggestion TaskFact Where controls coverage data incident inventory overview "

@@ -7,6 +7,7 @@ the answer can be believed and what it does not show.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agent_identity._audit.answers.collecting import CodeHint, CodeStatus, ItemKind
     from agent_identity._audit.answers.coverage_report import (
         CoverageQuestion,
         CoverageReport,
@@ -74,6 +75,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "agent_identity._audit.answers.collecting": ("CodeHint", "CodeStatus", "ItemKind"),
             "agent_identity._audit.answers.coverage_report": (
                 "CoverageQuestion",
                 "CoverageReport",
@@ -150,6 +152,8 @@ __all__ = [
     "ApprovalFact",
     "Authority",
     "CallFact",
+    "CodeHint",
+    "CodeStatus",
     "CoverageQuestion",
     "CoverageReport",
     "CoverageTable",
@@ -171,6 +175,7 @@ __all__ = [
     "Inventory",
     "InventoryQuestion",
     "Item",
+    "ItemKind",
     "OpenCall",
     "OtherCalls",
     "PolicyFact",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import Final, Literal, TypeAlias, final
+from typing import Final, Literal, NamedTuple, TypeAlias, final
 
 from agent_identity._audit.answers.declared import Declared
 from agent_identity._audit.answers.facts import (
@@ -20,7 +20,7 @@ from agent_identity._audit.store import SpillStore
 from agent_identity._authority.registries import Registration
 from agent_identity._evidence.record import Agent, Principal
 
-__all__ = ["MAX_ITEMS", "ItemCollector", "ItemDraft", "ItemKind", "Key", "SightingKey"]
+__all__ = ["MAX_ITEMS", "CodeHint", "ItemCollector", "ItemDraft", "ItemKind", "Key", "SightingKey"]
 
 ItemKind: TypeAlias = Literal["agent", "principal", "tool", "server", "model", "host", "data"]
 """The kind of an item."""
@@ -34,8 +34,31 @@ _NEAR: Final = 50_000
 Key: TypeAlias = tuple[ItemKind, str | None, str]
 """Key of an item: kind, service and name."""
 
-SightingKey: TypeAlias = tuple[Literal["ledger", "registry", "pins", "traces"], int]
-"""Key of a sighting of an item: the kind of source, and the number of the source."""
+CodeStatus: TypeAlias = Literal["configured", "declared", "installed"]
+"""Kind of a hint of code: ``configured`` for a client, ``declared`` in code, ``installed`` as a package."""
+
+SightingKey: TypeAlias = tuple[Literal["ledger", "registry", "pins", "traces"] | CodeStatus, int]
+"""Key of a sighting of an item: the kind of source, and the number of the source; -1 for hints of code."""
+
+
+class CodeHint(NamedTuple):
+    """An agent, tool, model or server that code or a configuration names; a hint, since nobody saw it at work.
+
+    Attributes:
+        kind: What it is.
+        name: Its name.
+        status: How it is known.
+        place: File and line.
+        via: The framework, client or package that names it.
+        guarded: Whether the code guards it; ``None`` if that is not known.
+    """
+
+    kind: ItemKind
+    name: str
+    status: CodeStatus
+    place: str
+    via: str
+    guarded: bool | None = None
 
 
 @final
@@ -271,6 +294,17 @@ class ItemCollector:
             return False
         self._traces.put(key, b"")
         return True
+
+    def hint(self, hint: CodeHint) -> None:
+        """Take a hint of code."""
+        draft = self._item(hint.kind, None, hint.name)
+        if draft is None:
+            return
+        draft.see((hint.status, -1), 0)
+        draft.say("scanned in", hint.place)
+        draft.say("scanned as", hint.via)
+        if hint.guarded is not None:
+            draft.say("scanned guard", "there is one" if hint.guarded else "there is none")
 
     def declare(self, source: int, declared: Declared) -> None:
         """Take what stands beside a ledger."""

@@ -14,6 +14,11 @@ __all__ = ["cyclonedx"]
 _OURS: Final = "agent-identity:"
 _COMPONENTS: Final[Mapping[str, str]] = {"agent": "application", "model": "machine-learning-model", "data": "data"}
 _TECHNIQUES: Final[Mapping[str, str]] = {"proved": "attestation", "recorded": "other", "hint": "instrumentation"}
+_SCANNED: Final[Mapping[str, str]] = {
+    "declared": "source-code-analysis",
+    "configured": "manifest-analysis",
+    "installed": "manifest-analysis",
+}
 _SURE: Final[Mapping[str, float]] = {"proved": 1.0, "recorded": 0.5, "hint": 0.5}
 
 
@@ -85,9 +90,9 @@ def _component(item: Item) -> JSON:
 def _identity(item: Item) -> JSON:
     methods: list[JSON] = [
         {
-            "technique": _TECHNIQUES[sighting.proof],
+            "technique": _SCANNED.get(sighting.kind, _TECHNIQUES[sighting.proof]),
             "confidence": _SURE[sighting.proof],
-            "value": f"{sighting.kind} of source {sighting.source}",
+            "value": f"{sighting.kind} of source {sighting.source}" if sighting.source >= 0 else "scan",
         }
         for sighting in item.sightings
     ]

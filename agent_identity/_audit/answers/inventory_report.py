@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 
-from agent_identity._audit.answers.collecting import MAX_ITEMS, ItemCollector, ItemDraft, ItemKind, Key
+from agent_identity._audit.answers.collecting import (
+    MAX_ITEMS,
+    CodeHint,
+    CodeStatus,
+    ItemCollector,
+    ItemDraft,
+    ItemKind,
+    Key,
+)
 from agent_identity._audit.answers.declared import Declared, declared_in
 from agent_identity._audit.answers.reading import Evidence, Reading, read
 from agent_identity._audit.answers.report_frame import Frame, Proof
@@ -33,15 +41,33 @@ __all__ = [
 KINDS: Final[tuple[ItemKind, ...]] = ("agent", "principal", "tool", "server", "model", "host", "data")
 """The kinds, in the order in which they are shown."""
 
-Status: TypeAlias = Literal["registered", "observed", "traced"]
-"""``registered``: in the registry of agents or the pins of servers. ``observed``: in records. ``traced``: in spans."""
+Status: TypeAlias = Literal["registered", "observed", "traced"] | CodeStatus
+"""``registered``: in the registry of agents or the pins of servers. ``observed``: in records. ``traced``: in spans.
+
+The others come from a scan: ``configured`` for a client, ``declared`` in code, ``installed`` as a package.
+"""
 
 DifferenceCode: TypeAlias = Literal[
-    "traced_not_guarded", "observed_not_registered", "registered_idle", "no_owner", "new", "gone"
+    "traced_not_guarded",
+    "configured_not_guarded",
+    "declared_not_observed",
+    "observed_not_registered",
+    "registered_idle",
+    "no_owner",
+    "new",
+    "gone",
 ]
 """Code of a noteworthy fact about an item."""
 
-_STATUSES: Final[tuple[Status, ...]] = ("registered", "observed", "traced")
+_STATUSES: Final[tuple[Status, ...]] = (
+    "registered",
+    "observed",
+    "traced",
+    "configured",
+    "declared",
+    "installed",
+)
+_AT_WORK: Final = frozenset({"observed", "traced"})
 _GUARDED: Final = frozenset({"agent", "tool", "server"})
 _REGISTRABLE: Final = frozenset({"agent", "server"})
 
@@ -52,15 +78,15 @@ class Observation:
     """A sighting of an item in one source.
 
     Attributes:
-        kind: ``ledger``, ``registry``, ``pins`` or ``traces``.
-        source: The number of the source in the frame.
+        kind: ``ledger``, ``registry``, ``pins`` or ``traces``; of a scan ``configured``, ``declared`` or ``installed``.
+        source: The number of the source in the frame; -1 for a scan.
         first_ns: The first time; 0 if unknown.
         last_ns: The last time; 0 if unknown.
         count: The number of records or spans that say so.
         proof: The weight of it.
     """
 
-    kind: Literal["ledger", "registry", "pins", "traces"]
+    kind: Literal["ledger", "registry", "pins", "traces"] | CodeStatus
     source: int
     first_ns: int
     last_ns: int
@@ -87,7 +113,8 @@ class Item:
         calls: Calls in records: of the tool or server, by the agent, or on behalf of the principal.
         refused: How many of these were refused.
         spans: Spans of other libraries that show it; an agent counts once in each trace.
-        details: More about it, by name; what unsigned spans say, under names that begin with ``traced``.
+        details: More about it, by name; what unsigned spans and a scan say, under names that begin with ``traced`` and
+            ``scanned``.
     """
 
     kind: ItemKind
@@ -143,17 +170,21 @@ class Inventory:
 
 
 @typed
-def inventory(evidence: Evidence, *, since_ns: int | None = None) -> Inventory:
+def inventory(
+    evidence: Evidence, *, since_ns: int | None = None, hints: Sequence[CodeHint] = (), unnamed: int = 0
+) -> Inventory:
     """Take the inventory of evidence.
 
     Args:
         evidence: What is read.
         since_ns: Also say what is first seen from this moment on, and what is not seen any more from then on.
+        hints: What code and configurations name, from a scan.
+        unnamed: Declarations of that scan whose names only running code knows.
 
     Raises:
         ConfigurationError: A source or the trust file cannot be read.
     """
-    question = InventoryQuestion(since_ns)
+    question = InventoryQuestion(since_ns, hints=hints, unnamed=unnamed)
     return question.answer(read(evidence, question), evidence)
 
 
@@ -163,10 +194,13 @@ class InventoryQuestion:
 
     Args:
         since_ns: As for :func:`inventory`.
+        hints: As for :func:`inventory`.
+        unnamed: As for :func:`inventory`.
     """
 
-    def __init__(self, since_ns: int | None) -> None:
+    def __init__(self, since_ns: int | None, *, hints: Sequence[CodeHint] = (), unnamed: int = 0) -> None:
         self._collector, self._since_ns = ItemCollector(), since_ns
+        self._hints, self._unnamed = hints, unnamed
         self.take = self._collector.take
 
     def answer(self, reading: Reading, evidence: Evidence) -> Inventory:
@@ -175,8 +209,14 @@ class InventoryQuestion:
         declared = [declared_in(*pair) for pair in zip(reading.places, reading.trusts, strict=True)]
         for number, one in enumerate(declared):
             collector.declare(number, one)
+        for hint in self._hints:
+            collector.hint(hint)
         collector.fold()
-        frame = reading.frame("inventory", evidence, list(_not_shown(collector, declared)))
+        notes = list(_not_shown(collector, declared))
+        if self._hints or self._unnamed:
+            unnamed = counted(self._unnamed, "declaration")
+            notes.append(f"{unnamed} whose names only running code knows; a scan gives hints")
+        frame = reading.frame("inventory", evidence, notes)
         items = tuple(_items(collector, reading))
         differences = tuple(_differences(items, declared, collector, self._since_ns))
         return Inventory(frame, items, differences, self._since_ns)
@@ -245,12 +285,20 @@ def _weight(proofs: Sequence[Proof]) -> Proof:
 
 
 _STATUS_OF: Final[Mapping[str, Status]] = MappingProxyType(
-    {"ledger": "observed", "registry": "registered", "pins": "registered", "traces": "traced"}
+    {
+        "ledger": "observed",
+        "registry": "registered",
+        "pins": "registered",
+        "traces": "traced",
+        "configured": "configured",
+        "declared": "declared",
+        "installed": "installed",
+    }
 )
 
 
 def _proof(kind: str, source: int, reading: Reading) -> Proof:
-    if kind == "traces":
+    if source < 0 or kind == "traces":
         return "hint"
     return "proved" if reading.sources[source].proved else "recorded"
 
@@ -280,6 +328,8 @@ def _registrable(declared: Sequence[Declared], collector: ItemCollector) -> set[
 
 _CODES: Final[tuple[DifferenceCode, ...]] = (
     "traced_not_guarded",
+    "configured_not_guarded",
+    "declared_not_observed",
     "observed_not_registered",
     "registered_idle",
     "no_owner",
@@ -299,7 +349,7 @@ class _Seen(NamedTuple):
 def _seen_in(items: Sequence[Item]) -> _Seen:
     return _Seen(
         observed=frozenset((item.kind, item.service, item.name) for item in items if "observed" in item.statuses),
-        working=frozenset((item.kind, item.name) for item in items if item.statuses != ("registered",)),
+        working=frozenset((item.kind, item.name) for item in items if _AT_WORK.intersection(item.statuses)),
         registered=frozenset((item.kind, item.name) for item in items if "registered" in item.statuses),
     )
 
@@ -309,14 +359,26 @@ def _codes(item: Item, seen: _Seen, registrable: AbstractSet[str], since_ns: int
     guarded = "observed" in item.statuses or (item.kind, None, item.name) in seen.observed
     if item.kind in _GUARDED and "traced" in item.statuses and item.spans and not guarded:
         yield "traced_not_guarded"
+    yield from _codes_of_scan(item, working=named in seen.working, guarded=guarded)
     if item.kind in registrable and "observed" in item.statuses and named not in seen.registered:
         yield "observed_not_registered"
-    if item.kind in _REGISTRABLE and item.statuses == ("registered",) and named not in seen.working:
+    if item.kind in _REGISTRABLE and "registered" in item.statuses and named not in seen.working:
         yield "registered_idle"
-    if item.kind == "agent" and not item.owners:
+    if item.kind == "agent" and not item.owners and _KNOWN.intersection(item.statuses):
         yield "no_owner"
     if since_ns is not None and item.first_ns:
         if item.first_ns >= since_ns:
             yield "new"
         elif item.last_ns < since_ns:
             yield "gone"
+
+
+_KNOWN: Final = frozenset({"registered", *_AT_WORK})
+
+
+def _codes_of_scan(item: Item, *, working: bool, guarded: bool) -> Iterator[DifferenceCode]:
+    """Yield what a scan and the evidence say differently."""
+    if item.kind == "server" and "configured" in item.statuses and not guarded:
+        yield "configured_not_guarded"
+    if "declared" in item.statuses and not working:
+        yield "declared_not_observed"

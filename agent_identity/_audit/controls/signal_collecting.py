@@ -24,6 +24,7 @@ from agent_identity._audit.answers import (
     declared_in,
 )
 from agent_identity._audit.controls.signals import Signals
+from agent_identity._evidence.record import Agent
 
 __all__ = ["SignalCollector"]
 
@@ -109,17 +110,14 @@ class SignalCollector:
         for name in names:
             self.signals.add(name, fact.at_ns, fact.where.record)
         if fact.agent is not None:
-            self._see(fact)
+            self._see(fact, fact.agent)
         if fact.server is not None and fact.ran:
             self._keep(self._servers, fact.server)
         if fact.ran:
             for hop in fact.chain:
                 self._keep(self._used, (hop.id, fact.tool))
 
-    def _see(self, fact: CallFact) -> None:
-        agent = fact.agent
-        if agent is None:
-            return
+    def _see(self, fact: CallFact, agent: Agent) -> None:
         seen = self._agents.get(agent.id)
         if seen is not None or self._room(self._agents):
             here = (fact.at_ns, fact.where.record)

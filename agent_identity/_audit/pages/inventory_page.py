@@ -11,7 +11,7 @@ from agent_identity._audit.report import counted
 __all__ = ["inventory_body"]
 
 _NAMED = 12
-_TONES = {"registered": "good", "observed": "good", "traced": "note"}
+_TONES = {"registered": "good", "observed": "good"}
 
 
 def inventory_body(found: Inventory) -> Body:
@@ -56,7 +56,7 @@ def _items(found: Inventory, codes: dict[tuple[str, str | None, str], list[str]]
 
 def _row(item: Item, codes: dict[tuple[str, str | None, str], list[str]]) -> Sequence[Content]:
     owner: list[Content] = [names(item.owners, 2) or "none"] if item.kind == "agent" else []
-    statuses = [badge(status, _TONES[status]) for status in item.statuses]
+    statuses = [badge(status, _TONES.get(status, "note")) for status in item.statuses]
     notes = [
         badge(*DIFFERENCES[code]) for code in codes.get((item.kind, item.service, item.name), ()) if code in DIFFERENCES
     ]

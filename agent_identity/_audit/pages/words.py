@@ -29,6 +29,8 @@ VERDICTS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
 DIFFERENCES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "traced_not_guarded": ("traced, and not guarded", "bad"),
+        "configured_not_guarded": ("configured, and not guarded", "bad"),
+        "declared_not_observed": ("declared, and never observed", "note"),
         "observed_not_registered": ("observed, and not registered", "warn"),
         "registered_idle": ("registered, and idle", "warn"),
         "no_owner": ("without an owner", "warn"),

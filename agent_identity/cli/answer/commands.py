@@ -46,6 +46,8 @@ def _inventory(parser: ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", help=text)
     text = "further hosts of model providers and MCP servers, such as a gateway of yours"
     parser.add_argument("--hosts", metavar="FILE", help=text)
+    text = "join what code and configurations name: folders to scan, or what scan --json has written; repeatable"
+    parser.add_argument("--scan", metavar="PATH", action="append", default=[], help=text)
     _forms(parser, cyclonedx="print a CycloneDX 1.7 document")
 
 
@@ -183,7 +185,7 @@ ANSWER: Final = (
                     "List what the evidence shows: agents with owners and versions, principals, tools, MCP servers, "
                     "models, hosts and data. Records are proved by the ledger; spans of other libraries are hints. The "
                     "differences come first: traced and not guarded, observed and not registered, registered and "
-                    "idle, without an owner, and with --since new and gone."
+                    "idle, without an owner, with --scan declared and never observed, and with --since new and gone."
                 ),
             ),
             Command(

@@ -71,6 +71,7 @@ _OPTIONS: Final = (
     "after",
     "checkpoint",
     "hosts",
+    "scan",
     "least",
     "resource",
     "framework",

@@ -8,6 +8,7 @@ from typing import Final
 from agent_identity._audit.answers import KINDS, Inventory, Item, cyclonedx, inventory
 from agent_identity._audit.report import counted
 from agent_identity.cli.answer.framing import Cell, answered, cut, emit, table_lines, times
+from agent_identity.cli.answer.scanned import hints_of
 from agent_identity.cli.terminal.style import Style, clean
 from agent_identity.cli.terminal.times import moment_ns
 
@@ -15,6 +16,8 @@ __all__ = ["run"]
 
 _WORDS: Final = {
     "traced_not_guarded": ("traced, and not guarded", "red"),
+    "configured_not_guarded": ("configured, and not guarded", "red"),
+    "declared_not_observed": ("declared, and never observed", "dim"),
     "observed_not_registered": ("observed, and not registered", "yellow"),
     "registered_idle": ("registered, and idle", "yellow"),
     "no_owner": ("without an owner", "yellow"),
@@ -36,7 +39,8 @@ _NAMED: Final = 12
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     since = None if chosen.since is None else moment_ns(chosen.since)
-    found = answered(chosen, lambda evidence: inventory(evidence, since_ns=since))
+    hints, unnamed = hints_of(chosen.scan)
+    found = answered(chosen, lambda evidence: inventory(evidence, since_ns=since, hints=hints, unnamed=unnamed))
     if chosen.cyclonedx:
         print(json.dumps(cyclonedx(found), indent=2))
         return found.frame.exit_code

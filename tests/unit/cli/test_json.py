@@ -22,6 +22,8 @@ SCENES: dict[str, str] = {
     "report incident": "everything evidence",
     "report coverage": "evidence",
     "report data": "evidence",
+    "report controls": "evidence",
+    "report sample": "evidence --seed 1 --out sample",
     "ask": "8 evidence",
     "scan": "code.py",
     "verify": "evidence",

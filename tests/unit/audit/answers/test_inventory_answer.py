@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_company import DAY, START, span, traces, work
 
+from agent_identity._audit.answers.collecting import CodeHint
 from agent_identity._audit.answers.cyclonedx_document import cyclonedx
 from agent_identity._audit.answers.hosts import Hosts
 from agent_identity._audit.answers.inventory_report import Inventory, Item, inventory
@@ -302,3 +303,39 @@ def test_any_text_on_a_span_makes_a_valid_document(
     found = taken(path)
     assert all(len(one.name) <= 256 + len(":65535") for one in found.items)
     jsonschema.Draft7Validator(json.loads(SCHEMA.read_text("utf-8"))).validate(cyclonedx(found))
+
+
+def test_hints_of_code_are_joined(tmp_path: Path) -> None:
+    """What code names and no record shows is declared only; what records show keeps its weight and its owner."""
+    work(tmp_path / "e")
+    hints = [
+        CodeHint("agent", "clerk", "declared", "app.py:3", "openai-agents", guarded=True),
+        CodeHint("agent", "stranger", "declared", "app.py:9", "crewai", guarded=False),
+        CodeHint("server", "docs", "configured", "mcp.json:1", "cursor"),
+        CodeHint("tool", "pay", "declared", "app.py:1", "openai-agents", guarded=True),
+    ]
+    found = inventory(Evidence(sources=tmp_path / "e"), hints=hints, unnamed=2)
+    items = {(item.kind, item.name): item for item in found.items}
+    clerk, stranger = items["agent", "clerk"], items["agent", "stranger"]
+    assert (clerk.statuses, clerk.proof, clerk.owners) == (("observed", "declared"), "proved", ("finance@example.com",))
+    assert clerk.details["scanned in"] == ("app.py:3",)
+    assert (stranger.statuses, stranger.proof, stranger.calls) == (("declared",), "hint", 0)
+    assert stranger.details["scanned guard"] == ("there is none",)
+    assert items["server", "docs"].statuses == ("configured",)
+    codes = {(one.code, one.kind, one.name) for one in found.differences}
+    assert ("declared_not_observed", "agent", "stranger") in codes
+    assert ("configured_not_guarded", "server", "docs") in codes
+    assert not {code for code, _, name in codes if name in ("clerk", "pay") and "not_" in code}
+    assert ("no_owner", "agent", "stranger") not in codes
+    assert any("2 declarations" in note for note in found.frame.notes)
+    jsonschema.Draft7Validator(json.loads(SCHEMA.read_text("utf-8"))).validate(cyclonedx(found))
+
+
+def test_a_traced_agent_is_not_only_declared(tmp_path: Path) -> None:
+    """An agent that code names and spans show is at work, and not guarded."""
+    spans = [span({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "stranger"}, number=3)]
+    hints = [CodeHint("agent", "stranger", "declared", "app.py:9", "crewai")]
+    found = inventory(Evidence(sources=traces(tmp_path / "t.jsonl", spans)), hints=hints)
+    codes = {one.code for one in found.differences if one.name == "stranger"}
+    assert "traced_not_guarded" in codes
+    assert "declared_not_observed" not in codes

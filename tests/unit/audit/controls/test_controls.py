@@ -2,20 +2,40 @@
 
 import shutil
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
 import pytest
 from small_company import ALICE, CLERK, DESK, POLICY, ROUTED, START, span, traces, work
 
-from agent_identity._audit.answers import Evidence
+from agent_identity._audit.answers.facts import (
+    CallFact,
+    Fact,
+    PolicyFact,
+    RegistrationFact,
+    ServerFact,
+    StreamFact,
+)
+from agent_identity._audit.answers.reading import Evidence, Reading, read
+from agent_identity._audit.controls import signal_collecting
 from agent_identity._audit.controls.control_rows import ControlRow, standard_tables
 from agent_identity._audit.controls.controls_report import ControlsReport, RowResult, controls
 from agent_identity._audit.controls.queries import QUERIES
-from agent_identity._audit.controls.signals import SIGNALS
+from agent_identity._audit.controls.signal_collecting import SignalCollector
+from agent_identity._audit.controls.signals import SIGNALS, Signals
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.record.parts import Agent as RecordedAgent
+from agent_identity._evidence.record.parts import (
+    AgentRegistration,
+    Offered,
+    PolicyState,
+    Principal,
+    Server,
+    StreamResource,
+)
 from agent_identity.identity import Human
 from agent_identity.options import Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
@@ -252,3 +272,126 @@ def test_a_period_bounds_the_evidence(folders: dict[str, Path]) -> None:
     """Before the first call of the company nothing is shown."""
     report = asked(folders["company"], until_ns=START * 10**9)
     assert {one.status for one in report.rows} <= {"not shown", "out of scope"}
+
+
+def test_logs_of_half_a_year_are_shown(tmp_path: Path) -> None:
+    """Records that reach over the days that a row asks for show its retention as a whole."""
+    report = asked(made(tmp_path, lambda directory: work(directory, tasks=2, days=184)))
+    assert first(report, "retention").status == "shown"
+
+
+class Kept:
+    """Keeps the facts of a pass."""
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+
+    def take(self, fact: Fact) -> None:
+        """Keep a fact."""
+        self.facts.append(fact)
+
+
+@pytest.fixture(scope="module")
+def pass_(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sequence[Fact], Reading]:
+    """Return the facts of a company in which somebody approves, and the end of the pass."""
+    directory = tmp_path_factory.mktemp("desk") / "evidence"
+    work(directory, policy=ROUTED, routes=DESK)
+    kept_ = Kept()
+    return kept_.facts, read(Evidence(sources=directory), kept_)
+
+
+def counted(pass_: tuple[Sequence[Fact], Reading], change: Callable[[Fact], Fact], *more: Fact) -> Signals:
+    """Return the signals of facts, each changed, and of some more."""
+    facts, reading = pass_
+    collector = SignalCollector()
+    for fact in (*map(change, facts), *more):
+        collector.take(fact)
+    collector.finish(reading, reading.frame("controls", Evidence(sources="x"), ()))
+    return collector.signals
+
+
+def of_calls(**members: Any) -> Callable[[Fact], Fact]:
+    """Return what changes members of calls."""
+    return lambda fact: replace(fact, **members) if isinstance(fact, CallFact) and not fact.opening else fact
+
+
+BOB_HIMSELF: Final = Principal(id="bob@example.com", kind="human", provenance="asserted")
+
+
+@pytest.mark.parametrize(
+    ("change", "signal"),
+    [
+        (of_calls(principal=BOB_HIMSELF), "self_approved_calls"),
+        (of_calls(agent=RecordedAgent(id="helper", owner="bob@example.com")), "owner_approved_calls"),
+        (of_calls(server="files"), "unpinned_servers"),
+        (of_calls(kind="model"), "model_calls"),
+        (of_calls(findings=("secret",)), "finding_calls"),
+        (of_calls(principal=None), "unattributed_calls"),
+        (of_calls(outcome="unknown"), "open_calls"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_signals_follow_from_single_members(
+    pass_: tuple[Sequence[Fact], Reading], change: Callable[[Fact], Fact], signal: str
+) -> None:
+    """A changed member of the calls gives a signal that the unchanged ones do not give."""
+    assert counted(pass_, lambda fact: fact).get(signal).count == 0
+    found = counted(pass_, change).get(signal)
+    assert found.count > 0
+    assert str(found.count) in found.words
+
+
+def test_changes_are_told_from_first_sightings(pass_: tuple[Sequence[Fact], Reading]) -> None:
+    """The first policy and the first version are no changes; the second of each is, and so is a changed tool."""
+    policy = next(fact for fact in pass_[0] if isinstance(fact, PolicyFact))
+    call = next(fact for fact in pass_[0] if isinstance(fact, CallFact) and fact.agent is not None)
+    assert call.agent is not None
+    server = Server(name="files", transport="stdio", status="pinned")
+    offered = Offered(name="read", status="changed", pinned="a" * 64, offered="b" * 64)
+    again = replace(policy, policy=PolicyState(name=policy.policy.name, version="4", digest="0" * 64))
+    newer = replace(call, agent=RecordedAgent(id=call.agent.id, owner=call.agent.owner, version="9"))
+    other = replace(call, agent=RecordedAgent(id=call.agent.id, owner=call.agent.owner, version="2"))
+    assert counted(pass_, lambda fact: fact).get("changes").count == 0
+    more: Sequence[Fact] = (again, other, newer, ServerFact(call.where, call.at_ns, server, (offered,)))
+    found = counted(pass_, lambda fact: fact, *more)
+    assert found.get("changes").count == 3
+    assert found.get("pinned_servers").count == 1
+
+
+def test_an_agent_of_several_services_is_shared(pass_: tuple[Sequence[Fact], Reading]) -> None:
+    """One identity in two services is told, and each stream with service and host counts."""
+    call = next(fact for fact in pass_[0] if isinstance(fact, CallFact) and fact.agent is not None)
+    more: list[Fact] = []
+    for number in (1, 2):
+        where = replace(call.where, stream=f"stream-{number}", record=f"record-{number}")
+        more += [
+            StreamFact(where, 1, "x", StreamResource(service=f"service-{number}", host="host")),
+            replace(call, where=where),
+        ]
+    found = counted(pass_, lambda fact: fact, *more)
+    assert (found.get("shared_agents").count, found.get("placed_streams").count) == (1, 2)
+
+
+def test_registrations_count_by_their_last_status(pass_: tuple[Sequence[Fact], Reading]) -> None:
+    """A registered agent, and one that was taken out of service."""
+    call = next(fact for fact in pass_[0] if isinstance(fact, CallFact) and fact.agent is not None)
+    more: list[Fact] = []
+    for name, status in (("clerk", "registered"), ("old", "retired")):
+        state = AgentRegistration(hash="sha256:" + "0" * 64, purpose="p", status=cast("Any", status))
+        more.append(RegistrationFact(call.where, 1, RecordedAgent(id=name, owner="o"), state))
+    found = counted(pass_, lambda fact: fact, *more)
+    assert found.get("registered_agents").count == 2
+    assert found.get("retired_agents").count == 1
+    assert found.get("unregistered_agents").count == 1
+
+
+def test_names_beyond_the_room_are_counted(
+    pass_: tuple[Sequence[Fact], Reading], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is bounded: what has no room is counted, and said."""
+    monkeypatch.setattr(signal_collecting, "_MAX_NAMES", 1)
+    facts, _ = pass_
+    collector = SignalCollector()
+    for fact in facts:
+        collector.take(fact)
+    assert collector.omitted > 0

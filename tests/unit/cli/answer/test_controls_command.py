@@ -108,6 +108,14 @@ def test_a_sample_is_written_with_proofs(run: Run, given: tuple[object, ...], tm
     assert len(json.loads(printed.out)["drawn"]) == 10
 
 
+def test_a_sample_is_drawn_from_a_directory_below(run: Run, company: Path, tmp_path: Path) -> None:
+    """A folder with one evidence directory below it is as good as the directory."""
+    above = tmp_path / "above"
+    shutil.copytree(company, above / "evidence")
+    assert run("report", "sample", above, "--seed", "1", "--records", 1, "--out", tmp_path / "sample").code == 0
+    assert (tmp_path / "sample" / "0001.tlog-proof").exists()
+
+
 def test_no_sample_is_drawn_from_contradicted_evidence(run: Run, company: Path, tmp_path: Path) -> None:
     """Nothing is written, and the exit code is that of verify."""
     forged = Path(shutil.copytree(company, tmp_path / "forged"))
@@ -117,3 +125,14 @@ def test_no_sample_is_drawn_from_contradicted_evidence(run: Run, company: Path, 
     assert done.code == 1
     assert "nothing was written" in done.out
     assert not (tmp_path / "sample").exists()
+
+
+def test_a_part_of_the_evidence_shows_a_part(run: Run, company: Path, tmp_path: Path) -> None:
+    """An excerpt verifies and is incomplete: the exit code is 3, and no row is shown as a whole."""
+    part = tmp_path / "part.zip"
+    assert run("bundle", company, "-o", part, "--from", "2025-01-01", "--until", "2999-01-01").code == 3
+    done = run("report", "controls", part, "--trust", company.parent / "kept.json", "--json")
+    statuses = {one["status"] for one in json.loads(done.out)["rows"]}
+    assert done.code == 3
+    assert "partly" in statuses
+    assert "shown" not in statuses

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from small_company import work
 
-Run = Callable[..., tuple[int, str, str]]
+Run = Callable[..., Any]
 
 CODE = """\
 import os
@@ -68,3 +70,32 @@ def test_a_scan_that_reads_nothing_says_so(run: Run, tmp_path: Path) -> None:
     code, out, err = run("scan", tmp_path, "--json")
     assert (code, json.loads(out)["items"]) == (2, [])
     assert "nothing" in err
+
+
+def test_a_scan_is_joined_into_the_inventory(run: Run, tmp_path: Path) -> None:
+    """A folder that is scanned at once and the file of an earlier scan give the same inventory, page included."""
+    work(tmp_path / "evidence")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "app.py").write_text('from agents import Agent\nAgent(name="stranger")\nAgent(name=NAME)\n')
+    written = tmp_path / "scan.json"
+    written.write_text(run("scan", tmp_path / "code", "--json").out)
+    words = ("report", "inventory", tmp_path / "evidence")
+    once, later = (json.loads(run(*words, "--scan", path, "--json").out) for path in (tmp_path / "code", written))
+    assert once["items"] == later["items"]
+    assert {(one["code"], one["name"]) for one in once["differences"]} >= {("declared_not_observed", "stranger")}
+    assert any("1 declaration whose" in note for note in once["frame"]["not_shown"])
+    assert f"--scan {written}" in later["frame"]["command"]
+    text = run(*words, "--scan", written).out
+    assert "declared, and never observed (1): agent stranger" in text
+    assert run(*words, "--scan", written, "--html", tmp_path / "page.html").code == 0
+    assert "declared, and never observed" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize("items", ['"x"', "[3]", '[{"kind": "agent", "name": "a", "status": "seen"}]'])
+def test_a_malformed_scan_is_refused(run: Run, tmp_path: Path, items: str) -> None:
+    """A file that looks like a scan and is none is refused; a path that does not exist as well."""
+    work(tmp_path / "evidence")
+    (tmp_path / "scan.json").write_text(f'{{"files_read": 1, "items": {items}}}')
+    done = run("report", "inventory", tmp_path / "evidence", "--scan", tmp_path / "scan.json")
+    assert (done.code, "scan --json" in done.err) == (2, True)
+    assert run("report", "inventory", tmp_path / "evidence", "--scan", tmp_path / "absent").code == 2

@@ -82,7 +82,7 @@ class _Period:
 
 @final
 class DefinitionHistory:
-    """Takes the states of tools in any order, then calls, and tells what changed.
+    """Takes the states of tools in any order, then calls, and tells what changed and what was in force.
 
     Attributes:
         omitted: States without room.
@@ -91,6 +91,7 @@ class DefinitionHistory:
     def __init__(self) -> None:
         self._states: dict[tuple[str, str], set[_State]] = {}
         self._periods: dict[tuple[str, str], list[_Period]] | None = None
+        self._ordered: dict[tuple[str, str], list[_State]] = {}
         self._number = self.omitted = 0
 
     def take_state(self, at_ns: int, record: str, server: Server, tools: Iterable[Offered]) -> None:
@@ -117,13 +118,18 @@ class DefinitionHistory:
     def in_force(self, digest: str, server: str | None, tool: str, at_ns: int) -> bool:
         """Return whether a server offered a tool under a definition at a moment, accepted or not.
 
+        All states have to be there before.
+
         Args:
             digest: The digest of the definition, with or without ``sha256:``.
             server: The server.
             tool: The tool.
             at_ns: The moment.
         """
-        states = sorted(self._states.get((server or "", tool), ()))
+        key = (server or "", tool)
+        states = self._ordered.get(key)
+        if states is None:
+            states = self._ordered[key] = sorted(self._states.get(key, ()))
         at = bisect_right(states, at_ns, key=lambda state: state.at_ns)
         if not at:
             return False

@@ -9,6 +9,7 @@ import pytest
 from agent_identity._audit.answers.incident_report import IncidentReport, incident
 from agent_identity._audit.answers.incident_seed import Seed, SeedKind
 from agent_identity._audit.answers.reading import Evidence
+from agent_identity._audit.pages.rendering import render
 from agent_identity.cli.company.month import STOLEN, write_month
 from agent_identity.cli.company.people import key_of
 
@@ -134,3 +135,6 @@ def test_the_changed_definition_of_the_month_is_told(month: Path) -> None:
     assert (change.calls, change.refused) == (0, 0)
     assert asked(month, f"definition:{NEW}").definitions == (change,)
     assert asked(month, "agent:payer").definitions == ()
+    page = render(asked(month, "server:web")).html.decode()
+    assert "Changed definitions of tools" in page
+    assert "reviewed by it@example.com" in page

@@ -111,3 +111,13 @@ def test_the_command_takes_the_kept_checkpoint(
     assert f": {CALLS} calls" in printed
     assert f"--checkpoint {checkpoint}" in printed
     assert main(["report", "incident", "--checkpoint", str(checkpoint), "agent:clerk", str(directory)]) == 2
+
+
+def test_a_bundle_is_judged_like_its_directory(kept: Callable[[int], tuple[Path, Path]], tmp_path: Path) -> None:
+    """The log and the keys in it are those of the directory; a bundle is not revoked, so that there is no command."""
+    directory, checkpoint = kept(START + 10 * DAY)
+    assert main(["bundle", str(directory), "-o", str(tmp_path / "b.zip")]) == 0
+    seed = Seed("key", recorder(directory), THEFT * 10**9)
+    sources = Evidence(sources=tmp_path / "b.zip", trust=directory / "trust.json")
+    found = incident(sources, seed, checkpoint=checkpoint)
+    assert (found.calls, found.proof, found.commands) == (CALLS, "recorded", ())

@@ -174,17 +174,15 @@ class Inspection:
         """
         findings: list[Finding] = []
         for each in self.foreign:
-            run = partial(_inspected, each, content)
+            run = partial(_inspected, each.inspector, content, each.limit)
             findings.extend(run() if each.inline else _THREADS.run(run, each.deadline))
         if not all(type(finding) is Finding for finding in findings):
             raise TypeError("an inspector returned an item that is no Finding; return findings only")
         return findings
 
 
-def _inspected(selected: Selected, content: Content) -> tuple[Finding, ...]:
-    inspector = selected.inspector
+def _inspected(inspector: Inspector, content: Content, limit: int = MAX_CHARACTERS) -> tuple[Finding, ...]:
     if isinstance(inspector, TextInspector):
-        limit = selected.limit
         return inspect_texts(content.value, (inspector,), content.direction, content.injected, limit=limit)
     return tuple(inspector.inspect(content))  # A generator runs here, and nowhere else.
 

@@ -52,6 +52,14 @@ class Leaf(NamedTuple):
     kind: Kind
 
 
+_Piece: TypeAlias = tuple[int, Path, Kind]
+"""The size of a string, its path, and what it is."""
+
+
+def _ending(kind: Kind) -> str:
+    return ": " if kind == "key" else "\n"
+
+
 @final
 class Document:
     """A value as one text.
@@ -62,13 +70,24 @@ class Document:
         blind: The paths of parts that could not be read.
     """
 
-    __slots__ = ("blind", "leaves", "text")
+    __slots__ = ("_leaves", "_pieces", "blind", "text")
 
-    def __init__(self, text: str, leaves: list[Leaf], blind: list[Path]) -> None:
-        """Take what was read; see the attributes."""
+    def __init__(self, text: str, pieces: list[_Piece], blind: list[Path]) -> None:
+        """Take what was read."""
         self.text: Final = Text(text)
-        self.leaves: Final = leaves
         self.blind: Final = blind
+        self._pieces: Final = pieces
+        self._leaves: list[Leaf] | None = None
+
+    @property
+    def leaves(self) -> list[Leaf]:
+        """The strings; computed where something was found, because most values hold nothing."""
+        if self._leaves is None:
+            self._leaves, start = [], 0
+            for size, path, kind in self._pieces:
+                self._leaves.append(Leaf(start, start + size, path, kind))
+                start += size + len(_ending(kind))
+        return self._leaves
 
     def parts(self, start: int, end: int) -> Iterator[tuple[Leaf, int, int]]:
         """Yield the strings that a span of the raw text covers, with its offsets in each.
@@ -106,30 +125,29 @@ def read(value: object, *, limit: int = MAX_CHARACTERS, skip: Collection[str] = 
         skip: Names of members of the value that are not read.
     """
     if type(value) is str and len(value) <= limit:
-        return Document(value, [Leaf(0, len(value), None, "text")], [])
+        return Document(value, [(len(value), None, "text")], [])
     reader = _Reader(limit)
     if skip and is_dict(value):
         value = {name: item for name, item in value.items() if name not in skip}
     reader.read(value, None, 0)
-    return Document("".join(reader.parts), reader.leaves, reader.blind)
+    return Document("".join(reader.parts), reader.pieces, reader.blind)
 
 
 @final
 class _Reader:
-    __slots__ = ("_left", "_length", "_seen", "blind", "leaves", "parts")
+    __slots__ = ("_left", "_seen", "blind", "parts", "pieces")
 
     def __init__(self, limit: int) -> None:
         self._left = limit
-        self._length = 0
         self._seen: dict[int, object] = {}  # With the objects, so that no id is used again meanwhile.
         self.parts: list[str] = []
-        self.leaves: list[Leaf] = []
+        self.pieces: list[_Piece] = []
         self.blind: list[Path] = []
 
     def read(self, value: object, path: Path, depth: int) -> None:
         kind = type(value)
-        if kind is str:
-            self._text(cast("str", value), path, "text")
+        if type(value) is str:
+            self._text(value, path, "text")
         elif kind in _SILENT:
             return
         elif kind is int:
@@ -155,10 +173,8 @@ class _Reader:
         if not size:
             return
         self._left -= size
-        self.leaves.append(Leaf(self._length, self._length + size, path, kind))
-        ending = ": " if kind == "key" else "\n"
-        self.parts += (text, ending)
-        self._length += size + len(ending)
+        self.pieces.append((size, path, kind))
+        self.parts.append(text + _ending(kind))
 
     def _number(self, value: int, path: Path, kind: Kind = "fixed") -> None:
         if -_SHORT < value < _SHORT:
@@ -193,18 +209,25 @@ class _Reader:
         if members is None:
             self._miss(path)
             return
+        self._members(members, path, depth + 1, keyed=is_dict(value))
+
+    def _members(self, members: list[tuple[object, object]], path: Path, depth: int, *, keyed: bool) -> None:
         for name, item in members:
-            if type(name) is int:
-                if is_dict(value):
-                    self._number(name, path, "key")
-                self.read(item, (path, name), depth + 1)
-            elif type(name) is str:
-                if is_dict(value):
+            place: Path = (path, "*")
+            if type(name) is str:
+                place = (path, name)
+                if keyed:
                     self._text(name, path, "key")
-                self.read(item, (path, name), depth + 1)
+            elif type(name) is int:
+                place = (path, name)
+                if keyed:
+                    self._number(name, path, "key")
             else:
                 self._miss(path)
-                self.read(item, (path, "*"), depth + 1)
+            if type(item) is str:  # Most are, and need no look at other kinds.
+                self._text(item, place, "text")
+            elif type(item) not in _SILENT:
+                self.read(item, place, depth)
 
     def _miss(self, path: Path) -> None:
         if len(self.blind) < _MAX_BLIND:

@@ -197,7 +197,7 @@ class Inspection:
 
         def look(text: str) -> tuple[Finding, ...]:
             content = Content(direction=self._direction, tool=tool, value=text)
-            return _checked(_timed(partial(_inspected, each, content), each))
+            return _checked(_timed(partial(_inspected, each.inspector, content, each.limit), each))
 
         return StreamWindow(look, each.hold)
 
@@ -214,7 +214,7 @@ class Inspection:
         """
         findings: list[Finding] = []
         for each in self.foreign:
-            findings.extend(_timed(partial(_inspected, each, content), each))
+            findings.extend(_timed(partial(_inspected, each.inspector, content, each.limit), each))
         return [*_checked(findings)]
 
 
@@ -260,10 +260,8 @@ class _Timed:
         return _checked(tuple(_timed(self._stream.close, self._each)))
 
 
-def _inspected(selected: Selected, content: Content) -> tuple[Finding, ...]:
-    inspector = selected.inspector
+def _inspected(inspector: Inspector, content: Content, limit: int = MAX_CHARACTERS) -> tuple[Finding, ...]:
     if isinstance(inspector, TextInspector):
-        limit = selected.limit
         return inspect_texts(content.value, (inspector,), content.direction, content.injected, limit=limit)
     return tuple(inspector.inspect(content))  # A generator runs here, and nowhere else.
 

@@ -508,3 +508,13 @@ def test_a_finding_has_offsets_only_with_a_path() -> None:
         with pytest.raises(ValueError, match=r"write|give|use"):
             Finding(**given_, **wrong)
     assert "x" not in repr(Finding(**given_, path="/x"))
+
+
+SPACES = "".join(chr(code) for code in range(0x110000) if chr(code).isspace())
+
+
+@pytest.mark.parametrize("space", SPACES, ids=ascii)
+def test_no_kind_of_space_hides_a_token_in_a_short_text(space: str) -> None:
+    """A text of short words is not scanned, and whatever separates them, one long word among them is enough."""
+    words = ["so", "it", "is"] * 40
+    assert categories(Secrets(), space.join([*words, TOKEN, *words])) == {"secret.github-pat"}

@@ -100,6 +100,9 @@ def check_agents(agents: str | None) -> None:
     Raises:
         ConfigurationError: It is none of the words.
     """
+    renamed = {"optional": "any", "required": "registered"}.get(agents or "")
+    if renamed is not None:
+        raise ConfigurationError(f"agents={agents!r} has another name now; use agents={renamed!r}")
     if agents not in ("any", "registered", None):
         raise ConfigurationError("unknown agents; use agents='any', agents='registered' or agents=None")
 

@@ -69,7 +69,7 @@ CURES: Final = {
     "telemetry": "write Telemetry(tracer_provider=...), of agent_identity.options",
     "transparency": "write Transparency(witnesses=...), of agent_identity.options",
 }
-"""What to write for a parameter that got another type."""
+"""The cure for each parameter that got another type."""
 
 GUARDED: Final = "__agent_identity_guard__"
 """The attribute that marks a guarded function; whatever functools.wraps puts round one has it as well."""

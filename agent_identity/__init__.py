@@ -80,12 +80,23 @@ _FACES: Final = {
     "errors": ("AgentIdentityError", "ConfigurationError", "Denied", "EvidenceError"),
 }
 _HOME: Final = {name: face for face, names in _FACES.items() for name in names}
+_MOVED: Final = {
+    "SigningKey": "agent_identity.identity.SigningKey",
+    "TrustStore": "agent_identity.identity.TrustStore",
+    "check": "agent_identity.Verifier",
+    "authority": "agent_identity.identity, .constraints, .limits or .state",
+    "enforcement": "agent_identity.adapters, .delegation or .identity",
+    "evidence": "agent_identity.options or .records",
+}
+"""Names that left the root, each with its new place."""
 
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
         return import_module("agent_identity.version").VERSION
     face = _HOME.get(name)
+    if name in _MOVED:  # Of an AttributeError, `from agent_identity import` would drop the message.
+        raise ImportError(f"agent_identity.{name} moved to {_MOVED[name]}; import it from there", name=name)
     if face is None:
         raise AttributeError(f"module 'agent_identity' has no attribute {name!r}")
     value: object = getattr(import_module(f"agent_identity.{face}"), name)

@@ -74,7 +74,7 @@ def text_of(members: Mapping[str, object], name: str) -> str:
     """
     value = members.get(name)
     if type(value) is not str:
-        raise TypeError(f"expected {name} as text, got {type(value).__name__}")
+        raise TypeError(f"{name} is {type(value).__name__}; give text")
     return value
 
 
@@ -95,7 +95,7 @@ def int_of(members: Mapping[str, object], name: str) -> int:
     """
     value = members.get(name)
     if type(value) is not int:
-        raise TypeError(f"expected {name} as a whole number, got {type(value).__name__}")
+        raise TypeError(f"{name} is {type(value).__name__}; give a whole number")
     return value
 
 
@@ -117,8 +117,8 @@ def word(value: object, name: str, words: Collection[_Word]) -> _Word:
         ValueError: The value is another word.
     """
     if type(value) is not str:
-        raise TypeError(f"expected {name} as text, got {type(value).__name__}")
+        raise TypeError(f"{name} is {type(value).__name__}; give text")
     for each in words:
         if each == value:
             return each
-    raise ValueError(f"expected {name} to be one of {', '.join(sorted(words))}")
+    raise ValueError(f"{name} is an unknown word; use one of {', '.join(sorted(words))}")

@@ -69,7 +69,7 @@ CURES: Final = {
     "telemetry": "write Telemetry(tracer_provider=...), of agent_identity.options",
     "transparency": "write Transparency(witnesses=...), of agent_identity.options",
 }
-"""What to write for a parameter that got another type."""
+"""The cure for each parameter that got another type."""
 
 GUARDED: Final = "__agent_identity_guard__"
 """The attribute that marks a guarded function; whatever functools.wraps puts round one has it as well."""
@@ -100,6 +100,9 @@ def check_agents(agents: str | None) -> None:
     Raises:
         ConfigurationError: It is none of the words.
     """
+    renamed = {"optional": "any", "required": "registered"}.get(agents or "")
+    if renamed is not None:
+        raise ConfigurationError(f"agents={agents!r} has another name now; use agents={renamed!r}")
     if agents not in ("any", "registered", None):
         raise ConfigurationError("unknown agents; use agents='any', agents='registered' or agents=None")
 

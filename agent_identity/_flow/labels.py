@@ -67,16 +67,21 @@ class Label:
 
     def meet(self, other: "Label") -> "Label":
         """Return the greatest label that is no less restricted than either."""
-        if self == other:
-            return self
         lower = INTEGRITIES[min(INTEGRITIES.index(self.integrity), INTEGRITIES.index(other.integrity))]
         if self.readers is None or other.readers is None:
-            return Label(lower, self.readers if other.readers is None else other.readers)
-        return Label(lower, self.readers & other.readers)
+            readers = self.readers if other.readers is None else other.readers
+        else:
+            readers = self.readers & other.readers
+        for one in (self, other):  # Most often one is within the other, and need not be made again.
+            if (one.integrity, one.readers) == (lower, readers):
+                return one
+        return Label(lower, readers)
 
     def is_within(self, other: "Label") -> bool:
         """Return whether this label is at least as restricted as another."""
-        return self.meet(other) == self
+        if INTEGRITIES.index(self.integrity) > INTEGRITIES.index(other.integrity):
+            return False
+        return other.readers is None or (self.readers is not None and self.readers <= other.readers)
 
 
 TRUSTED: Final = Label("trusted")

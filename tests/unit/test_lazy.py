@@ -1,10 +1,12 @@
 """Lazy faces of folders and public modules: what type checkers read and what runs are the same."""
 
 import ast
+import re
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -75,3 +77,13 @@ def test_a_module_that_cannot_be_loaded_says_what_it_lacks(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "agent_identity._evidence.ledger", None)
     with pytest.raises(ModuleNotFoundError, match=r"agent_identity\._evidence\.ledger"):
         _ = face.bundle
+
+
+def test_a_name_that_left_the_root_says_where_it_is() -> None:
+    """Each old name is an error that names a place which exists, and no current name."""
+    root = import_module("agent_identity")
+    assert not set(root._MOVED) & set(root.__all__)
+    for name, place in root._MOVED.items():
+        with pytest.raises(ImportError, match=re.escape(place)):
+            getattr(root, name)
+        assert resolve_name(re.split(",| or ", place)[0]) is not None

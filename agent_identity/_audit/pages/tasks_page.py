@@ -76,7 +76,7 @@ def tasks_body(tasks: Iterable[Told], *, command: str | None, period: tuple[int 
 
 @final
 class _Summary:
-    """What is kept of the tasks, with bounds."""
+    """The bounded summary of the tasks."""
 
     def __init__(self) -> None:
         self.tasks = self.calls = self.refused = self.withheld = self.left_out = self.rows = 0

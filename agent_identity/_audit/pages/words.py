@@ -38,7 +38,7 @@ DIFFERENCES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "gone": ("gone", "note"),
     }
 )
-"""What is noteworthy in an inventory, with its tone."""
+"""The noteworthy states of an inventory, each with its words and tone."""
 
 GAPS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
@@ -49,7 +49,7 @@ GAPS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "open_tool": ("granted with any arguments", "warn"),
     }
 )
-"""What is noteworthy about an agent and a tool, with its tone."""
+"""The noteworthy relations of an agent and a tool, each with its words and tone."""
 
 KIND_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {

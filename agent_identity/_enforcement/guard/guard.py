@@ -424,9 +424,7 @@ class Guard:
         try:
             if not self._point.ambience.sees(call.context):
                 call.intent = None  # It stays with the process that this one was forked from.
-                raise NoTask(
-                    f"{self.tool.name}: expected to go on in the process that began the call, got a fork of it"
-                )
+                raise NoTask(f"{self.tool.name}: this process is a fork; go on in the process that began the call")
             self._point.check(call.task)
         except Denied as denied:
             raise self._end_by(call, denied) from None

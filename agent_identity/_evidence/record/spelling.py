@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias, cast
 
+from agent_identity._common.narrowing import is_list
+
 __all__ = ["full_spelling", "short_spelling", "spellings_of"]
 
 
@@ -187,14 +189,13 @@ def _expanded(form: _Form, text: str, path: str) -> str:
 
 def _each(members: dict[str, object], table: _Table, change: Callable[[_Form, str, str], str], path: str) -> None:
     """Convert each value that has its own spelling; values of another type are left to validation."""
-    for name, form in table.items():
-        value = members.get(name)
-        if value is None:
+    for name, value in members.items():
+        form = table.get(name)
+        if form is None:
             continue
         place = f"{path}.{name}"
-        if isinstance(value, list):
-            items = cast("list[object]", value)
-            members[name] = [_changed(item, form, change, f"{place}[{index}]") for index, item in enumerate(items)]
+        if is_list(value):
+            members[name] = [_changed(item, form, change, f"{place}[{index}]") for index, item in enumerate(value)]
         else:
             members[name] = _changed(value, form, change, place)
 

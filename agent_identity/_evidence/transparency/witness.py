@@ -67,7 +67,10 @@ class AddCheckpoint(NamedTuple):
     note: bytes
 
 
-_MALFORMED: Final = Answer(400, b"expected an old size, a proof, an empty line and a checkpoint\n")
+_MALFORMED: Final = Answer(
+    400,
+    b"malformed; send an old size, a proof, an empty line and a checkpoint\n",
+)
 
 
 def request_for(old_size: int, proof: Sequence[bytes], note: bytes) -> bytes:
@@ -238,19 +241,19 @@ class Witness:
             return _MALFORMED
         keys = self._logs.get(origin)
         if keys is None:
-            return Answer(404, b"expected a log that this witness knows\n")
+            return Answer(404, b"unknown log; add its key to the witness\n")
         try:
             note = open_note(request.note, {origin: tuple(keys)})
         except VerificationError as error:
             signed = error.code in {"bad_signature", "unknown_key"}
-            return Answer(403, b"expected a signature of a key of the log, none that fails\n") if signed else _MALFORMED
+            return Answer(403, b"no valid signature by a key of the log\n") if signed else _MALFORMED
         try:
             checkpoint = Checkpoint.from_text(note.text)
         except VerificationError:
             empty = note.text.split("\n")[1] == "0"
-            return Answer(422, b"expected the root of the empty tree with size 0\n") if empty else _MALFORMED
+            return Answer(422, b"size 0 has another root than the empty tree\n") if empty else _MALFORMED
         if request.old_size > checkpoint.size:
-            return Answer(400, b"expected an old size of at most that of the checkpoint\n")
+            return Answer(400, b"the old size is greater than that of the checkpoint\n")
         with self._turn:
             return self._cosign(request, checkpoint, note)
 
@@ -261,7 +264,7 @@ class Witness:
         if request.old_size != size:
             return Answer(409, b"%d\n" % size, "text/x.tlog.size")
         if not _continues(request.proof, latest, checkpoint):
-            return Answer(422, b"expected a checkpoint that continues the latest one of its log\n")
+            return Answer(422, b"the proof does not show that the checkpoint continues the latest one of its log\n")
         at = self._clock.wall_ns() // _NS
         line = cosign(note.text, checkpoint.head, self.cosigner.name, self._key, at=at)
         # Of the signatures only those that were verified, so that strangers cannot fill the state.

@@ -92,7 +92,7 @@ class _Done(NamedTuple):
 
     @property
     def as_expected(self) -> bool:
-        """Whether the evidence verifies, the changed byte was found, and each question has its answer."""
+        """True if the evidence verifies, the changed byte was found, and each question has its answer."""
         codes = (self.report.exit_code, self.edited.exit_code, *(one.code for one in self.answers.values()))
         return codes == (0, 1, *(0 for _ in self.answers))
 

@@ -31,6 +31,9 @@ MANY: Final = 10
 ALIKE: Final = 3
 
 _MAX_TRUST: Final = 1 << 20
+_HEAD: Final = 512  # Bytes.
+_OTHER_FILE: Final = frozenset({"malformed_document", "no_trust", "nothing_to_verify"})
+_COMMENTS: Final = frozenset({b"#", b"<", b"/", b"-", b"'"})  # First bytes of source text that begin no JSON.
 _SELDOM: Final = (100_000, 50, 100)
 """Thresholds of the garbage collector: a verification makes few cycles and millions of small objects."""
 
@@ -68,6 +71,7 @@ def run(chosen: argparse.Namespace) -> int:
         report = _report(chosen, period, lambda done, total: progress.update(done, total, estimate.left(done, total)))
     finally:
         progress.clear()
+    _refuse_other_file(chosen.source, report)
     if chosen.json:
         print(json.dumps(report.to_json()))
     else:
@@ -125,6 +129,25 @@ def _refuse_trust_file(sources: Sequence[str]) -> None:
                 continue
             raise ConfigurationError(
                 f"{source!r} is a trust file, with public keys and no evidence; run verify SOURCE --trust {source}"
+            )
+
+
+def _refuse_other_file(sources: Sequence[str], report: Report) -> None:
+    """Refuse a text that is no evidence at all, instead of a finding for each of its lines.
+
+    Raises:
+        ConfigurationError: The only source is a file without a span whose text does not begin as JSON does.
+    """
+    if len(sources) > 1 or report.counts.get("spans") or {one.code for one in report.findings} - _OTHER_FILE:
+        return
+    source = Path(sources[0])
+    if report.counts.get("malformed") and source.is_file():
+        with source.open("rb") as file:
+            head = file.read(_HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
+        if (head.isascii() and head[:1].isalnum()) or head[:1] in _COMMENTS:
+            raise ConfigurationError(
+                f"{sources[0]!r} is no evidence: no evidence directory, bundle or file of OTLP traces; give the "
+                "directory of the enforcer, or what was exported from it"
             )
 
 

@@ -461,3 +461,19 @@ def test_many_libraries_are_counted() -> None:
     shown = text_of(report(coverage=tuple(Coverage(f"scope-{n:04}", 1, 1, 0) for n in range(1_000))))
     assert shown.count("scope-") == SHOWN
     assert shown.endswith("    … and 980 more; --json lists all")
+
+
+def test_a_file_that_is_no_evidence_is_refused_once(run: Run, spans: Path, trust: Path, tmp_path: Path) -> None:
+    """Source code or prose gets one sentence; damaged traces keep a finding for each damaged line."""
+    other = tmp_path / "agent.py"
+    other.write_text("import os\n" * 200, encoding="utf-8")
+    code, out, err = run("verify", other, "--trust", trust)
+    assert (code, out) == (2, "")
+    assert "is no evidence" in err
+    damaged = tmp_path / "damaged.jsonl"
+    damaged.write_bytes(b"import os\n" + spans.read_bytes())
+    code, out, _ = run("verify", damaged, "--trust", trust)
+    assert (code, out.count("malformed_document")) == (3, 1)
+    damaged.write_bytes(spans.read_bytes()[:200])
+    code, out, _ = run("verify", damaged, "--trust", trust)
+    assert "malformed_document" in out

@@ -125,8 +125,11 @@ def test_each_refusal_says_what_was_expected(witness: Witness) -> None:
     assert witness.add_checkpoint(asking(0, 5)).status == 200
     proof = consistency_proof(LEAVES[:8], 5)
     empty = sign_note(f"{ORIGIN}\n0\n{Checkpoint(ORIGIN, 1, LEAVES[0]).to_text().splitlines()[2]}\n", ORIGIN, LOG)
-    malformed = (400, b"expected an old size, a proof, an empty line and a checkpoint\n")
-    key = (403, b"expected a signature of a key of the log, none that fails\n")
+    malformed = (
+        400,
+        b"malformed; send an old size, a proof, an empty line and a checkpoint\n",
+    )
+    key = (403, b"no valid signature by a key of the log\n")
     changed = note(8)[:-4] + (b"A" if note(8)[-4:-3] != b"A" else b"B") + note(8)[-3:]
     for request, answer in (
         (b"", malformed),
@@ -134,12 +137,15 @@ def test_each_refusal_says_what_was_expected(witness: Witness) -> None:
         (request_for(5, proof, note(8).replace(b"\n\n", b"\n\x01\n\n")), malformed),
         (request_for(5, proof, note(8, key=KEY)), key),
         (request_for(5, proof, changed), key),
-        (request_for(0, (), note(8, origin="example.com/other")), (404, b"expected a log that this witness knows\n")),
-        (request_for(9, proof, note(8)), (400, b"expected an old size of at most that of the checkpoint\n")),
-        (request_for(5, (), empty), (422, b"expected the root of the empty tree with size 0\n")),
+        (
+            request_for(0, (), note(8, origin="example.com/other")),
+            (404, b"unknown log; add its key to the witness\n"),
+        ),
+        (request_for(9, proof, note(8)), (400, b"the old size is greater than that of the checkpoint\n")),
+        (request_for(5, (), empty), (422, b"size 0 has another root than the empty tree\n")),
         (
             request_for(5, (), note(8)),
-            (422, b"expected a checkpoint that continues the latest one of its log\n"),
+            (422, b"the proof does not show that the checkpoint continues the latest one of its log\n"),
         ),
     ):
         assert witness.add_checkpoint(request) == (*answer, "text/plain; charset=utf-8")

@@ -40,6 +40,7 @@ __all__ = ["MAX_ACTIONS", "Action", "Delegation", "TaskTimeline", "story"]
 MAX_ACTIONS: Final = 1_000
 """Number of calls in a story; further calls are only counted."""
 
+_UNINSPECTED: Final = "uninspected"
 _WITHHELD: Final = "content_blocked"
 _MAX_UNDER_WAY: Final = 1_024
 _MAX_REGISTRATIONS: Final = 4_096
@@ -68,6 +69,7 @@ class Action:
         withheld: The call ran, and its result was kept from the caller.
         approver: The person who approved it, if it needed an approval.
         destinations: The origins of the arguments that decide where the call leads, if they are on record.
+        uninspected: Inspectors could not look at a part of its arguments or result.
     """
 
     record: str
@@ -86,6 +88,7 @@ class Action:
     withheld: bool = False
     approver: str | None = None
     destinations: tuple[Destination, ...] = ()
+    uninspected: bool = False
 
 
 @final
@@ -415,4 +418,5 @@ def _action(
         withheld=outcome == "denied" and error == _WITHHELD,
         approver=approvers.get(decision.approval or "") if decision.enforced in {"allow", "modify"} else None,
         destinations=destinations,
+        uninspected=_UNINSPECTED in (record.findings or ()),
     )

@@ -298,6 +298,7 @@ def _ending(action: Action) -> str:
         f"rule {action.rule}" if action.rule else "",
         action.why or "",
         "monitor mode, nothing enforced" if action.monitored else "",
+        "a part was not inspected" if action.uninspected else "",
     ]
     detail = ", ".join(part for part in details if part)
     return clean(f"{words}: {detail}" if detail else words)

@@ -24,6 +24,7 @@ from agent_identity.canonical import encode_record
 from agent_identity.constraints import Contains
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human
+from agent_identity.inspection import HiddenText
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
 from agent_identity.records import AnyRecord, decode
 from agent_identity.testing import FixedClock, SequentialIds
@@ -430,6 +431,20 @@ def test_monitor_mode_and_withheld_results_are_told(tmp_path: Path) -> None:
         ("delete", False, False),
     }
     assert all(a.monitored and not a.withheld for a in watching.actions)
+
+
+@pytest.mark.parametrize("drafts", [False, True])
+def test_what_was_not_inspected_is_told(tmp_path: Path, drafts: bool) -> None:
+    """Without a rule for it such a result is delivered, and its call says so."""
+    options: dict[str, Any] = {"clock": FixedClock(START), "ids": SequentialIds(), "draft_records": drafts}
+    with (
+        Enforcer.open(tmp_path, inspectors=[HiddenText()], **options) as enforcer,
+        enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("look")),
+    ):
+        look = enforcer.tool(name="look")(lambda kind: b"\xff\xfe" if kind else "text")
+        assert (look(1), look(0)) == (b"\xff\xfe", "text")
+    (told,) = story(tmp_path, drafts=drafts)
+    assert [(action.outcome, action.uninspected) for action in told.actions] == [("success", True), ("success", False)]
 
 
 def test_parts_with_a_purpose_of_their_own_are_told_once(tmp_path: Path) -> None:

@@ -7,8 +7,18 @@ import orjson
 from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._audit.store import SpillStore
 from agent_identity._authority.registries import MAX_SOURCES
-from agent_identity._evidence.record import AnyRecord, Approval, Intent, Mark, MarkSeen, Outcome, Policy, TaskStart
-from agent_identity._flow import FLOW_RULES, MODEL_KINDS, TRUSTED, UNKNOWN, Label, is_gated
+from agent_identity._evidence.record import (
+    AnyRecord,
+    Approval,
+    Detail,
+    Intent,
+    Mark,
+    MarkSeen,
+    Outcome,
+    Policy,
+    TaskStart,
+)
+from agent_identity._flow import FLOW_RULES, MODEL_KINDS, TRUSTED, UNKNOWN, UNTRUSTED, Label, is_gated
 
 __all__ = ["FlowCheck"]
 
@@ -50,12 +60,11 @@ class _Judged(NamedTuple):
     Attributes:
         hop: Whose mark it is.
         label: The mark at which the call was judged.
-        endorses: The result has the declared label, whatever the mark is.
+        limit: What bounds the label of the result: the mark, and arguments that repeat untrusted input.
     """
 
     hop: str
-    label: str
-    endorses: bool
+    limit: str
 
     def packed(self) -> bytes:
         """Return the bytes from which :meth:`unpacked` makes it again."""
@@ -90,6 +99,7 @@ class FlowCheck:
         self._intents = SpillStore(_Judged.packed, _Judged.unpacked, near=_NEAR)
         self._exempted = SpillStore[list[str]](orjson.dumps, orjson.loads, near=_NEAR)
         self._rules: set[str | None] = set()
+        self._claimed: tuple[str, str | None] = "", None
 
     def take(self, record: AnyRecord, place: Place) -> None:
         """Follow the next record of a stream.
@@ -104,6 +114,8 @@ class FlowCheck:
             self._take_intent(record, place)
         elif isinstance(record, Outcome):
             self._take_outcome(record, place)
+        elif isinstance(record, Detail):
+            self._claimed = record.call, record.claimed
         elif isinstance(record, TaskStart):
             if record.mark is not None:
                 self._newest(record.mark, [hop.grant for hop in record.chain], place)
@@ -186,8 +198,7 @@ class FlowCheck:
         newest = self._newest(record.mark, chain, place)
         if newest is None:
             return
-        endorses = record.endorses is True
-        self._intents.put(record.id.encode(), _Judged(record.mark.hop, newest.label, endorses))
+        self._intents.put(record.id.encode(), _Judged(record.mark.hop, str(_limit(record, newest.label))))
         exempted = self._exempted.get((record.decision.approval or "").encode())
         if exempted is not None and newest.sources is None and self.partial:
             self._not_checked += 1
@@ -217,8 +228,11 @@ class FlowCheck:
             self._report("label_mismatch", "an outcome has a label or a mark in a spelling that is none", place)
             return
         now = Label.parse(newest.label)
-        if not judged.endorses and not label.is_within(Label.parse(judged.label)):
-            self._report("label_mismatch", "a result is less restricted than the mark at its intent", place)
+        if not label.is_within(Label.parse(judged.limit)):
+            self._report("label_mismatch", "a result is less restricted than its mark or its arguments", place)
+        call, claimed = self._claimed
+        if call == record.intent and claimed is not None and not label.is_within(_label(claimed) or UNTRUSTED):
+            self._report("label_mismatch", "a result is less restricted than its server says", place)
         if not now.is_within(label) or not now.is_within(mark):
             self._report("label_mismatch", "a result was delivered before it lowered the mark", place)
 
@@ -230,11 +244,20 @@ def _ran_against(record: Intent, mark: Label) -> bool:
     """Return whether the shipped rules needed a person for a call that was let through."""
     decision, action = record.decision, record.action
     ran = decision.mode == "enforce" and decision.effect in _RAN and decision.enforced == "allow"
-    if not ran or action.labels is None or action.kind in MODEL_KINDS:
+    if not ran or action.kind in MODEL_KINDS:
         return False
+    labels = None if action.labels is None else (*action.labels, *(action.claims or ()))
     origins = record.provenance or ()
     destinations = {of.argument: of.provenance for of in origins if of.destination is not None}
-    return is_gated(action.labels, mark.integrity, destinations)
+    return is_gated(labels, mark.integrity, destinations)
+
+
+def _limit(record: Intent, mark: str) -> Label:
+    """Return the label that bounds the result of a call whatever the tool declares."""
+    if record.endorses is True:
+        return TRUSTED
+    weak = any(of.provenance == "untrusted" for of in record.provenance or ())
+    return Label.parse(mark).meet(UNTRUSTED if weak else TRUSTED)
 
 
 def _sources(before: _Newest | None, record: Mark) -> tuple[str, ...] | None:

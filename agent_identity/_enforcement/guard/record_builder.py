@@ -22,6 +22,7 @@ from agent_identity._evidence.record import (
     Transform,
     replaced,
 )
+from agent_identity._flow import TRUSTED
 from agent_identity._inspection import VERSION
 from agent_identity._policy.decision import Tool
 
@@ -137,10 +138,11 @@ class Description:
         findings = _found(call)
         time = Time.at(call.start_ns, end_ns)
         if call.intent is not None:
-            if findings is None:
+            claimed = None if call.limit == TRUSTED or call.label is None else str(call.limit)
+            if findings is None and claimed is None:
                 return None
             changes = call.transforms or None
-            return partial(Detail, time=time, call=call.intent, findings=findings, transforms=changes)
+            return partial(Detail, time=time, call=call.intent, findings=findings, transforms=changes, claimed=claimed)
         decision, facts = self._decision(call), None if call.task is None else call.task.facts
         known = call.facts or CallFacts()
         return partial(
@@ -148,6 +150,7 @@ class Description:
             time=time,
             names=call.action.names,
             labels=call.action.labels,
+            claims=call.action.claims,
             policy=decision.policy,
             version=decision.version,
             roles=None if facts is None else facts.principal.roles,

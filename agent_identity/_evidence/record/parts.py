@@ -32,6 +32,7 @@ from agent_identity._evidence.record.member_forms import (
     check_ids,
     check_why,
     items,
+    stated,
     text,
 )
 
@@ -278,7 +279,9 @@ class Transform(Part, frozen=True, kw_only=True):
 class Action(Part, frozen=True, kw_only=True):
     """The called tool and its arguments: their names, kinds and keyed digest, never values.
 
-    Version 2 adds ``stage`` (a call of a tool has none), ``model`` and ``labels``.
+    Version 2 adds ``stage`` (a call of a tool has none), ``model``, ``labels`` (empty where the owner of the tool
+    states that it has none, absent where nobody states any) and ``claims``, labels that the tool comes with, which
+    only restrict.
     """
 
     tool: Name
@@ -293,7 +296,8 @@ class Action(Part, frozen=True, kw_only=True):
     principal: Principal | None = None
     stage: Literal["prompt", "completion", "open", "delegate"] | None = None
     model: Model | None = None
-    labels: Annotated[tuple[Name, ...], items(64)] | None = None
+    labels: Annotated[tuple[Name, ...], stated(64)] | None = None
+    claims: Annotated[tuple[Name, ...], items(64)] | None = None
 
 
 class Decision(Part, frozen=True, kw_only=True):

@@ -357,7 +357,13 @@ class Enforcer:
         return Opening(self._point, purpose, make, request=request)
 
     def delegate(
-        self, agent: Agent, *, scope: Scope, purpose: str | None = None, ttl: timedelta | None = None
+        self,
+        agent: Agent,
+        *,
+        scope: Scope,
+        purpose: str | None = None,
+        ttl: timedelta | None = None,
+        isolated: bool = False,
     ) -> Opening:
         """Return a context manager that hands a part of the current task to another agent.
 
@@ -366,6 +372,9 @@ class Enforcer:
             scope: A narrower or equal scope.
             purpose: What this part is for, as for :meth:`task`; by default the purpose of the current task.
             ttl: A shorter life; by default what is left of the current task's.
+            isolated: What the agent reads inside the block lowers a mark of its own, which begins at that of the
+                current task. The task joins it when the block ends, and before it gets a result of its own. For agents
+                whose answers reach the task in no other way; without information flow it changes nothing.
 
         Raises:
             NoTask: On entry: there is no live task to delegate from.
@@ -377,7 +386,7 @@ class Enforcer:
 
         def make() -> Task:
             parent = current_or_refuse(self._point)
-            return self._tasks.open_child(parent, purpose or parent.purpose, agent, scope, ttl=ttl)
+            return self._tasks.open_child(parent, purpose or parent.purpose, agent, scope, ttl=ttl, isolated=isolated)
 
         return Opening(self._point, purpose, make)
 

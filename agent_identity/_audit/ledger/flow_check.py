@@ -16,6 +16,7 @@ from agent_identity._evidence.record import (
     MarkSeen,
     Outcome,
     Policy,
+    TaskEnd,
     TaskStart,
 )
 from agent_identity._flow import FLOW_RULES, MODEL_KINDS, TRUSTED, UNKNOWN, UNTRUSTED, Label, is_gated
@@ -97,6 +98,7 @@ class FlowCheck:
     def _begin(self) -> None:
         self._marks = SpillStore(_Newest.packed, _Newest.unpacked, near=_NEAR)
         self._intents = SpillStore(_Judged.packed, _Judged.unpacked, near=_NEAR)
+        self._isolated = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
         self._exempted = SpillStore[list[str]](orjson.dumps, orjson.loads, near=_NEAR)
         self._rules: set[str | None] = set()
         self._claimed: tuple[str, str | None] = "", None
@@ -119,6 +121,8 @@ class FlowCheck:
         elif isinstance(record, TaskStart):
             if record.mark is not None:
                 self._newest(record.mark, [hop.grant for hop in record.chain], place)
+        elif isinstance(record, TaskEnd):
+            self._take_end(record, place)
         else:
             self._take_other(record)
 
@@ -160,6 +164,38 @@ class FlowCheck:
         if change.origin is not None:  # A hop is joined by the grant that was presented, which may not be its own.
             _keep(self._origins if change.cause == "join" else self._hops, change.origin)
 
+    def _take_end(self, record: TaskEnd, place: Place) -> None:
+        """Check that the mark of an isolated hop was joined before the hop ended."""
+        hop = record.chain[-1].grant.encode()
+        parent = self._isolated.pop(hop) if self._isolated else None
+        if parent is None:
+            return
+        own, above = self._marks.get(hop), self._marks.get(parent.encode())
+        if own is not None and above is not None and not Label.parse(above.label).is_within(Label.parse(own.label)):
+            self._report("mark_mismatch", "an isolated hop ended before its mark was joined", place)
+
+    def _check_isolated(self, record: Mark, label: Label, place: Place) -> None:
+        """Check that an isolated hop begins at the newest mark of the hop that it was delegated from."""
+        change, origin = record.mark, record.mark.origin or ""
+        above = self._marks.get(origin.encode())
+        if change.seq != "1" or origin not in [link.grant for link in record.chain[:-1]]:
+            self._report("mark_mismatch", "an isolated hop does not begin at a hop of its chain", place)
+        elif above is None:
+            self._not_checked += self.partial
+            if not self.partial:
+                self._report("mark_mismatch", "an isolated hop begins at a mark that is not here", place)
+        elif not label.is_within(Label.parse(above.label)):
+            self._report("mark_mismatch", "an isolated hop begins above the mark that it was delegated at", place)
+        self._isolated.put(change.hop.encode(), origin)
+
+    def _check_join(self, record: Mark, place: Place) -> None:
+        """Check that a mark joins no less than what an isolated hop of the stream has."""
+        change, origin = record.mark, (record.mark.origin or "").encode()
+        part = self._marks.get(origin) if self._isolated.get(origin) is not None else None
+        joined = _label(change.joined or "trusted") or UNTRUSTED
+        if part is not None and not joined.is_within(Label.parse(part.label)):
+            self._report("mark_mismatch", "a mark joins less than an isolated hop has read", place)
+
     def _check_claims(self, record: Mark, label: Label, place: Place) -> None:
         """Check what a mark says by itself."""
         change = record.mark
@@ -169,6 +205,10 @@ class FlowCheck:
             self._report("mark_mismatch", "a principal speaks in a delegated hop, or changes the mark", place)
         if change.cause == "start" and not label.is_within(UNKNOWN):
             self._report("mark_mismatch", "a task without a request begins at a trusted mark", place)
+        if change.cause == "isolated":
+            self._check_isolated(record, label, place)
+        elif change.cause == "join" and self._isolated:
+            self._check_join(record, place)
 
     def _newest(self, seen: MarkSeen, chain: list[str], place: Place) -> _Newest | None:
         """Return the newest mark of a hop, if it is the one that a record names."""

@@ -216,6 +216,7 @@ class ToolFlow:
         if original is None and not call.hidden:
             return
         flow.refresh()
+        flow.gather()
         base, (leaves, whole) = self._base(call), _parts_of(content)
         before, all_before = (leaves, whole) if content is original else _parts_of(original)
         own, whole = self._own(leaves, whole=whole).meet(self._own(before, whole=all_before)), whole and all_before
@@ -262,6 +263,7 @@ class ToolFlow:
             EvidenceError: The mark could not be recorded.
             StateError: The shared state cannot be asked.
         """
+        flow.gather()
         label = self._declaration.lowest.meet(self._base(call))
         call.returned(label)
         with flow.lock:

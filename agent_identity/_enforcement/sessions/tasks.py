@@ -141,8 +141,19 @@ class Tasks:
         *,
         ttl: timedelta | None,
         max_depth: int | None = None,
+        isolated: bool = False,
     ) -> Task:
-        """Open a delegated part of a live task; ``max_depth`` is the maximum number of further delegations."""
+        """Open a delegated part of a live task.
+
+        Args:
+            parent: The task.
+            purpose: The purpose of the part.
+            agent: Its agent.
+            scope: Its scope.
+            ttl: Its longest life.
+            max_depth: The maximum number of further delegations.
+            isolated: The part has a mark of its own.
+        """
         wall = self.point.clock.wall_ns()
         with refusing(self.point, agent, principal=parent.grant.principal, parent=parent, start_ns=wall):
             self.point.check(parent)
@@ -170,9 +181,14 @@ class Tasks:
             chain = self._verified((*parent.chain.tokens, grant.token), grant, wall, parent)
             deadline, clock = _deadline(chain), self.point.clock
             lease = self.registry.open(grant.task_id, deadline, parent.lease, clock=clock, id=grant.id)
-            flows, shared = self.point.flows, parent.flow
-            flow = None if flows is None or shared is None else flows.delegated(shared, task_facts(chain.grants))
+            flow = self._flow_of_part(parent, chain, isolated=isolated)
             return self.start(purpose, chain, holder, lease, ExportedGrants(None, parent.handed), flow=flow)
+
+    def _flow_of_part(self, parent: Task, chain: Chain, *, isolated: bool) -> TaskFlow | None:
+        flows, above = self.point.flows, parent.flow
+        if flows is None or above is None:
+            return None
+        return flows.delegated(above, chain.leaf, task_facts(chain.grants), isolated=isolated)
 
     @contextmanager
     def attenuating(self, parent: Task, agent: Agent, wall: int) -> Generator[None]:

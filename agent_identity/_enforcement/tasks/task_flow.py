@@ -73,9 +73,13 @@ class _Shared:
         unwritten: Labels that could not be recorded yet; they count all the same.
         exported: The hops that were handed to other processes: when each ends, and its mark when last seen.
         accounted: Digests of whole texts that reached the agent and count in the mark.
+        parts: The isolated hops that were delegated from these; each has a mark of its own.
     """
 
-    __slots__ = ("accounted", "expires_at", "exported", "hop", "index", "last", "lock", "mark", "names", "unwritten")
+    __slots__ = (
+        *("accounted", "expires_at", "exported", "hop", "index", "last", "lock", "mark", "names", "parts"),
+        "unwritten",
+    )
 
     def __init__(self, hop: str, expires_at: int, names: tuple[str, ...] = ()) -> None:
         self.hop = hop
@@ -88,6 +92,7 @@ class _Shared:
         self.unwritten = TRUSTED
         self.exported: dict[str, tuple[int, Label | None]] = {}
         self.accounted: set[bytes] = set()
+        self.parts: list[TaskFlow] = []
 
 
 @final
@@ -117,9 +122,21 @@ class Flows:
         """Return the flow of a task that opens here."""
         return TaskFlow(self, _Shared(grant.hash, grant.expires_at), facts)
 
-    def delegated(self, parent: "TaskFlow", facts: TaskFacts) -> "TaskFlow":
-        """Return the flow of a hop that shares the mark of the task which it is a part of."""
-        return TaskFlow(self, parent.shared, facts)
+    def delegated(self, parent: "TaskFlow", grant: Grant, facts: TaskFacts, *, isolated: bool) -> "TaskFlow":
+        """Return the flow of a hop of this process.
+
+        It shares the mark of the task which it is a part of, or is isolated: then it has a mark of its own, which
+        begins at that of the task, and knows the values that the task knows.
+        """
+        if not isolated:
+            return TaskFlow(self, parent.shared, facts)
+        with parent.lock:
+            shared = _Shared(grant.hash, grant.expires_at)
+            shared.index = parent.shared.index.forked()
+            shared.accounted = set(parent.shared.accounted)
+            flow = TaskFlow(self, shared, facts, parent)
+            parent.shared.parts.append(flow)
+        return flow
 
     def arrived(self, grant: Grant, presented: Grant, facts: TaskFacts) -> "TaskFlow":
         """Return the flow of a hop that was handed over by another process.
@@ -214,16 +231,21 @@ class TaskFlow:
         flows: The enforcer's part.
         shared: What the hops that share the mark have in common.
         facts: The members of records about this hop.
+        parent: The flow that an isolated hop begins at, and that joins it.
 
     Attributes:
         shared: See above.
+        parent: See above.
+        joined: The mark of an isolated hop that the parent has joined last.
     """
 
-    __slots__ = ("_facts", "_flows", "shared")
+    __slots__ = ("_facts", "_flows", "joined", "parent", "shared")
 
-    def __init__(self, flows: Flows, shared: _Shared, facts: TaskFacts) -> None:
+    def __init__(self, flows: Flows, shared: _Shared, facts: TaskFacts, parent: "TaskFlow | None" = None) -> None:
         self._flows = flows
         self._facts = facts
+        self.parent = parent
+        self.joined: Mark | None = None
         self.shared = shared
 
     @property
@@ -264,7 +286,9 @@ class TaskFlow:
         """
         shared = self.shared
         with self.lock:
-            if shared.names:
+            if self.parent is not None:
+                self._isolate(self.parent)
+            elif shared.names:
                 self._accept()
             elif shared.mark.seq:
                 return
@@ -283,6 +307,16 @@ class TaskFlow:
             label = label.meet(self._flows.kept(name) or TRUSTED)
         if not shared.mark.seq or not self.label.is_within(label):
             self._write("accept", label, origin=shared.names[0])
+
+    def _isolate(self, parent: "TaskFlow") -> None:
+        """Begin at the mark of the hop that this one was delegated from, with its sources."""
+        shared = self.shared
+        if shared.mark.seq:
+            return
+        with parent.lock:
+            before = parent.mark
+            self._write("isolated", before.label, origin=parent.shared.hop)
+        self.joined = shared.mark = shared.mark.with_sources(before)
 
     def said(self, text: str) -> None:
         """Take in what the principal said.
@@ -335,6 +369,50 @@ class TaskFlow:
             source = (intent or self.shared.last) if is_source else None
             if self.shared.mark.changes(label, source) or self.shared.unwritten != TRUSTED:
                 self._write(cause, label, intent=intent, name=name)
+        parent = self.parent
+        if parent is not None and self not in parent.shared.parts:  # A body that outlives its delegation.
+            parent.take_part(self)
+
+    def gather(self) -> None:
+        """Join the marks of all isolated hops, before a result is delivered: it may hold what they have read.
+
+        Raises:
+            EvidenceError: A change could not be recorded.
+            StateError: The shared state cannot be asked.
+        """
+        for part in tuple(self.shared.parts):
+            part.gather()
+            self.take_part(part)
+
+    def take_part(self, part: "TaskFlow") -> None:
+        """Join the mark of an isolated hop, with its sources and the values that it knows.
+
+        Raises:
+            EvidenceError: The change could not be recorded.
+        """
+        with self.lock:
+            mark = part.mark
+            if mark == part.joined:
+                return
+            mine = self.shared.mark
+            if mark.label != TRUSTED and not (mine.label.is_within(mark.label) and mark.sources.keys() <= mine.sources):
+                self._write("join", mark.label, origin=part.shared.hop)
+                self.shared.mark = self.shared.mark.with_sources(mark)
+            self.shared.index.absorb(part.shared.index)
+            self.shared.accounted |= part.shared.accounted
+            part.joined = mark
+
+    def _leave(self, parent: "TaskFlow") -> None:
+        """Have the parent join what an isolated hop has read; once."""
+        if self not in parent.shared.parts:
+            return
+        self.refresh()
+        parent.take_part(self)
+        with parent.lock:
+            parent.shared.index.absorb(self.shared.index)
+            parent.shared.exported |= self.shared.exported  # What was handed out may still be at work.
+            if self in parent.shared.parts:
+                parent.shared.parts.remove(self)
 
     def refresh(self) -> None:
         """Join the marks of all hops that were handed to other processes.
@@ -377,8 +455,13 @@ class TaskFlow:
             EvidenceError: A mark could not be recorded.
             StateError: The shared state cannot be asked.
         """
+        for part in tuple(self.shared.parts):
+            if part.parent is self:  # One that ends late is a part of what ends here.
+                part.end()
         if self._facts.chain[-1].grant != self.shared.hop:
             return
+        if self.parent is not None:
+            self._leave(self.parent)
         with self.lock:
             self.shared.index.erase()
             if self.shared.names:  # Whoever handed it over joins this mark.

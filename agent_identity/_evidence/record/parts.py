@@ -114,7 +114,7 @@ Enforced: TypeAlias = Literal["allow", "block", "modify", "escalate", "audit"]
 """Enforced effects of a decision."""
 
 MarkCause: TypeAlias = Literal[
-    "start", "request", "said", "received", "result", "chunk", "error", "join", "accept", "prompt"
+    "start", "request", "said", "received", "result", "chunk", "error", "join", "accept", "prompt", "isolated"
 ]
 """Why a low-water mark was recorded."""
 

@@ -4,6 +4,7 @@ from typing import Final, NamedTuple, final
 
 import orjson
 
+from agent_identity._audit.ledger.answered_marks import AnsweredMarks
 from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._audit.store import SpillStore
 from agent_identity._authority.registries import MAX_SOURCES
@@ -11,6 +12,7 @@ from agent_identity._evidence.record import (
     AnyRecord,
     Approval,
     Detail,
+    Grant,
     Intent,
     Mark,
     MarkSeen,
@@ -98,6 +100,7 @@ class FlowCheck:
     def _begin(self) -> None:
         self._marks = SpillStore(_Newest.packed, _Newest.unpacked, near=_NEAR)
         self._intents = SpillStore(_Judged.packed, _Judged.unpacked, near=_NEAR)
+        self._answers = AnsweredMarks()
         self._isolated = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
         self._exempted = SpillStore[list[str]](orjson.dumps, orjson.loads, near=_NEAR)
         self._rules: set[str | None] = set()
@@ -121,6 +124,8 @@ class FlowCheck:
         elif isinstance(record, TaskStart):
             if record.mark is not None:
                 self._newest(record.mark, [hop.grant for hop in record.chain], place)
+        elif isinstance(record, Grant):
+            self._answers.take(record)
         elif isinstance(record, TaskEnd):
             self._take_end(record, place)
         else:
@@ -161,7 +166,8 @@ class FlowCheck:
             self._report("mark_mismatch", "a mark is not the meet of the mark before and of what joins it", place)
         self._marks.put(hop.encode(), _Newest(seq, record.id, str(label), _sources(before, record)))
         _keep(self._hops, hop)
-        if change.origin is not None:  # A hop is joined by the grant that was presented, which may not be its own.
+        if change.origin is not None and change.cause != "answer":
+            # A hop is joined by the grant that was presented, which may not be its own.
             _keep(self._origins if change.cause == "join" else self._hops, change.origin)
 
     def _take_end(self, record: TaskEnd, place: Place) -> None:
@@ -207,6 +213,11 @@ class FlowCheck:
             self._report("mark_mismatch", "a task without a request begins at a trusted mark", place)
         if change.cause == "isolated":
             self._check_isolated(record, label, place)
+        elif change.cause == "answer":
+            holds = self._answers.holds(record)
+            self._not_checked += holds is None
+            if holds is False:
+                self._report("mark_mismatch", "an answer of another hop has no mark that this hop signed", place)
         elif change.cause == "join" and self._isolated:
             self._check_join(record, place)
 

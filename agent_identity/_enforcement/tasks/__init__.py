@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_identity._enforcement.tasks.delegation_bundle import DelegationBundle, Grants
     from agent_identity._enforcement.tasks.exported_grants import AudienceGrant, ExportedGrants, RecordedGrants
+    from agent_identity._enforcement.tasks.exported_marks import MarkSigner
     from agent_identity._enforcement.tasks.facts import CallFacts, agent_fact, parties, principal_fact, task_facts
     from agent_identity._enforcement.tasks.suspensions import leave, mark_of, taken_over
     from agent_identity._enforcement.tasks.task import REVOKE_SECONDS, Exports, NoTokens, Speak, Tally, Task
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
         outer_task,
         task_in,
     )
-    from agent_identity._enforcement.tasks.task_flow import Flows, Judged, TaskFlow
+    from agent_identity._enforcement.tasks.task_flow import Carried, Flows, Judged, TaskFlow
     from agent_identity._enforcement.tasks.trace_context import TRACEPARENT, remote_parent, traceparent
 else:
     from agent_identity._common.lazy import lazily
@@ -29,6 +30,7 @@ else:
         {
             "agent_identity._enforcement.tasks.delegation_bundle": ("DelegationBundle", "Grants"),
             "agent_identity._enforcement.tasks.exported_grants": ("AudienceGrant", "ExportedGrants", "RecordedGrants"),
+            "agent_identity._enforcement.tasks.exported_marks": ("MarkSigner",),
             "agent_identity._enforcement.tasks.facts": (
                 "CallFacts",
                 "agent_fact",
@@ -56,7 +58,7 @@ else:
                 "outer_task",
                 "task_in",
             ),
-            "agent_identity._enforcement.tasks.task_flow": ("Flows", "Judged", "TaskFlow"),
+            "agent_identity._enforcement.tasks.task_flow": ("Carried", "Flows", "Judged", "TaskFlow"),
             "agent_identity._enforcement.tasks.trace_context": ("TRACEPARENT", "remote_parent", "traceparent"),
         },
     )
@@ -68,12 +70,14 @@ __all__ = [
     "AudienceGrant",
     "Body",
     "CallFacts",
+    "Carried",
     "DelegationBundle",
     "ExportedGrants",
     "Exports",
     "Flows",
     "Grants",
     "Judged",
+    "MarkSigner",
     "NoTokens",
     "Process",
     "RecordedGrants",

@@ -12,18 +12,20 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final, NamedTuple, final
 
-from agent_identity._authority.grants import Grant
+from agent_identity._authority.grants import Grant, SignedMark, sign_mark
 from agent_identity._authority.stores import StateStore
 from agent_identity._enforcement.common import Mode, safe_message
+from agent_identity._enforcement.tasks.exported_marks import ExportedMark, MarkSigner
 from agent_identity._enforcement.tasks.facts import TaskFacts
 from agent_identity._evidence.ledger import Entry, Ledger
 from agent_identity._evidence.record import DigestKeys, MarkCause, MarkChange, MarkSeen, Time
 from agent_identity._evidence.record import Mark as MarkRecord
 from agent_identity._flow import TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, Origin, ProvenanceIndex
 from agent_identity._identity.common import Clock
-from agent_identity.errors import Denied
+from agent_identity._identity.keys import Signer
+from agent_identity.errors import Denied, TokenError
 
-__all__ = ["Flows", "Judged", "TaskFlow"]
+__all__ = ["Carried", "Flows", "Judged", "TaskFlow"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
@@ -33,6 +35,13 @@ _WORDS: Final = ("kept", "unknown", "untrusted", "restricted")
 _MAX_KEPT: Final = 4_096
 _MAX_EXPORTED: Final = 256
 _MAX_ACCOUNTED: Final = 10_000
+
+
+class Carried(NamedTuple):
+    """What came with a hop of another process: the call that it came for, and the mark of whoever handed it over."""
+
+    call: str
+    mark: Label | None
 
 
 class Judged(NamedTuple):
@@ -71,7 +80,7 @@ class _Shared:
         names: Under which the shared state keeps it, for a hop of another process; the first is the presented one.
         expires_at: When that hop ends, in Unix seconds.
         unwritten: Labels that could not be recorded yet; they count all the same.
-        exported: The hops that were handed to other processes: when each ends, and its mark when last seen.
+        exported: The hops that were handed to other processes, each with its mark when last seen.
         accounted: Digests of whole texts that reached the agent and count in the mark.
         parts: The isolated hops that were delegated from these; each has a mark of its own.
     """
@@ -90,7 +99,7 @@ class _Shared:
         self.mark = Mark()
         self.last: str | None = None
         self.unwritten = TRUSTED
-        self.exported: dict[str, tuple[int, Label | None]] = {}
+        self.exported: dict[str, ExportedMark] = {}
         self.accounted: set[bytes] = set()
         self.parts: list[TaskFlow] = []
 
@@ -138,7 +147,7 @@ class Flows:
             parent.shared.parts.append(flow)
         return flow
 
-    def arrived(self, grant: Grant, presented: Grant, facts: TaskFacts) -> "TaskFlow":
+    def arrived(self, grant: Grant, presented: Grant, facts: TaskFacts, carried: Carried) -> "TaskFlow":
         """Return the flow of a hop that was handed over by another process.
 
         One that is taken up again here goes on at its mark: a mark never rises.
@@ -147,6 +156,7 @@ class Flows:
             grant: The grant under which it goes on here.
             presented: The grant that came with the call; often the same.
             facts: The members of its records.
+            carried: What came with the call.
 
         Raises:
             Denied: Too many are open (``flow_full``).
@@ -160,7 +170,7 @@ class Flows:
                     raise Denied("too many tasks of other processes are open here; try again later", code="flow_full")
                 found = _Shared(grant.hash, grant.expires_at, tuple(dict.fromkeys((presented.hash, grant.hash))))
                 self._arrived[grant.hash] = found
-        return TaskFlow(self, found, facts)
+        return TaskFlow(self, found, facts, carried=carried, presented=presented.hash)
 
     def after_fork_in_child(self) -> None:
         """Begin anew: the hops of the parent stand in its own stream, and their marks in the shared state."""
@@ -232,6 +242,8 @@ class TaskFlow:
         shared: What the hops that share the mark have in common.
         facts: The members of records about this hop.
         parent: The flow that an isolated hop begins at, and that joins it.
+        carried: What came with a hop of another process.
+        presented: The hash of the grant that came with it.
 
     Attributes:
         shared: See above.
@@ -239,9 +251,20 @@ class TaskFlow:
         joined: The mark of an isolated hop that the parent has joined last.
     """
 
-    __slots__ = ("_facts", "_flows", "joined", "parent", "shared")
+    __slots__ = ("_carried", "_facts", "_flows", "_presented", "joined", "parent", "shared")
 
-    def __init__(self, flows: Flows, shared: _Shared, facts: TaskFacts, parent: "TaskFlow | None" = None) -> None:
+    def __init__(
+        self,
+        flows: Flows,
+        shared: _Shared,
+        facts: TaskFacts,
+        parent: "TaskFlow | None" = None,
+        *,
+        carried: Carried | None = None,
+        presented: str = "",
+    ) -> None:
+        self._carried = carried
+        self._presented = presented
         self._flows = flows
         self._facts = facts
         self.parent = parent
@@ -301,8 +324,8 @@ class TaskFlow:
 
     def _accept(self) -> None:
         """Go on from the mark of whoever handed the hop over; without one nobody accounts for the inputs."""
-        shared = self.shared
-        label = self._flows.kept(f"{shared.names[0]}:from") or UNKNOWN
+        shared, carried = self.shared, None if self._carried is None else self._carried.mark
+        label = self._flows.kept(f"{shared.names[0]}:from") or carried or UNKNOWN
         for name in shared.names:  # Another process may have taken it up as well: a hop has one mark.
             label = label.meet(self._flows.kept(name) or TRUSTED)
         if not shared.mark.seq or not self.label.is_within(label):
@@ -426,16 +449,26 @@ class TaskFlow:
         if not self.shared.exported:
             return
         with self.lock:
-            for hop, (expires_at, known) in list(self.shared.exported.items()):
-                now = self._flows.kept(hop) or UNTRUSTED
-                if now not in (known, TRUSTED):
+            for hop, exported in list(self.shared.exported.items()):
+                now = self._flows.kept(hop) or exported.answered or UNTRUSTED
+                if now not in (exported.known, TRUSTED):
                     self._write("join", now, origin=hop)
-                self.shared.exported[hop] = expires_at, now
-                if self._flows.is_over(expires_at):
+                exported.known = now
+                if self._flows.is_over(exported.expires_at):
                     del self.shared.exported[hop]
 
-    def export(self, hop: str, expires_at: int) -> None:
+    def export(self, hop: str, expires_at: int, *, call: str, by: MarkSigner | None, signer: Signer) -> str:
         """Know that a hop leaves the process, and keep the mark of now for whoever takes it up.
+
+        Args:
+            hop: The hash of its grant.
+            expires_at: Its end, in Unix seconds.
+            call: The call that it leaves for; the hash of its grant if it is not for one call.
+            by: The holder that may sign its mark.
+            signer: The key of the task.
+
+        Returns:
+            The mark of now, signed, for a receiver without the same shared state.
 
         Raises:
             Denied: Too many have left (``flow_full``).
@@ -446,7 +479,50 @@ class TaskFlow:
             if hop not in exported and len(exported) >= _MAX_EXPORTED:
                 raise Denied("too many parts of the task were handed to other processes", code="flow_full")
             self._flows.keep(f"{hop}:from", self.label, expires_at)
-            exported.setdefault(hop, (expires_at, None))
+            exported.setdefault(hop, ExportedMark(hop, expires_at, by)).ask(call)
+            return self._signed(signer, hop, call)
+
+    def _signed(self, signer: Signer, hop: str, call: str) -> str:
+        own = self._facts.chain[-1].grant
+        return sign_mark(signer, SignedMark(own, call, hop, str(self.label), str(self.shared.mark.seq)))
+
+    def answer(self, signer: Signer) -> str | None:
+        """Return the mark of now, signed, for whoever handed the hop over; ``None`` if nobody did.
+
+        Raises:
+            EvidenceError: A mark of another hop could not be recorded.
+            StateError: The shared state cannot be asked.
+        """
+        if self._carried is None:
+            return None
+        self.refresh()
+        self.gather()
+        with self.lock:
+            return self._signed(signer, self._presented, self._carried.call)
+
+    def answered(self, hop: str, call: str, token: str | None) -> bool:
+        """Count the mark that came back from a hop; return whether it does count.
+
+        Args:
+            hop: The hash of the grant that was handed out.
+            call: See :meth:`export`.
+            token: The mark; ``None`` if none came back.
+
+        Raises:
+            EvidenceError: It could not be recorded; what came back must not be delivered.
+        """
+        with self.lock:
+            exported = self.shared.exported.get(hop)
+            if exported is None:
+                return False
+            try:
+                label = exported.check(call, token)
+            except TokenError as error:
+                _LOG.warning("an answer of another process counts as untrusted: %s", error.code)
+                return False
+            self._write("answer", label, origin=hop, token=token)
+            exported.take(call, label, token or "")
+            return True
 
     def end(self) -> None:
         """Take a last look at what was handed out, and forget the values; called when the hop ends that began here.
@@ -508,6 +584,7 @@ class TaskFlow:
         name: str | None = None,
         origin: str | None = None,
         digest: str | None = None,
+        token: str | None = None,
     ) -> Entry:
         shared, flows = self.shared, self._flows
         joined = label.meet(shared.unwritten)
@@ -525,6 +602,7 @@ class TaskFlow:
                 sources=None if intent is None else (intent,),
                 origin=origin,
                 digest=digest,
+                token=token,
             )
             entry = flows.append(self._facts, change)
         except BaseException:

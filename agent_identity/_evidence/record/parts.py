@@ -114,7 +114,7 @@ Enforced: TypeAlias = Literal["allow", "block", "modify", "escalate", "audit"]
 """Enforced effects of a decision."""
 
 MarkCause: TypeAlias = Literal[
-    "start", "request", "said", "received", "result", "chunk", "error", "join", "accept", "prompt", "isolated"
+    "start", "request", "said", "received", "result", "chunk", "error", "join", "accept", "prompt", "isolated", "answer"
 ]
 """Why a low-water mark was recorded."""
 
@@ -341,6 +341,7 @@ class MarkChange(Part, frozen=True, kw_only=True):
         sources: The intents whose results it comes from; without any, this record itself is the source.
         origin: The grant of another hop, whose mark is joined or continued.
         digest: Keyed digest of what the principal said, or of what was handed over.
+        token: The mark that the hop ``origin`` has signed, a compact JWS.
     """
 
     hop: Hash
@@ -352,6 +353,7 @@ class MarkChange(Part, frozen=True, kw_only=True):
     sources: Annotated[tuple[Uuid7, ...], items(64)] | None = None
     origin: Hash | None = None
     digest: Hmac | None = None
+    token: Token | None = None
 
     def __post_init__(self) -> None:
         if (self.seq == "1") is not (self.prev is None):

@@ -16,7 +16,7 @@ from agent_identity._identity.common import check_id
 from agent_identity._identity.keys import Signer
 from agent_identity._identity.principals import Agent
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, TokenError
-from agent_identity.integrations.http.binding import TOOL, absolute_url, presentation_of, request_arguments
+from agent_identity.integrations.http.binding import MARK, TOOL, absolute_url, presentation_of, request_arguments
 
 __all__ = ["MAX_BODY", "Answer", "Arriving", "Gate"]
 
@@ -166,6 +166,16 @@ class Gate:
             purpose=self._purpose,
             traceparent=traces[0] if len(traces) == 1 else None,
         )
+
+    def mark(self) -> tuple[tuple[str, str], ...]:
+        """Return the header of a complete response with what its task has read; none if that cannot be signed."""
+        task = self.enforcer.current_task
+        try:
+            mark = None if task is None else task.sign_mark()
+        except AgentIdentityError as error:  # The caller then takes the answer as untrusted.
+            _LOG.error("a response has no mark: %s", error.code)
+            return ()
+        return () if mark is None else ((MARK, mark),)
 
     def _url(self, request: Arriving) -> str | None:
         try:

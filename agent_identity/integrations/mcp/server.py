@@ -20,7 +20,16 @@ from agent_identity._identity.keys import Signer
 from agent_identity._identity.principals import Agent, Principal, Service
 from agent_identity._policy.decision import Touch, Touches
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
-from agent_identity.integrations.mcp.binding import METHODS, OURS, Target, bound, members, presentation_of, target_of
+from agent_identity.integrations.mcp.binding import (
+    MARK,
+    METHODS,
+    OURS,
+    Target,
+    bound,
+    members,
+    presentation_of,
+    target_of,
+)
 from agent_identity.integrations.mcp.conversion import Conversion, conversion_of, settled
 from agent_identity.integrations.mcp.ifc import label_in
 from agent_identity.integrations.mcp.sdk import (
@@ -169,7 +178,18 @@ class _Door:
                 return shown(await body(), is_tool=method == "tools/call")
 
             request = CallRequest(values, tuple(target.values), can_route=False, refusal=safe_message)
-            return await guard.run_async(request, answer)
+            return await self._marked(await guard.run_async(request, answer))
+
+    async def _marked(self, result: object) -> object:
+        """Add what the task has read, signed, to a result; without it the caller takes the result as untrusted."""
+        task = self.enforcer.current_task
+        if task is None or task.flow is None:
+            return result
+        mark = await off_loop(task.sign_mark)
+        if mark is None:
+            return result
+        content = plain(result)
+        return remade(result, {**content, "_meta": {**members(content.get("_meta")), MARK: mark}})
 
     def _opening(self, target: Target, guard: GuardedCall, sent: "_Sent") -> Opening:
         try:

@@ -10,13 +10,15 @@ from mcp_parties import ALICE, CLERK, NAME, Pair, in_memory, low_level
 from agent_identity import Scope, records
 from agent_identity._flow.labels import Label
 from agent_identity.errors import Denied, Routed
+from agent_identity.identity import Agent, SigningKey, TrustStore
 from agent_identity.integrations.mcp.client import protect_session
 from agent_identity.integrations.mcp.ifc import label_in
-from agent_identity.integrations.mcp.server import shown
+from agent_identity.integrations.mcp.server import protect_server, shown
 from agent_identity.integrations.mcp.servers import McpServer
 from agent_identity.policy import All, Flow, RuleSet
 
 EVIL = "DE89370400440532013000"
+KEY = SigningKey.from_seed(b"\x09" * 32)
 TOOL = f"{NAME}/find"
 
 
@@ -96,3 +98,37 @@ def test_the_labels_of_a_result_reach_the_guard() -> None:
     """A result of the SDK is shown with the label that its server gives it."""
     result = types.CallToolResult.model_validate({"content": [], "_meta": {"ifc": {"integrity": "untrusted"}}})
     assert shown(result, is_tool=True).label == Label("untrusted")
+
+
+@pytest.mark.parametrize("integrity", ["trusted", "untrusted"])
+async def test_a_server_that_signs_its_mark_is_as_trusted_as_what_it_read(pair: Pair, integrity: str) -> None:
+    """The mark of the server's task comes back in the result, signed; the word of the operator bounds the rest."""
+    stated = {TOOL: {"labels": [], "returns": "trusted", "raise": True, "server": NAME}}
+    caller = pair.open("caller", policy=All(Flow(), RuleSet(tools=stated)), draft_records=True)
+    pair.trust("serving")
+    theirs = TrustStore.load(pair.folder / "caller" / "trust.json")
+    (key,) = (trusted.key for trusted in theirs.keys if trusted.purpose == "issuer")
+    own = TrustStore.load(pair.folder / "serving" / "trust.json")
+    own.with_key(key, "issuer", issuer=theirs.issuer).save(pair.folder / "serving" / "trust.json")
+    serving = pair.open("serving", policy=All(Flow(), RuleSet(tools=stated)), draft_records=True)
+    paid: list[str] = []
+
+    @caller.tool(labels=["payment"], destination="iban", returns="trusted")
+    def pay(iban: str) -> str:
+        paid.append(iban)
+        return "paid"
+
+    def find(*_: object) -> str:
+        if integrity == "untrusted":
+            serving.current_task.received(EVIL)
+        return "found"
+
+    listed = [types.Tool.model_validate({"name": "find", "inputSchema": {"type": "object"}})]
+    desk = protect_server(low_level(lambda: listed, find), serving, name=NAME, holder=KEY)
+    peer = McpServer(NAME, receiver=True, agent=Agent("desk", owner="it@example.com"), key=KEY.public_key)
+    async with in_memory(desk, lambda of: protect_session(of, caller, peer)) as session:
+        with caller.task("books", principal=ALICE, agent=CLERK, scope=Scope(TOOL) | Scope("pay"), request="find it"):
+            await session.call_tool("find", {})
+            with contextlib.suppress(Routed):
+                pay(EVIL)
+    assert paid == ([EVIL] if integrity == "trusted" else [])

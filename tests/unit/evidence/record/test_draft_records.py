@@ -202,6 +202,7 @@ BODIES: dict[str, dict[str, Any]] = {
             "sources": [ID],
             "origin": HEX,
             "digest": HMAC,
+            "token": TOKEN,
         },
     },
     "examination": {"examination": {"question": "who", "digest": SHA, "size": "3", "by": "auditor"}},

@@ -88,7 +88,7 @@ SIGNATURES = {
     Enforcer.receive: "self, presentation, *, tool, arguments, audience, holder=None, agent=None, purpose=None, "
     "traceparent=None",
     Enforcer.tool: "self, function=None, /, *, name=None, data=None, kind='function', labels=None, lazy=None, "
-    "touches=None, returns=None, destination=None, endorses=False",
+    "touches=None, returns=None, destination=None, endorses=False, restores=None",
     Enforcer.guard: "self, name, *, kind='function', server=None, labels=None, data=None, claims=None, lazy=None, "
     "suspends=(), returns=(), place=None, touches=None, workflow=None, flow=None",
     Task.export: "self, *, to=None, audience=None, agent=None, scope=None, ttl=None",

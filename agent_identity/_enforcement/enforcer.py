@@ -28,7 +28,15 @@ from agent_identity._enforcement.directory import (
     pseudonyms_of,
     publishers_for,
 )
-from agent_identity._enforcement.guard import DeclaredFlow, EnforcementContext, Guard, Revocations, Workflow, named
+from agent_identity._enforcement.guard import (
+    DeclaredFlow,
+    EnforcementContext,
+    Guard,
+    Restores,
+    Revocations,
+    Workflow,
+    named,
+)
 from agent_identity._enforcement.inventory import Inventory
 from agent_identity._enforcement.lifecycle import Action, GuardedCall, Lazy, check_lazy, guarded, known_as_guarded
 from agent_identity._enforcement.sessions import (
@@ -535,7 +543,8 @@ class Enforcer:
             workflow: Names the run, thread or conversation of the framework in which a call is made, for version 2 of
                 the record.
             flow: What the results of the tool are and which arguments decide where a call leads, as an
-                :class:`agent_identity.adapters.DeclaredFlow`; see ``returns``, ``destination`` and ``endorses`` of
+                :class:`agent_identity.adapters.DeclaredFlow`; see ``returns``, ``destination``, ``endorses`` and
+                ``restores`` of
                 :meth:`tool`.
 
         Raises:
@@ -576,6 +585,7 @@ class Enforcer:
         returns: Returns | None = None,
         destination: str | Sequence[str] | None = None,
         endorses: bool = False,
+        restores: Restores | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def tool(
@@ -592,6 +602,7 @@ class Enforcer:
         returns: Returns | None = None,
         destination: str | Sequence[str] | None = None,
         endorses: bool = False,
+        restores: Restores | None = None,
     ) -> object:
         """Guard a function; a decorator with and without arguments.
 
@@ -621,6 +632,9 @@ class Enforcer:
                 without any is never spared a question.
             endorses: Results have the declared label whatever the inputs of the task were: for a tool that checks, or
                 that reads what nobody outside can influence by arguments either.
+            restores: By argument the categories of findings, or ``quarantine``, whose kept values the tool gets in the
+                place of handles: ``{"iban": "pii.iban"}``. The call is judged with these values. Handles in other
+                arguments, and for other tools, stay what they are.
 
         Raises:
             ValueError: ``returns`` or ``destination`` is malformed.
@@ -629,7 +643,7 @@ class Enforcer:
                 ``destination`` names an argument that is no parameter; or, with code ``lazy_result``, its annotation
                 shows results that would be withheld.
         """
-        flow = DeclaredFlow(returns, destination, endorses=endorses)
+        flow = DeclaredFlow(returns, destination, endorses=endorses, restores=restores)
 
         def decorate(bare: object) -> Callable[..., object]:
             inner = parts.check_bare(bare)

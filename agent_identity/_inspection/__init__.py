@@ -7,12 +7,12 @@ if TYPE_CHECKING:
     from agent_identity._inspection.document import Document
     from agent_identity._inspection.hidden import HiddenText
     from agent_identity._inspection.hints import InjectionHints
-    from agent_identity._inspection.inspector import Match, TextInspector
+    from agent_identity._inspection.inspector import Match, TextInspector, inspect_texts
     from agent_identity._inspection.markers import Markers
     from agent_identity._inspection.personal import PersonalData
     from agent_identity._inspection.running import Inspection, Selected, prepare
     from agent_identity._inspection.secret_tokens import Secrets
-    from agent_identity._inspection.transform import VERSION, Edits, UnmetError, edits_of, transformed
+    from agent_identity._inspection.transform import QUARANTINES, VERSION, Edits, UnmetError, edits_of, transformed
     from agent_identity._inspection.urls import Urls
 else:
     from agent_identity._common.lazy import lazily
@@ -24,17 +24,25 @@ else:
             "agent_identity._inspection.document": ("Document",),
             "agent_identity._inspection.hidden": ("HiddenText",),
             "agent_identity._inspection.hints": ("InjectionHints",),
-            "agent_identity._inspection.inspector": ("Match", "TextInspector"),
+            "agent_identity._inspection.inspector": ("Match", "TextInspector", "inspect_texts"),
             "agent_identity._inspection.markers": ("Markers",),
             "agent_identity._inspection.personal": ("PersonalData",),
             "agent_identity._inspection.running": ("Inspection", "Selected", "prepare"),
             "agent_identity._inspection.secret_tokens": ("Secrets",),
-            "agent_identity._inspection.transform": ("VERSION", "Edits", "UnmetError", "edits_of", "transformed"),
+            "agent_identity._inspection.transform": (
+                "QUARANTINES",
+                "VERSION",
+                "Edits",
+                "UnmetError",
+                "edits_of",
+                "transformed",
+            ),
             "agent_identity._inspection.urls": ("Urls",),
         },
     )
 
 __all__ = [
+    "QUARANTINES",
     "VERSION",
     "Canaries",
     "Document",
@@ -51,6 +59,7 @@ __all__ = [
     "UnmetError",
     "Urls",
     "edits_of",
+    "inspect_texts",
     "prepare",
     "transformed",
 ]

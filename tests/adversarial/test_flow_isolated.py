@@ -73,6 +73,20 @@ def test_an_isolated_delegate_begins_at_the_mark_of_its_task(office: Any) -> Non
     assert flow.codes(flow.verified(office)) == set()
 
 
+def test_a_second_delegate_adds_its_sources_alone(office: Any) -> None:
+    """A mark that has fallen is joined again for new inputs, and not for none."""
+    read, other = flow.reads(office, EVIL, returns="untrusted"), flow.reads(office, "x", "other")
+    with office.task(EVERYTHING, request=REQUEST) as task:
+        for _ in range(2):
+            with isolated(office):
+                read()
+        assert len([name for name in task.flow.mark.sources.values() if name == "read"]) == 2
+        with isolated(office):
+            other()
+    assert [cause for cause, _ in flow.marks(office)].count("join") == 2
+    assert flow.codes(flow.verified(office)) == set()
+
+
 def test_a_result_of_the_task_takes_the_marks_of_open_delegates_along(office: Any) -> None:
     """A tool that returns while a delegate is still at work may return what that has read."""
     pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")

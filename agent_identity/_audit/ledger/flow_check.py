@@ -101,6 +101,7 @@ class FlowCheck:
         self._marks = SpillStore(_Newest.packed, _Newest.unpacked, near=_NEAR)
         self._intents = SpillStore(_Judged.packed, _Judged.unpacked, near=_NEAR)
         self._answers = AnsweredMarks()
+        self._quarantined = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
         self._isolated = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
         self._exempted = SpillStore[list[str]](orjson.dumps, orjson.loads, near=_NEAR)
         self._rules: set[str | None] = set()
@@ -194,6 +195,16 @@ class FlowCheck:
             self._report("mark_mismatch", "an isolated hop begins above the mark that it was delegated at", place)
         self._isolated.put(change.hop.encode(), origin)
 
+    def _check_opened(self, record: Mark, place: Place) -> None:
+        """Check that an opened result counts with the label that it was quarantined with."""
+        change = record.mark
+        kept = self._quarantined.get((change.sources or ("",))[0].encode())
+        joined = _label(change.joined or "trusted") or TRUSTED
+        if kept is None:
+            self._not_checked += 1
+        elif not joined.is_within(_label(kept) or UNTRUSTED):
+            self._report("mark_mismatch", "a quarantined result was opened above its label", place)
+
     def _check_join(self, record: Mark, place: Place) -> None:
         """Check that a mark joins no less than what an isolated hop of the stream has."""
         change, origin = record.mark, (record.mark.origin or "").encode()
@@ -213,6 +224,8 @@ class FlowCheck:
             self._report("mark_mismatch", "a task without a request begins at a trusted mark", place)
         if change.cause == "isolated":
             self._check_isolated(record, label, place)
+        elif change.cause == "opened":
+            self._check_opened(record, place)
         elif change.cause == "answer":
             holds = self._answers.holds(record)
             self._not_checked += holds is None
@@ -274,6 +287,8 @@ class FlowCheck:
             if record.action.result is not None:
                 self._report("label_mismatch", "a result of a task with a mark has no label", place)
             return
+        if record.error == "content_quarantined":
+            self._quarantined.put(record.intent.encode(), record.label)
         label, mark = _label(record.label), _label(record.mark or "")
         if label is None or mark is None or newest is None:
             self._report("label_mismatch", "an outcome has a label or a mark in a spelling that is none", place)

@@ -25,6 +25,7 @@ from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.guard.draft_facts import Workflow
 from agent_identity._enforcement.guard.effects import take_effect
 from agent_identity._enforcement.guard.evaluator import PolicyEvaluator, ground_of, refusal_of
+from agent_identity._enforcement.guard.kept_values import restore
 from agent_identity._enforcement.guard.record_builder import Description
 from agent_identity._enforcement.guard.results import Delivery, Results
 from agent_identity._enforcement.guard.tool_flow import DeclaredFlow, ToolFlow
@@ -83,7 +84,8 @@ class Guard:
     """
 
     __slots__ = (
-        *("_ask", "_attributes", "_flow", "_limits", "_name", "_point", "_results", "_returns", "_suspends", "_told"),
+        *("_ask", "_attributes", "_flow", "_limits", "_name", "_point", "_restores", "_results", "_returns"),
+        *("_suspends", "_told"),
         *("data", "inspects", "inspects_slowly", "slow", "tool"),
     )
 
@@ -116,6 +118,7 @@ class Guard:
         self._limits = Limits(point.state, point.clock, tool.name, resumable=bool(suspends), place=place)
         # Without a policy that asks about it, nothing of information flow is computed.
         self._flow = None if point.flows is None else ToolFlow(tool, point.policy, flow or DeclaredFlow())
+        self._restores = {} if flow is None else dict(flow.restores)
         self._told = Description(point, tool, workflow, endorses=self.endorses)
         self._results = Results(point, tool.name, self._ask, self._told)
         self._name = f"execute_tool {tool.name}"
@@ -312,6 +315,8 @@ class Guard:
         """Reach a decision; leave the refusal, if any, in the judgement of the call."""
         point, request = self._point, call.request
         try:
+            restore(call, self._restores)
+            request = call.request
             # First the snapshot: even a call outside any task is recorded with what it asked for.
             arguments = call.snapshot = capture(request.arguments, request.given, request.injected)
             task = call.task
@@ -474,7 +479,9 @@ class Guard:
     def _delivery(self, call: Call, content: object, cause: MarkCause, *, fixed: bool) -> Delivery:
         """Inspect content and meet the obligations, then record the effect of the delivery on the mark."""
         before = call.transforms
-        delivery = self._results.judge(call, content, fixed=fixed) if self.inspects else Delivery(content)
+        delivery = (
+            self._results.judge(call, content, fixed=fixed) if self.inspects or call.restored else Delivery(content)
+        )
         unmarked = None if self._flow is None else self._flow.mark(call, delivery.value, cause, original=content)
         if unmarked is None:
             return delivery
@@ -509,7 +516,7 @@ class Guard:
             self.suspend(call)
             return
         returned = bool(self._returns) and leaves(self.tool.name, error, self._returns, "returns")
-        looks = self.inspects and isinstance(error, Exception) and not (judged or returned)
+        looks = (self.inspects or bool(call.restored)) and isinstance(error, Exception) and not (judged or returned)
         self._deliver(call, self._judge_error(call, error, looks=looks))
         if returned:
             self._finish(call, "success", None)

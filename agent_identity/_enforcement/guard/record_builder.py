@@ -139,9 +139,9 @@ class Description:
         time = Time.at(call.start_ns, end_ns)
         if call.intent is not None:
             claimed = None if call.limit == TRUSTED or call.label is None else str(call.limit)
-            if findings is None and claimed is None:
-                return None
             changes = call.transforms or None
+            if (findings, claimed, changes) == (None, None, None):
+                return None
             return partial(Detail, time=time, call=call.intent, findings=findings, transforms=changes, claimed=claimed)
         decision, facts = self._decision(call), None if call.task is None else call.task.facts
         known = call.facts or CallFacts()
@@ -182,15 +182,15 @@ class Description:
         except Exception as error:  # noqa: BLE001 - See above.
             _LOG.error("the result of %s has no digest: %s", self._tool.name, safe_message(error))
 
-    def describe_change(self, call: Call, original: object, delivered: object) -> None:
-        """Add that a result was changed, with the digests of both where they have one.
+    def describe_change(self, call: Call, original: object, delivered: object, *, name: str = "redaction") -> None:
+        """Add that a result was changed or kept back, with the digests of both where they have one.
 
         Raises:
             EvidenceError: A key is needed and cannot be kept.
         """
         if self._draft is not None and len(call.transforms) < _MAX_TRANSFORMS:
             one, other = self._digest_of(call, original), self._digest_of(call, delivered)
-            transform = Transform(name="redaction", version=VERSION, original=one, delivered=other)
+            transform = Transform(name=name, version=VERSION, original=one, delivered=other)
             call.transforms = (*call.transforms, transform)
 
     def _digest_of(self, call: Call, result: object) -> str | None:

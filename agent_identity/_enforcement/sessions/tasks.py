@@ -23,6 +23,7 @@ from agent_identity._enforcement.tasks import (
     Tally,
     Task,
     TaskFlow,
+    Vault,
     outer_task,
     task_facts,
 )
@@ -159,8 +160,7 @@ class Tasks:
             self.point.check(parent)
             remaining = max(1, parent.expires_at - wall // _NS)
             if self.admission is not None:
-                principal = parent.grant.principal
-                most = self.admission.admit(agent, scope, principal=principal, parent=parent, wall_ns=wall)
+                most = self.admission.admit(agent, scope, principal=parent.grant.principal, parent=parent, wall_ns=wall)
                 remaining = min(remaining, most)
             holder = self.new_key()
             # The caller records refusals of a task inside a guarded body, where it is distinguished from a delegation.
@@ -182,7 +182,9 @@ class Tasks:
             deadline, clock = _deadline(chain), self.point.clock
             lease = self.registry.open(grant.task_id, deadline, parent.lease, clock=clock, id=grant.id)
             flow = self._flow_of_part(parent, chain, isolated=isolated)
-            return self.start(purpose, chain, holder, lease, ExportedGrants(None, parent.handed), flow=flow)
+            return self.start(
+                purpose, chain, holder, lease, ExportedGrants(None, parent.handed), flow=flow, parent=parent
+            )
 
     def _flow_of_part(self, parent: Task, chain: Chain, *, isolated: bool) -> TaskFlow | None:
         flows, above = self.point.flows, parent.flow
@@ -229,6 +231,7 @@ class Tasks:
         handed: ExportedGrants,
         *,
         flow: TaskFlow | None,
+        parent: Task | None = None,
     ) -> Task:
         """Return the task of a verified chain; without a holder key this process cannot delegate."""
         leaf = chain.leaf
@@ -251,6 +254,7 @@ class Tasks:
             speak=self.speak,
             limits=chain.root.limits,
             flow=flow,
+            vault=Vault() if parent is None else parent.vault,
         )
         self.live.add(task)
         return task
@@ -271,6 +275,8 @@ class Tasks:
         task.lease.end()
         self.point.tools.review(self.point.policy)
         task.tokens.drop()
+        if task.lease.parent is None:  # Parts of a task share what it keeps.
+            task.vault.erase()
         if task.flow is not None:
             task.flow.guarded(task.flow.end)
         if task.handed.opened_here:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from agent_identity._enforcement.tasks.task_flow import Carried, Flows, Judged, TaskFlow
     from agent_identity._enforcement.tasks.trace_context import TRACEPARENT, remote_parent, traceparent
+    from agent_identity._enforcement.tasks.vault import QUARANTINE, Kept, Vault, has_handle
 else:
     from agent_identity._common.lazy import lazily
 
@@ -60,10 +61,12 @@ else:
             ),
             "agent_identity._enforcement.tasks.task_flow": ("Carried", "Flows", "Judged", "TaskFlow"),
             "agent_identity._enforcement.tasks.trace_context": ("TRACEPARENT", "remote_parent", "traceparent"),
+            "agent_identity._enforcement.tasks.vault": ("QUARANTINE", "Kept", "Vault", "has_handle"),
         },
     )
 
 __all__ = [
+    "QUARANTINE",
     "REVOKE_SECONDS",
     "TRACEPARENT",
     "Attachment",
@@ -77,6 +80,7 @@ __all__ = [
     "Flows",
     "Grants",
     "Judged",
+    "Kept",
     "MarkSigner",
     "NoTokens",
     "Process",
@@ -86,9 +90,11 @@ __all__ = [
     "Task",
     "TaskContext",
     "TaskFlow",
+    "Vault",
     "agent_fact",
     "attached",
     "bodies_around",
+    "has_handle",
     "leave",
     "mark_of",
     "marked_as_here",

@@ -13,6 +13,7 @@ from agent_identity._enforcement.tasks.delegation_bundle import DelegationBundle
 from agent_identity._enforcement.tasks.exported_grants import ExportedGrants
 from agent_identity._enforcement.tasks.facts import TaskFacts
 from agent_identity._enforcement.tasks.task_flow import TaskFlow
+from agent_identity._enforcement.tasks.vault import Vault
 from agent_identity._identity.keys import PublicKey, Signer
 from agent_identity._identity.principals import Agent, Principal
 from agent_identity.errors import ConfigurationError
@@ -158,6 +159,7 @@ class Task:
     speak: "Speak" = field(repr=False)
     limits: tuple[Limit, ...] = ()
     flow: TaskFlow | None = field(default=None, repr=False)
+    vault: Vault = field(default_factory=Vault, repr=False)
 
     @property
     def grant(self) -> Grant:

@@ -396,6 +396,16 @@ class TaskFlow:
         if parent is not None and self not in parent.shared.parts:  # A body that outlives its delegation.
             parent.take_part(self)
 
+    def opened(self, label: Label, source: str | None, name: str) -> None:
+        """Record that a tool gets a quarantined result, which lowers the mark like any that is delivered.
+
+        Raises:
+            EvidenceError: It could not be recorded; the result must not be opened.
+            StateError: The shared state cannot be asked; likewise.
+        """
+        with self.lock:
+            self._write("opened", label, intent=source, name=name)
+
     def gather(self) -> None:
         """Join the marks of all isolated hops, before a result is delivered: it may hold what they have read.
 
@@ -418,7 +428,8 @@ class TaskFlow:
             if mark == part.joined:
                 return
             mine = self.shared.mark
-            if mark.label != TRUSTED and not (mine.label.is_within(mark.label) and mark.sources.keys() <= mine.sources):
+            known = mine.label.is_within(mark.label) and mark.sources.keys() <= mine.sources.keys()
+            if mark.label != TRUSTED and not known:
                 self._write("join", mark.label, origin=part.shared.hop)
                 self.shared.mark = self.shared.mark.with_sources(mark)
             self.shared.index.absorb(part.shared.index)

@@ -114,7 +114,19 @@ Enforced: TypeAlias = Literal["allow", "block", "modify", "escalate", "audit"]
 """Enforced effects of a decision."""
 
 MarkCause: TypeAlias = Literal[
-    "start", "request", "said", "received", "result", "chunk", "error", "join", "accept", "prompt", "isolated", "answer"
+    "start",
+    "request",
+    "said",
+    "received",
+    "result",
+    "chunk",
+    "error",
+    "join",
+    "accept",
+    "prompt",
+    "isolated",
+    "answer",
+    "opened",
 ]
 """Why a low-water mark was recorded."""
 

@@ -250,9 +250,10 @@ class _ServerCalls:
 
         async def send(call: Call) -> Shown:
             nonlocal failure
+            judged = {**params, "arguments": dict(call.arguments)} if call.restored else params
             try:
                 with self.answers.under_way(call):
-                    result = await self._forwarded(target, request, params, forward)
+                    result = await self._forwarded(target, request, judged, forward)
             except BaseException as error:
                 answered = told_by(error)
                 if answered is None:
@@ -262,7 +263,14 @@ class _ServerCalls:
             return shown(result, is_tool=target.tool is not None)
 
         touches = self._server.touches.get(target.tool or "")
-        guard = self._enforcer.guard(target.name, kind="mcp", server=self._server.name, claims=claims, touches=touches)
+        guard = self._enforcer.guard(
+            target.name,
+            kind="mcp",
+            server=self._server.name,
+            claims=claims,
+            touches=touches,
+            flow=self._server.flow.get(target.tool or ""),
+        )
         result = await guard.run_async(CallRequest(target.values, can_route=False, refusal=refusal), send)
         if failure is not None:
             raise failure  # Here, so that withheld data is no context of the refusal.

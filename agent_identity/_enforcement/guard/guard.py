@@ -399,6 +399,8 @@ class Guard:
             if call.task is not None:
                 call.task.tally.intent()
         call.context, call.marker = self._point.ambience.running(call.task, in_context(call.span))
+        if self._flow is not None:
+            self._flow.begins(call)
 
     def _refuse(self, call: Call, denied: Denied) -> Denied:
         """Record a refusal and return it for raising."""
@@ -432,6 +434,21 @@ class Guard:
             self._point.check(call.task)
         except Denied as denied:
             raise self._end_by(call, denied) from None
+
+    def check_sent(self, call: Call, sent: object) -> None:
+        """Refuse a value that the consumer of a generator sends into its body, where information flow is on.
+
+        It would be an argument that nobody judges.
+
+        Raises:
+            Denied: With code ``sent_value``; the call is over.
+        """
+        if sent is None or self._flow is None or self._point.mode == "monitor":
+            return
+        message = (
+            f"{self.tool.name}: a value sent into a generator is not judged; pass it as an argument of another call"
+        )
+        raise self._end_by(call, Denied(message, code="sent_value"))
 
     def _end_by(self, call: Call, denied: Denied) -> Denied:
         """End a call by a refusal and return it for raising; a call that is over keeps the end that it had."""

@@ -12,7 +12,7 @@ import orjson
 from agent_identity._common.narrowing import is_array, is_mapping
 from agent_identity._enforcement.calls import NOTHING, Arguments, Call, canonical_bytes
 from agent_identity._enforcement.guard.kept_values import open_quarantined
-from agent_identity._enforcement.tasks import Judged, Task, TaskFlow
+from agent_identity._enforcement.tasks import Judged, Reading, Task, TaskFlow, bodies_around
 from agent_identity._evidence.record import ArgumentOrigin, MarkCause
 from agent_identity._flow import (
     MODEL_KINDS,
@@ -185,6 +185,10 @@ class ToolFlow:
         if flow is None:
             return None
         flow.refresh()
+        for body in bodies_around():  # What they have read so far, they hand to this call before they return it.
+            if body.reads is not None:
+                label, intent, name = body.reads
+                flow.join(label, intent=intent, name=name, cause="result", is_source=label != TRUSTED)
         for kept in open_quarantined(call):
             flow.opened(kept.label or UNTRUSTED, kept.source, call.tool)
         call.flow = flow.judged(arguments.view, arguments.supplied, self._destinations)
@@ -206,6 +210,11 @@ class ToolFlow:
             elif call.judgement.enforced == "audit":
                 call.flow = call.flow.at(flow)
             yield flow.is_at(call.flow)
+
+    def begins(self, call: Call) -> None:
+        """Note what the body of a call may read, for the calls that it makes itself."""
+        if call.marker is not None:
+            call.marker.reads = Reading(self._declaration.lowest, call.intent, call.tool)
 
     def mark(self, call: Call, content: object, cause: MarkCause, *, original: object) -> ContentBlocked | None:
         """Record what content does to the mark before it is delivered; return its refusal if that cannot be recorded.

@@ -257,10 +257,12 @@ def drive(steps: CallSteps, begin: Begin, lazy: Lazy | None) -> Generator[object
     inner = started
     resume: Callable[[], object] = functools.partial(next, inner)
     closing: BaseException | None = None
+    sent: object = None
     while True:
         try:
             if closing is None:
                 steps.check(call)
+                steps.check_sent(call, sent)
             item = _step(steps, call, resume)
             item = _hand_out(steps, call, item, closing, lazy)
         except StopIteration as stop:
@@ -269,7 +271,7 @@ def drive(steps: CallSteps, begin: Begin, lazy: Lazy | None) -> Generator[object
         except BaseException as error:
             _give_up(steps, call, inner, error)
             raise
-        closing = None
+        closing = sent = None
         try:
             sent = yield item
         except _LEAVING as error:
@@ -370,10 +372,12 @@ async def drive_async(steps: CallSteps, begin: BeginAsync, lazy: Lazy | None) ->
     inner = started
     resume: Callable[[], Awaitable[object]] = functools.partial(anext, inner)
     closing: BaseException | None = None
+    sent: object = None
     while True:
         try:
             if closing is None:
                 await steps.check_async(call)
+                await steps.check_sent_async(call, sent)
             item = await _step_async(steps, call, resume(), closing=closing is not None)
             item = await _hand_out_async(steps, call, item, closing, lazy)
         except StopAsyncIteration:
@@ -385,7 +389,7 @@ async def drive_async(steps: CallSteps, begin: BeginAsync, lazy: Lazy | None) ->
         except BaseException as error:
             await _give_up_async(steps, call, inner, error)
             raise
-        closing = None
+        closing = sent = None
         try:
             sent = yield item
         except _LEAVING as error:

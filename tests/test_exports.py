@@ -84,13 +84,13 @@ SIGNATURES = {
     "unregistered='deny', mode='enforce', nested=(), state=None, privacy=Privacy(), telemetry=Telemetry(), "
     "pseudonyms=None, exporter=None, tokens=None, new_key=generate, clock=None, ids=None",
     Enforcer.task: "self, purpose, *, principal, agent, scope, ttl=0:05:00, max_depth=3, limits=(), request=None",
-    Enforcer.delegate: "self, agent, *, scope, purpose=None, ttl=None",
+    Enforcer.delegate: "self, agent, *, scope, purpose=None, ttl=None, isolated=False",
     Enforcer.accept: "self, received, *, holder=None, audience=None, purpose=None",
     Enforcer.present: "self, peer, *, tool, arguments",
     Enforcer.receive: "self, presentation, *, tool, arguments, audience, holder=None, agent=None, purpose=None, "
     "traceparent=None",
     Enforcer.tool: "self, function=None, /, *, name=None, data=None, kind='function', labels=None, lazy=None, "
-    "touches=None, returns=None, destination=None, endorses=False",
+    "touches=None, returns=None, destination=None, endorses=False, restores=None",
     Enforcer.guard: "self, name, *, kind='function', server=None, labels=None, data=None, claims=None, lazy=None, "
     "suspends=(), returns=(), place=None, touches=None, workflow=None, flow=None",
     Task.export: "self, *, to=None, audience=None, agent=None, scope=None, ttl=None",

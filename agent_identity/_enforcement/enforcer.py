@@ -28,7 +28,15 @@ from agent_identity._enforcement.directory import (
     pseudonyms_of,
     publishers_for,
 )
-from agent_identity._enforcement.guard import DeclaredFlow, EnforcementContext, Guard, Revocations, Workflow, named
+from agent_identity._enforcement.guard import (
+    DeclaredFlow,
+    EnforcementContext,
+    Guard,
+    Restores,
+    Revocations,
+    Workflow,
+    named,
+)
 from agent_identity._enforcement.inventory import Inventory
 from agent_identity._enforcement.lifecycle import Action, GuardedCall, Lazy, check_lazy, guarded, known_as_guarded
 from agent_identity._enforcement.sessions import (
@@ -357,7 +365,13 @@ class Enforcer:
         return Opening(self._point, purpose, make, request=request)
 
     def delegate(
-        self, agent: Agent, *, scope: Scope, purpose: str | None = None, ttl: timedelta | None = None
+        self,
+        agent: Agent,
+        *,
+        scope: Scope,
+        purpose: str | None = None,
+        ttl: timedelta | None = None,
+        isolated: bool = False,
     ) -> Opening:
         """Return a context manager that hands a part of the current task to another agent.
 
@@ -366,6 +380,9 @@ class Enforcer:
             scope: A narrower or equal scope.
             purpose: What this part is for, as for :meth:`task`; by default the purpose of the current task.
             ttl: A shorter life; by default what is left of the current task's.
+            isolated: What the agent reads inside the block lowers a mark of its own, which begins at that of the
+                current task. The task joins it when the block ends, and before it gets a result of its own. For agents
+                whose answers reach the task in no other way; without information flow it changes nothing.
 
         Raises:
             NoTask: On entry: there is no live task to delegate from.
@@ -377,7 +394,7 @@ class Enforcer:
 
         def make() -> Task:
             parent = current_or_refuse(self._point)
-            return self._tasks.open_child(parent, purpose or parent.purpose, agent, scope, ttl=ttl)
+            return self._tasks.open_child(parent, purpose or parent.purpose, agent, scope, ttl=ttl, isolated=isolated)
 
         return Opening(self._point, purpose, make)
 
@@ -526,7 +543,8 @@ class Enforcer:
             workflow: Names the run, thread or conversation of the framework in which a call is made, for version 2 of
                 the record.
             flow: What the results of the tool are and which arguments decide where a call leads, as an
-                :class:`agent_identity.adapters.DeclaredFlow`; see ``returns``, ``destination`` and ``endorses`` of
+                :class:`agent_identity.adapters.DeclaredFlow`; see ``returns``, ``destination``, ``endorses`` and
+                ``restores`` of
                 :meth:`tool`.
 
         Raises:
@@ -567,6 +585,7 @@ class Enforcer:
         returns: Returns | None = None,
         destination: str | Sequence[str] | None = None,
         endorses: bool = False,
+        restores: Restores | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def tool(
@@ -583,6 +602,7 @@ class Enforcer:
         returns: Returns | None = None,
         destination: str | Sequence[str] | None = None,
         endorses: bool = False,
+        restores: Restores | None = None,
     ) -> object:
         """Guard a function; a decorator with and without arguments.
 
@@ -613,6 +633,9 @@ class Enforcer:
                 nowhere by it.
             endorses: Results have the declared label whatever the inputs of the task were: for a tool that checks, or
                 that reads what nobody outside can influence by arguments either.
+            restores: By argument the categories of findings, or ``quarantine``, whose kept values the tool gets in the
+                place of handles: ``{"iban": "pii.iban"}``. The call is judged with these values. Handles in other
+                arguments, and for other tools, stay what they are.
 
         Raises:
             ValueError: ``returns`` or ``destination`` is malformed.
@@ -621,7 +644,7 @@ class Enforcer:
                 ``destination`` names an argument that is no parameter; or, with code ``lazy_result``, its annotation
                 shows results that would be withheld.
         """
-        flow = DeclaredFlow(returns, destination, endorses=endorses)
+        flow = DeclaredFlow(returns, destination, endorses=endorses, restores=restores)
 
         def decorate(bare: object) -> Callable[..., object]:
             inner = parts.check_bare(bare)

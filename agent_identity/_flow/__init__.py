@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agent_identity._flow.labels import INTEGRITIES, TRUSTED, UNKNOWN, UNTRUSTED, Label
     from agent_identity._flow.mark import Mark
     from agent_identity._flow.provenance import Origin, ProvenanceIndex
-    from agent_identity._flow.rules import FLOW_RULES, MODEL_KINDS, is_gated
+    from agent_identity._flow.rules import CONSEQUENTIAL, FLOW_RULES, MODEL_KINDS, is_gated
 else:
     from agent_identity._common.lazy import lazily
 
@@ -34,11 +34,12 @@ else:
             "agent_identity._flow.labels": ("INTEGRITIES", "TRUSTED", "UNKNOWN", "UNTRUSTED", "Label"),
             "agent_identity._flow.mark": ("Mark",),
             "agent_identity._flow.provenance": ("Origin", "ProvenanceIndex"),
-            "agent_identity._flow.rules": ("FLOW_RULES", "MODEL_KINDS", "is_gated"),
+            "agent_identity._flow.rules": ("CONSEQUENTIAL", "FLOW_RULES", "MODEL_KINDS", "is_gated"),
         },
     )
 
 __all__ = [
+    "CONSEQUENTIAL",
     "FLOW_RULES",
     "INTEGRITIES",
     "MODEL_KINDS",

@@ -143,16 +143,24 @@ def leaves_of(value: object, *, most: int = MAX_LEAVES) -> "tuple[list[Leaf], bo
     The name of a member is a part of the value as well, at the place of the member.
     """
     found: list[Leaf] = []
+    whole = True
     for leaf in _walk(value, ()):
         if len(found) >= most:
             return found, False
-        found.append(leaf)
-    return found, True
+        if leaf[1] is _DEEP:
+            whole = False
+        else:
+            found.append(leaf)
+    return found, whole
+
+
+_DEEP: Final = object()
+"""A part below the deepest that are looked at."""
 
 
 def _walk(value: object, steps: tuple[str, ...]) -> Iterator[Leaf]:
     if len(steps) > _MAX_DEPTH:
-        yield steps, None
+        yield steps, _DEEP
     elif isinstance(value, Mapping):
         for name, item in cast("Mapping[object, object]", value).items():
             way = (*steps, str(name))

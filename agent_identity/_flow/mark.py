@@ -39,6 +39,12 @@ class Mark:
         new = source is not None and source not in self.sources and self.complete
         return new or not self.label.is_within(label)
 
+    def with_sources(self, other: "Mark") -> "Mark":
+        """Return the mark with the sources of another one, which has joined it."""
+        sources = {**self.sources, **other.sources}
+        complete = self.complete and other.complete and len(sources) <= MAX_SOURCES
+        return Mark(self.label, self.seq, MappingProxyType(sources) if complete else self.sources, complete)
+
     def lowered(self, label: Label, source: str | None, name: str) -> "Mark":
         """Return the next mark.
 

@@ -132,24 +132,45 @@ class ProvenanceIndex:
 
     Args:
         key: A random key of 32 bytes, which nobody else has.
+
+    Attributes:
+        entries: The origins by digest.
+        full: No further values are taken in.
+        blind: Restricted content was not taken in as a whole.
     """
 
-    __slots__ = ("_blind", "_entries", "_full", "_key")
+    __slots__ = ("_key", "blind", "entries", "full")
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-        self._entries: dict[bytes, Origin] = {}
-        self._full = False
-        self._blind = False
+        self.entries: dict[bytes, Origin] = {}
+        self.full = False
+        self.blind = False
 
     def __len__(self) -> int:
         """Return the number of values."""
-        return len(self._entries)
+        return len(self.entries)
 
     def erase(self) -> None:
         """Forget everything; later values have no known provenance."""
-        self._entries.clear()
-        self._key, self._full = b"", True
+        self.entries.clear()
+        self._key, self.full = b"", True
+
+    def forked(self) -> "ProvenanceIndex":
+        """Return an index that knows what this one knows now."""
+        found = ProvenanceIndex(self._key)
+        found.entries, found.full, found.blind = dict(self.entries), self.full, self.blind
+        return found
+
+    def absorb(self, other: "ProvenanceIndex") -> None:
+        """Take in what an index that was forked from this one has learned since; what this one knows stays."""
+        self.blind = self.blind or other.blind
+        for digest, origin in other.entries.copy().items() if not self.full else ():
+            if digest not in self.entries:
+                if len(self.entries) >= MAX_VALUES:
+                    self.full = self.blind = True
+                    return
+                self.entries[digest] = origin
 
     def say(self, text: str, source: str) -> None:
         """Take in what the principal said."""
@@ -165,7 +186,7 @@ class ProvenanceIndex:
 
         A value that a trusted input repeats later may have been in it, and is not trusted any more.
         """
-        self._blind = True
+        self.blind = True
 
     def take(self, leaves: Iterable[tuple[object, Label]], source: str, own: "Mapping[bytes, Origin]") -> None:
         """Take in the parts of an input.
@@ -180,8 +201,8 @@ class ProvenanceIndex:
         for value, label in leaves:
             if type(value) is str:
                 room -= len(value)
-            if room < 0 or self._full:
-                self._blind = self._blind or label.integrity != "trusted"
+            if room < 0 or self.full:
+                self.blind = self.blind or label.integrity != "trusted"
             else:
                 self._take(value, Origin(label.integrity, source), own)
 
@@ -191,27 +212,27 @@ class ProvenanceIndex:
         for value in leaves:
             for part in _values(value):
                 digest = self._digest(part)
-                found[digest] = self._entries.get(digest, UNMATCHED)
+                found[digest] = self.entries.get(digest, UNMATCHED)
         return found
 
     def _take(self, value: object, origin: Origin, own: "Mapping[bytes, Origin]" = _NONE) -> None:
-        if self._blind and origin.provenance == "trusted":
+        if self.blind and origin.provenance == "trusted":
             origin = Origin("unknown", origin.source)
         for part in _values(value):
             self._enter(part, origin, own)
 
     def _enter(self, part: str, origin: Origin, own: "Mapping[bytes, Origin]" = _NONE) -> None:
-        if self._full:
-            self._blind = True
+        if self.full:
+            self.blind = True
             return
         digest = self._digest(part)
-        before = self._entries.get(digest)
+        before = self.entries.get(digest)
         if before is None:
             echoed = own.get(digest, origin)
-            self._entries[digest] = weakest((origin, echoed)) or origin
-            self._full = len(self._entries) >= MAX_VALUES
+            self.entries[digest] = weakest((origin, echoed)) or origin
+            self.full = len(self.entries) >= MAX_VALUES
         elif origin.provenance == "principal" and before.provenance != "principal":
-            self._entries[digest] = origin
+            self.entries[digest] = origin
 
     def origin(self, value: object) -> Origin | None:
         """Return where the value of an argument comes from; ``None`` of one that says nothing by itself.
@@ -230,7 +251,7 @@ class ProvenanceIndex:
             return UNMATCHED if number is None else self._known(number)
         if len(value) > _MAX_ARGUMENT_CHARS:
             return UNMATCHED
-        found = self._entries.get(self._digest(normalized(value)))
+        found = self.entries.get(self._digest(normalized(value)))
         if found is not None:
             return found
         words = [bare for word in _SPACES.split(value) if (bare := word.strip(_QUOTES))]
@@ -239,13 +260,13 @@ class ProvenanceIndex:
         return weakest(map(self._of_word, words)) or UNMATCHED if len(words) <= _MAX_PARTS else UNMATCHED
 
     def _of_word(self, word: str) -> Origin:
-        found = self._entries.get(self._digest(normalized(word)))
+        found = self.entries.get(self._digest(normalized(word)))
         if found is not None:
             return found
         return weakest(map(self._of_piece, _pieces_of(word))) or UNMATCHED
 
     def _of_piece(self, piece: str) -> Origin:
-        found = self._entries.get(self._digest(_IN_URL + piece))
+        found = self.entries.get(self._digest(_IN_URL + piece))
         if found is not None:
             return found
         _, pair, value = piece.rpartition("=")
@@ -254,7 +275,7 @@ class ProvenanceIndex:
         return self._known(normalized(piece)) if len(piece) >= MIN_TOKEN else UNMATCHED
 
     def _known(self, text: str) -> Origin:
-        return self._entries.get(self._digest(text), UNMATCHED)
+        return self.entries.get(self._digest(text), UNMATCHED)
 
     def _digest(self, text: str) -> bytes:
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=self._key, digest_size=16).digest()

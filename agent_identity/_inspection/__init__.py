@@ -10,13 +10,21 @@ if TYPE_CHECKING:
     from agent_identity._inspection.hidden import HiddenText
     from agent_identity._inspection.hints import InjectionHints
     from agent_identity._inspection.http_model import HttpModel
-    from agent_identity._inspection.inspector import Match, TextInspector
+    from agent_identity._inspection.inspector import Match, TextInspector, inspect_texts
     from agent_identity._inspection.markers import Markers
     from agent_identity._inspection.personal import PersonalData
     from agent_identity._inspection.running import Inspection, Selected, prepare
     from agent_identity._inspection.secret_tokens import Secrets
     from agent_identity._inspection.stream_windows import InspectorStream, Progress, StreamInspector
-    from agent_identity._inspection.transform import VERSION, Edits, Tokenize, UnmetError, edits_of, transformed
+    from agent_identity._inspection.transform import (
+        QUARANTINES,
+        VERSION,
+        Edits,
+        Tokenize,
+        UnmetError,
+        edits_of,
+        transformed,
+    )
     from agent_identity._inspection.urls import Urls
 else:
     from agent_identity._common.lazy import lazily
@@ -31,13 +39,14 @@ else:
             "agent_identity._inspection.hidden": ("HiddenText",),
             "agent_identity._inspection.hints": ("InjectionHints",),
             "agent_identity._inspection.http_model": ("HttpModel",),
-            "agent_identity._inspection.inspector": ("Match", "TextInspector"),
+            "agent_identity._inspection.inspector": ("Match", "TextInspector", "inspect_texts"),
             "agent_identity._inspection.markers": ("Markers",),
             "agent_identity._inspection.personal": ("PersonalData",),
             "agent_identity._inspection.running": ("Inspection", "Selected", "prepare"),
             "agent_identity._inspection.secret_tokens": ("Secrets",),
             "agent_identity._inspection.stream_windows": ("InspectorStream", "Progress", "StreamInspector"),
             "agent_identity._inspection.transform": (
+                "QUARANTINES",
                 "VERSION",
                 "Edits",
                 "Tokenize",
@@ -50,6 +59,7 @@ else:
     )
 
 __all__ = [
+    "QUARANTINES",
     "VERSION",
     "Canaries",
     "Classifier",
@@ -76,6 +86,7 @@ __all__ = [
     "Urls",
     "Windows",
     "edits_of",
+    "inspect_texts",
     "prepare",
     "readable",
     "transformed",

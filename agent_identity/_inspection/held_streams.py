@@ -314,12 +314,15 @@ class ReadyItems:
             cut_pieces(edits, self._texts[text], (hit.finding for hit in hits), obligations)
         return edits or None
 
-    def change(self, edits: Mapping[int, Edits], tokenize: Tokenize, inspect: Inspect) -> None:
+    def change(
+        self, edits: Mapping[int, Edits], tokenize: Tokenize, inspect: Inspect, *, keep: Tokenize | None = None
+    ) -> None:
         """Change items, and look at them again as the consumer will see them.
 
         Args:
             edits: What is to be done, by item.
             tokenize: Returns the token of a text.
+            keep: Keeps a text, and returns the handle in its place.
             inspect: Returns what is found in a value.
 
         Raises:
@@ -329,7 +332,7 @@ class ReadyItems:
             todo = edits.get(item.number)
             if todo is None:
                 continue
-            item.value = transformed(item.value, todo, tokenize)
+            item.value = transformed(item.value, todo, tokenize, keep)
             self._changed.add(item.number)
             item.findings = inspect(readable(item.value))
             strings = {path: text for _, path, text in _strings(item.value)[0]}

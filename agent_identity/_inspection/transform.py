@@ -12,7 +12,18 @@ from agent_identity._inspection.document import MAX_DEPTH, members_of
 from agent_identity._inspection.inspector import UNINSPECTED
 from agent_identity._policy.decision import Finding, Obligation, ObligationAction
 
-__all__ = ["VERSION", "Edits", "Piece", "Tokenize", "UnmetError", "cut_pieces", "edits_of", "transformed"]
+__all__ = [
+    "QUARANTINES",
+    "VERSION",
+    "Edits",
+    "Piece",
+    "Tokenize",
+    "UnmetError",
+    "action_on",
+    "cut_pieces",
+    "edits_of",
+    "transformed",
+]
 
 VERSION: Final = "1"
 """The version of the transform: it rises where the same edits make another value."""
@@ -20,9 +31,20 @@ VERSION: Final = "1"
 Tokenize: TypeAlias = Callable[[str, str], str]
 """Returns what stands in the place of a text of a category: the same for the same text."""
 
-_STRENGTH: Final[Mapping[ObligationAction, int]] = {"mask": 0, "tokenize": 1, "redact": 2, "drop": 3, "withhold": 4}
+_STRENGTH: Final[Mapping[ObligationAction, int]] = {
+    "mask": 0,
+    "tokenize": 1,
+    "placeholder": 2,
+    "redact": 3,
+    "drop": 4,
+    "quarantine": 5,
+    "withhold": 6,
+}
 _KEPT: Final = 4
 _BYTEWISE: Final = "surrogateescape"  # A chunk may end within a character.
+
+QUARANTINES: Final = "policy_quarantines"
+"""The reason for which a result is kept back under a handle."""
 
 
 class UnmetError(Exception):
@@ -83,9 +105,10 @@ def edits_of(findings: Iterable[Finding], obligations: Sequence[Obligation]) -> 
     Raises:
         UnmetError: The value is to be withheld, a part of it could not be looked at, or a finding has no place.
     """
+    acts = [(finding, _strictest(finding.category, obligations)) for finding in findings]
+    _check_whole(acts)
     edits, any_ = Edits(), False
-    for finding in findings:
-        action = action_on(finding, obligations)
+    for finding, action in acts:
         if action is None:
             continue
         if finding.path is None:
@@ -109,13 +132,10 @@ def action_on(finding: Finding, obligations: Sequence[Obligation]) -> Obligation
         obligations: What the policy asks for.
 
     Raises:
-        UnmetError: The value is to be withheld, or a part of it could not be looked at.
+        UnmetError: The value is to be withheld or quarantined, or a part of it could not be looked at.
     """
-    if finding.category == UNINSPECTED:
-        raise UnmetError("a part of the result could not be inspected")
     action = _strictest(finding.category, obligations)
-    if action == "withhold":
-        raise UnmetError("the policy withholds results that hold this", "policy_withholds")
+    _check_whole([(finding, action)])
     return action
 
 
@@ -183,6 +203,21 @@ def _within_span(pieces: Sequence[Piece], start: int, end: int) -> list[Piece]:
     return [piece for piece in pieces if piece.start < end and start < piece.end]
 
 
+def _check_whole(acts: Sequence[tuple[Finding, ObligationAction | None]]) -> None:
+    """Refuse to edit a value that is to be kept back as a whole.
+
+    Raises:
+        UnmetError: It is to be withheld or quarantined, or a part of it could not be looked at.
+    """
+    actions = {action for _, action in acts}
+    if any(finding.category == UNINSPECTED for finding, _ in acts):
+        raise UnmetError("a part of the result could not be inspected")
+    if "withhold" in actions:
+        raise UnmetError("the policy withholds results that hold this", "policy_withholds")
+    if "quarantine" in actions:
+        raise UnmetError("the policy quarantines results that hold this", QUARANTINES)
+
+
 def _strictest(category: str, obligations: Sequence[Obligation]) -> ObligationAction | None:
     strictest: ObligationAction | None = None
     for each in obligations:
@@ -194,18 +229,19 @@ def _strictest(category: str, obligations: Sequence[Obligation]) -> ObligationAc
 _DROPPED: Final = object()
 
 
-def transformed(value: object, edits: Edits, tokenize: Tokenize) -> object:
+def transformed(value: object, edits: Edits, tokenize: Tokenize, keep: Tokenize | None = None) -> object:
     """Return a value with edits; parts without any are the same objects, and the value itself stays as it is.
 
     Args:
         value: The value, as it was inspected.
         edits: What is to be done.
         tokenize: Returns the token of a text.
+        keep: Keeps a text, and returns the handle in its place; without it a placeholder cannot be made.
 
     Raises:
         UnmetError: An edit does not fit the value, or the changed value is none of its type.
     """
-    work = _Transform(tokenize)
+    work = _Transform(tokenize, keep)
     result = work.rebuilt(value, edits, 0)
     if result is _DROPPED:
         raise UnmetError("the result as a whole would be dropped")
@@ -216,10 +252,11 @@ def transformed(value: object, edits: Edits, tokenize: Tokenize) -> object:
 
 @final
 class _Transform:
-    __slots__ = ("_done", "_kept", "_tokenize", "_used")
+    __slots__ = ("_done", "_keep", "_kept", "_tokenize", "_used")
 
-    def __init__(self, tokenize: Tokenize) -> None:
+    def __init__(self, tokenize: Tokenize, keep: Tokenize | None) -> None:
         self._tokenize = tokenize
+        self._keep = keep
         self._done: dict[int, object] = {}
         self._kept: list[object] = []  # What ids were taken of, so that none is used again meanwhile.
         self._used: set[int] = set()
@@ -277,6 +314,10 @@ class _Transform:
         if cut.action == "mask":
             kept = text[-_KEPT:] if len(text) >= 2 * _KEPT else ""
             return "*" * (len(text) - len(kept)) + kept
+        if cut.action == "placeholder":
+            if self._keep is None:
+                raise UnmetError("a placeholder cannot be made here")
+            return self._keep(cut.category, text)
         return self._tokenize(cut.category, text) if cut.action == "tokenize" else f"[redacted:{cut.category}]"
 
     def _container(self, value: object, edits: Edits | None, depth: int) -> object:

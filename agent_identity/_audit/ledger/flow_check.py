@@ -4,11 +4,24 @@ from typing import Final, NamedTuple, final
 
 import orjson
 
+from agent_identity._audit.ledger.answered_marks import AnsweredMarks
 from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._audit.store import SpillStore
 from agent_identity._authority.registries import MAX_SOURCES
-from agent_identity._evidence.record import AnyRecord, Approval, Intent, Mark, MarkSeen, Outcome, Policy, TaskStart
-from agent_identity._flow import FLOW_RULES, MODEL_KINDS, TRUSTED, UNKNOWN, Label, is_gated
+from agent_identity._evidence.record import (
+    AnyRecord,
+    Approval,
+    Detail,
+    Grant,
+    Intent,
+    Mark,
+    MarkSeen,
+    Outcome,
+    Policy,
+    TaskEnd,
+    TaskStart,
+)
+from agent_identity._flow import FLOW_RULES, MODEL_KINDS, TRUSTED, UNKNOWN, UNTRUSTED, Label, is_gated
 
 __all__ = ["FlowCheck"]
 
@@ -50,12 +63,11 @@ class _Judged(NamedTuple):
     Attributes:
         hop: Whose mark it is.
         label: The mark at which the call was judged.
-        endorses: The result has the declared label, whatever the mark is.
+        limit: What bounds the label of the result: the mark, and arguments that repeat untrusted input.
     """
 
     hop: str
-    label: str
-    endorses: bool
+    limit: str
 
     def packed(self) -> bytes:
         """Return the bytes from which :meth:`unpacked` makes it again."""
@@ -88,8 +100,12 @@ class FlowCheck:
     def _begin(self) -> None:
         self._marks = SpillStore(_Newest.packed, _Newest.unpacked, near=_NEAR)
         self._intents = SpillStore(_Judged.packed, _Judged.unpacked, near=_NEAR)
+        self._answers = AnsweredMarks()
+        self._quarantined = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
+        self._isolated = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
         self._exempted = SpillStore[list[str]](orjson.dumps, orjson.loads, near=_NEAR)
         self._rules: set[str | None] = set()
+        self._claimed: tuple[str, str | None] = "", None
 
     def take(self, record: AnyRecord, place: Place) -> None:
         """Follow the next record of a stream.
@@ -104,9 +120,15 @@ class FlowCheck:
             self._take_intent(record, place)
         elif isinstance(record, Outcome):
             self._take_outcome(record, place)
+        elif isinstance(record, Detail):
+            self._claimed = record.call, record.claimed
         elif isinstance(record, TaskStart):
             if record.mark is not None:
                 self._newest(record.mark, [hop.grant for hop in record.chain], place)
+        elif isinstance(record, Grant):
+            self._answers.take(record)
+        elif isinstance(record, TaskEnd):
+            self._take_end(record, place)
         else:
             self._take_other(record)
 
@@ -145,8 +167,51 @@ class FlowCheck:
             self._report("mark_mismatch", "a mark is not the meet of the mark before and of what joins it", place)
         self._marks.put(hop.encode(), _Newest(seq, record.id, str(label), _sources(before, record)))
         _keep(self._hops, hop)
-        if change.origin is not None:  # A hop is joined by the grant that was presented, which may not be its own.
+        if change.origin is not None and change.cause != "answer":
+            # A hop is joined by the grant that was presented, which may not be its own.
             _keep(self._origins if change.cause == "join" else self._hops, change.origin)
+
+    def _take_end(self, record: TaskEnd, place: Place) -> None:
+        """Check that the mark of an isolated hop was joined before the hop ended."""
+        hop = record.chain[-1].grant.encode()
+        parent = self._isolated.pop(hop) if self._isolated else None
+        if parent is None:
+            return
+        own, above = self._marks.get(hop), self._marks.get(parent.encode())
+        if own is not None and above is not None and not Label.parse(above.label).is_within(Label.parse(own.label)):
+            self._report("mark_mismatch", "an isolated hop ended before its mark was joined", place)
+
+    def _check_isolated(self, record: Mark, label: Label, place: Place) -> None:
+        """Check that an isolated hop begins at the newest mark of the hop that it was delegated from."""
+        change, origin = record.mark, record.mark.origin or ""
+        above = self._marks.get(origin.encode())
+        if change.seq != "1" or origin not in [link.grant for link in record.chain[:-1]]:
+            self._report("mark_mismatch", "an isolated hop does not begin at a hop of its chain", place)
+        elif above is None:
+            self._not_checked += self.partial
+            if not self.partial:
+                self._report("mark_mismatch", "an isolated hop begins at a mark that is not here", place)
+        elif not label.is_within(Label.parse(above.label)):
+            self._report("mark_mismatch", "an isolated hop begins above the mark that it was delegated at", place)
+        self._isolated.put(change.hop.encode(), origin)
+
+    def _check_opened(self, record: Mark, place: Place) -> None:
+        """Check that an opened result counts with the label that it was quarantined with."""
+        change = record.mark
+        kept = self._quarantined.get((change.sources or ("",))[0].encode())
+        joined = _label(change.joined or "trusted") or TRUSTED
+        if kept is None:
+            self._not_checked += 1
+        elif not joined.is_within(_label(kept) or UNTRUSTED):
+            self._report("mark_mismatch", "a quarantined result was opened above its label", place)
+
+    def _check_join(self, record: Mark, place: Place) -> None:
+        """Check that a mark joins no less than what an isolated hop of the stream has."""
+        change, origin = record.mark, (record.mark.origin or "").encode()
+        part = self._marks.get(origin) if self._isolated.get(origin) is not None else None
+        joined = _label(change.joined or "trusted") or UNTRUSTED
+        if part is not None and not joined.is_within(Label.parse(part.label)):
+            self._report("mark_mismatch", "a mark joins less than an isolated hop has read", place)
 
     def _check_claims(self, record: Mark, label: Label, place: Place) -> None:
         """Check what a mark says by itself."""
@@ -157,6 +222,17 @@ class FlowCheck:
             self._report("mark_mismatch", "a principal speaks in a delegated hop, or changes the mark", place)
         if change.cause == "start" and not label.is_within(UNKNOWN):
             self._report("mark_mismatch", "a task without a request begins at a trusted mark", place)
+        if change.cause == "isolated":
+            self._check_isolated(record, label, place)
+        elif change.cause == "opened":
+            self._check_opened(record, place)
+        elif change.cause == "answer":
+            holds = self._answers.holds(record)
+            self._not_checked += holds is None
+            if holds is False:
+                self._report("mark_mismatch", "an answer of another hop has no mark that this hop signed", place)
+        elif change.cause == "join" and self._isolated:
+            self._check_join(record, place)
 
     def _newest(self, seen: MarkSeen, chain: list[str], place: Place) -> _Newest | None:
         """Return the newest mark of a hop, if it is the one that a record names."""
@@ -186,8 +262,7 @@ class FlowCheck:
         newest = self._newest(record.mark, chain, place)
         if newest is None:
             return
-        endorses = record.endorses is True
-        self._intents.put(record.id.encode(), _Judged(record.mark.hop, newest.label, endorses))
+        self._intents.put(record.id.encode(), _Judged(record.mark.hop, str(_limit(record, newest.label))))
         exempted = self._exempted.get((record.decision.approval or "").encode())
         if exempted is not None and newest.sources is None and self.partial:
             self._not_checked += 1
@@ -212,13 +287,18 @@ class FlowCheck:
             if record.action.result is not None:
                 self._report("label_mismatch", "a result of a task with a mark has no label", place)
             return
+        if record.error == "content_quarantined":
+            self._quarantined.put(record.intent.encode(), record.label)
         label, mark = _label(record.label), _label(record.mark or "")
         if label is None or mark is None or newest is None:
             self._report("label_mismatch", "an outcome has a label or a mark in a spelling that is none", place)
             return
         now = Label.parse(newest.label)
-        if not judged.endorses and not label.is_within(Label.parse(judged.label)):
-            self._report("label_mismatch", "a result is less restricted than the mark at its intent", place)
+        if not label.is_within(Label.parse(judged.limit)):
+            self._report("label_mismatch", "a result is less restricted than its mark or its arguments", place)
+        call, claimed = self._claimed
+        if call == record.intent and claimed is not None and not label.is_within(_label(claimed) or UNTRUSTED):
+            self._report("label_mismatch", "a result is less restricted than its server says", place)
         if not now.is_within(label) or not now.is_within(mark):
             self._report("label_mismatch", "a result was delivered before it lowered the mark", place)
 
@@ -230,11 +310,20 @@ def _ran_against(record: Intent, mark: Label) -> bool:
     """Return whether the shipped rules needed a person for a call that was let through."""
     decision, action = record.decision, record.action
     ran = decision.mode == "enforce" and decision.effect in _RAN and decision.enforced == "allow"
-    if not ran or action.labels is None or action.kind in MODEL_KINDS:
+    if not ran or action.kind in MODEL_KINDS:
         return False
+    labels = None if action.labels is None else (*action.labels, *(action.claims or ()))
     origins = record.provenance or ()
     destinations = {of.argument: of.provenance for of in origins if of.destination is not None}
-    return is_gated(action.labels, mark.integrity, destinations)
+    return is_gated(labels, mark.integrity, destinations)
+
+
+def _limit(record: Intent, mark: str) -> Label:
+    """Return the label that bounds the result of a call whatever the tool declares."""
+    if record.endorses is True:
+        return TRUSTED
+    weak = any(of.provenance == "untrusted" for of in record.provenance or ())
+    return Label.parse(mark).meet(UNTRUSTED if weak else TRUSTED)
 
 
 def _sources(before: _Newest | None, record: Mark) -> tuple[str, ...] | None:

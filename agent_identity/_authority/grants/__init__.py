@@ -16,8 +16,9 @@ if TYPE_CHECKING:
         issue,
     )
     from agent_identity._authority.grants.limits import Limit, amount_of, debits_for, exceeded, limits_from_claim
-    from agent_identity._authority.grants.proof_of_possession import PROOF_WINDOW, prove, verify_proof
+    from agent_identity._authority.grants.proof_of_possession import PROOF_WINDOW, id_of_proof, prove, verify_proof
     from agent_identity._authority.grants.scope import Scope
+    from agent_identity._authority.grants.signed_marks import SignedMark, sign_mark, signer_of_mark, verify_mark
 else:
     from agent_identity._common.lazy import lazily
 
@@ -43,8 +44,19 @@ else:
                 "exceeded",
                 "limits_from_claim",
             ),
-            "agent_identity._authority.grants.proof_of_possession": ("PROOF_WINDOW", "prove", "verify_proof"),
+            "agent_identity._authority.grants.proof_of_possession": (
+                "PROOF_WINDOW",
+                "id_of_proof",
+                "prove",
+                "verify_proof",
+            ),
             "agent_identity._authority.grants.scope": ("Scope",),
+            "agent_identity._authority.grants.signed_marks": (
+                "SignedMark",
+                "sign_mark",
+                "signer_of_mark",
+                "verify_mark",
+            ),
         },
     )
 
@@ -58,15 +70,20 @@ __all__ = [
     "Grant",
     "Limit",
     "Scope",
+    "SignedMark",
     "amount_of",
     "clauses_of",
     "debits_for",
     "derive",
     "exceeded",
     "grant_of",
+    "id_of_proof",
     "issue",
     "limits_from_claim",
     "prove",
+    "sign_mark",
+    "signer_of_mark",
     "verify_chain",
+    "verify_mark",
     "verify_proof",
 ]

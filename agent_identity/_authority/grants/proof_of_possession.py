@@ -11,11 +11,11 @@ from typing import Final
 
 from agent_identity._authority.grants.grants import Chain
 from agent_identity._identity.common import check_id
-from agent_identity._identity.keys import Signer, sign_compact, verify_compact
-from agent_identity.canonical import JSON, encode
+from agent_identity._identity.keys import Signer, parse_compact, sign_compact, verify_compact
+from agent_identity.canonical import JSON, decode, encode
 from agent_identity.errors import AttenuationError, TokenError
 
-__all__ = ["PROOF_TYPE", "PROOF_WINDOW", "prove", "verify_proof"]
+__all__ = ["PROOF_TYPE", "PROOF_WINDOW", "id_of_proof", "prove", "verify_proof"]
 
 PROOF_TYPE: Final = "aat-pop+jwt"
 """The ``typ`` of a proof."""
@@ -71,6 +71,16 @@ def prove(
     if next_hash is not None:
         claims[_NEXT] = next_hash
     return sign_compact({"typ": PROOF_TYPE}, claims, signer)
+
+
+def id_of_proof(token: str) -> str | None:
+    """Return the id of a proof, unverified; ``None`` if it has none."""
+    try:
+        claims = decode(parse_compact(token).payload)
+    except (TokenError, ValueError):
+        return None
+    proof_id = claims.get("jti") if isinstance(claims, dict) else None
+    return proof_id if isinstance(proof_id, str) else None
 
 
 def verify_proof(

@@ -310,7 +310,8 @@ class Approvals:
             )
         args, decision, now = call.action.args, call.decision, self._now()
         sources = sources_asked(call)
-        data = b"{}" if snapshot is None else snapshot.canonical()
+        shown = call.masked or snapshot  # What the model never sees, the approver does not either.
+        data = b"{}" if shown is None else shown.canonical()
         name = name_of(task, call.tool, args)
         suspended = self._asked.get(name) if channel.suspends else None
         known = self._waiting(name, call.tool, task, args) if channel.ask is None else suspended

@@ -12,7 +12,7 @@ from agent_identity import canonical
 from agent_identity._authority.registries import MAX_WAIT, RulingStatus, check_sources, folded, sources_of
 from agent_identity._common.narrowing import int_of, is_object, optional_text_of, text_of
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._enforcement.tasks import Task
+from agent_identity._enforcement.tasks import Task, has_handle
 from agent_identity._evidence.record import DigestKeys
 from agent_identity._identity.common import check_id
 from agent_identity._identity.principals import Agent, Human, Principal, agent_from_claim, principal_from_claim
@@ -66,7 +66,7 @@ class ApprovalRequest:
         id: The id of the request.
         tool: The tool.
         arguments: A copy of the arguments that the body will get, JSON only; without the arguments that a framework
-            injects. Never shown in the representation.
+            injects, and with handles in the place of kept values. Never shown in the representation.
         args: Their keyed digest, as in records; None for a call without arguments.
         task: The id of the task.
         purpose: The purpose of the task.
@@ -302,7 +302,9 @@ def with_digest(request: ApprovalRequest, digests: DigestKeys) -> ApprovalReques
 def is_unaltered(request: ApprovalRequest, digests: DigestKeys) -> bool:
     """Return whether an enforcer with these keys made the request, with these arguments and members."""
     args = None
-    if request.args is not None or request.arguments:
+    if has_handle(dict(request.arguments)):  # They stand for other arguments; the digest of the request covers both.
+        args = request.args
+    elif request.args is not None or request.arguments:
         args = digests.digest(request.task, canonical.encode(dict(request.arguments)))
     return args == request.args and request.digest == with_digest(request, digests).digest
 

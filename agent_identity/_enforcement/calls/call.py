@@ -12,7 +12,7 @@ from agent_identity._enforcement.calls.approval_request import Approval
 from agent_identity._enforcement.calls.arguments import Arguments
 from agent_identity._enforcement.calls.limit_debits import Reservation
 from agent_identity._enforcement.common import WITHIN_SCOPE
-from agent_identity._enforcement.tasks import Attachment, Body, CallFacts, Judged, Process, Task
+from agent_identity._enforcement.tasks import Attachment, Body, CallFacts, Judged, Kept, Process, Task
 from agent_identity._enforcement.telemetry import UNTRACED, CallSpan
 from agent_identity._evidence.record import Action, Enforced, Model, Transform
 from agent_identity._flow import TRUSTED, Label
@@ -135,6 +135,7 @@ class Call:
         *("_attachment", "context", "marker", "span", "traced"),
         *("_ending", "action", "done", "facts", "intent", "model", "result", "stream", "transforms"),
         *("flow", "hidden", "label", "limit"),
+        *("kept", "masked", "opened", "restored"),
     )
 
     def __init__(self, tool: str, request: CallRequest, task: Task | None, start_ns: int) -> None:
@@ -167,6 +168,10 @@ class Call:
         self.label: Label | None = None
         self.limit: Label = TRUSTED
         self.hidden = False  # What it returns is not shown to the guard.
+        self.kept: tuple[Kept, ...] = ()
+        self.restored: tuple[Kept, ...] = ()  # What its arguments got for handles.
+        self.masked: Arguments | None = None  # The arguments as the model wrote them, with handles.
+        self.opened = False
         self.done = False
         self._ending = threading.Lock()
         self.result: object = None

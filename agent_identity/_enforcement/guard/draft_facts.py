@@ -1,7 +1,7 @@
 """Version 2 members of call records; version 1 computes none of them."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, TypeAlias, final
 
 from agent_identity import canonical
@@ -11,6 +11,7 @@ from agent_identity._enforcement.common import is_fact, safe_message
 from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.tasks import CallFacts
 from agent_identity._evidence.record import Action, Model, Resource, replaced
+from agent_identity._flow import CONSEQUENTIAL
 from agent_identity._policy import stated_tools
 from agent_identity._policy.decision import Request, Tool, Touch, filled_name, has_placeholders
 from agent_identity._policy.language import added_to, facts_about
@@ -39,12 +40,13 @@ class DraftFacts:
         workflow: Returns the framework run of a call, if the integration knows it.
     """
 
-    __slots__ = ("_digests", "_is_model", "_labels", "_name", "_pseudonyms", "_resources", "_workflow")
+    __slots__ = ("_claims", "_digests", "_is_model", "_labels", "_name", "_pseudonyms", "_resources", "_workflow")
 
     def __init__(self, point: EnforcementContext, tool: Tool, workflow: Workflow | None) -> None:
         self._digests = point.digests
         self._is_model = tool.kind in _MODELS
         self._labels = _labels_of(point, tool)
+        self._claims = None if tool.claims is None else _fitting(tool.claims.labels) or None
         self._name = tool.name
         self._pseudonyms = point.pseudonyms
         self._resources = [(touch, _resource(touch)) for touch in tool.touches]
@@ -60,7 +62,11 @@ class DraftFacts:
         resources = tuple(self._filled(touch, resource, call) for touch, resource in self._resources)
         call.facts = CallFacts(resources or None, workflow)
         return replaced(
-            action, labels=self._labels, stage="prompt" if self._is_model else None, model=_fit(call.request.model)
+            action,
+            labels=self._labels,
+            claims=self._claims,
+            stage="prompt" if self._is_model else None,
+            model=_fit(call.request.model),
         )
 
     def _run_of_framework(self) -> str | None:
@@ -76,7 +82,7 @@ class DraftFacts:
 
     def concluded(self, call: Call) -> Action:
         """Return the short action of an outcome; for a completed model call, with the answering model."""
-        action = replaced(call.action, names=None, labels=None)
+        action = replaced(call.action, names=None, labels=None, claims=None)
         if call.intent is None or not self._is_model:
             return action
         return replaced(action, stage="completion", model=_fit(call.model))
@@ -105,10 +111,15 @@ def _resource(touch: Touch) -> Resource:
 
 
 def _labels_of(point: EnforcementContext, tool: Tool) -> tuple[str, ...] | None:
-    """Return the labels of a tool that application and operator state; claims of others are no facts."""
+    """Return the labels of a tool that application and operator state, if they state any."""
     facts = facts_about(tool.name, stated_tools(point.policy))
     labels = tool.labels if facts is None else added_to(Request(tool, {}), facts).tool.labels
-    return tuple(filter(is_fact, labels or ()))[:_MAX_LABELS] or None
+    return None if labels is None else _fitting(labels)
+
+
+def _fitting(labels: Collection[str]) -> tuple[str, ...]:
+    """Return labels that a record can hold; those on which the flow rules depend come first."""
+    return tuple(sorted(filter(is_fact, labels), key=lambda label: label not in CONSEQUENTIAL))[:_MAX_LABELS]
 
 
 def _fit(model: Model | None) -> Model | None:

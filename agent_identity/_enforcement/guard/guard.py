@@ -25,6 +25,7 @@ from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.guard.draft_facts import Workflow
 from agent_identity._enforcement.guard.effects import take_effect
 from agent_identity._enforcement.guard.evaluator import PolicyEvaluator, ground_of, refusal_of
+from agent_identity._enforcement.guard.kept_values import restore
 from agent_identity._enforcement.guard.record_builder import Description
 from agent_identity._enforcement.guard.results import Delivery, Rebuild, Results, StreamDelivery
 from agent_identity._enforcement.guard.tool_flow import DeclaredFlow, ToolFlow
@@ -83,7 +84,8 @@ class Guard:
     """
 
     __slots__ = (
-        *("_ask", "_attributes", "_flow", "_limits", "_name", "_point", "_results", "_returns", "_suspends", "_told"),
+        *("_ask", "_attributes", "_flow", "_limits", "_name", "_point", "_restores", "_results", "_returns"),
+        *("_suspends", "_told"),
         *("data", "inspects", "inspects_slowly", "slow", "tool"),
     )
 
@@ -116,6 +118,7 @@ class Guard:
         self._limits = Limits(point.state, point.clock, tool.name, resumable=bool(suspends), place=place)
         # Without a policy that asks about it, nothing of information flow is computed.
         self._flow = None if point.flows is None else ToolFlow(tool, point.policy, flow or DeclaredFlow())
+        self._restores = {} if flow is None else dict(flow.restores)
         self._told = Description(point, tool, workflow, endorses=self.endorses)
         self._results = Results(point, tool.name, self._ask, self._told)
         self._name = f"execute_tool {tool.name}"
@@ -312,6 +315,8 @@ class Guard:
         """Reach a decision; leave the refusal, if any, in the judgement of the call."""
         point, request = self._point, call.request
         try:
+            restore(call, self._restores)
+            request = call.request
             # First the snapshot: even a call outside any task is recorded with what it asked for.
             arguments = call.snapshot = capture(request.arguments, request.given, request.injected)
             task = call.task
@@ -397,6 +402,8 @@ class Guard:
             if call.task is not None:
                 call.task.tally.intent()
         call.context, call.marker = self._point.ambience.running(call.task, in_context(call.span))
+        if self._flow is not None:
+            self._flow.begins(call)
 
     def _refuse(self, call: Call, denied: Denied) -> Denied:
         """Record a refusal and return it for raising."""
@@ -428,6 +435,21 @@ class Guard:
             self._point.check(call.task)
         except Denied as denied:
             raise self._end_by(call, denied) from None
+
+    def check_sent(self, call: Call, sent: object) -> None:
+        """Refuse a value that the consumer of a generator sends into its body, where information flow is on.
+
+        It would be an argument that nobody judges.
+
+        Raises:
+            Denied: With code ``sent_value``; the call is over.
+        """
+        if sent is None or self._flow is None or self._point.mode == "monitor":
+            return
+        message = (
+            f"{self.tool.name}: a value sent into a generator is not judged; pass it as an argument of another call"
+        )
+        raise self._end_by(call, Denied(message, code="sent_value"))
 
     def _end_by(self, call: Call, denied: Denied) -> Denied:
         """End a call by a refusal and return it for raising; a call that is over keeps the end that it had."""
@@ -502,8 +524,9 @@ class Guard:
         delivered: list[object] = []
         self._deliver(call, Delivery(None, ready.blocked))
         for original, item in ready.items:
-            self._deliver(call, self._marked(call, item, "chunk", original, Delivery(item)))
-            delivered.append(item)
+            delivery = self._results.veil(call, item)
+            self._deliver(call, self._marked(call, delivery.value, "chunk", original, delivery))
+            delivered.append(delivery.value)
         return delivered
 
     def _noted(self, call: Call, items: Sequence[object], ready: StreamDelivery) -> list[object]:
@@ -521,7 +544,7 @@ class Guard:
         """Inspect content and meet the obligations, then record the effect of the delivery on the mark."""
         before = call.transforms
         delivery = Delivery(content)
-        if self.inspects:
+        if self.inspects or call.restored:
             delivery = self._results.judge(call, content, fixed=fixed, rebuild=rebuild)
         marked = self._marked(call, delivery.value, cause, content, delivery)
         if marked is not delivery:
@@ -561,7 +584,7 @@ class Guard:
             self.suspend(call)
             return
         returned = bool(self._returns) and leaves(self.tool.name, error, self._returns, "returns")
-        looks = self.inspects and says_something(error) and not judged
+        looks = (self.inspects or bool(call.restored)) and says_something(error) and not judged
         self._deliver(call, self._judge_error(call, error, looks=looks))
         if returned:
             self._finish(call, "success", None)

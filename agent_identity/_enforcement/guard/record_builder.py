@@ -22,6 +22,7 @@ from agent_identity._evidence.record import (
     Transform,
     replaced,
 )
+from agent_identity._flow import TRUSTED
 from agent_identity._inspection import VERSION
 from agent_identity._policy.decision import Tool
 
@@ -137,10 +138,11 @@ class Description:
         findings = _found(call)
         time = Time.at(call.start_ns, end_ns)
         if call.intent is not None:
-            if findings is None:
-                return None
+            claimed = None if call.limit == TRUSTED or call.label is None else str(call.limit)
             changes = call.transforms or None
-            return partial(Detail, time=time, call=call.intent, findings=findings, transforms=changes)
+            if (findings, claimed, changes) == (None, None, None):
+                return None
+            return partial(Detail, time=time, call=call.intent, findings=findings, transforms=changes, claimed=claimed)
         decision, facts = self._decision(call), None if call.task is None else call.task.facts
         known = call.facts or CallFacts()
         return partial(
@@ -148,6 +150,7 @@ class Description:
             time=time,
             names=call.action.names,
             labels=call.action.labels,
+            claims=call.action.claims,
             policy=decision.policy,
             version=decision.version,
             roles=None if facts is None else facts.principal.roles,
@@ -180,7 +183,7 @@ class Description:
             _LOG.error("the result of %s has no digest: %s", self._tool.name, safe_message(error))
 
     def describe_change(self, call: Call, original: object, delivered: object, *, name: str = "redaction") -> None:
-        """Add that a result or prompt was changed, with the digests of both where they have one.
+        """Add that a result or prompt was changed, or a result kept back, with the digests of both where they have one.
 
         Args:
             call: The call.

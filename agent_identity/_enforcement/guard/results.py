@@ -9,9 +9,19 @@ from agent_identity._enforcement.calls import NOTHING, Arguments, BadArgumentsEr
 from agent_identity._enforcement.common import WITHIN_SCOPE, blocked_by, error_type
 from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.guard.evaluator import PolicyEvaluator
+from agent_identity._enforcement.guard.kept_values import keep_text, keep_whole, veil
 from agent_identity._enforcement.guard.record_builder import Description
 from agent_identity._enforcement.guard.tool_flow import facts_of
-from agent_identity._inspection import Edits, HeldStream, ReadyItems, Tokenize, UnmetError, edits_of, transformed
+from agent_identity._inspection import (
+    QUARANTINES,
+    Edits,
+    HeldStream,
+    ReadyItems,
+    Tokenize,
+    UnmetError,
+    edits_of,
+    transformed,
+)
 from agent_identity._policy.decision import Decision, Effect, Finding, Obligation
 from agent_identity.errors import ContentBlocked, PolicyBlocked
 
@@ -78,18 +88,20 @@ class Results:
         try:
             findings = self._ask.inspect("output", result)
             if not findings:
-                return Delivery(result)
+                return self._veiled(call, result, fixed=fixed)
             call.findings = tuple(dict.fromkeys((*call.findings, *findings)))
             decision = self._decide(call, findings)
             if decision.effect in _RUNS:
                 edits = edits_of(findings, decision.obligations) if decision.obligations else None
                 if edits is None:
-                    return Delivery(result)
+                    return self._veiled(call, result, fixed=fixed)
                 delivery = self._change(call, result, edits, decision, fixed=fixed)
                 if rebuild is not None and delivery.value is not result:
                     _fit(rebuild, delivery.value)
                 return delivery
         except UnmetError as unmet:
+            if unmet.reason == QUARANTINES and not fixed and self._point.mode == "enforce":
+                return self._quarantined(call, result, _blocked(decision, unmet))
             decision = _blocked(decision, unmet)
         except Exception as error:  # noqa: BLE001 - What could not be inspected is withheld.
             decision = Decision(effect=Effect.BLOCK, reason="inspection_failed", why=error_type(error))
@@ -144,7 +156,8 @@ class Results:
             first = first or decision
             if self._point.mode == "monitor":
                 return decision, True
-            ready.change(edits, self._tokens(call), partial(self._ask.inspect, "output"))
+            inspect = partial(self._ask.inspect, "output")
+            ready.change(edits, self._tokens(call), inspect, keep=partial(keep_text, call))
         else:
             raise UnmetError("the changed items still hold what has to be changed")
         for original, delivered in ready.changes:
@@ -221,7 +234,10 @@ class Results:
             return Delivery(result, audited=True)
         if fixed:
             raise UnmetError("the result cannot be changed")
-        delivered = transformed(result, edits, self._tokens(call))
+        delivered = self._edited(call, result, edits)
+        veiled = veil(call, delivered)
+        if veiled is not None:
+            delivered = self._edited(call, delivered, veiled)
         left = self._ask.inspect("output", delivered)
         if left:
             again = self._decide(call, left)
@@ -230,6 +246,49 @@ class Results:
         self._told.describe_change(call, result, delivered)
         call.judged(Judgement(decision, "modify"))
         return Delivery(delivered)
+
+    def veil(self, call: Call, item: object) -> Delivery:
+        """Return what the caller gets of an item of a stream that was judged: without values given for handles.
+
+        Args:
+            call: The call.
+            item: The item.
+        """
+        if not call.restored:
+            return Delivery(item)
+        try:
+            return self._veiled(call, item, fixed=False)
+        except UnmetError as unmet:
+            decision = _blocked(WITHIN_SCOPE, unmet)
+        except Exception as error:  # noqa: BLE001 - What could not be looked at is withheld.
+            decision = Decision(effect=Effect.BLOCK, reason="inspection_failed", why=error_type(error))
+        return self._withheld(item, decision)
+
+    def _veiled(self, call: Call, result: object, *, fixed: bool) -> Delivery:
+        """Take the values out of a result that the call was given for the handles of its model."""
+        edits = veil(call, result) if call.restored else None
+        if edits is None:
+            return Delivery(result)
+        if self._point.mode == "monitor":
+            return Delivery(result, audited=True)
+        if fixed:
+            raise UnmetError("the result cannot be changed")
+        delivered = self._edited(call, result, edits)
+        self._told.describe_change(call, result, delivered)
+        call.judged(call.judgement._replace(enforced="modify"))
+        return Delivery(delivered)
+
+    def _edited(self, call: Call, result: object, edits: Edits) -> object:
+        return transformed(result, edits, self._tokens(call), partial(keep_text, call))
+
+    def _quarantined(self, call: Call, result: object, decision: Decision) -> Delivery:
+        """Withhold a result, and keep it under a handle for tools that may open it."""
+        handle = keep_whole(call, result)
+        if handle is None:
+            return self._withheld(result, decision)
+        self._told.describe_change(call, result, None, name="quarantine")
+        text = f"{self._name}: the result is withheld, and kept as {handle}"
+        return Delivery(result, ContentBlocked(text, code="content_quarantined", decision=decision))
 
     def _withheld(self, result: object, decision: Decision) -> Delivery:
         blocked = ContentBlocked(blocked_by(decision, self._name), code="content_blocked", decision=decision)

@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Final, cast, final
+from typing import Final, TypeAlias, cast, final
 
 import orjson
 
-from agent_identity._common.narrowing import is_array
+from agent_identity._common.narrowing import is_array, is_mapping
 from agent_identity._enforcement.calls import NOTHING, Arguments, Call, canonical_bytes
-from agent_identity._enforcement.tasks import Judged, Task, TaskFlow
+from agent_identity._enforcement.guard.kept_values import open_quarantined
+from agent_identity._enforcement.tasks import Judged, Reading, Task, TaskFlow, bodies_around
 from agent_identity._evidence.record import ArgumentOrigin, MarkCause
 from agent_identity._flow import (
     MODEL_KINDS,
@@ -29,11 +30,14 @@ from agent_identity._flow import (
     leaves_of,
 )
 from agent_identity._policy import stated_tools
-from agent_identity._policy.decision import Decision, Effect, FlowFacts, Policy, Tool
+from agent_identity._policy.decision import Decision, Effect, FlowFacts, Policy, Problem, Tool, check_patterns
 from agent_identity._policy.language import flows_about
 from agent_identity.errors import ConfigurationError, ContentBlocked
 
-__all__ = ["DeclaredFlow", "ToolFlow", "checked_destination", "facts_of", "origins_of"]
+__all__ = ["DeclaredFlow", "Restores", "ToolFlow", "checked_destination", "facts_of", "origins_of"]
+
+Restores: TypeAlias = Mapping[str, str | Sequence[str]]
+"""By argument the categories of kept values that may be put into it."""
 
 _FOREIGN_KINDS: Final = frozenset({"mcp", "remote", "retriever"})
 _NOTHING: Final[Mapping[bytes, Origin]] = MappingProxyType({})
@@ -51,6 +55,7 @@ class DeclaredFlow:
         returns: See :meth:`Enforcer.tool`.
         destination: See above.
         endorses: See above.
+        restores: See above.
 
     Raises:
         TypeError: Something has another type.
@@ -60,9 +65,15 @@ class DeclaredFlow:
     returns: tuple[tuple[str, Label], ...] | None
     destination: tuple[str, ...]
     endorses: bool
+    restores: tuple[tuple[str, tuple[str, ...]], ...]
 
     def __init__(
-        self, returns: Returns | None = None, destination: str | Sequence[str] | None = None, *, endorses: bool = False
+        self,
+        returns: Returns | None = None,
+        destination: str | Sequence[str] | None = None,
+        *,
+        endorses: bool = False,
+        restores: Restores | None = None,
     ) -> None:
         if type(endorses) is not bool:
             raise TypeError(f"endorses is {type(endorses).__name__}; give True or False")
@@ -71,9 +82,10 @@ class DeclaredFlow:
         object.__setattr__(self, "returns", None if returns is None else checked_returns(returns))
         object.__setattr__(self, "destination", checked_destination(destination))
         object.__setattr__(self, "endorses", endorses)
+        object.__setattr__(self, "restores", _checked_restores(restores))
 
     def check_parameters(self, tool: str, parameters: Collection[str] | None) -> None:
-        """Check that the destinations are parameters of a function: a misspelled one would judge nothing.
+        """Check that the named arguments are parameters of a function: a misspelled one would judge nothing.
 
         Args:
             tool: The name of the tool.
@@ -85,6 +97,25 @@ class DeclaredFlow:
         for name in _split(self.destination) if parameters is not None else ():
             if name not in cast("Collection[str]", parameters):
                 raise ConfigurationError(f"{tool}: destination names {name!r}, which is no parameter; correct the name")
+        for name, _ in self.restores if parameters is not None else ():
+            if name not in cast("Collection[str]", parameters):
+                raise ConfigurationError(f"{tool}: restores names {name!r}, which is no parameter; correct the name")
+
+
+def _checked_restores(restores: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    if restores is None:
+        return ()
+    if not is_mapping(restores):
+        raise TypeError(f"restores is {type(restores).__name__}; write a mapping such as {{'iban': 'pii.iban'}}")
+    found: list[tuple[str, tuple[str, ...]]] = []
+    for name, categories in restores.items():
+        try:
+            found.append((checked_destination(name)[0], check_patterns(categories, ())))
+        except (Problem, TypeError, ValueError):
+            raise ValueError(
+                "restores is malformed; write arguments with categories of findings, such as {'iban': 'pii.iban'}"
+            ) from None
+    return tuple(found)
 
 
 def checked_destination(destination: object) -> tuple[str, ...]:
@@ -168,6 +199,12 @@ class ToolFlow:
         if flow is None:
             return None
         flow.refresh()
+        for body in bodies_around():  # What they have read so far, they hand to this call before they return it.
+            if body.reads is not None:
+                label, intent, name = body.reads
+                flow.join(label, intent=intent, name=name, cause="result", is_source=label != TRUSTED)
+        for kept in open_quarantined(call):
+            flow.opened(kept.label or UNTRUSTED, kept.source, call.tool)
         call.flow = flow.judged(arguments.view, arguments.supplied, self._destinations)
         return facts_of(call.flow)
 
@@ -187,6 +224,11 @@ class ToolFlow:
             elif call.judgement.enforced == "audit":
                 call.flow = call.flow.at(flow)
             yield flow.is_at(call.flow)
+
+    def begins(self, call: Call) -> None:
+        """Note what the body of a call may read, for the calls that it makes itself."""
+        if call.marker is not None:
+            call.marker.reads = Reading(self._declaration.lowest, call.intent, call.tool)
 
     def mark(self, call: Call, content: object, cause: MarkCause, *, original: object) -> ContentBlocked | None:
         """Record what content does to the mark before it is delivered; return its refusal if that cannot be recorded.
@@ -230,6 +272,7 @@ class ToolFlow:
         if original is None and not call.hidden:
             return
         flow.refresh()
+        flow.gather()
         base, (leaves, whole) = self._base(call), _parts_of(content)
         before, all_before = (leaves, whole) if content is original else _parts_of(original)
         own, whole = self._own(leaves, whole=whole).meet(self._own(before, whole=all_before)), whole and all_before
@@ -245,6 +288,9 @@ class ToolFlow:
             index.take(self._labeled(leaves, before, base, changed), last, echoed)
             if not whole and label.integrity != "trusted":
                 index.miss()
+            for kept in call.kept:
+                kept.label, kept.source = kept.label or label, kept.source or source
+                index.take(((value, label) for value in (kept.handle, kept.content)), last, echoed)
 
     def _own(self, leaves: list[Leaf], *, whole: bool) -> Label:
         return label_of(self._declaration, leaves, whole=whole)
@@ -276,6 +322,7 @@ class ToolFlow:
             EvidenceError: The mark could not be recorded.
             StateError: The shared state cannot be asked.
         """
+        flow.gather()
         label = self._declaration.lowest.meet(self._base(call))
         call.returned(label)
         with flow.lock:

@@ -254,10 +254,17 @@ def _step(steps: CallSteps, call: Call, resume: Callable[[], object]) -> object:
 
 @dataclass(frozen=True, slots=True)
 class _Step(Generic[_T_co]):
-    """The next step of a body: how it goes on, if it does before earlier items are delivered, and how it is ended."""
+    """The next step of a body: how it goes on, if it does before earlier items are delivered.
+
+    Attributes:
+        resume: Runs the step; ``None`` if earlier items come first.
+        closing: The exception by which the consumer ends the body.
+        sent: The value that the consumer sends into it.
+    """
 
     resume: Callable[[], _T_co] | None
     closing: BaseException | None = None
+    sent: object = None
 
 
 def _thrown(throw: Callable[[BaseException], _T], error: BaseException) -> _Step[_T]:
@@ -287,7 +294,7 @@ def drive(steps: CallSteps, begin: Begin, lazy: Lazy | None) -> Generator[object
         except BaseException as error:  # Whatever the consumer throws belongs to the body.
             step = _thrown(inner.throw, error)
         else:
-            step = _Step(None if ready and sent is None else functools.partial(inner.send, sent))
+            step = _Step(None if ready and sent is None else functools.partial(inner.send, sent), sent=sent)
     if step.closing is not None:
         return _ended(steps, call, returned, step.closing, lazy)
     yield from _rest(steps, call, ready)
@@ -305,6 +312,7 @@ def _advanced(
     try:
         if step.closing is None:
             steps.check(call)
+            steps.check_sent(call, step.sent)
         if step.resume is None:
             return ()
         return _hand_out(steps, call, _step(steps, call, step.resume), step.closing, lazy)
@@ -441,7 +449,7 @@ async def drive_async(steps: CallSteps, begin: BeginAsync, lazy: Lazy | None) ->
         except BaseException as error:  # Whatever the consumer throws belongs to the body.
             step = _thrown(inner.athrow, error)
         else:
-            step = _Step(None if ready and sent is None else functools.partial(inner.asend, sent))
+            step = _Step(None if ready and sent is None else functools.partial(inner.asend, sent), sent=sent)
     if step.closing is not None:
         await steps.fail_async(call, step.closing, closed=True)
         return
@@ -476,6 +484,7 @@ async def _advanced_async(
     try:
         if step.closing is None:
             await steps.check_async(call)
+            await steps.check_sent_async(call, step.sent)
         if step.resume is None:
             return ()
         item = await _step_async(steps, call, step.resume(), closing=step.closing is not None)

@@ -155,6 +155,19 @@ class CallSteps:
         """
         self._guard.check(call)
 
+    def check_sent(self, call: Call, sent: object) -> None:
+        """Refuse a value that a consumer sends into a body, where information flow is on.
+
+        Raises:
+            Denied: With code ``sent_value``; the refusal is recorded and the call is over.
+        """
+        self._guard.check_sent(call, sent)
+
+    async def check_sent_async(self, call: Call, sent: object) -> None:
+        """Do what :meth:`check_sent` does without blocking the event loop."""
+        if sent is not None and self._marks:
+            await off_loop(partial(self._guard.check_sent, call, sent))
+
     async def check_async(self, call: Call) -> None:
         """Do what :meth:`check` does without blocking the event loop."""
         if self._is_known(call.task):

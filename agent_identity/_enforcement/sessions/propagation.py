@@ -11,16 +11,24 @@ from datetime import timedelta
 from functools import partial
 from typing import Final, final
 
-from agent_identity._authority.grants import Grant, Scope, derive, prove
+from agent_identity._authority.grants import Grant, Scope, derive, id_of_proof, prove
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._enforcement.sessions.admission import record_refusal
 from agent_identity._enforcement.sessions.tasks import Tasks, current_or_refuse, holder_of, seconds_of
-from agent_identity._enforcement.tasks import AudienceGrant, DelegationBundle, Grants, Task, task_facts, traceparent
+from agent_identity._enforcement.tasks import (
+    AudienceGrant,
+    DelegationBundle,
+    Grants,
+    MarkSigner,
+    Task,
+    task_facts,
+    traceparent,
+)
 from agent_identity._enforcement.telemetry import current_trace
 from agent_identity._evidence.record import GrantToken, Time
 from agent_identity._evidence.record import schema as records
 from agent_identity._identity.common import check_id
-from agent_identity._identity.keys import PublicKey, SigningKey
+from agent_identity._identity.keys import PublicKey, SigningKey, token_hash
 from agent_identity._identity.principals import Agent
 from agent_identity.errors import AttenuationError, Denied, NoTask
 
@@ -82,11 +90,13 @@ class Presentation:
         tokens: The chain of grants, root first; its leaf is made for the receiver.
         proof: The proof of possession for this one call.
         onward: A grant to the receiver itself, beside the leaf, with which it can go on.
+        mark: The signed low-water mark of the task, where information flow is on.
     """
 
     tokens: tuple[str, ...]
     proof: str
     onward: str | None = None
+    mark: str | None = None
 
     def __repr__(self) -> str:
         return "Presentation(…)"
@@ -113,9 +123,9 @@ class Outbound:
         addressed = task.handed.addressed(peer)
         if addressed is None or (addressed.chain.leaf.expires_at - now < _RENEW and not _as_long_as(task, addressed)):
             addressed = self._address(task, peer)
-        _export(task, addressed.chain.leaf)
+        onward, call = addressed.onward, self.tasks.ids.new(self.tasks.point.clock.wall_ns())
+        mark = _export(task, addressed.chain.leaf, onward, call)
         self._check(task)  # Only now is it sure that the end will be told to the receiver.
-        onward = addressed.onward
         proof = prove(
             addressed.chain,
             addressed.holder,
@@ -123,10 +133,10 @@ class Outbound:
             arguments=arguments,
             audience=peer.audience,
             now=now,
-            id=self.tasks.ids.new(self.tasks.point.clock.wall_ns()),
+            id=call,
             next_hash=None if onward is None else onward.hash,
         )
-        return Presentation(addressed.chain.tokens, proof, None if onward is None else onward.token)
+        return Presentation(addressed.chain.tokens, proof, None if onward is None else onward.token, mark)
 
     def export(
         self,
@@ -150,12 +160,20 @@ class Outbound:
             seconds = ADDRESSED_TTL if seconds is None else min(seconds, ADDRESSED_TTL)
         grant = self._derive(task, agent or task.agent, holder, scope or task.scope, ttl=seconds, audience=audience)
         self._hand_over(task, grant)
-        _export(task, grant)
+        mark = _export(task, grant, grant, grant.hash)
         self._check(task)
         tokens, trace = (*task.chain.tokens, grant.token), traceparent()
         if to is not None:
-            return Grants(tokens, task.purpose, trace)
-        return DelegationBundle(tokens, seed, task.purpose, trace)
+            return Grants(tokens, task.purpose, trace, mark)
+        return DelegationBundle(tokens, seed, task.purpose, trace, mark)
+
+    def take_mark(self, task: Task, tokens: tuple[str, ...], proof: str | None, mark: str | None) -> bool:
+        """Count the mark that came back from what was handed out; return whether it does count."""
+        if task.flow is None:
+            return False
+        hop = token_hash(tokens[-1])
+        call = hop if proof is None else id_of_proof(proof)
+        return call is not None and task.flow.answered(hop, call, mark)
 
     def _address(self, task: Task, peer: Peer) -> AudienceGrant:
         with self.tasks.attenuating(task, task.agent, self.tasks.point.clock.wall_ns()):
@@ -227,10 +245,22 @@ class Outbound:
         task.handed.add(grant, wall // _NS)
 
 
-def _export(task: Task, grant: Grant) -> None:
-    """Keep the mark of the task for the holder of a grant, and join the mark of that hop from now on."""
-    if task.flow is not None:
-        task.flow.export(grant.hash, grant.expires_at)
+def _export(task: Task, grant: Grant, onward: Grant | None, call: str) -> str | None:
+    """Keep the mark of the task for the holder of a grant, and join the mark of that hop from now on.
+
+    Args:
+        task: The task.
+        grant: The grant that is handed out.
+        onward: The grant whose holder is the receiver, and may sign its mark.
+        call: The call that it is for, or the hash of the grant.
+
+    Returns:
+        The signed mark of the task; ``None`` without information flow.
+    """
+    if task.flow is None:
+        return None
+    by = None if onward is None else MarkSigner(onward.hash, onward.holder)
+    return task.flow.export(grant.hash, grant.expires_at, call=call, by=by, signer=holder_of(task))
 
 
 def _as_long_as(task: Task, addressed: AudienceGrant) -> bool:

@@ -9,13 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
-from agent_identity._authority.grants import PROOF_WINDOW, Chain, verify_chain, verify_proof
+from agent_identity._authority.grants import PROOF_WINDOW, Chain, verify_chain, verify_mark, verify_proof
 from agent_identity._enforcement.common import error_type, failure, safe_message
 from agent_identity._enforcement.lifecycle import CallSteps
 from agent_identity._enforcement.sessions.opening import Opening
 from agent_identity._enforcement.sessions.propagation import Presentation
 from agent_identity._enforcement.sessions.tasks import LONGEST_TTL, Tasks
-from agent_identity._enforcement.tasks import DelegationBundle, ExportedGrants, Grants, RecordedGrants, Task, task_facts
+from agent_identity._enforcement.tasks import (
+    Carried,
+    DelegationBundle,
+    ExportedGrants,
+    Grants,
+    RecordedGrants,
+    Task,
+    task_facts,
+)
+from agent_identity._flow import Label
 from agent_identity._identity.keys import PublicKey, Signer, SigningKey, token_hash
 from agent_identity._identity.principals import Agent
 from agent_identity._identity.trust import TrustStore
@@ -55,7 +64,7 @@ class Inbound:
         if holder is None:
             raise _not_the_holder("none")
         _check_possession(chain, holder)
-        return self._open(chain, holder, purpose)
+        return self._open(chain, holder, purpose, chain, Carried(chain.leaf.hash, _mark_of(chain, received.mark, None)))
 
     def receive(  # budget: a call is what all of these say together
         self,
@@ -98,7 +107,8 @@ class Inbound:
         # Last, so that only trusted callers can fill the memory of proofs.
         if not self.tasks.point.state.insert(f"proof:{proof_id}", now=now, expires_at=now + _REMEMBERED):
             raise Denied("the proof was used before; make one for each call", code="replay")
-        return self._open(chain, holder, purpose, presented)
+        carried = Carried(proof_id, _mark_of(presented, presentation.mark, proof_id))
+        return self._open(chain, holder, purpose, presented, carried)
 
     def opening(
         self,
@@ -152,19 +162,19 @@ class Inbound:
         self.trust.check_speaker(used[0], root.issuer, {root.principal.kind}, at=root.issued_at)
         return chain
 
-    def _open(self, chain: Chain, holder: Signer | None, purpose: str, presented: Chain | None = None) -> Task:
+    def _open(self, chain: Chain, holder: Signer | None, purpose: str, presented: Chain, carried: Carried) -> Task:
         leaf = chain.leaf
         self.tasks.point.revocations.check(chain)
         if self.tasks.admission is not None:
             self.tasks.admission.check(chain)
-        watch = self._watch(chain, chain if presented is None else presented)
+        watch = self._watch(chain, presented)
         if watch():
             raise NoTask("the task has ended; open a new one", code="task_ended")
         lease = self.tasks.registry.resume(
             leaf.task_id, leaf.expires_at * _NS, clock=self.tasks.point.clock, id=leaf.id, watch=watch
         )
-        flows, came = self.tasks.point.flows, leaf if presented is None else presented.leaf
-        flow = None if flows is None else flows.arrived(leaf, came, task_facts(chain.grants))
+        flows = self.tasks.point.flows
+        flow = None if flows is None else flows.arrived(leaf, presented.leaf, task_facts(chain.grants), carried)
         return self.tasks.start(purpose, chain, holder, lease, ExportedGrants(None), flow=flow)
 
     def _watch(self, chain: Chain, presented: Chain) -> Callable[[], bool]:
@@ -205,3 +215,18 @@ def _not_the_holder(got: str) -> AttenuationError:
     return AttenuationError(
         f"the key is not that of the grant's holder but {got}; pass the holder's key", code="not_the_holder"
     )
+
+
+def _mark_of(chain: Chain, token: str | None, call: str | None) -> Label | None:
+    """Return the mark that whoever handed a chain over has signed; ``None`` without one that counts."""
+    if token is None or len(chain.grants) < 2:
+        return None
+    by, leaf = chain.grants[-2], chain.leaf
+    try:
+        mark = verify_mark(token, by.holder)
+        if (mark.by, mark.call, mark.grant) != (by.hash, call or leaf.hash, leaf.hash):
+            return None
+        return Label.parse(mark.label)
+    except (TokenError, ValueError):
+        _LOG.warning("the mark that came with a task of another process does not count")
+        return None

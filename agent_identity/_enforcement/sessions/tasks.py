@@ -23,6 +23,7 @@ from agent_identity._enforcement.tasks import (
     Tally,
     Task,
     TaskFlow,
+    Vault,
     outer_task,
     task_facts,
 )
@@ -141,15 +142,25 @@ class Tasks:
         *,
         ttl: timedelta | None,
         max_depth: int | None = None,
+        isolated: bool = False,
     ) -> Task:
-        """Open a delegated part of a live task; ``max_depth`` is the maximum number of further delegations."""
+        """Open a delegated part of a live task.
+
+        Args:
+            parent: The task.
+            purpose: The purpose of the part.
+            agent: Its agent.
+            scope: Its scope.
+            ttl: Its longest life.
+            max_depth: The maximum number of further delegations.
+            isolated: The part has a mark of its own.
+        """
         wall = self.point.clock.wall_ns()
         with refusing(self.point, agent, principal=parent.grant.principal, parent=parent, start_ns=wall):
             self.point.check(parent)
             remaining = max(1, parent.expires_at - wall // _NS)
             if self.admission is not None:
-                principal = parent.grant.principal
-                most = self.admission.admit(agent, scope, principal=principal, parent=parent, wall_ns=wall)
+                most = self.admission.admit(agent, scope, principal=parent.grant.principal, parent=parent, wall_ns=wall)
                 remaining = min(remaining, most)
             holder = self.new_key()
             # The caller records refusals of a task inside a guarded body, where it is distinguished from a delegation.
@@ -170,9 +181,16 @@ class Tasks:
             chain = self._verified((*parent.chain.tokens, grant.token), grant, wall, parent)
             deadline, clock = _deadline(chain), self.point.clock
             lease = self.registry.open(grant.task_id, deadline, parent.lease, clock=clock, id=grant.id)
-            flows, shared = self.point.flows, parent.flow
-            flow = None if flows is None or shared is None else flows.delegated(shared, task_facts(chain.grants))
-            return self.start(purpose, chain, holder, lease, ExportedGrants(None, parent.handed), flow=flow)
+            flow = self._flow_of_part(parent, chain, isolated=isolated)
+            return self.start(
+                purpose, chain, holder, lease, ExportedGrants(None, parent.handed), flow=flow, parent=parent
+            )
+
+    def _flow_of_part(self, parent: Task, chain: Chain, *, isolated: bool) -> TaskFlow | None:
+        flows, above = self.point.flows, parent.flow
+        if flows is None or above is None:
+            return None
+        return flows.delegated(above, chain.leaf, task_facts(chain.grants), isolated=isolated)
 
     @contextmanager
     def attenuating(self, parent: Task, agent: Agent, wall: int) -> Generator[None]:
@@ -213,6 +231,7 @@ class Tasks:
         handed: ExportedGrants,
         *,
         flow: TaskFlow | None,
+        parent: Task | None = None,
     ) -> Task:
         """Return the task of a verified chain; without a holder key this process cannot delegate."""
         leaf = chain.leaf
@@ -235,6 +254,7 @@ class Tasks:
             speak=self.speak,
             limits=chain.root.limits,
             flow=flow,
+            vault=Vault() if parent is None else parent.vault,
         )
         self.live.add(task)
         return task
@@ -255,6 +275,8 @@ class Tasks:
         task.lease.end()
         self.point.tools.review(self.point.policy)
         task.tokens.drop()
+        if task.lease.parent is None:  # Parts of a task share what it keeps.
+            task.vault.erase()
         if task.flow is not None:
             task.flow.guarded(task.flow.end)
         if task.handed.opened_here:

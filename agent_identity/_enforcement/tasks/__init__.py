@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_identity._enforcement.tasks.delegation_bundle import DelegationBundle, Grants
     from agent_identity._enforcement.tasks.exported_grants import AudienceGrant, ExportedGrants, RecordedGrants
+    from agent_identity._enforcement.tasks.exported_marks import MarkSigner
     from agent_identity._enforcement.tasks.facts import CallFacts, agent_fact, parties, principal_fact, task_facts
     from agent_identity._enforcement.tasks.suspensions import leave, mark_of, taken_over
     from agent_identity._enforcement.tasks.task import REVOKE_SECONDS, Exports, NoTokens, Speak, Tally, Task
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
         Attachment,
         Body,
         Process,
+        Reading,
         TaskContext,
         attached,
         bodies_around,
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
         outer_task,
         task_in,
     )
-    from agent_identity._enforcement.tasks.task_flow import Flows, Judged, TaskFlow
+    from agent_identity._enforcement.tasks.task_flow import Carried, Flows, Judged, TaskFlow
     from agent_identity._enforcement.tasks.trace_context import TRACEPARENT, remote_parent, traceparent
+    from agent_identity._enforcement.tasks.vault import QUARANTINE, Kept, Vault, has_handle
 else:
     from agent_identity._common.lazy import lazily
 
@@ -29,6 +32,7 @@ else:
         {
             "agent_identity._enforcement.tasks.delegation_bundle": ("DelegationBundle", "Grants"),
             "agent_identity._enforcement.tasks.exported_grants": ("AudienceGrant", "ExportedGrants", "RecordedGrants"),
+            "agent_identity._enforcement.tasks.exported_marks": ("MarkSigner",),
             "agent_identity._enforcement.tasks.facts": (
                 "CallFacts",
                 "agent_fact",
@@ -49,6 +53,7 @@ else:
                 "Attachment",
                 "Body",
                 "Process",
+                "Reading",
                 "TaskContext",
                 "attached",
                 "bodies_around",
@@ -56,35 +61,43 @@ else:
                 "outer_task",
                 "task_in",
             ),
-            "agent_identity._enforcement.tasks.task_flow": ("Flows", "Judged", "TaskFlow"),
+            "agent_identity._enforcement.tasks.task_flow": ("Carried", "Flows", "Judged", "TaskFlow"),
             "agent_identity._enforcement.tasks.trace_context": ("TRACEPARENT", "remote_parent", "traceparent"),
+            "agent_identity._enforcement.tasks.vault": ("QUARANTINE", "Kept", "Vault", "has_handle"),
         },
     )
 
 __all__ = [
+    "QUARANTINE",
     "REVOKE_SECONDS",
     "TRACEPARENT",
     "Attachment",
     "AudienceGrant",
     "Body",
     "CallFacts",
+    "Carried",
     "DelegationBundle",
     "ExportedGrants",
     "Exports",
     "Flows",
     "Grants",
     "Judged",
+    "Kept",
+    "MarkSigner",
     "NoTokens",
     "Process",
+    "Reading",
     "RecordedGrants",
     "Speak",
     "Tally",
     "Task",
     "TaskContext",
     "TaskFlow",
+    "Vault",
     "agent_fact",
     "attached",
     "bodies_around",
+    "has_handle",
     "leave",
     "mark_of",
     "marked_as_here",

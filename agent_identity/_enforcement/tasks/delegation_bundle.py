@@ -38,19 +38,21 @@ class DelegationBundle:
         seed: The private key of the leaf's holder, 32 bytes (RFC 8032 §5.1.5).
         purpose: Purpose of the task.
         traceparent: The trace that it is a part of, for correlation only.
+        mark: The signed low-water mark of the task, where information flow is on.
     """
 
     tokens: tuple[str, ...]
     seed: bytes
     purpose: str
     traceparent: str | None = None
+    mark: str | None = None
 
     def __repr__(self) -> str:
         return "DelegationBundle(…)"
 
     def to_text(self) -> str:
         """Return one line of ASCII, for standard input of a child."""
-        return _text_of(self.tokens, self.purpose, self.traceparent, {"seed": b64url_encode(self.seed)})
+        return _text_of(self, {"seed": b64url_encode(self.seed)})
 
     @classmethod
     def from_text(cls, text: str) -> Self:
@@ -61,12 +63,12 @@ class DelegationBundle:
         """
         try:
             members = _members(text, {"seed"})
-            seed, (tokens, purpose, trace) = _seed(members), _checked(members)
+            seed, (tokens, purpose, trace, mark) = _seed(members), _checked(members)
         except (TypeError, ValueError):
             raise TokenError(
                 "not the text of a bundle; give what DelegationBundle.to_text() returned", code="malformed_carried"
             ) from None
-        return cls(tokens, seed, purpose, trace)
+        return cls(tokens, seed, purpose, trace, mark)
 
     def to_environment(self) -> dict[str, str]:
         """Return the entry for the environment of a child: ``subprocess.run(…, env=os.environ | entry)``.
@@ -110,18 +112,20 @@ class Grants:
         tokens: The signed grants, root first.
         purpose: Purpose of the task.
         traceparent: The trace that it is a part of, for correlation only.
+        mark: The signed low-water mark of the task, where information flow is on.
     """
 
     tokens: tuple[str, ...]
     purpose: str = "accepted"
     traceparent: str | None = None
+    mark: str | None = None
 
     def __repr__(self) -> str:
         return "Grants(…)"
 
     def to_text(self) -> str:
         """Return one line of ASCII, for the way to the other party."""
-        return _text_of(self.tokens, self.purpose, self.traceparent, {})
+        return _text_of(self, {})
 
     @classmethod
     def from_text(cls, text: str) -> Self:
@@ -138,10 +142,10 @@ class Grants:
             ) from None
 
 
-def _text_of(tokens: tuple[str, ...], purpose: str, traceparent: str | None, more: Mapping[str, str]) -> str:
-    claims: dict[str, JSON] = {"purpose": purpose, "tokens": list(tokens), "v": _VERSION, **more}
-    if traceparent is not None:
-        claims["traceparent"] = traceparent
+def _text_of(of: DelegationBundle | Grants, more: Mapping[str, str]) -> str:
+    claims: dict[str, JSON] = {"purpose": of.purpose, "tokens": list(of.tokens), "v": _VERSION, **more}
+    carried = {"mark": of.mark, "traceparent": of.traceparent}
+    claims |= {name: value for name, value in carried.items() if value is not None}
     return b64url_encode(encode(claims))
 
 
@@ -155,7 +159,7 @@ def _members(text: str, more: set[str]) -> Mapping[str, JSON]:
     if len(text) > _LONGEST:
         raise ValueError
     members, required = decode(b64url_decode(text)), _OPEN | more
-    if not isinstance(members, dict) or not required <= members.keys() <= required | {"traceparent"}:
+    if not isinstance(members, dict) or not required <= members.keys() <= required | {"mark", "traceparent"}:
         raise ValueError
     return members
 
@@ -167,17 +171,18 @@ def _seed(members: Mapping[str, JSON]) -> bytes:
     return seed
 
 
-def _checked(members: Mapping[str, JSON]) -> tuple[tuple[str, ...], str, str | None]:
-    """Return tokens, purpose and trace; what the tokens say is for the enforcer to verify.
+def _checked(members: Mapping[str, JSON]) -> tuple[tuple[str, ...], str, str | None, str | None]:
+    """Return tokens, purpose, trace and mark; what the tokens say is for the enforcer to verify.
 
     Raises:
         TypeError: A member has another type.
         ValueError: A member has another form, or the version is unknown.
     """
     listed, trace = members["tokens"], optional_text_of(members, "traceparent")
+    mark = optional_text_of(members, "mark")
     if members["v"] != _VERSION or not isinstance(listed, list):
         raise ValueError
     tokens = tuple(token for token in listed if isinstance(token, str))
     if len(tokens) != len(listed) or (trace is not None and not (trace.isascii() and len(trace) <= _LONGEST_TRACE)):
         raise ValueError
-    return tokens, folded_purpose(members["purpose"]), trace
+    return tokens, folded_purpose(members["purpose"]), trace, mark

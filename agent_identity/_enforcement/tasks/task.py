@@ -13,6 +13,7 @@ from agent_identity._enforcement.tasks.delegation_bundle import DelegationBundle
 from agent_identity._enforcement.tasks.exported_grants import ExportedGrants
 from agent_identity._enforcement.tasks.facts import TaskFacts
 from agent_identity._enforcement.tasks.task_flow import TaskFlow
+from agent_identity._enforcement.tasks.vault import Vault
 from agent_identity._identity.keys import PublicKey, Signer
 from agent_identity._identity.principals import Agent, Principal
 from agent_identity.errors import ConfigurationError
@@ -61,6 +62,19 @@ class Exports(Protocol):
         ttl: timedelta | None,
     ) -> DelegationBundle | Grants:
         """Return a part of a task's authority; see :meth:`Task.export`."""
+        ...
+
+    def take_mark(self, task: "Task", tokens: tuple[str, ...], proof: str | None, mark: str | None) -> bool:
+        """Count a mark that came back; see :meth:`Task.take_mark`."""
+        ...
+
+
+class Handed(Protocol):
+    """Authority that was handed out: a presentation, a bundle or grants."""
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The signed grants, root first."""
         ...
 
 
@@ -145,6 +159,7 @@ class Task:
     speak: "Speak" = field(repr=False)
     limits: tuple[Limit, ...] = ()
     flow: TaskFlow | None = field(default=None, repr=False)
+    vault: Vault = field(default_factory=Vault, repr=False)
 
     @property
     def grant(self) -> Grant:
@@ -273,6 +288,38 @@ class Task:
             ValueError: The text is empty or too long, or the integrity is another word.
         """
         self.speak(self, text, integrity)
+
+    def sign_mark(self) -> str | None:
+        """Return what this task has read, as a signed mark for the process that handed it over.
+
+        Send it back with the answer, as the last thing before that; there :meth:`take_mark` takes it. The integrations
+        for HTTP and MCP do both.
+
+        Returns:
+            The mark; ``None`` for a task that was opened here, without a key of its own, or without information flow.
+
+        Raises:
+            EvidenceError: A mark could not be recorded.
+            StateError: The shared state cannot be asked.
+        """
+        return None if self.flow is None or self.holder is None else self.flow.answer(self.holder)
+
+    def take_mark(self, handed: Handed, mark: str | None) -> bool:
+        """Take the mark that another process sent back with an answer, before the agent gets the answer.
+
+        Where the processes do not share state, what comes back without such a mark makes the task untrusted.
+
+        Args:
+            handed: What was handed out: the bundle, the grants, or the presentation of the call.
+            mark: What :meth:`sign_mark` returned there; ``None`` if nothing came.
+
+        Returns:
+            Whether it counts: signed by the holder of what was handed out, and for this call.
+
+        Raises:
+            EvidenceError: It could not be recorded; the agent must not get the answer.
+        """
+        return self.exports.take_mark(self, handed.tokens, getattr(handed, "proof", None), mark)
 
     def end(self) -> None:
         """End the task and everything delegated under it, at once and in every thread; idempotent."""

@@ -11,13 +11,14 @@ import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from typing import ClassVar, Final, ParamSpec, TypeVar, cast, final
+from typing import ClassVar, Final, NamedTuple, ParamSpec, TypeVar, cast, final
 
 from opentelemetry import context as otel
 from opentelemetry.context import Context
 
 from agent_identity._authority.registries import Lease
 from agent_identity._enforcement.tasks.task import Task
+from agent_identity._flow import Label
 from agent_identity._identity.common import Clock
 from agent_identity.errors import GrantExpired, NoTask
 
@@ -25,6 +26,7 @@ __all__ = [
     "Attachment",
     "Body",
     "Process",
+    "Reading",
     "TaskContext",
     "attached",
     "bodies_around",
@@ -63,6 +65,14 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, whe
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+class Reading(NamedTuple):
+    """What a running body may have read: the label of its results, its intent, and its tool."""
+
+    label: Label
+    intent: str | None
+    tool: str
+
+
 @final
 class Body:
     """Marker of a guarded body in the context in which it runs.
@@ -74,14 +84,16 @@ class Body:
         task: The body's task.
         ambience: The slot of the enforcer that guards the body.
         over: True once the body has ended.
+        reads: What the body may have read, where information flow is on.
     """
 
-    __slots__ = ("_home", "ambience", "over", "task")
+    __slots__ = ("_home", "ambience", "over", "reads", "task")
 
     def __init__(self, task: Task, ambience: "TaskContext") -> None:
         self.task = task
         self.ambience = ambience
         self.over = False
+        self.reads: Reading | None = None
         self._home = Process.here
 
     @property

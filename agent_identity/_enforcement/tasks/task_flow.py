@@ -12,18 +12,20 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final, NamedTuple, final
 
-from agent_identity._authority.grants import Grant
+from agent_identity._authority.grants import Grant, SignedMark, sign_mark
 from agent_identity._authority.stores import StateStore
 from agent_identity._enforcement.common import Mode, safe_message
+from agent_identity._enforcement.tasks.exported_marks import ExportedMark, MarkSigner
 from agent_identity._enforcement.tasks.facts import TaskFacts
 from agent_identity._evidence.ledger import Entry, Ledger
 from agent_identity._evidence.record import DigestKeys, MarkCause, MarkChange, MarkSeen, Time
 from agent_identity._evidence.record import Mark as MarkRecord
 from agent_identity._flow import TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, Origin, ProvenanceIndex
 from agent_identity._identity.common import Clock
-from agent_identity.errors import Denied
+from agent_identity._identity.keys import Signer
+from agent_identity.errors import Denied, TokenError
 
-__all__ = ["Flows", "Judged", "TaskFlow"]
+__all__ = ["Carried", "Flows", "Judged", "TaskFlow"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
@@ -33,6 +35,13 @@ _WORDS: Final = ("kept", "unknown", "untrusted", "restricted")
 _MAX_KEPT: Final = 4_096
 _MAX_EXPORTED: Final = 256
 _MAX_ACCOUNTED: Final = 10_000
+
+
+class Carried(NamedTuple):
+    """What came with a hop of another process: the call that it came for, and the mark of whoever handed it over."""
+
+    call: str
+    mark: Label | None
 
 
 class Judged(NamedTuple):
@@ -71,11 +80,15 @@ class _Shared:
         names: Under which the shared state keeps it, for a hop of another process; the first is the presented one.
         expires_at: When that hop ends, in Unix seconds.
         unwritten: Labels that could not be recorded yet; they count all the same.
-        exported: The hops that were handed to other processes: when each ends, and its mark when last seen.
+        exported: The hops that were handed to other processes, each with its mark when last seen.
         accounted: Digests of whole texts that reached the agent and count in the mark.
+        parts: The isolated hops that were delegated from these; each has a mark of its own.
     """
 
-    __slots__ = ("accounted", "expires_at", "exported", "hop", "index", "last", "lock", "mark", "names", "unwritten")
+    __slots__ = (
+        *("accounted", "expires_at", "exported", "hop", "index", "last", "lock", "mark", "names", "parts"),
+        "unwritten",
+    )
 
     def __init__(self, hop: str, expires_at: int, names: tuple[str, ...] = ()) -> None:
         self.hop = hop
@@ -86,8 +99,9 @@ class _Shared:
         self.mark = Mark()
         self.last: str | None = None
         self.unwritten = TRUSTED
-        self.exported: dict[str, tuple[int, Label | None]] = {}
+        self.exported: dict[str, ExportedMark] = {}
         self.accounted: set[bytes] = set()
+        self.parts: list[TaskFlow] = []
 
 
 @final
@@ -117,11 +131,23 @@ class Flows:
         """Return the flow of a task that opens here."""
         return TaskFlow(self, _Shared(grant.hash, grant.expires_at), facts)
 
-    def delegated(self, parent: "TaskFlow", facts: TaskFacts) -> "TaskFlow":
-        """Return the flow of a hop that shares the mark of the task which it is a part of."""
-        return TaskFlow(self, parent.shared, facts)
+    def delegated(self, parent: "TaskFlow", grant: Grant, facts: TaskFacts, *, isolated: bool) -> "TaskFlow":
+        """Return the flow of a hop of this process.
 
-    def arrived(self, grant: Grant, presented: Grant, facts: TaskFacts) -> "TaskFlow":
+        It shares the mark of the task which it is a part of, or is isolated: then it has a mark of its own, which
+        begins at that of the task, and knows the values that the task knows.
+        """
+        if not isolated:
+            return TaskFlow(self, parent.shared, facts)
+        with parent.lock:
+            shared = _Shared(grant.hash, grant.expires_at)
+            shared.index = parent.shared.index.forked()
+            shared.accounted = set(parent.shared.accounted)
+            flow = TaskFlow(self, shared, facts, parent)
+            parent.shared.parts.append(flow)
+        return flow
+
+    def arrived(self, grant: Grant, presented: Grant, facts: TaskFacts, carried: Carried) -> "TaskFlow":
         """Return the flow of a hop that was handed over by another process.
 
         One that is taken up again here goes on at its mark: a mark never rises.
@@ -130,6 +156,7 @@ class Flows:
             grant: The grant under which it goes on here.
             presented: The grant that came with the call; often the same.
             facts: The members of its records.
+            carried: What came with the call.
 
         Raises:
             Denied: Too many are open (``flow_full``).
@@ -143,7 +170,7 @@ class Flows:
                     raise Denied("too many tasks of other processes are open here; try again later", code="flow_full")
                 found = _Shared(grant.hash, grant.expires_at, tuple(dict.fromkeys((presented.hash, grant.hash))))
                 self._arrived[grant.hash] = found
-        return TaskFlow(self, found, facts)
+        return TaskFlow(self, found, facts, carried=carried, presented=presented.hash)
 
     def after_fork_in_child(self) -> None:
         """Begin anew: the hops of the parent stand in its own stream, and their marks in the shared state."""
@@ -214,16 +241,34 @@ class TaskFlow:
         flows: The enforcer's part.
         shared: What the hops that share the mark have in common.
         facts: The members of records about this hop.
+        parent: The flow that an isolated hop begins at, and that joins it.
+        carried: What came with a hop of another process.
+        presented: The hash of the grant that came with it.
 
     Attributes:
         shared: See above.
+        parent: See above.
+        joined: The mark of an isolated hop that the parent has joined last.
     """
 
-    __slots__ = ("_facts", "_flows", "shared")
+    __slots__ = ("_carried", "_facts", "_flows", "_presented", "joined", "parent", "shared")
 
-    def __init__(self, flows: Flows, shared: _Shared, facts: TaskFacts) -> None:
+    def __init__(
+        self,
+        flows: Flows,
+        shared: _Shared,
+        facts: TaskFacts,
+        parent: "TaskFlow | None" = None,
+        *,
+        carried: Carried | None = None,
+        presented: str = "",
+    ) -> None:
+        self._carried = carried
+        self._presented = presented
         self._flows = flows
         self._facts = facts
+        self.parent = parent
+        self.joined: Mark | None = None
         self.shared = shared
 
     @property
@@ -264,7 +309,9 @@ class TaskFlow:
         """
         shared = self.shared
         with self.lock:
-            if shared.names:
+            if self.parent is not None:
+                self._isolate(self.parent)
+            elif shared.names:
                 self._accept()
             elif shared.mark.seq:
                 return
@@ -277,12 +324,22 @@ class TaskFlow:
 
     def _accept(self) -> None:
         """Go on from the mark of whoever handed the hop over; without one nobody accounts for the inputs."""
-        shared = self.shared
-        label = self._flows.kept(f"{shared.names[0]}:from") or UNKNOWN
+        shared, carried = self.shared, None if self._carried is None else self._carried.mark
+        label = self._flows.kept(f"{shared.names[0]}:from") or carried or UNKNOWN
         for name in shared.names:  # Another process may have taken it up as well: a hop has one mark.
             label = label.meet(self._flows.kept(name) or TRUSTED)
         if not shared.mark.seq or not self.label.is_within(label):
             self._write("accept", label, origin=shared.names[0])
+
+    def _isolate(self, parent: "TaskFlow") -> None:
+        """Begin at the mark of the hop that this one was delegated from, with its sources."""
+        shared = self.shared
+        if shared.mark.seq:
+            return
+        with parent.lock:
+            before = parent.mark
+            self._write("isolated", before.label, origin=parent.shared.hop)
+        self.joined = shared.mark = shared.mark.with_sources(before)
 
     def said(self, text: str) -> None:
         """Take in what the principal said.
@@ -335,6 +392,61 @@ class TaskFlow:
             source = (intent or self.shared.last) if is_source else None
             if self.shared.mark.changes(label, source) or self.shared.unwritten != TRUSTED:
                 self._write(cause, label, intent=intent, name=name)
+        parent = self.parent
+        if parent is not None and self not in parent.shared.parts:  # A body that outlives its delegation.
+            parent.take_part(self)
+
+    def opened(self, label: Label, source: str | None, name: str) -> None:
+        """Record that a tool gets a quarantined result, which lowers the mark like any that is delivered.
+
+        Raises:
+            EvidenceError: It could not be recorded; the result must not be opened.
+            StateError: The shared state cannot be asked; likewise.
+        """
+        with self.lock:
+            self._write("opened", label, intent=source, name=name)
+
+    def gather(self) -> None:
+        """Join the marks of all isolated hops, before a result is delivered: it may hold what they have read.
+
+        Raises:
+            EvidenceError: A change could not be recorded.
+            StateError: The shared state cannot be asked.
+        """
+        for part in tuple(self.shared.parts):
+            part.gather()
+            self.take_part(part)
+
+    def take_part(self, part: "TaskFlow") -> None:
+        """Join the mark of an isolated hop, with its sources and the values that it knows.
+
+        Raises:
+            EvidenceError: The change could not be recorded.
+        """
+        with self.lock:
+            mark = part.mark
+            if mark == part.joined:
+                return
+            mine = self.shared.mark
+            known = mine.label.is_within(mark.label) and mark.sources.keys() <= mine.sources.keys()
+            if mark.label != TRUSTED and not known:
+                self._write("join", mark.label, origin=part.shared.hop)
+                self.shared.mark = self.shared.mark.with_sources(mark)
+            self.shared.index.absorb(part.shared.index)
+            self.shared.accounted |= part.shared.accounted
+            part.joined = mark
+
+    def _leave(self, parent: "TaskFlow") -> None:
+        """Have the parent join what an isolated hop has read; once."""
+        if self not in parent.shared.parts:
+            return
+        self.refresh()
+        parent.take_part(self)
+        with parent.lock:
+            parent.shared.index.absorb(self.shared.index)
+            parent.shared.exported |= self.shared.exported  # What was handed out may still be at work.
+            if self in parent.shared.parts:
+                parent.shared.parts.remove(self)
 
     def refresh(self) -> None:
         """Join the marks of all hops that were handed to other processes.
@@ -348,16 +460,26 @@ class TaskFlow:
         if not self.shared.exported:
             return
         with self.lock:
-            for hop, (expires_at, known) in list(self.shared.exported.items()):
-                now = self._flows.kept(hop) or UNTRUSTED
-                if now not in (known, TRUSTED):
+            for hop, exported in list(self.shared.exported.items()):
+                now = self._flows.kept(hop) or exported.answered or UNTRUSTED
+                if now not in (exported.known, TRUSTED):
                     self._write("join", now, origin=hop)
-                self.shared.exported[hop] = expires_at, now
-                if self._flows.is_over(expires_at):
+                exported.known = now
+                if self._flows.is_over(exported.expires_at):
                     del self.shared.exported[hop]
 
-    def export(self, hop: str, expires_at: int) -> None:
+    def export(self, hop: str, expires_at: int, *, call: str, by: MarkSigner | None, signer: Signer) -> str:
         """Know that a hop leaves the process, and keep the mark of now for whoever takes it up.
+
+        Args:
+            hop: The hash of its grant.
+            expires_at: Its end, in Unix seconds.
+            call: The call that it leaves for; the hash of its grant if it is not for one call.
+            by: The holder that may sign its mark.
+            signer: The key of the task.
+
+        Returns:
+            The mark of now, signed, for a receiver without the same shared state.
 
         Raises:
             Denied: Too many have left (``flow_full``).
@@ -368,7 +490,50 @@ class TaskFlow:
             if hop not in exported and len(exported) >= _MAX_EXPORTED:
                 raise Denied("too many parts of the task were handed to other processes", code="flow_full")
             self._flows.keep(f"{hop}:from", self.label, expires_at)
-            exported.setdefault(hop, (expires_at, None))
+            exported.setdefault(hop, ExportedMark(hop, expires_at, by)).ask(call)
+            return self._signed(signer, hop, call)
+
+    def _signed(self, signer: Signer, hop: str, call: str) -> str:
+        own = self._facts.chain[-1].grant
+        return sign_mark(signer, SignedMark(own, call, hop, str(self.label), str(self.shared.mark.seq)))
+
+    def answer(self, signer: Signer) -> str | None:
+        """Return the mark of now, signed, for whoever handed the hop over; ``None`` if nobody did.
+
+        Raises:
+            EvidenceError: A mark of another hop could not be recorded.
+            StateError: The shared state cannot be asked.
+        """
+        if self._carried is None:
+            return None
+        self.refresh()
+        self.gather()
+        with self.lock:
+            return self._signed(signer, self._presented, self._carried.call)
+
+    def answered(self, hop: str, call: str, token: str | None) -> bool:
+        """Count the mark that came back from a hop; return whether it does count.
+
+        Args:
+            hop: The hash of the grant that was handed out.
+            call: See :meth:`export`.
+            token: The mark; ``None`` if none came back.
+
+        Raises:
+            EvidenceError: It could not be recorded; what came back must not be delivered.
+        """
+        with self.lock:
+            exported = self.shared.exported.get(hop)
+            if exported is None:
+                return False
+            try:
+                label = exported.check(call, token)
+            except TokenError as error:
+                _LOG.warning("an answer of another process counts as untrusted: %s", error.code)
+                return False
+            self._write("answer", label, origin=hop, token=token)
+            exported.take(call, label, token or "")
+            return True
 
     def end(self) -> None:
         """Take a last look at what was handed out, and forget the values; called when the hop ends that began here.
@@ -377,8 +542,13 @@ class TaskFlow:
             EvidenceError: A mark could not be recorded.
             StateError: The shared state cannot be asked.
         """
+        for part in tuple(self.shared.parts):
+            if part.parent is self:  # One that ends late is a part of what ends here.
+                part.end()
         if self._facts.chain[-1].grant != self.shared.hop:
             return
+        if self.parent is not None:
+            self._leave(self.parent)
         with self.lock:
             self.shared.index.erase()
             if self.shared.names:  # Whoever handed it over joins this mark.
@@ -431,6 +601,7 @@ class TaskFlow:
         name: str | None = None,
         origin: str | None = None,
         digest: str | None = None,
+        token: str | None = None,
     ) -> Entry:
         shared, flows = self.shared, self._flows
         joined = label.meet(shared.unwritten)
@@ -448,6 +619,7 @@ class TaskFlow:
                 sources=None if intent is None else (intent,),
                 origin=origin,
                 digest=digest,
+                token=token,
             )
             entry = flows.append(self._facts, change)
         except BaseException:

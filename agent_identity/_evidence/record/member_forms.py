@@ -52,6 +52,11 @@ def items(most: int) -> Meta:
     return Meta(min_length=1, max_length=most)
 
 
+def stated(most: int) -> Meta:
+    """Return the bounds of an array in which an empty one says "none", and only an absent one "unknown"."""
+    return Meta(max_length=most)
+
+
 Id: TypeAlias = Annotated[
     str, Meta(min_length=1, max_length=_MAX_ID, description="an identifier as check_id accepts it")
 ]

@@ -32,6 +32,7 @@ from agent_identity._evidence.record.member_forms import (
     check_ids,
     check_why,
     items,
+    stated,
     text,
 )
 
@@ -113,7 +114,19 @@ Enforced: TypeAlias = Literal["allow", "block", "modify", "escalate", "audit"]
 """Enforced effects of a decision."""
 
 MarkCause: TypeAlias = Literal[
-    "start", "request", "said", "received", "result", "chunk", "error", "join", "accept", "prompt"
+    "start",
+    "request",
+    "said",
+    "received",
+    "result",
+    "chunk",
+    "error",
+    "join",
+    "accept",
+    "prompt",
+    "isolated",
+    "answer",
+    "opened",
 ]
 """Why a low-water mark was recorded."""
 
@@ -278,7 +291,9 @@ class Transform(Part, frozen=True, kw_only=True):
 class Action(Part, frozen=True, kw_only=True):
     """The called tool and its arguments: their names, kinds and keyed digest, never values.
 
-    Version 2 adds ``stage`` (a call of a tool has none), ``model`` and ``labels``.
+    Version 2 adds ``stage`` (a call of a tool has none), ``model``, ``labels`` (empty where the owner of the tool
+    states that it has none, absent where nobody states any) and ``claims``, labels that the tool comes with, which
+    only restrict.
     """
 
     tool: Name
@@ -293,7 +308,8 @@ class Action(Part, frozen=True, kw_only=True):
     principal: Principal | None = None
     stage: Literal["prompt", "completion", "open", "delegate"] | None = None
     model: Model | None = None
-    labels: Annotated[tuple[Name, ...], items(64)] | None = None
+    labels: Annotated[tuple[Name, ...], stated(64)] | None = None
+    claims: Annotated[tuple[Name, ...], items(64)] | None = None
 
 
 class Decision(Part, frozen=True, kw_only=True):
@@ -337,6 +353,7 @@ class MarkChange(Part, frozen=True, kw_only=True):
         sources: The intents whose results it comes from; without any, this record itself is the source.
         origin: The grant of another hop, whose mark is joined or continued.
         digest: Keyed digest of what the principal said, or of what was handed over.
+        token: The mark that the hop ``origin`` has signed, a compact JWS.
     """
 
     hop: Hash
@@ -348,6 +365,7 @@ class MarkChange(Part, frozen=True, kw_only=True):
     sources: Annotated[tuple[Uuid7, ...], items(64)] | None = None
     origin: Hash | None = None
     digest: Hmac | None = None
+    token: Token | None = None
 
     def __post_init__(self) -> None:
         if (self.seq == "1") is not (self.prev is None):

@@ -20,6 +20,7 @@ from agent_identity._evidence.record.member_forms import (
     Token,
     Uuid7,
     items,
+    stated,
 )
 from agent_identity._evidence.record.parts import (
     DRAFT,
@@ -308,12 +309,15 @@ class Detail(Record, frozen=True, kw_only=True, tag="detail"):
 
     Attributes:
         call: The id of the intent of the call, or of its outcome where it has no intent.
+        claimed: The flow label that the server of the tool gives what it returned; it only restricts.
     """
 
     v: Literal["2-draft"]
     call: Uuid7
     names: Annotated[tuple[Argument, ...], items(100_000)] | None = None
-    labels: Annotated[tuple[Name, ...], items(64)] | None = None
+    labels: Annotated[tuple[Name, ...], stated(64)] | None = None
+    claims: Annotated[tuple[Name, ...], items(64)] | None = None
+    claimed: FlowLabel | None = None
     policy: Name | None = None
     version: Name | None = None
     roles: Annotated[tuple[Id, ...], items(64)] | None = None
@@ -464,14 +468,14 @@ def _check_action(action: Action, version: Version) -> None:
     if version != VERSION:
         if action.kind is None and action.stage is None:
             raise ValueError(f"record.action.kind: {ABSENT}")
-    elif not (action.stage is None and action.model is None and action.labels is None):
+    elif (action.stage, action.model, action.labels, action.claims) != (None, None, None, None):
         raise ValueError(f"record.action: {UNKNOWN}")
 
 
 def _check_short(outcome: Outcome) -> None:
     """Refuse members in an outcome of version 2 that belong to the intent and not on a span."""
     action, decision, task, principal = outcome.action, outcome.decision, outcome.task, outcome.principal
-    if action.names is not None or action.labels is not None:
+    if (action.names, action.labels, action.claims) != (None, None, None):
         raise ValueError(f"record.action: {UNKNOWN}")
     if decision.policy is not None or decision.version is not None:
         raise ValueError(f"record.decision: {UNKNOWN}")

@@ -11,7 +11,7 @@ from agent_identity.canonical import JSON
 
 __all__ = ["Obligation", "ObligationAction", "describe_obligations", "parse_obligations"]
 
-ObligationAction: TypeAlias = Literal["redact", "mask", "tokenize", "drop", "withhold"]
+ObligationAction: TypeAlias = Literal["redact", "mask", "tokenize", "placeholder", "drop", "quarantine", "withhold"]
 """Action on a finding in a result."""
 
 _ACTIONS: Final[tuple[ObligationAction, ...]] = get_args(ObligationAction)
@@ -25,7 +25,9 @@ class Obligation:
 
     ``redact`` puts a placeholder in the place of what was found, ``mask`` leaves its last four characters,
     ``tokenize`` puts a keyed digest there that is the same for the same text within a task, ``drop`` takes out the
-    member or item that holds it, and ``withhold`` keeps back the whole result.
+    member or item that holds it, and ``withhold`` keeps back the whole result. ``placeholder`` puts a handle there, for
+    which tools that say so get the text again, and ``quarantine`` keeps back the whole result under such a handle; both
+    end with the task.
 
     Args:
         action: What to do.

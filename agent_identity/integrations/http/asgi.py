@@ -99,7 +99,7 @@ class DelegationMiddleware:
             return
         async with AsyncExitStack() as stack:
             stack.push_async_exit(opening)  # It is entered already.
-            await self._app(_without_ours(scope), _again(body, receive), send)
+            await self._app(_without_ours(scope), _again(body, receive), _marking(self._gate, send))
 
     async def _admit(self, scope: Scope, receive: Receive) -> tuple[Opening | None, bytes]:
         request = _arriving(scope)
@@ -168,6 +168,25 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return waiting.pop() if waiting else await receive()
 
     return next_message
+
+
+def _marking(gate: Gate, send: Send) -> Send:
+    """Add the mark of the task to a response that is sent as a whole; a stream may depend on what is read later."""
+    held: list[Message] = []
+
+    async def marked(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            held.append(message)
+            return
+        if held:
+            start = held.pop()
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                mark = [(name.lower().encode(), value.encode()) for name, value in await off_loop(gate.mark)]
+                start = {**start, "headers": [*cast("list[tuple[bytes, bytes]]", start.get("headers") or []), *mark]}
+            await send(start)
+        await send(message)
+
+    return marked
 
 
 async def _answer(gate: Gate, error: Denied | EvidenceError, send: Send) -> None:

@@ -2,7 +2,8 @@
 
 ``Agent-Delegation`` holds the chain of grants, root first, joined with ``~``; ``Agent-Delegation-PoP`` the proof
 of possession for this request; ``Agent-Delegation-Next`` optionally a grant to the receiver itself, with which
-it can continue. The proof covers method, URL and the SHA-256 of the exact body.
+it can continue; ``Agent-Delegation-Mark`` the signed low-water mark of the sender, in requests and in responses.
+The proof covers method, URL and the SHA-256 of the exact body.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from agent_identity.errors import TokenError
 __all__ = [
     "CHAIN",
     "HEADERS",
+    "MARK",
     "MAX_HEADERS",
     "NEXT",
     "PROOF",
@@ -31,7 +33,8 @@ __all__ = [
 CHAIN: Final = "Agent-Delegation"
 PROOF: Final = "Agent-Delegation-PoP"
 NEXT: Final = "Agent-Delegation-Next"
-HEADERS: Final = frozenset(name.lower() for name in (CHAIN, PROOF, NEXT))
+MARK: Final = "Agent-Delegation-Mark"
+HEADERS: Final = frozenset(name.lower() for name in (CHAIN, PROOF, NEXT, MARK))
 """Our header names in lower case."""
 
 TOOL: Final = "http.request"
@@ -106,6 +109,8 @@ def to_headers(presentation: Presentation) -> dict[str, str]:
     headers = {CHAIN: _BETWEEN.join(presentation.tokens), PROOF: presentation.proof}
     if presentation.onward is not None:
         headers[NEXT] = presentation.onward
+    if presentation.mark is not None:
+        headers[MARK] = presentation.mark
     size = sum(map(len, headers.values()))
     if size > MAX_HEADERS:
         raise TokenError(
@@ -142,7 +147,7 @@ def presentation_of(headers: Iterable[tuple[str, str]]) -> Presentation | None:
     chain, proof = ours.get(CHAIN.lower()), ours.get(PROOF.lower())
     if chain is None or proof is None:
         raise TokenError("a delegation header is missing; send chain and proof together", code="malformed_header")
-    return Presentation(tuple(chain.split(_BETWEEN)), proof, ours.get(NEXT.lower()))
+    return Presentation(tuple(chain.split(_BETWEEN)), proof, ours.get(NEXT.lower()), ours.get(MARK.lower()))
 
 
 def _parsed(url: str) -> re.Match[str]:

@@ -16,14 +16,16 @@ from agent_identity._enforcement.tasks import TRACEPARENT, traceparent
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.http.binding import (
     HEADERS,
+    MARK,
     TOOL,
     absolute_url,
     origin_of,
+    presentation_of,
     request_arguments,
     to_headers,
 )
 
-__all__ = ["Peer", "checked_peers", "delegation_headers", "delegation_names", "is_loopback", "peer_of"]
+__all__ = ["Peer", "checked_peers", "delegation_headers", "delegation_names", "is_loopback", "peer_of", "take_mark"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _KEY: Final = re.compile(r"(?:[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::[1-9][0-9]{0,4})?")
@@ -60,6 +62,27 @@ def delegation_headers(
     headers = to_headers(enforcer.present(peer, tool=TOOL, arguments=arguments))
     trace = traceparent()
     return headers if trace is None else {**headers, TRACEPARENT: trace}
+
+
+def take_mark(enforcer: Enforcer, sent: Mapping[str, str], answered: Mapping[str, str]) -> None:
+    """Take the signed low-water mark of a response, before anybody reads the response.
+
+    Without one, what the service returned makes the task untrusted where the two share no state.
+
+    Args:
+        enforcer: The enforcer of the current task.
+        sent: What :func:`delegation_headers` returned for the request.
+        answered: The headers of the response, found in any case.
+
+    Raises:
+        EvidenceError: The mark could not be recorded; the response must not be read.
+    """
+    task, mark = enforcer.current_task, answered.get(MARK)
+    if task is None or not sent or mark is None:
+        return
+    presentation = presentation_of((name.lower(), value) for name, value in sent.items())
+    if presentation is not None:  # pragma: no branch  It was made here.
+        task.take_mark(presentation, mark)
 
 
 def checked_peers(peers: Mapping[str, Peer]) -> Mapping[str, Peer]:

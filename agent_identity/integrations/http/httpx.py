@@ -14,7 +14,13 @@ import httpx
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.common import off_loop
 from agent_identity._enforcement.sessions import Peer
-from agent_identity.integrations.http.client import checked_peers, delegation_headers, delegation_names, peer_of
+from agent_identity.integrations.http.client import (
+    checked_peers,
+    delegation_headers,
+    delegation_names,
+    peer_of,
+    take_mark,
+)
 
 __all__ = ["AsyncDelegationTransport", "DelegationTransport", "Peer"]
 
@@ -45,7 +51,9 @@ class DelegationTransport(httpx.BaseTransport):
         added: dict[str, str] = {}
         if peer_of(url, self._peers) is not None:
             added = delegation_headers(self._enforcer, request.method, url, request.read(), self._peers)
-        return self._inner.handle_request(_copy(request, added))
+        response = self._inner.handle_request(_copy(request, added))
+        take_mark(self._enforcer, added, response.headers)
+        return response
 
     def close(self) -> None:
         """Close the inner transport."""
@@ -70,7 +78,10 @@ class AsyncDelegationTransport(httpx.AsyncBaseTransport):
         if peer_of(url, self._peers) is not None:
             body = await request.aread()
             added = await off_loop(partial(delegation_headers, self._enforcer, request.method, url, body, self._peers))
-        return await self._inner.handle_async_request(_copy(request, added))
+        response = await self._inner.handle_async_request(_copy(request, added))
+        if added:
+            await off_loop(partial(take_mark, self._enforcer, added, response.headers))
+        return response
 
     async def aclose(self) -> None:
         """Close the inner transport."""

@@ -12,7 +12,13 @@ from requests.adapters import HTTPAdapter
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.sessions import Peer
-from agent_identity.integrations.http.client import checked_peers, delegation_headers, delegation_names, peer_of
+from agent_identity.integrations.http.client import (
+    checked_peers,
+    delegation_headers,
+    delegation_names,
+    peer_of,
+    take_mark,
+)
 
 __all__ = ["DelegationAdapter", "Peer"]
 
@@ -45,11 +51,13 @@ class DelegationAdapter(HTTPAdapter):
         copy = request.copy()
         for name in delegation_names(copy.headers):
             del copy.headers[name]
+        added: dict[str, str] = {}
         if peer_of(str(copy.url), self._peers) is not None:
             added = delegation_headers(self._enforcer, str(copy.method), str(copy.url), _body(copy), self._peers)
             for name, value in added.items():
                 copy.headers.setdefault(name, value)
         response = super().send(copy, **options)  # type: ignore[arg-type]
+        take_mark(self._enforcer, added, response.headers)
         response.request = request
         return response
 

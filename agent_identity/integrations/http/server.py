@@ -4,6 +4,7 @@ Statements of a request about the acting agent, in headers or baggage, count onl
 application runs only after chain, audience, proof and body have been checked.
 """
 
+import logging
 from collections.abc import Collection
 from typing import Final, NamedTuple, final
 
@@ -14,7 +15,7 @@ from agent_identity._identity.common import check_id
 from agent_identity._identity.keys import Signer
 from agent_identity._identity.principals import Agent
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, TokenError
-from agent_identity.integrations.http.binding import TOOL, absolute_url, presentation_of, request_arguments
+from agent_identity.integrations.http.binding import MARK, TOOL, absolute_url, presentation_of, request_arguments
 from agent_identity.integrations.http.problems import Answer, problem
 
 __all__ = ["MAX_BODY", "Arriving", "Gate"]
@@ -22,6 +23,7 @@ __all__ = ["MAX_BODY", "Arriving", "Gate"]
 MAX_BODY: Final = 1 << 20
 """Default maximum size of a body, in bytes."""
 
+_LOG: Final = logging.getLogger("agent_identity")
 _LARGEST: Final = 1 << 31
 
 
@@ -148,6 +150,16 @@ class Gate:
             purpose=self._purpose,
             traceparent=traces[0] if len(traces) == 1 else None,
         )
+
+    def mark(self) -> tuple[tuple[str, str], ...]:
+        """Return the header of a complete response with what its task has read; none if that cannot be signed."""
+        task = self.enforcer.current_task
+        try:
+            mark = None if task is None else task.sign_mark()
+        except AgentIdentityError as error:  # The caller then takes the answer as untrusted.
+            _LOG.error("a response has no mark: %s", error.code)
+            return ()
+        return () if mark is None else ((MARK, mark),)
 
     def _url(self, request: Arriving) -> str | None:
         try:

@@ -78,13 +78,16 @@ class DelegationMiddleware:
             status, headers, body = self._gate.answer(error)
             start_response(f"{status.value} {status.phrase}", list(headers))
             return [body]
-        stack = ExitStack()
+        stack, held = ExitStack(), _Start(start_response)
         if opening is None:
             context.run(stack.enter_context, self._gate.enforcer.no_task())
         else:
             stack.push(opening)  # It is entered already.
         try:
-            result = context.run(self._app, environ, start_response)
+            result = context.run(self._app, environ, held if opening is not None else start_response)
+            if isinstance(result, list | tuple):
+                held.send(context.run(self._gate.mark) if opening is not None else ())
+            held.send()
         except BaseException as error:
             context.run(stack.__exit__, type(error), error, error.__traceback__)
             raise
@@ -127,6 +130,33 @@ class DelegationMiddleware:
                 request, f"the body is larger than {most} bytes; send less, or raise max_body", "body_too_large"
             )
         return body
+
+
+@final
+class _Start:
+    """Holds back the head of a response until it is known whether it gets a mark: a stream gets none."""
+
+    def __init__(self, start_response: StartResponse) -> None:
+        self._start = start_response
+        self._held: tuple[str, list[tuple[str, str]]] | None = None
+        self._passes = False
+        self._write_on: object = None
+
+    def __call__(self, status: str, headers: list[tuple[str, str]], *more: object) -> object:
+        if self._passes:
+            return self._start(status, headers, *more)
+        self._held = status, headers
+        return self._write
+
+    def _write(self, data: bytes) -> object:
+        self.send()
+        return cast("Callable[[bytes], object]", self._write_on)(data)
+
+    def send(self, more: tuple[tuple[str, str], ...] = ()) -> None:
+        """Send the head that is held back; later ones go out at once."""
+        held, self._held, self._passes = self._held, None, True
+        if held is not None:
+            self._write_on = self._start(held[0], [*held[1], *more])
 
 
 @final

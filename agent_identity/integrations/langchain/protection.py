@@ -6,7 +6,7 @@ from typing import Final, TypeVar, cast, overload
 from langchain_core.tools import BaseTool
 
 from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.guard import DeclaredFlow
+from agent_identity._enforcement.guard import DeclaredFlow, Restores
 from agent_identity._enforcement.lifecycle import GuardedCall, Lazy, check_lazy
 from agent_identity._flow import Returns
 from agent_identity._policy.decision import Touches, check_labels, check_touches
@@ -53,6 +53,7 @@ def protect(
     returns: Returns | None = None,
     destination: str | Sequence[str] | None = None,
     endorses: bool = False,
+    restores: Restores | None = None,
 ) -> ToolT: ...
 
 
@@ -68,6 +69,7 @@ def protect(
     returns: Returns | None = None,
     destination: str | Sequence[str] | None = None,
     endorses: bool = False,
+    restores: Restores | None = None,
 ) -> ToolsT: ...
 
 
@@ -82,6 +84,7 @@ def protect(
     returns: Returns | None = None,
     destination: str | Sequence[str] | None = None,
     endorses: bool = False,
+    restores: Restores | None = None,
 ) -> object:
     """Guard a tool, or each tool of a list, in place.
 
@@ -108,6 +111,7 @@ def protect(
         returns: Who can have written what each of the tools returns; see :meth:`Enforcer.tool`.
         destination: Names of the arguments that decide where a call of each of the tools leads; likewise.
         endorses: Their results have the declared label whatever the inputs of the task were; likewise.
+        restores: By argument the categories of kept values that they get in the place of handles; likewise.
 
     Returns:
         The argument: the same tool, the same sequence.
@@ -120,8 +124,8 @@ def protect(
         TypeError: An item is no LangChain tool, the enforcer is none, or labels are no list of texts.
     """
     touched = None if touches is None else check_touches(touches)
-    declares = (returns, destination, endorses) != (None, None, False)
-    flow = DeclaredFlow(returns, destination, endorses=endorses) if declares else None
+    declares = (returns, destination, endorses, restores) != (None, None, False, None)
+    flow = DeclaredFlow(returns, destination, endorses=endorses, restores=restores) if declares else None
     stated = Stated(check_labels(labels, "labels"), check_labels(data, "data"), check_lazy(lazy), touched, flow)
     items = _each(tools)
     _check_enforcer(enforcer)

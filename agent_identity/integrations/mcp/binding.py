@@ -22,6 +22,7 @@ from agent_identity.errors import Denied, TokenError
 __all__ = [
     "ASKED",
     "CHAIN",
+    "MARK",
     "MAX_META",
     "METHODS",
     "NEXT",
@@ -44,7 +45,8 @@ __all__ = [
 CHAIN: Final = "io.agent-identity/delegation"
 PROOF: Final = "io.agent-identity/delegation-pop"
 NEXT: Final = "io.agent-identity/delegation-next"
-OURS: Final = (CHAIN, PROOF, NEXT)
+MARK: Final = "io.agent-identity/mark"
+OURS: Final = (CHAIN, PROOF, NEXT, MARK)
 """Our members of ``params._meta``."""
 
 REFUSAL: Final = "io.agent-identity/refusal"
@@ -166,6 +168,8 @@ def to_meta(presentation: Presentation) -> dict[str, str]:
     members = {CHAIN: _BETWEEN.join(presentation.tokens), PROOF: presentation.proof}
     if presentation.onward is not None:
         members[NEXT] = presentation.onward
+    if presentation.mark is not None:
+        members[MARK] = presentation.mark
     size = sum(map(len, members.values()))
     if size > MAX_META:
         raise TokenError(
@@ -192,7 +196,7 @@ def presentation_of(meta: Mapping[str, object]) -> Presentation | None:
         )
     if len(texts) != len(ours) or not {CHAIN, PROOF} <= texts.keys() or not all(map(_VALUE.fullmatch, texts.values())):
         raise TokenError("chain or proof in _meta is missing or malformed; send both", code="malformed_meta")
-    return Presentation(tuple(texts[CHAIN].split(_BETWEEN)), texts[PROOF], texts.get(NEXT))
+    return Presentation(tuple(texts[CHAIN].split(_BETWEEN)), texts[PROOF], texts.get(NEXT), texts.get(MARK))
 
 
 def normal_uri(uri: str) -> str:

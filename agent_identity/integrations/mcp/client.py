@@ -23,11 +23,13 @@ from agent_identity._identity.common import check_id
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.mcp.answers import Answers
 from agent_identity.integrations.mcp.binding import (
+    MARK,
     OURS,
     Target,
     bound,
     members,
     normal_uri,
+    presentation_of,
     target_of,
     to_meta,
     tool_name,
@@ -248,10 +250,10 @@ class _ServerCalls:
 
         async def send(call: Call) -> Shown:
             nonlocal failure
+            judged = {**params, "arguments": dict(call.arguments)} if call.restored else params
             try:
                 with self.answers.under_way(call):
-                    addressed = partial(self._addressed, target, request, params)
-                    result = await forward(await off_loop(addressed) if self._server.receiver else addressed())
+                    result = await self._forwarded(target, request, judged, forward)
             except BaseException as error:
                 answered = told_by(error)
                 if answered is None:
@@ -261,11 +263,33 @@ class _ServerCalls:
             return shown(result, is_tool=target.tool is not None)
 
         touches = self._server.touches.get(target.tool or "")
-        guard = self._enforcer.guard(target.name, kind="mcp", server=self._server.name, claims=claims, touches=touches)
+        guard = self._enforcer.guard(
+            target.name,
+            kind="mcp",
+            server=self._server.name,
+            claims=claims,
+            touches=touches,
+            flow=self._server.flow.get(target.tool or ""),
+        )
         result = await guard.run_async(CallRequest(target.values, can_route=False, refusal=refusal), send)
         if failure is not None:
             raise failure  # Here, so that withheld data is no context of the refusal.
         self.answers.expect(result, around)
+        return result
+
+    async def _forwarded(
+        self, target: Target, request: object, params: Mapping[str, object], forward: _Forward
+    ) -> object:
+        """Send a call with its authority, and take the mark of its result."""
+        addressed = partial(self._addressed, target, request, params)
+        if not self._server.receiver:
+            return await forward(addressed())
+        sent = await off_loop(addressed)
+        result, task = await forward(sent), self._enforcer.current_task
+        meta = members(members(plain(sent).get("params")).get("_meta"))
+        presentation, mark = presentation_of(meta), members(plain(result).get("_meta")).get(MARK)
+        if task is not None and presentation is not None and isinstance(mark, str):
+            await off_loop(partial(task.take_mark, presentation, mark))
         return result
 
     async def _refusal(self, target: Target) -> Denied | None:

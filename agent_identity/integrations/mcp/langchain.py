@@ -141,8 +141,8 @@ class _Sessions:
         if moved is None and self._enforcer.current_task is not None:
             return
         target = cast("Target", target_of(server.name, "tools/call", {"name": request.name, "arguments": request.args}))
-        touches = server.touches.get(request.name)
-        guard = self._enforcer.guard(target.name, kind="mcp", server=server.name, touches=touches)
+        touches, flow = server.touches.get(request.name), server.flow.get(request.name)
+        guard = self._enforcer.guard(target.name, kind="mcp", server=server.name, touches=touches, flow=flow)
         if guard.mode == "enforce":
             guard.judge(CallRequest(target.values, can_route=False, refusal=moved))
 

@@ -13,6 +13,7 @@ from agent_identity._authority.grants import Scope
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import error_type, off_loop
+from agent_identity._enforcement.guard import DeclaredFlow
 from agent_identity._enforcement.lifecycle import GuardedCall
 from agent_identity._enforcement.sessions import Opening
 from agent_identity._enforcement.tasks import TRACEPARENT
@@ -20,7 +21,16 @@ from agent_identity._identity.keys import Signer
 from agent_identity._identity.principals import Agent, Principal, Service
 from agent_identity._policy.decision import Touch, Touches
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
-from agent_identity.integrations.mcp.binding import METHODS, OURS, Target, bound, members, presentation_of, target_of
+from agent_identity.integrations.mcp.binding import (
+    MARK,
+    METHODS,
+    OURS,
+    Target,
+    bound,
+    members,
+    presentation_of,
+    target_of,
+)
 from agent_identity.integrations.mcp.conversion import Conversion, conversion_of, settled
 from agent_identity.integrations.mcp.ifc import label_in
 from agent_identity.integrations.mcp.sdk import (
@@ -33,7 +43,7 @@ from agent_identity.integrations.mcp.sdk import (
     unwrapped,
     wrapped_like,
 )
-from agent_identity.integrations.mcp.servers import check_name, checked_touches
+from agent_identity.integrations.mcp.servers import check_name, checked_flows, checked_touches
 
 __all__ = ["Anonymous", "ToolFailedError", "protect_server", "shown"]
 
@@ -80,6 +90,7 @@ def protect_server(
     purpose: str | None = None,
     dangerously_let_in_anonymous: Anonymous | None = None,
     touches: Mapping[str, Touches] = MappingProxyType({}),
+    flow: Mapping[str, DeclaredFlow] = MappingProxyType({}),
 ) -> ServerT:
     """Guard the handlers of tools, resources, prompts and completions of an MCP server, in place.
 
@@ -103,6 +114,8 @@ def protect_server(
         dangerously_let_in_anonymous: The identity of calls without any authority, in a task that this enforcer
             opens; by default they are refused.
         touches: The resources of its tools, by the name of the tool; see :meth:`agent_identity.Enforcer.tool`.
+        flow: What its tools return, and which arguments decide where their calls lead, likewise: as a
+            :class:`~agent_identity.adapters.DeclaredFlow` each.
 
     Returns:
         The argument: the same server.
@@ -112,8 +125,10 @@ def protect_server(
             malformed, or it is one of the SDK and has tools already.
     """
     seam = _intercepted_methods_of(server)
-    touched = checked_touches(touches)
-    door = _Door(enforcer, check_name(name), holder, agent, purpose, dangerously_let_in_anonymous, touched)
+    touched, flows = checked_touches(touches), checked_flows(flow)
+    if any(declared.restores for declared in flows.values()):
+        raise ConfigurationError("a handler gets its arguments as they were sent; declare restores at the client")
+    door = _Door(enforcer, check_name(name), holder, agent, purpose, dangerously_let_in_anonymous, touched, flows)
     before = cast("_Door | None", getattr(seam.owner, _DOOR, None)) or seam.door
     if before is not None and before != door:
         raise ConfigurationError("the MCP server is guarded already; guard it once")
@@ -137,6 +152,7 @@ class _Door:
     purpose: str | None
     anonymous: Anonymous | None
     touches: Mapping[str, tuple[Touch, ...]]
+    flow: Mapping[str, DeclaredFlow]
     conversion: Conversion | None = dataclasses.field(default=None, compare=False, repr=False)
 
     async def run(
@@ -156,7 +172,8 @@ class _Door:
         """
         target = cast("Target", target_of(self.name, method, params))
         touches = self.touches.get(target.tool or "")
-        guard = self.enforcer.guard(target.name, kind="mcp", server=self.name, touches=touches)
+        flow = self.flow.get(target.tool or "")
+        guard = self.enforcer.guard(target.name, kind="mcp", server=self.name, touches=touches, flow=flow)
         opening = await off_loop(partial(self._opening, target, guard, sent))
         await opening.__aenter__()  # Here, apart from the handler, whose errors are its own.
         async with AsyncExitStack() as stack:
@@ -169,7 +186,18 @@ class _Door:
                 return shown(await body(), is_tool=method == "tools/call")
 
             request = CallRequest(values, tuple(target.values), can_route=False, refusal=safe_message)
-            return await guard.run_async(request, answer)
+            return await self._marked(await guard.run_async(request, answer))
+
+    async def _marked(self, result: object) -> object:
+        """Add what the task has read, signed, to a result; without it the caller takes the result as untrusted."""
+        task = self.enforcer.current_task
+        if task is None or task.flow is None:
+            return result
+        mark = await off_loop(task.sign_mark)
+        if mark is None:
+            return result
+        content = plain(result)
+        return remade(result, {**content, "_meta": {**members(content.get("_meta")), MARK: mark}})
 
     def _opening(self, target: Target, guard: GuardedCall, sent: "_Sent") -> Opening:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast, final
 
+from agent_identity._enforcement.guard import DeclaredFlow
 from agent_identity._enforcement.inventory import Transport
 from agent_identity._enforcement.sessions import Peer
 from agent_identity._identity.keys import PublicKey
@@ -16,7 +17,7 @@ from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.http.binding import absolute_url, origin_of
 from agent_identity.integrations.http.client import is_loopback
 
-__all__ = ["McpServer", "check_name", "checked_touches"]
+__all__ = ["McpServer", "check_name", "checked_flows", "checked_touches"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LONGEST_PLACE: Final = 256
@@ -46,6 +47,20 @@ def checked_touches(touches: Mapping[str, Touches]) -> Mapping[str, tuple[Touch,
     return {name: check_touches(touched) for name, touched in touches.items()}
 
 
+def checked_flows(flows: Mapping[str, DeclaredFlow]) -> Mapping[str, DeclaredFlow]:
+    """Return the flow declarations of a server's tools.
+
+    Raises:
+        TypeError: The value is no mapping of names to :class:`~agent_identity.adapters.DeclaredFlow`.
+    """
+    if not isinstance(cast("object", flows), Mapping):
+        raise TypeError(f"flow is {type(flows).__name__}; give a mapping of the names of tools")
+    for name, declared in flows.items():
+        if type(declared) is not DeclaredFlow:
+            raise TypeError(f"the flow of {name!r} is {type(declared).__name__}; give a DeclaredFlow")
+    return dict(flows)
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class McpServer:
@@ -65,10 +80,12 @@ class McpServer:
             only those that somebody accepted.
         touches: The resources of its tools, by the name of the tool at the server; see
             :meth:`agent_identity.Enforcer.tool`.
+        flow: What its tools return, and which arguments decide where their calls lead, likewise: as a
+            :class:`~agent_identity.adapters.DeclaredFlow` each.
 
     Raises:
         ConfigurationError: A name, URL or command is unusable, or authority would be sent over plain HTTP.
-        TypeError: Agent, key or ``touches`` has another type.
+        TypeError: Agent, key, ``touches`` or ``flow`` has another type.
         ValueError: Agent and key are not given together.
     """
 
@@ -81,6 +98,7 @@ class McpServer:
     tools: Iterable[str] | None = None
     first_sight: Literal["pin", "refuse"] = "pin"
     touches: Mapping[str, Touches] = field(default_factory=dict[str, Touches], hash=False, repr=False)
+    flow: Mapping[str, DeclaredFlow] = field(default_factory=dict[str, DeclaredFlow], hash=False, repr=False)
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -95,6 +113,7 @@ class McpServer:
         if self.tools is not None:
             object.__setattr__(self, "tools", frozenset(self.tools))
         object.__setattr__(self, "touches", checked_touches(self.touches))
+        object.__setattr__(self, "flow", checked_flows(self.flow))
         self.peer(())
 
     def _check_url(self, url: str) -> None:

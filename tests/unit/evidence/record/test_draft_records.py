@@ -69,7 +69,14 @@ SHORT_ACTION = {
     "principal": FULL_PRINCIPAL,
     "model": {"name": "m", "provider": "p"},
 }
-ACTION = {**SHORT_ACTION, "args": SALTED, "names": ["amount:number"], "labels": ["money"], "stage": "open"}
+ACTION = {
+    **SHORT_ACTION,
+    "args": SALTED,
+    "names": ["amount:number"],
+    "labels": ["money"],
+    "claims": ["destructive"],
+    "stage": "open",
+}
 SHORT_DECISION = {
     "effect": "allow",
     "enforced": "allow",
@@ -129,7 +136,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "detail": {
         "call": ID,
         "names": ["amount:number"],
-        "labels": ["money"],
+        "labels": [],
+        "claims": ["destructive"],
+        "claimed": "untrusted:finance",
         "policy": "invoices",
         "version": "3",
         "roles": ["finance"],
@@ -193,6 +202,7 @@ BODIES: dict[str, dict[str, Any]] = {
             "sources": [ID],
             "origin": HEX,
             "digest": HMAC,
+            "token": TOKEN,
         },
     },
     "examination": {"examination": {"question": "who", "digest": SHA, "size": "3", "by": "auditor"}},
@@ -211,6 +221,7 @@ NEW: dict[str, dict[str, Any]] = {
     "record.action.stage": {"kind": "intent", "of": ("action",), "value": "prompt"},
     "record.action.model": {"kind": "outcome", "of": ("action",), "value": {"name": "m"}},
     "record.action.labels": {"kind": "approval", "of": ("action",), "value": ["x"]},
+    "record.action.claims": {"kind": "intent", "of": ("action",), "value": ["x"]},
     "record.mark": {"kind": "intent", "of": (), "value": {"hop": HEX, "seq": "1"}},
     "record.provenance": {"kind": "intent", "of": (), "value": [{"argument": "to", "provenance": "trusted"}]},
     "record.endorses": {"kind": "intent", "of": (), "value": True},
@@ -469,6 +480,8 @@ def test_new_kinds_are_of_version_two_only(kind: str) -> None:
     [
         (("action", "names"), ["amount:number"]),
         (("action", "labels"), ["money"]),
+        (("action", "labels"), []),
+        (("action", "claims"), ["money"]),
         (("decision", "policy"), "invoices"),
         (("decision", "version"), "3"),
         (("task", "expires"), NS),
@@ -483,7 +496,7 @@ def test_outcomes_refuse_what_only_the_intent_may_say(path: tuple[str, str], val
     assert refusal(written(found)) == f"record.{path[0]}: unknown member"
     alike = {**old("outcome")}
     alike[path[0]][path[1]] = value
-    if path != ("action", "labels"):
+    if path not in {("action", "labels"), ("action", "claims")}:
         assert decode(encode_record(alike)).v == VERSION
 
 

@@ -1,0 +1,104 @@
+"""Puts kept values into the arguments of tools that may have them, and keeps them out of what these return."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, final
+
+from agent_identity import canonical
+from agent_identity._enforcement.calls import Call, canonical_bytes, capture
+from agent_identity._enforcement.tasks import QUARANTINE, Kept
+from agent_identity._inspection import Document, Edits, Match, TextInspector, UnmetError, edits_of, inspect_texts
+from agent_identity._policy.decision import Obligation
+
+__all__ = ["keep_text", "keep_whole", "open_quarantined", "restore", "veil"]
+
+_HIDE: Final = (Obligation("placeholder"),)
+
+
+def restore(call: Call, restores: Mapping[str, tuple[str, ...]]) -> None:
+    """Put kept values into the arguments of a call, before anything judges them.
+
+    Args:
+        call: The call.
+        restores: The categories of values that each argument may get.
+
+    Raises:
+        BadArgumentsError: The arguments cannot be copied.
+    """
+    task, request = call.task, call.request
+    if not restores or task is None or call.restored:
+        return
+    changed, found = dict(request.arguments), dict[str, Kept]()
+    for name in restores.keys() & request.given & changed.keys():
+        changed[name], kept = task.vault.restored(changed[name], restores[name])
+        found |= {one.handle: one for one in kept}
+    if found:
+        call.masked = capture(request.arguments, request.given, request.injected)
+        call.request = request._replace(arguments=changed, supplied=tuple(request.given))
+        call.restored = tuple(found.values())
+
+
+def open_quarantined(call: Call) -> tuple[Kept, ...]:
+    """Return the quarantined results that a call opens, once."""
+    if call.opened:
+        return ()
+    call.opened = True
+    return tuple(kept for kept in call.restored if kept.category == QUARANTINE)
+
+
+def keep_text(call: Call, category: str, text: str) -> str:
+    """Keep a text that was found in a result, and return what stands in its place.
+
+    Raises:
+        UnmetError: There is no task, or no room.
+    """
+    size = len(text.encode("utf-8", "surrogatepass"))
+    kept = None if call.task is None else call.task.vault.keep(category, text, size)
+    if kept is None:
+        raise UnmetError("the task cannot keep another value")
+    call.kept = (*call.kept, kept)
+    return kept.handle
+
+
+def keep_whole(call: Call, result: object) -> str | None:
+    """Keep a whole result, and return its handle; ``None`` if it is no plain value, or there is no room."""
+    data = None if call.task is None or result is None else canonical_bytes(result)
+    if data is None or call.task is None:
+        return None
+    content = result if type(result) is str else canonical.decode(data)
+    kept = call.task.vault.keep(QUARANTINE, content, len(data))
+    if kept is None:
+        return None
+    call.kept = (*call.kept, kept)
+    return kept.handle
+
+
+def veil(call: Call, result: object) -> Edits | None:
+    """Return the edits that take the values which a call was given for its model's handles out of its result.
+
+    Raises:
+        UnmetError: A part of the result cannot be looked at.
+    """
+    values = [one for one in call.restored if one.category != QUARANTINE and type(one.content) is str]
+    if not values or result is None:
+        return None
+    return edits_of(inspect_texts(result, (_Restored(values),), "output"), _HIDE)
+
+
+@final
+class _Restored(TextInspector):
+    """Finds values that a call was given."""
+
+    name = "kept-values"
+
+    def __init__(self, values: Iterable[Kept]) -> None:
+        self._values = tuple(values)
+
+    def find(self, document: Document) -> Iterable[Match]:
+        """Yield where one of the values stands, as it was kept."""
+        text = document.text.raw
+        for kept in self._values:
+            value = str(kept.content)
+            at = text.find(value)
+            while at >= 0:
+                yield Match(kept.category, at, at + len(value))
+                at = text.find(value, at + len(value))

@@ -1,6 +1,5 @@
 """An incident from a seed: timeline, chain with effective authority, could against did, open calls, what to revoke."""
 
-import os
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,14 +15,19 @@ from agent_identity._audit.answers.incident_collecting import (
     IncidentCollector,
     Revoked,
 )
-from agent_identity._audit.answers.incident_seed import Resolver, Seed, Selection, in_doubt, key_commands
-from agent_identity._audit.answers.places import STANDARD_INPUT
+from agent_identity._audit.answers.incident_seed import (
+    Resolver,
+    Seed,
+    Selection,
+    in_doubt,
+    key_commands,
+    refuse_standard_input,
+)
 from agent_identity._audit.answers.reading import Evidence, Reading, read
 from agent_identity._audit.answers.report_frame import Frame, Proof
 from agent_identity._audit.definitions import DefinitionChange
 from agent_identity._audit.inputs import PathLike
 from agent_identity._common.typed_calls import typed
-from agent_identity.errors import ConfigurationError
 
 __all__ = [
     "Authority",
@@ -246,7 +250,7 @@ def incident(evidence: Evidence, seed: Seed, *, checkpoint: bytes | PathLike | N
     """
     resolver: Resolver | None = None
     if seed.indirect:
-        _refuse_standard_input(evidence, seed)
+        refuse_standard_input(evidence, seed)
         resolver = Resolver(seed, in_doubt(evidence, seed, checkpoint) if seed.kind == "key" else None)
         if not resolver.doubted:
             read(evidence, resolver)
@@ -275,19 +279,6 @@ class IncidentQuestion:
     def concluded(self, reading: Reading, frame: Frame) -> IncidentReport:
         """Return the answer in a given frame."""
         return _Conclusion(self._seed, self._collector, reading, frame, recorder=self._recorder).report()
-
-
-def _refuse_standard_input(evidence: Evidence, seed: Seed) -> None:
-    """Refuse what can be read once, where it has to be read twice.
-
-    Raises:
-        ConfigurationError: Standard input is among the sources.
-    """
-    sources = evidence.sources
-    if sources == STANDARD_INPUT or (not isinstance(sources, str | os.PathLike) and STANDARD_INPUT in sources):
-        raise ConfigurationError(
-            f"a seed {seed.kind}: reads the evidence twice, and standard input can be read once; write it into a file"
-        )
 
 
 def _not_shown(seed: Seed, omitted: int, *, recorder: bool) -> Iterator[str]:

@@ -1,12 +1,13 @@
 """The seed of an incident: what is known at first, and which grants, calls, tasks and approvals it concerns."""
 
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final, get_args
 
 from agent_identity._audit.answers.facts import ApprovalFact, CallFact, Fact, GrantFact, ServerFact, TaskFact
-from agent_identity._audit.answers.places import Place, find_places
+from agent_identity._audit.answers.places import STANDARD_INPUT, Place, find_places
 from agent_identity._audit.answers.reading import Evidence
 from agent_identity._audit.definitions import DefinitionHistory
 from agent_identity._audit.inputs import PathLike, to_trust
@@ -17,7 +18,7 @@ from agent_identity._evidence.record import Hop, Principal
 from agent_identity._identity.common import read_public_file
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["SEEDS", "Resolver", "Seed", "SeedKind", "Selection", "in_doubt", "key_commands"]
+__all__ = ["SEEDS", "Resolver", "Seed", "SeedKind", "Selection", "in_doubt", "key_commands", "refuse_standard_input"]
 
 SeedKind: TypeAlias = Literal[
     "record",
@@ -157,6 +158,19 @@ class Resolver:
             self.calls.add(fact.where.record)
         else:
             self.tasks.add(fact.task)
+
+
+def refuse_standard_input(evidence: Evidence, seed: Seed) -> None:
+    """Refuse what can be read once, where it has to be read twice.
+
+    Raises:
+        ConfigurationError: Standard input is among the sources.
+    """
+    sources = evidence.sources
+    if sources == STANDARD_INPUT or (not isinstance(sources, str | os.PathLike) and STANDARD_INPUT in sources):
+        raise ConfigurationError(
+            f"a seed {seed.kind}: reads the evidence twice, and standard input can be read once; write it into a file"
+        )
 
 
 def in_doubt(evidence: Evidence, seed: Seed, checkpoint: bytes | PathLike | None) -> Mapping[int, Doubted]:

@@ -122,7 +122,7 @@ def standard_tables(frameworks: Sequence[FrameworkName] = FRAMEWORKS) -> tuple[C
 def _read(data: bytes, name: str) -> ControlTable:
     try:
         table = tomllib.loads(data.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{name} is not TOML: {error}") from None
     try:
         return _table(table)

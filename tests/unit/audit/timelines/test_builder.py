@@ -443,7 +443,7 @@ def test_what_was_not_inspected_is_told(tmp_path: Path, drafts: bool) -> None:
     ):
         look = enforcer.tool(name="look")(lambda kind: b"\xff\xfe" if kind else "text")
         assert (look(1), look(0)) == (b"\xff\xfe", "text")
-    (told,) = story(tmp_path, drafts=drafts)
+    (told,) = story(tmp_path)
     assert [(action.outcome, action.uninspected) for action in told.actions] == [("success", True), ("success", False)]
 
 

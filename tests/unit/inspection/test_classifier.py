@@ -200,7 +200,7 @@ MALFORMED: tuple[object, ...] = (
 )
 
 
-@pytest.mark.parametrize("verdict", MALFORMED, ids=repr)
+@pytest.mark.parametrize("verdict", MALFORMED, ids=lambda verdict: type(verdict).__name__)
 def test_a_malformed_verdict_fails(verdict: object) -> None:
     """Nothing that is no score between 0 and 1 passes for a text without findings."""
     with pytest.raises(ValueError, match="verdict"):

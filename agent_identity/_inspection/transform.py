@@ -105,7 +105,9 @@ def edits_of(findings: Iterable[Finding], obligations: Sequence[Obligation]) -> 
     Raises:
         UnmetError: The value is to be withheld, a part of it could not be looked at, or a finding has no place.
     """
-    acts = [(finding, _strictest(finding.category, obligations)) for finding in findings]
+    acts: list[tuple[Finding, ObligationAction | None]] = [
+        (finding, _strictest(finding.category, obligations)) for finding in findings
+    ]
     _check_whole(acts)
     edits, any_ = Edits(), False
     for finding, action in acts:

@@ -4,6 +4,7 @@ A mark is signed with the key of the holder of a grant. It counts for one grant 
 moved to another answer.
 """
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from agent_identity._identity.keys import PublicKey, Signer, parse_compact, sign_compact, verify_compact
@@ -46,7 +47,7 @@ def verify_mark(token: str, key: PublicKey) -> SignedMark:
         TokenError: The token is malformed, of another type (``wrong_type``), signed by another key
             (``bad_signature``), or has other claims (``bad_mark``).
     """
-    return _checked(dict(verify_compact(token, key, MARK_TYPE)))
+    return _checked(verify_compact(token, key, MARK_TYPE))
 
 
 def signer_of_mark(token: str) -> str:
@@ -62,7 +63,7 @@ def signer_of_mark(token: str) -> str:
     return _checked(claims if isinstance(claims, dict) else {}).by
 
 
-def _checked(claims: dict[str, object]) -> SignedMark:
+def _checked(claims: Mapping[str, object]) -> SignedMark:
     texts = {name: value for name, value in claims.items() if type(value) is str}
     if len(texts) != len(claims) or texts.keys() != frozenset(SignedMark._fields):
         raise TokenError("the claims are not exactly those of a mark", code="bad_mark")

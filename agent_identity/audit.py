@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._audit.export.interop import export
+    from agent_identity._audit.export.named_queries import named_queries, query_tables
     from agent_identity._audit.export.tables import export_tables
     from agent_identity._audit.inputs.sources import Source, Trust
     from agent_identity._audit.ledger.ledger_check import Progress
@@ -22,6 +23,7 @@ else:
         __name__,
         {
             "agent_identity._audit.export.interop": ("export",),
+            "agent_identity._audit.export.named_queries": ("named_queries", "query_tables"),
             "agent_identity._audit.export.tables": ("export_tables",),
             "agent_identity._audit.inputs.sources": ("Source", "Trust"),
             "agent_identity._audit.ledger.ledger_check": ("Progress",),
@@ -55,8 +57,10 @@ __all__ = [
     "disclose",
     "export",
     "export_tables",
+    "named_queries",
     "prove",
     "prove_growth",
+    "query_tables",
     "story",
     "verify",
 ]

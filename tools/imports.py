@@ -20,7 +20,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "ada_url": ("_inspection.urls",),
     # Time-stamps come with certificates, and their library takes them as objects of this one.
     "cryptography": ("_identity", "integrations.rfc3161"),
-    "duckdb": ("_audit.export.tables",),
+    "duckdb": ("_audit.export.tables", "_audit.export.fact_tables", "_audit.export.parquet_files"),
     "grpc": ("_enforcement.export.grpc_receiver",),
     "google.protobuf": ("_evidence",),
     "httpx": ("integrations.http.httpx",),

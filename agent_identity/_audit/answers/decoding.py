@@ -3,7 +3,7 @@
 The records of a call (intent, detail and outcome, whichever comes first) are joined, with bounded memory.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeGuard, cast, final
 
 from agent_identity._audit.answers.facts import (
@@ -342,7 +342,6 @@ def _joined(
     """Return the call of its records, of which version 2 says each fact once."""
     first, last = cast("Intent | Outcome", intent or outcome), cast("Intent | Outcome", outcome or intent)
     action, trace = first.action, last.trace or first.trace
-    model = last.action.model or action.model
     declared, observed = _resources(intent, detail)
     return CallFact(
         where=Where(source, last.id, last.stream.id, last.stream.number),
@@ -360,7 +359,7 @@ def _joined(
         stage=last.action.stage,
         server=last.action.server,
         opened=last.action.agent,
-        model=model,
+        model=last.action.model or action.model,
         labels=action.labels or (detail and detail.labels) or (),
         decision=last.decision,
         outcome="unknown" if outcome is None else outcome.outcome,
@@ -369,6 +368,8 @@ def _joined(
         resources=declared,
         observed=observed,
         approver=approver,
+        call=last.action.call or action.call,
+        arguments=_names(action.names or (detail and detail.names) or ()),
         span=None if trace is None or trace.span is None else (trace.trace, trace.span),
     )
 
@@ -379,3 +380,8 @@ def _resources(intent: Intent | None, detail: Detail | None) -> tuple[tuple[Reso
     if intent is None:  # The detail of a refused call says what an intent would have said.
         return seen, ()
     return tuple(dict.fromkeys(intent.resources or ())), seen
+
+
+def _names(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of arguments, of which records also say the kinds."""
+    return tuple([argument.rpartition(":")[0] for argument in arguments])

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from agent_identity._audit.answers.report_frame import NO_KEYS, Frame, SourceFrame, SourceKind, plain
     from agent_identity._audit.answers.scope_report import (
         Event,
+        RateChange,
         Refusals,
         ScopeQuestion,
         ScopeReport,
@@ -124,6 +125,7 @@ else:
             "agent_identity._audit.answers.report_frame": ("NO_KEYS", "Frame", "SourceFrame", "SourceKind", "plain"),
             "agent_identity._audit.answers.scope_report": (
                 "Event",
+                "RateChange",
                 "Refusals",
                 "ScopeQuestion",
                 "ScopeReport",
@@ -166,6 +168,7 @@ __all__ = [
     "OpenCall",
     "OtherCalls",
     "Period",
+    "RateChange",
     "Reached",
     "Refusals",
     "RevocationEffect",

@@ -373,8 +373,13 @@ def _pack_part(part: _Part) -> bytes:
 
 
 def _unpack_part(data: bytes) -> _Part:
-    source, *records = orjson.loads(data)
-    return _Part(source, *(None if one is None else decode(one.encode()) for one in records))
+    source, record, detail, approval = cast("tuple[int, str, str | None, str | None]", orjson.loads(data))
+    return _Part(
+        source,
+        cast("Intent | Outcome", decode(record.encode())),
+        None if detail is None else _unpack_detail(detail.encode()),
+        None if approval is None else _unpack_approval(approval.encode()),
+    )
 
 
 @final

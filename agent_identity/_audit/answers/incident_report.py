@@ -5,6 +5,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final, final
 
 from agent_identity._audit.answers.facts import Tools
@@ -339,7 +340,7 @@ class _Conclusion:
             open_calls=tuple(sorted(self._open, key=lambda call: (call.at_ns, call.record))),
             revocations=effects,
             open_tasks=open_tasks,
-            commands=tuple(self._commands(open_tasks))[:_MAX_COMMANDS],
+            commands=tuple(self._advice(open_tasks)),
         )
 
     def _rests_on(self, timeline: Sequence[Entry]) -> set[int]:
@@ -439,6 +440,13 @@ class _Conclusion:
         now = collector.last_ns
         live = {row.task for row in collector.grants.values() if row.depth == 0 and row.expires_ns > now}
         return tuple(sorted(task for task in collector.begun if task not in collector.ended and task in live))
+
+    def _advice(self, open_tasks: Sequence[str]) -> Iterator[str]:
+        """Yield the commands, with a comment first if the evidence that they rest on is not proved."""
+        commands = list(islice(self._commands(open_tasks), _MAX_COMMANDS))
+        if commands and self._frame.proof(self._rests_on(())) != "proved":
+            yield "# a hint: the evidence is not proved; check each command before you run it"
+        yield from commands
 
     def _commands(self, open_tasks: Sequence[str]) -> Iterator[str]:
         """Yield commands that stop what the seed names, or else the agents and tasks that it concerns."""

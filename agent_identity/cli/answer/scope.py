@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from agent_identity._audit.answers import Refusals, ScopeReport, ScopeRow, Suggestion, scope
+from agent_identity._audit.answers import RateChange, Refusals, ScopeReport, ScopeRow, Suggestion, scope
 from agent_identity._audit.report import counted
 from agent_identity.cli.answer.framing import Cell, answered, cut, emit, rows_of, table_lines, times
 from agent_identity.cli.terminal.style import Style, clean, moment
@@ -81,6 +81,15 @@ def _changes(found: ScopeReport, style: Style, room: int | None) -> Iterator[str
         yield ""
         yield style.paint(f"{clean(change.agent)} {clean(change.version)} after {clean(change.before)}", "bold")
         yield f"  new: {cut(change.added, _NAMED) or 'nothing'}; gone: {cut(change.gone, _NAMED) or 'nothing'}"
+    if found.rates:
+        yield ""
+        yield style.paint("far more often than in the same hour of earlier weeks", "bold")
+        rows = [("HOUR", "AGENT", "TOOL", "WHAT", "COUNT", "MEDIAN", "OF WEEKS")]
+        rows += [
+            (moment(one.at_ns), *map(clean, (one.agent, one.tool)), one.what, *(f"{n:,}" for n in _counts(one)))
+            for one in found.rates
+        ]
+        yield from table_lines(rows, room, most=_EVENTS)
     if found.events:
         yield ""
         yield style.paint("first seen", "bold")
@@ -90,6 +99,10 @@ def _changes(found: ScopeReport, style: Style, room: int | None) -> Iterator[str
             for one in found.events
         ]
         yield from table_lines(rows, room, most=_EVENTS)
+
+
+def _counts(one: RateChange) -> Sequence[int]:
+    return (one.count, one.median, one.weeks)
 
 
 def _rows(found: ScopeReport) -> Iterable[Sequence[Cell]]:

@@ -1,9 +1,10 @@
 """Counts events by hour, and finds the hours with many more than the same hour of earlier weeks."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final, NamedTuple, TypeAlias, final
+from typing import Final, TypeAlias, final
 
 __all__ = ["BUSY", "MIN_WEEKS", "WEEKS", "Burst", "HourlyRates", "RateKey", "hour_of_week"]
 
@@ -26,7 +27,9 @@ RateKey: TypeAlias = tuple[str, ...]
 """What is counted, such as an agent, a tool and a measure."""
 
 
-class Burst(NamedTuple):
+@final
+@dataclass(frozen=True, slots=True)
+class Burst:
     """An hour with many more events than the same hour of earlier weeks.
 
     Attributes:

@@ -21,6 +21,7 @@ _WORDS: Final = {
 }
 _NAMED: Final = 12
 _EVENTS: Final = 20
+_OFTEN: Final = ("HOUR", "AGENT", "TOOL", "WHAT", "COUNT", "MEDIAN", "OF WEEKS")
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -84,12 +85,8 @@ def _changes(found: ScopeReport, style: Style, room: int | None) -> Iterator[str
     if found.rates:
         yield ""
         yield style.paint("far more often than in the same hour of earlier weeks", "bold")
-        rows = [("HOUR", "AGENT", "TOOL", "WHAT", "COUNT", "MEDIAN", "OF WEEKS")]
-        rows += [
-            (moment(one.at_ns), *map(clean, (one.agent, one.tool)), one.what, *(f"{n:,}" for n in _counts(one)))
-            for one in found.rates
-        ]
-        yield from table_lines(rows, room, most=_EVENTS)
+        hours = [_OFTEN, *(_often(one) for one in found.rates)]
+        yield from table_lines(hours, room, most=_EVENTS)
     if found.events:
         yield ""
         yield style.paint("first seen", "bold")
@@ -101,8 +98,9 @@ def _changes(found: ScopeReport, style: Style, room: int | None) -> Iterator[str
         yield from table_lines(rows, room, most=_EVENTS)
 
 
-def _counts(one: RateChange) -> Sequence[int]:
-    return (one.count, one.median, one.weeks)
+def _often(one: RateChange) -> Sequence[str]:
+    numbers = (f"{number:,}" for number in (one.count, one.median, one.weeks))
+    return (moment(one.at_ns), clean(one.agent), clean(one.tool), one.what, *numbers)
 
 
 def _rows(found: ScopeReport) -> Iterable[Sequence[Cell]]:

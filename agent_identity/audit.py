@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._audit.export.interop import export
+    from agent_identity._audit.export.named_queries import named_queries, query_tables
     from agent_identity._audit.export.tables import export_tables
     from agent_identity._audit.inputs.sources import Source
     from agent_identity._audit.inputs.trust_argument import Trust
@@ -23,6 +24,7 @@ else:
         __name__,
         {
             "agent_identity._audit.export.interop": ("export",),
+            "agent_identity._audit.export.named_queries": ("named_queries", "query_tables"),
             "agent_identity._audit.export.tables": ("export_tables",),
             "agent_identity._audit.inputs.sources": ("Source",),
             "agent_identity._audit.inputs.trust_argument": ("Trust",),
@@ -57,8 +59,10 @@ __all__ = [
     "disclose",
     "export",
     "export_tables",
+    "named_queries",
     "prove",
     "prove_growth",
+    "query_tables",
     "story",
     "verify",
 ]

@@ -49,7 +49,8 @@ PUBLIC = {
     "plain read scope",
     "approvals": "Answer Approval ApprovalRequest Approvals ask_in_the_terminal",
     "audit": "Action Checked Coverage Delegation Period Problem Progress Report Severity Shown Source Step "
-    "TaskTimeline Trust Verifier disclose export export_tables prove prove_growth story verify",
+    "TaskTimeline Trust Verifier disclose export export_tables named_queries prove prove_growth "
+    "query_tables story verify",
     "constraints": "AllOf AnyOf Constraint Contains EmailDomain Exact NotOneOf OneOf PathWithin Prefix Range Subset "
     "UrlWithin Wildcard",
     "delegation": "DelegationBundle Grants Peer Presentation",

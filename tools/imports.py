@@ -22,7 +22,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "cryptography": ("_identity", "integrations.rfc3161"),
     "asgiref": ("integrations.http.django",),
     "django": ("integrations.http.django",),
-    "duckdb": ("_audit.export.tables",),
+    "duckdb": ("_audit.export.tables", "_audit.export.fact_tables", "_audit.export.parquet_files"),
     "grpc": ("_enforcement.export.grpc_receiver",),
     "flask": ("integrations.http.flask",),
     "google.protobuf": ("_evidence",),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         data,
     )
     from agent_identity._audit.answers.declared import declared_in
+    from agent_identity._audit.answers.decoding import Decoder, Period
     from agent_identity._audit.answers.facts import (
         ApprovalFact,
         CallFact,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         ServerFact,
         StreamFact,
         TaskFact,
+        Where,
     )
     from agent_identity._audit.answers.hosts import Hosts
     from agent_identity._audit.answers.incident_collecting import Entry
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from agent_identity._audit.answers.report_frame import NO_KEYS, Frame, SourceFrame, SourceKind, plain
     from agent_identity._audit.answers.scope_report import (
         Event,
+        RateChange,
         Refusals,
         ScopeQuestion,
         ScopeReport,
@@ -97,6 +100,7 @@ else:
                 "data",
             ),
             "agent_identity._audit.answers.declared": ("declared_in",),
+            "agent_identity._audit.answers.decoding": ("Decoder", "Period"),
             "agent_identity._audit.answers.facts": (
                 "ApprovalFact",
                 "CallFact",
@@ -108,6 +112,7 @@ else:
                 "ServerFact",
                 "StreamFact",
                 "TaskFact",
+                "Where",
             ),
             "agent_identity._audit.answers.hosts": ("Hosts",),
             "agent_identity._audit.answers.incident_collecting": ("Entry",),
@@ -134,6 +139,7 @@ else:
             "agent_identity._audit.answers.report_frame": ("NO_KEYS", "Frame", "SourceFrame", "SourceKind", "plain"),
             "agent_identity._audit.answers.scope_report": (
                 "Event",
+                "RateChange",
                 "Refusals",
                 "ScopeQuestion",
                 "ScopeReport",
@@ -161,6 +167,7 @@ __all__ = [
     "DataQuestion",
     "DataReport",
     "DataRow",
+    "Decoder",
     "Dimension",
     "Entry",
     "Event",
@@ -178,7 +185,9 @@ __all__ = [
     "ItemKind",
     "OpenCall",
     "OtherCalls",
+    "Period",
     "PolicyFact",
+    "RateChange",
     "Reached",
     "Reading",
     "Refusals",
@@ -201,6 +210,7 @@ __all__ = [
     "ToolReach",
     "TouchedBy",
     "VersionChange",
+    "Where",
     "coverage",
     "cyclonedx",
     "data",

@@ -3,8 +3,11 @@
 The records of a call (intent, detail and outcome, whichever comes first) are joined, with bounded memory.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Final, TypeGuard, cast, final
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeGuard, cast, final
+
+import orjson
 
 from agent_identity._audit.answers.facts import (
     ApprovalFact,
@@ -47,7 +50,7 @@ from agent_identity._identity.keys import parse_compact
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 
-__all__ = ["CallJoiner", "Decoder", "Period"]
+__all__ = ["CallJoiner", "Decoder", "Period", "SplitCalls"]
 
 _NS: Final = 1_000_000_000
 _END: Final = 2**64
@@ -97,6 +100,7 @@ class Decoder:
         source: The number of the source in the frame.
         take: Takes each fact.
         period: Which facts are wanted.
+        split: Takes the parts of calls whose other part may stand in another source; without it, each is a call.
 
     Attributes:
         records: The number of records.
@@ -107,9 +111,11 @@ class Decoder:
         alone: The number of outcomes without their intent.
     """
 
-    def __init__(self, source: int, take: Callable[[Fact], None], period: Period) -> None:
+    def __init__(
+        self, source: int, take: Callable[[Fact], None], period: Period, split: "SplitCalls | None" = None
+    ) -> None:
         self._source, self._take, self._period = source, take, period
-        self._joiner = CallJoiner(source)
+        self._joiner = CallJoiner(source, split)
         self.records = self.first_ns = self.last_ns = 0
         self.undecoded = self.open = self.alone = 0
 
@@ -127,9 +133,13 @@ class Decoder:
         for fact in self._facts(record):
             self._give(fact)
 
-    def finish(self) -> None:
-        """Give out what waited for other records."""
-        for call in self._joiner.finish():
+    def finish(self, *, proved: bool = True) -> None:
+        """Give out what waited for other records.
+
+        Args:
+            proved: The weight of the source, for parts of calls that others complete.
+        """
+        for call in self._joiner.finish(proved=proved):
             if call.begun:
                 self.open += call.outcome == "unknown"
             else:
@@ -281,10 +291,11 @@ class CallJoiner:
 
     Args:
         source: The number of the source.
+        split: Takes the parts of calls whose other part is not in the source.
     """
 
-    def __init__(self, source: int) -> None:
-        self._source = source
+    def __init__(self, source: int, split: "SplitCalls | None" = None) -> None:
+        self._source, self._split = source, split
         self._intents: SpillStore[Intent] = SpillStore(_pack, _unpack_intent, near=_NEAR)
         self._outcomes: SpillStore[Outcome] = SpillStore(_pack, _unpack_outcome, near=_NEAR)
         self._details: SpillStore[Detail] = SpillStore(_pack, _unpack_detail, near=_NEAR)
@@ -310,25 +321,129 @@ class CallJoiner:
         if record.approval.status == "approved":
             self._approvals.put(record.approval.id.encode(), record)
 
-    def finish(self) -> Iterator[CallFact]:
+    def finish(self, *, proved: bool = True) -> Iterator[CallFact]:
         """Yield the calls of which a part is missing, or was in another stream."""
+        split = self._split
         for outcome in self._outcomes.values():
             intent = self._intents.pop(cast("str", outcome.intent).encode())
-            yield self._call(intent, outcome)
+            if intent is None and split is not None:
+                split.put_outcome(self._part(outcome), proved=proved)
+            else:
+                yield self._call(intent, outcome)
         for intent in self._intents.values():
-            yield self._call(intent, None)
+            if split is not None:
+                split.put_intent(self._part(intent), proved=proved)
+            else:
+                yield self._call(intent, None)
 
     def _call(self, intent: Intent | None, outcome: Outcome | None) -> CallFact:
-        last = cast("Intent | Outcome", outcome or intent)
-        detail = self._details.pop(((intent and intent.id) or last.id).encode()) if self._details else None
-        return _joined(self._source, intent, outcome, detail=detail, approver=self._approver(last))
+        part = self._part(cast("Intent | Outcome", outcome or intent))
+        return _joined(self._source, intent, outcome, detail=part.detail, approver=part.approver)
 
-    def _approver(self, record: Intent | Outcome) -> Principal | None:
-        decision = record.decision
-        if decision.approval is None or decision.enforced != "allow":
-            return None
-        found = self._approvals.get(decision.approval.encode())
-        return None if found is None else found.approval.approver
+    def _part(self, last: Intent | Outcome) -> "_Part":
+        detail = self._details.pop(_call_of(last).encode()) if self._details else None
+        decision = last.decision
+        approval = None
+        if decision.approval is not None and decision.enforced == "allow":
+            approval = self._approvals.get(decision.approval.encode())
+        return _Part(self._source, last, detail, approval)
+
+
+def _call_of(record: Intent | Outcome) -> str:
+    """Return the id of a call: that of its intent, or of its outcome where it has none."""
+    return (record.intent or record.id) if isinstance(record, Outcome) else record.id
+
+
+class _Part(NamedTuple):
+    """The last record of a call in a source, and what the source knows of it besides."""
+
+    source: int
+    record: Intent | Outcome
+    detail: Detail | None
+    approval: Approval | None
+
+    @property
+    def approver(self) -> Principal | None:
+        """Who approved it."""
+        return None if self.approval is None else self.approval.approval.approver
+
+
+def _pack_part(part: _Part) -> bytes:
+    return orjson.dumps([part.source, *(None if one is None else encode(one).decode() for one in part[1:])])
+
+
+def _unpack_part(data: bytes) -> _Part:
+    source, record, detail, approval = cast("tuple[int, str, str | None, str | None]", orjson.loads(data))
+    return _Part(
+        source,
+        cast("Intent | Outcome", decode(record.encode())),
+        None if detail is None else _unpack_detail(detail.encode()),
+        None if approval is None else _unpack_approval(approval.encode()),
+    )
+
+
+@final
+class SplitCalls:
+    """Joins calls whose intent stands in one source and whose outcome in another, at the end of a pass.
+
+    Each call is yielded once. Parts of one weight are joined; where proved and unproved parts tell of one call, the
+    proved one counts.
+
+    Attributes:
+        dropped: The number of parts, by source, of calls that a proved source tells.
+    """
+
+    def __init__(self) -> None:
+        self._intents: SpillStore[_Part] = SpillStore(_pack_part, _unpack_part, near=_NEAR)
+        self._outcomes: SpillStore[_Part] = SpillStore(_pack_part, _unpack_part, near=_NEAR)
+        self.dropped: Counter[int] = Counter()
+
+    def put_intent(self, part: _Part, *, proved: bool) -> None:
+        """Add an intent without an outcome in its source."""
+        self._intents.put(_key(part.record, proved=proved), part)
+
+    def put_outcome(self, part: _Part, *, proved: bool) -> None:
+        """Add an outcome whose intent is not in its source."""
+        self._outcomes.put(_key(part.record, proved=proved), part)
+
+    def calls(self) -> Iterator[CallFact]:
+        """Yield the calls."""
+        for key, outcome in self._outcomes.items():
+            if self._is_told(key):
+                self.dropped[outcome.source] += 1
+                continue
+            intent = self._intents.get(key)
+            yield _whole(intent, outcome)
+        for key, intent in self._intents.items():
+            if key in self._outcomes:
+                continue
+            if self._is_told(key):
+                self.dropped[intent.source] += 1
+            else:
+                yield _whole(intent, None)
+
+    def _is_told(self, key: bytes) -> bool:
+        """Return whether a proved source tells of the call of an unproved part."""
+        proved = _PROVED + key[1:]
+        return key != proved and (proved in self._intents or proved in self._outcomes)
+
+
+_PROVED: Final = b"+"
+
+
+def _key(record: Intent | Outcome, *, proved: bool) -> bytes:
+    return (_PROVED if proved else b"-") + _call_of(record).encode()
+
+
+def _whole(intent: _Part | None, outcome: _Part | None) -> CallFact:
+    parts = [part for part in (outcome, intent) if part is not None]
+    return _joined(
+        parts[0].source,
+        None if intent is None else cast("Intent", intent.record),
+        None if outcome is None else cast("Outcome", outcome.record),
+        detail=next((part.detail for part in parts if part.detail is not None), None),
+        approver=next((part.approver for part in parts if part.approver is not None), None),
+    )
 
 
 def _joined(
@@ -342,7 +457,6 @@ def _joined(
     """Return the call of its records, of which version 2 says each fact once."""
     first, last = cast("Intent | Outcome", intent or outcome), cast("Intent | Outcome", outcome or intent)
     action, trace = first.action, last.trace or first.trace
-    model = last.action.model or action.model
     declared, observed = _resources(intent, detail)
     return CallFact(
         where=Where(source, last.id, last.stream.id, last.stream.number),
@@ -360,7 +474,7 @@ def _joined(
         stage=last.action.stage,
         server=last.action.server,
         opened=last.action.agent,
-        model=model,
+        model=last.action.model or action.model,
         labels=action.labels or (detail and detail.labels) or (),
         decision=last.decision,
         outcome="unknown" if outcome is None else outcome.outcome,
@@ -369,6 +483,8 @@ def _joined(
         resources=declared,
         observed=observed,
         approver=approver,
+        call=last.action.call or action.call,
+        arguments=_names(action.names or (detail and detail.names) or ()),
         span=None if trace is None or trace.span is None else (trace.trace, trace.span),
     )
 
@@ -379,3 +495,8 @@ def _resources(intent: Intent | None, detail: Detail | None) -> tuple[tuple[Reso
     if intent is None:  # The detail of a refused call says what an intent would have said.
         return seen, ()
     return tuple(dict.fromkeys(intent.resources or ())), seen
+
+
+def _names(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of arguments, of which records also say the kinds."""
+    return tuple([argument.rpartition(":")[0] for argument in arguments])

@@ -184,6 +184,8 @@ class CallFact:
         resources: What it touches, as its owner declares.
         observed: What was seen to be touched while it ran.
         approver: Who approved it, if somebody had to.
+        call: The id that a model gave the call.
+        arguments: The names of its arguments.
         span: The trace and the span of the call.
     """
 
@@ -211,6 +213,8 @@ class CallFact:
     resources: tuple[Resource, ...]
     observed: tuple[Resource, ...]
     approver: Principal | None
+    call: str | None
+    arguments: tuple[str, ...]
     span: tuple[str, str] | None
 
     @property

@@ -4,6 +4,7 @@ import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final, final
 
 from agent_identity._audit.answers.facts import Tools
@@ -336,8 +337,6 @@ class _Conclusion:
             self._above |= collector.defining
         open_tasks = self._open_tasks()
         effects = tuple(effect.result() for effect in self._effects if effect.concerns)
-        places = self._reading.places
-        commands = key_commands(self._seed, places) if self._recorder else self._commands(open_tasks)
         times = [entry.at_ns for entry in timeline if entry.kind not in ("policy", "revocation")]
         omitted = collector.omitted + collector.definitions.omitted + self._omitted
         return IncidentReport(
@@ -356,7 +355,7 @@ class _Conclusion:
             revocations=effects,
             definitions=definitions,
             open_tasks=open_tasks,
-            commands=tuple(commands)[:_MAX_COMMANDS],
+            commands=tuple(self._advice(open_tasks)),
         )
 
     def _is_concerned(self, change: DefinitionChange) -> bool:
@@ -468,6 +467,14 @@ class _Conclusion:
         now = collector.last_ns
         live = {row.task for row in collector.grants.values() if row.depth == 0 and row.expires_ns > now}
         return tuple(sorted(task for task in collector.begun if task not in collector.ended and task in live))
+
+    def _advice(self, open_tasks: Sequence[str]) -> Iterator[str]:
+        """Yield the commands, with a comment first if the evidence that they rest on is not proved."""
+        named = key_commands(self._seed, self._reading.places) if self._recorder else self._commands(open_tasks)
+        commands = list(islice(named, _MAX_COMMANDS))
+        if commands and self._frame.proof(self._rests_on(())) != "proved":
+            yield "# a hint: the evidence is not proved; check each command before you run it"
+        yield from commands
 
     def _commands(self, open_tasks: Sequence[str]) -> Iterator[str]:
         """Yield commands that stop what the seed names, or else the agents and tasks that it concerns."""

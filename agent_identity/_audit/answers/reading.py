@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, Protocol, final
 
-from agent_identity._audit.answers.decoding import Decoder, Period
+from agent_identity._audit.answers.decoding import Decoder, Period, SplitCalls
 from agent_identity._audit.answers.dialects import hints_of
 from agent_identity._audit.answers.facts import CallSpanFact, Fact
 from agent_identity._audit.answers.hosts import Hosts
@@ -133,11 +133,12 @@ def read(evidence: Evidence, consumer: Consumer) -> Reading:
     places = find_places(evidence.sources)
     total = _total(places) if evidence.progress is not None else 0
     seen = _Seen(several=len(places) > 1)
+    split = SplitCalls() if len(places) > 1 else None
     frames: list[SourceFrame] = []
     trusts: list[TrustStore | None] = []
     done = 0
     for number, place in enumerate(places):
-        one = _Source(number, place, evidence, consumer, trust=trust, seen=seen)
+        one = _Source(number, place, evidence, consumer, trust=trust, seen=seen, split=split)
         frame, keys, size = one.read(_teller(evidence.progress, done, total))
         hides = frame.proved or evidence.unverified
         if frame.records and not hides and number + 1 < len(places):
@@ -146,7 +147,20 @@ def read(evidence: Evidence, consumer: Consumer) -> Reading:
         trusts.append(keys)
         done += size
         seen.end(hides=hides)
+    if split is not None:
+        _finish(split, evidence, consumer, frames)
     return Reading(tuple(frames), tuple(places), tuple(trusts))
+
+
+def _finish(split: SplitCalls, evidence: Evidence, consumer: Consumer, frames: list[SourceFrame]) -> None:
+    """Give out the calls whose parts were in different sources, or nowhere."""
+    period = Period(evidence.from_ns, evidence.until_ns)
+    for call in split.calls():
+        if period.takes(call):
+            consumer.take(call)
+    for number, dropped in split.dropped.items():
+        note = f"{counted(dropped, 'record')} of calls that proved sources tell"
+        frames[number] = replace(frames[number], not_shown=(*frames[number].not_shown, note))
 
 
 def _teller(progress: Progress | None, before: int, total: int) -> Progress | None:
@@ -227,10 +241,11 @@ class _Source:
         *,
         trust: TrustStore | None,
         seen: _Seen,
+        split: SplitCalls | None,
     ) -> None:
         self._number, self._place, self._trust, self._evidence = number, place, trust, evidence
         self._consumer, self._seen = consumer, seen
-        self._decoder = Decoder(number, consumer.take, Period(evidence.from_ns, evidence.until_ns))
+        self._decoder = Decoder(number, consumer.take, Period(evidence.from_ns, evidence.until_ns), split)
         self._period = Period(evidence.from_ns, evidence.until_ns)
         self._hosts = evidence.hosts or Hosts.standard()
         self._hints = self._broken = self._malformed = 0
@@ -246,8 +261,9 @@ class _Source:
                 keys = self._trust if self._trust is not None else _own_trust(directory)
                 report = self._read_ledger(directory, progress)
             size = _size(place)
-        self._decoder.finish()
-        return self._frame(report, keys), keys, size
+        frame = self._frame(report, keys)
+        self._decoder.finish(proved=frame.proved or self._evidence.unverified)
+        return frame, keys, size
 
     def _read_ledger(self, directory: str, progress: Progress | None) -> Report | None:
         evidence = self._evidence

@@ -1,8 +1,8 @@
 """Granted and used: per agent and tool, with what was refused, three ceilings, and a smaller scope as a suggestion."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import islice, pairwise
 from typing import Final, Literal, TypeAlias, cast, final
 
 import orjson
@@ -11,6 +11,7 @@ from agent_identity._audit.answers.declared import declared_in
 from agent_identity._audit.answers.reading import Evidence, Reading, read
 from agent_identity._audit.answers.report_frame import Frame, Proof
 from agent_identity._audit.answers.scope_usage import ScopeUsage, ToolUsage
+from agent_identity._audit.rates import BUSY, MIN_WEEKS
 from agent_identity._audit.report import counted
 from agent_identity._authority.registries import Registration
 from agent_identity._common.typed_calls import typed
@@ -22,6 +23,7 @@ __all__ = [
     "Event",
     "Gap",
     "GapCode",
+    "RateChange",
     "Refusals",
     "ScopeQuestion",
     "ScopeReport",
@@ -225,9 +227,9 @@ class Event:
     """Two parties were seen together for the first time.
 
     Attributes:
-        relation: ``calls``, ``uses server``, ``acts for`` or ``delegates to``.
+        relation: ``calls``, ``active at``, ``uses server``, ``acts for`` or ``delegates to``.
         agent: The agent.
-        other: The tool, server, principal or agent.
+        other: The tool, hour of the week, server, principal or agent.
         since_ns: When.
         count: How often since.
         record: The first record.
@@ -245,6 +247,32 @@ class Event:
 
 @final
 @dataclass(frozen=True, slots=True)
+class RateChange:
+    """An hour in which an agent called a tool, or was refused, far more often than in the same hour of earlier weeks.
+
+    Attributes:
+        agent: The agent.
+        tool: The tool.
+        what: ``calls`` whose bodies began, or ``refusals``.
+        at_ns: The beginning of the hour.
+        count: How many.
+        median: The lower median of the same hour of the week in the weeks before, at most 8.
+        weeks: The number of these weeks; hours with fewer than 4 are not judged.
+        proof: The weight of it.
+    """
+
+    agent: str
+    tool: str
+    what: str
+    at_ns: int
+    count: int
+    median: int
+    weeks: int
+    proof: Proof
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class ScopeReport:
     """The answer.
 
@@ -252,9 +280,10 @@ class ScopeReport:
         frame: Sources, verdicts, keys, period, and what is not shown.
         rows: By agent and tool.
         gaps: What is noteworthy, by code.
-        suggestions: By agent.
+        suggestions: By agent, where the evidence is proved.
         versions: By agent, in the order of time.
         events: The latest first.
+        rates: Hours far above their baseline, by agent, tool and time.
     """
 
     frame: Frame
@@ -263,6 +292,7 @@ class ScopeReport:
     suggestions: tuple[Suggestion, ...]
     versions: tuple[VersionChange, ...]
     events: tuple[Event, ...]
+    rates: tuple[RateChange, ...]
 
 
 @typed
@@ -304,27 +334,49 @@ class ScopeQuestion:
         usage = self._usage
         usage.finish()
         maxima, problems = _maxima(reading)
-        frame = reading.frame("scope", evidence, [*_not_shown(usage, registered=bool(maxima)), *problems])
+        frame = reading.frame("scope", evidence, ())
         rows = tuple(_row(key, usage.rows[key], maxima, frame) for key in sorted(usage.rows))
+        suggestions = [*_suggestions(rows, usage, frame, self._least)]
+        proved = tuple(one for one in suggestions if one.proof == "proved")
+        left_out = _not_suggested(len(suggestions) - len(proved))
+        notes = (*_not_shown(usage, registered=bool(maxima)), *left_out, *problems)
+        frame = replace(frame, not_shown=notes)
         return ScopeReport(
             frame=frame,
             rows=rows,
             gaps=tuple(_gaps(rows)),
-            suggestions=tuple(_suggestions(rows, usage, frame, self._least)),
+            suggestions=proved,
             versions=tuple(_versions(usage)),
             events=tuple(_events(usage, self._since_ns, frame)),
+            rates=tuple(_rates(usage, frame)),
         )
 
 
 def _not_shown(usage: ScopeUsage, *, registered: bool) -> Iterator[str]:
     yield "values of arguments: records have keyed digests of them, so constraints cannot be narrowed from evidence"
-    yield "rates: a baseline of how often is not drawn"
+    yield (
+        f"hours that are not {BUSY}, those of fewer than {MIN_WEEKS} weeks of evidence, and rates of principals and "
+        "resources"
+    )
     if not registered:
         yield "the registered maximum: there is no registry of agents"
     if usage.ungranted:
         yield f"the grants of {counted(usage.ungranted, 'call')}: no record has them"
-    if usage.omitted:
-        yield f"{counted(usage.omitted, 'fact')} about further agents and tools"
+    omitted = usage.omitted + usage.rates.omitted
+    if omitted:
+        yield f"{counted(omitted, 'fact')} about further agents and tools"
+
+
+def _not_suggested(agents: int) -> Iterator[str]:
+    if agents:
+        yield f"the suggested scope of {counted(agents, 'agent')}, whose evidence is not proved"
+
+
+def _rates(usage: ScopeUsage, frame: Frame) -> Iterator[RateChange]:
+    for burst in islice(usage.rates.bursts(), _MAX_EVENTS):
+        agent, tool, what = burst.key
+        proof = frame.proof(usage.rows[agent, tool].sources)
+        yield RateChange(agent, tool, what, burst.at_ns, burst.count, burst.median, burst.weeks, proof)
 
 
 def _maxima(reading: Reading) -> tuple[dict[str, frozenset[str]], tuple[str, ...]]:

@@ -7,6 +7,7 @@ from typing import Final, TypeAlias, cast, final
 import orjson
 
 from agent_identity._audit.answers.facts import CallFact, Fact, GrantFact
+from agent_identity._audit.rates import HourlyRates, hour_of_week
 from agent_identity._audit.store import SpillStore
 
 __all__ = ["EventKey", "FirstSeen", "ScopeUsage", "ToolUsage"]
@@ -121,6 +122,7 @@ class ScopeUsage:
         first_ns: The time of the first fact.
         omitted: Facts about rows that had no room.
         ungranted: Calls whose grant stands in no record.
+        rates: Calls that ran and refusals, by agent and tool.
     """
 
     def __init__(self) -> None:
@@ -128,6 +130,7 @@ class ScopeUsage:
         self.events: dict[EventKey, FirstSeen] = {}
         self.versions: dict[tuple[str, str], tuple[int, set[str]]] = {}
         self.first_ns = self.last_ns = self.omitted = self.ungranted = 0
+        self.rates = HourlyRates()
         self._grants: SpillStore[_Grant] = SpillStore(orjson.dumps, _unpack_grant, near=_NEAR)
         self._uses: SpillStore[_Use] = SpillStore(orjson.dumps, _unpack_use, near=_NEAR)
 
@@ -172,6 +175,8 @@ class ScopeUsage:
         row = self._row(agent.id, fact.tool, source)
         if row is not None:
             self._count(row, fact)
+            if fact.ran or fact.refused:
+                self.rates.add((agent.id, fact.tool, "calls" if fact.ran else "refusals"), fact.at_ns)
         if not fact.ran or fact.would_be_refused:  # What only monitor mode let through is no use of a grant.
             return
         for number, hop in enumerate(fact.chain, 1):
@@ -226,6 +231,7 @@ class ScopeUsage:
     def _see_parties(self, fact: CallFact, agent: str) -> None:
         where, at = fact.where, fact.at_ns
         self._event(("calls", agent, fact.tool), at, where.record, where.source)
+        self._event(("active at", agent, hour_of_week(at)), at, where.record, where.source)
         if fact.server is not None:
             self._event(("uses server", agent, fact.server), at, where.record, where.source)
         if fact.principal is not None:

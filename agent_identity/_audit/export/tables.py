@@ -1,4 +1,4 @@
-"""Exports the records of a ledger as a Parquet table for SQL queries (extra ``tables``).
+"""Exports a ledger as Parquet tables for SQL queries (extra ``tables``): its records, and the facts of reports.
 
 A table is a copy. A writer of the table can change it without a trace, so a query over it gives an answer and not a
 proof: only verifying the ledger, or the records in the answer, proves it. The table states a verdict only if the same
@@ -8,20 +8,22 @@ call verified the ledger just before; then it has only records that the log cove
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Final, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 import orjson
 
+from agent_identity._audit.answers import Decoder, Period
+from agent_identity._audit.export.fact_tables import FactTables
+from agent_identity._audit.export.parquet_files import ParquetTable, Row, connected, duckdb_module
 from agent_identity._audit.inputs import PathLike, Trust, directory_of, whole
 from agent_identity._audit.report import Report
 from agent_identity._audit.verify import Verifier
 from agent_identity._evidence.ledger import LedgerReader, open_ledger
-from agent_identity._evidence.record import Detail, Intent, OfTask, Outcome, decode
+from agent_identity._evidence.record import AnyRecord, Approval, ApprovalState, Detail, Intent, OfTask, Outcome, decode
 from agent_identity.errors import ConfigurationError
 from agent_identity.version import VERSION
 
@@ -44,12 +46,15 @@ COLUMNS: Final[Mapping[str, str]] = {
     "principal_kind": "VARCHAR",
     "principal_provenance": "VARCHAR",
     "principal_issuer": "VARCHAR",
+    "via": "VARCHAR[]",
     "agent": "VARCHAR",
     "agent_owner": "VARCHAR",
     "agent_version": "VARCHAR",
     "chain": "VARCHAR[]",
     "grants": "VARCHAR[]",
     "tool": "VARCHAR",
+    "tool_kind": "VARCHAR",
+    "call": "VARCHAR",
     "server": "VARCHAR",
     "args": "VARCHAR",
     "result": "VARCHAR",
@@ -61,6 +66,10 @@ COLUMNS: Final[Mapping[str, str]] = {
     "mode": "VARCHAR",
     "reason": "VARCHAR",
     "rule": "VARCHAR",
+    "argument": "VARCHAR",
+    "approval": "VARCHAR",
+    "approver": "VARCHAR",
+    "findings": "VARCHAR[]",
     "policy": "VARCHAR",
     "policy_version": "VARCHAR",
     "policy_digest": "VARCHAR",
@@ -82,10 +91,13 @@ _PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "principal_kind": ("principal", "kind"),
     "principal_provenance": ("principal", "provenance"),
     "principal_issuer": ("principal", "issuer"),
+    "via": ("principal", "via"),
     "agent": ("agent", "id"),
     "agent_owner": ("agent", "owner"),
     "agent_version": ("agent", "version"),
     "tool": ("action", "tool"),
+    "tool_kind": ("action", "kind"),
+    "call": ("action", "call"),
     "server": ("action", "server"),
     "args": ("action", "args"),
     "result": ("action", "result"),
@@ -94,6 +106,8 @@ _PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "mode": ("decision", "mode"),
     "reason": ("decision", "reason"),
     "rule": ("decision", "rule"),
+    "argument": ("decision", "argument"),
+    "approval": ("decision", "approval"),
     "policy": ("decision", "policy"),
     "policy_version": ("decision", "version"),
     "policy_digest": ("decision", "digest"),
@@ -103,13 +117,6 @@ _PLACES: Final[Mapping[str, tuple[str, str]]] = {
 _TOP: Final = ("id", "kind", "intent", "outcome", "error")
 
 _NOTE: Final = "A copy of records. Queries over it are answers and no proof: verify the ledger that it was made from."
-_INSERTED: Final = (2_000, 4 * 1024 * 1024)  # Rows, and bytes of records, of one statement.
-_WRITTEN: Final = (50_000, 64 * 1024 * 1024)  # The same for one file of each day.
-_DAYS: Final = 32  # Days that are written at once; each needs memory.
-_DAY: Final = 86_400 * 1_000_000_000
-_MEMORY: Final = "1GB"
-
-_Row: TypeAlias = dict[str, object]
 
 
 @final
@@ -118,7 +125,7 @@ class Written:
     """Result of an export.
 
     Attributes:
-        records: The number of records in the table.
+        records: The number of records in the table ``records``.
         left_out: The number of malformed lines of the ledger, which the table leaves out.
         report: The report of the verification just before; ``None`` without one.
     """
@@ -137,10 +144,11 @@ def export_tables(
     trust: Trust = None,
     drafts: bool = False,
 ) -> Written:
-    """Write the records of an evidence directory as Parquet, one row each, in a folder for each day (UTC).
+    """Write the records of an evidence directory as Parquet, one row each, and the facts of reports in five tables.
 
-    The folder appears complete or not at all. Its files carry a note that they are a copy and, if the ledger was
-    verified, the verdict. Memory does not grow with the ledger.
+    The folders ``records``, ``grants``, ``calls``, ``approvals``, ``servers`` and ``revocations`` have a folder for
+    each day (UTC). The target appears complete or not at all. Its files carry a note that they are a copy and, if the
+    ledger was verified, the verdict. Memory does not grow with the ledger.
 
     Args:
         directory: The evidence directory.
@@ -160,7 +168,7 @@ def export_tables(
         raise ConfigurationError("the path is not an evidence directory; check it")
     if trust is not None and not verify:
         raise ConfigurationError("trusted keys were given without a verification; ask for one with verify=True")
-    duckdb = _duckdb_module()
+    duckdb = duckdb_module()
     target = Path(folder).absolute()
     if os.path.lexists(target) and not (target.is_dir() and not target.is_symlink() and not any(target.iterdir())):
         raise ConfigurationError(f"the folder {str(target)!r} exists already; name a new one")
@@ -174,8 +182,11 @@ def export_tables(
     except OSError as error:
         raise ConfigurationError(f"the folder for the table cannot be written ({error.strerror})") from None
     try:
-        table = _Table(duckdb, unfinished, _about(report))
-        records, left_out = _fill(table, reader, since_ns, sizes)
+        engine = connected(duckdb)
+        try:
+            written = _fill(engine, unfinished, reader, since_ns=since_ns, sizes=sizes, report=report)
+        finally:
+            engine.close()
         Path(unfinished).rename(target)
     except (duckdb.Error, OSError) as error:
         raise ConfigurationError(
@@ -183,22 +194,7 @@ def export_tables(
         ) from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return Written(records, left_out, report)
-
-
-def _duckdb_module() -> ModuleType:
-    """Return the module ``duckdb``, which writes Parquet.
-
-    Raises:
-        ConfigurationError: The extra is not installed.
-    """
-    try:
-        import duckdb  # An extra.
-    except ImportError:
-        raise ConfigurationError(
-            "the extra tables for Parquet is not installed; run pip install 'agent-identity-otel[tables]'"
-        ) from None
-    return duckdb
+    return written
 
 
 def _about(report: Report | None) -> Mapping[str, str]:
@@ -213,133 +209,84 @@ def _about(report: Report | None) -> Mapping[str, str]:
     return about
 
 
-def _fill(table: "_Table", reader: LedgerReader, since_ns: int, sizes: Mapping[str, int] | None) -> tuple[int, int]:
-    """Add each record; return the number of records, and of malformed lines."""
+def _fill(
+    engine: "DuckDBPyConnection",
+    folder: str,
+    reader: LedgerReader,
+    *,
+    since_ns: int,
+    sizes: Mapping[str, int] | None,
+    report: Report | None,
+) -> Written:
+    """Write the records and their facts."""
+    about = _about(report)
+    (Path(folder) / "records").mkdir()
+    table = ParquetTable(engine, f"{folder}/records", about, name="records", columns=COLUMNS)
+    facts = FactTables(engine, folder, about)
+    decoder = Decoder(0, facts.take, Period(since_ns or None))
     records = left_out = 0
-    for row in _rows(reader, sizes):
+    for row in _rows(reader, sizes, decoder.visit):
         if row is None:
             left_out += 1
         elif cast("int", row["time_ns"]) >= since_ns:
-            table.add(row)
+            table.add(row, len(cast("str", row["record"])))
             records += 1
+    decoder.finish()
     table.finish()
-    return records, left_out
+    facts.finish()
+    return Written(records, left_out, report)
 
 
-def _rows(reader: LedgerReader, sizes: Mapping[str, int] | None) -> Iterator[_Row | None]:
-    """Yield a row for each record, and ``None`` for each malformed line."""
+def _rows(
+    reader: LedgerReader, sizes: Mapping[str, int] | None, visit: Callable[[AnyRecord], None] | None = None
+) -> Iterator[Row | None]:
+    """Yield a row for each record, and ``None`` for each malformed line.
+
+    Args:
+        reader: The ledger.
+        sizes: The number of records of each stream that its log covers; ``None`` for all.
+        visit: Receives each of the records.
+    """
     for stream in reader.streams():
         for line in reader.entries(stream):
             try:
-                row = None if line.record is None else _row(line.record)
+                record = None if line.record is None else decode(line.record)
             except ValueError:
-                row = None
-            if row is not None and sizes is not None and cast("int", row["seq"]) > sizes.get(stream, 0):
+                record = None
+            if record is None or line.record is None:
+                yield None
+                continue
+            if sizes is not None and record.stream.number > sizes.get(stream, 0):
                 break
-            yield row
+            if visit is not None:
+                visit(record)
+            yield _row(line.record, record)
 
 
-def _row(data: bytes) -> _Row:
+def _answered(asked: ApprovalState) -> Row:
+    return {"approval": asked.id, "approver": None if asked.approver is None else asked.approver.id}
+
+
+def _row(data: bytes, record: AnyRecord) -> Row:
     """Return the columns of a record.
 
-    Raises:
-        ValueError: The bytes are malformed.
+    Args:
+        data: Its bytes.
+        record: What they say.
     """
-    record = decode(data)
-    row: _Row = {name: getattr(record, name, None) for name in _TOP}
+    row: Row = {name: getattr(record, name, None) for name in _TOP}
     for name, (member, inner) in _PLACES.items():
         row[name] = getattr(getattr(record, member, None), inner, None)
     row |= {"seq": record.stream.number, "time_ns": record.time.start_ns, "end_ns": record.time.end_ns}
     chain = (record.chain if isinstance(record, OfTask | Intent | Outcome) else None) or ()
     row["chain"] = [hop.id for hop in chain]
     row["grants"] = [hop.grant for hop in chain]
+    row["findings"] = record.findings if isinstance(record, Intent | Outcome) else None
+    row["approver"] = None
+    if isinstance(record, Approval):
+        row |= _answered(record.approval)
     if isinstance(record, Detail):  # Its call, and members that its outcome leaves out.
         row |= {"intent": record.call, "policy": record.policy, "policy_version": record.version}
     row["sha256"] = sha256(data).hexdigest()
     row["record"] = data.decode()
     return row
-
-
-@final
-class _Table:
-    """Writes rows into files of bounded size; the engine gets only values and one path of ours.
-
-    Args:
-        duckdb: The library.
-        folder: The folder to write.
-        about: The metadata of each file.
-    """
-
-    def __init__(self, duckdb: ModuleType, folder: str, about: Mapping[str, str]) -> None:
-        settings = {
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "memory_limit": _MEMORY,
-            "temp_directory": "",
-        }
-        self._engine = cast("DuckDBPyConnection", duckdb.connect(":memory:", config=settings))
-        self._folder = folder
-        self._about = ", ".join(f"{_text(name)}: {_text(value)}" for name, value in about.items())
-        columns = ", ".join(f"{_name(name)} {kind}" for name, kind in COLUMNS.items())
-        self._engine.execute(f"CREATE TABLE records ({columns})")
-        self._names = ", ".join(f"r.{_name(name)}" for name in COLUMNS)
-        shape = {name: ["VARCHAR"] if kind.endswith("[]") else kind for name, kind in COLUMNS.items()}
-        self._shape = orjson.dumps([shape]).decode()
-        self._rows: list[_Row] = []
-        self._size = 0
-        self._days: set[int] = set()
-        self._inserted = self._bytes = self._files = 0
-
-    def add(self, row: _Row) -> None:
-        """Add a row."""
-        day = cast("int", row["time_ns"]) // _DAY
-        if day not in self._days and len(self._days) >= _DAYS:
-            self._insert()
-            self._write()
-        self._days.add(day)
-        self._rows.append(row)
-        self._size += len(cast("str", row["record"]))
-        if len(self._rows) >= _INSERTED[0] or self._size >= _INSERTED[1]:
-            self._insert()
-            if self._inserted >= _WRITTEN[0] or self._bytes >= _WRITTEN[1]:
-                self._write()
-
-    def finish(self) -> None:
-        """Write the remaining rows."""
-        self._insert()
-        self._write()
-        self._engine.close()
-
-    def _insert(self) -> None:
-        if self._rows:
-            rows = orjson.dumps(self._rows).decode()
-            self._engine.execute(
-                f"INSERT INTO records SELECT {self._names} FROM (SELECT unnest(from_json_strict(?, ?)) AS r)",  # noqa: S608  Names of ours.
-                [rows, self._shape],
-            )
-        self._inserted += len(self._rows)
-        self._bytes += self._size
-        self._rows, self._size = [], 0
-
-    def _write(self) -> None:
-        if not self._inserted:
-            return
-        self._files += 1
-        self._engine.execute(
-            "COPY (SELECT *, strftime(time, '%Y-%m-%d') AS day "  # noqa: S608  Our own folder, as a text.
-            "FROM (SELECT *, make_timestamp((time_ns // 1000)::BIGINT) AS time FROM records)) "
-            f"TO {_text(self._folder)} (FORMAT parquet, COMPRESSION zstd, PARTITION_BY (day), OVERWRITE_OR_IGNORE, "
-            f"FILENAME_PATTERN 'records-{self._files:06}-{{i}}', KV_METADATA {{{self._about}}})"
-        )
-        self._engine.execute("TRUNCATE records")
-        self._days.clear()
-        self._inserted = self._bytes = 0
-
-
-def _name(text: str) -> str:
-    return f'"{text}"'
-
-
-def _text(text: str) -> str:
-    """Return a text as an SQL literal."""
-    return "'" + text.replace("'", "''") + "'"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from agent_identity._audit.answers import (
     Event,
+    RateChange,
     Refusals,
     ScopeReport,
     ScopeRow,
@@ -61,6 +62,7 @@ def scope_body(found: ScopeReport) -> Body:
         Section("rows", "Granted and used", _rows(found)),
         Section("suggestions", "Suggested scopes", _suggestions(found)),
         Section("changes", "Versions", table("Versions", _VERSION, found.versions, _version)),
+        Section("rates", "Far more often", table(_OFTEN, _RATE, found.rates, _rate)),
         Section("events", "First seen together", table("First seen together", _EVENT, found.events, _event)),
     ]
     return Body(
@@ -170,6 +172,14 @@ _EVENT = ("Agent", "What", "Which", "Since", "Count", "First record")
 def _version(one: VersionChange) -> Sequence[Content]:
     tools = (names(one.added, _NAMED) or "none", names(one.gone, _NAMED) or "none")
     return (one.agent, one.version, one.before, time_cell(moment(one.since_ns)[:16]), *tools)
+
+
+_OFTEN = "Hours far above the same hour of earlier weeks"
+_RATE = ("Agent", "Tool", "What", "Hour", "Count", "Median", "Weeks")
+
+
+def _rate(one: RateChange) -> Sequence[Content]:
+    return (one.agent, one.tool, one.what, time_cell(moment(one.at_ns)[:16]), one.count, one.median, one.weeks)
 
 
 def _event(one: Event) -> Sequence[Content]:

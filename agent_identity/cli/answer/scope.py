@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from agent_identity._audit.answers import Refusals, ScopeReport, ScopeRow, Suggestion, scope
+from agent_identity._audit.answers import RateChange, Refusals, ScopeReport, ScopeRow, Suggestion, scope
 from agent_identity._audit.report import counted
 from agent_identity.cli.answer.framing import Cell, answered, cut, emit, rows_of, table_lines, times
 from agent_identity.cli.terminal.style import Style, clean, moment
@@ -21,6 +21,7 @@ _WORDS: Final = {
 }
 _NAMED: Final = 12
 _EVENTS: Final = 20
+_OFTEN: Final = ("HOUR", "AGENT", "TOOL", "WHAT", "COUNT", "MEDIAN", "OF WEEKS")
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -81,6 +82,11 @@ def _changes(found: ScopeReport, style: Style, room: int | None) -> Iterator[str
         yield ""
         yield style.paint(f"{clean(change.agent)} {clean(change.version)} after {clean(change.before)}", "bold")
         yield f"  new: {cut(change.added, _NAMED) or 'nothing'}; gone: {cut(change.gone, _NAMED) or 'nothing'}"
+    if found.rates:
+        yield ""
+        yield style.paint("far more often than in the same hour of earlier weeks", "bold")
+        hours = [_OFTEN, *(_often(one) for one in found.rates)]
+        yield from table_lines(hours, room, most=_EVENTS)
     if found.events:
         yield ""
         yield style.paint("first seen", "bold")
@@ -90,6 +96,11 @@ def _changes(found: ScopeReport, style: Style, room: int | None) -> Iterator[str
             for one in found.events
         ]
         yield from table_lines(rows, room, most=_EVENTS)
+
+
+def _often(one: RateChange) -> Sequence[str]:
+    numbers = (f"{number:,}" for number in (one.count, one.median, one.weeks))
+    return (moment(one.at_ns), clean(one.agent), clean(one.tool), one.what, *numbers)
 
 
 def _rows(found: ScopeReport) -> Iterable[Sequence[Cell]]:

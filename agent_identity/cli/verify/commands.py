@@ -123,7 +123,7 @@ def _export(parser: ArgumentParser) -> None:
     add_directory(parser, "the evidence directory")
     form = parser.add_mutually_exclusive_group(required=True)
     form.add_argument("--as", dest="form", choices=FORMS, help="the format")
-    text = "a new folder for a table, one row for each record (extra tables)"
+    text = "a new folder for tables of records, grants, calls, approvals, servers and revocations (extra tables)"
     form.add_argument("--parquet", metavar="OUT", help=text)
     text = "only records from this time on: 2026-11-24 or 2026-11-24T12:00:00Z"
     parser.add_argument("--since", metavar="TIME", help=text)

@@ -2,7 +2,8 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from small_company import CLERK, DAY, DESK, ROUTED, START, span, traces, work
 
 from agent_identity._audit.answers import decoding
-from agent_identity._audit.answers.decoding import Decoder, Period
+from agent_identity._audit.answers.decoding import Decoder, Period, SplitCalls
 from agent_identity._audit.answers.facts import (
     ApprovalFact,
     CallFact,
@@ -27,7 +28,7 @@ from agent_identity._authority.grants.grants import GRANT_TYPE
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.record.parts import GrantToken, replaced
-from agent_identity._evidence.record.schema import AnyRecord, Grant
+from agent_identity._evidence.record.schema import AnyRecord, Grant, Intent, Outcome
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError
@@ -138,6 +139,71 @@ def test_the_order_of_records_does_not_matter(company: Path, data: st.DataObject
             decoder.visit(record)
         decoder.finish()
     assert keys(kept.facts) == keys(shuffled.facts)
+
+
+def apart(records: Sequence[AnyRecord], places: Sequence[int], proved: Sequence[bool]) -> list[Any]:
+    """Return the calls of records that are spread over several sources, of which some are proved."""
+    kept, split = Kept(), SplitCalls()
+    for source, weight in enumerate(proved):
+        decoder = Decoder(source, kept.take, Period(), split)
+        for record, place in zip(records, places, strict=True):
+            if place == source:
+                decoder.visit(record)
+        decoder.finish(proved=weight)
+    return [*kept.of(CallFact), *split.calls()]
+
+
+def call_of(call: CallFact) -> str:
+    """Return the id of a call."""
+    return call.intent or call.where.record
+
+
+@given(data=st.data())
+def test_a_call_counts_once_wherever_its_records_are(company: Path, data: st.DataObject) -> None:
+    """Intent and outcome may stand in any of several sources of one weight: the calls are those of one source."""
+    records = records_of(company)
+    whole = apart(records, [0] * len(records), [True])
+    places = data.draw(st.lists(st.integers(0, 2), min_size=len(records), max_size=len(records)))
+    weight = data.draw(st.booleans())
+    found = apart(records, places, [weight] * 3)
+    assert Counter(map(call_of, found)) == Counter(map(call_of, whole))
+    told = {call_of(call): replace(call, where=whole[0].where) for call in whole}
+    assert all(replace(call, where=whole[0].where) == told[call_of(call)] for call in found)
+
+
+@given(data=st.data())
+def test_an_unproved_part_of_a_call_neither_counts_twice_nor_hides_a_proved_one(
+    company: Path, data: st.DataObject
+) -> None:
+    """Where sources differ in weight each call still counts once, and a proved record of it is never left out."""
+    records = records_of(company)
+    places = data.draw(st.lists(st.integers(0, 1), min_size=len(records), max_size=len(records)))
+    found = apart(records, places, [True, False])
+    assert max(Counter(map(call_of, found)).values()) == 1
+    shown = {call.where.record for call in found if not call.where.source}
+    shown |= {call.intent for call in found if not call.where.source and call.begun and call.intent is not None}
+    proved = {
+        record.id
+        for record, place in zip(records, places, strict=True)
+        if not place and isinstance(record, Intent | Outcome)
+    }
+    assert proved <= shown
+
+
+@pytest.mark.parametrize("cuts", [(3, 9), (9, 3), (14, 20), (0, 8), (7, 7)])
+def test_a_call_counts_once_over_copies_of_a_ledger(company: Path, tmp_path: Path, cuts: Sequence[int]) -> None:
+    """Copies of different ages, of which one ends between an intent and its outcome, tell each call once."""
+    copies = []
+    for number, cut in enumerate(cuts):
+        copies.append(shutil.copytree(company, tmp_path / str(number)))
+        for entries in copies[-1].glob("ledger/*/entries*.jsonl"):
+            entries.write_bytes(b"".join(entries.read_bytes().splitlines(keepends=True)[: cut or None]))
+    found = passed(*copies, unverified=True)[0].of(CallFact)
+    longest = max(copies, key=lambda copy: len(records_of(copy)))
+    whole = passed(longest, unverified=True)[0].of(CallFact)
+    assert whole
+    assert Counter(map(call_of, found)) == Counter(map(call_of, whole))
+    assert {call_of(call): call.outcome for call in found} == {call_of(call): call.outcome for call in whole}
 
 
 def test_what_waits_may_go_to_the_disk(company: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import stat
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,10 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity import Agent, Enforcer, Human, Scope
-from agent_identity._audit.export import tables
+from agent_identity._audit.export import parquet_files, tables
+from agent_identity._audit.export.parquet_files import ParquetTable, Row, connected
 from agent_identity._audit.export.tables import COLUMNS
 from agent_identity._evidence.ledger.reader import LedgerReader, open_ledger
 from agent_identity._evidence.ledger.sealer import Sealing
+from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.storage.lines import stream_line
 from agent_identity.audit import export_tables
 from agent_identity.canonical import decode_record, encode_record
@@ -37,8 +39,30 @@ def recorded(directory: Path) -> list[str]:
     return [data.decode() for data in lines if data is not None]
 
 
+def row_of(data: bytes) -> Row:
+    """Return the columns of a record."""
+    return tables._row(data, decode(data))
+
+
+def opened(folder: Path, about: Mapping[str, str]) -> ParquetTable:
+    """Return a table of records that is still empty."""
+    return ParquetTable(connected(duckdb), str(folder), about, name="records", columns=COLUMNS)
+
+
+def put(table: ParquetTable, row: Row) -> None:
+    """Add a row."""
+    table.add(row, len(str(row["record"])))
+
+
+def finish(table: ParquetTable) -> None:
+    """Write what is left, and end the engine."""
+    table.finish()
+    table._engine.close()
+
+
 def ask(folder: Path, what: str, rest: str = "") -> list[tuple[object, ...]]:
-    """Return what DuckDB answers about a table."""
+    """Return what DuckDB answers about the table of records."""
+    folder = folder / "records" if (folder / "records").is_dir() else folder
     files = [str(path) for path in sorted(folder.rglob("*.parquet"))]
     with duckdb.connect() as engine:  # That of the module would keep its threads.
         query = f"SELECT {what} FROM read_parquet(?, hive_partitioning = true) {rest}"  # noqa: S608
@@ -168,26 +192,26 @@ def test_what_is_no_record_is_counted(tmp_path: Path) -> None:
 
 def test_many_files_have_what_one_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With bounds of a few rows the table has the same records, in more files; days have folders of their own."""
-    monkeypatch.setattr(tables, "_INSERTED", (2, 10**6))
-    monkeypatch.setattr(tables, "_WRITTEN", (4, 10**6))
+    monkeypatch.setattr(parquet_files, "_INSERTED", (2, 10**6))
+    monkeypatch.setattr(parquet_files, "_WRITTEN", (4, 10**6))
     export_tables(EVIDENCE, tmp_path / "rows")
-    assert len(list((tmp_path / "rows").glob("day=2025-11-24/*.parquet"))) == 8
-    monkeypatch.setattr(tables, "_INSERTED", (10**6, 1))
-    monkeypatch.setattr(tables, "_WRITTEN", (10**6, 1))
+    assert len(list((tmp_path / "rows" / "records").glob("day=2025-11-24/*.parquet"))) == 8
+    monkeypatch.setattr(parquet_files, "_INSERTED", (10**6, 1))
+    monkeypatch.setattr(parquet_files, "_WRITTEN", (10**6, 1))
     export_tables(EVIDENCE, tmp_path / "bytes")
-    assert len(list((tmp_path / "bytes").rglob("*.parquet"))) == 30
+    assert len(list((tmp_path / "bytes" / "records").rglob("*.parquet"))) == 30
     for name in ("rows", "bytes"):
         assert sorted(str(row[0]) for row in ask(tmp_path / name, "record")) == sorted(recorded(EVIDENCE))
 
 
 def test_many_days_do_not_need_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ledger of many days, a few records on each, is written some days at a time, each in its folder."""
-    monkeypatch.setattr(tables, "_MEMORY", "500MB")  # All of these days at once would need more.
-    row = tables._row(recorded(EVIDENCE)[0].encode())
-    table = tables._Table(duckdb, str(tmp_path), {"agent_identity.note": "days"})
+    monkeypatch.setattr(parquet_files, "_MEMORY", "500MB")  # All of these days at once would need more.
+    row = row_of(recorded(EVIDENCE)[0].encode())
+    table = opened(tmp_path, {"agent_identity.note": "days"})
     for number in range(1_000):
-        table.add({**row, "seq": number, "time_ns": number * 86_400 * 10**9})
-    table.finish()
+        put(table, {**row, "seq": number, "time_ns": number * 86_400 * 10**9})
+    finish(table)
     assert len(list(tmp_path.glob("day=*/*.parquet"))) == 1_000
     assert ask(tmp_path, "count(DISTINCT seq), max(CAST(day AS VARCHAR))") == [(1_000, "1972-09-26")]
 
@@ -210,13 +234,13 @@ def test_rows_and_bytes_bound_what_is_held(
     sizes: list[int],
 ) -> None:
     """A bound that is reached is enough, rows and bytes are counted anew each time, and files have numbers."""
-    monkeypatch.setattr(tables, "_INSERTED", inserted)
-    monkeypatch.setattr(tables, "_WRITTEN", written)
-    row = {**tables._row(recorded(EVIDENCE)[0].encode()), "record": "x" * 10}
-    table = tables._Table(duckdb, str(tmp_path), {"agent_identity.note": "bounds"})
+    monkeypatch.setattr(parquet_files, "_INSERTED", inserted)
+    monkeypatch.setattr(parquet_files, "_WRITTEN", written)
+    row = {**row_of(recorded(EVIDENCE)[0].encode()), "record": "x" * 10}
+    table = opened(tmp_path, {"agent_identity.note": "bounds"})
     for number in range(14):
-        table.add({**row, "seq": number})
-    table.finish()
+        put(table, {**row, "seq": number})
+    finish(table)
     files = sorted(tmp_path.rglob("*.parquet"))
     assert [file.name for file in files] == [f"records-{number:06}-0.parquet" for number in range(1, len(sizes) + 1)]
     with duckdb.connect() as engine:
@@ -226,13 +250,13 @@ def test_rows_and_bytes_bound_what_is_held(
 
 def test_so_many_days_are_held_and_no_more(tmp_path: Path) -> None:
     """Each file has the days that were held together, wherever the records of a day are."""
-    row = tables._row(recorded(EVIDENCE)[0].encode())
-    table = tables._Table(duckdb, str(tmp_path), {"agent_identity.note": "days"})
-    for number in range(2 * (2 * tables._DAYS + 1)):
-        table.add({**row, "seq": number, "time_ns": (number // 2 * 24 + number % 2) * 3_600 * 10**9})
-    table.finish()
+    row = row_of(recorded(EVIDENCE)[0].encode())
+    table = opened(tmp_path, {"agent_identity.note": "days"})
+    for number in range(2 * (2 * parquet_files._DAYS + 1)):
+        put(table, {**row, "seq": number, "time_ns": (number // 2 * 24 + number % 2) * 3_600 * 10**9})
+    finish(table)
     names = Counter(file.name.removesuffix("-0.parquet") for file in tmp_path.rglob("*.parquet"))
-    assert names == {"records-000001": tables._DAYS, "records-000002": tables._DAYS, "records-000003": 1}
+    assert names == {"records-000001": parquet_files._DAYS, "records-000002": parquet_files._DAYS, "records-000003": 1}
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
@@ -247,11 +271,11 @@ def test_any_text_and_number_come_back(
     start = next(text for text in recorded(EVIDENCE) if '"kind":"task_start"' in text)
     record = decode_record(start.encode())
     sent = []
-    table = tables._Table(duckdb, str(folder), {"agent_identity.note": "it's"})
+    table = opened(folder, {"agent_identity.note": "it's"})
     for text in texts:
         sent.append(encode_record({**record, "time": {"start": str(number)}, "task": {"id": "t", "purpose": text}}))
-        table.add(tables._row(sent[-1]))
-    table.finish()
+        put(table, row_of(sent[-1]))
+    finish(table)
     rows = ask(folder, "record, purpose, time_ns")
     assert rows == [(data.decode(), text, number) for data, text in zip(sent, texts, strict=True)]
 
@@ -276,7 +300,7 @@ def test_the_folder_is_new_private_and_whole(tmp_path: Path, monkeypatch: pytest
     assert made == [{"prefix": ".empty-", "dir": tmp_path}]  # A folder elsewhere could not be moved into place.
     with pytest.raises(ConfigurationError, match="cannot be written"):
         export_tables(EVIDENCE, EVIDENCE / "trust.json" / "table")
-    monkeypatch.setattr(tables, "_MEMORY", "1KB")
+    monkeypatch.setattr(parquet_files, "_MEMORY", "1KB")
     with pytest.raises(ConfigurationError, match=r"cannot be written \(\w*(Exception|Error)\); see whether"):
         export_tables(EVIDENCE, tmp_path / "full")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", name]
@@ -284,7 +308,7 @@ def test_the_folder_is_new_private_and_whole(tmp_path: Path, monkeypatch: pytest
 
 def test_the_engine_keeps_to_its_bounds(tmp_path: Path) -> None:
     """It loads nothing, and has memory and disk as they were given to it."""
-    engine = tables._Table(duckdb, str(tmp_path), {})._engine
+    engine = opened(tmp_path, {})._engine
     names = ("autoinstall_known_extensions", "autoload_known_extensions", "memory_limit", "temp_directory")
     asked = ", ".join(f"current_setting('{name}')" for name in names)
     assert engine.execute(f"SELECT {asked}").fetchall() == [(False, False, "953.6 MiB", "")]
@@ -301,4 +325,4 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_each_column_is_filled_from_a_record() -> None:
     """The columns are those that a row has, in any order."""
-    assert set(tables._row(recorded(EVIDENCE)[0].encode())) == set(COLUMNS)
+    assert set(row_of(recorded(EVIDENCE)[0].encode())) == set(COLUMNS)

@@ -399,7 +399,7 @@ def test_tables_have_the_same_rows(both: list[History], tmp_path: Path) -> None:
         written = export_tables(history.path, folder := tmp_path / str(number), verify=True, drafts=True)
         assert written.report is not None
         assert (written.left_out, written.report.exit_code) == (0, 0)
-        table = f"read_parquet('{folder}/*/*.parquet')"
+        table = f"read_parquet('{folder}/records/*/*.parquet')"
         asked = f"SELECT {columns}, effect, reason, mode FROM {table} WHERE kind != 'detail' ORDER BY seq"  # noqa: S608
         found.append([list(row) for row in duckdb.sql(asked).fetchall()])
         details = duckdb.sql(f"SELECT intent FROM {table} WHERE kind = 'detail' ORDER BY seq").fetchall()  # noqa: S608

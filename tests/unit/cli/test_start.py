@@ -41,7 +41,9 @@ MOST = {"--help": 24, "show": 95, "verify": 130}
 
 def loaded(*words: object) -> set[str]:
     """Return the modules that a command loads in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    # Coverage measures children too, and loads modules of its own there.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     command = [sys.executable, "-c", SCRIPT, *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=environment)
     return set(done.stderr.split())

@@ -88,7 +88,7 @@ def test_a_request_that_was_altered_is_not_recorded_as_the_one_that_was_made(dra
 
 
 def test_only_stated_labels_are_on_record(drafts: Callable[..., Any]) -> None:
-    """Labels of code and policy file stand in the intent, whatever wraps the tool; claims of strangers never do."""
+    """Labels of code and policy file stand in the intent, whatever wraps the tool; claims of strangers stand apart."""
     world = drafts(policy=RuleSet(tools={"to*": {"labels": ["operator"]}}))
     made = StructuredTool.from_function(lambda x: x, name="tool", description="runs", tags=["stranger"])
     protect(made, world.enforcer, labels=["code"])
@@ -102,7 +102,8 @@ def test_only_stated_labels_are_on_record(drafts: Callable[..., Any]) -> None:
         ("code", "operator"),
         None,
     ]
-    assert not any("stranger" in str(records.as_dict(one)) for one in read(world, records.Record))
+    assert [one.action.claims for one in read(world, records.Intent)] == [None, ("stranger",), ("stranger",)]
+    assert not any("stranger" in (one.action.labels or ()) for one in read(world, records.Outcome))
 
 
 def test_a_refused_opening_names_who_it_was_for(drafts: Callable[..., Any]) -> None:

@@ -212,7 +212,7 @@ def test_people_and_changes_show_in_records(tmp_path: Path) -> None:
 
     report = asked(made(tmp_path, busy))
     approval, stop = first(report, "human_approval"), first(report, "stop")
-    assert approval.status == "shown"
+    assert approval.status == "partly"
     assert [one.count for one in approval.evidence] == [1, 0, 0]
     assert stop.status == "partly"
     assert [(one.signal, one.count) for one in stop.evidence] == [

@@ -164,7 +164,7 @@ QUERIES: Final[Mapping[str, Query]] = MappingProxyType(
             asks="Were agents taken out of service, and did none of them act afterwards?",
             needs=("registered_agents", "retired_agents"),
             lacks=("unregistered_agents",),
-            against=("calls_after_revocation",),
+            against=("calls_after_revocation", "agents_after_their_end"),
         ),
         "tool_pins": Query(
             asks="Are the definitions of all tools of MCP servers pinned?",

@@ -92,6 +92,7 @@ def test_a_table_of_ones_own_is_read(tmp_path: Path) -> None:
         ('title = "A law"', "title", "not TOML"),
         ('clause = "1"', 'clause = ""', "clause is missing"),
         ('title = "One"', f"title = {'[' * 100_000}", "not TOML"),
+        ('title = "One"', f"{'a.' * 100_000}title = 1", "dots"),
     ],
 )
 def test_a_malformed_table_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:

@@ -20,7 +20,7 @@ from agent_identity._audit.answers.facts import (
 from agent_identity._audit.answers.incident_seed import Selection
 from agent_identity._audit.definitions import DefinitionHistory
 from agent_identity._audit.store import SpillStore
-from agent_identity.canonical import JSON
+from agent_identity.canonical import JSON, decode, encode
 
 __all__ = ["MAX_ENTRIES", "CallRow", "Entry", "EntryKind", "GrantRow", "IncidentCollector", "Reach", "Revoked"]
 
@@ -177,12 +177,20 @@ class Revoked(NamedTuple):
     where: Where
 
 
-def _pack(row: GrantRow | CallRow) -> bytes:
+def _pack(row: CallRow) -> bytes:
     return orjson.dumps(tuple(row))
 
 
+def _pack_grant(row: GrantRow) -> bytes:
+    return orjson.dumps((encode(row.tools).decode(), tuple(row)[:_TOOLS], tuple(row)[_TOOLS + 1 :]))
+
+
 def _unpack_grant(data: bytes) -> GrantRow:
-    return GrantRow(*orjson.loads(data))
+    tools, before, after = orjson.loads(data)
+    return GrantRow(*before, decode(tools.encode()), *after)  # Constraints have numbers of any size.
+
+
+_TOOLS: Final = GrantRow._fields.index("tools")
 
 
 def _unpack_call(data: bytes) -> CallRow:
@@ -212,7 +220,7 @@ class IncidentCollector:
 
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
-        self.grants: SpillStore[GrantRow] = SpillStore(_pack, _unpack_grant, near=_NEAR)
+        self.grants: SpillStore[GrantRow] = SpillStore(_pack_grant, _unpack_grant, near=_NEAR)
         self.calls: SpillStore[CallRow] = SpillStore(_pack, _unpack_call, near=_NEAR)
         self.reach: dict[tuple[str, str], Reach] = {}
         self.revocations: list[Revoked] = []

@@ -58,7 +58,9 @@ def hints_of(paths: Sequence[str]) -> tuple[Sequence[CodeHint], int]:
 def _scanned(path: str) -> Mapping[str, object]:
     found = scan([path])
     if not found.files_read:
-        raise ConfigurationError(f"nothing in {path!r} can be read as code, a configuration or a scan; name another path")
+        raise ConfigurationError(
+            f"nothing in {path!r} can be read as code, a configuration or a scan; name another path"
+        )
     return json_of(found)
 
 

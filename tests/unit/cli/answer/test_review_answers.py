@@ -6,9 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_company import work
+from small_company import ALICE, CLERK, work
 
+from agent_identity._audit.answers import incident_collecting
+from agent_identity._audit.export.named_queries import query_tables
+from agent_identity._audit.export.tables import export_tables
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity.cli.answer import scanned
+from agent_identity.constraints import Range
+from agent_identity.options import Telemetry
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +123,24 @@ def test_hostile_names_of_a_scan_are_inert(
     assert not {"\ud800", "\u202e", "\u0000", "\u001b"} & set(shown)
     assert form[:1] != ("--html",) or "<script>alert" not in shown
     assert form != ("--csv",) or ",＝" not in shown
+
+
+def test_limits_of_any_size_are_reported(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grant may bound an amount beyond 64 bits; no report breaks on it, or changes it."""
+    monkeypatch.setattr(incident_collecting, "_NEAR", 1)
+    most, directory = 10**30, tmp_path / "evidence"
+    with Enforcer.open(directory, telemetry=Telemetry(sealing="inline")) as enforcer:
+        send = enforcer.tool(name="send")(lambda amount: amount)
+        for _ in range(3):
+            with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("send", amount=Range(max=most))):
+                send(amount=1)
+    for report in (("scope",), ("incident", "everything"), ("controls",), ("inventory",)):
+        done = run("report", *report, directory, "--json")
+        assert done.code == 0, done.err
+        assert report[0] not in ("scope", "incident") or str(most) in done.out
+    assert run("report", "incident", "everything", directory).code == 0
+    export_tables(directory, tmp_path / "tables")
+    (row,) = query_tables(tmp_path / "tables", 'SELECT DISTINCT "constraint" AS said FROM grants')
+    assert str(most) in str(row["said"])

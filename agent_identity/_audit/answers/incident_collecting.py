@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, TypeAlias, final
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, final
 
 import orjson
 
@@ -182,15 +182,14 @@ def _pack(row: CallRow) -> bytes:
 
 
 def _pack_grant(row: GrantRow) -> bytes:
-    return orjson.dumps((encode(row.tools).decode(), tuple(row)[:_TOOLS], tuple(row)[_TOOLS + 1 :]))
+    """Return a grant with its constraints in canonical form, which has numbers of any size."""
+    stated = {name: value for name, value in row._asdict().items() if name != "tools"}
+    return orjson.dumps((encode(row.tools).decode(), stated))
 
 
 def _unpack_grant(data: bytes) -> GrantRow:
-    tools, before, after = orjson.loads(data)
-    return GrantRow(*before, decode(tools.encode()), *after)  # Constraints have numbers of any size.
-
-
-_TOOLS: Final = GrantRow._fields.index("tools")
+    tools, stated = cast("tuple[str, dict[str, Any]]", orjson.loads(data))
+    return GrantRow(tools=cast("dict[str, dict[str, JSON]]", decode(tools.encode())), **stated)
 
 
 def _unpack_call(data: bytes) -> CallRow:

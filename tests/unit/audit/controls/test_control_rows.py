@@ -112,6 +112,6 @@ def test_a_clause_has_one_row(tmp_path: Path) -> None:
 
 
 def test_few_rows_can_be_shown_as_a_whole() -> None:
-    """A clause about a whole system, its people or its reports is shown in part at best; calls alone show these three."""
+    """A clause about a whole system, its people or its reports is shown in part at best."""
     whole = {row.clause for table in standard_tables() for row in table.rows if row.query and row.at_most == "shown"}
     assert whole == {"19(1)", "26(6)", "AU-3"}

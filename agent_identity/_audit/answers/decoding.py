@@ -390,7 +390,7 @@ class SplitCalls:
     proved one counts.
 
     Attributes:
-        dropped: The number of parts, by source, of calls that a proved source tells.
+        dropped: The number of parts, by source, of calls that another source tells.
     """
 
     def __init__(self) -> None:
@@ -400,11 +400,19 @@ class SplitCalls:
 
     def put_intent(self, part: _Part, *, proved: bool) -> None:
         """Add an intent without an outcome in its source."""
-        self._intents.put(_key(part.record, proved=proved), part)
+        self._put(self._intents, part, proved=proved)
 
     def put_outcome(self, part: _Part, *, proved: bool) -> None:
         """Add an outcome whose intent is not in its source."""
-        self._outcomes.put(_key(part.record, proved=proved), part)
+        self._put(self._outcomes, part, proved=proved)
+
+    def _put(self, parts: SpillStore[_Part], part: _Part, *, proved: bool) -> None:
+        """Keep the first of several parts that say the same thing of one call, and count the others."""
+        key = _key(part.record, proved=proved)
+        if key in parts:
+            self.dropped[part.source] += 1
+        else:
+            parts.put(key, part)
 
     def calls(self) -> Iterator[CallFact]:
         """Yield the calls."""

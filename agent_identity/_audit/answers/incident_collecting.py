@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, TypeAlias, final
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, final
 
 import orjson
 
@@ -20,7 +20,7 @@ from agent_identity._audit.answers.facts import (
 from agent_identity._audit.answers.incident_seed import Selection
 from agent_identity._audit.definitions import DefinitionHistory
 from agent_identity._audit.store import SpillStore
-from agent_identity.canonical import JSON
+from agent_identity.canonical import JSON, decode, encode
 
 __all__ = ["MAX_ENTRIES", "CallRow", "Entry", "EntryKind", "GrantRow", "IncidentCollector", "Reach", "Revoked"]
 
@@ -177,12 +177,19 @@ class Revoked(NamedTuple):
     where: Where
 
 
-def _pack(row: GrantRow | CallRow) -> bytes:
+def _pack(row: CallRow) -> bytes:
     return orjson.dumps(tuple(row))
 
 
+def _pack_grant(row: GrantRow) -> bytes:
+    """Return a grant with its constraints in canonical form, which has numbers of any size."""
+    stated = {name: value for name, value in row._asdict().items() if name != "tools"}
+    return orjson.dumps((encode(row.tools).decode(), stated))
+
+
 def _unpack_grant(data: bytes) -> GrantRow:
-    return GrantRow(*orjson.loads(data))
+    tools, stated = cast("tuple[str, dict[str, Any]]", orjson.loads(data))
+    return GrantRow(tools=cast("dict[str, dict[str, JSON]]", decode(tools.encode())), **stated)
 
 
 def _unpack_call(data: bytes) -> CallRow:
@@ -212,7 +219,7 @@ class IncidentCollector:
 
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
-        self.grants: SpillStore[GrantRow] = SpillStore(_pack, _unpack_grant, near=_NEAR)
+        self.grants: SpillStore[GrantRow] = SpillStore(_pack_grant, _unpack_grant, near=_NEAR)
         self.calls: SpillStore[CallRow] = SpillStore(_pack, _unpack_call, near=_NEAR)
         self.reach: dict[tuple[str, str], Reach] = {}
         self.revocations: list[Revoked] = []

@@ -159,7 +159,7 @@ def _finish(split: SplitCalls, evidence: Evidence, consumer: Consumer, frames: l
         if period.takes(call):
             consumer.take(call)
     for number, dropped in split.dropped.items():
-        note = f"{counted(dropped, 'record')} of calls that proved sources tell"
+        note = f"{counted(dropped, 'record')} of calls that other sources tell"
         frames[number] = replace(frames[number], not_shown=(*frames[number].not_shown, note))
 
 

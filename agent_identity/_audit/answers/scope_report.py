@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from typing import Final, Literal, TypeAlias, cast, final
 
-import orjson
-
 from agent_identity._audit.answers.declared import declared_in
 from agent_identity._audit.answers.reading import Evidence, Reading, read
 from agent_identity._audit.answers.report_frame import Frame, Proof
@@ -15,7 +13,7 @@ from agent_identity._audit.rates import BUSY, MIN_WEEKS
 from agent_identity._audit.report import counted
 from agent_identity._authority.registries import Registration
 from agent_identity._common.typed_calls import typed
-from agent_identity.canonical import JSON
+from agent_identity.canonical import JSON, decode
 from agent_identity.errors import ConfigurationError
 
 __all__ = [
@@ -509,7 +507,7 @@ def _tool(row: ScopeRow, usage: ScopeUsage, *, least: int, judged: bool, young: 
         used=used,
         calls=successes,
         last_used_ns=row.last_used_ns,
-        constraints=None if constraints is None else cast("Mapping[str, JSON]", orjson.loads(constraints or "{}")),
+        constraints=None if constraints is None else cast("Mapping[str, JSON]", decode((constraints or "{}").encode())),
         records=row.records,
     )
 

@@ -9,6 +9,7 @@ import orjson
 from agent_identity._audit.answers.facts import CallFact, Fact, GrantFact
 from agent_identity._audit.rates import HourlyRates, hour_of_week
 from agent_identity._audit.store import SpillStore
+from agent_identity.canonical import encode
 
 __all__ = ["EventKey", "FirstSeen", "ScopeUsage", "ToolUsage"]
 
@@ -159,10 +160,7 @@ class ScopeUsage:
         return row
 
     def _take_grant(self, fact: GrantFact) -> None:
-        spelled = {
-            tool: orjson.dumps(arguments, option=orjson.OPT_SORT_KEYS).decode() if arguments else ""
-            for tool, arguments in fact.tools.items()
-        }
+        spelled = {tool: encode(arguments).decode() if arguments else "" for tool, arguments in fact.tools.items()}
         grant: _Grant = (fact.agent.id, spelled, fact.depth, fact.issued_ns, fact.where.source)
         self._grants.put(fact.hash.encode(), grant)
         if len(fact.chain) > 1:

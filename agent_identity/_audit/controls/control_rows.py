@@ -29,6 +29,7 @@ _FILES: Final = (
     "owasp_nhi.toml",
 )
 _MAX_TABLE: Final = 1 << 20
+_MAX_DOTS: Final = 128  # Of one line: the work for a dotted key grows with the square of its parts.
 _MAX_ROWS: Final = 1_000
 _LONGEST: Final = 4_096
 _ALWAYS: Final = frozenset({"clause", "title", "asks", "not_shown"})
@@ -120,6 +121,8 @@ def standard_tables(frameworks: Sequence[FrameworkName] = FRAMEWORKS) -> tuple[C
 
 
 def _read(data: bytes, name: str) -> ControlTable:
+    if any(line.count(b".") > _MAX_DOTS for line in data.splitlines()):
+        raise ConfigurationError(f"{name}: a line has more than {_MAX_DOTS} dots; break the line")
     try:
         table = tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:

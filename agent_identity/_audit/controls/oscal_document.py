@@ -8,6 +8,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from agent_identity._audit.controls.controls_report import ControlsReport, EvidenceOf, RowResult
 from agent_identity.canonical import JSON
+from agent_identity.errors import ConfigurationError
 
 __all__ = ["oscal"]
 
@@ -25,8 +26,13 @@ def oscal(found: ControlsReport) -> dict[str, JSON]:
 
     Args:
         found: The report.
+
+    Raises:
+        ConfigurationError: No row has a target there.
     """
     rows = [result for result in found.rows if result.row.targets]
+    if not rows:
+        raise ConfigurationError("no row has a target in the catalog of SP 800-53; ask for the framework nist")
     seed = json.dumps(found.frame.to_json(), sort_keys=True)
     start, end = _period(found)
     result: dict[str, JSON] = {

@@ -60,8 +60,9 @@ QUERIES: Final[Mapping[str, Query]] = MappingProxyType(
             lacks=("open_calls",),
         ),
         "retention": Query(
-            asks="How far back do records reach that still verify?",
+            asks="How far back do records reach that still verify, and was none of them pruned?",
             needs=("recorded_calls",),
+            lacks=("pruned_records",),
         ),
         "attribution": Query(
             asks="Has every call a principal, an agent and an owner?",
@@ -81,7 +82,7 @@ QUERIES: Final[Mapping[str, Query]] = MappingProxyType(
         "enforcement": Query(
             asks="Were calls refused that no grant or rule allows, and did none go on all the same?",
             needs=("refused_calls",),
-            lacks=("monitored_calls", "unattributed_calls"),
+            lacks=("monitored_calls", "unattributed_calls", "traced_only_calls"),
         ),
         "argument_checks": Query(
             asks="Were calls refused for their arguments?",
@@ -163,7 +164,7 @@ QUERIES: Final[Mapping[str, Query]] = MappingProxyType(
             asks="Were agents taken out of service, and did none of them act afterwards?",
             needs=("registered_agents", "retired_agents"),
             lacks=("unregistered_agents",),
-            against=("calls_after_revocation",),
+            against=("calls_after_revocation", "agents_after_their_end"),
         ),
         "tool_pins": Query(
             asks="Are the definitions of all tools of MCP servers pinned?",

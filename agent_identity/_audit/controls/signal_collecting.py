@@ -29,7 +29,9 @@ from agent_identity._evidence.record import Agent
 __all__ = ["SignalCollector"]
 
 _MAX_NAMES: Final = 100_000
-_DAY: Final = 86_400 * 1_000_000_000
+_SECOND: Final = 1_000_000_000
+_DAY: Final = 86_400 * _SECOND
+_LATE: Final = 60 * _SECOND  # Clocks differ, and a registry takes a moment to arrive.
 _ARGUMENTS: Final = frozenset(
     {
         *("argument_not_granted", "argument_missing", "argument_out_of_scope"),
@@ -64,7 +66,8 @@ class SignalCollector:
         self._granted: dict[tuple[str, str], tuple[int, str]] = {}
         self._used: set[tuple[str, str]] = set()
         self._policies: dict[str, set[str]] = {}
-        self._registered: dict[str, str] = {}
+        self._registered: dict[str, tuple[int, str]] = {}
+        self._last: dict[str, tuple[int, str]] = {}
         self._servers: set[str] = set()
         self._pinned: set[str] = set()
 
@@ -122,12 +125,14 @@ class SignalCollector:
         if seen is not None or self._room(self._agents):
             here = (fact.at_ns, fact.where.record)
             self._agents[agent.id] = here if seen is None else min(seen, here)
+            if fact.ran:
+                self._last[agent.id] = max(here, self._last.get(agent.id, here))
             service = self._services.get(fact.where.stream)
             if service is not None:
-                self._acts_in.setdefault(agent.id, set()).add(service)
+                self._keep(self._acts_in.setdefault(agent.id, set()), service)
             if agent.version is not None:
                 versions = self._versions.setdefault(agent.id, set())
-                if agent.version not in versions:
+                if agent.version not in versions and self._room(versions):
                     versions.add(agent.version)
                     if len(versions) > 1:
                         self.signals.add("changes", fact.at_ns, fact.where.record)
@@ -161,12 +166,17 @@ class SignalCollector:
         elif isinstance(fact, PolicyFact):
             self._take_policy(fact)
         elif isinstance(fact, RegistrationFact):
-            if self._room(self._registered):
-                self._registered.setdefault(fact.agent.id, fact.registration.status)
+            self._register(fact.agent.id, fact.at_ns, fact.registration.status)
         elif isinstance(fact, ServerFact):
             self._keep(self._pinned, fact.server.name)
             if fact.server.status != "pinned" or any(tool.status != "pinned" for tool in fact.tools):
                 self.signals.add("changes", fact.at_ns, fact.where.record)
+
+    def _register(self, agent: str, at_ns: int, status: str) -> None:
+        """Keep the latest status of an agent."""
+        known = self._registered.get(agent)
+        if known is not None or self._room(self._registered):
+            self._registered[agent] = (at_ns, status) if known is None else max(known, (at_ns, status))
 
     def _take_policy(self, fact: PolicyFact) -> None:
         if fact.policy.name not in self._policies and not self._room(self._policies):
@@ -210,7 +220,7 @@ class SignalCollector:
         for place, trust in zip(reading.places, reading.trusts, strict=True):
             declared = declared_in(place, trust)
             for entry in declared.registrations:  # Oldest first: the last one of an agent holds.
-                self._registered[entry.agent.id] = entry.status
+                self._registered[entry.agent.id] = entry.issued_at * _SECOND, entry.status
             self._pinned.update(server.name for server in declared.servers)
 
     def _count_names(self) -> None:
@@ -224,7 +234,12 @@ class SignalCollector:
         for key, (at, record) in self._granted.items():
             signals.add("used_tools" if key in self._used else "unused_tools", at, record)
         signals.add("registered_agents", count=len(self._registered))
-        signals.add("retired_agents", count=sum(status in _ENDED for status in self._registered.values()))
+        for agent, (ended, status) in self._registered.items():
+            if status in _ENDED:
+                signals.add("retired_agents")
+                at, record = self._last.get(agent, (0, ""))
+                if at > ended + _LATE:
+                    signals.add("agents_after_their_end", at, record)
         signals.add("pinned_servers", count=len(self._pinned))
         signals.add("unpinned_servers", count=len(self._servers - self._pinned))
 

@@ -78,6 +78,10 @@ SIGNALS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "agent that the registry suspended, retired or orphaned",
             "agents that the registry suspended, retired or orphaned",
         ),
+        "agents_after_their_end": (
+            "agent that acted after the registry suspended, retired or orphaned it",
+            "agents that acted after the registry suspended, retired or orphaned them",
+        ),
         "pinned_servers": ("pinned MCP server", "pinned MCP servers"),
         "unpinned_servers": ("MCP server in use and not pinned", "MCP servers in use and not pinned"),
         "changes": (

@@ -109,11 +109,13 @@ class DefinitionHistory:
         """Take a call; all states have to be there before."""
         if server is None or not self._states:
             return
-        for period in self._found().get((server, tool), ()):
-            if period.has(at_ns):
-                period.calls += ran
-                period.refused += refused
-                period.records = sorted((*period.records, record))[:_MAX_RECORDS]
+        periods = self._found().get((server, tool), [])
+        at = bisect_right(periods, at_ns, key=lambda period: period.change.at_ns)  # No two of them overlap.
+        if at and periods[at - 1].has(at_ns):
+            period = periods[at - 1]
+            period.calls += ran
+            period.refused += refused
+            period.records = sorted((*period.records, record))[:_MAX_RECORDS]
 
     def in_force(self, digest: str, server: str | None, tool: str, at_ns: int) -> bool:
         """Return whether a server offered a tool under a definition at a moment, accepted or not.

@@ -22,6 +22,7 @@ from agent_identity._audit.answers import (
 )
 from agent_identity._audit.export.parquet_files import ParquetTable, Row
 from agent_identity._evidence.record import Principal, Resource
+from agent_identity.canonical import encode
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -231,7 +232,7 @@ def _grant(fact: GrantFact) -> Iterator[Row]:
     for tool, arguments in fact.tools.items():
         for argument, constraint in arguments.items():
             kind = constraint.get("constraint_type") if isinstance(constraint, dict) else None
-            text = orjson.dumps(constraint, option=orjson.OPT_SORT_KEYS).decode()
+            text = encode(constraint).decode()
             named = {"tool": tool, "argument": argument, "constraint": text}
             yield {**stated, **named, "constraint_type": kind if isinstance(kind, str) else None}
         if not arguments:

@@ -6,7 +6,7 @@ from agent_identity._common.printing import escaped
 
 __all__ = ["inert"]
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")  # Wide ones as well.
 
 
 def inert(text: str) -> str:

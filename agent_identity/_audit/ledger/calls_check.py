@@ -17,6 +17,7 @@ from agent_identity._evidence.record import (
     Grant,
     Intent,
     Outcome,
+    Policy,
     Recovered,
     RecoveredStream,
     TaskEnd,
@@ -66,6 +67,7 @@ class Calls:
         self._details = DetailsCheck(findings)
         self._outer = OuterTasks(findings)
         self._flow: FlowCheck | None = None
+        self._old_policy: tuple[Policy, Place] | None = None  # All policies of version 1 say the same about marks.
         self._disclosures = disclosures
         self._open = OpenIntents()
         self._left = OpenIntents()
@@ -86,8 +88,10 @@ class Calls:
         """
         place = Place(record.id, stream, seq)
         self._details.take(record, seq)
-        if record.v != VERSION:
+        if record.v != VERSION or self._flow is not None:
             self._take_flow(record, place)
+        elif isinstance(record, Policy):
+            self._old_policy = record, place
         usage = self._delegations.see(record, place)
         if isinstance(record, Intent | Outcome):
             self._take_call(record, usage, stream, seq)
@@ -103,6 +107,8 @@ class Calls:
             from agent_identity._audit.ledger.flow_check import FlowCheck  # Records of version 1 have no marks.
 
             self._flow = FlowCheck(self._findings)
+            if self._old_policy is not None:
+                self._flow.take(*self._old_policy)
         self._flow.partial = self.partial or self.gone is not None
         self._flow.take(record, place)
 
@@ -136,6 +142,7 @@ class Calls:
             self._left.put(call)
         self._open = OpenIntents()
         self._details.end_of_stream()
+        self._old_policy = None
         if self._flow is not None:
             self._flow.end_of_stream()
 

@@ -15,7 +15,7 @@ from agent_identity._audit.controls import (
     controls,
     oscal,
 )
-from agent_identity.cli.answer.framing import Cell, answered, emit
+from agent_identity.cli.answer.framing import Cell, answered, emit, emit_document
 from agent_identity.cli.terminal.style import Style, clean, hanging
 from agent_identity.errors import ConfigurationError
 
@@ -40,8 +40,7 @@ def run(chosen: argparse.Namespace) -> int:
     tables = [table for table in own if table.framework in wanted] if own else None
     found = answered(chosen, lambda evidence: controls(evidence, frameworks=wanted, tables=tables))
     if chosen.oscal:
-        print(json.dumps(oscal(found)))
-        return found.frame.exit_code
+        return emit_document(chosen, found.frame, lambda: json.dumps(oscal(found)))
     return emit(chosen, found, text=lambda style, room: _text(found, style, room), rows=lambda: _rows(found))
 
 

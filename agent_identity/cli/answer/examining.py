@@ -51,12 +51,13 @@ class Examiner:
         sources: The evidence, whose state is taken now.
 
     Raises:
-        ConfigurationError: The directory has no keys, or is evidence that is examined.
+        ConfigurationError: The directory has no keys, or is evidence that is examined, or the examiner is no id.
     """
 
     def __init__(self, directory: str, by: str, sources: Sequence[str]) -> None:
         self._directory, self._by = directory, by
         _refuse(directory, sources)
+        _check_name(by)
         self._state = _state_of(sources)
 
     def shown(self, frame: Frame, question: str, show: Callable[[], int], *, page: str | None) -> int:
@@ -108,14 +109,35 @@ def examiner_of(chosen: argparse.Namespace) -> Examiner | None:
         if by is not None:
             raise ConfigurationError("--by goes with --record-examination DIR; leave it out")
         return None
-    return Examiner(directory, by or getpass.getuser(), chosen.evidence)
+    return Examiner(directory, _login() if by is None else by, chosen.evidence)
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, LookupError, ImportError):
+        raise ConfigurationError("the examiner has no login name here; name the examiner with --by ID") from None
+
+
+def _check_name(by: str) -> None:
+    """Refuse an examiner that no record can name, before anything is read.
+
+    Raises:
+        ConfigurationError: It is no id.
+    """
+    try:
+        Examined(question="report", digest=f"sha256:{'0' * 64}", size="0", by=by)
+    except ValueError:
+        raise ConfigurationError(
+            "the examiner is no id; give --by an address or a name without spaces at its ends and control characters"
+        ) from None
 
 
 def _refuse(directory: str, sources: Sequence[str]) -> None:
     """Refuse a directory in which the examination cannot or must not be recorded.
 
     Raises:
-        ConfigurationError: It has no keys, or it is a source.
+        ConfigurationError: It has no keys, or it is, holds or lies in a source.
     """
     own = Path(directory)
     if not (own / "trust.json").exists() or not (own / "keys" / "recorder.pem").exists():
@@ -125,7 +147,7 @@ def _refuse(directory: str, sources: Sequence[str]) -> None:
     here = own.resolve()
     for source in sources:
         there = Path(source).resolve()
-        if here == there or there in here.parents:
+        if here == there or there in here.parents or here in there.parents:
             raise ConfigurationError("an examination must not change what is examined; name a directory of your own")
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "command_of",
     "cut",
     "emit",
+    "emit_document",
     "evidence_of",
     "heading",
     "not_shown",
@@ -185,10 +186,31 @@ def emit(
     def show() -> int:
         return _print(chosen, result, text=text, rows=rows, markdown=markdown, events=events)
 
+    return _examined(chosen, result.frame, show)
+
+
+def emit_document(chosen: argparse.Namespace, frame: Frame, text: Callable[[], str]) -> int:
+    """Print a result as a document of another form, and return the exit code.
+
+    Args:
+        chosen: The words of the command.
+        frame: The frame of the result.
+        text: Returns the document.
+    """
+
+    def show() -> int:
+        print(text())
+        return frame.exit_code
+
+    return _examined(chosen, frame, show)
+
+
+def _examined(chosen: argparse.Namespace, frame: Frame, show: Callable[[], int]) -> int:
+    """Show a result, and record that where it is wanted."""
     examiner: Examiner | None = chosen.examiner
     if examiner is None:
         return show()
-    return examiner.shown(result.frame, getattr(chosen, "seed", ""), show, page=chosen.html)
+    return examiner.shown(frame, getattr(chosen, "seed", ""), show, page=chosen.html)
 
 
 def _examiner(chosen: argparse.Namespace) -> "Examiner | None":

@@ -5,12 +5,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-import orjson
-
 from agent_identity._audit.answers import Authority, Entry, IncidentReport, RevocationEffect, Seed, ToolReach, incident
 from agent_identity._audit.definitions import DefinitionChange
 from agent_identity._audit.incident_exports import ocsf_incident, timesketch_events
 from agent_identity._audit.report import counted
+from agent_identity.canonical import encode
 from agent_identity.cli.answer.framing import answered, cut, emit, plain_markdown, rows_of, table_lines, times
 from agent_identity.cli.terminal.style import Style, clean, moment
 from agent_identity.cli.terminal.times import moment_ns
@@ -130,7 +129,7 @@ def _hop(one: Authority) -> Sequence[str]:
 
 def _permits(one: Authority) -> str:
     named = [
-        f"{tool} {orjson.dumps(arguments, option=orjson.OPT_SORT_KEYS).decode()}" if arguments else f"{tool} (any)"
+        f"{tool} {encode(arguments).decode()}" if arguments else f"{tool} (any)"
         for tool, arguments in sorted(one.tools.items())
     ]
     return cut(named, _NAMED)

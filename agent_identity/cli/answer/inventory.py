@@ -7,7 +7,7 @@ from typing import Final
 
 from agent_identity._audit.answers import KINDS, Inventory, Item, cyclonedx, inventory
 from agent_identity._audit.report import counted
-from agent_identity.cli.answer.framing import Cell, answered, cut, emit, table_lines, times
+from agent_identity.cli.answer.framing import Cell, answered, cut, emit, emit_document, table_lines, times
 from agent_identity.cli.answer.scanned import hints_of
 from agent_identity.cli.terminal.style import Style, clean
 from agent_identity.cli.terminal.times import moment_ns
@@ -42,8 +42,7 @@ def run(chosen: argparse.Namespace) -> int:
     hints, unnamed = hints_of(chosen.scan)
     found = answered(chosen, lambda evidence: inventory(evidence, since_ns=since, hints=hints, unnamed=unnamed))
     if chosen.cyclonedx:
-        print(json.dumps(cyclonedx(found), indent=2))
-        return found.frame.exit_code
+        return emit_document(chosen, found.frame, lambda: json.dumps(cyclonedx(found), indent=2))
     return emit(chosen, found, text=lambda style, room: _text(found, style, room), rows=lambda: _rows(found))
 
 

@@ -23,7 +23,7 @@ _KINDS: Final[Mapping[str, ItemKind]] = {
 }
 _STATUSES: Final[tuple[CodeStatus, ...]] = ("configured", "declared", "installed")
 _LONGEST: Final = 1_024
-_LARGEST: Final = 256 * 1024 * 1024
+_LARGEST: Final = 64 * 1024 * 1024
 _MAX_HINTS: Final = 100_000
 
 
@@ -34,23 +34,34 @@ def hints_of(paths: Sequence[str]) -> tuple[Sequence[CodeHint], int]:
         paths: Folders and files that are scanned, and files that ``scan --json`` has written.
 
     Raises:
-        ConfigurationError: A path does not exist, or a file of a scan is malformed.
+        ConfigurationError: A path does not exist, or nothing of it can be read; a file of a scan is malformed; or there
+            are too many declarations.
     """
     hints: list[CodeHint] = []
     unnamed = 0
     for path in paths:
         found = _written(path)
-        items = json_of(scan([path])) if found is None else found
-        for item in _items(items, path):
+        for item in _items(_scanned(path) if found is None else found, path):
             name = item.get("name")
             kind = _KINDS.get(str(item.get("kind")))
             if kind is None:
                 continue
             if not isinstance(name, str) or not name or item.get("named_by") == "dynamic":
                 unnamed += 1
-            elif len(hints) < _MAX_HINTS:
+            elif len(hints) >= _MAX_HINTS:
+                raise ConfigurationError(f"{path!r} has more than {_MAX_HINTS:,} declarations; scan a part of it")
+            else:
                 hints.append(_hint(kind, name, item, path))
     return hints, unnamed
+
+
+def _scanned(path: str) -> Mapping[str, object]:
+    found = scan([path])
+    if not found.files_read:
+        raise ConfigurationError(
+            f"nothing in {path!r} can be read as code, a configuration or a scan; name another path"
+        )
+    return json_of(found)
 
 
 def _written(path: str) -> Mapping[str, object] | None:

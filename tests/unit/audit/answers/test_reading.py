@@ -190,6 +190,21 @@ def test_an_unproved_part_of_a_call_neither_counts_twice_nor_hides_a_proved_one(
     assert proved <= shown
 
 
+@pytest.mark.parametrize("proved", [True, False])
+def test_a_second_end_of_a_call_is_told_and_does_not_replace_the_first(company: Path, *, proved: bool) -> None:
+    """Two sources that tell differently how a call of a third one ended: one counts, and the other is counted."""
+    records = records_of(company)
+    outcome = next(one for one in records if isinstance(one, Outcome) and one.intent is not None)
+    intent = next(one for one in records if one.id == outcome.intent)
+    kept, split = Kept(), SplitCalls()
+    for source, record in enumerate((intent, outcome, replaced(outcome, outcome="error", error="late"))):
+        decoder = Decoder(source, kept.take, Period(), split)
+        decoder.visit(record)
+        decoder.finish(proved=proved)
+    (call,) = split.calls()
+    assert (call.outcome, call.where.source, split.dropped) == (outcome.outcome, 1, Counter({2: 1}))
+
+
 @pytest.mark.parametrize("cuts", [(3, 9), (9, 3), (14, 20), (0, 8), (7, 7)])
 def test_a_call_counts_once_over_copies_of_a_ledger(company: Path, tmp_path: Path, cuts: Sequence[int]) -> None:
     """Copies of different ages, of which one ends between an intent and its outcome, tell each call once."""

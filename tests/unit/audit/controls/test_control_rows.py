@@ -92,6 +92,7 @@ def test_a_table_of_ones_own_is_read(tmp_path: Path) -> None:
         ('title = "A law"', "title", "not TOML"),
         ('clause = "1"', 'clause = ""', "clause is missing"),
         ('title = "One"', f"title = {'[' * 100_000}", "not TOML"),
+        ('title = "One"', f"{'a.' * 100_000}title = 1", "dots"),
     ],
 )
 def test_a_malformed_table_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
@@ -108,3 +109,9 @@ def test_a_clause_has_one_row(tmp_path: Path) -> None:
     path.write_text(GOOD + GOOD[GOOD.index("[[rows]]") :])
     with pytest.raises(ConfigurationError, match="two rows"):
         ControlTable.load(path)
+
+
+def test_few_rows_can_be_shown_as_a_whole() -> None:
+    """A clause about a whole system, its people or its reports is shown in part at best."""
+    whole = {row.clause for table in standard_tables() for row in table.rows if row.query and row.at_most == "shown"}
+    assert whole == {"19(1)", "26(6)", "AU-3"}

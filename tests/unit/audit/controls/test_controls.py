@@ -21,7 +21,7 @@ from agent_identity._audit.answers.facts import (
 from agent_identity._audit.answers.reading import Evidence, Reading, read
 from agent_identity._audit.controls import signal_collecting
 from agent_identity._audit.controls.control_rows import ControlRow, standard_tables
-from agent_identity._audit.controls.controls_report import ControlsReport, RowResult, controls
+from agent_identity._audit.controls.controls_report import ControlsQuestion, ControlsReport, RowResult, controls
 from agent_identity._audit.controls.queries import QUERIES
 from agent_identity._audit.controls.signal_collecting import SignalCollector
 from agent_identity._audit.controls.signals import SIGNALS, Signals
@@ -212,7 +212,7 @@ def test_people_and_changes_show_in_records(tmp_path: Path) -> None:
 
     report = asked(made(tmp_path, busy))
     approval, stop = first(report, "human_approval"), first(report, "stop")
-    assert approval.status == "shown"
+    assert approval.status == "partly"
     assert [one.count for one in approval.evidence] == [1, 0, 0]
     assert stop.status == "partly"
     assert [(one.signal, one.count) for one in stop.evidence] == [
@@ -278,6 +278,18 @@ def test_logs_of_half_a_year_are_shown(tmp_path: Path) -> None:
     """Records that reach over the days that a row asks for show its retention as a whole."""
     report = asked(made(tmp_path, lambda directory: work(directory, tasks=2, days=184)))
     assert first(report, "retention").status == "shown"
+
+
+def test_pruned_records_weaken_retention(tmp_path: Path) -> None:
+    """Nobody can tell from what is left whether what was pruned was old enough."""
+    directory = made(tmp_path, lambda folder: work(folder, tasks=2, days=184))
+    evidence = Evidence(sources=directory, trust=tmp_path / "kept.json")
+    question = ControlsQuestion()
+    reading = read(evidence, question)
+    question._collector.signals.add("pruned_records", count=3)
+    result = first(question.answer(reading, evidence), "retention")
+    assert result.status == "partly"
+    assert result.why[0].startswith("3 records")
 
 
 class Kept:
@@ -383,6 +395,21 @@ def test_registrations_count_by_their_last_status(pass_: tuple[Sequence[Fact], R
     assert found.get("registered_agents").count == 2
     assert found.get("retired_agents").count == 1
     assert found.get("unregistered_agents").count == 1
+
+
+@pytest.mark.parametrize(("status", "count"), [("retired", 1), ("suspended", 1), ("registered", 0)])
+def test_an_agent_that_acts_after_its_end_contradicts_offboarding(
+    pass_: tuple[Sequence[Fact], Reading], status: str, count: int
+) -> None:
+    """The registry took the agent out of service, and it went on; its latest status counts."""
+    call = next(fact for fact in pass_[0] if isinstance(fact, CallFact) and fact.agent is not None)
+    more: list[Fact] = []
+    for at, each in ((2, status), (1, "registered")):
+        state = AgentRegistration(hash="sha256:" + "0" * 64, purpose="p", status=cast("Any", each))
+        more.append(RegistrationFact(call.where, at, RecordedAgent(id="clerk", owner="o"), state))
+    found = counted(pass_, lambda fact: fact, *more).get("agents_after_their_end")
+    assert (found.count, len(found.records)) == (count, count)
+    assert "agents_after_their_end" in QUERIES["offboarding"].against
 
 
 def test_names_beyond_the_room_are_counted(

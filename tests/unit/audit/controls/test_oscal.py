@@ -21,9 +21,12 @@ MODELS = importlib.util.find_spec("trestle") is not None or os.environ.get("AGEN
 def report(tmp_path_factory: pytest.TempPathFactory) -> ControlsReport:
     """Return the report on a small company."""
     folder = tmp_path_factory.mktemp("company")
-    work(folder / "evidence", tasks=2)
+    with pytest.MonkeyPatch.context() as patch:  # Service and host, which AU-3 needs.
+        patch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=shop,host.name=one")
+        work(folder / "evidence", tasks=2, drafts=True)
     shutil.copy(folder / "evidence" / "trust.json", folder / "kept.json")
-    return controls(Evidence(sources=folder / "evidence", trust=folder / "kept.json", command="agent-identity x\ny"))
+    kept = folder / "kept.json"
+    return controls(Evidence(sources=folder / "evidence", trust=kept, drafts=True, command="agent-identity x\ny"))
 
 
 def results(report: ControlsReport) -> dict[str, Any]:

@@ -41,7 +41,7 @@ MAX_ACTIONS: Final = 1_000
 """Number of calls in a story; further calls are only counted."""
 
 _UNINSPECTED: Final = "uninspected"
-_WITHHELD: Final = "content_blocked"
+_WITHHELD: Final = frozenset({"content_blocked", "content_quarantined"})
 _MAX_UNDER_WAY: Final = 1_024
 _MAX_REGISTRATIONS: Final = 4_096
 _MAX_ENDED: Final = 64  # Ended tasks are kept a while, for calls that were refused because of the end.
@@ -415,7 +415,7 @@ def _action(
         route=action.route,
         error=error,
         monitored=decision.mode == "monitor",
-        withheld=outcome == "denied" and error == _WITHHELD,
+        withheld=outcome == "denied" and error in _WITHHELD,
         approver=approvers.get(decision.approval or "") if decision.enforced in {"allow", "modify"} else None,
         destinations=destinations,
         uninspected=_UNINSPECTED in (record.findings or ()),

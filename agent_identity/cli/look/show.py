@@ -134,7 +134,8 @@ def _print(tasks: Iterable[_Told], wanted: _Filter, *, several: bool) -> None:
     if wanted.drafts:
         print(style.paint(f"\n{DRAFTS}", "dim"))
     if separator:
-        print(style.paint("\nThis is what the evidence says; run 'agent-identity verify' to check it.", "dim"))
+        verify = "agent-identity verify --drafts" if wanted.drafts else "agent-identity verify"
+        print(style.paint(f"\nThis is what the evidence says; run '{verify}' to check it.", "dim"))
 
 
 def _name(source: _Source) -> str:

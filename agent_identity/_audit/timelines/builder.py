@@ -70,6 +70,7 @@ class Action:
         approver: The person who approved it, if it needed an approval.
         destinations: The origins of the arguments that decide where the call leads, if they are on record.
         uninspected: Inspectors could not look at a part of its arguments or result.
+        changed: A rule had its result, or the prompt of a model, changed before its delivery.
     """
 
     record: str
@@ -89,6 +90,7 @@ class Action:
     approver: str | None = None
     destinations: tuple[Destination, ...] = ()
     uninspected: bool = False
+    changed: bool = False
 
 
 @final
@@ -419,4 +421,5 @@ def _action(
         approver=approvers.get(decision.approval or "") if decision.enforced in {"allow", "modify"} else None,
         destinations=destinations,
         uninspected=_UNINSPECTED in (record.findings or ()),
+        changed=decision.enforced == "modify",
     )

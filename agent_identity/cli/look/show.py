@@ -298,11 +298,19 @@ def _ending(action: Action) -> str:
         _route(action),
         f"rule {action.rule}" if action.rule else "",
         action.why or "",
-        "monitor mode, nothing enforced" if action.monitored else "",
-        "a part was not inspected" if action.uninspected else "",
+        *_remarks(action),
     ]
     detail = ", ".join(part for part in details if part)
     return clean(f"{words}: {detail}" if detail else words)
+
+
+def _remarks(action: Action) -> Iterator[str]:
+    if action.monitored:
+        yield "monitor mode, nothing enforced"
+    if action.changed:
+        yield "changed before delivery"
+    if action.uninspected:
+        yield "a part was not inspected"
 
 
 def _route(action: Action) -> str:

@@ -235,7 +235,7 @@ class CallFact:
     @property
     def withheld(self) -> bool:
         """True if its body ran and an inspector kept the result from the caller."""
-        return self.outcome == "denied" and self.intent is not None and self.error == _WITHHELD
+        return self.outcome == "denied" and self.intent is not None and self.error in _WITHHELD
 
     @property
     def refused(self) -> bool:
@@ -261,7 +261,7 @@ class CallFact:
 
 _MODELS: Final = frozenset({"model", "streamed_model"})
 _ENDED: Final = frozenset({"success", "error", "cancelled"})
-_WITHHELD: Final = "content_blocked"
+_WITHHELD: Final = frozenset({"content_blocked", "content_quarantined"})
 
 
 @final

@@ -19,6 +19,7 @@ from agent_identity._audit.answers import (
 )
 from agent_identity._audit.inputs import PathLike
 from agent_identity._audit.proofs import prove
+from agent_identity._audit.report import TrustBasis
 from agent_identity._common.typed_calls import typed
 from agent_identity.errors import ConfigurationError
 
@@ -163,6 +164,13 @@ def write_sample(found: Sample, directory: PathLike, target: PathLike) -> int:
     return len(proofs)
 
 
+_KEYS: Final[Mapping[TrustBasis, str]] = {
+    "given": "given by the person who drew the sample",
+    "self-asserted": "self-asserted: they came from beside the evidence, so they prove nothing by themselves",
+    "none": "none",
+}
+
+
 def _file(one: Drawn) -> str:
     return f"{one.number:04d}.tlog-proof"
 
@@ -174,12 +182,13 @@ def _text(found: Sample) -> str:
         f"Drawn:      {len(found.drawn):,} of {found.population:,} recorded tool calls",
         f"Seed:       {found.seed}",
         f"Verdict:    {found.frame.verdict}",
+        *(f"Keys:       {_KEYS[one.trust]}" for one in found.frame.sources),
         f"Version:    agent-identity {found.frame.version}",
         "",
         "How to check a proof",
         "",
-        "1. Install this version: pip install agent-identity-otel",
-        "2. Take trust.json, the public keys, from somewhere else than from this folder.",
+        f"1. Install the Python distribution agent-identity-otel, version {found.frame.version}.",
+        "2. Take trust.json, the public keys, from another place than the evidence and this folder.",
         "3. For each line below:",
         "",
         *(
@@ -191,8 +200,8 @@ def _text(found: Sample) -> str:
         "",
         "How to check the draw",
         "",
-        "The calls with the smallest SHA-256 of the seed, a line feed and the id of the record are drawn, in that",
-        "order. Choose the seed yourself, and have the sample drawn again with it.",
+        "The sample is the calls with the smallest SHA-256 over the seed, a line feed and the id of the record, in",
+        "that order. Choose the seed yourself, and have the sample drawn again with it.",
         "",
         "What a sample does not show",
         "",

@@ -249,5 +249,13 @@ def _why(action: Action) -> Iterator[str]:
         yield f"rule {action.rule}"
     if action.why:
         yield action.why
+    yield from _remarks(action)
+
+
+def _remarks(action: Action) -> Iterator[str]:
     if action.monitored:
         yield "monitor mode, nothing enforced"
+    if action.changed:
+        yield "changed before delivery"
+    if action.uninspected:
+        yield "a part was not inspected"

@@ -41,7 +41,7 @@ MAX_ACTIONS: Final = 1_000
 """Number of calls in a story; further calls are only counted."""
 
 _UNINSPECTED: Final = "uninspected"
-_WITHHELD: Final = "content_blocked"
+_WITHHELD: Final = frozenset({"content_blocked", "content_quarantined"})
 _MAX_UNDER_WAY: Final = 1_024
 _MAX_REGISTRATIONS: Final = 4_096
 _MAX_ENDED: Final = 64  # Ended tasks are kept a while, for calls that were refused because of the end.
@@ -70,6 +70,7 @@ class Action:
         approver: The person who approved it, if it needed an approval.
         destinations: The origins of the arguments that decide where the call leads, if they are on record.
         uninspected: Inspectors could not look at a part of its arguments or result.
+        changed: A rule had its result, or the prompt of a model, changed before its delivery.
     """
 
     record: str
@@ -89,6 +90,7 @@ class Action:
     approver: str | None = None
     destinations: tuple[Destination, ...] = ()
     uninspected: bool = False
+    changed: bool = False
 
 
 @final
@@ -415,8 +417,9 @@ def _action(
         route=action.route,
         error=error,
         monitored=decision.mode == "monitor",
-        withheld=outcome == "denied" and error == _WITHHELD,
+        withheld=outcome == "denied" and error in _WITHHELD,
         approver=approvers.get(decision.approval or "") if decision.enforced in {"allow", "modify"} else None,
         destinations=destinations,
         uninspected=_UNINSPECTED in (record.findings or ()),
+        changed=decision.enforced == "modify",
     )

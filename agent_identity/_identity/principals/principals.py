@@ -94,7 +94,7 @@ class Human:
         Args:
             token: The compact token, at most 64 KiB.
             jwks: The keys of the issuer: the path of a JWK Set, its content, or a source that you keep, such as
-                ``agent_identity._identity.foreign.jwks_source.JwksSource("https://…")``.
+                ``agent_identity.identity.JwksSource("https://…")``.
             issuer: The required issuer: exactly the claim ``iss``.
             audience: Who must be among its audiences: your client id for an ID token, the name of your service for an
                 access token.
@@ -205,7 +205,7 @@ class Service:
         Args:
             token: The JWT-SVID, at most 64 KiB.
             bundle: The authorities of the trust domain that the workload must be of:
-                ``agent_identity._identity.foreign.spiffe.SpiffeBundle``.
+                ``agent_identity.identity.SpiffeBundle``.
             audience: The required audience: you.
             now: Unix seconds; by default the present.
             skew: Seconds by which clocks may differ, at most 30.
@@ -233,7 +233,7 @@ class Service:
             chain_pem: The certificate of the workload and those between it and an authority, in this order, as PEM;
                 at most 64 KiB and 8 certificates.
             bundle: The authorities of the trust domain that the workload must be of:
-                ``agent_identity._identity.foreign.spiffe.SpiffeBundle``.
+                ``agent_identity.identity.SpiffeBundle``.
             now: Unix seconds; by default the present.
 
         Raises:

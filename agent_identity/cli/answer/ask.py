@@ -80,7 +80,7 @@ def command_of(
     """
     name = question.id
     if not question.words:
-        raise ConfigurationError(f"nothing answers question {name} yet: {question.note}")
+        raise ConfigurationError(f"no report answers question {name} yet: {question.note}")
     values = {OF: of, SINCE: since}
     for place, value in values.items():
         option, needed = place.strip("{}"), any(place in word for word in question.words)
@@ -106,7 +106,7 @@ def _options_first(words: Sequence[str]) -> list[str]:
 
 
 def _meaning(question: Question, place: str) -> str:
-    return f"'{question.of}'" if place == OF else "TIME"
+    return f"OF (OF: {question.of})" if place == OF else "TIME, such as 2026-11-24"
 
 
 def _question(name: str) -> Question:

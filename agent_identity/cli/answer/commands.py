@@ -54,7 +54,7 @@ def _inventory(parser: ArgumentParser) -> None:
 def _scope(parser: ArgumentParser) -> None:
     _evidence(parser)
     parser.add_argument("--since", metavar="TIME", help="list what was first seen together from then on")
-    text = "a suggestion keeps a tool that was used under so many grants (default: 1)"
+    text = "a suggestion keeps only tools that at least N grants used (default: 1)"
     parser.add_argument("--least", metavar="N", type=int, default=1, help=text)
     _forms(parser)
 
@@ -121,8 +121,8 @@ def _sample(parser: ArgumentParser) -> None:
 def _ask(parser: ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", nargs="?", help="the question; without one, all are listed")
     _evidence(parser, "*")
-    parser.add_argument("--of", metavar="NAME", help="what a question about one thing is about")
-    parser.add_argument("--since", metavar="TIME", help="the time of a question that has one")
+    parser.add_argument("--of", metavar="NAME", help="the agent, record, key or other thing that the question is about")
+    parser.add_argument("--since", metavar="TIME", help="the time from which the question counts")
     _forms(parser)
 
 
@@ -269,9 +269,9 @@ ANSWER: Final = (
                 _all,
                 f"{_REPORT}.everything",
                 description=(
-                    "Write inventory, scope, data, incident, coverage and controls as pages that need nothing but "
-                    "themselves, an index over them, and their SHA-256 in a list, which is printed as well. One pass "
-                    "over the evidence, with its verification, makes all of them."
+                    "Write inventory, scope, data, incident, coverage and controls as self-contained pages, with an "
+                    "index and a list of their SHA-256 digests, and print the list. One pass over the evidence reads "
+                    "and verifies it for all of them."
                 ),
             ),
         ),

@@ -278,7 +278,8 @@ def _source(source: SourceFrame, style: Style, room: int | None) -> Iterator[str
     yield f"           integrity {_spaced(report.integrity)}, completeness {_spaced(report.completeness)}"
     codes = list(dict.fromkeys(found.code for found in report.findings if found.severity != "notice"))
     if codes:
-        yield f"           {hanging(clean(', '.join(codes[:_SHOWN])) + ': see agent-identity verify', 11, room)}"
+        cure = "give --drafts to accept drafts" if codes == ["draft_record"] else "see agent-identity verify"
+        yield f"           {hanging(clean(', '.join(codes[:_SHOWN])) + f': {cure}', 11, room)}"
     yield f"  keys     {hanging(clean(_key_words(source)), 11, room)}"
 
 

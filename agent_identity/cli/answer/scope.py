@@ -38,7 +38,20 @@ def _text(found: ScopeReport, style: Style, room: int | None) -> Iterator[str]:
             yield f"{style.paint(words, color, 'bold')} ({len(named):,}): {cut(named, _NAMED)}"
     yield ""
     yield style.paint("granted and used", "bold")
-    head = ("AGENT", "TOOL", "GRANTS", "USED", "BELOW", "CALLS", "BELOW", "REFUSED", "WARNED", "MONITOR", "LAST", "WHY")
+    head = (
+        "AGENT",
+        "TOOL",
+        "GRANTS",
+        "USED",
+        "USED BELOW",
+        "CALLS",
+        "CALLS BELOW",
+        "REFUSED",
+        "WARNED",
+        "MONITOR",
+        "LAST",
+        "WHY",
+    )
     yield from table_lines([head, *map(_row, found.rows)], room)
     for suggestion in found.suggestions:
         yield ""

@@ -134,7 +134,8 @@ def _print(tasks: Iterable[_Told], wanted: _Filter, *, several: bool) -> None:
     if wanted.drafts:
         print(style.paint(f"\n{DRAFTS}", "dim"))
     if separator:
-        print(style.paint("\nThis is what the evidence says; run 'agent-identity verify' to check it.", "dim"))
+        verify = "agent-identity verify --drafts" if wanted.drafts else "agent-identity verify"
+        print(style.paint(f"\nThis is what the evidence says; run '{verify}' to check it.", "dim"))
 
 
 def _name(source: _Source) -> str:
@@ -297,11 +298,19 @@ def _ending(action: Action) -> str:
         _route(action),
         f"rule {action.rule}" if action.rule else "",
         action.why or "",
-        "monitor mode, nothing enforced" if action.monitored else "",
-        "a part was not inspected" if action.uninspected else "",
+        *_remarks(action),
     ]
     detail = ", ".join(part for part in details if part)
     return clean(f"{words}: {detail}" if detail else words)
+
+
+def _remarks(action: Action) -> Iterator[str]:
+    if action.monitored:
+        yield "monitor mode, nothing enforced"
+    if action.changed:
+        yield "changed before delivery"
+    if action.uninspected:
+        yield "a part was not inspected"
 
 
 def _route(action: Action) -> str:

@@ -16,7 +16,7 @@ _CHOICE: Final = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)")
 _Formatter: Final = argparse.RawDescriptionHelpFormatter
 _PROGRAM: Final = "agent-identity"
 _EPILOG: Final = """\
-exit codes of verify, proof check, disclose check:
+exit codes of verify, report, ask, proof check, disclose check:
   0 verified · 1 contradicted or tampered · 2 cannot tell · 3 verified but incomplete
 other commands: 0 done · 1 something needs attention · 2 could not be done
 """

@@ -89,6 +89,16 @@ def test_every_proof_verifies_without_the_evidence(company: Path, tmp_path: Path
     assert {path.name for path in (tmp_path / "sample").iterdir()} == {*files, "sample.json", "README.txt"}
 
 
+@pytest.mark.parametrize(("trust", "words"), [(None, "self-asserted"), ("kept.json", "given")])
+def test_the_text_names_the_source_of_the_keys(company: Path, tmp_path: Path, trust: str | None, words: str) -> None:
+    """A reader of the folder learns whether the keys came from beside the evidence."""
+    keys = None if trust is None else company.parent / trust
+    found = draw(Evidence(sources=company, trust=keys), seed="seed", records=1)
+    write_sample(found, company, tmp_path / "sample")
+    text = (tmp_path / "sample" / "README.txt").read_text()
+    assert [line.split()[1].rstrip(":") for line in text.splitlines() if line.startswith("Keys:")] == [words]
+
+
 def test_a_folder_is_never_replaced(company: Path, tmp_path: Path) -> None:
     """A folder that is there stays as it is."""
     with pytest.raises(FileExistsError):

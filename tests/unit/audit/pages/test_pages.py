@@ -258,6 +258,16 @@ def test_keys_from_beside_the_evidence_are_no_green_verdict(company: Path) -> No
     )
 
 
+def test_the_page_of_tasks_says_what_was_changed_or_not_inspected(company: Path) -> None:
+    """A result that was changed, and a part that nobody inspected, show beside the call."""
+    (first, *_) = (one for one in told(company) if one.task.actions)
+    words = (b"changed before delivery", b"a part was not inspected")
+    assert [word in render_tasks([first]).html for word in words] == [False, False]
+    action = dataclasses.replace(first.task.actions[0], changed=True, uninspected=True)
+    marked = dataclasses.replace(first, task=dataclasses.replace(first.task, actions=(action,)))
+    assert [word in render_tasks([marked]).html for word in words] == [True, True]
+
+
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 @pytest.mark.parametrize("name", [*ASKS, "tasks"])
 def test_hostile_names_stay_inert(company: Path, answers: dict[str, Any], name: str, text: str) -> None:

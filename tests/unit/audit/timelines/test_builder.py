@@ -19,13 +19,14 @@ from agent_identity._audit.timelines import builder as stories_module
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity.answers import Evidence, scope
 from agent_identity.audit import Action, Delegation, TaskTimeline, story
 from agent_identity.canonical import encode_record
 from agent_identity.constraints import Contains
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human
-from agent_identity.inspection import HiddenText
-from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
+from agent_identity.inspection import HiddenText, PersonalData
+from agent_identity.policy import Content, Effect, Finding, Obligation, Rule, RuleSet
 from agent_identity.records import AnyRecord, decode
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -431,6 +432,43 @@ def test_monitor_mode_and_withheld_results_are_told(tmp_path: Path) -> None:
         ("delete", False, False),
     }
     assert all(a.monitored and not a.withheld for a in watching.actions)
+
+
+@pytest.mark.parametrize("drafts", [False, True])
+def test_a_quarantined_result_is_withheld_and_not_refused(tmp_path: Path, drafts: bool) -> None:
+    """A call whose result the task keeps has run, in timelines and in reports."""
+
+    class Finder:
+        def inspect(self, content: Content) -> tuple[Finding, ...]:
+            return (Finding(category="pii", inspector="finder", path=""),) if content.direction == "output" else ()
+
+    keep = Rule(
+        Effect.ALLOW, when={"findings.stage": "result"}, obligations=[Obligation("quarantine", "pii")], id="keep"
+    )
+    options: dict[str, Any] = {"policy": RuleSet(keep), "inspectors": (Finder(),), "draft_records": drafts}
+    with Enforcer.open(tmp_path / "e", clock=FixedClock(START), ids=SequentialIds(), **options) as enforcer:
+        pay = enforcer.tool(name="pay")(lambda: "x")
+        with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")), pytest.raises(Denied) as raised:
+            pay()
+    assert raised.value.code == "content_quarantined"
+    (found,) = story(tmp_path / "e")
+    assert (found.refused, found.withheld) == (0, 1)
+    (row,) = scope(Evidence(sources=tmp_path / "e", drafts=drafts)).rows
+    assert (row.tool, row.calls, row.refused) == ("pay", 1, 0)
+
+
+def test_a_redacted_result_is_told(tmp_path: Path) -> None:
+    """A call whose result a rule changed says so; another call of the task does not."""
+    clean = Rule(
+        Effect.ALLOW, when={"findings.stage": "result"}, obligations=[Obligation("redact", "pii.*")], id="clean"
+    )
+    options: dict[str, Any] = {"policy": RuleSet(clean), "inspectors": (PersonalData("email"),)}
+    with Enforcer.open(tmp_path / "e", clock=FixedClock(START), ids=SequentialIds(), **options) as enforcer:
+        read = enforcer.tool(name="read")(lambda text: text)
+        with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("read")):
+            assert [read("bob@example.com"), read("nothing")] == ["[redacted:pii.email]", "nothing"]
+    (found,) = story(tmp_path / "e")
+    assert [action.changed for action in found.actions] == [True, False]
 
 
 @pytest.mark.parametrize("drafts", [False, True])

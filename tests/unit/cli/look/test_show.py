@@ -149,6 +149,7 @@ def test_json_is_one_object_and_jsonl_a_line_for_each_task(run: Run, evidence: P
         "approver": None,
         "destinations": [],
         "uninspected": False,
+        "changed": False,
     }
     assert stories[0]["delegations"] == [
         {"agents": ["invoice-supervisor", "invoice-clerk"], "purpose": "read and pay invoices of Acme"}

@@ -291,6 +291,7 @@ class ToolFlow:
             for kept in call.kept:
                 kept.label, kept.source = kept.label or label, kept.source or source
                 index.take(((value, label) for value in (kept.handle, kept.content)), last, echoed)
+            call.kept = ()  # Of a stream the next item has its own.
 
     def _own(self, leaves: list[Leaf], *, whole: bool) -> Label:
         return label_of(self._declaration, leaves, whole=whole)

@@ -529,6 +529,7 @@ class TaskFlow:
             try:
                 label = exported.check(call, token)
             except TokenError as error:
+                exported.miss(call)
                 _LOG.warning("an answer of another process counts as untrusted: %s", error.code)
                 return False
             self._write("answer", label, origin=hop, token=token)

@@ -205,6 +205,10 @@ class ToolFlow:
                 flow.join(label, intent=intent, name=name, cause="result", is_source=label != TRUSTED)
         for kept in open_quarantined(call):
             flow.opened(kept.label or UNTRUSTED, kept.source, call.tool)
+        for kept in call.restored:  # A hop beside this one may have read it, so that it is new to this mark.
+            label = kept.label or UNTRUSTED
+            flow.learned(kept.content, label, kept.source)
+            flow.join(label, intent=kept.source, name=call.tool, cause="result", is_source=label != TRUSTED)
         call.flow = flow.judged(arguments.view, arguments.supplied, self._destinations)
         return facts_of(call.flow)
 

@@ -26,13 +26,13 @@ __all__ = ["HeldStream", "ReadyItems", "readable"]
 
 _CONTINUED: Final = frozenset(
     {
-        *("args", "arguments", "chunk", "content", "delta", "input", "output_text", "partial_json", "reasoning"),
-        *("reasoning_content", "refusal", "text", "thinking", "token"),
+        *("answer", "args", "arguments", "chunk", "completion", "content", "delta", "generated_text", "input"),
+        *("output", "outputText", "output_text", "partial_json", "reasoning", "reasoning_content", "refusal"),
+        *("response", "text", "thinking", "token"),
     }
 )
 """Names of members whose text goes on in the next item: those of message chunks, content blocks and stream events."""
 
-_TEXTS: Final = frozenset({str, bytes, bytearray})
 _DECODER: Final = codecs.getincrementaldecoder("utf-8")
 
 _IDLE: Final = 64
@@ -389,7 +389,7 @@ def _strings(value: object) -> tuple[list[tuple[str, str, str]], int]:
     """Return the strings of an item that go on in others: name of the text, path, string; and the item's size."""
     if isinstance(value, str | bytes | bytearray):
         text = _read(value)
-        return ([("", "", text)] if text and type(value) in _TEXTS else []), len(text)
+        return ([("", "", text)] if text else []), len(text)
     strings: list[tuple[str, str, str]] = []
     waiting: list[tuple[object, str, str, str, int]] = [(value, "", "", "", 0)]
     visited: set[int] = set()
@@ -399,10 +399,11 @@ def _strings(value: object) -> tuple[list[tuple[str, str, str]], int]:
         if seen > _MAX_PARTS:
             raise UnmetError("an item of a stream has too many parts")
         part, name, path, member, depth = waiting.pop()
-        if type(part) is str or type(part) is bytes:
+        if isinstance(part, str | bytes | bytearray):
+            text = _read(part) if member in _CONTINUED else ""
             size += len(part)
-            if member in _CONTINUED and part and type(part) is str:
-                strings.append((name, path, part))
+            if text:
+                strings.append((name, path, text))
         elif depth < MAX_DEPTH and id(part) not in visited:
             visited.add(id(part))
             waiting += reversed(_members(part, name, path, member, depth))

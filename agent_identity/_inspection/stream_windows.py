@@ -55,7 +55,11 @@ class StreamInspector(Protocol):
 
 
 _STEPS: Final = 4
-"""Parts of a window of which one has to be new before it is looked at again, so that the work stays linear."""
+"""Parts of what is held back of which one has to be new before a window is looked at again."""
+
+_SHARE: Final = 8
+"""Parts of a whole window, which matches and hidden characters may make long, of which one has to be new likewise: so
+that the work stays linear."""
 
 
 @final
@@ -67,7 +71,7 @@ class StreamWindow:
         hold: Characters of the longest match; ``None`` looks at the whole stream when it has ended.
     """
 
-    __slots__ = ("_base", "_hold", "_inspect", "_pieces", "_settled", "_size", "_step")
+    __slots__ = ("_base", "_hold", "_inspect", "_next", "_pieces", "_settled", "_size", "_step")
 
     def __init__(self, inspect: Callable[[str], Sequence[Finding]], hold: int | None) -> None:
         self._inspect: Final = inspect
@@ -77,6 +81,7 @@ class StreamWindow:
         self._size = 0
         self._base = 0
         self._settled: int = 0
+        self._next: int = 0 if hold is None else hold + self._step
 
     def feed(self, text: str) -> Progress:
         """Take in the next piece.
@@ -87,13 +92,15 @@ class StreamWindow:
         self._pieces.append(text)
         self._size += len(text)
         hold = self._hold
-        if hold is None or self._base + self._size - hold - self._settled < self._step:
+        if hold is None or self._base + self._size < self._next:
             return Progress((), self._settled)
         whole = self._whole()
         end = self._base + tail_of(whole, hold)
-        if end - self._settled < self._step:
-            return Progress((), self._settled)
-        return self._look(whole, end)
+        progress = Progress((), self._settled)
+        if end - self._settled >= self._step:
+            progress = self._look(whole, end)
+        self._next = self._base + self._size + max(self._step, self._size // _SHARE)
+        return progress
 
     def close(self) -> Sequence[Finding]:
         """Return what is found besides, as the text has ended."""

@@ -152,6 +152,33 @@ def test_a_child_process_signs_its_mark(office: Office) -> None:
     assert office.codes() == set()
 
 
+@pytest.mark.parametrize("mark", [None, "no.mark", "\u00e9"])
+def test_a_later_answer_without_its_mark_is_untrusted(office: Office, mark: str | None) -> None:
+    """A part that answers more than once is not trusted for what it said before."""
+    pay, read = flow.pays(office), child_reads(office)
+    with office.task() as task:
+        bundle = task.export()
+        with office.enforcer.no_task(), office.child.accept(bundle) as part:
+            assert task.take_mark(bundle, part.sign_mark())
+            read()
+        assert not task.take_mark(bundle, mark)
+        with pytest.raises(Routed):
+            pay(EVIL)
+    assert office.codes() == set()
+
+
+def test_a_mark_that_comes_twice_for_one_call_changes_nothing(office: Office) -> None:
+    """The call has its answer: an integration and its host may both take it."""
+    pay = flow.pays(office)
+    with office.task() as task:
+        shown = office.present()
+        mark = office.answers(shown)
+        assert task.take_mark(shown, mark)
+        assert not task.take_mark(shown, mark)
+        pay(EVIL)
+    assert office.codes() == set()
+
+
 def forged(office: Office, shown: Any, way: str) -> str | None:
     """Return a mark that does not count."""
     mark = office.answers(shown, holder=None if way == "unsigned" else KEY)

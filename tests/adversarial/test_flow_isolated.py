@@ -15,7 +15,8 @@ from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.tasks.task_flow import Flows, TaskFlow
 from agent_identity.errors import Denied, EvidenceError, Routed
 from agent_identity.identity import Agent
-from agent_identity.policy import All, Effect, Flow, Rule, RuleSet
+from agent_identity.inspection import PersonalData
+from agent_identity.policy import All, Effect, Flow, Obligation, Rule, RuleSet
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
 assert _spec is not None
@@ -99,6 +100,22 @@ def test_a_result_of_the_task_takes_the_marks_of_open_delegates_along(office: An
             above.run(other)
             with pytest.raises(Routed):
                 above.run(pay, EVIL)
+    assert flow.codes(flow.verified(office)) == set()
+
+
+def test_laundering_by_a_handle_of_an_isolated_delegate(open_world: Callable[..., Any]) -> None:
+    """What stands behind a handle has the label that it was read with, in every hop that the handle reaches."""
+    keep = Rule(Effect.ALLOW, when={"findings.stage": "result"}, obligations=[Obligation("placeholder")], id="keep")
+    office = flow.open_office(open_world, policy=All(Flow(), RuleSet(keep)), inspectors=[PersonalData("iban")])
+    pay = flow.pays(office, restores={"iban": "pii.iban"})
+    read = flow.reads(office, EVIL, returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST):
+        above = contextvars.copy_context()
+        with isolated(office):
+            handle = read()
+            with pytest.raises(Routed):
+                above.run(pay, handle)
+    assert flow.paid(office) == []
     assert flow.codes(flow.verified(office)) == set()
 
 

@@ -255,6 +255,33 @@ def test_what_a_task_keeps_is_bounded(opened: Callable[..., Any]) -> None:
         assert task.vault.keep("pii.iban", "x" * 9, vault.MAX_SIZE + 1) is None
 
 
+def test_handles_that_repeat_a_large_value_have_a_bound(opened: Callable[..., Any]) -> None:
+    """A short argument does not become one of any size, and the handles beyond are texts."""
+    office = opened()
+    with office.task(EVERYTHING) as task:
+        large = task.vault.keep("pii.iban", "!" * 4_000_000, 4_000_000)
+        restored, found = task.vault.restored([large.handle * 3, [large.handle] * 1_000], ["pii.*"])
+    assert [one.handle for one in found] == [large.handle]
+    assert str(restored).count("!") == 8_000_000
+
+
+def test_arguments_that_unfold_without_end_are_refused(opened: Callable[..., Any]) -> None:
+    """Containers in cycles, and shared ones, are counted before any handle is looked for."""
+    office = opened()
+    pay = pays(office)
+    cycle: dict[str, object] = {}
+    cycle["x"] = [cycle, cycle]
+    wide: list[object] = ["[kept:pii.iban:aaaaaaaaaaaaaaaaaaaaaa]"]
+    for _ in range(40):
+        wide = [wide, wide]
+    with office.task(EVERYTHING, request=REQUEST):
+        for value in (cycle, wide):
+            with pytest.raises(Denied) as caught:
+                pay(value)
+            assert caught.value.code == "bad_arguments"
+    assert flow.codes(flow.verified(office)) == set()
+
+
 def test_a_handle_names_no_category_that_would_break_it() -> None:
     """Whatever an inspector calls its findings, a handle is one word; lists and deep values are searched."""
     kept = Vault(lambda size: b"\x01" * size).keep("a category ]", "x", 1)

@@ -1,6 +1,7 @@
 """Streams under inspection: whatever is split over items is found before the consumer has any part of it."""
 
 import asyncio
+import re
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 from langchain_core.messages import AIMessageChunk
 
 from agent_identity import Effect, Rule, RuleSet, Scope
+from agent_identity._inspection import stream_windows, texts
+from agent_identity._inspection.inspector import inspect_texts
 from agent_identity.constraints import Contains
 from agent_identity.errors import ContentBlocked, Denied
 from agent_identity.inspection import (
@@ -92,6 +95,8 @@ def test_a_secret_that_is_split_at_any_place_is_redacted_before_delivery(world: 
         (str, str),
         (lambda part: part.encode(), bytes.decode),
         (lambda part: {"delta": part}, lambda item: item["delta"]),
+        (lambda part: {"chunk": part.encode()}, lambda item: item["chunk"].decode()),
+        (lambda part: {"response": part}, lambda item: item["response"]),
         (lambda part: ("messages", (AIMessageChunk(part, id="run-1"), {"node": "a"})), lambda item: item[1][0].content),
         (lambda part: AIMessageChunk(part, id="run-1"), lambda item: item.content),
         (
@@ -103,7 +108,7 @@ def test_a_secret_that_is_split_at_any_place_is_redacted_before_delivery(world: 
             lambda item: item.content[0]["reasoning"],
         ),
     ],
-    ids=["text", "bytes", "event", "tuple", "message", "block", "reasoning"],
+    ids=["text", "bytes", "event", "bytes in an event", "answer", "tuple", "message", "block", "reasoning"],
 )
 def test_a_secret_in_single_characters_is_redacted_in_every_kind_of_chunk(world: Any, chunk: Any, text: Any) -> None:
     """One character an item, as strings, bytes, members of events, messages and content blocks."""
@@ -122,6 +127,54 @@ def test_chunks_of_interleaved_messages_are_told_apart(world: Any) -> None:
             delivered = list(stream_of(world, chunks))
             for first in (0, 1):
                 assert "".join(item.text for item in delivered[first::2]) == CLEAN
+
+
+@pytest.mark.parametrize("member", [None, "delta"])
+def test_a_secret_split_over_strings_of_another_class_is_withheld(world: Any, member: str | None) -> None:
+    """A string of another class cannot be changed, and its pieces are one text all the same."""
+
+    class Marked(str):
+        __slots__ = ()
+
+    delivered: list[Any] = []
+    parts = [Marked(TEXT[:20]), Marked(TEXT[20:])]
+    with world.task(STREAM), pytest.raises(ContentBlocked):
+        drain(stream_of(world, parts if member is None else [{member: part} for part in parts]), delivered)
+    assert delivered == []
+
+
+class Looking(TextInspector):
+    """An inspector that counts the characters that it was shown, and finds links however long they are."""
+
+    name = "looking"
+    longest = 256
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def find(self, document: Any) -> Iterator[Match]:
+        """Yield each link."""
+        self.seen += len(document.text.raw)
+        for found in re.finditer(r"https://\S+", document.text.plain):
+            yield Match("link", *document.text.span(*found.span()))
+
+
+@pytest.mark.parametrize("piece", ["\u200b", "a", "a" + "\u200b" * 20], ids=["hidden", "match", "both"])
+def test_no_stream_makes_inspectors_slow(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Characters that count for nothing, and a match that goes on and on, are looked at a bounded number of times."""
+    inspector, count = Looking(), 20_000 // len(piece)
+
+    def tail_of(raw: str, size: int) -> int:
+        inspector.seen += len(raw)
+        return texts.tail_of(raw, size)
+
+    monkeypatch.setattr(stream_windows, "tail_of", tail_of)
+    window = stream_windows.StreamWindow(lambda text: list(inspect_texts(text, [inspector], "output")), 256)
+    window.feed("https://")
+    for _ in range(count):
+        window.feed(piece)
+    window.close()
+    assert inspector.seen <= 40 * count * len(piece)
 
 
 def test_what_is_hidden_does_not_count_as_held_back(world: Any) -> None:

@@ -518,14 +518,20 @@ class Guard:
         stream = call.stream
         if stream is None:
             stream = call.stream = self._results.stream()
+        before = call.transforms
         ready = self._results.hold(call, stream, items, last=last)
         if self._point.mode == "monitor":
             return self._noted(call, items, ready)
+        if ready.blocked is not None:  # It says something as well that there was something to withhold.
+            unmarked = None if self._flow is None else self._flow.mark(call, None, "error", original=None)
+            self._deliver(call, Delivery(None, unmarked or ready.blocked))
         delivered: list[object] = []
-        self._deliver(call, Delivery(None, ready.blocked))
         for original, item in ready.items:
             delivery = self._results.veil(call, item)
-            self._deliver(call, self._marked(call, delivery.value, "chunk", original, delivery))
+            marked = self._marked(call, delivery.value, "chunk", original, delivery)
+            if marked.blocked is not None:
+                call.transforms = before  # Nothing of these items is delivered.
+            self._deliver(call, marked)
             delivered.append(delivery.value)
         return delivered
 
@@ -535,7 +541,7 @@ class Guard:
             call.stream = None  # What follows is looked at by itself.
         self._deliver(call, Delivery(None, ready.blocked, ready.audited))
         for item in items:
-            self._deliver(call, self._marked(call, item, "chunk", item, Delivery(item)))
+            self._deliver(call, self._marked(call, item, "chunk", item, self._results.veil(call, item)))
         return list(items)
 
     def _delivery(

@@ -27,12 +27,13 @@ def restore(call: Call, restores: Mapping[str, tuple[str, ...]]) -> None:
     task, request = call.task, call.request
     if not restores or task is None or call.restored:
         return
+    given = capture(request.arguments, request.given, request.injected)  # First, because it bounds depth and size.
     changed, found = dict(request.arguments), dict[str, Kept]()
     for name in restores.keys() & request.given & changed.keys():
         changed[name], kept = task.vault.restored(changed[name], restores[name])
         found |= {one.handle: one for one in kept}
     if found:
-        call.masked = capture(request.arguments, request.given, request.injected)
+        call.masked = given
         call.request = request._replace(arguments=changed, supplied=tuple(request.given))
         call.restored = tuple(found.values())
 

@@ -205,6 +205,10 @@ class ToolFlow:
                 flow.join(label, intent=intent, name=name, cause="result", is_source=label != TRUSTED)
         for kept in open_quarantined(call):
             flow.opened(kept.label or UNTRUSTED, kept.source, call.tool)
+        for kept in call.restored:  # A hop beside this one may have read it, so that it is new to this mark.
+            label = kept.label or UNTRUSTED
+            flow.learned(kept.content, label, kept.source)
+            flow.join(label, intent=kept.source, name=call.tool, cause="result", is_source=label != TRUSTED)
         call.flow = flow.judged(arguments.view, arguments.supplied, self._destinations)
         return facts_of(call.flow)
 
@@ -291,6 +295,7 @@ class ToolFlow:
             for kept in call.kept:
                 kept.label, kept.source = kept.label or label, kept.source or source
                 index.take(((value, label) for value in (kept.handle, kept.content)), last, echoed)
+            call.kept = ()  # Of a stream the next item has its own.
 
     def _own(self, leaves: list[Leaf], *, whole: bool) -> Label:
         return label_of(self._declaration, leaves, whole=whole)

@@ -57,6 +57,11 @@ class ExportedMark:
         if len(self._pending) > _MAX_PENDING:
             self._signer = None
 
+    def miss(self, call: str) -> None:
+        """Know that no mark that counts came back; what is handed out for more than one call may answer again."""
+        if call == self._hop:
+            self.ask(call)
+
     def check(self, call: str, token: str | None) -> Label:
         """Return the label of a signed mark.
 

@@ -364,6 +364,17 @@ class TaskFlow:
             self.shared.index.take([(text, label)], entry.id, {})
             self.account(text)
 
+    def learned(self, value: object, label: Label, source: str | None) -> None:
+        """Know a value that another hop of the task has read; one that is known here keeps its origin.
+
+        Args:
+            value: The value.
+            label: Its label.
+            source: The intent of the call that returned it.
+        """
+        with self.lock:
+            self.shared.index.take([(value, label)], source or self.shared.last or "", {})
+
     def account(self, text: str) -> None:
         """Know a text whose label counts in the mark; beyond 10,000 texts further ones are not known."""
         with self.lock:
@@ -529,6 +540,7 @@ class TaskFlow:
             try:
                 label = exported.check(call, token)
             except TokenError as error:
+                exported.miss(call)
                 _LOG.warning("an answer of another process counts as untrusted: %s", error.code)
                 return False
             self._write("answer", label, origin=hop, token=token)

@@ -37,15 +37,17 @@ class Kept:
         category: The category of the finding that it was kept for, or :data:`QUARANTINE`.
         content: The value: a text, or plain JSON.
         label: Its flow label; ``None`` where nobody computed it.
-        source: The intent of the call that returned it; likewise.
+        size: Its bytes.
+        source: The intent of the call that returned it; as for the label.
     """
 
-    __slots__ = ("category", "content", "handle", "label", "source")
+    __slots__ = ("category", "content", "handle", "label", "size", "source")
 
-    def __init__(self, handle: str, category: str, content: object) -> None:
+    def __init__(self, handle: str, category: str, content: object, size: int) -> None:
         self.handle: Final = handle
         self.category: Final = category
         self.content: Final = content
+        self.size: Final = size
         self.label: Label | None = None
         self.source: str | None = None
 
@@ -87,7 +89,7 @@ class Vault:
                 return None
             name = b64url_encode(self._random(_RANDOM))
             word = category if _WORD.fullmatch(category) else "value"
-            kept = self._kept[name] = Kept(f"[kept:{word}:{name}]", category, content)
+            kept = self._kept[name] = Kept(f"[kept:{word}:{name}]", category, content, size)
             if text is not None:
                 self._by_text[text] = kept
             self._left -= size
@@ -103,50 +105,64 @@ class Vault:
     def restored(self, value: object, patterns: Sequence[str]) -> tuple[object, tuple[Kept, ...]]:
         """Return a value with what its handles stand for, and what that is.
 
-        Handles of other categories, tasks and processes are texts like any other.
+        Handles of other categories, tasks and processes are texts like any other, and so is one whose value has no room
+        in the 10 MB that an argument gets in all, however often it repeats a handle.
 
         Args:
             value: An argument.
             patterns: The categories that may be put in.
         """
-        found: dict[str, Kept] = {}
-        result = self._put(value, patterns, found, _MAX_DEPTH)
-        return (result, tuple(found.values())) if found else (value, ())
+        work = _Restoring(self._kept, patterns)
+        result = work.put(value, _MAX_DEPTH)
+        return (result, tuple(work.found.values())) if work.found else (value, ())
 
-    def _put(self, value: object, patterns: Sequence[str], found: dict[str, Kept], depth: int) -> object:
+
+@final
+class _Restoring:
+    """Puts kept values into one argument."""
+
+    __slots__ = ("_kept", "_left", "_patterns", "found")
+
+    def __init__(self, kept: Mapping[str, Kept], patterns: Sequence[str]) -> None:
+        self._kept = kept
+        self._patterns = patterns
+        self._left = MAX_SIZE
+        self.found: dict[str, Kept] = {}
+
+    def put(self, value: object, depth: int) -> object:
         if type(value) is str:
-            return self._in_text(value, patterns, found) if "[kept:" in value else value
+            return self._in_text(value) if "[kept:" in value else value
         if depth == 0:
             return value
         if is_plain_dict(value):
             members = cast("Mapping[object, object]", value)
-            return {name: self._put(item, patterns, found, depth - 1) for name, item in members.items()}
+            return {name: self.put(item, depth - 1) for name, item in members.items()}
         if is_plain_array(value):
-            items = [self._put(item, patterns, found, depth - 1) for item in value]
+            items = [self.put(item, depth - 1) for item in value]
             return items if type(value) is list else tuple(items)
         return value
 
-    def _in_text(self, text: str, patterns: Sequence[str], found: dict[str, Kept]) -> object:
+    def _in_text(self, text: str) -> object:
         whole = _HANDLE.fullmatch(text)
-        kept = None if whole is None else self._find(whole, patterns)
+        kept = None if whole is None else self._take(whole)
         if kept is not None:
-            found[kept.handle] = kept
             return kept.content
 
         def put(match: re.Match[str]) -> str:
-            part = self._find(match, patterns)
-            if part is None or type(part.content) is not str:
-                return match[0]
-            found[part.handle] = part
-            return part.content
+            part = self._take(match, only=str)
+            return match[0] if part is None else str(part.content)
 
         return _HANDLE.sub(put, text)
 
-    def _find(self, match: re.Match[str], patterns: Sequence[str]) -> Kept | None:
+    def _take(self, match: re.Match[str], only: type = object) -> Kept | None:
         kept = self._kept.get(match[1])
-        if kept is None or kept.handle != match[0]:
+        if kept is None or kept.handle != match[0] or not isinstance(kept.content, only) or kept.size > self._left:
             return None
-        return kept if any(matches(pattern, kept.category) for pattern in patterns) else None
+        if not any(matches(pattern, kept.category) for pattern in self._patterns):
+            return None
+        self._left -= kept.size
+        self.found[kept.handle] = kept
+        return kept
 
 
 def has_handle(value: object, depth: int = _MAX_DEPTH) -> bool:

@@ -82,7 +82,7 @@ class RequestTask:
             NoTask: On entry: the request has no bearer token, or it is not genuine. The refusal is recorded.
             EvidenceError: On entry: it could not be recorded.
         """
-        shown = request.headers.get("authorization")
+        shown = ", ".join(request.headers.getlist("authorization")) or None  # Of two, nobody says which one counts.
         return self._tasks.opened_async(shown, method=request.method, path=request.url.path)
 
     async def __call__(self, request: Request) -> AsyncIterator[Task]:

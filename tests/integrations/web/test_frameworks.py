@@ -286,3 +286,17 @@ def test_the_enforcer_ends_with_the_server(service: Service) -> None:
     clerk, alice = Agent("clerk", owner="finance@example.com"), Human("alice")
     with pytest.raises(ConfigurationError):
         service.enforcer.task("late", principal=alice, agent=clerk, scope=Scope("fetch"))
+
+
+def test_a_request_with_two_tokens_is_nobodys(service: Service, token: Token) -> None:
+    """A proxy in front may have checked one of them, and the application would take the other."""
+    app = fastapi_app(service)
+
+    async def get() -> httpx.Response:
+        shown = [("Authorization", token(name)["Authorization"]) for name in ("alice", "bob")]
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE) as client:
+            return await client.get("/fetch?path=a", headers=shown)
+
+    response = asyncio.run(get())
+    assert (response.status_code, response.json()["code"]) == (401, "no_token")
+    assert [code for _, code in service.refusals()] == ["no_token"]

@@ -4,7 +4,7 @@ import ast
 from typing import Final, NamedTuple, cast
 
 from agent_identity._audit.scan.arguments import Arguments, argument, literal, texts, variable_of
-from agent_identity._audit.scan.constructs import Construct, matching
+from agent_identity._audit.scan.constructs import Construct, matching, variables_of
 from agent_identity._audit.scan.names import FUNCTIONS, Function, Module, Tree
 from agent_identity._audit.scan.redaction import address, command_line, label
 from agent_identity._audit.scan.results import Edge, Item, ItemKind, NameSource
@@ -167,11 +167,10 @@ class CodeScan:
 
     def _constants(self) -> None:
         """Add tools that a variable of the module describes."""
-        for name, bindings in self._module.top.names.items():
-            rows = (matching(f"{package}.{name}", "variable") for package in self._module.packages)
-            row = next((one for one in rows if one is not None), None)
-            described = bindings[0][1]
-            if row is not None and isinstance(described, ast.Dict):
+        for name, row in variables_of(self._module.packages):
+            bindings = self._module.top.names.get(name)
+            described = bindings[0][1] if bindings else None
+            if isinstance(described, ast.Dict):
                 pairs = zip(described.keys, described.values, strict=True)
                 stated = [value for key, value in pairs if isinstance(key, ast.Constant) and key.value == "name"]
                 text = next((literal(self._tree, self._module, value) for value in stated), None)

@@ -1,6 +1,6 @@
 """The table of constructs that declare agents, tools, models and MCP ends (``constructs.json``)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -8,7 +8,7 @@ from typing import Final, TypedDict, cast
 
 from agent_identity._audit.scan.tables import read_table
 
-__all__ = ["GENERIC_PACKAGES", "Construct", "matching", "method_of", "packages_of"]
+__all__ = ["GENERIC_PACKAGES", "Construct", "matching", "method_of", "packages_of", "variables_of"]
 
 GENERIC_PACKAGES: Final = frozenset({"agents", "mcp", "autogen", "workflows"})
 """Names of packages that applications use for folders of their own as well."""
@@ -113,6 +113,12 @@ def method_of(name: str, packages: Sequence[str], use: str) -> Construct | None:
             if dotted in row.names and use in row.use:
                 return row
     return None
+
+
+def variables_of(packages: Sequence[str]) -> Iterator[tuple[str, Construct]]:
+    """Yield the names of variables that describe a part where a file imports one of these packages."""
+    rows = (row for package in packages for row in _table().get(package, ()) if "variable" in row.use)
+    return ((name, row) for row in rows for name in row.names)
 
 
 def _tails(path: str) -> list[str]:

@@ -137,6 +137,8 @@ class Arguments:
         """Return the name that the arguments give, and whether they give one that only running code knows."""
         dynamic = False
         for spec in self._row.name:
+            if dynamic and isinstance(spec, str) and ":" in spec:
+                break  # The argument that names it decides, not the function.
             text, unknown = self._by(spec)
             if text:
                 return label(text), False
@@ -160,7 +162,10 @@ class Arguments:
     def _referenced(self, spec: str) -> str:
         """Return the name of the function or agent that an argument refers to."""
         _, _, place = spec.partition(":")
-        node = argument(self._call, int(place) if place.isdigit() else place)
+        outer = self._module.parents.get(self._call) if place == "result" else self._call
+        if not isinstance(outer, ast.Call) or (place == "result" and outer.func is not self._call):
+            return ""
+        node = argument(outer, 0 if place == "result" else int(place) if place.isdigit() else place)
         if node is None or isinstance(node, ast.Constant | ast.Lambda):
             return ""
         found = self._tree.resolve(self._module, node)

@@ -4,7 +4,7 @@ import ast
 from typing import Final, NamedTuple, cast
 
 from agent_identity._audit.scan.arguments import Arguments, argument, literal, texts, variable_of
-from agent_identity._audit.scan.constructs import Construct, matching
+from agent_identity._audit.scan.constructs import Construct, matching, variables_of
 from agent_identity._audit.scan.names import FUNCTIONS, Function, Module, Tree
 from agent_identity._audit.scan.redaction import address, command_line, label
 from agent_identity._audit.scan.results import Edge, Item, ItemKind, NameSource
@@ -70,6 +70,7 @@ class CodeScan:
         self.full |= self._tree.exhausted
 
     def _read(self) -> None:
+        self._constants()
         nodes = self._module.nodes
         calls = [(node, row) for node in nodes if isinstance(node, ast.Call) and (row := self._row(node)) is not None]
         for call, row in calls:
@@ -163,6 +164,17 @@ class CodeScan:
             call = one if isinstance(one, ast.Call) else None
             stated, dynamic = ("", False) if call is None else Arguments(self._tree, self._module, call, row).stated()
             self._add(row, row.kind, stated or node.name, node, named_by="dynamic" if dynamic else "literal")
+
+    def _constants(self) -> None:
+        """Add tools that a variable of the module describes."""
+        for name, row in variables_of(self._module.packages):
+            bindings = self._module.top.names.get(name)
+            described = bindings[0][1] if bindings else None
+            if isinstance(described, ast.Dict):
+                pairs = zip(described.keys, described.values, strict=True)
+                stated = [value for key, value in pairs if isinstance(key, ast.Constant) and key.value == "name"]
+                text = next((literal(self._tree, self._module, value) for value in stated), None)
+                self._add(row, row.kind, text or "", described, named_by="literal" if text else "dynamic")
 
     def _call(self, call: ast.Call, row: Construct) -> None:
         arguments = Arguments(self._tree, self._module, call, row)

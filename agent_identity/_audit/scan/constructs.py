@@ -1,6 +1,6 @@
 """The table of constructs that declare agents, tools, models and MCP ends (``constructs.json``)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -8,9 +8,9 @@ from typing import Final, TypedDict, cast
 
 from agent_identity._audit.scan.tables import read_table
 
-__all__ = ["GENERIC_PACKAGES", "Construct", "matching", "method_of", "packages_of"]
+__all__ = ["GENERIC_PACKAGES", "Construct", "matching", "method_of", "packages_of", "variables_of"]
 
-GENERIC_PACKAGES: Final = frozenset({"agents", "mcp", "autogen"})
+GENERIC_PACKAGES: Final = frozenset({"agents", "mcp", "autogen", "workflows"})
 """Names of packages that applications use for folders of their own as well."""
 
 
@@ -22,9 +22,10 @@ class Construct:
         framework: Name of the framework for people.
         kind: Kind of item, or ``tools`` for a call that only takes tools, ``guard``, ``instrument``.
         names: Last names, with their class where needed; patterns; a leading dot matches any receiver.
-        use: How it declares: ``call``, ``decorator`` or ``base`` class.
+        use: How it declares: ``call``, ``decorator``, ``base`` class, or ``variable`` of a module.
         name: Arguments that hold the name, by keyword or position; ``func:`` and ``agent:`` name by a reference,
-            ``class`` by the constructor, ``key`` by the key of the surrounding dict.
+            ``func:result`` by the function that the result of the call is applied to, ``class`` by the constructor,
+            ``key`` by the key of the surrounding dict.
         model: Arguments that hold the model.
         tools: Arguments that hold tools.
         edges: Arguments that hold other agents.
@@ -83,7 +84,7 @@ def matching(path: str, use: str) -> Construct | None:
 
     Args:
         path: Resolved path, such as ``agents.Agent`` or ``mcp.server.fastmcp.FastMCP.tool``.
-        use: ``call``, ``decorator`` or ``base``.
+        use: One of the uses of a construct.
     """
     for package in packages_of(path):
         rest = path.partition(".")[2] if package.endswith("*") else path[len(package) + 1 :]
@@ -104,14 +105,20 @@ def _fits(tail: str, name: str) -> bool:
     return "*" in name and ("." in name or "." not in tail) and fnmatchcase(tail, name)
 
 
-def method_of(name: str, packages: Sequence[str]) -> Construct | None:
+def method_of(name: str, packages: Sequence[str], use: str) -> Construct | None:
     """Return the row for a method of any receiver, if the file imports its framework."""
     dotted = f".{name}"
     for package in packages:
         for row in _table().get(package, ()):
-            if dotted in row.names:
+            if dotted in row.names and use in row.use:
                 return row
     return None
+
+
+def variables_of(packages: Sequence[str]) -> Iterator[tuple[str, Construct]]:
+    """Yield the names of variables that describe a part where a file imports one of these packages."""
+    rows = (row for package in packages for row in _table().get(package, ()) if "variable" in row.use)
+    return ((name, row) for row in rows for name in row.names)
 
 
 def _tails(path: str) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from agent_identity._audit.scan.arguments import Arguments, argument, called_name, literal
-from agent_identity._audit.scan.constructs import Construct, matching, method_of
+from agent_identity._audit.scan.constructs import Construct, matching, method_of, packages_of
 from agent_identity._audit.scan.names import FUNCTIONS, Function, Module, Reference, Tree
 from agent_identity._audit.scan.results import NameSource
 
@@ -42,7 +42,7 @@ def row_of(tree: Tree, module: Module, call: ast.Call) -> Construct | None:
         return None  # It calls an instance, which declares nothing.
     row = matching(called.path, "call") if called.path else None
     if row is None and isinstance(call.func, ast.Attribute):
-        row = method_of(call.func.attr, module.packages)
+        row = _method(module, call.func, called.path, "call")
     if row is not None and isinstance(called.node, ast.ClassDef):
         return row if literal(tree, module, argument(call, "name")) else None
     return row
@@ -51,7 +51,16 @@ def row_of(tree: Tree, module: Module, call: ast.Call) -> Construct | None:
 def decorator_of(tree: Tree, module: Module, node: ast.expr) -> Construct | None:
     """Return the row of the table for a decorator."""
     of = node.func if isinstance(node, ast.Call) else node
-    return matching(tree.resolve(module, of).path, "decorator")
+    path = tree.resolve(module, of).path
+    row = matching(path, "decorator")
+    return _method(module, of, path, "decorator") if row is None and isinstance(of, ast.Attribute) else row
+
+
+def _method(module: Module, node: ast.Attribute, path: str, use: str) -> Construct | None:
+    """Return the row for a method of any receiver; a receiver of a package outside the table makes no tools."""
+    row = method_of(node.attr, module.packages, use)
+    foreign = bool(path) and not packages_of(path)
+    return None if row is not None and row.kind == "tool" and foreign else row
 
 
 class Lists:

@@ -238,6 +238,35 @@ FRAMEWORKS: Mapping[str, tuple[str, set[tuple[str, str, str]]]] = {
             ("tool", "mul", "FastMCP"),
         },
     ),
+    "llama_index_functions": (
+        (
+            "from llama_index.core.agent.workflow import AgentWorkflow\nfrom workflows import Workflow\n"
+            "def pay(x): ...\n"
+            "class Steps(Workflow): ...\n"
+            "w = AgentWorkflow.from_tools_or_functions([pay])\n"
+        ),
+        {
+            ("orchestrator", "w", "LlamaIndex"),
+            ("orchestrator", "Steps", "LlamaIndex"),
+            ("tool", "pay", "LlamaIndex"),
+        },
+    ),
+    "semantic_kernel_servers": (
+        (
+            "from semantic_kernel import Kernel\nfrom semantic_kernel.agents import ChatCompletionAgent\n"
+            "named = Kernel().as_mcp_server(server_name='notes')\n"
+            "a = ChatCompletionAgent(name='a')\nserver = a.as_mcp_server()\n"
+        ),
+        {
+            ("mcp_server", "notes", "Semantic Kernel"),
+            ("mcp_server", "server", "Semantic Kernel"),
+            ("agent", "a", "Semantic Kernel"),
+        },
+    ),
+    "fastmcp_tools": (
+        "from fastmcp.tools import tool\n@tool(name='add-numbers')\ndef add(): ...\n@tool\ndef multiply(): ...\n",
+        {("tool", "add-numbers", "FastMCP"), ("tool", "multiply", "FastMCP")},
+    ),
 }
 
 
@@ -248,6 +277,43 @@ def test_a_framework_is_read(write: Write, name: str) -> None:
     found = write({"app.py": code})
     kinds = ("agent", "orchestrator", "tool", "model", "mcp_client", "mcp_server")
     assert facts(found, *kinds) == expected
+
+
+def test_a_server_that_a_file_only_receives_has_tools(write: Write) -> None:
+    """A method ``tool`` of a receiver that nothing describes declares tools where MCP is imported, and only there."""
+    handler = (
+        "class Handler:\n    def __init__(self, mcp):\n        self.mcp = mcp\n"
+        "        self.mcp.tool(name='look up')(self.look)\n        self.mcp.tool()(self.listed)\n"
+        "        self.mcp.tool(name=mcp.title)(self.listed)\n"
+        "    def look(self): ...\n    def listed(self): ...\n"
+        "def register(server):\n    @server.tool\n    def add(): ...\n"
+        "    @server.tool(name='mul')\n    def multiply(): ...\n"
+        "import click\n@click.tool\ndef none(): ...\n"
+    )
+    found = write({"mine.py": "from mcp.types import TextContent\n" + handler, "other.py": handler})
+    assert {(item.name, Path(item.file).name) for item in found.items if item.kind == "tool"} == {
+        ("look up", "mine.py"),
+        ("listed", "mine.py"),
+        ("", "mine.py"),
+        ("add", "mine.py"),
+        ("mul", "mine.py"),
+    }
+
+
+def test_a_module_that_describes_a_tool_is_one(write: Write) -> None:
+    """``TOOL_SPEC`` of a module for Strands names a tool; a name from elsewhere is dynamic, other modules have none."""
+    spec = "import os\nTOOL_SPEC = {'name': %s, 'description': 'x'}\n"
+    found = write(
+        {
+            "a.py": "from strands.types.tools import ToolUse\n" + spec % "'book'",
+            "b.py": "from strands.types.tools import ToolUse\n" + spec % "os.name",
+            "c.py": spec % "'none'",
+        }
+    )
+    assert {(item.name, item.named_by) for item in found.items if item.kind == "tool"} == {
+        ("book", "literal"),
+        ("", "dynamic"),
+    }
 
 
 def test_names_are_followed_through_the_scanned_code(write: Write) -> None:

@@ -90,17 +90,22 @@ def compare(executor: Executor, *given: Any, **more: Any) -> Report:
     return alone
 
 
+def _verified_by(runner: Callable[..., object]) -> Callable[[Path, bytes | None], Report]:
+    """Return what verifies a ledger of the surgeries through a runner of jobs."""
+
+    def verified(directory: Path, checkpoint: bytes | None) -> Report:
+        return compare(runner, directory, surgeries.clean.TRUST, checkpoint=checkpoint, drafts=True)
+
+    return verified
+
+
 @pytest.mark.parametrize(("table", "name"), SURGERIES)
 def test_any_executor_finds_what_one_machine_finds(
     patient: surgeries.Patient, monkeypatch: pytest.MonkeyPatch, table: str, name: str
 ) -> None:
     """After surgeries of every kind, through the jobs that Spark would get."""
 
-    def verified(directory: Path, checkpoint: bytes | None) -> Report:
-        trust = surgeries.clean.TRUST
-        return compare(on_spark(Double()), directory, trust, checkpoint=checkpoint, drafts=True)
-
-    monkeypatch.setattr(surgeries, "verified", verified)
+    monkeypatch.setattr(surgeries, "verified", _verified_by(on_spark(Double())))
     where = random.Random(f"{name} on spark").choice(surgeries.places(patient, table))  # noqa: S311
     assert surgeries.judge(patient, table, name, where) in (None, "not here")
 
@@ -195,7 +200,7 @@ def test_a_real_spark_finds_what_one_machine_finds(
     name: str,
 ) -> None:
     """After surgeries of every kind the reports are equal, and the verdict is that of the table."""
-    monkeypatch.setattr(surgeries, "check", lambda *given, **more: compare(on_spark(context), *given, **more))
+    monkeypatch.setattr(surgeries, "verified", _verified_by(on_spark(context)))
     where = random.Random(f"{name} on spark").choice(surgeries.places(patient, table))  # noqa: S311
     assert surgeries.judge(patient, table, name, where) in (None, "not here")
 

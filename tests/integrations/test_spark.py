@@ -104,7 +104,6 @@ def test_any_executor_finds_what_one_machine_finds(
     patient: surgeries.Patient, monkeypatch: pytest.MonkeyPatch, table: str, name: str
 ) -> None:
     """After surgeries of every kind, through the jobs that Spark would get."""
-
     monkeypatch.setattr(surgeries, "verified", _verified_by(on_spark(Double())))
     where = random.Random(f"{name} on spark").choice(surgeries.places(patient, table))  # noqa: S311
     assert surgeries.judge(patient, table, name, where) in (None, "not here")

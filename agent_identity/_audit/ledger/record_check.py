@@ -1,7 +1,9 @@
 """Checks a record by itself: form, canonical bytes and hash."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
+
+from msgspec.structs import force_setattr
 
 from agent_identity._evidence.ledger import RawLine, raw_line
 from agent_identity._evidence.record import AnyRecord, decode
@@ -9,6 +11,8 @@ from agent_identity._evidence.storage import Block, record_of
 from agent_identity._evidence.transparency import leaf_hash
 
 __all__ = ["CheckedBlock", "CheckedLine", "CheckedRecord", "check_block"]
+
+_REPEATED: Final = ("agent", "chain", "decision", "principal", "task")
 
 
 class CheckedRecord(NamedTuple):
@@ -27,12 +31,8 @@ class CheckedRecord(NamedTuple):
     problem: str = ""
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle only the bytes: decoding them again costs less."""
-        return _restored, (self.data, self.leaf, self.problem)
-
-
-def _restored(data: bytes, leaf: bytes, problem: str) -> CheckedRecord:
-    return CheckedRecord(data, leaf, None if problem else decode(data), problem)
+        """Pickle the bytes only where they were not decoded: nothing else reads them in another process."""
+        return CheckedRecord, (self.data if self.record is None else b"", self.leaf, self.record, self.problem)
 
 
 CheckedLine: TypeAlias = CheckedRecord | RawLine
@@ -59,15 +59,21 @@ def check_block(part: Block | RawLine | None) -> Iterator[CheckedBlock | None]:
         yield CheckedBlock([part], part.offset)
     else:
         lines: list[CheckedLine] = []
+        known: dict[object, object] = {}
         for line in part.each():
             data = None if line.torn else record_of(line.data)
-            lines.append(raw_line(line) if data is None else _checked(data))
+            lines.append(raw_line(line) if data is None else _checked(data, known))
         yield CheckedBlock(lines, part.end)
 
 
-def _checked(data: bytes) -> CheckedRecord:
+def _checked(data: bytes, known: dict[object, object]) -> CheckedRecord:
     leaf = leaf_hash(data)
     try:
-        return CheckedRecord(data, leaf, decode(data))
+        record = decode(data)
     except ValueError as error:
         return CheckedRecord(data, leaf, None, str(error))
+    for name in _REPEATED:
+        part: object = getattr(record, name, None)
+        if part is not None:  # One object for all equal parts of a block is pickled once, and compared by identity.
+            force_setattr(record, name, known.setdefault(part, part))
+    return CheckedRecord(data, leaf, record)

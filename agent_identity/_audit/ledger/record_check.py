@@ -1,18 +1,14 @@
 """Checks a record by itself: form, canonical bytes and hash."""
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple, TypeAlias
-
-from msgspec.structs import force_setattr
+from typing import NamedTuple, TypeAlias
 
 from agent_identity._evidence.ledger import RawLine, raw_line
-from agent_identity._evidence.record import AnyRecord, decode
+from agent_identity._evidence.record import AnyRecord, decode, share_parts
 from agent_identity._evidence.storage import Block, record_of
 from agent_identity._evidence.transparency import leaf_hash
 
 __all__ = ["CheckedBlock", "CheckedLine", "CheckedRecord", "check_block"]
-
-_REPEATED: Final = ("agent", "chain", "decision", "principal", "task")
 
 
 class CheckedRecord(NamedTuple):
@@ -72,8 +68,5 @@ def _checked(data: bytes, known: dict[object, object]) -> CheckedRecord:
         record = decode(data)
     except ValueError as error:
         return CheckedRecord(data, leaf, None, str(error))
-    for name in _REPEATED:
-        part: object = getattr(record, name, None)
-        if part is not None:  # One object for all equal parts of a block is pickled once, and compared by identity.
-            force_setattr(record, name, known.setdefault(part, part))
+    share_parts(record, known)
     return CheckedRecord(data, leaf, record)

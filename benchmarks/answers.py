@@ -1,7 +1,7 @@
 """Time and memory of answers about a large ledger: ``python benchmarks/answers.py DIR``; a new DIR is written first.
 
-Processor time and memory are sums over all processes of a command, so they mean something on a busy machine as well;
-the time by the clock does only at a low load, which is printed. The load is read once a command.
+Processor time and memory are sums over all processes of a command, and can be compared on a busy machine. The time by
+the clock means something only if the load, which is printed beside it, is low before the command begins.
 """
 
 import argparse
@@ -91,13 +91,13 @@ def main() -> None:
         for command in COMMANDS:
             if options.only and not set(options.only) & set(command):
                 continue
+            load = os.getloadavg()[0]  # Before: the command itself adds to it.
             with TemporaryDirectory() as room:
                 pages = ["--html", f"{room}/pages"] if command[-1] == "all" else []
                 trust = str(options.directory / "trust.json")
                 given = [str(options.directory), "--trust", trust, "--processes", str(processes), *pages]
                 cost = measure([*command, *given])
             name = f"{' '.join(command)} --processes {processes}"
-            load = os.getloadavg()[0]
             numbers = f"{cost.wall:7.1f} {cost.processor:7.1f} {cost.memory:6.0f} {cost.code:4} {load:5.1f}"
             print(f"{name:36} {numbers}", flush=True)
 

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from agent_identity._audit.answers.coverage_report import (
         CoverageQuestion,
         CoverageReport,
-        CoverageTable,
         Dimension,
         Group,
         OtherCalls,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
         RegistrationFact,
         RevocationFact,
         ServerFact,
+        SpanFact,
         StreamFact,
         TaskFact,
         Where,
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from agent_identity._audit.answers.incident_seed import Seed
     from agent_identity._audit.answers.inventory_report import KINDS, Inventory, InventoryQuestion, Item, inventory
     from agent_identity._audit.answers.places import find_places
-    from agent_identity._audit.answers.reading import Evidence, Reading, read
+    from agent_identity._audit.answers.reading import Distributor, Evidence, Reading, read
     from agent_identity._audit.answers.report_frame import NO_KEYS, Frame, SourceFrame, SourceKind, plain
     from agent_identity._audit.answers.scope_report import (
         Event,
@@ -82,7 +82,6 @@ else:
             "agent_identity._audit.answers.coverage_report": (
                 "CoverageQuestion",
                 "CoverageReport",
-                "CoverageTable",
                 "Dimension",
                 "Group",
                 "OtherCalls",
@@ -110,6 +109,7 @@ else:
                 "RegistrationFact",
                 "RevocationFact",
                 "ServerFact",
+                "SpanFact",
                 "StreamFact",
                 "TaskFact",
                 "Where",
@@ -135,7 +135,7 @@ else:
                 "inventory",
             ),
             "agent_identity._audit.answers.places": ("find_places",),
-            "agent_identity._audit.answers.reading": ("Evidence", "Reading", "read"),
+            "agent_identity._audit.answers.reading": ("Distributor", "Evidence", "Reading", "read"),
             "agent_identity._audit.answers.report_frame": ("NO_KEYS", "Frame", "SourceFrame", "SourceKind", "plain"),
             "agent_identity._audit.answers.scope_report": (
                 "Event",
@@ -162,13 +162,13 @@ __all__ = [
     "CodeStatus",
     "CoverageQuestion",
     "CoverageReport",
-    "CoverageTable",
     "DataHint",
     "DataQuestion",
     "DataReport",
     "DataRow",
     "Decoder",
     "Dimension",
+    "Distributor",
     "Entry",
     "Event",
     "Evidence",
@@ -203,6 +203,7 @@ __all__ = [
     "SilentTool",
     "SourceFrame",
     "SourceKind",
+    "SpanFact",
     "StreamFact",
     "SuggestedTool",
     "Suggestion",

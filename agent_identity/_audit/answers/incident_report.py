@@ -275,10 +275,7 @@ class IncidentQuestion:
 
     def answer(self, reading: Reading, evidence: Evidence) -> IncidentReport:
         """Return the answer at the end of the pass."""
-        return self.concluded(reading, reading.frame("incident", evidence, ()))
-
-    def concluded(self, reading: Reading, frame: Frame) -> IncidentReport:
-        """Return the answer in a given frame."""
+        frame = reading.frame("incident", evidence, ())
         return _Conclusion(self._seed, self._collector, reading, frame, recorder=self._recorder).report()
 
 

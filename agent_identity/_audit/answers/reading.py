@@ -1,7 +1,7 @@
 """One pass over evidence: verifies each source and, in the same pass, hands its facts to those who answer."""
 
 from bisect import bisect_right
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -37,7 +37,7 @@ from agent_identity._identity.common import b64url_decode
 from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import ConfigurationError, VerificationError
 
-__all__ = ["Consumer", "Evidence", "Reading", "read"]
+__all__ = ["Consumer", "Distributor", "Evidence", "Reading", "read"]
 
 _MAX_KEYS: Final = 100
 _NEAR: Final = 50_000
@@ -49,6 +49,23 @@ class Consumer(Protocol):
     def take(self, fact: Fact, /) -> None:
         """Take a fact."""
         ...
+
+
+@final
+class Distributor:
+    """Hands each fact of a pass to several consumers.
+
+    Args:
+        takers: Their methods that take a fact.
+    """
+
+    def __init__(self, takers: Sequence[Callable[[Fact], None]]) -> None:
+        self._takers = tuple(takers)
+
+    def take(self, fact: Fact) -> None:
+        """Take a fact."""
+        for take in self._takers:
+            take(fact)
 
 
 @typed_calls("__init__")

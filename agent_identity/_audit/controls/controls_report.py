@@ -4,7 +4,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
-from agent_identity._audit.answers import Evidence, Frame, Reading, Share, read
+from agent_identity._audit.answers import (
+    CoverageQuestion,
+    CoverageReport,
+    Distributor,
+    Evidence,
+    Frame,
+    IncidentQuestion,
+    IncidentReport,
+    Reading,
+    Seed,
+    Share,
+    read,
+)
 from agent_identity._audit.controls.control_rows import (
     FRAMEWORKS,
     ControlRow,
@@ -111,7 +123,10 @@ def controls(
         ConfigurationError: A source or the trust file cannot be read.
     """
     question = ControlsQuestion(tuple(standard_tables(frameworks) if tables is None else tables))
-    return question.answer(read(evidence, question), evidence)
+    of_coverage, of_incident = CoverageQuestion(), IncidentQuestion(Seed("everything", ""))
+    reading = read(evidence, Distributor((question.take, of_coverage.take, of_incident.take)))
+    coverage, incident = of_coverage.answer(reading, evidence), of_incident.answer(reading, evidence)
+    return question.answer(reading, evidence, coverage, incident)
 
 
 @final
@@ -127,16 +142,25 @@ class ControlsQuestion:
         self._collector = SignalCollector()
         self.take = self._collector.take
 
-    def answer(self, reading: Reading, evidence: Evidence) -> ControlsReport:
-        """Return the answer at the end of the pass."""
-        collector = self._collector
-        collector.finish(reading, reading.frame("controls", evidence, ()))
+    def answer(
+        self, reading: Reading, evidence: Evidence, coverage: CoverageReport, incident: IncidentReport
+    ) -> ControlsReport:
+        """Return the answer at the end of the pass.
+
+        Args:
+            reading: The end of the pass.
+            evidence: What was read.
+            coverage: The share of calls that a human answers for, of the same pass.
+            incident: The incident of everything, of the same pass.
+        """
+        collector, share = self._collector, coverage.total
+        collector.finish(reading, share.calls, incident.revocations)
         frame = reading.frame("controls", evidence, list(_not_shown(collector)))
         recorded = collector.signals.get("recorded_calls").count
-        judge = _Judge(frame, collector.signals, _coverage(collector.share, recorded))
+        judge = _Judge(frame, collector.signals, _coverage(share, recorded))
         return ControlsReport(
             frame=frame,
-            share=collector.share,
+            share=share,
             recorded=recorded,
             tables=self._tables,
             rows=tuple(judge.result(row) for table in self._tables for row in table.rows),

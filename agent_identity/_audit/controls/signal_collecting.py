@@ -1,24 +1,21 @@
 """Collects the signals of one pass: what records say about calls, people, authority, agents and changes."""
 
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from typing import Final, TypeVar, final
 
 from agent_identity._audit.answers import (
     ApprovalFact,
     CallFact,
-    CoverageTable,
     Fact,
-    Frame,
     GrantFact,
-    IncidentQuestion,
     PolicyFact,
     Reading,
     RegistrationFact,
+    RevocationEffect,
     RevocationFact,
-    Seed,
     ServerFact,
-    Share,
     SourceFrame,
+    SpanFact,
     StreamFact,
     TaskFact,
     declared_in,
@@ -41,7 +38,6 @@ _ARGUMENTS: Final = frozenset(
 _REVOKED: Final = frozenset({"revoked", "suspended", "agent_suspended", "agent_retired", "agent_orphaned"})
 _ENDED: Final = ("suspended", "retired", "orphaned")
 _Name = TypeVar("_Name")
-_EVERYTHING: Final = Seed("everything", "")
 _OUTSIDE: Final = frozenset({"witness", "anchor"})
 
 
@@ -52,13 +48,13 @@ class SignalCollector:
     Attributes:
         signals: The signals; complete after :meth:`finish`.
         omitted: Names of agents, tools and policies without room.
+        traced: True if traces of other libraries were among the sources.
     """
 
     def __init__(self) -> None:
         self.signals = Signals()
         self.omitted = 0
-        self._coverage = CoverageTable()
-        self._incident = IncidentQuestion(_EVERYTHING)
+        self.traced = False
         self._services: dict[str, str] = {}
         self._agents: dict[str, tuple[int, str]] = {}
         self._acts_in: dict[str, set[str]] = {}
@@ -71,20 +67,8 @@ class SignalCollector:
         self._servers: set[str] = set()
         self._pinned: set[str] = set()
 
-    @property
-    def share(self) -> Share:
-        """The numbers of tool calls, those that only traces show included."""
-        return self._coverage.total.share()
-
-    @property
-    def traced(self) -> bool:
-        """True if traces of other libraries were among the sources."""
-        return self._coverage.traced
-
     def take(self, fact: Fact) -> None:
         """Take a fact."""
-        self._coverage.take(fact)
-        self._incident.take(fact)
         if isinstance(fact, CallFact):
             if not fact.opening:
                 self._take_call(fact)
@@ -97,6 +81,8 @@ class SignalCollector:
                 self.signals.add("ended_tasks", fact.at_ns, fact.where.record)
         elif isinstance(fact, StreamFact):
             self._take_stream(fact)
+        elif isinstance(fact, SpanFact):
+            self.traced = True
         else:
             self._take_change(fact)
 
@@ -197,19 +183,19 @@ class SignalCollector:
         if name not in names and self._room(names):
             names.add(name)
 
-    def finish(self, reading: Reading, frame: Frame) -> None:
+    def finish(self, reading: Reading, calls: int, revocations: Sequence[RevocationEffect]) -> None:
         """Count what is known at the end of the pass only.
 
         Args:
             reading: The end of the pass.
-            frame: The frame of the report.
+            calls: The number of tool calls, those that only traces show included.
+            revocations: The calls that each revocation concerns.
         """
-        self._coverage.finish()
         recorded = self.signals.get("recorded_calls").count
-        self.signals.add("traced_only_calls", count=max(0, self.share.calls - recorded))
+        self.signals.add("traced_only_calls", count=max(0, calls - recorded))
         self._take_declared(reading)
         self._count_names()
-        for effect in self._incident.concluded(reading, frame).revocations:
+        for effect in revocations:
             for record in effect.records:
                 self.signals.add("calls_after_revocation", effect.at_ns, record, count=0)
             self.signals.add("calls_after_revocation", count=effect.after)

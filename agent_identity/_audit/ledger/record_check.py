@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 from agent_identity._evidence.ledger import RawLine, raw_line
-from agent_identity._evidence.record import AnyRecord, decode
+from agent_identity._evidence.record import AnyRecord, decode, share_parts
 from agent_identity._evidence.storage import Block, record_of
 from agent_identity._evidence.transparency import leaf_hash
 
@@ -27,12 +27,8 @@ class CheckedRecord(NamedTuple):
     problem: str = ""
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle only the bytes: decoding them again costs less."""
-        return _restored, (self.data, self.leaf, self.problem)
-
-
-def _restored(data: bytes, leaf: bytes, problem: str) -> CheckedRecord:
-    return CheckedRecord(data, leaf, None if problem else decode(data), problem)
+        """Pickle the bytes only where they were not decoded: nothing else reads them in another process."""
+        return CheckedRecord, (self.data if self.record is None else b"", self.leaf, self.record, self.problem)
 
 
 CheckedLine: TypeAlias = CheckedRecord | RawLine
@@ -59,15 +55,18 @@ def check_block(part: Block | RawLine | None) -> Iterator[CheckedBlock | None]:
         yield CheckedBlock([part], part.offset)
     else:
         lines: list[CheckedLine] = []
+        known: dict[object, object] = {}
         for line in part.each():
             data = None if line.torn else record_of(line.data)
-            lines.append(raw_line(line) if data is None else _checked(data))
+            lines.append(raw_line(line) if data is None else _checked(data, known))
         yield CheckedBlock(lines, part.end)
 
 
-def _checked(data: bytes) -> CheckedRecord:
+def _checked(data: bytes, known: dict[object, object]) -> CheckedRecord:
     leaf = leaf_hash(data)
     try:
-        return CheckedRecord(data, leaf, decode(data))
+        record = decode(data)
     except ValueError as error:
         return CheckedRecord(data, leaf, None, str(error))
+    share_parts(record, known)
+    return CheckedRecord(data, leaf, record)

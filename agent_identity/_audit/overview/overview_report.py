@@ -1,6 +1,5 @@
 """All reports over the same evidence from one pass: inventory, scope, data, incident, coverage and controls."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -9,8 +8,8 @@ from agent_identity._audit.answers import (
     CoverageReport,
     DataQuestion,
     DataReport,
+    Distributor,
     Evidence,
-    Fact,
     IncidentQuestion,
     IncidentReport,
     Inventory,
@@ -67,25 +66,14 @@ def overview(evidence: Evidence, *, since_ns: int | None = None, least: int = 1)
     of_data, of_incident = DataQuestion(), IncidentQuestion(Seed("everything", ""))
     of_coverage, of_controls = CoverageQuestion(), ControlsQuestion()
     takers = (of_inventory.take, of_scope.take, of_data.take, of_incident.take, of_coverage.take, of_controls.take)
-    reading = read(evidence, _Distributor(takers))
+    reading = read(evidence, Distributor(takers))
+    of_all = of_incident.answer(reading, evidence)
+    shares = of_coverage.answer(reading, evidence)
     return Overview(
         inventory=of_inventory.answer(reading, evidence),
         scope=of_scope.answer(reading, evidence),
         data=of_data.answer(reading, evidence),
-        incident=of_incident.answer(reading, evidence),
-        coverage=of_coverage.answer(reading, evidence),
-        controls=of_controls.answer(reading, evidence),
+        incident=of_all,
+        coverage=shares,
+        controls=of_controls.answer(reading, evidence, shares, of_all),
     )
-
-
-@final
-class _Distributor:
-    """Hands each fact of a pass to several consumers."""
-
-    def __init__(self, takers: tuple[Callable[[Fact], None], ...]) -> None:
-        self._takers = takers
-
-    def take(self, fact: Fact) -> None:
-        """Take a fact."""
-        for take in self._takers:
-            take(fact)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._evidence.record.codec import as_dict, decode, encode, plain_members
+    from agent_identity._evidence.record.codec import as_dict, decode, encode, plain_members, share_parts
     from agent_identity._evidence.record.commitments import part
     from agent_identity._evidence.record.digests import DigestKeys
     from agent_identity._evidence.record.disclosures import (
@@ -90,7 +90,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._evidence.record.codec": ("as_dict", "decode", "encode", "plain_members"),
+            "agent_identity._evidence.record.codec": ("as_dict", "decode", "encode", "plain_members", "share_parts"),
             "agent_identity._evidence.record.commitments": ("part",),
             "agent_identity._evidence.record.digests": ("DigestKeys",),
             "agent_identity._evidence.record.disclosures": (
@@ -253,5 +253,6 @@ __all__ = [
     "part",
     "plain_members",
     "replaced",
+    "share_parts",
     "spellings_of",
 ]

@@ -8,6 +8,7 @@ from typing import Final, cast
 
 import msgspec
 import orjson
+from msgspec.structs import force_setattr
 
 from agent_identity import canonical
 from agent_identity._evidence.record.parts import DRAFT, VERSION
@@ -16,11 +17,12 @@ from agent_identity._evidence.record.schema import KIND_TYPES, AnyRecord, Record
 from agent_identity._evidence.record.spelling import full_spelling, short_spelling
 from agent_identity.canonical import RecordValue
 
-__all__ = ["as_dict", "decode", "encode", "plain_members"]
+__all__ = ["as_dict", "decode", "encode", "plain_members", "share_parts"]
 
 _DECODER: Final = cast("msgspec.json.Decoder[AnyRecord]", msgspec.json.Decoder(AnyRecord))
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")  # Keys are ASCII, so this is the order of RFC 8785.
 _DRAFT: Final = f'"v":"{DRAFT}"'.encode()  # No text of a record has unescaped quotes, so this is its version.
+_REPEATED: Final = ("agent", "chain", "decision", "principal", "task")
 _OTHER: Final = "the bytes are not the canonical spelling of the record"
 
 
@@ -74,6 +76,19 @@ def _refusal(message: str, data: bytes) -> str:
     except ValueError:
         return "record: the bytes are not in canonical form"
     return explained(message, members, KIND_TYPES)
+
+
+def share_parts(record: AnyRecord, known: dict[object, object]) -> None:
+    """Replace parts of a decoded record by equal parts of earlier ones: pickle writes a shared part once.
+
+    Args:
+        record: The record; nothing else may refer to it yet.
+        known: The parts of the earlier ones; those of this record are added.
+    """
+    for name in _REPEATED:
+        part: object = getattr(record, name, None)
+        if part is not None:
+            force_setattr(record, name, known.setdefault(part, part))
 
 
 def encode(record: Record) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 import pytest
 from small_company import ALICE, CLERK, DESK, POLICY, ROUTED, START, span, traces, work
 
+from agent_identity._audit.answers.coverage_report import CoverageQuestion
 from agent_identity._audit.answers.facts import (
     CallFact,
     Fact,
@@ -18,7 +19,9 @@ from agent_identity._audit.answers.facts import (
     ServerFact,
     StreamFact,
 )
-from agent_identity._audit.answers.reading import Evidence, Reading, read
+from agent_identity._audit.answers.incident_report import IncidentQuestion
+from agent_identity._audit.answers.incident_seed import Seed
+from agent_identity._audit.answers.reading import Distributor, Evidence, Reading, read
 from agent_identity._audit.controls import signal_collecting
 from agent_identity._audit.controls.control_rows import ControlRow, standard_tables
 from agent_identity._audit.controls.controls_report import ControlsQuestion, ControlsReport, RowResult, controls
@@ -315,10 +318,17 @@ def pass_(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sequence[Fact], Rea
 def counted(pass_: tuple[Sequence[Fact], Reading], change: Callable[[Fact], Fact], *more: Fact) -> Signals:
     """Return the signals of facts, each changed, and of some more."""
     facts, reading = pass_
-    collector = SignalCollector()
+    collector, of_coverage, of_incident = (
+        SignalCollector(),
+        CoverageQuestion(),
+        IncidentQuestion(Seed("everything", "")),
+    )
+    taken = Distributor((collector.take, of_coverage.take, of_incident.take))
     for fact in (*map(change, facts), *more):
-        collector.take(fact)
-    collector.finish(reading, reading.frame("controls", Evidence(sources="x"), ()))
+        taken.take(fact)
+    evidence = Evidence(sources="x")
+    revocations = of_incident.answer(reading, evidence).revocations
+    collector.finish(reading, of_coverage.answer(reading, evidence).total.calls, revocations)
     return collector.signals
 
 

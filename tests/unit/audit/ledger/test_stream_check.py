@@ -1,5 +1,6 @@
 """Steps 3 and 4 for one stream, line by line: what is said of each line that is not as it was written."""
 
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,13 +10,14 @@ from agent_identity._audit.grants.chain_check import Delegations
 from agent_identity._audit.ledger import stream_growth
 from agent_identity._audit.ledger.calls_check import Calls
 from agent_identity._audit.ledger.log_check import Heads
-from agent_identity._audit.ledger.record_check import CheckedBlock, check_block
+from agent_identity._audit.ledger.record_check import CheckedBlock, CheckedRecord, check_block
 from agent_identity._audit.ledger.stream_check import StreamCheck
 from agent_identity._audit.ledger.stream_growth import Growth
 from agent_identity._audit.report.findings import Findings
 from agent_identity._evidence.ledger.excerpt_starts import Start
 from agent_identity._evidence.ledger.reader import Problem, RawLine
-from agent_identity._evidence.record.schema import AnyRecord
+from agent_identity._evidence.record.codec import encode
+from agent_identity._evidence.record.schema import AnyRecord, Registration
 from agent_identity._evidence.storage.lines import Block, stream_line
 from agent_identity._evidence.transparency.log import Head
 from agent_identity._evidence.transparency.merkle import CompactRange, leaf_hash
@@ -234,6 +236,26 @@ def test_a_record_of_no_form_is_named_and_the_next_is_not_blamed() -> None:
         reading = Reading()
         reading.take(FIVE[0], data)
         assert reading.found[0][2:] == (None, 2, 2)
+
+
+def test_a_block_from_another_process_holds_the_same_records_with_equal_parts_shared() -> None:
+    """Records and leaf hashes are those that were checked; malformed bytes come back whole, for the message."""
+    bad = encode_record({"id": record_id(4), "kind": "registration"})
+    lines = [stream_line(bytes(32), data)[:-1] for data in (*FIVE[:3], bad)]
+    (block,) = check_block(Block(0, 9, lines))
+    back = pickle.loads(pickle.dumps(block))  # noqa: S301
+    assert isinstance(back, CheckedBlock)
+    records = [line.record for line in back.lines if isinstance(line, CheckedRecord)]
+    assert [None if one is None else encode(one) for one in records] == [*FIVE[:3], None]
+    assert [line.leaf for line in back.lines if isinstance(line, CheckedRecord)] == [*LEAVES[:3], leaf_hash(bad)]
+    _, second, third, _ = records
+    assert isinstance(second, Registration)
+    assert isinstance(third, Registration)
+    assert second.agent is not None
+    assert second.agent is third.agent
+    malformed = back.lines[3]
+    assert isinstance(malformed, CheckedRecord)
+    assert (malformed.data, bool(malformed.problem)) == (bad, True)
 
 
 def test_a_file_that_ends_or_fails_early_is_told_apart() -> None:

@@ -1,8 +1,9 @@
 """Resources that a tool touches, as its owner declares them: system, name and kind of access."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Literal, TypeAlias, cast, final, get_args
 
 from agent_identity._identity.common import check_id
@@ -175,8 +176,9 @@ def touches_of_call(
     for function in by_call:
         try:
             declared = function(arguments)
-            several = (declared,) if type(declared) is Touch else tuple(declared)[: _MAX_TOUCHES + 1]
-            found.update(dict.fromkeys(one if type(one) is Touch else _NOBODY_KNOWS for one in several))
+            several = (declared,) if isinstance(declared, Touch) else cast("Iterable[object]", declared)
+            some = islice(several, _MAX_TOUCHES + 1)
+            found.update(dict.fromkeys(one if isinstance(one, Touch) else _NOBODY_KNOWS for one in some))
         except Exception:  # noqa: BLE001 - Code of others, which decides nothing; the resource is unknown.
             found[_NOBODY_KNOWS] = None
     if len(found) <= _MAX_TOUCHES:

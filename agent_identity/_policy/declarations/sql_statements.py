@@ -9,7 +9,7 @@ from typing import Final, TypeAlias, final
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from agent_identity._policy.decision import Access
 from agent_identity.errors import ConfigurationError
@@ -68,7 +68,7 @@ class SqlReader:
             return dict.fromkeys(list(found)[:_MAX_TABLES]), False
         return found, whole
 
-    def _take(self, statement: exp.Expression, found: _Found) -> bool:
+    def _take(self, statement: exp.Expr, found: _Found) -> bool:
         """Add the tables of a statement; return whether these are all."""
         if isinstance(statement, exp.Transaction | exp.Commit | exp.Rollback | exp.Semicolon):
             return True
@@ -122,7 +122,7 @@ class _Silence(threading.local):
 _SILENCE: Final = _Silence()
 
 
-def _is_known(statement: exp.Expression) -> bool:
+def _is_known(statement: exp.Expr) -> bool:
     """Return whether tables are all that a statement of this kind touches."""
     if isinstance(statement, exp.Create | exp.Drop | exp.Alter):
         kinds = ("TABLE", "VIEW", "INDEX") if isinstance(statement, exp.Create) else ("TABLE", "VIEW")
@@ -141,7 +141,7 @@ class _Targets:
         whole: False if a target is named in a way that does not show the table.
     """
 
-    def __init__(self, statement: exp.Expression) -> None:
+    def __init__(self, statement: exp.Expr) -> None:
         self.accesses: dict[int, list[Access]] = {}
         self.whole = True
         for node in statement.find_all(
@@ -152,15 +152,15 @@ class _Targets:
             for table, accesses in self._of(node):
                 self.accesses.setdefault(id(table), []).extend(accesses)
 
-    def _of(self, node: exp.Expression) -> Iterator[tuple[exp.Table, list[Access]]]:
-        named: list[exp.Expression] = node.args.get("tables") or []
+    def _of(self, node: exp.Expr) -> Iterator[tuple[exp.Table, list[Access]]]:
+        named: list[exp.Expr] = node.args.get("tables") or []
         if isinstance(node, exp.Delete) and named:
             self._hide(map(id, named))  # It names targets by their aliases.
             named = []
         tables = [
             table
             for part in (node.this, *named, *_further(node))
-            if isinstance(part, exp.Expression)
+            if isinstance(part, exp.Expr)
             for table in _direct(part)
         ]
         if isinstance(node, exp.Update) and (hidden := _aliased(node, tables)):
@@ -177,13 +177,13 @@ class _Targets:
         self.accesses.update((alias, []) for alias in aliases)
 
 
-def _further(node: exp.Expression) -> Sequence[exp.Expression]:
+def _further(node: exp.Expr) -> Sequence[exp.Expr]:
     if isinstance(node, exp.TruncateTable):
         return node.expressions
     return (node.args.get("actions") or ()) if isinstance(node, exp.Alter) else ()
 
 
-def _accesses(node: exp.Expression) -> list[Access]:
+def _accesses(node: exp.Expr) -> list[Access]:
     if isinstance(node, exp.Delete | exp.Drop | exp.TruncateTable):
         return ["delete"]
     if isinstance(node, exp.Insert) and node.args.get("overwrite"):
@@ -198,11 +198,11 @@ def _accesses(node: exp.Expression) -> list[Access]:
     return ["write"]
 
 
-def _direct(part: exp.Expression) -> list[exp.Table]:
+def _direct(part: exp.Expr) -> list[exp.Table]:
     """Return the tables of a target, without those of queries in it."""
     part = part.this if isinstance(part, exp.Schema) else part
 
-    def ends(node: exp.Expression) -> bool:
+    def ends(node: exp.Expr) -> bool:
         return isinstance(node, exp.Query) and not isinstance(node, exp.Table)
 
     return [node for node in part.walk(prune=ends) if isinstance(node, exp.Table)]
@@ -227,7 +227,7 @@ def _is_common(table: exp.Table) -> bool:
     """Return whether a name is that of a common table expression that is visible there."""
     if table.args.get("db"):
         return False
-    child: exp.Expression = table
+    child: exp.Expr = table
     parent = table.parent
     while parent is not None:
         clause = next((one for one in parent.args.values() if isinstance(one, exp.With)), None)
@@ -241,7 +241,7 @@ def _is_common(table: exp.Table) -> bool:
     return False
 
 
-def _until(expressions: Sequence[exp.Expression], last: exp.Expression) -> Iterator[exp.Expression]:
+def _until(expressions: Sequence[exp.Expr], last: exp.Expr) -> Iterator[exp.Expr]:
     for one in expressions:
         if one is last:
             return

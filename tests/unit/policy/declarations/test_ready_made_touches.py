@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -320,7 +321,7 @@ def test_the_filled_name_is_a_bounded_text() -> None:
 
 
 @pytest.fixture(name="sql", scope="module")
-def sql_() -> object:
+def sql_() -> Any:
     """Return the function for tables of statements, if its extra is installed."""
     pytest.importorskip("sqlglot", reason="the extra 'sql' is not installed")
     from agent_identity.policy import sql_touches
@@ -376,9 +377,8 @@ READ, WRITE, DELETE, ALL = "read", "write", "delete", (UNKNOWN, "execute")
         ),
     ],
 )
-def test_tables_have_their_access(sql: object, query: str, expected: list[tuple[str, str]]) -> None:
+def test_tables_have_their_access(sql: Any, query: str, expected: list[tuple[str, str]]) -> None:
     """Each table with what is done to it; what is no known statement of tables is unknown."""
-    assert callable(sql)
     declared = sql("query", "postgres://db:5432", dialect="postgres")
     found = touched(declared, query=query)
     assert [(touch.name, touch.access) for touch in found] == expected
@@ -399,16 +399,14 @@ def test_tables_have_their_access(sql: object, query: str, expected: list[tuple[
         ("snowflake", "INSERT OVERWRITE TABLE t SELECT * FROM u", [("T", WRITE), ("T", DELETE), ("U", READ)]),
     ],
 )
-def test_dialects_differ(sql: object, dialect: str, query: str, expected: list[tuple[str, str]]) -> None:
+def test_dialects_differ(sql: Any, dialect: str, query: str, expected: list[tuple[str, str]]) -> None:
     """Comments that run, aliases as targets, files as tables, and the case of names."""
-    assert callable(sql)
     found = touched(sql("query", "x://db", dialect=dialect), query=query)
     assert [(touch.name, touch.access) for touch in found] == expected
 
 
-def test_labels_by_table(sql: object) -> None:
+def test_labels_by_table(sql: Any) -> None:
     """A table has its labels, others those of the star; names that are no identifiers are digests."""
-    assert callable(sql)
     declared = sql("q", "sqlite://x", dialect="sqlite", data={"customers": ["personal"], "*": ["internal"]})
     found = touched(declared, q=" ".join(["SELECT * FROM customers,", f'"odd name", "{SECRET}", orders, "unknown"']))
     named = {touch.filled or touch.name: (touch.name, touch.data) for touch in found}
@@ -417,17 +415,15 @@ def test_labels_by_table(sql: object) -> None:
     assert {named[name][0] for name in ("odd name", SECRET.lower(), "unknown")} == {"{q}"}
 
 
-def test_many_tables_end_in_unknown(sql: object) -> None:
+def test_many_tables_end_in_unknown(sql: Any) -> None:
     """At most 64 resources, the last of them unknown."""
-    assert callable(sql)
     query = " ".join(["SELECT 1 FROM", ", ".join(f"t{number}" for number in range(100))])
     found = touched(sql("q", "x://db", dialect="postgres"), q=query)
     assert (len(found), found[-1].name) == (63, UNKNOWN)
 
 
-def test_no_statement_is_logged(sql: object, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_statement_is_logged(sql: Any, caplog: pytest.LogCaptureFixture) -> None:
     """What the library cannot read stays out of its messages; those of others go on."""
-    assert callable(sql)
     with caplog.at_level(logging.DEBUG):
         touched(sql("q", "x://db", dialect="postgres"), q=f"CALL pay('{SECRET}')")
         assert caplog.text == ""
@@ -435,9 +431,8 @@ def test_no_statement_is_logged(sql: object, caplog: pytest.LogCaptureFixture) -
     assert "of others" in caplog.text
 
 
-def test_wrong_options_of_sql_are_refused(sql: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_options_of_sql_are_refused(sql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown dialect, bad labels, and the missing extra are errors at the declaration."""
-    assert callable(sql)
     with pytest.raises(ConfigurationError, match="dialect"):
         sql("q", "x://db", dialect="klingon")
     with pytest.raises(TypeError, match="data"):
@@ -449,13 +444,12 @@ def test_wrong_options_of_sql_are_refused(sql: object, monkeypatch: pytest.Monke
         sql("q", "x://db", dialect="postgres")
 
 
-def test_deep_statements_are_given_up_early(sql: object) -> None:
+def test_deep_statements_are_given_up_early(sql: Any) -> None:
     """Nested types, which the parser tries again and again, cost bounded work."""
-    assert callable(sql)
     declared = sql("q", "x://db", dialect="postgres")
     started = time.process_time()
-    for opening, closing in (("int[", "]"), ("date(", ")"), ("array[", "]")):
-        for depth in (6, 9, 12, 40):
+    for opening, closing in (("int[", "]"), ("date(", ")")):
+        for depth in (9, 40):
             piece = opening * depth + "1" + closing * depth
             touched(declared, q="SELECT " + ", ".join([piece] * (16_000 // (len(piece) + 2))))
     assert time.process_time() - started < 60

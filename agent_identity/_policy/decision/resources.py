@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Literal, TypeAlias, cast, final, get_args
 
+from agent_identity._common.narrowing import is_array
 from agent_identity._identity.common import check_id
 from agent_identity._policy.decision.decision import check_labels
 from agent_identity.errors import ConfigurationError
@@ -145,7 +146,9 @@ def check_touches(value: object) -> tuple[Touch | CallTouches, ...]:
     """
     if value is None:
         return ()
-    items = cast("Sequence[object]", value) if isinstance(value, list | tuple) else (value,)
+    items: Sequence[object] = (value,)
+    if is_array(value):
+        items = value
     if not all(type(one) is Touch or (callable(one) and not isinstance(one, type)) for one in items):
         raise TypeError(
             f"touches is {type(value).__name__}; give Touch(system, name, access), a function of the arguments, or a "

@@ -78,7 +78,8 @@ def http_touches(
 
     def declare(arguments: Mapping[str, object]) -> Touch:
         place = _web_place(text_of(arguments.get(argument)))
-        kind = usual if method is None else _METHODS.get(str(arguments.get(method)).upper(), usual)
+        known = None if method is None else _METHODS.get(str(arguments.get(method)).upper())
+        kind = known or usual
         if not _is_clear_host(place.authority):
             return Touch(place.scheme, variable, kind, data, filled=f"{place.authority}{place.path}")
         system = f"{place.scheme}://{place.authority}"

@@ -52,7 +52,9 @@ def test_fixed_and_declared_resources_stand_together(drafts: Callable[..., Any])
     world = drafts()
     touches = [Touch("s3://archive", "log", "write"), http_touches("url", "read")]
 
-    @world.enforcer.tool(name="fetch", touches=touches)
+    enforcer: Enforcer = world.enforcer
+
+    @enforcer.tool(name="fetch", touches=touches)
     async def fetch(url: str) -> str:
         return url
 
@@ -93,6 +95,7 @@ def test_labels_of_declared_resources_count(drafts: Callable[..., Any]) -> None:
         assert read("/stock/1") == "/stock/1"
         with pytest.raises(Denied) as caught:
             read("/people/1")
+    assert caught.value.decision is not None
     assert caught.value.decision.rule == "personal"
 
 

@@ -62,7 +62,7 @@ PUBLIC = {
     "limits": "Limit",
     "options": "DigestKeys Durability Ledger Privacy Pseudonyms Segments Telemetry Transparency",
     "policy": "All Claims Content Decision Effect Finding Flow FlowFacts Inspector Obligation Policy Request Rule "
-    "RuleSet Tool Touch",
+    "RuleSet Tool Touch file_touches http_touches mail_touches mcp_resource_touches sql_touches vector_touches",
     "records": "DRAFT EFFECTS KINDS OUTCOMES VERSION Action Agent AgentRegistration AnyRecord Approval ApprovalState "
     "ArgumentOrigin "
     "Counts Decision Detail End Erased Erasure Examination Examined Found Grant GrantToken Hop Intent KeyTrust Mark "

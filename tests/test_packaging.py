@@ -55,3 +55,20 @@ def test_nothing_is_declared_without_a_bound() -> None:
     requirements = [text.partition(";")[0].strip() for text in DISTRIBUTION.requires or []]
     ours = [text for text in requirements if not text.startswith("agent-identity-otel")]
     assert [text for text in ours if ">=" not in text] == []
+
+
+def test_the_wheel_has_the_data_files() -> None:
+    """Named queries, controls and host tables are in the wheel, each file that stands in the package."""
+    wheel = pytest.importorskip("hatchling.builders.wheel", reason="the builder is not installed")
+    root = Path(agent_identity.__file__).parents[1]
+    if not (root / "pyproject.toml").is_file():
+        pytest.skip("the package is not that of the repository")
+    there = {
+        path.relative_to(root).as_posix()
+        for pattern in ("sql/*.sql", "controls/*.toml", "*.json", "py.typed")
+        for path in (root / "agent_identity").rglob(pattern)
+    }
+    builder = wheel.WheelBuilder(str(root))
+    built = {Path(file.distribution_path).as_posix() for file in builder.recurse_included_files()}
+    assert {name.rpartition(".")[2] for name in there} == {"sql", "toml", "json", "typed"}
+    assert there - built == set()

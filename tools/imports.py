@@ -49,6 +49,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     # Each store by the one module that speaks to it.
     "psycopg": ("_authority.stores.postgres", "_authority.stores.postgres_connection"),
     "redis": ("_authority.stores.redis",),
+    "sqlglot": ("_policy.declarations.sql_statements",),
     "starlette": ("integrations.http.starlette",),
     # Only for type checkers, which know it without its being installed.
     "_typeshed": ("cli.answer",),
@@ -106,6 +107,7 @@ LEAVES: dict[str, tuple[str, ...]] = {
         "_identity.trust.entries",
         "_identity.trust.file",
     ),
+    "_policy.declarations.sql_statements": ("_policy.declarations.sql_tables",),
     "integrations.keys.pkcs11": (),
     "integrations.rfc3161": ("cli.trust.anchor", "cli.verify.verify"),
     "integrations.keys.securesystemslib": (),

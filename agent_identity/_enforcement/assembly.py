@@ -22,7 +22,7 @@ from agent_identity._identity.common import Clock, check_id
 from agent_identity._identity.keys import PublicKey, Signer
 from agent_identity._identity.trust import TrustStore
 from agent_identity._policy import RuleSet, asks_about_flow
-from agent_identity._policy.decision import Claims, Policy, Tool, Touches, check_labels, check_touches
+from agent_identity._policy.decision import Claims, Policy, Tool, Touch, check_labels
 from agent_identity.errors import ConfigurationError
 from agent_identity.version import VERSION
 
@@ -269,20 +269,19 @@ def tool_of(
     labels: Sequence[str] | None,
     claims: Claims | None = None,
     *,
-    touches: Touches | None = None,
+    touches: tuple[Touch, ...] = (),
 ) -> Tool:
     """Return a tool as policies and records know it.
 
     Raises:
-        TypeError: The name, kind or server is no ``str``, the labels are no list of texts, or what it touches is no
-            :class:`~agent_identity.policy.Touch`.
+        TypeError: The name, kind or server is no ``str``, or the labels are no list of texts.
         ValueError: It has not 1 to 256 visible characters, so that no record could hold it.
     """
     check_id(name, "the name of a tool")
     check_id(kind, "its kind")
     if server is not None:
         check_id(server, "its server")
-    return Tool(name, kind, server, check_labels(labels, "labels"), claims, check_touches(touches))
+    return Tool(name, kind, server, check_labels(labels, "labels"), claims, touches)
 
 
 def check_bare(function: object) -> Callable[..., object]:

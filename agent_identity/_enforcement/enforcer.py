@@ -62,7 +62,16 @@ from agent_identity._identity.keys import Signer, SigningKey
 from agent_identity._identity.principals import Agent, Principal
 from agent_identity._identity.trust import TrustStore
 from agent_identity._inspection import prepare
-from agent_identity._policy.decision import Claims, Inspector, Policy, Touches, with_data_of
+from agent_identity._policy.decision import (
+    Claims,
+    Inspector,
+    Policy,
+    Touches,
+    check_parameters,
+    check_touches,
+    parted_touches,
+    with_data_of,
+)
 from agent_identity.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -554,7 +563,8 @@ class Enforcer:
         """
         self._refuse_closed()
         parts.check_declared(flow)
-        tool = parts.tool_of(name, kind, server, labels, claims, touches=touches)
+        fixed, by_call = parted_touches(check_touches(touches))
+        tool = parts.tool_of(name, kind, server, labels, claims, touches=fixed)
         known = with_data_of(parts.check_labels(data, "data"), tool.touches)
         guard = Guard(
             self._point,
@@ -565,6 +575,7 @@ class Enforcer:
             place=place,
             workflow=workflow,
             flow=flow,
+            touching=by_call,
         )
         return GuardedCall(guard, lazy=check_lazy(lazy))
 
@@ -621,8 +632,10 @@ class Enforcer:
             lazy: ``"resource"`` for a tool whose results live on by themselves, such as a connection, an open file or
                 a future: they are handed over as they are, and the end of the task does not stop them. Generators and
                 coroutines are driven in any case.
-            touches: The resources that the tool touches, each a :class:`~agent_identity.policy.Touch`. Version 2 of
-                the record has them, version 1 does not. Labels of their data count as ``data``, if that is stated.
+            touches: The resources that the tool touches, each a :class:`~agent_identity.policy.Touch`, or functions
+                of the arguments that return them for one call, such as ``agent_identity.policy.file_touches("path")``.
+                Version 2 of the record has them, version 1 does not. Labels of their data count as ``data``, if that
+                is stated. The resource of a function that fails is unknown, and the labels are unknown as well.
             returns: Who can have written what the tool returns, for policies that ask about information flow:
                 ``"trusted"`` only if nobody outside can, ``"untrusted"``, or ``"unknown"``; a
                 :class:`agent_identity.inspection.Label` to restrict the readers as well; or these by JSON pointer,
@@ -649,8 +662,10 @@ class Enforcer:
         def decorate(bare: object) -> Callable[..., object]:
             inner = parts.check_bare(bare)
             named = name or parts.name_of(inner)
-            flow.check_parameters(named, parts.parameters_of(inner))
-            guard = self.guard(named, kind=kind, labels=labels, data=data, lazy=lazy, touches=touches, flow=flow)
+            parameters, declared = parts.parameters_of(inner), check_touches(touches)
+            flow.check_parameters(named, parameters)
+            check_parameters(named, parted_touches(declared)[1], parameters)
+            guard = self.guard(named, kind=kind, labels=labels, data=data, lazy=lazy, touches=declared, flow=flow)
             guard.declare()
             return parts.marked(known_as_guarded(guarded(guard, inner), guard))
 

@@ -11,6 +11,7 @@ from agent_identity._audit.report import counted
 from agent_identity._audit.store import SpillStore
 from agent_identity._common.typed_calls import typed
 from agent_identity._evidence.record import Resource
+from agent_identity._policy.decision import UNKNOWN
 
 __all__ = ["Basis", "DataHint", "DataQuestion", "DataReport", "DataRow", "SilentTool", "TouchedBy", "data"]
 
@@ -329,7 +330,7 @@ class _Table:
                 self.omitted += 1
 
     def _take_call(self, fact: CallFact) -> None:
-        silent = not fact.resources and not fact.observed
+        silent = all(one.name == UNKNOWN for one in (*fact.resources, *fact.observed))
         if fact.ran:
             self.calls += 1
             self.declaring += not silent

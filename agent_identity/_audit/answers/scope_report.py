@@ -225,9 +225,10 @@ class Event:
     """Two parties were seen together for the first time.
 
     Attributes:
-        relation: ``calls``, ``active at``, ``uses server``, ``acts for`` or ``delegates to``.
+        relation: ``calls``, ``active at``, ``uses server``, ``acts for``, ``delegates to``, ``passes``, or of resources
+            ``reads``, ``writes``, ``deletes``, ``executes`` or ``sends to``.
         agent: The agent.
-        other: The tool, hour of the week, server, principal or agent.
+        other: The tool, hour of the week, server, principal, agent, tool with the names of its arguments, or resource.
         since_ns: When.
         count: How often since.
         record: The first record.

@@ -234,6 +234,11 @@ class ScopeUsage:
             self._event(("uses server", agent, fact.server), at, where.record, where.source)
         if fact.principal is not None:
             self._event(("acts for", agent, fact.principal.id), at, where.record, where.source)
+        if fact.arguments:
+            named = f"{fact.tool}({', '.join(sorted(fact.arguments))})"
+            self._event(("passes", agent, named), at, where.record, where.source)
+        for key in dict.fromkeys((one.access, f"{one.system} {one.name}") for one in (*fact.resources, *fact.observed)):
+            self._event((_ACCESSES[key[0]], agent, key[1]), at, where.record, where.source)
 
     def _event(self, key: EventKey, at_ns: int, record: str, source: int) -> None:
         seen = self.events.get(key)
@@ -259,6 +264,14 @@ class ScopeUsage:
             counts[0] for key, use in self._uses.items() if key not in self._grants for counts in use.values()
         )
 
+
+_ACCESSES: Final = {
+    "read": "reads",
+    "write": "writes",
+    "delete": "deletes",
+    "execute": "executes",
+    "send": "sends to",
+}
 
 _OTHERS: Final = ("(other refusals)", "", "")
 

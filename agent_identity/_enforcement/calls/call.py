@@ -17,7 +17,7 @@ from agent_identity._enforcement.telemetry import UNTRACED, CallSpan
 from agent_identity._evidence.record import Action, Enforced, Model, Transform
 from agent_identity._flow import TRUSTED, Label
 from agent_identity._inspection import HeldStream
-from agent_identity._policy.decision import Decision, Finding
+from agent_identity._policy.decision import Decision, Finding, Touch
 from agent_identity.errors import Denied
 
 __all__ = ["NOTHING", "Call", "CallRequest", "Judgement", "Shown"]
@@ -133,7 +133,7 @@ class Call:
         *("channel", "findings", "judgement", "route", "target"),
         *("approval", "reserved"),
         *("_attachment", "context", "marker", "span", "traced"),
-        *("_ending", "action", "done", "facts", "intent", "model", "result", "stream", "transforms"),
+        *("_ending", "action", "done", "facts", "intent", "model", "result", "stream", "touched", "transforms"),
         *("flow", "hidden", "label", "limit"),
         *("kept", "masked", "opened", "restored"),
     )
@@ -161,6 +161,7 @@ class Call:
         self.action = _UNKNOWN
         self.facts: CallFacts | None = None
         self.model: Model | None = None
+        self.touched: tuple[Touch, ...] | None = None  # Where a function of the tool declares its resources.
         self.transforms: tuple[Transform, ...] = ()
         self.stream: HeldStream | None = None
         self.intent: str | None = None

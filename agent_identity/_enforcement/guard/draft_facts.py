@@ -59,7 +59,10 @@ class DraftFacts:
             EvidenceError: The key of the resources is needed and cannot be stored.
         """
         workflow = self._run_of_framework()
-        resources = tuple(self._filled(touch, resource, call) for touch, resource in self._resources)
+        declared = self._resources
+        if call.touched is not None:
+            declared = [(touch, _resource(touch)) for touch in call.touched]
+        resources = tuple(dict.fromkeys(self._filled(touch, resource, call) for touch, resource in declared))
         call.facts = CallFacts(resources or None, workflow)
         return replaced(
             action,

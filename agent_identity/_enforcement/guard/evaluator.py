@@ -1,7 +1,7 @@
 """Questions of the guard about a call: findings from inspectors, a decision from the policy."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Final, Literal, TypeVar, final
@@ -14,6 +14,7 @@ from agent_identity._enforcement.tasks import Task
 from agent_identity._inspection import HeldStream, Inspection, ReadyItems, readable
 from agent_identity._policy import is_built_in
 from agent_identity._policy.decision import (
+    CallTouches,
     Content,
     Decision,
     Direction,
@@ -22,6 +23,9 @@ from agent_identity._policy.decision import (
     FlowFacts,
     Request,
     Tool,
+    Touch,
+    touches_of_call,
+    with_data_of,
 )
 from agent_identity.errors import Denied
 
@@ -67,15 +71,30 @@ class PolicyEvaluator:
         findings: tuple[Finding, ...],
         stage: Literal["call", "result"],
         flow: FlowFacts | None = None,
+        *,
+        touched: tuple[Touch, ...] | None = None,
     ) -> Request:
-        """Return the policy request for a call, or for its result."""
+        """Return the policy request for a call, or for its result.
+
+        Args:
+            view: The arguments.
+            task: The task of the call.
+            findings: What inspectors found.
+            stage: What the policy is asked about.
+            flow: The inputs of the task.
+            touched: The resources of this call, where a function declares them.
+        """
         arguments = MappingProxyType(_copied(view) if self._is_foreign else view)
+        tool, data = self._tool, self._data
+        if touched is not None:
+            tool = dataclasses.replace(tool, touches=touched)
+            data = with_data_of(data, touched)
         if task is None:
-            return Request(self._tool, arguments, findings=findings, data=self._data, stage=stage, flow=flow)
+            return Request(tool, arguments, findings=findings, data=data, stage=stage, flow=flow)
         depth = task.chain.grants[-1].depth
         # Positional, because keywords cost time in the hot path of every guarded call.
         return Request(
-            self._tool,
+            tool,
             arguments,
             task.principal,
             task.agent,
@@ -83,10 +102,23 @@ class PolicyEvaluator:
             task.id,
             task.purpose,
             findings,
-            self._data,
+            data,
             stage,
             flow,
         )
+
+    def touched(
+        self, fixed: Sequence[Touch], by_call: Sequence[CallTouches], view: Mapping[str, object]
+    ) -> tuple[Touch, ...]:
+        """Return the resources of a call; functions of the application get a copy of the arguments.
+
+        Args:
+            fixed: The resources of each call of the tool.
+            by_call: The functions that declare further ones.
+            view: The arguments.
+        """
+        with self._point.ambience.unmarked():
+            return touches_of_call(fixed, by_call, MappingProxyType(_copied(view)))
 
     def decide(self, request: Request, known: Decision) -> Decision:
         """Return the answer of the policy.

@@ -34,7 +34,7 @@ from agent_identity._enforcement.telemetry import AdoptedSpan, in_context
 from agent_identity._evidence.ledger import Entry
 from agent_identity._evidence.record import Ending, MarkCause
 from agent_identity._policy import is_built_in
-from agent_identity._policy.decision import Decision, Effect, FlowFacts, Tool
+from agent_identity._policy.decision import CallTouches, Decision, Effect, FlowFacts, Tool
 from agent_identity.errors import (
     AgentIdentityError,
     Denied,
@@ -71,6 +71,7 @@ class Guard:
         place: Names the place in which a call is made; a suspended call is made again in the same place.
         workflow: Names the run of the framework in which a call is made; for version 2 of the record.
         flow: What the code declares of the results and the destinations of the tool.
+        touching: Functions that declare further resources of each call.
 
     Raises:
         TypeError: ``suspends`` or ``returns`` are no exceptions, or ``place`` or ``workflow`` no function.
@@ -85,7 +86,7 @@ class Guard:
 
     __slots__ = (
         *("_ask", "_attributes", "_flow", "_limits", "_name", "_point", "_restores", "_results", "_returns"),
-        *("_suspends", "_told"),
+        *("_suspends", "_told", "_touching"),
         *("data", "inspects", "inspects_slowly", "slow", "tool"),
     )
 
@@ -100,6 +101,7 @@ class Guard:
         place: Callable[[], str] | None = None,
         workflow: Workflow | None = None,
         flow: DeclaredFlow | None = None,
+        touching: tuple[CallTouches, ...] = (),
     ) -> None:
         for name, function in (("place", place), ("workflow", workflow)):
             if function is not None and not callable(function):
@@ -110,7 +112,8 @@ class Guard:
         self._ask = PolicyEvaluator(point, tool, data)
         # Code of others takes time, so that all is asked again. Rules are like constraints: compiled, ours, and quick.
         self.inspects, self.inspects_slowly = self._ask.inspects, self._ask.inspects and self._ask.waits
-        self.slow = self._ask.waits or not is_built_in(point.policy)
+        self.slow = self._ask.waits or not is_built_in(point.policy) or bool(touching)
+        self._touching = touching
         if workflow is not None and point.pseudonyms is not None and point.ledger.drafts:
             self.slow = True  # Its pseudonym is in a file, which is read each time.
         self._suspends = check_leaving(suspends, "suspends")
@@ -129,6 +132,11 @@ class Guard:
     def endorses(self) -> bool:
         """True if results have the declared flow label whatever the mark of the task is."""
         return self._flow is not None and self._flow.endorses
+
+    @property
+    def declares_by_call(self) -> bool:
+        """True if functions of the application declare resources of each call."""
+        return bool(self._touching)
 
     @property
     def point(self) -> EnforcementContext:
@@ -271,7 +279,7 @@ class Guard:
         point.check(task)
         with task.flow.lock if self._flow is not None and task.flow is not None else nullcontext():
             asked, facts = call.flow, None if self._flow is None else self._flow.look(call, task, snapshot)
-            request = self._ask.request(snapshot.view, task, call.findings, "call", facts)
+            request = self._ask.request(snapshot.view, task, call.findings, "call", facts, touched=call.touched)
             again = self._ask.decide(request, self._told.known[0])
             same = ground_of(again) == ground_of(call.judgement.decision)
             if not same or (asked is not None and not asked.covers(call.flow)):
@@ -319,6 +327,8 @@ class Guard:
             request = call.request
             # First the snapshot: even a call outside any task is recorded with what it asked for.
             arguments = call.snapshot = capture(request.arguments, request.given, request.injected)
+            if self._touching:
+                call.touched = self._ask.touched(self.tool.touches, self._touching, arguments.view)
             task = call.task
             if task is None or request.refusal is not None:
                 self._refuse_early(task, request.refusal)
@@ -361,7 +371,8 @@ class Guard:
         point = self._point
         if point.policy is None:
             return
-        decision = self._ask.decide(self._ask.request(view, task, call.findings, "call", facts), self._told.known[0])
+        request = self._ask.request(view, task, call.findings, "call", facts, touched=call.touched)
+        decision = self._ask.decide(request, self._told.known[0])
         take_effect(call, decision, point.routes)
         if decision.obligations and call.findings:
             changed = self._results.change_prompt(call, decision)

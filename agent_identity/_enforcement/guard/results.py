@@ -202,7 +202,9 @@ class Results:
                 raise UnmetError("the arguments of a call are never changed")
             value = cast("dict[str, object]", transformed(value, edits, self._tokens(call)))
             findings = self._ask.inspect("input", value)
-            again = self._ask.decide(self._ask.request(value, call.task, findings, "call"), self._told.known[0])
+            again = self._ask.decide(
+                self._ask.request(value, call.task, findings, "call", touched=call.touched), self._told.known[0]
+            )
             if again.effect not in _RUNS:
                 raise UnmetError("the changed prompt is blocked")
         else:
@@ -226,7 +228,8 @@ class Results:
     def _decide(self, call: Call, findings: tuple[Finding, ...]) -> Decision:
         view = NOTHING if call.snapshot is None else call.snapshot.view
         facts = None if call.flow is None else facts_of(call.flow)
-        return self._ask.decide(self._ask.request(view, call.task, findings, "result", facts), self._told.known[0])
+        request = self._ask.request(view, call.task, findings, "result", facts, touched=call.touched)
+        return self._ask.decide(request, self._told.known[0])
 
     def _change(self, call: Call, result: object, edits: Edits, decision: Decision, *, fixed: bool) -> Delivery:
         """Return the changed result, if nothing is left in it to be changed or withheld."""

@@ -21,7 +21,7 @@ from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Binder
 from agent_identity._enforcement.guard import DeclaredFlow
 from agent_identity._enforcement.lifecycle import GuardedCall, Lazy, check_body, guard_of
-from agent_identity._policy.decision import Touch, check_parameters
+from agent_identity._policy.decision import CallTouches, Touch, check_parameters
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.invocation import InterceptedMethod, ainvoke, intercepted, invoke
 from agent_identity.integrations.langchain.labels import claims_of
@@ -123,7 +123,7 @@ class Stated(NamedTuple):
     labels: tuple[str, ...] | None = None
     data: tuple[str, ...] | None = None
     lazy: Lazy | None = None
-    touches: tuple[Touch, ...] | None = None
+    touches: tuple[Touch | CallTouches, ...] | None = None
     flow: DeclaredFlow | None = None
 
 

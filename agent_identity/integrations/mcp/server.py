@@ -19,7 +19,7 @@ from agent_identity._enforcement.sessions import Opening
 from agent_identity._enforcement.tasks import TRACEPARENT
 from agent_identity._identity.keys import Signer
 from agent_identity._identity.principals import Agent, Principal, Service
-from agent_identity._policy.decision import Touch, Touches
+from agent_identity._policy.decision import CallTouches, Touch, Touches
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
 from agent_identity.integrations.mcp.binding import (
     MARK,
@@ -151,7 +151,7 @@ class _Door:
     agent: Agent | None
     purpose: str | None
     anonymous: Anonymous | None
-    touches: Mapping[str, tuple[Touch, ...]]
+    touches: Mapping[str, tuple[Touch | CallTouches, ...]]
     flow: Mapping[str, DeclaredFlow]
     conversion: Conversion | None = dataclasses.field(default=None, compare=False, repr=False)
 

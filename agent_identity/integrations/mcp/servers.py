@@ -11,7 +11,7 @@ from agent_identity._enforcement.inventory import Transport
 from agent_identity._enforcement.sessions import Peer
 from agent_identity._identity.keys import PublicKey
 from agent_identity._identity.principals import Agent
-from agent_identity._policy.decision import Touch, Touches, check_touches
+from agent_identity._policy.decision import CallTouches, Touch, Touches, check_touches
 from agent_identity.canonical import encode
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.http.binding import absolute_url, origin_of
@@ -36,7 +36,7 @@ def check_name(name: object) -> str:
     return name
 
 
-def checked_touches(touches: Mapping[str, Touches]) -> Mapping[str, tuple[Touch, ...]]:
+def checked_touches(touches: Mapping[str, Touches]) -> Mapping[str, tuple[Touch | CallTouches, ...]]:
     """Return the declared resources of a server's tools, each as a tuple.
 
     Raises:

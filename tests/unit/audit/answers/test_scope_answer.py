@@ -17,6 +17,7 @@ from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import Agent
 from agent_identity.options import Telemetry
+from agent_identity.policy import Touch, file_touches
 from agent_identity.testing import FixedClock, SequentialIds
 
 
@@ -213,12 +214,28 @@ def test_first_seen_is_the_first_time(company: Path) -> None:
         ("acts for", "clerk", "nightly"): 1,
         ("acts for", "helper", "alice@example.com"): 4,
         ("delegates to", "clerk", "helper"): 4,
+        ("passes", "clerk", "read(number)"): 9,
+        ("passes", "helper", "pay(amount)"): 4,
     }
     late = asked(company, since_ns=(START + 35 * DAY) * 10**9)
     assert [(one.relation, one.other) for one in late.events] == [
         ("active at", "Saturday 16:00 UTC"),
         ("acts for", "nightly"),
     ]
+
+
+def test_resources_are_first_seen_with_their_access(tmp_path: Path) -> None:
+    """An agent and a resource count once a call; a failed declaration is the unknown resource."""
+    with Enforcer.open(tmp_path / "e", draft_records=True, telemetry=Telemetry(sealing="inline")) as enforcer:
+        touches = [Touch("s3://archive", "log", "send"), file_touches("path", "read")]
+        read = enforcer.tool(name="read", touches=touches)(lambda path: path)
+        with enforcer.task("t", principal=ALICE, agent=Agent("clerk", owner="o"), scope=Scope("read")):
+            for path in ("/a", "/a", "/b", "~/c"):
+                read(path)
+    found = scope(Evidence(sources=tmp_path / "e", drafts=True))
+    accesses = {"reads", "writes", "deletes", "executes", "sends to"}
+    seen = {(one.relation, one.other): one.count for one in found.events if one.relation in accesses}
+    assert seen == {("sends to", "s3://archive log"): 4, ("reads", "file {path}"): 3, ("reads", "file unknown"): 1}
 
 
 def test_a_call_that_was_handed_to_a_route_did_not_succeed(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from small_company import ALICE, DESK, ROUTED, work
 
 from agent_identity import Agent, Denied, Enforcer, Human, Scope
 from agent_identity._audit.export.fact_tables import FACTS
-from agent_identity.answers import Evidence, Seed, coverage, data, incident, scope
+from agent_identity.answers import Evidence, Seed, coverage, data, incident, inventory, scope
 from agent_identity.audit import export_tables, named_queries, query_tables
 from agent_identity.cli import main
 from agent_identity.constraints import OneOf, Range
@@ -115,6 +115,16 @@ def test_the_coverage_is_that_of_the_report(exported: tuple[Evidence, Path]) -> 
     assert _sorted(query_tables(tables, "coverage")) == _sorted(rows)
 
 
+def test_the_inventory_counts_what_the_report_counts(exported: tuple[Evidence, Path]) -> None:
+    """Agents, principals, tools, servers, models and data that took part in calls, with calls and refusals."""
+    evidence, tables = exported
+    columns = ("kind", "service", "name", "calls", "refused")
+    items = [item for item in inventory(evidence).items if item.calls or item.refused]
+    assert {"agent", "principal", "tool"} <= {item.kind for item in items}
+    rows = [{name: getattr(item, name) for name in columns} for item in items]
+    assert _sorted(query_tables(tables, "inventory")) == _sorted(rows)
+
+
 def test_the_data_and_the_open_calls_are_those_of_the_reports(exported: tuple[Evidence, Path]) -> None:
     """Systems and resources by agent; calls without an outcome."""
     evidence, tables = exported
@@ -154,7 +164,7 @@ def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:
     export_tables(tmp_path / "evidence", tmp_path / "tables")
     with pytest.raises(ConfigurationError, match="query fails"):
         query_tables(tmp_path / "tables", "SELECT nothing FROM nowhere")
-    assert set(named_queries()) == {"coverage", "data", "events", "open_calls", "refusals", "scope"}
+    assert set(named_queries()) == {"coverage", "data", "events", "inventory", "open_calls", "refusals", "scope"}
 
 
 def _sorted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

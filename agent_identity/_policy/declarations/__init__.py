@@ -1,0 +1,1 @@
+"""Ready-made declarations of the resources that a call touches, from its arguments."""

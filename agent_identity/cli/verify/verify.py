@@ -71,7 +71,8 @@ def run(chosen: argparse.Namespace) -> int:
         report = _report(chosen, period, lambda done, total: progress.update(done, total, estimate.left(done, total)))
     finally:
         progress.clear()
-    _refuse_other_file(chosen.source, report)
+    if not chosen.span:
+        _refuse_other_file(chosen.source, report)
     if chosen.json:
         print(json.dumps(report.to_json()))
     else:

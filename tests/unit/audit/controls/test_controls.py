@@ -287,10 +287,12 @@ def test_pruned_records_weaken_retention(tmp_path: Path) -> None:
     """Nobody can tell from what is left whether what was pruned was old enough."""
     directory = made(tmp_path, lambda folder: work(folder, tasks=2, days=184))
     evidence = Evidence(sources=directory, trust=tmp_path / "kept.json")
-    question = ControlsQuestion()
-    reading = read(evidence, question)
+    question, of_coverage = ControlsQuestion(), CoverageQuestion()
+    of_incident = IncidentQuestion(Seed("everything", ""))
+    reading = read(evidence, Distributor((question.take, of_coverage.take, of_incident.take)))
     question._collector.signals.add("pruned_records", count=3)
-    result = first(question.answer(reading, evidence), "retention")
+    others = of_coverage.answer(reading, evidence), of_incident.answer(reading, evidence)
+    result = first(question.answer(reading, evidence, *others), "retention")
     assert result.status == "partly"
     assert result.why[0].startswith("3 records")
 

@@ -289,6 +289,8 @@ def test_the_command_line_shows_the_same(
     for history in both:
         assert main([*command, str(history.path)]) == 0
         out = capsys.readouterr().out.replace(str(history.path), "DIR")
+        assert (" --drafts'" in out) is (command == ["show"] and history.version == records.DRAFT)
+        out = out.replace(" --drafts'", "'")
         printed.append(out.replace(f"\n{DRAFTS}\n", "").replace('"drafts": true', '"drafts": false'))
         assert (out != printed[-1]) is (command[0] == "show" and history.version == records.DRAFT)
     assert ("pay" in same(printed)) is (command[0] == "show")  # No task is open.

@@ -14,6 +14,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "flow"
 
 def replayed(*arguments: str) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    environment.pop("PYTHONSAFEPATH", None)  # The script imports what lies beside it.
     command = [sys.executable, *arguments]
     return subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, cwd=FOLDER, check=False)
 

@@ -75,7 +75,7 @@ def serve(name: str, enforcer: Enforcer, answer: Callable[[str], object], **gate
         try:
             status, result = "200 OK", answer(json.load(environ["wsgi.input"]))
         except Denied as denied:
-            status, result = "403 Forbidden", {"error": denied.code, "reference": denied.reference}
+            status, result = "403 Forbidden", {"code": denied.code, "reference": denied.reference}
         start_response(status, [("Content-Type", "application/json")])
         return [json.dumps(result).encode()]
 
@@ -142,15 +142,15 @@ def use(enforcer: Enforcer, url: str, peers: dict[str, Peer], other: str) -> Non
         body = json.dumps(invoice_id).encode()
         _, answer = fetch(url, delegation_headers(enforcer, "POST", url, body, peers), body)
         found = answer["invoice"]
-        print(f"report on {invoice_id}: {answer['status']} {found if isinstance(found, str) else found['error']}")
+        print(f"report on {invoice_id}: {answer['status']} {found if isinstance(found, str) else found['code']}")
     body = b'"INV-42"'
     headers = delegation_headers(enforcer, "POST", url, body, peers)
     fetch(url, headers, body)
     status, answer = fetch(url, headers, body)
-    print(f"the same request again: {status} {answer['error']}")
+    print(f"the same request again: {status} {answer['code']}")
     headers = delegation_headers(enforcer, "POST", url, body, peers)
     status, answer = fetch(other, headers, body)
-    print(f"the same authority at the invoice service: {status} {answer['error']}")
+    print(f"the same authority at the invoice service: {status} {answer['code']}")
 
 
 def main() -> None:

@@ -304,7 +304,7 @@ class ItemCollector:
         draft.say("scanned in", hint.place)
         draft.say("scanned as", hint.via)
         if hint.guarded is not None:
-            draft.say("scanned guard", "there is one" if hint.guarded else "there is none")
+            draft.say("scanned guard", "guarded" if hint.guarded else "not guarded")
 
     def declare(self, source: int, declared: Declared) -> None:
         """Take what stands beside a ledger."""

@@ -320,7 +320,7 @@ def test_hints_of_code_are_joined(tmp_path: Path) -> None:
     assert (clerk.statuses, clerk.proof, clerk.owners) == (("observed", "declared"), "proved", ("finance@example.com",))
     assert clerk.details["scanned in"] == ("app.py:3",)
     assert (stranger.statuses, stranger.proof, stranger.calls) == (("declared",), "hint", 0)
-    assert stranger.details["scanned guard"] == ("there is none",)
+    assert stranger.details["scanned guard"] == ("not guarded",)
     assert items["server", "docs"].statuses == ("configured",)
     codes = {(one.code, one.kind, one.name) for one in found.differences}
     assert ("declared_not_observed", "agent", "stranger") in codes

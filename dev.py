@@ -36,6 +36,7 @@ SIGMA = ROOT / "requirements" / "sigma.lock"
 NEIGHBOURS = ROOT / "requirements" / "neighbours.lock"
 OSCAL = ROOT / "requirements" / "oscal.lock"
 DOJO = ROOT / "requirements" / "dojo.lock"
+FRAMEWORKS = ("frameworks", "crewai")
 STAMP = VENV / "made-from"
 DEBIAN = (  # A program that the tests start, and the package that has it.
     ("softhsm2-util", "softhsm2"),
@@ -187,6 +188,11 @@ def lock(arguments: list[str]) -> int:
     must(*compile_, "--extra", "otlp", "--group", "neighbours", "--output-file", NEIGHBOURS.relative_to(ROOT))
     must(*compile_, "--group", "oscal", "--output-file", OSCAL.relative_to(ROOT))
     must(*compile_, "--group", "dojo", "--output-file", DOJO.relative_to(ROOT))
+    for group in FRAMEWORKS:  # Each newest and lowest; CrewAI and the ADK ask for different OpenTelemetry.
+        made: tuple[str | Path, ...] = (*compile_, "--extra", "mcp", "--extra", "otlp", "--group", group)
+        must(*made, "--output-file", Path("requirements") / f"{group}.lock")
+        lowest = Path("requirements") / f"{group}-lowest.lock"
+        must(*made, "--resolution", "lowest-direct", "--output-file", lowest)
     return 0
 
 

@@ -35,6 +35,7 @@ SAME_TOOL = (
     *("blockbuster", "grandalf", "responses", "pytest-socket", "syrupy", "numpy", "pytest-benchmark"),
     "pytest-codspeed",
 )
+FRAMEWORKS = ("frameworks", "frameworks-lowest", "crewai", "crewai-lowest")
 DOJO = ("travel", "workspace", "banking", "slack", "--check")
 WORKERS = ("-n", "3")  # For two cores: a good part of the tests waits for programs that they start.
 NO_DOCS = ("--ignore=tests/docs",)  # The session `examples` runs those of the documentation.
@@ -88,6 +89,7 @@ nox.options.sessions = [
 NIGHTLY = (
     *(f"tests-{version}" for version in OTHERS),
     *("coverage", "examples", "lowest", "mcp", "outages", "neighbours", "backends", "sigma", "spark", "oscal"),
+    *(f"frameworks(lock='{lock}')" for lock in FRAMEWORKS),
 )
 WEEKLY = ("thorough", "surgery", "crash", "fuzz", "soak", "mutants", "same_tool", "bench", "peers", "dojo")
 
@@ -259,6 +261,21 @@ def oscal(session: nox.Session) -> None:
     # The warnings of the models are not ours.
     test = "tests/unit/audit/controls/test_oscal.py"
     session.run("python", "-m", "pytest", "-W", "default", test, *session.posargs, env=env)
+
+
+@nox.session(python=OLDEST)
+@nox.parametrize("lock", FRAMEWORKS)
+def frameworks(session: nox.Session, lock: str) -> None:
+    """The adapters of agent frameworks, and their types, at the newest and lowest versions (nightly: 1.5 GB)."""
+    session.install("-r", f"requirements/{lock}.lock")
+    session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
+    env = {**SAFE, "AGENT_IDENTITY_FRAMEWORKS": lock}  # Here none of the lock may be missing.
+    # The warnings of the frameworks are not ours.
+    session.run(
+        "python", "-m", "pytest", *WORKERS, "-W", "default", "tests/frameworks", *(session.posargs or ()), env=env
+    )
+    if lock == "frameworks":
+        session.run("python", "-m", "mypy", "agent_identity/integrations/frameworks")
 
 
 @nox.session

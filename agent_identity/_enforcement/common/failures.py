@@ -6,7 +6,7 @@ from typing import Final
 
 from agent_identity.errors import AgentIdentityError, Denied
 
-__all__ = ["error_type", "failure", "model_message", "place_of", "safe_message"]
+__all__ = ["error_type", "failure", "model_message", "place_of", "refusal", "safe_message"]
 
 _PACKAGE: Final = __name__.partition(".")[0]
 _FOR_MODELS: Final = {
@@ -78,6 +78,12 @@ def place_of(error: BaseException) -> str | None:
 def model_message(denied: Denied) -> str:
     """Return the reason of a refusal for a model, without advice for developers and operators."""
     return _FOR_MODELS.get(denied.code, str(denied))
+
+
+def refusal(denied: Denied) -> str:
+    """Return the text of a refusal for the model: the code, a reference, and a reason without advice for developers."""
+    reference = f" (reference {denied.reference})" if denied.reference else ""
+    return f"refused: {denied.code}{reference}: {model_message(denied)}"
 
 
 def failure(what: str, error: BaseException) -> str:

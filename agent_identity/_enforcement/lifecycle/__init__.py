@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agent_identity._enforcement.lifecycle.bound_streams import bind_stream
     from agent_identity._enforcement.lifecycle.callables import check_body, dressed, guard_of, guarded, known_as_guarded
     from agent_identity._enforcement.lifecycle.deferred_results import Lazy, check_lazy
     from agent_identity._enforcement.lifecycle.guarded_block import Action
@@ -14,6 +15,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "agent_identity._enforcement.lifecycle.bound_streams": ("bind_stream",),
             "agent_identity._enforcement.lifecycle.callables": (
                 "check_body",
                 "dressed",
@@ -34,6 +36,7 @@ __all__ = [
     "CallSteps",
     "GuardedCall",
     "Lazy",
+    "bind_stream",
     "check_body",
     "check_lazy",
     "dressed",

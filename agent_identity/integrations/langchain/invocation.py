@@ -13,7 +13,7 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 
 from agent_identity._enforcement.calls import Binder, Call, CallRequest, form_bytes
-from agent_identity._enforcement.common import model_message
+from agent_identity._enforcement.common import refusal
 from agent_identity._enforcement.lifecycle import GuardedCall, dressed, guarded
 from agent_identity.errors import Denied
 from agent_identity.integrations.langchain.parameters import OwnDefaults, injected_parameters
@@ -24,7 +24,6 @@ __all__ = [
     "ainvoke",
     "intercepted",
     "invoke",
-    "refusal",
     "refusal_message",
 ]
 
@@ -126,12 +125,6 @@ async def ainvoke(tool: BaseTool, entry: _AsyncBody, /, tool_input: object, *arg
 def refusal_message(denied: Denied, call_id: str | None, name: str) -> ToolMessage:
     """Return a refusal in the form for the model."""
     return ToolMessage(refusal(denied), status="error", tool_call_id=call_id, name=name)
-
-
-def refusal(denied: Denied) -> str:
-    """Return the text of a refusal for the model: the code, a reference, and a reason without advice for developers."""
-    reference = f" (reference {denied.reference})" if denied.reference else ""
-    return f"refused: {denied.code}{reference}: {model_message(denied)}"
 
 
 @final

@@ -17,7 +17,7 @@ from langchain_core.tools import BaseTool
 from agent_identity._authority.grants import Scope
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import off_loop
+from agent_identity._enforcement.common import off_loop, refusal
 from agent_identity._enforcement.lifecycle import GuardedCall
 from agent_identity._enforcement.sessions import Opening
 from agent_identity._enforcement.tasks import Task
@@ -25,7 +25,7 @@ from agent_identity._identity.principals import Agent
 from agent_identity.errors import AttenuationError, Denied
 from agent_identity.integrations.langchain.guarded_copies import ToolProxies
 from agent_identity.integrations.langchain.held_answers import taps
-from agent_identity.integrations.langchain.invocation import refusal, refusal_message
+from agent_identity.integrations.langchain.invocation import refusal_message
 from agent_identity.integrations.langchain.protection import check, is_guarded_beside
 from agent_identity.integrations.langchain.wrapping import is_wrapped, place, returns, suspends, workflow
 

@@ -1,0 +1,71 @@
+"""Streams that run under the task in which they were made.
+
+The streams of most frameworks start running when consumed, in the context of the consumer.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from typing import TypeVar, cast, overload
+
+from opentelemetry import context as otel
+from opentelemetry.context import Context
+
+from agent_identity._enforcement.tasks import attached, marked_as_here
+
+__all__ = ["bind_stream"]
+
+T = TypeVar("T")
+
+
+@overload
+def bind_stream(stream: Iterator[T]) -> Generator[T]: ...
+
+
+@overload
+def bind_stream(stream: AsyncIterator[T]) -> AsyncGenerator[T]: ...
+
+
+def bind_stream(stream: Iterator[T] | AsyncIterator[T]) -> Generator[T] | AsyncGenerator[T]:
+    """Bind a stream to the current task, whatever the consumer's place and task.
+
+    Each step runs in the current context, and the consumer keeps its own between the steps. Once the task has ended,
+    further tool calls are refused.
+
+    Args:
+        stream: The stream of an agent or graph: of ``stream``, ``astream``, ``stream_async``, ``run_async``, ….
+    """
+    context = otel.get_current()
+    if isinstance(stream, AsyncIterator):
+        return _bound_async(stream, context)
+    return _bound(stream, context)
+
+
+def _bound(stream: Iterator[T], context: Context) -> Generator[T]:
+    try:
+        while True:
+            with attached(marked_as_here(context)):
+                try:
+                    item = next(stream)
+                except StopIteration:
+                    return
+            yield item
+    finally:
+        close = getattr(stream, "close", None)
+        if close is not None:
+            with attached(marked_as_here(context)):
+                close()
+
+
+async def _bound_async(stream: AsyncIterator[T], context: Context) -> AsyncGenerator[T]:
+    try:
+        while True:
+            with attached(marked_as_here(context)):
+                try:
+                    item = await anext(stream)
+                except StopAsyncIteration:
+                    return
+            yield item
+    finally:
+        aclose = getattr(cast("object", stream), "aclose", None)
+        if aclose is not None:
+            with attached(marked_as_here(context)):
+                await aclose()

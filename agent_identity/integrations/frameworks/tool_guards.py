@@ -1,0 +1,248 @@
+"""The guards of the tools that a framework calls: the part that the adapters of all frameworks share.
+
+An adapter installs itself at the outer seam of its framework, describes each call as a :class:`ToolCall`, and answers
+a refusal in the framework's own form. The steps of a call are those of :class:`~agent_identity.adapters.GuardedCall`.
+"""
+
+import logging
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from functools import partial
+from typing import Final, NamedTuple, cast, final
+
+from agent_identity._authority.grants import Scope
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import Call, CallRequest
+from agent_identity._enforcement.common import Leaving, off_loop
+from agent_identity._enforcement.lifecycle import GuardedCall
+from agent_identity._enforcement.sessions import Opening
+from agent_identity._enforcement.tasks import Task
+from agent_identity._identity.principals import Agent
+from agent_identity.errors import AttenuationError, Denied
+
+__all__ = ["Acting", "ToolCall", "ToolGuards", "with_defaults"]
+
+Acting = Mapping[str, Agent | tuple[Agent, Scope]]
+"""The governed agent for each name that a framework gives to its agents, with a scope if it is to have less."""
+
+UNNAMED: Final = "unnamed_tool"
+"""The name on record of a tool whose name, written by a model, is unfit for records."""
+
+_LOG: Final = logging.getLogger("agent_identity")
+_MAX_GUARDS: Final = 1_024
+_MAX_NAMES: Final = 256
+
+
+class ToolCall(NamedTuple):
+    """One call of a tool, as a framework asks for it. Frozen.
+
+    Attributes:
+        name: The name of the tool.
+        request: The arguments as the body is to get them, and the rest of the request.
+        acting: The framework's name of the agent that calls; ``None`` if the framework does not tell.
+        kind: The kind of the tool: ``function``, ``mcp``, ``agent``, ….
+        server: The name of the MCP server of the tool, if it has one.
+    """
+
+    name: str
+    request: CallRequest
+    acting: str | None = None
+    kind: str = "function"
+    server: str | None = None
+
+
+@final
+class ToolGuards:
+    """Guards the calls of the tools of one framework. Thread-safe.
+
+    Args:
+        enforcer: The enforcer. A task must be open around each run.
+        agents: The governed agent for each name that the framework gives to its agents. A call of such an agent runs
+            under authority that the task delegates to it for that call. Other names act as the agent of the task.
+        suspends: Exceptions by which a tool leaves to be called again; see :meth:`Enforcer.guard`.
+        returns: Exceptions of a tool that carry a result; see there.
+        workflow: Names the run or conversation of the framework; see there.
+
+    Raises:
+        TypeError: Enforcer or agents are of another type.
+    """
+
+    __slots__ = ("_agents", "_enforcer", "_guards", "_lock", "_make", "_seen")
+
+    def __init__(
+        self,
+        enforcer: Enforcer,
+        *,
+        agents: Acting | None = None,
+        suspends: Leaving = (),
+        returns: Leaving = (),
+        workflow: Callable[[], str | None] | None = None,
+    ) -> None:
+        if not isinstance(cast("object", enforcer), Enforcer):
+            raise TypeError(f"enforcer is {type(enforcer).__name__}; pass an Enforcer")
+        self._agents = {name: _delegate(name, agent) for name, agent in (agents or {}).items()}
+        self._enforcer = enforcer
+        self._make = partial(enforcer.guard, suspends=suspends, returns=returns, workflow=workflow)
+        self._guards: dict[tuple[str, str, str | None], GuardedCall] = {}
+        self._lock = threading.Lock()
+        self._seen: set[str] = set()
+
+    @property
+    def enforcer(self) -> Enforcer:
+        """The enforcer."""
+        return self._enforcer
+
+    def of(self, name: str, *, kind: str = "function", server: str | None = None) -> GuardedCall:
+        """Return the guard of a tool; tools whose names are unfit for records share one.
+
+        Args:
+            name: The name of the tool.
+            kind: As in :class:`ToolCall`.
+            server: As there.
+        """
+        key = name, kind, server
+        guard = self._guards.get(key)
+        if guard is None:
+            guard = self._made(name, kind, server)
+            with self._lock:
+                if len(self._guards) >= _MAX_GUARDS:  # A model may make up names.
+                    self._guards.clear()
+                self._guards[key] = guard
+        return guard
+
+    def run(self, asked: ToolCall, body: Callable[[Call], object]) -> object:
+        """Run a body under guard, as the agent that calls.
+
+        Args:
+            asked: The call.
+            body: Runs if the call may; it must use the arguments of the call that it gets.
+
+        Raises:
+            Denied: The call is refused, or its result withheld; the ledger has it.
+            EvidenceError: The call could not be recorded, and did not run.
+        """
+        with self.acting(asked) as guard:
+            return guard.run(asked.request, body)
+
+    async def run_async(self, asked: ToolCall, body: Callable[[Call], Awaitable[object]]) -> object:
+        """Do what :meth:`run` does without blocking the event loop."""
+        async with self.acting_async(asked) as guard:
+            return await guard.run_async(asked.request, body)
+
+    @contextmanager
+    def acting(self, asked: ToolCall) -> Generator[GuardedCall]:
+        """Act as the agent that calls, for the time of a block, and give the guard of the tool.
+
+        For adapters that take the steps of a call themselves; :meth:`run` is the whole of it.
+
+        Raises:
+            Denied: The agent may not act; the refusal is in the ledger.
+        """
+        guard = self.of(asked.name, kind=asked.kind, server=asked.server)
+        task = guard.current_task
+        with ExitStack() as stack:
+            try:
+                for opening in self._delegation(asked, task):
+                    stack.enter_context(opening)
+            except (Denied, AttenuationError) as error:
+                if not self._is_tolerated(guard, error):
+                    raise self._refused(guard, asked, error, task) from None
+            yield guard
+
+    @asynccontextmanager
+    async def acting_async(self, asked: ToolCall) -> AsyncGenerator[GuardedCall]:
+        """Do what :meth:`acting` does without blocking the event loop."""
+        guard = self.of(asked.name, kind=asked.kind, server=asked.server)
+        task = guard.current_task
+        async with AsyncExitStack() as stack:
+            try:
+                for opening in self._delegation(asked, task):
+                    await stack.enter_async_context(opening)
+            except (Denied, AttenuationError) as error:
+                if not self._is_tolerated(guard, error):
+                    refuse = partial(self._refused, guard, asked, error, task)
+                    raise await off_loop(refuse) from None
+            yield guard
+
+    def _delegation(self, asked: ToolCall, task: Task | None) -> Iterator[Opening]:
+        """Yield the delegation from the open task to the agent that calls, if it is another one."""
+        if asked.acting is None or task is None:
+            return  # Outside any task the guard refuses.
+        known = self._agents.get(asked.acting)
+        if known is None:
+            self._warn(asked.acting, task)
+            return
+        agent, scope = known
+        if agent != task.agent or scope is not None:
+            yield self._enforcer.delegate(agent, scope=scope or task.scope)
+
+    def _warn(self, name: str, task: Task) -> None:
+        """Log once for each name that its calls are those of the agent of the task."""
+        if name == task.agent.id or name in self._seen or len(self._seen) >= _MAX_NAMES:
+            return
+        first = not self._seen
+        self._seen.add(name)
+        if self._agents or not first:  # The only agent of a run is the agent of the task, whatever it is called there.
+            _LOG.warning(
+                "calls of the agent %r are recorded as those of the agent of the task; name it in agents=", name
+            )
+
+    @staticmethod
+    def _is_tolerated(guard: GuardedCall, error: Denied | AttenuationError) -> bool:
+        """Return whether a call goes on as the agent of the task: in monitor mode nothing is refused."""
+        if guard.mode == "enforce":
+            return False
+        _LOG.warning("monitor mode: a call goes on without delegation (%s)", error.code)
+        return True
+
+    @staticmethod
+    def _refused(guard: GuardedCall, asked: ToolCall, error: Denied | AttenuationError, task: Task | None) -> Denied:
+        """Return the refusal of a call whose agent may not act, recorded under the open task."""
+        denied = error if isinstance(error, Denied) else Denied(str(error), code=error.code)
+        return denied if denied.reference else guard.refuse(asked.request.arguments, denied, task)
+
+    def _made(self, name: str, kind: str, server: str | None) -> GuardedCall:
+        try:
+            guard = self._make(name, kind=kind, server=server)
+        except (TypeError, ValueError):  # A model wrote it, and it is unfit for records.
+            return self._make(UNNAMED)
+        guard.declare()
+        return guard
+
+
+def with_defaults(
+    arguments: Mapping[str, object], schema: Mapping[str, object] | None
+) -> tuple[dict[str, object], tuple[str, ...]]:
+    """Return arguments with the defaults of their JSON Schema, and the names that the caller gave.
+
+    For frameworks that hand over what the model wrote, and apply defaults behind every seam: a rule about an argument
+    must see the value that the body gets. Only defaults of the outermost properties count.
+
+    Args:
+        arguments: What the model gave, by name.
+        schema: The schema of the arguments; ``None`` for none.
+    """
+    properties = None if schema is None else schema.get("properties")
+    known = cast("Mapping[str, object]", properties) if isinstance(properties, Mapping) else dict[str, object]()
+    defaults = dict[str, object]()
+    for name, one in known.items():
+        if isinstance(one, Mapping) and "default" in one:
+            defaults[name] = cast("Mapping[str, object]", one)["default"]
+    return {**defaults, **arguments}, tuple(arguments)
+
+
+def _delegate(name: object, agent: object) -> tuple[Agent, Scope | None]:
+    """Return the agent and the scope of one entry of ``agents``.
+
+    Raises:
+        TypeError: They are of another type.
+    """
+    scope: object = None
+    if isinstance(agent, tuple) and len(cast("tuple[object, ...]", agent)) == 2:
+        agent, scope = cast("tuple[object, object]", agent)
+    if not isinstance(name, str) or not isinstance(agent, Agent) or not isinstance(scope, Scope | None):
+        raise TypeError(
+            "agents= has something else than agents; pass {name: Agent(...)} or {name: (Agent(...), Scope(...))}"
+        )
+    return agent, scope

@@ -1,0 +1,120 @@
+"""The part that the adapters of all frameworks share: guards by name, the acting agent, defaults of schemas."""
+
+import asyncio
+import logging
+
+import pytest
+
+from agent_identity import Agent, Denied, Human, Scope
+from agent_identity.adapters import Call, CallRequest
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, with_defaults
+from agent_identity.testing import Rehearse
+
+CLERK = Agent("clerk", owner="fin@example.com")
+HELPER = Agent("helper", owner="fin@example.com")
+WHO = {"principal": Human("alice@example.com"), "agent": CLERK}
+
+
+def asked(name: str = "read", acting: str | None = None, **arguments: object) -> ToolCall:
+    """Return a call of a tool."""
+    return ToolCall(name, CallRequest(arguments), acting)
+
+
+def body(call: Call) -> object:
+    """Return what was judged."""
+    return dict(call.arguments)
+
+
+async def later(call: Call) -> object:
+    """Return what was judged, from a coroutine."""
+    return dict(call.arguments)
+
+
+def made(guards: ToolGuards, call: ToolCall, *, on_a_loop: bool) -> object:
+    """Run a call in one of the two ways."""
+    return asyncio.run(guards.run_async(call, later)) if on_a_loop else guards.run(call, body)
+
+
+@pytest.mark.parametrize("on_a_loop", [False, True])
+def test_an_agent_that_is_named_acts_by_a_delegation_of_its_own(rehearse: Rehearse, on_a_loop: bool) -> None:
+    """Only calls of the named agent have it in their chain; the agent of the task and others add no hop."""
+    world = rehearse()
+    guards = ToolGuards(world.enforcer, agents={"support": HELPER, "root": CLERK})
+    with world.enforcer.task("look", scope=Scope("read"), **WHO):
+        for acting in ("support", "root", None, "nobody"):
+            assert made(guards, asked(acting=acting, x=1), on_a_loop=on_a_loop) == {"x": 1}
+    assert [call.agents for call in world.records.calls()] == [("clerk", "helper"), *[("clerk",)] * 3]
+    world.records.assert_attributed(principal="alice@example.com", agent=HELPER, count=1)
+
+
+@pytest.mark.parametrize("on_a_loop", [False, True])
+def test_an_agent_with_a_scope_is_refused_beyond_it(rehearse: Rehearse, on_a_loop: bool) -> None:
+    """A scope beside the agent narrows its calls, and one that is too wide refuses them all, on record."""
+    world = rehearse()
+    narrow, wide = (HELPER, Scope("read", x=1)), (HELPER, Scope("pay"))
+    guards = ToolGuards(world.enforcer, agents={"narrow": narrow, "wide": wide})
+    with world.enforcer.task("look", scope=Scope("read"), **WHO):
+        assert made(guards, asked(acting="narrow", x=1), on_a_loop=on_a_loop) == {"x": 1}
+        for acting in ("narrow", "wide"):
+            with pytest.raises(Denied) as refused:
+                made(guards, asked(acting=acting, x=2), on_a_loop=on_a_loop)
+            assert refused.value.reference is not None
+    world.records.assert_denied(code="argument_out_of_scope", tool="read", count=1)
+    assert {refused.value.reference} <= {record.id for record in world.records}
+
+
+@pytest.mark.parametrize("on_a_loop", [False, True])
+def test_monitor_mode_refuses_no_delegation(rehearse: Rehearse, on_a_loop: bool) -> None:
+    """In monitor mode a call runs as the agent of the task where its own agent may not act."""
+    world = rehearse(mode="monitor")
+    guards = ToolGuards(world.enforcer, agents={"wide": (HELPER, Scope("pay"))})
+    with world.enforcer.task("look", scope=Scope("read"), **WHO):
+        assert made(guards, asked(acting="wide", x=2), on_a_loop=on_a_loop) == {"x": 2}
+    assert [(call.outcome, call.agents) for call in world.records.calls("read")][-1] == ("success", ("clerk",))
+
+
+@pytest.mark.parametrize("on_a_loop", [False, True])
+def test_outside_any_task_a_call_is_refused_and_recorded(rehearse: Rehearse, on_a_loop: bool) -> None:
+    """Without a task nobody acts, whatever the framework calls its agent."""
+    world = rehearse()
+    guards = ToolGuards(world.enforcer, agents={"support": HELPER})
+    with pytest.raises(Denied):
+        made(guards, asked(acting="support"), on_a_loop=on_a_loop)
+    world.records.assert_denied(code="no_task", tool="read", count=1)
+
+
+def test_names_that_a_model_made_up_have_guards_within_bounds(rehearse: Rehearse) -> None:
+    """Unfit names share one guard, and thousands of names replace each other."""
+    world = rehearse()
+    guards = ToolGuards(world.enforcer)
+    assert guards.of("a\x00b").tool.name == guards.of("").tool.name == "unnamed_tool"
+    first = guards.of("tool-0")
+    assert guards.of("tool-0") is first
+    for number in range(1, 1_100):
+        guards.of(f"tool-{number}")
+    assert guards.of("tool-0") is not first
+
+
+def test_an_agent_without_a_name_of_ours_is_logged_once(rehearse: Rehearse, caplog: pytest.LogCaptureFixture) -> None:
+    """The first agent of a run is taken for that of the task; each further one that is not named is told once."""
+    world = rehearse()
+    guards = ToolGuards(world.enforcer)
+    with caplog.at_level(logging.WARNING), world.enforcer.task("look", scope=Scope("read"), **WHO):
+        for acting in ("root", "root", "other", "other"):
+            guards.run(asked(acting=acting), body)
+    assert [record.args for record in caplog.records] == [("other",)]
+
+
+@pytest.mark.parametrize("agents", [{"a": "helper"}, {"a": (HELPER,)}, {"a": (HELPER, "read")}, {1: HELPER}])
+def test_what_is_no_agent_is_refused_at_once(rehearse: Rehearse, agents: dict[str, Agent]) -> None:
+    """A wrong type is told where the adapter is made, not at the first call."""
+    with pytest.raises(TypeError, match="agents="):
+        ToolGuards(rehearse().enforcer, agents=agents)
+
+
+def test_defaults_of_the_schema_are_judged_and_not_supplied() -> None:
+    """What the body adds itself is in the arguments, and only what the model wrote counts as supplied."""
+    schema = {"properties": {"a": {"type": "integer", "default": 7}, "b": {"type": "string"}, "c": True}}
+    assert with_defaults({"b": "x"}, schema) == ({"a": 7, "b": "x"}, ("b",))
+    assert with_defaults({"a": 1}, schema) == ({"a": 1}, ("a",))
+    assert with_defaults({"a": 1}, None) == with_defaults({"a": 1}, {"properties": []}) == ({"a": 1}, ("a",))

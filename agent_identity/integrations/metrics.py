@@ -40,6 +40,12 @@ _BOUNDARIES: Final = (
 )
 """Seconds; from a call without a policy to a model that inspects."""
 
+_Key: TypeAlias = tuple[str, ...]
+"""The values of the attributes of a counter, in their order; the last is the tool, and empty where none is named."""
+
+_TOOL: Final = "gen_ai.tool.name"
+_DECISION: Final = tuple(f"agent_identity.decision.{name}" for name in ("effect", "enforced", "mode", "reason"))
+
 _Read: TypeAlias = Callable[["_Measured"], Iterable[tuple[float, Mapping[str, str]]]]
 """Reads an enforcer; what it raises leaves the enforcer out of this collection."""
 
@@ -85,12 +91,16 @@ class _Measured:
         enforcer: The enforcer, held weakly: its ledger holds this object.
         last_copied: The stream and place of the last record that travels on a span.
         errors: The numbers of errors at the last collection.
+        decisions: The number of decisions by their attributes; written where records are sealed, by one thread.
+        refusals: The number of refused calls, likewise.
     """
 
     def __init__(self, enforcer: Enforcer, tools: frozenset[str], instruments: "_Instruments") -> None:
         self.enforcer = weakref.ref(enforcer)
         self.last_copied: tuple[str, int] = ("", 0)
         self.errors: dict[str, int] = {}
+        self.decisions: dict[_Key, int] = {}
+        self.refusals: dict[_Key, int] = {}
         self._tools = tools
         self._instruments = instruments
         self._waiting: deque[_Added] = deque(maxlen=_MAX_WAITING)
@@ -112,33 +122,41 @@ class _Measured:
                 added = waiting.popleft()
             except IndexError:  # The other thread was faster: the sealing thread and the one that collects.
                 return
-            attributes = {"agent_identity.outcome": added.outcome, **self._tool(added.tool)}
-            histogram.record(added.seconds, attributes, _context_of(added.span))
+            attributes = _attributes(("agent_identity.outcome", _TOOL), (added.outcome, self._tool(added.tool)))
+            try:
+                histogram.record(added.seconds, attributes, _context_of(added.span))
+            except Exception as error:  # noqa: BLE001 - Telemetry fails open; whatever a meter raises, counting goes on.
+                self._instruments.complain("agent_identity.guard.duration", error)
 
     def count(self, entry: Entry) -> None:
         """Count a record: a decision when it is on record, and the refusal of a call."""
         self.flush()
-        record = entry.record
+        record, known = entry.record, self._instruments.known
         if isinstance(record, Outcome | TaskEnd):
             self.last_copied = record.stream.id, entry.seq
         if isinstance(record, Intent) or (isinstance(record, Outcome) and record.intent is None):
-            decision, known = record.decision, self._instruments.known
-            attributes = {
-                "agent_identity.decision.effect": decision.effect,
-                "agent_identity.decision.enforced": decision.enforced,
-                "agent_identity.decision.mode": decision.mode,
-                "agent_identity.decision.reason": known(decision.reason),
-                **self._tool(record.action.tool),
-            }
-            self._instruments.decisions.add(1, attributes)
+            made = record.decision
+            key = (made.effect, made.enforced, made.mode, known(made.reason), self._tool(record.action.tool))
+            self.decisions[key] = self.decisions.get(key, 0) + 1
         if isinstance(record, Outcome) and record.outcome == "denied":
-            code = self._instruments.known(record.error or _OTHER)
-            self._instruments.refusals.add(1, {"error.type": code, **self._tool(record.action.tool)})
+            code = known(record.error or _OTHER), self._tool(record.action.tool)
+            self.refusals[code] = self.refusals.get(code, 0) + 1
 
-    def _tool(self, name: str) -> Mapping[str, str]:
+    def _tool(self, name: str) -> str:
+        """Return the name of a tool, if it is told apart, or nothing, if none is."""
         if not self._tools:
-            return {}
-        return {"gen_ai.tool.name": name if name in self._tools else _OTHER}
+            return ""
+        return name if name in self._tools else _OTHER
+
+
+def _attributes(names: Iterable[str], values: Iterable[str]) -> dict[str, str]:
+    """Return attributes without those that say nothing."""
+    return {name: value for name, value in zip(names, values, strict=True) if value}
+
+
+def _add(totals: dict[_Key, int], counts: Mapping[_Key, int]) -> None:
+    for key, number in counts.items():
+        totals[key] = totals.get(key, 0) + number
 
 
 def _context_of(span: object) -> Context:
@@ -152,22 +170,29 @@ class _Instruments:
     """The instruments of one meter provider, shared by the enforcers that report to it."""
 
     def __init__(self, meter: Meter) -> None:
-        self._measured: list[_Measured] = []
+        # Those that report, with what others had counted: one value, so that no collection sees one without the other.
+        self._state: tuple[tuple[_Measured, ...], tuple[dict[_Key, int], dict[_Key, int]]] = ((), ({}, {}))
         self._reasons: set[str] = set()
         self._errors: dict[str, int] = {}
         self._complained: set[str] = set()
         self._lock = threading.Lock()
-        self.decisions: Final = meter.create_counter(
-            "agent_identity.decisions", "{decision}", "Decisions about calls, by effect and reason."
-        )
-        self.refusals: Final = meter.create_counter(
-            "agent_identity.refusals", "{call}", "Calls that were refused, by the code of the refusal."
-        )
         self.added: Final = meter.create_histogram(
             "agent_identity.guard.duration",
             "s",
             "Time that the guard added to a call: without the body, and without waiting for a person.",
             explicit_bucket_boundaries_advisory=_BOUNDARIES,
+        )
+        meter.create_observable_counter(
+            "agent_identity.decisions",
+            [partial(self._counts, 0, (*_DECISION, _TOOL))],
+            "{decision}",
+            "Decisions about calls, by effect and reason.",
+        )
+        meter.create_observable_counter(
+            "agent_identity.refusals",
+            [partial(self._counts, 1, ("error.type", _TOOL))],
+            "{call}",
+            "Calls that were refused, by the code of the refusal.",
         )
         meter.create_observable_counter(
             "agent_identity.ledger.errors", [self._all_errors], "{error}", "Errors of the ledger, by operation."
@@ -185,28 +210,46 @@ class _Instruments:
             reasons.add(reason)
         return reason
 
+    def complain(self, name: str, error: Exception) -> None:
+        """Log once that a metric fails, by the class of the error alone."""
+        if name not in self._complained:
+            self._complained.add(name)
+            _LOG.warning("the metric %s fails: %s; further errors of it are ignored", name, error_type(error))
+
     def add(self, enforcer: Enforcer, tools: frozenset[str]) -> None:
         """Count the records and timings of an enforcer from now on."""
         with self._lock:
-            self._measured = [one for one in self._measured if one.enforcer() is not None]
-            if any(one.enforcer() is enforcer for one in self._measured):
+            all_measured, gone = self._state
+            known = [(one, one.enforcer()) for one in all_measured]
+            if any(other is enforcer for _, other in known):
                 return
             measured = _Measured(enforcer, tools, self)
-            self._measured.append(measured)
+            gone = gone[0].copy(), gone[1].copy()
+            for one in [one for one, other in known if other is None]:
+                _add(gone[0], one.decisions)
+                _add(gone[1], one.refusals)
+            self._state = (*(one for one, other in known if other is not None), measured), gone
         point = running(enforcer).point
         point.timings.observe(measured.note)
         point.ledger.observe(measured.count)
 
+    def _counts(self, which: int, names: Iterable[str], _: CallbackOptions) -> Iterator[Observation]:
+        """Yield the decisions or refusals so far, of all enforcers that ever reported."""
+        all_measured, gone = self._state
+        totals = gone[which].copy()
+        for measured in all_measured:
+            measured.flush()
+            _add(totals, (measured.decisions, measured.refusals)[which].copy())
+        for key, number in totals.items():
+            yield Observation(number, _attributes(names, key))
+
     def _each(self, name: str, read: _Read) -> Iterator[tuple[float, Mapping[str, str]]]:
         """Yield what is read of each enforcer; one that cannot be read is left out, never shown as zero."""
-        for measured in list(self._measured):
+        for measured in self._state[0]:
             try:
-                measured.flush()
                 yield from list(read(measured))
             except Exception as error:  # noqa: BLE001 - Telemetry fails open; a collection has other metrics.
-                if name not in self._complained:
-                    self._complained.add(name)
-                    _LOG.warning("the metric %s could not be read: %s", name, error_type(error))
+                self.complain(name, error)
 
     def _observe(self, name: str, read: _Read, combine: "_Combine", _: CallbackOptions) -> Iterator[Observation]:
         """Yield the value of a gauge, over all enforcers, by its attributes."""

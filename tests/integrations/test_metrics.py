@@ -1,5 +1,6 @@
 """Metrics: what is counted of real calls, what is read of a real enforcer, and that neither touches a call."""
 
+import gc
 import logging
 import subprocess
 import sys
@@ -292,7 +293,7 @@ def test_what_cannot_be_read_is_missing_and_never_zero(meter: Meter, caplog: pyt
         found = meter.data()
         assert "agent_identity.approval.pending" not in found
         assert found["agent_identity.task.open"][0].value == 0
-    lines = [record.getMessage() for record in caplog.records if "could not be read" in record.getMessage()]
+    lines = [record.getMessage() for record in caplog.records if "the metric" in record.getMessage()]
     assert len(lines) == 2
     assert all("ConfigurationError" in line for line in lines)
     assert enforcer.degraded == {}
@@ -399,6 +400,22 @@ def test_enforcers_with_one_provider_add_up(meter: Meter) -> None:
     assert meter.values("agent_identity.decisions") == {"allow allow enforce within_scope": 2}
 
 
+def test_counters_never_go_back(meter: Meter) -> None:
+    """What an enforcer counted stays after it is gone, since a counter that falls would look like a restart."""
+    with meter.open("one") as enforcer, task(enforcer, "pay"):
+        enforcer.tool(lambda_named("pay"))()
+    meter.enforcers.clear()
+    del enforcer
+    gc.collect()
+    second = meter.open("two")
+    with task(second, "pay"):
+        second.tool(lambda_named("pay"))()
+        with pytest.raises(Denied):
+            second.tool(lambda_named("look"))()
+    assert meter.values("agent_identity.decisions")["allow allow enforce within_scope"] == 2
+    assert meter.values("agent_identity.refusals") == {"tool_not_granted": 1}
+
+
 def test_only_named_tools_are_told_apart(meter: Meter) -> None:
     """Another tool, made up by a caller for instance, is ``_OTHER``."""
     enforcer = meter.open(tools=["pay"])
@@ -480,8 +497,8 @@ class Broken(NoOpMeterProvider):
         return BrokenMeter("broken")
 
 
-def test_a_meter_that_fails_touches_no_call(meter: Meter) -> None:
-    """Calls run and are refused as ever; the failures are counted as those of an observer."""
+def test_a_meter_that_fails_touches_no_call(meter: Meter, caplog: pytest.LogCaptureFixture) -> None:
+    """Calls run and are refused as ever, nothing of the enforcer is degraded, and one line says what fails."""
     enforcer = meter.open(measured=False)
     measure(enforcer, Broken())
     with task(enforcer, "pay"):
@@ -489,7 +506,10 @@ def test_a_meter_that_fails_touches_no_call(meter: Meter) -> None:
         with pytest.raises(Denied):
             enforcer.tool(lambda_named("look"))()
     enforcer._point.ledger.drain(10)
-    assert enforcer._point.ledger.observers.failures > 0
+    assert enforcer._point.ledger.observers.failures == 0
+    assert enforcer.degraded == {}
+    (line,) = [record.getMessage() for record in caplog.records if HISTOGRAM in record.getMessage()]
+    assert "ZeroDivisionError" in line
 
 
 @pytest.mark.parametrize("tracing", [True, False])

@@ -66,7 +66,7 @@ def measure(enforcer: Enforcer, meter_provider: MeterProvider | None = None, *, 
         ConfigurationError: More tools are named.
         TypeError: A name is no text.
     """
-    if isinstance(tools, str) or not all(isinstance(name, str) for name in tools):
+    if isinstance(tools, str) or any(type(name) is not str for name in tools):
         raise TypeError("tools is no collection of names; write tools=['pay_invoice']")
     named = frozenset(tools)
     if len(named) > _MAX_TOOLS:
@@ -262,8 +262,7 @@ class _Instruments:
 
     def _all_errors(self, _: CallbackOptions) -> Iterator[Observation]:
         """Yield the errors of all ledgers so far, those of closed ones included."""
-        for _ in self._each("agent_identity.ledger.errors", self._add_errors):
-            pass
+        list(self._each("agent_identity.ledger.errors", self._add_errors))
         for operation, number in self._errors.items():
             yield Observation(number, {"agent_identity.ledger.operation": operation})
 

@@ -88,8 +88,8 @@ nox.options.sessions = [
 ]
 NIGHTLY = (
     *(f"tests-{version}" for version in OTHERS),
-    *("coverage", "examples", "lowest", "mcp", "outages", "neighbours", "backends", "sigma", "spark", "oscal"),
-    *(f"frameworks(lock='{lock}')" for lock in FRAMEWORKS),
+    *("coverage", "examples", "lowest", "mcp", "outages", "neighbours", "backends", "sigma", "alerts", "spark"),
+    *("oscal", *(f"frameworks(lock='{lock}')" for lock in FRAMEWORKS)),
 )
 WEEKLY = ("thorough", "surgery", "crash", "fuzz", "soak", "mutants", "same_tool", "bench", "peers", "dojo")
 
@@ -241,6 +241,13 @@ def sigma(session: nox.Session) -> None:
     session.install("-r", "requirements/sigma.lock")
     session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
     session.run("python", "-m", "pytest", "tests/detection", *session.posargs, env=SAFE)
+
+
+@here
+def alerts(session: nox.Session) -> None:
+    """The alert rules and queries of the documentation, by promtool, which has to be installed (nightly)."""
+    env = {"AGENT_IDENTITY_PROMTOOL": "1"}  # Here it may not be missing.
+    session.run("python", "-m", "pytest", "tests/docs/test_metrics.py", *session.posargs, env=env)
 
 
 @nox.session(python=OLDEST)

@@ -20,6 +20,11 @@ class _Plain(dict[str, Any]):
         return self["id"]
 
     @property
+    def time(self) -> Time:
+        """When it was."""
+        return Time(**self["time"])
+
+    @property
     def stream(self) -> Any:
         """Its place."""
         return self.place

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Final, Literal, ParamSpec, Self, TypeVar, final, overload
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, ParamSpec, Self, TypeVar, final, overload
 
 from agent_identity._authority.grants import Grant, Limit, Scope
 from agent_identity._authority.registries import AgentRegistry, RevokedKind, TaskRegistry
@@ -77,7 +77,7 @@ from agent_identity.errors import ConfigurationError
 if TYPE_CHECKING:
     from agent_identity._enforcement.export import LedgerExporter
 
-__all__ = ["Enforcer", "open_enforcers"]
+__all__ = ["Enforcer", "Running", "open_enforcers", "running"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -811,6 +811,29 @@ class Enforcer:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise ConfigurationError("the enforcer is closed; open it again")
+
+
+class Running(NamedTuple):
+    """The parts of an enforcer that metrics read.
+
+    Attributes:
+        point: The parts that guards share.
+        tasks: The open tasks.
+        exporter: Sends copies of records, if anything does.
+        closed: Whether the enforcer was closed.
+    """
+
+    point: EnforcementContext
+    tasks: TaskRegistry
+    exporter: "LedgerExporter | None"
+    closed: bool
+
+
+def running(enforcer: Enforcer) -> Running:
+    """Return the parts of an enforcer as they are now; a forked child has others."""
+    point, tasks = enforcer._point, enforcer._registry  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    exporter, closed = enforcer._exporter, enforcer._closed  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return Running(point, tasks, exporter, closed)
 
 
 def open_enforcers() -> list[tuple[Enforcer, EnforcementContext]]:

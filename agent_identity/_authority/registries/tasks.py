@@ -244,6 +244,17 @@ class TaskRegistry:
             self._resumed.add(lease)
         return lease
 
+    def count(self, clock: Clock) -> int:
+        """Return the number of tasks that live in this process: opened here, or continued from another process.
+
+        Args:
+            clock: The wall clock tells which have expired.
+        """
+        now = clock.wall_ns()
+        with self._lock:
+            leases = [*self._roots.values(), *self._resumed]
+        return sum(lease.live and now < lease.deadline_wall_ns for lease in leases)
+
     def after_fork_in_child(self) -> None:
         """Replace the lock, which another thread of the parent may have held. Call it only in a new child."""
         self._lock = threading.RLock()

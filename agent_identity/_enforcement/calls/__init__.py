@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agent_identity._enforcement.calls.call import NOTHING, Call, CallRequest, Judgement, Shown
     from agent_identity._enforcement.calls.limit_debits import Limits
     from agent_identity._enforcement.calls.process_facts import CertificateFile, Renewals, resource_of
+    from agent_identity._enforcement.calls.stopwatch import Stopwatch
 else:
     from agent_identity._common.lazy import lazily
 
@@ -49,6 +50,7 @@ else:
             "agent_identity._enforcement.calls.call": ("NOTHING", "Call", "CallRequest", "Judgement", "Shown"),
             "agent_identity._enforcement.calls.limit_debits": ("Limits",),
             "agent_identity._enforcement.calls.process_facts": ("CertificateFile", "Renewals", "resource_of"),
+            "agent_identity._enforcement.calls.stopwatch": ("Stopwatch",),
         },
     )
 
@@ -67,6 +69,7 @@ __all__ = [
     "Limits",
     "Renewals",
     "Shown",
+    "Stopwatch",
     "canonical_bytes",
     "capture",
     "form_bytes",

@@ -11,6 +11,7 @@ from opentelemetry.context import Context
 from agent_identity._enforcement.calls.approval_request import Approval
 from agent_identity._enforcement.calls.arguments import Arguments
 from agent_identity._enforcement.calls.limit_debits import Reservation
+from agent_identity._enforcement.calls.stopwatch import Stopwatch
 from agent_identity._enforcement.common import WITHIN_SCOPE
 from agent_identity._enforcement.tasks import Attachment, Body, CallFacts, Judged, Kept, Process, Task
 from agent_identity._enforcement.telemetry import UNTRACED, CallSpan
@@ -136,6 +137,7 @@ class Call:
         *("_ending", "action", "done", "facts", "intent", "model", "result", "stream", "touched", "transforms"),
         *("flow", "hidden", "label", "limit"),
         *("kept", "masked", "opened", "restored"),
+        "watch",
     )
 
     def __init__(self, tool: str, request: CallRequest, task: Task | None, start_ns: int) -> None:
@@ -173,6 +175,7 @@ class Call:
         self.restored: tuple[Kept, ...] = ()  # What its arguments got for handles.
         self.masked: Arguments | None = None  # The arguments as the model wrote them, with handles.
         self.opened = False
+        self.watch: Stopwatch | None = None  # Where the time that the guard adds is measured.
         self.done = False
         self._ending = threading.Lock()
         self.result: object = None

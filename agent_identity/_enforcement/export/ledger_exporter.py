@@ -158,6 +158,10 @@ class LedgerExporter:
         self._thread.start()
         return self
 
+    def acknowledged(self, stream: str) -> int:
+        """Return the place in a stream up to which the receiver has all spans, whichever process sent them."""
+        return self._export.cursors.get(stream).seq
+
     def close(self) -> None:
         """Send the rest, for a few seconds and only while the receiver takes it, and end the thread; idempotent."""
         atexit.unregister(self._at_exit)

@@ -13,6 +13,7 @@ from agent_identity._enforcement.calls import Approval, Arguments, Call, Renewal
 from agent_identity._enforcement.common import Mode
 from agent_identity._enforcement.guard.known_tools import KnownTools
 from agent_identity._enforcement.guard.revocations import Revocations
+from agent_identity._enforcement.guard.timings import Timings
 from agent_identity._enforcement.inventory import Inventory
 from agent_identity._enforcement.tasks import Flows, Task, TaskContext
 from agent_identity._enforcement.telemetry import Spans
@@ -48,6 +49,7 @@ class EnforcementContext:
     pseudonyms: Pseudonyms | None = None
     renewals: Renewals = field(default_factory=Renewals)
     tools: KnownTools = field(default_factory=KnownTools)
+    timings: Timings = field(default_factory=Timings)
     flows: Flows | None = None
 
     def use(self, directory: str | os.PathLike[str], state: StateStore, *, shared: bool) -> None:

@@ -10,7 +10,16 @@ from typing import Final, NoReturn, final
 from opentelemetry import context as otel
 
 from agent_identity._enforcement.approvals import Held
-from agent_identity._enforcement.calls import Approval, BadArgumentsError, Call, CallRequest, Judgement, Limits, capture
+from agent_identity._enforcement.calls import (
+    Approval,
+    BadArgumentsError,
+    Call,
+    CallRequest,
+    Judgement,
+    Limits,
+    Stopwatch,
+    capture,
+)
 from agent_identity._enforcement.common import (
     Leaving,
     check_leaving,
@@ -160,6 +169,8 @@ class Guard:
             call = self._judged(request)
             denial = call.judgement.denial
             if denial is None or call.judgement.enforced != "block":  # In monitor mode it runs in spite of one.
+                if call.watch is not None:
+                    call.watch.stop()
                 return call
             refusal = self._refuse(call, denial)
         except AgentIdentityError:
@@ -180,6 +191,8 @@ class Guard:
                 request = request._replace(call_id=None)
         around = otel.get_current()  # Once, because each look at it goes through four calls.
         call = Call(self.tool.name, request, point.ambience.current(around), point.clock.wall_ns())
+        if point.timings.observers:
+            call.watch = Stopwatch(point.clock)
         call.span, call.traced = point.spans.start_call(self.tool.name, self._name, attributes, call.start_ns, around)
         try:
             for _ in range(_TRIES):
@@ -231,7 +244,11 @@ class Guard:
             return
         with self._settling(call):
             held = self._point.approvals.decide(call, channel) if decide is None else decide()
+            if call.watch is not None:
+                call.watch.start()
             self._go_on(call, channel, held)
+            if call.watch is not None:
+                call.watch.stop()
 
     def withdraw(self, call: Call) -> None:
         """Record that whoever made the call gave up while it was judged: its body does not run."""
@@ -439,6 +456,8 @@ class Guard:
         call.look_back()
         if self._point.mode == "monitor" or call.task is None:
             return
+        if call.watch is not None:
+            call.watch.start()
         try:
             if not self._point.ambience.sees(call.context):
                 call.intent = None  # It stays with the process that this one was forked from.
@@ -446,6 +465,8 @@ class Guard:
             self._point.check(call.task)
         except Denied as denied:
             raise self._end_by(call, denied) from None
+        if call.watch is not None:
+            call.watch.stop()
 
     def check_sent(self, call: Call, sent: object) -> None:
         """Refuse a value that the consumer of a generator sends into its body, where information flow is on.
@@ -485,6 +506,8 @@ class Guard:
         """
         if call.done:
             return result
+        if call.watch is not None:
+            call.watch.start()
         delivery = self._delivery(call, result, "result", fixed=fixed, rebuild=rebuild)
         self._told.describe_result(call, delivery.value)
         self._deliver(call, delivery)
@@ -505,8 +528,12 @@ class Guard:
             Denied: The call had ended by a refusal before.
         """
         call.look_back()
+        if call.watch is not None:
+            call.watch.start()
         delivery = self._delivery(call, item, "chunk", fixed=fixed, rebuild=rebuild)
         self._deliver(call, delivery)
+        if call.watch is not None:
+            call.watch.stop()
         return delivery.value
 
     def offer(self, call: Call, items: Sequence[object], *, last: bool = False) -> list[object]:
@@ -526,6 +553,14 @@ class Guard:
         if not self.inspects:
             return [self.emit(call, item) for item in items]
         call.look_back()
+        if call.watch is not None:
+            call.watch.start()
+        delivered = self._offered(call, items, last=last)
+        if call.watch is not None:
+            call.watch.stop()
+        return delivered
+
+    def _offered(self, call: Call, items: Sequence[object], *, last: bool) -> list[object]:
         stream = call.stream
         if stream is None:
             stream = call.stream = self._results.stream()
@@ -597,6 +632,8 @@ class Guard:
         """
         if call.done:
             return
+        if call.watch is not None:
+            call.watch.start()
         if self._suspends and leaves(self.tool.name, error, self._suspends, "suspends"):
             self.suspend(call)
             return
@@ -632,6 +669,8 @@ class Guard:
         """
         if call.done:
             return
+        if call.watch is not None:
+            call.watch.start()
         if call.reserved is not None:
             call.reserved.suspend()
         self._point.approvals.leave(call)
@@ -655,6 +694,8 @@ class Guard:
             _LOG.info("%s: a forked child leaves the outcome to its parent", self.tool.name)
             return None
         point = self._point
+        if call.watch is not None:
+            call.watch.start()
         end_ns = max(point.clock.wall_ns(), call.start_ns)
         first = call.intent is None
         if type(call.span) is AdoptedSpan and point.spans.lacks(call.span):
@@ -674,4 +715,8 @@ class Guard:
             entry = point.ledger.append(record, detail=detail, after=finish)
         if call.task is not None:
             call.task.tally.outcome(of_intent=call.intent is not None)
+        if outcome == "denied":
+            _LOG.info("%s refused: %s, record %s", self.tool.name, error, entry.id)
+        if call.watch is not None:
+            point.timings.report(call, outcome)
         return entry

@@ -153,6 +153,16 @@ class Revocations:
         return self._beside is None or self._beside.is_current()
 
     @property
+    def known(self) -> RevocationList:
+        """The newest list that this process has taken; the state is not asked."""
+        return self._list
+
+    @property
+    def unanswered_ns(self) -> int | None:
+        """Nanoseconds since the source that is followed last answered; ``None`` if none is followed."""
+        return None if self._feed is None else self._feed.unanswered_ns(self._clock.monotonic_ns())
+
+    @property
     def current(self) -> RevocationList:
         """The current list in the state.
 
@@ -313,6 +323,10 @@ class _Feed:
     def is_due(self, now_ns: int) -> bool:
         """Return whether the source is due."""
         return now_ns >= self._due
+
+    def unanswered_ns(self, now_ns: int) -> int:
+        """Return the nanoseconds since the source last answered."""
+        return now_ns - self._seen
 
     def look(self, adopt: Callable[[bytes], object], now_ns: int) -> None:
         """Poll the source if it is due.

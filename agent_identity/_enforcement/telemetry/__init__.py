@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._enforcement.telemetry.diagnosis import Check, examine_pipeline, examine_telemetry
-    from agent_identity._enforcement.telemetry.foreign_spans import AdoptedSpan, is_ours
+    from agent_identity._enforcement.telemetry.foreign_spans import SCOPE, AdoptedSpan, is_ours
     from agent_identity._enforcement.telemetry.providers import when_provided
     from agent_identity._enforcement.telemetry.spans import (
         UNTRACED,
@@ -23,7 +23,7 @@ else:
         __name__,
         {
             "agent_identity._enforcement.telemetry.diagnosis": ("Check", "examine_pipeline", "examine_telemetry"),
-            "agent_identity._enforcement.telemetry.foreign_spans": ("AdoptedSpan", "is_ours"),
+            "agent_identity._enforcement.telemetry.foreign_spans": ("SCOPE", "AdoptedSpan", "is_ours"),
             "agent_identity._enforcement.telemetry.providers": ("when_provided",),
             "agent_identity._enforcement.telemetry.spans": (
                 "UNTRACED",
@@ -39,6 +39,7 @@ else:
     )
 
 __all__ = [
+    "SCOPE",
     "UNTRACED",
     "AdoptedSpan",
     "CallSpan",

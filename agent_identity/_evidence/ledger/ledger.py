@@ -89,6 +89,9 @@ class Ledger:
 
     Attributes:
         directory: The absolute path of the evidence directory.
+        append_failures: The number of records that could not be written.
+        observers: The observers of records, with their failures.
+        publishers: The publishers of checkpoints, each with its failure.
     """
 
     def __init__(
@@ -120,8 +123,9 @@ class Ledger:
         self._segments = segments
         self._beginning = beginning
         self._cosign = cosign
-        self._publishers = tuple(publishers)
-        self._observers = Observers()
+        self.publishers: Final = tuple(publishers)
+        self.observers: Final = Observers()
+        self.append_failures = 0
         self._ready = False  # Until earlier streams are recovered, which uses the log, nothing else may.
         self._at_exit = partial(_close_at_exit, weakref.ref(self))
         with recording("open the evidence directory"):
@@ -171,7 +175,7 @@ class Ledger:
             durable=self._durable,
             compressor=Compressor(self._files, self._layout, self._segments.compression),
             segment_seconds=self._segments.max_seconds,
-            observers=self._observers,
+            observers=self.observers,
         )
 
     @classmethod
@@ -244,7 +248,7 @@ class Ledger:
         return ledger
 
     def _start(self, observers: Sequence[OnRecord]) -> None:
-        self._observers.add(*observers)
+        self.observers.add(*observers)
         with self._lock:
             self._begun()
         with recording("list the streams of the ledger"):
@@ -323,6 +327,11 @@ class Ledger:
         """The number of callbacks that raised."""
         return self._sealing.failures
 
+    @property
+    def sealing(self) -> Sealing:
+        """The background worker, with its backlog and its failures; in a forked child, another one."""
+        return self._sealing
+
     def observe(self, *observers: OnRecord) -> None:
         """Show every further signed record to observers, from the sealing thread.
 
@@ -330,20 +339,10 @@ class Ledger:
             observers: Called in the order of appends; they should be quick, because seals wait for them. What they
                 raise is logged and counted in :attr:`observers`, and stops nothing.
         """
-        self._observers.add(*observers)
-
-    @property
-    def observers(self) -> Observers:
-        """The observers of records, with their failures."""
-        return self._observers
-
-    @property
-    def publishers(self) -> Sequence[Publisher]:
-        """The publishers of checkpoints, each with its failure."""
-        return self._publishers
+        self.observers.add(*observers)
 
     def _offer(self, note: bytes) -> None:
-        for publisher in self._publishers:
+        for publisher in self.publishers:
             publisher.offer(note)
 
     def append(self, make: Make, *, detail: partial[records.Detail] | None = None, after: After | None = None) -> Entry:
@@ -425,7 +424,7 @@ class Ledger:
         try:
             self._sealing.stop()
         finally:
-            for publisher in self._publishers:
+            for publisher in self.publishers:
                 publisher.close()
         if failure:
             raise failure
@@ -516,6 +515,7 @@ class Ledger:
         if self._fault is None:
             _logger.error("the ledger cannot record: %s", error)
         self._fault = str(error)
+        self.append_failures += 1
 
     def _refusal(self) -> EvidenceError:
         if self._closed:
@@ -529,7 +529,7 @@ class Ledger:
         """Detach from the parent's files. Called by the interpreter in each forked child."""
         if not self._closed:
             self._sealing.abandon()
-            for publisher in self._publishers:
+            for publisher in self.publishers:
                 publisher.after_fork_in_child()
             self._begin()
 

@@ -81,6 +81,7 @@ class Sealing:
     Attributes:
         failures: The number of callbacks that raised.
         fault: Why the last seal failed, or ``None``.
+        seal_failures: The number of seals that failed.
     """
 
     def __init__(  # What it works on, and how fast.
@@ -95,6 +96,7 @@ class Sealing:
         observers: Observers | None = None,
     ) -> None:
         self.failures = 0
+        self.seal_failures = 0
         self.fault: str | None = None
         self._log = log
         self._clock = clock
@@ -111,6 +113,7 @@ class Sealing:
         self._seals_done = 0
         self._last_seal_ns = self._now()
         self._due_ns: int | None = None  # When the news must be sealed; none while there is no news.
+        self._oldest: Entry | None = None  # Of the records in the trees that no seal covers; only while observed.
         self._idle = False
         self._urgent = False
         self._hurried = 0  # Threads that wait for the work to be done.
@@ -145,6 +148,20 @@ class Sealing:
     def has_room(self) -> bool:
         """True if records can be queued now, with room for some of other threads."""
         return len(self._queue) < MAX_QUEUED - _BATCH
+
+    @property
+    def unsealed(self) -> int:
+        """The number of written records that no seal covers yet."""
+        return len(self._queue) + sum(stream.tree.size - stream.sealed for stream in list(self._streams))
+
+    @property
+    def oldest_unsealed_ns(self) -> int | None:
+        """The wall time of the oldest record that no seal covers yet, of those written while somebody observes."""
+        oldest = self._oldest
+        if oldest is None:
+            # Another thread may append to the queue or take from it meanwhile, which no iteration survives.
+            oldest = next((entry for *_, entry, _ in self._queue.copy() if entry is not None), None)
+        return None if oldest is None else oldest.record.time.last_ns
 
     def wait_for_room(self) -> None:
         """Apply backpressure: block the caller while too many records wait."""
@@ -217,6 +234,7 @@ class Sealing:
         self._stopping = True
         self._streams = []
         self._queue = deque()
+        self._oldest = None
         self._changed = threading.Condition()
 
     def refuse_callback(self, name: str) -> None:
@@ -350,6 +368,8 @@ class Sealing:
         stream.tree.append(leaf)
         if entry is None:
             return
+        if self._oldest is None:
+            self._oldest = entry
         if after is not None:
             self._call(after, entry)
         self._observers.show(entry)
@@ -386,8 +406,9 @@ class Sealing:
             if self.fault is None:
                 _logger.error("records stay unsealed for now: %s", error)  # noqa: TRY400  A line, no trace.
             self.fault = str(error)
+            self.seal_failures += 1
             return
-        self.fault = None
+        self.fault = self._oldest = None  # Only this thread appends to the trees, so that nothing came after the heads.
         self._last_seal_ns = now
         for stream, head in heads:
             stream.sealed = head.size

@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 from checking import check
 from opentelemetry import context as otel
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -32,6 +34,7 @@ from agent_identity._enforcement.export import ledger_exporter as exporting
 from agent_identity._enforcement.export import sender as shipping
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.cli import main
+from agent_identity.integrations.metrics import measure
 from agent_identity.options import Telemetry
 
 ALICE = Human("alice@example.com")
@@ -204,6 +207,35 @@ def test_ac_83_a_burst_past_any_queue_is_kept(receiver: Any, tmp_path: Path) -> 
         receiver.wait_for(lambda: travelling(evidence) <= receiver.ids().keys(), timeout=60.0 * FACTOR)
     caught_up(receiver, evidence)
     assert len(receiver.spans) >= BURST
+
+
+def test_the_backlog_of_the_export_is_measured(receiver: Any, tmp_path: Path) -> None:
+    """While the receiver takes nothing the gauge shows how far it is behind, and 0 once it has all."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+
+    def backlog() -> float:
+        collected = reader.get_metrics_data()
+        assert collected is not None
+        found = [one for each in collected.resource_metrics for scope in each.scope_metrics for one in scope.metrics]
+        ((point,),) = [one.data.data_points for one in found if one.name == "agent_identity.export.backlog"]
+        return point.value
+
+    receiver.mode, evidence = "503", tmp_path / "evidence"
+    with Enforcer.open(evidence, telemetry=Telemetry(otlp=receiver.endpoint)) as enforcer:
+        measure(enforcer, provider)
+        assert backlog() == 0
+        work(enforcer, 20)
+        enforcer._point.ledger.drain(60)
+        assert backlog() == max(int(record["stream"]["seq"]) for record in records_of(evidence, "outcome", "task_end"))
+        receiver.mode = "ok"
+        receiver.wait_for(lambda: travelling(evidence) <= receiver.ids().keys())
+        until = time.monotonic() + 60  # The place is noted just after the answer.
+        while backlog():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    caught_up(receiver, evidence)
+    provider.shutdown()
 
 
 def test_ac_84_what_was_not_acknowledged_is_known(receiver: Any, tmp_path: Path, capsys: Any) -> None:

@@ -369,3 +369,19 @@ def test_a_look_asks_nobody_elsewhere() -> None:
     lease.end()
     with pytest.raises(NoTask):
         lease.look(clock)
+
+
+def test_the_count_has_the_tasks_that_live() -> None:
+    """A task counts once, whatever it delegated, from its opening to its end or its deadline."""
+    clock = Clocks()
+    registry, lease = opened(clock)
+    child = registry.open("task", clock.wall + 50, lease, clock=clock)
+    other = registry.open("other", clock.wall + 10, clock=clock)
+    elsewhere = registry.resume("elsewhere", clock.wall + 100, clock=clock, id="grant", watch=lambda: False)
+    assert registry.count(clock) == 3
+    clock.advance(10)
+    assert (registry.count(clock), other.live) == (2, True)
+    elsewhere.end()
+    assert registry.count(clock) == 1
+    lease.end()
+    assert (registry.count(clock), child.live) == (0, False)

@@ -826,6 +826,60 @@ def test_a_seal_that_fails_degrades_and_is_repeated(
     assert found.log_size == 2
 
 
+def test_the_backlog_counts_what_no_seal_covers_and_dates_its_oldest_record(
+    opened: Open, clock: FixedClock, faulty: type
+) -> None:
+    """The number and the oldest time stay while seals fail, and go with the first that works."""
+    files = faulty()
+    ledger = opened(files=files)
+    ledger.observe(lambda entry: None)
+    ledger.seal()
+    assert (ledger.sealing.unsealed, ledger.sealing.oldest_unsealed_ns) == (0, None)
+    first = append(ledger, "registration", BODY).record.time.last_ns
+    assert (ledger.sealing.unsealed, ledger.sealing.oldest_unsealed_ns) == (1, first)
+    clock.advance(0.1)
+    append(ledger, "registration", BODY)
+    files.fault = lambda number, name: OSError(errno.ENOSPC, "fault") if name == "replace" else None
+    for _ in range(2):
+        with pytest.raises(EvidenceError):
+            ledger.seal()
+    assert (ledger.sealing.unsealed, ledger.sealing.oldest_unsealed_ns) == (2, first)
+    assert (ledger.append_failures, ledger.sealing.seal_failures) == (0, 2)
+    files.heal()
+    ledger.seal()
+    assert (ledger.sealing.unsealed, ledger.sealing.oldest_unsealed_ns) == (0, None)
+
+
+def test_a_record_that_nobody_observed_has_no_age(opened: Open) -> None:
+    """Records that nobody observes are counted, and only their hashes are kept, which have no date."""
+    ledger = opened()
+    append(ledger, "registration", BODY)
+    assert (ledger.sealing.unsealed, ledger.sealing.oldest_unsealed_ns) == (2, None)
+    ledger.drain()
+    assert (ledger.sealing.unsealed, ledger.sealing.oldest_unsealed_ns) == (2, None)
+
+
+def test_errors_of_appends_callbacks_and_observers_are_counted_apart(opened: Open, faulty: type) -> None:
+    """Each error counts once, under the operation that failed; a record of a wrong form is no error of the ledger."""
+    files = faulty()
+    ledger = opened(files=files)
+
+    def fail(entry: Entry) -> None:
+        raise ZeroDivisionError
+
+    ledger.observe(fail)
+    append(ledger, "registration", BODY, after=fail)
+    ledger.drain()
+    files.fault = lambda number, name: OSError(errno.ENOSPC, "fault") if name == "write" else None
+    with pytest.raises(EvidenceError):
+        append(ledger, "registration", BODY)
+    files.heal()
+    with pytest.raises(EvidenceError) as refused:
+        append(ledger, "registration", {"x": object()})
+    assert refused.value.code == "bad_record"
+    assert (ledger.append_failures, ledger.callback_failures, ledger.observers.failures) == (1, 1, 1)
+
+
 def test_a_failed_seal_is_repeated_without_being_asked(opened: Open, audit: Callable) -> None:
     """Once the disk has space, the thread seals by itself."""
 

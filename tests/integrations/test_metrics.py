@@ -259,6 +259,16 @@ def test_exemplars_lead_to_the_spans_of_calls(meter: Meter) -> None:
     assert len(found) == 2
 
 
+def test_the_exemplar_of_a_borrowed_span_is_that_span(meter: Meter) -> None:
+    """Where the record goes to a span of another library, the exemplar names that one."""
+    enforcer = meter.open(telemetry=Telemetry(tracer_provider=meter.tracers, spans="enrich"))
+    tracer = meter.tracers.get_tracer("another.library")
+    with task(enforcer, "pay"), tracer.start_as_current_span("theirs") as theirs:
+        enforcer.tool(lambda_named("pay"))()
+    ((exemplar,),) = [point.exemplars for point in meter.data()[HISTOGRAM]]
+    assert exemplar.span_id == theirs.get_span_context().span_id
+
+
 def test_requests_that_wait_are_counted_with_the_age_of_the_oldest(meter: Meter) -> None:
     """They count from the request to the decision."""
     rules = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="boss"))

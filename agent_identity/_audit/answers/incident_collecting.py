@@ -17,12 +17,13 @@ from agent_identity._audit.answers.facts import (
     TaskFact,
     Where,
 )
+from agent_identity._audit.answers.incident_calls import IncidentCalls
 from agent_identity._audit.answers.incident_seed import Selection
 from agent_identity._audit.definitions import DefinitionHistory
 from agent_identity._audit.store import SpillStore
 from agent_identity.canonical import JSON, decode, encode
 
-__all__ = ["MAX_ENTRIES", "CallRow", "Entry", "EntryKind", "GrantRow", "IncidentCollector", "Reach", "Revoked"]
+__all__ = ["MAX_ENTRIES", "Entry", "EntryKind", "GrantRow", "IncidentCollector", "Revoked"]
 
 MAX_ENTRIES: Final = 10_000
 """Entries of a timeline, at most: the earliest."""
@@ -101,62 +102,6 @@ class GrantRow(NamedTuple):
     source: int
 
 
-class CallRow(NamedTuple):
-    """A call that the seed concerns, in compact form.
-
-    Attributes:
-        at_ns: When it began.
-        record: Its record.
-        task: The task.
-        principal: On whose behalf.
-        principal_kind: ``human`` or ``service``.
-        agents: The agents of the chain.
-        grants: Their grants.
-        tool: The tool.
-        ran: Whether its body began.
-        succeeded: Whether it ended without an error.
-        refused: Whether it was refused.
-        open: Whether nothing says how it ended.
-        source: The number of the source.
-        stream: The stream.
-        server: The MCP server of the tool.
-    """
-
-    at_ns: int
-    record: str
-    task: str | None
-    principal: str | None
-    principal_kind: str | None
-    agents: list[str]
-    grants: list[str]
-    tool: str
-    ran: bool
-    succeeded: bool
-    refused: bool
-    open: bool
-    source: int
-    stream: str
-    server: str | None
-
-
-@final
-@dataclass(slots=True)
-class Reach:
-    """One party or thing that an incident reached.
-
-    Attributes:
-        count: Calls.
-        first_ns: The first one.
-        last_ns: The last one.
-        record: The record of the first one.
-    """
-
-    count: int
-    first_ns: int
-    last_ns: int
-    record: str
-
-
 class Revoked(NamedTuple):
     """A change of the list of revocations.
 
@@ -177,10 +122,6 @@ class Revoked(NamedTuple):
     where: Where
 
 
-def _pack(row: CallRow) -> bytes:
-    return orjson.dumps(tuple(row))
-
-
 def _pack_grant(row: GrantRow) -> bytes:
     """Return a grant with its constraints in canonical form, which has numbers of any size."""
     stated = {name: value for name, value in row._asdict().items() if name != "tools"}
@@ -190,10 +131,6 @@ def _pack_grant(row: GrantRow) -> bytes:
 def _unpack_grant(data: bytes) -> GrantRow:
     tools, stated = cast("tuple[str, dict[str, Any]]", orjson.loads(data))
     return GrantRow(tools=cast("dict[str, dict[str, JSON]]", decode(tools.encode())), **stated)
-
-
-def _unpack_call(data: bytes) -> CallRow:
-    return CallRow(*orjson.loads(data))
 
 
 @final
@@ -206,22 +143,20 @@ class IncidentCollector:
     Attributes:
         grants: All grants by hash, also those that the seed does not concern: ancestors are among them.
         calls: The calls that it concerns.
-        reach: What these reached, by kind and name.
         revocations: All changes of revocations.
         begun: The tasks that it concerns, with the time of their begin.
         ended: Those of them that ended.
         sources: The sources of what it concerns.
         definitions: The definitions of the tools of servers.
         defining: The sources of these.
-        omitted: Entries and parties without room.
+        omitted: Entries and revocations without room.
         last_ns: The time of the last fact of all.
     """
 
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
         self.grants: SpillStore[GrantRow] = SpillStore(_pack_grant, _unpack_grant, near=_NEAR)
-        self.calls: SpillStore[CallRow] = SpillStore(_pack, _unpack_call, near=_NEAR)
-        self.reach: dict[tuple[str, str], Reach] = {}
+        self.calls = IncidentCalls()
         self.revocations: list[Revoked] = []
         self.begun: dict[str, int] = {}
         self.ended: set[str] = set()
@@ -328,43 +263,9 @@ class IncidentCollector:
             )
 
     def _take_call(self, fact: CallFact) -> None:
-        principal = fact.principal
-        agents = tuple(hop.id for hop in fact.chain)
-        row = CallRow(
-            at_ns=fact.at_ns,
-            record=fact.where.record,
-            task=fact.task,
-            principal=None if principal is None else principal.id,
-            principal_kind=None if principal is None else principal.kind,
-            agents=list(agents),
-            grants=[hop.grant for hop in fact.chain],
-            tool=fact.tool,
-            ran=fact.ran,
-            succeeded=fact.succeeded,
-            refused=fact.refused,
-            open=fact.outcome == "unknown",
-            source=fact.where.source,
-            stream=fact.where.stream,
-            server=fact.server,
-        )
-        # By source as well, so that no source can put a record in the place of one of another.
-        self.calls.put(f"{fact.where.source} {fact.where.record}".encode(), row)
-        for kind, name in _reached(fact, agents):
-            self._reach(kind, name, fact)
+        self.calls.take(fact)
         if self._has_room(fact.at_ns):
-            self._add(_entry_of(fact, agents))
-
-    def _reach(self, kind: str, name: str, fact: CallFact) -> None:
-        found = self.reach.get((kind, name))
-        if found is None:
-            if len(self.reach) >= _MAX_REACH:
-                self.omitted += 1
-                return
-            self.reach[kind, name] = Reach(1, fact.at_ns, fact.at_ns, fact.where.record)
-            return
-        found.count += 1
-        found.last_ns = max(found.last_ns, fact.at_ns)
-        found.first_ns, found.record = min((found.first_ns, found.record), (fact.at_ns, fact.where.record))
+            self._add(_entry_of(fact))
 
     def _take_revocation(self, fact: RevocationFact) -> None:
         change = fact.change
@@ -407,14 +308,14 @@ class IncidentCollector:
         return tuple(sorted((*self._entries, *around)))[: 2 * MAX_ENTRIES]
 
 
-def _entry_of(fact: CallFact, agents: tuple[str, ...]) -> Entry:
+def _entry_of(fact: CallFact) -> Entry:
     return _entry(
         fact.where,
         fact.at_ns,
         "call",
         task=fact.task or "",
         principal="" if fact.principal is None else fact.principal.id,
-        agents=agents,
+        agents=tuple(hop.id for hop in fact.chain),
         what=fact.tool if fact.opened is None else f"{fact.tool} {fact.opened.id}",
         outcome=fact.outcome,
         why=", ".join(filter(None, _reasons(fact))),
@@ -433,23 +334,6 @@ def _reasons(fact: CallFact) -> Iterator[str | None]:
 
 def _is_end(entry: Entry) -> bool:
     return entry.kind == "revocation"
-
-
-def _reached(fact: CallFact, agents: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield what a call that ran reached."""
-    if not fact.ran:
-        return
-    if fact.task is not None:
-        yield "task", fact.task
-    if fact.principal is not None:
-        yield "principal", fact.principal.id
-    yield from (("agent", agent) for agent in dict.fromkeys(agents))
-    if not fact.opening:
-        yield "tool", fact.tool
-    if fact.server is not None:
-        yield "server", fact.server
-    for resource in dict.fromkeys((*fact.resources, *fact.observed)):
-        yield "resource", f"{resource.access} {resource.system} {resource.name}"
 
 
 def _entry(

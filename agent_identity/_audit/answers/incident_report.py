@@ -8,9 +8,9 @@ from itertools import islice
 from typing import Final, final
 
 from agent_identity._audit.answers.facts import Tools
+from agent_identity._audit.answers.incident_calls import MAX_OPEN, CallGroup, CallRow
 from agent_identity._audit.answers.incident_collecting import (
     MAX_ENTRIES,
-    CallRow,
     Entry,
     GrantRow,
     IncidentCollector,
@@ -42,7 +42,6 @@ __all__ = [
 ]
 
 _MAX_HOPS: Final = 1_000
-_MAX_OPEN: Final = 1_000
 _MAX_COMMANDS: Final = 50
 _MAX_REASON: Final = 256  # That revocations have.
 
@@ -297,7 +296,7 @@ def _not_shown(seed: Seed, omitted: int, *, recorder: bool) -> Iterator[str]:
     if omitted:
         yield (
             f"{omitted:,} lines: the timeline ends after {MAX_ENTRIES:,} entries, and {_MAX_HOPS:,} grants and "
-            f"{_MAX_OPEN:,} calls without an outcome are listed; numbers count all"
+            f"{MAX_OPEN:,} calls without an outcome are listed; numbers count all"
         )
 
 
@@ -310,11 +309,6 @@ class _Conclusion:
     ) -> None:
         self._recorder = recorder
         self._seed, self._collector, self._reading, self._frame = seed, collector, reading, frame
-        self._tools: dict[str, list[int]] = {}
-        self._under: dict[str, Counter[str]] = {}
-        self._refused: Counter[str] = Counter()
-        self._sources: dict[str, set[int]] = {}
-        self._open: list[OpenCall] = []
         self._omitted = 0
         self._effects = [_Effect(one) for one in _in_force(collector.revocations)]
         self._authority: tuple[Authority, ...] = ()
@@ -323,10 +317,10 @@ class _Conclusion:
     def report(self) -> IncidentReport:
         """Return the report."""
         collector = self._collector
-        number = 0
-        for row in collector.calls.values():
-            number += 1
-            self._take_call(row)
+        calls = collector.calls
+        calls.finish()
+        for group in calls.groups() if self._effects or collector.defining else ():
+            self._take_calls(group)
         self._authority = tuple(self._hops())
         timeline = collector.timeline()
         definitions = tuple(one for one in collector.definitions.changes() if self._is_concerned(one))
@@ -335,20 +329,20 @@ class _Conclusion:
         open_tasks = self._open_tasks()
         effects = tuple(effect.result() for effect in self._effects if effect.concerns)
         times = [entry.at_ns for entry in timeline if entry.kind not in ("policy", "revocation")]
-        omitted = collector.omitted + collector.definitions.omitted + self._omitted
+        omitted = collector.omitted + calls.omitted + collector.definitions.omitted + self._omitted
         return IncidentReport(
             frame=replace(self._frame, not_shown=tuple(_not_shown(self._seed, omitted, recorder=self._recorder))),
             seed=self._seed,
             proof=self._proof(self._rests_on(timeline)),
             first_ns=min(times, default=0),
             last_ns=max(times, default=0),
-            calls=number,
+            calls=calls.number,
             timeline=timeline,
             omitted=omitted,
             authority=self._authority,
             tools=tuple(self._reach_of_tools()),
             reached=tuple(self._reached()),
-            open_calls=tuple(sorted(self._open, key=lambda call: (call.at_ns, call.record))),
+            open_calls=tuple(OpenCall(*row) for row in sorted(calls.open, key=lambda row: (row.at_ns, row.record))),
             revocations=effects,
             definitions=definitions,
             open_tasks=open_tasks,
@@ -370,32 +364,18 @@ class _Conclusion:
         effects = {effect.source for effect in self._effects if effect.concerns}
         return {*self._collector.sources, *self._above, *effects, *(entry.source for entry in timeline)}
 
-    def _take_call(self, row: CallRow) -> None:
+    def _take_calls(self, group: CallGroup) -> None:
+        """Take calls against the changes of definitions and revocations, which are known at the end only."""
         definitions = self._collector.definitions
-        definitions.take_call(row.at_ns, row.record, row.server, row.tool, ran=row.ran, refused=row.refused)
-        counts = self._tools.setdefault(row.tool, [0, 0, 0])
-        counts[0] += row.ran
-        counts[1] += row.succeeded
-        counts[2] += row.refused
-        if row.grants:
-            leaf = row.grants[-1]
-            if row.ran:
-                self._under.setdefault(leaf, Counter())[row.tool] += 1
-            self._refused[leaf] += row.refused
-            self._sources.setdefault(leaf, set()).add(row.source)
-        if row.open:
-            if len(self._open) < _MAX_OPEN:
-                agent = row.agents[-1] if row.agents else None
-                self._open.append(OpenCall(row.at_ns, row.record, row.task, agent, row.tool))
-            else:
-                self._omitted += 1
+        for call in group.calls if group.server is not None else ():
+            definitions.take_call(call.at_ns, call.record, group.server, group.tool, ran=call.ran, refused=call.refused)
         if self._effects:
-            owners, key = self._owners_of(row)
+            owners, key = self._owners_of(group)
             for effect in self._effects:
-                effect.take(row, owners, key)
+                effect.take(group, owners, key)
 
-    def _owners_of(self, row: CallRow) -> tuple[set[str], str | None]:
-        grants = [self._collector.grants.get(grant.encode()) for grant in row.grants]
+    def _owners_of(self, group: CallGroup) -> tuple[set[str], str | None]:
+        grants = [self._collector.grants.get(grant.encode()) for grant in group.grants]
         owners = {grant.owner for grant in grants if grant is not None}
         return owners, grants[0].kid if grants and grants[0] is not None else None
 
@@ -436,14 +416,14 @@ class _Conclusion:
             tools=row.tools,
             lost=tuple(sorted(before.keys() - row.tools.keys())),
             narrowed=tuple(sorted(tool for tool in row.tools if tool in before and row.tools[tool] != before[tool])),
-            calls=dict(sorted(self._under.get(row.hash, Counter[str]()).items())),
-            refused=self._refused[row.hash],
+            calls=dict(sorted(self._collector.calls.under.get(row.hash, Counter[str]()).items())),
+            refused=self._collector.calls.refused[row.hash],
             selected=row.selected,
-            proof=self._proof({row.source, *self._sources.get(row.hash, ())}),
+            proof=self._proof({row.source, *self._collector.calls.sources.get(row.hash, ())}),
         )
 
     def _reach_of_tools(self) -> Iterator[ToolReach]:
-        could: dict[str, list[int]] = {}
+        could, did = dict[str, list[int]](), self._collector.calls.tools
         for row in self._collector.grants.values():
             if row.selected:
                 for tool, arguments in row.tools.items():
@@ -451,11 +431,11 @@ class _Conclusion:
                     counts[0] += 1
                     counts[1] += not arguments
                     counts[2] = max(counts[2], row.expires_ns)
-        for tool in sorted({*could, *self._tools}):
-            yield ToolReach(tool, *could.get(tool, [0, 0, 0]), *self._tools.get(tool, [0, 0, 0]))
+        for tool in sorted({*could, *did}):
+            yield ToolReach(tool, *could.get(tool, [0, 0, 0]), *did.get(tool, [0, 0, 0]))
 
     def _reached(self) -> Iterator[Reached]:
-        for (kind, name), found in sorted(self._collector.reach.items()):
+        for (kind, name), found in sorted(self._collector.calls.reach.items()):
             yield Reached(kind, name, found.count, found.first_ns, found.last_ns, found.record)
 
     def _open_tasks(self) -> tuple[str, ...]:
@@ -475,7 +455,7 @@ class _Conclusion:
 
     def _commands(self, open_tasks: Sequence[str]) -> Iterator[str]:
         """Yield commands that stop what the seed names, or else the agents and tasks that it concerns."""
-        seed, reach = self._seed, self._collector.reach
+        seed, reach = self._seed, self._collector.calls.reach
         targets: list[tuple[str, str]] = []
         if seed.kind in ("agent", "owner", "task", "grant", "key"):
             targets.append((seed.kind, seed.name))
@@ -492,8 +472,8 @@ class _Conclusion:
                 yield shlex.join(words)
 
     def _kinds_of(self, principal: str) -> set[str]:
-        rows = self._collector.calls.values()
-        return {row.principal_kind for row in rows if row.principal == principal and row.principal_kind is not None}
+        groups = self._collector.calls.groups()
+        return {one.principal_kind for one in groups if one.principal == principal and one.principal_kind is not None}
 
 
 def _in_force(changes: Sequence[Revoked]) -> Iterator[tuple[Revoked, int | None]]:
@@ -528,32 +508,35 @@ class _Effect:
         """True if it concerns a call of the incident."""
         return bool(self._before or self._after or self._refused)
 
-    def take(self, row: CallRow, owners: set[str], key: str | None) -> None:
-        """Count a call."""
-        if not self._matches(row, owners, key):
-            return
-        change = self._change
-        in_force = row.at_ns > change.at_ns and (self._lifted is None or row.at_ns < self._lifted)
-        if row.ran:
-            self._first = row.at_ns if self._first is None else min(self._first, row.at_ns)
-        if in_force:
-            self._refused += row.refused
-            self._after += row.ran
-            if row.ran:
-                self._last = max(self._last, row.at_ns)
-                self._records = sorted((*self._records, row.record))[:10]
-        elif row.at_ns <= change.at_ns:
-            self._before += row.ran
+    def take(self, group: CallGroup, owners: set[str], key: str | None) -> None:
+        """Count calls of the same parties."""
+        if self._matches(group, owners, key):
+            for call in group.calls:
+                self._take_call(call)
 
-    def _matches(self, row: CallRow, owners: set[str], key: str | None) -> bool:
+    def _take_call(self, call: CallRow) -> None:
+        change, ran = self._change, call.ran
+        in_force = call.at_ns > change.at_ns and (self._lifted is None or call.at_ns < self._lifted)
+        if ran:
+            self._first = call.at_ns if self._first is None else min(self._first, call.at_ns)
+        if in_force:
+            self._refused += call.refused
+            self._after += ran
+            if ran:
+                self._last = max(self._last, call.at_ns)
+                self._records = sorted((*self._records, call.record))[:10]
+        elif call.at_ns <= change.at_ns:
+            self._before += ran
+
+    def _matches(self, group: CallGroup, owners: set[str], key: str | None) -> bool:
         kind, name = self._change.kind, self._change.name
         if kind in ("human", "service"):
-            return (row.principal_kind, row.principal) == (kind, name)
+            return (group.principal_kind, group.principal) == (kind, name)
         named: dict[str, bool] = {
             "everything": True,
-            "task": row.task == name,
-            "grant": name in row.grants,
-            "agent": name in row.agents,
+            "task": group.task == name,
+            "grant": name in group.grants,
+            "agent": name in group.agents,
             "owner": name in owners,
             "key": key == name,
         }

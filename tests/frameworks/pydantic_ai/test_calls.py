@@ -422,3 +422,24 @@ async def test_a_run_that_is_out_of_retries_ends_as_ever(open_office: Any, make_
         with pytest.raises(UnexpectedModelBehavior):
             await office.agent(*[[make_call("read", invoice=[])]] * 4).run("go")
     assert [code for _, _, code in office.calls()] == ["tool_not_granted"] * 4
+
+
+async def test_output_functions_are_named(open_office: Any, make_call: Any) -> None:
+    """They pass no toolset, so they are listed as unguarded; output types without code are not."""
+    office = open_office()
+    ours = AgentIdentity(office.enforcer)
+
+    def send(text: str) -> str:
+        return f"sent {text}"
+
+    agent = office.agent([make_call("final_result", text="x")], output_type=send, guarded=False, capabilities=[ours])
+    async with office.task():
+        assert (await agent.run("go")).output == "sent x"
+    assert ours.unguarded_tools == ("send",)
+    plain = AgentIdentity(office.enforcer)
+    structured = office.agent(
+        [make_call("final_result", response=5)], output_type=int, guarded=False, capabilities=[plain]
+    )
+    async with office.task():
+        assert (await structured.run("go")).output == 5
+    assert plain.unguarded_tools == ()

@@ -1,14 +1,16 @@
 """The capability, and the guard of all agents of a process."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
 from pydantic_ai import RunContext
 from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering, CombinedCapability
 from pydantic_ai.messages import ModelResponse
 from pydantic_ai.models import Model, ModelRequestContext
+from pydantic_ai.output import OutputContext
 from pydantic_ai.toolsets import AbstractToolset
+from typing_extensions import override
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest
@@ -22,6 +24,8 @@ from agent_identity.integrations.frameworks.tool_guards import Acting, ToolCall,
 __all__ = ["AgentIdentity", "instrument"]
 
 _LOG: Final = logging.getLogger("agent_identity")
+_MAX_NAMES: Final = 256
+_Process = Callable[[object], Awaitable[object]]
 
 
 class AgentIdentity(AbstractCapability[object]):
@@ -41,6 +45,7 @@ class AgentIdentity(AbstractCapability[object]):
 
     Raises:
         TypeError: Enforcer or agents are of another type.
+        ValueError: ``model`` does not have 1 to 256 visible characters.
         ConfigurationError: ``model`` needs a newer Pydantic AI.
     """
 
@@ -51,7 +56,7 @@ class AgentIdentity(AbstractCapability[object]):
         if model is not None:
             if not hasattr(AbstractCapability, "get_wrapper_model"):
                 raise ConfigurationError("model= needs a Pydantic AI with get_wrapper_model; upgrade pydantic-ai-slim")
-            self._guards.of(model, kind="model")
+            enforcer.guard(model, kind="model")  # Refuses names that no record could hold.
 
     @classmethod
     def get_serialization_name(cls) -> str | None:
@@ -60,7 +65,10 @@ class AgentIdentity(AbstractCapability[object]):
 
     @property
     def unguarded_tools(self) -> tuple[str, ...]:
-        """Tools offered so far that run at the model's provider or outside the run, where nobody can guard them."""
+        """What nobody can guard, as far as it was seen: tools that run at the model's provider or outside the run.
+
+        Functions in ``output_type`` are listed as well, once one has run: they pass no toolset.
+        """
         return tuple(sorted(self._unguarded))
 
     def get_ordering(self) -> CapabilityOrdering:
@@ -89,19 +97,32 @@ class AgentIdentity(AbstractCapability[object]):
         parameters = request_context.model_request_parameters
         external = (tool.name for tool in parameters.function_tools if tool.kind == "external")
         for name in (*(tool.unique_id for tool in parameters.native_tools), *external):
-            if name not in self._unguarded:
-                self._unguarded.add(name)
-                _LOG.warning(
-                    "%r runs outside this process, where nobody can guard it; remove it from the agent, or accept its "
-                    "calls as unguarded",
-                    name,
-                )
+            self._note(name)
         known = None if ctx.tool_manager is None else ctx.tool_manager.tools
         for call in response.tool_calls:
             if known is not None and call.tool_name not in known:
                 arguments = call.args_as_dict(raise_if_invalid=False)
                 await _record_unknown(self._guards, ctx, call.tool_name, arguments, call.tool_call_id)
         return response
+
+    @override
+    async def wrap_output_process(
+        self, ctx: RunContext[object], *, output_context: OutputContext, output: object, handler: _Process
+    ) -> object:
+        """Note output functions, which cannot be guarded."""
+        if output_context.has_function:
+            self._note(output_context.function_name or "output function")
+        return await handler(output)
+
+    def _note(self, name: str) -> None:
+        """Log once that something cannot be guarded."""
+        if name not in self._unguarded and len(self._unguarded) < _MAX_NAMES:
+            self._unguarded.add(name)
+            _LOG.warning(
+                "%r runs outside the toolsets of this process, where nobody can guard it; remove it from the agent, or "
+                "accept its calls as unguarded",
+                name,
+            )
 
 
 def instrument(enforcer: Enforcer) -> Callable[[], None]:

@@ -19,7 +19,7 @@ from agent_identity.integrations.frameworks.pydantic_ai import AgentIdentity
 def scripted(*steps: ToolCallPart | str) -> FunctionModel:
     """Return a model that makes one call after the other, and then says something."""
 
-    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+    def answer(messages: list[ModelMessage], _: AgentInfo) -> ModelResponse:
         step = steps[sum(isinstance(message, ModelResponse) for message in messages)]
         return ModelResponse(parts=[TextPart(step) if isinstance(step, str) else step])
 
@@ -80,4 +80,4 @@ async def main() -> None:
 if __name__ == "__main__":
     asyncio.run(main())
     for command in ("verify", "show"):
-        subprocess.run([sys.executable, "-m", "agent_identity", command, "evidence"], check=True)
+        subprocess.run([sys.executable, "-m", "agent_identity", command, "evidence"], check=True)  # noqa: S603 - Our own command.

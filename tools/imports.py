@@ -32,6 +32,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "langchain": ("integrations.langchain",),
     "langchain_core": ("integrations.langchain", "integrations.langchain_instrumentor", "integrations.mcp.langchain"),
     "langgraph": ("integrations.langchain",),
+    "llama_index": ("integrations.frameworks",),
     "langchain_mcp_adapters": ("integrations.mcp.langchain",),
     "mcp": ("integrations.mcp",),
     "msgspec": ("_audit.answers.report_frame", "_evidence", "_identity.trust.file"),
@@ -43,6 +44,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     # Where data from outside enters. Tools declare their arguments as models, which are read by pydantic's own words.
     "pydantic": ("_inspection.document", "_inspection.transform", "_enforcement.calls.object_forms", "integrations"),
     "pydantic_core": ("_constraints.value_forms",),  # The type of its time zones, which arguments have.
+    "pydantic_ai": ("integrations.frameworks",),
     "pytest": ("pytest_plugin",),
     "requests": ("integrations.http.requests",),
     "rfc3161_client": ("integrations.rfc3161",),

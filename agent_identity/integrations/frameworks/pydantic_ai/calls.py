@@ -1,0 +1,71 @@
+"""One guarded call of Pydantic AI: of a tool, or of a model."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Final
+
+from pydantic_ai import RunContext
+from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
+
+from agent_identity._enforcement.calls import Call
+from agent_identity._enforcement.common import safe_message
+from agent_identity.errors import AgentIdentityError, Denied
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
+
+__all__ = ["SUSPENDS", "agent_name", "conversation", "guarded", "running"]
+
+SUSPENDS: Final = (ApprovalRequired, CallDeferred)
+"""The exceptions by which a tool is deferred."""
+
+running: Final = ContextVar[RunContext[object] | None]("agent_identity_pydantic_ai_run", default=None)
+"""The run context of the current call of a tool, or of the model."""
+
+_LOG: Final = logging.getLogger("agent_identity")
+
+
+async def guarded(guards: ToolGuards, asked: ToolCall, body: Callable[[Call], Awaitable[object]]) -> object:
+    """Run a body under guard; a guard that fails refuses.
+
+    Args:
+        guards: The guards.
+        asked: The call.
+        body: Runs if the call may. What it raises is raised unchanged.
+
+    Raises:
+        Denied: The call is refused, or its result withheld.
+    """
+    raised = list[BaseException]()
+
+    async def noted(call: Call) -> object:
+        try:
+            return await body(call)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    try:
+        return await guards.run_async(asked, noted)
+    except Denied:
+        raise
+    except Exception as error:
+        if any(error is each for each in raised) or isinstance(error, SUSPENDS):
+            raise
+        _LOG.error("the guard of %s failed, the call is refused: %s", asked.name, safe_message(error))
+        code = error.code if isinstance(error, AgentIdentityError) else "guard_failed"
+        raise Denied(f"{asked.name}: not guarded, and therefore refused; see the log", code=code) from None
+
+
+def agent_name(ctx: RunContext[object] | None) -> str | None:
+    """Return the name of the agent of a run, if it has one.
+
+    Args:
+        ctx: The context of the run.
+    """
+    return None if ctx is None or ctx.agent is None else ctx.agent.name
+
+
+def conversation() -> str | None:
+    """Return the conversation of the current call."""
+    ctx = running.get()
+    return None if ctx is None else ctx.conversation_id or ctx.run_id

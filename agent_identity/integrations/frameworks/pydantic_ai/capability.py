@@ -1,0 +1,171 @@
+"""The capability, and the guard of all agents of a process."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
+
+from pydantic_ai import RunContext
+from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering, CombinedCapability
+from pydantic_ai.messages import ModelResponse
+from pydantic_ai.models import Model, ModelRequestContext
+from pydantic_ai.output import OutputContext
+from pydantic_ai.toolsets import AbstractToolset
+from typing_extensions import override
+
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import Call, CallRequest
+from agent_identity._enforcement.common import safe_message
+from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.frameworks.pydantic_ai.calls import SUSPENDS, agent_name, conversation, running
+from agent_identity.integrations.frameworks.pydantic_ai.guarded_models import GuardedModel
+from agent_identity.integrations.frameworks.pydantic_ai.guarded_toolsets import Guarding
+from agent_identity.integrations.frameworks.tool_guards import Acting, ToolCall, ToolGuards
+
+__all__ = ["AgentIdentity", "instrument"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_MAX_NAMES: Final = 256
+_Process = Callable[[object], Awaitable[object]]
+
+
+class AgentIdentity(AbstractCapability[object]):
+    """Capability: guards all tools of an agent, those of MCP servers and of other capabilities included.
+
+    Each call is one decision, one intent, one outcome and one span. A refused call fails with the refusal as its
+    text, and the run continues. A call of a tool that does not exist is refused on record. Calls run under the task in
+    which the run began, wherever its stream is consumed.
+
+    Args:
+        enforcer: The enforcer. A task must be open around each run.
+        agents: The governed agent by the name that Pydantic AI gives an agent (``Agent(name=…)``): its calls run under
+            authority that the task delegates to it for that call.
+        model: The name of model calls in scopes and rules, which inspectors and policy then judge: messages,
+            instructions and tools before the model gets them, and its answer before anybody reads it. ``None`` leaves
+            model calls alone.
+
+    Raises:
+        TypeError: Enforcer or agents are of another type.
+        ValueError: ``model`` does not have 1 to 256 visible characters.
+        ConfigurationError: ``model`` needs a newer Pydantic AI.
+    """
+
+    def __init__(self, enforcer: Enforcer, *, agents: Acting | None = None, model: str | None = None) -> None:
+        self._guards = ToolGuards(enforcer, agents=agents, suspends=SUSPENDS, workflow=conversation)
+        self._model = model
+        self._unguarded = set[str]()
+        if model is not None:
+            if not hasattr(AbstractCapability, "get_wrapper_model"):
+                raise ConfigurationError("model= needs a Pydantic AI with get_wrapper_model; upgrade pydantic-ai-slim")
+            enforcer.guard(model, kind="model")  # Refuses names that no record could hold.
+
+    @classmethod
+    def get_serialization_name(cls) -> str | None:
+        """Return ``None``: an enforcer cannot be written into a specification."""
+        return None
+
+    @property
+    def unguarded_tools(self) -> tuple[str, ...]:
+        """What nobody can guard, as far as it was seen: tools that run at the model's provider or outside the run.
+
+        Functions in ``output_type`` are listed as well, once one has run: they pass no toolset.
+        """
+        return tuple(sorted(self._unguarded))
+
+    def get_ordering(self) -> CapabilityOrdering:
+        """Return the innermost place, next to the model."""
+        return CapabilityOrdering(position="innermost")
+
+    def get_wrapper_toolset(self, toolset: AbstractToolset[object]) -> AbstractToolset[object]:
+        """Return the toolset of a run with a guard around each innermost toolset."""
+        return toolset.visit_and_replace(Guarding(self._guards))
+
+    def get_wrapper_model(self, model: Model) -> Model | None:
+        """Return the model of a request under guard, if ``model`` is set."""
+        return None if self._model is None else GuardedModel(model, self._guards, self._model)
+
+    async def before_model_request(
+        self, ctx: RunContext[object], request_context: ModelRequestContext
+    ) -> ModelRequestContext:
+        """Note whose request the next one is."""
+        running.set(ctx)
+        return request_context
+
+    async def after_model_request(
+        self, ctx: RunContext[object], *, request_context: ModelRequestContext, response: ModelResponse
+    ) -> ModelResponse:
+        """Note tools that cannot be guarded, and record calls of tools that do not exist."""
+        parameters = request_context.model_request_parameters
+        external = (tool.name for tool in parameters.function_tools if tool.kind == "external")
+        for name in (*(tool.unique_id for tool in parameters.native_tools), *external):
+            self._note(name)
+        known = None if ctx.tool_manager is None else ctx.tool_manager.tools
+        for call in response.tool_calls:
+            if known is not None and call.tool_name not in known:
+                arguments = call.args_as_dict(raise_if_invalid=False)
+                await _record_unknown(self._guards, ctx, call.tool_name, arguments, call.tool_call_id)
+        return response
+
+    @override
+    async def wrap_output_process(
+        self, ctx: RunContext[object], *, output_context: OutputContext, output: object, handler: _Process
+    ) -> object:
+        """Note output functions, which cannot be guarded."""
+        if output_context.has_function:
+            self._note(output_context.function_name or "output function")
+        return await handler(output)
+
+    def _note(self, name: str) -> None:
+        """Log once that something cannot be guarded."""
+        if name not in self._unguarded and len(self._unguarded) < _MAX_NAMES:
+            self._unguarded.add(name)
+            _LOG.warning(
+                "%r runs outside the toolsets of this process, where nobody can guard it; remove it from the agent, or "
+                "accept its calls as unguarded",
+                name,
+            )
+
+
+def instrument(enforcer: Enforcer) -> Callable[[], None]:
+    """Guard the tools of all agents of this process, and return the function that undoes it.
+
+    Tools under the capability :class:`AgentIdentity` keep its guard.
+
+    Args:
+        enforcer: The enforcer; usually one in monitor mode.
+    """
+    ours = AgentIdentity(enforcer)
+    before = CombinedCapability.get_wrapper_toolset
+    active = True
+
+    def get_wrapper_toolset(
+        self: CombinedCapability[object], toolset: AbstractToolset[object]
+    ) -> AbstractToolset[object] | None:
+        wrapped = before(self, toolset)
+        return ours.get_wrapper_toolset(toolset if wrapped is None else wrapped) if active else wrapped
+
+    def undo() -> None:
+        nonlocal active
+        active = False  # Somebody else may have patched the method since.
+        if CombinedCapability.get_wrapper_toolset is get_wrapper_toolset:
+            CombinedCapability.get_wrapper_toolset = before  # type: ignore[assignment,method-assign]
+
+    CombinedCapability.get_wrapper_toolset = get_wrapper_toolset  # type: ignore[assignment,method-assign]
+    return undo
+
+
+async def _record_unknown(
+    guards: ToolGuards, ctx: RunContext[object], name: str, arguments: dict[str, Any], call_id: str
+) -> None:
+    """Record the refusal of a call of a tool that does not exist; the framework answers it."""
+    denied = Denied(f"{name}: the agent has no tool of this name", code="tool_unknown")
+
+    def body(_: Call) -> object:
+        raise denied  # Monitor mode.
+
+    request = CallRequest(arguments, call_id=call_id, refusal=denied)
+    try:
+        await guards.run_async(ToolCall(name, request, agent_name(ctx)), cast("Any", body))
+    except Denied:
+        return
+    except Exception as error:  # noqa: BLE001 - No tool runs here, and the run has to go on.
+        _LOG.error("the call of a tool that does not exist is not on record: %s", safe_message(error))

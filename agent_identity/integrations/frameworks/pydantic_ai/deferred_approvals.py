@@ -1,0 +1,114 @@
+"""Approvals by the deferred tools of Pydantic AI: the run ends, and whoever resumes it brings the ruling."""
+
+from datetime import timedelta
+from typing import Final, cast
+
+from pydantic_ai import DeferredToolRequests, DeferredToolResults
+from pydantic_ai.exceptions import ApprovalRequired
+
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import Approval, ApprovalRequest
+from agent_identity._identity.principals import Human
+from agent_identity.errors import ConfigurationError
+from agent_identity.integrations.frameworks.pydantic_ai.calls import running
+
+__all__ = ["answer", "approval_by_deferral", "requests_of"]
+
+_KEY: Final = "agent_identity_approval"
+_A_WEEK: Final = timedelta(days=7)
+
+
+def approval_by_deferral(
+    *,
+    approvers: tuple[str | Human, ...] = (),
+    roles: tuple[str, ...] = (),
+    verified: bool = False,
+    owners_may_approve: bool = False,
+    ttl: timedelta = _A_WEEK,
+) -> Approval:
+    """Return an approval channel that defers a call until somebody decides; for ``routes`` of an enforcer.
+
+    The run ends with a ``DeferredToolRequests``, whose metadata holds the request; name that type in ``output_type``.
+    Resume with :func:`answer`, inside a task of the same principal and agent. An approval of Pydantic AI alone, without
+    a ruling, permits nothing.
+
+    Args:
+        approvers: As for :class:`~agent_identity.approvals.Approval`.
+        roles: As there.
+        verified: As there.
+        owners_may_approve: As there.
+        ttl: Lifetime of the request, up to 30 days; the requesting task may end meanwhile.
+    """
+    return Approval(
+        ask=_ask,
+        approvers=approvers,
+        roles=roles,
+        verified=verified,
+        owners_may_approve=owners_may_approve,
+        ttl=ttl,
+        suspends=(ApprovalRequired,),
+        channel="deferred-tool",
+    )
+
+
+def requests_of(deferred: DeferredToolRequests) -> dict[str, ApprovalRequest]:
+    """Return the approval requests among the deferred calls of a run, by tool call id.
+
+    Args:
+        deferred: The output of the run.
+
+    Raises:
+        ConfigurationError: A request is malformed.
+    """
+    try:
+        return {
+            name: ApprovalRequest.from_dict(metadata[_KEY])
+            for name, metadata in deferred.metadata.items()
+            if _KEY in metadata
+        }
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def answer(
+    deferred: DeferredToolRequests,
+    enforcer: Enforcer,
+    *,
+    by: Human,
+    reject: bool = False,
+    reason: str | None = None,
+) -> DeferredToolResults:
+    """Return the results that resume a run with a person's decision on all requests of its deferred calls.
+
+    Call it outside any task, because people decide, not agents. Pass the results as ``deferred_tool_results=``, with
+    the messages of the run as ``message_history=``.
+
+    Args:
+        deferred: The output of the run.
+        enforcer: Signs the ruling.
+        by: The approver; not the principal.
+        reject: Reject the calls.
+        reason: The reason of the rejection, shown to the agent.
+
+    Raises:
+        ConfigurationError: No call waits for an approval, or a request was altered.
+        Denied: The approver is the principal or the agent, a task is open here, or a request has expired.
+    """
+    requests = requests_of(deferred)
+    if not requests:
+        raise ConfigurationError("no deferred call asks for an approval; pass the output of the run that was deferred")
+    approvals, results = enforcer.approvals, DeferredToolResults()
+    for name, request in requests.items():
+        ruling = approvals.reject(request, by=by, reason=reason) if reject else approvals.approve(request, by=by)
+        results.approvals[name] = True  # The guard reads the ruling, also one that rejects.
+        results.metadata[name] = {_KEY: ruling}
+    return results
+
+
+def _ask(request: ApprovalRequest) -> str:
+    ctx = running.get()
+    metadata = cast("object", None if ctx is None else ctx.tool_call_metadata)
+    ruling = cast("dict[str, object]", metadata).get(_KEY) if isinstance(metadata, dict) else None
+    if isinstance(ruling, str):
+        return ruling
+    raise ApprovalRequired({_KEY: request.to_dict()})

@@ -1,0 +1,163 @@
+"""Models under guard: no prompt is sent, and no answer read, before its inspection."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, NoReturn, cast
+
+from pydantic_ai import RunContext
+from pydantic_ai.exceptions import UserError
+from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse, TextPart
+from pydantic_ai.models import CompletedStreamedResponse, Model, ModelRequestParameters, StreamedResponse
+from pydantic_ai.models.wrapper import WrapperModel
+from pydantic_ai.settings import ModelSettings
+
+from agent_identity._enforcement.calls import Call, CallRequest, Shown
+from agent_identity._enforcement.common import refusal
+from agent_identity._evidence.record import Model as ModelFact
+from agent_identity.errors import Denied
+from agent_identity.integrations.frameworks.pydantic_ai.calls import agent_name, guarded, running
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
+
+__all__ = ["GuardedModel"]
+
+_CALLS: Final = frozenset({"builtin-tool-call", "native-tool-call", "tool-call"})
+
+
+class GuardedModel(WrapperModel):
+    """A model whose requests are guarded. A stream begins once the whole answer was inspected.
+
+    Args:
+        wrapped: The model.
+        guards: The guards.
+        name: The name of its calls in scopes and rules.
+    """
+
+    def __init__(self, wrapped: Model, guards: ToolGuards, name: str) -> None:
+        super().__init__(wrapped)
+        self._guards = guards
+        self._called = name
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        """Ask the model under guard; a refusal is the answer."""
+
+        async def ask(prompt: "_Prompt") -> ModelResponse:
+            return await super(GuardedModel, self).request(prompt.messages, model_settings, prompt.parameters)
+
+        return await self._answer(_Prompt(messages, model_request_parameters), ask)
+
+    @asynccontextmanager
+    async def request_stream(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+        run_context: RunContext[object] | None = None,
+    ) -> AsyncGenerator[StreamedResponse]:
+        """Ask the model under guard, and stream its answer once it was inspected."""
+
+        async def ask(prompt: "_Prompt") -> ModelResponse:
+            stream = super(GuardedModel, self).request_stream
+            async with stream(prompt.messages, model_settings, prompt.parameters, run_context) as answer:
+                async for _ in answer:
+                    pass
+                return answer.get()
+
+        response = await self._answer(_Prompt(messages, model_request_parameters), ask)
+        yield CompletedStreamedResponse(response, model_request_parameters=model_request_parameters, replay_events=True)
+
+    async def count_tokens(self, *_: object, **__: object) -> NoReturn:
+        """Refuse to send a prompt that nobody has inspected."""
+        _refuse("count_tokens_before_request")
+
+    async def compact_messages(self, *_: object, **__: object) -> NoReturn:
+        """Refuse to send a prompt that nobody has inspected."""
+        _refuse("compaction")
+
+    async def batch_encode(self, *_: object, **__: object) -> NoReturn:
+        """Refuse to send a prompt that nobody has inspected."""
+        _refuse("a batch")
+
+    async def _answer(self, prompt: "_Prompt", ask: Callable[["_Prompt"], Awaitable[ModelResponse]]) -> ModelResponse:
+        async def body(call: Call) -> Shown:
+            response = await ask(prompt)
+            if response.model_name:
+                call.model = ModelFact(name=response.model_name, provider=response.provider_name)
+            return Shown(response, _json([response]), rebuild=partial(_revised_response, response))
+
+        model = ModelFact(name=self.model_name, provider=self.system or None)
+        request = CallRequest(prompt.facts, can_route=False, model=model, revise=prompt.revise)
+        acting = agent_name(running.get())
+        try:
+            return cast(
+                "ModelResponse", await guarded(self._guards, ToolCall(self._called, request, acting, "model"), body)
+            )
+        except Denied as denied:
+            return ModelResponse(parts=[TextPart(refusal(denied))], model_name=self.model_name)
+
+
+class _Prompt:
+    """What a model is about to get.
+
+    Attributes:
+        messages: The messages, as they are sent.
+        parameters: The rest of the request, as it is sent.
+        facts: Both as JSON, for inspectors and the policy.
+    """
+
+    def __init__(self, messages: list[ModelMessage], parameters: ModelRequestParameters) -> None:
+        self.messages = messages
+        self.parameters = parameters
+        tools = (*parameters.function_tools, *parameters.output_tools)
+        self.facts: dict[str, object] = {
+            "messages": _json(messages),
+            "instructions": [part.content for part in parameters.instruction_parts or ()],
+            "tools": [[tool.name, tool.description, tool.parameters_json_schema] for tool in tools],
+        }
+
+    def revise(self, changed: Mapping[str, object]) -> None:
+        """Take the messages and instructions as obligations changed them.
+
+        Raises:
+            ValueError: Something else was changed, or does not fit.
+        """
+        texts = cast("list[str]", changed["instructions"])
+        parts = self.parameters.instruction_parts or []
+        if changed["tools"] != self.facts["tools"] or len(texts) != len(parts):
+            raise ValueError("the tools of a request cannot be changed")
+        if changed["messages"] != self.facts["messages"]:
+            self.messages = ModelMessagesTypeAdapter.validate_python(changed["messages"])
+        if parts:
+            revised = [replace(part, content=text) for part, text in zip(parts, texts, strict=True)]
+            self.parameters = replace(self.parameters, instruction_parts=revised)
+
+
+def _revised_response(response: ModelResponse, changed: object) -> ModelResponse:
+    """Return an answer with the texts as obligations changed them.
+
+    Raises:
+        ValueError: The arguments of a call were changed, or the answer does not fit.
+    """
+    if _calls_in(changed) != _calls_in(_json([response])):
+        raise ValueError("the arguments of a call cannot be changed")
+    (revised,) = ModelMessagesTypeAdapter.validate_python(changed)
+    return cast("ModelResponse", revised)
+
+
+def _calls_in(answers: object) -> list[object]:
+    (answer,) = cast("list[dict[str, Any]]", answers)
+    return [part for part in answer["parts"] if part.get("part_kind") in _CALLS]
+
+
+def _json(messages: list[Any]) -> object:
+    return ModelMessagesTypeAdapter.dump_python(messages, mode="json")
+
+
+def _refuse(what: str) -> NoReturn:
+    raise UserError(f"{what} sends a prompt before its inspection; switch it off, or omit model= of AgentIdentity")

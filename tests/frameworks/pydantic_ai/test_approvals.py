@@ -1,0 +1,162 @@
+"""Approvals by deferred tools: the run ends, and another process resumes it with a signed ruling."""
+
+import json
+from typing import Any
+
+import pytest
+from pydantic_ai import DeferredToolRequests, DeferredToolResults, ToolApproved
+from pydantic_ai.messages import ModelMessagesTypeAdapter
+from pydantic_ai.tools import Tool
+
+import agent_identity as ai
+from agent_identity.constraints import Range
+from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.frameworks.pydantic_ai import answer, approval_by_deferral, requests_of
+from agent_identity.policy import Effect, Rule, RuleSet
+
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
+OUTPUTS: Any = [str, DeferredToolRequests]
+
+
+@pytest.fixture
+def office(open_office: Any) -> Any:
+    return open_office(policy=POLICY, routes={"desk": approval_by_deferral()})
+
+
+async def deferred(office: Any, *script: Any, **options: Any) -> tuple[DeferredToolRequests, bytes]:
+    """Run until a person is asked; return the deferred calls, and the messages as JSON."""
+    async with office.task():
+        result = await office.agent(*script, output_type=OUTPUTS, **options).run("pay")
+    assert isinstance(result.output, DeferredToolRequests)
+    return result.output, result.all_messages_json()
+
+
+async def resumed(office: Any, messages: bytes, results: DeferredToolResults, **options: Any) -> Any:
+    """Resume with a new agent in a new task, as another process does."""
+    history = ModelMessagesTypeAdapter.validate_json(messages)
+    async with office.task():
+        return await office.agent("unused", output_type=OUTPUTS, **options).run(
+            message_history=history, deferred_tool_results=results
+        )
+
+
+async def test_an_approved_call_runs_in_a_later_run(office: Any, make_call: Any) -> None:
+    """The ruling travels as JSON; the call is suspended first, and made again with the approval on record."""
+    asked, messages = await deferred(office, [make_call("pay", "c1", invoice="INV-1", amount=7)])
+    assert office.calls() == [("pay", "suspended", "policy_routes")]
+    (request,) = requests_of(asked).values()
+    assert (request.tool, request.arguments) == ("pay", {"invoice": "INV-1", "amount": 7, "currency": "EUR"})
+    results = answer(asked, office.enforcer, by=office.bob)
+    carried = DeferredToolResults(
+        **json.loads(json.dumps({"approvals": results.approvals, "metadata": results.metadata}))
+    )
+    result = await resumed(office, messages, carried)
+    assert (result.output, office.ran) == ("done", [("pay", "INV-1", 7, "EUR")])
+    assert [outcome for _, outcome, _ in office.calls()] == ["suspended", "success"]
+
+
+async def test_a_rejected_call_fails_with_the_reason(office: Any, make_call: Any, answers_in: Any) -> None:
+    """The guard reads the rejection, so that it is on record."""
+    asked, messages = await deferred(office, [make_call("pay", "c1", invoice="INV-1", amount=7)])
+    results = answer(asked, office.enforcer, by=office.bob, reject=True, reason="not due")
+    result = await resumed(office, messages, results)
+    assert "not due" in answers_in(result.all_messages())[-1].content
+    assert office.ran == []
+    assert [(outcome, code) for _, outcome, code in office.calls()][-1] == ("denied", "approval_rejected")
+
+
+async def test_arguments_that_the_approver_changed_are_not_approved(office: Any, make_call: Any) -> None:
+    """``override_args`` changes the call after the ruling; the ruling is for another one."""
+    asked, messages = await deferred(office, [make_call("pay", "c1", invoice="INV-1", amount=7)])
+    results = answer(asked, office.enforcer, by=office.bob)
+    results.approvals["c1"] = ToolApproved(override_args={"invoice": "INV-1", "amount": 9_000})
+    await resumed(office, messages, results)
+    assert office.ran == []
+    assert office.calls()[-1][1] == "denied"
+
+
+async def test_an_approval_of_the_framework_alone_permits_nothing(office: Any, make_call: Any) -> None:
+    """Whoever says yes without a signed ruling is asked again."""
+    asked, messages = await deferred(office, [make_call("pay", "c1", invoice="INV-1", amount=7)])
+    for metadata in ({}, {"c1": {"agent_identity_approval": 1}}, {"c1": {"agent_identity_approval": "forged"}}):
+        results = DeferredToolResults(approvals={"c1": True}, metadata=metadata)
+        await resumed(office, messages, results)
+        assert office.ran == []
+    assert asked.approvals[0].tool_call_id == "c1"
+
+
+async def test_the_principal_cannot_approve(office: Any, make_call: Any) -> None:
+    """Nor can anybody while a task is open, for then an agent might."""
+    asked, _ = await deferred(office, [make_call("pay", "c1", invoice="INV-1", amount=7)])
+    with pytest.raises(Denied):
+        answer(asked, office.enforcer, by=office.alice)
+    with office.task(), pytest.raises(Denied):
+        answer(asked, office.enforcer, by=office.bob)
+
+
+async def test_siblings_of_a_deferred_call_run_at_once(office: Any, make_call: Any) -> None:
+    """Two calls wait, each with a request of its own; a third one runs."""
+    asked, messages = await deferred(
+        office,
+        [
+            make_call("pay", "c1", invoice="INV-1", amount=7),
+            make_call("read", "c2", invoice="INV-1"),
+            make_call("pay", "c3", invoice="INV-3", amount=8),
+        ],
+    )
+    assert office.ran == [("read", "INV-1")]
+    assert sorted(requests_of(asked)) == ["c1", "c3"]
+    await resumed(office, messages, answer(asked, office.enforcer, by=office.bob))
+    assert sorted(office.ran[1:]) == [("pay", "INV-1", 7, "EUR"), ("pay", "INV-3", 8, "EUR")]
+
+
+async def test_the_frameworks_own_approvals_are_judged_at_the_body(open_office: Any, make_call: Any) -> None:
+    """A tool with ``requires_approval`` reaches the guard after the approval, with the approver's arguments."""
+    office = open_office()
+    tools = [Tool(office.pay, requires_approval=True)]
+    scope = ai.Scope("pay", invoice="INV-1", amount=Range(max=500))
+    agent = office.agent([make_call("pay", "c1", invoice="INV-1", amount=7)], tools=tools, output_type=OUTPUTS)
+    async with office.task(scope):
+        result = await agent.run("go")
+        assert isinstance(result.output, DeferredToolRequests)
+        assert office.calls() == []
+        more = DeferredToolResults(approvals={"c1": ToolApproved(override_args={"invoice": "INV-1", "amount": 9_000})})
+        await agent.run(message_history=result.all_messages(), deferred_tool_results=more)
+        assert (office.ran, office.calls()) == ([], [("pay", "denied", "argument_out_of_scope")])
+        less = DeferredToolResults(approvals={"c1": ToolApproved(override_args={"invoice": "INV-1", "amount": 5})})
+        await agent.run(message_history=result.all_messages(), deferred_tool_results=less)
+    assert office.ran == [("pay", "INV-1", 5, "EUR")]
+
+
+@pytest.mark.parametrize("kind", ["ApprovalRequired", "CallDeferred"])
+async def test_a_tool_that_defers_itself_is_suspended(open_office: Any, make_call: Any, kind: str) -> None:
+    """It did not fail, and comes again."""
+    from pydantic_ai import exceptions
+
+    office = open_office()
+
+    def later() -> str:
+        raise getattr(exceptions, kind)
+
+    agent = office.agent([make_call("later", "c1")], tools=[later], output_type=OUTPUTS)
+    async with office.task(ai.Scope("later")):
+        result = await agent.run("go")
+    assert isinstance(result.output, DeferredToolRequests)
+    assert office.calls() == [("later", "suspended", "within_scope")]
+
+
+async def test_what_asks_for_nothing_cannot_be_answered(office: Any) -> None:
+    """An output without requests, and one that was altered, are refused with a clear error."""
+    with pytest.raises(ConfigurationError, match="deferred"):
+        answer(DeferredToolRequests(), office.enforcer, by=office.bob)
+    altered = DeferredToolRequests(metadata={"c1": {"agent_identity_approval": {"id": "x"}}})
+    with pytest.raises(ConfigurationError):
+        requests_of(altered)
+
+
+async def test_an_altered_request_is_not_signed(office: Any, make_call: Any) -> None:
+    """Whoever stores the request cannot have another amount approved."""
+    asked, _ = await deferred(office, [make_call("pay", "c1", invoice="INV-1", amount=7)])
+    asked.metadata["c1"]["agent_identity_approval"]["arguments"]["amount"] = 9
+    with pytest.raises((ConfigurationError, Denied)):
+        answer(asked, office.enforcer, by=office.bob)

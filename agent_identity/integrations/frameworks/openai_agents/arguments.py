@@ -36,8 +36,8 @@ def text_for(arguments: Mapping[str, object], text: str, parsed: Mapping[str, ob
         text: The text of the model.
         parsed: Its arguments.
     """
-    judged = json.dumps(dict(arguments))
-    return text if judged == json.dumps(dict(parsed)) else judged
+    judged = json.dumps(dict(arguments), sort_keys=True)
+    return text if judged == json.dumps(dict(parsed), sort_keys=True) else judged
 
 
 def shown(result: object) -> object:

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Final, Protocol
 
-from agents import AgentBase
+from agents import AgentBase, get_current_trace
 
 from agent_identity._enforcement.calls import Call
 from agent_identity._enforcement.common import refusal
@@ -14,7 +14,7 @@ from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended, ruled
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
-__all__ = ["PROTECTION", "ACTING", "Owner", "SharedBody", "owner_of"]
+__all__ = ["ACTING", "PROTECTION", "Owner", "SharedBody", "owner_of", "trace_id"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 PROTECTION: Final = "__agent_identity_protection__"
@@ -38,6 +38,12 @@ def owner_of(agent: object) -> Owner | None:
     """Return the protection of an agent."""
     owner: Owner | None = getattr(type(agent), PROTECTION, None)
     return owner
+
+
+def trace_id() -> str | None:
+    """Return the id of the SDK's trace, which names a run."""
+    trace = get_current_trace()
+    return None if trace is None else trace.trace_id
 
 
 class SharedBody:

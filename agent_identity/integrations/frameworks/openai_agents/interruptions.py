@@ -40,7 +40,7 @@ _REQUESTS: Final = dict[_Key, ApprovalRequest]()
 _RULINGS: Final = dict[_Key, str]()
 
 
-class Suspended(Exception):  # noqa: N818 - Not an error: the call is made again.
+class Suspended(Exception):
     """A call leaves to be made again.
 
     Args:

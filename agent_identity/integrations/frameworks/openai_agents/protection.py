@@ -10,13 +10,17 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
-from agents import Agent, AgentBase, FunctionTool, Handoff, RunContextWrapper, Tool, get_current_trace
+from agents import AgentBase, FunctionTool, Handoff, RunContextWrapper, Tool
 
 from agent_identity._enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.frameworks.openai_agents.bodies import ACTING, PROTECTION, owner_of
+from agent_identity.integrations.frameworks.openai_agents.bodies import ACTING, PROTECTION, owner_of, trace_id
 from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended
-from agent_identity.integrations.frameworks.openai_agents.local_tools import guard_local_tool, is_local, release_local_tool
+from agent_identity.integrations.frameworks.openai_agents.local_tools import (
+    guard_local_tool,
+    is_local,
+    release_local_tool,
+)
 from agent_identity.integrations.frameworks.openai_agents.tools import guard_tool, release_tool
 from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
 
@@ -39,7 +43,7 @@ class Protection:
 
     def __init__(self, enforcer: Enforcer, agents: Acting | None = None, *, everywhere: bool = False) -> None:
         self._everywhere = everywhere
-        self.guards: Final = ToolGuards(enforcer, agents=agents, suspends=(Suspended,), workflow=_trace)
+        self.guards: Final = ToolGuards(enforcer, agents=agents, suspends=(Suspended,), workflow=trace_id)
         self._members: Final = dict[int, weakref.ref[_AnyAgent]]()
         self._named: Final = set[tuple[str, str]]()
 
@@ -236,8 +240,3 @@ def _agents_in(one: object) -> Iterator[_AnyAgent]:
         value = value() if isinstance(value, weakref.ref) else value
         if isinstance(value, AgentBase):
             yield value
-
-
-def _trace() -> str | None:
-    trace = get_current_trace()
-    return None if trace is None else trace.trace_id

@@ -51,7 +51,9 @@ class GuardedBody(SharedBody):
             # It turns exceptions into texts; a copy that does not shows them to the guard first.
             self._body = set_function_tool_failure_error_function(copy(tool), None).on_invoke_tool
 
-    def asked(self, acting: str | None, call_id: str | None, parsed: Mapping[str, object] | None, text: str) -> ToolCall:
+    def asked(
+        self, acting: str | None, call_id: str | None, parsed: Mapping[str, object] | None, text: str
+    ) -> ToolCall:
         """Return the description of a call.
 
         Args:

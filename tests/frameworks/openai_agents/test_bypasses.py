@@ -13,6 +13,7 @@ from agents import (
     CustomTool,
     Handoff,
     LocalShellTool,
+    ModelBehaviorError,
     RunConfig,
     RunHooks,
     Runner,
@@ -211,11 +212,9 @@ async def test_a_tool_that_was_disabled_meanwhile_stays_disabled(world: Rehearsa
     plain = copy.copy(tools)
     protect(agent, world.enforcer)
     assert all(one is other for one, other in zip(agent.tools, plain, strict=True))
-    try:
+    with pytest.raises(ModelBehaviorError, match="disabled"):
         await run(world, agent)
-    except Exception as error:  # noqa: BLE001 - Only newer versions look again.
-        assert "disabled" in str(error)
-        assert ran == []
+    assert (ran, facts(world)) == ([], [])
 
 
 async def test_a_policy_of_the_sdk_about_arguments_sees_what_it_saw(world: Rehearsal) -> None:
@@ -452,7 +451,6 @@ def test_a_name_that_is_unfit_for_records_is_refused(world: Rehearsal) -> None:
     tool.name = "read\x00invoice"
     made = json.loads(json.dumps({"name": tool.name}))["name"]
     agent = protect(agent_of([tool], [call(made, invoice_id="INV-42")]), world.enforcer)
-    result = Runner.run_sync
     with world.enforcer.task("x", scope=SCOPE, **WHO):
         result = Runner.run_sync(agent, "x")
     assert (ran, outputs(result)[0][:9]) == ([], "refused: ")

@@ -242,7 +242,8 @@ async def test_unprotect_makes_everything_what_it_was(world: Rehearsal) -> None:
     first = agent_of(ran.tools(), handoffs=[target])
     before = [bare(tool) for tool in [*first.tools, *second.tools]], target.on_invoke_handoff
     assert protect(first, world.enforcer) is first
-    assert isinstance(first, Agent) and type(first).__name__ == "Agent" and type(first) is not Agent
+    assert isinstance(first, Agent)
+    assert (type(first).__name__, type(first) is Agent) == ("Agent", False)
     assert [bare(tool) for tool in first.tools] != before[0][: len(first.tools)]
     assert unprotect(first) is first
     assert ([bare(tool) for tool in [*first.tools, *second.tools]], target.on_invoke_handoff) == before

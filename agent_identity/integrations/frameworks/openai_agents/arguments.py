@@ -14,10 +14,11 @@ _JSON: Final = (str, int, float, bool, dict, type(None))
 
 
 def parse(text: object) -> dict[str, object] | None:
-    """Return the arguments in the text of a model; ``None`` if it is no JSON object, or one that parsers read in two ways.
+    """Return the arguments in the text of a model; ``None`` if it is no JSON object.
 
     Args:
-        text: The text; the SDK reads an empty one as no arguments.
+        text: The text; the SDK reads an empty one as no arguments. Names that occur twice are no JSON here, because
+            parsers differ about them.
     """
     if not isinstance(text, str):
         return None

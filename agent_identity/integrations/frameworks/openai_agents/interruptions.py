@@ -34,6 +34,8 @@ __all__ = [
 _MEMBER: Final = "agent_identity"
 _A_WEEK: Final = timedelta(days=7)
 _MAX_KEPT: Final = 1_024
+AnyAgent: TypeAlias = "Agent[Any]"
+AnyRun: TypeAlias = "RunState[Any, Agent[Any]]"
 _Key: TypeAlias = tuple[str, str, str]
 
 _REQUESTS: Final = dict[_Key, ApprovalRequest]()
@@ -149,7 +151,7 @@ def answer(saved: str, enforcer: Enforcer, *, by: Human, reject: bool = False, r
     return json.dumps({**state, _MEMBER: {**ours, "rulings": {**ours["rulings"], **rulings}}})
 
 
-async def load_run(agent: Agent[Any], saved: str) -> RunState[Any, Agent[Any]]:
+async def load_run(agent: AnyAgent, saved: str) -> AnyRun:
     """Return a saved run for ``Runner.run(agent, state)``; calls that were decided go on to their guards.
 
     Args:
@@ -160,13 +162,13 @@ async def load_run(agent: Agent[Any], saved: str) -> RunState[Any, Agent[Any]]:
         ConfigurationError: It is no saved run.
     """
     state, ours = _read(saved)
-    run = await RunState.from_string(agent, json.dumps(state))
+    run: AnyRun = await RunState.from_string(agent, json.dumps(state))
     for item in run.get_interruptions():
         ruling = ours["rulings"].get(item.call_id or "")
         if isinstance(ruling, str):
             _keep(_RULINGS, _key_of(item), ruling)
             run.approve(item)
-    return cast("RunState[Any, Agent[Any]]", run)
+    return run
 
 
 async def suspend_for_approval(guards: ToolGuards, asked: ToolCall, parameters: Mapping[str, object]) -> bool:
@@ -226,12 +228,14 @@ def ruled(asked: ToolCall, parameters: Mapping[str, object] | None) -> Iterator[
 
 def _ask(request: ApprovalRequest) -> str:
     slot = _ASKING.get()
-    if slot is None or not slot.may_stop:
-        # The SDK's approval alone, or another framework: without a ruling the call is refused.
-        ruling, _ = (None, None) if slot is None else (slot.ruling, setattr(slot, "ruling", None))
-        return ruling or ""
-    slot.request = request
-    raise Suspended
+    if slot is not None and slot.may_stop:
+        slot.request = request
+        raise Suspended
+    # The SDK's approval alone is none, nor is another framework one: without a ruling the call is refused.
+    ruling = None if slot is None else slot.ruling
+    if slot is not None:
+        slot.ruling = None  # What the body calls is another call.
+    return ruling or ""
 
 
 def _keep(kept: dict[_Key, Any], key: _Key, value: object) -> None:

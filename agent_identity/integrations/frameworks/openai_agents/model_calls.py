@@ -1,9 +1,10 @@
 """Model calls of the SDK under guard: prompts are inspected before they are sent, answers before anybody reads them."""
 
 import inspect
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from agents import Model, ModelProvider, ModelResponse
 from openai.types.responses import Response
@@ -11,10 +12,13 @@ from openai.types.responses import Response
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
+from agent_identity._enforcement.lifecycle import GuardedCall
 from agent_identity._evidence.record import Model as ModelFacts
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.openai_agents.bodies import trace_id
 from agent_identity.integrations.frameworks.openai_agents.model_io import (
+    Items,
+    Request,
     events_of,
     output_json,
     refused_response,
@@ -25,6 +29,7 @@ from agent_identity.integrations.frameworks.openai_agents.model_io import (
 
 __all__ = ["protect_model"]
 
+_Stream: TypeAlias = Callable[..., AsyncIterator[Any]]
 ModelT = TypeVar("ModelT", bound=Model | ModelProvider)
 _GUARD: Final = "__agent_identity_model__"
 
@@ -55,78 +60,63 @@ def protect_model(model: ModelT, enforcer: Enforcer, *, name: str = "chat") -> M
     if not isinstance(cast("object", enforcer), Enforcer):
         raise TypeError(f"enforcer is {type(enforcer).__name__}; pass an Enforcer")
     known = getattr(type(model), _GUARD, None)
-    if known is not None:
-        if known != (enforcer, name):
-            raise ConfigurationError("the model is guarded otherwise already; make another one")
-        return model
-    kind = type(model)
-    members = (
-        _model_members(kind, enforcer, name) if issubclass(kind, Model) else _provider_members(kind, enforcer, name)
-    )
-    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, _GUARD: (enforcer, name)}
-    try:
-        object.__setattr__(model, "__class__", type(kind.__name__, (kind,), {**members, **names}))
-    except TypeError:
-        raise ConfigurationError(
-            f"{kind.__name__} cannot be guarded in place; its class has a layout of its own"
-        ) from None
+    if known is None:
+        _extend(model, _ModelGuards(enforcer, name))
+    elif (known.enforcer, known.name) != (enforcer, name):
+        raise ConfigurationError("the model is guarded otherwise already; make another one")
     return model
 
 
-def _provider_members(kind: type[ModelProvider], enforcer: Enforcer, name: str) -> dict[str, object]:
-    def get_model(self: ModelProvider, model_name: str | None) -> Model:
-        return protect_model(kind.get_model(self, model_name), enforcer, name=name)
+class _ModelGuards:
+    """The guards of the calls of one model, or of those of a provider."""
 
-    return {"get_model": get_model}
+    def __init__(self, enforcer: Enforcer, name: str) -> None:
+        self.enforcer: Final = enforcer
+        self.name: Final = name
+        self.held: Final = enforcer.guard(name, kind="model", workflow=trace_id)
+        self.streamed: Final = enforcer.guard(name, kind="streamed_model", workflow=trace_id)
 
 
-def _model_members(kind: type[Model], enforcer: Enforcer, name: str) -> dict[str, object]:
-    guards = [enforcer.guard(name, kind=each, workflow=trace_id) for each in ("model", "streamed_model")]
-    held, streamed = guards
+def _extend(model: Model | ModelProvider, guards: _ModelGuards) -> None:
+    """Give a model or a provider a subclass of its class, which looks like it."""
+    kind = type(model)
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, _GUARD: guards}
+    first = _GuardedModel if isinstance(model, Model) else _GuardedProvider
+    try:
+        object.__setattr__(model, "__class__", type(kind.__name__, (first, kind), names))
+    except TypeError:
+        raise ConfigurationError(f"{kind.__name__} has a layout of its own, and cannot be guarded in place") from None
 
-    async def get_response(self: Model, *args: Any, **kwargs: Any) -> ModelResponse:
+
+def _guards_of(model: object) -> _ModelGuards:
+    return cast("_ModelGuards", getattr(type(model), _GUARD))
+
+
+class _GuardedProvider(ModelProvider):
+    """What a guarded provider does in the place of its class."""
+
+    def get_model(self, model_name: str | None) -> Model:
+        guards, model = _guards_of(self), super().get_model(model_name)  # type: ignore[safe-super]
+        return protect_model(model, guards.enforcer, name=guards.name)
+
+
+class _GuardedModel(Model):
+    """What a guarded model does in the place of its class."""
+
+    async def get_response(self, *args: object, **kwargs: object) -> ModelResponse:  # type: ignore[override]
         model_call = _ModelCall(self, args, kwargs)
+        body = partial(model_call.answer, super().get_response)  # type: ignore[safe-super]
         try:
-            return cast("ModelResponse", await held.run_async(model_call.asked(), partial(model_call.answer, kind)))
+            return cast("ModelResponse", await _guards_of(self).held.run_async(model_call.asked(), body))
         except AgentIdentityError as error:
             return refused_response(_refusal(error))
 
-    async def stream_response(self: Model, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        model_call = _ModelCall(self, args, kwargs)
-        try:
-            if held.holds:
-                events = await held.run_async(model_call.asked(), partial(model_call.hold, kind))
-                for event in cast("list[object]", events):
-                    yield event
-                return
-            call = await streamed.begin_async(model_call.asked())
-        except AgentIdentityError as error:
-            for event in _refused_events(error):
-                yield event
-            return
-        call.detach()  # Between two events the consumer runs.
-        response: Response | None = None
-        stream = kind.stream_response(self, **model_call.arguments)
-        try:
-            async for event in stream:
-                response = _response_of(event) or response
-                await streamed.check_async(call)
-                yield event
-        except BaseException as error:
-            if not call.done:
-                await streamed.fail_async(call, error, closed=True)
-            if error is not call.denial:
-                raise
-            for event in _refused_events(call.denial):
-                yield event
-            return
-        finally:
-            close = getattr(stream, "aclose", None)
-            if close is not None:
-                await close()
-        await streamed.succeed_async(call, Shown(None, None if response is None else output_json(response.output)))
-
-    return {"get_response": get_response, "stream_response": stream_response}
+    def stream_response(self, *args: object, **kwargs: object) -> AsyncIterator[Any]:  # type: ignore[override]
+        guards, model_call = _guards_of(self), _ModelCall(self, args, kwargs)
+        call_model = super().stream_response  # type: ignore[safe-super]
+        if guards.held.holds:
+            return _held(guards.held, model_call, call_model)
+        return _through(guards.streamed, model_call, call_model)
 
 
 class _ModelCall:
@@ -138,9 +128,9 @@ class _ModelCall:
         kwargs: Likewise.
     """
 
-    def __init__(self, model: Model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, model: Model, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
         bound = inspect.signature(Model.get_response).bind_partial(model, *args)
-        self.arguments: dict[str, Any] = {**dict(list(bound.arguments.items())[1:]), **kwargs}
+        self.arguments: Request = {**dict(list(bound.arguments.items())[1:]), **kwargs}
         self._model = model
 
     def asked(self) -> CallRequest:
@@ -149,24 +139,28 @@ class _ModelCall:
         facts = ModelFacts(name=named) if isinstance(named, str) and named else None
         return CallRequest(request_json(self.arguments), can_route=False, model=facts, revise=self._revise)
 
-    async def answer(self, kind: type[Model], _call: Call) -> Shown:
+    async def answer(self, call_model: Callable[..., Awaitable[ModelResponse]], _call: Call) -> Shown:
         """Call the model, and return its answer."""
-        response = await kind.get_response(self._model, **self.arguments)
+        response = await call_model(**self.arguments)
 
         def rebuild(changed: object) -> ModelResponse:
-            return _with_output(response, revised_output(response.output, changed))
+            return replace(response, output=revised_output(response.output, changed))
 
         return Shown(response, output_json(response.output), rebuild=rebuild)
 
-    async def hold(self, kind: type[Model], call: Call) -> Shown:
+    async def hold(self, call_model: _Stream, call: Call) -> Shown:
         """Call the model, and return its answer as the events of a stream."""
-        events = [event async for event in kind.stream_response(self._model, **self.arguments)]
+        stream = call_model(**self.arguments)
+        try:
+            events = [event async for event in stream]
+        finally:
+            await _close(stream)
         response = next(filter(None, map(_response_of, reversed(events))), None)
-        if response is None or any(event.type in ("response.failed", "response.incomplete") for event in events):
-            return Shown(events, output_json(events))  # Not rebuilt: a finding withholds it.
+        if response is None:  # It failed, or is cut off: not rebuilt, so that a finding withholds it.
+            return Shown(events, output_json(events))
         call.model = ModelFacts(name=response.model) if response.model else None
 
-        def rebuild(changed: object) -> list[Any]:
+        def rebuild(changed: object) -> Items:
             return events_of(revised_output(response.output, changed), response)
 
         return Shown(events_of(response.output, response), output_json(response.output), rebuild=rebuild)
@@ -175,10 +169,50 @@ class _ModelCall:
         self.arguments = revised_request(self.arguments, changed)
 
 
-def _with_output(response: ModelResponse, output: list[Any]) -> ModelResponse:
-    made = ModelResponse(output=output, usage=response.usage, response_id=response.response_id)
-    made.request_id = response.request_id
-    return made
+async def _held(guard: GuardedCall, model_call: _ModelCall, call_model: _Stream) -> AsyncIterator[Any]:
+    """Yield an answer that was inspected as a whole."""
+    try:
+        events = await guard.run_async(model_call.asked(), partial(model_call.hold, call_model))
+    except AgentIdentityError as error:
+        events = _refused_events(error)
+    for event in cast("list[object]", events):
+        yield event
+
+
+async def _through(guard: GuardedCall, model_call: _ModelCall, call_model: _Stream) -> AsyncIterator[Any]:
+    """Yield an answer that nobody inspects, while the model writes it and the task lives."""
+    try:
+        call = await guard.begin_async(model_call.asked())
+    except AgentIdentityError as error:
+        for event in _refused_events(error):
+            yield event
+        return
+    call.detach()  # Between two events the consumer runs.
+    stream, response, failed = call_model(**model_call.arguments), None, None
+    try:
+        async for event in stream:
+            response = _response_of(event) or response
+            await guard.check_async(call)
+            yield event
+    except BaseException as error:
+        failed = error
+        if not call.done:
+            await guard.fail_async(call, error, closed=True)
+        if error is not call.denial:
+            raise
+    finally:
+        await _close(stream)
+    if failed is None:
+        await guard.succeed_async(call, Shown(None, None if response is None else output_json(response.output)))
+        return
+    for event in _refused_events(cast("Denied", failed)):
+        yield event
+
+
+async def _close(stream: object) -> None:
+    close = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()
 
 
 def _response_of(event: object) -> Response | None:
@@ -192,5 +226,5 @@ def _refusal(error: AgentIdentityError) -> str:
     return refusal(denied)
 
 
-def _refused_events(error: AgentIdentityError) -> list[Any]:
+def _refused_events(error: AgentIdentityError) -> Items:
     return events_of(refused_response(_refusal(error)).output, None)

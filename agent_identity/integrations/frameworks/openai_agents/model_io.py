@@ -1,7 +1,7 @@
 """Requests to and answers from models of the SDK, as JSON for inspectors."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 from agents import FunctionTool, Handoff, ModelResponse, Tool
 from agents.usage import Usage
@@ -14,7 +14,22 @@ from openai.types.responses import (
 )
 from pydantic import ConfigDict, TypeAdapter
 
-__all__ = ["events_of", "output_json", "refused_response", "request_json", "revised_output", "revised_request"]
+__all__ = [
+    "Items",
+    "Request",
+    "events_of",
+    "output_json",
+    "refused_response",
+    "request_json",
+    "revised_output",
+    "revised_request",
+]
+
+Request: TypeAlias = "Mapping[str, Any]"
+"""The arguments of ``get_response`` or ``stream_response`` by name."""
+
+Items: TypeAlias = "list[Any]"
+"""Items of an answer, or events of a stream: of many classes of the library ``openai``."""
 
 _ANYTHING: Final = TypeAdapter[object](object, config=ConfigDict(ser_json_bytes="base64"))
 _SENT: Final = frozenset({"content", "output", "summary"})
@@ -24,7 +39,7 @@ _TEXTS: Final = ("system_instructions", "input")
 _AROUND: Final = ("previous_response_id", "conversation_id", "prompt")
 
 
-def request_json(request: Mapping[str, Any]) -> dict[str, object]:
+def request_json(request: Request) -> dict[str, object]:
     """Return the arguments of a model call as JSON: instructions, input, tools, hand-offs, settings.
 
     Args:
@@ -44,7 +59,7 @@ def request_json(request: Mapping[str, Any]) -> dict[str, object]:
     return facts | ({"tools": described} if described else {}) | ({"settings": _json(settings)} if settings else {})
 
 
-def revised_request(request: Mapping[str, Any], changed: Mapping[str, object]) -> dict[str, Any]:
+def revised_request(request: Request, changed: Mapping[str, object]) -> Request:
     """Return the arguments of a model call with texts as obligations changed them.
 
     Args:
@@ -75,7 +90,7 @@ def output_json(output: Sequence[object]) -> list[object]:
     return [_json(item) for item in output]
 
 
-def revised_output(output: Sequence[Any], changed: object) -> list[Any]:
+def revised_output(output: Items, changed: object) -> Items:
     """Return the items of an answer with the texts of messages as obligations changed them.
 
     Args:
@@ -88,7 +103,7 @@ def revised_output(output: Sequence[Any], changed: object) -> list[Any]:
     before = output_json(output)
     if not isinstance(changed, list) or len(cast("list[object]", changed)) != len(before):
         raise ValueError("an item of an answer was dropped")
-    items: list[Any] = []
+    items: Items = []
     for item, old, new in zip(output, before, cast("list[object]", changed), strict=True):
         if old != new and not isinstance(item, ResponseOutputMessage):
             raise ValueError("only the text of messages of an answer can be changed")
@@ -107,7 +122,7 @@ def refused_response(text: str) -> ModelResponse:
     return ModelResponse(output=[message], usage=Usage(), response_id=None)
 
 
-def events_of(output: Sequence[Any], response: Response | None) -> list[Any]:
+def events_of(output: Items, response: Response | None) -> Items:
     """Return an answer as a stream: each text as one delta, and the response.
 
     Args:
@@ -126,7 +141,7 @@ def events_of(output: Sequence[Any], response: Response | None) -> list[Any]:
             parallel_tool_calls=False,
             status="completed",
         )
-    events: list[Any] = []
+    events: Items = []
     for place, item in enumerate(output):
         parts = cast("list[object]", item.content) if isinstance(item, ResponseOutputMessage) else []
         for number, part in enumerate(parts):

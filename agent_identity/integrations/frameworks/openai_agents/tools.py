@@ -26,6 +26,7 @@ __all__ = ["GuardedBody", "guard_tool", "release_tool"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _Context: TypeAlias = RunContextWrapper[Any]
+_ToolContext: TypeAlias = ToolContext[Any]
 _Invoke: TypeAlias = Callable[[Any, str], Awaitable[object]]
 
 
@@ -52,7 +53,7 @@ class GuardedBody(SharedBody):
             self._body = set_function_tool_failure_error_function(copy(tool), None).on_invoke_tool
 
     def asked(
-        self, acting: str | None, call_id: str | None, parsed: Mapping[str, object] | None, text: str
+        self, acting: str | None, call_id: str | None, parsed: Mapping[str, object] | None, text: str = ""
     ) -> ToolCall:
         """Return the description of a call.
 
@@ -69,7 +70,7 @@ class GuardedBody(SharedBody):
             request = CallRequest(*with_defaults(parsed, self._schema), call_id=call_id)
         return ToolCall(self._name, request, acting, self.kind, self.server)
 
-    async def __call__(self, ctx: ToolContext[Any], input: str) -> object:  # noqa: A002 - The SDK's name.
+    async def __call__(self, ctx: _ToolContext, input: str) -> object:  # noqa: A002 - The SDK's name.
         """Run the tool if it may; a refusal is its answer.
 
         Args:
@@ -102,9 +103,9 @@ class GuardedBody(SharedBody):
             own = await cast("Awaitable[object]", own) if inspect.isawaitable(own) else own
         try:
             owner, acting = self.caller(ctx)
-            asked = self.asked(acting, call_id, parameters, "")
+            asked = self.asked(acting, call_id, parameters)
             waits = await suspend_for_approval(owner.guards, asked, parameters)
-        except Exception:
+        except Exception:  # noqa: BLE001 - Whatever our own defect is, it ends no run, and the guard decides.
             _LOG.exception("whether a call of %r needs an approval is unknown; its guard decides", self._name)
             waits = False
         return bool(own) or waits
@@ -158,7 +159,7 @@ def _invoker(tool: FunctionTool, body: GuardedBody) -> _Invoke:
         body.__dict__["__signature__"] = inspect.signature(original)  # Decides which context the SDK passes.
         return body
 
-    async def invoke(ctx: ToolContext[Any], input: str) -> object:  # noqa: A002 - The SDK's name.
+    async def invoke(ctx: _ToolContext, input: str) -> object:  # noqa: A002 - The SDK's name.
         return await body(ctx, input)
 
     # By these names the SDK knows what it may prepare, and what a tool wraps.
@@ -184,7 +185,7 @@ def _report(tool: FunctionTool, error: Exception, _text: str) -> None:
         )
 
 
-def _waits(ctx: ToolContext[Any]) -> bool:
+def _waits(ctx: _ToolContext) -> bool:
     """Return whether an agent that ran as a tool waits for an approval of one of its own calls."""
     call = ctx.tool_call
     if call is None:

@@ -18,6 +18,7 @@ PACKAGE = "agent_identity"
 # Library → the modules, and with them everything below them, that may import it. The longest prefix decides.
 IMPORTERS: dict[str, tuple[str, ...]] = {
     "ada_url": ("_inspection.urls",),
+    "agents": ("integrations.frameworks.openai_agents",),
     # Time-stamps come with certificates, and their library takes them as objects of this one.
     "cryptography": ("_identity", "integrations.rfc3161"),
     "asgiref": ("integrations.http.django",),
@@ -36,6 +37,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "langchain_mcp_adapters": ("integrations.mcp.langchain",),
     "mcp": ("integrations.mcp",),
     "msgspec": ("_audit.answers.report_frame", "_evidence", "_identity.trust.file"),
+    "openai": ("integrations.frameworks.openai_agents",),  # Its types are those of the answers of models.
     "opentelemetry": ("_enforcement", "_evidence.spans.otlp_encoding", "integrations", "testing.rehearsal"),
     "opentelemetry.proto": ("_enforcement.export.grpc_receiver", "_evidence"),
     "orjson": ("canonical", "_evidence", "_enforcement", "_audit", "cli.answer"),

@@ -228,6 +228,21 @@ class Guard:
             call.let_run()
             self._intend(call)
 
+    def channel_of(self, request: CallRequest) -> Approval | None:
+        """Return the approval channel to which the policy would route a call now; nothing is recorded.
+
+        For frameworks that ask before they make a call whether a person has to approve it. The call is judged again.
+
+        Args:
+            request: What would be asked.
+        """
+        call = Call(self.tool.name, request, self._point.ambience.current(), self._point.clock.wall_ns())
+        try:
+            self._decide(call)
+            return call.channel
+        finally:
+            call.release()
+
     def settle(self, call: Call, decide: Callable[[], Held] | None = None) -> None:
         """Wait for the approval that the call needs, if it needs one, and record its intent.
 

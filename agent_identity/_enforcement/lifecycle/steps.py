@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final, NoReturn
 
 from agent_identity._authority.stores import MemoryState
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
+from agent_identity._enforcement.calls import Approval, Call, CallRequest, Shown
 from agent_identity._enforcement.common import Mode, Steps, at_once, off_loop, says_something
 from agent_identity._enforcement.guard import RESOURCES, Guard
 from agent_identity._enforcement.inventory import Inventory
@@ -80,6 +80,23 @@ class CallSteps:
     def current_task(self) -> Task | None:
         """The enforcer's task in the current context, alive or not; ``None`` outside any task."""
         return self._point.ambience.current()
+
+    @property
+    def can_suspend(self) -> bool:
+        """True if a route of the enforcer leads to an approval channel that suspends calls, and calls are refused."""
+        channels = (route for route in self._point.routes.values() if isinstance(route, Approval))
+        return self.mode == "enforce" and any(channel.suspends for channel in channels)
+
+    async def waits_async(self, request: CallRequest) -> bool:
+        """Return whether a call would be routed to an approval channel that suspends it; nothing is recorded.
+
+        Args:
+            request: What would be asked.
+        """
+        if not self.can_suspend:
+            return False
+        channel = await off_loop(partial(self._guard.channel_of, request))
+        return channel is not None and bool(channel.suspends)
 
     async def judge_async(self, request: CallRequest) -> Call:
         """Do what :meth:`judge` does without blocking the event loop."""

@@ -68,7 +68,7 @@ class ToolGuards:
         TypeError: Enforcer or agents are of another type.
     """
 
-    __slots__ = ("_agents", "_enforcer", "_guards", "_lock", "_make", "_seen")
+    __slots__ = ("_agents", "_enforcer", "_guards", "_lock", "_make", "_may_suspend", "_seen")
 
     def __init__(
         self,
@@ -84,6 +84,7 @@ class ToolGuards:
         self._agents = {name: _delegate(name, agent) for name, agent in (agents or {}).items()}
         self._enforcer = enforcer
         self._make = partial(enforcer.guard, suspends=suspends, returns=returns, workflow=workflow)
+        self._may_suspend = self._make(UNNAMED).can_suspend
         self._guards: dict[tuple[str, str, str | None], GuardedCall] = {}
         self._lock = threading.Lock()
         self._seen: set[str] = set()
@@ -92,6 +93,11 @@ class ToolGuards:
     def enforcer(self) -> Enforcer:
         """The enforcer."""
         return self._enforcer
+
+    @property
+    def may_suspend(self) -> bool:
+        """True if a call may be suspended for an approval; see :meth:`GuardedCall.waits_async`."""
+        return self._may_suspend
 
     def of(self, name: str, *, kind: str = "function", server: str | None = None) -> GuardedCall:
         """Return the guard of a tool; tools whose names are unfit for records share one.

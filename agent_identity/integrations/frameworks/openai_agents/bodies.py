@@ -1,0 +1,105 @@
+"""The body of a tool under the guards of one or several protections, which may share the tool."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
+from contextvars import ContextVar
+from typing import Final, Protocol
+
+from agents import AgentBase, get_current_trace
+
+from agent_identity._enforcement.calls import Call
+from agent_identity._enforcement.common import refusal
+from agent_identity.errors import AgentIdentityError, Denied
+from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended, ruled
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
+
+__all__ = ["ACTING", "PROTECTION", "Owner", "SharedBody", "owner_of", "trace_id"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+PROTECTION: Final = "__agent_identity_protection__"
+"""The attribute of a class of agents that holds their protection."""
+
+
+class Owner(Protocol):
+    """A protection, for the tools of its agents."""
+
+    @property
+    def guards(self) -> ToolGuards:
+        """The guards of its tools."""
+        ...
+
+
+ACTING: ContextVar[tuple[Owner, str] | None] = ContextVar("agent_identity_openai_agents", default=None)
+"""The agent whose tools were listed last in this run, where the context of a call does not name the agent."""
+
+
+def owner_of(agent: object) -> Owner | None:
+    """Return the protection of an agent."""
+    owner: Owner | None = getattr(type(agent), PROTECTION, None)
+    return owner
+
+
+def trace_id() -> str | None:
+    """Return the id of the SDK's trace, which names a run."""
+    trace = get_current_trace()
+    return None if trace is None else trace.trace_id
+
+
+class SharedBody:
+    """The owners of a guarded tool, and the steps of its calls."""
+
+    def __init__(self) -> None:
+        self.owners: Final = list[Owner]()
+
+    def caller(self, context: object) -> tuple[Owner, str | None]:
+        """Return the protection that judges a call, and the name of the agent that makes it.
+
+        Args:
+            context: The context of the call or of the run.
+        """
+        agent, here = getattr(context, "agent", None), ACTING.get()
+        owner = owner_of(agent) or (here[0] if here is not None else None)
+        known = owner if owner is not None and owner in self.owners else self.owners[0]
+        if isinstance(agent, AgentBase):
+            return known, agent.name
+        return known, here[1] if here is not None else None
+
+    async def answer(
+        self,
+        owner: Owner,
+        asked: ToolCall,
+        body: Callable[[Call], Awaitable[object]],
+        parameters: Mapping[str, object] | None,
+    ) -> object:
+        """Run a call, and return its result, or the text of its refusal; only what the body raises is raised.
+
+        Args:
+            owner: The protection that judges it.
+            asked: The call.
+            body: Runs the tool.
+            parameters: Its arguments, as the model wrote them.
+        """
+        raised = list[BaseException]()
+
+        async def noted(call: Call) -> object:
+            try:
+                return await body(call)
+            except BaseException as error:
+                raised.append(error)
+                raise
+
+        try:
+            with ruled(asked, parameters) if owner.guards.may_suspend else nullcontext():
+                return await owner.guards.run_async(asked, noted)
+        except Suspended as suspended:
+            return suspended.result
+        except Denied as denied:
+            return refusal(denied)
+        except AgentIdentityError as error:
+            return refusal(Denied("the call did not run, or its result is withheld", code=error.code))
+        except Exception as error:
+            if raised and error is raised[-1]:
+                raise
+            _LOG.exception("the guard of %r failed, the call is refused", asked.name)
+            return refusal(Denied("the guard failed, and the call did not run", code="guard_failed"))

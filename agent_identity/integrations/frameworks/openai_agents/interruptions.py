@@ -1,0 +1,271 @@
+"""Approval by interruptions of the SDK: the run stops, and the saved run carries the request there and the ruling back.
+
+The SDK's own approval names nobody and is not signed. It only lets the call reach its guard, which asks for the ruling.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, TypeAlias, cast
+
+from agents import Agent, RunResult, RunResultStreaming, RunState, ToolApprovalItem
+
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import Approval, ApprovalRequest
+from agent_identity._identity.principals import Human
+from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.frameworks.openai_agents.arguments import call_key, parse
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
+
+__all__ = [
+    "Suspended",
+    "answer",
+    "approval_by_interruption",
+    "load_run",
+    "requests_of",
+    "ruled",
+    "save_run",
+    "suspend_for_approval",
+]
+
+_MEMBER: Final = "agent_identity"
+_A_WEEK: Final = timedelta(days=7)
+_MAX_KEPT: Final = 1_024
+AnyAgent: TypeAlias = "Agent[Any]"
+AnyRun: TypeAlias = "RunState[Any, Agent[Any]]"
+_Key: TypeAlias = tuple[str, str, str]
+
+_REQUESTS: Final = dict[_Key, ApprovalRequest]()
+_RULINGS: Final = dict[_Key, str]()
+
+
+class Suspended(Exception):
+    """A call leaves to be made again.
+
+    Args:
+        result: What its body returned meanwhile.
+    """
+
+    def __init__(self, result: object = None) -> None:
+        super().__init__("the call waits for an approval")
+        self.result = result
+
+
+@dataclass(slots=True)
+class _Asking:
+    """The call whose approval is asked for: its ruling if there is one, or its request if the run may stop."""
+
+    ruling: str | None = None
+    may_stop: bool = False
+    request: ApprovalRequest | None = None
+
+
+_ASKING: ContextVar[_Asking | None] = ContextVar("agent_identity_openai_agents_asking", default=None)
+
+
+def approval_by_interruption(
+    *,
+    approvers: tuple[str | Human, ...] = (),
+    roles: tuple[str, ...] = (),
+    verified: bool = False,
+    owners_may_approve: bool = False,
+    ttl: timedelta = _A_WEEK,
+) -> Approval:
+    """Return an approval channel that interrupts the run until somebody decides; for ``routes`` of an enforcer.
+
+    Save the interrupted run with :func:`save_run`, have it decided with :func:`answer`, and go on with
+    :func:`load_run`, in any process, inside a task of the same principal and agent. The saved run gives no authority:
+    its rulings are bound to one call each.
+
+    Args:
+        approvers: As for :class:`~agent_identity.approvals.Approval`.
+        roles: As there.
+        verified: As there.
+        owners_may_approve: As there.
+        ttl: Lifetime of the request, up to 30 days; the requesting task may end meanwhile.
+    """
+    return Approval(
+        ask=_ask,
+        approvers=approvers,
+        roles=roles,
+        verified=verified,
+        owners_may_approve=owners_may_approve,
+        ttl=ttl,
+        suspends=(Suspended,),
+        channel="interrupt",
+    )
+
+
+def requests_of(interruptions: Iterable[ToolApprovalItem]) -> dict[str, ApprovalRequest]:
+    """Return the approval requests among the interruptions of a run of this process, by call id.
+
+    Args:
+        interruptions: ``result.interruptions``.
+    """
+    keys = ((item.call_id or "", _key_of(item)) for item in interruptions)
+    return {call_id: _REQUESTS[key] for call_id, key in keys if key in _REQUESTS}
+
+
+def save_run(result: RunResult | RunResultStreaming) -> str:
+    """Return the state of an interrupted run as JSON text, with its approval requests.
+
+    The text holds the conversation and the arguments of the calls. It holds no key, grant or token.
+
+    Args:
+        result: The result with ``interruptions``.
+    """
+    saved = result.to_state().to_json()
+    requests = {name: request.to_dict() for name, request in requests_of(result.interruptions).items()}
+    return json.dumps({**saved, _MEMBER: {"requests": requests, "rulings": {}}})
+
+
+def answer(saved: str, enforcer: Enforcer, *, by: Human, reject: bool = False, reason: str | None = None) -> str:
+    """Return a saved run with a person's signed decision on all its requests.
+
+    Call it outside any task, because people decide, not agents.
+
+    Args:
+        saved: What :func:`save_run` returned.
+        enforcer: Signs the rulings.
+        by: The approver; not the principal.
+        reject: Reject the calls.
+        reason: The reason of the rejection, shown to the agent.
+
+    Raises:
+        ConfigurationError: The run has no request, or a request was altered.
+        Denied: The approver is the principal or the agent, a task is open here, or a request has expired.
+    """
+    state, ours = _read(saved)
+    approvals = enforcer.approvals
+    rulings = dict[str, str]()
+    for call_id, claim in ours["requests"].items():
+        request = _request(claim)
+        rulings[call_id] = (
+            approvals.reject(request, by=by, reason=reason) if reject else approvals.approve(request, by=by)
+        )
+    if not rulings:
+        raise ConfigurationError("no interruption asks for an approval of ours; save a run that was interrupted by one")
+    return json.dumps({**state, _MEMBER: {**ours, "rulings": {**ours["rulings"], **rulings}}})
+
+
+async def load_run(agent: AnyAgent, saved: str) -> AnyRun:
+    """Return a saved run for ``Runner.run(agent, state)``; calls that were decided go on to their guards.
+
+    Args:
+        agent: The agent that the run began with, protected anew.
+        saved: What :func:`save_run` or :func:`answer` returned.
+
+    Raises:
+        ConfigurationError: It is no saved run.
+    """
+    state, ours = _read(saved)
+    run: AnyRun = await RunState.from_string(agent, json.dumps(state))
+    for item in run.get_interruptions():
+        ruling = ours["rulings"].get(item.call_id or "")
+        if isinstance(ruling, str):
+            _keep(_RULINGS, _key_of(item), ruling)
+            run.approve(item)
+    return run
+
+
+async def suspend_for_approval(guards: ToolGuards, asked: ToolCall, parameters: Mapping[str, object]) -> bool:
+    """Return whether a call has to wait for an approval; then its request is on record, and kept for :func:`save_run`.
+
+    Args:
+        guards: The guards.
+        asked: The call.
+        parameters: Its arguments, as the model wrote them.
+    """
+    key = call_key(asked.name, asked.request.call_id or "", parameters)
+    if key in _RULINGS:
+        return False
+    try:
+        async with guards.acting_async(asked) as guard:
+            if not await guard.waits_async(asked.request):
+                return False
+            with _asked(_Asking(may_stop=True)) as slot:
+                try:
+                    call = await guard.begin_async(asked.request)
+                except Suspended:
+                    if slot.request is not None:
+                        _keep(_REQUESTS, key, slot.request)
+                    return True
+            await guard.fail_async(call, Suspended())  # The policy has changed meanwhile: the call itself decides.
+    except Denied:  # On record. The call asks again, and is refused again.
+        return False
+    return False
+
+
+@contextmanager
+def _asked(slot: _Asking) -> Iterator[_Asking]:
+    """Ask for the approval of one call in this block.
+
+    Args:
+        slot: The call.
+    """
+    token = _ASKING.set(slot)
+    try:
+        yield slot
+    finally:
+        _ASKING.reset(token)
+
+
+@contextmanager
+def ruled(asked: ToolCall, parameters: Mapping[str, object] | None) -> Iterator[None]:
+    """Answer the question for an approval of a call with the ruling that the loaded run brought, if it brought one.
+
+    Args:
+        asked: The call.
+        parameters: Its arguments, as the model wrote them.
+    """
+    ruling = _RULINGS.pop(call_key(asked.name, asked.request.call_id or "", parameters), None)
+    with _asked(_Asking(ruling)):
+        yield
+
+
+def _ask(request: ApprovalRequest) -> str:
+    slot = _ASKING.get()
+    if slot is not None and slot.may_stop:
+        slot.request = request
+        raise Suspended
+    # The SDK's approval alone is none, nor is another framework one: without a ruling the call is refused.
+    ruling = None if slot is None else slot.ruling
+    if slot is not None:
+        slot.ruling = None  # What the body calls is another call.
+    return ruling or ""
+
+
+def _keep(kept: dict[_Key, Any], key: _Key, value: object) -> None:
+    while len(kept) >= _MAX_KEPT:
+        kept.pop(next(iter(kept)))
+    kept[key] = value
+
+
+def _key_of(item: ToolApprovalItem) -> _Key:
+    return call_key(item.name or "", item.call_id or "", parse(item.arguments))
+
+
+def _read(saved: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the state of the SDK and what we added.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    try:
+        state = json.loads(saved)
+        ours = state.pop(_MEMBER)
+        if isinstance(ours["requests"], dict) and isinstance(ours["rulings"], dict):
+            return state, ours
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise ConfigurationError("this is no saved run; pass what save_run or answer returned")
+
+
+def _request(claim: object) -> ApprovalRequest:
+    try:
+        return ApprovalRequest.from_dict(cast("Mapping[str, object]", claim))
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None

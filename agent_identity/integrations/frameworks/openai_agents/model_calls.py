@@ -1,0 +1,230 @@
+"""Model calls of the SDK under guard: prompts are inspected before they are sent, answers before anybody reads them."""
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, TypeAlias, TypeVar, cast
+
+from agents import Model, ModelProvider, ModelResponse
+from openai.types.responses import Response
+
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import Call, CallRequest, Shown
+from agent_identity._enforcement.common import refusal
+from agent_identity._enforcement.lifecycle import GuardedCall
+from agent_identity._evidence.record import Model as ModelFacts
+from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
+from agent_identity.integrations.frameworks.openai_agents.bodies import trace_id
+from agent_identity.integrations.frameworks.openai_agents.model_io import (
+    Items,
+    Request,
+    events_of,
+    output_json,
+    refused_response,
+    request_json,
+    revised_output,
+    revised_request,
+)
+
+__all__ = ["protect_model"]
+
+_Stream: TypeAlias = Callable[..., AsyncIterator[Any]]
+ModelT = TypeVar("ModelT", bound=Model | ModelProvider)
+_GUARD: Final = "__agent_identity_model__"
+
+
+def protect_model(model: ModelT, enforcer: Enforcer, *, name: str = "chat") -> ModelT:
+    """Guard each call of a model, or of every model of a provider, in place.
+
+    A call is judged and recorded under ``name``, which the scope must cover. Inspectors of the enforcer see the prompt
+    before it is sent: instructions, input, tools as described to the model, settings. They see the answer before
+    anybody reads it: a stream is held back until then, and delivered with each text as one delta. A refusal is the
+    answer of the model. Streams that no inspector looks at run through, and are recorded as ``streamed_model``.
+
+    Args:
+        model: A model for ``Agent(model=…)`` or ``RunConfig(model=…)``, or a provider for
+            ``RunConfig(model_provider=…)``, which agents use whose model is a name.
+        enforcer: The enforcer.
+        name: The name of the calls in scopes and rules.
+
+    Returns:
+        The argument: the same object.
+
+    Raises:
+        ConfigurationError: It is guarded otherwise already, or its class cannot be extended.
+        TypeError: It is neither a model nor a provider, or the enforcer is none.
+    """
+    if not isinstance(cast("object", model), Model | ModelProvider):
+        raise TypeError(f"model is {type(model).__name__}; pass a Model or a ModelProvider of the OpenAI Agents SDK")
+    if not isinstance(cast("object", enforcer), Enforcer):
+        raise TypeError(f"enforcer is {type(enforcer).__name__}; pass an Enforcer")
+    known = getattr(type(model), _GUARD, None)
+    if known is None:
+        _extend(model, _ModelGuards(enforcer, name))
+    elif (known.enforcer, known.name) != (enforcer, name):
+        raise ConfigurationError("the model is guarded otherwise already; make another one")
+    return model
+
+
+class _ModelGuards:
+    """The guards of the calls of one model, or of those of a provider."""
+
+    def __init__(self, enforcer: Enforcer, name: str) -> None:
+        self.enforcer: Final = enforcer
+        self.name: Final = name
+        self.held: Final = enforcer.guard(name, kind="model", workflow=trace_id)
+        self.streamed: Final = enforcer.guard(name, kind="streamed_model", workflow=trace_id)
+
+
+def _extend(model: Model | ModelProvider, guards: _ModelGuards) -> None:
+    """Give a model or a provider a subclass of its class, which looks like it."""
+    kind = type(model)
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, _GUARD: guards}
+    first = _GuardedModel if isinstance(model, Model) else _GuardedProvider
+    try:
+        object.__setattr__(model, "__class__", type(kind.__name__, (first, kind), names))
+    except TypeError:
+        raise ConfigurationError(f"{kind.__name__} has a layout of its own, and cannot be guarded in place") from None
+
+
+def _guards_of(model: object) -> _ModelGuards:
+    return cast("_ModelGuards", getattr(type(model), _GUARD))
+
+
+class _GuardedProvider(ModelProvider):
+    """What a guarded provider does in the place of its class."""
+
+    def get_model(self, model_name: str | None) -> Model:
+        guards, model = _guards_of(self), super().get_model(model_name)  # type: ignore[safe-super]
+        return protect_model(model, guards.enforcer, name=guards.name)
+
+
+class _GuardedModel(Model):
+    """What a guarded model does in the place of its class."""
+
+    async def get_response(self, *args: object, **kwargs: object) -> ModelResponse:  # type: ignore[override]
+        model_call = _ModelCall(self, args, kwargs)
+        body = partial(model_call.answer, super().get_response)  # type: ignore[safe-super]
+        try:
+            return cast("ModelResponse", await _guards_of(self).held.run_async(model_call.asked(), body))
+        except AgentIdentityError as error:
+            return refused_response(_refusal(error))
+
+    def stream_response(self, *args: object, **kwargs: object) -> AsyncIterator[Any]:  # type: ignore[override]
+        guards, model_call = _guards_of(self), _ModelCall(self, args, kwargs)
+        call_model = super().stream_response  # type: ignore[safe-super]
+        if guards.held.holds:
+            return _held(guards.held, model_call, call_model)
+        return _through(guards.streamed, model_call, call_model)
+
+
+class _ModelCall:
+    """One call of a model.
+
+    Args:
+        model: The model.
+        args: The arguments of ``get_response`` or ``stream_response``.
+        kwargs: Likewise.
+    """
+
+    def __init__(self, model: Model, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+        bound = inspect.signature(Model.get_response).bind_partial(model, *args)
+        self.arguments: Request = {**dict(list(bound.arguments.items())[1:]), **kwargs}
+        self._model = model
+
+    def asked(self) -> CallRequest:
+        """Return the request for the guard."""
+        named = getattr(self._model, "model", None)
+        facts = ModelFacts(name=named) if isinstance(named, str) and named else None
+        return CallRequest(request_json(self.arguments), can_route=False, model=facts, revise=self._revise)
+
+    async def answer(self, call_model: Callable[..., Awaitable[ModelResponse]], _call: Call) -> Shown:
+        """Call the model, and return its answer."""
+        response = await call_model(**self.arguments)
+
+        def rebuild(changed: object) -> ModelResponse:
+            return replace(response, output=revised_output(response.output, changed))
+
+        return Shown(response, output_json(response.output), rebuild=rebuild)
+
+    async def hold(self, call_model: _Stream, call: Call) -> Shown:
+        """Call the model, and return its answer as the events of a stream."""
+        stream = call_model(**self.arguments)
+        try:
+            events = [event async for event in stream]
+        finally:
+            await _close(stream)
+        response = next(filter(None, map(_response_of, reversed(events))), None)
+        if response is None:  # It failed, or is cut off: not rebuilt, so that a finding withholds it.
+            return Shown(events, output_json(events))
+        call.model = ModelFacts(name=response.model) if response.model else None
+
+        def rebuild(changed: object) -> Items:
+            return events_of(revised_output(response.output, changed), response)
+
+        return Shown(events_of(response.output, response), output_json(response.output), rebuild=rebuild)
+
+    def _revise(self, changed: Mapping[str, object]) -> None:
+        self.arguments = revised_request(self.arguments, changed)
+
+
+async def _held(guard: GuardedCall, model_call: _ModelCall, call_model: _Stream) -> AsyncIterator[Any]:
+    """Yield an answer that was inspected as a whole."""
+    try:
+        events = await guard.run_async(model_call.asked(), partial(model_call.hold, call_model))
+    except AgentIdentityError as error:
+        events = _refused_events(error)
+    for event in cast("list[object]", events):
+        yield event
+
+
+async def _through(guard: GuardedCall, model_call: _ModelCall, call_model: _Stream) -> AsyncIterator[Any]:
+    """Yield an answer that nobody inspects, while the model writes it and the task lives."""
+    try:
+        call = await guard.begin_async(model_call.asked())
+    except AgentIdentityError as error:
+        for event in _refused_events(error):
+            yield event
+        return
+    call.detach()  # Between two events the consumer runs.
+    stream, response, failed = call_model(**model_call.arguments), None, None
+    try:
+        async for event in stream:
+            response = _response_of(event) or response
+            await guard.check_async(call)
+            yield event
+    except BaseException as error:
+        failed = error
+        if not call.done:
+            await guard.fail_async(call, error, closed=True)
+        if error is not call.denial:
+            raise
+    finally:
+        await _close(stream)
+    if failed is None:
+        await guard.succeed_async(call, Shown(None, None if response is None else output_json(response.output)))
+        return
+    for event in _refused_events(cast("Denied", failed)):
+        yield event
+
+
+async def _close(stream: object) -> None:
+    close = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()
+
+
+def _response_of(event: object) -> Response | None:
+    response = getattr(event, "response", None)
+    is_last = getattr(event, "type", None) == "response.completed"
+    return response if is_last and isinstance(response, Response) else None
+
+
+def _refusal(error: AgentIdentityError) -> str:
+    denied = error if isinstance(error, Denied) else Denied("the model was not called", code=error.code)
+    return refusal(denied)
+
+
+def _refused_events(error: AgentIdentityError) -> Items:
+    return events_of(refused_response(_refusal(error)).output, None)

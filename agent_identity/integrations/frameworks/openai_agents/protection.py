@@ -1,0 +1,242 @@
+"""Guards for the agents of the OpenAI Agents SDK: ``protect``, ``unprotect`` and ``instrument``.
+
+A protected agent lists its tools guarded: it gets a subclass of its class, so that it stays the same object and its
+clones are protected too. The SDK has no middleware of tools for whole runs.
+"""
+
+import dataclasses
+import logging
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final, TypeAlias, TypeVar, cast
+
+from agents import AgentBase, FunctionTool, Handoff, RunContextWrapper, Tool
+
+from agent_identity._enforcement import Enforcer
+from agent_identity.errors import ConfigurationError
+from agent_identity.integrations.frameworks.openai_agents.bodies import ACTING, PROTECTION, owner_of, trace_id
+from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended
+from agent_identity.integrations.frameworks.openai_agents.local_tools import (
+    guard_local_tool,
+    is_local,
+    release_local_tool,
+)
+from agent_identity.integrations.frameworks.openai_agents.tools import guard_tool, release_tool
+from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
+
+__all__ = ["Protection", "instrument", "protect", "unguarded_tools", "unprotect"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_AnyAgent: TypeAlias = AgentBase[Any]
+_Context: TypeAlias = RunContextWrapper[Any]
+AgentT = TypeVar("AgentT", bound=_AnyAgent)
+
+
+class Protection:
+    """The guards of one agent and the agents behind it.
+
+    Args:
+        enforcer: The enforcer.
+        agents: As for :func:`protect`.
+        everywhere: Agents pass here by themselves, so that none is marked.
+    """
+
+    def __init__(self, enforcer: Enforcer, agents: Acting | None = None, *, everywhere: bool = False) -> None:
+        self._everywhere = everywhere
+        self.guards: Final = ToolGuards(enforcer, agents=agents, suspends=(Suspended,), workflow=trace_id)
+        self._members: Final = dict[int, weakref.ref[_AnyAgent]]()
+        self._named: Final = set[tuple[str, str]]()
+
+    def reach(self, agent: _AnyAgent) -> None:
+        """Protect an agent, and those behind its hand-offs and its tools; others' agents stay theirs.
+
+        Args:
+            agent: The agent.
+        """
+        waiting, seen = [agent], set[int]()
+        while waiting:
+            one = waiting.pop()
+            if id(one) in seen or protection_of(one) not in (None, self):
+                continue
+            seen.add(id(one))
+            if protection_of(one) is None:
+                object.__setattr__(one, "__class__", _protected(type(one), self))
+            self._members[id(one)] = weakref.ref(one)
+            waiting += self._take(one, list(one.tools))
+
+    def list_tools(self, agent: _AnyAgent, tools: list[Tool]) -> list[Tool]:
+        """Return the tools of an agent for one turn, guarded.
+
+        Args:
+            agent: The agent.
+            tools: Its tools, those of MCP servers included.
+        """
+        ACTING.set((self, agent.name))
+        self._members[id(agent)] = weakref.ref(agent)
+        for other in self._take(agent, tools):
+            self.reach(other)
+        return tools
+
+    def undo(self) -> None:
+        """Make all agents and tools again what they were."""
+        for agent in filter(None, [member() for member in self._members.values()]):
+            if protection_of(agent) is self and type(agent).__dict__.get(PROTECTION) is self:
+                object.__setattr__(agent, "__class__", type(agent).__bases__[0])
+            for tool in agent.tools:
+                release_tool(tool, self) if isinstance(tool, FunctionTool) else release_local_tool(tool, self)
+            for handoff in _handoffs(agent):
+                original = getattr(handoff.on_invoke_handoff, "original", None)
+                if original is not None and cast("_Reaching", handoff.on_invoke_handoff).protection is self:
+                    object.__setattr__(handoff, "on_invoke_handoff", original)
+        self._members.clear()
+
+    def _take(self, agent: _AnyAgent, tools: list[Tool]) -> list[_AnyAgent]:
+        """Guard tools and hand-offs of an agent, and return the agents behind them."""
+        behind: list[_AnyAgent] = []
+        for tool in tools:
+            if isinstance(tool, FunctionTool):
+                guard_tool(tool, self)
+                behind += _agents_in(tool)
+            elif not guard_local_tool(tool, self):
+                self._name_unguarded(agent, tool)
+        if self._everywhere:
+            return []
+        behind += [one for one in getattr(agent, "handoffs", ()) if isinstance(one, AgentBase)]
+        for handoff in _handoffs(agent):
+            if not isinstance(handoff.on_invoke_handoff, _Reaching):
+                object.__setattr__(handoff, "on_invoke_handoff", _Reaching(handoff.on_invoke_handoff, self))
+            behind += _agents_in(handoff)
+        return behind
+
+    def _name_unguarded(self, agent: _AnyAgent, tool: Tool) -> None:
+        if (agent.name, tool.name) not in self._named:
+            self._named.add((agent.name, tool.name))
+            _LOG.warning(
+                "the tool %r of the agent %r runs where it cannot be guarded; its calls are not on record",
+                tool.name,
+                agent.name,
+            )
+
+
+class _Reaching:
+    """A hand-off that protects the agent to which it leads: it may be known only then."""
+
+    def __init__(self, original: Callable[..., Awaitable[_AnyAgent]], protection: Protection) -> None:
+        self.original: Final = original
+        self.protection: Final = protection
+
+    async def __call__(self, ctx: _Context, input_json: str | None = None) -> _AnyAgent:
+        target = await self.original(ctx, input_json)
+        self.protection.reach(target)
+        return target
+
+
+def protect(agent: AgentT, enforcer: Enforcer, *, agents: Acting | None = None) -> AgentT:
+    """Guard all tools of an agent, and those of the agents behind its hand-offs and its agents as tools.
+
+    Each call is one decision, one intent and one outcome. A refused call is answered with the text of the refusal, and
+    the run goes on. Arguments are judged as the body gets them, with the defaults of the schema. Tools are guarded in
+    place: one that other agents share is guarded there as well. Tools of MCP servers, and tools and hand-offs that are
+    added later, are guarded when the agent lists them. What runs at the provider cannot be guarded; see
+    :func:`unguarded_tools`.
+
+    Args:
+        agent: The agent. Protecting it again by the same enforcer has no effect.
+        enforcer: The enforcer. A task must be open around each run.
+        agents: The governed agent for each name of an agent of the SDK. Its calls run under authority that the task
+            delegates to it for that call; ``(agent, scope)`` narrows it. Other names act as the agent of the task.
+
+    Returns:
+        The argument: the same agent.
+
+    Raises:
+        ConfigurationError: The agent is protected by another enforcer, or with other ``agents``.
+        TypeError: It is no agent of the SDK, or enforcer or agents are of another type.
+    """
+    if not isinstance(cast("object", agent), AgentBase):
+        raise TypeError(f"agent is {type(agent).__name__}; pass an Agent of the OpenAI Agents SDK")
+    known = protection_of(agent)
+    if known is None:
+        Protection(enforcer, agents).reach(agent)
+    elif known.guards.enforcer is not enforcer or agents is not None:
+        raise ConfigurationError(f"the agent {agent.name!r} is protected already; call unprotect(agent) first")
+    return agent
+
+
+def unprotect(agent: AgentT) -> AgentT:
+    """Undo :func:`protect`, for the agent and all agents that were reached from it.
+
+    Args:
+        agent: The agent; one that is not protected stays as it is.
+
+    Returns:
+        The argument: the same agent.
+    """
+    known = protection_of(agent)
+    if known is not None:
+        known.undo()
+    return agent
+
+
+def unguarded_tools(agent: _AnyAgent) -> tuple[str, ...]:
+    """Return the names of the tools of an agent that cannot be guarded: those that run at the provider, and computers.
+
+    Args:
+        agent: The agent. Agents behind it have their own.
+    """
+    return tuple(tool.name for tool in agent.tools if not isinstance(tool, FunctionTool) and not is_local(tool))
+
+
+def instrument(enforcer: Enforcer) -> Callable[[], None]:
+    """Guard every agent of this process, and return what undoes it.
+
+    Agents that are protected keep their own guards: one call, one record.
+
+    Args:
+        enforcer: The enforcer; usually in monitor mode.
+    """
+    protection = Protection(enforcer, everywhere=True)
+    original = AgentBase.get_all_tools
+
+    async def get_all_tools(self: _AnyAgent, run_context: _Context) -> list[Tool]:
+        tools = await original(self, run_context)
+        return tools if protection_of(self) is not None or done else protection.list_tools(self, tools)
+
+    done = list[bool]()
+
+    def undo() -> None:
+        done.append(True)
+        if AgentBase.get_all_tools is get_all_tools:
+            AgentBase.get_all_tools = original  # type: ignore[method-assign]
+        protection.undo()
+
+    AgentBase.get_all_tools = get_all_tools  # type: ignore[method-assign]
+    return undo
+
+
+def protection_of(agent: object) -> Protection | None:
+    """Return the protection of an agent."""
+    return cast("Protection | None", owner_of(agent))
+
+
+def _protected(kind: type[_AnyAgent], protection: Protection) -> type[_AnyAgent]:
+    """Return a subclass whose agents list their tools guarded; it looks like its base."""
+
+    async def get_all_tools(self: _AnyAgent, run_context: _Context) -> list[Tool]:
+        return protection.list_tools(self, await kind.get_all_tools(self, run_context))
+
+    members = {"get_all_tools": get_all_tools, PROTECTION: protection}
+    return type(kind.__name__, (kind,), {**members, "__module__": kind.__module__, "__qualname__": kind.__qualname__})
+
+
+def _handoffs(agent: _AnyAgent) -> list["Handoff[Any, Any]"]:
+    return [one for one in getattr(agent, "handoffs", ()) if isinstance(one, Handoff)]
+
+
+def _agents_in(one: object) -> Iterator[_AnyAgent]:
+    """Yield the agents that a tool or hand-off holds, in whatever field; some are known only when it is invoked."""
+    for field in dataclasses.fields(cast("Any", one)):
+        value = getattr(one, field.name, None)
+        value = value() if isinstance(value, weakref.ref) else value
+        if isinstance(value, AgentBase):
+            yield value

@@ -1,0 +1,184 @@
+"""Model calls of the OpenAI Agents SDK under guard: prompts, answers, streams, and what nobody reads too early."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from agents import Agent, Model, ModelProvider, RunConfig, Runner
+from agents.testing import ScriptedModel, assistant_message
+from frameworks.openai_agents.scripts import BOB, CLERK, SCOPE, WHO, Ran, agent_of, call, facts, outputs, run, verifies
+
+import agent_identity as ai
+from agent_identity.errors import ConfigurationError
+from agent_identity.inspection import PersonalData
+from agent_identity.integrations.frameworks.openai_agents import protect, protect_model
+from agent_identity.policy import Obligation
+from agent_identity.testing import Rehearsal, Rehearse
+
+BLOCKING = ai.RuleSet(ai.Rule(ai.Effect.BLOCK, tools="chat", when={"findings.count": 1}, reason="personal", id="keep"))
+REDACTING = ai.RuleSet(
+    ai.Rule(ai.Effect.ALLOW, when={"tool.kind": "model"}, obligations=[Obligation("redact", "pii.*")], id="clean")
+)
+SECRET = "I wrote to carol@example.org."
+
+
+def saying(text: str) -> ScriptedModel:
+    """Return a model that says one thing."""
+    return ScriptedModel([[assistant_message(text)], [assistant_message(text)]])
+
+
+async def texts(streamed: Any) -> str:
+    """Return everything that a reader of a stream sees."""
+    return "".join([repr(event) async for event in streamed.stream_events()])
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(("policy", "said"), [(BLOCKING, "refused: "), (REDACTING, "I wrote to [redacted:pii.email].")])
+async def test_nobody_reads_an_answer_before_it_was_inspected(
+    rehearse: Rehearse, policy: Any, said: str, streamed: bool
+) -> None:
+    """An answer with a finding is withheld or redacted, also for those who read the stream."""
+    world = rehearse(policy=policy, inspectors=[PersonalData()])
+    agent = Agent(name="invoice-clerk", model=protect_model(saying(SECRET), world.enforcer))
+    with world.enforcer.task("talk", scope=SCOPE, **WHO):
+        if streamed:
+            result = Runner.run_streamed(agent, "hello")
+            assert "carol" not in await texts(result)
+        else:
+            result = await Runner.run(agent, "hello")
+    assert result.final_output.startswith(said)
+    assert "carol" not in repr(result.to_input_list())
+    assert [(one.tool, one.record.action.kind) for one in world.records.calls()] == [("chat", "model")]
+    verifies(world)
+
+
+async def test_prompts_are_inspected_and_redacted_before_they_are_sent(rehearse: Rehearse) -> None:
+    """The model gets the redacted text; a blocked prompt reaches no model."""
+    model = saying("ok")
+    world = rehearse(policy=REDACTING, inspectors=[PersonalData()])
+    agent = Agent(
+        name="invoice-clerk", instructions="Ask dave@example.org.", model=protect_model(model, world.enforcer)
+    )
+    with world.enforcer.task("talk", scope=SCOPE, **WHO):
+        await Runner.run(agent, [{"role": "user", "content": "I am carol@example.org"}])
+    sent = model.calls[0]
+    assert ("@" in repr(sent.input), "@" in str(sent.system_instructions)) == (False, False)
+    assert "redacted" in repr(sent.input)
+    strict, other = rehearse(policy=BLOCKING, inspectors=[PersonalData()]), saying("ok")
+    agent = Agent(name="invoice-clerk", model=protect_model(other, strict.enforcer))
+    with strict.enforcer.task("talk", scope=SCOPE, **WHO):
+        result = await Runner.run(agent, "I am carol@example.org")
+    assert (other.calls, result.final_output[:9]) == ((), "refused: ")
+    strict.records.assert_denied(code="policy_blocks", tool="chat", count=1)
+
+
+async def test_the_arguments_of_calls_in_an_answer_are_never_changed(rehearse: Rehearse) -> None:
+    """A finding there withholds the whole answer, and no tool runs."""
+    ran, world = Ran(), rehearse(policy=REDACTING, inspectors=[PersonalData()])
+    agent = agent_of(ran.tools(), [call("look_up", question="carol@example.org")])
+    protect_model(agent.model, world.enforcer)
+    result = await run(world, protect(agent, world.enforcer))
+    assert (ran, result.final_output[:9]) == ([], "refused: ")
+
+
+async def test_a_model_call_beyond_the_scope_is_refused(world: Rehearsal) -> None:
+    """Outside any task and beyond the scope the model is not called, and the refusal is the answer."""
+    model = saying("ok")
+    agent = Agent(name="invoice-clerk", model=protect_model(model, world.enforcer))
+    assert (await Runner.run(agent, "hello")).final_output.startswith("refused: no_task")
+    result = await run(world, agent, scope=ai.Scope("read_invoice"))
+    assert result.final_output.startswith("refused: tool_not_granted")
+    streamed = Runner.run_streamed(agent, "hello")
+    assert "refused: no_task" in await texts(streamed)
+    assert model.calls == ()
+
+
+class Models(ModelProvider):
+    """Gives models for names."""
+
+    def __init__(self, *models: Model) -> None:
+        self.models = list(models)
+
+    def get_model(self, model_name: str | None) -> Model:
+        """Return the only model."""
+        return self.models[0]
+
+
+async def test_a_provider_gives_guarded_models(world: Rehearsal) -> None:
+    """Agents whose model is a name are covered through the configuration of the run."""
+    agent = Agent(name="invoice-clerk", model="gpt")
+    provider = Models(saying("ok"))
+    assert protect_model(provider, world.enforcer) is provider
+    for _ in range(2):
+        result = await run(world, agent, run_config=RunConfig(model_provider=provider))
+    assert (result.final_output, isinstance(provider, Models)) == ("ok", True)
+    assert facts(world) == [("chat", "success", "within_scope")] * 2
+
+
+async def test_streams_that_nobody_inspects_run_through(world: Rehearsal) -> None:
+    """Deltas arrive as the model writes them, and the record says that the answer was not held back."""
+    agent = Agent(name="invoice-clerk", model=protect_model(saying("some long answer"), world.enforcer))
+    with world.enforcer.task("talk", scope=SCOPE, **WHO):
+        streamed = Runner.run_streamed(agent, "hello")
+        assert "some long answer" in await texts(streamed)
+    assert streamed.final_output == "some long answer"
+    assert [(one.outcome, one.record.action.kind) for one in world.records.calls()] == [("success", "streamed_model")]
+
+
+async def test_a_model_that_fails_is_an_error_on_record(world: Rehearsal) -> None:
+    """The exception of the model is that of the run, streamed or not."""
+    agent = Agent(
+        name="invoice-clerk", model=protect_model(ScriptedModel([OSError("x"), OSError("y")]), world.enforcer)
+    )
+    with world.enforcer.task("talk", scope=SCOPE, **WHO):
+        with pytest.raises(OSError, match="x"):
+            await Runner.run(agent, "hello")
+        with pytest.raises(OSError, match="y"):
+            await texts(Runner.run_streamed(agent, "hello"))
+    assert [outcome for _, outcome, _ in facts(world)] == ["error", "error"]
+
+
+async def test_a_model_is_guarded_once(world: Rehearsal) -> None:
+    """Again has no effect, otherwise is refused, and what is no model is told."""
+    model = protect_model(saying("ok"), world.enforcer)
+    kind = type(model)
+    assert (type(protect_model(model, world.enforcer)), kind.__name__) == (kind, "ScriptedModel")
+    with pytest.raises(ConfigurationError, match="otherwise"):
+        protect_model(model, world.enforcer, name="talk")
+    for wrong in (("gpt", world.enforcer), (saying("ok"), "enforcer")):
+        with pytest.raises(TypeError):
+            protect_model(*wrong)  # type: ignore[type-var, arg-type]
+
+
+async def test_a_stream_runs_under_the_task_in_which_it_was_made(world: Rehearsal) -> None:
+    """Made under alice and consumed under bob it runs as alice, and is refused once her task has ended."""
+    ran = Ran()
+    calls = [[call("read_invoice", f"call-{number}", invoice_id="INV-42")] for number in range(2)]
+    agent = protect(agent_of(ran.tools(), *calls), world.enforcer)
+    with world.enforcer.task("alice", scope=SCOPE, **WHO):
+        streamed = Runner.run_streamed(agent, "INV-42")
+        with world.enforcer.no_task():
+            bobs = world.enforcer.task("bob", principal=BOB, agent=CLERK, scope=ai.Scope("look_up"))
+            with bobs:
+                await texts(streamed)
+    assert [one.principal for one in world.records.calls()] == ["alice@example.com"] * 2
+    late = protect(agent_of(ran.tools(), *calls), world.enforcer)
+    with world.enforcer.task("alice", scope=SCOPE, **WHO):
+        streamed = Runner.run_streamed(late, "INV-42")
+    with world.enforcer.task("bob", principal=BOB, agent=CLERK, scope=SCOPE):
+        await texts(streamed)
+    assert len(ran) == 2
+    assert [text[:9] for text in outputs(streamed)] == ["refused: "] * 2
+
+
+async def test_a_stream_that_is_left_ends_its_call(world: Rehearsal) -> None:
+    """A reader who goes away leaves no call open."""
+    agent = Agent(name="invoice-clerk", model=protect_model(saying("some long answer"), world.enforcer))
+    with world.enforcer.task("talk", scope=SCOPE, **WHO):
+        streamed = Runner.run_streamed(agent, "hello")
+        async for _ in streamed.stream_events():
+            streamed.cancel()
+            break
+        for _ in range(10):
+            await asyncio.sleep(0)
+    assert len([one for one in world.records if type(one).__name__ == "Intent"]) == len(facts(world))

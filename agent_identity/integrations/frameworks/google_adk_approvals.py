@@ -33,7 +33,8 @@ def approval_by_confirmation(
 
     The session holds the request, with the arguments for the tool; so does the model's call, which it holds anyway.
     Send what :func:`answer` returns as the next message of the session, inside a task of the same principal and agent.
-    The session gives no authority: a plain confirmation is asked again, and a ruling is bound to the one call.
+    The session gives no authority: a plain confirmation is refused, and a ruling is bound to the one call. Do not set
+    ``require_confirmation`` on such a tool as well: its confirmation comes first and brings no ruling.
 
     Args:
         approvers: As for :class:`~agent_identity.approvals.Approval`.
@@ -114,7 +115,7 @@ def _ask(request: ApprovalRequest) -> str:
 
     Raises:
         SuspendedError: The run has to stop.
-        Denied: Somebody refused without a ruling, or the call has no id to come back to.
+        Denied: The call has no id to come back to.
     """
     context = current_call()
     if context is None or not context.function_call_id:
@@ -123,10 +124,7 @@ def _ask(request: ApprovalRequest) -> str:
     if confirmation is not None:
         payload: object = confirmation.payload
         ruling = cast("Mapping[str, object]", payload).get(_RULING) if isinstance(payload, Mapping) else None
-        if isinstance(ruling, str):
-            return ruling
-        if not confirmation.confirmed:
-            raise Denied("the call was rejected", code="approval_rejected")
+        return ruling if isinstance(ruling, str) else ""  # What nobody has signed is refused as forged.
     context.request_confirmation(
         hint=f"{request.tool} waits for the approval of a person", payload={_REQUEST: request.to_dict()}
     )

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final, cast, final
 from weakref import WeakSet
@@ -75,88 +75,106 @@ class GuardedModels:
             stream: The app asks for a stream.
         """
         at_once = stream and not self._guards.of(self._name, kind="model").holds
-        queue, prompt = asyncio.Queue[LlmResponse | None](), _Prompt(request)
+        queue = asyncio.Queue[LlmResponse | None]()
+        sent = _Request(request, send, stream=stream)
 
         async def body(call: Call) -> Shown:
-            got: list[LlmResponse] = []
-            async for answer in send(prompt.sent, stream):
-                got.append(answer)
+            async for answer in sent.answers():
                 if at_once:
                     queue.put_nowait(answer)
-            # The last answer of a stream has the whole text; earlier parts of it would cut through what is looked for.
-            return _shown(call, [answer for answer in got if not answer.partial] or got)
+            return sent.shown(call)
 
-        asked = ToolCall(
-            self._name,
-            CallRequest(prompt.json, can_route=False, model=_named(request.model), revise=prompt.revise),
-            acting,
-            kind="streamed_model" if at_once else "model",
-        )
+        kind = "streamed_model" if at_once else "model"
         if not at_once:
-            for answer in await self._guarded(asked, body, held=True):
+            for answer in await self._guarded(sent, acting, kind, body):
                 yield answer
             return
         # A task of its own, because the consumer's context must stay as it is between two answers.
-        run = asyncio.create_task(self._guarded(asked, body, held=False))
+        run = asyncio.create_task(self._guarded(sent, acting, kind, body))
         run.add_done_callback(lambda _: queue.put_nowait(None))
         try:
             while (answer := await queue.get()) is not None:
                 yield answer
             for answer in await run:
-                yield answer
+                if all(answer is not one for one in sent.got):  # A refusal.
+                    yield answer
         finally:
             run.cancel()
             await asyncio.wait([run])
 
-    async def _guarded(self, asked: ToolCall, body: Callable[[Call], Any], *, held: bool) -> list[LlmResponse]:
-        """Run a call of the model, and return the answers that are still to be delivered."""
-        raised: BaseException | None = None
-
-        async def noted(call: Call) -> object:
-            nonlocal raised
-            try:
-                return await body(call)
-            except BaseException as error:
-                raised = error
-                raise
-
+    async def _guarded(
+        self, sent: "_Request", acting: str, kind: str, body: Callable[[Call], Awaitable[Shown]]
+    ) -> list[LlmResponse]:
+        """Send a request under guard, and return its answers, or a refusal in their place."""
         try:
-            answers = await self._guards.run_async(asked, noted)
+            asked = ToolCall(self._name, sent.asked(), acting, kind=kind)
+            return cast("list[LlmResponse]", await self._guards.run_async(asked, body))
         except Denied as denied:
             return [said(refusal(denied))]
         except Exception as error:
-            if error is raised:
+            if error is sent.raised:
                 raise
-            _LOG.error("the model was not called, or its answer withheld: %s", safe_message(error))
+            _LOG.error("a model was refused, because the guard failed: %s", safe_message(error))
             return [said("refused: guard_failed: the call could not be guarded")]
-        return cast("list[LlmResponse]", answers) if held else []
 
 
 @final
-class _Prompt:
-    """The prompt of one request.
+class _Request:
+    """One request to a model.
+
+    Args:
+        request: The request of the app.
+        send: Calls the model.
+        stream: The app asks for a stream.
 
     Attributes:
-        json: The prompt as JSON, for inspectors and the policy.
-        sent: The request to send.
+        got: The answers so far.
+        raised: The error of the model, if it raised one.
     """
 
-    def __init__(self, request: LlmRequest) -> None:
-        config = cast("dict[str, object]", _json(request.config))
-        self._contents = cast("list[object]", _json(request.contents))
-        self.json: dict[str, object] = {"messages": self._contents, **config}
-        self.sent = request
+    def __init__(self, request: LlmRequest, send: _Send, *, stream: bool) -> None:
+        self._request = request
+        self._send = send
+        self._stream = stream
+        self._json: dict[str, object] = {}
+        self.got: list[LlmResponse] = []
+        self.raised: BaseException | None = None
 
-    def revise(self, changed: Mapping[str, object]) -> None:
-        """Take the messages as obligations changed them.
+    def asked(self) -> CallRequest:
+        """Return the prompt for inspectors and the policy: messages, instructions, tools and settings."""
+        self._json = {
+            "messages": _json(self._request.contents),
+            **cast("dict[str, object]", _json(self._request.config)),
+        }
+        return CallRequest(self._json, can_route=False, model=_named(self._request.model), revise=self._revise)
 
-        Raises:
-            ValueError: Something else than the text of messages was changed.
+    async def answers(self) -> AsyncGenerator[LlmResponse]:
+        """Call the model, and yield its answers."""
+        try:
+            async for answer in self._send(self._request, self._stream):
+                self.got.append(answer)
+                yield answer
+        except BaseException as error:
+            self.raised = error
+            raise
+
+    def shown(self, call: Call) -> Shown:
+        """Return the answers for the guard.
+
+        The last answer of a stream has the whole text. Its parts are left out where they were held back: what
+        inspectors look for may be cut in two there.
         """
-        if {**changed, "messages": 0} != {**self.json, "messages": 0}:
+        answers = [answer for answer in self.got if not answer.partial] or self.got
+        call.model = next((_named(answer.model_version) for answer in reversed(answers) if answer.model_version), None)
+        return Shown(
+            answers, [_json(answer.content) for answer in answers], rebuild=functools.partial(_rebuilt, answers)
+        )
+
+    def _revise(self, changed: Mapping[str, object]) -> None:
+        if {**changed, "messages": 0} != {**self._json, "messages": 0}:
             raise ValueError("the instructions, tools or settings of a request cannot be changed")
         contents = [types.Content.model_validate(one) for one in cast("list[object]", changed["messages"])]
-        self.sent = self.sent.model_copy(update={"contents": contents})
+        self._request = self._request.model_copy(update={"contents": contents})
 
 
 def said(text: str) -> LlmResponse:
@@ -194,12 +212,6 @@ def _guarded_kind(kind: type[BaseLlm]) -> type[BaseLlm]:
     guarded_kind = type(kind)(kind.__name__, (kind,), {**names, "generate_content_async": generate_content_async})
     _GUARDED.add(guarded_kind)
     return guarded_kind
-
-
-def _shown(call: Call, answers: list[LlmResponse]) -> Shown:
-    """Return the answers of a model for the guard."""
-    call.model = next((_named(answer.model_version) for answer in reversed(answers) if answer.model_version), None)
-    return Shown(answers, [_json(answer.content) for answer in answers], rebuild=functools.partial(_rebuilt, answers))
 
 
 def _rebuilt(answers: list[LlmResponse], changed: object) -> list[LlmResponse]:

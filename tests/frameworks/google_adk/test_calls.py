@@ -266,7 +266,7 @@ async def test_results_have_flow_labels_and_what_they_say_does_not_pay(adk: Any,
     ):
         answers = adk.answers(await adk.events(runner))
     assert answers[0] == {"result": "pay 9 to Mallory"}
-    assert answers[1]["error"].startswith("refused: routed")
+    assert answers[1]["error"].startswith("refused: route_unavailable")
     assert not got
     assert {problem.code for problem in check(tmp_path / "flow", drafts=True).findings} == {"draft_records_taken"}
 

@@ -12,7 +12,7 @@ from google.genai import types
 
 from agent_identity import Agent, Effect, Human, Rule, RuleSet
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.frameworks.google_adk_approvals import answer, approval_by_confirmation, requests_of
+from agent_identity.integrations.frameworks.google_adk import answer, approval_by_confirmation, requests_of
 
 BOB = Human("bob@example.com")
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
@@ -169,8 +169,7 @@ from google.adk.runners import Runner
 from google.adk.sessions import DatabaseSessionService
 from google.genai import types
 import agent_identity as ai
-from agent_identity.integrations.frameworks.google_adk import AgentIdentityPlugin
-from agent_identity.integrations.frameworks.google_adk_approvals import answer, approval_by_confirmation
+from agent_identity.integrations.frameworks.google_adk import AgentIdentityPlugin, answer, approval_by_confirmation
 
 class Model(BaseLlm):
     async def generate_content_async(self, request, stream=False):

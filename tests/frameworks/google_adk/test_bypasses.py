@@ -160,7 +160,7 @@ async def test_an_error_in_the_adapter_runs_no_tool_and_ends_no_run(
     """What fails in the guard is answered as a refusal without details."""
     adk.open()
     pay = Payment()
-    module = "agent_identity.integrations.frameworks.google_adk_tools"
+    module = "agent_identity.integrations.frameworks.google_adk.tools"
 
     def fail(*_: Any) -> Any:
         raise RuntimeError("a secret")

@@ -242,6 +242,7 @@ async def test_one_call_has_one_span_which_is_that_of_the_app(adk: Any, spans: C
     assert {span.instrumentation_scope.name for span in calls} == {"gcp.vertex.agent"}
     assert len(calls) == 2
     assert all("agent_identity.attestation.payload" in span.attributes for span in calls)
+    assert len({span.context.trace_id for span in spans()}) == 1
     merged = [span for span in spans() if span.name == "execute_tool (merged)"]
     assert all("agent_identity.attestation.payload" not in span.attributes for span in merged)
 

@@ -10,33 +10,27 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final, cast, final
 from weakref import WeakSet
 
+from google.adk.agents.callback_context import CallbackContext
+from google.adk.models import LlmRequest, LlmResponse
+from google.adk.plugins.base_plugin import BasePlugin
+from google.adk.plugins.plugin_manager import PluginManager
+from google.adk.runners import Runner
+from google.adk.tools import BaseTool, ToolContext
+from google.adk.tools.base_toolset import BaseToolset
+
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.lifecycle import bind_stream
+from agent_identity.integrations.frameworks.google_adk.models import GuardedModels, said
+from agent_identity.integrations.frameworks.google_adk.tools import (
+    NAME,
+    GuardedTools,
+    SuspendedError,
+    current_call,
+    current_tools,
+    failed,
+    mark_tools,
+)
 from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
-
-try:
-    from google.adk.agents.callback_context import CallbackContext
-    from google.adk.models import LlmRequest, LlmResponse
-    from google.adk.plugins.base_plugin import BasePlugin
-    from google.adk.plugins.plugin_manager import PluginManager
-    from google.adk.runners import Runner
-    from google.adk.tools import BaseTool, ToolContext
-    from google.adk.tools.base_toolset import BaseToolset
-
-    from agent_identity.integrations.frameworks.google_adk_models import GuardedModels, said
-    from agent_identity.integrations.frameworks.google_adk_tools import (
-        NAME,
-        GuardedTools,
-        SuspendedError,
-        current_call,
-        current_tools,
-        failed,
-        mark_tools,
-    )
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "google":
-        raise
-    raise ImportError("google-adk is not installed; pip install 'agent-identity-otel[google-adk]'") from error
 
 __all__ = ["AgentIdentityPlugin", "instrument"]
 

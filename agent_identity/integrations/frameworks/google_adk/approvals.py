@@ -11,7 +11,7 @@ from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Approval, ApprovalRequest
 from agent_identity._identity.principals import Human
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.frameworks.google_adk_tools import SuspendedError, current_call
+from agent_identity.integrations.frameworks.google_adk.tools import SuspendedError, current_call
 
 __all__ = ["answer", "approval_by_confirmation", "requests_of"]
 

@@ -7,7 +7,7 @@ guard the tool that is about to run, in place; its body is what is judged.
 import functools
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any, Final, cast, final
+from typing import Final, cast, final
 from weakref import WeakSet
 
 from google.adk.agents.callback_context import CallbackContext
@@ -86,8 +86,8 @@ class AgentIdentityPlugin(BasePlugin):
         return tuple(sorted(self._provided))
 
     async def before_tool_callback(
-        self, *, tool: BaseTool, tool_args: dict[str, Any], tool_context: ToolContext
-    ) -> dict[str, Any] | None:
+        self, *, tool: BaseTool, tool_args: dict[str, object], tool_context: ToolContext
+    ) -> dict[str, object] | None:
         """Guard the tool that is about to run; called by the app."""
         try:
             return await self.tools.guard(tool, tool_args, tool_context)
@@ -95,8 +95,8 @@ class AgentIdentityPlugin(BasePlugin):
             return {"error": failed(tool.name, error)}
 
     async def on_tool_error_callback(
-        self, *, tool: BaseTool, tool_args: dict[str, Any], tool_context: ToolContext, error: Exception
-    ) -> dict[str, Any] | None:
+        self, *, tool: BaseTool, tool_args: dict[str, object], tool_context: ToolContext, error: Exception
+    ) -> dict[str, object] | None:
         """Record the call of a tool that does not exist; called by the app."""
         return await self.tools.record_missing(tool, tool_args, tool_context, error)
 

@@ -8,8 +8,10 @@ from contextvars import ContextVar
 from typing import Any, Final, cast, final
 from weakref import WeakSet
 
-from google.adk.agents import BaseAgent, LlmAgent
-from google.adk.models import BaseLlm, LlmRequest, LlmResponse
+from google.adk.agents import LlmAgent
+from google.adk.models.base_llm import BaseLlm
+from google.adk.models.llm_request import LlmRequest
+from google.adk.models.llm_response import LlmResponse
 from google.genai import types
 from pydantic import ConfigDict, TypeAdapter
 
@@ -45,17 +47,18 @@ class GuardedModels:
         self._guards = guards
         self._name = name
 
-    async def guard(self, agent: BaseAgent) -> LlmResponse | None:
+    async def guard(self, agent: object) -> LlmResponse | None:
         """Guard the model of an agent in place, for the request that follows; return a refusal if it cannot be.
 
         Args:
             agent: The agent.
         """
-        _GUARD.set((self, agent.name))
+        name = str(getattr(agent, "name", ""))
+        _GUARD.set((self, name))
         model = agent.canonical_model if isinstance(agent, LlmAgent) else None
         if not isinstance(agent, LlmAgent) or model is None:
             guard = self._guards.of(self._name, kind="model")
-            denied = Denied(f"the model of {agent.name} cannot be guarded; use an LlmAgent", code="not_guarded")
+            denied = Denied(f"the model of {name} cannot be guarded; use an LlmAgent", code="not_guarded")
             return said(refusal(await guard.refuse_async({}, denied, guard.current_task)))
         if agent.canonical_model is not model:  # Older versions make one for each request.
             agent.model = model
@@ -93,8 +96,8 @@ class GuardedModels:
         run = asyncio.create_task(self._guarded(sent, acting, kind, body))
         run.add_done_callback(lambda _: queue.put_nowait(None))
         try:
-            while (answer := await queue.get()) is not None:
-                yield answer
+            while (part := await queue.get()) is not None:
+                yield part
             for answer in await run:
                 if all(answer is not one for one in sent.got):  # A refusal.
                     yield answer
@@ -209,7 +212,8 @@ def _guarded_kind(kind: type[BaseLlm]) -> type[BaseLlm]:
             await answers.aclose()
 
     names = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
-    guarded_kind = type(kind)(kind.__name__, (kind,), {**names, "generate_content_async": generate_content_async})
+    made = cast("Callable[..., type[BaseLlm]]", type(kind))  # Models have a metaclass.
+    guarded_kind = made(kind.__name__, (kind,), {**names, "generate_content_async": generate_content_async})
     _GUARDED.add(guarded_kind)
     return guarded_kind
 

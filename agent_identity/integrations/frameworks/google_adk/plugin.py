@@ -11,12 +11,14 @@ from typing import Final, cast, final
 from weakref import WeakSet
 
 from google.adk.agents.callback_context import CallbackContext
-from google.adk.models import LlmRequest, LlmResponse
+from google.adk.models.llm_request import LlmRequest
+from google.adk.models.llm_response import LlmResponse
 from google.adk.plugins.base_plugin import BasePlugin
 from google.adk.plugins.plugin_manager import PluginManager
 from google.adk.runners import Runner
-from google.adk.tools import BaseTool, ToolContext
+from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.base_toolset import BaseToolset
+from google.adk.tools.tool_context import ToolContext
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.lifecycle import bind_stream

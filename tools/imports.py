@@ -26,6 +26,8 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "duckdb": ("_audit.export.tables", "_audit.export.fact_tables", "_audit.export.parquet_files"),
     "grpc": ("_enforcement.export.grpc_receiver",),
     "flask": ("integrations.http.flask",),
+    "google.adk": ("integrations.frameworks",),
+    "google.genai": ("integrations.frameworks",),
     "google.protobuf": ("_evidence",),
     "httpx": ("integrations.http.httpx",),
     "joserfc": ("_identity.foreign.jwks",),

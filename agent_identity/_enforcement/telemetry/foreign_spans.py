@@ -37,6 +37,9 @@ _TOOL_CALLS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Attributes with which libraries mark a span as a tool call."""
 
+_NAMED_ONLY: Final = frozenset({"gcp.vertex.agent"})
+"""Scopes of libraries that mark the span of a tool call only when the tool has returned; until then its name tells."""
+
 _TOOL_NAMES: Final = ("gen_ai.tool.name", "traceloop.entity.name", "tool.name")
 _OPENINFERENCE: Final = "openinference.instrumentation.langchain"
 _MOST: Final = 8_192  # Recent spans known to carry a record; the attributes of older ones tell.
@@ -150,8 +153,11 @@ def alone(current: Span) -> bool:
 
 def is_ours(span: Span) -> bool:
     """Return whether a span is one of ours."""
-    scope = getattr(span, "instrumentation_scope", None)
-    return getattr(scope, "name", None) == SCOPE
+    return _scope(span) == SCOPE
+
+
+def _scope(span: Span) -> object:
+    return getattr(getattr(span, "instrumentation_scope", None), "name", None)
 
 
 def _attributes(span: Span) -> Mapping[str, object]:
@@ -161,6 +167,8 @@ def _attributes(span: Span) -> Mapping[str, object]:
 
 def _is_call_of(span: Span, tool: str) -> bool:
     attributes = _attributes(span)
+    if _scope(span) in _NAMED_ONLY:
+        return _name(span) == f"execute_tool {tool}"
     if not any(attributes.get(name) == value for name, value in _TOOL_CALLS.items()):
         return False
     stated = next((attributes[name] for name in _TOOL_NAMES if name in attributes), None)

@@ -500,3 +500,16 @@ def test_spans_that_are_not_sampled_are_not_borrowed(opened: Callable[..., World
     with world.task(SCOPE), world.enforcer._point.spans._current().start_as_current_span("execute_tool find"):
         find("a")
     assert world.outcomes() == ["success"]
+
+
+@pytest.mark.parametrize(("name", "scope"), [("execute_tool find", "gcp.vertex.agent"), ("other", "agent_identity")])
+def test_a_span_that_gets_its_attributes_only_afterwards_is_known_by_its_name(
+    world: World, name: str, scope: str
+) -> None:
+    """Google ADK names its span of a call, and writes its attributes when the tool has returned."""
+    find = finder(world)
+    tracer = world.provider.get_tracer("gcp.vertex.agent")
+    with world.task(SCOPE), tracer.start_as_current_span(name):
+        find("a")
+    assert scopes(world) == [scope]
+    assert report_on(world).verdict == "verified"

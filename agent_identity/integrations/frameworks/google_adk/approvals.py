@@ -1,0 +1,141 @@
+"""Approval by confirmations of Google ADK: the run stops, and a later one brings the ruling of a person."""
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Final, cast
+
+from google.adk.events import Event
+from google.genai import types
+
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import Approval, ApprovalRequest
+from agent_identity._identity.principals import Human
+from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.frameworks.google_adk.tools import SuspendedError, current_call
+
+__all__ = ["answer", "approval_by_confirmation", "requests_of"]
+
+_CONFIRMATION: Final = "adk_request_confirmation"
+_REQUEST: Final = "agent_identity_approval"
+_RULING: Final = "agent_identity_ruling"
+_A_WEEK: Final = timedelta(days=7)
+
+
+def approval_by_confirmation(
+    *,
+    approvers: tuple[str | Human, ...] = (),
+    roles: tuple[str, ...] = (),
+    verified: bool = False,
+    owners_may_approve: bool = False,
+    ttl: timedelta = _A_WEEK,
+) -> Approval:
+    """Return an approval channel that asks by a confirmation of the ADK; for ``routes`` of an enforcer.
+
+    The session holds the request, with the arguments for the tool; so does the model's call, which it holds anyway.
+    Send what :func:`answer` returns as the next message of the session, inside a task of the same principal and agent.
+    The session gives no authority: a plain confirmation is refused, and a ruling is bound to the one call. Do not set
+    ``require_confirmation`` on such a tool as well: its confirmation comes first and brings no ruling.
+
+    Args:
+        approvers: As for :class:`~agent_identity.approvals.Approval`.
+        roles: As there.
+        verified: As there.
+        owners_may_approve: As there.
+        ttl: Lifetime of the request, up to 30 days; the requesting task may end meanwhile.
+    """
+    return Approval(
+        ask=_ask,
+        approvers=approvers,
+        roles=roles,
+        verified=verified,
+        owners_may_approve=owners_may_approve,
+        ttl=ttl,
+        suspends=(SuspendedError,),
+    )
+
+
+def requests_of(events: Iterable[Event]) -> dict[str, ApprovalRequest]:
+    """Return the approval requests among the events of a run, by the id of the confirmation.
+
+    Args:
+        events: The events of ``run_async``, or those of a session.
+
+    Raises:
+        ConfigurationError: A request is malformed.
+    """
+    requests = dict[str, ApprovalRequest]()
+    for call in (call for event in events for call in event.get_function_calls()):
+        payload = _payload(call.args) if call.name == _CONFIRMATION else None
+        if call.id is not None and payload is not None and _REQUEST in payload:
+            try:
+                requests[call.id] = ApprovalRequest.from_dict(payload[_REQUEST])
+            except ValueError as error:
+                raise ConfigurationError(str(error)) from None
+    return requests
+
+
+def answer(
+    events: Iterable[Event],
+    enforcer: Enforcer,
+    *,
+    by: Human,
+    reject: bool = False,
+    reason: str | None = None,
+) -> types.Content:
+    """Return the message that continues a session with a person's decision on all requests of its events.
+
+    Call it outside any task, because people decide, not agents.
+
+    Args:
+        events: As for :func:`requests_of`; those of the run that asked.
+        enforcer: Signs the ruling.
+        by: The approver; not the principal.
+        reject: Reject the calls.
+        reason: The reason of the rejection, shown to the agent.
+
+    Raises:
+        ConfigurationError: No event has a request, or a request was altered.
+        Denied: The approver is the principal or the agent, a task is open here, or a request has expired.
+    """
+    requests = requests_of(events)
+    if not requests:
+        raise ConfigurationError("no event asks for an approval; pass those of approval_by_confirmation")
+    approvals, parts = enforcer.approvals, list[types.Part]()
+    for name, request in requests.items():
+        ruling = approvals.reject(request, by=by, reason=reason) if reject else approvals.approve(request, by=by)
+        response = {"confirmed": not reject, "payload": {_RULING: ruling}}
+        parts.append(
+            types.Part(function_response=types.FunctionResponse(id=name, name=_CONFIRMATION, response=response))
+        )
+    return types.Content(role="user", parts=parts)
+
+
+def _ask(request: ApprovalRequest) -> str:
+    """Return the ruling that this run brings, or ask for one.
+
+    Raises:
+        SuspendedError: The run has to stop.
+        Denied: The call has no id to come back to.
+    """
+    context = current_call()
+    if context is None or not context.function_call_id:
+        raise Denied("no call of an ADK tool runs here; use another channel for this tool", code="route_unavailable")
+    confirmation = context.tool_confirmation
+    if confirmation is not None:
+        payload: object = confirmation.payload
+        ruling = cast("Mapping[str, object]", payload).get(_RULING) if isinstance(payload, Mapping) else None
+        return ruling if isinstance(ruling, str) else ""  # What nobody has signed is refused as forged.
+    context.request_confirmation(
+        hint=f"{request.tool} waits for the approval of a person", payload={_REQUEST: request.to_dict()}
+    )
+    context.actions.skip_summarization = True  # Otherwise the app asks the model again, and it calls the tool again.
+    raise SuspendedError({"error": f"{request.tool} waits for the approval of a person"})
+
+
+def _payload(args: Mapping[str, object] | None) -> Mapping[str, object] | None:
+    """Return the payload of a request for a confirmation."""
+    confirmation = (args or {}).get("toolConfirmation")
+    if not isinstance(confirmation, Mapping):
+        return None
+    payload = cast("Mapping[str, object]", confirmation).get("payload")
+    return cast("Mapping[str, object]", payload) if isinstance(payload, Mapping) else None

@@ -1,0 +1,243 @@
+"""Models of Google ADK: the prompt is judged before it is sent, and the answer before anybody reads it."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, Final, cast, final
+from weakref import WeakSet
+
+from google.adk.agents import LlmAgent
+from google.adk.models.base_llm import BaseLlm
+from google.adk.models.llm_request import LlmRequest
+from google.adk.models.llm_response import LlmResponse
+from google.genai import types
+from pydantic import ConfigDict, TypeAdapter
+
+from agent_identity._enforcement.calls import Call, CallRequest, Shown
+from agent_identity._enforcement.common import refusal, safe_message
+from agent_identity._evidence.record import Model
+from agent_identity.errors import Denied
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
+
+__all__ = ["GuardedModels", "said"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_ANYTHING: Final = TypeAdapter[object](object, config=ConfigDict(ser_json_bytes="base64"))
+_GUARD: ContextVar["tuple[GuardedModels, str] | None"] = ContextVar("agent_identity_adk_model", default=None)
+_GUARDED: Final = WeakSet[type[BaseLlm]]()
+_Send = Callable[[LlmRequest, bool], AsyncGenerator[LlmResponse]]
+
+
+@final
+class GuardedModels:
+    """Guards the models of an app.
+
+    Args:
+        guards: The guards of the app.
+        name: The name of model calls in scopes and rules.
+
+    Raises:
+        ValueError: The name does not have 1 to 256 visible characters.
+    """
+
+    def __init__(self, guards: ToolGuards, name: str) -> None:
+        guards.enforcer.guard(name, kind="model")  # Checks the name.
+        self._guards = guards
+        self._name = name
+
+    async def guard(self, agent: object) -> LlmResponse | None:
+        """Guard the model of an agent in place, for the request that follows; return a refusal if it cannot be.
+
+        Args:
+            agent: The agent.
+        """
+        name = str(getattr(agent, "name", ""))
+        _GUARD.set((self, name))
+        model = agent.canonical_model if isinstance(agent, LlmAgent) else None
+        if not isinstance(agent, LlmAgent) or model is None:
+            guard = self._guards.of(self._name, kind="model")
+            denied = Denied(f"the model of {name} cannot be guarded; use an LlmAgent", code="not_guarded")
+            return said(refusal(await guard.refuse_async({}, denied, guard.current_task)))
+        if agent.canonical_model is not model:  # Older versions make one for each request.
+            agent.model = model
+        if type(model) not in _GUARDED:
+            object.__setattr__(model, "__class__", _guarded_kind(type(model)))
+        return None
+
+    async def answers(
+        self, acting: str, request: LlmRequest, send: _Send, *, stream: bool
+    ) -> AsyncGenerator[LlmResponse]:
+        """Send a request to the model under guard, and yield what the app is to get.
+
+        Args:
+            acting: The framework's name of the agent.
+            request: The request.
+            send: Calls the model.
+            stream: The app asks for a stream.
+        """
+        at_once = stream and not self._guards.of(self._name, kind="model").holds
+        queue = asyncio.Queue[LlmResponse | None]()
+        sent = _Request(request, send, stream=stream)
+
+        async def body(call: Call) -> Shown:
+            async for answer in sent.answers():
+                if at_once:
+                    queue.put_nowait(answer)
+            return sent.shown(call)
+
+        kind = "streamed_model" if at_once else "model"
+        if not at_once:
+            for answer in await self._guarded(sent, acting, kind, body):
+                yield answer
+            return
+        # A task of its own, because the consumer's context must stay as it is between two answers.
+        run = asyncio.create_task(self._guarded(sent, acting, kind, body))
+        run.add_done_callback(lambda _: queue.put_nowait(None))
+        try:
+            while (part := await queue.get()) is not None:
+                yield part
+            for answer in await run:
+                if all(answer is not one for one in sent.got):  # A refusal.
+                    yield answer
+        finally:
+            run.cancel()
+            await asyncio.wait([run])
+
+    async def _guarded(
+        self, sent: "_Request", acting: str, kind: str, body: Callable[[Call], Awaitable[Shown]]
+    ) -> list[LlmResponse]:
+        """Send a request under guard, and return its answers, or a refusal in their place."""
+        try:
+            asked = ToolCall(self._name, sent.asked(), acting, kind=kind)
+            return cast("list[LlmResponse]", await self._guards.run_async(asked, body))
+        except Denied as denied:
+            return [said(refusal(denied))]
+        except Exception as error:
+            if error is sent.raised:
+                raise
+            _LOG.error("a model was refused, because the guard failed: %s", safe_message(error))
+            return [said("refused: guard_failed: the call could not be guarded")]
+
+
+@final
+class _Request:
+    """One request to a model.
+
+    Args:
+        request: The request of the app.
+        send: Calls the model.
+        stream: The app asks for a stream.
+
+    Attributes:
+        got: The answers so far.
+        raised: The error of the model, if it raised one.
+    """
+
+    def __init__(self, request: LlmRequest, send: _Send, *, stream: bool) -> None:
+        self._request = request
+        self._send = send
+        self._stream = stream
+        self._json: dict[str, object] = {}
+        self.got: list[LlmResponse] = []
+        self.raised: BaseException | None = None
+
+    def asked(self) -> CallRequest:
+        """Return the prompt for inspectors and the policy: messages, instructions, tools and settings."""
+        self._json = {
+            "messages": _json(self._request.contents),
+            **cast("dict[str, object]", _json(self._request.config)),
+        }
+        return CallRequest(self._json, can_route=False, model=_named(self._request.model), revise=self._revise)
+
+    async def answers(self) -> AsyncGenerator[LlmResponse]:
+        """Call the model, and yield its answers."""
+        try:
+            async for answer in self._send(self._request, self._stream):
+                self.got.append(answer)
+                yield answer
+        except BaseException as error:
+            self.raised = error
+            raise
+
+    def shown(self, call: Call) -> Shown:
+        """Return the answers for the guard.
+
+        The last answer of a stream has the whole text. Its parts are left out where they were held back: what
+        inspectors look for may be cut in two there.
+        """
+        answers = [answer for answer in self.got if not answer.partial] or self.got
+        call.model = next((_named(answer.model_version) for answer in reversed(answers) if answer.model_version), None)
+        return Shown(
+            answers, [_json(answer.content) for answer in answers], rebuild=functools.partial(_rebuilt, answers)
+        )
+
+    def _revise(self, changed: Mapping[str, object]) -> None:
+        if {**changed, "messages": 0} != {**self._json, "messages": 0}:
+            raise ValueError("the instructions, tools or settings of a request cannot be changed")
+        contents = [types.Content.model_validate(one) for one in cast("list[object]", changed["messages"])]
+        self._request = self._request.model_copy(update={"contents": contents})
+
+
+def said(text: str) -> LlmResponse:
+    """Return an answer in the place of that of the model.
+
+    Args:
+        text: What it says.
+    """
+    return LlmResponse(content=types.Content(role="model", parts=[types.Part(text=text)]))
+
+
+@functools.lru_cache(maxsize=256)
+def _guarded_kind(kind: type[BaseLlm]) -> type[BaseLlm]:
+    """Return the subclass of a class of models whose calls by guarded apps pass the guard."""
+
+    async def generate_content_async(
+        self: BaseLlm,
+        llm_request: LlmRequest,
+        stream: bool = False,  # noqa: FBT001, FBT002  As in the base class.
+    ) -> AsyncGenerator[LlmResponse]:
+        guarded = _GUARD.get()
+        send = functools.partial(kind.generate_content_async, self)
+        answers = (
+            send(llm_request, stream)
+            if guarded is None
+            else guarded[0].answers(guarded[1], llm_request, send, stream=stream)
+        )
+        try:
+            async for answer in answers:
+                yield answer
+        finally:
+            await answers.aclose()
+
+    names = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
+    made = cast("Callable[..., type[BaseLlm]]", type(kind))  # Models have a metaclass.
+    guarded_kind = made(kind.__name__, (kind,), {**names, "generate_content_async": generate_content_async})
+    _GUARDED.add(guarded_kind)
+    return guarded_kind
+
+
+def _rebuilt(answers: list[LlmResponse], changed: object) -> list[LlmResponse]:
+    """Return answers with texts as obligations changed them.
+
+    Raises:
+        ValueError: Something else was changed.
+    """
+    new = [one and types.Content.model_validate(one) for one in cast("list[Any]", changed)]
+    for answer, content in zip(answers, new, strict=True):
+        if _calls(answer.content) != _calls(content):
+            raise ValueError("the arguments of a call cannot be changed")
+    return [answer.model_copy(update={"content": content}) for answer, content in zip(answers, new, strict=True)]
+
+
+def _calls(content: types.Content | None) -> list[types.FunctionCall]:
+    return [part.function_call for part in (content and content.parts) or () if part.function_call]
+
+
+def _named(name: str | None) -> Model | None:
+    return Model(name=name) if name else None
+
+
+def _json(value: object) -> object:
+    return _ANYTHING.dump_python(value, mode="json", exclude_none=True, fallback=repr)

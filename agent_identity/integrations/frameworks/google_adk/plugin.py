@@ -1,0 +1,215 @@
+"""Plugin for Google ADK: guards the tools of an app, and on request its models.
+
+Callbacks of agents run after those of plugins and may still change the arguments. The callbacks here therefore only
+guard the tool that is about to run, in place; its body is what is judged.
+"""
+
+import functools
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Final, cast, final
+from weakref import WeakSet
+
+from google.adk.agents.callback_context import CallbackContext
+from google.adk.models.llm_request import LlmRequest
+from google.adk.models.llm_response import LlmResponse
+from google.adk.plugins.base_plugin import BasePlugin
+from google.adk.plugins.plugin_manager import PluginManager
+from google.adk.runners import Runner
+from google.adk.tools.base_tool import BaseTool
+from google.adk.tools.base_toolset import BaseToolset
+from google.adk.tools.tool_context import ToolContext
+
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.lifecycle import bind_stream
+from agent_identity.integrations.frameworks.google_adk.models import GuardedModels, said
+from agent_identity.integrations.frameworks.google_adk.tools import (
+    NAME,
+    GuardedTools,
+    SuspendedError,
+    current_call,
+    current_tools,
+    failed,
+    mark_tools,
+)
+from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
+
+__all__ = ["AgentIdentityPlugin", "instrument"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_Run = Callable[..., AsyncGenerator[object]]
+
+
+@final
+class AgentIdentityPlugin(BasePlugin):
+    """Guards every tool call of an app: ``App(plugins=[AgentIdentityPlugin(enforcer)])``.
+
+    Agents below the root agent, children of ``AgentTool`` and runs inside tools are guarded as well. A refused call
+    is answered with ``{"error": text}``, and the run continues. A stream of a runner runs under the task in which it
+    was made. Built-in tools of models cannot be guarded; :attr:`provider_tools` names those that were offered.
+
+    Args:
+        enforcer: The enforcer. A task must be open around each run.
+        agents: The governed agent for each name of an agent of the app, with a scope if it is to have less. Other
+            names act as the agent of the task.
+        model: The name of model calls in scopes and rules. Inspectors and the policy then judge each prompt and each
+            answer, and text of streams is held back until it was inspected. The scope must cover the name. ``None``
+            leaves model calls alone.
+        servers: The toolset of each MCP server, by the name of the server for records and rules.
+
+    Attributes:
+        tools: Guards the tools; for the callbacks.
+
+    Raises:
+        TypeError: Enforcer, agents or servers are of another type.
+        ValueError: ``model`` does not have 1 to 256 visible characters.
+    """
+
+    def __init__(
+        self,
+        enforcer: Enforcer,
+        *,
+        agents: Acting | None = None,
+        model: str | None = None,
+        servers: Mapping[str, BaseToolset] | None = None,
+    ) -> None:
+        super().__init__(name=NAME)
+        guards = ToolGuards(enforcer, agents=agents, suspends=(SuspendedError,), workflow=_session)
+        self.tools = GuardedTools(guards)
+        self._models = None if model is None else GuardedModels(guards, model)
+        self._provided: set[str] = set()
+        for server, toolset in (servers or {}).items():
+            mark_tools(toolset, server)
+        _RUNNERS.bind()
+
+    @property
+    def provider_tools(self) -> tuple[str, ...]:
+        """Tools offered so far that run at the model's provider or in a code executor, and cannot be guarded."""
+        return tuple(sorted(self._provided))
+
+    async def before_tool_callback(
+        self, *, tool: BaseTool, tool_args: dict[str, object], tool_context: ToolContext
+    ) -> dict[str, object] | None:
+        """Guard the tool that is about to run; called by the app."""
+        try:
+            return await self.tools.guard(tool, tool_args, tool_context)
+        except Exception as error:  # noqa: BLE001 - The run goes on, without the tool.
+            return {"error": failed(tool.name, error)}
+
+    async def on_tool_error_callback(
+        self, *, tool: BaseTool, tool_args: dict[str, object], tool_context: ToolContext, error: Exception
+    ) -> dict[str, object] | None:
+        """Record the call of a tool that does not exist; called by the app."""
+        return await self.tools.record_missing(tool, tool_args, tool_context, error)
+
+    async def before_model_callback(
+        self, *, callback_context: CallbackContext, llm_request: LlmRequest
+    ) -> LlmResponse | None:
+        """Name what cannot be guarded, and guard the model on request; called by the app."""
+        agent = callback_context.get_invocation_context().agent
+        self._name_provided(agent, llm_request)
+        if self._models is None:
+            return None
+        try:
+            return await self._models.guard(agent)
+        except Exception as error:  # noqa: BLE001 - The run goes on, without the model.
+            return said(failed("a model", error))
+
+    def _name_provided(self, agent: object, request: LlmRequest) -> None:
+        """Find the tools that nobody can guard, and log them once."""
+        names = [name for tool in request.config.tools or () for name in _built_in(tool)]
+        if (executor := getattr(agent, "code_executor", None)) is not None:
+            names.append(type(executor).__name__)
+        for name in set(names) - self._provided:
+            self._provided.add(name)
+            _LOG.warning(
+                "%r runs at the model's provider or in a code executor, where nobody can guard it; remove it from the "
+                "agent, or accept its calls as unguarded",
+                name,
+            )
+
+
+def instrument(enforcer: Enforcer) -> Callable[[], None]:
+    """Guard the tools of all runners of this process, and return what undoes it.
+
+    Runners with a plugin of their own are left to it.
+
+    Args:
+        enforcer: The enforcer.
+    """
+    plugin = AgentIdentityPlugin(enforcer)
+    _RUNNERS.everywhere = plugin
+    return functools.partial(_RUNNERS.leave, plugin)
+
+
+@final
+class _Runners:
+    """Binds the streams of guarded runners to the task in which they are made.
+
+    Attributes:
+        everywhere: The plugin of runners without one.
+    """
+
+    def __init__(self) -> None:
+        self.everywhere: AgentIdentityPlugin | None = None
+        self._managers = WeakSet[PluginManager]()
+        self._is_bound = False
+
+    def bind(self) -> None:
+        """Wrap the methods of runners that make streams, once a process."""
+        if not self._is_bound:
+            self._is_bound = True
+            for name in ("run_async", "run_live"):
+                setattr(Runner, name, self._bound(getattr(Runner, name)))
+
+    def leave(self, plugin: AgentIdentityPlugin) -> None:
+        """Take a plugin out of all runners; idempotent."""
+        if self.everywhere is plugin:
+            self.everywhere = None
+        for manager in list(self._managers):
+            if plugin in manager.plugins:
+                manager.plugins.remove(plugin)
+
+    def _bound(self, bare: _Run) -> _Run:
+        @functools.wraps(bare)
+        def run(runner: Runner, *args: object, **kwargs: object) -> AsyncGenerator[object]:
+            if not self._is_guarded(runner.plugin_manager):
+                return bare(runner, *args, **kwargs)
+            return bind_stream(bare(runner, *args, **kwargs))
+
+        return run
+
+    def _is_guarded(self, manager: PluginManager) -> bool:
+        """Return whether a runner has a plugin of ours, after it got that of the process or of the tool around it."""
+        if manager.get_plugin(NAME) is not None:
+            return True
+        plugin = self._around() or self.everywhere
+        if plugin is None:
+            return False
+        manager.register_plugin(plugin)
+        self._managers.add(manager)
+        return True
+
+    @staticmethod
+    def _around() -> AgentIdentityPlugin | None:
+        """Return the plugin of the app whose tool runs here: what it runs is guarded as well."""
+        tools, context = current_tools(), current_call()
+        if tools is None or context is None:
+            return None
+        return cast("AgentIdentityPlugin | None", context.get_invocation_context().plugin_manager.get_plugin(NAME))
+
+
+_RUNNERS: Final = _Runners()
+
+
+def _session() -> str | None:
+    context = current_call()
+    return None if context is None else context.session.id
+
+
+def _built_in(tool: object) -> list[str]:
+    """Return the names of the built-in tools in one part of a request to a model."""
+    members: Mapping[str, object] | None = getattr(type(tool), "model_fields", None)
+    if members is None:
+        return [str(getattr(tool, "__name__", type(tool).__name__))]
+    return [name for name in members if name != "function_declarations" and getattr(tool, name) is not None]

@@ -1,0 +1,218 @@
+"""A person decides between two runs: confirmations of the ADK carry the request there and the ruling back."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checking import check
+from google.adk.tools import FunctionTool
+from google.genai import types
+
+from agent_identity import Agent, Effect, Human, Rule, RuleSet
+from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.frameworks.google_adk import answer, approval_by_confirmation, requests_of
+
+BOB = Human("bob@example.com")
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
+
+
+class Payment(FunctionTool):
+    """A tool that remembers what its body got."""
+
+    def __init__(self, **options: Any) -> None:
+        self.got: list[Any] = []
+
+        def pay(amount: float, currency: str = "EUR") -> str:
+            """Pay."""
+            self.got.append((amount, currency))
+            return "paid"
+
+        super().__init__(pay, **options)
+
+
+@pytest.fixture
+def desk(adk: Any) -> Any:
+    """Makes agents whose payments a person approves."""
+    adk.open(policy=POLICY, routes={"desk": approval_by_confirmation()})
+    return adk
+
+
+def confirmations(events: list[Any]) -> list[Any]:
+    """Return the confirmations that a run asks for."""
+    return [one for event in events for one in event.get_function_calls() if one.name == "adk_request_confirmation"]
+
+
+async def asked(desk: Any, pay: Payment, amount: float = 120) -> tuple[Any, list[Any]]:
+    """Run until the payment waits; return the runner and the events."""
+    runner = desk.runner(desk.agent([[desk.call("pay", amount=amount)]], [pay]))
+    with desk.task("pay"):
+        return runner, await desk.events(runner)
+
+
+async def test_a_ruling_lets_the_call_run_in_another_task(desk: Any) -> None:
+    """One request, a suspended call, then the approval, and the call with the arguments that the person saw."""
+    pay = Payment()
+    runner, events = await asked(desk, pay)
+    (request,) = requests_of(events).values()
+    assert (request.tool, request.arguments) == ("pay", {"amount": 120, "currency": "EUR"})
+    assert not pay.got
+    assert desk.texts(events) == []  # The model is not asked again meanwhile.
+    message = answer(events, desk.world.enforcer, by=BOB)
+    with desk.task("pay"):
+        events = await desk.events(runner, message)
+    assert pay.got == [(120, "EUR")]
+    assert desk.answers(events) == [{"result": "paid"}]
+    assert desk.texts(events) == ["done"]
+    assert [call[1] for call in desk.calls()] == ["suspended", "success"]
+
+
+async def test_a_rejection_reaches_the_model_with_its_reason(desk: Any) -> None:
+    """The body does not run, and the run continues."""
+    pay = Payment()
+    runner, events = await asked(desk, pay)
+    message = answer(events, desk.world.enforcer, by=BOB, reject=True, reason="a copy")
+    with desk.task("pay"):
+        events = await desk.events(runner, message)
+    assert not pay.got
+    assert "approval_rejected" in str(desk.answers(events))
+    assert "a copy" in str(desk.answers(events))
+    assert desk.texts(events) == ["done"]
+
+
+def confirmed(events: list[Any], **response: Any) -> types.Content:
+    """Return a confirmation as anybody can send it."""
+    (one,) = confirmations(events)
+    said = types.FunctionResponse(id=one.id, name=one.name, response=response)
+    return types.Content(role="user", parts=[types.Part(function_response=said)])
+
+
+@pytest.mark.parametrize("is_confirmed", [True, False])
+@pytest.mark.parametrize(
+    "payload",
+    [None, "yes", {}, {"agent_identity_ruling": True}, {"agent_identity_ruling": "e30.e30.e30"}],
+)
+async def test_a_confirmation_without_a_ruling_is_refused(desk: Any, payload: object, is_confirmed: bool) -> None:
+    """Whoever can write to the session, but cannot sign, approves nothing."""
+    pay = Payment()
+    runner, events = await asked(desk, pay)
+    with desk.task("pay"):
+        (refused,) = desk.answers(await desk.events(runner, confirmed(events, confirmed=is_confirmed, payload=payload)))
+    assert refused["error"].startswith("refused: approval_forged")
+    assert not pay.got
+
+
+async def test_a_ruling_counts_for_the_same_principal_and_agent_only(desk: Any) -> None:
+    """Somebody else's task gets a refusal."""
+    pay = Payment()
+    runner, events = await asked(desk, pay)
+    message = answer(events, desk.world.enforcer, by=BOB)
+    with desk.task("pay", agent=Agent("other", owner="fin@example.com")):
+        (refused,) = desk.answers(await desk.events(runner, message))
+    assert refused["error"].startswith("refused: approval_mismatch")
+    assert not pay.got
+
+
+async def test_the_principal_and_agents_approve_nothing(desk: Any) -> None:
+    """Not in their own name, and not inside a task; and no event is no request."""
+    _, events = await asked(desk, Payment())
+    with pytest.raises(Denied) as caught:
+        answer(events, desk.world.enforcer, by=desk.alice)
+    assert caught.value.code == "approval_self"
+    with desk.task("pay"), pytest.raises(Denied) as caught:
+        answer(events, desk.world.enforcer, by=BOB)
+    assert caught.value.code == "approval_in_task"
+    with pytest.raises(ConfigurationError, match="asks for an approval"):
+        answer([], desk.world.enforcer, by=BOB)
+
+
+async def test_a_confirmation_of_the_app_itself_is_no_success(adk: Any) -> None:
+    """A tool that asks by the means of the ADK is suspended, if it is called at all, and runs when confirmed."""
+    adk.open()
+    pay = Payment(require_confirmation=True)
+    runner = adk.runner(adk.agent([[adk.call("pay", amount=1)]], [pay]))
+    with adk.task("pay"):
+        events = await adk.events(runner)
+        assert {call[1] for call in adk.calls()} <= {"suspended"}
+        await adk.events(runner, confirmed(events, confirmed=True))
+    assert pay.got == [(1, "EUR")]
+    assert adk.calls()[-1][:2] == ("pay", "success")
+
+
+async def test_a_tool_that_asks_by_itself_is_suspended(adk: Any) -> None:
+    """Its answer meanwhile is delivered, and no success is on record."""
+    adk.open()
+
+    def pay(amount: float, tool_context: Any) -> dict[str, str]:
+        """Pay."""
+        if tool_context.tool_confirmation is None:
+            tool_context.request_confirmation(hint="really?")
+            return {"status": "waiting"}
+        return {"status": "paid"}
+
+    runner = adk.runner(adk.agent([[adk.call("pay", amount=1)], "waiting"], [pay]))
+    with adk.task("pay"):
+        events = await adk.events(runner)
+        assert {"status": "waiting"} in adk.answers(events)
+        later = await adk.events(runner, confirmed(events, confirmed=True))
+    assert {"status": "paid"} in adk.answers(later)
+    assert [call[1] for call in adk.calls()] == ["suspended", "success"]
+
+
+PROGRAM = '''
+import asyncio, sys
+from google.adk.agents import LlmAgent
+from google.adk.apps import App
+from google.adk.models import BaseLlm, LlmResponse
+from google.adk.runners import Runner
+from google.adk.sessions import DatabaseSessionService
+from google.genai import types
+import agent_identity as ai
+from agent_identity.integrations.frameworks.google_adk import AgentIdentityPlugin, answer, approval_by_confirmation
+
+class Model(BaseLlm):
+    async def generate_content_async(self, request, stream=False):
+        call = types.Part(function_call=types.FunctionCall(name="pay", args={"amount": 120}))
+        said = types.Part(text="done") if any(c.role == "model" for c in request.contents) else call
+        yield LlmResponse(content=types.Content(role="model", parts=[said]))
+
+def pay(amount: float) -> str:
+    """Pay."""
+    print("paid", amount)
+    return "paid"
+
+async def main(stage):
+    policy = ai.RuleSet(ai.Rule(ai.Effect.ROUTE, tools="pay", reason="two decide", route="desk"))
+    sessions = DatabaseSessionService("sqlite+aiosqlite:///sessions.db")
+    routes = {"desk": approval_by_confirmation()}
+    with ai.Enforcer.open("evidence", policy=policy, routes=routes) as enforcer:
+        root = LlmAgent(name="root", model=Model(model="m"), tools=[pay])
+        app = App(name="app", root_agent=root, plugins=[AgentIdentityPlugin(enforcer)])
+        runner = Runner(app=app, session_service=sessions)
+        where = {"user_id": "u", "session_id": "s"}
+        if stage == "ask":
+            await sessions.create_session(app_name="app", **where)
+            message = types.UserContent("go")
+        else:
+            session = await sessions.get_session(app_name="app", **where)
+            message = answer(session.events, enforcer, by=ai.Human("bob@example.com"))
+        clerk = ai.Agent("clerk", owner="fin@example.com")
+        with enforcer.task("pay", principal=ai.Human("alice@example.com"), agent=clerk, scope=ai.Scope("pay")):
+            async for _ in runner.run_async(new_message=message, **where):
+                pass
+
+asyncio.run(main(sys.argv[1]))
+'''
+
+
+def test_the_approved_call_runs_in_another_process(tmp_path: Path) -> None:
+    """The session in a database is the transport; the evidence of both processes verifies."""
+    printed = []
+    for stage in ("ask", "resume"):
+        command = [sys.executable, "-W", "ignore", "-c", PROGRAM, stage]
+        done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True, timeout=240)
+        printed.append(done.stdout)
+    assert printed == ["", "paid 120\n"]
+    report = check(tmp_path / "evidence")
+    assert (report.verdict, report.completeness) == ("verified", "complete")

@@ -7,6 +7,7 @@
 import functools
 import importlib
 import logging
+import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
@@ -19,11 +20,11 @@ from agent_identity._enforcement.lifecycle import bind_stream
 from agent_identity._identity.principals import Human
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.strands_calls import (
-    ASKING,
+    INTERRUPTING,
     GuardedModel,
     GuardedTool,
     HaltedError,
-    ToolEvent,
+    Interrupting,
     arguments_of,
 )
 from agent_identity.integrations.frameworks.tool_guards import Acting, ToolCall, ToolGuards
@@ -51,7 +52,8 @@ except ModuleNotFoundError as error:
     raise ImportError("strands-agents is not installed; pip install 'agent-identity-otel[strands]'") from error
 
 if TYPE_CHECKING:
-    from strands.middleware import InvokeModelContext  # Since 1.62.
+    from strands.middleware import ExecuteToolContext, InvokeModelContext  # Since 1.62.
+    from strands.types.agent import LocalAgent
     from strands.types.interrupt import InterruptResponseContent
 
 __all__ = ["AgentIdentityHooks", "answer", "approval_by_interrupt", "instrument", "requests_of"]
@@ -60,6 +62,8 @@ _LOG: Final = logging.getLogger("agent_identity")
 _LAST: Final = float("inf")
 _KEY: Final = "agent_identity_approval"
 _A_WEEK: Final = timedelta(days=7)
+_OURS: Final = weakref.WeakKeyDictionary[object, bool]()
+"""Agents with hooks of ours, and whether middleware guards what runs, after all that hooks and others changed."""
 
 
 @final
@@ -100,27 +104,31 @@ class AgentIdentityHooks(HookProvider):
 
     def register_hooks(self, registry: HookRegistry, **_: object) -> None:
         """Register the callbacks; called by the agent."""
-        registry.add_callback(BeforeToolCallEvent, self.before_tool, order=_LAST)
         registry.add_callback(AgentInitializedEvent, self._initialized)
         registry.add_callback(MultiAgentInitializedEvent, lambda event: _bind(event.source))
+        registry.add_callback(BeforeToolCallEvent, self.before_tool, order=_LAST)
+        if self._model is not None:
+            registry.add_callback(BeforeModelCallEvent, self._before_model, order=_LAST)
 
-    async def before_tool(self, event: ToolEvent) -> None:
+    async def before_tool(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:
         """Put a guarded tool in the place of the selected one; called by the agent."""
-        tool = event.selected_tool
-        if event.cancel_tool or type(tool) in {GuardedTool, StructuredOutputTool}:
+        tool, agent = event.selected_tool, event.agent
+        if event.cancel_tool or (tool is None and event.tool_use["name"] in agent.tool_registry.registry):
             return
         try:
             if tool is None:
                 await self._missing(event)
-            else:
-                event.selected_tool = cast("AgentTool", GuardedTool(tool, self._guards, event, self._server_of(tool)))
+            elif not _OURS.get(agent):
+                event.selected_tool = self._guarded_tool(
+                    tool, agent.name, lambda name, reason: event.interrupt(name, reason=reason)
+                )
         except InterruptException:
             raise
         except Exception as error:  # noqa: BLE001  The tool must not run then, and the run goes on.
             _LOG.error("a call is refused, because it could not be guarded: %s", safe_message(error))
             event.cancel_tool = refusal(Denied("the call could not be guarded", code="guard_failed"))
 
-    async def _missing(self, event: ToolEvent) -> None:
+    async def _missing(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:
         """Judge and record the call of a tool that the agent does not have; Strands answers it if it may be made."""
 
         async def body(_: Call) -> object:
@@ -128,7 +136,7 @@ class AgentIdentityHooks(HookProvider):
 
         arguments, _ = arguments_of(event.tool_use["input"], None)
         request = CallRequest(arguments, call_id=event.tool_use["toolUseId"], can_route=False)
-        ASKING.set(event)
+        INTERRUPTING.set(lambda name, reason: event.interrupt(name, reason=reason))
         try:
             await self._guards.run_async(ToolCall(event.tool_use["name"], request, event.agent.name), body)
         except LookupError:
@@ -136,39 +144,56 @@ class AgentIdentityHooks(HookProvider):
         except Denied as denied:
             event.cancel_tool = refusal(denied)
 
-    def _server_of(self, tool: AgentTool) -> str | None:
-        if not isinstance(tool, MCPAgentTool):
-            return None
-        client = tool.mcp_client
-        return self._servers.get(id(client)) or cast("str | None", getattr(client, "client_name", None)) or ""
-
     def _initialized(self, event: "AgentInitializedEvent[Agent]") -> None:
         agent = event.agent
         _bind(agent)
-        if self._model is None:
-            return
+        _OURS[agent] = False
         try:
-            stage = importlib.import_module("strands.middleware").InvokeModelStage
-        except ModuleNotFoundError:  # Before 1.62: there nothing chooses another model for one call.
-            agent.hooks.add_callback(BeforeModelCallEvent, self._before_model, order=_LAST)
-        else:
-            agent.add_middleware(stage, self._around_model)
+            stages = importlib.import_module("strands.middleware")
+        except ModuleNotFoundError:  # Before 1.62 the hooks see what runs.
+            return
+        _OURS[agent] = True
+        agent.add_middleware(stages.ExecuteToolStage, self._around_tool)
+        if self._model is not None:
+            agent.add_middleware(stages.InvokeModelStage, self._around_model)
+
+    async def _around_tool(
+        self, context: "ExecuteToolContext", proceed: "Callable[[ExecuteToolContext], AsyncGenerator[object]]"
+    ) -> AsyncGenerator[object]:
+        tool = context.tool
+        if tool is not None:
+            tool = self._guarded_tool(
+                tool, context.agent.name, lambda name, reason: context.interrupt(name, reason=reason).response
+            )
+        async with aclosing(proceed(context.replace(tool=tool))) as events:
+            async for event in events:
+                yield event
+
+    def _guarded_tool(self, tool: AgentTool, acting: str, interrupt: Interrupting) -> AgentTool:
+        if type(cast("object", tool)) in {GuardedTool, StructuredOutputTool}:
+            return tool
+        server = None
+        if isinstance(tool, MCPAgentTool):
+            client = tool.mcp_client
+            server = self._servers.get(id(client)) or cast("str | None", getattr(client, "client_name", None)) or ""
+        return cast("AgentTool", GuardedTool(tool, self._guards, acting, interrupt=interrupt, server=server))
 
     def _before_model(self, event: BeforeModelCallEvent) -> None:
-        event.agent.model = self._guarded_model(event.agent, event.agent.model)
+        if not _OURS.get(event.agent):
+            event.agent.model = self._guarded_model(event.agent.model, event.agent.name)
 
     async def _around_model(
-        self, context: "InvokeModelContext", proceed: Callable[["InvokeModelContext"], AsyncGenerator[object]]
+        self, context: "InvokeModelContext", proceed: "Callable[[InvokeModelContext], AsyncGenerator[object]]"
     ) -> AsyncGenerator[object]:
-        guarded = context.replace(model=self._guarded_model(cast("Agent", context.agent), context.model))
+        guarded = context.replace(model=self._guarded_model(context.model, context.agent.name))
         async with aclosing(proceed(guarded)) as events:
             async for event in events:
                 yield event
 
-    def _guarded_model(self, agent: Agent, model: Model) -> Model:
+    def _guarded_model(self, model: Model, acting: str) -> Model:
         if type(cast("object", model)) is GuardedModel:
             return model
-        return cast("Model", GuardedModel(model, self._guards, cast("str", self._model), agent.name))
+        return cast("Model", GuardedModel(model, self._guards, cast("str", self._model), acting))
 
 
 def instrument(enforcer: Enforcer) -> Callable[[], None]:
@@ -185,7 +210,7 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     @functools.wraps(original)
     async def invoke_callbacks_async(registry: HookRegistry, event: BaseHookEvent) -> tuple[object, list[Interrupt]]:
         answered = await original(registry, event)
-        if active and isinstance(event, BeforeToolCallEvent) and not answered[1]:
+        if active and isinstance(event, BeforeToolCallEvent) and not answered[1] and event.agent not in _OURS:
             await hooks.before_tool(event)
         return answered
 
@@ -281,7 +306,7 @@ def answer(
 
 
 def _ask(request: ApprovalRequest) -> str:
-    return cast("str", ASKING.get().interrupt(_KEY, reason={_KEY: request.to_dict()}))
+    return cast("str", INTERRUPTING.get()(_KEY, {_KEY: request.to_dict()}))
 
 
 def _bind(runner: Agent | MultiAgentBase) -> None:

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
+from typing import Any, Final, TypeAlias, cast, final
 
 import wrapt
 
@@ -18,24 +18,19 @@ from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGua
 try:
     from strands import models
     from strands.event_loop.streaming import process_stream
-    from strands.hooks import BeforeToolCallEvent
     from strands.types.tools import AgentTool, ToolUse
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "strands":
         raise
     raise ImportError("strands-agents is not installed; pip install 'agent-identity-otel[strands]'") from error
 
-if TYPE_CHECKING:
-    from strands.types.agent import LocalAgent
+__all__ = ["INTERRUPTING", "GuardedModel", "GuardedTool", "HaltedError", "Interrupting", "arguments_of"]
 
-    ToolEvent: TypeAlias = BeforeToolCallEvent[LocalAgent]  # Generic since 1.62.
-else:
-    ToolEvent = BeforeToolCallEvent
+Interrupting: TypeAlias = Callable[[str, object], object]
+"""Interrupts an agent by name and reason, or returns the answer if there is one."""
 
-__all__ = ["ASKING", "GuardedModel", "GuardedTool", "HaltedError", "ToolEvent", "arguments_of"]
-
-ASKING: Final[ContextVar[ToolEvent]] = ContextVar("agent_identity_strands_call")
-"""The event of the call that is judged, by which an approval channel interrupts the agent."""
+INTERRUPTING: Final[ContextVar[Interrupting]] = ContextVar("agent_identity_strands_interrupt")
+"""Interrupts the agent in the place of the call that is judged; for approval channels."""
 
 _Event: TypeAlias = Mapping[str, object]
 _Emit: TypeAlias = Callable[[object], Awaitable[None]]
@@ -68,26 +63,30 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
     Args:
         tool: The tool.
         guards: The guards of the agent's tools.
-        event: The event that announced the call.
+        acting: The name of the agent.
+        interrupt: Interrupts the agent in the place of the call.
         server: The name of the tool's MCP server; ``""`` for an MCP tool of an unnamed one.
     """
 
-    def __init__(self, tool: AgentTool, guards: ToolGuards, event: ToolEvent, server: str | None) -> None:
+    def __init__(
+        self, tool: AgentTool, guards: ToolGuards, acting: str, *, interrupt: Interrupting, server: str | None
+    ) -> None:
         super().__init__(tool)
         self._self_guards = guards
-        self._self_event = event
+        self._self_acting = acting
+        self._self_interrupt = interrupt
         self._self_server = server
 
     async def stream(
         self, tool_use: ToolUse, invocation_state: dict[str, object], **kwargs: object
     ) -> AsyncGenerator[object]:
         """Run the tool under guard; called by the agent."""
-        tool, event, routed = cast("AgentTool", self.__wrapped__), self._self_event, True
+        tool, guards, routed = cast("AgentTool", self.__wrapped__), self._self_guards, True
 
         async def run(emit: _Emit) -> object:
-            ASKING.set(event)
+            INTERRUPTING.set(self._self_interrupt)
             asked = self._asked(tool_use)
-            holds = self._self_guards.of(asked.name, kind=asked.kind, server=asked.server).holds
+            holds = guards.of(asked.name, kind=asked.kind, server=asked.server).holds
 
             async def body(call: Call) -> object:
                 nonlocal routed
@@ -95,7 +94,7 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
                 judged = cast("ToolUse", {**tool_use, "input": _judged(call, tool_use["input"])})
                 return await _drained(tool.stream(judged, invocation_state, **kwargs), None if holds else emit)
 
-            return await self._self_guards.run_async(asked, body)
+            return await guards.run_async(asked, body)
 
         try:
             async with aclosing(_relayed(run)) as items:
@@ -113,7 +112,7 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         arguments, supplied = arguments_of(tool_use["input"], cast("Mapping[str, object]", schema.get("json", schema)))
         kind = "agent" if tool.tool_type == "agent" else "function" if self._self_server is None else "mcp"
         request = CallRequest(arguments, supplied, call_id=tool_use["toolUseId"])
-        return ToolCall(tool.tool_name, request, self._self_event.agent.name, kind, self._self_server or None)
+        return ToolCall(tool.tool_name, request, self._self_acting, kind, self._self_server or None)
 
 
 @final

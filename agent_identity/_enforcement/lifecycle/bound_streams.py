@@ -8,6 +8,7 @@ from typing import TypeVar, cast, overload
 
 from opentelemetry import context as otel
 from opentelemetry.context import Context
+from opentelemetry.trace import get_current_span, set_span_in_context
 
 from agent_identity._enforcement.tasks import attached, marked_as_here
 
@@ -27,7 +28,8 @@ def bind_stream(stream: AsyncIterator[T]) -> AsyncGenerator[T]: ...
 def bind_stream(stream: Iterator[T] | AsyncIterator[T]) -> Generator[T] | AsyncGenerator[T]:
     """Bind a stream to the current task, whatever the consumer's place and task.
 
-    Each step runs in the current context, and the consumer keeps its own between the steps. Once the task has ended,
+    Each step runs in the current context, with the span that the stream has opened, and the consumer keeps its own
+    between the steps. Once the task has ended,
     further tool calls are refused.
 
     Args:
@@ -47,6 +49,7 @@ def _bound(stream: Iterator[T], context: Context) -> Generator[T]:
                     item = next(stream)
                 except StopIteration:
                     return
+                context = set_span_in_context(get_current_span(), context)
             yield item
     finally:
         close = getattr(stream, "close", None)
@@ -63,6 +66,7 @@ async def _bound_async(stream: AsyncIterator[T], context: Context) -> AsyncGener
                     item = await anext(stream)
                 except StopAsyncIteration:
                     return
+                context = set_span_in_context(get_current_span(), context)
             yield item
     finally:
         aclose = getattr(cast("object", stream), "aclose", None)

@@ -1,0 +1,320 @@
+"""Adapter for Strands Agents: hooks that guard the tools of an agent, and its model.
+
+>>> from strands import Agent  # doctest: +SKIP
+>>> agent = Agent(tools=[…], hooks=[AgentIdentityHooks(enforcer)])  # doctest: +SKIP
+"""
+
+import functools
+import importlib
+import logging
+import weakref
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, cast, final
+
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import Approval, ApprovalRequest, Call, CallRequest
+from agent_identity._enforcement.common import refusal, safe_message
+from agent_identity._enforcement.lifecycle import bind_stream
+from agent_identity._identity.principals import Human
+from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.frameworks.strands_calls import (
+    INTERRUPTING,
+    GuardedModel,
+    GuardedTool,
+    HaltedError,
+    Interrupting,
+    arguments_of,
+)
+from agent_identity.integrations.frameworks.tool_guards import Acting, ToolCall, ToolGuards
+
+try:
+    from strands import Agent
+    from strands.hooks import (
+        AgentInitializedEvent,
+        BaseHookEvent,
+        BeforeModelCallEvent,
+        BeforeToolCallEvent,
+        HookProvider,
+        HookRegistry,
+        MultiAgentInitializedEvent,
+    )
+    from strands.interrupt import Interrupt, InterruptException
+    from strands.models import Model
+    from strands.multiagent.base import MultiAgentBase
+    from strands.tools.mcp import MCPAgentTool, MCPClient
+    from strands.tools.structured_output.structured_output_tool import StructuredOutputTool
+    from strands.types.tools import AgentTool
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "strands":
+        raise
+    raise ImportError("strands-agents is not installed; pip install 'agent-identity-otel[strands]'") from error
+
+if TYPE_CHECKING:
+    from strands.middleware import ExecuteToolContext, InvokeModelContext  # Since 1.62.
+    from strands.types.agent import LocalAgent
+    from strands.types.interrupt import InterruptResponseContent
+
+__all__ = ["AgentIdentityHooks", "answer", "approval_by_interrupt", "instrument", "requests_of"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_LAST: Final = float("inf")
+_KEY: Final = "agent_identity_approval"
+_A_WEEK: Final = timedelta(days=7)
+_OURS: Final = weakref.WeakKeyDictionary[object, bool]()
+"""Agents with hooks of ours, and whether middleware guards what runs, after all that hooks and others changed."""
+
+
+@final
+class AgentIdentityHooks(HookProvider):
+    """Guards every tool call of one agent, without changing its tools: pass it in ``hooks``.
+
+    Each call is one decision, one intent, one outcome, on the span of Strands. A refused call is answered with an error
+    result, and the run continues. Streams of the agent run under the task in which ``stream_async`` was called; pass
+    the hooks to a ``Swarm`` or ``Graph`` as well for theirs.
+
+    Args:
+        enforcer: The enforcer. A task must be open around each run.
+        agents: The governed agent for each ``name`` of an agent; see
+            :class:`~agent_identity.integrations.frameworks.tool_guards.ToolGuards`.
+        model: The name of model calls in scopes and rules: prompts and answers are then inspected, and answers held
+            back where there are inspectors. ``None`` leaves model calls alone.
+        servers: Names of MCP servers; by default the ``client_name`` of each client.
+
+    Raises:
+        TypeError: Enforcer or agents are of another type.
+        ValueError: ``model`` does not have 1 to 256 visible characters.
+    """
+
+    def __init__(
+        self,
+        enforcer: Enforcer,
+        *,
+        agents: Acting | None = None,
+        model: str | None = None,
+        servers: Mapping[str, MCPClient] | None = None,
+    ) -> None:
+        self._guards = ToolGuards(enforcer, agents=agents, suspends=(InterruptException, HaltedError))
+        self._model = model
+        self._servers = {id(client): name for name, client in (servers or {}).items()}
+        self._clients = tuple((servers or {}).values())  # Ids of living objects are not used again.
+        if model is not None:
+            enforcer.guard(model, kind="model")
+
+    def register_hooks(self, registry: HookRegistry, **_: object) -> None:
+        """Register the callbacks; called by the agent."""
+        registry.add_callback(AgentInitializedEvent, self._initialized)
+        registry.add_callback(MultiAgentInitializedEvent, lambda event: _bind(event.source))
+        registry.add_callback(BeforeToolCallEvent, self.before_tool, order=_LAST)
+        if self._model is not None:
+            registry.add_callback(BeforeModelCallEvent, self._before_model, order=_LAST)
+
+    async def before_tool(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:
+        """Put a guarded tool in the place of the selected one; called by the agent."""
+        tool, agent = event.selected_tool, event.agent
+        if event.cancel_tool or (tool is None and event.tool_use["name"] in agent.tool_registry.registry):
+            return
+        try:
+            if tool is None:
+                await self._missing(event)
+            elif not _OURS.get(agent):
+                event.selected_tool = self._guarded_tool(
+                    tool, agent.name, lambda name, reason: event.interrupt(name, reason=reason)
+                )
+        except InterruptException:
+            raise
+        except Exception as error:  # noqa: BLE001  The tool must not run then, and the run goes on.
+            _LOG.error("a call is refused, because it could not be guarded: %s", safe_message(error))
+            event.cancel_tool = refusal(Denied("the call could not be guarded", code="guard_failed"))
+
+    async def _missing(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:
+        """Judge and record the call of a tool that the agent does not have; Strands answers it if it may be made."""
+
+        async def body(_: Call) -> object:
+            raise LookupError("the agent has no such tool")
+
+        arguments, _ = arguments_of(event.tool_use["input"], None)
+        request = CallRequest(arguments, call_id=event.tool_use["toolUseId"], can_route=False)
+        INTERRUPTING.set(lambda name, reason: event.interrupt(name, reason=reason))
+        try:
+            await self._guards.run_async(ToolCall(event.tool_use["name"], request, event.agent.name), body)
+        except LookupError:
+            pass
+        except Denied as denied:
+            event.cancel_tool = refusal(denied)
+
+    def _initialized(self, event: "AgentInitializedEvent[Agent]") -> None:
+        agent = event.agent
+        _bind(agent)
+        _OURS[agent] = False
+        try:
+            stages = importlib.import_module("strands.middleware")
+        except ModuleNotFoundError:  # Before 1.62 the hooks see what runs.
+            return
+        _OURS[agent] = True
+        agent.add_middleware(stages.ExecuteToolStage, self._around_tool)
+        if self._model is not None:
+            agent.add_middleware(stages.InvokeModelStage, self._around_model)
+
+    async def _around_tool(
+        self, context: "ExecuteToolContext", proceed: "Callable[[ExecuteToolContext], AsyncGenerator[object]]"
+    ) -> AsyncGenerator[object]:
+        tool = context.tool
+        if tool is not None:
+            tool = self._guarded_tool(
+                tool, context.agent.name, lambda name, reason: context.interrupt(name, reason=reason).response
+            )
+        async with aclosing(proceed(context.replace(tool=tool))) as events:
+            async for event in events:
+                yield event
+
+    def _guarded_tool(self, tool: AgentTool, acting: str, interrupt: Interrupting) -> AgentTool:
+        if type(cast("object", tool)) in {GuardedTool, StructuredOutputTool}:
+            return tool
+        server = None
+        if isinstance(tool, MCPAgentTool):
+            client = tool.mcp_client
+            server = self._servers.get(id(client)) or cast("str | None", getattr(client, "client_name", None)) or ""
+        return cast("AgentTool", GuardedTool(tool, self._guards, acting, interrupt=interrupt, server=server))
+
+    def _before_model(self, event: BeforeModelCallEvent) -> None:
+        if not _OURS.get(event.agent):
+            event.agent.model = self._guarded_model(event.agent.model, event.agent.name)
+
+    async def _around_model(
+        self, context: "InvokeModelContext", proceed: "Callable[[InvokeModelContext], AsyncGenerator[object]]"
+    ) -> AsyncGenerator[object]:
+        guarded = context.replace(model=self._guarded_model(context.model, context.agent.name))
+        async with aclosing(proceed(guarded)) as events:
+            async for event in events:
+                yield event
+
+    def _guarded_model(self, model: Model, acting: str) -> Model:
+        if type(cast("object", model)) is GuardedModel:
+            return model
+        return cast("Model", GuardedModel(model, self._guards, cast("str", self._model), acting))
+
+
+def instrument(enforcer: Enforcer) -> Callable[[], None]:
+    """Guard the tools of every agent in this process, and return what undoes it.
+
+    Agents that have :class:`AgentIdentityHooks` keep theirs.
+
+    Args:
+        enforcer: The enforcer.
+    """
+    hooks, original = AgentIdentityHooks(enforcer), HookRegistry.invoke_callbacks_async
+    active = True
+
+    @functools.wraps(original)
+    async def invoke_callbacks_async(registry: HookRegistry, event: BaseHookEvent) -> tuple[object, list[Interrupt]]:
+        answered = await original(registry, event)
+        if active and isinstance(event, BeforeToolCallEvent) and not answered[1] and event.agent not in _OURS:
+            await hooks.before_tool(event)
+        return answered
+
+    def undo() -> None:
+        nonlocal active
+        active = False
+        if HookRegistry.invoke_callbacks_async is invoke_callbacks_async:
+            HookRegistry.invoke_callbacks_async = original  # type: ignore[method-assign]
+
+    HookRegistry.invoke_callbacks_async = invoke_callbacks_async  # type: ignore[method-assign,assignment]
+    return undo
+
+
+def approval_by_interrupt(
+    *,
+    approvers: tuple[str | Human, ...] = (),
+    roles: tuple[str, ...] = (),
+    verified: bool = False,
+    owners_may_approve: bool = False,
+    ttl: timedelta = _A_WEEK,
+) -> Approval:
+    """Return an approval channel that interrupts the agent until somebody decides; for ``routes`` of an enforcer.
+
+    The interrupt has the request as its reason, with the arguments; so has the session that a session manager keeps.
+    Resume with :func:`answer`, inside a task of the same principal and agent, in any process. The session gives no
+    authority: its ruling is bound to the one call.
+
+    Args:
+        approvers: As for :class:`~agent_identity.approvals.Approval`.
+        roles: As there.
+        verified: As there.
+        owners_may_approve: As there.
+        ttl: Lifetime of the request, up to 30 days; the requesting task may end meanwhile.
+    """
+    return Approval(
+        ask=_ask,
+        approvers=approvers,
+        roles=roles,
+        verified=verified,
+        owners_may_approve=owners_may_approve,
+        ttl=ttl,
+        suspends=(InterruptException,),
+    )
+
+
+def requests_of(interrupts: Sequence[Interrupt]) -> dict[str, ApprovalRequest]:
+    """Return the approval requests among the interrupts of an agent, by interrupt id.
+
+    Args:
+        interrupts: ``result.interrupts``.
+
+    Raises:
+        ConfigurationError: A request is malformed.
+    """
+    requests: dict[str, ApprovalRequest] = {}
+    for one in interrupts:
+        if isinstance(one.reason, Mapping) and _KEY in one.reason:
+            try:
+                requests[one.id] = ApprovalRequest.from_dict(cast("Mapping[str, object]", one.reason)[_KEY])
+            except ValueError as error:
+                raise ConfigurationError(str(error)) from None
+    return requests
+
+
+def answer(
+    interrupts: Sequence[Interrupt], enforcer: Enforcer, *, by: Human, reject: bool = False, reason: str | None = None
+) -> list["InterruptResponseContent"]:
+    """Return the prompt that resumes an agent with a person's decision on all requests of its interrupts.
+
+    Call it outside any task, because people decide, not agents.
+
+    Args:
+        interrupts: As for :func:`requests_of`.
+        enforcer: Signs the ruling.
+        by: The approver; not the principal.
+        reject: Reject the calls.
+        reason: The reason of the rejection, shown to the agent.
+
+    Raises:
+        ConfigurationError: No interrupt has a request, or a request was altered.
+        Denied: The approver is the principal or the agent, a task is open here, or a request has expired.
+    """
+    requests, approvals = requests_of(interrupts), enforcer.approvals
+    if not requests:
+        raise ConfigurationError("no interrupt asks for an approval; pass those of approval_by_interrupt")
+
+    def ruling(request: ApprovalRequest) -> str:
+        return approvals.reject(request, by=by, reason=reason) if reject else approvals.approve(request, by=by)
+
+    return [
+        {"interruptResponse": {"interruptId": name, "response": ruling(request)}} for name, request in requests.items()
+    ]
+
+
+def _ask(request: ApprovalRequest) -> str:
+    return cast("str", INTERRUPTING.get()(_KEY, {_KEY: request.to_dict()}))
+
+
+def _bind(runner: Agent | MultiAgentBase) -> None:
+    """Have the streams of an agent, swarm or graph run under the task in which they were made."""
+    made = cast("Callable[..., AsyncGenerator[object]]", runner.stream_async)
+
+    @functools.wraps(made)
+    def stream_async(*args: object, **kwargs: object) -> AsyncGenerator[object]:
+        return bind_stream(made(*args, **kwargs))
+
+    runner.stream_async = stream_async  # type: ignore[method-assign,assignment]

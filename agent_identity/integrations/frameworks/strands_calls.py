@@ -1,0 +1,310 @@
+"""Guarded tools and models of Strands Agents: proxies whose streams pass the guard."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from contextvars import ContextVar
+from typing import Any, Final, TypeAlias, cast, final
+
+import wrapt
+
+from agent_identity._enforcement.calls import Call, CallRequest, Shown
+from agent_identity._enforcement.common import refusal
+from agent_identity._evidence.record import Model
+from agent_identity.errors import Denied
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, with_defaults
+
+try:
+    from strands import models
+    from strands.event_loop.streaming import process_stream
+    from strands.types.tools import AgentTool, ToolUse
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "strands":
+        raise
+    raise ImportError("strands-agents is not installed; pip install 'agent-identity-otel[strands]'") from error
+
+__all__ = ["INTERRUPTING", "GuardedModel", "GuardedTool", "HaltedError", "Interrupting", "arguments_of"]
+
+Interrupting: TypeAlias = Callable[[str, object], object]
+"""Interrupts an agent by name and reason, or returns the answer if there is one."""
+
+INTERRUPTING: Final[ContextVar[Interrupting]] = ContextVar("agent_identity_strands_interrupt")
+"""Interrupts the agent in the place of the call that is judged; for approval channels."""
+
+_Event: TypeAlias = Mapping[str, object]
+_Emit: TypeAlias = Callable[[object], Awaitable[None]]
+_NOTHING: Final = object()
+_END: Final = object()
+
+
+class HaltedError(Exception):
+    """Carries the event by which a tool asks people, out of the guard.
+
+    Attributes:
+        event: The event.
+    """
+
+    def __init__(self, event: _Event) -> None:
+        super().__init__()
+        self.event = event
+
+
+def arguments_of(given: object, schema: Mapping[str, object] | None) -> tuple[dict[str, object], tuple[str, ...]]:
+    """Return the arguments of a call with the defaults of its tool, and the names that the model gave."""
+    written = cast("Mapping[str, object]", given) if isinstance(given, Mapping) else {"input": given}
+    return with_defaults(written, schema)
+
+
+@final
+class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
+    """A tool whose stream passes the guard; everything else is the tool's.
+
+    Args:
+        tool: The tool.
+        guards: The guards of the agent's tools.
+        acting: The name of the agent.
+        interrupt: Interrupts the agent in the place of the call.
+        server: The name of the tool's MCP server; ``""`` for an MCP tool of an unnamed one.
+    """
+
+    def __init__(
+        self, tool: AgentTool, guards: ToolGuards, acting: str, *, interrupt: Interrupting, server: str | None
+    ) -> None:
+        super().__init__(tool)
+        self._self_guards = guards
+        self._self_acting = acting
+        self._self_interrupt = interrupt
+        self._self_server = server
+
+    async def stream(
+        self, tool_use: ToolUse, invocation_state: dict[str, object], **kwargs: object
+    ) -> AsyncGenerator[object]:
+        """Run the tool under guard; called by the agent."""
+        tool, guards, routed = cast("AgentTool", self.__wrapped__), self._self_guards, True
+
+        async def run(emit: _Emit) -> object:
+            INTERRUPTING.set(self._self_interrupt)
+            asked = self._asked(tool_use)
+            holds = guards.of(asked.name, kind=asked.kind, server=asked.server).holds
+
+            async def body(call: Call) -> object:
+                nonlocal routed
+                routed = False
+                judged = cast("ToolUse", {**tool_use, "input": _judged(call, tool_use["input"])})
+                return await _drained(tool.stream(judged, invocation_state, **kwargs), None if holds else emit)
+
+            return await guards.run_async(asked, body)
+
+        try:
+            async with aclosing(_relayed(run)) as items:
+                async for item in items:
+                    if item is not _NOTHING:
+                        yield _answer(tool_use, item) if routed else item
+        except HaltedError as halted:
+            yield halted.event
+        except Denied as denied:
+            yield _answer(tool_use, refusal(denied), "error")
+
+    def _asked(self, tool_use: ToolUse) -> ToolCall:
+        tool = cast("AgentTool", self.__wrapped__)
+        schema = cast("Mapping[str, object]", tool.tool_spec.get("inputSchema") or {})
+        arguments, supplied = arguments_of(tool_use["input"], cast("Mapping[str, object]", schema.get("json", schema)))
+        kind = "agent" if tool.tool_type == "agent" else "function" if self._self_server is None else "mcp"
+        request = CallRequest(arguments, supplied, call_id=tool_use["toolUseId"])
+        return ToolCall(tool.tool_name, request, self._self_acting, kind, self._self_server or None)
+
+
+@final
+class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
+    """A model whose prompts and answers pass the guard; everything else is the model's.
+
+    Args:
+        model: The model.
+        guards: The guards.
+        name: The name of model calls in scopes and rules.
+        acting: The name of the agent.
+    """
+
+    def __init__(self, model: models.Model, guards: ToolGuards, name: str, acting: str) -> None:
+        super().__init__(model)
+        self._self_guards = guards
+        self._self_name = name
+        self._self_acting = acting
+
+    async def stream(
+        self,
+        messages: Sequence[object],
+        tool_specs: Sequence[object] | None = None,
+        system_prompt: str | None = None,
+        **kwargs: object,
+    ) -> AsyncGenerator[object]:
+        """Ask the model under guard; called by the agent."""
+        guards, name = self._self_guards, self._self_name
+        sent: dict[str, object] = {"messages": messages, "system_prompt": system_prompt}
+        if kwargs.get("system_prompt_content") is not None:
+            sent["system_prompt_content"] = kwargs["system_prompt_content"]
+        fixed = {"tools": tool_specs, "tool_choice": kwargs.get("tool_choice")}
+
+        def revise(changed: Mapping[str, object]) -> None:
+            if {key: changed.get(key) for key in fixed} != fixed:
+                raise ValueError("the tools of a request cannot be changed")
+            sent.update({key: changed[key] for key in sent})
+
+        holds = guards.of(name, kind="model").holds
+        request = CallRequest({**sent, **fixed}, can_route=False, model=self._facts(), revise=revise)
+        asked = ToolCall(name, request, self._self_acting, "model" if holds else "streamed_model")
+
+        async def run(emit: _Emit) -> object:
+            async def body(_: Call) -> Shown:
+                ask = cast("Any", self.__wrapped__).stream
+                prompt = {key: value for key, value in sent.items() if key not in {"messages", "system_prompt"}}
+                chunks = ask(sent["messages"], tool_specs, sent["system_prompt"], **{**kwargs, **prompt})
+                return await _said(chunks, None if holds else emit)
+
+            return await guards.run_async(asked, body)
+
+        try:
+            async with aclosing(_relayed(run)) as items:
+                async for item in items:
+                    for chunk in cast("list[object]", item) if type(item) is list else [item]:
+                        yield chunk
+        except Denied as denied:
+            for chunk in _chunks([{"text": refusal(denied)}], "end_turn"):
+                yield chunk
+
+    def _facts(self) -> Model | None:
+        config = cast("object", cast("models.Model", self.__wrapped__).get_config())
+        name = cast("Mapping[str, object]", config).get("model_id") if isinstance(config, Mapping) else None
+        return Model(name=name) if isinstance(name, str) and 0 < len(name) <= 256 and name.isprintable() else None
+
+
+async def _relayed(start: Callable[[_Emit], Awaitable[object]]) -> AsyncGenerator[object]:
+    """Yield what a coroutine emits and then what it returns; it runs in a task, and so in a context, of its own."""
+    ready: asyncio.Queue[object] = asyncio.Queue()
+    taken = asyncio.Semaphore(0)
+
+    async def emit(item: object) -> None:
+        ready.put_nowait(item)
+        await taken.acquire()
+
+    running = asyncio.ensure_future(start(emit))
+    running.add_done_callback(lambda _: ready.put_nowait(_END))
+    try:
+        while (item := await ready.get()) is not _END:
+            yield item
+            taken.release()
+        yield running.result()
+    finally:
+        if not running.done():
+            running.cancel()
+            await asyncio.wait({running})
+
+
+def _judged(call: Call, given: object) -> object:
+    """Return what the model gave as it was judged; defaults are the tool's own to apply."""
+    if not isinstance(given, Mapping):
+        return call.arguments["input"]
+    return {name: call.arguments[name] for name in cast("Mapping[str, object]", given)}
+
+
+async def _drained(events: AsyncIterator[object], emit: _Emit | None) -> Shown:
+    """Return the result of a tool, which is held; events before it are emitted, or dropped where inspectors read."""
+    last: object = _NOTHING
+    try:
+        async for event in events:
+            if last is not _NOTHING and emit is not None:
+                await emit(last)  # The last value is the result, unless an event says so.
+            last = event
+            if isinstance(event, Mapping):
+                if "tool_interrupt_event" in event:
+                    raise HaltedError(cast("_Event", event))
+                if event.get("type") == "tool_result":
+                    break
+                if event.get("type") == "tool_stream":
+                    last = _NOTHING
+                    if emit is not None:
+                        await emit(cast("object", event))
+    finally:
+        close = getattr(events, "aclose", None)
+        if close is not None:
+            await close()
+    return _shown(last)
+
+
+def _shown(event: object) -> Shown:
+    """Return the result of a tool as it is inspected: its content, and its own word on a failure."""
+    if event is _NOTHING:
+        return Shown(event, None, LookupError("the tool returned nothing"))
+    if not isinstance(event, Mapping):
+        return Shown(event, event, rebuild=lambda changed: changed)
+    made = cast("Mapping[str, object]", event)
+    result = cast("Mapping[str, object]", made.get("tool_result", made))
+    raised = cast("Exception | None", getattr(made, "exception", None))
+
+    def rebuild(content: object) -> object:
+        changed = {**result, "content": content} if "content" in result else content
+        return changed if made is result else cast("Any", type(made))(changed, exception=raised)
+
+    failed = result.get("status") == "error"
+    failure = (raised or RuntimeError("the tool answered with an error")) if failed else None
+    return Shown(made, result.get("content", result), failure, rebuild=rebuild)
+
+
+def _answer(tool_use: ToolUse, value: object, status: str = "success") -> object:
+    """Return the result of a call that the tool did not give."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return {"toolUseId": tool_use["toolUseId"], "status": status, "content": [{"text": text}]}
+
+
+async def _said(chunks: AsyncIterator[object], emit: _Emit | None) -> Shown:
+    """Return the answer of a model as it is inspected: the content of its message."""
+    kept: list[object] = []
+    async for chunk in chunks:
+        kept.append(chunk)
+        if emit is not None:
+            await emit(chunk)
+    reason, message = await _assembled(kept)
+    extra = [chunk for chunk in kept if isinstance(chunk, Mapping) and "metadata" in chunk]
+
+    def rebuild(content: object) -> object:
+        return [*_chunks(cast("list[Mapping[str, Any]]", content), reason), *extra]
+
+    if emit is None:
+        return Shown(kept, message["content"], rebuild=rebuild)
+    return Shown([], message["content"])
+
+
+async def _assembled(chunks: list[object]) -> tuple[str, Mapping[str, object]]:
+    """Return the stop reason and the message that Strands makes of the chunks of a model."""
+
+    async def again() -> AsyncGenerator[Any]:
+        for chunk in chunks:
+            yield chunk
+
+    stop: Any = None
+    async for event in process_stream(again()):
+        stop = cast("Mapping[str, object]", event).get("stop", stop)
+    return stop[0], stop[1]
+
+
+def _chunks(content: list[Mapping[str, Any]], reason: str) -> list[object]:
+    """Return chunks of which Strands makes a message with the content.
+
+    Raises:
+        ValueError: It has something else than texts and calls.
+    """
+    made: list[object] = [{"messageStart": {"role": "assistant"}}]
+    for block in content:
+        start: dict[str, object] = {}
+        if set(block) == {"text"}:
+            delta: dict[str, object] = {"text": block["text"]}
+        elif set(block) == {"toolUse"}:
+            use = block["toolUse"]
+            start = {"toolUse": {"name": use["name"], "toolUseId": use["toolUseId"]}}
+            delta = {"toolUse": {"input": json.dumps(use["input"])}}
+        else:
+            raise ValueError("an answer with other parts than texts and calls cannot be changed")
+        made += [{"contentBlockStart": {"start": start}}, {"contentBlockDelta": {"delta": delta}}]
+        made.append({"contentBlockStop": {}})
+    return [*made, {"messageStop": {"stopReason": reason}}]

@@ -1,0 +1,184 @@
+"""Approvals by interrupts of Strands: the session carries the request and the ruling, and gives no authority."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checking import check
+from strands import tool
+from strands.session import FileSessionManager
+from strands_doubles import ALICE, BOB, made, outcomes, results, task, use
+
+from agent_identity import Denied
+from agent_identity.errors import ConfigurationError
+from agent_identity.integrations.frameworks.strands import (
+    AgentIdentityHooks,
+    answer,
+    approval_by_interrupt,
+    requests_of,
+)
+from agent_identity.policy import Effect, Rule, RuleSet
+from agent_identity.testing import Rehearse
+
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
+paid: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    paid.clear()
+
+
+@pytest.fixture
+def world(rehearse: Rehearse) -> Any:
+    return rehearse(policy=POLICY, routes={"desk": approval_by_interrupt()})
+
+
+@tool
+def pay(invoice: str, amount: int = 5) -> str:
+    """Pay an invoice."""
+    paid.append((invoice, amount))
+    return f"paid {invoice}"
+
+
+@tool
+def read(invoice: str) -> str:
+    """Read an invoice."""
+    return f"{invoice} is open"
+
+
+def test_an_interrupt_asks_and_the_resume_runs_what_was_approved(world: Any) -> None:
+    """The agent stops with the request; resumed in another task with a signed ruling, it runs that one call."""
+    hooks = AgentIdentityHooks(world.enforcer)
+    agent = made(hooks, [pay, read], [use("pay", "c1", invoice="A"), use("read", "c2", invoice="A")], "done")
+    with task(world, "pay", "read"):
+        stopped = agent("go")
+    assert (stopped.stop_reason, paid) == ("interrupt", [])
+    (request,) = requests_of(stopped.interrupts).values()
+    assert (request.tool, request.arguments, request.principal) == ("pay", {"invoice": "A", "amount": 5}, ALICE)
+    decided = answer(stopped.interrupts, world.enforcer, by=BOB)
+    with task(world, "pay", "read"):
+        assert str(agent(decided)).strip() == "done"
+    assert paid == [("A", 5)]
+    assert sorted(results(agent)) == [("success", "A is open"), ("success", "paid A")]
+    assert sorted(outcomes(world)) == ["success", "success", "suspended"]
+    world.close()
+    assert check(Path(world.directory)).verdict == "verified"
+
+
+def test_a_rejection_is_a_refusal(world: Any) -> None:
+    """A rejected call is answered with an error result."""
+    agent = made(AgentIdentityHooks(world.enforcer), [pay], use("pay", "c1", invoice="A"), "done")
+    with task(world, "pay"):
+        stopped = agent("go")
+    decided = answer(stopped.interrupts, world.enforcer, by=BOB, reject=True, reason="too early")
+    with task(world, "pay"):
+        agent(decided)
+    ((status, text),) = results(agent)
+    assert (status, paid) == ("error", [])
+    assert text.startswith("refused: approval_rejected (reference ")
+
+
+@pytest.mark.parametrize("forged", ["yes", True, {"approved": True}])
+def test_what_is_no_signed_ruling_approves_nothing(world: Any, forged: object) -> None:
+    """A response that nobody signed is refused, whatever it says."""
+    agent = made(AgentIdentityHooks(world.enforcer), [pay], use("pay", "c1", invoice="A"), "done")
+    with task(world, "pay"):
+        stopped = agent("go")
+        agent([{"interruptResponse": {"interruptId": one.id, "response": forged}} for one in stopped.interrupts])
+    assert not paid
+    ((status, text),) = results(agent)
+    assert status == "error"
+    assert text.startswith("refused: approval_")
+
+
+def test_a_ruling_is_for_its_call_alone(world: Any) -> None:
+    """The ruling on one call approves no other one."""
+    agents = [
+        made(AgentIdentityHooks(world.enforcer), [pay], use("pay", "c1", invoice=invoice), "done") for invoice in "AB"
+    ]
+    with task(world, "pay"):
+        first, second = (agent("go") for agent in agents)
+    (ruling,) = answer(first.interrupts, world.enforcer, by=BOB)
+    (other,) = second.interrupts
+    with task(world, "pay"):
+        agents[1]([{"interruptResponse": {**ruling["interruptResponse"], "interruptId": other.id}}])
+    assert not paid
+
+
+def test_the_requester_cannot_answer(world: Any) -> None:
+    """Neither the principal nor anybody inside a task decides."""
+    agent = made(AgentIdentityHooks(world.enforcer), [pay], use("pay", "c1", invoice="A"), "done")
+    with task(world, "pay"):
+        stopped = agent("go")
+        with pytest.raises(Denied):
+            answer(stopped.interrupts, world.enforcer, by=BOB)
+    with pytest.raises(Denied):
+        answer(stopped.interrupts, world.enforcer, by=ALICE)
+    with pytest.raises(ConfigurationError):
+        answer([], world.enforcer, by=BOB)
+
+
+def test_interrupts_of_tools_suspend_the_call(rehearse: Rehearse) -> None:
+    """A tool that asks people itself is suspended on record, and succeeds when it is called again."""
+
+    @tool(context=True)
+    def ask(question: str, tool_context: Any) -> str:
+        """Ask."""
+        return str(tool_context.interrupt("ask", reason=question))
+
+    world = rehearse()
+    agent = made(AgentIdentityHooks(world.enforcer), [ask], use("ask", "c1", question="why"), "done")
+    with task(world, "ask"):
+        (one,) = agent("go").interrupts
+        agent([{"interruptResponse": {"interruptId": one.id, "response": "because"}}])
+    assert results(agent) == [("success", "because")]
+    assert outcomes(world) == ["suspended", "success"]
+
+
+RESUME = """
+import sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[3]]
+from strands.session import FileSessionManager
+from strands_doubles import BOB, WHO, made
+from test_strands_approvals import POLICY, pay, paid
+from agent_identity import Enforcer, Scope
+from agent_identity.integrations.frameworks.strands import AgentIdentityHooks, answer, approval_by_interrupt
+directory, sessions = sys.argv[1:3]
+with Enforcer.open(directory, policy=POLICY, routes={"desk": approval_by_interrupt()}) as enforcer:
+    keeper = FileSessionManager(session_id="s1", storage_dir=sessions)
+    agent = made(AgentIdentityHooks(enforcer), [pay], "done", agent_id="a1", session_manager=keeper)
+    with enforcer.task("again", scope=Scope("pay"), **WHO):
+        agent([{"interruptResponse": {"interruptId": sys.argv[4], "response": sys.argv[5]}}])
+print(paid)
+"""
+
+
+def test_another_process_resumes_from_the_session(tmp_path: Path) -> None:
+    """A session manager carries the interrupt to another process, where the signed ruling lets the call run."""
+    from strands_doubles import WHO
+
+    from agent_identity import Enforcer, Scope
+
+    directory, sessions = tmp_path / "evidence", tmp_path / "sessions"
+    with Enforcer.open(directory, policy=POLICY, routes={"desk": approval_by_interrupt()}) as enforcer:
+        keeper = FileSessionManager(session_id="s1", storage_dir=str(sessions))
+        script = use("pay", "c1", invoice="A")
+        agent = made(AgentIdentityHooks(enforcer), [pay], script, agent_id="a1", session_manager=keeper)
+        with enforcer.task("pay", scope=Scope("pay"), **WHO):
+            stopped = agent("go")
+        (one,) = answer(stopped.interrupts, enforcer, by=BOB)
+    given = one["interruptResponse"]
+    program = [sys.executable, "-c", RESUME, str(directory), str(sessions), str(Path(__file__).parent)]
+    done = subprocess.run(
+        [*program, given["interruptId"], given["response"]],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": ":".join(filter(None, sys.path)), "PATH": ""},
+    )
+    assert done.stdout == "[('A', 5)]\n", done.stderr
+    assert check(directory).verdict == "verified"

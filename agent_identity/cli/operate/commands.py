@@ -24,6 +24,8 @@ def _doctor(parser: ArgumentParser) -> None:
     parser.add_argument("--import", dest="module", metavar="MODULE[:NAME]", help=text)
     text = "a policy file to compare with the tools before deploying it"
     parser.add_argument("--policy", metavar="FILE", help=text)
+    text = "try the hooks of a coding agent, in its settings or in a file; what answers them records the tries"
+    parser.add_argument("--hooks", metavar="FILE", nargs="?", const="", help=text)
     add_json(parser)
 
 
@@ -231,8 +233,8 @@ OPERATE: Final = (
                 _hooks_install,
                 f"{_HOOKS}:run_install",
                 description=(
-                    "Add the hooks to a settings file, after all others, and show the change. What others wrote there "
-                    "stays; a second run changes nothing."
+                    "Add the hooks to a settings file, and show the change. What others wrote there stays; a second "
+                    "run changes nothing."
                 ),
             ),
             Command(

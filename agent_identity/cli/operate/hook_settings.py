@@ -20,18 +20,29 @@ __all__ = [
     "PLACES",
     "Installed",
     "Settings",
+    "Target",
     "change_of",
     "command_of",
     "installed",
+    "others_before_tools",
     "path_of",
     "read",
+    "target_of",
     "weaknesses",
     "with_hooks",
     "without_hooks",
     "write",
 ]
 
-EVENTS: Final = ("SessionStart", "PreToolUse", "PostToolUse", "PostToolUseFailure", "SessionEnd")
+EVENTS: Final = (
+    "SessionStart",
+    "PreToolUse",
+    "PostToolUse",
+    "PostToolUseFailure",
+    "Stop",
+    "SubagentStop",
+    "SessionEnd",
+)
 """The events that the hooks need."""
 
 PLACES: Final = ("local", "project", "user")
@@ -53,14 +64,12 @@ class Installed(NamedTuple):
         command: Its command line.
         group: The entry that holds it, with its matcher.
         hook: All its members.
-        last: Whether no hook of others comes after it.
     """
 
     event: str
     command: str
     group: Mapping[str, object]
     hook: Mapping[str, object]
-    last: bool
 
 
 def path_of(place: str) -> Path:
@@ -88,10 +97,39 @@ def command_of(socket: str, event: str, *, patience: float, opens: bool = False)
     words = [sys.executable, "-I", "-S", script, socket, f"{patience:g}"]
     if opens:
         return f"{shlex.join([*words, hook_command.UGLY])} || exit 0"
-    if event in {"PostToolUse", "PostToolUseFailure"}:
+    if event in hook_command.AFTER:
         stop = json.dumps({"continue": False, "stopReason": "refused: the command of the hook failed"})
         return f"{shlex.join(words)} || echo {shlex.quote(stop)}"
     return f"{shlex.join(words)} || exit 2"
+
+
+class Target(NamedTuple):
+    """What a command line of ours says.
+
+    Attributes:
+        socket: The path of the socket.
+        patience: Seconds that it waits for an answer.
+        opens: Whether tools run where nothing answers.
+    """
+
+    socket: str
+    patience: float
+    opens: bool
+
+
+def target_of(one: Installed) -> Target | None:
+    """Return what the command line of a hook says; ``None`` unless this installation would write the very same.
+
+    Args:
+        one: The hook.
+    """
+    try:
+        words = shlex.split(one.command.partition(" || ")[0])
+        target = Target(words[4], float(words[5]), words[6:] == [hook_command.UGLY])
+    except (ValueError, IndexError):
+        return None
+    again = command_of(target.socket, one.event, patience=target.patience, opens=target.opens)
+    return target if again == one.command else None
 
 
 def read(path: Path) -> tuple[Settings, str | None]:
@@ -121,7 +159,7 @@ def _no_json(name: str) -> NoReturn:
 
 
 def with_hooks(settings: Mapping[str, object], socket: str, *, patience: float, opens: bool = False) -> Settings:
-    """Return settings with our hooks after all others, and without earlier ones of ours.
+    """Return settings with our hooks after those of others, and without earlier ones of ours.
 
     Args:
         settings: The settings.
@@ -185,15 +223,22 @@ def installed(settings: Mapping[str, object]) -> Iterator[Installed]:
             if is_object(group)
             for hook in _hooks_of(group)
         ]
-        for number, (group, hook) in enumerate(pairs):
+        for group, hook in pairs:
             if _is_ours(hook) and is_object(hook):
-                last = all(_is_ours(other) for _, other in pairs[number:])
-                yield Installed(event, str(hook["command"]), group, hook, last)
+                yield Installed(event, str(hook["command"]), group, hook)
 
 
 def _hooks_of(group: Mapping[str, object]) -> list[object]:
     inner = group.get("hooks")
     return list(inner) if is_array(inner) else []
+
+
+def others_before_tools(settings: Mapping[str, object]) -> int:
+    """Return how many hooks of others run before tools, which may change what ours judge."""
+    hooks = settings.get("hooks")
+    groups = hooks.get("PreToolUse") if is_object(hooks) else None
+    every = [hook for group in (groups if is_array(groups) else ()) if is_object(group) for hook in _hooks_of(group)]
+    return sum(not _is_ours(hook) for hook in every)
 
 
 def weaknesses(settings: Mapping[str, object]) -> Iterator[str]:
@@ -218,12 +263,10 @@ def _weak(one: Installed) -> Iterator[str]:
         yield "the hook does not run before each tool; remove async, if and once"
     if hook_command.UGLY in one.command:
         yield f"tools run where nothing answers; install it without {hook_command.UGLY}"
-    elif "||" not in one.command:
-        yield "a command that fails lets the tool run; run 'agent-identity hooks install' again"
+    elif target_of(one) is None:
+        yield "the command is not the one of this installation; run 'agent-identity hooks install' again"
     if one.event in _NEEDED and one.hook.get("onFailure") != "block":
         yield "a hook that is killed lets the tool run; run 'agent-identity hooks install' again"
-    if one.event == "PreToolUse" and not one.last:
-        yield "a hook after it may change what was judged; run 'agent-identity hooks install' again"
 
 
 def change_of(path: Path, before: str | None, after: str) -> list[str]:

@@ -7,7 +7,7 @@ import os
 import signal
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from agent_identity.cli.operate.hook_settings import (
     PLACES,
@@ -121,7 +121,7 @@ def run_serve(chosen: argparse.Namespace) -> int:
     scope = scope_of(chosen.tool, chosen.scope, "--scope")
     owner = chosen.owner or chosen.principal
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    mode = "monitor" if chosen.monitor else "enforce"
+    mode: Literal["enforce", "monitor"] = "monitor" if chosen.monitor else "enforce"
     with Enforcer.open(chosen.directory, policy=chosen.policy, mode=mode) as enforcer:
         sessions = HookSessions(
             enforcer,

@@ -18,6 +18,7 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._enforcement.lifecycle import GuardedCall
 from agent_identity.errors import AgentIdentityError, Denied
+from agent_identity.integrations.frameworks.hook_command import AFTER
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
 __all__ = ["Answer", "HookCalls", "Step", "answered", "denial", "is_denial"]
@@ -34,8 +35,8 @@ _WITHHELD: Final = "withheld"
 _AGENTS: Final = frozenset({"Agent", "Task"})
 """The tools that start sub-agents."""
 
-_SHAPED: Final = frozenset({"Agent", "Bash", "Edit", "Glob", "Grep", "Read", "Task", "WebFetch", "Write"})
-"""Built-in tools that take a result in which texts were replaced; others keep theirs."""
+_SHAPED: Final = frozenset({"Bash", "Edit", "Read", "Write"})
+"""Built-in tools that take a result whose texts were all replaced; another one might keep its own."""
 
 _UNFIT: Final = re.compile(r"[^a-zA-Z0-9_-]")
 
@@ -63,7 +64,8 @@ class _Running(NamedTuple):
     call: Call
     context: Context
     stack: ExitStack
-    source: Mapping[str, object]
+    asked: ToolCall
+    agent: object
 
     def end(self, error: BaseException) -> None:
         """Record an outcome without a result."""
@@ -86,10 +88,11 @@ class HookCalls:
         self._context = copy_context()
         self._open: dict[str, _Running] = {}
         self._lock = threading.Lock()
+        self._claimed: set[str] = set()
         self._closed = False
 
     def answer(self, event: Mapping[str, object]) -> Answer:
-        """Answer one event: ``PreToolUse``, ``PostToolUse`` or ``PostToolUseFailure``; others are denied.
+        """Answer one event: before and after a tool, and the stop of an agent; others are denied.
 
         Args:
             event: What the hook was called with.
@@ -101,11 +104,39 @@ class HookCalls:
             "PreToolUse": self._before,
             "PostToolUse": self._after,
             "PostToolUseFailure": self._failed,
+            "Stop": self._stopped,
+            "SubagentStop": self._stopped,
         }
         step = steps.get(event.get("hook_event_name"))
         if step is None:
             raise Denied("the hook is for another event; install it by 'agent-identity hooks'", code="bad_arguments")
         return step(event)
+
+    def bind(self) -> None:
+        """Run calls from now on under the task that is open here."""
+        self._context = copy_context()
+
+    def claim(self, server: str, tool: str, arguments: Mapping[str, object]) -> Call:
+        """Return the open call that a tool of this process is about to run, once.
+
+        Args:
+            server: The name of its MCP server.
+            tool: Its name there.
+            arguments: The arguments that it has got.
+
+        Raises:
+            Denied: No call was judged with these arguments; the refusal is in the ledger.
+        """
+        name = f"{server}/{tool}"
+        with self._lock:
+            for call_id, running in self._open.items():
+                judged = dict(running.call.arguments)
+                if call_id not in self._claimed and running.asked.name == name and _is_same(judged, arguments):
+                    self._claimed.add(call_id)
+                    return running.call
+        denied = Denied(f"{name}: no call was judged with these arguments", code="input_changed")
+        guard = self._guards.of(name, kind="mcp", server=server)
+        raise self._context.copy().run(lambda: guard.refuse(arguments, denied, guard.current_task))
 
     def close(self) -> None:
         """Record every open call as ended without an outcome, and judge no more."""
@@ -122,7 +153,7 @@ class HookCalls:
         if call_id is None:
             raise Denied("the call has no id", code="bad_arguments")
         context = self._context.copy()
-        running = context.run(self._begin, asked, context)
+        running = context.run(self._begin, asked, context, _agent(event))
         self._keep(call_id, running)
         if running.guard.mode != "enforce":
             return {}
@@ -130,12 +161,12 @@ class HookCalls:
         judged = dict(running.call.arguments)
         return {"hookSpecificOutput": {"hookEventName": "PreToolUse", "updatedInput": judged}}
 
-    def _begin(self, asked: ToolCall, context: Context) -> _Running:
+    def _begin(self, asked: ToolCall, context: Context, agent: object = None) -> _Running:
         with ExitStack() as stack:
             guard = stack.enter_context(self._guards.acting(asked))
             call = guard.begin(asked.request)
             call.detach()  # The body runs in another process.
-            return _Running(guard, call, context, stack.pop_all(), asked.request.arguments)
+            return _Running(guard, call, context, stack.pop_all(), asked, agent)
 
     def _keep(self, call_id: str, running: _Running) -> None:
         """Keep an open call; one of the same id, and the oldest where there are too many, end without an outcome."""
@@ -143,6 +174,7 @@ class HookCalls:
             closed = self._closed
             ended = [running] if closed else [one for one in (self._open.pop(call_id, None),) if one is not None]
             if not closed:
+                self._claimed.intersection_update(self._open)
                 if len(self._open) >= _MAX_OPEN:
                     ended.append(self._open.pop(next(iter(self._open))))
                 self._open[call_id] = running
@@ -184,10 +216,22 @@ class HookCalls:
             _LOG.warning("the error of a tool was to be withheld, and the agent has it already (%s)", denied.code)
         return {}
 
+    def _stopped(self, event: Mapping[str, object]) -> Answer:
+        """End the open calls of an agent that has stopped: its user did not let them run."""
+        with self._lock:
+            over = [name for name, running in self._open.items() if running.agent == _agent(event)]
+            ended = [self._open.pop(name) for name in over]
+        for each in ended:
+            _end(each, NoOutcomeError())
+        return {}
+
     def _take(self, event: Mapping[str, object]) -> _Running | None:
         call_id = event.get("tool_use_id")
+        if not isinstance(call_id, str):
+            return None
         with self._lock:
-            return self._open.pop(call_id, None) if isinstance(call_id, str) else None
+            self._claimed.discard(call_id)
+            return self._open.pop(call_id, None)
 
     def _unjudged(self, event: Mapping[str, object]) -> Answer:
         """Record a call that ran without having been judged, and withhold its result."""
@@ -208,7 +252,7 @@ class HookCalls:
     @staticmethod
     def _log_change(event: Mapping[str, object]) -> None:
         _LOG.error(
-            "%s ran with another input than was judged; list the hooks of agent_identity after those that change it",
+            "%s ran with another input than was judged; remove the other hook that changes it",
             _text(event.get("tool_name")),
         )
 
@@ -242,7 +286,7 @@ def denial(event_name: object, text: str) -> Answer:
     if event_name == "PreToolUse":
         decision = {"permissionDecision": "deny", "permissionDecisionReason": text}
         return {"hookSpecificOutput": {"hookEventName": event_name, **decision}}
-    if event_name in {"PostToolUse", "PostToolUseFailure"}:
+    if event_name in AFTER:
         return {"continue": False, "stopReason": text}
     return {"decision": "block", "reason": text}
 
@@ -276,6 +320,11 @@ def _asked(event: Mapping[str, object]) -> ToolCall:
     return ToolCall(name, request, agent, kind)
 
 
+def _agent(event: Mapping[str, object]) -> tuple[object, object]:
+    """Return the id of the session and that of the sub-agent in it; the main agent has none."""
+    return event.get("session_id"), event.get("agent_id")
+
+
 def _server(name: str, described: object) -> str | None:
     """Return the server in the name ``mcp__server__tool``; ``None`` if it has none, or could have several."""
     if not name.startswith("mcp__"):
@@ -290,7 +339,7 @@ def _server(name: str, described: object) -> str | None:
 
 def _change(running: _Running, event: Mapping[str, object]) -> InputChangedError | None:
     """Return an error if the input that ran is not the one that was judged."""
-    judged = running.call.arguments if running.guard.mode == "enforce" else running.source
+    judged = running.call.arguments if running.guard.mode == "enforce" else running.asked.request.arguments
     return None if _is_same(dict(judged), event.get("tool_input")) else InputChangedError()
 
 

@@ -13,6 +13,7 @@ import sys
 from types import FrameType
 
 MAX_BYTES = 16 * 1024 * 1024
+AFTER = ("PostToolUse", "PostToolUseFailure", "Stop", "SubagentStop")
 UGLY = "--run-tools-even-without-an-answer"
 
 
@@ -76,7 +77,7 @@ def _unanswered(event: bytes, why: str) -> int:
     """Refuse without an answer: after a tool that means that the agent stops before the model sees the result."""
     text = f"refused: no answer from the enforcer ({why}); see that 'agent-identity hooks serve' runs"
     try:
-        after = json.loads(event)["hook_event_name"] in {"PostToolUse", "PostToolUseFailure"}
+        after = json.loads(event)["hook_event_name"] in AFTER
         return _say(0, json.dumps({"continue": False, "stopReason": text})) if after else _say(2, text)
     except BaseException:  # noqa: BLE001  As above.
         return 2

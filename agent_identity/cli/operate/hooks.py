@@ -5,9 +5,10 @@ import json
 import logging
 import os
 import signal
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from agent_identity.cli.operate.hook_settings import (
     PLACES,
@@ -92,21 +93,32 @@ def _change(
 
 def run_status(chosen: argparse.Namespace) -> int:
     """Run ``hooks status``; exit code 1 if no hook is installed, or something weakens one."""
-    paths = [Path(chosen.file)] if chosen.file else [path_of(place) for place in PLACES]
-    rows = [(path, settings, list(weaknesses(settings))) for path in paths for settings, _ in [read(path)]]
-    found = [{"file": str(p), "hooks": [one.event for one in installed(s)], "weaknesses": weak} for p, s, weak in rows]
-    sound = any(row["hooks"] for row in found) and not any(row["weaknesses"] for row in found)
+    files = [_state(path) for path in ([Path(chosen.file)] if chosen.file else map(path_of, PLACES))]
+    sound = any(one.events for one in files) and not any(one.weak for one in files)
     if chosen.json:
-        print(json.dumps({"sound": sound, "files": found}))
-        return 0 if sound else 1
-    for row in found:
-        events = ", ".join(map(str, row["hooks"])) or "no hook of ours"
-        print(f"{clean(str(row['file']))}: {clean(events)}")
-        for text in row["weaknesses"]:
-            print(f"  ! {clean(str(text))}")
-    if sound:
-        print("'agent-identity doctor --hooks' tries them.")
+        rows = [{"file": one.file, "hooks": one.events, "weaknesses": one.weak} for one in files]
+        print(json.dumps({"sound": sound, "files": rows}))
+    else:
+        print("\n".join(line for one in files for line in _lines(one)))
     return 0 if sound else 1
+
+
+class _State(NamedTuple):
+    """Our hooks in one settings file, and what weakens them."""
+
+    file: str
+    events: list[str]
+    weak: list[str]
+
+
+def _lines(state: _State) -> Iterator[str]:
+    yield clean(f"{state.file}: {', '.join(state.events) or 'no hook of ours'}")
+    yield from (f"  ! {clean(text)}" for text in state.weak)
+
+
+def _state(path: Path) -> _State:
+    settings, _ = read(path)
+    return _State(str(path), [one.event for one in installed(settings)], list(weaknesses(settings)))
 
 
 def run_serve(chosen: argparse.Namespace) -> int:

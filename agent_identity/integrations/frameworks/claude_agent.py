@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, cast, final
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, final
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.common import off_loop, refusal
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClaudeHooks", "hooks"]
 
+_T = TypeVar("_T")
 _EVENTS: Final = ("PreToolUse", "PostToolUse", "PostToolUseFailure", "Stop", "SubagentStop")
 
 
@@ -96,7 +97,7 @@ class ClaudeHooks(dict[Any, list[HookMatcher]]):
     ) -> None:
         await off_loop(self.close)
 
-    def guard_tools(self, server: str, tools: Iterable["SdkMcpTool[Any]"]) -> list["SdkMcpTool[Any]"]:
+    def guard_tools(self, server: str, tools: Iterable["SdkMcpTool[_T]"]) -> list["SdkMcpTool[_T]"]:
         """Return tools for ``create_sdk_mcp_server`` that run only with arguments that were judged.
 
         Another hook may change what was judged; in this process, such a call does not run.

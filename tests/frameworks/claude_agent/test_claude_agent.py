@@ -5,6 +5,7 @@ import json
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -284,3 +285,26 @@ async def test_without_a_task_there_are_no_hooks(desk: Desk) -> None:
     """Hooks are made where a task is open, because a client keeps the context in which it connects."""
     with ai.Enforcer.open(desk.evidence) as enforcer, pytest.raises(ai.errors.ConfigurationError):
         claude_agent.hooks(enforcer)
+
+
+def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first block of the how-to pays one invoice, is refused another one, and leaves complete evidence."""
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "claude-agent-sdk.md"
+    example = page.read_text(encoding="utf-8").split("```py\n")[1].split("```")[0]
+    pay = partial(use, "mcp__billing__pay")
+    script = [
+        [pay({"invoice_id": "INV-42", "amount": 120}, "1"), pay({"invoice_id": "INV-43", "amount": 120}, "2")],
+        [say("done")],
+    ]
+    stand_in = StandIn(script)
+    monkeypatch.chdir(tmp_path)
+    with stand_in.running():
+        for name, value in environment(tmp_path, stand_in).items():
+            monkeypatch.setenv(name, value)
+        exec(compile(example, str(page), "exec"), {"__name__": "__main__"})  # noqa: S102  What the page shows is run.
+    assert outcomes(tmp_path / "evidence") == {
+        "1": ("success", None, "invoice-clerk"),
+        "2": ("denied", "argument_out_of_scope", "invoice-clerk"),
+    }
+    assert "paid INV-42" in json.dumps(stand_in.results()["toolu_1"])
+    assert check(tmp_path / "evidence", tmp_path / "evidence" / "trust.json").completeness == "complete"

@@ -21,7 +21,16 @@ from agent_identity.testing import FixedClock, SequentialIds
 ALICE = Human("alice@example.com")
 CODER = Agent("coder", owner="alice@example.com")
 HELPER = Agent("helper", owner="it@example.com")
-SCOPE = Scope({"Bash": None, "Read": None, "Pay": {"amount": Range(max=100)}, "desk/pay": None, "Other": None})
+SCOPE = Scope(
+    {
+        "Bash": None,
+        "Read": None,
+        "Pay": {"amount": Range(max=100)},
+        "desk/pay": None,
+        "Other": None,
+        "AskUserQuestion": None,
+    }
+)
 SECRET = "a-planted-secret"
 
 
@@ -233,10 +242,23 @@ def test_sessions_have_tasks_of_their_own(desk: Desk) -> None:
 
 
 def test_the_authority_of_a_session_ends_in_time(desk: Desk) -> None:
-    """After its time a session may do nothing more; ends of other sessions do not renew it."""
+    """After its time a session may do nothing more, until it starts again."""
     desk.send("PreToolUse")
     desk.clock.advance(3_601)
     assert reason(desk.send("PreToolUse", number=2)) == "grant_expired"
+    desk.send("SessionStart", source="resume")
+    assert decision(desk.send("PreToolUse", number=3))[0] is None
+    desk.verified()
+
+
+def test_answers_of_the_user_are_no_change(desk: Desk) -> None:
+    """A tool that asks the user gets the answers beside its input; what was judged stays as it was."""
+    question = {"questions": [{"question": "Which?"}]}
+    for number, ran in enumerate(({**question, "answers": {"Which?": "A"}}, {"questions": [], "answers": {}})):
+        desk.send("PreToolUse", "AskUserQuestion", number, tool_input=question)
+        desk.send("PostToolUse", "AskUserQuestion", number, tool_input=ran, tool_response={})
+    assert desk.outcomes() == [("success", None), ("error", "InputChangedError")]
+    desk.verified()
 
 
 def test_sub_agents_act_by_delegation(tmp_path: Path) -> None:

@@ -135,6 +135,8 @@ def _hooks_serve(parser: ArgumentParser) -> None:
     parser.add_argument("--tool", metavar="NAME", action="append", default=[], help=text)
     parser.add_argument("--scope", metavar="FILE", help="JSON with further tools and constraints, as in grants")
     parser.add_argument("--policy", metavar="FILE", help="a policy file")
+    text = "a route of the policy on which a person decides by 'agent-identity approvals'; repeatable"
+    parser.add_argument("--approval", metavar="ROUTE", action="append", default=[], help=text)
     text = "a type of sub-agents that acts under its own name, by delegation; repeatable"
     parser.add_argument("--sub-agent", metavar="TYPE", action="append", default=[], help=text)
     text = "end the authority of a session after this time; by default %(default).0f"

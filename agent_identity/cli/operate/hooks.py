@@ -26,6 +26,7 @@ from agent_identity.errors import ConfigurationError
 
 __all__ = ["run_install", "run_remove", "run_serve", "run_status", "socket_of"]
 
+_WAIT: Final = timedelta(seconds=40)  # For a person; the hooks of 'install' wait a little longer.
 _LONGEST: Final = 100  # Of paths of sockets; some systems take 104 bytes.
 
 
@@ -124,6 +125,7 @@ def _state(path: Path) -> _State:
 def run_serve(chosen: argparse.Namespace) -> int:
     """Run ``hooks serve``."""
     from agent_identity._enforcement import Enforcer
+    from agent_identity._enforcement.calls import Approval
     from agent_identity._identity.principals import Agent, Human
     from agent_identity.cli.terminal.scopes import scope_of
     from agent_identity.integrations.frameworks.hook_server import HookServer
@@ -134,7 +136,8 @@ def run_serve(chosen: argparse.Namespace) -> int:
     owner = chosen.owner or chosen.principal
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     mode: Literal["enforce", "monitor"] = "monitor" if chosen.monitor else "enforce"
-    with Enforcer.open(chosen.directory, policy=chosen.policy, mode=mode) as enforcer:
+    routes = {name: Approval(wait=_WAIT) for name in chosen.approval}
+    with Enforcer.open(chosen.directory, policy=chosen.policy, mode=mode, routes=routes) as enforcer:
         sessions = HookSessions(
             enforcer,
             principal=Human(chosen.principal),

@@ -38,6 +38,9 @@ _AGENTS: Final = frozenset({"Agent", "Task"})
 _SHAPED: Final = frozenset({"Bash", "Edit", "Read", "Write"})
 """Built-in tools that take a result whose texts were all replaced; another one might keep its own."""
 
+_DIALOGS: Final = frozenset({"AskUserQuestion", "ExitPlanMode"})
+"""Tools whose input gets what the user answers, beside what was judged."""
+
 _UNFIT: Final = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -272,7 +275,7 @@ def answered(step: Step, event: Mapping[str, object], mode: str) -> Answer:
     except BaseException as error:  # noqa: BLE001  The agent runs the tool where its hook raises.
         _LOG.error("a hook of a coding agent failed: %s", safe_message(error))
         code = error.code if isinstance(error, AgentIdentityError) else "guard_failed"
-        text = f"refused: {code}: it could not be checked and did not run"
+        text = f"refused: {code}: it could not be checked or recorded"
     return {} if mode != "enforce" else denial(event.get("hook_event_name"), text)
 
 
@@ -340,7 +343,10 @@ def _server(name: str, described: object) -> str | None:
 def _change(running: _Running, event: Mapping[str, object]) -> InputChangedError | None:
     """Return an error if the input that ran is not the one that was judged."""
     judged = running.call.arguments if running.guard.mode == "enforce" else running.asked.request.arguments
-    return None if _is_same(dict(judged), event.get("tool_input")) else InputChangedError()
+    ran = event.get("tool_input")
+    if running.asked.name in _DIALOGS and is_mapping(ran):
+        ran = {name: value for name, value in ran.items() if name in judged}
+    return None if _is_same(dict(judged), ran) else InputChangedError()
 
 
 def _is_same(one: object, other: object) -> bool:

@@ -129,7 +129,9 @@ class HookSessions:
         """
         with self._lock:
             session = self._sessions.get(session_id)
-            if session is not None:
+            if session is not None and starts and session.expires_at <= self._now():
+                self._leave(session_id)
+            elif session is not None:
                 return session.calls
             if self._closed or (session_id in self._ended and not starts):
                 raise Denied("the session has ended; start the agent again", code="task_ended")
@@ -169,12 +171,14 @@ class HookSessions:
         Raises:
             Denied: None is over.
         """
-        now = self._enforcer.clock.wall_ns() // _NS
-        over = [name for name, session in self._sessions.items() if session.expires_at <= now]
+        over = [name for name, session in self._sessions.items() if session.expires_at <= self._now()]
         if not over:
             raise Denied(f"{_MAX_SESSIONS} sessions are open; end one of them", code="limit_exceeded")
         for name in over:
             self._leave(name)
+
+    def _now(self) -> int:
+        return self._enforcer.clock.wall_ns() // _NS
 
 
 def _end(session: _Session) -> None:

@@ -254,6 +254,27 @@ def test_doctor_says_that_a_policy_refuses_the_probe(run: Run, project: Path) ->
         assert any(status == "warn" and "policy_blocks" in detail for status, detail in checks(project))
 
 
+def test_another_person_approves(run: Run, project: Path) -> None:
+    """A call that the policy routes waits for a person, and runs when one has approved it."""
+    rule = {"id": "ask", "effect": "route", "tools": "Bash", "to": "desk"}
+    (project / "policy.json").write_text(json.dumps({"version": "1", "name": "p", "rules": [rule]}))
+    command = hook_settings.command_of(str(project / "evidence" / "hooks.sock"), "PreToolUse", patience=50)
+    event = {"session_id": "s", "hook_event_name": "PreToolUse", "tool_name": "Bash", "tool_use_id": "t"}
+    options = ("--tool", "Bash", "--policy", "policy.json", "--approval", "desk")
+    with (
+        serving(project, *options),
+        subprocess.Popen(("sh", "-c", command), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as hook,
+    ):
+        assert hook.stdin is not None
+        hook.stdin.write(json.dumps({**event, "tool_input": {"command": "ls"}}).encode())
+        hook.stdin.close()
+        while not (waiting := json.loads(run("approvals", "list", "evidence", "--json")[1])["requests"]):
+            assert hook.poll() is None
+        approved = run("approvals", "approve", "evidence", waiting[0]["id"], "--by", "bob@example.com")
+        assert approved[0] == 0, approved
+        assert hook.wait(60) == 0
+
+
 def test_serve_needs_a_tool(run: Run) -> None:
     """Sessions without a scope have nothing to do."""
     assert run("hooks", "serve", "evidence", "--principal", "a@example.com")[0] == 2

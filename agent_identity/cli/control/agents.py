@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
-from agent_identity._authority.grants import Scope
 from agent_identity._authority.registries import AgentRegistry, Mark, Registration, Status
 from agent_identity._enforcement.directory import prepare, registry_path
 from agent_identity._enforcement.directory import register as write
-from agent_identity._identity.common import RandomIds, SystemClock, read_public_file
+from agent_identity._identity.common import RandomIds, SystemClock
 from agent_identity._identity.keys import SigningKey
 from agent_identity._identity.principals import Agent
 from agent_identity._identity.trust import TrustStore
+from agent_identity.cli.terminal.scopes import scope_of
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError, TokenError
 
@@ -27,7 +27,6 @@ __all__ = ["run_add", "run_change", "run_check", "run_list", "run_orphan"]
 _STATUS: Final[Mapping[str, Status]] = {"suspend": "suspended", "resume": "registered", "retire": "retired"}
 _DAY: Final = 86_400
 _YEAR_9999: Final = 253_402_300_799
-_MAX_SCOPE_FILE: Final = 1 << 20
 _COLOURS: Final = {"registered": "green", "suspended": "yellow", "expired": "yellow"}
 _MARK: Final = re.compile(r"([0-9]{1,9}):([0-9a-f]{64})")
 _LIFE: Final = re.compile(r"([1-9][0-9]{0,4})d")
@@ -51,7 +50,7 @@ def run_add(chosen: argparse.Namespace) -> int:
         registration = Registration(
             Agent(chosen.agent, owner=chosen.owner, version=chosen.version),
             purpose=chosen.purpose,
-            maximum=_maximum(chosen.tool, chosen.maximum),
+            maximum=scope_of(chosen.tool, chosen.maximum, "--maximum"),
             expires_at=_expiry(chosen.expires, now),
             model=chosen.model,
             reason=chosen.reason,
@@ -162,29 +161,6 @@ def _trust(directory: str) -> TrustStore:
 
 def _registry(directory: str, trust: TrustStore, mark: Mark | None = None) -> AgentRegistry:
     return AgentRegistry.load(registry_path(directory), trust, at_least=mark)
-
-
-def _maximum(tools: Sequence[str], path: str | None) -> Scope:
-    scopes = [Scope(dict.fromkeys(tools))] if tools else []
-    if path is not None:
-        try:
-            data = read_public_file(path, limit=_MAX_SCOPE_FILE)
-            claim: object = json.loads(data, object_pairs_hook=_unique)
-        except (ValueError, RecursionError):
-            claim = None
-        if not isinstance(claim, dict):
-            raise ValueError("the file of --maximum is not a JSON object of tools, each once; write one, as in grants")
-        scopes.append(Scope.from_claim(cast("Mapping[str, object]", claim)))
-    if not scopes:
-        raise ValueError("the maximum has no tool; give --tool NAME or --maximum FILE")
-    return scopes[0] if len(scopes) == 1 else scopes[0] | scopes[1]
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError
-    return members
 
 
 def _expiry(text: str, now: int) -> int:

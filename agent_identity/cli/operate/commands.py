@@ -1,4 +1,4 @@
-"""The commands that maintain a directory: ``init``, ``doctor``, ``replay``, ``archive``, …; and ``demo``."""
+"""The commands that maintain a directory: ``init``, ``doctor``, ``replay``, ``hooks``, …; and ``demo``."""
 
 from argparse import ArgumentParser
 from typing import Final
@@ -24,6 +24,8 @@ def _doctor(parser: ArgumentParser) -> None:
     parser.add_argument("--import", dest="module", metavar="MODULE[:NAME]", help=text)
     text = "a policy file to compare with the tools before deploying it"
     parser.add_argument("--policy", metavar="FILE", help=text)
+    text = "try the hooks of a coding agent, in its settings or in a file; what answers them records the tries"
+    parser.add_argument("--hooks", metavar="FILE", nargs="?", const="", help=text)
     add_json(parser)
 
 
@@ -93,6 +95,57 @@ def _demo(parser: ArgumentParser) -> None:
     parser.add_argument("--draft-records", action="store_true", help=text)
     add_json(parser)
 
+
+def _hooks_install(parser: ArgumentParser) -> None:
+    add_directory(parser, "the directory of the enforcer behind the hooks")
+    _add_settings(parser)
+    parser.add_argument("--socket", metavar="PATH", help="the socket of 'hooks serve'; by default DIR/hooks.sock")
+    text = "how long a hook waits for an answer, which a person may have to give; by default %(default).0f"
+    parser.add_argument("--patience", metavar="SECONDS", type=float, default=50.0, help=text)
+    text = "let tools run, without a record, while nothing answers; for trying out monitor mode only"
+    parser.add_argument("--run-tools-even-without-an-answer", dest="opens", action="store_true", help=text)
+    parser.add_argument("--dry-run", action="store_true", help="show the change, and write nothing")
+    add_json(parser)
+
+
+def _hooks_remove(parser: ArgumentParser) -> None:
+    _add_settings(parser)
+    parser.add_argument("--dry-run", action="store_true", help="show the change, and write nothing")
+    add_json(parser)
+
+
+def _hooks_status(parser: ArgumentParser) -> None:
+    parser.add_argument("--file", metavar="FILE", help="a settings file elsewhere; by default those of Claude Code")
+    add_json(parser)
+
+
+def _add_settings(parser: ArgumentParser) -> None:
+    where = parser.add_mutually_exclusive_group()
+    text = "settings of Claude Code: yours in this project (default), the project's, or yours everywhere"
+    where.add_argument("--settings", choices=("local", "project", "user"), default="local", help=text)
+    where.add_argument("--file", metavar="FILE", help="a settings file elsewhere, of the same form")
+
+
+def _hooks_serve(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    parser.add_argument("--principal", metavar="ID", required=True, help="the human who works with the agent")
+    parser.add_argument("--agent", metavar="ID", default="claude-code", help="the agent; by default %(default)s")
+    parser.add_argument("--owner", metavar="ID", help="who is accountable for it; by default the principal")
+    text = "a tool that sessions may use, with any arguments; repeatable. Tools of MCP servers are SERVER/TOOL"
+    parser.add_argument("--tool", metavar="NAME", action="append", default=[], help=text)
+    parser.add_argument("--scope", metavar="FILE", help="JSON with further tools and constraints, as in grants")
+    parser.add_argument("--policy", metavar="FILE", help="a policy file")
+    text = "a route of the policy on which a person decides by 'agent-identity approvals'; repeatable"
+    parser.add_argument("--approval", metavar="ROUTE", action="append", default=[], help=text)
+    text = "a type of sub-agents that acts under its own name, by delegation; repeatable"
+    parser.add_argument("--sub-agent", metavar="TYPE", action="append", default=[], help=text)
+    text = "end the authority of a session after this time; by default %(default).0f"
+    parser.add_argument("--hours", metavar="HOURS", type=float, default=8.0, help=text)
+    parser.add_argument("--monitor", action="store_true", help="refuse nothing, and record what would be refused")
+    parser.add_argument("--socket", metavar="PATH", help="the socket to listen on; by default DIR/hooks.sock")
+
+
+_HOOKS: Final = "agent_identity.cli.operate.hooks"
 
 OPERATE: Final = (
     Command(
@@ -165,6 +218,57 @@ OPERATE: Final = (
             "its pseudonym, and remove pending approval requests. After that, nobody can prove the arguments and "
             "results of its calls; the ledger verifies as before, and has a record of the erasure. Erase copies of the "
             "folder keys elsewhere, such as backups, yourself."
+        ),
+    ),
+    Command(
+        "hooks",
+        "guard the tools of a coding agent by its command hooks",
+        description=(
+            "Guard each tool call of Claude Code, or of an agent with hooks of the same form: 'serve' runs the "
+            "enforcer, and 'install' writes hooks that ask it and refuse without an answer."
+        ),
+        actions=(
+            Command(
+                "install",
+                "write the hooks into the settings of the agent",
+                "agent-identity hooks install evidence --dry-run",
+                _hooks_install,
+                f"{_HOOKS}:run_install",
+                description=(
+                    "Add the hooks to a settings file, and show the change. What others wrote there stays; a second "
+                    "run changes nothing."
+                ),
+            ),
+            Command(
+                "remove",
+                "remove the hooks from the settings of the agent",
+                "agent-identity hooks remove --settings user",
+                _hooks_remove,
+                f"{_HOOKS}:run_remove",
+            ),
+            Command(
+                "status",
+                "show where the hooks are installed, and what weakens them",
+                "agent-identity hooks status",
+                _hooks_status,
+                f"{_HOOKS}:run_status",
+                description=(
+                    "Read the settings files and run nothing; 'doctor --hooks' tries the hooks. Exit code 1 if no hook "
+                    "is installed, or something weakens one."
+                ),
+            ),
+            Command(
+                "serve",
+                "answer the hooks until stopped",
+                "agent-identity hooks serve evidence --principal alice@example.com --tool Read --tool Bash",
+                _hooks_serve,
+                f"{_HOOKS}:run_serve",
+                description=(
+                    "Open the enforcer, and answer the hooks of your own processes on a Unix socket. Each session of "
+                    "the agent is one task: it begins with the session and ends with it, with this command, or when "
+                    "its time is over."
+                ),
+            ),
         ),
     ),
     Command(

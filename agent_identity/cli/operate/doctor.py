@@ -34,6 +34,10 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.module:
         import_application(chosen.module)
     sections = diagnose(chosen.directory, imported=bool(chosen.module), policy=chosen.policy)
+    if chosen.hooks is not None:
+        from agent_identity.cli.operate.doctor_hooks import examine_hooks
+
+        sections.append(("hooks", examine_hooks([Path(chosen.hooks)] if chosen.hooks else None)))
     if chosen.json:
         print(json.dumps(as_json(sections)))
     else:

@@ -1,0 +1,129 @@
+"""Hooks for the Claude Agent SDK: guard every tool call of an agent that runs in the command line of Claude Code.
+
+Needs the distribution ``claude-agent-sdk``, from the extra ``claude-agent``.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, final
+
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.common import off_loop, refusal
+from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.frameworks.hook_calls import HookCalls, denial
+from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
+
+try:
+    from claude_agent_sdk import HookMatcher
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "claude_agent_sdk":
+        raise
+    raise ImportError("claude-agent-sdk is not installed; pip install 'agent-identity-otel[claude-agent]'") from error
+
+if TYPE_CHECKING:
+    from claude_agent_sdk import SdkMcpTool
+
+__all__ = ["ClaudeHooks", "hooks"]
+
+_T = TypeVar("_T")
+_EVENTS: Final = ("PreToolUse", "PostToolUse", "PostToolUseFailure", "Stop", "SubagentStop")
+
+
+def hooks(
+    enforcer: Enforcer,
+    *,
+    agents: Acting | None = None,
+    timeout: float = 60.0,
+) -> "ClaudeHooks":
+    """Return hooks that guard every tool call, for ``ClaudeAgentOptions(hooks=…)``.
+
+    Calls run under the task that is open here, whatever is open when the client connects or asks. A refused call is
+    an error for the model, and the run goes on; so it is, whatever fails here. The command line refuses calls whose
+    hook does not answer in time.
+
+    Of several hooks that change an input, the command line takes the one that answers last. If another hook changes
+    what was judged, the call is recorded as a failure and its result withheld; see :meth:`ClaudeHooks.guard_tools`.
+
+    Args:
+        enforcer: The enforcer.
+        agents: The governed agent for each type of sub-agent, with a scope if it is to have less. Their calls run
+            under authority delegated for each call; other types act as the agent of the task.
+        timeout: Seconds in which a call must be judged; raise it where a person approves.
+
+    Raises:
+        ConfigurationError: No task is open.
+    """
+    if enforcer.current_task is None and enforcer.mode == "enforce":
+        raise ConfigurationError("no task is open; call hooks() inside 'with enforcer.task(...)'")
+    return ClaudeHooks(enforcer, agents, timeout)
+
+
+@final
+class ClaudeHooks(dict[Any, list[HookMatcher]]):
+    """Hooks by event, and a context manager that closes them. Received from :func:`hooks`."""
+
+    def __init__(self, enforcer: Enforcer, agents: Acting | None, timeout: float) -> None:
+        matchers = [HookMatcher(hooks=[self._answer], timeout=timeout, on_failure="block")]
+        super().__init__({event: list(matchers) for event in _EVENTS})
+        self._monitors = enforcer.mode != "enforce"
+        self._calls = HookCalls(ToolGuards(enforcer, agents=agents))
+
+    def bind(self) -> None:
+        """Run calls from now on under the task that is open here, for a client that works on several tasks."""
+        self._calls.bind()
+
+    def close(self) -> None:
+        """Record the calls without an outcome as such, and refuse all further ones.
+
+        Sub-agents may work on when the client has closed; nobody reports what becomes of their calls.
+        """
+        self._calls.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await off_loop(self.close)
+
+    def guard_tools(self, server: str, tools: Iterable["SdkMcpTool[_T]"]) -> list["SdkMcpTool[_T]"]:
+        """Return tools for ``create_sdk_mcp_server`` that run only with arguments that were judged.
+
+        Another hook may change what was judged; in this process, such a call does not run.
+
+        Args:
+            server: The name of the server in ``mcp_servers``.
+            tools: The tools.
+        """
+        return [dataclasses.replace(tool, handler=partial(self._run, server, tool)) for tool in tools]
+
+    async def _run(self, server: str, tool: "SdkMcpTool[Any]", arguments: Any) -> dict[str, Any]:  # noqa: ANN401
+        try:
+            call = await off_loop(partial(self._calls.claim, server, tool.name, arguments))
+        except Denied as denied:
+            if self._monitors:
+                return await tool.handler(arguments)
+            return {"content": [{"type": "text", "text": refusal(denied)}], "is_error": True}
+        call.attach()
+        try:
+            return await tool.handler(dict(call.arguments))
+        finally:
+            call.detach()
+
+    async def _answer(self, event: Any, tool_use_id: str | None, context: object) -> Any:  # noqa: ANN401, ARG002
+        """Answer an event; the form of the SDK is that of the JSON."""
+        try:
+            return await off_loop(partial(self._calls.answer, cast("Mapping[str, object]", event)))
+        except Exception:  # noqa: BLE001  The tool would run.
+            return denial(event.get("hook_event_name"), "refused: guard_failed: it could not be checked")

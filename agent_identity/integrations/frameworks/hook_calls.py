@@ -1,0 +1,401 @@
+"""Judges the calls of one session of a coding agent in the hook before each tool, and records them in the hook after.
+
+The events and answers are those of Claude Code, in JSON. Its hooks let a tool run where a hook fails, so every
+method here answers whatever happens: before a tool with a refusal, after it by withholding the result.
+"""
+
+import asyncio
+import logging
+import re
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from contextvars import Context, copy_context
+from typing import Final, NamedTuple, cast, final
+
+from agent_identity._common.narrowing import is_mapping
+from agent_identity._enforcement.calls import Call, CallRequest, Shown
+from agent_identity._enforcement.common import refusal, safe_message
+from agent_identity._enforcement.lifecycle import GuardedCall
+from agent_identity.errors import AgentIdentityError, Denied
+from agent_identity.integrations.frameworks.hook_command import AFTER
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
+
+__all__ = ["Answer", "HookCalls", "Step", "answered", "denial", "is_denial"]
+
+Answer = dict[str, object]
+"""The answer of a hook, as JSON."""
+
+Step = Callable[[Mapping[str, object]], Answer]
+"""Answers one event."""
+
+_LOG: Final = logging.getLogger("agent_identity")
+_MAX_OPEN: Final = 256
+_WITHHELD: Final = "withheld"
+_AGENTS: Final = frozenset({"Agent", "Task"})
+"""The tools that start sub-agents."""
+
+_SHAPED: Final = frozenset({"Bash", "Edit", "Read", "Write"})
+"""Built-in tools that take a result whose texts were all replaced; another one might keep its own."""
+
+_DIALOGS: Final = frozenset({"AskUserQuestion", "ExitPlanMode"})
+"""Tools whose input gets what the user answers, beside what was judged."""
+
+_UNFIT: Final = re.compile(r"[^a-zA-Z0-9_-]")
+
+
+class NoOutcomeError(Exception):
+    """The session ended, or the tool did not run, before its outcome was reported."""
+
+
+class InputChangedError(Exception):
+    """The tool ran with another input than was judged."""
+
+
+class NotJudgedError(Exception):
+    """The tool ran before its call was judged."""
+
+
+class ToolFailedError(Exception):
+    """The tool reported an error."""
+
+
+class _Running(NamedTuple):
+    """An open call: judged, its intent recorded, its outcome not yet."""
+
+    guard: GuardedCall
+    call: Call
+    context: Context
+    stack: ExitStack
+    asked: ToolCall
+    agent: object
+
+    def end(self, error: BaseException) -> None:
+        """Record an outcome without a result."""
+        try:
+            self.context.run(self.guard.fail, self.call, error)
+        finally:
+            self.context.run(self.stack.close)
+
+
+@final
+class HookCalls:
+    """The calls of one session. Thread-safe; made in the context whose task they run under.
+
+    Args:
+        guards: The guards of the tools.
+    """
+
+    def __init__(self, guards: ToolGuards) -> None:
+        self._guards = guards
+        self._context = copy_context()
+        self._open: dict[str, _Running] = {}
+        self._lock = threading.Lock()
+        self._claimed: set[str] = set()
+        self._closed = False
+
+    def answer(self, event: Mapping[str, object]) -> Answer:
+        """Answer one event: before and after a tool, and the stop of an agent; others are denied.
+
+        Args:
+            event: What the hook was called with.
+        """
+        return answered(self._answer, event, self._guards.enforcer.mode)
+
+    def _answer(self, event: Mapping[str, object]) -> Answer:
+        steps: dict[object, Step] = {
+            "PreToolUse": self._before,
+            "PostToolUse": self._after,
+            "PostToolUseFailure": self._failed,
+            "Stop": self._stopped,
+            "SubagentStop": self._stopped,
+        }
+        step = steps.get(event.get("hook_event_name"))
+        if step is None:
+            raise Denied("the hook is for another event; install it by 'agent-identity hooks'", code="bad_arguments")
+        return step(event)
+
+    def bind(self) -> None:
+        """Run calls from now on under the task that is open here."""
+        self._context = copy_context()
+
+    def claim(self, server: str, tool: str, arguments: Mapping[str, object]) -> Call:
+        """Return the open call that a tool of this process is about to run, once.
+
+        Args:
+            server: The name of its MCP server.
+            tool: Its name there.
+            arguments: The arguments that it has got.
+
+        Raises:
+            Denied: No call was judged with these arguments; the refusal is in the ledger.
+        """
+        name = f"{server}/{tool}"
+        with self._lock:
+            for call_id, running in self._open.items():
+                judged = dict(running.call.arguments)
+                if call_id not in self._claimed and running.asked.name == name and _is_same(judged, arguments):
+                    self._claimed.add(call_id)
+                    return running.call
+        denied = Denied(f"{name}: no call was judged with these arguments", code="input_changed")
+        guard = self._guards.of(name, kind="mcp", server=server)
+        raise self._context.copy().run(lambda: guard.refuse(arguments, denied, guard.current_task))
+
+    def close(self) -> None:
+        """Record every open call as ended without an outcome, and judge no more."""
+        with self._lock:
+            self._closed = True
+            running = list(self._open.values())
+            self._open.clear()
+        for each in running:
+            _end(each, NoOutcomeError())
+
+    def _before(self, event: Mapping[str, object]) -> Answer:
+        asked = _asked(event)
+        call_id = asked.request.call_id
+        if call_id is None:
+            raise Denied("the call has no id", code="bad_arguments")
+        context = self._context.copy()
+        running = context.run(self._begin, asked, context, _agent(event))
+        self._keep(call_id, running)
+        if running.guard.mode != "enforce":
+            return {}
+        # Without a decision, so that the agent asks its user as it would have done anyway.
+        judged = dict(running.call.arguments)
+        return {"hookSpecificOutput": {"hookEventName": "PreToolUse", "updatedInput": judged}}
+
+    def _begin(self, asked: ToolCall, context: Context, agent: object = None) -> _Running:
+        with ExitStack() as stack:
+            guard = stack.enter_context(self._guards.acting(asked))
+            call = guard.begin(asked.request)
+            call.detach()  # The body runs in another process.
+            return _Running(guard, call, context, stack.pop_all(), asked, agent)
+
+    def _keep(self, call_id: str, running: _Running) -> None:
+        """Keep an open call; one of the same id, and the oldest where there are too many, end without an outcome."""
+        with self._lock:
+            closed = self._closed
+            ended = [running] if closed else [one for one in (self._open.pop(call_id, None),) if one is not None]
+            if not closed:
+                self._claimed.intersection_update(self._open)
+                if len(self._open) >= _MAX_OPEN:
+                    ended.append(self._open.pop(next(iter(self._open))))
+                self._open[call_id] = running
+        for each in ended:
+            _end(each, NoOutcomeError())
+        if closed:
+            raise Denied("the session has ended", code="task_ended")
+
+    def _after(self, event: Mapping[str, object]) -> Answer:
+        running, response = self._take(event), event.get("tool_response")
+        changed = None if running is None else _change(running, event)
+        if running is None:
+            return self._unjudged(event)
+        if changed is not None:
+            return self._contradicted(running, event, changed)
+        try:
+            shown = Shown(response, response, rebuild=_same_value)
+            delivered = running.context.run(running.guard.succeed, running.call, shown)
+        except Denied as denied:
+            return _withheld(event, refusal(denied))
+        finally:
+            running.context.run(running.stack.close)
+        return {} if delivered is response else _replaced(delivered)
+
+    def _failed(self, event: Mapping[str, object]) -> Answer:
+        running = self._take(event)
+        if running is None:
+            return self._unjudged(event)
+        error: BaseException | None = _change(running, event)
+        if error is not None:
+            self._log_change(event)
+        elif event.get("is_interrupt") is True:
+            error = asyncio.CancelledError()
+        else:
+            error = ToolFailedError(str(event.get("error", "")))
+        try:
+            running.end(error)
+        except Denied as denied:  # The agent shows errors of tools to the model, whatever a hook answers.
+            _LOG.warning("the error of a tool was to be withheld, and the agent has it already (%s)", denied.code)
+        return {}
+
+    def _stopped(self, event: Mapping[str, object]) -> Answer:
+        """End the open calls of an agent that has stopped: its user did not let them run."""
+        with self._lock:
+            over = [name for name, running in self._open.items() if running.agent == _agent(event)]
+            ended = [self._open.pop(name) for name in over]
+        for each in ended:
+            _end(each, NoOutcomeError())
+        return {}
+
+    def _take(self, event: Mapping[str, object]) -> _Running | None:
+        call_id = event.get("tool_use_id")
+        if not isinstance(call_id, str):
+            return None
+        with self._lock:
+            self._claimed.discard(call_id)
+            return self._open.pop(call_id, None)
+
+    def _unjudged(self, event: Mapping[str, object]) -> Answer:
+        """Record a call that ran without having been judged, and withhold its result."""
+        _LOG.error("%s ran without having been judged; see that no hook is missing", _text(event.get("tool_name")))
+        context = self._context.copy()
+        context.run(self._begin, _asked(event), context).end(NotJudgedError())
+        return self._kept_back(event, "refused: not_judged: the tool ran without having been judged")
+
+    def _contradicted(self, running: _Running, event: Mapping[str, object], error: BaseException) -> Answer:
+        self._log_change(event)
+        running.end(error)
+        return self._kept_back(event, "refused: input_changed: the tool ran with another input than was judged")
+
+    def _kept_back(self, event: Mapping[str, object], text: str) -> Answer:
+        monitors = self._guards.enforcer.mode != "enforce"
+        return {} if monitors or event.get("hook_event_name") != "PostToolUse" else _withheld(event, text)
+
+    @staticmethod
+    def _log_change(event: Mapping[str, object]) -> None:
+        _LOG.error(
+            "%s ran with another input than was judged; remove the other hook that changes it",
+            _text(event.get("tool_name")),
+        )
+
+
+def answered(step: Step, event: Mapping[str, object], mode: str) -> Answer:
+    """Return the answer of a step, and whatever it raises as a refusal; in monitor mode as no answer.
+
+    Args:
+        step: Answers the event.
+        event: What the hook was called with.
+        mode: The mode of the enforcer.
+    """
+    try:
+        return step(event)
+    except Denied as denied:
+        text = refusal(denied)
+    except BaseException as error:  # noqa: BLE001  The agent runs the tool where its hook raises.
+        _LOG.error("a hook of a coding agent failed: %s", safe_message(error))
+        code = error.code if isinstance(error, AgentIdentityError) else "guard_failed"
+        text = f"refused: {code}: it could not be checked or recorded"
+    return {} if mode != "enforce" else denial(event.get("hook_event_name"), text)
+
+
+def denial(event_name: object, text: str) -> Answer:
+    """Return the answer that refuses: before a tool it does not run, after it the session stops.
+
+    Args:
+        event_name: The name of the event.
+        text: The reason, for the model.
+    """
+    if event_name == "PreToolUse":
+        decision = {"permissionDecision": "deny", "permissionDecisionReason": text}
+        return {"hookSpecificOutput": {"hookEventName": event_name, **decision}}
+    if event_name in AFTER:
+        return {"continue": False, "stopReason": text}
+    return {"decision": "block", "reason": text}
+
+
+def is_denial(answer: Mapping[str, object]) -> str | None:
+    """Return the reason if an answer refuses a call before it runs, or blocks an event; otherwise ``None``."""
+    inner = answer.get("hookSpecificOutput")
+    if is_mapping(inner) and inner.get("permissionDecision") == "deny":
+        return str(inner.get("permissionDecisionReason"))
+    return str(answer.get("reason")) if answer.get("decision") == "block" else None
+
+
+def _asked(event: Mapping[str, object]) -> ToolCall:
+    """Return the call of an event.
+
+    Raises:
+        Denied: It is malformed.
+    """
+    name, values, call_id, acting = (event.get(k) for k in ("tool_name", "tool_input", "tool_use_id", "agent_type"))
+    if not isinstance(name, str) or not is_mapping(values):
+        raise Denied("the call has no name or no arguments", code="bad_arguments")
+    arguments = dict(cast("Mapping[str, object]", values))
+    known = call_id if isinstance(call_id, str) else None
+    request = CallRequest(arguments, supplied=tuple(arguments), call_id=known, can_route=False)
+    agent = acting if isinstance(acting, str) else None
+    server = _server(name, event.get("mcp_server"))
+    if server is not None:
+        tool = name.removeprefix(f"mcp__{server}__")
+        return ToolCall(f"{server}/{tool}", request, agent, "mcp", server)
+    kind = "mcp" if name.startswith("mcp__") else "agent" if name in _AGENTS else "function"
+    return ToolCall(name, request, agent, kind)
+
+
+def _agent(event: Mapping[str, object]) -> tuple[object, object]:
+    """Return the id of the session and that of the sub-agent in it; the main agent has none."""
+    return event.get("session_id"), event.get("agent_id")
+
+
+def _server(name: str, described: object) -> str | None:
+    """Return the server in the name ``mcp__server__tool``; ``None`` if it has none, or could have several."""
+    if not name.startswith("mcp__"):
+        return None
+    stated = described.get("name") if is_mapping(described) else None
+    if isinstance(stated, str):
+        server = _UNFIT.sub("_", stated)
+        return server if server and name.startswith(f"mcp__{server}__") and len(name) > len(server) + 7 else None
+    parts = name.split("__")
+    return parts[1] if len(parts) == 3 and parts[1] and parts[2] else None
+
+
+def _change(running: _Running, event: Mapping[str, object]) -> InputChangedError | None:
+    """Return an error if the input that ran is not the one that was judged."""
+    judged = running.call.arguments if running.guard.mode == "enforce" else running.asked.request.arguments
+    ran = event.get("tool_input")
+    if running.asked.name in _DIALOGS and is_mapping(ran):
+        ran = {name: value for name, value in ran.items() if name in judged}
+    return None if _is_same(dict(judged), ran) else InputChangedError()
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Return whether two values of JSON are the same, whatever wrote their numbers."""
+    if is_mapping(one) and is_mapping(other):
+        return one.keys() == other.keys() and all(_is_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        first, second = cast("list[object]", one), cast("list[object]", other)
+        return len(first) == len(second) and all(map(_is_same, first, second))
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _replaced(result: object) -> Answer:
+    return {"hookSpecificOutput": {"hookEventName": "PostToolUse", "updatedToolOutput": result}}
+
+
+def _withheld(event: Mapping[str, object], text: str) -> Answer:
+    """Return the answer that withholds a result: without its texts, or by a stop where the agent would keep them."""
+    name, response = event.get("tool_name"), event.get("tool_response")
+    if isinstance(name, str) and name.startswith("mcp__"):
+        blank: object = [{"type": "text", "text": text}]
+    elif name in _SHAPED and not (name == "Read" and is_mapping(response) and response.get("type") != "text"):
+        blank = _blank(response)
+    else:
+        return denial("PostToolUse", text)
+    return {**_replaced(blank), "decision": "block", "reason": text}
+
+
+def _blank(value: object, key: str = "") -> object:
+    """Return a result of the same shape without its texts."""
+    if isinstance(value, str):
+        return value if key == "type" else _WITHHELD
+    if isinstance(value, list):
+        return [_blank(item) for item in cast("list[object]", value)]
+    if is_mapping(value):
+        return {name: _blank(item, str(name)) for name, item in value.items()}
+    return value
+
+
+def _same_value(value: object) -> object:
+    return value
+
+
+def _end(running: _Running, error: BaseException) -> None:
+    try:
+        running.end(error)
+    except Exception as failure:  # noqa: BLE001  The others still have to end.
+        _LOG.error("an open call could not be ended: %s", safe_message(failure))
+
+
+def _text(value: object) -> str:
+    return repr(value)[:64]

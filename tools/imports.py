@@ -30,7 +30,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "joserfc": ("_identity.foreign.jwks",),
     "kingfisher_sdk": ("_inspection.secret_tokens",),
     "langchain": ("integrations.langchain",),
-    "langchain_core": ("integrations.langchain", "integrations.langchain_instrumentor", "integrations.mcp.langchain"),
+    "langchain_core": ("integrations.langchain", "integrations.langchain_patches", "integrations.mcp.langchain"),
     "langgraph": ("integrations.langchain",),
     "langchain_mcp_adapters": ("integrations.mcp.langchain",),
     "mcp": ("integrations.mcp",),

@@ -17,6 +17,7 @@ PACKAGE = "agent_identity"
 
 # Library → the modules, and with them everything below them, that may import it. The longest prefix decides.
 IMPORTERS: dict[str, tuple[str, ...]] = {
+    "a2a": ("integrations.frameworks.a2a",),
     "ada_url": ("_inspection.urls",),
     # Time-stamps come with certificates, and their library takes them as objects of this one.
     "cryptography": ("_identity", "integrations.rfc3161"),
@@ -25,7 +26,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "duckdb": ("_audit.export.tables", "_audit.export.fact_tables", "_audit.export.parquet_files"),
     "grpc": ("_enforcement.export.grpc_receiver",),
     "flask": ("integrations.http.flask",),
-    "google.protobuf": ("_evidence",),
+    "google.protobuf": ("_evidence", "integrations.frameworks.a2a"),  # The messages of A2A are Protobuf's.
     "httpx": ("integrations.http.httpx",),
     "joserfc": ("_identity.foreign.jwks",),
     "kingfisher_sdk": ("_inspection.secret_tokens",),

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -44,6 +46,7 @@ from agent_identity.integrations.http.asgi import DelegationMiddleware
 from agent_identity.integrations.http.httpx import AsyncDelegationTransport
 from agent_identity.records import read
 
+ROOT = Path(__file__).resolve().parents[2]
 ALICE, BOB = ai.Human("alice@example.com"), ai.Human("bob@example.com")
 CLERK = ai.Agent("invoice-clerk", owner="finance-ops@example.com")
 RESEARCHER = ai.Agent("researcher", owner="research@example.com")
@@ -355,7 +358,10 @@ async def test_an_agent_that_moved_gets_nothing(world: World) -> None:
             with pytest.raises(ai.Denied) as caught:
                 await agent.send(message())
             assert caught.value.code == "server_moved"
-    assert len(world.wire.sent) == sent
+        assert len(world.wire.sent) == sent
+        command = [sys.executable, "-m", "agent_identity", "inventory", "accept", "clerk", "researcher"]
+        subprocess.run(command, check=True, capture_output=True, cwd=world.folder)
+        assert texts(await more.send(message()))
 
 
 async def test_the_card_is_served_to_anybody(world: World) -> None:
@@ -385,3 +391,12 @@ async def test_a_name_that_is_unfit_for_records_is_refused(world: World, name: s
         RemoteAgent(world.clerk, name, world.card(), world.config())
     with pytest.raises(ValueError, match=r"name|skill|server"):
         world.agent(skills=[AgentSkill(id=f"{name}\u202e")])
+
+
+def test_the_page_runs(tmp_path: Path) -> None:
+    """The blocks of the how-to print what it says they print."""
+    text = (ROOT / "docs" / "how-to" / "a2a.md").read_text(encoding="utf-8").replace("```py\n", "```python\n")
+    (tmp_path / "page.md").write_text(text, encoding="utf-8")
+    command = [sys.executable, str(ROOT / "tools" / "run_examples.py"), str(tmp_path / "page.md")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

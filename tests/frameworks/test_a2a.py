@@ -360,7 +360,7 @@ async def test_an_agent_that_moved_gets_nothing(world: World) -> None:
             assert caught.value.code == "server_moved"
         assert len(world.wire.sent) == sent
         command = [sys.executable, "-m", "agent_identity", "inventory", "accept", "clerk", "researcher"]
-        subprocess.run(command, check=True, capture_output=True, cwd=world.folder)
+        await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, cwd=world.folder)
         assert texts(await more.send(message()))
 
 

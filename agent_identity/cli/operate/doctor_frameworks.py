@@ -86,7 +86,7 @@ def _state(framework: Framework) -> tuple[str, str]:
     if framework.module not in sys.modules:
         return "not imported here", ""
     if framework.name not in _TOOLS:  # LangChain.
-        return "imported, not instrumented; see its tools", ""
+        return "imported; see its tools", ""
     if f"{_ADAPTERS}.{framework.name}" in sys.modules:
         return "guarded where the application says so", ""
     return "imported, and nothing guards it", "agent_identity.instrument(enforcer), or install its adapter"

@@ -4,7 +4,7 @@ Authority travels by :mod:`agent_identity.integrations.http.httpx` and :mod:`age
 Needs the extra ``a2a``.
 """
 
-from typing import Final, final
+from typing import Final, cast, final
 
 from a2a.auth.user import UnauthenticatedUser, User
 from a2a.client import A2AClientError, ClientConfig, ClientFactory
@@ -75,7 +75,8 @@ class RemoteAgent:
 
         arguments = {"text": get_message_text(sent.message), "request": MessageToDict(sent)}
         refusal = await off_loop(self._moved)
-        return await self._guard.run_async(CallRequest(arguments, can_route=False, refusal=refusal), body)
+        answered = await self._guard.run_async(CallRequest(arguments, can_route=False, refusal=refusal), body)
+        return cast("list[StreamResponse]", answered)
 
     def _moved(self) -> Denied | None:
         try:

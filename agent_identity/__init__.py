@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from agent_identity._policy.decision import Decision, Effect, Finding, Inspector, Policy, Request
     from agent_identity._policy.rules import Rule
     from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, EvidenceError
+    from agent_identity.integrations.instrumentation import instrument, uninstrument
 
 __version__: str
 
@@ -63,6 +64,8 @@ __all__ = [
     "Service",
     "Task",
     "Verifier",
+    "instrument",
+    "uninstrument",
     "verify",
 ]
 
@@ -78,6 +81,7 @@ _FACES: Final = {
     "_policy.decision": ("Decision", "Effect", "Finding", "Inspector", "Policy", "Request"),
     "_policy.rules": ("Rule",),
     "errors": ("AgentIdentityError", "ConfigurationError", "Denied", "EvidenceError"),
+    "integrations.instrumentation": ("instrument", "uninstrument"),
 }
 _HOME: Final = {name: face for face, names in _FACES.items() for name in names}
 _MOVED: Final = {

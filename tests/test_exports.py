@@ -37,6 +37,8 @@ ROOT_NAMES = (
     "Service",
     "Task",
     "Verifier",
+    "instrument",
+    "uninstrument",
     "verify",
 )
 PUBLIC = {

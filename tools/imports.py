@@ -17,6 +17,7 @@ PACKAGE = "agent_identity"
 
 # Library → the modules, and with them everything below them, that may import it. The longest prefix decides.
 IMPORTERS: dict[str, tuple[str, ...]] = {
+    "a2a": ("integrations.frameworks.a2a",),
     "ada_url": ("_inspection.urls",),
     "agents": ("integrations.frameworks.openai_agents",),
     "claude_agent_sdk": ("integrations.frameworks.claude_agent",),
@@ -30,11 +31,12 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "google.adk": ("integrations.frameworks",),
     "google.genai": ("integrations.frameworks",),
     "google.protobuf": ("_evidence",),
+    "google.protobuf": ("_evidence", "integrations.frameworks.a2a"),  # The messages of A2A are Protobuf's.
     "httpx": ("integrations.http.httpx",),
     "joserfc": ("_identity.foreign.jwks",),
     "kingfisher_sdk": ("_inspection.secret_tokens",),
     "langchain": ("integrations.langchain",),
-    "langchain_core": ("integrations.langchain", "integrations.langchain_instrumentor", "integrations.mcp.langchain"),
+    "langchain_core": ("integrations.langchain", "integrations.langchain_patches", "integrations.mcp.langchain"),
     "langgraph": ("integrations.langchain",),
     "llama_index": ("integrations.frameworks",),
     "langchain_mcp_adapters": ("integrations.mcp.langchain",),

@@ -199,6 +199,7 @@ NOT_CALLED = frozenset(
             "ApprovalRequest",
             "Approvals",
         ),
+        *("instrument", "uninstrument"),  # They patch the process: see test_instrumentation.py.
         *("DigestKeys", "Ledger", "Pseudonyms"),  # Parts of an enforcer, which check what they get themselves.
         *("Claims", "DownstreamToken", "Reply", "RecordedCall", "TokenOrder"),  # Made by us, and handed to users.
         *(

@@ -22,9 +22,12 @@ from langchain_core.tools import BaseTool, StructuredTool, create_retriever_tool
 
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity.errors import Denied
+from agent_identity.integrations.enforcer_source import EnforcerSource
+from agent_identity.integrations.instrumentor import AgentIdentityInstrumentor
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import protect
-from agent_identity.integrations.langchain_instrumentor import LangChainInstrumentor, _Watch
+from agent_identity.integrations.langchain_instrumentor import LangChainInstrumentor
+from agent_identity.integrations.langchain_patches import LangChainPatches
 
 ran: list[Any] = []
 QUESTION: Any = {"messages": [HumanMessage("go")]}
@@ -258,8 +261,8 @@ def test_only_an_enforcer_is_taken(watching: LangChainInstrumentor) -> None:
 
 def test_the_entry_point_names_it() -> None:
     """opentelemetry-instrument finds it by the group of instrumentors."""
-    (found,) = entry_points(group="opentelemetry_instrumentor", name="agent_identity_langchain")
-    assert found.load() is LangChainInstrumentor
+    (found,) = entry_points(group="opentelemetry_instrumentor", name="agent_identity")
+    assert found.load() is AgentIdentityInstrumentor
 
 
 def test_zero_code_leaves_langchain_alone_until_it_is_imported(tmp_path: Path) -> None:
@@ -324,7 +327,7 @@ async def test_its_own_evidence_is_closed_with_it(
 def test_an_end_before_langchain_is_imported_leaves_it_alone() -> None:
     """A hook that runs after uninstrument patches nothing."""
     before = BaseTool.run
-    watch = _Watch(None)
+    watch = LangChainPatches(EnforcerSource())
     watch.end()
     watch.patch(sys.modules["langchain_core.tools.base"])
     assert BaseTool.run is before

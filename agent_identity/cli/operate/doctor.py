@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 from agent_identity._enforcement.telemetry import Check, examine_pipeline, examine_telemetry
 from agent_identity._policy import RuleSet
 from agent_identity.cli.operate.doctor_directory import examine_directory
+from agent_identity.cli.operate.doctor_frameworks import examine_frameworks
 from agent_identity.cli.operate.doctor_packages import examine_package, examine_versions
 from agent_identity.cli.operate.doctor_policy import examine_policies
 from agent_identity.cli.operate.doctor_process import examine_enforcers, examine_tools
@@ -70,6 +71,7 @@ def diagnose(
         ("installation", [examine_package(), *examine_versions(), examine_clock()]),
         ("application", [*examine_application(imported=imported), *examine_enforcers()]),
         ("telemetry", [*examine_telemetry(), *examine_pipeline()]),
+        ("frameworks", examine_frameworks()),
         ("tools", examine_tools()),
         ("policy", examine_policies(candidate)),
         ("directory", [] if directory is None else examine_directory(Path(directory))),

@@ -15,6 +15,7 @@ from agent_identity._enforcement import Enforcer, open_enforcers
 from agent_identity._enforcement.guard import EnforcementContext
 from agent_identity._enforcement.telemetry import Check
 from agent_identity.errors import StateError
+from agent_identity.integrations.instrumentation import instrumented
 
 __all__ = ["examine_enforcers", "examine_store", "examine_tools"]
 
@@ -94,6 +95,8 @@ def _langchain_tools() -> Check:
     module = sys.modules.get("agent_identity.integrations.langchain_instrumentor")
     if module is not None and module.LangChainInstrumentor().is_instrumented_by_opentelemetry:
         return Check("tools", "ok", f"{counted(len(tools), 'LangChain tool')}, all watched by LangChainInstrumentor")
+    if instrumented().get("langchain"):
+        return Check("tools", "ok", f"{counted(len(tools), 'LangChain tool')}, all watched by instrument()")
     cure = "protect(tool, enforcer) each of them, or accept that their calls leave no evidence"
     return Check("tools", "warn", f"{counted(len(bare), 'LangChain tool')} without a guard: {_listed(bare)}", cure)
 

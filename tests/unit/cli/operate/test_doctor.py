@@ -64,7 +64,7 @@ def test_a_healthy_set_up_has_no_finding(run: Run, root: Path, provider: Callabl
     provider()
     found = checks(run, root, "--import", "json")
     names = ["package", "versions", "clock", "provider", "sampler", "span limits", "processors", "propagators"]
-    names += ["trust file", "issuer key", "recorder key", "ledger", "disk"]
+    names += ["framework", "trust file", "issuer key", "recorder key", "ledger", "disk"]
     # What other tests have left in this process is not this set-up.
     assert [name for name in found if name not in {"tools", "enforcer", "shared state"}] == names
     assert {found[name]["status"] for name in names} == {"ok"}
@@ -83,7 +83,7 @@ def test_people_get_marks_and_cures(run: Run, tmp_path: Path) -> None:
         *f"agent_identity belongs to agent-identity-otel, version {VERSION}".split(),
     ]
     assert re.search(f"\\n✗ directory +the path does not exist\\n +→ agent-identity init {tmp_path}/nowhere\\n", out)
-    assert {line[0] for line in lines if line} - set("✓!✗ ") == {"I", "A", "T", "D", "1"}
+    assert {line[0] for line in lines if line} - set("✓!✗ ") == {"I", "A", "T", "F", "D", "1"}
     assert re.fullmatch(r"1 to repair, [0-9]+ to look at, [0-9]+ fine", lines[-1])
 
 

@@ -265,7 +265,8 @@ def test_tools_under_middleware_are_no_finding(program: Run, tmp_path: Path, bar
     assert found == [first, ("warn", "the provider runs, and nobody can guard: web_search_20250305")]
     (enforcer,) = [check for check in report["checks"] if check["name"] == "enforcer"]
     assert enforcer["detail"].endswith(", enforces, with a policy")
-    assert {check["section"] for check in report["checks"]} == {"installation", "application", "telemetry", "tools"}
+    sections = {"installation", "application", "telemetry", "frameworks", "tools"}
+    assert {check["section"] for check in report["checks"]} == sections
     assert report["counts"] == {
         status: sum(check["status"] == status for check in report["checks"]) for status in ("ok", "warn", "fail")
     }
@@ -288,6 +289,66 @@ def also(x: int) -> int:
     _, out, _ = program("doctor", "--import", "shop", "--json")
     found = [check["detail"] for check in json.loads(out)["checks"] if check["name"] == "tools"]
     assert found[0] == "2 LangChain tools, all watched by LangChainInstrumentor"
+
+
+INSTRUMENTED = """
+import agent_identity
+agent_identity.instrument(agent_identity.Enforcer.open("evidence"))
+from langchain_core.tools import tool
+
+@tool
+def also(x: int) -> int:
+    '''Do it.'''
+    return x
+"""
+
+
+def test_what_is_instrumented_is_no_finding(program: Run, tmp_path: Path) -> None:
+    """The frameworks say so, and their tools as well."""
+    (tmp_path / "shop.py").write_text(INSTRUMENTED, encoding="utf-8")
+    _, out, _ = program("doctor", "--import", "shop", "--json")
+    checks = json.loads(out)["checks"]
+    assert [c["detail"] for c in checks if c["name"] == "tools"] == ["1 LangChain tool, all watched by instrument()"]
+    langchain = next(c["detail"] for c in checks if c["detail"].startswith("langchain-core "))
+    assert langchain.endswith("; instrumented")
+
+
+STAND_IN = """
+import sys
+sys.path.insert(0, ".")
+from strands.types.tools import AgentTool
+tools = [AgentTool("pay"), AgentTool("read")]
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "detail"),
+    [
+        ("1.60.1", "which its adapter was tested with"),
+        ("1.49", "older than 1.50, the lowest that its adapter was tested with"),
+        ("99.0", "newer than 1.62.0, the newest that its adapter was tested with"),
+    ],
+)
+def test_a_framework_that_nothing_guards_is_found(program: Run, tmp_path: Path, version: str, detail: str) -> None:
+    """With its version, the versions that were tested, and its tools by name."""
+    pytest.importorskip("packaging")
+    texts = {
+        f"strands_agents-{version}.dist-info/METADATA": f"Name: strands-agents\nVersion: {version}\n",
+        "strands/__init__.py": "",
+        "strands/types/__init__.py": "",
+        "strands/types/tools.py": "class AgentTool:\n    def __init__(self, name): self.tool_name = name\n",
+        "shop.py": STAND_IN,
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    _, out, _ = program("doctor", "--import", "shop", "--json")
+    checks = json.loads(out)["checks"]
+    (found,) = [c for c in checks if c["detail"].startswith("strands-agents ")]
+    assert (found["section"], found["status"]) == ("frameworks", "warn")
+    assert found["detail"] == f"strands-agents {version}, {detail}; imported, and nothing guards it"
+    tools = [c["detail"] for c in checks if c["section"] == "frameworks" and c["name"] == "tools"]
+    assert tools == ["2 strands-agents tools, without a guard: pay, read"]
 
 
 def test_a_name_that_is_not_there_is_told(program: Run, tmp_path: Path) -> None:

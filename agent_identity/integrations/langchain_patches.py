@@ -1,0 +1,162 @@
+"""The patches of LangChain's base class of tools: each tool of the process runs as its guarded copy."""
+
+import functools
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from functools import partial
+from types import ModuleType
+from typing import TYPE_CHECKING, Final, cast, final
+
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.common import off_loop
+from agent_identity.errors import Denied
+from agent_identity.integrations.enforcer_source import EnforcerSource
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
+
+    from agent_identity.integrations.langchain.guarded_copies import ToolProxies
+
+__all__ = ["LangChainPatches"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_SYNC: Final = "run"
+_ASYNC: Final = "arun"
+_Entry = Callable[..., object]
+
+
+@final
+class LangChainPatches:
+    """Our patches of LangChain, from its import until :meth:`end`.
+
+    Args:
+        source: Gives the enforcer when the first tool runs.
+    """
+
+    MODULE: Final = "langchain_core.tools.base"
+    """The module whose import calls for :meth:`patch`."""
+
+    def __init__(self, source: EnforcerSource) -> None:
+        self._lock = threading.RLock()
+        self._on = True
+        self._source = source
+        self._twins: ToolProxies | None = None
+        self._kind: type[BaseTool] | None = None
+        self._replaced: dict[str, tuple[_Entry, _Entry]] = {}
+        self._told: set[str] = set()
+
+    def patch(self, module: ModuleType) -> None:
+        """Patch the base class of all tools; called once LangChain has been imported."""
+        with self._lock:
+            if not self._on:
+                return
+            kind: type[BaseTool] = module.BaseTool
+            self._kind = kind
+            for name, made in ((_SYNC, self._run), (_ASYNC, self._arun)):
+                original: _Entry = kind.__dict__[name]
+                ours = made(original)
+                self._replaced[name] = original, ours
+                setattr(kind, name, ours)
+
+    def end(self) -> None:
+        """Remove our patches; below the patches of others, ours do nothing any more."""
+        with self._lock:
+            self._on = False
+            for name, (original, ours) in self._replaced.items():
+                if self._kind is not None and self._kind.__dict__.get(name) is ours:
+                    setattr(self._kind, name, original)
+            self._replaced.clear()
+            self._twins = None
+
+    def _run(self, original: _Entry) -> _Entry:
+        @functools.wraps(original)
+        def run(tool: "BaseTool", *args: object, **kwargs: object) -> object:
+            try:
+                twin = self._twin(tool)
+            except Denied as denied:
+                return _answer(tool, denied, kwargs.get("tool_call_id"))
+            if twin is None:
+                return original(tool, *args, **kwargs)
+            from agent_identity.integrations.langchain.invocation import invoke  # As in _twin.
+
+            return invoke(twin, original, *args, **kwargs)
+
+        return run
+
+    def _arun(self, original: _Entry) -> _Entry:
+        entry = cast("Callable[..., Awaitable[object]]", original)
+
+        @functools.wraps(original)
+        async def arun(tool: "BaseTool", *args: object, **kwargs: object) -> object:
+            try:
+                # The first call may open the directory.
+                twin = await off_loop(partial(self._twin, tool)) if self._twins is None else self._twin(tool)
+            except Denied as denied:
+                return _answer(tool, denied, kwargs.get("tool_call_id"))
+            if twin is None:
+                return await entry(tool, *args, **kwargs)
+            from agent_identity.integrations.langchain.invocation import ainvoke  # As in _twin.
+
+            return await ainvoke(twin, entry, *args, **kwargs)
+
+        return arun
+
+    def _twin(self, tool: "BaseTool") -> "BaseTool | None":
+        """Return the guarded copy of a tool; ``None`` to run the tool itself.
+
+        Raises:
+            Denied: In enforce mode, the tool cannot be guarded.
+        """
+        if not self._on:
+            return None
+        try:
+            # LangChain need not be installed when this module is imported.
+            from agent_identity.integrations.langchain.protection import is_enforced, is_protected
+
+            if not is_protected(tool):
+                return self._known().of(tool)
+            refuses = not self._source.enforces or is_enforced(tool)
+        except Exception as error:
+            kind = type(error).__name__
+            if self._source.enforces:
+                raise Denied(
+                    f"{tool.name}: the tool cannot be guarded ({kind}); see the log", code="not_guarded"
+                ) from error
+            if kind not in self._told:
+                self._told.add(kind)
+                _LOG.warning("tools run unmonitored, because monitoring them failed with %s: %s", kind, error)
+            return None
+        if not refuses:
+            raise Denied(
+                f"{tool.name}: the tool's guard is in monitor mode; open its enforcer with mode='enforce'",
+                code="not_guarded",
+            )
+        return None
+
+    def _known(self) -> "ToolProxies":
+        with self._lock:
+            if self._twins is None:
+                from agent_identity.integrations.langchain.guarded_copies import ToolProxies  # As above.
+
+                enforcer = self._source.get()
+                self._twins = ToolProxies(enforcer, lambda tool: _vet(tool, enforcer))
+            return self._twins
+
+
+def _answer(tool: "BaseTool", denied: Denied, call_id: object) -> object:
+    """Return the refusal of an unguardable tool in the form for the model.
+
+    Raises:
+        Denied: The call has no tool call id.
+    """
+    if not isinstance(call_id, str):
+        raise denied
+    from agent_identity.integrations.langchain.invocation import refusal_message  # As in _twin.
+
+    return refusal_message(denied, call_id, tool.name)
+
+
+def _vet(tool: "BaseTool", enforcer: Enforcer) -> None:
+    """Check that records can hold the tool's name; how its class runs does not matter if it ends in ours."""
+    enforcer.guard(tool.name)

@@ -1,0 +1,125 @@
+"""Zero code with the real frameworks: each that is installed is patched when it is imported, and restored."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_identity.integrations.instrumentation import FRAMEWORKS, Framework
+
+ROOT = Path(__file__).resolve().parents[2]
+ADAPTERS = "agent_identity.integrations.frameworks"
+
+
+def _is_here(framework: Framework) -> bool:
+    try:
+        return find_spec(framework.module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+HERE = [framework for framework in FRAMEWORKS if _is_here(framework)]
+
+PROGRAM = """
+import importlib, json, sys
+import agent_identity
+from agent_identity.integrations.instrumentation import FRAMEWORKS, instrumented
+
+module = sys.argv[1]
+top = module.partition(".")[0]
+
+
+def members():
+    found = {}
+    for name, loaded in list(sys.modules.items()):
+        if name.partition(".")[0] != top:
+            continue
+        for thing in list(vars(loaded).values()):
+            if isinstance(thing, type) and thing.__module__.partition(".")[0] == top:
+                for key, value in list(vars(thing).items()):
+                    found[thing.__module__, thing.__qualname__, key] = value
+    return found
+
+
+importlib.import_module(module)
+bare = members()
+for _ in range(2):
+    agent_identity.instrument()
+    state = dict(instrumented())
+    agent_identity.uninstrument()
+after = members()
+kept = {name for name, _, _ in bare}
+added = {key for key in after.keys() - bare.keys() if key[0] in kept}
+differ = {key for key, value in bare.items() if after.get(key) is not value} | added
+print(json.dumps({"state": state, "differ": sorted(".".join(key) for key in differ)}))
+"""
+
+LAZY = """
+import importlib, json, sys
+import agent_identity
+from agent_identity.integrations.instrumentation import FRAMEWORKS, instrumented
+
+agent_identity.instrument()
+tops = {framework.module.partition(".")[0] for framework in FRAMEWORKS}
+early = sorted(name for name in sys.modules if name.partition(".")[0] in tops and name != "google")
+importlib.import_module(sys.argv[1])
+print(json.dumps({"early": early, "state": dict(instrumented())}))
+"""
+
+
+def _run(program: str, *arguments: str, cwd: Path, **environment: str) -> Any:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "AGENT_IDENTITY_DIR": "seen", **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False, cwd=cwd, env=env
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _skip_without_adapter(framework: Framework) -> None:
+    if framework.name != "langchain" and find_spec(f"{ADAPTERS}.{framework.name}") is None:
+        pytest.skip("its adapter is not here")
+
+
+@pytest.mark.parametrize("framework", HERE, ids=lambda framework: framework.name)
+def test_a_framework_is_patched_when_it_is_imported(framework: Framework, tmp_path: Path) -> None:
+    """No framework is imported before, and the one that is gets its patches at once."""
+    _skip_without_adapter(framework)
+    facts = _run(LAZY, framework.module, cwd=tmp_path)
+    assert facts["early"] == []
+    assert facts["state"][framework.name] is True
+
+
+@pytest.mark.parametrize("framework", HERE, ids=lambda framework: framework.name)
+def test_a_framework_is_restored(framework: Framework, tmp_path: Path) -> None:
+    """Every member of its classes is the object that it was, after it was patched twice and restored twice."""
+    _skip_without_adapter(framework)
+    facts = _run(PROGRAM, framework.module, cwd=tmp_path)
+    assert facts["state"][framework.name] is True
+    assert facts["differ"] == []
+
+
+@pytest.mark.parametrize("framework", HERE, ids=lambda framework: framework.name)
+def test_the_adapter_was_tested_with_this_version(framework: Framework) -> None:
+    """The table names the version that the session installs, so that the doctor says what is true."""
+    lock = os.environ.get("AGENT_IDENTITY_FRAMEWORKS", "")
+    wanted = framework.lowest if lock.endswith("lowest") else framework.newest
+    if framework.name == "langchain" and lock.endswith("lowest"):
+        pytest.skip("the session of the lowest requirements tests it")
+    here = version(framework.distribution)
+    assert re.sub(r"(\.0)+$", "", here) == re.sub(r"(\.0)+$", "", wanted)
+
+
+def test_every_framework_has_tests_here() -> None:
+    """The table of the frameworks and that of their tests name the same modules."""
+    others = {framework.name: framework.module for framework in FRAMEWORKS if framework.name != "langchain"}
+    needed = runpy.run_path(str(Path(__file__).with_name("conftest.py")))["NEEDED"]
+    assert others == {name: module for name, module in needed.items() if name != "a2a"}

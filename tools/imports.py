@@ -30,7 +30,6 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "flask": ("integrations.http.flask",),
     "google.adk": ("integrations.frameworks",),
     "google.genai": ("integrations.frameworks",),
-    "google.protobuf": ("_evidence",),
     "google.protobuf": ("_evidence", "integrations.frameworks.a2a"),  # The messages of A2A are Protobuf's.
     "httpx": ("integrations.http.httpx",),
     "joserfc": ("_identity.foreign.jwks",),
@@ -41,12 +40,12 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "llama_index": ("integrations.frameworks",),
     "langchain_mcp_adapters": ("integrations.mcp.langchain",),
     "mcp": ("integrations.mcp",),
-    "msgspec": ("_audit.answers.report_frame", "_evidence", "_identity.trust.file"),
+    "msgspec": ("_audit.answers.incident_calls", "_audit.answers.report_frame", "_evidence", "_identity.trust.file"),
     "openai": ("integrations.frameworks.openai_agents",),  # Its types are those of the answers of models.
     "opentelemetry": ("_enforcement", "_evidence.spans.otlp_encoding", "integrations", "testing.rehearsal"),
     "opentelemetry.proto": ("_enforcement.export.grpc_receiver", "_evidence"),
     "orjson": ("canonical", "_evidence", "_enforcement", "_audit", "cli.answer"),
-    "packaging": ("cli.operate.doctor_packages",),
+    "packaging": ("cli.operate.doctor_frameworks", "cli.operate.doctor_packages"),
     "pkcs11": ("integrations.keys.pkcs11",),
     # Where data from outside enters. Tools declare their arguments as models, which are read by pydantic's own words.
     "pydantic": ("_inspection.document", "_inspection.transform", "_enforcement.calls.object_forms", "integrations"),

@@ -65,14 +65,18 @@ class OwnReads:
         self.inner = FixedClock()
         self.thread = threading.get_ident()
         self.reads = 0
+        self.fails = False
 
     def wall_ns(self) -> int:
         """Return the wall time."""
         return self.inner.wall_ns()
 
     def monotonic_ns(self) -> int:
-        """Return the monotonic time."""
-        self.reads += threading.get_ident() == self.thread
+        """Return the monotonic time, or fail for that thread."""
+        own = threading.get_ident() == self.thread
+        self.reads += own
+        if own and self.fails:
+            raise ZeroDivisionError
         return self.inner.monotonic_ns()
 
 
@@ -90,6 +94,24 @@ def test_nothing_is_measured_while_nobody_observes(opened: Callable[..., Any]) -
             reads.append(clock.reads - before)
     assert reads[2] == reads[1] + 4
     assert [call.tool for call in calls] == ["tool"]
+
+
+def test_a_clock_that_fails_after_the_body_costs_the_measurement_alone(opened: Callable[..., Any]) -> None:
+    """The call returns its result and is on record; its observer is not told of a time that nobody knows."""
+    clock, seen = OwnReads(), list[Call]()
+    world = opened(clock=clock)
+    world.enforcer._point.timings.observe(lambda call, outcome, added: seen.append(call))
+
+    @world.enforcer.tool(name="tool")
+    def body() -> str:
+        clock.fails = True
+        return "done"
+
+    with world.task(Scope("tool")):
+        assert body() == "done"
+        clock.fails = False
+    assert seen == []
+    assert world.outcomes() == ["success"]
 
 
 def test_an_observer_that_fails_touches_no_call(opened: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:

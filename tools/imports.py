@@ -34,7 +34,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "langgraph": ("integrations.langchain",),
     "langchain_mcp_adapters": ("integrations.mcp.langchain",),
     "mcp": ("integrations.mcp",),
-    "msgspec": ("_audit.answers.report_frame", "_evidence", "_identity.trust.file"),
+    "msgspec": ("_audit.answers", "_audit.ledger.open_intents", "_evidence", "_identity.trust.file"),
     "opentelemetry": ("_enforcement", "_evidence.spans.otlp_encoding", "integrations", "testing.rehearsal"),
     "opentelemetry.proto": ("_enforcement.export.grpc_receiver", "_evidence"),
     "orjson": ("canonical", "_evidence", "_enforcement", "_audit", "cli.answer"),

@@ -42,6 +42,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "mcp": ("integrations.mcp",),
     "msgspec": ("_audit.answers.incident_calls", "_audit.answers.report_frame", "_evidence", "_identity.trust.file"),
     "openai": ("integrations.frameworks.openai_agents",),  # Its types are those of the answers of models.
+    "msgspec": ("_audit.answers", "_audit.ledger.open_intents", "_evidence", "_identity.trust.file"),
     "opentelemetry": ("_enforcement", "_evidence.spans.otlp_encoding", "integrations", "testing.rehearsal"),
     "opentelemetry.proto": ("_enforcement.export.grpc_receiver", "_evidence"),
     "orjson": ("canonical", "_evidence", "_enforcement", "_audit", "cli.answer"),

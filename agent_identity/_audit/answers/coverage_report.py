@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 
+import msgspec
 import orjson
 
 from agent_identity._audit.answers.facts import CallFact, CallSpanFact, Fact, SpanFact, StreamFact
@@ -14,6 +15,7 @@ from agent_identity._audit.answers.report_frame import Frame, Proof
 from agent_identity._audit.report import counted
 from agent_identity._audit.store import SpillStore
 from agent_identity._common.typed_calls import typed
+from agent_identity._evidence.record import Principal
 
 __all__ = [
     "CoverageQuestion",
@@ -36,6 +38,7 @@ Why: TypeAlias = Literal["outside any task", "for a service", "traced without a 
 _NEAR: Final = 20_000
 _DAY: Final = 86_400 * 1_000_000_000
 _MAX_GROUPS: Final = 100_000
+_MAX_ALIKE: Final = 5_000
 _OWN, _ABOVE, _TAKEN = b"=", b"^", b"!"
 
 
@@ -204,7 +207,7 @@ class _Counts:
 
 @final
 class _Other:
-    """Calls of one kind for which no verified human answers."""
+    """Calls that are counted together."""
 
     __slots__ = ("calls", "example", "first", "last", "refused")
 
@@ -219,6 +222,13 @@ class _Other:
         self.last = max(self.last, at_ns)
         self.calls += 1
         self.refused += refused
+
+    def join(self, other: "_Other") -> None:
+        """Add the calls of another one."""
+        self.first, self.example = min((self.first, self.example), (other.first, other.example))
+        self.last = max(self.last, other.last)
+        self.calls += other.calls
+        self.refused += other.refused
 
     def numbers(self) -> tuple[int, int, int, int, str]:
         """Return the numbers, in the order of :class:`OtherCalls`."""
@@ -237,6 +247,7 @@ class CoverageTable:
         self.traced = False
         self.copies = self.omitted = 0
         self._services: dict[str, str] = {}
+        self._calls: dict[_Alike, _Other] = {}
         self._links: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
         self._spans: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
 
@@ -258,56 +269,70 @@ class CoverageTable:
             self._services[fact.where.stream] = fact.resource.service
 
     def _take_call(self, fact: CallFact) -> None:
-        principal = fact.principal
-        self.sources.add(fact.where.source)
+        where, agent, at_ns = fact.where, fact.agent, fact.at_ns
+        self.sources.add(where.source)
         if fact.span is not None:
             self._links.put(_key(_OWN, *fact.span), fact.tool.encode())
-        agent = "" if fact.agent is None else fact.agent.id
-        service = self._services.get(fact.where.stream, "")
-        human = principal is not None and principal.kind == "human"
-        verified = human and principal is not None and principal.provenance == "verified"
-        for counts in self._counts(agent, service, fact.at_ns):
-            counts.calls += 1
-            counts.attributed += principal is not None
-            counts.human += human
-            counts.verified += verified
-            counts.refused += fact.refused
-        if verified:
-            return
-        why: Why = "outside any task" if principal is None else "human, asserted only" if human else "for a service"
-        party = "" if principal is None else principal.id
-        self._other((why, fact.tool, agent, service, party), fact.at_ns, fact.where.record, refused=fact.refused)
+        service = self._services.get(where.stream, "")
+        key = _Alike(fact.principal, "" if agent is None else agent.id, service, _week(at_ns), fact.tool)
+        calls = self._calls.get(key)
+        if calls is None:
+            if len(self._calls) >= _MAX_ALIKE:
+                self._count_calls()
+            calls = self._calls[key] = _Other()
+        calls.add(at_ns, where.record, refused=fact.refused)
 
-    def _counts(self, agent: str, service: str, at_ns: int) -> Iterator[_Counts]:
+    def _count_calls(self) -> None:
+        """Count the calls so far."""
+        for alike, calls in self._calls.items():
+            principal, agent, service, tool = alike.principal, alike.agent, alike.service, alike.tool
+            human = principal is not None and principal.kind == "human"
+            verified = human and principal is not None and principal.provenance == "verified"
+            for counts in self._counts(agent, service, alike.week, calls.calls):
+                counts.calls += calls.calls
+                counts.attributed += calls.calls * (principal is not None)
+                counts.human += calls.calls * human
+                counts.verified += calls.calls * verified
+                counts.refused += calls.refused
+            if not verified:
+                why: Why = (
+                    "outside any task" if principal is None else "human, asserted only" if human else "for a service"
+                )
+                self._other((why, tool, agent, service, "" if principal is None else principal.id), calls)
+        self._calls.clear()
+
+    def _counts(self, agent: str, service: str, week: str, calls: int) -> Iterator[_Counts]:
+        """Yield the counts that calls add to."""
         yield self.total
-        keys: tuple[tuple[Dimension, str], ...] = (("agent", agent), ("service", service), ("week", _week(at_ns)))
+        keys: tuple[tuple[Dimension, str], ...] = (("agent", agent), ("service", service), ("week", week))
         for key in keys:
             counts = self.groups.get(key)
             if counts is None:
                 if len(self.groups) >= _MAX_GROUPS:
-                    self.omitted += 1
+                    self.omitted += calls
                     continue
                 counts = self.groups[key] = _Counts()
             yield counts
 
-    def _other(self, key: tuple[Why, str, str, str, str], at_ns: int, example: str, *, refused: bool) -> None:
+    def _other(self, key: tuple[Why, str, str, str, str], calls: _Other) -> None:
         row = self.others.get(key)
-        if row is None:
-            if len(self.others) >= _MAX_GROUPS:
-                self.omitted += 1
-                return
-            row = self.others[key] = _Other()
-        row.add(at_ns, example, refused=refused)
+        if row is not None:
+            row.join(calls)
+        elif len(self.others) < _MAX_GROUPS:
+            self.others[key] = calls
+        else:
+            self.omitted += calls.calls
 
     def finish(self) -> None:
         """Tell spans of other libraries that are copies of calls from those for which nobody answers."""
+        self._count_calls()
         taken: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
         for key, packed in self._spans.items():
             span = _Span(*orjson.loads(packed))
             if self._is_copy(key, span, taken) or self._again(key, span):
                 self.copies += 1
                 continue
-            for counts in self._counts("", span.service, span.at_ns):
+            for counts in self._counts("", span.service, _week(span.at_ns), 1):
                 counts.calls += 1
             example = f"{key[1:33].decode()}/{key[33:].decode()}"
             named: tuple[Why, str, str, str, str] = (
@@ -317,7 +342,9 @@ class CoverageTable:
                 span.service,
                 span.library,
             )
-            self._other(named, span.at_ns, example, refused=False)
+            calls = _Other()
+            calls.add(span.at_ns, example, refused=False)
+            self._other(named, calls)
 
     def _is_copy(self, key: bytes, span: "_Span", taken: SpillStore[bytes]) -> bool:
         """Return whether a span tells of a call that has a record; of each call, one span of each library does."""
@@ -336,6 +363,16 @@ class CoverageTable:
             return False
         above = _Span(*orjson.loads(packed))
         return above.tool == span.tool and above.library != span.library
+
+
+class _Alike(msgspec.Struct, frozen=True, gc=False):
+    """What calls have in common that are counted together."""
+
+    principal: Principal | None
+    agent: str
+    service: str
+    week: str
+    tool: str
 
 
 class _Span(NamedTuple):

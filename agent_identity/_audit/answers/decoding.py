@@ -5,7 +5,9 @@ The records of a call (intent, detail and outcome, whichever comes first) are jo
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple, TypeGuard, cast, final
+from functools import lru_cache
+from itertools import chain
+from typing import Final, NamedTuple, TypeGuard, TypeVar, cast, final
 
 import orjson
 
@@ -52,6 +54,7 @@ from agent_identity.errors import TokenError
 
 __all__ = ["CallJoiner", "Decoder", "Period", "SplitCalls"]
 
+_Item = TypeVar("_Item")
 _NS: Final = 1_000_000_000
 _END: Final = 2**64
 _YEAR_10000: Final = 253_402_300_800
@@ -89,6 +92,7 @@ class Period:
         return isinstance(fact, _STATES) or fact.at_ns >= start
 
 
+_OF_CALL: Final = (Intent, Outcome, Detail)
 _STATES: Final = (ErasureFact, StreamFact, ApprovalFact, RegistrationFact, ServerFact, RevocationFact, PolicyFact)
 
 
@@ -122,12 +126,15 @@ class Decoder:
     def visit(self, record: AnyRecord) -> None:
         """Take a record."""
         self.records += 1
-        start, last = record.time.start_ns, record.time.last_ns
+        time = record.time
+        start = int(time.start)
+        last = start if time.end is None else int(time.end)
         if not self.first_ns or start < self.first_ns:
             self.first_ns = start
         self.last_ns = max(self.last_ns, last)
-        if isinstance(record, Intent | Outcome | Detail):
-            for call in self._joiner.take(record):
+        if isinstance(record, _OF_CALL):
+            call = self._joiner.take(record)
+            if call is not None:
                 self._give(call)
             return
         for fact in self._facts(record):
@@ -301,20 +308,21 @@ class CallJoiner:
         self._details: SpillStore[Detail] = SpillStore(_pack, _unpack_detail, near=_NEAR)
         self._approvals: SpillStore[Approval] = SpillStore(_pack, _unpack_approval, near=_NEAR)
 
-    def take(self, record: Intent | Outcome | Detail) -> Iterator[CallFact]:
-        """Add a record, and yield the call that it completes."""
+    def take(self, record: Intent | Outcome | Detail) -> CallFact | None:
+        """Add a record, and return the call that it completes."""
         if isinstance(record, Detail):
             self._details.put(record.call.encode(), record)
-        elif isinstance(record, Intent):
+            return None
+        if isinstance(record, Intent):
             self._intents.put(record.id.encode(), record)
-        elif record.intent is None:
-            yield self._call(None, record)
-        else:
-            intent = self._intents.pop(record.intent.encode())
-            if intent is None:
-                self._outcomes.put(record.id.encode(), record)
-            else:
-                yield self._call(intent, record)
+            return None
+        if record.intent is None:
+            return self._call(None, record)
+        intent = self._intents.pop(record.intent.encode())
+        if intent is None:
+            self._outcomes.put(record.id.encode(), record)
+            return None
+        return self._call(intent, record)
 
     def take_approval(self, record: Approval) -> None:
         """Remember who approved calls that are still to come."""
@@ -337,16 +345,22 @@ class CallJoiner:
                 yield self._call(intent, None)
 
     def _call(self, intent: Intent | None, outcome: Outcome | None) -> CallFact:
-        part = self._part(cast("Intent | Outcome", outcome or intent))
-        return _joined(self._source, intent, outcome, detail=part.detail, approver=part.approver)
+        last = cast("Intent | Outcome", outcome or intent)
+        approval = self._approval(last)
+        approver = None if approval is None else approval.approval.approver
+        return _joined(self._source, intent, outcome, detail=self._detail(last), approver=approver)
 
     def _part(self, last: Intent | Outcome) -> "_Part":
-        detail = self._details.pop(_call_of(last).encode()) if self._details else None
+        return _Part(self._source, last, self._detail(last), self._approval(last))
+
+    def _detail(self, last: Intent | Outcome) -> Detail | None:
+        return self._details.pop(_call_of(last).encode()) if self._details else None
+
+    def _approval(self, last: Intent | Outcome) -> Approval | None:
         decision = last.decision
-        approval = None
-        if decision.approval is not None and decision.enforced == "allow":
-            approval = self._approvals.get(decision.approval.encode())
-        return _Part(self._source, last, detail, approval)
+        if decision.approval is None or decision.enforced != "allow":
+            return None
+        return self._approvals.get(decision.approval.encode())
 
 
 def _call_of(record: Intent | Outcome) -> str:
@@ -487,7 +501,7 @@ def _joined(
         decision=last.decision,
         outcome="unknown" if outcome is None else outcome.outcome,
         error=None if outcome is None else outcome.error,
-        findings=tuple(dict.fromkeys((*(first.findings or ()), *(last.findings or ())))),
+        findings=_different(first.findings, last.findings),
         resources=declared,
         observed=observed,
         approver=approver,
@@ -499,12 +513,19 @@ def _joined(
 
 def _resources(intent: Intent | None, detail: Detail | None) -> tuple[tuple[Resource, ...], tuple[Resource, ...]]:
     """Return what a call declares to touch, and what it was seen to touch."""
-    seen = () if detail is None else tuple(dict.fromkeys(detail.resources or ()))
+    seen = () if detail is None else _different(detail.resources)
     if intent is None:  # The detail of a refused call says what an intent would have said.
         return seen, ()
-    return tuple(dict.fromkeys(intent.resources or ())), seen
+    return _different(intent.resources), seen
 
 
-def _names(arguments: Sequence[str]) -> tuple[str, ...]:
+def _different(*lists: Sequence[_Item] | None) -> tuple[_Item, ...]:
+    """Return the different items of lists, in their order."""
+    given = [one for one in lists if one]
+    return tuple(dict.fromkeys(chain.from_iterable(given))) if given else ()
+
+
+@lru_cache(1_024)
+def _names(arguments: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of arguments, of which records also say the kinds."""
     return tuple([argument.rpartition(":")[0] for argument in arguments])

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
+import msgspec
+
 from agent_identity._evidence.record import (
     Agent,
     AgentRegistration,
@@ -49,8 +51,7 @@ Tools: TypeAlias = Mapping[str, Mapping[str, JSON]]
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Where:
+class Where(msgspec.Struct, frozen=True, gc=False):
     """The place of a record.
 
     Attributes:
@@ -155,8 +156,7 @@ class TaskFact:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class CallFact:
+class CallFact(msgspec.Struct, frozen=True, gc=False):
     """A call: its intent and its outcome, joined.
 
     Attributes:

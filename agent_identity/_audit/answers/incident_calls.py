@@ -22,7 +22,7 @@ MAX_OPEN: Final = 1_000
 _RAN, _SUCCEEDED, _REFUSED = 1, 2, 4
 
 
-class CallRow(NamedTuple):
+class CallRow(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
     """A call, in compact form.
 
     Attributes:
@@ -109,7 +109,7 @@ class Reach:
     record: str
 
 
-class _Key(NamedTuple):
+class _Key(msgspec.Struct, frozen=True, gc=False):
     """What the calls of a group have in common; equal parts of records are mostly the same object."""
 
     source: int
@@ -212,7 +212,7 @@ class IncidentCalls:
             self.refused[leaf] += refused
             self.sources.setdefault(leaf, set()).add(group.source)
         if ran:
-            first, last = min(ran), max(ran)[0]
+            first, last = min(ran), max(ran).at_ns
             for kind, name in _reached(group):
                 self._reach(kind, name, Reach(len(ran), first.at_ns, last, first.record))
 

@@ -30,7 +30,7 @@ from agent_identity._audit.store import SpillStore
 from agent_identity._audit.verify import check_visited, check_visited_spans
 from agent_identity._common.typed_calls import typed, typed_calls
 from agent_identity._evidence.ledger import open_ledger
-from agent_identity._evidence.record import AnyRecord, Intent, Outcome, decode
+from agent_identity._evidence.record import AnyRecord, Intent, Outcome, Stream, decode
 from agent_identity._evidence.spans import Attestation, SpanData, read_spans
 from agent_identity._evidence.storage import Layout
 from agent_identity._identity.common import b64url_decode
@@ -213,10 +213,11 @@ class _Seen:
         self._now: dict[str, list[tuple[int, int]]] = {}
         self.again = 0
 
-    def take(self, stream: str, seq: int) -> bool:
-        """Return whether no earlier source has the record."""
+    def take(self, place: Stream) -> bool:
+        """Return whether no earlier source has the record of a place."""
         if not self._several:
             return True
+        stream, seq = place.id, place.number
         ranges = self._before.get(stream)
         if ranges is not None:
             at = bisect_right(ranges, (seq, _LARGEST)) - 1
@@ -290,14 +291,14 @@ class _Source:
         return check_visited(
             directory,
             self._trust,
-            visit=lambda record, _: self._visit(record),
+            visit=self._visit,
             progress=progress,
             processes=evidence.processes,
             drafts=evidence.drafts,
         )
 
-    def _visit(self, record: AnyRecord) -> None:
-        if self._seen.take(record.stream.id, record.stream.number):
+    def _visit(self, record: AnyRecord, _leaf: bytes = b"") -> None:
+        if self._seen.take(record.stream):
             self._decoder.visit(record)
 
     def _read_unverified(self, directory: str, progress: Progress | None) -> None:

@@ -225,10 +225,11 @@ class Event:
     """Two parties were seen together for the first time.
 
     Attributes:
-        relation: ``calls``, ``active at``, ``uses server``, ``acts for``, ``delegates to``, ``passes``, or of resources
-            ``reads``, ``writes``, ``deletes``, ``executes`` or ``sends to``.
-        agent: The agent.
-        other: The tool, hour of the week, server, principal, agent, tool with the names of its arguments, or resource.
+        relation: ``calls``, ``active at``, ``uses server``, ``acts for``, ``delegates to``, ``passes``, of resources
+            ``reads``, ``writes``, ``deletes``, ``executes`` or ``sends to``, or of an MCP server ``offers``.
+        agent: The agent, or the server that offers a definition.
+        other: The tool, hour of the week, server, principal, agent, tool with the names of its arguments, resource, or
+            tool with the digest of its definition.
         since_ns: When.
         count: How often since.
         record: The first record.

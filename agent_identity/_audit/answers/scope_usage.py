@@ -6,7 +6,7 @@ from typing import Final, TypeAlias, cast, final
 
 import orjson
 
-from agent_identity._audit.answers.facts import CallFact, Fact, GrantFact
+from agent_identity._audit.answers.facts import CallFact, Fact, GrantFact, ServerFact
 from agent_identity._audit.rates import HourlyRates, hour_of_week
 from agent_identity._audit.store import SpillStore
 from agent_identity.canonical import encode
@@ -20,7 +20,7 @@ _MAX_PRINCIPALS: Final = 1_000
 _IDS: Final = 3
 
 EventKey: TypeAlias = tuple[str, str, str]
-"""Key of parties seen together: the relation, the agent, and the other party."""
+"""Key of parties seen together: the relation, the agent or server, and the other party."""
 
 _Grant: TypeAlias = tuple[str, dict[str, str], int, int, int]
 """Agent, constraints by tool as JSON, depth, begin, source."""
@@ -144,6 +144,10 @@ class ScopeUsage:
             self._see_time(fact.at_ns)
             if not fact.opening:
                 self._take_call(fact)
+        elif isinstance(fact, ServerFact):
+            for tool in fact.tools:
+                key = ("offers", fact.server.name, f"{tool.name} {tool.offered or tool.pinned or '(no digest)'}")
+                self._event(key, fact.at_ns, fact.where.record, fact.where.source)
 
     def _see_time(self, at_ns: int) -> None:
         self.first_ns = min(self.first_ns or at_ns, at_ns)

@@ -1,6 +1,6 @@
 """Collects the signals of one pass: what records say about calls, people, authority, agents and changes."""
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterator, Sequence, Sized
 from typing import Final, TypeVar, final
 
 from agent_identity._audit.answers import (
@@ -20,12 +20,13 @@ from agent_identity._audit.answers import (
     TaskFact,
     declared_in,
 )
-from agent_identity._audit.controls.signals import Signals
+from agent_identity._audit.controls.signals import IDS, Signals
 from agent_identity._evidence.record import Agent
 
 __all__ = ["SignalCollector"]
 
 _MAX_NAMES: Final = 100_000
+_MAX_ALIKE: Final = 5_000
 _SECOND: Final = 1_000_000_000
 _DAY: Final = 86_400 * _SECOND
 _LATE: Final = 60 * _SECOND  # Clocks differ, and a registry takes a moment to arrive.
@@ -55,6 +56,7 @@ class SignalCollector:
         self.signals = Signals()
         self.omitted = 0
         self.traced = False
+        self._alike: dict[tuple[object, ...], _Alike] = {}
         self._services: dict[str, str] = {}
         self._agents: dict[str, tuple[int, str]] = {}
         self._acts_in: dict[str, set[str]] = {}
@@ -94,34 +96,49 @@ class SignalCollector:
         self.signals.add("placed_streams" if placed else "unplaced_streams", fact.at_ns, fact.where.record)
 
     def _take_call(self, fact: CallFact) -> None:
-        names = ["model_calls"] if fact.of_model else ["recorded_calls"]
-        names += [name for name, holds in _signals_of(fact).items() if holds]
-        for name in names:
-            self.signals.add(name, fact.at_ns, fact.where.record)
+        here = fact.at_ns, fact.where.record
+        ran = fact.ran
+        looks = _looks_of(fact)
+        alike = self._alike.get(looks)
+        if alike is None:
+            if len(self._alike) >= _MAX_ALIKE:
+                self._count_alike()
+            alike = self._alike[looks] = _Alike(tuple(_signals_of(fact)))
+        alike.add(here)
         if fact.agent is not None:
-            self._see(fact, fact.agent)
-        if fact.server is not None and fact.ran:
-            self._keep(self._servers, fact.server)
-        if fact.ran:
+            self._see(fact, fact.agent, here, ran=ran)
+        if ran:
+            if fact.server is not None:
+                self._keep(self._servers, fact.server)
             for hop in fact.chain:
                 self._keep(self._used, (hop.id, fact.tool))
 
-    def _see(self, fact: CallFact, agent: Agent) -> None:
+    def _count_alike(self) -> None:
+        """Count the signals of the calls so far."""
+        for alike in self._alike.values():
+            for name in alike.names:
+                self.signals.add_all(name, alike.count, alike.earliest)
+        self._alike.clear()
+
+    def _see(self, fact: CallFact, agent: Agent, here: tuple[int, str], *, ran: bool) -> None:
         seen = self._agents.get(agent.id)
-        if seen is not None or self._room(self._agents):
-            here = (fact.at_ns, fact.where.record)
-            self._agents[agent.id] = here if seen is None else min(seen, here)
-            if fact.ran:
-                self._last[agent.id] = max(here, self._last.get(agent.id, here))
-            service = self._services.get(fact.where.stream)
-            if service is not None:
-                self._keep(self._acts_in.setdefault(agent.id, set()), service)
-            if agent.version is not None:
-                versions = self._versions.setdefault(agent.id, set())
-                if agent.version not in versions and self._room(versions):
-                    versions.add(agent.version)
-                    if len(versions) > 1:
-                        self.signals.add("changes", fact.at_ns, fact.where.record)
+        if seen is None and not self._room(self._agents):
+            return
+        if seen is None or here < seen:
+            self._agents[agent.id] = here
+        if ran:
+            last = self._last.get(agent.id)
+            if last is None or here > last:
+                self._last[agent.id] = here
+        service = self._services.get(fact.where.stream)
+        if service is not None:
+            self._keep(self._acts_in.setdefault(agent.id, set()), service)
+        if agent.version is not None:
+            versions = self._versions.setdefault(agent.id, set())
+            if agent.version not in versions and self._room(versions):
+                versions.add(agent.version)
+                if len(versions) > 1:
+                    self.signals.add("changes", fact.at_ns, fact.where.record)
 
     def _take_grant(self, fact: GrantFact) -> None:
         at, record = fact.issued_ns, fact.where.record
@@ -191,6 +208,7 @@ class SignalCollector:
             calls: The number of tool calls, those that only traces show included.
             revocations: The calls that each revocation concerns.
         """
+        self._count_alike()
         recorded = self.signals.get("recorded_calls").count
         self.signals.add("traced_only_calls", count=max(0, calls - recorded))
         self._take_declared(reading)
@@ -239,13 +257,53 @@ class SignalCollector:
         self.signals.add("examinations", count=report.kinds.get("examination", 0))
 
 
-def _signals_of(fact: CallFact) -> Mapping[str, bool]:
-    """Return which signals a call gives."""
+@final
+class _Alike:
+    """Calls that give the same signals."""
+
+    __slots__ = ("count", "earliest", "names")
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+        self.count = 0
+        self.earliest: list[tuple[int, str]] = []
+
+    def add(self, here: tuple[int, str]) -> None:
+        """Count a call."""
+        self.count += 1
+        earliest = self.earliest
+        if len(earliest) < IDS or here < earliest[-1]:
+            earliest.append(here)
+            earliest.sort()
+            del earliest[IDS:]
+
+
+def _looks_of(fact: CallFact) -> tuple[object, ...]:
+    """Return all of a call that its signals depend on; many calls have the same."""
+    return (
+        fact.of_model,
+        fact.intent is None,
+        fact.outcome,
+        fact.withheld,
+        fact.decision,
+        fact.principal,
+        fact.agent,
+        len(fact.chain) > 1 if fact.approver is None else fact.chain,
+        fact.approver,
+        not fact.findings,
+        fact.span is None,
+        not (fact.resources or fact.observed),
+    )
+
+
+def _signals_of(fact: CallFact) -> Iterator[str]:
+    """Yield the signals that a call gives."""
     principal, decision, reason = fact.principal, fact.decision, fact.decision.reason
     owner = None if fact.agent is None else fact.agent.owner
     ended = fact.outcome not in ("unknown", "suspended")
     notable = fact.refused or fact.withheld or bool(fact.findings) or fact.outcome == "error"
-    return {
+    yield "model_calls" if fact.of_model else "recorded_calls"
+    signals = {
         "closed_calls": ended,
         "open_calls": fact.intent is not None and fact.outcome == "unknown",
         "linked_calls": fact.span is not None,
@@ -271,6 +329,7 @@ def _signals_of(fact: CallFact) -> Mapping[str, bool]:
         "resource_calls": bool(fact.resources or fact.observed),
         "undeclared_calls": fact.ran and not (fact.resources or fact.observed),
     }
+    yield from (name for name, given in signals.items() if given)
 
 
 def _approved_by_itself(fact: CallFact) -> bool:

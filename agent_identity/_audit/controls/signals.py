@@ -1,6 +1,6 @@
 """Signals: what records say, counted under a name, with the records that say it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, final
@@ -151,11 +151,21 @@ class Signals:
             record: The record, if it is one.
             count: How often.
         """
+        self.add_all(name, count, [(at_ns, record)] if record else ())
+
+    def add_all(self, name: str, count: int, records: Iterable[tuple[int, str]]) -> None:
+        """Count a signal many times.
+
+        Args:
+            name: Its name.
+            count: How often.
+            records: When, and the record; at least the first ones of them.
+        """
         self._counts[name] += count
-        if record:
-            kept = self._records.setdefault(name, [])
-            if len(kept) < IDS or (at_ns, record) < kept[-1]:
-                kept.append((at_ns, record))
+        kept = self._records.setdefault(name, [])
+        for record in records:
+            if len(kept) < IDS or record < kept[-1]:
+                kept.append(record)
                 kept.sort()
                 del kept[IDS:]
 

@@ -40,7 +40,7 @@ class _Approved(NamedTuple):
 
 def is_approved(decision: Decision) -> bool:
     """Return whether a decision lets the call run because, and only because, a person approved it."""
-    return decision.approval is not None or (decision.effect, decision.enforced) == ("route", "allow")
+    return decision.approval is not None or (decision.effect == "route" and decision.enforced == "allow")
 
 
 @final

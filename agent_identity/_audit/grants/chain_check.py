@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final, final
 
 from agent_identity._audit.grants.chain_verdict import Asked, judge_all
-from agent_identity._audit.grants.grant_usage import GrantUsage
+from agent_identity._audit.grants.grant_usage import GrantUsage, Placed
 from agent_identity._audit.grants.spent_limits import SpentLimits
 from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._audit.store import Executor, SpillStore, in_process
@@ -21,6 +21,7 @@ from agent_identity.errors import TokenError
 
 __all__ = ["Delegations"]
 
+_UNDER_GRANTS: Final = (Intent, Outcome, OfTask)
 _LINKS: Final = 5
 _MAX_NEAR: Final = 4_096  # Grants in memory, of some 1 KiB each, and what was done under them, of 4 KiB.
 _BATCH: Final = 256  # Chains that a worker judges at once,
@@ -73,7 +74,7 @@ class Delegations:
         except TokenError:
             return
 
-    def see(self, record: AnyRecord, place: Place) -> GrantUsage | None:
+    def see(self, record: AnyRecord, place: Placed) -> GrantUsage | None:
         """Return the usage of the grant of a record; it may be changed until the next record is seen.
 
         The claims of the record about its task are compared with those of the earlier records.
@@ -82,19 +83,19 @@ class Delegations:
             record: A record; for one outside any task, ``None`` is returned.
             place: Where it is.
         """
-        if not isinstance(record, OfTask | Intent | Outcome) or record.chain is None:
+        if not isinstance(record, _UNDER_GRANTS) or record.chain is None:
             return None
         leaf = record.chain[-1].grant.encode()
         usage = self._usages.hold(leaf)
         if usage is None:
-            usage = GrantUsage(record, place)
+            usage = GrantUsage(record, place.place())
             self._usages.put(leaf, usage)
         elif not usage.says_the_same(record):
             self._findings.add(
                 self._step,
                 "claims_differ",
                 "principal, agent, task or chain differ from the other records under the grant",
-                place,
+                place.place(),
             )
         return usage
 

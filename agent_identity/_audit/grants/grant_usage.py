@@ -20,14 +20,14 @@ from agent_identity._evidence.record import (
     encode,
 )
 
-__all__ = ["GrantUsage", "spent_uses"]
+__all__ = ["GrantUsage", "Placed", "spent_uses"]
 
 _MAX_TOOLS: Final = 1_024  # A scope names at most 256; any more are outside it.
 _ENDED: Final = frozenset({"success", "error", "cancelled"})
 """Outcomes of finished bodies. Each call spends once: a rerun replaces the suspended call."""
 
 
-class _Placed(Protocol):
+class Placed(Protocol):
     """An object with a place."""
 
     def place(self) -> Place:
@@ -86,8 +86,8 @@ class GrantUsage:
         self.tools: dict[str, Place] = {}
         self.ended: dict[str, int] = {}
         self.first_ns = self.last_ns = -1
-        self.first: _Placed = place
-        self.last: _Placed = place
+        self.first: Placed = place
+        self.last: Placed = place
         self.intents = self.outcomes = self.stated_intents = self.stated_outcomes = 0
         self.end: Place | None = None
         self._stream: str | None = None
@@ -132,7 +132,7 @@ class GrantUsage:
         if count and (tool in self.ended or len(self.ended) < _MAX_TOOLS):
             self.ended[tool] = self.ended.get(tool, 0) + count
 
-    def allow(self, tool: str, at_ns: int, where: "_Placed") -> None:
+    def allow(self, tool: str, at_ns: int, where: Placed) -> None:
         """Store an allowed call of the tool.
 
         Args:
@@ -184,7 +184,7 @@ class GrantUsage:
         if task is None or principal is None:
             return False
         short = _is_short(record)
-        rest = (principal, task.expires) == (said.principal, said.task.expires)
+        rest = principal == said.principal and task.expires == said.task.expires
         if not rest and (short or self.short):
             rest = _without_roles(principal) == _without_roles(said.principal)
         same = rest and record.chain == said.chain and record.agent == said.agent and task.id == said.task.id

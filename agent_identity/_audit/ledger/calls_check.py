@@ -33,6 +33,7 @@ __all__ = ["Calls"]
 _LINKS: Final = 5
 _GRANTS: Final = 6
 _ARGUMENTS: Final = 8
+_CALLS: Final = (Intent, Outcome)
 _MAX_DEFERRED: Final = 10_000
 
 
@@ -86,21 +87,25 @@ class Calls:
             stream: Its stream.
             seq: Its place.
         """
-        place = Place(record.id, stream, seq)
         self._details.take(record, seq)
+        call: Call | None = None
+        if isinstance(record, _CALLS):
+            grant = None if record.chain is None else record.chain[-1].grant
+            call = Call(grant, record.action.tool, record.action.args, record.id, stream, seq)
+        place = Place(record.id, stream, seq) if call is None else call
         if record.v != VERSION or self._flow is not None:
-            self._take_flow(record, place)
+            self._take_flow(record, place.place())
         elif isinstance(record, Policy):
-            self._old_policy = record, place
+            self._old_policy = record, place.place()
         usage = self._delegations.see(record, place)
-        if isinstance(record, Intent | Outcome):
-            self._take_call(record, usage, stream, seq)
+        if isinstance(record, _CALLS) and call is not None:
+            self._take_call(record, call, usage)
             if self._approvals is not None and is_approved(record.decision):
-                self._approvals.take(record, place)
+                self._approvals.take(record, call.place())
         elif usage is not None:
-            self._take_task(record, usage, place)
+            self._take_task(record, usage, place.place())
         else:
-            self._take_other(record, place)
+            self._take_other(record, place.place())
 
     def _take_flow(self, record: AnyRecord, place: Place) -> None:
         if self._flow is None:
@@ -166,10 +171,9 @@ class Calls:
         intents, outcomes = findings.kinds["intent"], findings.kinds["outcome"]
         findings.done(_LINKS, f"{counted(intents, 'intent')}, {counted(outcomes, 'outcome')}")
 
-    def _take_call(self, record: Intent | Outcome, use: GrantUsage | None, stream: str, seq: int) -> None:
-        tool = record.action.tool
-        call = Call(None if use is None else use.grant, tool, record.action.args, record.id, stream, seq)
-        if isinstance(record, Outcome):
+    def _take_call(self, record: Intent | Outcome, call: Call, use: GrantUsage | None) -> None:
+        concluded = isinstance(record, Outcome)
+        if concluded:
             self._conclude(call, record)
         else:
             self._open.put(call)
@@ -178,13 +182,13 @@ class Calls:
         if use is None:
             self._findings.counts["unattributed"] += 1
         else:
-            use.count(concluded=isinstance(record, Outcome))
-            if spent := spent_uses(record):
-                use.spend(tool, spent)
+            use.count(concluded=concluded)
+            if concluded and (spent := spent_uses(record)):
+                use.spend(call.tool, spent)
         if record.decision.effect == "block":
             return
         if use is not None:
-            use.allow(tool, record.time.start_ns, call)
+            use.allow(call.tool, int(record.time.start), call)
         else:
             message = "a call outside any task was allowed"
             self._findings.add(_GRANTS, "allowed_without_task", message, call.place())
@@ -220,6 +224,6 @@ class Calls:
         elif intent is None:
             message = "the intent that the outcome names is missing, or has another outcome"
             self._findings.add(_LINKS, "intent_missing", message, outcome.place())
-        elif intent[:3] != outcome[:3]:
+        elif not outcome.fits(intent):
             message = "grant, tool or arguments of the outcome differ from its intent"
             self._findings.add(_LINKS, "intent_mismatch", message, outcome.place())

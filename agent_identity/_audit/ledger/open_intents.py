@@ -1,9 +1,9 @@
 """Intents that wait for their outcomes, in bounded memory."""
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple, final
+from typing import Final, final
 
-import orjson
+import msgspec
 
 from agent_identity._audit.report import Place
 from agent_identity._audit.store import SpillStore
@@ -13,7 +13,8 @@ __all__ = ["Call", "OpenIntents"]
 _NEAR: Final = 20_000  # Intents in memory, of some 500 bytes each.
 
 
-class Call(NamedTuple):
+@final
+class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The members of a call that intent and outcome share, and the place of the record.
 
     Attributes:
@@ -38,12 +39,16 @@ class Call(NamedTuple):
 
     def packed(self) -> bytes:
         """Serialize for the spill; :meth:`unpacked` reverses it."""
-        return orjson.dumps(tuple(self))
+        return msgspec.json.encode(self)
 
     @classmethod
     def unpacked(cls, data: bytes) -> "Call":
         """Deserialize the bytes of :meth:`packed`."""
-        return cls(*orjson.loads(data))
+        return msgspec.json.decode(data, type=cls)
+
+    def fits(self, intent: "Call") -> bool:
+        """Return whether grant, tool and arguments are those of an intent."""
+        return self.grant == intent.grant and self.tool == intent.tool and self.arguments == intent.arguments
 
 
 @final

@@ -1,6 +1,5 @@
 """Checks one stream of a ledger: its heads, records, intents and outcomes (steps 3 to 5)."""
 
-from binascii import hexlify
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -78,7 +77,7 @@ class StreamCheck:
         self._findings = findings
         self._calls = calls
         self._visit, self._index = visit, index
-        self._kinds: Counter[str] = Counter()
+        self._kinds: Counter[type[AnyRecord]] = Counter()
         self._growth = Growth(heads, start, period)
         self._derivable = True
         self._unknown: list[tuple[str, str, Place]] = []
@@ -86,7 +85,7 @@ class StreamCheck:
             index.begin(stream, self.pruned)
         self._seq = self.pruned
         # Leaf hash of the previous record in hex; empty if unknown or at the start.
-        self._prev = b"" if start is None else hexlify(start.last)
+        self._prev = "" if start is None else start.last.hex()
         self._last_id: str | None = None
         self._look()
 
@@ -125,13 +124,14 @@ class StreamCheck:
             self._take_broken(line)
             return
         self.lines += 1
-        self._growth.leaves.append(line.leaf)
-        record = line.record
+        growth, record, leaf = self._growth, line.record, line.leaf
+        growth.leaves.append(leaf)
         if record is None:
             self._reject(line)
-        elif self._follows(record.stream) or self._explain(record, line.leaf):
-            self._accept(record, line.leaf)
-        self._look()
+        elif self._follows(record.stream) or self._explain(record, leaf):
+            self._accept(record, leaf)
+        if len(growth.leaves) >= growth.due:
+            self._look()
 
     @property
     def size(self) -> int:
@@ -161,22 +161,22 @@ class StreamCheck:
             changed = self.proved < (place.seq or 0) <= self.committed
             code = ("malformed_record", problem) if changed else ("unknown_record", message)
             self._findings.add(_RECORDS, *code, place)
-        self._findings.kinds.update(self._kinds)
+        for kind, number in self._kinds.items():
+            self._findings.kinds[kind.__struct_config__.tag] += number
         self._calls.end_of_stream()
 
     def _accept(self, record: AnyRecord, leaf: bytes) -> None:
         if self.ended:
             self._report("after_end", "a record follows the end of the stream", record)
         self._advance(leaf)
-        kind = record.kind
         self._last_id = record.id
         if record.v != VERSION:
             refuse_draft(self._findings, _RECORDS, record, Place(record.id, self.stream, self._seq))
-        self._kinds[kind] += 1
-        self._growth.times.append(record.time.start_ns)
+        self._kinds[type(record)] += 1
+        self._growth.times.append(int(record.time.start))
         self._calls.take(record, self.stream, self._seq)
         if self._index is not None:
-            self._index.add(self._last_id, kind, leaf, self._seq)
+            self._index.add(self._last_id, record.kind, leaf, self._seq)
         if isinstance(record, StreamEnd):
             self._end(record)
         if self._visit is not None:
@@ -184,14 +184,12 @@ class StreamCheck:
 
     def _advance(self, leaf: bytes) -> None:
         self._seq += 1
-        self._prev = hexlify(leaf)
+        self._prev = leaf.hex()
 
     def _follows(self, place: Stream) -> bool:
         """Return whether a record directly follows the previous one, as far as that is known."""
         return (
-            place.id == self.stream
-            and place.seq == str(self._seq + 1)
-            and (not self._prev or (place.prev or "").encode() == self._prev)
+            place.id == self.stream and place.seq == str(self._seq + 1) and (not self._prev or place.prev == self._prev)
         )
 
     def _end(self, record: StreamEnd) -> None:
@@ -220,7 +218,7 @@ class StreamCheck:
             return False
         seq, expected = record.stream.number, self._seq + 1
         if seq < expected:
-            if hexlify(leaf) == self._prev:
+            if leaf.hex() == self._prev:
                 self._report("duplicate_record", "the record repeats the one before it", record)
             else:
                 self._report(
@@ -295,7 +293,7 @@ class StreamCheck:
     def _forget(self) -> None:
         """Continue after a line that cannot be used, without blaming the next record for it."""
         self._seq += 1
-        self._prev = b""
+        self._prev = ""
         self._last_id = None
 
     def _report(self, code: str, message: str, record: AnyRecord) -> None:

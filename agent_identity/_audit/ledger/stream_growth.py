@@ -23,7 +23,8 @@ class Growth:
         period: The first nanosecond of a period to judge and the first one after it, or ``None``.
 
     Attributes:
-        leaves: Leaf hashes that the tree does not have yet; call :meth:`look` after adding one.
+        leaves: Leaf hashes that the tree does not have yet; call :meth:`look` once there are ``due`` of them.
+        due: The number of these at which the tree grows, or is compared with the next head.
         times: Starts of records, in nanoseconds since the Unix epoch.
         sealed: The size of the last head that was re-derived.
         expected: The size of the next head; 0 without one.
@@ -39,6 +40,7 @@ class Growth:
         period: tuple[int, int] | None = None,
     ) -> None:
         self.leaves: list[bytes] = []
+        self.due = _MANY
         self.times: list[int] = []
         self.sealed: int = 0
         self.latest_ns = self.earliest_ns = self.within = 0
@@ -55,6 +57,11 @@ class Growth:
 
     def _next(self) -> None:
         self.expected, self._root = next(self._heads, (0, b""))
+        self._plan()
+
+    def _plan(self) -> None:
+        missing = self.expected - self._tree.size
+        self.due = missing if 0 < missing < _MANY else _MANY
 
     @property
     def size(self) -> int:
@@ -87,6 +94,7 @@ class Growth:
         """Add the pending leaf hashes to the tree."""
         self._tree.extend(self.leaves)
         self.leaves.clear()
+        self._plan()
         times = self.times
         if times:
             self._newest_ns = max(self._newest_ns, *times)

@@ -144,7 +144,9 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     """Base of every object in a record: frozen and closed; unknown members are refused."""
 
 
-class Stream(Part, frozen=True, kw_only=True):
+# Parts and records that most lines have take their members by position as well: pickle, by which workers hand on
+# records, names keyword-only members in each object.
+class Stream(Part, frozen=True):
     """The place of a record: the stream, its number there from 1, and the leaf hash of the record before it."""
 
     id: Uuid7
@@ -157,7 +159,7 @@ class Stream(Part, frozen=True, kw_only=True):
         return int(self.seq)
 
 
-class Time(Part, frozen=True, kw_only=True):
+class Time(Part, frozen=True):
     """Begin and end of the recorded event, in nanoseconds since the Unix epoch, as decimal text."""
 
     start: Nanoseconds
@@ -288,7 +290,7 @@ class Transform(Part, frozen=True, kw_only=True):
     delivered: Hmac | None = None
 
 
-class Action(Part, frozen=True, kw_only=True):
+class Action(Part, frozen=True):
     """The called tool and its arguments: their names, kinds and keyed digest, never values.
 
     Version 2 adds ``stage`` (a call of a tool has none), ``model``, ``labels`` (empty where the owner of the tool

@@ -147,7 +147,7 @@ __all__ = [
 ]
 
 
-class Record(Part, frozen=True, kw_only=True, tag_field="kind"):
+class Record(Part, frozen=True, tag_field="kind"):
     """The members of every record; each kind is a subclass.
 
     Attributes:
@@ -168,8 +168,9 @@ class Record(Part, frozen=True, kw_only=True, tag_field="kind"):
         return cast("str", self.__struct_config__.tag)
 
     def __post_init__(self) -> None:
-        first = self.stream.seq == "1"
-        if first is not (self.stream.prev is None):
+        place = self.stream
+        first = place.seq == "1"
+        if first is not (place.prev is None):
             raise ValueError("record.stream.prev: missing after the first record, or present in it")
         if first is not (type(self) is StreamStart):
             raise ValueError(
@@ -192,7 +193,7 @@ class OfTask(Record, frozen=True, kw_only=True):
             raise ValueError(f"record.task: {UNKNOWN}")
 
 
-class _Call(Record, frozen=True, kw_only=True):
+class _Call(Record, frozen=True):
     """A call, in a task or outside any."""
 
     action: Action
@@ -206,15 +207,15 @@ class _Call(Record, frozen=True, kw_only=True):
     findings: Annotated[tuple[Category, ...], items(1024)] | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        facts = (self.task, self.principal, self.agent, self.chain)
+        Record.__post_init__(self)
+        task = self.task
         if self.attribution is None:
-            if None in facts:
-                missing = ("task", "principal", "agent", "chain")[facts.index(None)]
+            if task is None or self.principal is None or self.agent is None or self.chain is None:
+                missing = next(name for name in ("task", "principal", "agent", "chain") if getattr(self, name) is None)
                 raise ValueError(f"record.{missing}: {ABSENT}")
-        elif facts != (None, None, None, None):
+        elif not (task is None and self.principal is None and self.agent is None and self.chain is None):
             raise ValueError("+")
-        if self.task is not None and self.task.outer is not None:
+        if task is not None and task.outer is not None:
             raise ValueError(f"record.task: {UNKNOWN}")
         _check_action(self.action, self.v)
 
@@ -232,7 +233,7 @@ class StreamStart(Record, frozen=True, kw_only=True, tag="stream_start"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.v == VERSION:
-            _refuse(self.resource, self.certificate)
+            _refuse((self.resource, self.certificate))
 
 
 class Grant(OfTask, frozen=True, kw_only=True, tag="grant"):
@@ -253,10 +254,10 @@ class TaskStart(OfTask, frozen=True, kw_only=True, tag="task_start"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.v == VERSION:
-            _refuse(self.workflow, self.mark)
+            _refuse((self.workflow, self.mark))
 
 
-class Intent(_Call, frozen=True, kw_only=True, tag="intent"):
+class Intent(_Call, frozen=True, tag="intent"):
     """A body is about to run.
 
     Version 2 adds ``resources`` (declared ones), ``clauses`` (by argument, the branch of the constraint that allowed
@@ -272,9 +273,9 @@ class Intent(_Call, frozen=True, kw_only=True, tag="intent"):
     endorses: bool | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        _Call.__post_init__(self)
         if self.v == VERSION:
-            _refuse(self.resources, self.clauses, self.workflow, self.mark, self.provenance, self.endorses)
+            _refuse((self.resources, self.clauses, self.workflow, self.mark, self.provenance, self.endorses))
         if self.endorses is False:
             raise ValueError("record.endorses: false is written out; leave the member out")
 
@@ -294,9 +295,9 @@ class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
     mark: FlowLabel | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        _Call.__post_init__(self)
         if self.v == VERSION:
-            _refuse(self.detail, self.label, self.mark)
+            _refuse((self.detail, self.label, self.mark))
         else:
             _check_short(self)
 
@@ -456,11 +457,10 @@ KINDS: Final = frozenset(KIND_TYPES) - DRAFT_KINDS
 """The names of the kinds of version 1."""
 
 
-def _refuse(*members: object) -> None:
+def _refuse(members: tuple[object, ...]) -> None:
     """Refuse members that version 2 added."""
-    for member in members:
-        if member is not None:
-            raise ValueError("+")
+    if members.count(None) != len(members):
+        raise ValueError("+")
 
 
 def _check_action(action: Action, version: Version) -> None:
@@ -468,7 +468,7 @@ def _check_action(action: Action, version: Version) -> None:
     if version != VERSION:
         if action.kind is None and action.stage is None:
             raise ValueError(f"record.action.kind: {ABSENT}")
-    elif (action.stage, action.model, action.labels, action.claims) != (None, None, None, None):
+    elif (action.stage, action.model, action.labels, action.claims).count(None) != 4:
         raise ValueError(f"record.action: {UNKNOWN}")
 
 

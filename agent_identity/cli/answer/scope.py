@@ -19,6 +19,11 @@ _WORDS: Final = {
     "used_by_descendants_only": ("used by descendants only", "dim"),
     "open_tool": ("granted with any arguments", "yellow"),
 }
+_COLUMNS: Final = (
+    *("AGENT", "TOOL"),
+    *("MAXIMUM", "ROOT", "DELEGATED"),  # The ceilings: of the registration, of root grants, of delegations.
+    *("USED", "USED BELOW", "CALLS", "CALLS BELOW", "REFUSED", "LAST", "WHY"),
+)
 _NAMED: Final = 12
 _EVENTS: Final = 20
 _OFTEN: Final = ("HOUR", "AGENT", "TOOL", "WHAT", "COUNT", "MEDIAN", "OF WEEKS")
@@ -38,21 +43,7 @@ def _text(found: ScopeReport, style: Style, room: int | None) -> Iterator[str]:
             yield f"{style.paint(words, color, 'bold')} ({len(named):,}): {cut(named, _NAMED)}"
     yield ""
     yield style.paint("granted and used", "bold")
-    head = (
-        "AGENT",
-        "TOOL",
-        "GRANTS",
-        "USED",
-        "USED BELOW",
-        "CALLS",
-        "CALLS BELOW",
-        "REFUSED",
-        "WARNED",
-        "MONITOR",
-        "LAST",
-        "WHY",
-    )
-    yield from table_lines([head, *map(_row, found.rows)], room)
+    yield from table_lines([_COLUMNS, *map(_row, found.rows)], room)
     for suggestion in found.suggestions:
         yield ""
         yield from _suggestion(suggestion, style)
@@ -60,14 +51,20 @@ def _text(found: ScopeReport, style: Style, room: int | None) -> Iterator[str]:
 
 
 def _row(row: ScopeRow) -> Sequence[str]:
-    numbers = (row.grants, row.grants_used, row.grants_used_by_descendants, row.calls, row.calls_by_descendants)
-    more = (row.refused, row.warned, row.would_be_refused)
+    maximum = {True: "yes", False: "no", None: "-"}[row.registered]
+    ceilings = (maximum, f"{row.root_grants:,}", f"{row.delegations:,}")
+    numbers = (row.grants_used, row.grants_used_by_descendants, row.calls, row.calls_by_descendants, row.refused)
     last = times(row.last_used_ns, row.last_used_ns) or "never"
-    return (clean(row.agent), clean(row.tool), *(f"{n:,}" for n in (*numbers, *more)), last, "; ".join(_reasons(row)))
+    why = "; ".join(_reasons(row))
+    return (clean(row.agent), clean(row.tool), *ceilings, *(f"{number:,}" for number in numbers), last, why)
 
 
 def _reasons(row: ScopeRow) -> Iterator[str]:
-    return (clean(_reason(one)) for one in row.refusals[:_NAMED])
+    yield from (clean(_reason(one)) for one in row.refusals[:_NAMED])
+    if row.warned:
+        yield f"warned: {row.warned:,}"
+    if row.would_be_refused:
+        yield f"let through by monitor mode only: {row.would_be_refused:,}"
 
 
 def _reason(one: Refusals) -> str:

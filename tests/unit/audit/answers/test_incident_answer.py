@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from small_company import ALICE, CLERK, DAY, DESK, HELPER, INVOICES, ROUTED, START, forged, tools_of, work
 
-from agent_identity._audit.answers import incident_collecting
+from agent_identity._audit.answers import incident_calls, incident_collecting
 from agent_identity._audit.answers.incident_report import IncidentReport, incident
 from agent_identity._audit.answers.incident_seed import Seed
 from agent_identity._audit.answers.reading import Evidence
@@ -255,6 +255,7 @@ def test_a_long_timeline_is_cut_and_says_so(company: Path, monkeypatch: pytest.M
     whole = asked("everything", company)
     monkeypatch.setattr(incident_collecting, "MAX_ENTRIES", 3)
     monkeypatch.setattr(incident_collecting, "_NEAR", 2)
+    monkeypatch.setattr(incident_calls, "_BATCH", 2)
     short = asked("everything", company)
     assert (short.calls, short.tools, short.reached, short.authority) == (
         whole.calls,

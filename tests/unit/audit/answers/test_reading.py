@@ -3,13 +3,13 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from small_company import CLERK, DAY, DESK, ROUTED, START, span, traces, work
 
 from agent_identity._audit.answers import decoding
@@ -167,8 +167,8 @@ def test_a_call_counts_once_wherever_its_records_are(company: Path, data: st.Dat
     weight = data.draw(st.booleans())
     found = apart(records, places, [weight] * 3)
     assert Counter(map(call_of, found)) == Counter(map(call_of, whole))
-    told = {call_of(call): replace(call, where=whole[0].where) for call in whole}
-    assert all(replace(call, where=whole[0].where) == told[call_of(call)] for call in found)
+    told = {call_of(call): structs.replace(call, where=whole[0].where) for call in whole}
+    assert all(structs.replace(call, where=whole[0].where) == told[call_of(call)] for call in found)
 
 
 @given(data=st.data())

@@ -9,6 +9,7 @@ import pytest
 from agent_identity._audit.answers.incident_report import IncidentReport, incident
 from agent_identity._audit.answers.incident_seed import Seed, SeedKind
 from agent_identity._audit.answers.reading import Evidence
+from agent_identity._audit.answers.scope_report import scope
 from agent_identity._audit.pages.rendering import render
 from agent_identity.cli.company.month import STOLEN, write_month
 from agent_identity.cli.company.people import key_of
@@ -138,3 +139,12 @@ def test_the_changed_definition_of_the_month_is_told(month: Path) -> None:
     page = render(asked(month, "server:web")).html.decode()
     assert "Changed definitions of tools" in page
     assert "reviewed by it@example.com" in page
+
+
+def test_a_definition_is_first_seen_when_a_server_offers_it(month: Path) -> None:
+    """Each digest of a tool is seen once, the changed one on the day of the change."""
+    events = scope(Evidence(sources=month)).events
+    offered = {one.other: one.since_ns for one in events if one.relation == "offers" and one.agent == "web"}
+    assert offered.keys() >= {f"search_web {OLD}", f"search_web {NEW}"}
+    assert (offered[f"search_web {NEW}"] - FIRST) // DAY == 14
+    assert offered[f"search_web {OLD}"] < offered[f"search_web {NEW}"]

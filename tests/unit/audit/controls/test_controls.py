@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import pytest
+from msgspec import structs
 from small_company import ALICE, CLERK, DESK, POLICY, ROUTED, START, span, traces, work
 
 from agent_identity._audit.answers.coverage_report import CoverageQuestion
@@ -336,7 +337,7 @@ def counted(pass_: tuple[Sequence[Fact], Reading], change: Callable[[Fact], Fact
 
 def of_calls(**members: Any) -> Callable[[Fact], Fact]:
     """Return what changes members of calls."""
-    return lambda fact: replace(fact, **members) if isinstance(fact, CallFact) and not fact.opening else fact
+    return lambda fact: structs.replace(fact, **members) if isinstance(fact, CallFact) and not fact.opening else fact
 
 
 BOB_HIMSELF: Final = Principal(id="bob@example.com", kind="human", provenance="asserted")
@@ -373,8 +374,8 @@ def test_changes_are_told_from_first_sightings(pass_: tuple[Sequence[Fact], Read
     server = Server(name="files", transport="stdio", status="pinned")
     offered = Offered(name="read", status="changed", pinned="a" * 64, offered="b" * 64)
     again = replace(policy, policy=PolicyState(name=policy.policy.name, version="4", digest="0" * 64))
-    newer = replace(call, agent=RecordedAgent(id=call.agent.id, owner=call.agent.owner, version="9"))
-    other = replace(call, agent=RecordedAgent(id=call.agent.id, owner=call.agent.owner, version="2"))
+    newer = structs.replace(call, agent=RecordedAgent(id=call.agent.id, owner=call.agent.owner, version="9"))
+    other = structs.replace(call, agent=RecordedAgent(id=call.agent.id, owner=call.agent.owner, version="2"))
     assert counted(pass_, lambda fact: fact).get("changes").count == 0
     more: Sequence[Fact] = (again, other, newer, ServerFact(call.where, call.at_ns, server, (offered,)))
     found = counted(pass_, lambda fact: fact, *more)
@@ -387,10 +388,10 @@ def test_an_agent_of_several_services_is_shared(pass_: tuple[Sequence[Fact], Rea
     call = next(fact for fact in pass_[0] if isinstance(fact, CallFact) and fact.agent is not None)
     more: list[Fact] = []
     for number in (1, 2):
-        where = replace(call.where, stream=f"stream-{number}", record=f"record-{number}")
+        where = structs.replace(call.where, stream=f"stream-{number}", record=f"record-{number}")
         more += [
             StreamFact(where, 1, "x", StreamResource(service=f"service-{number}", host="host")),
-            replace(call, where=where),
+            structs.replace(call, where=where),
         ]
     found = counted(pass_, lambda fact: fact, *more)
     assert (found.get("shared_agents").count, found.get("placed_streams").count) == (1, 2)

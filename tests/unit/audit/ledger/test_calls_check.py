@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from agent_identity._audit.ledger import calls_check, open_intents
 from agent_identity._audit.ledger.calls_check import Calls
@@ -141,8 +142,8 @@ def test_an_outcome_of_another_call_is_found(other: dict[str, Any]) -> None:
 def test_an_outcome_under_another_grant_is_found() -> None:
     """The tool may be the same; whose authority it was is not."""
     reading = Reading(use_of()).intent("i")
-    reading.delegations.answers["see"] = use_of("h")
-    assert reading.outcome("o", "i").found == [("intent_mismatch", MISMATCH, "o", 1)]
+    chain = [{**OF_TASK["chain"][0], "grant": "e" * 64}]
+    assert reading.outcome("o", "i", chain=chain).found == [("intent_mismatch", MISMATCH, "o", 1)]
 
 
 def test_an_intent_may_stand_in_another_stream() -> None:
@@ -229,7 +230,7 @@ def test_what_is_allowed_is_held_against_its_grant() -> None:
     """At its time, and where it stands; what is blocked is not, and outside any task nothing is."""
     use = use_of()
     reading = Reading(use).intent("i", seq=3)
-    call = Call("g", "pay", DIGESTS["a"], id_of("i"), STREAM, 3)
+    call = Call(LEAF, "pay", DIGESTS["a"], id_of("i"), STREAM, 3)
     assert use.said[:2] == [("count", ("concluded", False)), ("allow", "pay", 70, call)]
     use.said.clear()
     blocked = {**ALLOW, "effect": "block"}
@@ -330,7 +331,7 @@ def test_of_two_intents_with_one_id_the_later_one_waits(near: int, monkeypatch: 
     calls = [Call(None, "pay", None, f"i{number}", STREAM, number) for number in (5, 1, 4, 2, 3)]
     for call in calls:
         waiting.put(call)
-    again = calls[0]._replace(seq=99)
+    again = structs.replace(calls[0], seq=99)
     waiting.put(again)
     assert list(waiting) == [again, *calls[1:]]
     assert (waiting.pop("i1"), waiting.pop("i1")) == (calls[1], None)

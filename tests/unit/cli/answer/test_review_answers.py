@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from small_company import ALICE, CLERK, work
 
+from agent_identity import Agent
 from agent_identity._audit.answers import incident_collecting
 from agent_identity._audit.export.named_queries import query_tables
 from agent_identity._audit.export.tables import export_tables
@@ -144,3 +145,20 @@ def test_limits_of_any_size_are_reported(
     export_tables(directory, tmp_path / "tables")
     (row,) = query_tables(tmp_path / "tables", 'SELECT DISTINCT "constraint" AS said FROM grants')
     assert str(most) in str(row["said"])
+
+
+def test_three_ceilings_stand_side_by_side(run: Callable[..., Any], tmp_path: Path) -> None:
+    """The table has root grants and delegations apart, and says what the registration permits."""
+    directory = tmp_path / "evidence"
+    with Enforcer.open(directory, telemetry=Telemetry(sealing="inline")) as enforcer:
+        for _ in range(2):
+            with (
+                enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("send")),
+                enforcer.delegate(Agent("helper", owner="it@example.com"), scope=Scope("send")),
+            ):
+                pass
+    done = run("report", "scope", directory)
+    rows = [line.split()[:5] for line in done.out.splitlines()]
+    assert ["AGENT", "TOOL", "MAXIMUM", "ROOT", "DELEGATED"] in rows
+    assert [CLERK.id, "send", "-", "2", "0"] in rows
+    assert ["helper", "send", "-", "0", "2"] in rows

@@ -1,11 +1,13 @@
 """Approvals by events of a LlamaIndex workflow: a step waits, also in a saved context, until the ruling arrives."""
 
+import hashlib
 from datetime import timedelta
 from typing import Final, cast
 
 from llama_index.core.workflow import HumanResponseEvent, InputRequiredEvent
 from workflows.runtime.types.results import WaitingForEvent
 
+from agent_identity import canonical
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Approval, ApprovalRequest
 from agent_identity._identity.principals import Human
@@ -106,8 +108,9 @@ async def _ask(request: ApprovalRequest) -> str:
         raise ConfigurationError(
             "only tools that an agent of LlamaIndex calls can wait for an event; protect them with use_context=True"
         )
-    # The step begins again for the answer, so that the waiter has the name of what is asked, not of the request.
-    waiter = f"agent_identity:{request.tool}:{request.args}"
+    # The step begins again for the answer, maybe in another task: the waiter has the name of what is asked.
+    asked = canonical.encode({"tool": request.tool, "arguments": dict(request.arguments)})
+    waiter = f"agent_identity:{hashlib.sha256(asked).hexdigest()}"
     asking = InputRequiredEvent(**{_KEY: request.to_dict(), _WAITER: waiter})
     event = await context.wait_for_event(
         HumanResponseEvent, waiter_event=asking, waiter_id=waiter, requirements={_WAITER: waiter}, timeout=None

@@ -65,6 +65,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     # Only for type checkers, which know it without its being installed.
     "_typeshed": ("cli.answer",),
     "typing_extensions": ("_enforcement", "_identity", "integrations", "_policy"),
+    "workflows": ("integrations.frameworks.llama_index",),
     "wrapt": ("integrations",),
     "yaml": ("_audit.scan", "_policy.files.yaml_reader"),
     "zstandard": ("_evidence",),

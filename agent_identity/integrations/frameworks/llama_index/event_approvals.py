@@ -1,0 +1,118 @@
+"""Approvals by events of a LlamaIndex workflow: a step waits, also in a saved context, until the ruling arrives."""
+
+import hashlib
+from datetime import timedelta
+from typing import Final, cast
+
+from llama_index.core.workflow import HumanResponseEvent, InputRequiredEvent
+from workflows.runtime.types.results import WaitingForEvent
+
+from agent_identity import canonical
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import Approval, ApprovalRequest
+from agent_identity._identity.principals import Human
+from agent_identity.errors import ConfigurationError
+from agent_identity.integrations.frameworks.llama_index.guarded_calls import running
+
+__all__ = ["answer", "approval_by_event", "requests_of"]
+
+_KEY: Final = "agent_identity_approval"
+_WAITER: Final = "agent_identity_waiter"
+_A_WEEK: Final = timedelta(days=7)
+
+
+def approval_by_event(
+    *,
+    approvers: tuple[str | Human, ...] = (),
+    roles: tuple[str, ...] = (),
+    verified: bool = False,
+    owners_may_approve: bool = False,
+    ttl: timedelta = _A_WEEK,
+) -> Approval:
+    """Return an approval channel that waits for an event until somebody decides; for ``routes`` of an enforcer.
+
+    The workflow streams an ``InputRequiredEvent`` with the request; send :func:`answer` to its context, which may have
+    been saved and restored meanwhile, inside a task of the same principal and agent.
+
+    Args:
+        approvers: As for :class:`~agent_identity.approvals.Approval`.
+        roles: As there.
+        verified: As there.
+        owners_may_approve: As there.
+        ttl: Lifetime of the request, up to 30 days; the requesting task may end meanwhile.
+    """
+    return Approval(
+        ask=_ask,
+        approvers=approvers,
+        roles=roles,
+        verified=verified,
+        owners_may_approve=owners_may_approve,
+        ttl=ttl,
+        suspends=(WaitingForEvent,),
+        channel="workflow-event",
+    )
+
+
+def requests_of(event: InputRequiredEvent) -> tuple[ApprovalRequest, ...]:
+    """Return the approval request of an event; none if it asks for something else.
+
+    Args:
+        event: The event from the stream of the run.
+
+    Raises:
+        ConfigurationError: The request is malformed.
+    """
+    request = event.get(_KEY)
+    if request is None:
+        return ()
+    try:
+        return (ApprovalRequest.from_dict(request),)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def answer(
+    event: InputRequiredEvent,
+    enforcer: Enforcer,
+    *,
+    by: Human,
+    reject: bool = False,
+    reason: str | None = None,
+) -> HumanResponseEvent:
+    """Return the event with a person's decision, for ``ctx.send_event``.
+
+    Call it outside any task, because people decide, not agents.
+
+    Args:
+        event: The event that asked.
+        enforcer: Signs the ruling.
+        by: The approver; not the principal.
+        reject: Reject the call.
+        reason: The reason of the rejection, shown to the agent.
+
+    Raises:
+        ConfigurationError: The event asks for no approval, or the request was altered.
+        Denied: The approver is the principal or the agent, a task is open here, or the request has expired.
+    """
+    requests = requests_of(event)
+    if not requests:
+        raise ConfigurationError("the event asks for no approval; pass one of approval_by_event")
+    approvals, (request,) = enforcer.approvals, requests
+    ruling = approvals.reject(request, by=by, reason=reason) if reject else approvals.approve(request, by=by)
+    return HumanResponseEvent(**{"response": ruling, _WAITER: event.get(_WAITER)})
+
+
+async def _ask(request: ApprovalRequest) -> str:
+    context = running.get()
+    if context is None:
+        raise ConfigurationError(
+            "only tools that an agent of LlamaIndex calls can wait for an event; protect them with use_context=True"
+        )
+    # The step begins again for the answer, maybe in another task: the waiter has the name of what is asked.
+    asked = canonical.encode({"tool": request.tool, "arguments": dict(request.arguments)})
+    waiter = f"agent_identity:{hashlib.sha256(asked).hexdigest()}"
+    asking = InputRequiredEvent(**{_KEY: request.to_dict(), _WAITER: waiter})
+    event = await context.wait_for_event(
+        HumanResponseEvent, waiter_event=asking, waiter_id=waiter, requirements={_WAITER: waiter}, timeout=None
+    )
+    return cast("str", event.response)

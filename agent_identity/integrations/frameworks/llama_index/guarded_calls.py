@@ -1,0 +1,187 @@
+"""The calls of one LlamaIndex tool under guard."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple, TypedDict, Unpack, final
+
+from llama_index.core.base.llms.types import TextBlock
+from llama_index.core.tools import AsyncBaseTool, FunctionTool, ToolOutput
+from llama_index.core.workflow import Context
+
+from agent_identity._enforcement.calls import Call, CallRequest, Shown
+from agent_identity._enforcement.common import refusal
+from agent_identity.errors import Denied
+from agent_identity.integrations.frameworks.llama_index.tool_arguments import Bound, ToolArguments
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
+
+__all__ = ["CONTEXT", "GuardedCalls", "Origin", "running", "within"]
+
+CONTEXT: Final = "agent_identity_context"
+"""The parameter by which LlamaIndex hands its context to tools that do not ask for it themselves."""
+
+running: Final = ContextVar[Context[Any] | None]("agent_identity_llama_index_run", default=None)
+"""The context of the workflow in whose step the current tool runs."""
+
+within: Final = ContextVar[AsyncBaseTool | None]("agent_identity_llama_index_tool", default=None)
+"""The tool whose guard calls it right now."""
+
+
+class _Options(TypedDict, total=False):
+    is_error: bool
+    exception: Exception
+
+
+class FailedToolError(Exception):
+    """Stands in the record for the error that a tool returned."""
+
+
+class Origin(NamedTuple):
+    """Where tools come from. Frozen.
+
+    Attributes:
+        guards: Their guards.
+        acting: The name of the agent that has them, if the framework does not tell.
+        server: The name of their MCP server.
+    """
+
+    guards: ToolGuards
+    acting: str | None = None
+    server: str | None = None
+
+
+@final
+class GuardedCalls:
+    """Runs the calls of one tool under guard.
+
+    Args:
+        tool: The tool.
+        origin: Where it comes from.
+    """
+
+    def __init__(self, tool: AsyncBaseTool, origin: Origin) -> None:
+        self.tool = tool
+        self.origin = origin
+        self._name = tool.metadata.get_name()
+        self._arguments = ToolArguments(tool)
+        self._own = tool.ctx_param_name if isinstance(tool, FunctionTool) and tool.requires_context else None
+
+    def run(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ToolOutput:
+        """Run the tool, and return its output, or the refusal as one.
+
+        Args:
+            args: The positional arguments.
+            kwargs: The others.
+        """
+        try:
+            return self._output(self.compute(args, kwargs, self.tool.call), args, kwargs)
+        except Denied as denied:
+            return self._refused(denied, args, kwargs)
+
+    async def run_async(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ToolOutput:
+        """Do what :meth:`run` does without blocking the event loop."""
+        try:
+            return self._output(await self.compute_async(args, kwargs, self.tool.acall), args, kwargs)
+        except Denied as denied:
+            return self._refused(denied, args, kwargs)
+
+    def compute(
+        self, args: tuple[object, ...], kwargs: Mapping[str, object], function: Callable[..., object]
+    ) -> object:
+        """Run a function of the tool under guard.
+
+        Args:
+            args: The positional arguments.
+            kwargs: The others.
+            function: Takes the arguments of the tool.
+
+        Raises:
+            Denied: The call is refused, or its result withheld.
+        """
+        bound, _ = self._bound(args, kwargs)
+
+        def body(call: Call) -> object:
+            positional, named = self._arguments.spread(bound, call.arguments)
+            token = within.set(self.tool)
+            try:
+                return _shown(function(*positional, **named))
+            finally:
+                within.reset(token)
+
+        return self.origin.guards.run(self._asked(bound, self.origin.acting), body)
+
+    async def compute_async(
+        self, args: tuple[object, ...], kwargs: Mapping[str, object], function: Callable[..., Awaitable[object]]
+    ) -> object:
+        """Do what :meth:`compute` does without blocking the event loop."""
+        bound, context = self._bound(args, kwargs)
+
+        async def body(call: Call) -> object:
+            positional, named = self._arguments.spread(bound, call.arguments)
+            token = within.set(self.tool)
+            try:
+                return _shown(await function(*positional, **named))
+            finally:
+                within.reset(token)
+
+        acting = self.origin.acting
+        if acting is None and context is not None:
+            acting = await _agent_in(context)
+        token = running.set(context)
+        try:
+            return await self.origin.guards.run_async(self._asked(bound, acting), body)
+        finally:
+            running.reset(token)
+
+    def _bound(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> tuple[Bound, Context[Any] | None]:
+        given = dict(kwargs)
+        context = given.get(self._own) if self._own is not None else given.pop(CONTEXT, None)
+        return self._arguments.bind(args, given), context if isinstance(context, Context) else None
+
+    def _asked(self, bound: Bound, acting: str | None) -> ToolCall:
+        injected = (self._own,) if self._own is not None and isinstance(bound.values.get(self._own), Context) else ()
+        supplied = tuple(name for name in bound.supplied if name not in injected)
+        kind = "function" if self.origin.server is None else "mcp"
+        request = CallRequest(bound.values, supplied=supplied, injected=injected)
+        return ToolCall(self._name, request, acting, kind, self.origin.server)
+
+    def _refused(self, denied: Denied, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ToolOutput:
+        return self._made(refusal(denied), args, kwargs, is_error=True, exception=denied)
+
+    def _output(self, result: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ToolOutput:
+        """Return the output of the tool, or what the handler of a route returned as one."""
+        return result if isinstance(result, ToolOutput) else self._made(result, args, kwargs)
+
+    def _made(
+        self, result: object, args: tuple[object, ...], kwargs: Mapping[str, object], **options: Unpack[_Options]
+    ) -> ToolOutput:
+        named = {name: value for name, value in kwargs.items() if name not in (self._own, CONTEXT)}
+        raw = {"args": args, "kwargs": named}
+        return ToolOutput(tool_name=self._name, content=str(result), raw_input=raw, raw_output=result, **options)
+
+
+async def _agent_in(context: Context[Any]) -> str | None:
+    """Return the name of the agent of a workflow whose turn it is."""
+    name = await context.store.get("current_agent_name", default=None)
+    return name if isinstance(name, str) else None
+
+
+def _shown(output: object) -> object:
+    """Return an output with what the model reads of it, and whether it says that the tool failed."""
+    if not isinstance(output, ToolOutput):
+        return output
+    is_text = all(isinstance(block, TextBlock) for block in output.blocks)
+    content = output.content if is_text else [block.model_dump(mode="json") for block in output.blocks]
+
+    def rebuilt(changed: object) -> object:
+        if not isinstance(changed, str):
+            raise TypeError("only texts of an output can be changed")
+        return ToolOutput(
+            tool_name=output.tool_name,
+            content=changed,
+            raw_input=output.raw_input,
+            raw_output=changed,
+            is_error=output.is_error,
+        )
+
+    failure = (output.exception or FailedToolError()) if output.is_error else None
+    return Shown(output, content, failure, rebuild=rebuilt)

@@ -1,0 +1,213 @@
+"""Tools under guard: copies of the tools of an agent, or all of a process."""
+
+import copy
+import inspect
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Final, cast
+from weakref import WeakKeyDictionary
+
+from llama_index.core.tools import AsyncBaseTool, BaseTool, FunctionTool, QueryEngineTool, RetrieverTool, ToolOutput
+from llama_index.core.tools.types import adapt_to_async_tool
+from workflows.runtime.types.results import WaitingForEvent
+
+from agent_identity._enforcement import Enforcer
+from agent_identity.errors import ConfigurationError
+from agent_identity.integrations.frameworks.llama_index.guarded_calls import CONTEXT, GuardedCalls, Origin, within
+from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
+
+__all__ = ["instrument", "protect"]
+
+_PATCHED: Final = (FunctionTool, QueryEngineTool, RetrieverTool)
+_CALLS: Final = "agent_identity_calls"
+"""The attribute of a guarded tool that holds its guarded calls."""
+
+_classes: Final[dict[type, type]] = {}
+
+
+def protect(
+    tools: Sequence[BaseTool | Callable[..., object]],
+    enforcer: Enforcer,
+    *,
+    agents: Acting | None = None,
+    acting: str | None = None,
+    server: str | None = None,
+    use_context: bool = True,
+) -> list[AsyncBaseTool]:
+    """Return tools under guard; those that were passed stay as they are.
+
+    A refused call is a :class:`ToolOutput` with ``is_error``, and the run continues.
+
+    Args:
+        tools: The tools, or functions, as ``FunctionAgent(tools=…)`` takes them.
+        enforcer: The enforcer. A task must be open around each run.
+        agents: The governed agent by the name that LlamaIndex gives an agent: its calls run under authority that the
+            task delegates to it for that call.
+        acting: The name of the agent that has these tools, for agents outside any ``AgentWorkflow``.
+        server: The name of the MCP server whose tools these are.
+        use_context: Let LlamaIndex hand its context to the guard, which agents and approvals by events need.
+            ``False`` for a ``CodeActAgent``, which accepts no tools with a context.
+
+    Raises:
+        TypeError: Enforcer or agents are of another type.
+        ConfigurationError: A tool cannot be guarded.
+    """
+    guards = ToolGuards(enforcer, agents=agents, suspends=(WaitingForEvent,))
+    origin = Origin(guards, acting, server)
+    return [_protected(tool, origin, use_context=use_context) for tool in tools]
+
+
+def instrument(enforcer: Enforcer) -> Callable[[], None]:
+    """Guard all function, query engine and retriever tools of this process, and return the function that undoes it.
+
+    Tools that :func:`protect` returned keep their guard.
+
+    Args:
+        enforcer: The enforcer; usually one in monitor mode.
+    """
+    origin = Origin(ToolGuards(enforcer, suspends=(WaitingForEvent,)))
+    patches = [_Patch(kind, origin) for kind in _PATCHED]
+
+    def undo() -> None:
+        for patch in patches:
+            patch.undo()
+
+    return undo
+
+
+class _Patch:
+    """Guards the tools of one class, and of those that extend it, until it is undone.
+
+    Args:
+        kind: The class.
+        origin: Where its tools come from.
+    """
+
+    def __init__(self, kind: type[AsyncBaseTool], origin: Origin) -> None:
+        self._kind = kind
+        self._origin = origin
+        self._known = WeakKeyDictionary[AsyncBaseTool, GuardedCalls]()
+        self._active = True
+        self._before = kind.call, kind.acall
+        self._after = self._call(kind.call), self._acall(kind.acall)
+        self._set(*self._after)
+
+    def undo(self) -> None:
+        """Restore the methods, where nobody else has patched them since."""
+        self._active = False
+        if (self._kind.call, self._kind.acall) == self._after:
+            self._set(*self._before)
+
+    def _set(self, call: Callable[..., ToolOutput], acall: Callable[..., Awaitable[ToolOutput]]) -> None:
+        self._kind.call, self._kind.acall = call, acall  # type: ignore[assignment,method-assign]
+
+    def _calls_of(self, tool: AsyncBaseTool) -> GuardedCalls | None:
+        """Return the guarded calls of a tool; ``None`` where its guard calls it."""
+        if not self._active or within.get() is tool:
+            return None
+        if tool not in self._known:
+            self._known[tool] = GuardedCalls(tool, self._origin)
+        return self._known[tool]
+
+    def _call(self, before: Callable[..., ToolOutput]) -> Callable[..., ToolOutput]:
+        @wraps(before)
+        def call(tool: AsyncBaseTool, *args: object, **kwargs: object) -> ToolOutput:
+            calls = self._calls_of(tool)
+            if calls is not None:
+                return calls.run(args, kwargs)
+            with _outside():
+                return before(tool, *args, **kwargs)
+
+        return call
+
+    def _acall(self, before: Callable[..., Awaitable[ToolOutput]]) -> Callable[..., Awaitable[ToolOutput]]:
+        @wraps(before)
+        async def acall(tool: AsyncBaseTool, *args: object, **kwargs: object) -> ToolOutput:
+            calls = self._calls_of(tool)
+            if calls is not None:
+                return await calls.run_async(args, kwargs)
+            with _outside():
+                return await before(tool, *args, **kwargs)
+
+        return acall
+
+
+@contextmanager
+def _outside() -> Generator[None]:
+    """Run the body of a tool: if it calls the tool again, that is another call."""
+    token = within.set(None)
+    try:
+        yield
+    finally:
+        within.reset(token)
+
+
+def _calls(tool: object) -> GuardedCalls:
+    return cast("GuardedCalls", vars(tool)[_CALLS])
+
+
+def _call(self: object, *args: object, **kwargs: object) -> ToolOutput:
+    return _calls(self).run(args, kwargs)
+
+
+async def _acall(self: object, *args: object, **kwargs: object) -> ToolOutput:
+    return await _calls(self).run_async(args, kwargs)
+
+
+def _fn(self: object) -> Callable[..., object]:
+    """Return the function of a tool under guard, for code that calls it itself."""
+    calls = _calls(self)
+    tool = cast("FunctionTool", calls.tool)
+
+    @wraps(tool.fn)
+    def guarded(*args: object, **kwargs: object) -> object:
+        return calls.compute(args, kwargs, tool.fn)
+
+    return guarded
+
+
+def _async_fn(self: object) -> Callable[..., Awaitable[object]]:
+    calls = _calls(self)
+    tool = cast("FunctionTool", calls.tool)
+
+    @wraps(tool.async_fn)
+    async def guarded(*args: object, **kwargs: object) -> object:
+        return await calls.compute_async(args, kwargs, tool.async_fn)
+
+    return guarded
+
+
+def _real_fn(self: object) -> Callable[..., object]:
+    real = cast("FunctionTool", _calls(self).tool).real_fn
+    return wraps(real)(_async_fn(self) if inspect.iscoroutinefunction(real) else _fn(self))
+
+
+def _protected(tool: BaseTool | Callable[..., object], origin: Origin, *, use_context: bool) -> AsyncBaseTool:
+    """Return one tool under guard."""
+    given = tool if isinstance(tool, BaseTool) else FunctionTool.from_defaults(tool)
+    inner = adapt_to_async_tool(given)
+    if _CALLS in vars(inner):
+        if _calls(inner).origin.guards.enforcer is not origin.guards.enforcer:
+            raise ConfigurationError(f"{inner.metadata.name}: another enforcer guards the tool; pass the tool itself")
+        return inner
+    guarded = copy.copy(inner)
+    try:
+        guarded.__class__ = _class_of(type(inner))
+        vars(guarded)[_CALLS] = GuardedCalls(inner, origin)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ConfigurationError(f"a {type(inner).__name__} cannot be guarded: {type(error).__name__}") from None
+    if use_context and isinstance(guarded, FunctionTool) and not guarded.requires_context:
+        guarded.requires_context, guarded.ctx_param_name = True, CONTEXT
+    return guarded
+
+
+def _class_of(kind: type) -> type:
+    """Return the guarded subclass of a class of tools."""
+    if kind not in _classes:
+        # Methods rather than a base class: an object cannot change into a class with another first base.
+        members: dict[str, object] = {"__module__": kind.__module__, "call": _call, "acall": _acall, "__call__": _call}
+        if issubclass(kind, FunctionTool):
+            members |= {"fn": property(_fn), "async_fn": property(_async_fn), "real_fn": property(_real_fn)}
+        _classes[kind] = type(kind.__name__, (kind,), members)
+    return _classes[kind]

@@ -1,0 +1,148 @@
+"""Approvals by events of a workflow: the step waits, in a saved context if need be, for a signed ruling."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from llama_index.core.agent.workflow import ToolCallResult
+from llama_index.core.memory import ChatMemoryBuffer
+from llama_index.core.tools import ToolOutput
+from llama_index.core.workflow import Context, HumanResponseEvent, InputRequiredEvent
+
+import agent_identity as ai
+from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.frameworks.llama_index import answer, approval_by_event, protect, requests_of
+from agent_identity.policy import Effect, Rule, RuleSet
+
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
+PAYING = [("pay", {"invoice": "INV-1", "amount": 7})]
+
+
+@pytest.fixture
+def office(open_office: Any) -> Any:
+    return open_office(policy=POLICY, routes={"desk": approval_by_event()})
+
+
+async def asked(run: Any) -> InputRequiredEvent:
+    """Return the event by which a run asks for input."""
+    async with asyncio.timeout(20):
+        async for event in run.stream_events():
+            if isinstance(event, InputRequiredEvent):
+                return event
+    raise AssertionError("nothing was asked")
+
+
+async def outputs(run: Any) -> list[ToolOutput]:
+    """Return what the tools of a run answered from now on."""
+    async with asyncio.timeout(20):
+        found = [event.tool_output async for event in run.stream_events() if isinstance(event, ToolCallResult)]
+        await run
+    return found
+
+
+async def test_an_approval_after_the_end_of_the_task_is_too_late(office: Any) -> None:
+    """The run that waits has the task in which it began; one that is resumed has another one."""
+    agent = office.agent(PAYING)
+    async with office.task():
+        run = agent.run("pay")
+        event = await asked(run)
+    assert (office.ran, office.calls()) == ([], [("pay", "suspended", "policy_routes")])
+    (request,) = requests_of(event)
+    assert (request.tool, request.arguments) == ("pay", {"invoice": "INV-1", "amount": 7, "currency": "EUR"})
+    ruling = answer(event, office.enforcer, by=office.bob)
+    run.ctx.send_event(ruling)
+    await run
+    assert office.ran == []  # The task in which the run began is over.
+    assert [outcome for _, outcome, _ in office.calls()] == ["suspended", "denied"]
+
+
+async def saved(office: Any) -> tuple[InputRequiredEvent, str]:
+    """Run until a person is asked, and return what asks, and the context as JSON."""
+    agent = office.agent(PAYING)
+    async with office.task():
+        run = agent.run("pay")
+        event = await asked(run)
+        state = json.dumps(run.ctx.to_dict())
+        await run.cancel_run()
+    return event, state
+
+
+async def resumed(office: Any, state: str, event: HumanResponseEvent) -> list[ToolOutput]:
+    """Resume with a new agent in a new task, as another process does."""
+    agent = office.agent("done")
+    async with office.task():
+        context = Context.from_dict(agent, json.loads(state))
+        await context.store.set("memory", ChatMemoryBuffer.from_defaults(llm=agent.llm))  # Is not saved.
+        run = agent.run(ctx=context)
+        run.ctx.send_event(event)
+        return await outputs(run)
+
+
+async def test_a_saved_run_is_resumed_with_the_ruling(office: Any) -> None:
+    """Another process, another task of the same principal and agent: the call is made again, and runs."""
+    event, state = await saved(office)
+    (answered,) = await resumed(office, state, answer(event, office.enforcer, by=office.bob))
+    assert answered.content == "paid 7 EUR"
+    assert [outcome for _, outcome, _ in office.calls()].count("success") == 1
+    assert office.ran == [("pay", "INV-1", 7, "EUR")]
+
+
+async def test_a_rejected_call_is_an_error_with_the_reason(office: Any) -> None:
+    """The rejection is on record."""
+    event, state = await saved(office)
+    ruling = answer(event, office.enforcer, by=office.bob, reject=True, reason="not due")
+    (answered,) = await resumed(office, state, ruling)
+    assert (answered.is_error, "not due" in answered.content, office.ran) == (True, True, [])
+    assert ("pay", "denied", "approval_rejected") in office.calls()
+
+
+async def test_an_answer_without_a_ruling_permits_nothing(office: Any) -> None:
+    """Whoever sends the event without our signature is refused."""
+    event, state = await saved(office)
+    forged = answer(event, office.enforcer, by=office.bob).model_copy()
+    forged.response = "yes"
+    (answered,) = await resumed(office, state, forged)
+    assert (answered.is_error, office.ran) == (True, [])
+    assert "denied" in [outcome for _, outcome, _ in office.calls()]  # A resumed step runs once more beside.
+
+
+async def test_who_may_not_approve_cannot(office: Any) -> None:
+    """The principal, anybody inside a task, and other events."""
+    event, _ = await saved(office)
+    with pytest.raises(Denied):
+        answer(event, office.enforcer, by=office.alice)
+    with office.task(), pytest.raises(Denied):
+        answer(event, office.enforcer, by=office.bob)
+    with pytest.raises(ConfigurationError):
+        answer(InputRequiredEvent(), office.enforcer, by=office.bob)
+    with pytest.raises(ConfigurationError):
+        requests_of(InputRequiredEvent(agent_identity_approval={"id": "x"}))
+
+
+def test_a_direct_call_cannot_wait(office: Any) -> None:
+    """Outside a workflow nobody could answer, so the call is refused."""
+    (pay, _) = protect([office.pay, office.read], office.enforcer)
+    with office.task():
+        refused = pay.call("INV-1", 7)
+    assert (refused.is_error, office.ran) == (True, [])
+    assert office.calls() == [("pay", "denied", "approval_failed")]
+
+
+async def test_a_tool_that_waits_itself_is_suspended(open_office: Any) -> None:
+    """The framework runs its body again from the top: a call of its own."""
+    office = open_office()
+
+    async def confirm(ctx: Context, what: str) -> str:
+        office.ran.append(what)
+        event = await ctx.wait_for_event(HumanResponseEvent, waiter_event=InputRequiredEvent(), waiter_id=what)
+        return f"{what}: {event.response}"
+
+    agent = office.agent([("confirm", {"what": "pay"})], tools=[confirm])
+    async with office.task(ai.Scope("confirm")):
+        run = agent.run("go")
+        await asked(run)
+        run.ctx.send_event(HumanResponseEvent(response="yes"))
+        await run
+    assert office.ran == ["pay", "pay"]
+    assert [outcome for _, outcome, _ in office.calls()] == ["suspended", "success"]

@@ -202,7 +202,10 @@ async def test_agents_act_by_delegations_of_their_own(world: Rehearsal) -> None:
 
 
 SERVER = """
-from mcp.server.fastmcp import FastMCP
+try:
+    from mcp.server.fastmcp import FastMCP
+except ModuleNotFoundError:  # Its name in mcp 2.
+    from mcp.server.mcpserver import MCPServer as FastMCP
 server = FastMCP("ledger")
 
 @server.tool()

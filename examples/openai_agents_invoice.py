@@ -1,7 +1,7 @@
 """Alice has an invoice paid by agents of the OpenAI Agents SDK; a scripted model stands in for a real one.
 
-    pip install 'agent-identity-otel[openai-agents]'
-    python examples/openai_agents_invoice.py
+pip install 'agent-identity-otel[openai-agents]'
+python examples/openai_agents_invoice.py
 """
 
 import subprocess
@@ -57,11 +57,13 @@ clerk = Agent(
 
 alice = ai.Human("alice@example.com")
 owner = "finance-ops@example.com"
-scope = ai.Scope({
-    "read_invoice": {"invoice_id": "INV-42"},
-    "pay_invoice": {"invoice_id": "INV-42", "amount": Range(max=500)},
-    "ask_researcher": None,
-})
+scope = ai.Scope(
+    {
+        "read_invoice": {"invoice_id": "INV-42"},
+        "pay_invoice": {"invoice_id": "INV-42", "amount": Range(max=500)},
+        "ask_researcher": None,
+    }
+)
 narrow = ai.Scope("read_invoice", invoice_id="INV-42")
 
 with ai.Enforcer.open("evidence") as enforcer:
@@ -74,4 +76,4 @@ for item in result.new_items:
         print("-", str(item.output).partition(" (reference")[0])
 print(result.final_output)
 for command in ("verify", "show"):
-    subprocess.run([sys.executable, "-m", "agent_identity", command, "evidence"], check=True)
+    subprocess.run([sys.executable, "-m", "agent_identity", command, "evidence"], check=True)  # noqa: S603

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-BLOCK = re.compile(r"^```(py|output)\n(.*?)^```", re.M | re.S)
+BLOCK = re.compile(r"^```(py|output)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def ran(folder: Path, *args: str) -> str:

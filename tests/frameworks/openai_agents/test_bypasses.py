@@ -2,7 +2,6 @@
 
 import asyncio
 import copy
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from agents import (
     Agent,
     ApplyPatchTool,
     CustomTool,
+    FunctionTool,
     Handoff,
     LocalShellTool,
     ModelBehaviorError,
@@ -261,6 +261,35 @@ async def test_a_defect_of_the_adapter_runs_no_tool_and_ends_no_run(
     assert (ran, outputs(result)[0][:9], result.final_output) == ([], "refused: ", "done")
 
 
+class Frozen(FunctionTool):
+    """A tool whose body cannot be replaced once it is ready."""
+
+    ready = False
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse another body."""
+        if self.ready and name == "on_invoke_tool":
+            raise TypeError(name)
+        super().__setattr__(name, value)
+
+
+@pytest.mark.parametrize("mode", ["enforce", "monitor"])
+async def test_a_tool_that_cannot_be_guarded_is_not_listed(rehearse: Rehearse, mode: Any) -> None:
+    """No model can call it and no run ends by it; monitor mode leaves it as it is."""
+    ran = list[str]()
+
+    async def invoke(_ctx: Any, text: str) -> str:
+        ran.append(text)
+        return "ok"
+
+    tool = Frozen("look_up", "Look.", {"type": "object", "properties": {}}, invoke, strict_json_schema=False)
+    tool.ready = True
+    world = rehearse(mode=mode)
+    agent = protect(agent_of([tool], [call("look_up")]), world.enforcer)
+    result = await run(world, agent, run_config=RunConfig(tool_not_found_behavior="return_error_to_model"))
+    assert (bool(ran), result.final_output) == (mode == "monitor", "done")
+
+
 async def test_a_cancelled_run_stays_cancelled(world: Rehearsal) -> None:
     """Cancellation goes through the adapter, and the call ends on record."""
     started = asyncio.Event()
@@ -449,8 +478,6 @@ def test_a_name_that_is_unfit_for_records_is_refused(world: Rehearsal) -> None:
     ran = Ran()
     tool = ran.tools()[0]
     tool.name = "read\x00invoice"
-    made = json.loads(json.dumps({"name": tool.name}))["name"]
-    agent = protect(agent_of([tool], [call(made, invoice_id="INV-42")]), world.enforcer)
-    with world.enforcer.task("x", scope=SCOPE, **WHO):
-        result = Runner.run_sync(agent, "x")
+    agent = protect(agent_of([tool], [call(tool.name, invoice_id="INV-42")]), world.enforcer)
+    result = await run(world, agent)
     assert (ran, outputs(result)[0][:9]) == ([], "refused: ")

@@ -119,8 +119,8 @@ def _guarded_body(tool: FunctionTool) -> GuardedBody | None:
     return None
 
 
-def guard_tool(tool: FunctionTool, owner: Owner) -> None:
-    """Guard a tool in place; a guarded one gets a further owner.
+def guard_tool(tool: FunctionTool, owner: Owner) -> bool:
+    """Guard a tool in place, or give a guarded one a further owner; return whether it was not the owner's before.
 
     Args:
         tool: The tool.
@@ -130,10 +130,12 @@ def guard_tool(tool: FunctionTool, owner: Owner) -> None:
     if body is None:
         body = GuardedBody(tool)
         tool.on_invoke_tool = _invoker(tool, body)
-    if owner not in body.owners:
-        body.owners.append(owner)
     if owner.guards.may_suspend and tool.needs_approval is body.needs_approval:
         tool.needs_approval = body.stops
+    if owner in body.owners:
+        return False
+    body.owners.append(owner)
+    return True
 
 
 def release_tool(tool: FunctionTool, owner: Owner) -> None:

@@ -1,6 +1,6 @@
 """Alice has an invoice paid by agents of the OpenAI Agents SDK; a scripted model stands in for a real one.
 
-pip install 'agent-identity-otel[openai-agents]'
+pip install '.[openai-agents]'
 python examples/openai_agents_invoice.py
 """
 

@@ -473,7 +473,7 @@ async def test_instrument_is_undone_whatever_came_after(rehearse: Rehearse) -> N
     assert (len(ran), facts(world)) == (1, [])
 
 
-def test_a_name_that_is_unfit_for_records_is_refused(world: Rehearsal) -> None:
+async def test_a_name_that_is_unfit_for_records_is_refused(world: Rehearsal) -> None:
     """A tool with a name that no record can hold cannot be in a scope, and runs never."""
     ran = Ran()
     tool = ran.tools()[0]

@@ -30,6 +30,7 @@ from agents.tool import LocalShellCommandRequest, ShellActionRequest, ShellCallD
 from agents.tool_context import ToolContext
 from frameworks.openai_agents.scripts import (
     BOB,
+    RESEARCHER,
     SCOPE,
     WHO,
     Ran,
@@ -481,3 +482,42 @@ async def test_a_name_that_is_unfit_for_records_is_refused(world: Rehearsal) -> 
     agent = protect(agent_of([tool], [call(tool.name, invoice_id="INV-42")]), world.enforcer)
     result = await run(world, agent)
     assert (ran, outputs(result)[0][:9]) == ([], "refused: ")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_function_that_is_guarded_already_makes_one_record(world: Rehearsal, is_async: bool) -> None:
+    """A tool of a function under enforcer.tool is one call, refused in words, by the agent that acts."""
+    ran = list[str]()
+
+    def read_invoice(invoice_id: str) -> str:
+        ran.append(invoice_id)
+        return invoice_id
+
+    async def later(invoice_id: str) -> str:
+        return read_invoice(invoice_id)
+
+    guarded = world.enforcer.tool(name="read_invoice")(later if is_async else read_invoice)
+    calls = [call("read_invoice", "call-1", invoice_id="INV-42"), call("read_invoice", "call-2", invoice_id="INV-1")]
+    tool = function_tool(guarded, name_override="read_invoice")
+    agent = protect(agent_of([tool], calls), world.enforcer, agents={"invoice-clerk": (RESEARCHER, SCOPE)})
+    result = await run(world, agent)
+    assert (ran, sorted(text[:9] for text in outputs(result))) == (["INV-42"], ["INV-42", "refused: "])
+    assert sorted((one.outcome, one.agents) for one in world.records.calls()) == [
+        ("denied", ("invoice-clerk", "researcher")),
+        ("success", ("invoice-clerk", "researcher")),
+    ]
+
+
+async def test_the_strictest_owner_judges_a_call_of_nobody(rehearse: Rehearse) -> None:
+    """A tool under a monitor and under an enforcer, called without an agent, is refused by the enforcer."""
+    ran, monitor, strict = Ran(), rehearse(mode="monitor"), rehearse()
+    undo = instrument(monitor.enforcer)
+    try:
+        tools = ran.tools()
+        await Runner.run(agent_of(tools, [call("read_invoice", invoice_id="INV-42")]), "x")
+        protect(agent_of(tools), strict.enforcer)
+        context = ToolContext(None, tool_name="read_invoice", tool_call_id="c", tool_arguments="{}")
+        assert (await tools[0].on_invoke_tool(context, '{"invoice_id": "INV-42"}')).startswith("refused: no_task")
+    finally:
+        undo()
+    assert (len(ran), len(facts(monitor)), len(facts(strict))) == (1, 1, 1)

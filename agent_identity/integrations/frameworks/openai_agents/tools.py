@@ -15,7 +15,8 @@ from agents.tool import (
 )
 from agents.tool_context import ToolContext
 
-from agent_identity._enforcement.calls import Call, CallRequest
+from agent_identity._enforcement.calls import CallRequest
+from agent_identity._enforcement.lifecycle import guard_of
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.openai_agents.arguments import parse, shown, text_for
 from agent_identity.integrations.frameworks.openai_agents.bodies import Owner, SharedBody
@@ -38,7 +39,7 @@ class GuardedBody(SharedBody):
     """
 
     def __init__(self, tool: FunctionTool) -> None:
-        super().__init__()
+        super().__init__(guard_of(getattr(tool, "__wrapped__", None)))
         origin = get_function_tool_origin(tool)
         kinds = {ToolOriginType.MCP: "mcp", ToolOriginType.AGENT_AS_TOOL: "agent"}
         self.kind: Final = "function" if origin is None else kinds.get(origin.type, "function")
@@ -81,8 +82,9 @@ class GuardedBody(SharedBody):
         owner, acting = self.caller(ctx)
         asked = self.asked(acting, getattr(ctx, "tool_call_id", None), parsed, str(input))
 
-        async def body(call: Call) -> object:
-            result = await self._body(ctx, input if parsed is None else text_for(call.arguments, input, parsed))
+        async def body(arguments: Mapping[str, object]) -> object:
+            is_kept = parsed is None or owner.guards.enforcer.mode == "monitor"
+            result = await self._body(ctx, input if is_kept else text_for(arguments, input, parsed or {}))
             if self.kind == "agent" and _waits(ctx):
                 raise Suspended(result)
             return shown(result)

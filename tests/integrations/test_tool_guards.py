@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+from typing import Literal
 
 import pytest
 
-from agent_identity import Agent, Denied, Human, Scope
+from agent_identity import Agent, Denied, Effect, Human, Rule, RuleSet, Scope
 from agent_identity.adapters import Call, CallRequest
+from agent_identity.approvals import Approval
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, with_defaults
+from agent_identity.limits import Limit
 from agent_identity.testing import Rehearse
 
 CLERK = Agent("clerk", owner="fin@example.com")
@@ -81,6 +84,41 @@ def test_outside_any_task_a_call_is_refused_and_recorded(rehearse: Rehearse, on_
     with pytest.raises(Denied):
         made(guards, asked(acting="support"), on_a_loop=on_a_loop)
     world.records.assert_denied(code="no_task", tool="read", count=1)
+
+
+class Later(Exception):
+    """Suspends a call."""
+
+
+def suspended(_request: object) -> str:
+    """Ask nobody."""
+    raise Later
+
+
+@pytest.mark.parametrize(("mode", "waits"), [("enforce", True), ("monitor", False)])
+def test_whether_a_call_would_wait_for_a_person_is_asked_without_a_record(
+    rehearse: Rehearse, mode: Literal["enforce", "monitor"], waits: bool
+) -> None:
+    """Only a call that would be suspended waits; asking takes nothing from limits, and writes nothing."""
+    rules = RuleSet(Rule(Effect.ROUTE, tools="read", when={"args.x": 1}, route="people", reason="ask", id="ask"))
+    world = rehearse(mode=mode, policy=rules, routes={"people": Approval(ask=suspended, suspends=(Later,))})
+    guards = ToolGuards(world.enforcer)
+    guard = guards.of("read")
+    assert (guards.may_suspend, guard.can_suspend) == (waits, waits)
+    with world.enforcer.task("look", scope=Scope("read"), limits=[Limit.uses("read", 1)], **WHO):
+        before = len(list(world.records))
+        requests = [CallRequest({"x": number}) for number in (1, 2, 2, object())]
+        answers = [asyncio.run(guard.waits_async(request)) for request in requests]
+        assert answers == [waits, False, False, False]
+        assert len(list(world.records)) == before
+        assert guards.run(asked(x=2), body) == {"x": 2}
+
+
+def test_without_a_channel_that_suspends_nothing_waits(rehearse: Rehearse) -> None:
+    """Other routes do not suspend calls."""
+    guards = ToolGuards(rehearse(routes={"people": lambda call: call.tool}).enforcer)
+    assert not guards.may_suspend
+    assert not asyncio.run(guards.of("read").waits_async(CallRequest({"x": 1})))
 
 
 def test_names_that_a_model_made_up_have_guards_within_bounds(rehearse: Rehearse) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import copy
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from agents import (
     Agent,
     ApplyPatchTool,
     CustomTool,
+    FunctionTool,
     Handoff,
     LocalShellTool,
     ModelBehaviorError,
@@ -30,6 +30,7 @@ from agents.tool import LocalShellCommandRequest, ShellActionRequest, ShellCallD
 from agents.tool_context import ToolContext
 from frameworks.openai_agents.scripts import (
     BOB,
+    RESEARCHER,
     SCOPE,
     WHO,
     Ran,
@@ -261,6 +262,35 @@ async def test_a_defect_of_the_adapter_runs_no_tool_and_ends_no_run(
     assert (ran, outputs(result)[0][:9], result.final_output) == ([], "refused: ", "done")
 
 
+class Frozen(FunctionTool):
+    """A tool whose body cannot be replaced once it is ready."""
+
+    ready = False
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse another body."""
+        if self.ready and name == "on_invoke_tool":
+            raise TypeError(name)
+        super().__setattr__(name, value)
+
+
+@pytest.mark.parametrize("mode", ["enforce", "monitor"])
+async def test_a_tool_that_cannot_be_guarded_is_not_listed(rehearse: Rehearse, mode: Any) -> None:
+    """No model can call it and no run ends by it; monitor mode leaves it as it is."""
+    ran = list[str]()
+
+    async def invoke(_ctx: Any, text: str) -> str:
+        ran.append(text)
+        return "ok"
+
+    tool = Frozen("look_up", "Look.", {"type": "object", "properties": {}}, invoke, strict_json_schema=False)
+    tool.ready = True
+    world = rehearse(mode=mode)
+    agent = protect(agent_of([tool], [call("look_up")]), world.enforcer)
+    result = await run(world, agent, run_config=RunConfig(tool_not_found_behavior="return_error_to_model"))
+    assert (bool(ran), result.final_output) == (mode == "monitor", "done")
+
+
 async def test_a_cancelled_run_stays_cancelled(world: Rehearsal) -> None:
     """Cancellation goes through the adapter, and the call ends on record."""
     started = asyncio.Event()
@@ -444,13 +474,50 @@ async def test_instrument_is_undone_whatever_came_after(rehearse: Rehearse) -> N
     assert (len(ran), facts(world)) == (1, [])
 
 
-def test_a_name_that_is_unfit_for_records_is_refused(world: Rehearsal) -> None:
+async def test_a_name_that_is_unfit_for_records_is_refused(world: Rehearsal) -> None:
     """A tool with a name that no record can hold cannot be in a scope, and runs never."""
     ran = Ran()
     tool = ran.tools()[0]
     tool.name = "read\x00invoice"
-    made = json.loads(json.dumps({"name": tool.name}))["name"]
-    agent = protect(agent_of([tool], [call(made, invoice_id="INV-42")]), world.enforcer)
-    with world.enforcer.task("x", scope=SCOPE, **WHO):
-        result = Runner.run_sync(agent, "x")
+    agent = protect(agent_of([tool], [call(tool.name, invoice_id="INV-42")]), world.enforcer)
+    result = await run(world, agent)
     assert (ran, outputs(result)[0][:9]) == ([], "refused: ")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_function_that_is_guarded_already_makes_one_record(world: Rehearsal, is_async: bool) -> None:
+    """A tool of a function under enforcer.tool is one call, refused in words, by the agent that acts."""
+    ran = list[str]()
+
+    def read_invoice(invoice_id: str) -> str:
+        ran.append(invoice_id)
+        return invoice_id
+
+    async def later(invoice_id: str) -> str:
+        return read_invoice(invoice_id)
+
+    guarded = world.enforcer.tool(name="read_invoice")(later if is_async else read_invoice)
+    calls = [call("read_invoice", "call-1", invoice_id="INV-42"), call("read_invoice", "call-2", invoice_id="INV-1")]
+    tool = function_tool(guarded, name_override="read_invoice")
+    agent = protect(agent_of([tool], calls), world.enforcer, agents={"invoice-clerk": (RESEARCHER, SCOPE)})
+    result = await run(world, agent)
+    assert (ran, sorted(text[:9] for text in outputs(result))) == (["INV-42"], ["INV-42", "refused: "])
+    assert sorted((one.outcome, one.agents) for one in world.records.calls()) == [
+        ("denied", ("invoice-clerk", "researcher")),
+        ("success", ("invoice-clerk", "researcher")),
+    ]
+
+
+async def test_the_strictest_owner_judges_a_call_of_nobody(rehearse: Rehearse) -> None:
+    """A tool under a monitor and under an enforcer, called without an agent, is refused by the enforcer."""
+    ran, monitor, strict = Ran(), rehearse(mode="monitor"), rehearse()
+    undo = instrument(monitor.enforcer)
+    try:
+        tools = ran.tools()
+        await Runner.run(agent_of(tools, [call("read_invoice", invoice_id="INV-42")]), "x")
+        protect(agent_of(tools), strict.enforcer)
+        context = ToolContext(None, tool_name="read_invoice", tool_call_id="c", tool_arguments="{}")
+        assert (await tools[0].on_invoke_tool(context, '{"invoice_id": "INV-42"}')).startswith("refused: no_task")
+    finally:
+        undo()
+    assert (len(ran), len(facts(monitor)), len(facts(strict))) == (1, 1, 1)

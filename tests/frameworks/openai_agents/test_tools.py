@@ -18,6 +18,8 @@ from agents import (
     UserError,
     WebSearchTool,
     function_tool,
+    set_trace_processors,
+    set_tracing_disabled,
 )
 from frameworks.openai_agents.scripts import (
     CLERK,
@@ -33,11 +35,16 @@ from frameworks.openai_agents.scripts import (
     run,
     script,
 )
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import agent_identity as ai
+from agent_identity import records
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.openai_agents import instrument, protect, unguarded_tools, unprotect
-from agent_identity.policy import Decision, Request
+from agent_identity.options import Telemetry
+from agent_identity.policy import All, Decision, Flow, Request
 from agent_identity.testing import Rehearsal, Rehearse
 
 
@@ -202,7 +209,10 @@ async def test_agents_act_by_delegations_of_their_own(world: Rehearsal) -> None:
 
 
 SERVER = """
-from mcp.server.fastmcp import FastMCP
+try:
+    from mcp.server.fastmcp import FastMCP
+except ModuleNotFoundError:  # Its name in mcp 2.
+    from mcp.server.mcpserver import MCPServer as FastMCP
 server = FastMCP("ledger")
 
 @server.tool()
@@ -380,3 +390,59 @@ async def test_a_tool_that_is_no_function_gets_the_judged_arguments(world: Rehea
     calls = [call("look_up", "call-1", question="a", limit=1), call("look_up", "call-2", question="b")]
     await run(world, protect(agent_of([tool], calls), world.enforcer))
     assert [json.loads(text) for text in seen] == [{"question": "a", "limit": 1}, {"limit": 5, "question": "b"}]
+
+
+async def test_results_carry_flow_labels(tmp_path: Path) -> None:
+    """What an untrusted tool returned is no destination of a payment; what is declared trusted is one."""
+    tools = {
+        "read_invoice": {"labels": [], "returns": "untrusted"},
+        "pay_invoice": {"labels": ["payment"], "destination": ["iban"], "returns": "trusted"},
+    }
+    policy = All(Flow(), ai.RuleSet(tools=tools))
+    paid = list[str]()
+
+    @function_tool
+    def read_invoice(invoice_id: str) -> str:
+        return "DE89 3704 0044 0532 0130 00"
+
+    @function_tool
+    def pay_invoice(iban: str) -> str:
+        paid.append(iban)
+        return "paid"
+
+    turns = [
+        [call("pay_invoice", "call-1", iban="GB82 WEST 1234 5698 7654 32")],
+        [call("read_invoice", "call-2", invoice_id="INV-42")],
+        [call("pay_invoice", "call-3", iban="DE89 3704 0044 0532 0130 00")],
+    ]
+    scope = ai.Scope({"read_invoice": None, "pay_invoice": None})
+    request = "Pay INV-42 to GB82 WEST 1234 5698 7654 32"
+    with ai.Enforcer.open(tmp_path / "evidence", policy=policy, draft_records=True) as enforcer:
+        agent = protect(agent_of([read_invoice, pay_invoice], *turns), enforcer)
+        with enforcer.task("pay", scope=scope, request=request, **WHO):
+            result = await Runner.run(agent, request)
+    assert paid == ["GB82 WEST 1234 5698 7654 32"]
+    assert outputs(result)[2].startswith("refused: ")
+    marks = [
+        one.mark.label for one in records.read(tmp_path / "evidence", drafts=True) if isinstance(one, records.Mark)
+    ]
+    assert any("untrusted" in str(label) for label in marks)
+
+
+async def test_one_call_has_one_span(rehearse: Rehearse) -> None:
+    """The record is on one span of its own: the SDK makes none with OpenTelemetry."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    world = rehearse(telemetry=Telemetry(tracer_provider=provider))
+    set_tracing_disabled(False)
+    set_trace_processors([])
+    try:
+        calls = [call("read_invoice", "call-1", invoice_id="INV-42"), call("fails", "call-2", why="x")]
+        await run(world, protect(agent_of(Ran().tools(), calls), world.enforcer))
+    finally:
+        set_tracing_disabled(True)
+    world.close()
+    spans = [span for span in exporter.get_finished_spans() if span.name.startswith("execute_tool")]
+    assert sorted(span.name for span in spans) == ["execute_tool fails", "execute_tool read_invoice"]
+    assert {(span.attributes or {})["gen_ai.tool.call.id"] for span in spans} == {"call-1", "call-2"}

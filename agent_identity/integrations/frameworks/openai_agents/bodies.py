@@ -4,18 +4,20 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias, cast
 
 from agents import AgentBase, get_current_trace
 
-from agent_identity._enforcement.calls import Call
+from agent_identity._enforcement.calls import Call, Shown
 from agent_identity._enforcement.common import refusal
+from agent_identity._enforcement.lifecycle import GuardedCall
 from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended, ruled
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
 __all__ = ["ACTING", "PROTECTION", "Owner", "SharedBody", "owner_of", "trace_id"]
 
+Body: TypeAlias = Callable[[Mapping[str, object]], Awaitable[object]]
 _LOG: Final = logging.getLogger("agent_identity")
 PROTECTION: Final = "__agent_identity_protection__"
 """The attribute of a class of agents that holds their protection."""
@@ -47,10 +49,15 @@ def trace_id() -> str | None:
 
 
 class SharedBody:
-    """The owners of a guarded tool, and the steps of its calls."""
+    """The owners of a guarded tool, and the steps of its calls.
 
-    def __init__(self) -> None:
+    Args:
+        inner: The guard of the function of the tool, if it has one of its own.
+    """
+
+    def __init__(self, inner: GuardedCall | None = None) -> None:
         self.owners: Final = list[Owner]()
+        self._inner = inner
 
     def caller(self, context: object) -> tuple[Owner, str | None]:
         """Return the protection that judges a call, and the name of the agent that makes it.
@@ -59,37 +66,40 @@ class SharedBody:
             context: The context of the call or of the run.
         """
         agent, here = getattr(context, "agent", None), ACTING.get()
-        owner = owner_of(agent) or (here[0] if here is not None else None)
-        known = owner if owner is not None and owner in self.owners else self.owners[0]
-        if isinstance(agent, AgentBase):
-            return known, agent.name
-        return known, here[1] if here is not None else None
+        name = agent.name if isinstance(agent, AgentBase) else None
+        owner = owner_of(agent)
+        if owner is None and here is not None and name in (None, here[1]):
+            owner, name = here
+        strict = [one for one in self.owners if one.guards.enforcer.mode == "enforce"]
+        if owner not in self.owners or (owner not in strict and not isinstance(agent, AgentBase)):
+            owner = (strict or self.owners)[0]  # Nobody knows who calls: the strictest judges.
+        return cast("Owner", owner), name
 
     async def answer(
-        self,
-        owner: Owner,
-        asked: ToolCall,
-        body: Callable[[Call], Awaitable[object]],
-        parameters: Mapping[str, object] | None,
+        self, owner: Owner, asked: ToolCall, body: Body, parameters: Mapping[str, object] | None = None
     ) -> object:
         """Run a call, and return its result, or the text of its refusal; only what the body raises is raised.
 
         Args:
             owner: The protection that judges it.
             asked: The call.
-            body: Runs the tool.
+            body: Runs the tool with the judged arguments.
             parameters: Its arguments, as the model wrote them.
         """
         raised = list[BaseException]()
 
         async def noted(call: Call) -> object:
             try:
-                return await body(call)
+                return await body(call.arguments)
             except BaseException as error:
                 raised.append(error)
                 raise
 
         try:
+            if self._is_guarded_within(owner, asked):
+                async with owner.guards.acting_async(asked):
+                    result = await body(asked.request.arguments)
+                    return result.value if isinstance(result, Shown) else result
             with ruled(asked, parameters) if owner.guards.may_suspend else nullcontext():
                 return await owner.guards.run_async(asked, noted)
         except Suspended as suspended:
@@ -99,7 +109,13 @@ class SharedBody:
         except AgentIdentityError as error:
             return refusal(Denied("the call did not run, or its result is withheld", code=error.code))
         except Exception as error:
-            if raised and error is raised[-1]:
+            if self._inner is not None or (raised and error is raised[-1]):
                 raise
             _LOG.exception("the guard of %r failed, the call is refused", asked.name)
             return refusal(Denied("the guard failed, and the call did not run", code="guard_failed"))
+
+    def _is_guarded_within(self, owner: Owner, asked: ToolCall) -> bool:
+        """Return whether the function of a tool passes a guard of the same enforcer: one call, one record."""
+        if self._inner is None or asked.request.refusal is not None:
+            return False
+        return self._inner.shares_enforcer(owner.guards.of(asked.name, kind=asked.kind, server=asked.server))

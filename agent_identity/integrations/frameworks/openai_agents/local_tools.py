@@ -10,7 +10,7 @@ from agents import ApplyPatchTool, CustomTool, LocalShellTool, ShellTool, Tool
 from agents.editor import ApplyPatchOperation, ApplyPatchResult
 from agents.tool import LocalShellCommandRequest, ShellCommandRequest
 
-from agent_identity._enforcement.calls import Call, CallRequest
+from agent_identity._enforcement.calls import CallRequest
 from agent_identity.integrations.frameworks.openai_agents.arguments import shown
 from agent_identity.integrations.frameworks.openai_agents.bodies import Owner, SharedBody
 from agent_identity.integrations.frameworks.tool_guards import ToolCall
@@ -49,11 +49,11 @@ class _LocalBody(SharedBody):
         owner, acting = self.caller(seen.context)
         asked = ToolCall(self._name, CallRequest(seen.arguments, call_id=seen.call_id), acting)
 
-        async def body(call: Call) -> object:
-            result = self.original(*seen.rebuild(dict(call.arguments)))
+        async def body(arguments: Mapping[str, object]) -> object:
+            result = self.original(*seen.rebuild(dict(arguments)))
             return shown(await cast("Awaitable[object]", result) if inspect.isawaitable(result) else result)
 
-        return await self.answer(owner, asked, body, None)
+        return await self.answer(owner, asked, body)
 
 
 class _Editor:

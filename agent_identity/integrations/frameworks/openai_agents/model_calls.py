@@ -137,7 +137,12 @@ class _ModelCall:
         """Return the request for the guard."""
         named = getattr(self._model, "model", None)
         facts = ModelFacts(name=named) if isinstance(named, str) and named else None
-        return CallRequest(request_json(self.arguments), can_route=False, model=facts, revise=self._revise)
+        try:
+            request = request_json(self.arguments)
+        except (ValueError, TypeError, RecursionError):
+            unread = Denied("the request cannot be written as JSON, so nobody can inspect it", code="bad_arguments")
+            return CallRequest({}, can_route=False, model=facts, refusal=unread)
+        return CallRequest(request, can_route=False, model=facts, revise=self._revise)
 
     async def answer(self, call_model: Callable[..., Awaitable[ModelResponse]], _call: Call) -> Shown:
         """Call the model, and return its answer."""

@@ -27,6 +27,7 @@ from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuard
 __all__ = ["Protection", "instrument", "protect", "unguarded_tools", "unprotect"]
 
 _LOG: Final = logging.getLogger("agent_identity")
+_MAX_NAMED: Final = 256
 _AnyAgent: TypeAlias = AgentBase[Any]
 _Context: TypeAlias = RunContextWrapper[Any]
 AgentT = TypeVar("AgentT", bound=_AnyAgent)
@@ -61,8 +62,7 @@ class Protection:
             seen.add(id(one))
             if protection_of(one) is None:
                 object.__setattr__(one, "__class__", _protected(type(one), self))
-            self._members[id(one)] = weakref.ref(one)
-            waiting += self._take(one, list(one.tools))
+            waiting += self._take(one, list(one.tools))[1]
 
     def list_tools(self, agent: _AnyAgent, tools: list[Tool]) -> list[Tool]:
         """Return the tools of an agent for one turn, guarded.
@@ -72,10 +72,10 @@ class Protection:
             tools: Its tools, those of MCP servers included.
         """
         ACTING.set((self, agent.name))
-        self._members[id(agent)] = weakref.ref(agent)
-        for other in self._take(agent, tools):
+        kept, behind = self._take(agent, tools)
+        for other in behind:
             self.reach(other)
-        return tools
+        return kept
 
     def undo(self) -> None:
         """Make all agents and tools again what they were."""
@@ -90,26 +90,35 @@ class Protection:
                     object.__setattr__(handoff, "on_invoke_handoff", original)
         self._members.clear()
 
-    def _take(self, agent: _AnyAgent, tools: list[Tool]) -> list[_AnyAgent]:
-        """Guard tools and hand-offs of an agent, and return the agents behind them."""
+    def _take(self, agent: _AnyAgent, tools: list[Tool]) -> tuple[list[Tool], list[_AnyAgent]]:
+        """Guard tools and hand-offs of an agent; return the tools that it may list, and the agents behind them."""
+        key = id(agent)
+        self._members[key] = weakref.ref(agent, lambda _: self._members.pop(key, None))
         behind: list[_AnyAgent] = []
-        for tool in tools:
-            if isinstance(tool, FunctionTool):
-                guard_tool(tool, self)
-                behind += _agents_in(tool)
-            elif not guard_local_tool(tool, self):
-                self._name_unguarded(agent, tool)
+        kept = [tool for tool in tools if self._guarded(agent, tool, behind)]
         if self._everywhere:
-            return []
+            return kept, []
         behind += [one for one in getattr(agent, "handoffs", ()) if isinstance(one, AgentBase)]
         for handoff in _handoffs(agent):
             if not isinstance(handoff.on_invoke_handoff, _Reaching):
                 object.__setattr__(handoff, "on_invoke_handoff", _Reaching(handoff.on_invoke_handoff, self))
-            behind += _agents_in(handoff)
-        return behind
+                behind += _agents_in(handoff)
+        return kept, behind
+
+    def _guarded(self, agent: _AnyAgent, tool: Tool, behind: list[_AnyAgent]) -> bool:
+        """Guard a tool, add the agents behind it, and return whether the agent may list it."""
+        try:
+            if isinstance(tool, FunctionTool):
+                behind += _agents_in(tool) if guard_tool(tool, self) else ()
+            elif not guard_local_tool(tool, self):
+                self._name_unguarded(agent, tool)
+        except Exception:  # noqa: BLE001 - Whatever fails: no run ends by it, and no tool runs that should be guarded.
+            _LOG.exception("the tool %r of the agent %r could not be guarded", tool.name, agent.name)
+            return self.guards.enforcer.mode == "monitor"
+        return True
 
     def _name_unguarded(self, agent: _AnyAgent, tool: Tool) -> None:
-        if (agent.name, tool.name) not in self._named:
+        if (agent.name, tool.name) not in self._named and len(self._named) < _MAX_NAMED:
             self._named.add((agent.name, tool.name))
             _LOG.warning(
                 "the tool %r of the agent %r runs where it cannot be guarded; its calls are not on record",

@@ -15,7 +15,8 @@ from agents.tool import (
 )
 from agents.tool_context import ToolContext
 
-from agent_identity._enforcement.calls import Call, CallRequest
+from agent_identity._enforcement.calls import CallRequest
+from agent_identity._enforcement.lifecycle import guard_of
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.openai_agents.arguments import parse, shown, text_for
 from agent_identity.integrations.frameworks.openai_agents.bodies import Owner, SharedBody
@@ -38,7 +39,7 @@ class GuardedBody(SharedBody):
     """
 
     def __init__(self, tool: FunctionTool) -> None:
-        super().__init__()
+        super().__init__(guard_of(getattr(tool, "__wrapped__", None)))
         origin = get_function_tool_origin(tool)
         kinds = {ToolOriginType.MCP: "mcp", ToolOriginType.AGENT_AS_TOOL: "agent"}
         self.kind: Final = "function" if origin is None else kinds.get(origin.type, "function")
@@ -81,8 +82,9 @@ class GuardedBody(SharedBody):
         owner, acting = self.caller(ctx)
         asked = self.asked(acting, getattr(ctx, "tool_call_id", None), parsed, str(input))
 
-        async def body(call: Call) -> object:
-            result = await self._body(ctx, input if parsed is None else text_for(call.arguments, input, parsed))
+        async def body(arguments: Mapping[str, object]) -> object:
+            is_kept = parsed is None or owner.guards.enforcer.mode == "monitor"
+            result = await self._body(ctx, input if is_kept else text_for(arguments, input, parsed or {}))
             if self.kind == "agent" and _waits(ctx):
                 raise Suspended(result)
             return shown(result)
@@ -119,8 +121,8 @@ def _guarded_body(tool: FunctionTool) -> GuardedBody | None:
     return None
 
 
-def guard_tool(tool: FunctionTool, owner: Owner) -> None:
-    """Guard a tool in place; a guarded one gets a further owner.
+def guard_tool(tool: FunctionTool, owner: Owner) -> bool:
+    """Guard a tool in place, or give a guarded one a further owner; return whether it was not the owner's before.
 
     Args:
         tool: The tool.
@@ -130,10 +132,12 @@ def guard_tool(tool: FunctionTool, owner: Owner) -> None:
     if body is None:
         body = GuardedBody(tool)
         tool.on_invoke_tool = _invoker(tool, body)
-    if owner not in body.owners:
-        body.owners.append(owner)
     if owner.guards.may_suspend and tool.needs_approval is body.needs_approval:
         tool.needs_approval = body.stops
+    if owner in body.owners:
+        return False
+    body.owners.append(owner)
+    return True
 
 
 def release_tool(tool: FunctionTool, owner: Owner) -> None:

@@ -18,6 +18,7 @@ PACKAGE = "agent_identity"
 # Library → the modules, and with them everything below them, that may import it. The longest prefix decides.
 IMPORTERS: dict[str, tuple[str, ...]] = {
     "ada_url": ("_inspection.urls",),
+    "agent_framework": ("integrations.frameworks",),
     # Time-stamps come with certificates, and their library takes them as objects of this one.
     "cryptography": ("_identity", "integrations.rfc3161"),
     "asgiref": ("integrations.http.django",),

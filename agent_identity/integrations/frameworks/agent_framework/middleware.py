@@ -226,9 +226,9 @@ def _tools(context: ChatContext) -> list[object]:
 
 def _runs_here(tool: object) -> bool:
     """Return whether the framework runs a tool in this process: a function, or a server whose functions it lists."""
-    return (
-        (isinstance(tool, FunctionTool) and not tool.declaration_only) or hasattr(tool, "functions") or callable(tool)
-    )
+    if isinstance(tool, FunctionTool):
+        return not tool.declaration_only
+    return hasattr(tool, "functions") or callable(tool)
 
 
 def _name(tool: object) -> str:

@@ -96,12 +96,11 @@ async def test_the_exception_of_a_tool_is_the_frameworks_and_an_error_on_record(
         """Fail."""
         raise LookupError("no such invoice")
 
-    failing = FunctionTool(name="fail", func=fail_later if is_async else fail)
-    (answer,) = await maf.run(maf.agent([[maf.call("fail")]], [failing]), "fail")
-    (bare,) = maf.answers(await maf.respond(maf.agent([[maf.call("fail")]], [failing], bare=True)))
-    assert answer == bare
+    guarded, bare = (FunctionTool(name="fail", func=fail_later if is_async else fail) for _ in range(2))
+    answers = await maf.run(maf.agent([[maf.call("fail")]], [guarded]), "fail")
+    assert answers == maf.answers(await maf.respond(maf.agent([[maf.call("fail")]], [bare], bare=True)))
     assert [call[:2] for call in maf.calls()] == [("fail", "error")]
-    assert failing.invocation_exception_count == 2
+    assert guarded.invocation_exception_count == bare.invocation_exception_count
 
 
 async def test_invalid_arguments_are_answered_by_the_framework(maf: Any) -> None:

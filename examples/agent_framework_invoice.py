@@ -2,7 +2,7 @@
 
 Only the chat client is scripted, so that the run needs no network and no key.
 
-    pip install 'agent-identity-otel[agent-framework]'
+    pip install '.[agent-framework]'
     python examples/agent_framework_invoice.py
 """
 

@@ -194,7 +194,8 @@ async def test_functions_of_an_mcp_server_have_its_name_and_the_defaults_of_its_
     assert (call.record.action.kind, call.record.action.server) == ("mcp", "crm.example.com")
 
 
-async def test_one_call_has_one_span_which_is_that_of_the_framework(maf: Any, spans: Any) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+async def test_one_call_has_one_span_which_is_that_of_the_framework(maf: Any, spans: Any, stream: bool) -> None:
     """The record of a call, refused or not, is on the span that the framework makes for it."""
     from agent_framework.observability import enable_instrumentation
 
@@ -202,12 +203,14 @@ async def test_one_call_has_one_span_which_is_that_of_the_framework(maf: Any, sp
     maf.open()
     pay, _ = made()
     calls = [maf.call("pay", invoice="INV-42", amount=120), maf.call("pay", invoice="INV-42", amount=9_000)]
-    await maf.run(maf.agent([calls], [pay]), PAY)
+    await maf.run(maf.agent([calls], [pay]), PAY, stream=stream)
     found = [span for span in spans() if span.name == "execute_tool pay"]
     assert {span.instrumentation_scope.name for span in found} == {"agent_framework"}
     assert len(found) == 2
     assert all("agent_identity.attestation.payload" in span.attributes for span in found)
     assert len({span.context.trace_id for span in spans()}) == 1
+    (around,) = [span for span in spans() if span.name == "invoke_agent root"]
+    assert {span.parent.span_id for span in found} == {around.context.span_id}
 
 
 async def test_results_have_flow_labels_and_what_they_say_does_not_pay(maf: Any, tmp_path: Path) -> None:

@@ -18,12 +18,12 @@ from agent_framework import (
     FunctionTool,
 )
 from opentelemetry import context as otel
-from opentelemetry.context import Context
 
 from agent_identity._enforcement import Enforcer
 from agent_identity.integrations.frameworks.agent_framework.models import GuardedModel
 from agent_identity.integrations.frameworks.agent_framework.tools import (
     GuardedFunctions,
+    Origin,
     RunFacts,
     SuspendedError,
     current_call,
@@ -92,15 +92,15 @@ class AgentIdentityMiddleware(AgentMiddleware):
         self.install(context, None)
         await call_next()
 
-    def install(self, context: AgentContext, made_in: Context | None) -> None:
+    def install(self, context: AgentContext, origin: Origin | None) -> None:
         """Put the guards of one run into the innermost positions.
 
         Args:
             context: The run.
-            made_in: The context in which a stream was made; ``None`` if the current one counts.
+            origin: The place in which a stream was made; ``None`` if the current one counts.
         """
         name: object = getattr(context.agent, "name", None)
-        facts = RunFacts(self, self._guards, name if isinstance(name, str) else None, made_in, self._servers)
+        facts = RunFacts(self, self._guards, name if isinstance(name, str) else None, origin, self._servers)
         others = [one for one in _listed(context.client_kwargs.get("middleware")) if not isinstance(one, _OURS)]
         own: list[object] = [GuardedFunctions(facts), _Offered(self._provided)]
         if self._model is not None:
@@ -129,20 +129,20 @@ class _Offered(ChatMiddleware):
 
 @final
 class _BoundRun(AgentMiddleware):
-    """Binds one run to the context in which it was made.
+    """Binds one run to the place in which it was made.
 
     Args:
         guard: The middleware of the agent.
-        made_in: The context, if it is a stream.
+        origin: The place, if it is a stream.
     """
 
-    def __init__(self, guard: AgentIdentityMiddleware, made_in: Context | None) -> None:
+    def __init__(self, guard: AgentIdentityMiddleware, origin: Origin | None) -> None:
         self._guard = guard
-        self._made_in = made_in
+        self._origin = origin
 
     async def process(self, context: AgentContext, call_next: _Next) -> None:
         """Guard the calls of one run; called by the agent."""
-        self._guard.install(context, self._made_in)
+        self._guard.install(context, self._origin)
         await call_next()
 
 
@@ -192,8 +192,8 @@ class _Runs:
             guard = self._guard_of([*_listed(getattr(agent, "middleware", None)), *given])
             if guard is None:
                 return bare(agent, *args, middleware=middleware, **options)
-            made_in = otel.get_current() if options.get("stream") else None
-            return bare(agent, *args, middleware=[*given, _BoundRun(guard, made_in)], **options)
+            origin = Origin(otel.get_current(), guard.enforcer.current_task) if options.get("stream") else None
+            return bare(agent, *args, middleware=[*given, _BoundRun(guard, origin)], **options)
 
         return run
 

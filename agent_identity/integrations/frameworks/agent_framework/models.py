@@ -17,7 +17,6 @@ from pydantic import ConfigDict, TypeAdapter
 
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
-from agent_identity._enforcement.tasks import attached, marked_as_here
 from agent_identity._evidence.record import Model
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.agent_framework.tools import RunFacts, failed
@@ -57,9 +56,7 @@ class GuardedModel(ChatMiddleware):
 
     async def _guarded(self, request: "_Request") -> "ChatResponse[Any]":
         asked = ToolCall(self._name, request.asked(), self._facts.acting, kind="model")
-        if self._facts.context is None:
-            return cast("ChatResponse[Any]", await self._facts.guards.run_async(asked, request.send))
-        with attached(marked_as_here(self._facts.context)):
+        with self._facts.at_origin():
             return cast("ChatResponse[Any]", await self._facts.guards.run_async(asked, request.send))
 
 
@@ -170,7 +167,9 @@ def _stream_of(response: "ChatResponse[Any]") -> "ResponseStream[ChatResponseUpd
 
     async def updates() -> AsyncGenerator[ChatResponseUpdate]:
         for message in response.messages:
-            yield ChatResponseUpdate(contents=message.contents, role=message.role, message_id=message.message_id)
+            yield ChatResponseUpdate(
+                contents=message.contents, role=cast("Any", message.role), message_id=message.message_id
+            )
 
     def whole(_: Sequence[ChatResponseUpdate]) -> "ChatResponse[Any]":
         return response

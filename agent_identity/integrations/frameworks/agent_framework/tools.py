@@ -4,20 +4,21 @@ import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, cast, final
 
 from agent_framework import Content, FunctionInvocationContext, FunctionMiddleware, FunctionTool
 from opentelemetry.context import Context
+from pydantic import BaseModel
 
 from agent_identity._enforcement.calls import Call, CallRequest
 from agent_identity._enforcement.common import refusal, safe_message
-from agent_identity._enforcement.tasks import attached, marked_as_here
+from agent_identity._enforcement.tasks import Task, attached, marked_as_here
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, with_defaults
 
-__all__ = ["GuardedFunctions", "RunFacts", "SuspendedError", "current_call", "failed"]
+__all__ = ["GuardedFunctions", "Origin", "RunFacts", "SuspendedError", "current_call", "failed"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _GUARDED: Final = "agent_identity_guarded"
@@ -37,6 +38,18 @@ class SuspendedError(Exception):
         self.properties = dict(properties)
 
 
+class Origin(NamedTuple):
+    """The place in which a stream was made. Frozen.
+
+    Attributes:
+        context: Its context.
+        task: Its task.
+    """
+
+    context: Context
+    task: Task | None
+
+
 class RunFacts(NamedTuple):
     """The facts of one run of an agent that its calls share. Frozen.
 
@@ -44,15 +57,22 @@ class RunFacts(NamedTuple):
         middleware: The middleware of the agent.
         guards: The guards by name; :class:`SuspendedError` must suspend their calls.
         acting: The framework's name of the agent.
-        context: The context in which a stream was made; ``None`` if the current one counts.
+        origin: The place in which a stream was made; ``None`` if the current one counts.
         servers: By the name of an MCP server, what has its functions.
     """
 
     middleware: object
     guards: ToolGuards
     acting: str | None
-    context: Context | None = None
+    origin: Origin | None = None
     servers: Mapping[str, Any] = {}
+
+    def at_origin(self) -> AbstractContextManager[None]:
+        """Return a block that runs under the task in which the run was made."""
+        origin = self.origin
+        if origin is None or origin.task is self.guards.enforcer.current_task:
+            return nullcontext()
+        return attached(marked_as_here(origin.context))
 
 
 @final
@@ -125,10 +145,7 @@ class _Run:
 
     async def through(self, call_next: Callable[[], Awaitable[None]]) -> None:
         """Call the function with its body guarded, or else all of the call."""
-        if self._facts.context is None:
-            await self._through(call_next)
-            return
-        with attached(marked_as_here(self._facts.context)):
+        with self._facts.at_origin():
             await self._through(call_next)
 
     async def _through(self, call_next: Callable[[], Awaitable[None]]) -> None:
@@ -138,15 +155,13 @@ class _Run:
         if is_guarded:
             await call_next()
             return
-        given: object = self.context.arguments
-        arguments = given if isinstance(given, Mapping) else given.model_dump(exclude_unset=True)
 
         async def body(**arguments: object) -> object:
             self.context.arguments = arguments
             await call_next()
             return self.context.result
 
-        self.context.result = await self.call_async(function, dict(arguments), body)
+        self.context.result = await self.call_async(function, self._arguments(), body)
 
     def call(self, tool: FunctionTool, arguments: dict[str, object], body: Callable[..., object]) -> object:
         """Run a body under guard.
@@ -191,13 +206,17 @@ class _Run:
 
     def request_of(self, suspended: SuspendedError) -> Content:
         """Return the content by which the framework asks for an approval."""
-        call_id, arguments = str(self.context.metadata["call_id"]), self.context.arguments
+        call_id = str(self.context.metadata["call_id"])
         name = self.context.metadata.get("function_call_occurrence_id", call_id)
-        given = arguments if isinstance(arguments, Mapping) else arguments.model_dump(exclude_unset=True)
-        asked = Content.from_function_call(call_id, self.context.function.name, arguments=dict(given))
+        asked = Content.from_function_call(call_id, self.context.function.name, arguments=self._arguments())
         if name != call_id:
             asked.id = name
         return Content.from_function_approval_request(str(name), asked, additional_properties=suspended.properties)
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the arguments as the framework has them now, by name."""
+        given = self.context.arguments
+        return given.model_dump(exclude_unset=True) if isinstance(given, BaseModel) else dict(given)
 
     def _described(self, tool: FunctionTool, arguments: dict[str, object]) -> ToolCall:
         injected = [name for name, value in arguments.items() if isinstance(value, FunctionInvocationContext)]
@@ -255,7 +274,7 @@ def _is_guarded(tool: FunctionTool) -> bool:
     if kind.invoke is not FunctionTool.invoke or not vars(tool).keys().isdisjoint({"invoke", "__call__"}):
         return False
     if _GUARDED not in vars(kind):
-        tool.__class__ = _guarded_kind(kind)
+        tool.__class__ = _guarded_kind(cast("Any", kind))  # Its tools declare a hash that type checkers do not know.
     return True
 
 

@@ -2,7 +2,7 @@
 
 Only the model is scripted, so that the run needs no network and no key.
 
-    pip install 'agent-identity-otel[google-adk]'
+    pip install '.[google-adk]'
     python examples/google_adk_invoice.py
 """
 

@@ -21,6 +21,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "ada_url": ("_inspection.urls",),
     "agents": ("integrations.frameworks.openai_agents",),
     "claude_agent_sdk": ("integrations.frameworks.claude_agent",),
+    "agent_framework": ("integrations.frameworks",),
     # Time-stamps come with certificates, and their library takes them as objects of this one.
     "cryptography": ("_identity", "integrations.rfc3161"),
     "asgiref": ("integrations.http.django",),

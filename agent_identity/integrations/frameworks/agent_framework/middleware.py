@@ -1,0 +1,236 @@
+"""Middleware for Microsoft Agent Framework: guards the tools of an agent, and on request its model.
+
+Middleware that is listed later may change the arguments of a call. The one here therefore only puts another into the
+innermost position, which guards the function that is about to run, in place; its body is what is judged.
+"""
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, cast, final
+
+from agent_framework import (
+    AgentContext,
+    AgentMiddleware,
+    AgentMiddlewareLayer,
+    ChatContext,
+    ChatMiddleware,
+    FunctionTool,
+)
+from opentelemetry import context as otel
+
+from agent_identity._enforcement import Enforcer
+from agent_identity.integrations.frameworks.agent_framework.models import GuardedModel
+from agent_identity.integrations.frameworks.agent_framework.tools import (
+    GuardedFunctions,
+    Origin,
+    RunFacts,
+    SuspendedError,
+    current_call,
+    current_facts,
+)
+from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
+
+__all__ = ["AgentIdentityMiddleware", "instrument"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_Next = Callable[[], Awaitable[None]]
+
+
+@final
+class AgentIdentityMiddleware(AgentMiddleware):
+    """Guards every tool call of an agent: ``Agent(client=…, middleware=[AgentIdentityMiddleware(enforcer)])``.
+
+    Agents that a guarded tool runs are guarded as well. A refused call is answered with the text of the refusal, and
+    the run continues. A stream runs under the task in which it was made. Hosted tools cannot be guarded;
+    :attr:`provider_tools` names those that were offered.
+
+    Args:
+        enforcer: The enforcer. A task must be open around each run.
+        agents: The governed agent for each name of an agent, with a scope if it is to have less. Other names act as
+            the agent of the task.
+        model: The name of model calls in scopes and rules. Inspectors and the policy then judge each prompt and each
+            answer, and an answer is delivered when all of it was judged. The scope must cover the name. ``None``
+            leaves model calls alone.
+        servers: The MCP tool of each server, by the name of the server for records and rules.
+
+    Raises:
+        TypeError: Enforcer, agents or servers are of another type.
+        ValueError: ``model`` does not have 1 to 256 visible characters.
+    """
+
+    def __init__(
+        self,
+        enforcer: Enforcer,
+        *,
+        agents: Acting | None = None,
+        model: str | None = None,
+        servers: Mapping[str, object] | None = None,
+    ) -> None:
+        self._guards = ToolGuards(enforcer, agents=agents, suspends=(SuspendedError,), workflow=_session)
+        self._model = model
+        self._servers = dict(servers or {})
+        self._provided: set[str] = set()
+        if not all(hasattr(mcp, "functions") for mcp in self._servers.values()):
+            raise TypeError("servers= has something else than MCP tools; pass {name: MCPStreamableHTTPTool(...)}")
+        if model is not None:
+            enforcer.guard(model, kind="model")  # Checks the name.
+        _RUNS.bind()
+
+    @property
+    def provider_tools(self) -> tuple[str, ...]:
+        """Hosted tools offered so far, which run at the model's provider and cannot be guarded."""
+        return tuple(sorted(self._provided))
+
+    @property
+    def enforcer(self) -> Enforcer:
+        """The enforcer."""
+        return self._guards.enforcer
+
+    async def process(self, context: AgentContext, call_next: _Next) -> None:
+        """Guard the calls of one run; called by the agent."""
+        self.install(context, None)
+        await call_next()
+
+    def install(self, context: AgentContext, origin: Origin | None) -> None:
+        """Put the guards of one run into the innermost positions.
+
+        Args:
+            context: The run.
+            origin: The place in which a stream was made; ``None`` if the current one counts.
+        """
+        name: object = getattr(context.agent, "name", None)
+        facts = RunFacts(self, self._guards, name if isinstance(name, str) else None, origin, self._servers)
+        others = [one for one in _listed(context.client_kwargs.get("middleware")) if not isinstance(one, _OURS)]
+        own: list[object] = [GuardedFunctions(facts), _Offered(self._provided)]
+        if self._model is not None:
+            own.append(GuardedModel(facts, self._model))
+        context.client_kwargs["middleware"] = [*others, *own]
+
+
+@final
+class _Offered(ChatMiddleware):
+    """Finds the tools that nobody can guard, and logs them once."""
+
+    def __init__(self, names: set[str]) -> None:
+        self._names = names
+
+    async def process(self, context: ChatContext, call_next: _Next) -> None:
+        """Look at the tools of one request; called by the agent."""
+        for name in {_name(tool) for tool in _tools(context) if not _runs_here(tool)} - self._names:
+            self._names.add(name)
+            _LOG.warning(
+                "%r runs at the model's provider or in another place, where nobody can guard it; remove it from the "
+                "agent, or accept its calls as unguarded",
+                name,
+            )
+        await call_next()
+
+
+@final
+class _BoundRun(AgentMiddleware):
+    """Binds one run to the place in which it was made.
+
+    Args:
+        guard: The middleware of the agent.
+        origin: The place, if it is a stream.
+    """
+
+    def __init__(self, guard: AgentIdentityMiddleware, origin: Origin | None) -> None:
+        self._guard = guard
+        self._origin = origin
+
+    async def process(self, context: AgentContext, call_next: _Next) -> None:
+        """Guard the calls of one run; called by the agent."""
+        self._guard.install(context, self._origin)
+        await call_next()
+
+
+_OURS: Final = (GuardedFunctions, GuardedModel, _Offered)
+
+
+def instrument(enforcer: Enforcer) -> Callable[[], None]:
+    """Guard the tools of all agents of this process, and return what undoes it.
+
+    Agents with a middleware of ours are left to it.
+
+    Args:
+        enforcer: The enforcer.
+    """
+    guard = AgentIdentityMiddleware(enforcer)
+    _RUNS.everywhere = guard
+    return functools.partial(_RUNS.leave, guard)
+
+
+@final
+class _Runs:
+    """Guards the runs of agents, each for itself, when they are made.
+
+    Attributes:
+        everywhere: The middleware of agents without one.
+    """
+
+    def __init__(self) -> None:
+        self.everywhere: AgentIdentityMiddleware | None = None
+        self._is_bound = False
+
+    def bind(self) -> None:
+        """Wrap the method of agents that makes runs, once a process."""
+        if not self._is_bound:
+            self._is_bound = True
+            setattr(AgentMiddlewareLayer, "run", self._bound(AgentMiddlewareLayer.run))  # noqa: B010
+
+    def leave(self, guard: AgentIdentityMiddleware) -> None:
+        """Guard no more runs by a middleware; idempotent."""
+        if self.everywhere is guard:
+            self.everywhere = None
+
+    def _bound(self, bare: Callable[..., object]) -> Callable[..., object]:
+        @functools.wraps(bare)
+        def run(agent: Any, *args: Any, middleware: Any = None, **options: Any) -> object:  # noqa: ANN401
+            given = _listed(middleware)
+            guard = self._guard_of([*_listed(getattr(agent, "middleware", None)), *given])
+            if guard is None:
+                return bare(agent, *args, middleware=middleware, **options)
+            origin = Origin(otel.get_current(), guard.enforcer.current_task) if options.get("stream") else None
+            return bare(agent, *args, middleware=[*given, _BoundRun(guard, origin)], **options)
+
+        return run
+
+    def _guard_of(self, middleware: Sequence[object]) -> AgentIdentityMiddleware | None:
+        """Return the middleware that guards a run: the agent's own, that of the tool around it, or the process's."""
+        own = next((one for one in middleware if isinstance(one, AgentIdentityMiddleware)), None)
+        facts = current_facts()
+        around = None if facts is None else cast("AgentIdentityMiddleware", facts.middleware)
+        return own or around or self.everywhere
+
+
+_RUNS: Final = _Runs()
+
+
+def _session() -> str | None:
+    call = current_call()
+    session: object = None if call is None or call.session is None else call.session.session_id
+    return session if isinstance(session, str) else None
+
+
+def _listed(middleware: object) -> list[object]:
+    if middleware is None:
+        return []
+    return list(cast("Sequence[object]", middleware)) if isinstance(middleware, Sequence) else [middleware]
+
+
+def _tools(context: ChatContext) -> list[object]:
+    return _listed((context.options or {}).get("tools"))
+
+
+def _runs_here(tool: object) -> bool:
+    """Return whether the framework runs a tool in this process: a function, or a server whose functions it lists."""
+    if isinstance(tool, FunctionTool):
+        return not tool.declaration_only
+    return hasattr(tool, "functions") or callable(tool)
+
+
+def _name(tool: object) -> str:
+    described = cast("Mapping[str, object]", tool) if isinstance(tool, Mapping) else vars(tool)
+    return str(described.get("name") or described.get("type") or type(tool).__name__)

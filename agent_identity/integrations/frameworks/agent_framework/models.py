@@ -1,0 +1,177 @@
+"""Models of Microsoft Agent Framework: the prompt is judged before it is sent, the answer before anybody reads it."""
+
+import functools
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, cast, final
+
+from agent_framework import (
+    ChatContext,
+    ChatMiddleware,
+    ChatResponse,
+    ChatResponseUpdate,
+    Content,
+    Message,
+    ResponseStream,
+)
+from pydantic import ConfigDict, TypeAdapter
+
+from agent_identity._enforcement.calls import Call, CallRequest, Shown
+from agent_identity._enforcement.common import refusal
+from agent_identity._evidence.record import Model
+from agent_identity.errors import Denied
+from agent_identity.integrations.frameworks.agent_framework.tools import RunFacts, failed
+from agent_identity.integrations.frameworks.tool_guards import ToolCall
+
+__all__ = ["GuardedModel"]
+
+_ANYTHING: Final = TypeAdapter[object](object, config=ConfigDict(ser_json_bytes="base64"))
+_CALLS: Final = frozenset({"function_call", "mcp_server_tool_call"})
+
+
+@final
+class GuardedModel(ChatMiddleware):
+    """Guards the model calls of one run.
+
+    Args:
+        facts: The facts of the run.
+        name: The name of model calls in scopes and rules.
+    """
+
+    def __init__(self, facts: RunFacts, name: str) -> None:
+        self._facts = facts
+        self._name = name
+
+    async def process(self, context: ChatContext, call_next: Callable[[], Awaitable[None]]) -> None:
+        """Judge one request and its answer, which is delivered whole; called by the agent."""
+        request = _Request(context, call_next)
+        try:
+            response = await self._guarded(request)
+        except Denied as denied:
+            response = _said(refusal(denied))
+        except Exception as error:
+            if error is request.raised:
+                raise
+            response = _said(failed("a model", error))
+        context.result = _stream_of(response) if context.stream else response
+
+    async def _guarded(self, request: "_Request") -> "ChatResponse[Any]":
+        asked = ToolCall(self._name, request.asked(), self._facts.acting, kind="model")
+        with self._facts.at_origin():
+            return cast("ChatResponse[Any]", await self._facts.guards.run_async(asked, request.send))
+
+
+@final
+class _Request:
+    """One request to a model.
+
+    Args:
+        context: The request as the framework describes it.
+        call_next: Calls the model.
+
+    Attributes:
+        raised: The error of the model, if it raised one.
+    """
+
+    def __init__(self, context: ChatContext, call_next: Callable[[], Awaitable[None]]) -> None:
+        self._context = context
+        self._call_next = call_next
+        self._messages: list[object] = []
+        self.raised: BaseException | None = None
+
+    def asked(self) -> CallRequest:
+        """Return the prompt for inspectors and the policy: messages, tools and settings."""
+        self._messages = _plain(self._context.messages)
+        options = dict(self._context.options or {})
+        tools = [_described(tool) for tool in cast("Sequence[object]", options.pop("tools", None) or ())]
+        prompt = {"messages": self._messages, "tools": tools, **cast("dict[str, object]", _json(options))}
+        model: object = options.get("model")
+        named = Model(name=model) if isinstance(model, str) and model else None
+        return CallRequest(prompt, can_route=False, model=named, revise=self._revise)
+
+    async def send(self, call: Call) -> Shown:
+        """Call the model, and return its answer for the guard.
+
+        Args:
+            call: The guarded call.
+        """
+        try:
+            await self._call_next()
+            result: object = self._context.result
+            if isinstance(result, ResponseStream):
+                result = await result.get_final_response()
+        except BaseException as error:
+            self.raised = error
+            raise
+        response = cast("ChatResponse[Any]", result)
+        model: object = getattr(response, "model", None) or getattr(response, "model_id", None)
+        call.model = Model(name=model) if isinstance(model, str) and model else None
+        return Shown(response, _plain(response.messages), rebuild=functools.partial(_rebuilt, response))
+
+    def _revise(self, changed: Mapping[str, object]) -> None:
+        self._context.messages = _revised(self._context.messages, self._messages, changed["messages"])
+
+
+def _revised(messages: Sequence[Message], before: object, after: object) -> list[Message]:
+    """Return messages with texts as obligations changed them.
+
+    Raises:
+        ValueError: Something else was changed.
+    """
+    old, new = cast("list[Any]", before), cast("list[Any]", after)
+    if not len(messages) == len(old) == len(new):
+        raise ValueError("a message was dropped")
+    return [one if a == b else _changed(one, b) for one, a, b in zip(messages, old, new, strict=True)]
+
+
+def _changed(message: Message, new: Mapping[str, Any]) -> Message:
+    changed = Message.from_dict(dict(new))
+    if _calls(message) != _calls(changed) or len(message.contents) != len(changed.contents):
+        raise ValueError("the calls in a message cannot be changed")
+    return changed
+
+
+def _rebuilt(response: "ChatResponse[Any]", changed: object) -> "ChatResponse[Any]":
+    """Return an answer with texts as obligations changed them.
+
+    Raises:
+        ValueError: Something else was changed.
+    """
+    response.messages = _revised(response.messages, _plain(response.messages), changed)
+    return response
+
+
+def _calls(message: Message) -> list[object]:
+    return [_json(content.to_dict()) for content in message.contents if content.type in _CALLS]
+
+
+def _plain(messages: Sequence[Message]) -> list[object]:
+    return [_json(message.to_dict()) for message in messages]
+
+
+def _json(value: object) -> object:
+    return _ANYTHING.dump_python(value, mode="json", fallback=repr)
+
+
+def _described(tool: object) -> object:
+    describe = getattr(tool, "to_json_schema_spec", None)
+    return _json(tool if describe is None else describe())
+
+
+def _said(text: str) -> "ChatResponse[Any]":
+    """Return an answer in the place of that of the model."""
+    return ChatResponse(messages=[Message("assistant", [Content.from_text(text)])])
+
+
+def _stream_of(response: "ChatResponse[Any]") -> "ResponseStream[ChatResponseUpdate, ChatResponse[Any]]":
+    """Return an answer as a stream with one part for each message."""
+
+    async def updates() -> AsyncGenerator[ChatResponseUpdate]:
+        for message in response.messages:
+            yield ChatResponseUpdate(
+                contents=message.contents, role=cast("Any", message.role), message_id=message.message_id
+            )
+
+    def whole(_: Sequence[ChatResponseUpdate]) -> "ChatResponse[Any]":
+        return response
+
+    return ResponseStream(updates(), finalizer=whole)

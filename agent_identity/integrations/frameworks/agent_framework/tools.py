@@ -1,0 +1,323 @@
+"""Tools of Microsoft Agent Framework, guarded in place, behind every middleware that may change their arguments."""
+
+import functools
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple, cast, final
+
+from agent_framework import Content, FunctionInvocationContext, FunctionMiddleware, FunctionTool
+from opentelemetry.context import Context
+from pydantic import BaseModel
+
+from agent_identity._enforcement.calls import Call, CallRequest
+from agent_identity._enforcement.common import refusal, safe_message
+from agent_identity._enforcement.tasks import Task, attached, marked_as_here
+from agent_identity.errors import Denied
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, with_defaults
+
+__all__ = ["GuardedFunctions", "Origin", "RunFacts", "SuspendedError", "current_call", "failed"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_GUARDED: Final = "agent_identity_guarded"
+_JSON: Final = (str, int, float, list, dict, tuple, type(None))
+_FAILED: Final = "refused: guard_failed: the call could not be guarded"
+
+
+class SuspendedError(Exception):
+    """A call waits for the ruling of a person.
+
+    Args:
+        properties: What the request for the approval carries.
+    """
+
+    def __init__(self, properties: Mapping[str, object]) -> None:
+        super().__init__("the call waits for an approval")
+        self.properties = dict(properties)
+
+
+class Origin(NamedTuple):
+    """The place in which a stream was made. Frozen.
+
+    Attributes:
+        context: Its context.
+        task: Its task.
+    """
+
+    context: Context
+    task: Task | None
+
+
+class RunFacts(NamedTuple):
+    """The facts of one run of an agent that its calls share. Frozen.
+
+    Attributes:
+        middleware: The middleware of the agent.
+        guards: The guards by name; :class:`SuspendedError` must suspend their calls.
+        acting: The framework's name of the agent.
+        origin: The place in which a stream was made; ``None`` if the current one counts.
+        servers: By the name of an MCP server, what has its functions.
+    """
+
+    middleware: object
+    guards: ToolGuards
+    acting: str | None
+    origin: Origin | None = None
+    servers: Mapping[str, Any] = {}
+
+    def at_origin(self) -> AbstractContextManager[None]:
+        """Return a block that runs under the task in which the run was made."""
+        origin = self.origin
+        if origin is None or origin.task is self.guards.enforcer.current_task:
+            return nullcontext()
+        return attached(marked_as_here(origin.context))
+
+
+@final
+class GuardedFunctions(FunctionMiddleware):
+    """Guards the function calls of one run, in the innermost position.
+
+    Args:
+        facts: The facts of the run.
+    """
+
+    def __init__(self, facts: RunFacts) -> None:
+        self.facts = facts
+
+    async def process(self, context: FunctionInvocationContext, call_next: Callable[[], Awaitable[None]]) -> None:
+        """Guard the function in place, and answer a refusal; called by the agent."""
+        run = _Run(self.facts, context)
+        token = _CALL.set(run)
+        try:
+            await run.through(call_next)
+        except SuspendedError as suspended:
+            context.result = run.request_of(suspended)
+        except Denied as denied:
+            context.result = refusal(denied)
+        except Exception as error:
+            if error is not run.failure:  # Of the tool, or of the framework before or after it.
+                raise
+            context.result = failed(context.function.name, error)
+        finally:
+            _CALL.reset(token)
+
+
+@final
+class _Errors:
+    """Tells the errors of a body from those of the guard around it.
+
+    Attributes:
+        others: The error of the body, if it raised one.
+    """
+
+    def __init__(self) -> None:
+        self.others: BaseException | None = None
+
+    @contextmanager
+    def of_others(self) -> Generator[None]:
+        """Note the error that leaves the block."""
+        try:
+            yield
+        except BaseException as error:
+            self.others = error
+            raise
+
+
+@final
+class _Run:
+    """One running call.
+
+    Args:
+        facts: The facts of the run.
+        context: The call as the framework describes it.
+
+    Attributes:
+        context: See there.
+        failure: The error of the guard, if it failed.
+    """
+
+    def __init__(self, facts: RunFacts, context: FunctionInvocationContext) -> None:
+        self._facts = facts
+        self.context = context
+        self.failure: Exception | None = None
+
+    async def through(self, call_next: Callable[[], Awaitable[None]]) -> None:
+        """Call the function with its body guarded, or else all of the call."""
+        with self._facts.at_origin():
+            await self._through(call_next)
+
+    async def _through(self, call_next: Callable[[], Awaitable[None]]) -> None:
+        function = self.context.function
+        with self._failing():
+            is_guarded = _is_guarded(function)
+        if is_guarded:
+            await call_next()
+            return
+
+        async def body(**arguments: object) -> object:
+            self.context.arguments = arguments
+            await call_next()
+            return self.context.result
+
+        self.context.result = await self.call_async(function, self._arguments(), body)
+
+    def call(self, tool: FunctionTool, arguments: dict[str, object], body: Callable[..., object]) -> object:
+        """Run a body under guard.
+
+        Args:
+            tool: The tool.
+            arguments: Its arguments as the framework has prepared them.
+            body: What the tool does.
+        """
+        with self._failing() as own:
+
+            def noted(call: Call) -> object:
+                with own.of_others():
+                    return body(**call.arguments)
+
+            return self._facts.guards.run(self._described(tool, arguments), noted)
+
+    async def call_async(
+        self, tool: FunctionTool, arguments: dict[str, object], body: Callable[..., Awaitable[object]]
+    ) -> object:
+        """Do what :meth:`call` does without blocking the event loop."""
+        with self._failing() as own:
+
+            async def noted(call: Call) -> object:
+                with own.of_others():
+                    return await body(**call.arguments)
+
+            return await self._facts.guards.run_async(self._described(tool, arguments), noted)
+
+    @contextmanager
+    def _failing(self) -> "Generator[_Errors]":
+        """Note an error of the guard that leaves the block, and no other."""
+        errors = _Errors()
+        try:
+            yield errors
+        except (Denied, SuspendedError):
+            raise
+        except Exception as error:
+            if error is not errors.others:
+                self.failure = error
+            raise
+
+    def request_of(self, suspended: SuspendedError) -> Content:
+        """Return the content by which the framework asks for an approval."""
+        call_id = str(self.context.metadata["call_id"])
+        name = self.context.metadata.get("function_call_occurrence_id", call_id)
+        asked = Content.from_function_call(call_id, self.context.function.name, arguments=self._arguments())
+        if name != call_id:
+            asked.id = name
+        return Content.from_function_approval_request(str(name), asked, additional_properties=suspended.properties)
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the arguments as the framework has them now, by name."""
+        given = self.context.arguments
+        return given.model_dump(exclude_unset=True) if isinstance(given, BaseModel) else dict(given)
+
+    def _described(self, tool: FunctionTool, arguments: dict[str, object]) -> ToolCall:
+        injected = [name for name, value in arguments.items() if isinstance(value, FunctionInvocationContext)]
+        complete, supplied = with_defaults(arguments, _schema(tool))
+        server = next(
+            (name for name, mcp in self._facts.servers.items() if any(tool is f for f in mcp.functions)), None
+        )
+        call_id: object = self.context.metadata.get("call_id")
+        return ToolCall(
+            tool.name,
+            CallRequest(
+                complete,
+                tuple(name for name in supplied if name not in injected),
+                injected,
+                call_id=call_id if isinstance(call_id, str) else None,
+            ),
+            self._facts.acting,
+            kind="function" if server is None else "mcp",
+            server=server,
+        )
+
+
+_CALL: ContextVar[_Run | None] = ContextVar("agent_identity_maf_call", default=None)
+
+
+def current_call() -> FunctionInvocationContext | None:
+    """Return the call that is judged or runs here."""
+    run = _CALL.get()
+    return None if run is None else run.context
+
+
+def current_facts() -> RunFacts | None:
+    """Return the facts of the run whose function runs here."""
+    run = _CALL.get()
+    return None if run is None else run._facts  # noqa: SLF001  Of this module.
+
+
+def failed(name: str, error: BaseException) -> str:
+    """Log an error of the guard, and return the text of the refusal.
+
+    Args:
+        name: What was refused.
+        error: The error.
+    """
+    _LOG.error("%s was refused, because the guard failed: %s", name, safe_message(error))
+    return _FAILED
+
+
+def _is_guarded(tool: FunctionTool) -> bool:
+    """Guard a tool in place, and return whether its body passes the guard then.
+
+    A class or an object with an ``invoke`` of its own may never come to the body.
+    """
+    kind = type(tool)
+    if kind.invoke is not FunctionTool.invoke or not vars(tool).keys().isdisjoint({"invoke", "__call__"}):
+        return False
+    if _GUARDED not in vars(kind):
+        tool.__class__ = _guarded_kind(cast("Any", kind))  # Its tools declare a hash that type checkers do not know.
+    return True
+
+
+@functools.lru_cache(maxsize=1_024)
+def _guarded_kind(kind: type[FunctionTool]) -> type[FunctionTool]:
+    """Return the subclass of a class of tools whose calls by guarded agents pass the guard."""
+
+    def call(self: FunctionTool, *args: Any, **kwargs: Any) -> object:  # noqa: ANN401
+        run = _CALL.get()
+        body = functools.partial(kind.__call__, self, *args)
+        if run is None:
+            return body(**kwargs)
+        if inspect.iscoroutinefunction(_function(self)):
+            return run.call_async(self, kwargs, cast("Callable[..., Awaitable[object]]", body))
+        return run.call(self, kwargs, body)
+
+    names = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(kind.__name__, (kind,), {**names, "__call__": call, _GUARDED: True})
+
+
+def _function(tool: FunctionTool) -> Callable[..., object] | None:
+    function: object = tool.func
+    return function.func if isinstance(function, FunctionTool) else cast("Callable[..., object] | None", function)
+
+
+def _schema(tool: FunctionTool) -> Mapping[str, object] | None:
+    """Return the defaults of a tool as a schema: those of its function, or else of its declaration."""
+    function = _function(tool)
+    if function is None:
+        return None
+    try:
+        return _defaults(function) or tool.parameters()
+    except TypeError:  # It has no hash.
+        return _defaults.__wrapped__(function) or tool.parameters()
+
+
+@functools.lru_cache(maxsize=1_024)
+def _defaults(function: Callable[..., object]) -> Mapping[str, object] | None:
+    """Return the defaults of a function as a schema, those that can be written as JSON; ``None`` if it takes any."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # A built-in function.
+        return None
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return None
+    return {"properties": {n: {"default": p.default} for n, p in parameters.items() if isinstance(p.default, _JSON)}}

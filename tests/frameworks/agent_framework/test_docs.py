@@ -1,0 +1,59 @@
+"""The page and the example of Microsoft Agent Framework do what they say."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checking import check
+
+from agent_identity.testing import Records
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def blocks(page: str) -> str:
+    """Return the programs of a page, one after the other."""
+    parts = (ROOT / "docs" / "how-to" / page).read_text(encoding="utf-8").split("```py\n")[1:]
+    return "\n".join(part.partition("```")[0] for part in parts)
+
+
+def test_the_page_runs_with_a_scripted_client(maf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two payments, one refused, and the researcher acts under a delegation."""
+    maf.open()
+    steps = [
+        [maf.call("read_invoice", invoice_id="INV-42")],
+        [maf.call("pay_invoice", invoice_id="INV-42", amount=120)],
+        [maf.call("pay_invoice", invoice_id="INV-42", amount=9_000)],
+        [maf.call("researcher", task="Who is Acme?")],
+    ]
+    clients = [maf.agent(script).client for script in ([[maf.call("look_up", vendor="Acme")]], steps)]
+    program = blocks("microsoft-agent-framework.md").replace("OpenAIChatClient()", "CLIENTS.pop(0)")
+    program = program.replace("from agent_framework.openai import OpenAIChatClient\n", "")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "microsoft-agent-framework.md", "exec"), {"CLIENTS": clients})  # noqa: S102
+    calls = [(call.tool, call.outcome, call.agents) for call in Records(tmp_path / "evidence").calls()]
+    clerk = ("invoice-clerk",)
+    assert calls == [
+        ("read_invoice", "success", clerk),
+        ("pay_invoice", "success", clerk),
+        ("pay_invoice", "denied", clerk),
+        ("look_up", "success", (*clerk, "researcher")),
+        ("researcher", "success", clerk),
+    ]
+
+
+def test_the_example_ends_with_verified_evidence(tmp_path: Path) -> None:
+    """It pays, is refused, asks the researcher, and prints what the evidence says."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-W", "ignore", str(ROOT / "examples" / "agent_framework_invoice.py")]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "refused: argument_out_of_scope" in done.stdout
+    assert "VERIFIED" in done.stdout
+    assert "invoice-clerk → researcher" in done.stdout
+    assert check(tmp_path / "evidence").verdict == "verified"

@@ -1,5 +1,6 @@
 """A scripted model for CrewAI, and the people of the tests."""
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -22,6 +23,7 @@ HELPER = Agent("helper", owner="finance@example.com")
 WHO: dict[str, Any] = {"principal": ALICE, "agent": CLERK}
 
 Call = tuple[str, dict[str, Any]]
+_NUMBERS = itertools.count()
 
 
 class ScriptedLLM(BaseLLM):
@@ -67,8 +69,10 @@ def scripted(*script: str | list[Call], native: bool = True) -> ScriptedLLM:
 
 
 def member(llm: BaseLLM, tools: list[Any], role: str = "clerk", **options: Any) -> CrewAgent:
-    """Return an agent of CrewAI."""
-    return CrewAgent(role=role, goal="work", backstory="none", llm=llm, tools=tools, verbose=False, **options)
+    """Return an agent of CrewAI; role, goal and backstory make up who it is, and each test has agents of its own."""
+    return CrewAgent(
+        role=role, goal="work", backstory=f"number {next(_NUMBERS)}", llm=llm, tools=tools, verbose=False, **options
+    )
 
 
 def crew_of(*members: CrewAgent, **options: Any) -> Crew:
@@ -82,12 +86,7 @@ def answers(llm: ScriptedLLM) -> list[str]:
     last = llm.prompts[-1]
     if llm.native:
         return [str(message["content"]) for message in last if message.get("role") == "tool"]
-    found = []
-    for message in last:
-        _, mark, rest = str(message["content"]).rpartition("Observation: ")
-        if mark:
-            found.append(rest)
-    return found
+    return [repr(last)]
 
 
 def outcomes(world: Rehearsal, tool: str | None = None) -> list[str]:

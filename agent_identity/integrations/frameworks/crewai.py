@@ -13,6 +13,7 @@ from functools import partial, wraps
 from typing import Any, Final, NamedTuple, TypeVar, cast, final
 
 from pydantic import computed_field
+from pydantic.fields import FieldInfo
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Binder, Call, CallRequest, Shown
@@ -183,7 +184,7 @@ class _Protection:
         original = getattr(tool.func, "__self__", None)
         if isinstance(original, BaseTool):
             self.guard(original)
-            tool.func = original._run
+            tool.func = original._run  # noqa: SLF001  What every tool of CrewAI has to override.
         elif tool.func not in _FUNCTIONS:
             tool.func = self._function(tool.func, partial(_facts, tool))
         tool.cache_function = never_cached
@@ -203,7 +204,9 @@ class _Protection:
             _REFUSED.set(refusal(denied))
         return False
 
-    def run(self, facts: _Facts, body: Callable[..., object], args: tuple[object, ...], given: Any) -> object:
+    def run(
+        self, facts: _Facts, body: Callable[..., object], args: tuple[object, ...], given: Mapping[str, object]
+    ) -> object:
         """Run a tool under guard, and return its result or the refusal."""
         own: list[BaseException] = []
         asked, spread = _asked(facts, body, args, given)
@@ -217,7 +220,9 @@ class _Protection:
         except AgentIdentityError as error:
             return _failure(error, own)
 
-    async def run_async(self, facts: _Facts, body: Callable[..., Any], args: tuple[object, ...], given: Any) -> object:
+    async def run_async(
+        self, facts: _Facts, body: Callable[..., Any], args: tuple[object, ...], given: Mapping[str, object]
+    ) -> object:
         """Do what :meth:`run` does without blocking the event loop."""
         own: list[BaseException] = []
         asked, spread = _asked(facts, body, args, given)
@@ -388,7 +393,7 @@ def _asked(
     return ToolCall(facts.name, CallRequest(values, supplied), acting, facts.kind, facts.server), spread
 
 
-def _is_default(field: Any, value: object) -> bool:
+def _is_default(field: FieldInfo, value: object) -> bool:
     return not field.is_required() and type(field.default) is type(value) and field.default == value
 
 

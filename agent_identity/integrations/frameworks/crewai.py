@@ -102,8 +102,9 @@ def protect(target: T, enforcer: Enforcer, *, agents: Acting | None = None, mode
 
 def _protect_crew(crew: Crew, guard: "_Protection") -> None:
     members = _members(crew)
-    for tool in [tool for owner in (*members, *crew.tasks) for tool in owner.tools or ()]:
-        guard.guard(tool)
+    for tools in (*(member.tools for member in members), *(task.tools for task in crew.tasks)):
+        for tool in tools or ():
+            guard.guard(tool)
     for member in members:
         _HOOKS.by_agent[member.key] = guard
     _HOOKS.for_managers[crew.key] = guard
@@ -265,7 +266,7 @@ class _Protection:
                 members[name] = self._method(kind, name)
             told = f"{kind.__module__}.{kind.__qualname__}"  # By this name CrewAI restores tools from checkpoints.
             members["tool_type"] = computed_field(return_type=str)(property(lambda _: told))
-            made = type(kind)(f"Guarded{kind.__name__}", (kind,), members)
+            made = cast("type[BaseTool]", cast("Any", type(kind))(f"Guarded{kind.__name__}", (kind,), members))
             made.__qualname__ = f"{kind.__qualname__} (guarded)"
             self._classes[kind] = made
             _CLASSES.add(made)

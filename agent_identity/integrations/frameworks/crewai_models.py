@@ -4,7 +4,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
@@ -74,7 +74,7 @@ def _class(kind: type[BaseLLM], guards: ToolGuards, name: str) -> type[BaseLLM]:
             raise LLMCallBlockedError(refusal(denied)) from None
 
     members = {"__module__": __name__, "__doc__": kind.__doc__, "call": call, "acall": acall}
-    return type(kind)(f"Guarded{kind.__name__}", (kind,), members)
+    return cast("type[BaseLLM]", cast("Any", type(kind))(f"Guarded{kind.__name__}", (kind,), members))
 
 
 def _asked(

@@ -117,7 +117,7 @@ def test_an_approval_waits_in_the_directory(rehearse: Rehearse) -> None:
         assert answers(llm)[0].startswith("refused: approval_pending")
         assert not ran
         (request,) = world.enforcer.approvals.pending()
-        decide = threading.Thread(target=world.enforcer.approvals.approve, args=(request,), kwargs={"by": BOB})
+        decide = threading.Thread(target=world.enforcer.approvals.approve, args=(request.id,), kwargs={"by": BOB})
         decide.start()
         decide.join()
         crew.kickoff()

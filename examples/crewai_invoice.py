@@ -10,7 +10,6 @@ import sys
 from crewai import Agent, Crew, Task
 from crewai.llms.base_llm import BaseLLM
 from crewai.tools import tool
-from pydantic import PrivateAttr
 
 import agent_identity as ai
 from agent_identity.constraints import Range
@@ -22,7 +21,7 @@ Step = str | tuple[str, dict[str, object]]
 class Scripted(BaseLLM):
     """Stands in for a model, so that the example runs without one."""
 
-    _script: list[Step] = PrivateAttr(default_factory=list)
+    script: list[Step]
 
     def supports_function_calling(self) -> bool:
         """Return that calls are native."""
@@ -30,7 +29,7 @@ class Scripted(BaseLLM):
 
     def call(self, *args: object, **kwargs: object) -> object:
         """Return the next step of the script."""
-        step = self._script.pop(0)
+        step = self.script.pop(0)
         if isinstance(step, str):
             return step
         return [{"id": "c", "type": "function", "function": {"name": step[0], "arguments": json.dumps(step[1])}}]
@@ -38,9 +37,7 @@ class Scripted(BaseLLM):
 
 def scripted(*script: Step) -> Scripted:
     """Return a model with a script."""
-    llm = Scripted(model="scripted")
-    llm._script = list(script)
-    return llm
+    return Scripted(model="scripted", script=list(script))
 
 
 @tool

@@ -25,9 +25,9 @@ class Scripted(BaseLLM):
         """Return that calls are native."""
         return True
 
-    def call(self, messages: list[dict[str, object]], *args: object, **kwargs: object) -> object:
+    def call(self, messages: list[dict[str, object]], *_: object, **__: object) -> object:
         """Return a call, and a text after its result."""
-        if messages[-1]["role"] == "tool" or any(message["role"] == "tool" for message in messages):
+        if any(message["role"] == "tool" for message in messages):
             return "done"
         return [{"id": "c", "type": "function", "function": {"name": "read", "arguments": '{"x": 1}'}}]
 

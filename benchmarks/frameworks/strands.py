@@ -9,10 +9,11 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator
-from typing import Any
 
 from strands import Agent, tool
+from strands.hooks import HookProvider
 from strands.models import Model
+from strands.types.content import Messages
 
 import agent_identity as ai
 from agent_identity.integrations.frameworks.strands import AgentIdentityHooks
@@ -30,11 +31,11 @@ class Scripted(Model):
         """Return no configuration."""
         return {}
 
-    def structured_output(self, *args: object, **kwargs: object) -> Any:
+    def structured_output(self, *args: object, **kwargs: object) -> AsyncGenerator[object]:
         """Refuse: nobody asks for it here."""
         raise NotImplementedError
 
-    async def stream(self, messages: Any, *args: object, **kwargs: object) -> AsyncGenerator[Any, None]:
+    async def stream(self, messages: Messages, *_: object, **__: object) -> AsyncGenerator[object]:
         """Yield a call after a text of the user, and a text after a result."""
         asked = "text" in messages[-1]["content"][0]
         yield {"messageStart": {"role": "assistant"}}
@@ -50,7 +51,7 @@ async def read(x: int) -> str:
     return f"{x}"
 
 
-def agent(*hooks: Any) -> Agent:
+def agent(*hooks: HookProvider) -> Agent:
     """Return an agent with one tool."""
     return Agent(model=Scripted(), tools=[read], hooks=list(hooks), callback_handler=None)
 

@@ -49,7 +49,7 @@ def _bound(stream: Iterator[T], context: Context) -> Generator[T]:
                     item = next(stream)
                 except StopIteration:
                     return
-                context = set_span_in_context(get_current_span(), context)
+                context = _with_span(context)
             yield item
     finally:
         close = getattr(stream, "close", None)
@@ -66,10 +66,16 @@ async def _bound_async(stream: AsyncIterator[T], context: Context) -> AsyncGener
                     item = await anext(stream)
                 except StopAsyncIteration:
                     return
-                context = set_span_in_context(get_current_span(), context)
+                context = _with_span(context)
             yield item
     finally:
         aclose = getattr(cast("object", stream), "aclose", None)
         if aclose is not None:
             with attached(marked_as_here(context)):
                 await aclose()
+
+
+def _with_span(context: Context) -> Context:
+    """Return a context with the current span, which the stream may have opened or closed."""
+    span = get_current_span()
+    return context if span is get_current_span(context) else set_span_in_context(span, context)

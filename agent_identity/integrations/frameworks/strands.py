@@ -17,6 +17,7 @@ from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Approval, ApprovalRequest, Call, CallRequest
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._enforcement.lifecycle import bind_stream
+from agent_identity._enforcement.tasks import Task
 from agent_identity._identity.principals import Human
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.strands_calls import (
@@ -104,8 +105,9 @@ class AgentIdentityHooks(HookProvider):
 
     def register_hooks(self, registry: HookRegistry, **_: object) -> None:
         """Register the callbacks; called by the agent."""
+        enforcer = self._guards.enforcer
         registry.add_callback(AgentInitializedEvent, self._initialized)
-        registry.add_callback(MultiAgentInitializedEvent, lambda event: _bind(event.source))
+        registry.add_callback(MultiAgentInitializedEvent, lambda event: _bind(event.source, enforcer))
         registry.add_callback(BeforeToolCallEvent, self.before_tool, order=_LAST)
         if self._model is not None:
             registry.add_callback(BeforeModelCallEvent, self._before_model, order=_LAST)
@@ -146,7 +148,7 @@ class AgentIdentityHooks(HookProvider):
 
     def _initialized(self, event: "AgentInitializedEvent[Agent]") -> None:
         agent = event.agent
-        _bind(agent)
+        _bind(agent, self._guards.enforcer)
         _OURS[agent] = False
         try:
             stages = importlib.import_module("strands.middleware")
@@ -309,12 +311,32 @@ def _ask(request: ApprovalRequest) -> str:
     return cast("str", INTERRUPTING.get()(_KEY, {_KEY: request.to_dict()}))
 
 
-def _bind(runner: Agent | MultiAgentBase) -> None:
+def _bind(runner: Agent | MultiAgentBase, enforcer: Enforcer) -> None:
     """Have the streams of an agent, swarm or graph run under the task in which they were made."""
     made = cast("Callable[..., AsyncGenerator[object]]", runner.stream_async)
 
     @functools.wraps(made)
     def stream_async(*args: object, **kwargs: object) -> AsyncGenerator[object]:
-        return bind_stream(made(*args, **kwargs))
+        return _bound(made(*args, **kwargs), enforcer, enforcer.current_task)
 
     runner.stream_async = stream_async  # type: ignore[method-assign,assignment]
+
+
+def _bound(stream: AsyncGenerator[object], enforcer: Enforcer, task: Task | None) -> AsyncGenerator[object]:
+    """Bind a stream to a task: steps that another task asks for run in the context in which it was made."""
+    kept = bind_stream(stream)
+
+    async def steps() -> AsyncGenerator[object]:
+        try:
+            while True:
+                source = stream if enforcer.current_task is task else kept
+                try:
+                    item = await anext(source)
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            await kept.aclose()
+            await stream.aclose()
+
+    return steps()

@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
-from contextvars import ContextVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, TypeAlias, cast, final
 
 import wrapt
@@ -35,7 +35,6 @@ INTERRUPTING: Final[ContextVar[Interrupting]] = ContextVar("agent_identity_stran
 _Event: TypeAlias = Mapping[str, object]
 _Emit: TypeAlias = Callable[[object], Awaitable[None]]
 _NOTHING: Final = object()
-_END: Final = object()
 
 
 class HaltedError(Exception):
@@ -83,7 +82,7 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         """Run the tool under guard; called by the agent."""
         tool, guards, routed = cast("AgentTool", self.__wrapped__), self._self_guards, True
 
-        async def run(emit: _Emit) -> object:
+        async def run() -> object:
             INTERRUPTING.set(self._self_interrupt)
             asked = self._asked(tool_use)
             holds = guards.of(asked.name, kind=asked.kind, server=asked.server).holds
@@ -92,12 +91,12 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
                 nonlocal routed
                 routed = False
                 judged = cast("ToolUse", {**tool_use, "input": _judged(call, tool_use["input"])})
-                return await _drained(tool.stream(judged, invocation_state, **kwargs), None if holds else emit)
+                return await _drained(tool.stream(judged, invocation_state, **kwargs), None if holds else _emit)
 
             return await guards.run_async(asked, body)
 
         try:
-            async with aclosing(_relayed(run)) as items:
+            async with aclosing(_relayed(run())) as items:
                 async for item in items:
                     if item is not _NOTHING:
                         yield _answer(tool_use, item) if routed else item
@@ -155,17 +154,17 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         request = CallRequest({**sent, **fixed}, can_route=False, model=self._facts(), revise=revise)
         asked = ToolCall(name, request, self._self_acting, "model" if holds else "streamed_model")
 
-        async def run(emit: _Emit) -> object:
+        async def run() -> object:
             async def body(_: Call) -> Shown:
                 ask = cast("Any", self.__wrapped__).stream
                 prompt = {key: value for key, value in sent.items() if key not in {"messages", "system_prompt"}}
                 chunks = ask(sent["messages"], tool_specs, sent["system_prompt"], **{**kwargs, **prompt})
-                return await _said(chunks, None if holds else emit)
+                return await _said(chunks, None if holds else _emit)
 
             return await guards.run_async(asked, body)
 
         try:
-            async with aclosing(_relayed(run)) as items:
+            async with aclosing(_relayed(run())) as items:
                 async for item in items:
                     for chunk in cast("list[object]", item) if type(item) is list else [item]:
                         yield chunk
@@ -179,26 +178,71 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         return Model(name=name) if isinstance(name, str) and 0 < len(name) <= 256 and name.isprintable() else None
 
 
-async def _relayed(start: Callable[[_Emit], Awaitable[object]]) -> AsyncGenerator[object]:
-    """Yield what a coroutine emits and then what it returns; it runs in a task, and so in a context, of its own."""
-    ready: asyncio.Queue[object] = asyncio.Queue()
-    taken = asyncio.Semaphore(0)
+@final
+class _Emitted:
+    """An item on its way out of a coroutine: awaited there, it suspends the coroutine."""
 
-    async def emit(item: object) -> None:
-        ready.put_nowait(item)
-        await taken.acquire()
+    __slots__ = ("item",)
 
-    running = asyncio.ensure_future(start(emit))
-    running.add_done_callback(lambda _: ready.put_nowait(_END))
+    def __init__(self, item: object) -> None:
+        self.item = item
+
+    def __await__(self) -> Generator[object, None, None]:
+        yield self
+
+
+async def _emit(item: object) -> None:
+    await _Emitted(item)
+
+
+async def _relayed(running: Coroutine[object, None, object]) -> AsyncGenerator[object]:
+    """Yield what a coroutine emits and then what it returns; it runs in a context of its own, as a task would."""
+    context, ended = copy_context(), False
     try:
-        while (item := await ready.get()) is not _END:
-            yield item
-            taken.release()
-        yield running.result()
+        while True:
+            ended = True  # Unless it emits; an exception ends it as well.
+            step = await _Step(running, context)
+            ended = type(step) is not _Emitted
+            yield step.item if type(step) is _Emitted else step
+            if ended:
+                return
     finally:
-        if not running.done():
-            running.cancel()
-            await asyncio.wait({running})
+        if not ended:
+            with suppress(asyncio.CancelledError):
+                await _Step(running, context, asyncio.CancelledError())
+
+
+@final
+class _Step:
+    """Runs a coroutine until it emits or ends, and returns what it emitted or returned.
+
+    Args:
+        running: The coroutine.
+        context: The context in which it runs.
+        error: What it gets where it is suspended.
+    """
+
+    __slots__ = ("_context", "_error", "_running")
+
+    def __init__(
+        self, running: Coroutine[object, None, object], context: Context, error: BaseException | None = None
+    ) -> None:
+        self._running, self._context, self._error = running, context, error
+
+    def __await__(self) -> Generator[object, None, object]:
+        send, throw, error = self._running.send, self._running.throw, self._error
+        while True:
+            try:
+                signal = self._context.run(send, None) if error is None else self._context.run(throw, error)
+            except StopIteration as stop:
+                return cast("object", stop.value)
+            if type(signal) is _Emitted:
+                return signal
+            try:
+                error = None
+                yield signal
+            except BaseException as caught:  # noqa: BLE001  It is the coroutine's to handle.
+                error = caught
 
 
 def _judged(call: Call, given: object) -> object:

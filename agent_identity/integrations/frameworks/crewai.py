@@ -1,0 +1,423 @@
+"""Adapter for CrewAI: guards the tools of a crew in place, and those that CrewAI makes for a run.
+
+>>> protect(crew, enforcer)  # doctest: +SKIP
+"""
+
+import inspect
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from functools import partial, wraps
+from typing import Any, Final, NamedTuple, TypeVar, cast, final
+
+from pydantic import computed_field
+from pydantic.fields import FieldInfo
+
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import Binder, Call, CallRequest, Shown
+from agent_identity._enforcement.common import refusal, safe_message
+from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
+from agent_identity.integrations.frameworks.crewai_models import guard_model
+from agent_identity.integrations.frameworks.tool_guards import Acting, ToolCall, ToolGuards
+
+try:
+    from crewai import Crew
+    from crewai.agents.agent_builder.base_agent import BaseAgent
+    from crewai.hooks import (
+        ToolCallHookContext,
+        register_after_tool_call_hook,
+        register_before_tool_call_hook,
+        unregister_after_tool_call_hook,
+        unregister_before_tool_call_hook,
+    )
+    from crewai.llms.base_llm import BaseLLM
+    from crewai.tools import BaseTool
+    from crewai.tools.agent_tools.base_agent_tools import BaseAgentTool
+    from crewai.tools.base_tool import Tool
+    from crewai.tools.mcp_native_tool import MCPNativeTool
+    from crewai.tools.mcp_tool_wrapper import MCPToolWrapper
+    from crewai.tools.structured_tool import CrewStructuredTool
+    from crewai.tools.tool_failure import ToolFailure
+    from crewai.utilities.string_utils import sanitize_tool_name
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "crewai":
+        raise
+    raise ImportError("crewai is not installed; pip install 'agent-identity-otel[crewai]'") from error
+
+__all__ = ["instrument", "never_cached", "protect"]
+
+T = TypeVar("T")
+
+_LOG: Final = logging.getLogger("agent_identity")
+_ACTING: Final[ContextVar[str | None]] = ContextVar("agent_identity_crewai_acting", default=None)
+"""The role of the agent whose call the hook has just announced; the body takes it."""
+
+_REFUSED: Final[ContextVar[str | None]] = ContextVar("agent_identity_crewai_refused", default=None)
+"""The answer for the call that the hook has just blocked."""
+
+_CLASSES: Final = weakref.WeakSet[type]()
+_FUNCTIONS: Final = weakref.WeakSet[Callable[..., object]]()
+_LOCK: Final = threading.Lock()
+
+
+def never_cached(_arguments: object = None, _result: object = None) -> bool:
+    """Tell CrewAI to cache no result: a second call would pass neither the tool nor the guard."""
+    return False
+
+
+def protect(target: T, enforcer: Enforcer, *, agents: Acting | None = None, model: str | None = None) -> T:
+    """Guard the tools of a crew in place, or a list of tools, and return the same object.
+
+    Each call is one decision, one intent and one outcome, in native and in text mode and by ``run``. A refusal is
+    returned to the agent as a ``ToolFailure``, and the run continues. For a crew also the tools that CrewAI makes for a
+    run (delegation, MCP servers) are guarded when an agent calls them. Results are not cached.
+
+    Args:
+        target: A crew, a tool, or tools.
+        enforcer: The enforcer. A task must be open around each run.
+        agents: The governed agent for each role; see
+            :class:`~agent_identity.integrations.frameworks.tool_guards.ToolGuards`.
+        model: The name of model calls in scopes and rules: prompts and answers of the models of a crew are then
+            inspected. ``None`` leaves model calls alone.
+
+    Raises:
+        TypeError: Something is of another type.
+        ConfigurationError: A tool is guarded by another enforcer, or overrides ``run``.
+    """
+    guard = _Protection(enforcer, agents)
+    if isinstance(target, Crew):
+        _protect_crew(target, guard)
+        if model is not None:
+            for llm in _models(target):
+                guard_model(llm, guard.guards, model)
+    elif model is not None:
+        raise TypeError("model is given without a crew; pass the crew, or leave model out")
+    else:
+        for tool in _tools(target):
+            guard.guard(tool)
+    return target
+
+
+def _protect_crew(crew: Crew, guard: "_Protection") -> None:
+    members = _members(crew)
+    for tools in (*(member.tools for member in members), *(task.tools for task in crew.tasks)):
+        for tool in tools or ():
+            guard.guard(tool)
+    for member in members:
+        _HOOKS.by_agent[member.key] = guard
+    _HOOKS.for_managers[crew.key] = guard
+    _HOOKS.install()
+
+
+def instrument(enforcer: Enforcer) -> Callable[[], None]:
+    """Guard the tools that any agent of this process calls, and return what undoes it.
+
+    Tools that :func:`protect` guards keep their guard. Tools that were called meanwhile stay guarded by class; they
+    pass their calls on once this is undone.
+
+    Args:
+        enforcer: The enforcer.
+    """
+    guard = _Protection(enforcer, None)
+    _HOOKS.default = guard
+    _HOOKS.install()
+
+    def undo() -> None:
+        guard.active = False
+        if _HOOKS.default is guard:
+            _HOOKS.default = None
+
+    return undo
+
+
+class _Facts(NamedTuple):
+    """What the record says of a tool. Frozen."""
+
+    name: str
+    kind: str
+    server: str | None
+    schema: Any
+
+
+def _facts(tool: BaseTool | CrewStructuredTool) -> _Facts:
+    server = tool.server_name if isinstance(tool, MCPNativeTool | MCPToolWrapper) else None
+    kind = "agent" if isinstance(tool, BaseAgentTool) else "function" if server is None else "mcp"
+    return _Facts(sanitize_tool_name(tool.name), kind, server, tool.args_schema)
+
+
+@final
+class _Protection:
+    """Guards tools and models for one enforcer.
+
+    Args:
+        enforcer: The enforcer.
+        agents: The governed agents by role.
+    """
+
+    def __init__(self, enforcer: Enforcer, agents: Acting | None) -> None:
+        self.guards: Final = ToolGuards(enforcer, agents=agents)
+        self.active = True
+        self._classes: dict[type, type] = {}
+
+    def guard(self, tool: BaseTool) -> None:
+        """Guard a tool in place; one that is guarded already keeps its guard.
+
+        Raises:
+            ConfigurationError: The tool runs in a way of its own.
+        """
+        with _LOCK:
+            if type(tool) in _CLASSES or (isinstance(tool, Tool) and tool.func in _FUNCTIONS):
+                return
+            if type(tool).run not in {BaseTool.run, Tool.run}:
+                raise ConfigurationError(
+                    f"the tool {type(tool).__name__} overrides run, which would pass the guard by; override _run"
+                )
+            if isinstance(tool, Tool):
+                tool.func = self._function(tool.func, partial(_facts, tool))
+            else:
+                object.__setattr__(tool, "__class__", self._class(type(tool)))
+            tool.cache_function = never_cached
+
+    def structured(self, tool: CrewStructuredTool) -> None:
+        """Guard the tool that a hook was told of: the one that it was made of, or its function."""
+        original = getattr(tool.func, "__self__", None)
+        if isinstance(original, BaseTool):
+            self.guard(original)
+            tool.func = original._run  # noqa: SLF001  What every tool of CrewAI has to override.
+        elif tool.func not in _FUNCTIONS:
+            tool.func = self._function(tool.func, partial(_facts, tool))
+        tool.cache_function = never_cached
+
+    def missing(self, context: ToolCallHookContext, acting: str | None) -> bool | None:
+        """Judge and record the call of a tool that the agent does not have; CrewAI answers it if it may be made."""
+
+        def body(_: Call) -> object:
+            raise LookupError("the agent has no such tool")
+
+        request = CallRequest(dict(context.tool_input), can_route=False)
+        try:
+            self.guards.run(ToolCall(context.tool_name, request, acting), body)
+        except LookupError:
+            return None
+        except Denied as denied:
+            _REFUSED.set(refusal(denied))
+        return False
+
+    def run(
+        self, facts: _Facts, body: Callable[..., object], args: tuple[object, ...], given: Mapping[str, object]
+    ) -> object:
+        """Run a tool under guard, and return its result or the refusal."""
+        own: list[BaseException] = []
+        asked, spread = _asked(facts, body, args, given)
+
+        def run(call: Call) -> object:
+            positional, keywords = spread(call)
+            return _told(own, lambda: body(*positional, **keywords))
+
+        try:
+            return self.guards.run(asked, run) if self.active else body(*args, **given)
+        except AgentIdentityError as error:
+            return _failure(error, own)
+
+    async def run_async(
+        self, facts: _Facts, body: Callable[..., Any], args: tuple[object, ...], given: Mapping[str, object]
+    ) -> object:
+        """Do what :meth:`run` does without blocking the event loop."""
+        own: list[BaseException] = []
+        asked, spread = _asked(facts, body, args, given)
+
+        async def run(call: Call) -> object:
+            positional, keywords = spread(call)
+            try:
+                return _shown(await body(*positional, **keywords))
+            except BaseException as error:
+                own.append(error)
+                raise
+
+        try:
+            return await (self.guards.run_async(asked, run) if self.active else body(*args, **given))
+        except AgentIdentityError as error:
+            return _failure(error, own)
+
+    def _function(self, function: Callable[..., Any], facts: Callable[[], _Facts]) -> Callable[..., Any]:
+        if inspect.iscoroutinefunction(function):
+
+            @wraps(function)
+            async def guarded_async(*args: object, **given: object) -> object:
+                return await self.run_async(facts(), function, args, given)
+
+            _FUNCTIONS.add(guarded_async)
+            return guarded_async
+
+        @wraps(function)
+        def guarded(*args: object, **given: object) -> object:
+            return self.run(facts(), function, args, given)
+
+        _FUNCTIONS.add(guarded)
+        return guarded
+
+    def _class(self, kind: type[BaseTool]) -> type[BaseTool]:
+        """Return a subclass whose bodies pass the guard."""
+        if kind not in self._classes:
+            members: dict[str, object] = {"__module__": __name__, "__doc__": kind.__doc__}
+            for name in ("_run", "_arun"):
+                members[name] = self._method(kind, name)
+            told = f"{kind.__module__}.{kind.__qualname__}"  # By this name CrewAI restores tools from checkpoints.
+            members["tool_type"] = computed_field(return_type=str)(property(lambda _: told))
+            made = cast("type[BaseTool]", cast("Any", type(kind))(f"Guarded{kind.__name__}", (kind,), members))
+            made.__qualname__ = f"{kind.__qualname__} (guarded)"
+            self._classes[kind] = made
+            _CLASSES.add(made)
+        return self._classes[kind]
+
+    def _method(self, kind: type[BaseTool], name: str) -> Callable[..., Any]:
+        original = cast("Callable[..., Any]", getattr(kind, name))
+        if inspect.iscoroutinefunction(original):
+
+            @wraps(original)
+            async def method_async(tool: BaseTool, *args: object, **given: object) -> object:
+                return await self.run_async(_facts(tool), partial(original, tool), args, given)
+
+            return method_async
+
+        @wraps(original)
+        def method(tool: BaseTool, *args: object, **given: object) -> object:
+            return self.run(_facts(tool), partial(original, tool), args, given)
+
+        return method
+
+
+@final
+class _Hooks:
+    """The hooks of the process: they guard what CrewAI makes for a run, and tell the bodies who calls.
+
+    Attributes:
+        by_agent: Protections by the key of an agent, which copies of an agent share.
+        for_managers: Protections by the key of a crew, for the manager that CrewAI makes for a run.
+        default: The protection of all others.
+    """
+
+    def __init__(self) -> None:
+        self.by_agent: dict[str, _Protection] = {}
+        self.for_managers: dict[str, _Protection] = {}
+        self.default: _Protection | None = None
+
+    def install(self) -> None:
+        """Register the hooks, behind all others."""
+        with _LOCK:
+            unregister_before_tool_call_hook(self.before)
+            unregister_after_tool_call_hook(self.after)
+            register_before_tool_call_hook(self.before)
+            register_after_tool_call_hook(self.after)
+
+    def before(self, context: ToolCallHookContext) -> bool | None:
+        """Guard the tool of a call; CrewAI would run it after an exception, so that none leaves."""
+        try:
+            guard = self._of(context)
+            if guard is None:
+                return None
+            role = cast("str | None", getattr(context.agent, "role", None))
+            _ACTING.set(role)
+            tool = cast("CrewStructuredTool | None", context.tool)
+            if tool is None:
+                return guard.missing(context, role)
+            guard.structured(tool)
+        except Exception as error:  # noqa: BLE001  The tool must not run then, and the run goes on.
+            _LOG.error("a call is refused, because it could not be guarded: %s", safe_message(error))
+            _REFUSED.set(refusal(Denied("the call could not be guarded", code="guard_failed")))
+            return False
+        return None
+
+    def after(self, _: ToolCallHookContext) -> str | None:
+        """Return the answer for a call that was blocked."""
+        text = _REFUSED.get()
+        _REFUSED.set(None)
+        _ACTING.set(None)
+        return text
+
+    def _of(self, context: ToolCallHookContext) -> "_Protection | None":
+        agent, crew = context.agent, context.crew
+        own = self.by_agent.get(getattr(agent, "key", ""))
+        if own is None and crew is not None and agent is crew.manager_agent:
+            own = self.for_managers.get(crew.key)
+        return own or self.default
+
+
+_HOOKS: Final = _Hooks()
+
+
+def _tools(target: object) -> Iterable[BaseTool]:
+    tools = cast("Iterable[object]", target) if isinstance(target, list | tuple) else [target]
+    for tool in tools:
+        if not isinstance(tool, BaseTool):
+            raise TypeError(f"{type(tool).__name__} is no tool of CrewAI; pass a Crew, a BaseTool, or a list of them")
+        yield tool
+
+
+def _members(crew: Crew) -> "list[BaseAgent]":
+    return [*crew.agents, *([crew.manager_agent] if crew.manager_agent else [])]
+
+
+def _models(crew: Crew) -> list[BaseLLM]:
+    """Return the models of a crew, each once."""
+    named = [crew.manager_llm, crew.function_calling_llm]
+    for member in _members(crew):
+        named += [member.llm, getattr(member, "function_calling_llm", None)]
+    return list({id(llm): llm for llm in named if isinstance(llm, BaseLLM)}.values())
+
+
+def _asked(
+    facts: _Facts, body: Callable[..., object], args: tuple[object, ...], given: Mapping[str, object]
+) -> tuple[ToolCall, Callable[[Call], tuple[tuple[object, ...], Mapping[str, object]]]]:
+    """Return the call, and what gives the body the arguments that were judged.
+
+    CrewAI has merged the defaults of the schema: what equals them nobody need have given.
+    """
+    acting = _ACTING.get()
+    _ACTING.set(None)  # A later call in this context may be of nobody.
+
+    def spread(call: Call) -> tuple[tuple[object, ...], Mapping[str, object]]:
+        return (), {name: call.arguments[name] for name in given}
+
+    values: Mapping[str, object] = given
+    if args:
+        binder = Binder(body)
+        values, _ = binder.bind(args, given)
+
+        def spread(call: Call) -> tuple[tuple[object, ...], Mapping[str, object]]:
+            return binder.spread(call.arguments, args)
+
+    fields = getattr(facts.schema, "model_fields", {})
+    supplied = [name for name, value in values.items() if name not in fields or not _is_default(fields[name], value)]
+    return ToolCall(facts.name, CallRequest(values, supplied), acting, facts.kind, facts.server), spread
+
+
+def _is_default(field: FieldInfo, value: object) -> bool:
+    return not field.is_required() and type(field.default) is type(value) and field.default == value
+
+
+def _told(own: list[BaseException], body: Callable[[], object]) -> object:
+    try:
+        return _shown(body())
+    except BaseException as error:
+        own.append(error)
+        raise
+
+
+def _shown(result: object) -> object:
+    """Return a result for the guard; a tool of CrewAI may report by it that it failed."""
+    if isinstance(result, ToolFailure):
+        return Shown(result, result.as_agent_message(), RuntimeError("the tool answered with a failure"))
+    return result
+
+
+def _failure(error: AgentIdentityError, own: list[BaseException]) -> ToolFailure:
+    """Return the answer in the place of a refused call; an error of the tool itself is raised as ever."""
+    if isinstance(error, Denied):
+        return ToolFailure(message=refusal(error))
+    if error in own:
+        raise error
+    _LOG.error("a call could not be recorded: %s", safe_message(error))
+    return ToolFailure(message=f"refused: {error.code}: the call could not be recorded")

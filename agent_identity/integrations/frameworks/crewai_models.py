@@ -1,0 +1,114 @@
+"""Guarded models of CrewAI: their prompts and answers pass the guard."""
+
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, cast
+
+from agent_identity._enforcement.calls import Call, CallRequest, Shown
+from agent_identity._enforcement.common import refusal
+from agent_identity._evidence.record import Model
+from agent_identity.errors import Denied
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
+
+try:
+    from crewai.llms.base_llm import BaseLLM, LLMCallBlockedError, call_stream_override
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "crewai":
+        raise
+    raise ImportError("crewai is not installed; pip install 'agent-identity-otel[crewai]'") from error
+
+__all__ = ["guard_model"]
+
+_CLASSES: Final = weakref.WeakSet[type]()
+_LOCK: Final = threading.Lock()
+
+
+def guard_model(llm: BaseLLM, guards: ToolGuards, name: str) -> None:
+    """Guard a model in place; one that is guarded already keeps its guard.
+
+    A refused call raises the error by which CrewAI tells that a hook has blocked a model.
+
+    Args:
+        llm: The model.
+        guards: The guards.
+        name: The name of model calls in scopes and rules.
+
+    Raises:
+        ValueError: The name does not have 1 to 256 visible characters.
+    """
+    guards.enforcer.guard(name, kind="model")
+    with _LOCK:
+        if type(llm) not in _CLASSES:
+            made = _class(type(llm), guards, name)
+            _CLASSES.add(made)
+            object.__setattr__(llm, "__class__", made)
+
+
+def _class(kind: type[BaseLLM], guards: ToolGuards, name: str) -> type[BaseLLM]:
+    def call(llm: BaseLLM, messages: object, *args: object, **given: object) -> object:
+        wanted, sent = _asked(llm, messages, given, guards, name)
+        ask = cast("Callable[..., object]", kind.call)
+
+        def body(_: Call) -> Shown:
+            with _whole(llm, wanted):
+                return _said(ask(llm, sent[0], *args, **given))
+
+        try:
+            return guards.run(wanted, body)
+        except Denied as denied:
+            raise LLMCallBlockedError(refusal(denied)) from None
+
+    async def acall(llm: BaseLLM, messages: object, *args: object, **given: object) -> object:
+        wanted, sent = _asked(llm, messages, given, guards, name)
+        ask = cast("Callable[..., Awaitable[object]]", kind.acall)
+
+        async def body(_: Call) -> Shown:
+            with _whole(llm, wanted):
+                return _said(await ask(llm, sent[0], *args, **given))
+
+        try:
+            return await guards.run_async(wanted, body)
+        except Denied as denied:
+            raise LLMCallBlockedError(refusal(denied)) from None
+
+    members = {"__module__": __name__, "__doc__": kind.__doc__, "call": call, "acall": acall}
+    return cast("type[BaseLLM]", cast("Any", type(kind))(f"Guarded{kind.__name__}", (kind,), members))
+
+
+def _asked(
+    llm: BaseLLM, messages: object, given: Mapping[str, object], guards: ToolGuards, name: str
+) -> tuple[ToolCall, list[object]]:
+    """Return the call, and the messages that are sent, which obligations may change."""
+    sent = [messages]
+
+    def revise(changed: Mapping[str, object]) -> None:
+        if changed.get("tools") != given.get("tools"):
+            raise ValueError("the tools of a request cannot be changed")
+        sent[0] = changed["messages"]
+
+    known = Model(name=llm.model) if llm.model.isprintable() and 0 < len(llm.model) <= 256 else None
+    arguments = {"messages": messages, "tools": given.get("tools")}
+    request = CallRequest(arguments, can_route=False, model=known, revise=revise)
+    streams = bool(llm.stream) and not guards.of(name, kind="model").holds
+    acting = cast("str | None", getattr(given.get("from_agent"), "role", None))
+    return ToolCall(name, request, acting, "streamed_model" if streams else "model"), sent
+
+
+def _whole(llm: BaseLLM, wanted: ToolCall) -> AbstractContextManager[None]:
+    """Have an answer that is inspected come in one piece: CrewAI publishes the pieces of a stream at once."""
+    return nullcontext() if wanted.kind == "streamed_model" else call_stream_override(llm, stream=False)
+
+
+def _said(answer: object) -> Shown:
+    """Return the answer of a model as it is inspected."""
+    if isinstance(answer, str):
+        return Shown(answer, answer, rebuild=lambda changed: changed)
+    parts = cast("list[object]", answer) if isinstance(answer, list) else [answer]
+    return Shown(answer, [_plain(part) for part in parts])
+
+
+def _plain(part: object) -> object:
+    dump = cast("Callable[[], object] | None", getattr(part, "model_dump", None))
+    return part if dump is None else dump()

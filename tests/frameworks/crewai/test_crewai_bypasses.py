@@ -1,0 +1,209 @@
+"""Ways around a guard at a hook of CrewAI: each is judged at the body, or refused."""
+
+from typing import Any
+
+import pytest
+from crewai.hooks import register_before_tool_call_hook, unregister_before_tool_call_hook
+from crewai.hooks.tool_hooks import clear_before_tool_call_hooks
+from crewai.tools import BaseTool, tool
+from crewai.tools.structured_tool import CrewStructuredTool
+from crewai_doubles import answers, crew_of, member, outcomes, scripted, task, verified
+
+from agent_identity import Scope
+from agent_identity.errors import ConfigurationError, EvidenceError
+from agent_identity.integrations.frameworks import crewai
+from agent_identity.integrations.frameworks.crewai import protect
+from agent_identity.integrations.frameworks.tool_guards import ToolGuards
+from agent_identity.testing import Rehearse
+
+ran: list[Any] = []
+ONE = Scope("read", invoice="INV-42")
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    ran.clear()
+
+
+class Read(BaseTool):
+    """A tool of a class."""
+
+    name: str = "read"
+    description: str = "Read an invoice."
+
+    def _run(self, invoice: str) -> str:
+        ran.append(invoice)
+        return f"{invoice} is open"
+
+
+def read_tool() -> Any:
+    """Return a fresh tool of a function."""
+
+    @tool("read")
+    def read(invoice: str) -> str:
+        """Read an invoice."""
+        ran.append(invoice)
+        return f"{invoice} is open"
+
+    return read
+
+
+BOTH = pytest.mark.parametrize("make", [Read, read_tool])
+MODES = pytest.mark.parametrize("native", [True, False])
+
+
+@BOTH
+@MODES
+def test_a_later_hook_that_edits_the_arguments_is_judged(rehearse: Rehearse, make: Any, native: bool) -> None:
+    """What a hook writes into the call is what is judged, because the body is guarded."""
+    world = rehearse()
+    llm = scripted([("read", {"invoice": "INV-42"})], "done", native=native)
+    crew = protect(crew_of(member(llm, [make()])), world.enforcer)
+
+    def edit(context: Any) -> None:
+        context.tool_input["invoice"] = "EVIL"
+
+    register_before_tool_call_hook(edit)
+    try:
+        with task(world, scope=ONE):
+            crew.kickoff()
+    finally:
+        unregister_before_tool_call_hook(edit)
+    assert not ran
+    world.records.assert_denied(code="argument_out_of_scope", tool="read", count=1)
+    verified(world)
+
+
+@BOTH
+@MODES
+def test_a_second_call_is_not_answered_from_the_cache(rehearse: Rehearse, make: Any, native: bool) -> None:
+    """Two equal calls are two records: CrewAI keeps no result of a guarded tool."""
+    world = rehearse()
+    again = [("read", {"invoice": "INV-42"})]
+    other: Any = [("read", {"invoice": "INV-43"})]
+    llm = scripted(again, other, again, "done", native=native)
+    crew = protect(crew_of(member(llm, [make()]), cache=True), world.enforcer)
+    with task(world, "read"):
+        crew.kickoff()
+    assert ran == ["INV-42", "INV-43", "INV-42"]
+    assert outcomes(world) == ["success"] * 3
+    verified(world)
+
+
+@BOTH
+@MODES
+def test_hooks_that_are_gone_leave_the_tools_guarded(rehearse: Rehearse, make: Any, native: bool) -> None:
+    """Whoever clears the hooks of CrewAI takes away names of agents, and no guard."""
+    world = rehearse()
+    llm = scripted([("read", {"invoice": "EVIL"})], "done", native=native)
+    crew = protect(crew_of(member(llm, [make()])), world.enforcer)
+    clear_before_tool_call_hooks()
+    with task(world, scope=ONE):
+        crew.kickoff()
+    assert not ran
+    world.records.assert_denied(code="argument_out_of_scope", tool="read", count=1)
+
+
+@MODES
+@pytest.mark.parametrize("error", [RuntimeError("broken"), EvidenceError("the disk is full")])
+def test_a_raise_in_the_adapter_runs_no_tool_and_ends_no_run(
+    rehearse: Rehearse, monkeypatch: pytest.MonkeyPatch, error: Exception, native: bool
+) -> None:
+    """CrewAI runs a tool after an exception of a hook; none leaves ours, and the tool does not run."""
+    world = rehearse()
+    llm = scripted([("read", {"invoice": "A"})], "done", native=native)
+    crew = crew_of(member(llm, [read_tool()]))
+    protect(crew, world.enforcer)
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(ToolGuards, "of", broken)
+    with task(world, "read"):
+        assert str(crew.kickoff()) == "done"
+    monkeypatch.undo()
+    monkeypatch.setattr(crewai._Protection, "structured", broken)
+    llm._script = [[("read", {"invoice": "A"})], "done"]
+    with task(world, "read"):
+        assert str(crew.kickoff()) == "done"
+    assert not ran
+    assert "refused: guard_failed" in answers(llm)[-1]
+
+
+def test_errors_that_end_programs_are_passed_on(rehearse: Rehearse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interruption from the keyboard leaves the hook, and the tool does not run."""
+    world = rehearse()
+    crew = protect(crew_of(member(scripted([("read", {"invoice": "A"})]), [read_tool()])), world.enforcer)
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(crewai._Protection, "structured", stop)
+    with task(world, "read"), pytest.raises(KeyboardInterrupt):
+        crew.kickoff()
+    assert not ran
+
+
+def test_a_tool_that_overrides_run_is_refused(rehearse: Rehearse) -> None:
+    """Its bodies would pass the guard by, so that nobody takes it for guarded; a hook refuses it as well."""
+
+    class Sly(Read):
+        """Runs in a way of its own."""
+
+        def run(self, *args: Any, **kwargs: Any) -> Any:
+            ran.append("sly")
+            return "sly"
+
+    world = rehearse()
+    with pytest.raises(ConfigurationError, match="run"):
+        protect([Sly()], world.enforcer)
+    llm = scripted([("read", {"invoice": "A"})], "done")
+    crew = protect(crew_of(member(llm, [])), world.enforcer)
+    crew.tasks[0].tools = [Sly()]
+    with task(world, "read"):
+        crew.kickoff()
+    assert not ran
+    assert answers(llm)[0].startswith("refused: guard_failed")
+
+
+@MODES
+def test_tools_that_a_run_adds_are_guarded(rehearse: Rehearse, native: bool) -> None:
+    """A tool that an agent got after ``protect`` is guarded when it is called."""
+    world = rehearse()
+    llm = scripted([("read", {"invoice": "EVIL"})], "done", native=native)
+    crew = protect(crew_of(member(llm, [])), world.enforcer)
+    crew.agents[0].tools = [Read()]
+    crew.tasks[0].tools = [Read()]
+    with task(world, scope=ONE):
+        crew.kickoff()
+    assert not ran
+    world.records.assert_denied(code="argument_out_of_scope", tool="read", count=1)
+
+
+def test_a_refusal_is_never_the_final_answer(rehearse: Rehearse) -> None:
+    """A refused tool with ``result_as_answer`` does not end the task with the refusal."""
+    world = rehearse()
+    llm = scripted([("read", {"invoice": "EVIL"})], "done")
+    crew = protect(crew_of(member(llm, [Read(result_as_answer=True)])), world.enforcer)
+    with task(world, scope=ONE):
+        assert str(crew.kickoff()) == "done"
+
+
+def test_structured_tools_without_a_tool_behind_them_are_guarded(rehearse: Rehearse) -> None:
+    """A hook that is told of a plain function guards that."""
+
+    def read(invoice: str) -> str:
+        """Read."""
+        ran.append(invoice)
+        return invoice
+
+    world = rehearse()
+    made = CrewStructuredTool.from_function(read)
+    guard = crewai._Protection(world.enforcer, None)
+    guard.structured(made)
+    guard.structured(made)
+    with task(world, scope=ONE):
+        assert made.invoke({"invoice": "INV-42"}) == "INV-42"
+        made.invoke({"invoice": "EVIL"})
+    assert ran == ["INV-42"]
+    assert outcomes(world) == ["success", "denied"]

@@ -16,6 +16,7 @@ from agent_identity.inspection import Canaries
 from agent_identity.integrations.frameworks.hook_calls import HookCalls
 from agent_identity.integrations.frameworks.hook_sessions import PROBE, PROBE_ALLOWED, PROBE_DENIED, HookSessions
 from agent_identity.integrations.frameworks.tool_guards import ToolGuards
+from agent_identity.limits import Limit
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -377,6 +378,23 @@ def test_sessions_are_bounded(desk: Desk) -> None:
     assert reason(desk.send("PreToolUse", session="more")) == "limit_exceeded"
     desk.clock.advance(3_601)
     assert decision(desk.send("PreToolUse", session="more"))[0] is None
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("ttl", timedelta(days=2)),
+        ("ttl", timedelta(0)),
+        ("limits", [Limit.uses("Absent", 1)]),
+        ("purpose", " "),
+        ("agents", {"helper": "helper"}),
+    ],
+)
+def test_options_that_cannot_hold_are_refused_at_once(desk: Desk, option: str, value: Any) -> None:
+    """A mistake is an error when the sessions are made, and not a refusal of every call."""
+    options = {"principal": ALICE, "agent": CODER, "scope": SCOPE, option: value}
+    with pytest.raises((TypeError, ValueError)):
+        HookSessions(desk.enforcer, **options)
 
 
 def test_nothing_is_answered_after_the_end(desk: Desk) -> None:

@@ -133,6 +133,8 @@ def run_serve(chosen: argparse.Namespace) -> int:
 
     where = socket_of(chosen.directory, chosen.socket)
     scope = scope_of(chosen.tool, chosen.scope, "--scope")
+    if not 0.001 <= chosen.hours <= 24:
+        raise ConfigurationError("--hours is out of range; give at most 24")
     owner = chosen.owner or chosen.principal
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     mode: Literal["enforce", "monitor"] = "monitor" if chosen.monitor else "enforce"

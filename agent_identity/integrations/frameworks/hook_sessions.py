@@ -8,7 +8,7 @@ from contextvars import Context, copy_context
 from datetime import timedelta
 from typing import Final, NamedTuple, final
 
-from agent_identity._authority.grants import Limit, Scope
+from agent_identity._authority.grants import Limit, Scope, check_limits
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.common import folded_purpose, safe_message
 from agent_identity._enforcement.sessions import Opening
@@ -69,7 +69,7 @@ class HookSessions:
 
     Raises:
         TypeError: Something has another type.
-        ValueError: The purpose is empty or too long.
+        ValueError: The purpose is empty or too long, the ttl is out of range, or a limit cannot hold.
     """
 
     def __init__(
@@ -86,7 +86,9 @@ class HookSessions:
     ) -> None:
         self._enforcer = enforcer
         self._principal, self._agent = principal, agent
-        self._scope, self._limits, self._agents = scope, tuple(limits), agents
+        if not timedelta(seconds=1) <= ttl <= timedelta(days=1):
+            raise ValueError("ttl is out of range; use 1 second to 1 day")
+        self._scope, self._limits, self._agents = scope, check_limits(limits, scope.tools), agents
         self._purpose, self._ttl = folded_purpose(purpose)[:512], ttl
         ToolGuards(enforcer, agents=agents)  # It checks them.
         self._sessions: dict[str, _Session] = {}

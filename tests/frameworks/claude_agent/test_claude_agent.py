@@ -281,6 +281,39 @@ async def test_monitor_mode_refuses_nothing(desk: Desk) -> None:
     desk.verified()
 
 
+async def test_a_call_that_the_user_refuses_ends_without_an_outcome(desk: Desk) -> None:
+    """The hooks leave the permission prompt as it is, with the judged input; what it refuses did not run."""
+    asked: list[Any] = []
+
+    async def prompt(name: str, given: dict[str, Any], _: Any) -> Any:
+        asked.append((name, given))
+        return sdk.PermissionResultDeny(message="no")
+
+    stand_in = StandIn([[bash("touch ran", "1")], [say("done")]])
+    async with desk.hooks("Bash") as hooks:
+        with stand_in.running():
+            env = environment(desk.home, stand_in)
+            chosen = sdk.ClaudeAgentOptions(hooks=hooks, cwd=str(desk.project), env=env, can_use_tool=prompt)
+            async with asyncio.timeout(60), sdk.ClaudeSDKClient(options=chosen) as client:
+                await client.query("do it")
+                async for _ in client.receive_response():
+                    pass
+    assert asked == [("Bash", {"command": "touch ran"})]
+    assert not (desk.project / "ran").exists()
+    assert outcomes(desk.evidence)["1"][:2] == ("error", "NoOutcomeError")
+    desk.verified()
+
+
+async def test_parallel_calls_are_told_apart(desk: Desk) -> None:
+    """Calls of one message run at once, and each has its own intent and outcome."""
+    uses = [use("Read", {"file_path": str(desk.project / "note.txt"), "limit": n}, str(n)) for n in range(1, 9)]
+    async with desk.hooks("Read") as hooks:
+        ran = await desk.run(hooks, [uses, [say("done")]])
+    assert len(ran.results()) == len(uses)
+    assert outcomes(desk.evidence) == {str(n): ("success", None, "clerk") for n in range(1, 9)}
+    desk.verified()
+
+
 async def test_without_a_task_there_are_no_hooks(desk: Desk) -> None:
     """Hooks are made where a task is open, because a client keeps the context in which it connects."""
     with ai.Enforcer.open(desk.evidence) as enforcer, pytest.raises(ai.errors.ConfigurationError):

@@ -276,5 +276,8 @@ def test_another_person_approves(run: Run, project: Path) -> None:
 
 
 def test_serve_needs_a_tool(run: Run) -> None:
-    """Sessions without a scope have nothing to do."""
-    assert run("hooks", "serve", "evidence", "--principal", "a@example.com")[0] == 2
+    """Sessions without a scope have nothing to do, and none lasts longer than a day."""
+    who = ("hooks", "serve", "evidence", "--principal", "a@example.com")
+    assert run(*who)[0] == 2
+    assert run(*who, "--tool", "Bash", "--hours", "25")[0] == 2
+    assert run(*who, "--tool", "Bash", "--hours", "nan")[0] == 2

@@ -328,6 +328,15 @@ def test_results_are_withheld_or_the_agent_stops(tmp_path: Path) -> None:
     desk.verified()
 
 
+def test_version_2_of_the_record_names_the_session(tmp_path: Path) -> None:
+    """In drafts of the next record, the conversation of a call is the session of the agent."""
+    desk = Desk(tmp_path / "evidence", draft_records=True)
+    desk.send("PreToolUse", session="s-7")
+    desk.send("PostToolUse", session="s-7", tool_response={})
+    assert [record["workflow"] for record in desk.records("intent")] == ["s-7"]
+    desk.close()
+
+
 def test_monitor_mode_answers_nothing(tmp_path: Path) -> None:
     """In monitor mode no answer refuses or changes anything, whatever fails."""
     desk = Desk(tmp_path / "evidence", mode="monitor")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, final
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.common import off_loop, refusal
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.frameworks.hook_calls import HookCalls, denial
+from agent_identity.integrations.frameworks.hook_calls import HookCalls, current_session, denial
 from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
 
 try:
@@ -68,7 +68,7 @@ class ClaudeHooks(dict[Any, list[HookMatcher]]):
         matchers = [HookMatcher(hooks=[self._answer], timeout=timeout, on_failure="block")]
         super().__init__({event: list(matchers) for event in _EVENTS})
         self._monitors = enforcer.mode != "enforce"
-        self._calls = HookCalls(ToolGuards(enforcer, agents=agents))
+        self._calls = HookCalls(ToolGuards(enforcer, agents=agents, workflow=current_session))
 
     def bind(self) -> None:
         """Run calls from now on under the task that is open here, for a client that works on several tasks."""

@@ -14,7 +14,7 @@ from agent_identity._enforcement.common import folded_purpose, safe_message
 from agent_identity._enforcement.sessions import Opening
 from agent_identity._identity.principals import Agent, Principal
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.hook_calls import Answer, HookCalls, answered
+from agent_identity.integrations.frameworks.hook_calls import Answer, HookCalls, answered, current_session
 from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
 
 __all__ = ["PROBE", "PROBE_ALLOWED", "PROBE_DENIED", "HookSessions"]
@@ -153,7 +153,7 @@ class HookSessions:
             principal=self._principal,
             agent=self._agent,
         )
-        guards = ToolGuards(self._enforcer, agents=self._agents, workflow=lambda: session_id)
+        guards = ToolGuards(self._enforcer, agents=self._agents, workflow=current_session)
         context = copy_context()
         task = context.run(opening.__enter__)
         return _Session(context.run(HookCalls, guards), opening, context, task.expires_at)

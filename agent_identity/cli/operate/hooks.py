@@ -139,7 +139,9 @@ def run_serve(chosen: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     mode: Literal["enforce", "monitor"] = "monitor" if chosen.monitor else "enforce"
     routes = {name: Approval(wait=_WAIT) for name in chosen.approval}
-    with Enforcer.open(chosen.directory, policy=chosen.policy, mode=mode, routes=routes) as enforcer:
+    with Enforcer.open(
+        chosen.directory, policy=chosen.policy, mode=mode, routes=routes, keys=chosen.signer
+    ) as enforcer:
         sessions = HookSessions(
             enforcer,
             principal=Human(chosen.principal),

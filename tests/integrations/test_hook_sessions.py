@@ -328,6 +328,22 @@ def test_results_are_withheld_or_the_agent_stops(tmp_path: Path) -> None:
     desk.verified()
 
 
+def test_prompts_are_judged_where_that_is_wanted(tmp_path: Path) -> None:
+    """A prompt is inspected and recorded like a call, and a refused one is blocked; otherwise prompts are let be."""
+    rule = Rule(Effect.BLOCK, when={"findings.categories": Contains("canary")}, id="no-secret")
+    desk = Desk(tmp_path / "evidence", policy=RuleSet(rule), inspectors=[Canaries(SECRET)])
+    assert desk.send("UserPromptSubmit", prompt=SECRET) == {}
+    assert desk.outcomes() == []
+    options = {"principal": ALICE, "agent": CODER, "scope": Scope("prompt"), "prompts": "prompt"}
+    desk.sessions = HookSessions(desk.enforcer, **options)
+    assert desk.send("UserPromptSubmit", prompt="hello") == {}
+    answer = desk.send("UserPromptSubmit", prompt=f"say {SECRET}")
+    assert (answer["decision"], SECRET in answer["reason"]) == ("block", False)
+    assert [outcome for outcome, _ in desk.outcomes()] == ["success", "denied"]
+    assert {record["action"]["kind"] for record in desk.records("outcome")} == {"prompt"}
+    desk.close()
+
+
 def test_version_2_of_the_record_names_the_session(tmp_path: Path) -> None:
     """In drafts of the next record, the conversation of a call is the session of the agent."""
     desk = Desk(tmp_path / "evidence", draft_records=True)

@@ -88,10 +88,12 @@ class HookCalls:
 
     Args:
         guards: The guards of the tools.
+        prompts: The name of prompts in scopes and rules; ``None`` leaves them alone.
     """
 
-    def __init__(self, guards: ToolGuards) -> None:
+    def __init__(self, guards: ToolGuards, prompts: str | None = None) -> None:
         self._guards = guards
+        self._prompts = prompts
         self._context = copy_context()
         self._open: dict[str, _Running] = {}
         self._lock = threading.Lock()
@@ -99,7 +101,7 @@ class HookCalls:
         self._closed = False
 
     def answer(self, event: Mapping[str, object]) -> Answer:
-        """Answer one event: before and after a tool, and the stop of an agent; others are denied.
+        """Answer one event: before and after a tool, a prompt, and the stop of an agent; others are denied.
 
         Args:
             event: What the hook was called with.
@@ -111,6 +113,7 @@ class HookCalls:
             "PreToolUse": self._before,
             "PostToolUse": self._after,
             "PostToolUseFailure": self._failed,
+            "UserPromptSubmit": self._prompted,
             "Stop": self._stopped,
             "SubagentStop": self._stopped,
         }
@@ -222,6 +225,20 @@ class HookCalls:
             running.end(error)
         except Denied as denied:  # The agent shows errors of tools to the model, whatever a hook answers.
             _LOG.warning("the error of a tool was to be withheld, and the agent has it already (%s)", denied.code)
+        return {}
+
+    def _prompted(self, event: Mapping[str, object]) -> Answer:
+        """Judge a prompt before the model gets it, if that is wanted; a refused one never reaches it."""
+        if self._prompts is None:
+            return {}
+        request = CallRequest({"prompt": event.get("prompt")}, can_route=False)
+        context = self._context.copy()
+        asked = ToolCall(self._prompts, request, kind="prompt")
+        running = context.run(self._begin, asked, context, _agent(event))
+        try:
+            context.run(running.guard.succeed, running.call)
+        finally:
+            context.run(running.stack.close)
         return {}
 
     def _stopped(self, event: Mapping[str, object]) -> Answer:

@@ -66,6 +66,8 @@ class HookSessions:
         limits: Limits of each session; see :meth:`Enforcer.task`.
         agents: The governed agent for each type of sub-agent, with a scope if it is to have less. Their calls run
             under delegated authority; other types act as the coding agent.
+        prompts: The name of prompts in scopes and rules: each is then inspected, judged and recorded like a call, and
+            a refused one does not reach the model. The scope must cover the name. ``None`` leaves prompts alone.
 
     Raises:
         TypeError: Something has another type.
@@ -83,12 +85,14 @@ class HookSessions:
         ttl: timedelta = timedelta(hours=8),
         limits: Sequence[Limit] = (),
         agents: Acting | None = None,
+        prompts: str | None = None,
     ) -> None:
         self._enforcer = enforcer
         self._principal, self._agent = principal, agent
         if not timedelta(seconds=1) <= ttl <= timedelta(days=1):
             raise ValueError("ttl is out of range; use 1 second to 1 day")
         self._scope, self._limits, self._agents = scope, check_limits(limits, scope.tools), agents
+        self._prompts = prompts
         self._purpose, self._ttl = folded_purpose(purpose)[:512], ttl
         ToolGuards(enforcer, agents=agents)  # It checks them.
         self._sessions: dict[str, _Session] = {}
@@ -156,7 +160,9 @@ class HookSessions:
         guards = ToolGuards(self._enforcer, agents=self._agents, workflow=current_session)
         context = copy_context()
         task = context.run(opening.__enter__)
-        return _Session(context.run(HookCalls, guards), opening, context, task.expires_at)
+        return _Session(
+            context.run(HookCalls, guards, None if is_probe else self._prompts), opening, context, task.expires_at
+        )
 
     def _leave(self, session_id: str) -> None:
         with self._lock:

@@ -48,15 +48,19 @@ class Desk:
         (self.project / "note.txt").write_text("the word is swordfish-in-the-sea\n")
 
     @asynccontextmanager
-    async def hooks(self, *tools: str, agents: Any = None, **options: Any) -> AsyncGenerator[claude_agent.ClaudeHooks]:
+    async def hooks(
+        self, *tools: str, agents: Any = None, prompts: str | None = None, **options: Any
+    ) -> AsyncGenerator[claude_agent.ClaudeHooks]:
         """Open an enforcer and a task for some tools, and give the hooks of its agent."""
         scope = ai.Scope(dict.fromkeys(tools))
         with ai.Enforcer.open(self.evidence, **options) as enforcer:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(enforcer.task("work", principal=ALICE, agent=CLERK, scope=scope))
-                yield await stack.enter_async_context(claude_agent.hooks(enforcer, agents=agents))
+                yield await stack.enter_async_context(claude_agent.hooks(enforcer, agents=agents, prompts=prompts))
 
-    async def run(self, hooks: Any, script: Script, helper: Script = (), **options: Any) -> StandIn:
+    async def run(
+        self, hooks: Any, script: Script, helper: Script = (), *, prompt: str = "do it", **options: Any
+    ) -> StandIn:
         """Let the agent work."""
         stand_in = StandIn(script, helper)
         with stand_in.running():
@@ -68,7 +72,7 @@ class Desk:
                 **options,
             )
             async with asyncio.timeout(60):
-                async for _ in sdk.query(prompt="do it", options=chosen):
+                async for _ in sdk.query(prompt=prompt, options=chosen):
                     pass
         return stand_in
 
@@ -231,6 +235,19 @@ async def test_what_cannot_be_withheld_stops_the_run(desk: Desk) -> None:
         ran = await desk.run(hooks, script, [[say(f"it is {SWORDFISH}")]], agents=definition)
     assert outcomes(desk.evidence)["1"][:2] == ("denied", "content_blocked")
     assert "toolu_1" not in ran.results()
+    desk.verified()
+
+
+async def test_a_refused_prompt_does_not_reach_the_model(desk: Desk) -> None:
+    """A prompt that the policy blocks ends before the first request."""
+    rule = ai.Rule(ai.Effect.BLOCK, when={"findings.categories": Contains("canary")}, id="no-secret")
+    async with desk.hooks(
+        "prompt", prompts="prompt", policy=ai.RuleSet(rule), inspectors=[Canaries("do it, please")]
+    ) as hooks:
+        ran = await desk.run(hooks, [[say("done")]], prompt="do it, please")
+        assert ran.requests == []
+        ran = await desk.run(hooks, [[say("done")]])
+        assert len(ran.requests) == 1
     desk.verified()
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -358,3 +360,32 @@ def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     }
     assert "paid INV-42" in json.dumps(stand_in.results()["toolu_1"])
     assert check(tmp_path / "evidence", tmp_path / "evidence" / "trust.json").completeness == "complete"
+
+
+def test_the_example_proves_what_the_agents_did(tmp_path: Path) -> None:
+    """The program in ``examples`` has the invoice read by a sub-agent and paid once, and shows verified evidence."""
+    asked = {"description": "d", "prompt": "HELPER", "subagent_type": "researcher", "run_in_background": False}
+    pay = partial(use, "mcp__billing__pay_invoice")
+    script = [
+        [use("Agent", asked, "1")],
+        [pay({"invoice_id": "INV-42", "amount": 120}, "2")],
+        [pay({"invoice_id": "INV-42", "amount": 9000}, "3")],
+        [say("I paid EUR 120.")],
+    ]
+    helper = [[use("mcp__billing__read_invoice", {"invoice_id": "INV-42"}, "4")], [say("EUR 120, to ACME")]]
+    stand_in = StandIn(script, helper)
+    program = Path(__file__).parents[3] / "examples" / "claude_agent_invoice.py"
+    with stand_in.running():
+        env = environment(tmp_path, stand_in)
+        ran = subprocess.run(
+            (sys.executable, program), cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False
+        )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("I paid EUR 120.\n")
+    assert "VERIFIED" in ran.stdout
+    assert outcomes(tmp_path / "evidence") == {
+        "1": ("success", None, "invoice-clerk"),
+        "2": ("success", None, "invoice-clerk"),
+        "3": ("denied", "argument_out_of_scope", "invoice-clerk"),
+        "4": ("success", None, "researcher"),
+    }

@@ -16,6 +16,7 @@ from agent_identity.inspection import Canaries
 from agent_identity.integrations.frameworks.hook_calls import HookCalls
 from agent_identity.integrations.frameworks.hook_sessions import PROBE, PROBE_ALLOWED, PROBE_DENIED, HookSessions
 from agent_identity.integrations.frameworks.tool_guards import ToolGuards
+from agent_identity.limits import Limit
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -327,6 +328,31 @@ def test_results_are_withheld_or_the_agent_stops(tmp_path: Path) -> None:
     desk.verified()
 
 
+def test_prompts_are_judged_where_that_is_wanted(tmp_path: Path) -> None:
+    """A prompt is inspected and recorded like a call, and a refused one is blocked; otherwise prompts are let be."""
+    rule = Rule(Effect.BLOCK, when={"findings.categories": Contains("canary")}, id="no-secret")
+    desk = Desk(tmp_path / "evidence", policy=RuleSet(rule), inspectors=[Canaries(SECRET)])
+    assert desk.send("UserPromptSubmit", prompt=SECRET) == {}
+    assert desk.outcomes() == []
+    options = {"principal": ALICE, "agent": CODER, "scope": Scope("prompt"), "prompts": "prompt"}
+    desk.sessions = HookSessions(desk.enforcer, **options)
+    assert desk.send("UserPromptSubmit", prompt="hello") == {}
+    answer = desk.send("UserPromptSubmit", prompt=f"say {SECRET}")
+    assert (answer["decision"], SECRET in answer["reason"]) == ("block", False)
+    assert [outcome for outcome, _ in desk.outcomes()] == ["success", "denied"]
+    assert {record["action"]["kind"] for record in desk.records("outcome")} == {"prompt"}
+    desk.close()
+
+
+def test_version_2_of_the_record_names_the_session(tmp_path: Path) -> None:
+    """In drafts of the next record, the conversation of a call is the session of the agent."""
+    desk = Desk(tmp_path / "evidence", draft_records=True)
+    desk.send("PreToolUse", session="s-7")
+    desk.send("PostToolUse", session="s-7", tool_response={})
+    assert [record["workflow"] for record in desk.records("intent")] == ["s-7"]
+    desk.close()
+
+
 def test_monitor_mode_answers_nothing(tmp_path: Path) -> None:
     """In monitor mode no answer refuses or changes anything, whatever fails."""
     desk = Desk(tmp_path / "evidence", mode="monitor")
@@ -377,6 +403,23 @@ def test_sessions_are_bounded(desk: Desk) -> None:
     assert reason(desk.send("PreToolUse", session="more")) == "limit_exceeded"
     desk.clock.advance(3_601)
     assert decision(desk.send("PreToolUse", session="more"))[0] is None
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("ttl", timedelta(days=2)),
+        ("ttl", timedelta(0)),
+        ("limits", [Limit.uses("Absent", 1)]),
+        ("purpose", " "),
+        ("agents", {"helper": "helper"}),
+    ],
+)
+def test_options_that_cannot_hold_are_refused_at_once(desk: Desk, option: str, value: Any) -> None:
+    """A mistake is an error when the sessions are made, and not a refusal of every call."""
+    options = {"principal": ALICE, "agent": CODER, "scope": SCOPE, option: value}
+    with pytest.raises((TypeError, ValueError)):
+        HookSessions(desk.enforcer, **options)
 
 
 def test_nothing_is_answered_after_the_end(desk: Desk) -> None:

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
         grant_of,
         issue,
     )
-    from agent_identity._authority.grants.limits import Limit, amount_of, debits_for, exceeded, limits_from_claim
+    from agent_identity._authority.grants.limits import (
+        Limit,
+        amount_of,
+        check_limits,
+        debits_for,
+        exceeded,
+        limits_from_claim,
+    )
     from agent_identity._authority.grants.proof_of_possession import PROOF_WINDOW, id_of_proof, prove, verify_proof
     from agent_identity._authority.grants.scope import Scope
     from agent_identity._authority.grants.signed_marks import SignedMark, sign_mark, signer_of_mark, verify_mark
@@ -40,6 +47,7 @@ else:
             "agent_identity._authority.grants.limits": (
                 "Limit",
                 "amount_of",
+                "check_limits",
                 "debits_for",
                 "exceeded",
                 "limits_from_claim",
@@ -72,6 +80,7 @@ __all__ = [
     "Scope",
     "SignedMark",
     "amount_of",
+    "check_limits",
     "clauses_of",
     "debits_for",
     "derive",

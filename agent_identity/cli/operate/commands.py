@@ -142,6 +142,7 @@ def _hooks_serve(parser: ArgumentParser) -> None:
     text = "end the authority of a session after this time; by default %(default).0f"
     parser.add_argument("--hours", metavar="HOURS", type=float, default=8.0, help=text)
     parser.add_argument("--monitor", action="store_true", help="refuse nothing, and record what would be refused")
+    _add_signer(parser)
     parser.add_argument("--socket", metavar="PATH", help="the socket to listen on; by default DIR/hooks.sock")
 
 

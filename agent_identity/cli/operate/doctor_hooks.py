@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from agent_identity._common.narrowing import is_object
 from agent_identity._enforcement.telemetry import Check
 from agent_identity.cli.operate.hook_settings import (
     PLACES,
@@ -43,7 +44,7 @@ class _Ran(NamedTuple):
             answer: object = json.loads(self.out)
         except ValueError:
             return False
-        return isinstance(answer, dict) and answer.get("continue") is False
+        return is_object(answer) and answer.get("continue") is False
 
 
 def examine_hooks(paths: Iterable[Path] | None = None) -> list[Check]:

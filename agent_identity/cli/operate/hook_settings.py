@@ -34,21 +34,13 @@ __all__ = [
     "write",
 ]
 
-EVENTS: Final = (
-    "SessionStart",
-    "PreToolUse",
-    "PostToolUse",
-    "PostToolUseFailure",
-    "Stop",
-    "SubagentStop",
-    "SessionEnd",
-)
+EVENTS: Final = ("SessionStart", "UserPromptSubmit", "PreToolUse", *hook_command.AFTER, "SessionEnd")
 """The events that the hooks need."""
 
 PLACES: Final = ("local", "project", "user")
 """Settings of a person in a project, of a project, and of a person."""
 
-_NEEDED: Final = EVENTS[1:4]
+_NEEDED: Final = ("UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure")
 _SCRIPT: Final = "hook_command.py"
 _MARGIN: Final = 10.0  # The agent kills a hook later than it gives up by itself.
 _MOST: Final = 16 << 20

@@ -133,11 +133,15 @@ def run_serve(chosen: argparse.Namespace) -> int:
 
     where = socket_of(chosen.directory, chosen.socket)
     scope = scope_of(chosen.tool, chosen.scope, "--scope")
+    if not 0.001 <= chosen.hours <= 24:
+        raise ConfigurationError("--hours is out of range; give at most 24")
     owner = chosen.owner or chosen.principal
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     mode: Literal["enforce", "monitor"] = "monitor" if chosen.monitor else "enforce"
     routes = {name: Approval(wait=_WAIT) for name in chosen.approval}
-    with Enforcer.open(chosen.directory, policy=chosen.policy, mode=mode, routes=routes) as enforcer:
+    with Enforcer.open(
+        chosen.directory, policy=chosen.policy, mode=mode, routes=routes, keys=chosen.signer
+    ) as enforcer:
         sessions = HookSessions(
             enforcer,
             principal=Human(chosen.principal),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, final
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.common import off_loop, refusal
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.frameworks.hook_calls import HookCalls, denial
+from agent_identity.integrations.frameworks.hook_calls import HookCalls, current_session, denial
 from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
 
 try:
@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["ClaudeHooks", "hooks"]
 
 _T = TypeVar("_T")
-_EVENTS: Final = ("PreToolUse", "PostToolUse", "PostToolUseFailure", "Stop", "SubagentStop")
+_EVENTS: Final = ("PreToolUse", "PostToolUse", "PostToolUseFailure", "UserPromptSubmit", "Stop", "SubagentStop")
 
 
 def hooks(
     enforcer: Enforcer,
     *,
     agents: Acting | None = None,
+    prompts: str | None = None,
     timeout: float = 60.0,
 ) -> "ClaudeHooks":
     """Return hooks that guard every tool call, for ``ClaudeAgentOptions(hooks=…)``.
@@ -50,6 +51,8 @@ def hooks(
         enforcer: The enforcer.
         agents: The governed agent for each type of sub-agent, with a scope if it is to have less. Their calls run
             under authority delegated for each call; other types act as the agent of the task.
+        prompts: The name of prompts in scopes and rules: each is then inspected, judged and recorded like a call, and
+            a refused one does not reach the model. The scope must cover the name. ``None`` leaves prompts alone.
         timeout: Seconds in which a call must be judged; raise it where a person approves.
 
     Raises:
@@ -57,18 +60,18 @@ def hooks(
     """
     if enforcer.current_task is None and enforcer.mode == "enforce":
         raise ConfigurationError("no task is open; call hooks() inside 'with enforcer.task(...)'")
-    return ClaudeHooks(enforcer, agents, timeout)
+    return ClaudeHooks(enforcer, agents, prompts, timeout)
 
 
 @final
 class ClaudeHooks(dict[Any, list[HookMatcher]]):
     """Hooks by event, and a context manager that closes them. Received from :func:`hooks`."""
 
-    def __init__(self, enforcer: Enforcer, agents: Acting | None, timeout: float) -> None:
+    def __init__(self, enforcer: Enforcer, agents: Acting | None, prompts: str | None, timeout: float) -> None:
         matchers = [HookMatcher(hooks=[self._answer], timeout=timeout, on_failure="block")]
         super().__init__({event: list(matchers) for event in _EVENTS})
         self._monitors = enforcer.mode != "enforce"
-        self._calls = HookCalls(ToolGuards(enforcer, agents=agents))
+        self._calls = HookCalls(ToolGuards(enforcer, agents=agents, workflow=current_session), prompts)
 
     def bind(self) -> None:
         """Run calls from now on under the task that is open here, for a client that works on several tasks."""

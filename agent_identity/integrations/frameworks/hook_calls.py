@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from typing import Final, NamedTuple, cast, final
 
 from agent_identity._common.narrowing import is_mapping
@@ -21,7 +21,7 @@ from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.hook_command import AFTER
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
-__all__ = ["Answer", "HookCalls", "Step", "answered", "denial", "is_denial"]
+__all__ = ["Answer", "HookCalls", "Step", "answered", "current_session", "denial", "is_denial"]
 
 Answer = dict[str, object]
 """The answer of a hook, as JSON."""
@@ -29,6 +29,7 @@ Answer = dict[str, object]
 Step = Callable[[Mapping[str, object]], Answer]
 """Answers one event."""
 
+_SESSION: Final[ContextVar[str | None]] = ContextVar("agent_identity_hook_session", default=None)
 _LOG: Final = logging.getLogger("agent_identity")
 _MAX_OPEN: Final = 256
 _WITHHELD: Final = "withheld"
@@ -60,6 +61,9 @@ class ToolFailedError(Exception):
     """The tool reported an error."""
 
 
+_Agent = tuple[object, object]
+
+
 class _Running(NamedTuple):
     """An open call: judged, its intent recorded, its outcome not yet."""
 
@@ -68,7 +72,7 @@ class _Running(NamedTuple):
     context: Context
     stack: ExitStack
     asked: ToolCall
-    agent: object
+    agent: _Agent
 
     def end(self, error: BaseException) -> None:
         """Record an outcome without a result."""
@@ -84,10 +88,12 @@ class HookCalls:
 
     Args:
         guards: The guards of the tools.
+        prompts: The name of prompts in scopes and rules; ``None`` leaves them alone.
     """
 
-    def __init__(self, guards: ToolGuards) -> None:
+    def __init__(self, guards: ToolGuards, prompts: str | None = None) -> None:
         self._guards = guards
+        self._prompts = prompts
         self._context = copy_context()
         self._open: dict[str, _Running] = {}
         self._lock = threading.Lock()
@@ -95,7 +101,7 @@ class HookCalls:
         self._closed = False
 
     def answer(self, event: Mapping[str, object]) -> Answer:
-        """Answer one event: before and after a tool, and the stop of an agent; others are denied.
+        """Answer one event: before and after a tool, a prompt, and the stop of an agent; others are denied.
 
         Args:
             event: What the hook was called with.
@@ -107,6 +113,7 @@ class HookCalls:
             "PreToolUse": self._before,
             "PostToolUse": self._after,
             "PostToolUseFailure": self._failed,
+            "UserPromptSubmit": self._prompted,
             "Stop": self._stopped,
             "SubagentStop": self._stopped,
         }
@@ -164,7 +171,8 @@ class HookCalls:
         judged = dict(running.call.arguments)
         return {"hookSpecificOutput": {"hookEventName": "PreToolUse", "updatedInput": judged}}
 
-    def _begin(self, asked: ToolCall, context: Context, agent: object = None) -> _Running:
+    def _begin(self, asked: ToolCall, context: Context, agent: _Agent) -> _Running:
+        _SESSION.set(agent[0] if isinstance(agent[0], str) else None)
         with ExitStack() as stack:
             guard = stack.enter_context(self._guards.acting(asked))
             call = guard.begin(asked.request)
@@ -219,6 +227,20 @@ class HookCalls:
             _LOG.warning("the error of a tool was to be withheld, and the agent has it already (%s)", denied.code)
         return {}
 
+    def _prompted(self, event: Mapping[str, object]) -> Answer:
+        """Judge a prompt before the model gets it, if that is wanted; a refused one never reaches it."""
+        if self._prompts is None:
+            return {}
+        request = CallRequest({"prompt": event.get("prompt")}, can_route=False)
+        context = self._context.copy()
+        asked = ToolCall(self._prompts, request, kind="prompt")
+        running = context.run(self._begin, asked, context, _agent(event))
+        try:
+            context.run(running.guard.succeed, running.call)
+        finally:
+            context.run(running.stack.close)
+        return {}
+
     def _stopped(self, event: Mapping[str, object]) -> Answer:
         """End the open calls of an agent that has stopped: its user did not let them run."""
         with self._lock:
@@ -240,7 +262,7 @@ class HookCalls:
         """Record a call that ran without having been judged, and withhold its result."""
         _LOG.error("%s ran without having been judged; see that no hook is missing", _text(event.get("tool_name")))
         context = self._context.copy()
-        context.run(self._begin, _asked(event), context).end(NotJudgedError())
+        context.run(self._begin, _asked(event), context, _agent(event)).end(NotJudgedError())
         return self._kept_back(event, "refused: not_judged: the tool ran without having been judged")
 
     def _contradicted(self, running: _Running, event: Mapping[str, object], error: BaseException) -> Answer:
@@ -323,7 +345,12 @@ def _asked(event: Mapping[str, object]) -> ToolCall:
     return ToolCall(name, request, agent, kind)
 
 
-def _agent(event: Mapping[str, object]) -> tuple[object, object]:
+def current_session() -> str | None:
+    """Return the id of the session whose call is judged, which is the conversation of the agent."""
+    return _SESSION.get()
+
+
+def _agent(event: Mapping[str, object]) -> _Agent:
     """Return the id of the session and that of the sub-agent in it; the main agent has none."""
     return event.get("session_id"), event.get("agent_id")
 

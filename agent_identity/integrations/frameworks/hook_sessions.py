@@ -8,13 +8,13 @@ from contextvars import Context, copy_context
 from datetime import timedelta
 from typing import Final, NamedTuple, final
 
-from agent_identity._authority.grants import Limit, Scope
+from agent_identity._authority.grants import Limit, Scope, check_limits
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.common import folded_purpose, safe_message
 from agent_identity._enforcement.sessions import Opening
 from agent_identity._identity.principals import Agent, Principal
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.hook_calls import Answer, HookCalls, answered
+from agent_identity.integrations.frameworks.hook_calls import Answer, HookCalls, answered, current_session
 from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
 
 __all__ = ["PROBE", "PROBE_ALLOWED", "PROBE_DENIED", "HookSessions"]
@@ -66,10 +66,12 @@ class HookSessions:
         limits: Limits of each session; see :meth:`Enforcer.task`.
         agents: The governed agent for each type of sub-agent, with a scope if it is to have less. Their calls run
             under delegated authority; other types act as the coding agent.
+        prompts: The name of prompts in scopes and rules: each is then inspected, judged and recorded like a call, and
+            a refused one does not reach the model. The scope must cover the name. ``None`` leaves prompts alone.
 
     Raises:
         TypeError: Something has another type.
-        ValueError: The purpose is empty or too long.
+        ValueError: The purpose is empty or too long, the ttl is out of range, or a limit cannot hold.
     """
 
     def __init__(
@@ -83,10 +85,14 @@ class HookSessions:
         ttl: timedelta = timedelta(hours=8),
         limits: Sequence[Limit] = (),
         agents: Acting | None = None,
+        prompts: str | None = None,
     ) -> None:
         self._enforcer = enforcer
         self._principal, self._agent = principal, agent
-        self._scope, self._limits, self._agents = scope, tuple(limits), agents
+        if not timedelta(seconds=1) <= ttl <= timedelta(days=1):
+            raise ValueError("ttl is out of range; use 1 second to 1 day")
+        self._scope, self._limits, self._agents = scope, check_limits(limits, scope.tools), agents
+        self._prompts = prompts
         self._purpose, self._ttl = folded_purpose(purpose)[:512], ttl
         ToolGuards(enforcer, agents=agents)  # It checks them.
         self._sessions: dict[str, _Session] = {}
@@ -151,10 +157,12 @@ class HookSessions:
             principal=self._principal,
             agent=self._agent,
         )
-        guards = ToolGuards(self._enforcer, agents=self._agents, workflow=lambda: session_id)
+        guards = ToolGuards(self._enforcer, agents=self._agents, workflow=current_session)
         context = copy_context()
         task = context.run(opening.__enter__)
-        return _Session(context.run(HookCalls, guards), opening, context, task.expires_at)
+        return _Session(
+            context.run(HookCalls, guards, None if is_probe else self._prompts), opening, context, task.expires_at
+        )
 
     def _leave(self, session_id: str) -> None:
         with self._lock:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -48,15 +50,19 @@ class Desk:
         (self.project / "note.txt").write_text("the word is swordfish-in-the-sea\n")
 
     @asynccontextmanager
-    async def hooks(self, *tools: str, agents: Any = None, **options: Any) -> AsyncGenerator[claude_agent.ClaudeHooks]:
+    async def hooks(
+        self, *tools: str, agents: Any = None, prompts: str | None = None, **options: Any
+    ) -> AsyncGenerator[claude_agent.ClaudeHooks]:
         """Open an enforcer and a task for some tools, and give the hooks of its agent."""
         scope = ai.Scope(dict.fromkeys(tools))
         with ai.Enforcer.open(self.evidence, **options) as enforcer:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(enforcer.task("work", principal=ALICE, agent=CLERK, scope=scope))
-                yield await stack.enter_async_context(claude_agent.hooks(enforcer, agents=agents))
+                yield await stack.enter_async_context(claude_agent.hooks(enforcer, agents=agents, prompts=prompts))
 
-    async def run(self, hooks: Any, script: Script, helper: Script = (), **options: Any) -> StandIn:
+    async def run(
+        self, hooks: Any, script: Script, helper: Script = (), *, prompt: str = "do it", **options: Any
+    ) -> StandIn:
         """Let the agent work."""
         stand_in = StandIn(script, helper)
         with stand_in.running():
@@ -68,7 +74,7 @@ class Desk:
                 **options,
             )
             async with asyncio.timeout(60):
-                async for _ in sdk.query(prompt="do it", options=chosen):
+                async for _ in sdk.query(prompt=prompt, options=chosen):
                     pass
         return stand_in
 
@@ -234,6 +240,19 @@ async def test_what_cannot_be_withheld_stops_the_run(desk: Desk) -> None:
     desk.verified()
 
 
+async def test_a_refused_prompt_does_not_reach_the_model(desk: Desk) -> None:
+    """A prompt that the policy blocks ends before the first request."""
+    rule = ai.Rule(ai.Effect.BLOCK, when={"findings.categories": Contains("canary")}, id="no-secret")
+    async with desk.hooks(
+        "prompt", prompts="prompt", policy=ai.RuleSet(rule), inspectors=[Canaries("do it, please")]
+    ) as hooks:
+        ran = await desk.run(hooks, [[say("done")]], prompt="do it, please")
+        assert ran.requests == []
+        ran = await desk.run(hooks, [[say("done")]])
+        assert len(ran.requests) == 1
+    desk.verified()
+
+
 async def test_results_are_redacted(desk: Desk) -> None:
     """A policy that redacts changes what the model gets, of a built-in tool and of one of an MCP server."""
 
@@ -281,6 +300,39 @@ async def test_monitor_mode_refuses_nothing(desk: Desk) -> None:
     desk.verified()
 
 
+async def test_a_call_that_the_user_refuses_ends_without_an_outcome(desk: Desk) -> None:
+    """The hooks leave the permission prompt as it is, with the judged input; what it refuses did not run."""
+    asked: list[Any] = []
+
+    async def prompt(name: str, given: dict[str, Any], _: Any) -> Any:
+        asked.append((name, given))
+        return sdk.PermissionResultDeny(message="no")
+
+    stand_in = StandIn([[bash("touch ran", "1")], [say("done")]])
+    async with desk.hooks("Bash") as hooks:
+        with stand_in.running():
+            env = environment(desk.home, stand_in)
+            chosen = sdk.ClaudeAgentOptions(hooks=hooks, cwd=str(desk.project), env=env, can_use_tool=prompt)
+            async with asyncio.timeout(60), sdk.ClaudeSDKClient(options=chosen) as client:
+                await client.query("do it")
+                async for _ in client.receive_response():
+                    pass
+    assert asked == [("Bash", {"command": "touch ran"})]
+    assert not (desk.project / "ran").exists()
+    assert outcomes(desk.evidence)["1"][:2] == ("error", "NoOutcomeError")
+    desk.verified()
+
+
+async def test_parallel_calls_are_told_apart(desk: Desk) -> None:
+    """Calls of one message run at once, and each has its own intent and outcome."""
+    uses = [use("Read", {"file_path": str(desk.project / "note.txt"), "limit": n}, str(n)) for n in range(1, 9)]
+    async with desk.hooks("Read") as hooks:
+        ran = await desk.run(hooks, [uses, [say("done")]])
+    assert len(ran.results()) == len(uses)
+    assert outcomes(desk.evidence) == {str(n): ("success", None, "clerk") for n in range(1, 9)}
+    desk.verified()
+
+
 async def test_without_a_task_there_are_no_hooks(desk: Desk) -> None:
     """Hooks are made where a task is open, because a client keeps the context in which it connects."""
     with ai.Enforcer.open(desk.evidence) as enforcer, pytest.raises(ai.errors.ConfigurationError):
@@ -308,3 +360,32 @@ def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     }
     assert "paid INV-42" in json.dumps(stand_in.results()["toolu_1"])
     assert check(tmp_path / "evidence", tmp_path / "evidence" / "trust.json").completeness == "complete"
+
+
+def test_the_example_proves_what_the_agents_did(tmp_path: Path) -> None:
+    """The program in ``examples`` has the invoice read by a sub-agent and paid once, and shows verified evidence."""
+    asked = {"description": "d", "prompt": "HELPER", "subagent_type": "researcher", "run_in_background": False}
+    pay = partial(use, "mcp__billing__pay_invoice")
+    script = [
+        [use("Agent", asked, "1")],
+        [pay({"invoice_id": "INV-42", "amount": 120}, "2")],
+        [pay({"invoice_id": "INV-42", "amount": 9000}, "3")],
+        [say("I paid EUR 120.")],
+    ]
+    helper = [[use("mcp__billing__read_invoice", {"invoice_id": "INV-42"}, "4")], [say("EUR 120, to ACME")]]
+    stand_in = StandIn(script, helper)
+    program = Path(__file__).parents[3] / "examples" / "claude_agent_invoice.py"
+    with stand_in.running():
+        env = environment(tmp_path, stand_in)
+        ran = subprocess.run(
+            (sys.executable, program), cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False
+        )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("I paid EUR 120.\n")
+    assert "VERIFIED" in ran.stdout
+    assert outcomes(tmp_path / "evidence") == {
+        "1": ("success", None, "invoice-clerk"),
+        "2": ("success", None, "invoice-clerk"),
+        "3": ("denied", "argument_out_of_scope", "invoice-clerk"),
+        "4": ("success", None, "researcher"),
+    }

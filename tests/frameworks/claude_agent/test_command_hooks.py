@@ -76,9 +76,16 @@ def test_sub_agents_act_by_delegation(project: Path) -> None:
 
 
 def test_without_an_enforcer_no_tool_runs(project: Path) -> None:
-    """Research 0.5: where nothing answers at the socket, each call is refused with the reason."""
+    """Research 0.5: where nothing answers at the socket, each prompt and each call is refused with the reason."""
     installed = agent_identity("hooks", "install", "evidence", "--settings", "project", cwd=project)
     assert installed.returncode == 0
+    prompted = run(project, [[bash("touch ran", "1")], [say("done")]])
+    assert prompted.stand_in.requests == []
+    assert "no answer from the enforcer" in prompted.printed["result"]
+    path = project / ".claude" / "settings.json"
+    settings = json.loads(path.read_text())
+    del settings["hooks"]["UserPromptSubmit"]
+    path.write_text(json.dumps(settings))
     ran = run(project, [[bash("touch ran", "1")], [say("done")]])
     assert not (project / "ran").exists()
     assert "no answer from the enforcer" in ran.result("1")["content"]

@@ -15,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity.cli.operate import doctor_hooks, hook_settings
+from agent_identity.cli.terminal.scopes import scope_of
+from agent_identity.errors import ConfigurationError, OutOfScope
 from agent_identity.integrations.frameworks.hook_command import UGLY
 
 Run = Callable[..., tuple[int, str, str]]
@@ -166,7 +168,7 @@ def test_a_file_that_changed_meanwhile_is_not_overwritten(project: Path) -> None
     """What somebody else wrote between reading and writing is kept."""
     path = project / "settings.json"
     path.write_text('{"theirs": 1}')
-    with pytest.raises(hook_settings.ConfigurationError):
+    with pytest.raises(ConfigurationError):
         hook_settings.write(path, "{}", "ours")
     assert settings_of(path) == {"theirs": 1}
 
@@ -275,6 +277,20 @@ def test_another_person_approves(run: Run, project: Path) -> None:
         assert hook.wait(60) == 0
 
 
+def test_the_scope_of_the_page_bounds_what_is_written(project: Path) -> None:
+    """The file of the how-to is a scope, with what a tool writes and where."""
+    page = Path(__file__).parents[4] / "docs" / "how-to" / "coding-agents.md"
+    (project / "scope.json").write_text(page.read_text(encoding="utf-8").split("```json")[1].split("```")[0])
+    scope = scope_of(["Read"], str(project / "scope.json"), "--scope")
+    within = {"file_path": "/home/alice/shop/a.py", "content": "x"}
+    scope.check("Write", within, within)
+    with pytest.raises(OutOfScope):
+        scope.check("Write", {**within, "file_path": "/home/alice/.claude/settings.json"}, within)
+
+
 def test_serve_needs_a_tool(run: Run) -> None:
-    """Sessions without a scope have nothing to do."""
-    assert run("hooks", "serve", "evidence", "--principal", "a@example.com")[0] == 2
+    """Sessions without a scope have nothing to do, and none lasts longer than a day."""
+    who = ("hooks", "serve", "evidence", "--principal", "a@example.com")
+    assert run(*who)[0] == 2
+    assert run(*who, "--tool", "Bash", "--hours", "25")[0] == 2
+    assert run(*who, "--tool", "Bash", "--hours", "nan")[0] == 2

@@ -147,7 +147,7 @@ class Call:
         self.snapshot: Arguments | None = None
         self.unchecked = False
         self.judgement = _ALLOWED
-        self.findings: tuple[Finding, ...] = ()
+        self.findings: dict[Finding, None] = {}  # In order, each once; a stream adds to them for each batch.
         self.route: Callable[[Call], object] | None = None
         self.target: str | None = None
         self.channel: Approval | None = None
@@ -208,7 +208,7 @@ class Call:
         self.release()
         self.judgement = _ALLOWED
         self.route = self.target = self.channel = self.flow = None
-        self.findings = ()
+        self.findings = {}
         self.transforms = ()
 
     def returned(self, label: Label) -> None:

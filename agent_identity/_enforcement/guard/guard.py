@@ -279,7 +279,7 @@ class Guard:
         point.check(task)
         with task.flow.lock if self._flow is not None and task.flow is not None else nullcontext():
             asked, facts = call.flow, None if self._flow is None else self._flow.look(call, task, snapshot)
-            request = self._ask.request(snapshot.view, task, call.findings, "call", facts, touched=call.touched)
+            request = self._ask.request(snapshot.view, task, tuple(call.findings), "call", facts, touched=call.touched)
             again = self._ask.decide(request, self._told.known[0])
             same = ground_of(again) == ground_of(call.judgement.decision)
             if not same or (asked is not None and not asked.covers(call.flow)):
@@ -335,7 +335,7 @@ class Guard:
             point.check(task)
             task.chain.grants[-1].scope.check(self.tool.name, arguments.view, arguments.supplied)
             if point.inspectors:
-                call.findings = self._ask.inspect("input", arguments.view, request.injected)
+                call.findings = dict.fromkeys(self._ask.inspect("input", arguments.view, request.injected))
             facts = None if self._flow is None else self._flow.look(call, task, arguments)
             self._consult(call, arguments.view, task, facts)
             if self.slow or not task.lease.live:
@@ -371,7 +371,7 @@ class Guard:
         point = self._point
         if point.policy is None:
             return
-        request = self._ask.request(view, task, call.findings, "call", facts, touched=call.touched)
+        request = self._ask.request(view, task, tuple(call.findings), "call", facts, touched=call.touched)
         decision = self._ask.decide(request, self._told.known[0])
         take_effect(call, decision, point.routes)
         if decision.obligations and call.findings:

@@ -89,7 +89,7 @@ class Results:
             findings = self._ask.inspect("output", result)
             if not findings:
                 return self._veiled(call, result, fixed=fixed)
-            call.findings = tuple(dict.fromkeys((*call.findings, *findings)))
+            call.findings |= dict.fromkeys(findings)
             decision = self._decide(call, findings)
             if decision.effect in _RUNS:
                 edits = edits_of(findings, decision.obligations) if decision.obligations else None
@@ -145,7 +145,7 @@ class Results:
             findings = ready.findings
             if not findings:
                 break
-            call.findings = tuple(dict.fromkeys((*call.findings, *findings)))
+            call.findings |= dict.fromkeys(findings)
             decision = self._decide(call, findings)
             if decision.effect not in _RUNS:
                 return decision, False
@@ -190,7 +190,7 @@ class Results:
 
     def _changed_prompt(self, call: Call, arguments: Arguments, decision: Decision) -> Arguments:
         original = dict(arguments.view)
-        value, findings, again = original, call.findings, decision
+        value, findings, again = original, tuple(call.findings), decision
         for _ in range(_ROUNDS + 1):
             edits = edits_of(findings, again.obligations or decision.obligations)
             if edits is None:

@@ -9,7 +9,7 @@ from typing import Final, final
 
 from agent_identity._authority.grants import Scope
 from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.common import off_loop
+from agent_identity._enforcement.common import failure, off_loop
 from agent_identity._enforcement.sessions import Opening
 from agent_identity._enforcement.tasks import Task
 from agent_identity._identity.principals import Agent, Principal
@@ -70,7 +70,7 @@ class BearerTasks:
         Raises:
             NoTask: There is no bearer token (``no_token``), or it is not genuine; the code is then that of the
                 :class:`~agent_identity.errors.TokenError`. The refusal is recorded, without the token.
-            Denied: The function for the scope refused; recorded too.
+            Denied: The function for the scope refused, or ``verify`` failed otherwise (``guard_failed``); recorded too.
             EvidenceError: The refusal, or the start of the task, could not be recorded.
         """
         with self._opening(authorization, method, path) as task:
@@ -93,6 +93,9 @@ class BearerTasks:
             principal = self._verify(found[1])
         except TokenError as error:
             raise self._guard.refuse(facts, NoTask(str(error), code=error.code)) from None
+        except Exception as error:  # noqa: BLE001 - Code of others; what cannot be checked is refused.
+            why = f"the token could not be checked: {failure('verify', error)}"
+            raise self._guard.refuse(facts, Denied(why, code="guard_failed")) from None
         try:
             scope = self._scope if isinstance(self._scope, Scope) else self._scope(principal)
         except Denied as denied:

@@ -300,3 +300,18 @@ def test_a_request_with_two_tokens_is_nobodys(service: Service, token: Token) ->
     response = asyncio.run(get())
     assert (response.status_code, response.json()["code"]) == (401, "no_token")
     assert [code for _, code in service.refusals()] == ["no_token"]
+
+
+def test_a_failure_of_the_check_refuses_the_request_on_record(service: Service) -> None:
+    """What `verify` raises besides a refusal of the token neither opens a task nor gets out with the token."""
+
+    def verify(token: str) -> Principal:
+        raise RuntimeError(f"no key set for {token}")
+
+    given = service.tasks
+    tasks = BearerTasks(service.enforcer, verify=verify, agent=given._agent, scope=Scope("fetch"), purpose="serve")
+    with pytest.raises(Denied) as caught, tasks.opened("Bearer abc", method="GET", path="/"):
+        raise AssertionError("the block ran")
+    assert (caught.value.code, caught.value.reference) == ("guard_failed", service.refusals()[0][0])
+    assert "abc" not in str(caught.value)
+    assert (caught.value.__cause__, caught.value.__suppress_context__) == (None, True)

@@ -19,7 +19,7 @@ from a2a.helpers import get_message_text, get_stream_response_text, new_task_fro
 from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.events import EventQueue
 from a2a.server.request_handlers import DefaultRequestHandler
-from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes
+from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes, create_rest_routes
 from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
 from a2a.types import (
     AgentCapabilities,
@@ -155,7 +155,9 @@ class World:
             threading.Event().wait(0.01)
         self.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         handler = DefaultRequestHandler(self.executor, InMemoryTaskStore(), self.card())
-        routes = create_jsonrpc_routes(handler, "/", context_builder=CallerContexts(self.researcher))
+        contexts = CallerContexts(self.researcher)
+        routes = create_jsonrpc_routes(handler, "/", context_builder=contexts)
+        routes += create_rest_routes(handler, context_builder=contexts)
         self.application = DelegationMiddleware(
             Starlette(routes=[*create_agent_card_routes(self.card()), *routes]),
             self.researcher,
@@ -231,6 +233,16 @@ async def test_authority_travels_with_a_message(world: World) -> None:
     assert [(r.action.tool, r.outcome, r.action.server) for r in outcomes] == [
         ("researcher/send_message", "success", "researcher")
     ]
+
+
+async def test_authority_travels_with_rest_as_well(world: World) -> None:
+    """The proof is for the request, whatever binding made it."""
+    card = world.card(supported_interfaces=[over(world.url, "HTTP+JSON")])
+    config = world.config(supported_protocol_bindings=["HTTP+JSON"])
+    with world.task():
+        events = await RemoteAgent(world.clerk, "researcher", card, config).send(message())
+    assert texts(events) == ["ACME is known to alice@example.com"]
+    assert world.wire.sent[-1].url.path == "/message:stream"
 
 
 async def test_what_the_scope_does_not_cover_is_refused_there(world: World) -> None:

@@ -107,6 +107,84 @@ def test_a_framework_is_restored(framework: Framework, tmp_path: Path) -> None:
     assert facts["differ"] == []
 
 
+TOOLS = {
+    "openai_agents": """
+from agents import Agent, WebSearchTool, function_tool
+tools = [function_tool(pay), WebSearchTool()]
+""",
+    "pydantic_ai": """
+from pydantic_ai import Agent
+from pydantic_ai.models.test import TestModel
+agent = Agent(TestModel(), tools=[pay])
+""",
+    "google_adk": """
+from google.adk.tools import FunctionTool
+tool = FunctionTool(pay)
+""",
+    "claude_agent": """
+import claude_agent_sdk
+made = claude_agent_sdk.tool("pay", "Pay.", {"amount": int})(pay)
+""",
+    "crewai": """
+from crewai.tools import tool
+made = tool("pay")(pay)
+""",
+    "strands": """
+import strands
+made = strands.tool(pay)
+""",
+    "agent_framework": """
+from agent_framework import tool
+made = tool(pay)
+""",
+    "llama_index": """
+from llama_index.core.tools import FunctionTool
+made = FunctionTool.from_defaults(pay)
+""",
+}
+"""Makes a tool, ``pay``, in each framework."""
+
+DOCTOR = """
+import json, sys
+import agent_identity
+
+if sys.argv[2] == "instrument":
+    agent_identity.instrument()
+
+
+def pay(amount: int) -> str:
+    "Pay."
+    return "paid"
+
+
+exec(sys.argv[1])
+from agent_identity.cli.operate.doctor import diagnose
+print(json.dumps([(c.name, c.status, c.detail) for s, found in diagnose() if s == "frameworks" for c in found]))
+"""
+
+
+@pytest.mark.parametrize("framework", HERE, ids=lambda framework: framework.name)
+@pytest.mark.parametrize("way", ["bare", "instrument"])
+def test_the_doctor_names_tools_without_a_guard(framework: Framework, way: str, tmp_path: Path) -> None:
+    """Of a framework that nothing guards; once all are watched, the same tools are no finding."""
+    if framework.name not in TOOLS:
+        pytest.skip("its tools have a section of their own")
+    if way == "instrument":
+        _skip_without_adapter(framework)
+    rows = _run(DOCTOR, TOOLS[framework.name], way, cwd=tmp_path)
+    state = next(detail for name, _, detail in rows if name == "framework" and framework.distribution in detail)
+    tools = [(status, detail) for name, status, detail in rows if name == "tools" and framework.distribution in detail]
+    if way == "bare":
+        assert state.endswith("; imported, and nothing guards it")
+        assert tools == [("warn", f"1 {framework.distribution} tool, without a guard: pay")]
+    else:
+        assert state.endswith("; instrumented")
+        assert tools[0][0] == "ok"
+        assert tools[0][1].endswith("all watched by instrument()")
+    provided = [detail for _, _, detail in rows if "nobody can guard" in detail]
+    assert len(provided) == (framework.name == "openai_agents")
+
+
 @pytest.mark.parametrize("framework", HERE, ids=lambda framework: framework.name)
 def test_the_adapter_was_tested_with_this_version(framework: Framework) -> None:
     """The table names the version that the session installs, so that the doctor says what is true."""

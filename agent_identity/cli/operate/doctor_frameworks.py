@@ -3,7 +3,7 @@
 import gc
 import importlib.metadata
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from agent_identity._audit.report import counted
@@ -36,6 +36,15 @@ _TOOLS: Final = {
     "llama_index": _Kind("llama_index.core.tools", "BaseTool", ("metadata", "name")),
 }
 """LangChain is not among them: its tools tell by themselves whether they are guarded."""
+
+_PROVIDED: Final = {
+    "openai_agents": tuple(
+        ("agents", f"{name}Tool")
+        for name in ("WebSearch", "FileSearch", "CodeInterpreter", "ImageGeneration", "HostedMCP")
+    ),
+    "pydantic_ai": (("pydantic_ai.native_tools", "AbstractNativeTool"),),
+}
+"""Classes that stand for tools of the provider of a model."""
 
 
 def examine_frameworks() -> list[Check]:
@@ -93,6 +102,11 @@ def _state(framework: Framework) -> tuple[str, str]:
 
 
 def _tools(framework: Framework, kind: _Kind) -> Iterator[Check]:
+    kinds = {type(thing).__name__ for thing in _instances(_PROVIDED.get(framework.name, ()))}
+    provided = sorted(kinds - {"ToolSearchTool"})  # Pydantic AI gives one to each agent, used or not.
+    if provided:
+        cure = "leave them out, or accept that the provider of the model runs them unseen"
+        yield Check("tools", "warn", f"the provider runs, and nobody can guard: {', '.join(provided)}", cure)
     found = set(_named(kind))
     if not found:
         return
@@ -113,12 +127,11 @@ def _tools(framework: Framework, kind: _Kind) -> Iterator[Check]:
 
 
 def _named(kind: _Kind) -> Iterator[str]:
-    """Yield the names of the tools in this process."""
-    base = getattr(sys.modules.get(kind.module), kind.name, None)
-    if not isinstance(base, type):
-        return
-    for thing in gc.get_objects():
-        if not issubclass(type(thing), base):  # By type, because isinstance() runs code of proxies and lazy objects.
+    """Yield the names of the tools in this process, without those that come with the framework itself."""
+    top = kind.module.partition(".")[0]
+    for thing in _instances(((kind.module, kind.name),)):
+        made_of = getattr(thing, "__dict__", {}).get("__module__")  # Decorators copy it from the function.
+        if isinstance(made_of, str) and made_of.partition(".")[0] == top:
             continue
         name: object = thing
         try:
@@ -128,3 +141,12 @@ def _named(kind: _Kind) -> Iterator[str]:
             continue
         if isinstance(name, str):
             yield name
+
+
+def _instances(classes: Iterable[tuple[str, str]]) -> Iterator[object]:
+    """Yield the objects of this process that are of one of the classes, named by module and name, where they exist."""
+    named = (getattr(sys.modules.get(module), name, None) for module, name in classes)
+    bases = tuple(base for base in named if isinstance(base, type))
+    for thing in gc.get_objects() if bases else ():
+        if issubclass(type(thing), bases):  # By type, because isinstance() runs code of proxies and lazy objects.
+            yield thing

@@ -396,12 +396,19 @@ def test_our_guards_are_seen(write: Write) -> None:
     }
 
 
-def test_with_instrumentation_nobody_can_tell(write: Write) -> None:
-    """Where code instruments LangChain for the whole process, a scan does not say that a tool is unguarded."""
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from agent_identity.integrations import langchain_instrumentor as i\ni.LangChainInstrumentor().instrument()\n",
+        "import agent_identity as ai\nai.instrument()\n",
+        "from agent_identity import instrument\ninstrument()\n",
+    ],
+)
+def test_with_instrumentation_nobody_can_tell(write: Write, program: str) -> None:
+    """Where code instruments frameworks for the whole process, a scan does not say that a tool is unguarded."""
     found = write(
         {
-            "main.py": "from agent_identity.integrations.langchain_instrumentor import LangChainInstrumentor\n"
-            "LangChainInstrumentor().instrument()\n",
+            "main.py": program,
             "tools.py": "from langchain_core.tools import tool\n@tool\ndef pay(): ...\n",
         }
     )

@@ -41,7 +41,6 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "llama_index": ("integrations.frameworks",),
     "langchain_mcp_adapters": ("integrations.mcp.langchain",),
     "mcp": ("integrations.mcp",),
-    "msgspec": ("_audit.answers.incident_calls", "_audit.answers.report_frame", "_evidence", "_identity.trust.file"),
     "openai": ("integrations.frameworks.openai_agents",),  # Its types are those of the answers of models.
     "msgspec": ("_audit.answers", "_audit.ledger.open_intents", "_evidence", "_identity.trust.file"),
     "opentelemetry": ("_enforcement", "_evidence.spans.otlp_encoding", "integrations", "testing.rehearsal"),

@@ -35,7 +35,7 @@ PAUSE = 0.005
 class Client(FunctionInvocationLayer[Any], ChatMiddlewareLayer[Any], BaseChatClient[Any]):
     """Calls the function once in each run."""
 
-    def _inner_get_response(self, *, messages: list[Message], **_: object) -> Any:  # noqa: ANN401  As in the base class.
+    def _inner_get_response(self, *, messages: list[Message], **_: object) -> Any:
         call = Content.from_function_call("c1", "add", arguments={"x": 1, "y": 2})
         said = Content.from_text("3") if any(message.role == "tool" for message in messages) else call
 

@@ -33,7 +33,7 @@ class Model(BaseLlm):
     async def generate_content_async(
         self,
         llm_request: LlmRequest,
-        stream: bool = False,  # noqa: ARG002, FBT001, FBT002  As in the base class.
+        stream: bool = False,  # noqa: FBT001, FBT002  As in the base class.
     ) -> AsyncGenerator[LlmResponse]:
         """Answer with a call, then with a text."""
         call = types.Part(function_call=types.FunctionCall(name="add", args={"x": 1, "y": 2}))

@@ -172,9 +172,10 @@ class Calls:
         findings.done(_LINKS, f"{counted(intents, 'intent')}, {counted(outcomes, 'outcome')}")
 
     def _take_call(self, record: Intent | Outcome, call: Call, use: GrantUsage | None) -> None:
-        concluded = isinstance(record, Outcome)
-        if concluded:
+        spent = 0
+        if isinstance(record, Outcome):
             self._conclude(call, record)
+            spent = spent_uses(record)
         else:
             self._open.put(call)
         if self._disclosures is not None and self._disclosures.want(call.id):
@@ -182,8 +183,8 @@ class Calls:
         if use is None:
             self._findings.counts["unattributed"] += 1
         else:
-            use.count(concluded=concluded)
-            if concluded and (spent := spent_uses(record)):
+            use.count(concluded=isinstance(record, Outcome))
+            if spent:
                 use.spend(call.tool, spent)
         if record.decision.effect == "block":
             return

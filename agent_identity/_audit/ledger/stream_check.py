@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Final, TypeAlias, cast, final
 
 from agent_identity._audit.inputs import malformed, refuse_draft
 from agent_identity._audit.ledger.calls_check import Calls
@@ -162,7 +162,7 @@ class StreamCheck:
             code = ("malformed_record", problem) if changed else ("unknown_record", message)
             self._findings.add(_RECORDS, *code, place)
         for kind, number in self._kinds.items():
-            self._findings.kinds[kind.__struct_config__.tag] += number
+            self._findings.kinds[cast("str", kind.__struct_config__.tag)] += number
         self._calls.end_of_stream()
 
     def _accept(self, record: AnyRecord, leaf: bytes) -> None:

@@ -20,6 +20,9 @@ WITH done AS (
          agent, resource.system || ' ' || resource.name, time_ns, record
   FROM touched
   UNION ALL SELECT DISTINCT 'delegates to', chain[-2], agent, time_ns, record FROM grants WHERE depth > 0
+  UNION ALL
+  SELECT 'offers', server, tool || ' ' || coalesce(offered, pinned, '(no digest)'), time_ns, record
+  FROM servers WHERE tool IS NOT NULL
 )
 SELECT relation, agent, other, min(time_ns) AS since_ns, count(*) AS count, min((time_ns, record))[2] AS record
 FROM pairs

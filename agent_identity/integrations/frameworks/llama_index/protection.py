@@ -89,14 +89,15 @@ class _Patch:
         self._origin = origin
         self._known = WeakKeyDictionary[AsyncBaseTool, GuardedCalls]()
         self._active = True
-        self._before = kind.call, kind.acall
-        self._after = self._call(kind.call), self._acall(kind.acall)
+        # As they are in the class: other instrumentation may have put descriptors there that want to be bound.
+        self._before = vars(kind)["call"], vars(kind)["acall"]
+        self._after = self._call(self._before[0]), self._acall(self._before[1])
         self._set(*self._after)
 
     def undo(self) -> None:
         """Restore the methods, where nobody else has patched them since."""
         self._active = False
-        if (self._kind.call, self._kind.acall) == self._after:
+        if (vars(self._kind)["call"], vars(self._kind)["acall"]) == self._after:
             self._set(*self._before)
 
     def _set(self, call: Callable[..., ToolOutput], acall: Callable[..., Awaitable[ToolOutput]]) -> None:
@@ -117,7 +118,7 @@ class _Patch:
             if calls is not None:
                 return calls.run(args, kwargs)
             with _outside():
-                return before(tool, *args, **kwargs)
+                return before.__get__(tool, type(tool))(*args, **kwargs)
 
         return call
 
@@ -128,7 +129,7 @@ class _Patch:
             if calls is not None:
                 return await calls.run_async(args, kwargs)
             with _outside():
-                return await before(tool, *args, **kwargs)
+                return await before.__get__(tool, type(tool))(*args, **kwargs)
 
         return acall
 

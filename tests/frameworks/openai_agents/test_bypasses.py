@@ -15,6 +15,7 @@ from agents import (
     LocalShellTool,
     ModelBehaviorError,
     RunConfig,
+    RunContextWrapper,
     RunHooks,
     Runner,
     RunState,
@@ -25,7 +26,10 @@ from agents import (
     tool_input_guardrail,
 )
 from agents.editor import ApplyPatchOperation
-from agents.testing import ScriptedModel, assistant_message
+from agents.realtime import RealtimeAgent
+from agents.sandbox import ExecResult, SandboxAgent, SandboxRunConfig
+from agents.sandbox.capabilities import Shell
+from agents.testing import ScriptedModel, assistant_message, scripted_sandbox_session
 from agents.tool import LocalShellCommandRequest, ShellActionRequest, ShellCallData, ShellCommandRequest
 from agents.tool_context import ToolContext
 from frameworks.openai_agents.scripts import (
@@ -521,3 +525,33 @@ async def test_the_strictest_owner_judges_a_call_of_nobody(rehearse: Rehearse) -
     finally:
         undo()
     assert (len(ran), len(facts(monitor)), len(facts(strict))) == (1, 1, 1)
+
+
+async def test_tools_that_a_sandbox_brings_are_guarded(world: Rehearsal) -> None:
+    """The SDK runs a sandboxed agent as a clone with tools of the sandbox; they are guarded like others."""
+    session = scripted_sandbox_session(
+        [{"method": "exec", "result": ExecResult(stdout=b"/workspace", stderr=b"", exit_code=0)}]
+    )
+    turns = [[call("exec_command", "call-1", cmd="pwd")], [call("exec_command", "call-2", cmd="rm -r /")]]
+    agent = SandboxAgent(name="invoice-clerk", model=script(*turns), capabilities=[Shell()])
+    scope = ai.Scope("exec_command", cmd="pwd")
+    config = RunConfig(sandbox=SandboxRunConfig(session=session))
+    result = await run(world, protect(agent, world.enforcer), scope=scope, run_config=config)
+    assert (len(session.calls), outputs(result)[1][:9]) == (1, "refused: ")
+    assert [(tool, outcome) for tool, outcome, _ in facts(world)] == [
+        ("exec_command", "success"),
+        ("exec_command", "denied"),
+    ]
+
+
+async def test_agents_for_speech_list_guarded_tools(world: Rehearsal) -> None:
+    """A realtime agent has no runner; its session calls the tools that it lists."""
+    ran = Ran()
+    agent = protect(RealtimeAgent(name="invoice-clerk", tools=ran.tools()), world.enforcer)
+    tool = (await agent.get_all_tools(RunContextWrapper(None)))[0]
+    context = ToolContext(None, tool_name="read_invoice", tool_call_id="c", tool_arguments="{}", agent=agent)
+    assert isinstance(tool, FunctionTool)
+    assert (await tool.on_invoke_tool(context, '{"invoice_id": "INV-42"}')).startswith("refused: no_task")
+    with world.enforcer.task("x", scope=SCOPE, **WHO):
+        assert await tool.on_invoke_tool(context, '{"invoice_id": "INV-42"}') == "INV-42: EUR 120"
+    assert ran == ["read INV-42"]

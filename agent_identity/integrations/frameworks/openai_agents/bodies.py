@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
-from typing import Final, Protocol, TypeAlias, cast
+from typing import Final, Protocol, TypeAlias
 
 from agents import AgentBase, get_current_trace
 
@@ -73,7 +73,7 @@ class SharedBody:
         strict = [one for one in self.owners if one.guards.enforcer.mode == "enforce"]
         if owner not in self.owners or (owner not in strict and not isinstance(agent, AgentBase)):
             owner = (strict or self.owners)[0]  # Nobody knows who calls: the strictest judges.
-        return cast("Owner", owner), name
+        return owner, name
 
     async def answer(
         self, owner: Owner, asked: ToolCall, body: Body, parameters: Mapping[str, object] | None = None

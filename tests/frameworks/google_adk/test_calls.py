@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from checking import check
 from google.adk.agents import LlmAgent
+from google.adk.agents.run_config import RunConfig, ToolThreadPoolConfig
 from google.adk.plugins.reflect_retry_tool_plugin import ReflectAndRetryToolPlugin
 from google.adk.runners import InMemoryRunner
 from google.adk.tools import AgentTool, BaseTool, FunctionTool
 from google.adk.tools.base_toolset import BaseToolset
+from google.adk.version import __version__
 from google.genai import types
 from pydantic import BaseModel
 
@@ -302,3 +305,47 @@ def test_wrong_options_are_refused_where_the_plugin_is_made(adk: Any) -> None:
         AgentIdentityPlugin(world.enforcer, servers={"crm": LlmAgent(name="x")})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="1 to 256"):
         AgentIdentityPlugin(world.enforcer, model="")
+
+
+def test_the_synchronous_runner_keeps_the_task_or_is_refused(adk: Any) -> None:
+    """It runs in a thread of its own, which older versions start without the context of the caller."""
+    adk.open()
+    pay, got = made()
+    runner = adk.runner(adk.agent([[adk.call("pay", invoice="INV-42", amount=120)]], [pay]))
+    asyncio.run(runner.session_service.create_session(app_name=runner.app_name, user_id="u", session_id="s"))
+    with adk.task(PAY):
+        (answer,) = adk.answers(list(runner.run(user_id="u", session_id="s", new_message=types.UserContent("go"))))
+    if __version__.startswith("2.5."):
+        assert answer["error"].startswith("refused: no_task")
+        assert not got
+    else:
+        assert answer == {"result": "paid 120 EUR"}
+        adk.world.records.assert_attributed(principal=adk.alice, agent=adk.clerk, tool="pay", count=1)
+
+
+async def test_tools_in_a_pool_of_threads_are_guarded(adk: Any) -> None:
+    """Where the app runs synchronous tools in threads, each call is judged all the same."""
+    adk.open()
+    pay, got = made()
+    calls = [adk.call("pay", invoice="INV-42", amount=amount) for amount in (120, 9_000)]
+    config = RunConfig(tool_thread_pool_config=ToolThreadPoolConfig(max_workers=2))
+    answers = await adk.run(adk.agent([calls], [pay]), PAY, run_config=config)
+    assert ["error" in answer for answer in answers] == [False, True]
+    assert len(got) == 1
+
+
+async def test_a_generator_that_a_live_connection_would_call_itself_is_refused(adk: Any) -> None:
+    """There the app calls the function, past the body that the guard knows."""
+    world = adk.open()
+
+    async def watch(what: str) -> Any:
+        """Watch."""
+        yield what
+
+    tool = FunctionTool(watch)
+    live = SimpleNamespace(get_invocation_context=lambda: SimpleNamespace(live_request_queue=object()))
+    plugin = AgentIdentityPlugin(world.enforcer)
+    with adk.task("watch"):
+        answer = await plugin.before_tool_callback(tool=tool, tool_args={"what": "x"}, tool_context=live)
+    assert answer["error"].startswith("refused: not_guarded")
+    world.records.assert_denied(code="not_guarded", tool="watch", count=1)

@@ -57,7 +57,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "rfc3161_client": ("integrations.rfc3161",),
     # Each store by the one module that speaks to it.
     "strands": ("integrations.frameworks.strands", "integrations.frameworks.strands_calls"),
-    "crewai": ("integrations.frameworks.crewai", "integrations.frameworks.crewai_models"),
+    "crewai": tuple(f"integrations.frameworks.crewai{part}" for part in ("", "_models", "_streams")),
     "psycopg": ("_authority.stores.postgres", "_authority.stores.postgres_connection"),
     "redis": ("_authority.stores.redis",),
     "sqlglot": ("_policy.declarations.sql_statements",),

@@ -5,7 +5,7 @@
 """
 
 import functools
-import importlib
+import importlib.util
 import logging
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -63,6 +63,9 @@ _LOG: Final = logging.getLogger("agent_identity")
 _LAST: Final = float("inf")
 _KEY: Final = "agent_identity_approval"
 _A_WEEK: Final = timedelta(days=7)
+_HAS_STAGES: Final = importlib.util.find_spec("strands.middleware") is not None
+"""Public middleware came with 1.62; before it the hooks see what runs."""
+
 _OURS: Final = weakref.WeakKeyDictionary[object, bool]()
 """Agents with hooks of ours, and whether middleware guards what runs, after all that hooks and others changed."""
 
@@ -115,11 +118,12 @@ class AgentIdentityHooks(HookProvider):
     async def before_tool(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:
         """Put a guarded tool in the place of the selected one; called by the agent."""
         tool, agent = event.selected_tool, event.agent
-        if event.cancel_tool or (tool is None and event.tool_use["name"] in agent.tool_registry.registry):
+        if event.cancel_tool:
             return
         try:
             if tool is None:
-                await self._missing(event)
+                if not agent.tool_registry.registry.get(event.tool_use["name"]):  # Else Strands finds it.
+                    await self._missing(event)
             elif not _OURS.get(agent):
                 event.selected_tool = self._guarded_tool(
                     tool, agent.name, lambda name, reason: event.interrupt(name, reason=reason)
@@ -150,10 +154,9 @@ class AgentIdentityHooks(HookProvider):
         agent = event.agent
         _bind(agent, self._guards.enforcer)
         _OURS[agent] = False
-        try:
-            stages = importlib.import_module("strands.middleware")
-        except ModuleNotFoundError:  # Before 1.62 the hooks see what runs.
+        if not _HAS_STAGES:
             return
+        stages = importlib.import_module("strands.middleware")
         _OURS[agent] = True
         agent.add_middleware(stages.ExecuteToolStage, self._around_tool)
         if self._model is not None:
@@ -211,8 +214,10 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
 
     @functools.wraps(original)
     async def invoke_callbacks_async(registry: HookRegistry, event: BaseHookEvent) -> tuple[object, list[Interrupt]]:
+        before = (event.selected_tool, event.tool_use["name"]) if isinstance(event, BeforeToolCallEvent) else None
         answered = await original(registry, event)
         if active and isinstance(event, BeforeToolCallEvent) and not answered[1] and event.agent not in _OURS:
+            _look_up(event, before)
             await hooks.before_tool(event)
         return answered
 
@@ -224,6 +229,13 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
 
     HookRegistry.invoke_callbacks_async = invoke_callbacks_async  # type: ignore[method-assign,assignment]
     return undo
+
+
+def _look_up(event: "BeforeToolCallEvent[LocalAgent]", before: tuple[AgentTool | None, str] | None) -> None:
+    """Select the tool that Strands would, where hooks have given the call another name; since 1.62 it looks again."""
+    name, registry = event.tool_use["name"], event.agent.tool_registry
+    if _HAS_STAGES and before is not None and event.selected_tool is before[0] and name != before[1]:
+        event.selected_tool = registry.dynamic_tools.get(name) or registry.registry.get(name)
 
 
 def approval_by_interrupt(

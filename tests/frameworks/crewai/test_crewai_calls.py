@@ -352,3 +352,31 @@ def test_wrong_types_are_refused_at_once(rehearse: Rehearse) -> None:
         protect("crew", world.enforcer)
     with pytest.raises(TypeError, match="model"):
         protect([], world.enforcer, model="chat")
+
+
+async def test_a_stream_runs_under_the_task_in_which_it_was_made(rehearse: Rehearse) -> None:
+    """A streaming crew that Alice starts and Bob consumes runs as Alice; once her task has ended it is refused."""
+    world = rehearse()
+    for form in ("sync", "async", "late"):
+        llm = scripted([("read", {"invoice": form})], "done")
+        crew = protect(crew_of(member(llm, [read_tool()]), stream=True), world.enforcer)
+        alice = task(world, "read")
+        alice.__enter__()
+        stream = await crew.kickoff_async() if form == "async" else crew.kickoff()
+        if form == "late":
+            alice.__exit__(None, None, None)
+        with task(world, "read", principal=BOB):
+            if form == "async":
+                chunks = [chunk async for chunk in stream]
+            else:
+                chunks = await asyncio.to_thread(list, stream)
+        if form != "late":
+            alice.__exit__(None, None, None)
+        assert str(stream.result) == "done"
+        assert isinstance(chunks, list)
+    assert ran == ["sync", "async"]
+    assert [(call.outcome, call.principal) for call in world.records.calls()] == [
+        ("success", "alice@example.com"),
+        ("success", "alice@example.com"),
+        ("denied", "alice@example.com"),
+    ]

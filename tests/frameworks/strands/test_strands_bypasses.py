@@ -219,3 +219,27 @@ def test_two_enforcers_make_one_record(rehearse: Rehearse) -> None:
         agent("go")
     assert ran == ["A"]
     assert (outcomes(first), outcomes(second)) == (["success"], [])
+
+
+@pytest.mark.skipif(not STAGES, reason="Strands looks a tool up again since 1.62")
+@pytest.mark.parametrize("zero_code", [True, False])
+@pytest.mark.parametrize(("name", "code"), [("wipe", "tool_not_granted"), ("nothing", "tool_not_granted")])
+def test_hooks_that_rename_a_call_are_judged_by_the_tool_of_that_name(
+    rehearse: Rehearse, zero_code: bool, name: str, code: str
+) -> None:
+    """Strands runs the tool of the new name, and that is the one which is judged."""
+    world = rehearse()
+
+    def rename(event: Any) -> None:
+        event.tool_use["name"] = name
+
+    hooks = None if zero_code else AgentIdentityHooks(world.enforcer)
+    undo = strands.instrument(world.enforcer) if zero_code else lambda: None
+    try:
+        agent = made(hooks, [read, wipe], use("read", invoice="A"), more=[Hook(rename)])
+        with task(world, "read"):
+            agent("go")
+    finally:
+        undo()
+    assert not ran
+    assert {(call.tool, call.code) for call in world.records.calls()} == {(name, code)}

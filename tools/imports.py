@@ -39,7 +39,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "opentelemetry": ("_enforcement", "_evidence.spans.otlp_encoding", "integrations", "testing.rehearsal"),
     "opentelemetry.proto": ("_enforcement.export.grpc_receiver", "_evidence"),
     "orjson": ("canonical", "_evidence", "_enforcement", "_audit", "cli.answer"),
-    "packaging": ("cli.operate.doctor_packages",),
+    "packaging": ("cli.operate.doctor_frameworks", "cli.operate.doctor_packages"),
     "pkcs11": ("integrations.keys.pkcs11",),
     # Where data from outside enters. Tools declare their arguments as models, which are read by pydantic's own words.
     "pydantic": ("_inspection.document", "_inspection.transform", "_enforcement.calls.object_forms", "integrations"),

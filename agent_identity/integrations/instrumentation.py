@@ -173,9 +173,11 @@ class _Instrumentation:
         Raises:
             ConfigurationError: In enforce mode, it cannot be guarded.
         """
-        if not self._on or not _is_genuine(framework, module):
+        if not self._on:
             return
         try:
+            if not _is_genuine(framework, module):
+                return
             undo = self._patched(framework, module)
         except Exception as error:
             self._failed.add(framework.name)
@@ -219,8 +221,9 @@ def _is_genuine(framework: Framework, module: ModuleType) -> bool:
         return False
     name = framework.module.replace(".", "/") + ("/__init__.py" if hasattr(module, "__path__") else ".py")
     installed, loaded = Path(str(distribution.locate_file(name))), module.__file__
-    # A distribution that is installed as a link to its source has its files elsewhere.
-    return loaded is None or not installed.is_file() or installed.samefile(loaded)
+    if loaded is None or not installed.is_file() or not Path(loaded).exists():
+        return True  # It is linked to its source, or in an archive.
+    return installed.samefile(loaded)
 
 
 _LOCK: Final = threading.RLock()

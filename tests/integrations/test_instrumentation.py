@@ -212,6 +212,16 @@ def test_a_module_of_the_application_with_the_name_of_a_framework_is_its_own(tmp
     assert not (tmp_path / "evidence").exists()
 
 
+@pytest.mark.parametrize(("mode", "printed"), [("monitor", "went"), ("enforce", "ConfigurationError")])
+def test_a_framework_whose_file_is_not_there_is_one(tmp_path: Path, mode: str, printed: str) -> None:
+    """A module of an archive has the name of a file that does not exist, and is not taken for another package."""
+    found = stand_in(tmp_path / "site")
+    with (found / "strands" / "__init__.py").open("a", encoding="utf-8") as file:
+        file.write("__file__ = 'archive.zip/strands/__init__.py'\n")
+    done = ran(PROGRAM, found, cwd=tmp_path, AGENT_IDENTITY_MODE=mode)
+    assert (done.stdout, done.returncode) == (f"{printed}\n" * 2, 0), done.stderr
+
+
 ADAPTER = """
 import sys, types
 import agent_identity

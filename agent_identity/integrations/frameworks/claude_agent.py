@@ -4,7 +4,8 @@ Needs the distribution ``claude-agent-sdk``, from the extra ``claude-agent``.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, final
@@ -16,7 +17,7 @@ from agent_identity.integrations.frameworks.hook_calls import HookCalls, current
 from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
 
 try:
-    from claude_agent_sdk import HookMatcher
+    from claude_agent_sdk import ClaudeAgentOptions, HookMatcher
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "claude_agent_sdk":
         raise
@@ -25,7 +26,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from claude_agent_sdk import SdkMcpTool
 
-__all__ = ["ClaudeHooks", "hooks"]
+__all__ = ["ClaudeHooks", "hooks", "instrument"]
 
 _T = TypeVar("_T")
 _EVENTS: Final = ("PreToolUse", "PostToolUse", "PostToolUseFailure", "UserPromptSubmit", "Stop", "SubagentStop")
@@ -61,6 +62,35 @@ def hooks(
     if enforcer.current_task is None and enforcer.mode == "enforce":
         raise ConfigurationError("no task is open; call hooks() inside 'with enforcer.task(...)'")
     return ClaudeHooks(enforcer, agents, prompts, timeout)
+
+
+def instrument(enforcer: Enforcer) -> Callable[[], None]:
+    """Guard every tool call of clients and queries whose options are made from now on, and return what undoes it.
+
+    Calls run under the task that is open where the options are made. Options with hooks of :func:`hooks` keep those.
+
+    Args:
+        enforcer: The enforcer; usually in monitor mode.
+    """
+    original, active = ClaudeAgentOptions.__init__, True
+
+    @functools.wraps(original)
+    def __init__(self: ClaudeAgentOptions, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807
+        original(self, *args, **kwargs)
+        given: dict[Any, list[HookMatcher]] = dict(self.hooks or {})
+        asked = [hook for matchers in given.values() for matcher in matchers for hook in matcher.hooks]
+        if active and not any(isinstance(getattr(hook, "__self__", None), ClaudeHooks) for hook in asked):
+            ours = ClaudeHooks(enforcer, None, None, 60.0)
+            self.hooks = {**given, **{event: [*given.get(event, ()), *matchers] for event, matchers in ours.items()}}
+
+    def undo() -> None:
+        nonlocal active
+        active = False
+        if ClaudeAgentOptions.__init__ is __init__:
+            ClaudeAgentOptions.__init__ = original  # type: ignore[method-assign]
+
+    ClaudeAgentOptions.__init__ = __init__  # type: ignore[method-assign]
+    return undo
 
 
 @final

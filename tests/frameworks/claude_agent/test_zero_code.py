@@ -1,0 +1,37 @@
+"""Zero code: options that an application makes itself are guarded by `instrument`."""
+
+import asyncio
+from pathlib import Path
+
+import claude_agent_sdk as sdk
+import pytest
+from claude_code import StandIn, environment, say, use
+
+import agent_identity as ai
+from agent_identity.integrations.frameworks import claude_agent
+from agent_identity.integrations.instrumentation import instrumented
+from agent_identity.records import read
+
+
+@pytest.mark.parametrize("own", [False, True])
+async def test_options_of_the_application_are_guarded_once(tmp_path: Path, own: bool) -> None:
+    """Every call is on record once, in monitor mode, also beside hooks of ours; options made later are as ever."""
+    with ai.Enforcer.open(tmp_path / "evidence", mode="monitor") as enforcer:
+        ai.instrument(enforcer)
+        assert instrumented()["claude_agent"] is True
+        turns = [[use("Bash", {"command": "touch ran", "description": "x"}, "1")], [say("done")]]
+        stand_in = StandIn(turns, ())
+        with stand_in.running():
+            chosen = sdk.ClaudeAgentOptions(
+                cwd=str(tmp_path),
+                env=environment(tmp_path, stand_in),
+                permission_mode="bypassPermissions",
+                hooks=claude_agent.hooks(enforcer) if own else None,
+            )
+            async with asyncio.timeout(60):
+                async for _ in sdk.query(prompt="do it", options=chosen):
+                    pass
+        ai.uninstrument()
+        assert sdk.ClaudeAgentOptions().hooks is None
+    assert (tmp_path / "ran").exists()
+    assert [record.outcome for record in read(tmp_path / "evidence") if record.kind == "outcome"] == ["success"]

@@ -31,6 +31,7 @@ __all__ = ["protect_model"]
 
 _Stream: TypeAlias = Callable[..., AsyncIterator[Any]]
 ModelT = TypeVar("ModelT", bound=Model | ModelProvider)
+_LAST: Final = frozenset({"error", "response.failed", "response.incomplete"})
 _GUARD: Final = "__agent_identity_model__"
 
 
@@ -161,8 +162,9 @@ class _ModelCall:
         finally:
             await _close(stream)
         response = next(filter(None, map(_response_of, reversed(events))), None)
-        if response is None:  # It failed, or is cut off: not rebuilt, so that a finding withholds it.
-            return Shown(events, output_json(events))
+        if response is None:  # It failed, or is cut off: what says so has all texts as a whole, and is not rebuilt.
+            last = [event for event in events if event.type in _LAST]
+            return Shown(last, output_json(last))
         call.model = ModelFacts(name=response.model) if response.model else None
 
         def rebuild(changed: object) -> Items:

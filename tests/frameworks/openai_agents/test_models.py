@@ -242,6 +242,19 @@ async def test_a_stream_that_is_cut_off_leaves_nothing_uninspected(rehearse: Reh
     assert [outcome for _, outcome, _ in facts(world)] == ["success"]
 
 
+async def test_monitor_mode_delivers_what_the_model_wrote(rehearse: Rehearse) -> None:
+    """In monitor mode a finding changes nothing, not even how a stream is cut."""
+    world = rehearse(mode="monitor", policy=BLOCKING, inspectors=[PersonalData()])
+    plain = Runner.run_streamed(Agent(name="invoice-clerk", model=saying(SECRET)), "hello")
+    kinds = [event.data.type async for event in plain.stream_events() if event.type == "raw_response_event"]
+    agent = Agent(name="invoice-clerk", model=protect_model(saying(SECRET), world.enforcer))
+    with world.enforcer.task("talk", scope=SCOPE, **WHO):
+        streamed = Runner.run_streamed(agent, "hello")
+        seen = [event.data.type async for event in streamed.stream_events() if event.type == "raw_response_event"]
+    assert (seen, streamed.final_output) == (kinds, SECRET)
+    assert len(facts(world)) == 1
+
+
 async def test_a_stream_ends_with_its_task(world: Rehearsal) -> None:
     """What a model writes after the end of the task reaches nobody, and the refusal is on record."""
     gate = asyncio.Event()

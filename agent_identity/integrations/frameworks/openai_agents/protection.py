@@ -174,10 +174,10 @@ def protect(agent: AgentT, enforcer: Enforcer, *, agents: Acting | None = None) 
 
 
 def unprotect(agent: AgentT) -> AgentT:
-    """Undo :func:`protect`, for the agent and all agents that were reached from it.
+    """Undo :func:`protect`, for the agent and all agents that were protected with it.
 
     Args:
-        agent: The agent; one that is not protected stays as it is.
+        agent: The agent, or one that was reached from it; one that is not protected stays as it is.
 
     Returns:
         The argument: the same agent.

@@ -295,6 +295,18 @@ async def test_a_tool_that_cannot_be_guarded_is_not_listed(rehearse: Rehearse, m
     assert (bool(ran), result.final_output) == (mode == "monitor", "done")
 
 
+async def test_an_agent_as_a_tool_that_cannot_be_reached_is_not_listed(world: Rehearsal) -> None:
+    """An agent whose own tools would run unguarded is no tool of a protected agent."""
+    ran = Ran()
+    tool = agent_of(ran.tools(), [FORBIDDEN], name="second").as_tool("ask_researcher", "Ask.")
+    tool.__dict__["_agent_instance"] = None
+    agent = protect(agent_of([tool], [call("ask_researcher", input="?")]), world.enforcer)
+    config = RunConfig(tool_not_found_behavior="return_error_to_model")
+    for _ in range(2):
+        result = await run(world, agent.clone(model=script([call("ask_researcher", input="?")])), run_config=config)
+    assert (ran, facts(world), result.final_output) == ([], [], "done")
+
+
 async def test_a_cancelled_run_stays_cancelled(world: Rehearsal) -> None:
     """Cancellation goes through the adapter, and the call ends on record."""
     started = asyncio.Event()

@@ -12,6 +12,7 @@ from agents import Runner, RunState, function_tool
 from frameworks.openai_agents.scripts import BOB, CLERK, SCOPE, WHO, Ran, agent_of, call, facts, outputs, run, verifies
 
 import agent_identity as ai
+from agent_identity.adapters import GuardedCall
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.openai_agents import (
     answer,
@@ -22,6 +23,7 @@ from agent_identity.integrations.frameworks.openai_agents import (
     save_run,
     unprotect,
 )
+from agent_identity.policy import Decision, Request
 from agent_identity.testing import Rehearsal, Rehearse
 
 ASKING = ai.RuleSet(
@@ -217,6 +219,90 @@ async def test_in_monitor_mode_nothing_waits(rehearse: Rehearse) -> None:
     result = await run(world, protect(agent_of(ran.tools(), PAY), world.enforcer))
     assert (ran, result.final_output) == (["paid 120 EUR"], "done")
     assert [one.record.decision.effect for one in world.records.calls()] == ["route"]
+
+
+async def test_a_run_that_nobody_decided_waits_on(asking: Rehearsal) -> None:
+    """Loaded without an answer it stops again at the same call."""
+    ran = Ran()
+    saved = save_run(await run(asking, protect(agent_of(ran.tools(), PAY), asking.enforcer)))
+    result = await resumed(asking, protect(agent_of(ran.tools()), asking.enforcer), saved)
+    assert (ran, [item.call_id for item in result.interruptions]) == ([], ["call-1"])
+    again = await resumed(
+        asking, protect(agent_of(ran.tools()), asking.enforcer), answer(save_run(result), asking.enforcer, by=BOB)
+    )
+    assert (ran, again.final_output) == (["paid 120 EUR"], "done")
+
+
+async def test_a_policy_of_the_sdk_and_ours_both_stop_a_run(asking: Rehearsal) -> None:
+    """A callable needs_approval is asked too; the person decides once, and the guard has the ruling."""
+    ran, seen = Ran(), list[object]()
+
+    def own(_ctx: Any, parameters: dict[str, Any], _call_id: str) -> bool:
+        seen.append(parameters["amount"])
+        return False
+
+    @function_tool(needs_approval=own)  # type: ignore[arg-type]
+    def pay_invoice(invoice_id: str, amount: int) -> str:
+        ran.append(f"paid {amount}")
+        return "paid"
+
+    agent = protect(agent_of([pay_invoice], PAY), asking.enforcer)
+    stopped = await run(asking, agent)
+    assert (len(stopped.interruptions), seen[:1]) == (1, [120])
+    await resumed(asking, agent, answer(save_run(stopped), asking.enforcer, by=BOB))
+    assert ran == ["paid 120"]
+
+
+class Fickle:
+    """Routes the first time that it is asked, and allows afterwards."""
+
+    name, version, digest = "fickle", "1", "sha256:" + "0" * 64
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def decide(self, request: Request) -> Decision:
+        """Decide by the number of the question."""
+        self.asked += 1
+        if self.asked == 1:
+            return Decision(effect=ai.Effect.ROUTE, reason="first", route="people")
+        return Decision(effect=ai.Effect.ALLOW, reason="then")
+
+
+async def test_a_policy_that_changes_its_mind_leaves_no_call_open(rehearse: Rehearse) -> None:
+    """If the call needs no approval any more when it is begun, it is made again, and runs once."""
+    world, ran = rehearse(policy=Fickle(), routes={"people": approval_by_interruption()}), Ran()
+    await run(world, protect(agent_of(ran.tools(), PAY), world.enforcer))
+    assert ran == ["paid 120 EUR"]
+    assert [(tool, outcome) for tool, outcome, _ in facts(world)] == [
+        ("pay_invoice", "suspended"),
+        ("pay_invoice", "success"),
+    ]
+    verifies(world)
+
+
+async def test_who_may_not_act_is_not_asked_about(asking: Rehearsal) -> None:
+    """An agent whose scope is too wide is refused, and nobody is asked to approve its call."""
+    ran = Ran()
+    agents = {"invoice-clerk": (ai.Agent("other", owner="fin@example.com"), ai.Scope("delete_all"))}
+    result = await run(asking, protect(agent_of(ran.tools(), PAY), asking.enforcer, agents=agents))
+    assert (ran, result.interruptions, outputs(result)[0][:9]) == ([], [], "refused: ")
+
+
+async def test_a_defect_while_looking_ahead_leaves_the_guard_to_decide(
+    asking: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run does not stop, and without a ruling the call is refused."""
+
+    async def fails(*_args: object) -> bool:
+        raise RuntimeError
+
+    ran = Ran()
+    agent = protect(agent_of(ran.tools(), PAY), asking.enforcer)
+    with monkeypatch.context() as patched:
+        patched.setattr(GuardedCall, "waits_async", fails)
+        result = await run(asking, agent)
+    assert (ran, outputs(result)[0][:24], result.final_output) == ([], "refused: approval_forged", "done")
 
 
 APP = """

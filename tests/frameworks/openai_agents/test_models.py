@@ -1,12 +1,27 @@
 """Model calls of the OpenAI Agents SDK under guard: prompts, answers, streams, and what nobody reads too early."""
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
-from agents import Agent, Model, ModelProvider, RunConfig, Runner
+from agents import (
+    Agent,
+    Model,
+    ModelBehaviorError,
+    ModelProvider,
+    ModelResponse,
+    ModelRetrySettings,
+    ModelSettings,
+    RunConfig,
+    Runner,
+    Usage,
+    WebSearchTool,
+)
 from agents.testing import ScriptedModel, assistant_message
 from frameworks.openai_agents.scripts import BOB, CLERK, SCOPE, WHO, Ran, agent_of, call, facts, outputs, run, verifies
+from openai.types.responses import ResponseTextDeltaEvent
+from pydantic import BaseModel
 
 import agent_identity as ai
 from agent_identity.errors import ConfigurationError
@@ -27,9 +42,12 @@ def saying(text: str) -> ScriptedModel:
     return ScriptedModel([[assistant_message(text)], [assistant_message(text)]])
 
 
-async def texts(streamed: Any) -> str:
+async def texts(streamed: Any, seen: list[str] | None = None) -> str:
     """Return everything that a reader of a stream sees."""
-    return "".join([repr(event) async for event in streamed.stream_events()])
+    seen = [] if seen is None else seen
+    async for event in streamed.stream_events():
+        seen.append(repr(event))
+    return "".join(seen)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -182,3 +200,125 @@ async def test_a_stream_that_is_left_ends_its_call(world: Rehearsal) -> None:
         for _ in range(10):
             await asyncio.sleep(0)
     assert len([one for one in world.records if type(one).__name__ == "Intent"]) == len(facts(world))
+
+
+class Incomplete(Model):
+    """A model that writes a text and does not come to an end, or waits in the middle of it."""
+
+    def __init__(self, text: str, waits: asyncio.Event | None = None) -> None:
+        self.text = text
+        self.waits = waits
+
+    async def get_response(self, *_args: Any, **_kwargs: Any) -> ModelResponse:
+        """Answer with nothing."""
+        return ModelResponse(output=[], usage=Usage(), response_id=None)
+
+    async def stream_response(self, *_args: Any, **_kwargs: Any) -> AsyncIterator[Any]:
+        """Write a text in two parts."""
+        for number, part in enumerate((self.text[:12], self.text[12:])):
+            yield ResponseTextDeltaEvent(
+                type="response.output_text.delta",
+                content_index=0,
+                delta=part,
+                item_id="m",
+                logprobs=[],
+                output_index=0,
+                sequence_number=number,
+            )
+            if self.waits is not None:
+                await self.waits.wait()
+
+
+async def test_a_stream_that_is_cut_off_leaves_nothing_uninspected(rehearse: Rehearse) -> None:
+    """Parts of a text that never became an answer are not delivered: together they may say what none of them does."""
+    world = rehearse(policy=BLOCKING, inspectors=[PersonalData()])
+    agent = Agent(name="invoice-clerk", model=protect_model(Incomplete(SECRET), world.enforcer))
+    with world.enforcer.task("talk", scope=SCOPE, **WHO):
+        streamed = Runner.run_streamed(agent, "hello")
+        seen = list[str]()
+        with pytest.raises(ModelBehaviorError):
+            await texts(streamed, seen)
+    assert "example.org" not in "".join(seen)
+    assert [outcome for _, outcome, _ in facts(world)] == ["success"]
+
+
+async def test_monitor_mode_delivers_what_the_model_wrote(rehearse: Rehearse) -> None:
+    """In monitor mode a finding changes nothing, not even how a stream is cut."""
+    world = rehearse(mode="monitor", policy=BLOCKING, inspectors=[PersonalData()])
+    plain = Runner.run_streamed(Agent(name="invoice-clerk", model=saying(SECRET)), "hello")
+    kinds = [event.data.type async for event in plain.stream_events() if event.type == "raw_response_event"]
+    agent = Agent(name="invoice-clerk", model=protect_model(saying(SECRET), world.enforcer))
+    with world.enforcer.task("talk", scope=SCOPE, **WHO):
+        streamed = Runner.run_streamed(agent, "hello")
+        seen = [event.data.type async for event in streamed.stream_events() if event.type == "raw_response_event"]
+    assert (seen, streamed.final_output) == (kinds, SECRET)
+    assert len(facts(world)) == 1
+
+
+async def test_a_stream_ends_with_its_task(world: Rehearsal) -> None:
+    """What a model writes after the end of the task reaches nobody, and the refusal is on record."""
+    gate = asyncio.Event()
+    agent = Agent(name="invoice-clerk", model=protect_model(Incomplete("before, after", gate), world.enforcer))
+    with world.enforcer.task("talk", scope=SCOPE, **WHO):
+        streamed = Runner.run_streamed(agent, "hello")
+        events = streamed.stream_events()
+        seen = [repr(await anext(events)) for _ in range(2)]
+    gate.set()
+    seen += [repr(event) async for event in events]
+    assert ("after" in "".join(seen), str(streamed.final_output)[:9]) == (False, "refused: ")
+    assert [(outcome, code) for _, outcome, code in facts(world)] == [("denied", "task_ended")]
+
+
+class Answer(BaseModel):
+    """A structured answer."""
+
+    text: str
+
+
+async def test_structured_answers_hosted_tools_and_handoffs_are_described(rehearse: Rehearse) -> None:
+    """A request with everything in it is judged, and an answer in a structure arrives as it is."""
+    seen = list[object]()
+
+    class Seeing:
+        name = "seeing"
+
+        def inspect(self, content: Any) -> list[Any]:
+            seen.append(content.value)
+            return []
+
+    world = rehearse(inspectors=[Seeing()])
+    agent = Agent(
+        name="invoice-clerk",
+        output_type=Answer,
+        tools=[WebSearchTool(), *Ran().tools()],
+        handoffs=[agent_of([], name="second")],
+        model_settings=ModelSettings(extra_headers={"authorization": "secret"}, temperature=0.5),
+        model=protect_model(saying('{"text": "hello"}'), world.enforcer),
+    )
+    result = await run(world, agent)
+    assert result.final_output == Answer(text="hello")
+    request = next(value for value in seen if isinstance(value, Mapping) and "tools" in value)
+    names = [tool["name"] for tool in request["tools"]]
+    assert {WebSearchTool().name, "read_invoice", "transfer_to_second"} <= set(names)
+    assert ("secret" in repr(request), request["settings"]["temperature"]) == (False, 0.5)
+    assert "properties" in request["output_schema"]
+
+
+async def test_a_request_that_cannot_be_inspected_is_not_sent(world: Rehearsal) -> None:
+    """What is no JSON reaches no model."""
+    circular: dict[str, Any] = {}
+    circular["self"] = circular
+    model = saying("ok")
+    settings = ModelSettings(extra_args={"x": circular})
+    agent = Agent(name="invoice-clerk", model=protect_model(model, world.enforcer))
+    result = await run(world, agent, run_config=RunConfig(model_settings=settings))
+    assert (model.remaining_steps, result.final_output[:22]) == (2, "refused: bad_arguments")
+
+
+async def test_each_attempt_of_a_retried_model_is_a_call(world: Rehearsal) -> None:
+    """The SDK asks a model again; each time is one record."""
+    model = ScriptedModel([OSError("x"), [assistant_message("ok")]])
+    settings = ModelSettings(retry=ModelRetrySettings(max_retries=1, policy=lambda _context: True))
+    agent = Agent(name="invoice-clerk", model=protect_model(model, world.enforcer), model_settings=settings)
+    result = await run(world, agent)
+    assert (result.final_output, [outcome for _, outcome, _ in facts(world)]) == ("ok", ["error", "success"])

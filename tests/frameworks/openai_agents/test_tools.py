@@ -312,10 +312,17 @@ async def test_results_that_are_no_text_arrive_as_they_are(world: Rehearsal) -> 
     def read_invoice(invoice_id: str) -> Any:
         return {"id": invoice_id, "at": Path("x")}
 
+    @function_tool
+    def fails(why: str) -> Any:
+        return [ToolOutputText(text=why), ToolOutputText(text="b")] if why == "list" else Path(why)
+
     calls = [call("look_up", "call-1", question="q"), call("read_invoice", "call-2", invoice_id="INV-42")]
-    plain = await Runner.run(agent_of([look_up, read_invoice], calls), "x")
-    result = await run(world, protect(agent_of([look_up, read_invoice], calls), world.enforcer))
-    assert outputs(result) == outputs(plain) == [ToolOutputText(text="q"), {"id": "INV-42", "at": Path("x")}]
+    calls += [call("fails", "call-3", why="list"), call("fails", "call-4", why="path")]
+    tools = [look_up, read_invoice, fails]
+    plain = await Runner.run(agent_of(tools, calls), "x")
+    result = await run(world, protect(agent_of(tools, calls), world.enforcer))
+    assert outputs(result) == outputs(plain)
+    assert outputs(result)[0] == ToolOutputText(text="q")
 
 
 async def test_an_instrumented_process_guards_agents_that_nobody_changed(rehearse: Rehearse) -> None:

@@ -31,6 +31,7 @@ __all__ = ["protect_model"]
 
 _Stream: TypeAlias = Callable[..., AsyncIterator[Any]]
 ModelT = TypeVar("ModelT", bound=Model | ModelProvider)
+_LAST: Final = frozenset({"error", "response.failed", "response.incomplete"})
 _GUARD: Final = "__agent_identity_model__"
 
 
@@ -153,22 +154,24 @@ class _ModelCall:
 
         return Shown(response, output_json(response.output), rebuild=rebuild)
 
-    async def hold(self, call_model: _Stream, call: Call) -> Shown:
-        """Call the model, and return its answer as the events of a stream."""
+    async def hold(self, call_model: _Stream, mode: str, call: Call) -> Shown:
+        """Call the model, and return its answer as the events of a stream; in monitor mode as the model made them."""
         stream = call_model(**self.arguments)
         try:
             events = [event async for event in stream]
         finally:
             await _close(stream)
         response = next(filter(None, map(_response_of, reversed(events))), None)
-        if response is None:  # It failed, or is cut off: not rebuilt, so that a finding withholds it.
-            return Shown(events, output_json(events))
+        if response is None:  # It failed, or is cut off: what says so has all texts as a whole, and is not rebuilt.
+            last = [event for event in events if event.type in _LAST]
+            return Shown(events if mode == "monitor" else last, output_json(last))
         call.model = ModelFacts(name=response.model) if response.model else None
 
         def rebuild(changed: object) -> Items:
             return events_of(revised_output(response.output, changed), response)
 
-        return Shown(events_of(response.output, response), output_json(response.output), rebuild=rebuild)
+        made = events if mode == "monitor" else events_of(response.output, response)
+        return Shown(made, output_json(response.output), rebuild=rebuild)
 
     def _revise(self, changed: Mapping[str, object]) -> None:
         self.arguments = revised_request(self.arguments, changed)
@@ -177,7 +180,7 @@ class _ModelCall:
 async def _held(guard: GuardedCall, model_call: _ModelCall, call_model: _Stream) -> AsyncIterator[Any]:
     """Yield an answer that was inspected as a whole."""
     try:
-        events = await guard.run_async(model_call.asked(), partial(model_call.hold, call_model))
+        events = await guard.run_async(model_call.asked(), partial(model_call.hold, call_model, guard.mode))
     except AgentIdentityError as error:
         events = _refused_events(error)
     for event in cast("list[object]", events):

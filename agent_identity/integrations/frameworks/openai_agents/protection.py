@@ -21,7 +21,7 @@ from agent_identity.integrations.frameworks.openai_agents.local_tools import (
     is_local,
     release_local_tool,
 )
-from agent_identity.integrations.frameworks.openai_agents.tools import guard_tool, release_tool
+from agent_identity.integrations.frameworks.openai_agents.tools import guard_tool, is_agent_tool, release_tool
 from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
 
 __all__ = ["Protection", "instrument", "protect", "unguarded_tools", "unprotect"]
@@ -109,7 +109,8 @@ class Protection:
         """Guard a tool, add the agents behind it, and return whether the agent may list it."""
         try:
             if isinstance(tool, FunctionTool):
-                behind += _agents_in(tool) if guard_tool(tool, self) else ()
+                if (guard_tool(tool, self) or is_agent_tool(tool)) and not self._everywhere:
+                    behind += _agents_behind(tool)
             elif not guard_local_tool(tool, self):
                 self._name_unguarded(agent, tool)
         except Exception:  # noqa: BLE001 - Whatever fails: no run ends by it, and no tool runs that should be guarded.
@@ -173,10 +174,10 @@ def protect(agent: AgentT, enforcer: Enforcer, *, agents: Acting | None = None) 
 
 
 def unprotect(agent: AgentT) -> AgentT:
-    """Undo :func:`protect`, for the agent and all agents that were reached from it.
+    """Undo :func:`protect`, for the agent and all agents that were protected with it.
 
     Args:
-        agent: The agent; one that is not protected stays as it is.
+        agent: The agent, or one that was reached from it; one that is not protected stays as it is.
 
     Returns:
         The argument: the same agent.
@@ -240,6 +241,18 @@ def _protected(kind: type[_AnyAgent], protection: Protection) -> type[_AnyAgent]
 
 def _handoffs(agent: _AnyAgent) -> list["Handoff[Any, Any]"]:
     return [one for one in getattr(agent, "handoffs", ()) if isinstance(one, Handoff)]
+
+
+def _agents_behind(tool: FunctionTool) -> list[_AnyAgent]:
+    """Return the agents that a tool runs.
+
+    Raises:
+        ConfigurationError: It runs one that cannot be found, and whose own tools would be unguarded.
+    """
+    agents = list(_agents_in(tool))
+    if is_agent_tool(tool) and not agents:
+        raise ConfigurationError("the agent behind a tool cannot be found; this version of the SDK hides it")
+    return agents
 
 
 def _agents_in(one: object) -> Iterator[_AnyAgent]:

@@ -23,7 +23,7 @@ from agent_identity.integrations.frameworks.openai_agents.bodies import Owner, S
 from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended, suspend_for_approval
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, with_defaults
 
-__all__ = ["GuardedBody", "guard_tool", "release_tool"]
+__all__ = ["GuardedBody", "guard_tool", "is_agent_tool", "release_tool"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _Context: TypeAlias = RunContextWrapper[Any]
@@ -111,6 +111,12 @@ class GuardedBody(SharedBody):
             _LOG.exception("whether a call of %r needs an approval is unknown; its guard decides", self._name)
             waits = False
         return bool(own) or waits
+
+
+def is_agent_tool(tool: FunctionTool) -> bool:
+    """Return whether a tool is an agent."""
+    origin = get_function_tool_origin(tool)
+    return origin is not None and origin.type == ToolOriginType.AGENT_AS_TOOL
 
 
 def _guarded_body(tool: FunctionTool) -> GuardedBody | None:

@@ -63,7 +63,7 @@ class GuardedModels:
         if agent.canonical_model is not model:  # Older versions make one for each request.
             agent.model = model
         if type(model) not in _GUARDED:
-            object.__setattr__(model, "__class__", _guarded_kind(type(model)))  # type: ignore[arg-type,unused-ignore]
+            object.__setattr__(model, "__class__", _guarded_kind(cast("Any", type(model))))
         return None
 
     async def answers(

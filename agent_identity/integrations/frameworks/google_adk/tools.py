@@ -186,7 +186,7 @@ def _is_guarded(tool: BaseTool, context: ToolContext) -> bool:
     if "run_async" in vars(tool):  # It would run in the place of the method.
         return False
     if _GUARDED not in vars(kind):
-        tool.__class__ = _guarded_kind(kind)  # type: ignore[arg-type,unused-ignore]
+        tool.__class__ = _guarded_kind(cast("Any", kind))
     return True
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from agent_framework import ChatResponse, ChatResponseUpdate, Content, ResponseStream
 
 from agent_identity import Effect, Rule, RuleSet
 from agent_identity.constraints import Contains
@@ -94,6 +95,31 @@ async def test_calls_of_tools_in_answers_still_run(maf: Any) -> None:
     agent = maf.agent([[maf.call("look", what="x")]], [look])
     assert await heard(maf, agent, scope="model look", stream=True) == "done"
     assert [call[:2] for call in maf.calls()] == [("model", "success"), ("look", "success"), ("model", "success")]
+
+
+async def test_what_comes_with_an_answer_is_kept_in_a_held_stream(maf: Any) -> None:
+    """The ids and the usage of an answer reach who consumes its stream."""
+    maf.open(options={"model": "model"})
+    agent = maf.agent([])
+    usage = {"input_token_count": 3, "output_token_count": 4, "total_token_count": 7}
+
+    def answered(**_: Any) -> Any:
+        async def updates() -> Any:
+            yield ChatResponseUpdate(
+                contents=[Content.from_text("hello")], role="assistant", response_id="r1", conversation_id="t1"
+            )
+            yield ChatResponseUpdate(contents=[Content.from_usage(usage)], role="assistant", response_id="r1")
+
+        return ResponseStream(updates(), finalizer=ChatResponse.from_updates)
+
+    agent.client._inner_get_response = answered
+    with maf.task("model"):
+        stream = agent.run("go", stream=True)
+        parts = [update async for update in stream]
+        response = await stream.get_final_response()
+    assert response.text == "hello"
+    assert response.usage_details["total_token_count"] == 7
+    assert {part.response_id for part in parts if part.text} == {"r1"}
 
 
 async def test_an_error_in_the_adapter_asks_no_model_and_ends_no_run(maf: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,5 +232,7 @@ def _runs_here(tool: object) -> bool:
 
 
 def _name(tool: object) -> str:
-    described = cast("Mapping[str, object]", tool) if isinstance(tool, Mapping) else vars(tool)
-    return str(described.get("name") or described.get("type") or type(tool).__name__)
+    """Return the name of a tool, which is an object, or a mapping for the provider."""
+    described = cast("Mapping[str, object]", tool) if isinstance(tool, Mapping) else {}
+    names = (described.get("name"), getattr(tool, "name", None), described.get("type"), getattr(tool, "type", None))
+    return next((name for name in names if isinstance(name, str) and name), type(tool).__name__)

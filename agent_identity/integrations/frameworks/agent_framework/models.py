@@ -103,7 +103,7 @@ class _Request:
             self.raised = error
             raise
         response = cast("ChatResponse[Any]", result)
-        model: object = getattr(response, "model", None) or getattr(response, "model_id", None)
+        model: object = response.model
         call.model = Model(name=model) if isinstance(model, str) and model else None
         return Shown(response, _plain(response.messages), rebuild=functools.partial(_rebuilt, response))
 
@@ -168,8 +168,19 @@ def _stream_of(response: "ChatResponse[Any]") -> "ResponseStream[ChatResponseUpd
     async def updates() -> AsyncGenerator[ChatResponseUpdate]:
         for message in response.messages:
             yield ChatResponseUpdate(
-                contents=message.contents, role=cast("Any", message.role), message_id=message.message_id
+                contents=message.contents,
+                role=cast("Any", message.role),
+                author_name=message.author_name,
+                message_id=message.message_id,
+                response_id=response.response_id,
+                conversation_id=response.conversation_id,
+                model=response.model,
+                created_at=response.created_at,
+                finish_reason=response.finish_reason,
+                additional_properties=response.additional_properties,
             )
+        if response.usage_details is not None:
+            yield ChatResponseUpdate(contents=[Content.from_usage(response.usage_details)])
 
     def whole(_: Sequence[ChatResponseUpdate]) -> "ChatResponse[Any]":
         return response

@@ -106,12 +106,10 @@ class AgentIdentityPlugin(BasePlugin):
         self, *, callback_context: CallbackContext, llm_request: LlmRequest
     ) -> LlmResponse | None:
         """Name what cannot be guarded, and guard the model on request; called by the app."""
-        agent = callback_context.get_invocation_context().agent
-        self._name_provided(agent, llm_request)
-        if self._models is None:
-            return None
         try:
-            return await self._models.guard(agent)
+            agent = callback_context.get_invocation_context().agent
+            self._name_provided(agent, llm_request)
+            return None if self._models is None else await self._models.guard(agent)
         except Exception as error:  # noqa: BLE001 - The run goes on, without the model.
             return said(failed("a model", error))
 

@@ -85,7 +85,7 @@ def protect(target: T, enforcer: Enforcer, *, agents: Acting | None = None, mode
 
     Raises:
         TypeError: Something is of another type.
-        ConfigurationError: A tool is guarded by another enforcer, or overrides ``run``.
+        ConfigurationError: A tool runs in a way of its own: it overrides ``run``, or ``_run`` of ``Tool``.
     """
     guard = _Protection(enforcer, agents)
     if isinstance(target, Crew):
@@ -172,9 +172,13 @@ class _Protection:
         with _LOCK:
             if type(tool) in _CLASSES or (isinstance(tool, Tool) and tool.func in _FUNCTIONS):
                 return
-            if type(tool).run not in {BaseTool.run, Tool.run}:
+            kind, base = type(tool), Tool if isinstance(tool, Tool) else BaseTool
+            names = ("run", "arun", "_run", "_arun") if base is Tool else ("run", "arun")
+            own = [name for name in names if getattr(kind, name) is not getattr(base, name)]
+            if own:
                 raise ConfigurationError(
-                    f"the tool {type(tool).__name__} overrides run, which would pass the guard by; override _run"
+                    f"the tool {kind.__name__} overrides {own[0]}, which could pass the guard by; extend BaseTool, "
+                    "and override _run"
                 )
             if isinstance(tool, Tool):
                 tool.func = self._function(tool.func, partial(_facts, tool))

@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError("strands-agents is not installed; pip install 'agent-identity-otel[strands]'") from error
 
-__all__ = ["INTERRUPTING", "GuardedModel", "GuardedTool", "HaltedError", "Interrupting", "arguments_of"]
+__all__ = ["INTERRUPTING", "GuardedModel", "GuardedTool", "HaltedError", "Interrupting", "answered", "arguments_of"]
 
 Interrupting: TypeAlias = Callable[[str, object], object]
 """Interrupts an agent by name and reason, or returns the answer if there is one."""
@@ -99,11 +99,11 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
             async with aclosing(_relayed(run())) as items:
                 async for item in items:
                     if item is not _NOTHING:
-                        yield _answer(tool_use, item) if routed else item
+                        yield answered(tool_use, item) if routed else item
         except HaltedError as halted:
             yield halted.event
         except Denied as denied:
-            yield _answer(tool_use, refusal(denied), "error")
+            yield answered(tool_use, refusal(denied), "error")
 
     def _asked(self, tool_use: ToolUse) -> ToolCall:
         tool = cast("AgentTool", self.__wrapped__)
@@ -295,7 +295,7 @@ def _shown(event: object) -> Shown:
     return Shown(made, result.get("content", result), failure, rebuild=rebuild)
 
 
-def _answer(tool_use: ToolUse, value: object, status: str = "success") -> object:
+def answered(tool_use: ToolUse, value: object, status: str = "success") -> object:
     """Return the result of a call that the tool did not give."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return {"toolUseId": tool_use["toolUseId"], "status": status, "content": [{"text": text}]}

@@ -517,3 +517,22 @@ def test_calls_follow_the_task_that_is_bound(desk: Desk) -> None:
         assert desk.records("intent")[0]["task"]["id"] == task.id
         calls.close()
     desk.verified()
+
+
+def test_a_call_is_not_claimed_after_its_task(desk: Desk) -> None:
+    """A tool of this process does not begin once the authority has ended, whenever its call was judged."""
+    event = {
+        "hook_event_name": "PreToolUse",
+        "tool_name": "mcp__desk__pay",
+        "tool_input": {"n": 1},
+        "tool_use_id": "toolu_1",
+    }
+    with desk.enforcer.task("work", principal=ALICE, agent=CODER, scope=SCOPE):
+        calls = HookCalls(ToolGuards(desk.enforcer))
+        calls.answer(event)
+    with pytest.raises(Denied) as caught:
+        calls.claim("desk", "pay", {"n": 1})
+    assert (caught.value.code, bool(caught.value.reference)) == ("task_ended", True)
+    calls.close()
+    assert desk.outcomes() == [("denied", "task_ended")]
+    desk.verified()

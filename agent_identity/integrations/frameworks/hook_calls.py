@@ -136,18 +136,25 @@ class HookCalls:
             arguments: The arguments that it has got.
 
         Raises:
-            Denied: No call was judged with these arguments; the refusal is in the ledger.
+            Denied: No call was judged with these arguments, or its task has ended since; the refusal is in the ledger.
         """
         name = f"{server}/{tool}"
+        running = self._unclaimed(name, arguments)
+        if running is not None:
+            running.context.run(running.guard.check, running.call)
+            return running.call
+        denied = Denied(f"{name}: no call was judged with these arguments", code="input_changed")
+        guard = self._guards.of(name, kind="mcp", server=server)
+        raise self._context.copy().run(lambda: guard.refuse(arguments, denied, guard.current_task))
+
+    def _unclaimed(self, name: str, arguments: Mapping[str, object]) -> _Running | None:
         with self._lock:
             for call_id, running in self._open.items():
                 judged = dict(running.call.arguments)
                 if call_id not in self._claimed and running.asked.name == name and _is_same(judged, arguments):
                     self._claimed.add(call_id)
-                    return running.call
-        denied = Denied(f"{name}: no call was judged with these arguments", code="input_changed")
-        guard = self._guards.of(name, kind="mcp", server=server)
-        raise self._context.copy().run(lambda: guard.refuse(arguments, denied, guard.current_task))
+                    return running
+        return None
 
     def close(self) -> None:
         """Record every open call as ended without an outcome, and judge no more."""

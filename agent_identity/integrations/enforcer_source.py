@@ -5,6 +5,7 @@ import os
 import threading
 from typing import Final, final
 
+from agent_identity._authority.stores import renewed_in_children
 from agent_identity._enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
 
@@ -38,6 +39,11 @@ class EnforcerSource:
         self.enforces = (os.environ.get(_MODE, "monitor") if enforcer is None else enforcer.mode) != "monitor"
         self._lock = threading.Lock()
         self._opened: Enforcer | None = None
+        renewed_in_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Replace the lock, which a thread of the parent may have held while it opened the directory."""
+        self._lock = threading.Lock()
 
     def get(self) -> Enforcer:
         """Return the enforcer; the first call opens one if none was given.

@@ -176,7 +176,15 @@ class _Instrumentation:
         if not self._on:
             return
         try:
-            if not _is_genuine(framework, module):
+            genuine = _is_genuine(framework, module)
+            if not genuine:
+                if genuine is None and self.source.enforces:
+                    _LOG.warning(
+                        "%s is left unguarded as a module of the application, because no distribution %s is installed; "
+                        "if it is the framework, install it with its metadata",
+                        framework.module,
+                        framework.distribution,
+                    )
                 return
             undo = self._patched(framework, module)
         except Exception as error:
@@ -213,17 +221,22 @@ class _Instrumentation:
             wrapt.register_post_import_hook(partial(self._imported, framework), framework.module)
 
 
-def _is_genuine(framework: Framework, module: ModuleType) -> bool:
-    """Return whether a module is the framework, and no module of the application that has the same name."""
+def _is_genuine(framework: Framework, module: ModuleType) -> bool | None:
+    """Return whether a module is the framework, and no module of the application that has the same name.
+
+    ``None`` says that the framework is not installed, as far as the metadata tell.
+    """
     try:
         distribution = importlib.metadata.distribution(framework.distribution)
     except importlib.metadata.PackageNotFoundError:
-        return False
+        return None
     name = framework.module.replace(".", "/") + ("/__init__.py" if hasattr(module, "__path__") else ".py")
     installed, loaded = Path(str(distribution.locate_file(name))), module.__file__
-    if loaded is None or not installed.is_file() or not Path(loaded).exists():
-        return True  # It is linked to its source, or in an archive.
-    return installed.samefile(loaded)
+    # A distribution that is installed as a link to its source has its files elsewhere.
+    try:
+        return loaded is None or not installed.is_file() or installed.samefile(loaded)
+    except OSError:  # It came from an archive, or from nowhere; the adapter finds out whether it fits.
+        return True
 
 
 _LOCK: Final = threading.RLock()

@@ -8,6 +8,7 @@ from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, cast, final
 
+from agent_identity._authority.stores import renewed_in_children
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.common import off_loop
 from agent_identity.errors import Denied
@@ -45,6 +46,11 @@ class LangChainPatches:
         self._kind: type[BaseTool] | None = None
         self._replaced: dict[str, tuple[_Entry, _Entry]] = {}
         self._told: set[str] = set()
+        renewed_in_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Replace the lock, which a thread of the parent may have held while the enforcer was opened."""
+        self._lock = threading.RLock()
 
     def patch(self, module: ModuleType) -> None:
         """Patch the base class of all tools; called once LangChain has been imported."""

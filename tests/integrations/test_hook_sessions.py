@@ -164,6 +164,37 @@ def test_a_changed_input_is_a_failure_and_its_result_is_withheld(desk: Desk) -> 
     desk.verified()
 
 
+def test_another_tool_under_the_id_of_a_judged_call_is_a_failure(desk: Desk) -> None:
+    """The outcome of a call is that of its own tool; what ran in its place is withheld."""
+    desk.send("PreToolUse", "Read")
+    answer = desk.send("PostToolUse", "Bash", tool_response={"stdout": SECRET})
+    assert SECRET not in json.dumps(answer)
+    assert "input_changed" in answer["reason"]
+    assert desk.outcomes() == [("error", "InputChangedError")]
+    desk.verified()
+
+
+@pytest.mark.parametrize("more", [{"agent_id": "a-1"}, {"agent_type": ["helper"]}, {"agent_type": 1}])
+def test_a_sub_agent_without_a_type_does_not_act_as_the_agent_of_the_session(tmp_path: Path, more: Any) -> None:
+    """A sub-agent whose type is missing or malformed has nobody's authority."""
+    desk = Desk(tmp_path / "evidence", agents={"helper": (HELPER, Scope("Read"))})
+    answer = desk.send("PreToolUse", **more)
+    assert (decision(answer)[0], reason(answer)) == ("deny", "bad_arguments")
+    desk.verified()
+
+
+def test_arguments_too_deep_to_compare_still_get_an_outcome(tmp_path: Path) -> None:
+    """In monitor mode arguments of any depth run, and the end of the call is on record."""
+    desk = Desk(tmp_path / "evidence", mode="monitor")
+    for name in ("PreToolUse", "PostToolUse"):
+        value: Any = {}
+        for _ in range(5_000):
+            value = {"a": value}
+        assert desk.send(name, tool_input={"command": value}, tool_response={}) == {}
+    assert desk.outcomes() == [("error", "InputChangedError")]
+    desk.verified()
+
+
 @pytest.mark.parametrize(
     ("judged", "ran", "same"),
     [
@@ -216,6 +247,17 @@ def test_open_calls_end_with_their_agent_and_their_session(desk: Desk) -> None:
     desk.send("SessionEnd")
     assert desk.outcomes() == [("error", "NoOutcomeError")] * 3
     desk.verified()
+
+
+def test_many_ends_of_others_do_not_open_an_ended_session_again(desk: Desk) -> None:
+    """A sub-agent that works on gets no authority by thousands of other sessions that end."""
+    desk.send("PreToolUse")
+    for number in range(5_000):
+        desk.send("SessionEnd", session=f"other-{number}")
+    desk.send("SessionEnd")
+    for number in range(5_000, 10_000):
+        desk.send("SessionEnd", session=f"other-{number}")
+    assert reason(desk.send("PreToolUse")) == "task_ended"
 
 
 def test_an_ended_session_gets_no_task_but_by_its_start(desk: Desk) -> None:
@@ -474,4 +516,23 @@ def test_calls_follow_the_task_that_is_bound(desk: Desk) -> None:
         assert decision(dict(calls.answer(event)))[0] is None
         assert desk.records("intent")[0]["task"]["id"] == task.id
         calls.close()
+    desk.verified()
+
+
+def test_a_call_is_not_claimed_after_its_task(desk: Desk) -> None:
+    """A tool of this process does not begin once the authority has ended, whenever its call was judged."""
+    event = {
+        "hook_event_name": "PreToolUse",
+        "tool_name": "mcp__desk__pay",
+        "tool_input": {"n": 1},
+        "tool_use_id": "toolu_1",
+    }
+    with desk.enforcer.task("work", principal=ALICE, agent=CODER, scope=SCOPE):
+        calls = HookCalls(ToolGuards(desk.enforcer))
+        calls.answer(event)
+    with pytest.raises(Denied) as caught:
+        calls.claim("desk", "pay", {"n": 1})
+    assert (caught.value.code, bool(caught.value.reference)) == ("task_ended", True)
+    calls.close()
+    assert desk.outcomes() == [("denied", "task_ended")]
     desk.verified()

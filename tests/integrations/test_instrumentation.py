@@ -208,7 +208,8 @@ def test_a_module_of_the_application_with_the_name_of_a_framework_is_its_own(tmp
     """``agents`` is a common name for a package; only the one of the distribution is the framework."""
     found = stand_in(tmp_path / "app", distributed=False)
     done = ran(PROGRAM, found, cwd=tmp_path, AGENT_IDENTITY_MODE=mode)
-    assert (done.stdout, done.stderr) == ("went\nwent\n", "")
+    assert done.stdout == "went\nwent\n"
+    assert done.stderr.count("strands is left unguarded") == done.stderr.count("\n") == (mode == "enforce")
     assert not (tmp_path / "evidence").exists()
 
 
@@ -220,6 +221,55 @@ def test_a_framework_whose_file_is_not_there_is_one(tmp_path: Path, mode: str, p
         file.write("__file__ = 'archive.zip/strands/__init__.py'\n")
     done = ran(PROGRAM, found, cwd=tmp_path, AGENT_IDENTITY_MODE=mode)
     assert (done.stdout, done.returncode) == (f"{printed}\n" * 2, 0), done.stderr
+
+
+@pytest.mark.parametrize("mode", ["monitor", "enforce"])
+def test_a_framework_whose_file_is_nowhere_is_treated_as_the_framework(tmp_path: Path, mode: str) -> None:
+    """A module out of an archive breaks no import in monitor mode, and does not come in unguarded in enforce mode."""
+    found = stand_in(tmp_path / "site")
+    (found / "strands" / "__init__.py").write_text(
+        "__file__ = '/nowhere/app.zip/strands/__init__.py'\nclass Agent:\n    def go(self): return 'went'\n", "utf-8"
+    )
+    done = ran(PROGRAM, found, cwd=tmp_path, AGENT_IDENTITY_MODE=mode)
+    assert done.stdout == {"monitor": "went\n" * 2, "enforce": "ConfigurationError\n" * 2}[mode], done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_fork_while_the_enforcer_is_opened_does_not_block_the_child(tmp_path: Path) -> None:
+    """The first tool of a child runs, although another thread of its parent held the locks for good."""
+    program = """
+        import os, signal, threading
+        from langchain_core.tools import tool
+        import agent_identity
+        from agent_identity.integrations import enforcer_source
+
+        @tool
+        def find(q: str) -> str:
+            "Find."
+            return "found " + q
+
+        agent_identity.instrument()
+        opens, begun, go = enforcer_source._open, threading.Event(), threading.Event()
+        def waiting():
+            begun.set()
+            go.wait()
+            return opens()
+        enforcer_source._open = waiting
+        thread = threading.Thread(target=find.invoke, args=({"q": "a"},))
+        thread.start()
+        begun.wait()
+        child = os.fork()
+        if not child:
+            signal.alarm(60)
+            enforcer_source._open = opens
+            print(find.invoke({"q": "b"}), flush=True)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        go.set()
+        thread.join()
+        """
+    done = ran(program, cwd=tmp_path)
+    assert (done.stdout, done.returncode) == ("found b\n", 0), done.stderr
 
 
 ADAPTER = """

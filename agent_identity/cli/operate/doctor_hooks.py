@@ -68,12 +68,12 @@ def _file(path: Path) -> Iterator[Check]:
         yield Check("hooks", "fail", str(error).partition("; ")[0], "correct it by hand")
         return
     ours = {one.event: one for one in installed(settings)}
-    if not ours:
-        return
     found = list(weaknesses(settings))
     for text in found:
         detail, _, cure = text.partition("; ")
         yield Check("hooks", "fail", f"{path.name}: {detail}", cure)
+    if not ours:
+        return
     if not found:
         yield Check("hooks", "ok", f"{path}: every event has its hook")
     if others := others_before_tools(settings):

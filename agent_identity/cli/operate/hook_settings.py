@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import os
 import shlex
 import sys
@@ -41,7 +42,10 @@ PLACES: Final = ("local", "project", "user")
 """Settings of a person in a project, of a project, and of a person."""
 
 _NEEDED: Final = ("UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure")
-_SCRIPT: Final = "hook_command.py"
+_SCRIPT: Final = os.path.join("agent_identity", "integrations", "frameworks", "hook_command.py")  # noqa: PTH118
+_MEMBERS: Final = frozenset({"type", "command", "timeout", "onFailure", "statusMessage"})
+"""Of our hooks, all that changes nothing about when and how the command runs."""
+
 _MARGIN: Final = 10.0  # The agent kills a hook later than it gives up by itself.
 _MOST: Final = 16 << 20
 Settings = dict[str, object]
@@ -138,7 +142,7 @@ def read(path: Path) -> tuple[Settings, str | None]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read {str(path)!r}: {type(error).__name__}; correct the file") from None
     try:
-        found: object = json.loads(text or "{}", object_pairs_hook=unique, parse_constant=_no_json)
+        found: object = json.loads(text or "{}", object_pairs_hook=unique, parse_constant=_no_json, parse_float=_finite)
     except (ValueError, RecursionError):
         found = None
     if not is_object(found) or not is_object(found.get("hooks", {})):
@@ -148,6 +152,14 @@ def read(path: Path) -> tuple[Settings, str | None]:
 
 def _no_json(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+def _finite(digits: str) -> float:
+    """Return a number of JSON; a greater one than any float would be written as what is no JSON."""
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("too large")
+    return number
 
 
 def with_hooks(settings: Mapping[str, object], socket: str, *, patience: float, opens: bool = False) -> Settings:
@@ -234,12 +246,15 @@ def others_before_tools(settings: Mapping[str, object]) -> int:
 
 
 def weaknesses(settings: Mapping[str, object]) -> Iterator[str]:
-    """Yield what lets calls past our hooks, as far as one settings file tells; nothing without any of ours."""
+    """Yield what lets calls past our hooks, in this file or in another one, as far as this one tells."""
+    if settings.get("disableAllHooks", False) is not False:
+        yield "disableAllHooks is on; remove it"
     ours = list(installed(settings))
     if not ours:
         return
-    if settings.get("disableAllHooks") is True:
-        yield "disableAllHooks is on; remove it"
+    hooks = cast("Mapping[str, object]", settings["hooks"])
+    for event in (event for event, groups in hooks.items() if not _is_well_formed(groups)):
+        yield f"{event} has what is no hook, and the agent ignores a malformed file; correct it by hand"
     for event in EVENTS:
         found = [one for one in ours if one.event == event]
         if not found:
@@ -251,14 +266,27 @@ def weaknesses(settings: Mapping[str, object]) -> Iterator[str]:
 def _weak(one: Installed) -> Iterator[str]:
     if one.group.get("matcher") not in (None, "", "*"):
         yield "a matcher leaves tools out; remove it"
-    if any(one.hook.get(name) for name in ("async", "asyncRewake", "if", "once")):
-        yield "the hook does not run before each tool; remove async, if and once"
+    if others := sorted(name for name, value in one.hook.items() if value and name not in _MEMBERS):
+        yield f"the hook may not run as it was written; remove {', '.join(others)}"
     if hook_command.UGLY in one.command:
         yield f"tools run where nothing answers; install it without {hook_command.UGLY}"
-    elif target_of(one) is None:
+    elif (target := target_of(one)) is None or one.hook.get("type") != "command":
         yield "the command is not the one of this installation; run 'agent-identity hooks install' again"
+    elif not _outlasts(one.hook.get("timeout"), target.patience):
+        yield "the agent kills the hook before it gives up; run 'agent-identity hooks install' again"
     if one.event in _NEEDED and one.hook.get("onFailure") != "block":
         yield "a hook that is killed lets the tool run; run 'agent-identity hooks install' again"
+
+
+def _is_well_formed(groups: object) -> bool:
+    """Return whether the groups of an event have the form of hooks, whatever their types."""
+    inner = [group.get("hooks") if is_object(group) else None for group in groups] if is_array(groups) else [None]
+    hooks = [hook for each in inner for hook in (each if is_array(each) else [None])]
+    return all(is_object(hook) and isinstance(hook.get("type"), str) for hook in hooks)
+
+
+def _outlasts(timeout: object, patience: float) -> bool:
+    return isinstance(timeout, int | float) and timeout > patience
 
 
 def change_of(path: Path, before: str | None, after: str) -> list[str]:

@@ -75,7 +75,7 @@ def _change(
     changed: dict[str, object],
     settings: dict[str, object],
 ) -> int:
-    after = json.dumps(changed, indent=2, ensure_ascii=False) + "\n"
+    after = _text(changed)
     lines = [] if changed == settings else change_of(path, before, after)
     written = bool(lines) and not chosen.dry_run
     if written:
@@ -87,9 +87,21 @@ def _change(
         print(clean(line))
     end = "nothing to change" if not lines else "written" if written else "not written (--dry-run)"
     print(f"{clean(str(path))}: {end}")
+    for text in weaknesses(changed):
+        print(f"  ! {clean(text)}")
     if written:
         print("Running sessions keep the hooks that they started with: start the coding agent again.")
     return 0
+
+
+def _text(settings: dict[str, object]) -> str:
+    """Return settings as text; with escapes where a text in them is no Unicode."""
+    text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(settings, indent=2) + "\n"
+    return text
 
 
 def run_status(chosen: argparse.Namespace) -> int:

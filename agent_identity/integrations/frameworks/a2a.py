@@ -4,6 +4,7 @@ Authority travels by :mod:`agent_identity.integrations.http.httpx` and :mod:`age
 Needs the extra ``a2a``.
 """
 
+from collections.abc import AsyncIterator
 from typing import Final, cast, final
 
 from a2a.auth.user import UnauthenticatedUser, User
@@ -24,6 +25,8 @@ from agent_identity.errors import Denied
 
 __all__ = ["CallerContexts", "RemoteAgent"]
 
+_MAX_EVENTS: Final = 10_000
+_MAX_BYTES: Final = 16 << 20
 _FAILED: Final = (TaskState.TASK_STATE_FAILED, TaskState.TASK_STATE_REJECTED)
 
 
@@ -42,7 +45,7 @@ class RemoteAgent:
 
     Raises:
         TypeError: The name is no text.
-        ValueError: The name, or the id of a skill, is unfit for records.
+        ValueError: The name, or the id of a skill, is unfit for records, or two skills have one id.
     """
 
     def __init__(self, enforcer: Enforcer, name: str, card: AgentCard, config: ClientConfig) -> None:
@@ -50,9 +53,10 @@ class RemoteAgent:
         self._guard.declare()
         self._client = ClientFactory(config).create(card)
         self._inventory = enforcer.inventory
-        urls = sorted({interface.url for interface in card.supported_interfaces})
-        place = urls[0] if len(urls) == 1 else Definition.of({"urls": urls}).digest
         skills = {check_id(f"skill/{skill.id}", "skill"): Definition.of(MessageToDict(skill)) for skill in card.skills}
+        if len(skills) != len(card.skills):  # The inventory would see one of them alone.
+            raise ValueError("the card has two skills of one id; use a card in which each has its own")
+        place = _place(card)
         skills[INSTRUCTIONS] = Definition.of({"instructions": card.description})
         self._seen = Observation(name, "http", place, card.name[:256], card.version[:256], skills)
 
@@ -60,6 +64,7 @@ class RemoteAgent:
         """Send a message, and return everything that is answered, once all of it has been inspected.
 
         Raises:
+            A2AClientError: The message could not be sent, or the answer has more than 10,000 events or 16 MiB.
             Denied: The message may not be sent, or the answer is withheld.
             EvidenceError: The call could not be recorded, and nothing was sent.
         """
@@ -67,7 +72,7 @@ class RemoteAgent:
         sent.CopyFrom(request)
 
         async def body(_: Call) -> Shown:
-            events = [event async for event in self._client.send_message(sent)]
+            events = await _all_of(self._client.send_message(sent))
             states = [(event.task if event.HasField("task") else event.status_update).status.state for event in events]
             failed = next((state for state in states if state in _FAILED), None)
             failure = None if failed is None else A2AClientError(TaskState.Name(failed))
@@ -87,6 +92,31 @@ class RemoteAgent:
         except Denied as denied:
             return denied
         return None
+
+
+def _place(card: AgentCard) -> str:
+    """Return the address of an agent, or the digest of several; a tenant is part of an address."""
+    pairs = sorted({(interface.url, interface.tenant) for interface in card.supported_interfaces})
+    urls = [url for url, _ in pairs]
+    if any(tenant for _, tenant in pairs):
+        return Definition.of({"urls": urls, "tenants": [tenant for _, tenant in pairs]}).digest
+    return urls[0] if len(urls) == 1 else Definition.of({"urls": urls}).digest
+
+
+async def _all_of(answer: AsyncIterator[StreamResponse]) -> list[StreamResponse]:
+    """Return an answer as a whole.
+
+    Raises:
+        A2AClientError: It is too long to keep.
+    """
+    events: list[StreamResponse] = []
+    size = 0
+    async for event in answer:
+        events.append(event)
+        size += event.ByteSize()
+        if size > _MAX_BYTES or len(events) > _MAX_EVENTS:
+            raise A2AClientError("the answer is too long; have it in several messages")
+    return events
 
 
 @final

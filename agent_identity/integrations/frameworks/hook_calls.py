@@ -72,6 +72,7 @@ class _Running(NamedTuple):
     context: Context
     stack: ExitStack
     asked: ToolCall
+    tool: object
     agent: _Agent
 
     def end(self, error: BaseException) -> None:
@@ -135,18 +136,25 @@ class HookCalls:
             arguments: The arguments that it has got.
 
         Raises:
-            Denied: No call was judged with these arguments; the refusal is in the ledger.
+            Denied: No call was judged with these arguments, or its task has ended since; the refusal is in the ledger.
         """
         name = f"{server}/{tool}"
+        running = self._unclaimed(name, arguments)
+        if running is not None:
+            running.context.run(running.guard.check, running.call)
+            return running.call
+        denied = Denied(f"{name}: no call was judged with these arguments", code="input_changed")
+        guard = self._guards.of(name, kind="mcp", server=server)
+        raise self._context.copy().run(lambda: guard.refuse(arguments, denied, guard.current_task))
+
+    def _unclaimed(self, name: str, arguments: Mapping[str, object]) -> _Running | None:
         with self._lock:
             for call_id, running in self._open.items():
                 judged = dict(running.call.arguments)
                 if call_id not in self._claimed and running.asked.name == name and _is_same(judged, arguments):
                     self._claimed.add(call_id)
-                    return running.call
-        denied = Denied(f"{name}: no call was judged with these arguments", code="input_changed")
-        guard = self._guards.of(name, kind="mcp", server=server)
-        raise self._context.copy().run(lambda: guard.refuse(arguments, denied, guard.current_task))
+                    return running
+        return None
 
     def close(self) -> None:
         """Record every open call as ended without an outcome, and judge no more."""
@@ -163,7 +171,7 @@ class HookCalls:
         if call_id is None:
             raise Denied("the call has no id", code="bad_arguments")
         context = self._context.copy()
-        running = context.run(self._begin, asked, context, _agent(event))
+        running = context.run(self._begin, asked, context, event)
         self._keep(call_id, running)
         if running.guard.mode != "enforce":
             return {}
@@ -171,13 +179,14 @@ class HookCalls:
         judged = dict(running.call.arguments)
         return {"hookSpecificOutput": {"hookEventName": "PreToolUse", "updatedInput": judged}}
 
-    def _begin(self, asked: ToolCall, context: Context, agent: _Agent) -> _Running:
+    def _begin(self, asked: ToolCall, context: Context, event: Mapping[str, object]) -> _Running:
+        agent = _agent(event)
         _SESSION.set(agent[0] if isinstance(agent[0], str) else None)
         with ExitStack() as stack:
             guard = stack.enter_context(self._guards.acting(asked))
             call = guard.begin(asked.request)
             call.detach()  # The body runs in another process.
-            return _Running(guard, call, context, stack.pop_all(), asked, agent)
+            return _Running(guard, call, context, stack.pop_all(), asked, event.get("tool_name"), agent)
 
     def _keep(self, call_id: str, running: _Running) -> None:
         """Keep an open call; one of the same id, and the oldest where there are too many, end without an outcome."""
@@ -234,7 +243,7 @@ class HookCalls:
         request = CallRequest({"prompt": event.get("prompt")}, can_route=False)
         context = self._context.copy()
         asked = ToolCall(self._prompts, request, kind="prompt")
-        running = context.run(self._begin, asked, context, _agent(event))
+        running = context.run(self._begin, asked, context, event)
         try:
             context.run(running.guard.succeed, running.call)
         finally:
@@ -262,7 +271,7 @@ class HookCalls:
         """Record a call that ran without having been judged, and withhold its result."""
         _LOG.error("%s ran without having been judged; see that no hook is missing", _text(event.get("tool_name")))
         context = self._context.copy()
-        context.run(self._begin, _asked(event), context, _agent(event)).end(NotJudgedError())
+        context.run(self._begin, _asked(event), context, event).end(NotJudgedError())
         return self._kept_back(event, "refused: not_judged: the tool ran without having been judged")
 
     def _contradicted(self, running: _Running, event: Mapping[str, object], error: BaseException) -> Answer:
@@ -336,13 +345,14 @@ def _asked(event: Mapping[str, object]) -> ToolCall:
     arguments = dict(cast("Mapping[str, object]", values))
     known = call_id if isinstance(call_id, str) else None
     request = CallRequest(arguments, supplied=tuple(arguments), call_id=known, can_route=False)
-    agent = acting if isinstance(acting, str) else None
+    if not isinstance(acting, str | None) or (acting is None and event.get("agent_id") is not None):
+        raise Denied("the type of the sub-agent is not stated", code="bad_arguments")  # It must not act as another.
     server = _server(name, event.get("mcp_server"))
     if server is not None:
         tool = name.removeprefix(f"mcp__{server}__")
-        return ToolCall(f"{server}/{tool}", request, agent, "mcp", server)
+        return ToolCall(f"{server}/{tool}", request, acting, "mcp", server)
     kind = "mcp" if name.startswith("mcp__") else "agent" if name in _AGENTS else "function"
-    return ToolCall(name, request, agent, kind)
+    return ToolCall(name, request, acting, kind)
 
 
 def current_session() -> str | None:
@@ -368,12 +378,16 @@ def _server(name: str, described: object) -> str | None:
 
 
 def _change(running: _Running, event: Mapping[str, object]) -> InputChangedError | None:
-    """Return an error if the input that ran is not the one that was judged."""
+    """Return an error if the tool or the input that ran is not the one that was judged."""
     judged = running.call.arguments if running.guard.mode == "enforce" else running.asked.request.arguments
     ran = event.get("tool_input")
     if running.asked.name in _DIALOGS and is_mapping(ran):
         ran = {name: value for name, value in ran.items() if name in judged}
-    return None if _is_same(dict(judged), ran) else InputChangedError()
+    try:
+        same = running.tool == event.get("tool_name") and _is_same(dict(judged), ran)
+    except RecursionError:  # In monitor mode arguments may be deeper than the guard takes.
+        same = False
+    return None if same else InputChangedError()
 
 
 def _is_same(one: object, other: object) -> bool:

@@ -31,7 +31,7 @@ PROBE_DENIED: Final = "agent_identity.beyond"
 _LOG: Final = logging.getLogger("agent_identity")
 _ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _MAX_SESSIONS: Final = 64
-_MAX_ENDED: Final = 1_024
+_MAX_ENDED: Final = 65_536  # One that is forgotten gets a second task.
 _NS: Final = 1_000_000_000
 
 

@@ -99,6 +99,36 @@ def test_another_installation_replaces_ours(run: Run, project: Path) -> None:
     assert (hook["timeout"], hook["onFailure"]) == (110, "block")
 
 
+def test_a_hook_of_others_with_a_similar_name_is_not_ours(run: Run, project: Path) -> None:
+    """Neither install nor remove takes away a script of others that is called like ours."""
+    theirs = {"hooks": {"PreToolUse": [{"hooks": [{"type": "command", "command": "python my_hook_command.py"}]}]}}
+    path = project / "settings.json"
+    path.write_text(json.dumps(theirs))
+    assert run("hooks", "install", "evidence", "--file", str(path))[0] == 0
+    assert settings_of(path)["hooks"]["PreToolUse"][0] == theirs["hooks"]["PreToolUse"][0]
+    assert run("hooks", "remove", "--file", str(path))[0] == 0
+    assert settings_of(path) == theirs
+
+
+def test_a_text_that_is_no_unicode_stays(run: Run, project: Path) -> None:
+    """JSON may hold half of a surrogate pair, which no file can hold as itself."""
+    path = project / "settings.json"
+    path.write_text('{"x": "\\ud800"}')
+    assert run("hooks", "install", "evidence", "--file", str(path))[0] == 0
+    assert settings_of(path)["x"] == "\ud800"
+
+
+def test_hooks_that_another_file_disables_are_not_sound(run: Run, project: Path) -> None:
+    """Settings of a person turn off the hooks of the project, and neither status nor doctor calls them sound."""
+    run("hooks", "install", "evidence", "--settings", "project")
+    assert run("hooks", "status")[0] == 0
+    (project / ".claude" / "settings.local.json").write_text('{"disableAllHooks": true}')
+    code, out, _ = run("hooks", "status")
+    assert (code, "disableAllHooks" in out) == (1, True)
+    found = doctor_hooks.examine_hooks()
+    assert any(one.status == "fail" and "disableAllHooks" in one.detail for one in found)
+
+
 def test_dry_run_shows_and_writes_nothing(run: Run, project: Path) -> None:
     """The change is shown, and no file is made."""
     code, out, _ = run("hooks", "install", "evidence", "--dry-run")
@@ -108,7 +138,9 @@ def test_dry_run_shows_and_writes_nothing(run: Run, project: Path) -> None:
     assert (found["changed"], found["written"]) == (True, False)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"hooks": []}', '{"a": 1, "a": 2}', '{"a": NaN}', "[" * 100_000, "\0"])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"hooks": []}', '{"a": 1, "a": 2}', '{"a": NaN}', '{"a": 1e999}', "[" * 100_000, "\0"]
+)
 def test_a_malformed_file_is_left_as_it_is(run: Run, project: Path, text: str) -> None:
     """What cannot be read as settings is not overwritten."""
     path = project / "settings.json"
@@ -147,9 +179,8 @@ def test_nothing_of_others_is_lost(others: dict[str, Any], hooks: dict[str, Any]
         settings.pop("hooks", None)
     changed = hook_settings.with_hooks(settings, "/s", patience=50)
     assert hook_settings.with_hooks(changed, "/s", patience=50) == changed
-    assert list(hook_settings.weaknesses(changed)) == (
-        ["disableAllHooks is on; remove it"] if changed.get("disableAllHooks") is True else []
-    )
+    odd = [text for text in hook_settings.weaknesses(changed) if "has what is no hook" in text]
+    assert list(hook_settings.weaknesses(changed)) == odd
     assert hook_settings.without_hooks(changed) == settings
 
 
@@ -193,7 +224,21 @@ def test_status_without_hooks_and_with_weak_ones(run: Run, project: Path) -> Non
     assert "matcher" in weak(lambda _, group: group.update(matcher="Bash"))
     assert "async" in weak(lambda _, group: group["hooks"][0].update({"async": True}))
     assert "killed" in weak(lambda _, group: group["hooks"][0].pop("onFailure"))
-    assert "not the one" in weak(lambda _, group: group["hooks"][0].update(command="hook_command.py"))
+    script = hook_settings.hook_command.__file__
+    for member, value, said in (
+        ("command", script, "not the one"),
+        ("type", "prompt", "not the one"),
+        ("timeout", 1, "kills"),
+        ("timeout", "60", "kills"),
+        ("if", "Bash(ls)", "remove if"),
+        ("args", ["x"], "remove args"),
+        ("shell", "powershell", "remove shell"),
+    ):
+        changed = {member: value}
+        assert said in weak(lambda _, group, more=changed: group["hooks"][0].update(more))  # type: ignore[misc]
+    for odd in ("x", None, {"hooks": "y"}, {"hooks": [{}]}, {}):
+        assert "no hook" in weak(lambda settings, _, more=odd: settings["hooks"]["PreToolUse"].insert(0, more))  # type: ignore[misc]
+    path.write_text(json.dumps(whole))
     run("hooks", "install", "evidence", f"{UGLY}")
     assert UGLY in json.loads(run("hooks", "status", "--json")[1])["files"][0]["weaknesses"][0]
 

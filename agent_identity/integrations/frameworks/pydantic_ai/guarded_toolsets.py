@@ -147,9 +147,9 @@ def _is_default(value: object, schema: object) -> bool:
 def _source(toolset: AbstractToolset[object]) -> tuple[str, str | None]:
     """Return the kind of the tools of a toolset, and the name that the application gave to their server."""
     kind = cast("object", getattr(sys.modules.get("pydantic_ai.mcp"), "MCPToolset", None))
-    if isinstance(kind, type) and isinstance(cast("object", toolset), kind):
-        return "mcp", toolset.id
-    return "function", None
+    if not isinstance(kind, type) or not isinstance(toolset, kind):
+        return "function", None
+    return "mcp", cast("AbstractToolset[object]", toolset).id
 
 
 def _shown(result: object) -> object:

@@ -149,7 +149,7 @@ def _source(toolset: AbstractToolset[object]) -> tuple[str, str | None]:
     kind = cast("object", getattr(sys.modules.get("pydantic_ai.mcp"), "MCPToolset", None))
     if not isinstance(kind, type) or not isinstance(toolset, kind):
         return "function", None
-    return "mcp", cast("AbstractToolset[object]", toolset).id
+    return "mcp", cast("Any", toolset).id
 
 
 def _shown(result: object) -> object:

@@ -212,27 +212,27 @@ class _Protection:
         return False
 
     def run(
-        self, facts: _Facts, body: Callable[..., object], args: tuple[object, ...], given: Mapping[str, object]
+        self, facts: _Facts, body: Callable[..., object], args: tuple[object, ...], named: Mapping[str, object]
     ) -> object:
         """Run a tool under guard, and return its result or the refusal."""
         own: list[BaseException] = []
-        asked, spread = _asked(facts, body, args, given)
+        wanted, spread = _wanted(facts, body, args, named)
 
         def run(call: Call) -> object:
             positional, keywords = spread(call)
-            return _told(own, lambda: body(*positional, **keywords))
+            return _collected(own, lambda: body(*positional, **keywords))
 
         try:
-            return self.guards.run(asked, run) if self.active else body(*args, **given)
+            return self.guards.run(wanted, run) if self.active else body(*args, **named)
         except AgentIdentityError as error:
             return _failure(error, own)
 
     async def run_async(
-        self, facts: _Facts, body: Callable[..., Any], args: tuple[object, ...], given: Mapping[str, object]
+        self, facts: _Facts, body: Callable[..., Any], args: tuple[object, ...], named: Mapping[str, object]
     ) -> object:
         """Do what :meth:`run` does without blocking the event loop."""
         own: list[BaseException] = []
-        asked, spread = _asked(facts, body, args, given)
+        wanted, spread = _wanted(facts, body, args, named)
 
         async def run(call: Call) -> object:
             positional, keywords = spread(call)
@@ -243,7 +243,7 @@ class _Protection:
                 raise
 
         try:
-            return await (self.guards.run_async(asked, run) if self.active else body(*args, **given))
+            return await (self.guards.run_async(wanted, run) if self.active else body(*args, **named))
         except AgentIdentityError as error:
             return _failure(error, own)
 
@@ -251,15 +251,15 @@ class _Protection:
         if inspect.iscoroutinefunction(function):
 
             @wraps(function)
-            async def guarded_async(*args: object, **given: object) -> object:
-                return await self.run_async(facts(), function, args, given)
+            async def guarded_async(*args: object, **named: object) -> object:
+                return await self.run_async(facts(), function, args, named)
 
             _FUNCTIONS.add(guarded_async)
             return guarded_async
 
         @wraps(function)
-        def guarded(*args: object, **given: object) -> object:
-            return self.run(facts(), function, args, given)
+        def guarded(*args: object, **named: object) -> object:
+            return self.run(facts(), function, args, named)
 
         _FUNCTIONS.add(guarded)
         return guarded
@@ -270,8 +270,8 @@ class _Protection:
             members: dict[str, object] = {"__module__": __name__, "__doc__": kind.__doc__}
             for name in ("_run", "_arun"):
                 members[name] = self._method(kind, name)
-            told = f"{kind.__module__}.{kind.__qualname__}"  # By this name CrewAI restores tools from checkpoints.
-            members["tool_type"] = computed_field(return_type=str)(property(lambda _: told))
+            dotted = f"{kind.__module__}.{kind.__qualname__}"  # By this name CrewAI restores tools from checkpoints.
+            members["tool_type"] = computed_field(return_type=str)(property(lambda _: dotted))
             made = cast("type[BaseTool]", cast("Any", type(kind))(f"Guarded{kind.__name__}", (kind,), members))
             made.__qualname__ = f"{kind.__qualname__} (guarded)"
             self._classes[kind] = made
@@ -283,14 +283,14 @@ class _Protection:
         if inspect.iscoroutinefunction(original):
 
             @wraps(original)
-            async def method_async(tool: BaseTool, *args: object, **given: object) -> object:
-                return await self.run_async(_facts(tool), partial(original, tool), args, given)
+            async def method_async(tool: BaseTool, /, *args: object, **named: object) -> object:
+                return await self.run_async(_facts(tool), partial(original, tool), args, named)
 
             return method_async
 
         @wraps(original)
-        def method(tool: BaseTool, *args: object, **given: object) -> object:
-            return self.run(_facts(tool), partial(original, tool), args, given)
+        def method(tool: BaseTool, /, *args: object, **named: object) -> object:
+            return self.run(_facts(tool), partial(original, tool), args, named)
 
         return method
 
@@ -383,8 +383,8 @@ def _models(crew: Crew) -> list[BaseLLM]:
     return list({id(llm): llm for llm in named if isinstance(llm, BaseLLM)}.values())
 
 
-def _asked(
-    facts: _Facts, body: Callable[..., object], args: tuple[object, ...], given: Mapping[str, object]
+def _wanted(
+    facts: _Facts, body: Callable[..., object], args: tuple[object, ...], named: Mapping[str, object]
 ) -> tuple[ToolCall, Callable[[Call], tuple[tuple[object, ...], Mapping[str, object]]]]:
     """Return the call, and what gives the body the arguments that were judged.
 
@@ -394,12 +394,12 @@ def _asked(
     _ACTING.set(None)  # A later call in this context may be of nobody.
 
     def spread(call: Call) -> tuple[tuple[object, ...], Mapping[str, object]]:
-        return (), {name: call.arguments[name] for name in given}
+        return (), {name: call.arguments[name] for name in named}
 
-    values: Mapping[str, object] = given
+    values: Mapping[str, object] = named
     if args:
         binder = Binder(body)
-        values, _ = binder.bind(args, given)
+        values, _ = binder.bind(args, named)
 
         def spread(call: Call) -> tuple[tuple[object, ...], Mapping[str, object]]:
             return binder.spread(call.arguments, args)
@@ -413,7 +413,7 @@ def _is_default(field: FieldInfo, value: object) -> bool:
     return not field.is_required() and type(field.default) is type(value) and field.default == value
 
 
-def _told(own: list[BaseException], body: Callable[[], object]) -> object:
+def _collected(own: list[BaseException], body: Callable[[], object]) -> object:
     try:
         return _shown(body())
     except BaseException as error:

@@ -399,3 +399,21 @@ def test_monitor_mode_records_and_refuses_nothing(rehearse: Rehearse) -> None:
     assert outcomes(world) == ["success", "error"]
     if not crewai._HOOKS.by_agent:
         assert Crew.kickoff is before
+
+
+class Odd(BaseTool):
+    """A tool with arguments named like those of adapters."""
+
+    name: str = "odd"
+    description: str = "Takes odd names."
+
+    def _run(self, tool: str, args: str = "a", call: int = 1) -> str:
+        return f"{tool} {args} {call}"
+
+
+def test_names_of_arguments_do_not_matter(rehearse: Rehearse) -> None:
+    """A tool may have arguments of any names."""
+    world = rehearse()
+    (odd,) = protect([Odd()], world.enforcer)
+    with task(world, "odd"):
+        assert odd.run(tool="x", call=2) == "x a 2"

@@ -266,6 +266,7 @@ def test_an_ended_session_gets_no_task_but_by_its_start(desk: Desk) -> None:
     desk.send("SessionEnd")
     answer = desk.send("PreToolUse", number=2)
     assert (decision(answer)[0], reason(answer)) == ("deny", "task_ended")
+    assert desk.outcomes()[-1] == ("denied", "task_ended")  # Outside any task.
     desk.send("SessionStart", source="resume")
     assert decision(desk.send("PreToolUse", number=3))[0] is None
     assert len(desk.records("task_start")) == 2

@@ -138,6 +138,7 @@ class HookCalls:
         Raises:
             Denied: No call was judged with these arguments, or its task has ended since; the refusal is in the ledger.
         """
+        server = _UNFIT.sub("_", server)  # As its calls are named.
         name = f"{server}/{tool}"
         running = self._unclaimed(name, arguments)
         if running is not None:

@@ -229,6 +229,20 @@ def test_processes_of_other_users_get_no_answer(path: Path, monkeypatch: pytest.
         assert hook(path, EVENT).returncode == 2
 
 
+def test_a_server_that_stops_leaves_the_socket_of_the_next_one(path: Path) -> None:
+    """Whoever took the place of a socket keeps it, and its hooks their answers."""
+    with serving(path) as first:
+        path.unlink()
+        with Enforcer.open(path.parent / "next") as enforcer:
+            who = {"principal": Human("alice@example.com"), "agent": Agent("coder", owner="alice@example.com")}
+            second = HookServer(HookSessions(enforcer, scope=Scope({"Bash": None}), **who), path)
+            second.listen()
+            first.stop()
+            assert path.is_socket()
+            second.close()
+            assert not path.exists()
+
+
 def test_a_dead_socket_is_replaced_and_nothing_else(path: Path, tmp_path: Path) -> None:
     """The socket of a server that was killed is no obstacle; a file, and that of a living one, are."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:

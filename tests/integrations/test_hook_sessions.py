@@ -266,6 +266,7 @@ def test_an_ended_session_gets_no_task_but_by_its_start(desk: Desk) -> None:
     desk.send("SessionEnd")
     answer = desk.send("PreToolUse", number=2)
     assert (decision(answer)[0], reason(answer)) == ("deny", "task_ended")
+    assert desk.outcomes()[-1] == ("denied", "task_ended")  # Outside any task.
     desk.send("SessionStart", source="resume")
     assert decision(desk.send("PreToolUse", number=3))[0] is None
     assert len(desk.records("task_start")) == 2
@@ -535,4 +536,21 @@ def test_a_call_is_not_claimed_after_its_task(desk: Desk) -> None:
     assert (caught.value.code, bool(caught.value.reference)) == ("task_ended", True)
     calls.close()
     assert desk.outcomes() == [("denied", "task_ended")]
+    desk.verified()
+
+
+def test_a_call_is_claimed_under_the_name_that_the_agent_makes_of_its_server(desk: Desk) -> None:
+    """The names of tools hold no space and no dot of the name of their server."""
+    event = {
+        "hook_event_name": "PreToolUse",
+        "tool_name": "mcp__my_desk__pay",
+        "tool_input": {"n": 1},
+        "tool_use_id": "toolu_1",
+        "mcp_server": {"name": "my desk"},
+    }
+    with desk.enforcer.task("work", principal=ALICE, agent=CODER, scope=Scope("my_desk/pay")):
+        calls = HookCalls(ToolGuards(desk.enforcer))
+        calls.answer(event)
+        assert dict(calls.claim("my desk", "pay", {"n": 1}).arguments) == {"n": 1}
+        calls.close()
     desk.verified()

@@ -21,7 +21,7 @@ from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.hook_command import AFTER
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
-__all__ = ["Answer", "HookCalls", "Step", "answered", "current_session", "denial", "is_denial"]
+__all__ = ["Answer", "HookCalls", "Step", "answered", "current_session", "denial", "is_denial", "refused"]
 
 Answer = dict[str, object]
 """The answer of a hook, as JSON."""
@@ -138,6 +138,7 @@ class HookCalls:
         Raises:
             Denied: No call was judged with these arguments, or its task has ended since; the refusal is in the ledger.
         """
+        server = _UNFIT.sub("_", server)  # As its calls are named.
         name = f"{server}/{tool}"
         running = self._unclaimed(name, arguments)
         if running is not None:
@@ -308,6 +309,20 @@ def answered(step: Step, event: Mapping[str, object], mode: str) -> Answer:
         code = error.code if isinstance(error, AgentIdentityError) else "guard_failed"
         text = f"refused: {code}: it could not be checked or recorded"
     return {} if mode != "enforce" else denial(event.get("hook_event_name"), text)
+
+
+def refused(guards: ToolGuards, event: Mapping[str, object], denied: Denied) -> Denied:
+    """Return the refusal of an event that has no session, recorded outside any task if it asks for a call.
+
+    Args:
+        guards: The guards of the tools.
+        event: What the hook was called with.
+        denied: The refusal.
+    """
+    if event.get("hook_event_name") != "PreToolUse":
+        return denied
+    asked = _asked(event)
+    return guards.of(asked.name, kind=asked.kind, server=asked.server).refuse(asked.request.arguments, denied)
 
 
 def denial(event_name: object, text: str) -> Answer:

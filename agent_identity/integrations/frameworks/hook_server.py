@@ -39,6 +39,7 @@ class HookServer:
         self._sessions = sessions
         self._path = Path(path)
         self._socket: socket.socket | None = None
+        self._number = 0
         self._room = threading.Semaphore(_MAX_CONNECTIONS)
 
     def listen(self) -> None:
@@ -50,6 +51,7 @@ class HookServer:
         try:
             self._remove_dead()
             self._socket = _bound(self._path)
+            self._number = self._path.stat().st_ino
         except OSError as error:
             raise ConfigurationError(
                 f"cannot create a socket at {str(self._path)!r}: '{error.strerror or error}'; choose a shorter path "
@@ -76,9 +78,11 @@ class HookServer:
         server, self._socket = self._socket, None
         if server is not None:
             with contextlib.suppress(OSError):
+                if self._path.lstat().st_ino == self._number:  # Another server may have put its own there.
+                    self._path.unlink()
+            with contextlib.suppress(OSError):
                 server.shutdown(socket.SHUT_RDWR)  # Wakes the thread that waits.
             server.close()
-            self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Stop listening, and end all sessions; idempotent."""

@@ -14,7 +14,7 @@ from agent_identity._enforcement.common import folded_purpose, safe_message
 from agent_identity._enforcement.sessions import Opening
 from agent_identity._identity.principals import Agent, Principal
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.hook_calls import Answer, HookCalls, answered, current_session
+from agent_identity.integrations.frameworks.hook_calls import Answer, HookCalls, answered, current_session, refused
 from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
 
 __all__ = ["PROBE", "PROBE_ALLOWED", "PROBE_DENIED", "HookSessions"]
@@ -94,7 +94,7 @@ class HookSessions:
         self._scope, self._limits, self._agents = scope, check_limits(limits, scope.tools), agents
         self._prompts = prompts
         self._purpose, self._ttl = folded_purpose(purpose)[:512], ttl
-        ToolGuards(enforcer, agents=agents)  # It checks them.
+        self._outside = ToolGuards(enforcer, agents=agents)  # It checks them.
         self._sessions: dict[str, _Session] = {}
         self._ended: dict[str, None] = {}
         self._lock = threading.RLock()
@@ -124,7 +124,10 @@ class HookSessions:
         if name == "SessionEnd":
             self._leave(session_id)
             return {}
-        calls = self._enter(session_id, starts=name == "SessionStart")
+        try:
+            calls = self._enter(session_id, starts=name == "SessionStart")
+        except Denied as denied:
+            raise refused(self._outside, event, denied) from None
         return {} if name == "SessionStart" else calls.answer(event)
 
     def _enter(self, session_id: str, *, starts: bool) -> HookCalls:

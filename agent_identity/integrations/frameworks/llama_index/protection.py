@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Final, cast
@@ -89,19 +89,19 @@ class _Patch:
         self._origin = origin
         self._known = WeakKeyDictionary[AsyncBaseTool, GuardedCalls]()
         self._active = True
-        # As they are in the class: other instrumentation may have put descriptors there that want to be bound.
-        self._before = vars(kind)["call"], vars(kind)["acall"]
-        self._after = self._call(self._before[0]), self._acall(self._before[1])
-        self._set(*self._after)
+        self._before = {name: vars(kind)[name] for name in ("call", "acall")}  # Not what looking them up makes of it.
+        self._after = {"call": self._call(kind.call), "acall": self._acall(kind.acall)}
+        self._set(self._after)
 
     def undo(self) -> None:
         """Restore the methods, where nobody else has patched them since."""
         self._active = False
-        if (vars(self._kind)["call"], vars(self._kind)["acall"]) == self._after:
-            self._set(*self._before)
+        if all(vars(self._kind)[name] is after for name, after in self._after.items()):
+            self._set(self._before)
 
-    def _set(self, call: Callable[..., ToolOutput], acall: Callable[..., Awaitable[ToolOutput]]) -> None:
-        self._kind.call, self._kind.acall = call, acall  # type: ignore[assignment,method-assign]
+    def _set(self, methods: Mapping[str, object]) -> None:
+        for name, method in methods.items():
+            setattr(self._kind, name, method)
 
     def _calls_of(self, tool: AsyncBaseTool) -> GuardedCalls | None:
         """Return the guarded calls of a tool; ``None`` where its guard calls it."""
@@ -118,7 +118,7 @@ class _Patch:
             if calls is not None:
                 return calls.run(args, kwargs)
             with _outside():
-                return before.__get__(tool, type(tool))(*args, **kwargs)
+                return before(tool, *args, **kwargs)
 
         return call
 
@@ -129,7 +129,7 @@ class _Patch:
             if calls is not None:
                 return await calls.run_async(args, kwargs)
             with _outside():
-                return await before.__get__(tool, type(tool))(*args, **kwargs)
+                return await before(tool, *args, **kwargs)
 
         return acall
 

@@ -192,9 +192,14 @@ class _Instrumentation:
             kind = type(error).__name__
             if self.source.enforces:
                 self._ask_again(framework)
+                name = framework.distribution
+                if isinstance(error, ConfigurationError):  # Of a setting, as a rule; it names its own cure.
+                    raise ConfigurationError(
+                        f"{name} is not imported in enforce mode without a guard: {error}"
+                    ) from error
                 raise ConfigurationError(
-                    f"{framework.distribution} cannot be guarded ({kind}), and enforce mode lets nothing unguarded in; "
-                    f"install a version from {framework.lowest} to {framework.newest}, or leave it out"
+                    f"{name} cannot be guarded ({kind}), and is not imported in enforce mode without a guard; "
+                    f"install a version from {framework.lowest} to {framework.newest}"
                 ) from error
             _LOG.warning("%s runs unmonitored, because patching it failed with %s: %s", framework.name, kind, error)
             return

@@ -125,13 +125,14 @@ class LangChainPatches:
             refuses = not self._source.enforces or is_enforced(tool)
         except Exception as error:
             kind = type(error).__name__
+            if kind not in self._told:
+                self._told.add(kind)
+                run = "are refused" if self._source.enforces else "run unmonitored"
+                _LOG.warning("tools %s, because guarding them failed with %s: %s", run, kind, error)
             if self._source.enforces:
                 raise Denied(
                     f"{tool.name}: the tool cannot be guarded ({kind}); see the log", code="not_guarded"
                 ) from error
-            if kind not in self._told:
-                self._told.add(kind)
-                _LOG.warning("tools run unmonitored, because monitoring them failed with %s: %s", kind, error)
             return None
         if not refuses:
             raise Denied(

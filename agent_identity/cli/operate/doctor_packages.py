@@ -3,7 +3,7 @@
 import importlib.metadata
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from agent_identity._audit.report import counted
 from agent_identity._enforcement.directory import refuse_clash
@@ -71,15 +71,15 @@ def examine_versions(found: Iterable[Installed] | None = None) -> list[Check]:
     """
     every = {each.name: each for each in (installed() if found is None else found)}
     misfits = sorted({misfit for each in every.values() for misfit in _misfits(each, every)})
-    checks = [Check("versions", "fail" if owner == _OURS else "warn", detail, cure) for owner, detail, cure in misfits]
+    checks = [Check("versions", *misfit) for misfit in misfits]
     if checks:
         return checks
     shown = ", ".join(f"{name} {every[name].version}" for name in _SHOWN if name in every)
     return [Check("versions", "ok", f"{counted(len(every), 'distribution')}, all fit each other; {shown}".rstrip("; "))]
 
 
-def _misfits(each: Installed, every: dict[str, Installed]) -> Iterator[tuple[str, str, str]]:
-    """Yield the owner, the finding and its cure for each requirement that the environment does not meet."""
+def _misfits(each: Installed, every: dict[str, Installed]) -> Iterator[tuple[Literal["fail", "warn"], str, str]]:
+    """Yield the status, the finding and its cure for each requirement that the environment does not meet."""
     try:
         from packaging.requirements import InvalidRequirement, Requirement  # It may be missing.
     except ModuleNotFoundError:
@@ -91,13 +91,15 @@ def _misfits(each: Installed, every: dict[str, Installed]) -> Iterator[tuple[str
             continue
         name = re.sub(r"[-_.]+", "-", wanted.name).lower()
         other = every.get(name)
-        # Requirements of extras do not apply, except ours: we import those packages if they are installed.
-        applies = (
-            wanted.marker is None
-            or wanted.marker.evaluate({"extra": ""})
-            or (each.name == _OURS and "extra" in str(wanted.marker))
-        )
-        if other is None or not applies or wanted.specifier.contains(other.version, prereleases=True):
+        always = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+        # Requirements of extras do not apply, except ours: an application may use the integration without the extra.
+        optional = not always and each.name == _OURS and "extra" in str(wanted.marker)
+        if other is None or wanted.specifier.contains(other.version, prereleases=True) or not (always or optional):
             continue
-        detail = f"{each.name} {each.version} needs {name} {wanted.specifier}, and {other.version} is installed"
-        yield each.name, detail, f"pip install '{name}{wanted.specifier}', or another version of {each.name}"
+        verb = "supports" if optional else "needs"
+        detail = f"{each.name} {each.version} {verb} {name} {wanted.specifier}, and {other.version} is installed"
+        cure = f"pip install '{name}{wanted.specifier}', or another version of {each.name}"
+        if optional:
+            yield "warn", detail, f"if you use {name} through our integration: {cure}"
+        else:
+            yield "fail" if each.name == _OURS else "warn", detail, cure

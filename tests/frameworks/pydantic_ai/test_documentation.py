@@ -32,7 +32,7 @@ def test_the_blocks_of_the_page_print_what_it_shows(tmp_path: Path, monkeypatch:
         printed = out.getvalue()
     assert shown == 2
     assert [call.outcome for call in Records("evidence").calls()] == ["success", "denied"]
-    assert [check(Path(name)).verdict for name in ("evidence", "desk")] == ["verified", "verified"]
+    assert [check(Path(name)).verdict for name in ("evidence", "asking")] == ["verified", "verified"]
 
 
 def test_the_example_tells_the_story_and_proves_it(tmp_path: Path) -> None:

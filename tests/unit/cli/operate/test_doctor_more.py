@@ -77,8 +77,13 @@ SDK = made("opentelemetry-sdk", "1.45.2", "opentelemetry-api ==1.45.2")
                 made("agent-identity-otel", "0.1.0", "langchain_core <2,>=1.0 ; extra == 'langchain'"),
                 made("langchain-core", "0.3.9"),
             ],
+            "warn",
+            "agent-identity-otel 0.1.0 supports langchain-core <2,>=1.0, and 0.3.9 is installed",
+        ),
+        (
+            [made("agent-identity-otel", "0.1.0", "pydantic <3,>=2.11"), made("pydantic", "1.9")],
             "fail",
-            "agent-identity-otel 0.1.0 needs langchain-core <2,>=1.0, and 0.3.9 is installed",
+            "agent-identity-otel 0.1.0 needs pydantic <3,>=2.11, and 1.9 is installed",
         ),
         (
             [made("logfire", "5", "wrapt <2 ; extra == 'old'"), made("wrapt", "2.0")],

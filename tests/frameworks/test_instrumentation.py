@@ -50,6 +50,8 @@ def members():
 
 
 importlib.import_module(module)
+for adapter in sys.argv[2:]:  # It may import what it patches, and the classes must be known before.
+    importlib.import_module(adapter)
 bare = members()
 for _ in range(2):
     agent_identity.instrument()
@@ -102,7 +104,8 @@ def test_a_framework_is_patched_when_it_is_imported(framework: Framework, tmp_pa
 def test_a_framework_is_restored(framework: Framework, tmp_path: Path) -> None:
     """Every member of its classes is the object that it was, after it was patched twice and restored twice."""
     _skip_without_adapter(framework)
-    facts = _run(PROGRAM, framework.module, cwd=tmp_path)
+    adapter = () if framework.name == "langchain" else (f"{ADAPTERS}.{framework.name}",)
+    facts = _run(PROGRAM, framework.module, *adapter, cwd=tmp_path)
     assert facts["state"][framework.name] is True
     assert facts["differ"] == []
 

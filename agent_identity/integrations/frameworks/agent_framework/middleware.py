@@ -8,6 +8,7 @@ import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, cast, final
+from weakref import WeakSet
 
 from agent_framework import (
     AgentContext,
@@ -75,7 +76,7 @@ class AgentIdentityMiddleware(AgentMiddleware):
             raise TypeError("servers= has something else than MCP tools; pass {name: MCPStreamableHTTPTool(...)}")
         if model is not None:
             enforcer.guard(model, kind="model")  # Checks the name.
-        _RUNS.bind()
+        _RUNS.bind(self)
 
     @property
     def provider_tools(self) -> tuple[str, ...]:
@@ -172,16 +173,24 @@ class _Runs:
 
     def __init__(self) -> None:
         self.everywhere: AgentIdentityMiddleware | None = None
-        self._is_bound = False
+        self._guards = WeakSet[AgentIdentityMiddleware]()
+        self._bare: Callable[..., object] | None = None
+        self._ours: Callable[..., object] | None = None
 
-    def bind(self) -> None:
-        """Wrap the method of agents that makes runs, once a process."""
-        if not self._is_bound:
-            self._is_bound = True
-            setattr(AgentMiddlewareLayer, "run", self._bound(AgentMiddlewareLayer.run))  # noqa: B010
+    def bind(self, guard: AgentIdentityMiddleware) -> None:
+        """Wrap the method of agents that makes runs, once, while there is a middleware."""
+        self._guards.add(guard)
+        if self._bare is None:
+            self._bare = AgentMiddlewareLayer.run
+            self._ours = self._bound(self._bare)
+            setattr(AgentMiddlewareLayer, "run", self._ours)  # noqa: B010
 
     def leave(self, guard: AgentIdentityMiddleware) -> None:
-        """Guard no more runs by a middleware; idempotent."""
+        """Guard no more runs by a middleware; the last one restores agents where nobody else has patched them since."""
+        self._guards.discard(guard)
+        if not self._guards and self._bare is not None and vars(AgentMiddlewareLayer)["run"] is self._ours:
+            setattr(AgentMiddlewareLayer, "run", self._bare)  # noqa: B010
+            self._bare = None
         if self.everywhere is guard:
             self.everywhere = None
 

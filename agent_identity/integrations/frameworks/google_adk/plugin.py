@@ -80,7 +80,7 @@ class AgentIdentityPlugin(BasePlugin):
         self._provided: set[str] = set()
         for server, toolset in (servers or {}).items():
             mark_tools(toolset, server)
-        _RUNNERS.bind()
+        _RUNNERS.bind(self)
 
     @property
     def provider_tools(self) -> tuple[str, ...]:
@@ -151,17 +151,29 @@ class _Runners:
     def __init__(self) -> None:
         self.everywhere: AgentIdentityPlugin | None = None
         self._managers = WeakSet[PluginManager]()
-        self._is_bound = False
+        self._plugins = WeakSet[AgentIdentityPlugin]()
+        self._bare: dict[str, _Run] = {}
+        self._ours: dict[str, _Run] = {}
 
-    def bind(self) -> None:
-        """Wrap the methods of runners that make streams, once a process."""
-        if not self._is_bound:
-            self._is_bound = True
-            for name in ("run_async", "run_live"):
-                setattr(Runner, name, self._bound(getattr(Runner, name)))
+    def bind(self, plugin: AgentIdentityPlugin) -> None:
+        """Wrap the methods of runners that make streams, once, while there is a plugin."""
+        self._plugins.add(plugin)
+        if not self._bare:
+            self._bare = {name: vars(Runner)[name] for name in ("run_async", "run_live")}
+            self._ours = {name: self._bound(bare) for name, bare in self._bare.items()}
+            self._set(self._ours)
+
+    @staticmethod
+    def _set(methods: Mapping[str, _Run]) -> None:
+        for name, method in methods.items():
+            setattr(Runner, name, method)
 
     def leave(self, plugin: AgentIdentityPlugin) -> None:
-        """Take a plugin out of all runners; idempotent."""
+        """Take a plugin out of all runners; the last one restores them where nobody else has patched them since."""
+        self._plugins.discard(plugin)
+        if not self._plugins and self._bare and all(vars(Runner)[name] is ours for name, ours in self._ours.items()):
+            self._set(self._bare)
+            self._bare = {}
         if self.everywhere is plugin:
             self.everywhere = None
         for manager in list(self._managers):

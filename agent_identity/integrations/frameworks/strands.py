@@ -153,13 +153,13 @@ class AgentIdentityHooks(HookProvider):
     def _initialized(self, event: "AgentInitializedEvent[Agent]") -> None:
         agent = event.agent
         _OURS[agent] = _HAS_STAGES
-        innermost = self.middleware() if _HAS_STAGES else []
+        innermost = self._middleware() if _HAS_STAGES else []
         for stage, handler in innermost:
             agent.add_middleware(stage, handler)
         _extend(agent, self._guards.enforcer, innermost)
         self._guard_models(agent)
 
-    def middleware(self) -> list[tuple[Any, Callable[..., object]]]:
+    def _middleware(self) -> list[tuple[Any, Callable[..., object]]]:
         """Return the handlers that guard tools and models, by their stages; they must be the innermost."""
         stages = importlib.import_module("strands.middleware")
         models = [] if self._model is None else [(stages.InvokeModelStage, self._around_model)]

@@ -67,7 +67,8 @@ def hooks(
 def instrument(enforcer: Enforcer) -> Callable[[], None]:
     """Guard every tool call of clients and queries whose options are made from now on, and return what undoes it.
 
-    Calls run under the task that is open where the options are made. Options with hooks of :func:`hooks` keep those.
+    Calls run under the task that is open where the options are made. Options whose hooks before a tool are those of
+    :func:`hooks` keep them. Hooks that are assigned to options later replace these.
 
     Args:
         enforcer: The enforcer; usually in monitor mode.
@@ -78,7 +79,7 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     def __init__(self: ClaudeAgentOptions, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807
         original(self, *args, **kwargs)
         given: dict[Any, list[HookMatcher]] = dict(self.hooks or {})
-        asked = [hook for matchers in given.values() for matcher in matchers for hook in matcher.hooks]
+        asked = [hook for matcher in given.get("PreToolUse", ()) for hook in matcher.hooks]
         if active and not any(isinstance(getattr(hook, "__self__", None), ClaudeHooks) for hook in asked):
             ours = ClaudeHooks(enforcer, None, None, 60.0)
             self.hooks = {**given, **{event: [*given.get(event, ()), *matchers] for event, matchers in ours.items()}}

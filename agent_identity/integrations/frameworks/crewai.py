@@ -52,14 +52,16 @@ __all__ = ["instrument", "never_cached", "protect"]
 T = TypeVar("T")
 
 _LOG: Final = logging.getLogger("agent_identity")
-_ACTING: Final[ContextVar[str | None]] = ContextVar("agent_identity_crewai_acting", default=None)
-"""The role of the agent whose call the hook has just announced; the body takes it."""
+_ACTING: Final[ContextVar["tuple[_Protection, str | None] | None"]] = ContextVar(
+    "agent_identity_crewai_acting", default=None
+)
+"""The protection and the role of the agent whose call the hook has just announced; the body takes it."""
 
 _REFUSED: Final[ContextVar[str | None]] = ContextVar("agent_identity_crewai_refused", default=None)
 """The answer for the call that the hook has just blocked."""
 
-_CLASSES: Final = weakref.WeakSet[type]()
-_FUNCTIONS: Final = weakref.WeakSet[Callable[..., object]]()
+_CLASSES: Final = weakref.WeakKeyDictionary[type, "weakref.ref[_Protection]"]()
+_FUNCTIONS: Final = weakref.WeakKeyDictionary[Callable[..., object], "tuple[_Protection, Callable[..., Any]]"]()
 _LOCK: Final = threading.Lock()
 
 
@@ -97,7 +99,7 @@ def protect(target: T, enforcer: Enforcer, *, agents: Acting | None = None, mode
         raise TypeError("model is given without a crew; pass the crew, or leave model out")
     else:
         for tool in _tools(target):
-            guard.guard(tool)
+            guard.claim(tool)
     return target
 
 
@@ -105,10 +107,11 @@ def _protect_crew(crew: Crew, guard: "_Protection") -> None:
     members = _members(crew)
     for tools in (*(member.tools for member in members), *(task.tools for task in crew.tasks)):
         for tool in tools or ():
-            guard.guard(tool)
+            guard.claim(tool)
     for member in members:
         _HOOKS.by_agent[member.key] = guard
     _HOOKS.for_managers[crew.key] = guard
+    _HOOKS.by_crew[crew.id] = guard
     _HOOKS.install()
 
 
@@ -121,7 +124,7 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     Args:
         enforcer: The enforcer.
     """
-    guard = _Protection(enforcer, None)
+    guard = _Protection(enforcer, None, everywhere=True)
     _HOOKS.default = guard
     _HOOKS.install()
 
@@ -156,22 +159,43 @@ class _Protection:
     Args:
         enforcer: The enforcer.
         agents: The governed agents by role.
+        everywhere: It is that of the process, and gives way to others.
+
+    Attributes:
+        guards: The guards.
+        everywhere: See above.
+        active: Calls pass the guards.
     """
 
-    def __init__(self, enforcer: Enforcer, agents: Acting | None) -> None:
+    def __init__(self, enforcer: Enforcer, agents: Acting | None, *, everywhere: bool = False) -> None:
         self.guards: Final = ToolGuards(enforcer, agents=agents)
+        self.everywhere: Final = everywhere
         self.active = True
         self._classes: dict[type, type] = {}
 
+    def claim(self, tool: BaseTool) -> None:
+        """Guard a tool in place.
+
+        Raises:
+            ConfigurationError: Another enforcer guards it, or it runs in a way of its own.
+        """
+        self.guard(tool)
+        owner = _owner(tool)
+        if owner is not None and owner.guards.enforcer is not self.guards.enforcer:
+            raise ConfigurationError(f"the tool {tool.name!r} is guarded by another enforcer; make another tool")
+
     def guard(self, tool: BaseTool) -> None:
-        """Guard a tool in place; one that is guarded already keeps its guard.
+        """Guard a tool in place; one that a protection guards already keeps its guard.
 
         Raises:
             ConfigurationError: The tool runs in a way of its own.
         """
         with _LOCK:
-            if type(tool) in _CLASSES or (isinstance(tool, Tool) and tool.func in _FUNCTIONS):
-                return
+            owner = _owner(tool)
+            if owner is not None:
+                if not self._replaces(owner):
+                    return
+                _release(tool)
             kind, base = type(tool), Tool if isinstance(tool, Tool) else BaseTool
             names = ("run", "arun", "_run", "_arun") if base is Tool else ("run", "arun")
             own = [name for name in names if getattr(kind, name) is not getattr(base, name)]
@@ -192,9 +216,20 @@ class _Protection:
         if isinstance(original, BaseTool):
             self.guard(original)
             tool.func = original._run  # noqa: SLF001  What every tool of CrewAI has to override.
-        elif tool.func not in _FUNCTIONS:
-            tool.func = self._function(tool.func, partial(_facts, tool))
+        else:
+            owner, function = _known(tool.func) or (None, tool.func)
+            if owner is None or self._replaces(owner):
+                tool.func = self._function(function, partial(_facts, tool))
         tool.cache_function = never_cached
+
+    def _replaces(self, owner: "_Protection") -> bool:
+        """Return whether the guard of another protection gives way: one that was undone, or that of the process."""
+        return owner is not self and (not owner.active or (owner.everywhere and not self.everywhere))
+
+    def _of_caller(self, called: "_Protection | None") -> ToolGuards:
+        """Return the guards of the crew that calls, which may share a tool with others of the same enforcer."""
+        shared = called is not None and called.active and called.guards.enforcer is self.guards.enforcer
+        return called.guards if called is not None and shared else self.guards
 
     def missing(self, context: ToolCallHookContext, acting: str | None) -> bool | None:
         """Judge and record the call of a tool that the agent does not have; CrewAI answers it if it may be made."""
@@ -216,14 +251,16 @@ class _Protection:
     ) -> object:
         """Run a tool under guard, and return its result or the refusal."""
         own: list[BaseException] = []
-        wanted, spread = _wanted(facts, body, args, named)
+        called, role = _taken()
+        guards = self._of_caller(called)
+        wanted, spread = _wanted(facts, body, args, named, role)
 
         def run(call: Call) -> object:
             positional, keywords = spread(call)
             return _collected(own, lambda: body(*positional, **keywords))
 
         try:
-            return self.guards.run(wanted, run) if self.active else body(*args, **named)
+            return guards.run(wanted, run) if self.active else body(*args, **named)
         except AgentIdentityError as error:
             return _failure(error, own)
 
@@ -232,7 +269,9 @@ class _Protection:
     ) -> object:
         """Do what :meth:`run` does without blocking the event loop."""
         own: list[BaseException] = []
-        wanted, spread = _wanted(facts, body, args, named)
+        called, role = _taken()
+        guards = self._of_caller(called)
+        wanted, spread = _wanted(facts, body, args, named, role)
 
         async def run(call: Call) -> object:
             positional, keywords = spread(call)
@@ -243,7 +282,7 @@ class _Protection:
                 raise
 
         try:
-            return await (self.guards.run_async(wanted, run) if self.active else body(*args, **named))
+            return await (guards.run_async(wanted, run) if self.active else body(*args, **named))
         except AgentIdentityError as error:
             return _failure(error, own)
 
@@ -254,14 +293,14 @@ class _Protection:
             async def guarded_async(*args: object, **named: object) -> object:
                 return await self.run_async(facts(), function, args, named)
 
-            _FUNCTIONS.add(guarded_async)
+            _FUNCTIONS[guarded_async] = self, function
             return guarded_async
 
         @wraps(function)
         def guarded(*args: object, **named: object) -> object:
             return self.run(facts(), function, args, named)
 
-        _FUNCTIONS.add(guarded)
+        _FUNCTIONS[guarded] = self, function
         return guarded
 
     def _class(self, kind: type[BaseTool]) -> type[BaseTool]:
@@ -275,7 +314,7 @@ class _Protection:
             made = cast("type[BaseTool]", cast("Any", type(kind))(f"Guarded{kind.__name__}", (kind,), members))
             made.__qualname__ = f"{kind.__qualname__} (guarded)"
             self._classes[kind] = made
-            _CLASSES.add(made)
+            _CLASSES[made] = weakref.ref(self)  # The class itself keeps it.
         return self._classes[kind]
 
     def _method(self, kind: type[BaseTool], name: str) -> Callable[..., Any]:
@@ -301,12 +340,14 @@ class _Hooks:
 
     Attributes:
         by_agent: Protections by the key of an agent, which copies of an agent share.
+        by_crew: Protections by the id of a crew, for agents that were added or changed since.
         for_managers: Protections by the key of a crew, for the manager that CrewAI makes for a run.
         default: The protection of all others.
     """
 
     def __init__(self) -> None:
         self.by_agent: dict[str, _Protection] = {}
+        self.by_crew: dict[object, _Protection] = {}
         self.for_managers: dict[str, _Protection] = {}
         self.default: _Protection | None = None
 
@@ -329,17 +370,21 @@ class _Hooks:
 
     def before(self, context: ToolCallHookContext) -> bool | None:
         """Guard the tool of a call; CrewAI would run it after an exception, so that none leaves."""
+        guard = None
         try:
             guard = self._of(context)
             if guard is None:
                 return None
             role = cast("str | None", getattr(context.agent, "role", None))
-            _ACTING.set(role)
+            _ACTING.set((guard, role))
             tool = cast("CrewStructuredTool | None", context.tool)
             if tool is None:
                 return guard.missing(context, role)
             guard.structured(tool)
         except Exception as error:  # noqa: BLE001  The tool must not run then, and the run goes on.
+            if guard is not None and guard.guards.enforcer.mode == "monitor":
+                _LOG.warning("monitor mode: a tool runs unguarded: %s", safe_message(error))
+                return None
             _LOG.error("a call is refused, because it could not be guarded: %s", safe_message(error))
             _REFUSED.set(refusal(Denied("the call could not be guarded", code="guard_failed")))
             return False
@@ -357,10 +402,44 @@ class _Hooks:
         own = self.by_agent.get(getattr(agent, "key", ""))
         if own is None and crew is not None and agent is crew.manager_agent:
             own = self.for_managers.get(crew.key)
+        if own is None and crew is not None:
+            own = self.by_crew.get(crew.id)
         return own or self.default
 
 
 _HOOKS: Final = _Hooks()
+
+
+def _owner(tool: BaseTool) -> _Protection | None:
+    """Return the protection that guards a tool."""
+    known = _known(tool.func) if isinstance(tool, Tool) else None
+    of_class = _CLASSES.get(type(tool))
+    if known is not None:
+        return known[0]
+    return None if of_class is None else of_class()
+
+
+def _known(function: object) -> tuple[_Protection, Callable[..., Any]] | None:
+    """Return the protection of a guarded function, and the function within."""
+    try:
+        return _FUNCTIONS.get(cast("Callable[..., object]", function))
+    except TypeError:  # It has no hash or no weak references: it is none of ours.
+        return None
+
+
+def _release(tool: BaseTool) -> None:
+    """Make a guarded tool again what it was."""
+    if type(tool) in _CLASSES:
+        object.__setattr__(tool, "__class__", type(tool).__bases__[0])
+    elif isinstance(tool, Tool):
+        tool.func = _FUNCTIONS[tool.func][1]
+
+
+def _taken() -> tuple[_Protection | None, str | None]:
+    """Return the protection and the role of the agent that calls, once: a later call here may be of nobody."""
+    announced = _ACTING.get()
+    _ACTING.set(None)
+    return announced or (None, None)
 
 
 def _tools(target: object) -> Iterable[BaseTool]:
@@ -384,14 +463,16 @@ def _models(crew: Crew) -> list[BaseLLM]:
 
 
 def _wanted(
-    facts: _Facts, body: Callable[..., object], args: tuple[object, ...], named: Mapping[str, object]
+    facts: _Facts,
+    body: Callable[..., object],
+    args: tuple[object, ...],
+    named: Mapping[str, object],
+    acting: str | None,
 ) -> tuple[ToolCall, Callable[[Call], tuple[tuple[object, ...], Mapping[str, object]]]]:
     """Return the call, and what gives the body the arguments that were judged.
 
     CrewAI has merged the defaults of the schema: what equals them nobody need have given.
     """
-    acting = _ACTING.get()
-    _ACTING.set(None)  # A later call in this context may be of nobody.
 
     def spread(call: Call) -> tuple[tuple[object, ...], Mapping[str, object]]:
         return (), {name: call.arguments[name] for name in named}

@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, cast
 
+from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
 from agent_identity._evidence.record import Model
-from agent_identity.errors import Denied
+from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
 try:
@@ -21,7 +22,7 @@ except ModuleNotFoundError as error:
 
 __all__ = ["guard_model"]
 
-_CLASSES: Final = weakref.WeakSet[type]()
+_CLASSES: Final = weakref.WeakKeyDictionary[type, Enforcer]()
 _LOCK: Final = threading.Lock()
 
 
@@ -37,12 +38,16 @@ def guard_model(llm: BaseLLM, guards: ToolGuards, name: str) -> None:
 
     Raises:
         ValueError: The name does not have 1 to 256 visible characters.
+        ConfigurationError: Another enforcer guards it.
     """
     guards.enforcer.guard(name, kind="model")
     with _LOCK:
-        if type(llm) not in _CLASSES:
+        owner = _CLASSES.get(type(llm))
+        if owner is not None and owner is not guards.enforcer:
+            raise ConfigurationError(f"the model {llm.model!r} is guarded by another enforcer; make another one")
+        if owner is None:
             made = _class(type(llm), guards, name)
-            _CLASSES.add(made)
+            _CLASSES[made] = guards.enforcer
             object.__setattr__(llm, "__class__", made)
 
 

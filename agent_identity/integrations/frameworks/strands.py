@@ -11,7 +11,7 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Approval, ApprovalRequest, Call, CallRequest
@@ -111,7 +111,7 @@ class AgentIdentityHooks(HookProvider):
         """Register the callbacks; called by the agent."""
         enforcer = self._guards.enforcer
         registry.add_callback(AgentInitializedEvent, self._initialized)
-        registry.add_callback(MultiAgentInitializedEvent, lambda event: _bind(event.source, enforcer))
+        registry.add_callback(MultiAgentInitializedEvent, lambda event: _extend(event.source, enforcer))
         registry.add_callback(BeforeToolCallEvent, self.before_tool, order=_LAST)
         if self._model is not None:
             registry.add_callback(BeforeModelCallEvent, self._before_model, order=_LAST)
@@ -155,15 +155,28 @@ class AgentIdentityHooks(HookProvider):
 
     def _initialized(self, event: "AgentInitializedEvent[Agent]") -> None:
         agent = event.agent
-        _bind(agent, self._guards.enforcer)
-        _OURS[agent] = False
-        if not _HAS_STAGES:
-            return
+        _OURS[agent] = _HAS_STAGES
+        innermost = self._middleware() if _HAS_STAGES else []
+        for stage, handler in innermost:
+            agent.add_middleware(stage, handler)
+        _extend(agent, self._guards.enforcer, innermost)
+        self._guard_models(agent)
+
+    def _middleware(self) -> list[tuple[Any, Callable[..., object]]]:
+        """Return the handlers that guard tools and models, by their stages; they must be the innermost."""
         stages = importlib.import_module("strands.middleware")
-        _OURS[agent] = True
-        agent.add_middleware(stages.ExecuteToolStage, self._around_tool)
-        if self._model is not None:
-            agent.add_middleware(stages.InvokeModelStage, self._around_model)
+        models = [] if self._model is None else [(stages.InvokeModelStage, self._around_model)]
+        return [(stages.ExecuteToolStage, self._around_tool), *models]
+
+    def _guard_models(self, agent: Any) -> None:  # noqa: ANN401  Members that came with 1.62.
+        """Guard the models of an agent also where Strands asks them itself: for summaries and structured answers."""
+        if self._model is None:
+            return
+        aside: object = getattr(agent, "aux_model", None)
+        if isinstance(aside, Model) and aside is not agent.model:
+            agent.aux_model = self._guarded_model(aside, agent.name)
+        if isinstance(agent.model, Model):
+            agent.model = self._guarded_model(agent.model, agent.name)
 
     async def _around_tool(
         self, context: "ExecuteToolContext", proceed: "Callable[[ExecuteToolContext], AsyncGenerator[object]]"
@@ -206,7 +219,9 @@ class AgentIdentityHooks(HookProvider):
 
     def _guarded_model(self, model: Model, acting: str) -> Model:
         if type(cast("object", model)) is GuardedModel:
-            return model
+            if cast("GuardedModel", model).is_of(self._guards.enforcer, acting):
+                return model
+            model = cast("Model", model.__wrapped__)  # Of an agent from which this one has its model.
         return cast("Model", GuardedModel(model, self._guards, cast("str", self._model), acting))
 
 
@@ -332,15 +347,27 @@ def _ask(request: ApprovalRequest) -> str:
     return cast("str", INTERRUPTING.get()(_KEY, {_KEY: request.to_dict()}))
 
 
-def _bind(runner: Agent | MultiAgentBase, enforcer: Enforcer) -> None:
-    """Have the streams of an agent, swarm or graph run under the task in which they were made."""
-    made = cast("Callable[..., AsyncGenerator[object]]", runner.stream_async)
+def _extend(
+    runner: Agent | MultiAgentBase, enforcer: Enforcer, innermost: Sequence[tuple[Any, Callable[..., object]]] = ()
+) -> None:
+    """Give an agent, swarm or graph a subclass of its class, which its copies keep.
 
-    @functools.wraps(made)
-    def stream_async(*args: object, **kwargs: object) -> AsyncGenerator[object]:
-        return _bound(made(*args, **kwargs), enforcer, enforcer.current_task)
+    Its streams run under the task in which they were made, and no middleware gets between ours and the tool or model.
+    """
+    kind = cast("Any", type(runner))
 
-    runner.stream_async = stream_async  # type: ignore[method-assign,assignment]
+    @functools.wraps(kind.stream_async)
+    def stream_async(self: object, *args: object, **kwargs: object) -> AsyncGenerator[object]:
+        return _bound(kind.stream_async(self, *args, **kwargs), enforcer, enforcer.current_task)
+
+    def add_middleware(self: object, stage: object, handler: object) -> None:
+        kind.add_middleware(self, stage, handler)
+        for ours in innermost:  # A tool or model that was guarded before is not guarded twice.
+            kind.add_middleware(self, *ours)
+
+    members: dict[str, object] = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
+    members |= {"stream_async": stream_async} | ({"add_middleware": add_middleware} if innermost else {})
+    runner.__class__ = type(kind.__name__, (kind,), members)
 
 
 def _bound(stream: AsyncGenerator[object], enforcer: Enforcer, task: Task | None) -> AsyncGenerator[object]:

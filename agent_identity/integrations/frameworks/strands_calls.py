@@ -8,7 +8,9 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, TypeAlias, cast, final
 
 import wrapt
+from pydantic import BaseModel
 
+from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
 from agent_identity._evidence.record import Model
@@ -145,14 +147,8 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
             sent["system_prompt_content"] = kwargs["system_prompt_content"]
         fixed = {"tools": tool_specs, "tool_choice": kwargs.get("tool_choice")}
 
-        def revise(changed: Mapping[str, object]) -> None:
-            if {key: changed.get(key) for key in fixed} != fixed:
-                raise ValueError("the tools of a request cannot be changed")
-            sent.update({key: changed[key] for key in sent})
-
         holds = guards.of(name, kind="model").holds
-        request = CallRequest({**sent, **fixed}, can_route=False, model=self._facts(), revise=revise)
-        wanted = ToolCall(name, request, self._self_acting, "model" if holds else "streamed_model")
+        wanted = self._asked(sent, fixed, "model" if holds else "streamed_model")
 
         async def run() -> object:
             async def body(_: Call) -> Shown:
@@ -171,6 +167,50 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         except Denied as denied:
             for chunk in _chunks([{"text": refusal(denied)}], "end_turn"):
                 yield chunk
+
+    async def structured_output(
+        self,
+        output_model: type[BaseModel],
+        prompt: Sequence[object],
+        system_prompt: str | None = None,
+        **kwargs: object,
+    ) -> AsyncGenerator[object]:
+        """Ask the model under guard for an object; called by the agent in the place of the application.
+
+        Raises:
+            Denied: The call is refused, or its answer withheld.
+        """
+        sent: dict[str, object] = {"messages": prompt, "system_prompt": system_prompt}
+        asked = self._asked(sent, {"output": output_model.model_json_schema()}, "model")
+
+        async def body(_: Call) -> Shown:
+            ask = cast("Any", self.__wrapped__).structured_output
+            events = [one async for one in ask(output_model, sent["messages"], sent["system_prompt"], **kwargs)]
+            output = events[-1]["output"].model_dump(mode="json") if events else None
+            return Shown(events, output, rebuild=lambda new: [{"output": output_model.model_validate(new)}])
+
+        for event in cast("list[object]", await self._self_guards.run_async(asked, body)):
+            yield event
+
+    def is_of(self, enforcer: Enforcer, acting: str) -> bool:
+        """Return whether the calls of an agent are judged as they are to be; another enforcer keeps its model.
+
+        Args:
+            enforcer: The enforcer.
+            acting: The name of the agent.
+        """
+        return self._self_guards.enforcer is not enforcer or self._self_acting == acting
+
+    def _asked(self, sent: dict[str, object], fixed: Mapping[str, object], kind: str) -> ToolCall:
+        """Return the description of a request, of which obligations may change what is sent."""
+
+        def revise(changed: Mapping[str, object]) -> None:
+            if {key: changed.get(key) for key in fixed} != fixed:
+                raise ValueError("the tools of a request cannot be changed")
+            sent.update({key: changed[key] for key in sent})
+
+        request = CallRequest({**sent, **fixed}, can_route=False, model=self._facts(), revise=revise)
+        return ToolCall(self._self_name, request, self._self_acting, kind)
 
     def _facts(self) -> Model | None:
         config = cast("object", cast("models.Model", self.__wrapped__).get_config())

@@ -1,0 +1,156 @@
+"""Guards of CrewAI that are stale, of others, or missing: each call is judged by the right one, or refused."""
+
+from typing import Any
+
+import pytest
+from crewai import Task
+from crewai.tools import BaseTool, tool
+from crewai_doubles import CLERK, HELPER, crew_of, member, outcomes, scripted, task, verified
+
+from agent_identity import Scope
+from agent_identity.errors import ConfigurationError
+from agent_identity.integrations.frameworks.crewai import instrument, protect
+from agent_identity.testing import Rehearse
+
+ran: list[Any] = []
+ONE = Scope("read", invoice="INV-42")
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    ran.clear()
+
+
+class Read(BaseTool):
+    """A tool of a class."""
+
+    name: str = "read"
+    description: str = "Read an invoice."
+
+    def _run(self, invoice: str) -> str:
+        ran.append(invoice)
+        return f"{invoice} is open"
+
+
+class OwnRun(Read):
+    """A tool that no guard can reach by ``run``."""
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Run in a way of its own."""
+        return self._run(*args, **kwargs)
+
+
+def read_tool() -> Any:
+    """Return a fresh tool of a function."""
+
+    @tool("read")
+    def read(invoice: str) -> str:
+        """Read an invoice."""
+        ran.append(invoice)
+        return f"{invoice} is open"
+
+    return read
+
+
+BOTH = pytest.mark.parametrize("make", [Read, read_tool])
+EVIL = [("read", {"invoice": "EVIL"})]
+
+
+@BOTH
+@pytest.mark.parametrize("undone", [True, False])
+def test_a_tool_that_the_process_guarded_gets_the_guard_of_its_crew(
+    rehearse: Rehearse, make: Any, undone: bool
+) -> None:
+    """``protect`` after ``instrument`` judges by its own enforcer, whether the instrumentation was undone or not."""
+    watched, world = rehearse(mode="monitor"), rehearse()
+    shared = make()
+    undo = instrument(watched.enforcer)
+    try:
+        with task(watched, "read"):
+            crew_of(member(scripted([("read", {"invoice": "A"})]), [shared])).kickoff()
+        if undone:
+            undo()
+        with task(world, scope=ONE):
+            protect(crew_of(member(scripted(EVIL), [shared])), world.enforcer).kickoff()
+    finally:
+        undo()
+    assert (ran, outcomes(watched)) == (["A"], ["success"])
+    world.records.assert_denied(code="argument_out_of_scope", tool="read", count=1)
+    verified(world)
+
+
+@BOTH
+def test_a_tool_of_another_enforcer_is_refused_at_once(rehearse: Rehearse, make: Any) -> None:
+    """A tool is not silently judged by an enforcer that nobody named."""
+    shared = make()
+    protect([shared], rehearse().enforcer)
+    with pytest.raises(ConfigurationError, match="another enforcer"):
+        protect([shared], rehearse().enforcer)
+
+
+def test_a_model_of_another_enforcer_is_refused_at_once(rehearse: Rehearse) -> None:
+    """A model is not silently judged by an enforcer that nobody named."""
+    llm = scripted()
+    protect(crew_of(member(llm, [])), rehearse(mode="monitor").enforcer, model="chat")
+    with pytest.raises(ConfigurationError, match="another enforcer"):
+        protect(crew_of(member(llm, [])), rehearse().enforcer, model="chat")
+
+
+@BOTH
+def test_a_tool_that_crews_share_runs_as_the_agent_of_the_crew_that_calls(rehearse: Rehearse, make: Any) -> None:
+    """The names of one crew's agents are not those of another's, although they share a tool."""
+    world, shared = rehearse(), make()
+    protect(crew_of(member(scripted(), [shared])), world.enforcer, agents={"helper": CLERK})
+    crew = protect(
+        crew_of(member(scripted([("read", {"invoice": "A"})]), [shared], role="helper")),
+        world.enforcer,
+        agents={"helper": HELPER},
+    )
+    with task(world, "read"):
+        crew.kickoff()
+    assert [call.agents for call in world.records.calls()] == [("clerk", "helper")]
+    verified(world)
+
+
+def test_agents_that_are_added_or_changed_later_are_guarded(rehearse: Rehearse) -> None:
+    """A protected crew stays protected when its agents change."""
+    world = rehearse()
+    first = member(scripted(EVIL), [])
+    crew = protect(crew_of(first), world.enforcer)
+    later = member(scripted(EVIL), [read_tool()], role="later")
+    first.goal, first.tools = "another goal", [read_tool()]
+    crew.agents.append(later)
+    crew.tasks.append(Task(description="more", expected_output="a word", agent=later))
+    with task(world, scope=ONE):
+        crew.kickoff()
+    assert not ran
+    world.records.assert_denied(code="argument_out_of_scope", tool="read", count=2)
+    verified(world)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_monitor_mode_runs_what_it_cannot_guard(rehearse: Rehearse, native: bool) -> None:
+    """A tool that cannot be guarded runs in monitor mode, because nothing is refused there."""
+    world = rehearse(mode="monitor")
+    undo = instrument(world.enforcer)
+    try:
+        with task(world, "read"):
+            crew_of(member(scripted([("read", {"invoice": "A"})], native=native), [OwnRun()])).kickoff()
+    finally:
+        undo()
+    assert ran == ["A"]
+
+
+def test_a_parameter_may_have_any_name(rehearse: Rehearse) -> None:
+    """The guard takes no name of a parameter for itself."""
+
+    class Named(Read):
+        def _run(self, tool: str) -> str:
+            return super()._run(tool)
+
+    world = rehearse()
+    crew = protect(crew_of(member(scripted([("read", {"tool": "A"})]), [Named()])), world.enforcer)
+    with task(world, "read"):
+        crew.kickoff()
+    assert (ran, outcomes(world)) == (["A"], ["success"])
+    verified(world)

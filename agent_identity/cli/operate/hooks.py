@@ -42,7 +42,7 @@ def socket_of(directory: str, named: str | None) -> str:
     """
     path = os.path.abspath(named or Path(directory) / "hooks.sock")
     if len(os.fsencode(path)) > _LONGEST:
-        raise ConfigurationError(f"the path of the socket is too long: {clean(path)!r}; give a shorter one by --socket")
+        raise ConfigurationError(f"the path of the socket is too long: {clean(path)!r}; shorten it with --socket")
     return path
 
 
@@ -134,7 +134,7 @@ def run_serve(chosen: argparse.Namespace) -> int:
     where = socket_of(chosen.directory, chosen.socket)
     scope = scope_of(chosen.tool, chosen.scope, "--scope")
     if not 0.001 <= chosen.hours <= 24:
-        raise ConfigurationError("--hours is out of range; give at most 24")
+        raise ConfigurationError("--hours is out of range; give 0.001 to 24")
     owner = chosen.owner or chosen.principal
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     mode: Literal["enforce", "monitor"] = "monitor" if chosen.monitor else "enforce"

@@ -174,7 +174,7 @@ class _Protection:
                 return
             if type(tool).run not in {BaseTool.run, Tool.run}:
                 raise ConfigurationError(
-                    f"the tool {type(tool).__name__} overrides run, which would pass the guard by; override _run"
+                    f"the tool {type(tool).__name__} overrides run, so it would run unguarded; override _run instead"
                 )
             if isinstance(tool, Tool):
                 tool.func = self._function(tool.func, partial(_facts, tool))

@@ -248,7 +248,8 @@ def _delegate(name: object, agent: object) -> tuple[Agent, Scope | None]:
     if isinstance(agent, tuple) and len(cast("tuple[object, ...]", agent)) == 2:
         agent, scope = cast("tuple[object, object]", agent)
     if not isinstance(name, str) or not isinstance(agent, Agent) or not isinstance(scope, Scope | None):
+        got = f"{type(agent).__module__}.{type(agent).__qualname__}"
         raise TypeError(
-            "agents= has something else than agents; pass {name: Agent(...)} or {name: (Agent(...), Scope(...))}"
+            f"an entry of agents= is {got}; pass {{name: agent_identity.Agent(...)}}, or a pair of it and a Scope"
         )
     return agent, scope

@@ -1,7 +1,8 @@
 """The guards of the tools that a framework calls: the part that the adapters of all frameworks share.
 
 An adapter installs itself at the outermost hook of its framework, describes each call as a :class:`ToolCall`, and
-answers a refusal in the framework's own form. The steps of a call are those of :class:`~agent_identity.adapters.GuardedCall`.
+answers a refusal in the framework's own form. The steps of a call are those of
+:class:`~agent_identity.adapters.GuardedCall`.
 """
 
 import logging

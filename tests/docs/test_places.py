@@ -53,7 +53,7 @@ def test_the_page_of_guides_is_the_navigation_of_guides() -> None:
     for group in groups:
         ((name, pages),) = group.items()
         expected.append((name, "", ""))
-        titles = {page: _text(f"docs/{page}").partition("\n")[0].removeprefix("# ") for page in pages}
+        titles = {page: _text(f"docs/{page}").partition("\n")[0].removeprefix("# ") for page in _paths(pages)}
         expected += [("", title, Path(page).name) for page, title in titles.items()]
     assert len(expected) > 40
     assert shown == expected

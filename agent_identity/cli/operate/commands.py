@@ -169,7 +169,7 @@ OPERATE: Final = (
         description=(
             "Check packages, keys, shared state, ledger, telemetry and tools, and print a cure for each finding. "
             "With --import, a module of the application is imported first, so that its tracer provider, its enforcers "
-            "and its LangChain tools are checked."
+            "and the tools of its agent frameworks are checked."
         ),
     ),
     Command(

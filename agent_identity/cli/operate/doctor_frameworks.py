@@ -98,7 +98,7 @@ def _state(framework: Framework) -> tuple[str, str]:
         return "imported; see its tools", ""
     if f"{_ADAPTERS}.{framework.name}" in sys.modules:
         return "guarded where the application says so", ""
-    return "imported, and nothing guards it", "agent_identity.instrument(enforcer), or install its adapter"
+    return "imported, and nothing guards it", "agent_identity.instrument(enforcer), or guard as its how-to says"
 
 
 def _tools(framework: Framework, kind: _Kind) -> Iterator[Check]:

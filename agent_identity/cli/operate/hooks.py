@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from agent_identity.cli.operate.hook_settings import (
     PLACES,
@@ -23,6 +23,10 @@ from agent_identity.cli.operate.hook_settings import (
 )
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from agent_identity._authority.grants import Scope
+    from agent_identity._identity.principals import Agent, Human
 
 __all__ = ["run_install", "run_remove", "run_serve", "run_status", "socket_of"]
 
@@ -42,7 +46,7 @@ def socket_of(directory: str, named: str | None) -> str:
     """
     path = os.path.abspath(named or Path(directory) / "hooks.sock")
     if len(os.fsencode(path)) > _LONGEST:
-        raise ConfigurationError(f"the path of the socket is too long: {clean(path)!r}; give a shorter one by --socket")
+        raise ConfigurationError(f"the path of the socket is too long: {clean(path)!r}; shorten it with --socket")
     return path
 
 
@@ -134,20 +138,42 @@ def _state(path: Path) -> _State:
     return _State(str(path), [one.event for one in installed(settings)], list(weaknesses(settings)))
 
 
+class _Who(NamedTuple):
+    """The human and the agents of all sessions, and their scope."""
+
+    principal: "Human"
+    agent: "Agent"
+    scope: "Scope"
+    sub_agents: dict[str, "Agent"]
+
+
+def _who(chosen: argparse.Namespace) -> _Who:
+    from agent_identity._identity.principals import Agent, Human
+    from agent_identity.cli.terminal.scopes import scope_of
+
+    owner = chosen.owner or chosen.principal
+    try:
+        return _Who(
+            Human(chosen.principal),
+            Agent(chosen.agent, owner=owner),
+            scope_of(chosen.tool, chosen.scope, "--scope"),
+            {kind: Agent(kind, owner=owner) for kind in chosen.sub_agent},
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"hooks serve: {error}") from None
+
+
 def run_serve(chosen: argparse.Namespace) -> int:
     """Run ``hooks serve``."""
     from agent_identity._enforcement import Enforcer
     from agent_identity._enforcement.calls import Approval
-    from agent_identity._identity.principals import Agent, Human
-    from agent_identity.cli.terminal.scopes import scope_of
     from agent_identity.integrations.frameworks.hook_server import HookServer
     from agent_identity.integrations.frameworks.hook_sessions import HookSessions
 
     where = socket_of(chosen.directory, chosen.socket)
-    scope = scope_of(chosen.tool, chosen.scope, "--scope")
     if not 0.001 <= chosen.hours <= 24:
-        raise ConfigurationError("--hours is out of range; give at most 24")
-    owner = chosen.owner or chosen.principal
+        raise ConfigurationError("--hours is out of range; give 0.001 to 24")
+    who = _who(chosen)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     mode: Literal["enforce", "monitor"] = "monitor" if chosen.monitor else "enforce"
     routes = {name: Approval(wait=_WAIT) for name in chosen.approval}
@@ -156,11 +182,11 @@ def run_serve(chosen: argparse.Namespace) -> int:
     ) as enforcer:
         sessions = HookSessions(
             enforcer,
-            principal=Human(chosen.principal),
-            agent=Agent(chosen.agent, owner=owner),
-            scope=scope,
+            principal=who.principal,
+            agent=who.agent,
+            scope=who.scope,
             ttl=timedelta(hours=chosen.hours),
-            agents={kind: Agent(kind, owner=owner) for kind in chosen.sub_agent},
+            agents=who.sub_agents,
         )
         server = HookServer(sessions, where)
         server.listen()

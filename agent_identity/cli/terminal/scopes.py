@@ -21,7 +21,7 @@ def scope_of(tools: Sequence[str], path: str | None, option: str) -> Scope:
         option: The option that names the file.
 
     Raises:
-        ValueError: The file is malformed, or there is no tool.
+        ValueError: The file or a name is malformed, or there is no tool.
     """
     scopes = [Scope(dict.fromkeys(tools))] if tools else []
     if path is not None:
@@ -32,7 +32,10 @@ def scope_of(tools: Sequence[str], path: str | None, option: str) -> Scope:
             claim = None
         if not isinstance(claim, dict):
             raise ValueError(f"the file of {option} is not a JSON object of tools, each once; write one, as in grants")
-        scopes.append(Scope.from_claim(cast("Mapping[str, object]", claim)))
+        try:
+            scopes.append(Scope.from_claim(cast("Mapping[str, object]", claim)))
+        except ValueError as error:
+            raise ValueError(f"the file of {option}: {error}; write tools with constraints, as in grants") from None
     if not scopes:
         raise ValueError(f"the {option.removeprefix('--')} has no tool; give --tool NAME or {option} FILE")
     return scopes[0] if len(scopes) == 1 else scopes[0] | scopes[1]

@@ -201,8 +201,8 @@ class _Protection:
             own = [name for name in names if getattr(kind, name) is not getattr(base, name)]
             if own:
                 raise ConfigurationError(
-                    f"the tool {kind.__name__} overrides {own[0]}, which could pass the guard by; extend BaseTool, "
-                    "and override _run"
+                    f"the tool {kind.__name__} overrides {own[0]}, so it could run unguarded; extend BaseTool, and "
+                    "override _run instead"
                 )
             if isinstance(tool, Tool):
                 tool.func = self._function(tool.func, partial(_facts, tool))

@@ -1,7 +1,8 @@
 """The guards of the tools that a framework calls: the part that the adapters of all frameworks share.
 
-An adapter installs itself at the outer seam of its framework, describes each call as a :class:`ToolCall`, and answers
-a refusal in the framework's own form. The steps of a call are those of :class:`~agent_identity.adapters.GuardedCall`.
+An adapter installs itself at the outermost hook of its framework, describes each call as a :class:`ToolCall`, and
+answers a refusal in the framework's own form. The steps of a call are those of
+:class:`~agent_identity.adapters.GuardedCall`.
 """
 
 import logging
@@ -222,7 +223,7 @@ def with_defaults(
 ) -> tuple[dict[str, object], tuple[str, ...]]:
     """Return arguments with the defaults of their JSON Schema, and the names that the caller gave.
 
-    For frameworks that hand over what the model wrote, and apply defaults behind every seam: a rule about an argument
+    For frameworks that pass on what the model wrote, and apply defaults after every hook: a rule about an argument
     must see the value that the body gets. Only defaults of the outermost properties count.
 
     Args:
@@ -248,7 +249,8 @@ def _delegate(name: object, agent: object) -> tuple[Agent, Scope | None]:
     if isinstance(agent, tuple) and len(cast("tuple[object, ...]", agent)) == 2:
         agent, scope = cast("tuple[object, object]", agent)
     if not isinstance(name, str) or not isinstance(agent, Agent) or not isinstance(scope, Scope | None):
+        got = f"{type(agent).__module__}.{type(agent).__qualname__}"
         raise TypeError(
-            "agents= has something else than agents; pass {name: Agent(...)} or {name: (Agent(...), Scope(...))}"
+            f"an entry of agents= is {got}; pass {{name: agent_identity.Agent(...)}}, or a pair of it and a Scope"
         )
     return agent, scope

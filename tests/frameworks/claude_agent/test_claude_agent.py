@@ -340,12 +340,12 @@ async def test_without_a_task_there_are_no_hooks(desk: Desk) -> None:
 
 
 def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first block of the how-to pays one invoice, is refused another one, and leaves complete evidence."""
+    """The first block of the how-to pays, is refused a larger payment, and leaves complete evidence."""
     page = Path(__file__).parents[3] / "docs" / "how-to" / "claude-agent-sdk.md"
     example = page.read_text(encoding="utf-8").split("```py\n")[1].split("```")[0]
-    pay = partial(use, "mcp__billing__pay")
+    pay = partial(use, "mcp__billing__pay_invoice")
     script = [
-        [pay({"invoice_id": "INV-42", "amount": 120}, "1"), pay({"invoice_id": "INV-43", "amount": 120}, "2")],
+        [pay({"invoice_id": "INV-42", "amount": 120}, "1"), pay({"invoice_id": "INV-42", "amount": 9000}, "2")],
         [say("done")],
     ]
     stand_in = StandIn(script)

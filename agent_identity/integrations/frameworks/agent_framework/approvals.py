@@ -97,7 +97,7 @@ def answer(
     """
     known = [content for content in contents if requests_of([content])]
     if not known:
-        raise ConfigurationError("nothing asks for an approval; pass the user_input_requests of the response")
+        raise ConfigurationError("no request asks for our approval; pass the user_input_requests of the response")
     approvals, answers = enforcer.approvals, list[Content]()
     for content in known:
         (request,) = requests_of([content]).values()

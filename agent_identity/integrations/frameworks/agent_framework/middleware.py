@@ -72,8 +72,10 @@ class AgentIdentityMiddleware(AgentMiddleware):
         self._model = model
         self._servers = dict(servers or {})
         self._provided: set[str] = set()
-        if not all(hasattr(mcp, "functions") for mcp in self._servers.values()):
-            raise TypeError("servers= has something else than MCP tools; pass {name: MCPStreamableHTTPTool(...)}")
+        for server in self._servers.values():
+            if not hasattr(server, "functions"):
+                kind = type(server).__name__
+                raise TypeError(f"an entry of servers= is {kind}; pass MCP tools, {{name: MCPStreamableHTTPTool(...)}}")
         if model is not None:
             enforcer.guard(model, kind="model")  # Checks the name.
         _RUNS.bind(self)

@@ -165,7 +165,7 @@ def mark_tools(toolset: BaseToolset, server: str) -> None:
         TypeError: It is no toolset, or the name no text.
     """
     if not isinstance(cast("object", toolset), BaseToolset) or not isinstance(cast("object", server), str):
-        raise TypeError("servers= has something else than toolsets; pass {name: McpToolset(...)}")
+        raise TypeError(f"an entry of servers= is {type(toolset).__name__}; pass toolsets, {{name: McpToolset(...)}}")
     kind = type(toolset)
 
     async def get_tools(self: BaseToolset, *args: Any, **kwargs: Any) -> list[BaseTool]:  # noqa: ANN401

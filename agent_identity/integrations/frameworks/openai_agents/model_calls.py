@@ -64,7 +64,7 @@ def protect_model(model: ModelT, enforcer: Enforcer, *, name: str = "chat") -> M
     if known is None:
         _extend(model, _ModelGuards(enforcer, name))
     elif (known.enforcer, known.name) != (enforcer, name):
-        raise ConfigurationError("the model is guarded otherwise already; make another one")
+        raise ConfigurationError("the model is guarded by another enforcer or under another name; make a new model")
     return model
 
 

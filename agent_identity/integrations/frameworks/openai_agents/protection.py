@@ -251,7 +251,7 @@ def _agents_behind(tool: FunctionTool) -> list[_AnyAgent]:
     """
     agents = list(_agents_in(tool))
     if is_agent_tool(tool) and not agents:
-        raise ConfigurationError("the agent behind a tool cannot be found; this version of the SDK hides it")
+        raise ConfigurationError("this version of the SDK hides the agent that a tool runs; install a tested version")
     return agents
 
 

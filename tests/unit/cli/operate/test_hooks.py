@@ -334,8 +334,11 @@ def test_the_scope_of_the_page_bounds_what_is_written(project: Path) -> None:
 
 
 def test_serve_needs_a_tool(run: Run) -> None:
-    """Sessions without a scope have nothing to do, and none lasts longer than a day."""
+    """Sessions without a scope have nothing to do, and none lasts longer than a day; the error is one of the user."""
     who = ("hooks", "serve", "evidence", "--principal", "a@example.com")
-    assert run(*who)[0] == 2
+    code, _, said = run(*who)
+    assert code == 2
+    assert "--tool NAME" in said
+    assert "defect" not in run(*who[:-1], "", "--tool", "Bash")[2]
     assert run(*who, "--tool", "Bash", "--hours", "25")[0] == 2
     assert run(*who, "--tool", "Bash", "--hours", "nan")[0] == 2

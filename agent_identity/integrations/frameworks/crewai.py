@@ -87,7 +87,7 @@ def protect(target: T, enforcer: Enforcer, *, agents: Acting | None = None, mode
 
     Raises:
         TypeError: Something is of another type.
-        ConfigurationError: A tool is guarded by another enforcer, or overrides ``run``.
+        ConfigurationError: A tool runs in a way of its own: it overrides ``run``, or ``_run`` of ``Tool``.
     """
     guard = _Protection(enforcer, agents)
     if isinstance(target, Crew):
@@ -196,9 +196,13 @@ class _Protection:
                 if not self._replaces(owner):
                     return
                 _release(tool)
-            if type(tool).run not in {BaseTool.run, Tool.run}:
+            kind, base = type(tool), Tool if isinstance(tool, Tool) else BaseTool
+            names = ("run", "arun", "_run", "_arun") if base is Tool else ("run", "arun")
+            own = [name for name in names if getattr(kind, name) is not getattr(base, name)]
+            if own:
                 raise ConfigurationError(
-                    f"the tool {type(tool).__name__} overrides run, which would pass the guard by; override _run"
+                    f"the tool {kind.__name__} overrides {own[0]}, which could pass the guard by; extend BaseTool, "
+                    "and override _run"
                 )
             if isinstance(tool, Tool):
                 tool.func = self._function(tool.func, partial(_facts, tool))
@@ -243,31 +247,31 @@ class _Protection:
         return False
 
     def run(
-        self, facts: _Facts, body: Callable[..., object], args: tuple[object, ...], given: Mapping[str, object]
+        self, facts: _Facts, body: Callable[..., object], args: tuple[object, ...], named: Mapping[str, object]
     ) -> object:
         """Run a tool under guard, and return its result or the refusal."""
         own: list[BaseException] = []
         called, role = _taken()
         guards = self._of_caller(called)
-        asked, spread = _asked(facts, body, args, given, role)
+        wanted, spread = _wanted(facts, body, args, named, role)
 
         def run(call: Call) -> object:
             positional, keywords = spread(call)
-            return _told(own, lambda: body(*positional, **keywords))
+            return _collected(own, lambda: body(*positional, **keywords))
 
         try:
-            return guards.run(asked, run) if self.active else body(*args, **given)
+            return guards.run(wanted, run) if self.active else body(*args, **named)
         except AgentIdentityError as error:
             return _failure(error, own)
 
     async def run_async(
-        self, facts: _Facts, body: Callable[..., Any], args: tuple[object, ...], given: Mapping[str, object]
+        self, facts: _Facts, body: Callable[..., Any], args: tuple[object, ...], named: Mapping[str, object]
     ) -> object:
         """Do what :meth:`run` does without blocking the event loop."""
         own: list[BaseException] = []
         called, role = _taken()
         guards = self._of_caller(called)
-        asked, spread = _asked(facts, body, args, given, role)
+        wanted, spread = _wanted(facts, body, args, named, role)
 
         async def run(call: Call) -> object:
             positional, keywords = spread(call)
@@ -278,7 +282,7 @@ class _Protection:
                 raise
 
         try:
-            return await (guards.run_async(asked, run) if self.active else body(*args, **given))
+            return await (guards.run_async(wanted, run) if self.active else body(*args, **named))
         except AgentIdentityError as error:
             return _failure(error, own)
 
@@ -286,15 +290,15 @@ class _Protection:
         if inspect.iscoroutinefunction(function):
 
             @wraps(function)
-            async def guarded_async(*args: object, **given: object) -> object:
-                return await self.run_async(facts(), function, args, given)
+            async def guarded_async(*args: object, **named: object) -> object:
+                return await self.run_async(facts(), function, args, named)
 
             _FUNCTIONS[guarded_async] = self, function
             return guarded_async
 
         @wraps(function)
-        def guarded(*args: object, **given: object) -> object:
-            return self.run(facts(), function, args, given)
+        def guarded(*args: object, **named: object) -> object:
+            return self.run(facts(), function, args, named)
 
         _FUNCTIONS[guarded] = self, function
         return guarded
@@ -305,8 +309,8 @@ class _Protection:
             members: dict[str, object] = {"__module__": __name__, "__doc__": kind.__doc__}
             for name in ("_run", "_arun"):
                 members[name] = self._method(kind, name)
-            told = f"{kind.__module__}.{kind.__qualname__}"  # By this name CrewAI restores tools from checkpoints.
-            members["tool_type"] = computed_field(return_type=str)(property(lambda _: told))
+            dotted = f"{kind.__module__}.{kind.__qualname__}"  # By this name CrewAI restores tools from checkpoints.
+            members["tool_type"] = computed_field(return_type=str)(property(lambda _: dotted))
             made = cast("type[BaseTool]", cast("Any", type(kind))(f"Guarded{kind.__name__}", (kind,), members))
             made.__qualname__ = f"{kind.__qualname__} (guarded)"
             self._classes[kind] = made
@@ -318,14 +322,14 @@ class _Protection:
         if inspect.iscoroutinefunction(original):
 
             @wraps(original)
-            async def method_async(tool: BaseTool, /, *args: object, **given: object) -> object:
-                return await self.run_async(_facts(tool), partial(original, tool), args, given)
+            async def method_async(tool: BaseTool, /, *args: object, **named: object) -> object:
+                return await self.run_async(_facts(tool), partial(original, tool), args, named)
 
             return method_async
 
         @wraps(original)
-        def method(tool: BaseTool, /, *args: object, **given: object) -> object:
-            return self.run(_facts(tool), partial(original, tool), args, given)
+        def method(tool: BaseTool, /, *args: object, **named: object) -> object:
+            return self.run(_facts(tool), partial(original, tool), args, named)
 
         return method
 
@@ -458,11 +462,11 @@ def _models(crew: Crew) -> list[BaseLLM]:
     return list({id(llm): llm for llm in named if isinstance(llm, BaseLLM)}.values())
 
 
-def _asked(
+def _wanted(
     facts: _Facts,
     body: Callable[..., object],
     args: tuple[object, ...],
-    given: Mapping[str, object],
+    named: Mapping[str, object],
     acting: str | None,
 ) -> tuple[ToolCall, Callable[[Call], tuple[tuple[object, ...], Mapping[str, object]]]]:
     """Return the call, and what gives the body the arguments that were judged.
@@ -471,12 +475,12 @@ def _asked(
     """
 
     def spread(call: Call) -> tuple[tuple[object, ...], Mapping[str, object]]:
-        return (), {name: call.arguments[name] for name in given}
+        return (), {name: call.arguments[name] for name in named}
 
-    values: Mapping[str, object] = given
+    values: Mapping[str, object] = named
     if args:
         binder = Binder(body)
-        values, _ = binder.bind(args, given)
+        values, _ = binder.bind(args, named)
 
         def spread(call: Call) -> tuple[tuple[object, ...], Mapping[str, object]]:
             return binder.spread(call.arguments, args)
@@ -490,7 +494,7 @@ def _is_default(field: FieldInfo, value: object) -> bool:
     return not field.is_required() and type(field.default) is type(value) and field.default == value
 
 
-def _told(own: list[BaseException], body: Callable[[], object]) -> object:
+def _collected(own: list[BaseException], body: Callable[[], object]) -> object:
     try:
         return _shown(body())
     except BaseException as error:

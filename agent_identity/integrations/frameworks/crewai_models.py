@@ -52,26 +52,26 @@ def guard_model(llm: BaseLLM, guards: ToolGuards, name: str) -> None:
 
 
 def _class(kind: type[BaseLLM], guards: ToolGuards, name: str) -> type[BaseLLM]:
-    def call(llm: BaseLLM, messages: object, *args: object, **given: object) -> object:
-        wanted, sent = _asked(llm, messages, given, guards, name)
+    def call(llm: BaseLLM, /, messages: object, *args: object, **options: object) -> object:
+        wanted, sent = _wanted(llm, messages, options, guards, name)
         ask = cast("Callable[..., object]", kind.call)
 
         def body(_: Call) -> Shown:
             with _whole(llm, wanted):
-                return _said(ask(llm, sent[0], *args, **given))
+                return _said(ask(llm, sent[0], *args, **options))
 
         try:
             return guards.run(wanted, body)
         except Denied as denied:
             raise LLMCallBlockedError(refusal(denied)) from None
 
-    async def acall(llm: BaseLLM, messages: object, *args: object, **given: object) -> object:
-        wanted, sent = _asked(llm, messages, given, guards, name)
+    async def acall(llm: BaseLLM, /, messages: object, *args: object, **options: object) -> object:
+        wanted, sent = _wanted(llm, messages, options, guards, name)
         ask = cast("Callable[..., Awaitable[object]]", kind.acall)
 
         async def body(_: Call) -> Shown:
             with _whole(llm, wanted):
-                return _said(await ask(llm, sent[0], *args, **given))
+                return _said(await ask(llm, sent[0], *args, **options))
 
         try:
             return await guards.run_async(wanted, body)
@@ -82,22 +82,22 @@ def _class(kind: type[BaseLLM], guards: ToolGuards, name: str) -> type[BaseLLM]:
     return cast("type[BaseLLM]", cast("Any", type(kind))(f"Guarded{kind.__name__}", (kind,), members))
 
 
-def _asked(
-    llm: BaseLLM, messages: object, given: Mapping[str, object], guards: ToolGuards, name: str
+def _wanted(
+    llm: BaseLLM, messages: object, options: Mapping[str, object], guards: ToolGuards, name: str
 ) -> tuple[ToolCall, list[object]]:
     """Return the call, and the messages that are sent, which obligations may change."""
     sent = [messages]
 
     def revise(changed: Mapping[str, object]) -> None:
-        if changed.get("tools") != given.get("tools"):
+        if changed.get("tools") != options.get("tools"):
             raise ValueError("the tools of a request cannot be changed")
         sent[0] = changed["messages"]
 
     known = Model(name=llm.model) if llm.model.isprintable() and 0 < len(llm.model) <= 256 else None
-    arguments = {"messages": messages, "tools": given.get("tools")}
+    arguments = {"messages": messages, "tools": options.get("tools")}
     request = CallRequest(arguments, can_route=False, model=known, revise=revise)
     streams = bool(llm.stream) and not guards.of(name, kind="model").holds
-    acting = cast("str | None", getattr(given.get("from_agent"), "role", None))
+    acting = cast("str | None", getattr(options.get("from_agent"), "role", None))
     return ToolCall(name, request, acting, "streamed_model" if streams else "model"), sent
 
 

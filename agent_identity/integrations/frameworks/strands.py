@@ -26,6 +26,7 @@ from agent_identity.integrations.frameworks.strands_calls import (
     GuardedTool,
     HaltedError,
     Interrupting,
+    answered,
     arguments_of,
 )
 from agent_identity.integrations.frameworks.tool_guards import Acting, ToolCall, ToolGuards
@@ -46,7 +47,7 @@ try:
     from strands.multiagent.base import MultiAgentBase
     from strands.tools.mcp import MCPAgentTool, MCPClient
     from strands.tools.structured_output.structured_output_tool import StructuredOutputTool
-    from strands.types.tools import AgentTool
+    from strands.types.tools import AgentTool, ToolUse
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "strands":
         raise
@@ -118,37 +119,39 @@ class AgentIdentityHooks(HookProvider):
     async def before_tool(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:
         """Put a guarded tool in the place of the selected one; called by the agent."""
         tool, agent = event.selected_tool, event.agent
-        if event.cancel_tool:
+        if event.cancel_tool or _OURS.get(agent):
             return
+
+        def interrupt(name: str, reason: object) -> object:
+            return event.interrupt(name, reason=reason)
+
         try:
-            if tool is None:
-                if not agent.tool_registry.registry.get(event.tool_use["name"]):  # Else Strands finds it.
-                    await self._missing(event)
-            elif not _OURS.get(agent):
-                event.selected_tool = self._guarded_tool(
-                    tool, agent.name, lambda name, reason: event.interrupt(name, reason=reason)
-                )
+            if tool is not None:
+                event.selected_tool = self._guarded_tool(tool, agent.name, interrupt)
+            elif not agent.tool_registry.registry.get(event.tool_use["name"]):  # Else Strands finds it.
+                event.cancel_tool = await self._missing(event.tool_use, agent.name, interrupt) or False
         except InterruptException:
             raise
         except Exception as error:  # noqa: BLE001  The tool must not run then, and the run goes on.
             _LOG.error("a call is refused, because it could not be guarded: %s", safe_message(error))
             event.cancel_tool = refusal(Denied("the call could not be guarded", code="guard_failed"))
 
-    async def _missing(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:
-        """Judge and record the call of a tool that the agent does not have; Strands answers it if it may be made."""
+    async def _missing(self, tool_use: ToolUse, acting: str, interrupt: Interrupting) -> str | None:
+        """Judge and record the call of a tool that the agent does not have; ``None`` leaves the answer to Strands."""
 
         async def body(_: Call) -> object:
             raise LookupError("the agent has no such tool")
 
-        arguments, _ = arguments_of(event.tool_use["input"], None)
-        request = CallRequest(arguments, call_id=event.tool_use["toolUseId"], can_route=False)
-        INTERRUPTING.set(lambda name, reason: event.interrupt(name, reason=reason))
+        arguments, _ = arguments_of(tool_use["input"], None)
+        request = CallRequest(arguments, call_id=tool_use["toolUseId"], can_route=False)
+        INTERRUPTING.set(interrupt)
         try:
-            await self._guards.run_async(ToolCall(event.tool_use["name"], request, event.agent.name), body)
+            await self._guards.run_async(ToolCall(tool_use["name"], request, acting), body)
         except LookupError:
             pass
         except Denied as denied:
-            event.cancel_tool = refusal(denied)
+            return refusal(denied)
+        return None
 
     def _initialized(self, event: "AgentInitializedEvent[Agent]") -> None:
         agent = event.agent
@@ -178,12 +181,18 @@ class AgentIdentityHooks(HookProvider):
     async def _around_tool(
         self, context: "ExecuteToolContext", proceed: "Callable[[ExecuteToolContext], AsyncGenerator[object]]"
     ) -> AsyncGenerator[object]:
-        tool = context.tool
+        tool, acting, use = context.tool, context.agent.name, context.tool_use
+
+        def interrupt(name: str, reason: object) -> object:
+            return context.interrupt(name, reason=reason).response
+
         if tool is not None:
-            tool = self._guarded_tool(
-                tool, context.agent.name, lambda name, reason: context.interrupt(name, reason=reason).response
-            )
-        async with aclosing(proceed(context.replace(tool=tool))) as events:
+            context = context.replace(tool=self._guarded_tool(tool, acting, interrupt))
+        elif refused := await self._missing(use, acting, interrupt):
+            stages = importlib.import_module("strands.middleware")
+            yield stages.ToolResultEvent(answered(use, refused, "error"))
+            return
+        async with aclosing(proceed(context)) as events:
             async for event in events:
                 yield event
 
@@ -230,11 +239,11 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     @functools.wraps(original)
     async def invoke_callbacks_async(registry: HookRegistry, event: BaseHookEvent) -> tuple[object, list[Interrupt]]:
         before = (event.selected_tool, event.tool_use["name"]) if isinstance(event, BeforeToolCallEvent) else None
-        answered = await original(registry, event)
-        if active and isinstance(event, BeforeToolCallEvent) and not answered[1] and event.agent not in _OURS:
+        invoked = await original(registry, event)
+        if active and isinstance(event, BeforeToolCallEvent) and not invoked[1] and event.agent not in _OURS:
             _look_up(event, before)
             await hooks.before_tool(event)
-        return answered
+        return invoked
 
     def undo() -> None:
         nonlocal active

@@ -26,7 +26,7 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError("strands-agents is not installed; pip install 'agent-identity-otel[strands]'") from error
 
-__all__ = ["INTERRUPTING", "GuardedModel", "GuardedTool", "HaltedError", "Interrupting", "arguments_of"]
+__all__ = ["INTERRUPTING", "GuardedModel", "GuardedTool", "HaltedError", "Interrupting", "answered", "arguments_of"]
 
 Interrupting: TypeAlias = Callable[[str, object], object]
 """Interrupts an agent by name and reason, or returns the answer if there is one."""
@@ -51,9 +51,9 @@ class HaltedError(Exception):
         self.event = event
 
 
-def arguments_of(given: object, schema: Mapping[str, object] | None) -> tuple[dict[str, object], tuple[str, ...]]:
+def arguments_of(value: object, schema: Mapping[str, object] | None) -> tuple[dict[str, object], tuple[str, ...]]:
     """Return the arguments of a call with the defaults of its tool, and the names that the model gave."""
-    written = cast("Mapping[str, object]", given) if isinstance(given, Mapping) else {"input": given}
+    written = cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {"input": value}
     return with_defaults(written, schema)
 
 
@@ -86,8 +86,8 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
 
         async def run() -> object:
             INTERRUPTING.set(self._self_interrupt)
-            asked = self._asked(tool_use)
-            holds = guards.of(asked.name, kind=asked.kind, server=asked.server).holds
+            wanted = self._wanted(tool_use)
+            holds = guards.of(wanted.name, kind=wanted.kind, server=wanted.server).holds
 
             async def body(call: Call) -> object:
                 nonlocal routed
@@ -95,19 +95,19 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
                 judged = cast("ToolUse", {**tool_use, "input": _judged(call, tool_use["input"])})
                 return await _drained(tool.stream(judged, invocation_state, **kwargs), None if holds else _emit)
 
-            return await guards.run_async(asked, body)
+            return await guards.run_async(wanted, body)
 
         try:
             async with aclosing(_relayed(run())) as items:
                 async for item in items:
                     if item is not _NOTHING:
-                        yield _answer(tool_use, item) if routed else item
+                        yield answered(tool_use, item) if routed else item
         except HaltedError as halted:
             yield halted.event
         except Denied as denied:
-            yield _answer(tool_use, refusal(denied), "error")
+            yield answered(tool_use, refusal(denied), "error")
 
-    def _asked(self, tool_use: ToolUse) -> ToolCall:
+    def _wanted(self, tool_use: ToolUse) -> ToolCall:
         tool = cast("AgentTool", self.__wrapped__)
         schema = cast("Mapping[str, object]", tool.tool_spec.get("inputSchema") or {})
         arguments, supplied = arguments_of(tool_use["input"], cast("Mapping[str, object]", schema.get("json", schema)))
@@ -148,7 +148,7 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         fixed = {"tools": tool_specs, "tool_choice": kwargs.get("tool_choice")}
 
         holds = guards.of(name, kind="model").holds
-        asked = self._asked(sent, fixed, "model" if holds else "streamed_model")
+        wanted = self._asked(sent, fixed, "model" if holds else "streamed_model")
 
         async def run() -> object:
             async def body(_: Call) -> Shown:
@@ -157,7 +157,7 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
                 chunks = ask(sent["messages"], tool_specs, sent["system_prompt"], **{**kwargs, **prompt})
                 return await _said(chunks, None if holds else _emit)
 
-            return await guards.run_async(asked, body)
+            return await guards.run_async(wanted, body)
 
         try:
             async with aclosing(_relayed(run())) as items:
@@ -285,11 +285,11 @@ class _Step:
                 error = caught
 
 
-def _judged(call: Call, given: object) -> object:
+def _judged(call: Call, value: object) -> object:
     """Return what the model gave as it was judged; defaults are the tool's own to apply."""
-    if not isinstance(given, Mapping):
+    if not isinstance(value, Mapping):
         return call.arguments["input"]
-    return {name: call.arguments[name] for name in cast("Mapping[str, object]", given)}
+    return {name: call.arguments[name] for name in cast("Mapping[str, object]", value)}
 
 
 async def _drained(events: AsyncIterator[object], emit: _Emit | None) -> Shown:
@@ -335,7 +335,7 @@ def _shown(event: object) -> Shown:
     return Shown(made, result.get("content", result), failure, rebuild=rebuild)
 
 
-def _answer(tool_use: ToolUse, value: object, status: str = "success") -> object:
+def answered(tool_use: ToolUse, value: object, status: str = "success") -> object:
     """Return the result of a call that the tool did not give."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return {"toolUseId": tool_use["toolUseId"], "status": status, "content": [{"text": text}]}

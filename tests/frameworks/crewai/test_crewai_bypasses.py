@@ -6,6 +6,7 @@ import pytest
 from crewai.hooks import register_before_tool_call_hook, unregister_before_tool_call_hook
 from crewai.hooks.tool_hooks import clear_before_tool_call_hooks
 from crewai.tools import BaseTool, tool
+from crewai.tools.base_tool import Tool
 from crewai.tools.structured_tool import CrewStructuredTool
 from crewai_doubles import answers, crew_of, member, outcomes, scripted, task, verified
 
@@ -144,22 +145,32 @@ def test_errors_that_end_programs_are_passed_on(rehearse: Rehearse, monkeypatch:
     assert not ran
 
 
-def test_a_tool_that_overrides_run_is_refused(rehearse: Rehearse) -> None:
+class Sly(Read):
+    """Runs in a way of its own."""
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Run."""
+        ran.append("sly")
+        return "sly"
+
+
+class SlyFunction(Tool[..., Any]):
+    """Leaves its function aside in text mode."""
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        ran.append("sly")
+        return "sly"
+
+
+@pytest.mark.parametrize("make", [Sly, lambda: SlyFunction(**dict(read_tool()))])
+def test_a_tool_that_runs_in_a_way_of_its_own_is_refused(rehearse: Rehearse, make: Any) -> None:
     """Its bodies would pass the guard by, so that nobody takes it for guarded; a hook refuses it as well."""
-
-    class Sly(Read):
-        """Runs in a way of its own."""
-
-        def run(self, *args: Any, **kwargs: Any) -> Any:
-            ran.append("sly")
-            return "sly"
-
     world = rehearse()
-    with pytest.raises(ConfigurationError, match="run"):
-        protect([Sly()], world.enforcer)
+    with pytest.raises(ConfigurationError, match="overrides"):
+        protect([make()], world.enforcer)
     llm = scripted([("read", {"invoice": "A"})], "done")
     crew = protect(crew_of(member(llm, [])), world.enforcer)
-    crew.tasks[0].tools = [Sly()]
+    crew.tasks[0].tools = [make()]
     with task(world, "read"):
         crew.kickoff()
     assert not ran

@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 import pytest
+from crewai import Crew
 from crewai.tools import BaseTool, tool
 from crewai.tools.tool_failure import ToolFailure
 from crewai_doubles import BOB, CLERK, HELPER, WHO, answers, crew_of, member, outcomes, scripted, task, verified
@@ -13,6 +14,7 @@ from agent_identity import Scope
 from agent_identity.approvals import Approval
 from agent_identity.constraints import OneOf, Range
 from agent_identity.inspection import PersonalData
+from agent_identity.integrations.frameworks import crewai
 from agent_identity.integrations.frameworks.crewai import instrument, protect
 from agent_identity.policy import Effect, Flow, Obligation, Rule, RuleSet
 from agent_identity.testing import Rehearse
@@ -380,3 +382,38 @@ async def test_a_stream_runs_under_the_task_in_which_it_was_made(rehearse: Rehea
         ("success", "alice@example.com"),
         ("denied", "alice@example.com"),
     ]
+
+
+def test_monitor_mode_records_and_refuses_nothing(rehearse: Rehearse) -> None:
+    """An application without a task and without a changed line is only watched, and left as it was."""
+    before = Crew.kickoff
+    world = rehearse(mode="monitor")
+    undo = instrument(world.enforcer)
+    try:
+        llm = scripted([("read", {"invoice": "A"})], [("no_such_tool", {})], "done")
+        assert str(crew_of(member(llm, [read_tool()])).kickoff()) == "done"
+    finally:
+        undo()
+    assert ran == ["A"]
+    assert answers(llm) == ["A is open", "Tool not found"]
+    assert outcomes(world) == ["success", "error"]
+    if not crewai._HOOKS.by_agent:
+        assert Crew.kickoff is before
+
+
+class Odd(BaseTool):
+    """A tool with arguments named like those of adapters."""
+
+    name: str = "odd"
+    description: str = "Takes odd names."
+
+    def _run(self, tool: str, args: str = "a", call: int = 1) -> str:
+        return f"{tool} {args} {call}"
+
+
+def test_names_of_arguments_do_not_matter(rehearse: Rehearse) -> None:
+    """A tool may have arguments of any names."""
+    world = rehearse()
+    (odd,) = protect([Odd()], world.enforcer)
+    with task(world, "odd"):
+        assert odd.run(tool="x", call=2) == "x a 2"

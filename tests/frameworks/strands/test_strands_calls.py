@@ -488,3 +488,17 @@ def test_what_is_no_enforcer_is_refused() -> None:
     """A wrong type is told where the hooks are made."""
     with pytest.raises(TypeError, match="enforcer"):
         AgentIdentityHooks("enforcer")  # type: ignore[arg-type]
+
+
+def test_monitor_mode_records_and_refuses_nothing(rehearse: Rehearse) -> None:
+    """An application without a task and without a changed line is only watched."""
+    world = rehearse(mode="monitor")
+    undo = instrument(world.enforcer)
+    try:
+        agent = made(None, [pay], use("pay", "c1", invoice="A"), use("nothing", "c2"))
+        agent("go")
+    finally:
+        undo()
+    assert ran == [("A", 10)]
+    assert results(agent) == [("success", "paid A 10"), ("error", "Unknown tool: nothing")]
+    assert outcomes(world) == ["success", "error"]

@@ -274,7 +274,13 @@ def _is_guarded(tool: FunctionTool) -> bool:
     if kind.invoke is not FunctionTool.invoke or not vars(tool).keys().isdisjoint({"invoke", "__call__"}):
         return False
     if _GUARDED not in vars(kind):
-        tool.__class__ = _guarded_kind(cast("Any", kind))  # Its tools declare a hash that type checkers do not know.
+        try:
+            tool.__class__ = _guarded_kind(
+                cast("Any", kind)
+            )  # Its tools declare a hash that type checkers do not know.
+        except Exception as error:  # noqa: BLE001 - Such a class is guarded as a whole.
+            _LOG.warning("%s is guarded as a whole, because its class cannot be: %s", tool.name, safe_message(error))
+            return False
     return True
 
 

@@ -15,8 +15,8 @@ POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id=
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-async def test_two_equal_calls_need_two_rulings(open_office: Callable[..., Any], at_once: bool) -> None:
-    """Equal payments are asked for one by one, and both end: no waiter has the name of another."""
+async def test_equal_calls_all_end(open_office: Callable[..., Any], at_once: bool) -> None:
+    """No waiter has the name of another; equal calls at once are one request, whose ruling permits one of them."""
     office = open_office(policy=POLICY, routes={"desk": approval_by_event()})
     pay = ("pay", {"invoice": "A", "amount": 1})
     asked = 0
@@ -28,8 +28,11 @@ async def test_two_equal_calls_need_two_rulings(open_office: Callable[..., Any],
                 with office.enforcer.no_task():
                     running.ctx.send_event(answer(event, office.enforcer, by=office.bob))
         await running
-    assert (asked, len(office.ran)) == (2, 2)
-    assert sorted(outcome for _, outcome, _ in office.calls()) == ["success", "success", "suspended", "suspended"]
+    last = [("pay", "denied", "approval_used")] if at_once else [("pay", "success", "policy_routes")]
+    assert (asked, len(office.ran)) == (2, 1 if at_once else 2)
+    assert sorted(office.calls()) == sorted(
+        [*2 * [("pay", "suspended", "policy_routes")], ("pay", "success", "policy_routes"), *last]
+    )
 
 
 @pytest.mark.parametrize("name", ["tool", "calls"])

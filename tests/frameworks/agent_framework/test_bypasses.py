@@ -281,3 +281,23 @@ def test_importing_the_integration_touches_no_agent() -> None:
         "assert Agent.run is before\n"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("mode", ["enforce", "monitor"])
+async def test_a_tool_whose_class_cannot_be_extended_is_guarded_as_a_whole(maf: Any, mode: str) -> None:
+    """It is judged on record, and in monitor mode it runs whatever is judged."""
+    maf.open(mode=mode)
+    ran: list[Any] = []
+
+    class Closed(FunctionTool):
+        def __init_subclass__(cls) -> None:
+            raise TypeError("no subclasses")
+
+    def pay(amount: int) -> str:
+        ran.append(amount)
+        return "paid"
+
+    closed = Closed(name="pay", description="Pay.", func=pay)
+    await maf.run(maf.agent([[maf.call("pay", amount=n)] for n in (1, 9_000)], [closed]), SMALL)
+    assert ran == ([1] if mode == "enforce" else [1, 9_000])
+    assert [call[1] for call in maf.calls()] == ["success", "denied" if mode == "enforce" else "success"]

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from agent_framework import ChatResponse, ChatResponseUpdate, Content, ResponseStream
+from agent_framework import ChatResponse, ChatResponseUpdate, Content, Message, ResponseStream
 
 from agent_identity import Effect, Rule, RuleSet
 from agent_identity.constraints import Contains
@@ -134,3 +134,19 @@ async def test_an_error_in_the_adapter_asks_no_model_and_ends_no_run(maf: Any, m
     said = await heard(maf, agent)
     assert said.startswith("refused: guard_failed")
     assert not agent.client.asked
+
+
+async def test_a_redacted_answer_has_no_second_copy(maf: Any) -> None:
+    """What the client keeps of the provider's own answer is not delivered beside the redacted one."""
+    maf.open(options={"model": "model"}, policy=REDACTING, inspectors=[PersonalData("email")])
+    agent = maf.agent([])
+
+    async def response() -> Any:
+        answer = [Message("assistant", [Content.from_text(MAIL)])]
+        return ChatResponse(messages=answer, raw_representation={"text": MAIL}, additional_properties={"raw": MAIL})
+
+    agent.client._inner_get_response = lambda **_: response()
+    with maf.task("model"):
+        heard_of = await maf.respond(agent)
+    assert "[redacted:" in heard_of.text
+    assert "bob" not in repr([heard_of.to_dict(), heard_of.raw_representation, heard_of.additional_properties])

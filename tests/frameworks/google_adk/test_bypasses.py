@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from google.adk.plugins.base_plugin import BasePlugin
 from google.adk.tools import BaseTool, FunctionTool
+from google.genai import types
 
 from agent_identity import Human, Scope
 from agent_identity.constraints import Range
@@ -296,3 +297,25 @@ def test_two_plugins_in_one_app_are_refused(adk: Any) -> None:
     world = adk.open()
     with pytest.raises(ValueError, match="already registered"):
         adk.runner(adk.agent([], []), AgentIdentityPlugin(world.enforcer))
+
+
+@pytest.mark.parametrize("mode", ["enforce", "monitor"])
+async def test_a_tool_whose_class_cannot_be_extended_is_refused_on_record(adk: Any, mode: str) -> None:
+    """It cannot be guarded; in monitor mode it runs all the same."""
+    adk.open(mode=mode)
+    ran: list[Any] = []
+
+    class Closed(BaseTool):
+        def __init_subclass__(cls) -> None:
+            raise TypeError("no subclasses")
+
+        def _get_declaration(self) -> types.FunctionDeclaration:
+            return types.FunctionDeclaration(name=self.name)
+
+        async def run_async(self, *, args: Any, tool_context: Any) -> Any:
+            ran.append(args)
+            return {"done": True}
+
+    await adk.run(adk.agent([[adk.call("closed")]], [Closed(name="closed", description="Closed.")]), "closed")
+    assert bool(ran) == (mode == "monitor")
+    assert adk.calls() == ([("closed", "denied", "not_guarded")] if mode == "enforce" else [])

@@ -152,3 +152,22 @@ async def test_an_error_in_the_adapter_asks_no_model_and_ends_no_run(adk: Any, m
     (heard,) = await said(adk, ["hello"], session="t")
     assert "hello" not in heard
     assert "secret" not in heard
+
+
+async def test_a_redacted_answer_has_no_second_copy(adk: Any) -> None:
+    """The tokens that a model gives beside its text are not delivered with the redacted one."""
+    rule = Rule(Effect.ALLOW, when={"tool.kind": "model"}, obligations=[Obligation("redact", "pii.email")], id="clean")
+    adk.open(plugin={"model": "model"}, policy=RuleSet(rule), inspectors=[PersonalData("email")])
+    root = adk.agent([])
+
+    class Telling(type(root.model)):  # type: ignore[misc]
+        async def generate_content_async(self, llm_request: Any, stream: bool = False) -> Any:  # noqa: FBT002
+            chosen = [types.LogprobsResultCandidate(token=token) for token in ("bob", "@", "example.com")]
+            content = types.Content(role="model", parts=[types.Part(text=MAIL)])
+            yield LlmResponse(content=content, logprobs_result=types.LogprobsResult(chosen_candidates=chosen))
+
+    root.model = Telling(script=[], asked=[])
+    with adk.task("model"):
+        events = await adk.events(adk.runner(root))
+    assert "[redacted:" in repr(events)
+    assert "bob" not in repr(events)

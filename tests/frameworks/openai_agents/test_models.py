@@ -21,6 +21,7 @@ from agents import (
 from agents.testing import ScriptedModel, assistant_message
 from frameworks.openai_agents.scripts import BOB, CLERK, SCOPE, WHO, Ran, agent_of, call, facts, outputs, run, verifies
 from openai.types.responses import ResponseTextDeltaEvent
+from openai.types.responses.response_output_text import Logprob
 from pydantic import BaseModel
 
 import agent_identity as ai
@@ -322,3 +323,17 @@ async def test_each_attempt_of_a_retried_model_is_a_call(world: Rehearsal) -> No
     agent = Agent(name="invoice-clerk", model=protect_model(model, world.enforcer), model_settings=settings)
     result = await run(world, agent)
     assert (result.final_output, [outcome for _, outcome, _ in facts(world)]) == ("ok", ["error", "success"])
+
+
+async def test_a_redacted_answer_has_no_second_copy(rehearse: Rehearse) -> None:
+    """The tokens that a model gives beside its text are not delivered with the redacted one."""
+    world = rehearse(policy=REDACTING, inspectors=[PersonalData()])
+    message = assistant_message(SECRET)
+    tokens = [Logprob(token=token, bytes=[], logprob=0, top_logprobs=[]) for token in ("carol", "@", "example.org")]
+    message.content[0].logprobs = tokens
+    agent = Agent(name="invoice-clerk", model=protect_model(ScriptedModel([[message]]), world.enforcer))
+    with world.enforcer.task("talk", scope=SCOPE, **WHO):
+        result = await Runner.run(agent, "hello")
+    assert result.final_output == "I wrote to [redacted:pii.email]."
+    assert "carol" not in repr(result.raw_responses)
+    verifies(world)

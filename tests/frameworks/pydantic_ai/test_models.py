@@ -7,6 +7,7 @@ from pydantic_ai import Agent, UsageLimits
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import ModelResponse, TextPart
+from pydantic_ai.models.function import FunctionModel
 
 import agent_identity as ai
 from agent_identity import records
@@ -171,3 +172,19 @@ def test_an_answer_that_lost_a_part_is_withheld() -> None:
 
     with pytest.raises(ValueError, match="kind"):
         _revised_response(ModelResponse(parts=[TextPart("a")]), [{"parts": [], "kind": "nothing"}])
+
+
+async def test_a_redacted_answer_has_no_second_copy(open_office: Any) -> None:
+    """The tokens that a provider gives beside its text are not delivered with the redacted one."""
+    office = open_office(policy=REDACTING, inspectors=[PersonalData("email")])
+    agent = office.agent(model="chat")
+    details = {"logprobs": [{"token": token} for token in ("eve", "@", "example.com")]}
+
+    def told(*_: Any) -> ModelResponse:
+        part = TextPart(f"write to {MAIL}", provider_details=dict(details))
+        return ModelResponse(parts=[part], provider_details=dict(details))
+
+    async with office.task(SCOPE):
+        result = await agent.run("hello", model=FunctionModel(told))
+    assert result.output == f"write to {GONE}"
+    assert "eve" not in repr(result.all_messages())

@@ -137,6 +137,7 @@ def _rebuilt(response: "ChatResponse[Any]", changed: object) -> "ChatResponse[An
         ValueError: Something else was changed.
     """
     response.messages = _revised(response.messages, _plain(response.messages), changed)
+    response.raw_representation, response.additional_properties = None, {}  # They may have the text once more.
     return response
 
 

@@ -12,7 +12,7 @@ from agent_framework import Content, FunctionInvocationContext, FunctionMiddlewa
 from opentelemetry.context import Context
 from pydantic import BaseModel
 
-from agent_identity._enforcement.calls import Call, CallRequest
+from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._enforcement.tasks import Task, attached, marked_as_here
 from agent_identity.errors import Denied
@@ -175,7 +175,7 @@ class _Run:
 
             def noted(call: Call) -> object:
                 with own.of_others():
-                    return body(**call.arguments)
+                    return _shown(body(**call.arguments))
 
             return self._facts.guards.run(self._described(tool, arguments), noted)
 
@@ -187,7 +187,7 @@ class _Run:
 
             async def noted(call: Call) -> object:
                 with own.of_others():
-                    return await body(**call.arguments)
+                    return _shown(await body(**call.arguments))
 
             return await self._facts.guards.run_async(self._described(tool, arguments), noted)
 
@@ -265,6 +265,23 @@ def failed(name: str, error: BaseException) -> str:
     return _FAILED
 
 
+def _shown(result: object) -> object:
+    """Return a result with what inspectors read of it, where it is in the framework's own form."""
+    parts = cast("list[object]", result) if isinstance(result, list) else [result]
+    if not any(isinstance(part, Content) for part in parts):
+        return result
+    read = [part.to_dict() if isinstance(part, Content) else part for part in parts]
+
+    def rebuild(changed: object) -> object:
+        new = [
+            Content.from_dict(cast("Any", one)) if isinstance(part, Content) else one
+            for part, one in zip(parts, cast("list[object]", changed), strict=True)
+        ]
+        return new if isinstance(result, list) else new[0]
+
+    return Shown(result, read, rebuild=rebuild)
+
+
 def _is_guarded(tool: FunctionTool) -> bool:
     """Guard a tool in place, and return whether its body passes the guard then.
 
@@ -274,7 +291,13 @@ def _is_guarded(tool: FunctionTool) -> bool:
     if kind.invoke is not FunctionTool.invoke or not vars(tool).keys().isdisjoint({"invoke", "__call__"}):
         return False
     if _GUARDED not in vars(kind):
-        tool.__class__ = _guarded_kind(cast("Any", kind))  # Its tools declare a hash that type checkers do not know.
+        try:
+            tool.__class__ = _guarded_kind(
+                cast("Any", kind)
+            )  # Its tools declare a hash that type checkers do not know.
+        except Exception as error:  # noqa: BLE001 - Such a class is guarded as a whole.
+            _LOG.warning("%s is guarded as a whole, because its class cannot be: %s", tool.name, safe_message(error))
+            return False
     return True
 
 

@@ -228,7 +228,8 @@ def _rebuilt(answers: list[LlmResponse], changed: object) -> list[LlmResponse]:
     for answer, content in zip(answers, new, strict=True):
         if _calls(answer.content) != _calls(content):
             raise ValueError("the arguments of a call cannot be changed")
-    return [answer.model_copy(update={"content": content}) for answer, content in zip(answers, new, strict=True)]
+    twice = dict.fromkeys(("logprobs_result", "grounding_metadata"))  # They have the text once more.
+    return [answer.model_copy(update={**twice, "content": one}) for answer, one in zip(answers, new, strict=True)]
 
 
 def _calls(content: types.Content | None) -> list[types.FunctionCall]:

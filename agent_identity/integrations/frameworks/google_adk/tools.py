@@ -186,7 +186,11 @@ def _is_guarded(tool: BaseTool, context: ToolContext) -> bool:
     if "run_async" in vars(tool):  # It would run in the place of the method.
         return False
     if _GUARDED not in vars(kind):
-        tool.__class__ = _guarded_kind(cast("Any", kind))
+        try:
+            tool.__class__ = _guarded_kind(cast("Any", kind))
+        except Exception as error:  # noqa: BLE001 - The caller refuses it on record, or lets it pass in monitor mode.
+            _LOG.warning("the class of %s cannot be guarded: %s", tool.name, safe_message(error))
+            return False
     return True
 
 

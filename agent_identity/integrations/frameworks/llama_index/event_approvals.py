@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final, cast
 
 from llama_index.core.workflow import HumanResponseEvent, InputRequiredEvent
-from workflows.runtime.types.results import WaitingForEvent
+from workflows.runtime.types.results import StepWorkerStateContextVar, WaitingForEvent
 
 from agent_identity import canonical
 from agent_identity._enforcement import Enforcer
@@ -109,10 +109,19 @@ async def _ask(request: ApprovalRequest) -> str:
             "only tools that an agent of LlamaIndex calls can wait for an event; protect them with use_context=True"
         )
     # The step begins again for the answer, maybe in another task: the waiter has the name of what is asked.
-    asked = canonical.encode({"tool": request.tool, "arguments": dict(request.arguments)})
+    asked = canonical.encode({"tool": request.tool, "arguments": dict(request.arguments), "item": _work_item()})
     waiter = f"agent_identity:{hashlib.sha256(asked).hexdigest()}"
     asking = InputRequiredEvent(**{_KEY: request.to_dict(), _WAITER: waiter})
     event = await context.wait_for_event(
         HumanResponseEvent, waiter_event=asking, waiter_id=waiter, requirements={_WAITER: waiter}, timeout=None
     )
     return cast("str", event.response)
+
+
+def _work_item() -> object:
+    """Return what tells this call of a step from others, and stays when the step begins again; ``None`` if unknown.
+
+    LlamaIndex makes its own names of waiters of it: two calls that wait at once must not have one name.
+    """
+    step = StepWorkerStateContextVar.get(None)
+    return None if step is None else getattr(step.state, "work_item_id", None)

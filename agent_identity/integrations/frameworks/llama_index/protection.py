@@ -113,7 +113,7 @@ class _Patch:
 
     def _call(self, before: Callable[..., ToolOutput]) -> Callable[..., ToolOutput]:
         @wraps(before)
-        def call(tool: AsyncBaseTool, *args: object, **kwargs: object) -> ToolOutput:
+        def call(tool: AsyncBaseTool, /, *args: object, **kwargs: object) -> ToolOutput:
             calls = self._calls_of(tool)
             if calls is not None:
                 return calls.run(args, kwargs)
@@ -124,7 +124,7 @@ class _Patch:
 
     def _acall(self, before: Callable[..., Awaitable[ToolOutput]]) -> Callable[..., Awaitable[ToolOutput]]:
         @wraps(before)
-        async def acall(tool: AsyncBaseTool, *args: object, **kwargs: object) -> ToolOutput:
+        async def acall(tool: AsyncBaseTool, /, *args: object, **kwargs: object) -> ToolOutput:
             calls = self._calls_of(tool)
             if calls is not None:
                 return await calls.run_async(args, kwargs)
@@ -148,11 +148,11 @@ def _calls(tool: object) -> GuardedCalls:
     return cast("GuardedCalls", vars(tool)[_CALLS])
 
 
-def _call(self: object, *args: object, **kwargs: object) -> ToolOutput:
+def _call(self: object, /, *args: object, **kwargs: object) -> ToolOutput:
     return _calls(self).run(args, kwargs)
 
 
-async def _acall(self: object, *args: object, **kwargs: object) -> ToolOutput:
+async def _acall(self: object, /, *args: object, **kwargs: object) -> ToolOutput:
     return await _calls(self).run_async(args, kwargs)
 
 

@@ -107,7 +107,7 @@ def revised_output(output: Items, changed: object) -> Items:
     for item, old, new in zip(output, before, cast("list[object]", changed), strict=True):
         if old != new and not isinstance(item, ResponseOutputMessage):
             raise ValueError("only the text of messages of an answer can be changed")
-        items.append(item if old == new else ResponseOutputMessage.model_validate(new))
+        items.append(item if old == new else _revised_message(new))
     return items
 
 
@@ -160,6 +160,15 @@ def events_of(output: Items, response: Response | None) -> Items:
     whole = response.model_copy(update={"output": list(output)})
     last = ResponseCompletedEvent(type="response.completed", response=whole, sequence_number=len(events))
     return [*events, last]
+
+
+def _revised_message(changed: object) -> ResponseOutputMessage:
+    """Return a message without its tokens, which have the text once more."""
+    message = ResponseOutputMessage.model_validate(changed)
+    for part in message.content:
+        if isinstance(part, ResponseOutputText):
+            part.logprobs = None
+    return message
 
 
 def _check_items(old: object, new: object) -> None:

@@ -147,7 +147,10 @@ def _revised_response(response: ModelResponse, changed: object) -> ModelResponse
     if _calls_in(changed) != _calls_in(_json([response])):
         raise ValueError("the arguments of a call cannot be changed")
     (revised,) = ModelMessagesTypeAdapter.validate_python(changed)
-    return cast("ModelResponse", revised)
+    answer = cast("ModelResponse", revised)
+    for one in (answer, *answer.parts):
+        (getattr(one, "provider_details", None) or {}).pop("logprobs", None)  # They have the text once more.
+    return answer
 
 
 def _calls_in(answers: object) -> list[object]:

@@ -1,0 +1,54 @@
+"""Calls of LlamaIndex that could be taken for one another, or for those of the guard."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from llama_index.core.tools import FunctionTool
+from llama_index.core.workflow import InputRequiredEvent
+
+from agent_identity import Scope
+from agent_identity.integrations.frameworks.llama_index import answer, approval_by_event, instrument
+from agent_identity.policy import Effect, Rule, RuleSet
+
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_equal_calls_all_end(open_office: Callable[..., Any], at_once: bool) -> None:
+    """No waiter has the name of another; equal calls at once are one request, whose ruling permits one of them."""
+    office = open_office(policy=POLICY, routes={"desk": approval_by_event()})
+    pay = ("pay", {"invoice": "A", "amount": 1})
+    asked = 0
+    with office.task():
+        running = office.agent(*([[pay, pay]] if at_once else [[pay], [pay]])).run("go")
+        async for event in running.stream_events():
+            if isinstance(event, InputRequiredEvent):
+                asked += 1
+                with office.enforcer.no_task():
+                    running.ctx.send_event(answer(event, office.enforcer, by=office.bob))
+        await running
+    last = [("pay", "denied", "approval_used")] if at_once else [("pay", "success", "policy_routes")]
+    assert (asked, len(office.ran)) == (2, 1 if at_once else 2)
+    assert sorted(office.calls()) == sorted(
+        [*2 * [("pay", "suspended", "policy_routes")], ("pay", "success", "policy_routes"), *last]
+    )
+
+
+@pytest.mark.parametrize("name", ["tool", "calls"])
+def test_a_parameter_may_have_any_name(open_office: Callable[..., Any], name: str) -> None:
+    """The guard of a whole process takes no name of a parameter for itself."""
+    office = open_office()
+
+    def named(tool: str = "", calls: str = "") -> str:
+        office.ran.append(tool + calls)
+        return "done"
+
+    made = FunctionTool.from_defaults(named)
+    undo = instrument(office.enforcer)
+    try:
+        with office.task(Scope({"named": {}})):
+            assert not made.call(**{name: "A"}).is_error
+    finally:
+        undo()
+    assert (office.ran, office.calls()) == (["A"], [("named", "success", "within_scope")])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_identity._enforcement.lifecycle.bound_streams import bind_stream
     from agent_identity._enforcement.lifecycle.callables import check_body, dressed, guard_of, guarded, known_as_guarded
-    from agent_identity._enforcement.lifecycle.deferred_results import Lazy, check_lazy
+    from agent_identity._enforcement.lifecycle.deferred_results import Lazy, check_lazy, nature_of
     from agent_identity._enforcement.lifecycle.guarded_block import Action
     from agent_identity._enforcement.lifecycle.guarded_call import Body, GuardedCall
     from agent_identity._enforcement.lifecycle.steps import CallSteps
@@ -23,7 +23,7 @@ else:
                 "guarded",
                 "known_as_guarded",
             ),
-            "agent_identity._enforcement.lifecycle.deferred_results": ("Lazy", "check_lazy"),
+            "agent_identity._enforcement.lifecycle.deferred_results": ("Lazy", "check_lazy", "nature_of"),
             "agent_identity._enforcement.lifecycle.guarded_block": ("Action",),
             "agent_identity._enforcement.lifecycle.guarded_call": ("Body", "GuardedCall"),
             "agent_identity._enforcement.lifecycle.steps": ("CallSteps",),
@@ -43,4 +43,5 @@ __all__ = [
     "guard_of",
     "guarded",
     "known_as_guarded",
+    "nature_of",
 ]

@@ -21,7 +21,7 @@ from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.crewai_models import guard_model
 from agent_identity.integrations.frameworks.crewai_streams import bind_crews
-from agent_identity.integrations.frameworks.tool_guards import Acting, ToolCall, ToolGuards
+from agent_identity.integrations.frameworks.tool_guards import Acting, ToolCall, ToolGuards, told
 
 try:
     from crewai import Crew
@@ -506,7 +506,7 @@ def _shown(result: object) -> object:
     """Return a result for the guard; a tool of CrewAI may report by it that it failed."""
     if isinstance(result, ToolFailure):
         return Shown(result, result.as_agent_message(), RuntimeError("the tool answered with a failure"))
-    return result
+    return told(result)
 
 
 def _failure(error: AgentIdentityError, own: list[BaseException]) -> ToolFailure:

@@ -221,7 +221,7 @@ class AgentIdentityHooks(HookProvider):
         if type(cast("object", model)) is GuardedModel:
             if cast("GuardedModel", model).is_of(self._guards.enforcer, acting):
                 return model
-            model = cast("Model", model.__wrapped__)  # Of an agent from which this one has its model.
+            model = cast("Model", cast("GuardedModel", model).__wrapped__)  # Of the agent that it is from.
         return cast("Model", GuardedModel(model, self._guards, cast("str", self._model), acting))
 
 

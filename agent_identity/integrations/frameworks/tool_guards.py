@@ -9,20 +9,21 @@ import logging
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import is_dataclass
 from functools import partial
 from typing import Final, NamedTuple, cast, final
 
 from agent_identity._authority.grants import Scope
 from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Call, CallRequest
+from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import Leaving, off_loop
-from agent_identity._enforcement.lifecycle import GuardedCall
+from agent_identity._enforcement.lifecycle import GuardedCall, nature_of
 from agent_identity._enforcement.sessions import Opening
 from agent_identity._enforcement.tasks import Task
 from agent_identity._identity.principals import Agent
 from agent_identity.errors import AttenuationError, Denied
 
-__all__ = ["Acting", "ToolCall", "ToolGuards", "with_defaults"]
+__all__ = ["Acting", "ToolCall", "ToolGuards", "told", "with_defaults"]
 
 Acting = Mapping[str, Agent | tuple[Agent, Scope]]
 """The governed agent for each name that a framework gives to its agents, with a scope if it is to have less."""
@@ -33,6 +34,7 @@ UNNAMED: Final = "unnamed_tool"
 _LOG: Final = logging.getLogger("agent_identity")
 _MAX_GUARDS: Final = 1_024
 _MAX_NAMES: Final = 256
+_READ: Final = (str, bytes, bytearray, int, float, dict, list, tuple, set, frozenset, type(None), Shown)
 
 
 class ToolCall(NamedTuple):
@@ -237,6 +239,18 @@ def with_defaults(
         if isinstance(one, Mapping) and "default" in one:
             defaults[name] = cast("Mapping[str, object]", one)["default"]
     return {**defaults, **arguments}, tuple(arguments)
+
+
+def told(result: object) -> object:
+    """Return a result, with its text for inspectors if it is an object that only a framework turns into a text.
+
+    Args:
+        result: What a tool returned.
+    """
+    kind = type(result)
+    if isinstance(result, _READ) or is_dataclass(result) or hasattr(kind, "model_dump") or nature_of(kind) is not None:
+        return result
+    return Shown(result, str(result), rebuild=lambda changed: changed)
 
 
 def _delegate(name: object, agent: object) -> tuple[Agent, Scope | None]:

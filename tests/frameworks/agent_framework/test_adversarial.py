@@ -49,3 +49,20 @@ async def test_contents_are_inspected(maf: Any, tool: Any, policy: RuleSet, begi
     assert answer.startswith(begin)
     assert begin or "[redacted:pii.email]" in answer
     assert "bob@" not in repr([message.to_dict() for asked in agent.client.asked for message in asked])
+
+
+async def test_objects_are_inspected_as_the_model_reads_them(maf: Any) -> None:
+    """A finding in the text of an object blocks it, although the object itself cannot be read."""
+    maf.open(policy=BLOCKING, inspectors=[PersonalData("email")])
+
+    class Letter:
+        def __str__(self) -> str:
+            return MAIL
+
+    def letter() -> Any:
+        return Letter()
+
+    agent = maf.agent([[maf.call("letter")]], [letter])
+    with maf.task("letter"):
+        (answer,) = maf.answers(await maf.respond(agent))
+    assert answer.startswith("refused: content_blocked")

@@ -8,8 +8,11 @@ from crewai.tools import BaseTool, tool
 from crewai_doubles import CLERK, HELPER, crew_of, member, outcomes, scripted, task, verified
 
 from agent_identity import Scope
+from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError
+from agent_identity.inspection import PersonalData
 from agent_identity.integrations.frameworks.crewai import instrument, protect
+from agent_identity.policy import Effect, Rule, RuleSet
 from agent_identity.testing import Rehearse
 
 ran: list[Any] = []
@@ -153,4 +156,26 @@ def test_a_parameter_may_have_any_name(rehearse: Rehearse) -> None:
     with task(world, "read"):
         crew.kickoff()
     assert (ran, outcomes(world)) == (["A"], ["success"])
+    verified(world)
+
+
+def test_objects_are_inspected_as_the_agent_reads_them(rehearse: Rehearse) -> None:
+    """A finding in the text of an object blocks it, although the object itself cannot be read."""
+    rule = Rule(Effect.BLOCK, when={"findings.categories": Contains("pii.email")}, reason="no_mail", id="no")
+    world = rehearse(policy=RuleSet(rule), inspectors=[PersonalData("email")])
+
+    class Letter:
+        def __str__(self) -> str:
+            return "write to eve@example.com"
+
+    @tool("letter")
+    def letter() -> Any:
+        """Return a letter."""
+        return Letter()
+
+    llm = scripted([("letter", {})], "done")
+    with task(world, "letter"):
+        protect(crew_of(member(llm, [letter])), world.enforcer).kickoff()
+    assert "eve@" not in repr(llm.prompts)
+    assert outcomes(world) == ["denied"]
     verified(world)

@@ -16,7 +16,7 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._enforcement.tasks import Task, attached, marked_as_here
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, with_defaults
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, told, with_defaults
 
 __all__ = ["GuardedFunctions", "Origin", "RunFacts", "SuspendedError", "current_call", "failed"]
 
@@ -269,7 +269,7 @@ def _shown(result: object) -> object:
     """Return a result with what inspectors read of it, where it is in the framework's own form."""
     parts = cast("list[object]", result) if isinstance(result, list) else [result]
     if not any(isinstance(part, Content) for part in parts):
-        return result
+        return told(result)
     read = [part.to_dict() if isinstance(part, Content) else part for part in parts]
 
     def rebuild(changed: object) -> object:

@@ -70,8 +70,8 @@ import agent_identity
 from agent_identity.integrations.instrumentation import FRAMEWORKS, instrumented
 
 agent_identity.instrument()
-tops = {framework.module.partition(".")[0] for framework in FRAMEWORKS}
-early = sorted(name for name in sys.modules if name.partition(".")[0] in tops and name != "google")
+modules = tuple(framework.module for framework in FRAMEWORKS)
+early = sorted(name for name in sys.modules if name in modules or name.startswith(tuple(f"{one}." for one in modules)))
 importlib.import_module(sys.argv[1])
 print(json.dumps({"early": early, "state": dict(instrumented())}))
 """

@@ -21,7 +21,8 @@ from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.ledger import segments as segments_module
 from agent_identity._evidence.ledger.archiving import prune
-from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.ledger.prunable_prefix import _lines
+from agent_identity._evidence.ledger.reader import LedgerReader, open_ledger
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity.cli import main
@@ -298,6 +299,37 @@ def test_threads_may_go_on_while_their_stream_is_cut(
         pruned(tmp_path / "evidence", clock, enforcer, other)
     report = check(tmp_path / "evidence")
     assert (report.integrity, {problem.code for problem in report.findings}) == ("verified", {"pruned"})
+
+
+class Renaming(Files):
+    """An operating system on which the last file of a stream has just got another name, once."""
+
+    missed = False
+
+    def open(self, path: str, flags: int, mode: int = 0o644) -> int:
+        if "/ledger/" in path and path.endswith("entries.jsonl") and not flags & 3 and not self.missed:
+            self.missed = True
+            raise FileNotFoundError(errno.ENOENT, "it was closed since it was listed", path)
+        return super().open(path, flags, mode)
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_only_the_last_file_of_a_stream_may_get_another_name_while_it_is_read(tmp_path: Path, active: bool) -> None:
+    """Pruning reads a segment that was closed since it was listed under its new name; a missing earlier one fails."""
+    path = str(tmp_path / "evidence")
+    with Enforcer.open(path, clock=FixedClock()) as enforcer:
+        for _ in work(enforcer, enforcer, dice("one")):
+            pass
+    reader = LedgerReader(path)
+    stream = reader.streams()[0]
+    segment = reader.segments(stream)[-1]._replace(active=active)
+    there = list(reader.lines_of(segment))
+    renamed = LedgerReader(path, files=Renaming())
+    if active:
+        assert list(_lines(renamed, stream, segment)) == there != []
+    else:
+        with pytest.raises(FileNotFoundError):
+            list(_lines(renamed, stream, segment))
 
 
 def dice(seed: object) -> random.Random:

@@ -306,11 +306,22 @@ def _add_borders(proof: _Proof, reader: LedgerReader, stream: str, eligible: Cal
     for segment in reader.segments(stream):
         if segment.first < proof.tree.size + 1:
             continue
-        if proof.take_lines(reader.lines_of(segment), until_settled=not leaves, active=segment.active):
+        if proof.take_lines(_lines(reader, stream, segment), until_settled=not leaves, active=segment.active):
             break
         leaves = leaves and eligible(segment, proof.newest_ns)
         if leaves:
             proof.add_border(segment)
+
+
+def _lines(reader: LedgerReader, stream: str, segment: Segment) -> Iterator[Line]:
+    """Yield the lines of a segment, also of one that was closed since it was listed, and has another name now."""
+    try:
+        yield from reader.lines_of(segment)
+    except FileNotFoundError:
+        again = [one for one in reader.segments(stream) if one.first == segment.first]
+        if not segment.active or not again:
+            raise
+        yield from reader.lines_of(again[0])
 
 
 def survey(

@@ -115,7 +115,7 @@ async def test_the_principal_and_agents_approve_nothing(desk: Any) -> None:
     with desk.task("pay"), pytest.raises(Denied) as caught:
         answer(waiting, desk.world.enforcer, by=BOB)
     assert caught.value.code == "approval_in_task"
-    with pytest.raises(ConfigurationError, match="asks for an approval"):
+    with pytest.raises(ConfigurationError, match="our approval"):
         answer([], desk.world.enforcer, by=BOB)
 
 

@@ -162,7 +162,7 @@ async def test_a_model_is_guarded_once(world: Rehearsal) -> None:
     model = protect_model(saying("ok"), world.enforcer)
     kind = type(model)
     assert (type(protect_model(model, world.enforcer)), kind.__name__) == (kind, "ScriptedModel")
-    with pytest.raises(ConfigurationError, match="otherwise"):
+    with pytest.raises(ConfigurationError, match="another enforcer"):
         protect_model(model, world.enforcer, name="talk")
     for wrong in (("gpt", world.enforcer), (saying("ok"), "enforcer")):
         with pytest.raises(TypeError):

@@ -19,7 +19,8 @@ from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._enforcement.lifecycle import bind_stream
 from agent_identity._enforcement.tasks import Task
 from agent_identity._identity.principals import Human
-from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.errors import Denied
+from agent_identity.integrations.carried_approvals import request_from, rulings
 from agent_identity.integrations.frameworks.strands_calls import (
     INTERRUPTING,
     GuardedModel,
@@ -306,10 +307,7 @@ def requests_of(interrupts: Sequence[Interrupt]) -> dict[str, ApprovalRequest]:
     requests: dict[str, ApprovalRequest] = {}
     for one in interrupts:
         if isinstance(one.reason, Mapping) and _KEY in one.reason:
-            try:
-                requests[one.id] = ApprovalRequest.from_dict(cast("Mapping[str, object]", one.reason)[_KEY])
-            except ValueError as error:
-                raise ConfigurationError(str(error)) from None
+            requests[one.id] = request_from(cast("Mapping[str, object]", one.reason)[_KEY])
     return requests
 
 
@@ -331,16 +329,9 @@ def answer(
         ConfigurationError: No interrupt has a request, or a request was altered.
         Denied: The approver is the principal or the agent, a task is open here, or a request has expired.
     """
-    requests, approvals = requests_of(interrupts), enforcer.approvals
-    if not requests:
-        raise ConfigurationError("no interrupt asks for an approval; pass those of approval_by_interrupt")
-
-    def ruling(request: ApprovalRequest) -> str:
-        return approvals.reject(request, by=by, reason=reason) if reject else approvals.approve(request, by=by)
-
-    return [
-        {"interruptResponse": {"interruptId": name, "response": ruling(request)}} for name, request in requests.items()
-    ]
+    missing = "no interrupt asks for an approval; pass those of approval_by_interrupt"
+    given = rulings(enforcer, requests_of(interrupts), by=by, reject=reject, reason=reason, missing=missing)
+    return [{"interruptResponse": {"interruptId": name, "response": ruling}} for name, ruling in given.items()]
 
 
 def _ask(request: ApprovalRequest) -> str:

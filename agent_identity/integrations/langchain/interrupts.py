@@ -10,7 +10,7 @@ from typing import Final, cast
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Approval, ApprovalRequest
 from agent_identity._identity.principals import Human
-from agent_identity.errors import ConfigurationError
+from agent_identity.integrations.carried_approvals import request_from, rulings
 
 try:
     from langgraph.errors import GraphInterrupt
@@ -68,10 +68,7 @@ def requests_of(interrupts: Sequence[Interrupt]) -> dict[str, ApprovalRequest]:
     for one in interrupts:
         value = cast("object", one.value)
         if isinstance(value, Mapping) and _KEY in value:
-            try:
-                requests[one.id] = ApprovalRequest.from_dict(cast("Mapping[str, object]", value)[_KEY])
-            except ValueError as error:
-                raise ConfigurationError(str(error)) from None
+            requests[one.id] = request_from(cast("Mapping[str, object]", value)[_KEY])
     return requests
 
 
@@ -100,15 +97,9 @@ def answer(
         ConfigurationError: No interrupt has a request, or a request was altered.
         Denied: The approver is the principal or the agent, a task is open here, or a request has expired.
     """
-    requests = requests_of(interrupts)
-    if not requests:
-        raise ConfigurationError("no interrupt asks for an approval; pass those of approval_by_interrupt")
-    approvals = enforcer.approvals
+    missing = "no interrupt asks for an approval; pass those of approval_by_interrupt"
     return Command(
-        resume={
-            name: approvals.reject(request, by=by, reason=reason) if reject else approvals.approve(request, by=by)
-            for name, request in requests.items()
-        }
+        resume=rulings(enforcer, requests_of(interrupts), by=by, reject=reject, reason=reason, missing=missing)
     )
 
 

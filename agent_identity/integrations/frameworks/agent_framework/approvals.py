@@ -9,7 +9,8 @@ from agent_framework import Content, Message
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Approval, ApprovalRequest
 from agent_identity._identity.principals import Human
-from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.errors import Denied
+from agent_identity.integrations.carried_approvals import request_from, rulings
 from agent_identity.integrations.frameworks.agent_framework.tools import SuspendedError, current_call
 
 __all__ = ["answer", "approval_by_request", "requests_of"]
@@ -64,10 +65,7 @@ def requests_of(contents: Iterable[Content]) -> dict[str, ApprovalRequest]:
     for content in contents:
         carried: object = (content.additional_properties or {}).get(_REQUEST)
         if content.type == "function_approval_request" and content.id is not None and carried is not None:
-            try:
-                requests[content.id] = ApprovalRequest.from_dict(carried)
-            except ValueError as error:
-                raise ConfigurationError(str(error)) from None
+            requests[content.id] = request_from(carried)
     return requests
 
 
@@ -95,14 +93,12 @@ def answer(
         ConfigurationError: No content has a request, or a request was altered.
         Denied: The approver is the principal or the agent, a task is open here, or a request has expired.
     """
-    known = [content for content in contents if requests_of([content])]
-    if not known:
-        raise ConfigurationError("no request asks for our approval; pass the user_input_requests of the response")
-    approvals, answers = enforcer.approvals, list[Content]()
-    for content in known:
-        (request,) = requests_of([content]).values()
-        ruling = approvals.reject(request, by=by, reason=reason) if reject else approvals.approve(request, by=by)
-        said = content.to_function_approval_response(approved=True)
+    asked = {content.id: content for content in contents if content.id is not None}
+    missing = "no request asks for our approval; pass the user_input_requests of the response"
+    given = rulings(enforcer, requests_of(asked.values()), by=by, reject=reject, reason=reason, missing=missing)
+    answers = list[Content]()
+    for name, ruling in given.items():
+        said = asked[name].to_function_approval_response(approved=True)
         said.additional_properties = {_RULING: ruling}
         answers.append(said)
     return Message("user", answers)

@@ -10,7 +10,8 @@ from google.genai import types
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Approval, ApprovalRequest
 from agent_identity._identity.principals import Human
-from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.errors import Denied
+from agent_identity.integrations.carried_approvals import request_from, rulings
 from agent_identity.integrations.frameworks.google_adk.tools import SuspendedError, current_call
 
 __all__ = ["answer", "approval_by_confirmation", "requests_of"]
@@ -67,10 +68,7 @@ def requests_of(events: Iterable[Event]) -> dict[str, ApprovalRequest]:
     for call in (call for event in events for call in event.get_function_calls()):
         payload = _payload(call.args) if call.name == _CONFIRMATION else None
         if call.id is not None and payload is not None and _REQUEST in payload:
-            try:
-                requests[call.id] = ApprovalRequest.from_dict(payload[_REQUEST])
-            except ValueError as error:
-                raise ConfigurationError(str(error)) from None
+            requests[call.id] = request_from(payload[_REQUEST])
     return requests
 
 
@@ -97,12 +95,10 @@ def answer(
         ConfigurationError: No event has a request, or a request was altered.
         Denied: The approver is the principal or the agent, a task is open here, or a request has expired.
     """
-    requests = requests_of(events)
-    if not requests:
-        raise ConfigurationError("no event asks for an approval; pass those of approval_by_confirmation")
-    approvals, parts = enforcer.approvals, list[types.Part]()
-    for name, request in requests.items():
-        ruling = approvals.reject(request, by=by, reason=reason) if reject else approvals.approve(request, by=by)
+    missing = "no event asks for an approval; pass those of approval_by_confirmation"
+    given = rulings(enforcer, requests_of(events), by=by, reject=reject, reason=reason, missing=missing)
+    parts = list[types.Part]()
+    for name, ruling in given.items():
         response = {"confirmed": not reject, "payload": {_RULING: ruling}}
         parts.append(
             types.Part(function_response=types.FunctionResponse(id=name, name=_CONFIRMATION, response=response))

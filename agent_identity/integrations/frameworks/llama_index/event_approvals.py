@@ -12,6 +12,7 @@ from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Approval, ApprovalRequest
 from agent_identity._identity.principals import Human
 from agent_identity.errors import ConfigurationError
+from agent_identity.integrations.carried_approvals import request_from, rulings
 from agent_identity.integrations.frameworks.llama_index.guarded_calls import running
 
 __all__ = ["answer", "approval_by_event", "requests_of"]
@@ -63,12 +64,7 @@ def requests_of(event: InputRequiredEvent) -> tuple[ApprovalRequest, ...]:
         ConfigurationError: The request is malformed.
     """
     request = event.get(_KEY)
-    if request is None:
-        return ()
-    try:
-        return (ApprovalRequest.from_dict(request),)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None
+    return () if request is None else (request_from(request),)
 
 
 def answer(
@@ -94,11 +90,9 @@ def answer(
         ConfigurationError: The event asks for no approval, or the request was altered.
         Denied: The approver is the principal or the agent, a task is open here, or the request has expired.
     """
-    requests = requests_of(event)
-    if not requests:
-        raise ConfigurationError("the event asks for no approval; pass one of approval_by_event")
-    approvals, (request,) = enforcer.approvals, requests
-    ruling = approvals.reject(request, by=by, reason=reason) if reject else approvals.approve(request, by=by)
+    missing = "the event asks for no approval; pass one of approval_by_event"
+    requests = dict(enumerate(requests_of(event)))
+    ruling = rulings(enforcer, requests, by=by, reject=reject, reason=reason, missing=missing)[0]
     return HumanResponseEvent(**{"response": ruling, _WAITER: event.get(_WAITER)})
 
 

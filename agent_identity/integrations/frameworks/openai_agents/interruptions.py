@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 from agents import Agent, RunResult, RunResultStreaming, RunState, ToolApprovalItem
 
@@ -17,6 +17,7 @@ from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Approval, ApprovalRequest
 from agent_identity._identity.principals import Human
 from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.carried_approvals import request_from, rulings
 from agent_identity.integrations.frameworks.openai_agents.arguments import call_key, parse
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
@@ -139,16 +140,10 @@ def answer(saved: str, enforcer: Enforcer, *, by: Human, reject: bool = False, r
         Denied: The approver is the principal or the agent, a task is open here, or a request has expired.
     """
     state, ours = _read(saved)
-    approvals = enforcer.approvals
-    rulings = dict[str, str]()
-    for call_id, claim in ours["requests"].items():
-        request = _request(claim)
-        rulings[call_id] = (
-            approvals.reject(request, by=by, reason=reason) if reject else approvals.approve(request, by=by)
-        )
-    if not rulings:
-        raise ConfigurationError("no interruption asks for an approval of ours; save a run that was interrupted by one")
-    return json.dumps({**state, _MEMBER: {**ours, "rulings": {**ours["rulings"], **rulings}}})
+    requests = {call_id: request_from(claim) for call_id, claim in ours["requests"].items()}
+    missing = "no interruption asks for an approval of ours; save a run that was interrupted by one"
+    given = rulings(enforcer, requests, by=by, reject=reject, reason=reason, missing=missing)
+    return json.dumps({**state, _MEMBER: {**ours, "rulings": {**ours["rulings"], **given}}})
 
 
 async def load_run(agent: AnyAgent, saved: str) -> AnyRun:
@@ -262,10 +257,3 @@ def _read(saved: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise ConfigurationError("this is no saved run; pass what save_run or answer returned")
-
-
-def _request(claim: object) -> ApprovalRequest:
-    try:
-        return ApprovalRequest.from_dict(cast("Mapping[str, object]", claim))
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None

@@ -9,7 +9,7 @@ from pydantic_ai.exceptions import ApprovalRequired
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Approval, ApprovalRequest
 from agent_identity._identity.principals import Human
-from agent_identity.errors import ConfigurationError
+from agent_identity.integrations.carried_approvals import request_from, rulings
 from agent_identity.integrations.frameworks.pydantic_ai.calls import running
 
 __all__ = ["answer", "approval_by_deferral", "requests_of"]
@@ -60,14 +60,7 @@ def requests_of(deferred: DeferredToolRequests) -> dict[str, ApprovalRequest]:
     Raises:
         ConfigurationError: A request is malformed.
     """
-    try:
-        return {
-            name: ApprovalRequest.from_dict(metadata[_KEY])
-            for name, metadata in deferred.metadata.items()
-            if _KEY in metadata
-        }
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None
+    return {name: request_from(metadata[_KEY]) for name, metadata in deferred.metadata.items() if _KEY in metadata}
 
 
 def answer(
@@ -94,12 +87,10 @@ def answer(
         ConfigurationError: No call waits for an approval, or a request was altered.
         Denied: The approver is the principal or the agent, a task is open here, or a request has expired.
     """
-    requests = requests_of(deferred)
-    if not requests:
-        raise ConfigurationError("no deferred call asks for an approval; pass the output of the run that was deferred")
-    approvals, results = enforcer.approvals, DeferredToolResults()
-    for name, request in requests.items():
-        ruling = approvals.reject(request, by=by, reason=reason) if reject else approvals.approve(request, by=by)
+    missing = "no deferred call asks for an approval; pass the output of the run that was deferred"
+    given = rulings(enforcer, requests_of(deferred), by=by, reject=reject, reason=reason, missing=missing)
+    results = DeferredToolResults()
+    for name, ruling in given.items():
         results.approvals[name] = True  # The guard reads the ruling, also one that rejects.
         results.metadata[name] = {_KEY: ruling}
     return results

@@ -1,0 +1,59 @@
+"""Approvals that a framework carries: requests leave with a suspended run, and rulings come back to resume it."""
+
+from collections.abc import Hashable, Mapping
+from typing import TypeVar, cast
+
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import ApprovalRequest
+from agent_identity._identity.principals import Human
+from agent_identity.errors import ConfigurationError
+
+__all__ = ["request_from", "rulings"]
+
+_Id = TypeVar("_Id", bound=Hashable)
+
+
+def request_from(carried: object) -> ApprovalRequest:
+    """Return the approval request that a framework carried as JSON.
+
+    Args:
+        carried: What :meth:`ApprovalRequest.to_dict` returned.
+
+    Raises:
+        ConfigurationError: It is malformed.
+    """
+    try:
+        return ApprovalRequest.from_dict(cast("Mapping[str, object]", carried))
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def rulings(
+    enforcer: Enforcer,
+    requests: Mapping[_Id, ApprovalRequest],
+    *,
+    by: Human,
+    reject: bool,
+    reason: str | None,
+    missing: str,
+) -> dict[_Id, str]:
+    """Return a person's signed decision on each request.
+
+    Args:
+        enforcer: Signs the rulings.
+        requests: The requests, by the framework's ids.
+        by: The approver; not the principal.
+        reject: Reject the calls.
+        reason: The reason of the rejection, shown to the agent.
+        missing: The message of the error, if there is no request.
+
+    Raises:
+        ConfigurationError: There is no request, or a request was altered.
+        Denied: The approver is the principal or the agent, a task is open here, or a request has expired.
+    """
+    if not requests:
+        raise ConfigurationError(missing)
+    approvals = enforcer.approvals
+    if reject:
+        return {name: approvals.reject(request, by=by, reason=reason) for name, request in requests.items()}
+    return {name: approvals.approve(request, by=by) for name, request in requests.items()}

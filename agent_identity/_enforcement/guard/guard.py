@@ -15,6 +15,7 @@ from agent_identity._enforcement.calls import (
     BadArgumentsError,
     Call,
     CallRequest,
+    Inspected,
     Judgement,
     Limits,
     Stopwatch,
@@ -193,7 +194,8 @@ class Guard:
         call = Call(self.tool.name, request, point.ambience.current(around), point.clock.wall_ns())
         if point.timings.observers:
             call.watch = Stopwatch(point.clock)
-        call.span, call.traced = point.spans.start_call(self.tool.name, self._name, attributes, call.start_ns, around)
+        run = call.execution
+        run.span, run.traced = point.spans.start_call(self.tool.name, self._name, attributes, call.start_ns, around)
         try:
             for _ in range(_TRIES):
                 if self._reach(call):
@@ -201,7 +203,7 @@ class Guard:
                 call.judge_again()
             self._give_up(call)
         except BaseException:
-            point.spans.abandon(call.span)
+            point.spans.abandon(run.span)
             call.release()
             raise
         return call
@@ -281,7 +283,7 @@ class Guard:
         except Denied as denied:
             answer = denied
         except EvidenceError:
-            self._point.spans.abandon(call.span)
+            self._point.spans.abandon(call.execution.span)
             call.release()
             raise
         except BaseException as error:
@@ -310,11 +312,13 @@ class Guard:
             raise NoTask(f"{self.tool.name}: no task is open")
         point.check(task)
         with task.flow.lock if self._flow is not None and task.flow is not None else nullcontext():
-            asked, facts = call.flow, None if self._flow is None else self._flow.look(call, task, snapshot)
-            request = self._ask.request(snapshot.view, task, tuple(call.findings), "call", facts, touched=call.touched)
+            asked = None if call.flow is None else call.flow.judged
+            facts = None if self._flow is None else self._flow.look(call, task, snapshot)
+            found = () if call.inspected is None else tuple(call.inspected.findings)
+            request = self._ask.request(snapshot.view, task, found, "call", facts, touched=call.touched)
             again = self._ask.decide(request, self._told.known[0])
             same = ground_of(again) == ground_of(call.judgement.decision)
-            if not same or (asked is not None and not asked.covers(call.flow)):
+            if not same or (asked is not None and (call.flow is None or not asked.covers(call.flow.judged))):
                 message = f"{self.tool.name}: what was approved has changed, the decision or its inputs; ask again"
                 raise Denied(message, code="approval_stale", decision=again)
             if task.limits:
@@ -322,7 +326,7 @@ class Guard:
                 point.look_again(call)  # Before the approval is used up.
             point.approvals.take_up(call, channel, held)
             point.look_again(call)
-            call.channel = None
+            call.let_pass()
             call.judged(Judgement(call.judgement.decision))
             self._intend(call)
 
@@ -339,15 +343,15 @@ class Guard:
         """
         request = CallRequest(arguments)
         call = Call(self.tool.name, request, task, self._point.clock.wall_ns())
-        start = self._point.spans.start_call
-        call.span, call.traced = start(self.tool.name, self._name, self._attributes, call.start_ns)
+        start, run = self._point.spans.start_call, call.execution
+        run.span, run.traced = start(self.tool.name, self._name, self._attributes, call.start_ns)
         try:
             with suppress(BadArgumentsError):
                 call.snapshot = capture(arguments, arguments.keys())
             self._deny(call, denied)
             self._told.describe(call)
         except BaseException:
-            self._point.spans.abandon(call.span)
+            self._point.spans.abandon(run.span)
             raise
         return self._refuse(call, denied)
 
@@ -355,8 +359,7 @@ class Guard:
         """Reach a decision; leave the refusal, if any, in the judgement of the call."""
         point, request = self._point, call.request
         try:
-            restore(call, self._restores)
-            request = call.request
+            request = restore(call, self._restores)
             # First the snapshot: even a call outside any task is recorded with what it asked for.
             arguments = call.snapshot = capture(request.arguments, request.given, request.injected)
             if self._touching:
@@ -367,7 +370,8 @@ class Guard:
             point.check(task)
             task.chain.grants[-1].scope.check(self.tool.name, arguments.view, arguments.supplied)
             if point.inspectors:
-                call.findings = dict.fromkeys(self._ask.inspect("input", arguments.view, request.injected))
+                found = self._ask.inspect("input", arguments.view, request.injected)
+                call.inspected = Inspected(dict.fromkeys(found))
             facts = None if self._flow is None else self._flow.look(call, task, arguments)
             self._consult(call, arguments.view, task, facts)
             if self.slow or not task.lease.live:
@@ -403,10 +407,11 @@ class Guard:
         point = self._point
         if point.policy is None:
             return
-        request = self._ask.request(view, task, tuple(call.findings), "call", facts, touched=call.touched)
+        found = () if call.inspected is None else tuple(call.inspected.findings)
+        request = self._ask.request(view, task, found, "call", facts, touched=call.touched)
         decision = self._ask.decide(request, self._told.known[0])
         take_effect(call, decision, point.routes)
-        if decision.obligations and call.findings:
+        if decision.obligations and found:
             changed = self._results.change_prompt(call, decision)
             task.chain.grants[-1].scope.check(self.tool.name, changed.view, changed.supplied)
 
@@ -444,7 +449,9 @@ class Guard:
         else:
             if call.task is not None:
                 call.task.tally.intent()
-        call.context, call.marker = self._point.ambience.running(call.task, in_context(call.span))
+        run = call.execution
+        run.context, run.marker = self._point.ambience.running(call.task, in_context(run.span))
+        run.home = Process.here
         if self._flow is not None:
             self._flow.begins(call)
 
@@ -455,7 +462,7 @@ class Guard:
         try:
             entry = self._conclude(call, "routed" if routed else "denied", None if routed else denied.code)
         except BaseException:
-            self._point.spans.abandon(call.span)
+            self._point.spans.abandon(call.execution.span)
             raise
         if entry is not None:
             denied.reference = entry.id
@@ -474,7 +481,7 @@ class Guard:
         if call.watch is not None:
             call.watch.start()
         try:
-            if not self._point.ambience.sees(call.context):
+            if not self._point.ambience.sees(call.execution.context):
                 call.intent = None  # It stays with the process that this one was forked from.
                 raise NoTask(f"{self.tool.name}: this process is a fork; go on in the process that began the call")
             self._point.check(call.task)
@@ -576,10 +583,11 @@ class Guard:
         return delivered
 
     def _offered(self, call: Call, items: Sequence[object], *, last: bool) -> list[object]:
-        stream = call.stream
+        inspected = call.inspection()
+        stream = inspected.stream
         if stream is None:
-            stream = call.stream = self._results.stream()
-        before = call.transforms
+            stream = inspected.stream = self._results.stream()
+        before = inspected.transforms
         ready = self._results.hold(call, stream, items, last=last)
         if self._point.mode == "monitor":
             return self._noted(call, items, ready)
@@ -591,7 +599,7 @@ class Guard:
             delivery = self._results.veil(call, item)
             marked = self._marked(call, delivery.value, "chunk", original, delivery)
             if marked.blocked is not None:
-                call.transforms = before  # Nothing of these items is delivered.
+                inspected.transforms = before  # Nothing of these items is delivered.
             self._deliver(call, marked)
             delivered.append(delivery.value)
         return delivered
@@ -599,7 +607,7 @@ class Guard:
     def _noted(self, call: Call, items: Sequence[object], ready: StreamDelivery) -> list[object]:
         """Note what would have been done about a stream, and return its items as they are: monitor mode."""
         if ready.blocked is not None:
-            call.stream = None  # What follows is looked at by itself.
+            call.inspection().stream = None  # What follows is looked at by itself.
         self._deliver(call, Delivery(None, ready.blocked, ready.audited))
         for item in items:
             self._deliver(call, self._marked(call, item, "chunk", item, self._results.veil(call, item)))
@@ -609,13 +617,13 @@ class Guard:
         self, call: Call, content: object, cause: MarkCause, *, fixed: bool, rebuild: Rebuild | None
     ) -> Delivery:
         """Inspect content and meet the obligations, then record the effect of the delivery on the mark."""
-        before = call.transforms
-        delivery = Delivery(content)
-        if self.inspects or call.restored:
-            delivery = self._results.judge(call, content, fixed=fixed, rebuild=rebuild)
+        if not self.inspects and call.handles is None:
+            return self._marked(call, content, cause, content, Delivery(content))
+        before = call.inspection().transforms
+        delivery = self._results.judge(call, content, fixed=fixed, rebuild=rebuild)
         marked = self._marked(call, delivery.value, cause, content, delivery)
         if marked is not delivery:
-            call.transforms = before  # Nothing of this content is delivered.
+            call.inspection().transforms = before  # Nothing of this content is delivered.
         return marked
 
     def _marked(self, call: Call, value: object, cause: MarkCause, original: object, delivery: Delivery) -> Delivery:
@@ -653,7 +661,7 @@ class Guard:
             self.suspend(call)
             return
         returned = bool(self._returns) and leaves(self.tool.name, error, self._returns, "returns")
-        looks = (self.inspects or bool(call.restored)) and says_something(error) and not judged
+        looks = (self.inspects or call.handles is not None) and says_something(error) and not judged
         self._deliver(call, self._judge_error(call, error, looks=looks))
         if returned:
             self._finish(call, "success", None)
@@ -698,13 +706,14 @@ class Guard:
         try:
             self._conclude(call, outcome, error)
         except Exception as failure:  # noqa: BLE001 - See above; the intent stays open, which the verifier reports.
-            self._point.spans.abandon(call.span)
+            self._point.spans.abandon(call.execution.span)
             # One line without a trace, because a trace shows the texts of the exceptions before this one.
             _LOG.error("the outcome of %s could not be recorded: %s", self.tool.name, safe_message(failure))
 
     def _conclude(self, call: Call, outcome: Ending, error: str | None) -> Entry | None:
         """Append the outcome of a call that is over, and let the sealing thread sign it and end the span."""
-        if call.home is not Process.here and call.intent is not None:
+        run = call.execution
+        if run.home is not Process.here and call.intent is not None:
             # Forked inside the body: the process that began the call concludes it, and its span (ADR 0004).
             _LOG.info("%s: a forked child leaves the outcome to its parent", self.tool.name)
             return None
@@ -713,10 +722,10 @@ class Guard:
             call.watch.start()
         end_ns = max(point.clock.wall_ns(), call.start_ns)
         first = call.intent is None
-        if type(call.span) is AdoptedSpan and point.spans.lacks(call.span):
-            call.span, call.traced = point.spans.regain(call.span, self._name, self._attributes, call.start_ns)
+        if type(run.span) is AdoptedSpan and point.spans.lacks(run.span):
+            run.span, run.traced = point.spans.regain(run.span, self._name, self._attributes, call.start_ns)
             first = True
-        span = call.span
+        span = run.span
         record = self._told.outcome(call, outcome, error or None, end_ns, first=first)
         detail = self._told.detail(call, end_ns)
         finish = partial(point.spans.finish, span, end_ns=end_ns)

@@ -68,7 +68,7 @@ class Description:
             kind=tool.kind,
             server=tool.server or None,
             call=call.request.call_id,
-            route=call.target,
+            route=None if call.routing is None else call.routing.name,
         )
         if self._draft is not None:
             call.action = action = self._draft.describe(action, call)
@@ -85,14 +85,14 @@ class Description:
             action=call.action,
             decision=self._decision(call),
             **parties(facts),
-            trace=call.traced.rooted,
+            trace=call.execution.traced.rooted,
             findings=_categories(call),
         )
         if self._draft is None:
             return make
         known = call.facts or CallFacts()
         make = partial(make, clauses=self._draft.clauses(call), resources=known.resources, workflow=known.workflow)
-        judged = call.flow
+        judged = None if call.flow is None else call.flow.judged
         if judged is None:
             return make
         return partial(make, mark=judged.seen, provenance=origins_of(judged), endorses=self._endorses or None)
@@ -112,10 +112,11 @@ class Description:
         if self._draft is not None:
             action = self._draft.concluded(call)
             decision = replaced(decision, policy=None, version=None)
-        flow = None if call.task is None or call.label is None else call.task.flow
+        label = None if call.flow is None else call.flow.label
+        flow = None if call.task is None or label is None else call.task.flow
         return partial(
             Outcome,
-            label=None if call.label is None else str(call.label),
+            label=None if label is None else str(label),
             mark=None if flow is None else str(flow.label),
             time=Time.at(call.start_ns, end_ns),
             action=action,
@@ -124,7 +125,7 @@ class Description:
             intent=call.intent,
             error=error,
             **parties(facts, short=self._draft is not None),
-            trace=call.traced.rooted if first else call.traced.ids,
+            trace=call.execution.traced.rooted if first else call.execution.traced.ids,
             findings=_categories(call),
         )
 
@@ -138,13 +139,13 @@ class Description:
         findings = _found(call)
         time = Time.at(call.start_ns, end_ns)
         if call.intent is not None:
-            claimed = None if call.limit == TRUSTED or call.label is None else str(call.limit)
-            changes = call.transforms or None
+            claimed = _claimed(call)
+            changes = (None if call.inspected is None else call.inspected.transforms) or None
             if (findings, claimed, changes) == (None, None, None):
                 return None
             return partial(Detail, time=time, call=call.intent, findings=findings, transforms=changes, claimed=claimed)
         decision, facts = self._decision(call), None if call.task is None else call.task.facts
-        known = call.facts or CallFacts()
+        known, judged = call.facts or CallFacts(), None if call.flow is None else call.flow.judged
         return partial(
             Detail,
             time=time,
@@ -157,8 +158,8 @@ class Description:
             resources=known.resources,
             workflow=known.workflow,
             findings=findings,
-            mark=None if call.flow is None else call.flow.seen,
-            provenance=None if call.flow is None else origins_of(call.flow),
+            mark=None if judged is None else judged.seen,
+            provenance=None if judged is None else origins_of(judged),
         )
 
     def _decision(self, call: Call) -> Decision:
@@ -194,10 +195,11 @@ class Description:
         Raises:
             EvidenceError: A key is needed and cannot be kept.
         """
-        if self._draft is not None and len(call.transforms) < _MAX_TRANSFORMS:
+        inspected = call.inspection()
+        if self._draft is not None and len(inspected.transforms) < _MAX_TRANSFORMS:
             one, other = self._digest_of(call, original), self._digest_of(call, delivered)
             transform = Transform(name=name, version=VERSION, original=one, delivered=other)
-            call.transforms = (*call.transforms, transform)
+            inspected.transforms = (*inspected.transforms, transform)
 
     def _digest_of(self, call: Call, result: object) -> str | None:
         data = None if result is None else canonical_bytes(result)
@@ -208,14 +210,23 @@ class Description:
         return self._point.ledger.stream if call.task is None else call.task.id
 
 
+def _claimed(call: Call) -> str | None:
+    """Return the flow label that the source of a result claims, if there is a result that it restricts."""
+    flow = call.flow
+    return None if flow is None or flow.label is None or flow.limit == TRUSTED else str(flow.limit)
+
+
 def _categories(call: Call) -> tuple[str, ...] | None:
-    if not call.findings:
+    inspected = call.inspected
+    if inspected is None or not inspected.findings:
         return None
-    return tuple(sorted({finding.category for finding in call.findings})[:_MAX_CATEGORIES])
+    return tuple(sorted({finding.category for finding in inspected.findings})[:_MAX_CATEGORIES])
 
 
 def _found(call: Call) -> tuple[Found, ...] | None:
     """Return the distinct findings of a call; fields that no record can hold are left out."""
+    if call.inspected is None:
+        return None
     distinct = {
         Found(
             category=finding.category,
@@ -223,6 +234,6 @@ def _found(call: Call) -> tuple[Found, ...] | None:
             severity=finding.severity,
             field=finding.field if is_fact(finding.field) else None,
         ): None
-        for finding in call.findings
+        for finding in call.inspected.findings
     }
     return tuple(distinct)[:_MAX_FOUND] or None

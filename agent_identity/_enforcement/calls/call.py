@@ -135,6 +135,7 @@ class Execution(Struct, eq=False):
     """Where a call runs.
 
     Attributes:
+        around: The context in which the call was made.
         span: The span of the call.
         traced: The ids of the span, for records.
         context: The context of the body, from the intent on.
@@ -143,6 +144,7 @@ class Execution(Struct, eq=False):
         attachment: The attached context, while the body runs.
     """
 
+    around: Context | None = None
     span: CallSpan = trace.INVALID_SPAN
     traced: Traced = UNTRACED
     context: Context | None = None

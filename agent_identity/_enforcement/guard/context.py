@@ -100,7 +100,7 @@ class EnforcementContext:
         """
         if call.task is None or call.judgement.denial is not None:
             return
-        if call.reserved is not None or call.approval is not None:
+        if call.reserved is not None or (call.routing is not None and call.routing.approval is not None):
             self.check(call.task)
         else:
             call.task.lease.look(self.clock)

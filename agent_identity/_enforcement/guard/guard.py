@@ -8,10 +8,12 @@ from functools import partial
 from typing import Final, NoReturn, final
 
 from opentelemetry import context as otel
+from opentelemetry.trace import NonRecordingSpan
 
 from agent_identity._enforcement.approvals import Held
 from agent_identity._enforcement.calls import (
     Approval,
+    Arguments,
     BadArgumentsError,
     Call,
     CallRequest,
@@ -59,6 +61,9 @@ __all__ = ["Guard", "Leaving"]
 _LOG: Final = logging.getLogger("agent_identity")
 _TRIES: Final = 8
 """Judgements of one call under which the mark of its task may move."""
+
+_FINISHED_HERE: Final = (AdoptedSpan, NonRecordingSpan)
+"""Spans that their owner may end at once, and those that keep no record."""
 
 _CANCELLED: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
@@ -190,11 +195,12 @@ class Guard:
                 attributes = {**attributes, "gen_ai.tool.call.id": call_id}
             else:  # It comes from a model, decides nothing, and this one fits into no record.
                 request = request._replace(call_id=None)
-        around = otel.get_current()  # Once, because each look at it goes through four calls.
+        around = otel.get_current()
         call = Call(self.tool.name, request, point.ambience.current(around), point.clock.wall_ns())
         if point.timings.observers:
             call.watch = Stopwatch(point.clock)
         run = call.execution
+        run.around = around
         run.span, run.traced = point.spans.start_call(self.tool.name, self._name, attributes, call.start_ns, around)
         try:
             for _ in range(_TRIES):
@@ -213,14 +219,23 @@ class Guard:
 
         It is not if the mark of the task moved meanwhile.
         """
+        point = self._point
         self._decide(call)
-        self._describe(call)
-        if self._point.mode == "monitor":
+        try:  # Everything that may wait is over after the description, so that the task is looked at once more.
+            self._told.describe(call)
+            point.look_again(call)
+        except Denied as denied:
+            self._deny(call, denied)
+        except Exception as error:  # As in _decide: what is not described does not run.
+            if point.mode == "enforce" and isinstance(error, EvidenceError):
+                raise
+            self._deny_failed(call, error)
+        if point.mode == "monitor":
             call.let_run()
         if call.judgement.enforced == "block":
             call.release()
             return True
-        return call.channel is not None or self._intend(call)
+        return (call.routing is not None and call.routing.channel is not None) or self._intend(call)
 
     def _give_up(self, call: Call) -> None:
         """Refuse a call under whose judgements the mark moved again and again."""
@@ -316,7 +331,7 @@ class Guard:
             facts = None if self._flow is None else self._flow.look(call, task, snapshot)
             found = () if call.inspected is None else tuple(call.inspected.findings)
             request = self._ask.request(snapshot.view, task, found, "call", facts, touched=call.touched)
-            again = self._ask.decide(request, self._told.known[0])
+            again = self._ask.decide(request, self._told.known.decision)
             same = ground_of(again) == ground_of(call.judgement.decision)
             if not same or (asked is not None and (call.flow is None or not asked.covers(call.flow.judged))):
                 message = f"{self.tool.name}: what was approved has changed, the decision or its inputs; ask again"
@@ -359,7 +374,7 @@ class Guard:
         """Reach a decision; leave the refusal, if any, in the judgement of the call."""
         point, request = self._point, call.request
         try:
-            request = restore(call, self._restores)
+            request = restore(call, self._restores) if self._restores else request
             # First the snapshot: even a call outside any task is recorded with what it asked for.
             arguments = call.snapshot = capture(request.arguments, request.given, request.injected)
             if self._touching:
@@ -374,10 +389,8 @@ class Guard:
                 call.inspected = Inspected(dict.fromkeys(found))
             facts = None if self._flow is None else self._flow.look(call, task, arguments)
             self._consult(call, arguments.view, task, facts)
-            if self.slow or not task.lease.live:
-                point.check(task)  # It may have ended meanwhile; inspectors and policies may end it themselves.
-            if task.limits and call.route is None and call.channel is None:
-                call.reserved = self._limits.reserve(task, arguments, request.call_id)
+            if self.slow or task.limits or not task.lease.live:
+                self._reserve(call, task, arguments)
         except Denied as denied:
             self._deny(call, denied)
         except BadArgumentsError as error:
@@ -385,17 +398,12 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - Authority fails closed: a defect of ours refuses the call.
             self._deny_failed(call, error)
 
-    def _describe(self, call: Call) -> None:
-        """Fill in what both records say; then, as everything that may wait is over, look at the task once more."""
-        try:
-            self._told.describe(call)
-            self._point.look_again(call)
-        except Denied as denied:
-            self._deny(call, denied)
-        except Exception as error:  # As in _decide: what is not described does not run.
-            if self._point.mode == "enforce" and isinstance(error, EvidenceError):
-                raise
-            self._deny_failed(call, error)
+    def _reserve(self, call: Call, task: Task, arguments: Arguments) -> None:
+        """Check a task again that may have ended meanwhile, and reserve what a call needs of its limits."""
+        if self.slow or not task.lease.live:  # Inspectors and policies may end it themselves.
+            self._point.check(task)
+        if task.limits and call.route is None and call.channel is None:
+            call.reserved = self._limits.reserve(task, arguments, call.request.call_id)
 
     def _refuse_early(self, task: Task | None, refusal: Denied | None) -> NoReturn:
         if task is not None:
@@ -404,13 +412,15 @@ class Guard:
         raise NoTask(missing) if task is None or refusal is None else refusal
 
     def _consult(self, call: Call, view: Mapping[str, object], task: Task, facts: FlowFacts | None) -> None:
-        point = self._point
-        if point.policy is None:
+        if self._point.policy is None:
             return
-        found = () if call.inspected is None else tuple(call.inspected.findings)
+        found, known = () if call.inspected is None else tuple(call.inspected.findings), self._told.known
         request = self._ask.request(view, task, found, "call", facts, touched=call.touched)
-        decision = self._ask.decide(request, self._told.known[0])
-        take_effect(call, decision, point.routes)
+        decision = self._ask.decide(request, known.decision)
+        if decision is known.decision:
+            call.judgement = known.judgement
+        else:
+            take_effect(call, decision, self._point.routes)
         if decision.obligations and found:
             changed = self._results.change_prompt(call, decision)
             task.chain.grants[-1].scope.check(self.tool.name, changed.view, changed.supplied)
@@ -450,7 +460,7 @@ class Guard:
             if call.task is not None:
                 call.task.tally.intent()
         run = call.execution
-        run.context, run.marker = self._point.ambience.running(call.task, in_context(run.span))
+        run.context, run.marker = self._point.ambience.running(call.task, in_context(run.span, run.around))
         run.home = Process.here
         if self._flow is not None:
             self._flow.begins(call)
@@ -530,11 +540,15 @@ class Guard:
             return result
         if call.watch is not None:
             call.watch.start()
-        delivery = self._delivery(call, result, "result", fixed=fixed, rebuild=rebuild)
-        self._told.describe_result(call, delivery.value)
-        self._deliver(call, delivery)
+        if self.inspects or self._flow is not None or call.handles is not None:
+            delivery = self._delivery(call, result, "result", fixed=fixed, rebuild=rebuild)
+            result = delivery.value
+            self._told.describe_result(call, result)
+            self._deliver(call, delivery)
+        else:
+            self._told.describe_result(call, result)
         self._finish(call, "routed" if call.route is not None else "success", None)
-        return delivery.value
+        return result
 
     def emit(self, call: Call, item: object, *, fixed: bool = False, rebuild: Rebuild | None = None) -> object:
         """Judge one item of a generator before the consumer gets it, and return what the consumer gets.
@@ -727,12 +741,9 @@ class Guard:
             first = True
         span = run.span
         record = self._told.outcome(call, outcome, error or None, end_ns, first=first)
-        detail = self._told.detail(call, end_ns)
+        detail = self._told.detail(call, end_ns) if self._told.drafts else None
         finish = partial(point.spans.finish, span, end_ns=end_ns)
-        if not point.spans.records(span):
-            entry = point.ledger.append(record, detail=detail)
-            point.spans.abandon(span)
-        elif point.inline or type(span) is AdoptedSpan:
+        if point.inline or type(span) in _FINISHED_HERE:
             entry = point.ledger.append(record, detail=detail)
             finish(entry)
         else:

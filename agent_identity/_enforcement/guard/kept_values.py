@@ -25,7 +25,7 @@ def restore(call: Call, restores: Mapping[str, tuple[str, ...]]) -> CallRequest:
         BadArgumentsError: The arguments cannot be copied.
     """
     task, request = call.task, call.request
-    if not restores or task is None:
+    if task is None:
         return request
     if call.handles is not None and call.handles.request is not None:
         return call.handles.request

@@ -2,9 +2,9 @@
 
 import logging
 from functools import partial
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
-from agent_identity._enforcement.calls import Call, canonical_bytes
+from agent_identity._enforcement.calls import Call, Judgement, canonical_bytes
 from agent_identity._enforcement.common import WITHIN_SCOPE, decision_fact, is_fact, safe_message
 from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.guard.draft_facts import DraftFacts, Workflow
@@ -24,6 +24,7 @@ from agent_identity._evidence.record import (
 )
 from agent_identity._flow import TRUSTED
 from agent_identity._inspection import VERSION
+from agent_identity._policy.decision import Decision as PolicyDecision
 from agent_identity._policy.decision import Tool
 
 __all__ = ["Description"]
@@ -32,6 +33,20 @@ _LOG: Final = logging.getLogger("agent_identity")
 _MAX_CATEGORIES: Final = 1_024
 _MAX_FOUND: Final = 256
 _MAX_TRANSFORMS: Final = 256
+
+
+class Known(NamedTuple):
+    """A decision that let a call run as it came; policies return the same few again and again.
+
+    Attributes:
+        decision: The decision.
+        judgement: The judgement of such a call.
+        fact: The member of its records.
+    """
+
+    decision: PolicyDecision
+    judgement: Judgement
+    fact: Decision
 
 
 @final
@@ -45,10 +60,11 @@ class Description:
         endorses: Results have the declared flow label, whatever the mark of the task is.
 
     Attributes:
-        known: A valid decision that let a call run, with its record member.
+        drafts: True if records are of version 2.
+        known: The latest such decision.
     """
 
-    __slots__ = ("_draft", "_endorses", "_point", "_tool", "known")
+    __slots__ = ("_draft", "_endorses", "_point", "_tool", "drafts", "known")
 
     def __init__(
         self, point: EnforcementContext, tool: Tool, workflow: Workflow | None = None, *, endorses: bool = False
@@ -57,8 +73,8 @@ class Description:
         self._point = point
         self._tool = tool
         self._draft: Final = DraftFacts(point, tool, workflow) if point.ledger.drafts else None
-        # Policies return the same few decisions again and again.
-        self.known = (WITHIN_SCOPE, decision_fact(WITHIN_SCOPE, "allow", point.mode, None))
+        self.drafts: Final = point.ledger.drafts
+        self.known = Known(WITHIN_SCOPE, Judgement(), decision_fact(WITHIN_SCOPE, "allow", point.mode, None))
 
     def describe(self, call: Call) -> None:
         """Fill in the action: tool, argument names and kinds, and the digest of the arguments."""
@@ -81,7 +97,7 @@ class Description:
         facts = None if call.task is None else call.task.facts
         make = partial(
             Intent,
-            time=Time.at(call.start_ns),
+            time=Time(str(call.start_ns)),
             action=call.action,
             decision=self._decision(call),
             **parties(facts),
@@ -118,7 +134,7 @@ class Description:
             Outcome,
             label=None if label is None else str(label),
             mark=None if flow is None else str(flow.label),
-            time=Time.at(call.start_ns, end_ns),
+            time=Time(str(call.start_ns), str(end_ns)),
             action=action,
             decision=decision,
             outcome=ending,
@@ -164,14 +180,16 @@ class Description:
 
     def _decision(self, call: Call) -> Decision:
         """Return the decision member of a record."""
-        known, fact = self.known  # Read at once, because another thread may replace the pair.
-        decision, enforced, _, argument = call.judgement
+        judgement, known = call.judgement, self.known  # Read once, because another thread may replace it.
+        if judgement is known.judgement and call.routing is None:
+            return known.fact
+        decision, enforced, _, argument = judgement
         usual = enforced == "allow" and argument is None and call.approval is None
-        if usual and decision is known:
-            return fact
+        if usual and decision is known.decision:
+            return known.fact
         fact = decision_fact(decision, enforced, self._point.mode, argument, call.approval)
         if usual:
-            self.known = (decision, fact)
+            self.known = Known(decision, Judgement(decision), fact)
         return fact
 
     def describe_result(self, call: Call, result: object) -> None:

@@ -203,7 +203,7 @@ class Results:
             value = cast("dict[str, object]", transformed(value, edits, self._tokens(call)))
             findings = self._ask.inspect("input", value)
             again = self._ask.decide(
-                self._ask.request(value, call.task, findings, "call", touched=call.touched), self._told.known[0]
+                self._ask.request(value, call.task, findings, "call", touched=call.touched), self._told.known.decision
             )
             if again.effect not in _RUNS:
                 raise UnmetError("the changed prompt is blocked")
@@ -230,7 +230,7 @@ class Results:
         judged = None if call.flow is None else call.flow.judged
         facts = None if judged is None else facts_of(judged)
         request = self._ask.request(view, call.task, findings, "result", facts, touched=call.touched)
-        return self._ask.decide(request, self._told.known[0])
+        return self._ask.decide(request, self._told.known.decision)
 
     def _change(self, call: Call, result: object, edits: Edits, decision: Decision, *, fixed: bool) -> Delivery:
         """Return the changed result, if nothing is left in it to be changed or withheld."""

@@ -95,7 +95,7 @@ class GuardedCall(CallSteps):
             EvidenceError: Intent or refusal could not be recorded; the body must not run.
         """
         call = self.judge(request)
-        if call.channel is not None:
+        if call.routing is not None:
             self.settle(call)
         call.attach()
         return call
@@ -103,7 +103,7 @@ class GuardedCall(CallSteps):
     async def begin_async(self, request: CallRequest) -> Call:
         """Do what :meth:`begin` does without blocking the event loop."""
         call = await self.judge_async(request)
-        if call.channel is not None:
+        if call.routing is not None:
             await self.settle_async(call)
         call.attach()
         return call

@@ -225,7 +225,7 @@ class TaskContext:
             return context, None
         body = Body(task, self)
         around = _bodies_of(context.get(_BODIES))
-        return otel.set_value(_BODIES, _Bodies(_beside(body, around) if around else (body,)), context), body
+        return Context({**context, _BODIES: _Bodies(_beside(body, around) if around else (body,))}), body
 
     @contextmanager
     def unmarked(self) -> Generator[None]:

@@ -376,7 +376,7 @@ class Guard:
         try:
             request = restore(call, self._restores) if self._restores else request
             # First the snapshot: even a call outside any task is recorded with what it asked for.
-            arguments = call.snapshot = capture(request.arguments, request.given, request.injected)
+            arguments = call.snapshot = capture(request.arguments, request.supplied or request.given, request.injected)
             if self._touching:
                 call.touched = self._ask.touched(self.tool.touches, self._touching, arguments.view)
             task = call.task
@@ -451,7 +451,7 @@ class Guard:
     def _write_intent(self, call: Call) -> None:
         """Write the intent: no evidence, no action."""
         try:
-            call.intent = self._point.ledger.append(self._told.intent(call)).id
+            call.intent = self._point.ledger.append(self._told.intent(call)).record.id
         except EvidenceError:
             if self._point.mode == "enforce":
                 raise

@@ -4,7 +4,7 @@ import logging
 from functools import partial
 from typing import Final, NamedTuple, final
 
-from agent_identity._enforcement.calls import Call, Judgement, canonical_bytes
+from agent_identity._enforcement.calls import Call, Inspected, Judgement, canonical_bytes
 from agent_identity._enforcement.common import WITHIN_SCOPE, decision_fact, is_fact, safe_message
 from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.guard.draft_facts import DraftFacts, Workflow
@@ -89,7 +89,11 @@ class Description:
         if self._draft is not None:
             call.action = action = self._draft.describe(action, call)
         if arguments is not None and arguments.values:
-            digest = self._point.digest_of(self.key_of(call), arguments)
+            digests, key = self._point.digests, self.key_of(call)
+            if self._point.disclosable:
+                digest = digests.commit(key, arguments.parts())
+            else:
+                digest = digests.digest(key, arguments.canonical())
             call.action = replaced(action, names=arguments.kinds(), args=digest)
 
     def intent(self, call: Call) -> partial[Intent]:
@@ -102,7 +106,7 @@ class Description:
             decision=self._decision(call),
             **parties(facts),
             trace=call.execution.traced.rooted,
-            findings=_categories(call),
+            findings=None if call.inspected is None else _categories(call.inspected),
         )
         if self._draft is None:
             return make
@@ -142,7 +146,7 @@ class Description:
             error=error,
             **parties(facts, short=self._draft is not None),
             trace=call.execution.traced.rooted if first else call.execution.traced.ids,
-            findings=_categories(call),
+            findings=None if call.inspected is None else _categories(call.inspected),
         )
 
     def detail(self, call: Call, end_ns: int) -> partial[Detail] | None:
@@ -234,9 +238,8 @@ def _claimed(call: Call) -> str | None:
     return None if flow is None or flow.label is None or flow.limit == TRUSTED else str(flow.limit)
 
 
-def _categories(call: Call) -> tuple[str, ...] | None:
-    inspected = call.inspected
-    if inspected is None or not inspected.findings:
+def _categories(inspected: Inspected) -> tuple[str, ...] | None:
+    if not inspected.findings:
         return None
     return tuple(sorted({finding.category for finding in inspected.findings})[:_MAX_CATEGORIES])
 

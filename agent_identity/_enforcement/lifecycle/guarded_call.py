@@ -56,7 +56,10 @@ class GuardedCall(CallSteps):
             EvidenceError: The call could not be recorded, and did not run.
             ConfigurationError: With code ``lazy_result``: the result would run on unguarded, and is withheld.
         """
-        call = self.begin(request)
+        call = self.judge(request)
+        if call.routing is not None:
+            self.settle(call)
+        call.attach()
         try:
             result = (call.route or body)(call)
         except BaseException as error:

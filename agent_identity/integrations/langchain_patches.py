@@ -76,6 +76,11 @@ class LangChainPatches:
             self._twins = None
 
     def _run(self, original: _Entry) -> _Entry:
+        # LangChain need not be installed when this module is imported.
+        from agent_identity.integrations.langchain.invocation import guarded_entry
+
+        entry = guarded_entry(lambda: original)
+
         @functools.wraps(original)
         def run(tool: "BaseTool", *args: object, **kwargs: object) -> object:
             try:
@@ -84,14 +89,15 @@ class LangChainPatches:
                 return _answer(tool, denied, kwargs.get("tool_call_id"))
             if twin is None:
                 return original(tool, *args, **kwargs)
-            from agent_identity.integrations.langchain.invocation import invoke  # As in _twin.
-
-            return invoke(twin, original, *args, **kwargs)
+            return entry(twin, *args, **kwargs)
 
         return run
 
     def _arun(self, original: _Entry) -> _Entry:
-        entry = cast("Callable[..., Awaitable[object]]", original)
+        from agent_identity.integrations.langchain.invocation import guarded_async_entry  # As in _run.
+
+        bare = cast("Callable[..., Awaitable[object]]", original)
+        entry = guarded_async_entry(lambda: bare)
 
         @functools.wraps(original)
         async def arun(tool: "BaseTool", *args: object, **kwargs: object) -> object:
@@ -101,10 +107,8 @@ class LangChainPatches:
             except Denied as denied:
                 return _answer(tool, denied, kwargs.get("tool_call_id"))
             if twin is None:
-                return await entry(tool, *args, **kwargs)
-            from agent_identity.integrations.langchain.invocation import ainvoke  # As in _twin.
-
-            return await ainvoke(twin, entry, *args, **kwargs)
+                return await bare(tool, *args, **kwargs)
+            return await entry(twin, *args, **kwargs)
 
         return arun
 

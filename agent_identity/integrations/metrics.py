@@ -112,7 +112,7 @@ class _Measured:
 
     def note(self, call: Call, outcome: Ending, added_ns: int) -> None:
         """Note the time that was added to a call: in its thread, so that the rest is done elsewhere."""
-        self._waiting.append(_Added(call.tool, outcome, added_ns / _NS, call.span))
+        self._waiting.append(_Added(call.tool, outcome, added_ns / _NS, call.execution.span))
 
     def flush(self) -> None:
         """Record the times that were noted, each with the span of its call as the exemplar."""

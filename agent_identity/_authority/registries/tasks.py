@@ -48,6 +48,7 @@ class Lease:
         id: Its own name; the task's, unless it was given another.
         parent: The lease that it descends from, if any.
         deadline_wall_ns: When it expires at the latest, in nanoseconds since the epoch.
+        live: True if it neither ended nor was seen to expire; :meth:`check` reads the clock as well.
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class Lease:
         "_task",
         "deadline_wall_ns",
         "id",
+        "live",
         "parent",
     )
 
@@ -68,6 +70,7 @@ class Lease:
         self._deadline_monotonic_ns = monotonic_ns
         self._task = task
         self._over: str | None = None
+        self.live = True
         self._children: weakref.WeakSet[Lease] = weakref.WeakSet()
 
     def __repr__(self) -> str:
@@ -82,11 +85,6 @@ class Lease:
     def watched(self) -> bool:
         """True if another process opened the task, so that :meth:`check` asks whether it has ended there."""
         return self._task.watch is not None
-
-    @property
-    def live(self) -> bool:
-        """True if it neither ended nor was seen to expire; :meth:`check` reads the clock as well."""
-        return self._over is None
 
     def check(self, clock: Clock) -> None:
         """Check that the lease lives; takes no lock and the same time at any depth.
@@ -139,6 +137,7 @@ class Lease:
         with self._task.lock:
             if self._over != _ENDED:
                 self._over = over
+                self.live = False
             # As deep as the chain at most, which is 32.
             for child in self._children:
                 child._spread(over)  # noqa: SLF001  A lease like this one.

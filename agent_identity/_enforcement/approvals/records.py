@@ -38,7 +38,7 @@ def sources_asked(call: Call) -> tuple[str, ...]:
     Raises:
         Denied: They are more than a ruling can name (``approval_unbindable``).
     """
-    judged = call.flow
+    judged = None if call.flow is None else call.flow.judged
     if judged is None:
         return ()
     if not judged.mark.complete or len(judged.mark.sources) > MAX_SOURCES:

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
         capture,
         form_bytes,
     )
-    from agent_identity._enforcement.calls.call import NOTHING, Call, CallRequest, Judgement, Shown
+    from agent_identity._enforcement.calls.call import (
+        NOTHING,
+        Call,
+        CallFlow,
+        CallRequest,
+        Handles,
+        Inspected,
+        Judgement,
+        Routing,
+        Shown,
+    )
     from agent_identity._enforcement.calls.limit_debits import Limits
     from agent_identity._enforcement.calls.process_facts import CertificateFile, Renewals, resource_of
     from agent_identity._enforcement.calls.stopwatch import Stopwatch
@@ -47,7 +57,17 @@ else:
                 "capture",
                 "form_bytes",
             ),
-            "agent_identity._enforcement.calls.call": ("NOTHING", "Call", "CallRequest", "Judgement", "Shown"),
+            "agent_identity._enforcement.calls.call": (
+                "NOTHING",
+                "Call",
+                "CallFlow",
+                "CallRequest",
+                "Handles",
+                "Inspected",
+                "Judgement",
+                "Routing",
+                "Shown",
+            ),
             "agent_identity._enforcement.calls.limit_debits": ("Limits",),
             "agent_identity._enforcement.calls.process_facts": ("CertificateFile", "Renewals", "resource_of"),
             "agent_identity._enforcement.calls.stopwatch": ("Stopwatch",),
@@ -63,11 +83,15 @@ __all__ = [
     "BadArgumentsError",
     "Binder",
     "Call",
+    "CallFlow",
     "CallRequest",
     "CertificateFile",
+    "Handles",
+    "Inspected",
     "Judgement",
     "Limits",
     "Renewals",
+    "Routing",
     "Shown",
     "Stopwatch",
     "canonical_bytes",

@@ -346,6 +346,7 @@ class Binder:
 
     Attributes:
         signature: The signature of the function.
+        simple: True if all its arguments can be passed by name.
         parameters: The possible names of arguments; ``None`` if any name is allowed.
     """
 
@@ -355,10 +356,10 @@ class Binder:
         "_names",
         "_receiver",
         "_required",
-        "_simple",
         "_variable",
         "parameters",
         "signature",
+        "simple",
     )
 
     def __init__(self, function: Callable[..., object], *, method: bool = False) -> None:
@@ -368,7 +369,7 @@ class Binder:
         parameters = list(self.signature.parameters.values())
         plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         positional = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
-        self._simple = all(p.kind in plain for p in parameters) and self._receiver is None
+        self.simple = all(p.kind in plain for p in parameters) and self._receiver is None
         self._names = tuple(p.name for p in positional)
         self._defaults = {p.name: p.default for p in parameters}
         self._required = frozenset(p.name for p in parameters if p.default is inspect.Parameter.empty)
@@ -385,7 +386,7 @@ class Binder:
             TypeError: The function does not accept these arguments, two arguments would have one name, or the receiver
                 comes by keyword.
         """
-        if self._simple and len(args) <= len(self._names):
+        if self.simple and len(args) <= len(self._names):
             supplied = {**dict(zip(self._names, args, strict=False)), **kwargs} if args else kwargs
             # No duplicate, unknown or missing name.
             if len(supplied) == len(args) + len(kwargs) and self._required <= supplied.keys() <= self._defaults.keys():
@@ -428,7 +429,7 @@ class Binder:
             values: Checked values by name.
             args: The positional arguments of the call; only a receiver is taken from them.
         """
-        if self._simple:
+        if self.simple:
             return (), values
         positional: list[object] = []
         keywords = dict(values)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple, final
 
+from msgspec import Struct, field
 from opentelemetry import trace
 from opentelemetry.context import Context
 
@@ -13,15 +14,15 @@ from agent_identity._enforcement.calls.arguments import Arguments
 from agent_identity._enforcement.calls.limit_debits import Reservation
 from agent_identity._enforcement.calls.stopwatch import Stopwatch
 from agent_identity._enforcement.common import WITHIN_SCOPE
-from agent_identity._enforcement.tasks import Attachment, Body, CallFacts, Judged, Kept, Process, Task
-from agent_identity._enforcement.telemetry import UNTRACED, CallSpan
+from agent_identity._enforcement.tasks import Attachment, Body, CallFacts, Judged, Kept, Task
+from agent_identity._enforcement.telemetry import UNTRACED, CallSpan, Traced
 from agent_identity._evidence.record import Action, Enforced, Model, Transform
 from agent_identity._flow import TRUSTED, Label
 from agent_identity._inspection import HeldStream
 from agent_identity._policy.decision import Decision, Finding, Touch
 from agent_identity.errors import Denied
 
-__all__ = ["NOTHING", "Call", "CallRequest", "Judgement", "Shown"]
+__all__ = ["NOTHING", "Call", "CallFlow", "CallRequest", "Handles", "Inspected", "Judgement", "Routing", "Shown"]
 
 NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 """The arguments of a call of which nothing is known yet."""
@@ -116,69 +117,154 @@ class Shown:
         return self.value if content is self.content or self.rebuild is None else self.rebuild(content)
 
 
+class Routing(Struct, eq=False):
+    """A call that the policy routes; any other has none.
+
+    Attributes:
+        name: The name of the route, for the record.
+        channel: The approval channel that the call waits for; ``None`` for a handler, and once it is approved.
+        approval: The id of the approval, or of the request for one.
+    """
+
+    name: str
+    channel: Approval | None = None
+    approval: str | None = None
+
+
+class Execution(Struct, eq=False):
+    """Where a call runs.
+
+    Attributes:
+        around: The context in which the call was made.
+        span: The span of the call.
+        traced: The ids of the span, for records.
+        context: The context of the body, from the intent on.
+        marker: The marker of the body in that context; ``None`` outside any task.
+        home: The process in which the body may run.
+        attachment: The attached context, while the body runs.
+    """
+
+    around: Context | None = None
+    span: CallSpan = trace.INVALID_SPAN
+    traced: Traced = UNTRACED
+    context: Context | None = None
+    marker: Body | None = None
+    home: object = None
+    attachment: Attachment | None = None
+
+
+class Inspected(Struct, eq=False):
+    """The results of inspection of one call; without inspectors it has none.
+
+    Attributes:
+        findings: The findings in order, each once; a stream adds to them for each batch.
+        transforms: The changes that obligations made.
+        stream: The held back part of a stream.
+    """
+
+    findings: dict[Finding, None] = field(default_factory=dict)
+    transforms: tuple[Transform, ...] = ()
+    stream: HeldStream | None = None
+
+
+class CallFlow(Struct, eq=False):
+    """The information flow of one call; where it is off, a call has none.
+
+    Attributes:
+        judged: The mark at which the call was judged.
+        label: The meet of the labels of what it returned; ``None`` before it returned anything.
+        limit: The label that the source of the result claims; it only restricts.
+        hidden: True if the guard is not shown what the call returns.
+    """
+
+    judged: Judged | None = None
+    label: Label | None = None
+    limit: Label = TRUSTED
+    hidden: bool = False
+
+    def returned(self, label: Label) -> None:
+        """Take in the label of something that the call returns."""
+        self.label = label if self.label is None else self.label.meet(label)
+
+
+class Handles(Struct, eq=False):
+    """The kept values of one call; a call that neither gets nor leaves any has none.
+
+    Attributes:
+        request: The request with the values in the place of their handles; ``None`` if it had no handle.
+        masked: The arguments as the model wrote them, with handles.
+        restored: The values that the arguments got.
+        kept: The values kept out of its result.
+        opened: True once the quarantined results among the restored values count in the mark.
+    """
+
+    request: CallRequest | None = None
+    masked: Arguments | None = None
+    restored: tuple[Kept, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    opened: bool = False
+
+    def take(self) -> tuple[Kept, ...]:
+        """Take out the values kept out of a result: of a stream the next item has its own."""
+        kept, self.kept = self.kept, ()
+        return kept
+
+
 @final
-class Call:
-    """One guarded call while it is under way.
+class Call(Struct, eq=False):
+    """One guarded call while it is under way: a frozen request, and its outcome so far.
 
     Attributes:
         tool: The tool's name.
-        request: What was asked.
+        request: The request.
         task: The task under which the call runs; ``None`` outside any task (monitor mode only).
-        result: For blocks: set it to what the block produced, to have it looked at and digested.
+        start_ns: The beginning, in nanoseconds since the Unix epoch.
+        snapshot: The checked arguments.
+        unchecked: True if the call runs as it came, whatever was decided: monitor mode.
+        touched: The resources of this call, where a function of the tool declares them.
+        judgement: The decision and its effect.
+        route: The handler that runs in the place of the body, if the policy routes the call to one.
+        routing: Name and approval of a routed call.
+        reserved: The amounts taken from the limits of the task.
+        execution: Where it runs.
+        inspected: The results of inspection, where there are inspectors.
+        flow: The information flow of the call, where that is on.
+        handles: The kept values of the call, where there are any.
+        action: The action member of its records.
+        facts: Further members of its intent, in version 2 of the record.
+        intent: The id of the intent on record.
         model: Where a model was called: set it to the one that answered, for version 2 of the record.
+        result: For blocks: set it to the result of the block, to have it inspected and digested.
+        done: True once the call is over.
+        watch: Measures the time that the guard adds, while somebody observes that.
     """
 
-    # What was asked and where; what was decided; what the call has taken; where it runs; what is on record of it.
-    __slots__ = (
-        *("home", "request", "snapshot", "start_ns", "task", "tool", "unchecked"),
-        *("channel", "findings", "judgement", "route", "target"),
-        *("approval", "reserved"),
-        *("_attachment", "context", "marker", "span", "traced"),
-        *("_ending", "action", "done", "facts", "intent", "model", "result", "stream", "touched", "transforms"),
-        *("flow", "hidden", "label", "limit"),
-        *("kept", "masked", "opened", "restored"),
-        "watch",
-    )
+    tool: str
+    request: CallRequest
+    task: Task | None
+    start_ns: int
+    snapshot: Arguments | None = None
+    unchecked: bool = False
+    touched: tuple[Touch, ...] | None = None
+    judgement: Judgement = _ALLOWED
+    route: Callable[["Call"], object] | None = None
+    routing: Routing | None = None
+    reserved: Reservation | None = None
+    execution: Execution = field(default_factory=Execution)
+    inspected: Inspected | None = None
+    flow: CallFlow | None = None
+    handles: Handles | None = None
+    action: Action = _UNKNOWN
+    facts: CallFacts | None = None
+    intent: str | None = None
+    model: Model | None = None
+    result: object = None
+    done: bool = False
+    watch: Stopwatch | None = None
+    _ending: threading.Lock = field(default_factory=threading.Lock)
 
-    def __init__(self, tool: str, request: CallRequest, task: Task | None, start_ns: int) -> None:
-        self.tool = tool
-        self.request = request
-        self.task = task
-        self.start_ns = start_ns
-        self.home = Process.here
-        self.snapshot: Arguments | None = None
-        self.unchecked = False
-        self.judgement = _ALLOWED
-        self.findings: dict[Finding, None] = {}  # In order, each once; a stream adds to them for each batch.
-        self.route: Callable[[Call], object] | None = None
-        self.target: str | None = None
-        self.channel: Approval | None = None
-        self.approval: str | None = None
-        self.reserved: Reservation | None = None
-        self.span: CallSpan = trace.INVALID_SPAN
-        self.traced = UNTRACED
-        self.context: Context | None = None
-        self.marker: Body | None = None
-        self._attachment: Attachment | None = None
-        self.action = _UNKNOWN
-        self.facts: CallFacts | None = None
-        self.model: Model | None = None
-        self.touched: tuple[Touch, ...] | None = None  # Where a function of the tool declares its resources.
-        self.transforms: tuple[Transform, ...] = ()
-        self.stream: HeldStream | None = None
-        self.intent: str | None = None
-        self.flow: Judged | None = None
-        self.label: Label | None = None
-        self.limit: Label = TRUSTED
-        self.hidden = False  # What it returns is not shown to the guard.
-        self.kept: tuple[Kept, ...] = ()
-        self.restored: tuple[Kept, ...] = ()  # What its arguments got for handles.
-        self.masked: Arguments | None = None  # The arguments as the model wrote them, with handles.
-        self.opened = False
-        self.watch: Stopwatch | None = None  # Where the time that the guard adds is measured.
-        self.done = False
-        self._ending = threading.Lock()
-        self.result: object = None
+    def __repr__(self) -> str:
+        return f"Call(tool={self.tool!r})"
 
     @property
     def call_id(self) -> str | None:
@@ -199,30 +285,63 @@ class Call:
     def arguments(self) -> Mapping[str, object]:
         """The checked snapshot of the arguments, by name; read-only. In monitor mode, the arguments as they came."""
         if self.unchecked:
-            return MappingProxyType(self.request.arguments)
+            given = None if self.handles is None else self.handles.request
+            return MappingProxyType((given or self.request).arguments)
         return NOTHING if self.snapshot is None else MappingProxyType(self.snapshot.values)
+
+    @property
+    def channel(self) -> Approval | None:
+        """The approval channel that the call waits for, if it waits for one."""
+        return None if self.routing is None else self.routing.channel
+
+    @property
+    def approval(self) -> str | None:
+        """The id of the approval, or of the request for one, if the call needs any."""
+        return None if self.routing is None else self.routing.approval
+
+    @approval.setter
+    def approval(self, approval: str | None) -> None:
+        if self.routing is not None:
+            self.routing.approval = approval
+
+    @property
+    def restored(self) -> tuple[Kept, ...]:
+        """The kept values that the arguments got in the place of handles."""
+        return () if self.handles is None else self.handles.restored
+
+    @property
+    def displayed(self) -> Arguments | None:
+        """The checked arguments as people may see them: as the model wrote them, with handles for kept values."""
+        masked = None if self.handles is None else self.handles.masked
+        return masked or self.snapshot
+
+    def inspection(self) -> Inspected:
+        """Return the results of inspection, to add to them."""
+        if self.inspected is None:
+            self.inspected = Inspected()
+        return self.inspected
 
     def judged(self, judgement: Judgement) -> None:
         """Take a judgement in the place of the one before."""
         self.judgement = judgement
 
+    def let_pass(self) -> None:
+        """Note that the approval is there: the call waits for none any more."""
+        if self.routing is not None:
+            self.routing.channel = None
+
     def judge_again(self) -> None:
         """Forget what was decided: something changed before that was on record."""
         self.release()
         self.judgement = _ALLOWED
-        self.route = self.target = self.channel = self.flow = None
-        self.findings = {}
-        self.transforms = ()
-
-    def returned(self, label: Label) -> None:
-        """Take in the flow label of something that the call returns."""
-        self.label = label if self.label is None else self.label.meet(label)
+        self.route = self.routing = self.inspected = self.flow = None
 
     def let_run(self) -> None:
         """Have the call run as it came, whatever was decided: monitor mode."""
         self.unchecked = True
-        if self.denial is not None or self.route is not None or self.channel is not None:
-            self.route = self.channel = None
+        if self.judgement.denial is not None or self.route is not None or self.channel is not None:
+            self.route = None
+            self.let_pass()
             self.judged(self.judgement._replace(enforced="audit"))
 
     def release(self) -> None:
@@ -240,8 +359,9 @@ class Call:
         """
         first = self._ending.acquire(blocking=False)  # Nobody ever waits for it, so that a fork cannot leave it held.
         self.done = True
-        if self.marker is not None:
-            self.marker.over = True
+        marker = self.execution.marker
+        if marker is not None:
+            marker.over = True
         return first
 
     def look_back(self) -> None:
@@ -256,11 +376,12 @@ class Call:
 
     def attach(self) -> None:
         """Make the call's span the current one, and mark what runs as its body, until :meth:`detach`."""
-        if self.context is not None:
-            self._attachment = Attachment(self.context)
+        execution = self.execution
+        if execution.context is not None:
+            execution.attachment = Attachment(execution.context)
 
     def detach(self) -> None:
         """Undo :meth:`attach`; idempotent."""
-        if self._attachment is not None:
-            self._attachment.release()
-            self._attachment = None
+        attachment, self.execution.attachment = self.execution.attachment, None
+        if attachment is not None:
+            attachment.release()

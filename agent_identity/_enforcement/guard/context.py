@@ -9,7 +9,7 @@ from typing import final
 from agent_identity._authority.registries import RevokedKind
 from agent_identity._authority.stores import StateStore
 from agent_identity._enforcement.approvals import ApprovalInbox, Approvals
-from agent_identity._enforcement.calls import Approval, Arguments, Call, Renewals
+from agent_identity._enforcement.calls import Approval, Call, Renewals
 from agent_identity._enforcement.common import Mode
 from agent_identity._enforcement.guard.known_tools import KnownTools
 from agent_identity._enforcement.guard.revocations import Revocations
@@ -100,20 +100,10 @@ class EnforcementContext:
         """
         if call.task is None or call.judgement.denial is not None:
             return
-        if call.reserved is not None or call.approval is not None:
+        if call.reserved is not None or (call.routing is not None and call.routing.approval is not None):
             self.check(call.task)
         else:
             call.task.lease.look(self.clock)
-
-    def digest_of(self, key_id: str, arguments: Arguments) -> str:
-        """Return the keyed digest that the records of a call hold in place of its arguments.
-
-        Raises:
-            EvidenceError: A new key is needed and cannot be stored.
-        """
-        if self.disclosable:
-            return self.digests.commit(key_id, arguments.parts())
-        return self.digests.digest(key_id, arguments.canonical())
 
     def shown(self, principal: Principal) -> Principal:
         """Return a principal as named in grants and records.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from agent_identity._enforcement.calls import Approval, Call, Judgement
+from agent_identity._enforcement.calls import Approval, Call, Judgement, Routing
 from agent_identity._enforcement.common import blocked_by
 from agent_identity._policy.decision import Decision, Effect
 from agent_identity.errors import PolicyBlocked, Routed
@@ -29,9 +29,9 @@ def take_effect(call: Call, decision: Decision, routes: Mapping[str, Callable[..
     if decision.effect is not Effect.ROUTE:
         return
     handler = routes.get(decision.route or "")
-    call.target = decision.route or "unnamed"
+    call.routing = Routing(decision.route or "unnamed")
     if isinstance(handler, Approval):
-        call.channel = handler
+        call.routing.channel = handler
     elif handler is None:
         message = f"{tool}: routed, and no handler has that name; pass routes={{...}} to the enforcer"
         raise Routed(message, code="route_unavailable", decision=decision)

@@ -127,24 +127,6 @@ class PolicyEvaluator:
             request: The request.
             known: A valid decision that may be returned again.
         """
-        decision = self._answer(request, known)
-        if decision.effect is Effect.BLOCK and self._hints and request.findings:
-            return self._weighed(request, decision, known)
-        return decision
-
-    def _weighed(self, request: Request, decision: Decision, known: Decision) -> Decision:
-        """Return a block as a warning where it stands on nothing but hints."""
-        sure = tuple(finding for finding in request.findings if finding.inspector not in self._hints)
-        if len(sure) == len(request.findings):
-            return decision
-        again = self._answer(request._replace(findings=sure), known)
-        if again.effect is Effect.BLOCK:
-            return decision
-        effect = Effect.WARN if again.effect is Effect.ALLOW else again.effect
-        rules = {*again.warnings, *decision.warnings, *filter(None, (decision.rule,))}
-        return dataclasses.replace(again, effect=effect, warnings=tuple(sorted(rules)))
-
-    def _answer(self, request: Request, known: Decision) -> Decision:
         policy = self._point.policy
         if policy is None:
             return WITHIN_SCOPE
@@ -155,8 +137,25 @@ class PolicyEvaluator:
                 with self._point.ambience.unmarked():
                     decision = policy.decide(request)
         except Exception as error:  # noqa: BLE001 - A policy that fails blocks.
-            return Decision(effect=Effect.BLOCK, reason="policy_failed", why=error_type(error))
-        return known if decision is known else _checked(decision, request)
+            decision = Decision(effect=Effect.BLOCK, reason="policy_failed", why=error_type(error))
+        if decision is known:
+            return known
+        decision = _checked(decision, request)
+        if decision.effect is Effect.BLOCK and self._hints and request.findings:
+            return self._weighed(request, decision, known)
+        return decision
+
+    def _weighed(self, request: Request, decision: Decision, known: Decision) -> Decision:
+        """Return a block as a warning where it stands on nothing but hints."""
+        sure = tuple(finding for finding in request.findings if finding.inspector not in self._hints)
+        if len(sure) == len(request.findings):
+            return decision
+        again = self.decide(request._replace(findings=sure), known)
+        if again.effect is Effect.BLOCK:
+            return decision
+        effect = Effect.WARN if again.effect is Effect.ALLOW else again.effect
+        rules = {*again.warnings, *decision.warnings, *filter(None, (decision.rule,))}
+        return dataclasses.replace(again, effect=effect, warnings=tuple(sorted(rules)))
 
     def inspect(self, direction: Direction, value: object, injected: Collection[str] = ()) -> tuple[Finding, ...]:
         """Return what the inspectors find.

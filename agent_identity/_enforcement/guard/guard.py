@@ -8,13 +8,16 @@ from functools import partial
 from typing import Final, NoReturn, final
 
 from opentelemetry import context as otel
+from opentelemetry.trace import NonRecordingSpan
 
 from agent_identity._enforcement.approvals import Held
 from agent_identity._enforcement.calls import (
     Approval,
+    Arguments,
     BadArgumentsError,
     Call,
     CallRequest,
+    Inspected,
     Judgement,
     Limits,
     Stopwatch,
@@ -58,6 +61,9 @@ __all__ = ["Guard", "Leaving"]
 _LOG: Final = logging.getLogger("agent_identity")
 _TRIES: Final = 8
 """Judgements of one call under which the mark of its task may move."""
+
+_FINISHED_HERE: Final = (AdoptedSpan, NonRecordingSpan)
+"""Spans that their owner may end at once, and those that keep no record."""
 
 _CANCELLED: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
@@ -189,11 +195,13 @@ class Guard:
                 attributes = {**attributes, "gen_ai.tool.call.id": call_id}
             else:  # It comes from a model, decides nothing, and this one fits into no record.
                 request = request._replace(call_id=None)
-        around = otel.get_current()  # Once, because each look at it goes through four calls.
+        around = otel.get_current()
         call = Call(self.tool.name, request, point.ambience.current(around), point.clock.wall_ns())
         if point.timings.observers:
             call.watch = Stopwatch(point.clock)
-        call.span, call.traced = point.spans.start_call(self.tool.name, self._name, attributes, call.start_ns, around)
+        run = call.execution
+        run.around = around
+        run.span, run.traced = point.spans.start_call(self.tool.name, self._name, attributes, call.start_ns, around)
         try:
             for _ in range(_TRIES):
                 if self._reach(call):
@@ -201,7 +209,7 @@ class Guard:
                 call.judge_again()
             self._give_up(call)
         except BaseException:
-            point.spans.abandon(call.span)
+            point.spans.abandon(run.span)
             call.release()
             raise
         return call
@@ -211,14 +219,23 @@ class Guard:
 
         It is not if the mark of the task moved meanwhile.
         """
+        point = self._point
         self._decide(call)
-        self._describe(call)
-        if self._point.mode == "monitor":
+        try:  # Everything that may wait is over after the description, so that the task is looked at once more.
+            self._told.describe(call)
+            point.look_again(call)
+        except Denied as denied:
+            self._deny(call, denied)
+        except Exception as error:  # As in _decide: what is not described does not run.
+            if point.mode == "enforce" and isinstance(error, EvidenceError):
+                raise
+            self._deny_failed(call, error)
+        if point.mode == "monitor":
             call.let_run()
         if call.judgement.enforced == "block":
             call.release()
             return True
-        return call.channel is not None or self._intend(call)
+        return (call.routing is not None and call.routing.channel is not None) or self._intend(call)
 
     def _give_up(self, call: Call) -> None:
         """Refuse a call under whose judgements the mark moved again and again."""
@@ -281,7 +298,7 @@ class Guard:
         except Denied as denied:
             answer = denied
         except EvidenceError:
-            self._point.spans.abandon(call.span)
+            self._point.spans.abandon(call.execution.span)
             call.release()
             raise
         except BaseException as error:
@@ -310,11 +327,13 @@ class Guard:
             raise NoTask(f"{self.tool.name}: no task is open")
         point.check(task)
         with task.flow.lock if self._flow is not None and task.flow is not None else nullcontext():
-            asked, facts = call.flow, None if self._flow is None else self._flow.look(call, task, snapshot)
-            request = self._ask.request(snapshot.view, task, tuple(call.findings), "call", facts, touched=call.touched)
-            again = self._ask.decide(request, self._told.known[0])
+            asked = None if call.flow is None else call.flow.judged
+            facts = None if self._flow is None else self._flow.look(call, task, snapshot)
+            found = () if call.inspected is None else tuple(call.inspected.findings)
+            request = self._ask.request(snapshot.view, task, found, "call", facts, touched=call.touched)
+            again = self._ask.decide(request, self._told.known.decision)
             same = ground_of(again) == ground_of(call.judgement.decision)
-            if not same or (asked is not None and not asked.covers(call.flow)):
+            if not same or (asked is not None and (call.flow is None or not asked.covers(call.flow.judged))):
                 message = f"{self.tool.name}: what was approved has changed, the decision or its inputs; ask again"
                 raise Denied(message, code="approval_stale", decision=again)
             if task.limits:
@@ -322,7 +341,7 @@ class Guard:
                 point.look_again(call)  # Before the approval is used up.
             point.approvals.take_up(call, channel, held)
             point.look_again(call)
-            call.channel = None
+            call.let_pass()
             call.judged(Judgement(call.judgement.decision))
             self._intend(call)
 
@@ -339,15 +358,15 @@ class Guard:
         """
         request = CallRequest(arguments)
         call = Call(self.tool.name, request, task, self._point.clock.wall_ns())
-        start = self._point.spans.start_call
-        call.span, call.traced = start(self.tool.name, self._name, self._attributes, call.start_ns)
+        start, run = self._point.spans.start_call, call.execution
+        run.span, run.traced = start(self.tool.name, self._name, self._attributes, call.start_ns)
         try:
             with suppress(BadArgumentsError):
                 call.snapshot = capture(arguments, arguments.keys())
             self._deny(call, denied)
             self._told.describe(call)
         except BaseException:
-            self._point.spans.abandon(call.span)
+            self._point.spans.abandon(run.span)
             raise
         return self._refuse(call, denied)
 
@@ -355,10 +374,9 @@ class Guard:
         """Reach a decision; leave the refusal, if any, in the judgement of the call."""
         point, request = self._point, call.request
         try:
-            restore(call, self._restores)
-            request = call.request
+            request = restore(call, self._restores) if self._restores else request
             # First the snapshot: even a call outside any task is recorded with what it asked for.
-            arguments = call.snapshot = capture(request.arguments, request.given, request.injected)
+            arguments = call.snapshot = capture(request.arguments, request.supplied or request.given, request.injected)
             if self._touching:
                 call.touched = self._ask.touched(self.tool.touches, self._touching, arguments.view)
             task = call.task
@@ -367,13 +385,12 @@ class Guard:
             point.check(task)
             task.chain.grants[-1].scope.check(self.tool.name, arguments.view, arguments.supplied)
             if point.inspectors:
-                call.findings = dict.fromkeys(self._ask.inspect("input", arguments.view, request.injected))
+                found = self._ask.inspect("input", arguments.view, request.injected)
+                call.inspected = Inspected(dict.fromkeys(found))
             facts = None if self._flow is None else self._flow.look(call, task, arguments)
             self._consult(call, arguments.view, task, facts)
-            if self.slow or not task.lease.live:
-                point.check(task)  # It may have ended meanwhile; inspectors and policies may end it themselves.
-            if task.limits and call.route is None and call.channel is None:
-                call.reserved = self._limits.reserve(task, arguments, request.call_id)
+            if self.slow or task.limits or not task.lease.live:
+                self._reserve(call, task, arguments)
         except Denied as denied:
             self._deny(call, denied)
         except BadArgumentsError as error:
@@ -381,17 +398,12 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - Authority fails closed: a defect of ours refuses the call.
             self._deny_failed(call, error)
 
-    def _describe(self, call: Call) -> None:
-        """Fill in what both records say; then, as everything that may wait is over, look at the task once more."""
-        try:
-            self._told.describe(call)
-            self._point.look_again(call)
-        except Denied as denied:
-            self._deny(call, denied)
-        except Exception as error:  # As in _decide: what is not described does not run.
-            if self._point.mode == "enforce" and isinstance(error, EvidenceError):
-                raise
-            self._deny_failed(call, error)
+    def _reserve(self, call: Call, task: Task, arguments: Arguments) -> None:
+        """Check a task again that may have ended meanwhile, and reserve what a call needs of its limits."""
+        if self.slow or not task.lease.live:  # Inspectors and policies may end it themselves.
+            self._point.check(task)
+        if task.limits and call.route is None and call.channel is None:
+            call.reserved = self._limits.reserve(task, arguments, call.request.call_id)
 
     def _refuse_early(self, task: Task | None, refusal: Denied | None) -> NoReturn:
         if task is not None:
@@ -400,13 +412,16 @@ class Guard:
         raise NoTask(missing) if task is None or refusal is None else refusal
 
     def _consult(self, call: Call, view: Mapping[str, object], task: Task, facts: FlowFacts | None) -> None:
-        point = self._point
-        if point.policy is None:
+        if self._point.policy is None:
             return
-        request = self._ask.request(view, task, tuple(call.findings), "call", facts, touched=call.touched)
-        decision = self._ask.decide(request, self._told.known[0])
-        take_effect(call, decision, point.routes)
-        if decision.obligations and call.findings:
+        found, known = () if call.inspected is None else tuple(call.inspected.findings), self._told.known
+        request = self._ask.request(view, task, found, "call", facts, touched=call.touched)
+        decision = self._ask.decide(request, known.decision)
+        if decision is known.decision:
+            call.judgement = known.judgement
+        else:
+            take_effect(call, decision, self._point.routes)
+        if decision.obligations and found:
             changed = self._results.change_prompt(call, decision)
             task.chain.grants[-1].scope.check(self.tool.name, changed.view, changed.supplied)
 
@@ -436,7 +451,7 @@ class Guard:
     def _write_intent(self, call: Call) -> None:
         """Write the intent: no evidence, no action."""
         try:
-            call.intent = self._point.ledger.append(self._told.intent(call)).id
+            call.intent = self._point.ledger.append(self._told.intent(call)).record.id
         except EvidenceError:
             if self._point.mode == "enforce":
                 raise
@@ -444,7 +459,9 @@ class Guard:
         else:
             if call.task is not None:
                 call.task.tally.intent()
-        call.context, call.marker = self._point.ambience.running(call.task, in_context(call.span))
+        run = call.execution
+        run.context, run.marker = self._point.ambience.running(call.task, in_context(run.span, run.around))
+        run.home = Process.here
         if self._flow is not None:
             self._flow.begins(call)
 
@@ -455,7 +472,7 @@ class Guard:
         try:
             entry = self._conclude(call, "routed" if routed else "denied", None if routed else denied.code)
         except BaseException:
-            self._point.spans.abandon(call.span)
+            self._point.spans.abandon(call.execution.span)
             raise
         if entry is not None:
             denied.reference = entry.id
@@ -474,7 +491,7 @@ class Guard:
         if call.watch is not None:
             call.watch.start()
         try:
-            if not self._point.ambience.sees(call.context):
+            if not self._point.ambience.sees(call.execution.context):
                 call.intent = None  # It stays with the process that this one was forked from.
                 raise NoTask(f"{self.tool.name}: this process is a fork; go on in the process that began the call")
             self._point.check(call.task)
@@ -523,11 +540,15 @@ class Guard:
             return result
         if call.watch is not None:
             call.watch.start()
-        delivery = self._delivery(call, result, "result", fixed=fixed, rebuild=rebuild)
-        self._told.describe_result(call, delivery.value)
-        self._deliver(call, delivery)
+        if self.inspects or self._flow is not None or call.handles is not None:
+            delivery = self._delivery(call, result, "result", fixed=fixed, rebuild=rebuild)
+            result = delivery.value
+            self._told.describe_result(call, result)
+            self._deliver(call, delivery)
+        else:
+            self._told.describe_result(call, result)
         self._finish(call, "routed" if call.route is not None else "success", None)
-        return delivery.value
+        return result
 
     def emit(self, call: Call, item: object, *, fixed: bool = False, rebuild: Rebuild | None = None) -> object:
         """Judge one item of a generator before the consumer gets it, and return what the consumer gets.
@@ -576,10 +597,11 @@ class Guard:
         return delivered
 
     def _offered(self, call: Call, items: Sequence[object], *, last: bool) -> list[object]:
-        stream = call.stream
+        inspected = call.inspection()
+        stream = inspected.stream
         if stream is None:
-            stream = call.stream = self._results.stream()
-        before = call.transforms
+            stream = inspected.stream = self._results.stream()
+        before = inspected.transforms
         ready = self._results.hold(call, stream, items, last=last)
         if self._point.mode == "monitor":
             return self._noted(call, items, ready)
@@ -591,7 +613,7 @@ class Guard:
             delivery = self._results.veil(call, item)
             marked = self._marked(call, delivery.value, "chunk", original, delivery)
             if marked.blocked is not None:
-                call.transforms = before  # Nothing of these items is delivered.
+                inspected.transforms = before  # Nothing of these items is delivered.
             self._deliver(call, marked)
             delivered.append(delivery.value)
         return delivered
@@ -599,7 +621,7 @@ class Guard:
     def _noted(self, call: Call, items: Sequence[object], ready: StreamDelivery) -> list[object]:
         """Note what would have been done about a stream, and return its items as they are: monitor mode."""
         if ready.blocked is not None:
-            call.stream = None  # What follows is looked at by itself.
+            call.inspection().stream = None  # What follows is looked at by itself.
         self._deliver(call, Delivery(None, ready.blocked, ready.audited))
         for item in items:
             self._deliver(call, self._marked(call, item, "chunk", item, self._results.veil(call, item)))
@@ -609,13 +631,13 @@ class Guard:
         self, call: Call, content: object, cause: MarkCause, *, fixed: bool, rebuild: Rebuild | None
     ) -> Delivery:
         """Inspect content and meet the obligations, then record the effect of the delivery on the mark."""
-        before = call.transforms
-        delivery = Delivery(content)
-        if self.inspects or call.restored:
-            delivery = self._results.judge(call, content, fixed=fixed, rebuild=rebuild)
+        if not self.inspects and call.handles is None:
+            return self._marked(call, content, cause, content, Delivery(content))
+        before = call.inspection().transforms
+        delivery = self._results.judge(call, content, fixed=fixed, rebuild=rebuild)
         marked = self._marked(call, delivery.value, cause, content, delivery)
         if marked is not delivery:
-            call.transforms = before  # Nothing of this content is delivered.
+            call.inspection().transforms = before  # Nothing of this content is delivered.
         return marked
 
     def _marked(self, call: Call, value: object, cause: MarkCause, original: object, delivery: Delivery) -> Delivery:
@@ -653,7 +675,7 @@ class Guard:
             self.suspend(call)
             return
         returned = bool(self._returns) and leaves(self.tool.name, error, self._returns, "returns")
-        looks = (self.inspects or bool(call.restored)) and says_something(error) and not judged
+        looks = (self.inspects or call.handles is not None) and says_something(error) and not judged
         self._deliver(call, self._judge_error(call, error, looks=looks))
         if returned:
             self._finish(call, "success", None)
@@ -698,13 +720,14 @@ class Guard:
         try:
             self._conclude(call, outcome, error)
         except Exception as failure:  # noqa: BLE001 - See above; the intent stays open, which the verifier reports.
-            self._point.spans.abandon(call.span)
+            self._point.spans.abandon(call.execution.span)
             # One line without a trace, because a trace shows the texts of the exceptions before this one.
             _LOG.error("the outcome of %s could not be recorded: %s", self.tool.name, safe_message(failure))
 
     def _conclude(self, call: Call, outcome: Ending, error: str | None) -> Entry | None:
         """Append the outcome of a call that is over, and let the sealing thread sign it and end the span."""
-        if call.home is not Process.here and call.intent is not None:
+        run = call.execution
+        if run.home is not Process.here and call.intent is not None:
             # Forked inside the body: the process that began the call concludes it, and its span (ADR 0004).
             _LOG.info("%s: a forked child leaves the outcome to its parent", self.tool.name)
             return None
@@ -713,17 +736,14 @@ class Guard:
             call.watch.start()
         end_ns = max(point.clock.wall_ns(), call.start_ns)
         first = call.intent is None
-        if type(call.span) is AdoptedSpan and point.spans.lacks(call.span):
-            call.span, call.traced = point.spans.regain(call.span, self._name, self._attributes, call.start_ns)
+        if type(run.span) is AdoptedSpan and point.spans.lacks(run.span):
+            run.span, run.traced = point.spans.regain(run.span, self._name, self._attributes, call.start_ns)
             first = True
-        span = call.span
+        span = run.span
         record = self._told.outcome(call, outcome, error or None, end_ns, first=first)
-        detail = self._told.detail(call, end_ns)
+        detail = self._told.detail(call, end_ns) if self._told.drafts else None
         finish = partial(point.spans.finish, span, end_ns=end_ns)
-        if not point.spans.records(span):
-            entry = point.ledger.append(record, detail=detail)
-            point.spans.abandon(span)
-        elif point.inline or type(span) is AdoptedSpan:
+        if point.inline or type(span) in _FINISHED_HERE:
             entry = point.ledger.append(record, detail=detail)
             finish(entry)
         else:

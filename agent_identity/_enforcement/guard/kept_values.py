@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, final
 
 from agent_identity import canonical
-from agent_identity._enforcement.calls import Call, canonical_bytes, capture
+from agent_identity._enforcement.calls import Call, CallRequest, Handles, canonical_bytes, capture
 from agent_identity._enforcement.tasks import QUARANTINE, Kept
 from agent_identity._inspection import Document, Edits, Match, TextInspector, UnmetError, edits_of, inspect_texts
 from agent_identity._policy.decision import Obligation
@@ -14,8 +14,8 @@ __all__ = ["keep_text", "keep_whole", "open_quarantined", "restore", "veil"]
 _HIDE: Final = (Obligation("placeholder"),)
 
 
-def restore(call: Call, restores: Mapping[str, tuple[str, ...]]) -> None:
-    """Put kept values into the arguments of a call, before anything judges them.
+def restore(call: Call, restores: Mapping[str, tuple[str, ...]]) -> CallRequest:
+    """Return the request of a call with kept values in its arguments, before anything judges them.
 
     Args:
         call: The call.
@@ -25,25 +25,29 @@ def restore(call: Call, restores: Mapping[str, tuple[str, ...]]) -> None:
         BadArgumentsError: The arguments cannot be copied.
     """
     task, request = call.task, call.request
-    if not restores or task is None or call.restored:
-        return
+    if task is None:
+        return request
+    if call.handles is not None and call.handles.request is not None:
+        return call.handles.request
     given = capture(request.arguments, request.given, request.injected)  # First, because it bounds depth and size.
     changed, found = dict(request.arguments), dict[str, Kept]()
     for name in restores.keys() & request.given & changed.keys():
         changed[name], kept = task.vault.restored(changed[name], restores[name])
         found |= {one.handle: one for one in kept}
-    if found:
-        call.masked = given
-        call.request = request._replace(arguments=changed, supplied=tuple(request.given))
-        call.restored = tuple(found.values())
+    if not found:
+        return request
+    request = request._replace(arguments=changed, supplied=tuple(request.given))
+    call.handles = Handles(request, given, tuple(found.values()))
+    return request
 
 
 def open_quarantined(call: Call) -> tuple[Kept, ...]:
     """Return the quarantined results that a call opens, once."""
-    if call.opened:
+    handles = call.handles
+    if handles is None or handles.opened:
         return ()
-    call.opened = True
-    return tuple(kept for kept in call.restored if kept.category == QUARANTINE)
+    handles.opened = True
+    return tuple(kept for kept in handles.restored if kept.category == QUARANTINE)
 
 
 def keep_text(call: Call, category: str, text: str) -> str:
@@ -56,7 +60,7 @@ def keep_text(call: Call, category: str, text: str) -> str:
     kept = None if call.task is None else call.task.vault.keep(category, text, size)
     if kept is None:
         raise UnmetError("the task cannot keep another value")
-    call.kept = (*call.kept, kept)
+    _note(call, kept)
     return kept.handle
 
 
@@ -69,8 +73,14 @@ def keep_whole(call: Call, result: object) -> str | None:
     kept = call.task.vault.keep(QUARANTINE, content, len(data))
     if kept is None:
         return None
-    call.kept = (*call.kept, kept)
+    _note(call, kept)
     return kept.handle
+
+
+def _note(call: Call, kept: Kept) -> None:
+    if call.handles is None:
+        call.handles = Handles()
+    call.handles.kept = (*call.handles.kept, kept)
 
 
 def veil(call: Call, result: object) -> Edits | None:

@@ -2,9 +2,9 @@
 
 import logging
 from functools import partial
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
-from agent_identity._enforcement.calls import Call, canonical_bytes
+from agent_identity._enforcement.calls import Call, Inspected, Judgement, canonical_bytes
 from agent_identity._enforcement.common import WITHIN_SCOPE, decision_fact, is_fact, safe_message
 from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.guard.draft_facts import DraftFacts, Workflow
@@ -24,6 +24,7 @@ from agent_identity._evidence.record import (
 )
 from agent_identity._flow import TRUSTED
 from agent_identity._inspection import VERSION
+from agent_identity._policy.decision import Decision as PolicyDecision
 from agent_identity._policy.decision import Tool
 
 __all__ = ["Description"]
@@ -32,6 +33,20 @@ _LOG: Final = logging.getLogger("agent_identity")
 _MAX_CATEGORIES: Final = 1_024
 _MAX_FOUND: Final = 256
 _MAX_TRANSFORMS: Final = 256
+
+
+class Known(NamedTuple):
+    """A decision that let a call run as it came; policies return the same few again and again.
+
+    Attributes:
+        decision: The decision.
+        judgement: The judgement of such a call.
+        fact: The member of its records.
+    """
+
+    decision: PolicyDecision
+    judgement: Judgement
+    fact: Decision
 
 
 @final
@@ -45,10 +60,11 @@ class Description:
         endorses: Results have the declared flow label, whatever the mark of the task is.
 
     Attributes:
-        known: A valid decision that let a call run, with its record member.
+        drafts: True if records are of version 2.
+        known: The latest such decision.
     """
 
-    __slots__ = ("_draft", "_endorses", "_point", "_tool", "known")
+    __slots__ = ("_draft", "_endorses", "_point", "_tool", "drafts", "known")
 
     def __init__(
         self, point: EnforcementContext, tool: Tool, workflow: Workflow | None = None, *, endorses: bool = False
@@ -57,8 +73,8 @@ class Description:
         self._point = point
         self._tool = tool
         self._draft: Final = DraftFacts(point, tool, workflow) if point.ledger.drafts else None
-        # Policies return the same few decisions again and again.
-        self.known = (WITHIN_SCOPE, decision_fact(WITHIN_SCOPE, "allow", point.mode, None))
+        self.drafts: Final = point.ledger.drafts
+        self.known = Known(WITHIN_SCOPE, Judgement(), decision_fact(WITHIN_SCOPE, "allow", point.mode, None))
 
     def describe(self, call: Call) -> None:
         """Fill in the action: tool, argument names and kinds, and the digest of the arguments."""
@@ -68,12 +84,16 @@ class Description:
             kind=tool.kind,
             server=tool.server or None,
             call=call.request.call_id,
-            route=call.target,
+            route=None if call.routing is None else call.routing.name,
         )
         if self._draft is not None:
             call.action = action = self._draft.describe(action, call)
         if arguments is not None and arguments.values:
-            digest = self._point.digest_of(self.key_of(call), arguments)
+            digests, key = self._point.digests, self.key_of(call)
+            if self._point.disclosable:
+                digest = digests.commit(key, arguments.parts())
+            else:
+                digest = digests.digest(key, arguments.canonical())
             call.action = replaced(action, names=arguments.kinds(), args=digest)
 
     def intent(self, call: Call) -> partial[Intent]:
@@ -81,18 +101,18 @@ class Description:
         facts = None if call.task is None else call.task.facts
         make = partial(
             Intent,
-            time=Time.at(call.start_ns),
+            time=Time(str(call.start_ns)),
             action=call.action,
             decision=self._decision(call),
             **parties(facts),
-            trace=call.traced.rooted,
-            findings=_categories(call),
+            trace=call.execution.traced.rooted,
+            findings=None if call.inspected is None else _categories(call.inspected),
         )
         if self._draft is None:
             return make
         known = call.facts or CallFacts()
         make = partial(make, clauses=self._draft.clauses(call), resources=known.resources, workflow=known.workflow)
-        judged = call.flow
+        judged = None if call.flow is None else call.flow.judged
         if judged is None:
             return make
         return partial(make, mark=judged.seen, provenance=origins_of(judged), endorses=self._endorses or None)
@@ -112,20 +132,21 @@ class Description:
         if self._draft is not None:
             action = self._draft.concluded(call)
             decision = replaced(decision, policy=None, version=None)
-        flow = None if call.task is None or call.label is None else call.task.flow
+        label = None if call.flow is None else call.flow.label
+        flow = None if call.task is None or label is None else call.task.flow
         return partial(
             Outcome,
-            label=None if call.label is None else str(call.label),
+            label=None if label is None else str(label),
             mark=None if flow is None else str(flow.label),
-            time=Time.at(call.start_ns, end_ns),
+            time=Time(str(call.start_ns), str(end_ns)),
             action=action,
             decision=decision,
             outcome=ending,
             intent=call.intent,
             error=error,
             **parties(facts, short=self._draft is not None),
-            trace=call.traced.rooted if first else call.traced.ids,
-            findings=_categories(call),
+            trace=call.execution.traced.rooted if first else call.execution.traced.ids,
+            findings=None if call.inspected is None else _categories(call.inspected),
         )
 
     def detail(self, call: Call, end_ns: int) -> partial[Detail] | None:
@@ -138,13 +159,13 @@ class Description:
         findings = _found(call)
         time = Time.at(call.start_ns, end_ns)
         if call.intent is not None:
-            claimed = None if call.limit == TRUSTED or call.label is None else str(call.limit)
-            changes = call.transforms or None
+            claimed = _claimed(call)
+            changes = (None if call.inspected is None else call.inspected.transforms) or None
             if (findings, claimed, changes) == (None, None, None):
                 return None
             return partial(Detail, time=time, call=call.intent, findings=findings, transforms=changes, claimed=claimed)
         decision, facts = self._decision(call), None if call.task is None else call.task.facts
-        known = call.facts or CallFacts()
+        known, judged = call.facts or CallFacts(), None if call.flow is None else call.flow.judged
         return partial(
             Detail,
             time=time,
@@ -157,20 +178,22 @@ class Description:
             resources=known.resources,
             workflow=known.workflow,
             findings=findings,
-            mark=None if call.flow is None else call.flow.seen,
-            provenance=None if call.flow is None else origins_of(call.flow),
+            mark=None if judged is None else judged.seen,
+            provenance=None if judged is None else origins_of(judged),
         )
 
     def _decision(self, call: Call) -> Decision:
         """Return the decision member of a record."""
-        known, fact = self.known  # Read at once, because another thread may replace the pair.
-        decision, enforced, _, argument = call.judgement
+        judgement, known = call.judgement, self.known  # Read once, because another thread may replace it.
+        if judgement is known.judgement and call.routing is None:
+            return known.fact
+        decision, enforced, _, argument = judgement
         usual = enforced == "allow" and argument is None and call.approval is None
-        if usual and decision is known:
-            return fact
+        if usual and decision is known.decision:
+            return known.fact
         fact = decision_fact(decision, enforced, self._point.mode, argument, call.approval)
         if usual:
-            self.known = (decision, fact)
+            self.known = Known(decision, Judgement(decision), fact)
         return fact
 
     def describe_result(self, call: Call, result: object) -> None:
@@ -194,10 +217,11 @@ class Description:
         Raises:
             EvidenceError: A key is needed and cannot be kept.
         """
-        if self._draft is not None and len(call.transforms) < _MAX_TRANSFORMS:
+        inspected = call.inspection()
+        if self._draft is not None and len(inspected.transforms) < _MAX_TRANSFORMS:
             one, other = self._digest_of(call, original), self._digest_of(call, delivered)
             transform = Transform(name=name, version=VERSION, original=one, delivered=other)
-            call.transforms = (*call.transforms, transform)
+            inspected.transforms = (*inspected.transforms, transform)
 
     def _digest_of(self, call: Call, result: object) -> str | None:
         data = None if result is None else canonical_bytes(result)
@@ -208,14 +232,22 @@ class Description:
         return self._point.ledger.stream if call.task is None else call.task.id
 
 
-def _categories(call: Call) -> tuple[str, ...] | None:
-    if not call.findings:
+def _claimed(call: Call) -> str | None:
+    """Return the flow label that the source of a result claims, if there is a result that it restricts."""
+    flow = call.flow
+    return None if flow is None or flow.label is None or flow.limit == TRUSTED else str(flow.limit)
+
+
+def _categories(inspected: Inspected) -> tuple[str, ...] | None:
+    if not inspected.findings:
         return None
-    return tuple(sorted({finding.category for finding in call.findings})[:_MAX_CATEGORIES])
+    return tuple(sorted({finding.category for finding in inspected.findings})[:_MAX_CATEGORIES])
 
 
 def _found(call: Call) -> tuple[Found, ...] | None:
     """Return the distinct findings of a call; fields that no record can hold are left out."""
+    if call.inspected is None:
+        return None
     distinct = {
         Found(
             category=finding.category,
@@ -223,6 +255,6 @@ def _found(call: Call) -> tuple[Found, ...] | None:
             severity=finding.severity,
             field=finding.field if is_fact(finding.field) else None,
         ): None
-        for finding in call.findings
+        for finding in call.inspected.findings
     }
     return tuple(distinct)[:_MAX_FOUND] or None

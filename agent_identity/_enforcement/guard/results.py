@@ -84,12 +84,12 @@ class Results:
             fixed: The result cannot be changed, so that what would have to be is withheld.
             rebuild: Makes what the caller gets of a changed result; what it raises withholds.
         """
-        decision, before = WITHIN_SCOPE, call.transforms
+        decision, before = WITHIN_SCOPE, call.inspection().transforms
         try:
             findings = self._ask.inspect("output", result)
             if not findings:
                 return self._veiled(call, result, fixed=fixed)
-            call.findings |= dict.fromkeys(findings)
+            call.inspection().findings |= dict.fromkeys(findings)
             decision = self._decide(call, findings)
             if decision.effect in _RUNS:
                 edits = edits_of(findings, decision.obligations) if decision.obligations else None
@@ -105,7 +105,7 @@ class Results:
             decision = _blocked(decision, unmet)
         except Exception as error:  # noqa: BLE001 - What could not be inspected is withheld.
             decision = Decision(effect=Effect.BLOCK, reason="inspection_failed", why=error_type(error))
-        call.transforms = before
+        call.inspection().transforms = before
         return self._withheld(result, decision)
 
     def stream(self) -> HeldStream:
@@ -145,7 +145,7 @@ class Results:
             findings = ready.findings
             if not findings:
                 break
-            call.findings |= dict.fromkeys(findings)
+            call.inspection().findings |= dict.fromkeys(findings)
             decision = self._decide(call, findings)
             if decision.effect not in _RUNS:
                 return decision, False
@@ -190,7 +190,7 @@ class Results:
 
     def _changed_prompt(self, call: Call, arguments: Arguments, decision: Decision) -> Arguments:
         original = dict(arguments.view)
-        value, findings, again = original, tuple(call.findings), decision
+        value, findings, again = original, tuple(call.inspection().findings), decision
         for _ in range(_ROUNDS + 1):
             edits = edits_of(findings, again.obligations or decision.obligations)
             if edits is None:
@@ -203,7 +203,7 @@ class Results:
             value = cast("dict[str, object]", transformed(value, edits, self._tokens(call)))
             findings = self._ask.inspect("input", value)
             again = self._ask.decide(
-                self._ask.request(value, call.task, findings, "call", touched=call.touched), self._told.known[0]
+                self._ask.request(value, call.task, findings, "call", touched=call.touched), self._told.known.decision
             )
             if again.effect not in _RUNS:
                 raise UnmetError("the changed prompt is blocked")
@@ -227,9 +227,10 @@ class Results:
 
     def _decide(self, call: Call, findings: tuple[Finding, ...]) -> Decision:
         view = NOTHING if call.snapshot is None else call.snapshot.view
-        facts = None if call.flow is None else facts_of(call.flow)
+        judged = None if call.flow is None else call.flow.judged
+        facts = None if judged is None else facts_of(judged)
         request = self._ask.request(view, call.task, findings, "result", facts, touched=call.touched)
-        return self._ask.decide(request, self._told.known[0])
+        return self._ask.decide(request, self._told.known.decision)
 
     def _change(self, call: Call, result: object, edits: Edits, decision: Decision, *, fixed: bool) -> Delivery:
         """Return the changed result, if nothing is left in it to be changed or withheld."""

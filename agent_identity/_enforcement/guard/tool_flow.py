@@ -10,7 +10,7 @@ from typing import Final, TypeAlias, cast, final
 import orjson
 
 from agent_identity._common.narrowing import is_array, is_mapping
-from agent_identity._enforcement.calls import NOTHING, Arguments, Call, canonical_bytes
+from agent_identity._enforcement.calls import NOTHING, Arguments, Call, CallFlow, canonical_bytes
 from agent_identity._enforcement.guard.kept_values import open_quarantined
 from agent_identity._enforcement.tasks import Judged, Reading, Task, TaskFlow, bodies_around
 from agent_identity._evidence.record import ArgumentOrigin, MarkCause
@@ -209,8 +209,9 @@ class ToolFlow:
             label = kept.label or UNTRUSTED
             flow.learned(kept.content, label, kept.source)
             flow.join(label, intent=kept.source, name=call.tool, cause="result", is_source=label != TRUSTED)
-        call.flow = flow.judged(arguments.view, arguments.supplied, self._destinations)
-        return facts_of(call.flow)
+        judged = flow.judged(arguments.view, arguments.supplied, self._destinations)
+        call.flow = CallFlow(judged)
+        return facts_of(judged)
 
     @contextmanager
     def held(self, call: Call) -> Generator[bool]:
@@ -223,16 +224,18 @@ class ToolFlow:
             yield True
             return
         with flow.lock:
-            if call.flow is None:
-                call.flow = flow.judged({}, (), {})
+            own = _flow_of(call)
+            if own.judged is None:
+                own.judged = flow.judged({}, (), {})
             elif call.judgement.enforced == "audit":
-                call.flow = call.flow.at(flow)
-            yield flow.is_at(call.flow)
+                own.judged = own.judged.at(flow)
+            yield flow.is_at(own.judged)
 
     def begins(self, call: Call) -> None:
         """Note what the body of a call may read, for the calls that it makes itself."""
-        if call.marker is not None:
-            call.marker.reads = Reading(self._declaration.lowest, call.intent, call.tool)
+        marker = call.execution.marker
+        if marker is not None:
+            marker.reads = Reading(self._declaration.lowest, call.intent, call.tool)
 
     def mark(self, call: Call, content: object, cause: MarkCause, *, original: object) -> ContentBlocked | None:
         """Record what content does to the mark before it is delivered; return its refusal if that cannot be recorded.
@@ -273,7 +276,8 @@ class ToolFlow:
             EvidenceError: The mark could not be recorded.
             StateError: The shared state cannot be asked.
         """
-        if original is None and not call.hidden:
+        of_call = _flow_of(call)
+        if original is None and not of_call.hidden:
             return
         flow.refresh()
         flow.gather()
@@ -281,8 +285,8 @@ class ToolFlow:
         before, all_before = (leaves, whole) if content is original else _parts_of(original)
         own, whole = self._own(leaves, whole=whole).meet(self._own(before, whole=all_before)), whole and all_before
         label = own.meet(base)
-        call.returned(label)
-        source, is_source = call.intent, own.meet(call.limit) != TRUSTED or call.route is not None
+        of_call.returned(label)
+        source, is_source = call.intent, own.meet(of_call.limit) != TRUSTED or call.route is not None
         with flow.lock:
             flow.join(label, intent=source, name=call.tool, cause=cause, is_source=is_source)
             index, last = flow.shared.index, source or flow.shared.last or ""
@@ -292,10 +296,9 @@ class ToolFlow:
             index.take(self._labeled(leaves, before, base, changed), last, echoed)
             if not whole and label.integrity != "trusted":
                 index.miss()
-            for kept in call.kept:
+            for kept in () if call.handles is None else call.handles.take():
                 kept.label, kept.source = kept.label or label, kept.source or source
                 index.take(((value, label) for value in (kept.handle, kept.content)), last, echoed)
-            call.kept = ()  # Of a stream the next item has its own.
 
     def _own(self, leaves: list[Leaf], *, whole: bool) -> Label:
         return label_of(self._declaration, leaves, whole=whole)
@@ -329,7 +332,7 @@ class ToolFlow:
         """
         flow.gather()
         label = self._declaration.lowest.meet(self._base(call))
-        call.returned(label)
+        _flow_of(call).returned(label)
         with flow.lock:
             flow.join(label, intent=call.intent, name=call.tool, cause="error")
             if label.integrity != "trusted":
@@ -340,8 +343,8 @@ class ToolFlow:
 
         An argument of unknown provenance comes from something that the agent has seen, of which the mark is the meet.
         """
-        base = call.limit if call.route is None else call.limit.meet(UNKNOWN)
-        judged = call.flow
+        limit, judged = _flow_of(call).limit, _flow_of(call).judged
+        base = limit if call.route is None else limit.meet(UNKNOWN)
         if self._endorses and call.route is None:
             return base
         if judged is None:
@@ -349,6 +352,12 @@ class ToolFlow:
         if any(origin.provenance == "untrusted" for origin in judged.args.values()):
             base = base.meet(UNTRUSTED)
         return base.meet(judged.mark.label)
+
+
+def _flow_of(call: Call) -> CallFlow:
+    if call.flow is None:
+        call.flow = CallFlow()
+    return call.flow
 
 
 def _weakest_of(echoed: Mapping[bytes, Origin]) -> Label:

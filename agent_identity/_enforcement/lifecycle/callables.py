@@ -107,6 +107,8 @@ def _asking(guard: GuardedCall, binder: Binder, body: Callable[..., object]) -> 
             return CallRequest({"args": args, "kwargs": dict(kwargs)}), lambda _: body(*args, **kwargs)
 
         def run(call: Call) -> object:
+            if binder.simple:
+                return body(**call.arguments)
             positional, keywords = binder.spread(call.arguments, args)
             return body(*positional, **keywords)
 

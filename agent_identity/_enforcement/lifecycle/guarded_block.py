@@ -57,7 +57,8 @@ class Action:
 
     def _begin(self, call: Call) -> Call:
         self._call = call
-        call.hidden = True  # What the block reads it need not tell.
+        if call.flow is not None:
+            call.flow.hidden = True  # What the block reads it need not tell.
         call.attach()
         return call
 

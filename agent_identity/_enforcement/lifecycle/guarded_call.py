@@ -56,7 +56,10 @@ class GuardedCall(CallSteps):
             EvidenceError: The call could not be recorded, and did not run.
             ConfigurationError: With code ``lazy_result``: the result would run on unguarded, and is withheld.
         """
-        call = self.begin(request)
+        call = self.judge(request)
+        if call.routing is not None:
+            self.settle(call)
+        call.attach()
         try:
             result = (call.route or body)(call)
         except BaseException as error:
@@ -95,7 +98,7 @@ class GuardedCall(CallSteps):
             EvidenceError: Intent or refusal could not be recorded; the body must not run.
         """
         call = self.judge(request)
-        if call.channel is not None:
+        if call.routing is not None:
             self.settle(call)
         call.attach()
         return call
@@ -103,7 +106,7 @@ class GuardedCall(CallSteps):
     async def begin_async(self, request: CallRequest) -> Call:
         """Do what :meth:`begin` does without blocking the event loop."""
         call = await self.judge_async(request)
-        if call.channel is not None:
+        if call.routing is not None:
             await self.settle_async(call)
         call.attach()
         return call

@@ -272,7 +272,9 @@ class CallSteps:
         value, content, failure = result, result, None
         if type(result) is Shown:
             value, content, failure = result.value, result.content, result.failure
-            call.limit, call.hidden = result.label, call.hidden or (value is not None and content is None)
+            if call.flow is not None:
+                call.flow.limit = result.label
+                call.flow.hidden = call.flow.hidden or (value is not None and content is None)
         if type(value) not in ATOMS and self._runs_on(value, lazy):
             self._withhold(call, value)
         shown = result if type(result) is Shown else None
@@ -414,7 +416,7 @@ class CallSteps:
         return self._store_waits and (call.reserved is not None or call.approval is not None)
 
     def _records_at_once(self, call: Call) -> bool:
-        inline = self._point.inline or type(call.span) is AdoptedSpan
+        inline = self._point.inline or type(call.execution.span) is AdoptedSpan
         return (not inline or self._signs_at_once) and self._writes_at_once(call.task)
 
 

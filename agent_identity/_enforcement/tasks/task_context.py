@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import ClassVar, Final, NamedTuple, ParamSpec, TypeVar, cast, final
 
+from msgspec import Struct
 from opentelemetry import context as otel
 from opentelemetry.context import Context
 
@@ -74,7 +75,7 @@ class Reading(NamedTuple):
 
 
 @final
-class Body:
+class Body(Struct, eq=False):
     """Marker of a guarded body in the context in which it runs.
 
     It counts while the body runs, and while the task lives whose authority the body has: background work that the
@@ -83,23 +84,21 @@ class Body:
     Attributes:
         task: The body's task.
         ambience: The slot of the enforcer that guards the body.
+        home: The process in which the body began.
         over: True once the body has ended.
         reads: What the body may have read, where information flow is on.
     """
 
-    __slots__ = ("_home", "ambience", "over", "reads", "task")
-
-    def __init__(self, task: Task, ambience: "TaskContext") -> None:
-        self.task = task
-        self.ambience = ambience
-        self.over = False
-        self.reads: Reading | None = None
-        self._home = Process.here
+    task: Task
+    ambience: "TaskContext"
+    home: object
+    over: bool = False
+    reads: Reading | None = None
 
     @property
     def is_here(self) -> bool:
         """True if the body began in this process, not in one that this process was forked from."""
-        return self._home is Process.here
+        return self.home is Process.here
 
     @property
     def root(self) -> Lease:
@@ -223,9 +222,9 @@ class TaskContext:
         """Return the context for the body of a call, with the body's marker; no marker outside any task."""
         if task is None:
             return context, None
-        body = Body(task, self)
-        around = _bodies_of(context.get(_BODIES))
-        return otel.set_value(_BODIES, _Bodies(_beside(body, around) if around else (body,)), context), body
+        body, around = Body(task, self, Process.here), context.get(_BODIES)
+        bodies = _beside(body, around) if type(around) is _Bodies and around else (body,)
+        return Context({**context, _BODIES: _Bodies(bodies)}), body
 
     @contextmanager
     def unmarked(self) -> Generator[None]:
@@ -307,7 +306,8 @@ class Attachment:
     __slots__ = ("_probe", "_token", "below", "bodies")
 
     def __init__(self, context: Context) -> None:
-        self.bodies = _bodies_of(context.get(_BODIES))
+        bodies = context.get(_BODIES)
+        self.bodies: tuple[Body, ...] = bodies if type(bodies) is _Bodies else ()
         self.below: Attachment | None = _TOP.get()
         self._probe: Token[Attachment | None] | None = _TOP.set(self)
         self._token = otel.attach(context)

@@ -153,7 +153,7 @@ def alone(current: Span) -> bool:
 
 def is_ours(span: Span) -> bool:
     """Return whether a span is one of ours."""
-    return _scope(span) == SCOPE
+    return getattr(getattr(span, "instrumentation_scope", None), "name", None) == SCOPE
 
 
 def _scope(span: Span) -> object:

@@ -31,6 +31,7 @@ SpanMode: TypeAlias = Literal["auto", "own", "enrich"]
 """The spans that carry call records: another library's if available, always ours, or only theirs."""
 
 CallSpan: TypeAlias = "Span | AdoptedSpan"
+_MAX_ID: Final = (1 << 64) - 1
 _LOG: Final = logging.getLogger("agent_identity")
 
 
@@ -178,7 +179,8 @@ class Spans:
                 if type(span) is AdoptedSpan:
                     span.carry(attributes, appearance.error)
                     return
-                span.update_name(appearance.name)  # The body may have renamed it, and a verifier compares.
+                if getattr(span, "name", None) != appearance.name:
+                    span.update_name(appearance.name)  # The body may have renamed it, and a verifier compares.
                 span.set_attributes(attributes)
                 if appearance.error is not None:
                     span.set_status(Status(StatusCode.ERROR, appearance.error))
@@ -259,7 +261,7 @@ def traced(span: CallSpan, context: Context | None = None) -> Traced:
         # A tracer that makes no spans passes on the parent: this call has no span.
         own_in_hex = None if span_id == parent_id else f"{span_id:016x}"
         ids = Trace(trace=in_hex, span=own_in_hex)
-        if parent[0] != trace_id or not parent.is_valid:
+        if parent[0] != trace_id or not 0 < parent_id <= _MAX_ID:
             return Traced(ids, ids)
         return Traced(ids, Trace(trace=in_hex, span=own_in_hex, parent=parent_in_hex))
     except Exception as error:  # Telemetry fails open, as above.
@@ -272,9 +274,9 @@ def _in_hex(trace_id: int, parent_id: int) -> tuple[str, str]:
     return f"{trace_id:032x}", f"{parent_id:016x}"
 
 
-def in_context(span: CallSpan) -> Context:
-    """Return the current context with the span of a call, for its body."""
-    return trace.set_span_in_context(span.span if type(span) is AdoptedSpan else span)
+def in_context(span: CallSpan, around: Context | None = None) -> Context:
+    """Return a context (default: the current one) with the span of a call, for its body."""
+    return trace.set_span_in_context(span.span if type(span) is AdoptedSpan else span, around)
 
 
 def current_trace() -> Trace | None:

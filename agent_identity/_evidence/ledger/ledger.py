@@ -7,11 +7,11 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Final, Literal, Self, TypeVar, final
+from typing import Final, Literal, Self, final
 
 from agent_identity._evidence.ledger.compression import Compressor
 from agent_identity._evidence.ledger.recovery import recover
@@ -50,7 +50,6 @@ __all__ = ["Beginning", "Ledger"]
 
 _DISTRIBUTION: Final = "agent-identity-otel"
 _ROOM: Final = 64 * 1024
-_Told = TypeVar("_Told")
 _logger: Final = logging.getLogger("agent_identity.evidence")
 _open_ledgers: Final["weakref.WeakSet[Ledger]"] = weakref.WeakSet()
 
@@ -157,7 +156,7 @@ class Ledger:
         self._stream: StreamWriter | None = None
         self._next_stream: str | None = None
         self._fault: str | None = None
-        log = DirectoryLog(
+        self._log = log = DirectoryLog(
             self._files,
             self._layout,
             self._key,
@@ -167,7 +166,6 @@ class Ledger:
             cosign=self._cosign,
             published=self._offer,
         )
-        self._log = log
         self._sealing = Sealing(
             log,
             clock=self._clock,
@@ -483,17 +481,16 @@ class Ledger:
         return entry
 
     def _now(self) -> int:
-        return self._asked(self._clock.wall_ns)
+        try:
+            return self._clock.wall_ns()
+        except Exception as error:
+            raise _broken_source(error) from error
 
     def _new_id(self) -> str:
-        return self._asked(lambda: self._ids.new(self._clock.wall_ns()))
-
-    def _asked(self, ask: Callable[[], _Told]) -> _Told:
-        """Return the result of the user's clock or source of ids; nothing is written yet."""
         try:
-            return ask()
+            return self._ids.new(self._clock.wall_ns())
         except Exception as error:
-            raise EvidenceError(f"the clock or the source of ids raised {type(error).__name__}; repair it") from error
+            raise _broken_source(error) from error
 
     def _sync(self, stream: StreamWriter, end: int) -> None:
         try:
@@ -532,6 +529,11 @@ class Ledger:
             for publisher in self.publishers:
                 publisher.after_fork_in_child()
             self._begin()
+
+
+def _broken_source(error: Exception) -> EvidenceError:
+    """Return the error for a clock or source of ids of the user that failed; nothing is written yet."""
+    return EvidenceError(f"the clock or the source of ids raised {type(error).__name__}; repair it")
 
 
 def _check_origin(files: Files, layout: Layout, origin: str) -> None:

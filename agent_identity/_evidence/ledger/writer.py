@@ -222,11 +222,12 @@ class StreamWriter:
         first = None if detail is None else _detail(*detail, place, self._version)
         if first is None:
             last = _entry(make, record_id, place, self._version)
-            entries, lines = (last,), self._line(last)
+            entries, lines = (last,), stream_line(self._mac.of(last.data), last.data)
         else:
             place = Stream(id=self.id, seq=str(self.seq + 2), prev=first.leaf.hex())
             last = _entry(make, record_id, place, self._version, first)
-            entries, lines = (first, last), self._line(first) + self._line(last)
+            entries = (first, last)
+            lines = b"".join([stream_line(self._mac.of(entry.data), entry.data) for entry in entries])
         try:
             written = self._files.write(self._fd, lines)
         except OSError as error:
@@ -237,9 +238,6 @@ class StreamWriter:
         self.seq += len(entries)
         self.offset += written
         return entries
-
-    def _line(self, entry: Entry) -> bytes:
-        return stream_line(self._mac.of(entry.data), entry.data)
 
     def _take_back(self, reason: str, cause: OSError | None) -> NoReturn:
         try:

@@ -5,7 +5,7 @@ version 1.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal, TypeAlias, TypeVar, cast, get_args
+from typing import Annotated, Final, Literal, TypeAlias, cast, get_args
 
 import msgspec
 
@@ -579,9 +579,5 @@ def check_form(
             raise ValueError("+")
 
 
-_Replaced = TypeVar("_Replaced", bound=Part)
-
-
-def replaced(part: _Replaced, **changes: object) -> _Replaced:
-    """Return a part of a record with some members replaced; the new values are not checked."""
-    return msgspec.structs.replace(part, **changes)
+replaced: Final = msgspec.structs.replace
+"""Returns a part of a record with some members replaced; the new values are not checked."""

@@ -11,8 +11,9 @@ from typing import Final, NamedTuple, cast, final
 
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
+from msgspec import Struct, field
 
-from agent_identity._enforcement.calls import Binder, Call, CallRequest, form_bytes
+from agent_identity._enforcement.calls import NOTHING, Binder, Call, CallRequest, form_bytes
 from agent_identity._enforcement.common import refusal
 from agent_identity._enforcement.lifecycle import GuardedCall, dressed, guarded
 from agent_identity.errors import Denied
@@ -21,9 +22,9 @@ from agent_identity.integrations.langchain.parameters import OwnDefaults, inject
 __all__ = [
     "InterceptedMethod",
     "ToolInvocation",
-    "ainvoke",
+    "guarded_async_entry",
+    "guarded_entry",
     "intercepted",
-    "invoke",
     "refusal_message",
 ]
 
@@ -39,38 +40,34 @@ class _Canonical(NamedTuple):
 
 
 _SCALARS: Final = (str, int, float, _Canonical)
+_copy: Final = cast("Callable[[object], dict[str, object]]", dict)  # LangChain adds to the input.
 _Body = Callable[..., object]
 _AsyncBody = Callable[..., Awaitable[object]]
 
 
 @final
-class ToolInvocation:
+class ToolInvocation(Struct, eq=False):
     """One running call of a tool.
 
-    Args:
+    Attributes:
         tool: The tool; ``None`` if a function of a tool is called directly.
         call_id: The call id from the model.
-        tool_input: The input before validation; ``None`` if only the arguments of the body are known.
-        before: The outer invocation, if the body calls another body of the same tool.
+        given: The input before validation; ``None`` if only the arguments of the body are known.
+        answers: The calls and refusals that the invocation led to; shared with one around it of the same tool.
+        method: The body that the call came to.
+        call: The judged call.
+        judged: Snapshots of its arguments, where it can pass several bodies.
+        passed: The slots of the bodies that it has passed.
     """
 
-    __slots__ = ("answers", "call", "call_id", "given", "judged", "method", "passed", "tool")
-
-    def __init__(
-        self,
-        tool: BaseTool | None,
-        call_id: object = None,
-        tool_input: object = None,
-        before: "ToolInvocation | None" = None,
-    ) -> None:
-        self.tool = tool
-        self.call_id = call_id if isinstance(call_id, str) else None
-        self.given = dict(cast("dict[str, object]", tool_input)) if isinstance(tool_input, dict) else None
-        self.method: InterceptedMethod | None = None
-        self.call: Call | None = None
-        self.judged: Mapping[str, object] = {}
-        self.passed: set[str] = set()
-        self.answers: list[Call | Denied] = [] if before is None else before.answers
+    tool: BaseTool | None
+    call_id: str | None = None
+    given: Mapping[str, object] | None = None
+    answers: list[Call | Denied] = field(default_factory=list)
+    method: "InterceptedMethod | None" = None
+    call: Call | None = None
+    judged: Mapping[str, object] = NOTHING
+    passed: set[str] = field(default_factory=set)
 
     def answer(self, denied: Denied) -> ToolMessage:
         """Return a refusal in the form for the model.
@@ -87,39 +84,44 @@ class ToolInvocation:
         return any(answer is denied or (type(answer) is Call and answer.denial is denied) for answer in self.answers)
 
 
-def invoke(tool: BaseTool, entry: _Body, /, tool_input: object, *args: object, **kwargs: object) -> object:
-    """Run a guarded tool by an entry point such as ``BaseTool.run``, and answer a refused call.
+def guarded_entry(find: Callable[[], _Body]) -> _Body:
+    """Return a guarded entry point such as ``BaseTool.run``, which answers refused calls for the model.
+
+    It raises :class:`Denied` if the refused call has no tool call id, or the refusal belongs to another call.
 
     Args:
-        tool: The tool.
-        entry: The entry point of the bare class.
-        tool_input: Its first argument after the tool.
-        args: Its other arguments.
-        kwargs: Its keyword arguments, ``tool_call_id`` among them.
-
-    Raises:
-        Denied: The refused call has no tool call id, or the refusal belongs to another call.
+        find: Returns the entry point of the bare class, at each call.
     """
-    invocation = ToolInvocation(tool, kwargs.get("tool_call_id"), tool_input)
-    token = _CURRENT.set(invocation)
-    try:
-        return entry(tool, tool_input, *args, **kwargs)
-    except Denied as denied:
-        return invocation.answer(denied)
-    finally:
-        _CURRENT.reset(token)
+
+    def run(tool: BaseTool, /, tool_input: object, *args: object, **kwargs: object) -> object:
+        call_id, given = kwargs.get("tool_call_id"), _copy(tool_input) if issubclass(type(tool_input), dict) else None
+        invocation = ToolInvocation(tool, call_id if isinstance(call_id, str) else None, given)
+        token = _CURRENT.set(invocation)
+        try:
+            return find()(tool, tool_input, *args, **kwargs)
+        except Denied as denied:
+            return invocation.answer(denied)
+        finally:
+            _CURRENT.reset(token)
+
+    return run
 
 
-async def ainvoke(tool: BaseTool, entry: _AsyncBody, /, tool_input: object, *args: object, **kwargs: object) -> object:
-    """Do what :func:`invoke` does by an entry point such as ``BaseTool.arun``."""
-    invocation = ToolInvocation(tool, kwargs.get("tool_call_id"), tool_input)
-    token = _CURRENT.set(invocation)
-    try:
-        return await entry(tool, tool_input, *args, **kwargs)
-    except Denied as denied:
-        return invocation.answer(denied)
-    finally:
-        _CURRENT.reset(token)
+def guarded_async_entry(find: Callable[[], _AsyncBody]) -> _AsyncBody:
+    """Return a guarded entry point such as ``BaseTool.arun``; see :func:`guarded_entry`."""
+
+    async def arun(tool: BaseTool, /, tool_input: object, *args: object, **kwargs: object) -> object:
+        call_id, given = kwargs.get("tool_call_id"), _copy(tool_input) if issubclass(type(tool_input), dict) else None
+        invocation = ToolInvocation(tool, call_id if isinstance(call_id, str) else None, given)
+        token = _CURRENT.set(invocation)
+        try:
+            return await find()(tool, tool_input, *args, **kwargs)
+        except Denied as denied:
+            return invocation.answer(denied)
+        finally:
+            _CURRENT.reset(token)
+
+    return arun
 
 
 def refusal_message(denied: Denied, call_id: str | None, name: str) -> ToolMessage:
@@ -207,7 +209,7 @@ class InterceptedMethod:
             return before.call
         else:
             invocation = (
-                ToolInvocation(before.tool, before.call_id, before=before)
+                ToolInvocation(before.tool, before.call_id, answers=before.answers)
                 if self._layered
                 else ToolInvocation(before.tool)
             )

@@ -10,6 +10,7 @@ import sys
 from abc import ABCMeta
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from types import FunctionType, MethodType
 from typing import Final, NamedTuple, Never, NoReturn, cast, final, get_type_hints
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -23,7 +24,12 @@ from agent_identity._enforcement.guard import DeclaredFlow
 from agent_identity._enforcement.lifecycle import GuardedCall, Lazy, check_body, guard_of
 from agent_identity._policy.decision import CallTouches, Touch, check_parameters
 from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.langchain.invocation import InterceptedMethod, ainvoke, intercepted, invoke
+from agent_identity.integrations.langchain.invocation import (
+    InterceptedMethod,
+    guarded_async_entry,
+    guarded_entry,
+    intercepted,
+)
 from agent_identity.integrations.langchain.labels import claims_of
 from agent_identity.integrations.langchain.parameters import asks_nothing
 
@@ -169,26 +175,31 @@ def workflow() -> str | None:
 
 @final
 class _Wrapped:
-    """The record of a function that replaces a tool's own."""
+    """The record of a function that replaces a tool's own: an attribute of it.
 
-    __slots__ = ("body", "is_direct", "method", "protection")
+    It names its function, because functools.wraps copies attributes to others.
+    """
+
+    __slots__ = ("body", "is_direct", "method", "protection", "wrapper")
 
     def __init__(self, body: _Body, wrapper: _Body, protection: Protection, method: InterceptedMethod) -> None:
         self.body = body
         self.is_direct = asks_nothing(wrapper)
         self.method = method
         self.protection = protection
+        self.wrapper = wrapper
+        wrapper.__dict__[_RECORD] = self
 
 
-_WRAPPED: Final[WeakKeyDictionary[object, _Wrapped]] = WeakKeyDictionary()
-"""By identity: functools.wraps could copy an attribute of the function to another one."""
+_RECORD: Final = "_agent_identity_wrapped"
 
 _SEALED: Final[WeakKeyDictionary[type, Protection]] = WeakKeyDictionary()
 _CLASSES: Final[WeakValueDictionary[tuple[type, int, Stated], type[BaseTool]]] = WeakValueDictionary()
 
 
 def _wrapped(function: object) -> _Wrapped | None:
-    return _WRAPPED.get(function) if type(function) is FunctionType else None
+    known: object = function.__dict__.get(_RECORD) if type(function) is FunctionType else None
+    return known if type(known) is _Wrapped and known.wrapper is function else None
 
 
 def _guarded(protection: Protection, slot: str, tool: BaseTool) -> _Wrapped | None:
@@ -205,8 +216,7 @@ def _guarded(protection: Protection, slot: str, tool: BaseTool) -> _Wrapped | No
     method = protection.intercept(slot, stored, tool)
     wrapper = intercepted(stored, lambda _args: method)
     vars(tool)[slot] = wrapper
-    made = _WRAPPED[wrapper] = _Wrapped(stored, wrapper, protection, method)
-    return made
+    return _Wrapped(stored, wrapper, protection, method)
 
 
 @final
@@ -283,15 +293,9 @@ def _make_class(base: type[BaseTool], protection: Protection) -> type[BaseTool]:
 
 def _entry(base: type[BaseTool], name: str) -> _Body:
     """Return the guarded ``run`` of a class of tools, or its ``arun``."""
-
     # The class's own is looked up at each call, because instrumentations replace it.
-    def run(self: BaseTool, tool_input: object, *args: object, **kwargs: object) -> object:
-        return invoke(self, base.run, tool_input, *args, **kwargs)
-
-    async def arun(self: BaseTool, tool_input: object, *args: object, **kwargs: object) -> object:
-        return await ainvoke(self, base.arun, tool_input, *args, **kwargs)
-
-    return _looking_like(getattr(base, name), arun if name == "arun" else run)
+    find = partial(getattr, base, name)
+    return _looking_like(find(), guarded_async_entry(find) if name == "arun" else guarded_entry(find))
 
 
 def _runner(protection: Protection, base: type[BaseTool], name: str) -> _Body:

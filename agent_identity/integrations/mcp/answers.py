@@ -176,7 +176,7 @@ class Answers:
             if expected is request:
                 del self._expected[index]
                 return around, None
-        tasks = {id(call.task): call.context for call in self._under_way}
+        tasks = {id(call.task): call.execution.context for call in self._under_way}
         if len(tasks) > 1:
             text = f"{name}: calls of several tasks are under way; use a session for each task"
             return Context(), Denied(text, code="several_tasks")

@@ -628,10 +628,10 @@ def test_an_action_guards_a_block(world: Any) -> None:
             given["to"].append("b")
             assert dict(call.arguments) == {"amount": 5, "to": ["a"]}
             assert type(call.arguments) is MappingProxyType
-            assert trace.get_current_span() is call.span
+            assert trace.get_current_span() is call.execution.span
             assert (call.tool, call.task, call.call_id) == ("pay", task, None)
             call.result = {"paid": True}
-        assert trace.get_current_span() is not call.span
+        assert trace.get_current_span() is not call.execution.span
     (outcome,) = world.records("outcome")
     assert (outcome["outcome"], outcome["action"]["names"]) == ("success", ["amount:number", "to:array"])
     assert outcome["action"]["result"].startswith("hmac-sha256:")

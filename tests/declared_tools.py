@@ -136,7 +136,7 @@ class DeclaredTools(ABC):
         with bank.task():
             await self.run(bank, bank.tools(), [READ], tool_options={"read_invoice": options})
         (intent,) = bank.found(records.Intent)
-        assert [(one.system, one.name, one.access) for one in intent.action.resources] == [
+        assert [(one.system, one.name, one.access) for one in intent.resources] == [
             ("crm", "invoices/{invoice_id}", "read")
         ]
 

@@ -10,7 +10,7 @@ from agent_identity._enforcement.lifecycle.deferred_results import Lazy, check_l
 from agent_identity._enforcement.lifecycle.guarded_call import GuardedCall
 from agent_identity._flow import Returns
 from agent_identity._identity.common import check_id
-from agent_identity._policy.decision import Touches, check_labels, check_parameters, check_touches, parted_touches
+from agent_identity._policy.decision import Touches, check_labels, check_parameters, check_touches
 
 __all__ = ["ToolOptions"]
 
@@ -92,7 +92,7 @@ class ToolOptions:
         if isinstance(properties, Mapping):
             names = list(cast("Mapping[str, object]", properties))
             self.flow.check_parameters(tool, names)
-            check_parameters(tool, parted_touches(check_touches(self.touches))[1], names)
+            check_parameters(tool, check_touches(self.touches), names)
 
     def guard(self, make: Callable[..., GuardedCall], name: str, *, kind: str, server: str | None) -> GuardedCall:
         """Return the guard of a tool with these declarations.

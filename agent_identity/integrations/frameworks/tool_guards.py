@@ -108,8 +108,8 @@ class ToolGuards:
     """
 
     __slots__ = (
-        *("_agents", "_are_principals", "_enforcer", "_expected", "_guards", "_lock", "_make", "_options"),
-        *("_own", "_seen"),
+        *("_agents", "_are_principals", "_enforcer", "_expected", "_guards", "_lock", "_make", "_may_suspend"),
+        *("_options", "_own", "_seen"),
     )
 
     def __init__(
@@ -129,6 +129,7 @@ class ToolGuards:
         self._enforcer = enforcer
         self._make = partial(enforcer.guard, suspends=suspends, returns=returns, workflow=workflow)
         self._own = self._make(UNNAMED)
+        self._may_suspend = self._own.can_suspend
         self._options = _checked(tool_options)
         self._expected = set(self._options)
         self._are_principals = principal_messages
@@ -144,7 +145,7 @@ class ToolGuards:
     @property
     def may_suspend(self) -> bool:
         """True if a call may be suspended for an approval; see :meth:`GuardedCall.waits_async`."""
-        return self._own.can_suspend
+        return self._may_suspend
 
     def of(
         self,

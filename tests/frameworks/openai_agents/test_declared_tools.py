@@ -12,7 +12,7 @@ from agent_identity.integrations.frameworks.openai_agents import protect, protec
 
 def model_of(script: Sequence[Call]) -> ScriptedModel:
     """Return a model that follows a script."""
-    calls = [[function_call(name, dict(given), call_id=f"c{n}")] for n, (name, given) in enumerate(script)]
+    calls = [[function_call(name, dict(given), call_id=f"{name}-{n}")] for n, (name, given) in enumerate(script)]
     return ScriptedModel([*calls, [assistant_message("done")]])
 
 

@@ -93,7 +93,7 @@ class _Request:
         options = dict(self._context.options or {})
         tools = cast("Sequence[object]", options.get("tools") or ())
         provided = any(not runs_here(tool) for tool in (tools if isinstance(tools, list | tuple) else [tools]))
-        return Prompt(self._parts, _said, is_provided=provided)
+        return Prompt(self._parts, _heard, is_provided=provided)
 
     def _parts(self) -> Generator[Part]:
         for message in self._context.messages:
@@ -158,7 +158,7 @@ def _calls(message: Message) -> list[object]:
     return [_json(content.to_dict()) for content in message.contents if content.type in _CALLS]
 
 
-def _said(response: object) -> Generator[object]:
+def _heard(response: object) -> Generator[object]:
     """Yield what a model said, as it will stand in later prompts."""
     for message in cast("ChatResponse[Any]", response).messages:
         for content in message.contents:

@@ -19,6 +19,7 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._evidence.record import Model
 from agent_identity.errors import Denied
+from agent_identity.integrations.frameworks.google_adk.tools import told_by
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 
 __all__ = ["GuardedModels", "said"]
@@ -261,7 +262,7 @@ def _contents(part: types.Part) -> Generator[object]:
         yield [part.function_call.name, arguments]
         yield from (value for value in arguments.values() if isinstance(value, str))
     elif part.function_response is not None:
-        yield part.function_response.response
+        yield told_by(part.function_response.response)
     else:
         yield part.text if part.text is not None else _json(part)
 

@@ -17,7 +17,16 @@ from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, with_defaults
 
-__all__ = ["NAME", "GuardedTools", "SuspendedError", "ToolReportedError", "current_call", "failed", "mark_tools"]
+__all__ = [
+    "NAME",
+    "GuardedTools",
+    "SuspendedError",
+    "ToolReportedError",
+    "current_call",
+    "failed",
+    "mark_tools",
+    "told_by",
+]
 
 NAME: Final = "agent_identity"
 """The name of the plugin."""
@@ -231,8 +240,18 @@ def _described(tool: BaseTool, args: Mapping[str, object], context: ToolContext)
 
 
 def _read_of(result: object) -> Iterable[object]:
-    """Return a result as the app writes it into prompts."""
-    return (result,) if isinstance(result, dict) else (result, {"result": result})
+    """Return what the model will read of a result."""
+    return (told_by(cast("Mapping[str, object]", result)) if isinstance(result, dict) else result,)
+
+
+def told_by(response: Mapping[str, object] | None) -> object:
+    """Return what a response of a function tells, without what the app or a refusal puts around it.
+
+    Args:
+        response: The response.
+    """
+    (only,) = response if response is not None and len(response) == 1 else (None,)
+    return response[only] if response is not None and only in ("error", "result") else response
 
 
 def _schema(tool: BaseTool) -> Mapping[str, object] | None:

@@ -10,7 +10,8 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
-from agents import AgentBase, FunctionTool, Handoff, RunContextWrapper, Tool
+from agents import Agent, AgentBase, FunctionTool, Handoff, RunContextWrapper, Tool
+from agents import handoff as as_handoff
 
 from agent_identity._enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
@@ -82,6 +83,7 @@ class Protection:
             tools: Its tools, those of MCP servers included.
         """
         ACTING.set((self, agent.name))
+        account(self.guards.enforcer.current_task, _transfers(agent))
         kept, behind = self._take(agent, tools)
         for other in behind:
             self.reach(other)
@@ -258,6 +260,13 @@ def _protected(kind: type[_AnyAgent], protection: Protection) -> type[_AnyAgent]
 
 def _handoffs(agent: _AnyAgent) -> list["Handoff[Any, Any]"]:
     return [one for one in getattr(agent, "handoffs", ()) if isinstance(one, Handoff)]
+
+
+def _transfers(agent: _AnyAgent) -> Iterator[str]:
+    """Yield the texts by which the SDK answers the hand-offs of an agent."""
+    for one in getattr(agent, "handoffs", ()):
+        if isinstance(one, Agent):
+            yield as_handoff(one).get_transfer_message(one)
 
 
 def _agents_behind(tool: FunctionTool) -> list[_AnyAgent]:

@@ -1,4 +1,4 @@
-"""Options of an enforcer, one frozen object for each concern, and the parts that one takes.
+"""Options of an enforcer and of tools, one frozen object for each concern, and the parts that one takes.
 
 >>> from agent_identity.options import Durability, Privacy, Telemetry, Transparency
 >>> Durability(sync="disk").segments.max_seconds
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._enforcement.directory.options import Durability, Privacy, Telemetry, Transparency
+    from agent_identity._enforcement.lifecycle.tool_options import ToolOptions
     from agent_identity._evidence.ledger.ledger import Ledger
     from agent_identity._evidence.ledger.segments import Segments
     from agent_identity._evidence.record.digests import DigestKeys
@@ -22,6 +23,7 @@ else:
         __name__,
         {
             "agent_identity._enforcement.directory.options": ("Durability", "Privacy", "Telemetry", "Transparency"),
+            "agent_identity._enforcement.lifecycle.tool_options": ("ToolOptions",),
             "agent_identity._evidence.ledger.ledger": ("Ledger",),
             "agent_identity._evidence.ledger.segments": ("Segments",),
             "agent_identity._evidence.record.digests": ("DigestKeys",),
@@ -37,5 +39,6 @@ __all__ = [
     "Pseudonyms",
     "Segments",
     "Telemetry",
+    "ToolOptions",
     "Transparency",
 ]

@@ -62,7 +62,7 @@ PUBLIC = {
     "inspection": "Canaries Classifier Detection Document HiddenText HttpModel InjectionHints InspectorStream Label "
     "Markers Match PersonalData Progress Secrets Selected StreamInspector TextInspector Urls Windows",
     "limits": "Limit",
-    "options": "DigestKeys Durability Ledger Privacy Pseudonyms Segments Telemetry Transparency",
+    "options": "DigestKeys Durability Ledger Privacy Pseudonyms Segments Telemetry ToolOptions Transparency",
     "policy": "All Claims Content Decision Effect Finding Flow FlowFacts Inspector Obligation Policy Request Rule "
     "RuleSet Tool Touch file_touches http_touches mail_touches mcp_resource_touches sql_touches vector_touches",
     "records": "DRAFT EFFECTS KINDS OUTCOMES VERSION Action Agent AgentRegistration AnyRecord Approval ApprovalState "
@@ -111,6 +111,8 @@ SIGNATURES = {
     options.Privacy: "*, disclosable=False, pseudonyms=False",
     options.Telemetry: "*, tracer_provider=None, spans='auto', sealing='background', otlp=None, on_record=()",
     options.Transparency: "*, witnesses=<factory>, checkpoints=()",
+    options.ToolOptions: "*, labels=None, data=None, lazy=None, touches=None, returns=None, destination=None, "
+    "endorses=False, restores=None, server=None",
 }
 """The parameters of the calls that programs are made of, with their defaults."""
 
@@ -208,6 +210,7 @@ OPTIONS = (
     options.Durability(sync="disk", segments=options.Segments(max_seconds=60)),
     options.Privacy(disclosable=True),
     options.Telemetry(spans="own", on_record=len),
+    options.ToolOptions(labels=["payment"], destination="to", returns={"": "trusted", "/note": "untrusted"}),
     options.Transparency(witnesses={"https://witness.example.com/": "key"}, checkpoints=[len]),
     Verifier("trust.json", witnesses=["key"], require=1),
 )

@@ -25,7 +25,7 @@ PUBLIC = {
     ),
     "delegation": ("_enforcement.sessions", "_enforcement.tasks"),
     "identity": ("_identity", "_authority.registries.agents", "_enforcement.directory.agents_file"),
-    "options": ("_enforcement.directory", "_evidence.ledger", "_evidence.record"),
+    "options": ("_enforcement.directory", "_enforcement.lifecycle", "_evidence.ledger", "_evidence.record"),
     "policy": ("_policy",),
 }
 """Public modules that gather names, and the folders in which these are defined."""

@@ -118,6 +118,7 @@ def cases(world: Any, folder: Path) -> dict[str, Case]:
         "Privacy": Case(options.Privacy),
         "Telemetry": Case(options.Telemetry),
         "Transparency": Case(options.Transparency),
+        "ToolOptions": Case(options.ToolOptions),
         "Limit.uses": Case(Limit.uses, {"tool": "tool", "most": 1}),
         "Limit.sum": Case(Limit.sum, {"tool": "tool", "argument": "x", "most": 1}),
         "Limit.rate": Case(Limit.rate, {"tool": "tool", "most": 1, "per": timedelta(minutes=1)}),

@@ -2,15 +2,18 @@
 
 import asyncio
 import logging
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
 from agent_identity import Agent, Denied, Effect, Human, Rule, RuleSet, Scope
 from agent_identity.adapters import Call, CallRequest
 from agent_identity.approvals import Approval
+from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, with_defaults
 from agent_identity.limits import Limit
+from agent_identity.options import ToolOptions
+from agent_identity.policy import Touch
 from agent_identity.testing import Rehearse
 
 CLERK = Agent("clerk", owner="fin@example.com")
@@ -156,3 +159,110 @@ def test_defaults_of_the_schema_are_judged_and_not_supplied() -> None:
     assert with_defaults({"b": "x"}, schema) == ({"a": 7, "b": "x"}, ("b",))
     assert with_defaults({"a": 1}, schema) == ({"a": 1}, ("a",))
     assert with_defaults({"a": 1}, None) == with_defaults({"a": 1}, {"properties": []}) == ({"a": 1}, ("a",))
+
+
+OPTIONS = ToolOptions(labels=["payment"], destination=["to"], returns="trusted")
+SCHEMA = {"properties": {"to": {"type": "string"}, "amount": {}}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "server", "options", "counts"),
+    [
+        ("function", None, OPTIONS, True),
+        ("agent", None, OPTIONS, True),
+        ("mcp", "files", OPTIONS, False),
+        ("mcp", None, OPTIONS, False),
+        ("mcp", "files", ToolOptions(labels=["payment"], server="files"), True),
+        ("mcp", "other", ToolOptions(labels=["payment"], server="files"), False),
+        ("function", None, ToolOptions(labels=["payment"], server="files"), False),
+    ],
+)
+def test_options_are_about_one_tool_here_or_of_a_server(
+    rehearse: Rehearse, kind: str, server: str | None, options: ToolOptions, counts: bool
+) -> None:
+    """A server that offers a tool of the name gets nothing of what is declared of the one in this process."""
+    guards = ToolGuards(rehearse().enforcer, tool_options={"pay": options})
+    assert guards.of("pay", kind=kind, server=server).tool.labels == (("payment",) if counts else None)
+    assert guards.of("read").tool.labels is None
+
+
+@pytest.mark.parametrize("wrong", [["read"], {"read": {"returns": "trusted"}}, {1: OPTIONS}])
+def test_options_of_another_type_are_refused_at_once(rehearse: Rehearse, wrong: Any) -> None:
+    """A wrong type is told where the adapter is made."""
+    with pytest.raises(TypeError, match="tool_options"):
+        ToolGuards(rehearse().enforcer, tool_options=wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"returns": "good"}, ValueError),
+        ({"destination": ""}, ValueError),
+        ({"labels": "payment"}, TypeError),
+        ({"touches": "crm"}, TypeError),
+        ({"endorses": True}, ValueError),
+        ({"restores": {"to": "!"}}, ValueError),
+        ({"lazy": "later"}, ConfigurationError),
+        ({"server": ""}, ValueError),
+    ],
+)
+def test_malformed_options_are_refused_at_once(wrong: dict[str, Any], error: type[Exception]) -> None:
+    """Each parameter is checked as ``enforcer.tool`` checks it."""
+    with pytest.raises(error):
+        ToolOptions(**wrong)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ToolOptions(destination=["to", "cc?"]),
+        ToolOptions(restores={"cc": "pii"}),
+        ToolOptions(touches=Touch("crm", "mails/{cc}", "send")),
+    ],
+)
+def test_an_argument_that_the_tool_does_not_have_refuses_its_calls(
+    rehearse: Rehearse, caplog: pytest.LogCaptureFixture, options: ToolOptions
+) -> None:
+    """What is misspelled would judge nothing; monitor mode says so and goes on, and an open schema may have any."""
+    guards = ToolGuards(rehearse().enforcer, tool_options={"send": options})
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="cc"):
+            guards.of("send", schema=SCHEMA)
+    assert guards.of("send", schema={**SCHEMA, "additionalProperties": True})
+    watching = ToolGuards(rehearse(mode="monitor").enforcer, tool_options={"send": options})
+    assert watching.of("send", schema=SCHEMA)
+    assert "cc" in caplog.text
+
+
+def test_declared_names_that_nobody_guards_are_logged_once(
+    rehearse: Rehearse, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the first task with a call the log names them; parts of a task end without it."""
+    world = rehearse()
+    guards = ToolGuards(
+        world.enforcer, agents={"support": HELPER}, tool_options={"read": OPTIONS, "red": OPTIONS, "late": OPTIONS}
+    )
+    for _ in range(2):
+        with world.enforcer.task("look", scope=Scope("read") | Scope("late"), **WHO):
+            guards.run(asked(acting="support"), body)
+            guards.run(asked("late"), body)
+    told = [record.getMessage() for record in caplog.records if "tool_options" in record.getMessage()]
+    assert told == ["tool_options names tools that nobody has guarded yet: red"]
+
+
+@pytest.mark.parametrize("on_a_loop", [False, True])
+def test_a_function_of_another_enforcer_is_guarded_by_this_one(rehearse: Rehearse, on_a_loop: bool) -> None:
+    """Only a guard of the same enforcer stands for that of the adapter."""
+    one, other = rehearse(), rehearse()
+
+    @one.enforcer.tool
+    def read() -> str:
+        """Read."""
+        return "read"
+
+    call = asked()._replace(function=read)
+    with one.enforcer.task("look", scope=Scope("read"), **WHO):
+        assert made(ToolGuards(one.enforcer), call, on_a_loop=on_a_loop) == {}
+    with other.enforcer.task("look", scope=Scope("read"), **WHO):
+        assert made(ToolGuards(other.enforcer), call, on_a_loop=on_a_loop) == {}
+    assert [len(world.records.calls()) for world in (one, other)] == [0, 1]

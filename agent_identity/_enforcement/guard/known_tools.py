@@ -26,10 +26,11 @@ _Labels = tuple[str, ...]
 class KnownTools:
     """The tools of one enforcer. Thread-safe: each write is one dict entry or a flag."""
 
-    __slots__ = ("_endorsing", "_known", "_reviewed")
+    __slots__ = ("_endorsing", "_expected", "_known", "_reviewed")
 
     def __init__(self) -> None:
         self._endorsing: dict[str, None] = {}
+        self._expected: list[set[str]] = []
         self._known: dict[str, tuple[Tool, _Labels | None]] = {}
         self._reviewed = False
 
@@ -54,6 +55,17 @@ class KnownTools:
     def endorsing(self) -> tuple[str, ...]:
         """Return the names of the tools whose results have the declared flow label whatever the mark is."""
         return tuple(sorted(self._endorsing.copy()))
+
+    def expect(self, names: set[str]) -> None:
+        """Note names of tools that code declares; those that are still in the set at the next reminder are logged."""
+        self._expected.append(names)
+
+    def remind(self) -> None:
+        """Log once the names of declared tools that nobody guards; called after the end of a task as a whole."""
+        while self._expected:
+            names = self._expected.pop()
+            if names:
+                _LOG.warning("tool_options names tools that nobody has guarded yet: %s", ", ".join(sorted(names)))
 
     def review(self, policy: Policy | None) -> None:
         """Log once the tools that a policy names and nobody guards; called after the end of a task.

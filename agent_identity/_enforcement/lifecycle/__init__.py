@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from agent_identity._enforcement.lifecycle.guarded_block import Action
     from agent_identity._enforcement.lifecycle.guarded_call import Body, GuardedCall
     from agent_identity._enforcement.lifecycle.steps import CallSteps
+    from agent_identity._enforcement.lifecycle.tool_options import ToolOptions
 else:
     from agent_identity._common.lazy import lazily
 
@@ -27,6 +28,7 @@ else:
             "agent_identity._enforcement.lifecycle.guarded_block": ("Action",),
             "agent_identity._enforcement.lifecycle.guarded_call": ("Body", "GuardedCall"),
             "agent_identity._enforcement.lifecycle.steps": ("CallSteps",),
+            "agent_identity._enforcement.lifecycle.tool_options": ("ToolOptions",),
         },
     )
 
@@ -36,6 +38,7 @@ __all__ = [
     "CallSteps",
     "GuardedCall",
     "Lazy",
+    "ToolOptions",
     "bind_stream",
     "check_body",
     "check_lazy",

@@ -157,6 +157,14 @@ class GuardedCall(CallSteps):
         """Make the tool known to the enforcer before its first call, for the comparison of tools with the policy."""
         self._point.tools.learn(self.tool, self._guard.data, endorses=self._guard.endorses)
 
+    def expect(self, names: set[str]) -> None:
+        """Have names of tools logged that are still in the set when a task has ended: nobody has guarded them yet.
+
+        Args:
+            names: The names; whoever guards such a tool takes its name out.
+        """
+        self._point.tools.expect(names)
+
     def shares_enforcer(self, other: CallSteps) -> bool:
         """Return whether another guard belongs to the same enforcer.
 

@@ -276,6 +276,7 @@ class Tasks:
         self.point.tools.review(self.point.policy)
         task.tokens.drop()
         if task.lease.parent is None:  # Parts of a task share what it keeps.
+            self.point.tools.remind()
             task.vault.erase()
         if task.flow is not None:
             task.flow.guarded(task.flow.end)

@@ -14,7 +14,7 @@ from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.common import off_loop, refusal
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.hook_calls import HookCalls, current_session, denial
-from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
+from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
 
 try:
     from claude_agent_sdk import ClaudeAgentOptions, HookMatcher
@@ -37,6 +37,8 @@ def hooks(
     *,
     agents: Acting | None = None,
     prompts: str | None = None,
+    tool_options: Declared | None = None,
+    principal_messages: bool = False,
     timeout: float = 60.0,
 ) -> "ClaudeHooks":
     """Return hooks that guard every tool call, for ``ClaudeAgentOptions(hooks=…)``.
@@ -54,6 +56,9 @@ def hooks(
             under authority delegated for each call; other types act as the agent of the task.
         prompts: The name of prompts in scopes and rules: each is then inspected, judged and recorded like a call, and
             a refused one does not reach the model. The scope must cover the name. ``None`` leaves prompts alone.
+        tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
+        principal_messages: Prompts are the principal's own words. Where a policy asks about information flow and
+            ``prompts`` is set, prompts that nobody accounted for are of unknown integrity.
         timeout: Seconds in which a call must be judged; raise it where a person approves.
 
     Raises:
@@ -61,7 +66,14 @@ def hooks(
     """
     if enforcer.current_task is None and enforcer.mode == "enforce":
         raise ConfigurationError("no task is open; call hooks() inside 'with enforcer.task(...)'")
-    return ClaudeHooks(enforcer, agents, prompts, timeout)
+    guards = ToolGuards(
+        enforcer,
+        agents=agents,
+        workflow=current_session,
+        tool_options=tool_options,
+        principal_messages=principal_messages,
+    )
+    return ClaudeHooks(guards, prompts, timeout)
 
 
 def instrument(enforcer: Enforcer) -> Callable[[], None]:
@@ -81,7 +93,7 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
         given: dict[Any, list[HookMatcher]] = dict(self.hooks or {})
         asked = [hook for matcher in given.get("PreToolUse", ()) for hook in matcher.hooks]
         if active and not any(isinstance(getattr(hook, "__self__", None), ClaudeHooks) for hook in asked):
-            ours = ClaudeHooks(enforcer, None, None, 60.0)
+            ours = ClaudeHooks(ToolGuards(enforcer, workflow=current_session), None, 60.0)
             self.hooks = {**given, **{event: [*given.get(event, ()), *matchers] for event, matchers in ours.items()}}
 
     def undo() -> None:
@@ -98,11 +110,11 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
 class ClaudeHooks(dict[Any, list[HookMatcher]]):
     """Hooks by event, and a context manager that closes them. Received from :func:`hooks`."""
 
-    def __init__(self, enforcer: Enforcer, agents: Acting | None, prompts: str | None, timeout: float) -> None:
+    def __init__(self, guards: ToolGuards, prompts: str | None, timeout: float) -> None:
         matchers = [HookMatcher(hooks=[self._answer], timeout=timeout, on_failure="block")]
         super().__init__({event: list(matchers) for event in _EVENTS})
-        self._monitors = enforcer.mode != "enforce"
-        self._calls = HookCalls(ToolGuards(enforcer, agents=agents, workflow=current_session), prompts)
+        self._monitors = guards.enforcer.mode != "enforce"
+        self._calls = HookCalls(guards, prompts)
 
     def bind(self) -> None:
         """Run calls from now on under the task that is open here, for a client that works on several tasks."""

@@ -21,7 +21,7 @@ from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.crewai_models import guard_model
 from agent_identity.integrations.frameworks.crewai_streams import bind_crews
-from agent_identity.integrations.frameworks.tool_guards import Acting, ToolCall, ToolGuards, told
+from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards, told
 
 try:
     from crewai import Crew
@@ -70,7 +70,15 @@ def never_cached(_arguments: object = None, _result: object = None) -> bool:
     return False
 
 
-def protect(target: T, enforcer: Enforcer, *, agents: Acting | None = None, model: str | None = None) -> T:
+def protect(
+    target: T,
+    enforcer: Enforcer,
+    *,
+    agents: Acting | None = None,
+    model: str | None = None,
+    tool_options: Declared | None = None,
+    principal_messages: bool = False,
+) -> T:
     """Guard the tools of a crew in place, or a list of tools, and return the same object.
 
     Each call is one decision, one intent and one outcome, in native and in text mode and by ``run``. A refusal is
@@ -84,12 +92,19 @@ def protect(target: T, enforcer: Enforcer, *, agents: Acting | None = None, mode
             :class:`~agent_identity.integrations.frameworks.tool_guards.ToolGuards`.
         model: The name of model calls in scopes and rules: prompts and answers of the models of a crew are then
             inspected. ``None`` leaves model calls alone.
+        tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
+        principal_messages: What CrewAI writes as a user, such as the description of a task, are the principal's own
+            words. Where a policy asks about information flow and ``model`` is set, other parts of a prompt that no
+            guard of the task delivered are of unknown integrity.
 
     Raises:
         TypeError: Something is of another type.
-        ConfigurationError: A tool runs in a way of its own: it overrides ``run``, or ``_run`` of ``Tool``.
+        ConfigurationError: A tool runs in a way of its own: it overrides ``run``, or ``_run`` of ``Tool``; or its
+            options name an argument that it does not have.
     """
-    guard = _Protection(enforcer, agents)
+    guard = _Protection(
+        ToolGuards(enforcer, agents=agents, tool_options=tool_options, principal_messages=principal_messages)
+    )
     if isinstance(target, Crew):
         _protect_crew(target, guard)
         if model is not None:
@@ -124,7 +139,7 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     Args:
         enforcer: The enforcer.
     """
-    guard = _Protection(enforcer, None, everywhere=True)
+    guard = _Protection(ToolGuards(enforcer), everywhere=True)
     _HOOKS.default = guard
     _HOOKS.install()
 
@@ -157,18 +172,17 @@ class _Protection:
     """Guards tools and models for one enforcer.
 
     Args:
-        enforcer: The enforcer.
-        agents: The governed agents by role.
+        guards: The guards.
         everywhere: It is that of the process, and gives way to others.
 
     Attributes:
-        guards: The guards.
+        guards: See above.
         everywhere: See above.
         active: Calls pass the guards.
     """
 
-    def __init__(self, enforcer: Enforcer, agents: Acting | None, *, everywhere: bool = False) -> None:
-        self.guards: Final = ToolGuards(enforcer, agents=agents)
+    def __init__(self, guards: ToolGuards, *, everywhere: bool = False) -> None:
+        self.guards: Final = guards
         self.everywhere: Final = everywhere
         self.active = True
         self._classes: dict[type, type] = {}
@@ -183,6 +197,15 @@ class _Protection:
         owner = _owner(tool)
         if owner is not None and owner.guards.enforcer is not self.guards.enforcer:
             raise ConfigurationError(f"the tool {tool.name!r} is guarded by another enforcer; make another tool")
+        facts = _facts(tool)
+        function = _known(tool.func) if isinstance(tool, Tool) else None
+        self.guards.of(
+            facts.name,
+            kind=facts.kind,
+            server=facts.server,
+            schema=_schema(facts),
+            function=None if function is None else function[1],
+        )
 
     def guard(self, tool: BaseTool) -> None:
         """Guard a tool in place; one that a protection guards already keeps its guard.
@@ -487,7 +510,13 @@ def _wanted(
 
     fields = getattr(facts.schema, "model_fields", {})
     supplied = [name for name, value in values.items() if name not in fields or not _is_default(fields[name], value)]
-    return ToolCall(facts.name, CallRequest(values, supplied), acting, facts.kind, facts.server), spread
+    request = CallRequest(values, supplied)
+    return ToolCall(facts.name, request, acting, facts.kind, facts.server, schema=_schema(facts), function=body), spread
+
+
+def _schema(facts: _Facts) -> Mapping[str, object]:
+    """Return the names of the arguments of a tool as a schema."""
+    return {"properties": getattr(facts.schema, "model_fields", None)}
 
 
 def _is_default(field: FieldInfo, value: object) -> bool:

@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, cast
 
@@ -11,7 +11,7 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
 from agent_identity._evidence.record import Model
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
+from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 
 try:
     from crewai.llms.base_llm import BaseLLM, LLMCallBlockedError, call_stream_override
@@ -98,7 +98,38 @@ def _wanted(
     request = CallRequest(arguments, can_route=False, model=known, revise=revise)
     streams = bool(llm.stream) and not guards.of(name, kind="model").holds
     acting = cast("str | None", getattr(options.get("from_agent"), "role", None))
-    return ToolCall(name, request, acting, "streamed_model" if streams else "model"), sent
+    prompt = Prompt(lambda: _parts(messages), _contents)
+    return ToolCall(name, request, acting, "streamed_model" if streams else "model", prompt=prompt), sent
+
+
+def _parts(messages: object) -> Generator[Part]:
+    """Yield what a model is about to read, for information flow."""
+    listed = cast("list[object]", messages) if isinstance(messages, list) else [{"role": "user", "content": messages}]
+    for message in listed:
+        one = cast("Mapping[str, object]", message)
+        if one.get("role") != "system":
+            by = "person" if one.get("role") == "user" else "other"
+            yield from (Part(by, content) for content in _contents([*_listed(one.get("content")), *_called(one)]))
+
+
+def _called(message: Mapping[str, object]) -> list[object]:
+    return _listed(message.get("tool_calls"))
+
+
+def _listed(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else [] if value is None else [value]
+
+
+def _contents(answer: object) -> Generator[object]:
+    """Yield the contents of an answer or a message, without the ids of calls."""
+    for part in map(_plain, _listed(answer)):
+        one = cast("Mapping[str, Any]", part) if isinstance(part, Mapping) else {}
+        called = one.get("function")
+        if isinstance(called, Mapping):
+            function = cast("Mapping[str, object]", called)
+            yield [function.get("name"), function.get("arguments")]
+        else:
+            yield one.get("text", part)
 
 
 def _whole(llm: BaseLLM, wanted: ToolCall) -> AbstractContextManager[None]:

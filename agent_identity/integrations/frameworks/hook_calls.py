@@ -19,7 +19,7 @@ from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._enforcement.lifecycle import GuardedCall
 from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.hook_command import AFTER
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
+from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 
 __all__ = ["Answer", "HookCalls", "Step", "answered", "current_session", "denial", "is_denial", "refused"]
 
@@ -243,7 +243,9 @@ class HookCalls:
             return {}
         request = CallRequest({"prompt": event.get("prompt")}, can_route=False)
         context = self._context.copy()
-        asked = ToolCall(self._prompts, request, kind="prompt")
+        read = Prompt(lambda: [Part("person", event.get("prompt"))], lambda _: ())
+        asked = ToolCall(self._prompts, request, kind="prompt", prompt=read)
+        context.run(self._guards.join, asked)
         running = context.run(self._begin, asked, context, event)
         try:
             context.run(running.guard.succeed, running.call)

@@ -30,7 +30,7 @@ from agent_identity.integrations.frameworks.strands_calls import (
     answered,
     arguments_of,
 )
-from agent_identity.integrations.frameworks.tool_guards import Acting, ToolCall, ToolGuards
+from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards
 
 try:
     from strands import Agent
@@ -86,10 +86,13 @@ class AgentIdentityHooks(HookProvider):
             :class:`~agent_identity.integrations.frameworks.tool_guards.ToolGuards`.
         model: The name of model calls in scopes and rules: prompts and answers are then inspected, and answers held
             back where there are inspectors. ``None`` leaves model calls alone.
+        tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
+        principal_messages: Messages of users are the principal's own words. Where a policy asks about information flow
+            and ``model`` is set, other parts of a prompt that no guard of the task delivered are of unknown integrity.
         servers: Names of MCP servers; by default the ``client_name`` of each client.
 
     Raises:
-        TypeError: Enforcer or agents are of another type.
+        TypeError: Enforcer, agents or options are of another type.
         ValueError: ``model`` does not have 1 to 256 visible characters.
     """
 
@@ -99,9 +102,17 @@ class AgentIdentityHooks(HookProvider):
         *,
         agents: Acting | None = None,
         model: str | None = None,
+        tool_options: Declared | None = None,
+        principal_messages: bool = False,
         servers: Mapping[str, MCPClient] | None = None,
     ) -> None:
-        self._guards = ToolGuards(enforcer, agents=agents, suspends=(InterruptException, HaltedError))
+        self._guards = ToolGuards(
+            enforcer,
+            agents=agents,
+            suspends=(InterruptException, HaltedError),
+            tool_options=tool_options,
+            principal_messages=principal_messages,
+        )
         self._model = model
         self._servers = {id(client): name for name, client in (servers or {}).items()}
         self._clients = tuple((servers or {}).values())  # Ids of living objects are not used again.

@@ -15,7 +15,8 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
 from agent_identity._evidence.record import Model
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, with_defaults
+from agent_identity.integrations.frameworks.strands_prompts import contents_of, parts_of, read_of
+from agent_identity.integrations.frameworks.tool_guards import Prompt, ToolCall, ToolGuards, with_defaults
 
 try:
     from strands import models
@@ -109,11 +110,21 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
 
     def _wanted(self, tool_use: ToolUse) -> ToolCall:
         tool = cast("AgentTool", self.__wrapped__)
-        schema = cast("Mapping[str, object]", tool.tool_spec.get("inputSchema") or {})
-        arguments, supplied = arguments_of(tool_use["input"], cast("Mapping[str, object]", schema.get("json", schema)))
+        described = cast("Mapping[str, object]", tool.tool_spec.get("inputSchema") or {})
+        schema = cast("Mapping[str, object]", described.get("json", described))
+        arguments, supplied = arguments_of(tool_use["input"], schema)
         kind = "agent" if tool.tool_type == "agent" else "function" if self._self_server is None else "mcp"
         request = CallRequest(arguments, supplied, call_id=tool_use["toolUseId"])
-        return ToolCall(tool.tool_name, request, self._self_acting, kind, self._self_server or None)
+        return ToolCall(
+            tool.tool_name,
+            request,
+            self._self_acting,
+            kind,
+            self._self_server or None,
+            schema=schema,
+            told=read_of,
+            function=getattr(tool, "__wrapped__", None),
+        )
 
 
 @final
@@ -147,15 +158,15 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
             sent["system_prompt_content"] = kwargs["system_prompt_content"]
         fixed = {"tools": tool_specs, "tool_choice": kwargs.get("tool_choice")}
 
-        holds = guards.of(name, kind="model").holds
-        wanted = self._asked(sent, fixed, "model" if holds else "streamed_model")
+        holds, said = guards.of(name, kind="model").holds, list[Mapping[str, Any]]()
+        wanted = self._asked(sent, fixed, "model" if holds else "streamed_model", said)
 
         async def run() -> object:
             async def body(_: Call) -> Shown:
                 ask = cast("Any", self.__wrapped__).stream
                 prompt = {key: value for key, value in sent.items() if key not in {"messages", "system_prompt"}}
                 chunks = ask(sent["messages"], tool_specs, sent["system_prompt"], **{**kwargs, **prompt})
-                return await _said(chunks, None if holds else _emit)
+                return await _said(chunks, None if holds else _emit, said)
 
             return await guards.run_async(wanted, body)
 
@@ -181,7 +192,7 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
             Denied: The call is refused, or its answer withheld.
         """
         sent: dict[str, object] = {"messages": prompt, "system_prompt": system_prompt}
-        asked = self._asked(sent, {"output": output_model.model_json_schema()}, "model")
+        asked = self._asked(sent, {"output": output_model.model_json_schema()}, "model", [])
 
         async def body(_: Call) -> Shown:
             ask = cast("Any", self.__wrapped__).structured_output
@@ -201,7 +212,9 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         """
         return self._self_guards.enforcer is not enforcer or self._self_acting == acting
 
-    def _asked(self, sent: dict[str, object], fixed: Mapping[str, object], kind: str) -> ToolCall:
+    def _asked(
+        self, sent: dict[str, object], fixed: Mapping[str, object], kind: str, said: list[Mapping[str, Any]]
+    ) -> ToolCall:
         """Return the description of a request, of which obligations may change what is sent."""
 
         def revise(changed: Mapping[str, object]) -> None:
@@ -210,7 +223,8 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
             sent.update({key: changed[key] for key in sent})
 
         request = CallRequest({**sent, **fixed}, can_route=False, model=self._facts(), revise=revise)
-        return ToolCall(self._self_name, request, self._self_acting, kind)
+        prompt = Prompt(lambda: parts_of(sent["messages"]), lambda _: contents_of(said))
+        return ToolCall(self._self_name, request, self._self_acting, kind, prompt=prompt)
 
     def _facts(self) -> Model | None:
         config = cast("object", cast("models.Model", self.__wrapped__).get_config())
@@ -341,18 +355,20 @@ def answered(tool_use: ToolUse, value: object, status: str = "success") -> objec
     return {"toolUseId": tool_use["toolUseId"], "status": status, "content": [{"text": text}]}
 
 
-async def _said(chunks: AsyncIterator[object], emit: _Emit | None) -> Shown:
-    """Return the answer of a model as it is inspected: the content of its message."""
+async def _said(chunks: AsyncIterator[object], emit: _Emit | None, said: list[Mapping[str, Any]]) -> Shown:
+    """Return the answer of a model as it is inspected: the content of its message, also in ``said``."""
     kept: list[object] = []
     async for chunk in chunks:
         kept.append(chunk)
         if emit is not None:
             await emit(chunk)
     reason, message = await _assembled(kept)
+    said += cast("list[Mapping[str, Any]]", message["content"])
     extra = [chunk for chunk in kept if isinstance(chunk, Mapping) and "metadata" in chunk]
 
     def rebuild(content: object) -> object:
-        return [*_chunks(cast("list[Mapping[str, Any]]", content), reason), *extra]
+        said[:] = cast("list[Mapping[str, Any]]", content)
+        return [*_chunks(said, reason), *extra]
 
     if emit is None:
         return Shown(kept, message["content"], rebuild=rebuild)

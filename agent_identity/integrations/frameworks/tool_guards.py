@@ -7,7 +7,7 @@ answers a refusal in the framework's own form. The steps of a call are those of
 
 import logging
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import is_dataclass
 from functools import partial
@@ -16,17 +16,21 @@ from typing import Final, NamedTuple, cast, final
 from agent_identity._authority.grants import Scope
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import Leaving, off_loop
-from agent_identity._enforcement.lifecycle import GuardedCall, nature_of
+from agent_identity._enforcement.common import Leaving, off_loop, refusal
+from agent_identity._enforcement.lifecycle import GuardedCall, ToolOptions, guard_of, nature_of
 from agent_identity._enforcement.sessions import Opening
 from agent_identity._enforcement.tasks import Task
 from agent_identity._identity.principals import Agent
-from agent_identity.errors import AttenuationError, Denied
+from agent_identity.errors import AttenuationError, ConfigurationError, Denied
+from agent_identity.integrations.prompts import Part, account, join_prompt
 
-__all__ = ["Acting", "ToolCall", "ToolGuards", "told", "with_defaults"]
+__all__ = ["Acting", "Declared", "Part", "Prompt", "ToolCall", "ToolGuards", "account", "told", "with_defaults"]
 
 Acting = Mapping[str, Agent | tuple[Agent, Scope]]
 """The governed agent for each name that a framework gives to its agents, with a scope if it is to have less."""
+
+Declared = Mapping[str, ToolOptions]
+"""The declarations of tools by name."""
 
 UNNAMED: Final = "unnamed_tool"
 """The name on record of a tool whose name, written by a model, is unfit for records."""
@@ -35,6 +39,25 @@ _LOG: Final = logging.getLogger("agent_identity")
 _MAX_GUARDS: Final = 1_024
 _MAX_NAMES: Final = 256
 _READ: Final = (str, bytes, bytearray, int, float, dict, list, tuple, set, frozenset, type(None), Shown)
+
+
+class Prompt(NamedTuple):
+    """What a model is about to read, and what it answers, for policies that ask about information flow. Frozen.
+
+    Attributes:
+        parts: Returns the parts of the prompt.
+        said: Returns the contents of an answer, as they will stand in later prompts.
+        is_provided: The provider of the model may run tools of its own, whose results are in its answers.
+    """
+
+    parts: Callable[[], Iterable[Part]]
+    said: Callable[[object], Iterable[object]]
+    is_provided: bool = False
+
+
+def _itself(result: object) -> Iterable[object]:
+    """Return a result as it stands in prompts: as it is, or as its text."""
+    return (result,) if isinstance(result, str) else (result, str(result))
 
 
 class ToolCall(NamedTuple):
@@ -46,6 +69,11 @@ class ToolCall(NamedTuple):
         acting: The framework's name of the agent that calls; ``None`` if the framework does not tell.
         kind: The kind of the tool: ``function``, ``mcp``, ``agent``, ….
         server: The name of the MCP server of the tool, if it has one.
+        schema: The JSON Schema of the arguments, to which declarations are compared; ``None`` if nobody knows it.
+        prompt: The prompt, for calls of models.
+        told: Returns the contents of a result of the tool, as they will stand in prompts.
+        function: The function that the body calls, where one is known. One under :meth:`Enforcer.tool` of the same
+            enforcer keeps its own guard, with what that declares: one call, one record.
     """
 
     name: str
@@ -53,6 +81,10 @@ class ToolCall(NamedTuple):
     acting: str | None = None
     kind: str = "function"
     server: str | None = None
+    schema: Mapping[str, object] | None = None
+    prompt: Prompt | None = None
+    told: Callable[[object], Iterable[object]] = _itself
+    function: object = None
 
 
 @final
@@ -66,12 +98,19 @@ class ToolGuards:
         suspends: Exceptions by which a tool leaves to be called again; see :meth:`Enforcer.guard`.
         returns: Exceptions of a tool that carry a result; see there.
         workflow: Names the run or conversation of the framework; see there.
+        tool_options: Declarations of tools, by the name that scopes and policies know them by. Names of tools that
+            nobody has guarded when a task has ended are logged.
+        principal_messages: Messages of people in prompts are the principal's own words. Where a policy asks about
+            information flow, other parts of a prompt that no guard of the task delivered are of unknown integrity.
 
     Raises:
-        TypeError: Enforcer or agents are of another type.
+        TypeError: Enforcer, agents or options are of another type.
     """
 
-    __slots__ = ("_agents", "_enforcer", "_guards", "_lock", "_make", "_may_suspend", "_seen")
+    __slots__ = (
+        *("_agents", "_are_principals", "_enforcer", "_expected", "_guards", "_lock", "_make", "_may_suspend"),
+        *("_options", "_own", "_seen"),
+    )
 
     def __init__(
         self,
@@ -81,13 +120,19 @@ class ToolGuards:
         suspends: Leaving = (),
         returns: Leaving = (),
         workflow: Callable[[], str | None] | None = None,
+        tool_options: Declared | None = None,
+        principal_messages: bool = False,
     ) -> None:
         if not isinstance(cast("object", enforcer), Enforcer):
             raise TypeError(f"enforcer is {type(enforcer).__name__}; pass an Enforcer")
         self._agents = {name: _delegate(name, agent) for name, agent in (agents or {}).items()}
         self._enforcer = enforcer
         self._make = partial(enforcer.guard, suspends=suspends, returns=returns, workflow=workflow)
-        self._may_suspend = self._make(UNNAMED).can_suspend
+        self._own = self._make(UNNAMED)
+        self._may_suspend = self._own.can_suspend
+        self._options = _checked(tool_options)
+        self._expected = set(self._options)
+        self._are_principals = principal_messages
         self._guards: dict[tuple[str, str, str | None], GuardedCall] = {}
         self._lock = threading.Lock()
         self._seen: set[str] = set()
@@ -102,18 +147,34 @@ class ToolGuards:
         """True if a call may be suspended for an approval; see :meth:`GuardedCall.waits_async`."""
         return self._may_suspend
 
-    def of(self, name: str, *, kind: str = "function", server: str | None = None) -> GuardedCall:
+    def of(
+        self,
+        name: str,
+        *,
+        kind: str = "function",
+        server: str | None = None,
+        schema: Mapping[str, object] | None = None,
+        function: object = None,
+    ) -> GuardedCall:
         """Return the guard of a tool; tools whose names are unfit for records share one.
 
         Args:
             name: The name of the tool.
             kind: As in :class:`ToolCall`.
             server: As there.
+            schema: As there.
+            function: As there.
+
+        Raises:
+            ConfigurationError: Declarations of the tool name an argument that it does not have.
         """
+        own = None if function is None else guard_of(function)
+        if own is not None and own.shares_enforcer(self._own):
+            return own
         key = name, kind, server
         guard = self._guards.get(key)
         if guard is None:
-            guard = self._made(name, kind, server)
+            guard = self._made(name, kind, server, schema)
             with self._lock:
                 if len(self._guards) >= _MAX_GUARDS:  # A model may make up names.
                     self._guards.clear()
@@ -131,13 +192,25 @@ class ToolGuards:
             Denied: The call is refused, or its result withheld; the ledger has it.
             EvidenceError: The call could not be recorded, and did not run.
         """
-        with self.acting(asked) as guard:
-            return guard.run(asked.request, body)
+        task = self._enforcer.current_task
+        if task is None or task.flow is None:
+            with self.acting(asked) as guard:
+                return _run(guard, asked, body)
+        self._join(task, asked)
+        with self._accounting(task, asked) as read, self.acting(asked) as guard:
+            return read(_run(guard, asked, body))
 
     async def run_async(self, asked: ToolCall, body: Callable[[Call], Awaitable[object]]) -> object:
         """Do what :meth:`run` does without blocking the event loop."""
-        async with self.acting_async(asked) as guard:
-            return await guard.run_async(asked.request, body)
+        task = self._enforcer.current_task
+        if task is None or task.flow is None:
+            async with self.acting_async(asked) as guard:
+                return await _run_async(guard, asked, body)
+        if asked.prompt is not None:
+            await off_loop(partial(self._join, task, asked))
+        with self._accounting(task, asked) as read:
+            async with self.acting_async(asked) as guard:
+                return read(await _run_async(guard, asked, body))
 
     @contextmanager
     def acting(self, asked: ToolCall) -> Generator[GuardedCall]:
@@ -148,7 +221,7 @@ class ToolGuards:
         Raises:
             Denied: The agent may not act; the refusal is in the ledger.
         """
-        guard = self.of(asked.name, kind=asked.kind, server=asked.server)
+        guard = self._guard_of(asked)
         task = guard.current_task
         with ExitStack() as stack:
             try:
@@ -162,7 +235,7 @@ class ToolGuards:
     @asynccontextmanager
     async def acting_async(self, asked: ToolCall) -> AsyncGenerator[GuardedCall]:
         """Do what :meth:`acting` does without blocking the event loop."""
-        guard = self.of(asked.name, kind=asked.kind, server=asked.server)
+        guard = self._guard_of(asked)
         task = guard.current_task
         async with AsyncExitStack() as stack:
             try:
@@ -173,6 +246,53 @@ class ToolGuards:
                     refuse = partial(self._refused, guard, asked, error, task)
                     raise await off_loop(refuse) from None
             yield guard
+
+    def join(self, asked: ToolCall) -> None:
+        """Lower the mark of the task for parts of a prompt that nobody accounted for; before :meth:`acting`.
+
+        For adapters that take the steps of a call of a model themselves; :meth:`run` does it.
+
+        Args:
+            asked: The call.
+
+        Raises:
+            EvidenceError: It could not be recorded; the model must not be asked.
+        """
+        task = self._enforcer.current_task
+        if task is not None and task.flow is not None:
+            self._join(task, asked)
+
+    def _join(self, task: Task, asked: ToolCall) -> None:
+        """Lower the mark of a task for what a model is about to read and nobody accounted for.
+
+        Raises:
+            EvidenceError: It could not be recorded; the model must not be asked.
+        """
+        prompt = asked.prompt
+        if prompt is not None:
+            parts = prompt.parts()
+            join_prompt(task, parts, are_principals=self._are_principals, is_provided=prompt.is_provided)
+
+    @contextmanager
+    def _accounting(self, task: Task, asked: ToolCall) -> Generator[Callable[[object], object]]:
+        """Know what a call delivers, or the text of its refusal or error, so that a model may read it."""
+
+        def read(result: object) -> object:
+            account(task, asked.told(result) if asked.prompt is None else asked.prompt.said(result))
+            return result
+
+        try:
+            yield read
+        except Denied as denied:
+            account(task, (refusal(denied),))
+            raise
+        except Exception as error:  # What it does to the mark is on record already.
+            account(task, (str(error),))
+            raise
+
+    def _guard_of(self, asked: ToolCall) -> GuardedCall:
+        function = None if asked.request.refusal is not None else asked.function
+        return self.of(asked.name, kind=asked.kind, server=asked.server, schema=asked.schema, function=function)
 
     def _delegation(self, asked: ToolCall, task: Task | None) -> Iterator[Opening]:
         """Yield the delegation from the open task to the agent that calls, if it is another one."""
@@ -211,13 +331,62 @@ class ToolGuards:
         denied = error if isinstance(error, Denied) else Denied(str(error), code=error.code)
         return denied if denied.reference else guard.refuse(asked.request.arguments, denied, task)
 
-    def _made(self, name: str, kind: str, server: str | None) -> GuardedCall:
+    def _made(self, name: str, kind: str, server: str | None, schema: Mapping[str, object] | None) -> GuardedCall:
+        options = self._options.get(name, _NOTHING)
+        if not options.are_about(kind, server):
+            options = _NOTHING
         try:
-            guard = self._make(name, kind=kind, server=server)
+            guard = options.guard(self._make, name, kind=kind, server=server)
         except (TypeError, ValueError):  # A model wrote it, and it is unfit for records.
             return self._make(UNNAMED)
+        if options is not _NOTHING:
+            self._check(options, name, schema)
+            self._expected.discard(name)
         guard.declare()
+        if self._expected and not self._guards:
+            guard.expect(self._expected)
         return guard
+
+    def _check(self, options: ToolOptions, name: str, schema: Mapping[str, object] | None) -> None:
+        """Compare declarations with the arguments of a tool.
+
+        Raises:
+            ConfigurationError: They name an argument that it does not have; in monitor mode that is logged.
+        """
+        try:
+            options.check(name, schema)
+        except ConfigurationError as error:
+            if self._enforcer.mode == "enforce":
+                raise
+            _LOG.error("monitor mode: %s", error)
+
+
+_NOTHING: Final = ToolOptions()
+
+
+def _run(guard: GuardedCall, asked: ToolCall, body: Callable[[Call], object]) -> object:
+    """Run a body under the guard of its tool, or leave that to the guard of its function."""
+    if guard is not guard_of(asked.function):
+        return guard.run(asked.request, body)
+    return _unshown(body(_unjudged(asked, guard)))
+
+
+async def _run_async(guard: GuardedCall, asked: ToolCall, body: Callable[[Call], Awaitable[object]]) -> object:
+    """Do what :func:`_run` does without blocking the event loop."""
+    if guard is not guard_of(asked.function):
+        return await guard.run_async(asked.request, body)
+    return _unshown(await body(_unjudged(asked, guard)))
+
+
+def _unjudged(asked: ToolCall, guard: GuardedCall) -> Call:
+    """Return a call with its arguments as they came, for a body that judges them itself."""
+    call = Call(asked.name, asked.request, guard.current_task, guard.clock.wall_ns())
+    call.unchecked = True
+    return call
+
+
+def _unshown(result: object) -> object:
+    return result.value if isinstance(result, Shown) else result
 
 
 def with_defaults(
@@ -251,6 +420,22 @@ def told(result: object) -> object:
     if isinstance(result, _READ) or is_dataclass(result) or hasattr(kind, "model_dump") or nature_of(kind) is not None:
         return result
     return Shown(result, str(result), rebuild=lambda changed: changed)
+
+
+def _checked(options: object) -> Declared:
+    """Return the declarations of tools.
+
+    Raises:
+        TypeError: They are of another type.
+    """
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise TypeError(f"tool_options is {type(options).__name__}; pass {{name: ToolOptions(...)}}")
+    for name, one in cast("Mapping[object, object]", options).items():
+        if not isinstance(name, str) or not isinstance(one, ToolOptions):
+            raise TypeError(f"an entry of tool_options= is {type(one).__name__}; pass {{name: ToolOptions(...)}}")
+    return dict(cast("Declared", options))
 
 
 def _delegate(name: object, agent: object) -> tuple[Agent, Scope | None]:

@@ -1,18 +1,16 @@
-"""Accounts for what a model is about to read: messages that no guard delivered lower the mark of the task."""
+"""Accounts for what a model of LangChain is about to read; see :mod:`agent_identity.integrations.prompts`."""
 
 import json
 from collections.abc import Iterable
-from typing import Final, cast
+from typing import cast
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from agent_identity._enforcement.tasks import Task
-from agent_identity._flow import UNKNOWN, UNTRUSTED
-from agent_identity.errors import Denied
+from agent_identity.integrations import prompts
+from agent_identity.integrations.prompts import Part
 
 __all__ = ["account", "account_answer", "join_prompt"]
-
-_PROMPT: Final = "prompt"
 
 
 def account(task: Task | None, result: object) -> None:
@@ -26,9 +24,8 @@ def account(task: Task | None, result: object) -> None:
         return
     update = cast("object", getattr(result, "update", None))
     listed = cast("dict[str, object]", update).get("messages") if isinstance(update, dict) else None
-    for message in (result, *(cast("list[object]", listed) if isinstance(listed, list) else ())):
-        if isinstance(message, ToolMessage):
-            task.flow.account(_text_of(message))
+    messages = (result, *(cast("list[object]", listed) if isinstance(listed, list) else ()))
+    prompts.account(task, (_text_of(message) for message in messages if isinstance(message, ToolMessage)))
 
 
 def account_answer(task: Task | None, answer: object) -> None:
@@ -41,9 +38,8 @@ def account_answer(task: Task | None, answer: object) -> None:
     if task is None or task.flow is None:
         return
     listed = cast("object", getattr(answer, "result", None))
-    for message in cast("list[object]", listed) if isinstance(listed, list) else [answer]:
-        if isinstance(message, AIMessage):
-            task.flow.account(_text_of(message))
+    messages = cast("list[object]", listed) if isinstance(listed, list) else [answer]
+    prompts.account(task, (_text_of(message) for message in messages if isinstance(message, AIMessage)))
 
 
 def join_prompt(
@@ -60,27 +56,14 @@ def join_prompt(
     Raises:
         EvidenceError: The mark could not be recorded; the model must not be asked.
     """
-    if task is None or task.flow is None:
-        return
-    unknown = False
-    for message in messages:
-        if isinstance(message, SystemMessage) or task.flow.is_accounted(text := _text_of(message)):
-            continue
-        if isinstance(message, HumanMessage) and are_principals and text and _said(task, text):
-            continue
-        unknown = True
-    if unknown or is_provided:
-        label = UNTRUSTED if is_provided else UNKNOWN
-        task.flow.join(label, intent=None, name=_PROMPT, cause=_PROMPT)
+    parts = (_part_of(message) for message in messages)
+    prompts.join_prompt(task, parts, are_principals=are_principals, is_provided=is_provided)
 
 
-def _said(task: Task, text: str) -> bool:
-    """Take in the words of the principal; return whether the task may hear them."""
-    try:
-        task.said(text)
-    except (Denied, ValueError):  # A delegated task, a guarded body, or a text too long.
-        return False
-    return True
+def _part_of(message: BaseMessage) -> Part:
+    if isinstance(message, SystemMessage):
+        return Part("application", None)
+    return Part("person" if isinstance(message, HumanMessage) else "other", _text_of(message))
 
 
 def _text_of(message: BaseMessage) -> str:

@@ -16,7 +16,6 @@ from agent_framework import (
     AgentMiddlewareLayer,
     ChatContext,
     ChatMiddleware,
-    FunctionTool,
 )
 from opentelemetry import context as otel
 
@@ -29,8 +28,9 @@ from agent_identity.integrations.frameworks.agent_framework.tools import (
     SuspendedError,
     current_call,
     current_facts,
+    runs_here,
 )
-from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
+from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
 
 __all__ = ["AgentIdentityMiddleware", "instrument"]
 
@@ -53,10 +53,13 @@ class AgentIdentityMiddleware(AgentMiddleware):
         model: The name of model calls in scopes and rules. Inspectors and the policy then judge each prompt and each
             answer, and an answer is delivered when all of it was judged. The scope must cover the name. ``None``
             leaves model calls alone.
+        tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
+        principal_messages: Messages of users are the principal's own words. Where a policy asks about information flow
+            and ``model`` is set, other parts of a prompt that no guard of the task delivered are of unknown integrity.
         servers: The MCP tool of each server, by the name of the server for records and rules.
 
     Raises:
-        TypeError: Enforcer, agents or servers are of another type.
+        TypeError: Enforcer, agents, options or servers are of another type.
         ValueError: ``model`` does not have 1 to 256 visible characters.
     """
 
@@ -66,9 +69,18 @@ class AgentIdentityMiddleware(AgentMiddleware):
         *,
         agents: Acting | None = None,
         model: str | None = None,
+        tool_options: Declared | None = None,
+        principal_messages: bool = False,
         servers: Mapping[str, object] | None = None,
     ) -> None:
-        self._guards = ToolGuards(enforcer, agents=agents, suspends=(SuspendedError,), workflow=_session)
+        self._guards = ToolGuards(
+            enforcer,
+            agents=agents,
+            suspends=(SuspendedError,),
+            workflow=_session,
+            tool_options=tool_options,
+            principal_messages=principal_messages,
+        )
         self._model = model
         self._servers = dict(servers or {})
         self._provided: set[str] = set()
@@ -120,7 +132,7 @@ class _Offered(ChatMiddleware):
 
     async def process(self, context: ChatContext, call_next: _Next) -> None:
         """Look at the tools of one request; called by the agent."""
-        for name in {_name(tool) for tool in _tools(context) if not _runs_here(tool)} - self._names:
+        for name in {_name(tool) for tool in _tools(context) if not runs_here(tool)} - self._names:
             self._names.add(name)
             _LOG.warning(
                 "%r runs at the model's provider or in another place, where nobody can guard it; remove it from the "
@@ -233,13 +245,6 @@ def _listed(middleware: object) -> list[object]:
 
 def _tools(context: ChatContext) -> list[object]:
     return _listed((context.options or {}).get("tools"))
-
-
-def _runs_here(tool: object) -> bool:
-    """Return whether the framework runs a tool in this process: a function, or a server whose functions it lists."""
-    if isinstance(tool, FunctionTool):
-        return not tool.declaration_only
-    return hasattr(tool, "functions") or callable(tool)
 
 
 def _name(tool: object) -> str:

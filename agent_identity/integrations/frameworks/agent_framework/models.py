@@ -1,7 +1,7 @@
 """Models of Microsoft Agent Framework: the prompt is judged before it is sent, the answer before anybody reads it."""
 
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any, Final, cast, final
 
 from agent_framework import (
@@ -19,8 +19,8 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
 from agent_identity._evidence.record import Model
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.agent_framework.tools import RunFacts, failed
-from agent_identity.integrations.frameworks.tool_guards import ToolCall
+from agent_identity.integrations.frameworks.agent_framework.tools import RunFacts, failed, runs_here
+from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall
 
 __all__ = ["GuardedModel"]
 
@@ -55,7 +55,7 @@ class GuardedModel(ChatMiddleware):
         context.result = _stream_of(response) if context.stream else response
 
     async def _guarded(self, request: "_Request") -> "ChatResponse[Any]":
-        asked = ToolCall(self._name, request.asked(), self._facts.acting, kind="model")
+        asked = ToolCall(self._name, request.asked(), self._facts.acting, kind="model", prompt=request.prompt())
         with self._facts.at_origin():
             return cast("ChatResponse[Any]", await self._facts.guards.run_async(asked, request.send))
 
@@ -87,6 +87,19 @@ class _Request:
         model: object = options.get("model")
         named = Model(name=model) if isinstance(model, str) and model else None
         return CallRequest(prompt, can_route=False, model=named, revise=self._revise)
+
+    def prompt(self) -> Prompt:
+        """Return what the model is about to read, for information flow."""
+        options = dict(self._context.options or {})
+        tools = cast("Sequence[object]", options.get("tools") or ())
+        provided = any(not runs_here(tool) for tool in (tools if isinstance(tools, list | tuple) else [tools]))
+        return Prompt(self._parts, _heard, is_provided=provided)
+
+    def _parts(self) -> Generator[Part]:
+        for message in self._context.messages:
+            if message.role != "system":
+                by = "person" if message.role == "user" else "other"
+                yield from (Part(by, one) for content in message.contents for one in _contents(content))
 
     async def send(self, call: Call) -> Shown:
         """Call the model, and return its answer for the guard.
@@ -143,6 +156,28 @@ def _rebuilt(response: "ChatResponse[Any]", changed: object) -> "ChatResponse[An
 
 def _calls(message: Message) -> list[object]:
     return [_json(content.to_dict()) for content in message.contents if content.type in _CALLS]
+
+
+def _heard(response: object) -> Generator[object]:
+    """Yield what a model said, as it will stand in later prompts."""
+    for message in cast("ChatResponse[Any]", response).messages:
+        for content in message.contents:
+            yield from _contents(content)
+
+
+def _contents(content: Content) -> Generator[object]:
+    """Yield the contents of a part of a prompt or an answer, without the ids of calls."""
+    if content.type == "function_call":
+        arguments = content.parse_arguments() or {}
+        yield [content.name, arguments]
+        yield from (value for value in arguments.values() if isinstance(value, str))
+    elif content.type == "function_result":
+        for item in content.items or []:
+            yield from _contents(item)
+        if not content.items:
+            yield content.result
+    else:
+        yield content.text if content.text is not None else _json(content.to_dict())
 
 
 def _plain(messages: Sequence[Message]) -> list[object]:

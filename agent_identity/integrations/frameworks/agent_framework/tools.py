@@ -3,7 +3,7 @@
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, cast, final
@@ -18,7 +18,7 @@ from agent_identity._enforcement.tasks import Task, attached, marked_as_here
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, told, with_defaults
 
-__all__ = ["GuardedFunctions", "Origin", "RunFacts", "SuspendedError", "current_call", "failed"]
+__all__ = ["GuardedFunctions", "Origin", "RunFacts", "SuspendedError", "current_call", "failed", "runs_here"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _GUARDED: Final = "agent_identity_guarded"
@@ -220,7 +220,8 @@ class _Run:
 
     def _described(self, tool: FunctionTool, arguments: dict[str, object]) -> ToolCall:
         injected = [name for name, value in arguments.items() if isinstance(value, FunctionInvocationContext)]
-        complete, supplied = with_defaults(arguments, _schema(tool))
+        schema = _schema(tool)
+        complete, supplied = with_defaults(arguments, schema)
         server = next(
             (name for name, mcp in self._facts.servers.items() if any(tool is f for f in mcp.functions)), None
         )
@@ -236,6 +237,9 @@ class _Run:
             self._facts.acting,
             kind="function" if server is None else "mcp",
             server=server,
+            schema=schema,
+            told=_read_of,
+            function=_function(tool),
         )
 
 
@@ -263,6 +267,22 @@ def failed(name: str, error: BaseException) -> str:
     """
     _LOG.error("%s was refused, because the guard failed: %s", name, safe_message(error))
     return _FAILED
+
+
+def runs_here(tool: object) -> bool:
+    """Return whether the framework runs a tool in this process: a function, or a server whose functions it lists.
+
+    Args:
+        tool: The tool.
+    """
+    if isinstance(tool, FunctionTool):
+        return not tool.declaration_only
+    return hasattr(tool, "functions") or callable(tool)
+
+
+def _read_of(result: object) -> Iterable[object]:
+    """Return what the model will read of a result."""
+    return [one.text if one.type == "text" else one.to_dict() for one in FunctionTool.parse_result(result)]
 
 
 def _shown(result: object) -> object:
@@ -336,11 +356,13 @@ def _schema(tool: FunctionTool) -> Mapping[str, object] | None:
 
 @functools.lru_cache(maxsize=1_024)
 def _defaults(function: Callable[..., object]) -> Mapping[str, object] | None:
-    """Return the defaults of a function as a schema, those that can be written as JSON; ``None`` if it takes any."""
+    """Return the parameters of a function as a schema, with defaults that can be JSON; ``None`` if it takes any."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # A built-in function.
         return None
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return None
-    return {"properties": {n: {"default": p.default} for n, p in parameters.items() if isinstance(p.default, _JSON)}}
+    return {
+        "properties": {n: {"default": p.default} if isinstance(p.default, _JSON) else {} for n, p in parameters.items()}
+    }

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final, cast, final
 from weakref import WeakSet
@@ -19,7 +19,8 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._evidence.record import Model
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
+from agent_identity.integrations.frameworks.google_adk.tools import told_by
+from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 
 __all__ = ["GuardedModels", "said"]
 
@@ -110,7 +111,7 @@ class GuardedModels:
     ) -> list[LlmResponse]:
         """Send a request under guard, and return its answers, or a refusal in their place."""
         try:
-            asked = ToolCall(self._name, sent.asked(), acting, kind=kind)
+            asked = ToolCall(self._name, sent.asked(), acting, kind=kind, prompt=sent.prompt())
             return cast("list[LlmResponse]", await self._guards.run_async(asked, body))
         except Denied as denied:
             return [said(refusal(denied))]
@@ -150,6 +151,21 @@ class _Request:
             **cast("dict[str, object]", _json(self._request.config)),
         }
         return CallRequest(self._json, can_route=False, model=_named(self._request.model), revise=self._revise)
+
+    def prompt(self) -> Prompt:
+        """Return what the model is about to read, for information flow."""
+        config = self._request.config
+        tools = cast("Iterable[object]", (config and config.tools) or ())
+        described = [_json(tool) for tool in tools]
+        provided = any(not isinstance(one, dict) or set(one) != {"function_declarations"} for one in described)
+        return Prompt(self._parts, _said, is_provided=provided)
+
+    def _parts(self) -> Generator[Part]:
+        for content in self._request.contents:
+            by = "person" if content.role == "user" else "other"
+            for part in content.parts or ():
+                for one in _contents(part):
+                    yield Part("other" if part.function_response else by, one)
 
     async def answers(self) -> AsyncGenerator[LlmResponse]:
         """Call the model, and yield its answers."""
@@ -230,6 +246,25 @@ def _rebuilt(answers: list[LlmResponse], changed: object) -> list[LlmResponse]:
             raise ValueError("the arguments of a call cannot be changed")
     twice = dict.fromkeys(("logprobs_result", "grounding_metadata"))  # They have the text once more.
     return [answer.model_copy(update={**twice, "content": one}) for answer, one in zip(answers, new, strict=True)]
+
+
+def _said(answers: object) -> Generator[object]:
+    """Yield what a model said, as it will stand in later prompts."""
+    for answer in cast("list[LlmResponse]", answers):
+        for part in (answer.content and answer.content.parts) or ():
+            yield from _contents(part)
+
+
+def _contents(part: types.Part) -> Generator[object]:
+    """Yield the contents of a part of a prompt or an answer, without the ids of calls."""
+    if part.function_call is not None:
+        arguments = part.function_call.args or {}
+        yield [part.function_call.name, arguments]
+        yield from (value for value in arguments.values() if isinstance(value, str))
+    elif part.function_response is not None:
+        yield told_by(part.function_response.response)
+    else:
+        yield part.text if part.text is not None else _json(part)
 
 
 def _calls(content: types.Content | None) -> list[types.FunctionCall]:

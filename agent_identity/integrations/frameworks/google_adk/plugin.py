@@ -32,7 +32,7 @@ from agent_identity.integrations.frameworks.google_adk.tools import (
     failed,
     mark_tools,
 )
-from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
+from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
 
 __all__ = ["AgentIdentityPlugin", "instrument"]
 
@@ -55,13 +55,16 @@ class AgentIdentityPlugin(BasePlugin):
         model: The name of model calls in scopes and rules. Inspectors and the policy then judge each prompt and each
             answer, and text of streams is held back until it was inspected. The scope must cover the name. ``None``
             leaves model calls alone.
+        tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
+        principal_messages: Messages of users are the principal's own words. Where a policy asks about information flow
+            and ``model`` is set, other parts of a prompt that no guard of the task delivered are of unknown integrity.
         servers: The toolset of each MCP server, by the name of the server for records and rules.
 
     Attributes:
         tools: Guards the tools; for the callbacks.
 
     Raises:
-        TypeError: Enforcer, agents or servers are of another type.
+        TypeError: Enforcer, agents, options or servers are of another type.
         ValueError: ``model`` does not have 1 to 256 visible characters.
     """
 
@@ -71,10 +74,19 @@ class AgentIdentityPlugin(BasePlugin):
         *,
         agents: Acting | None = None,
         model: str | None = None,
+        tool_options: Declared | None = None,
+        principal_messages: bool = False,
         servers: Mapping[str, BaseToolset] | None = None,
     ) -> None:
         super().__init__(name=NAME)
-        guards = ToolGuards(enforcer, agents=agents, suspends=(SuspendedError,), workflow=_session)
+        guards = ToolGuards(
+            enforcer,
+            agents=agents,
+            suspends=(SuspendedError,),
+            workflow=_session,
+            tool_options=tool_options,
+            principal_messages=principal_messages,
+        )
         self.tools = GuardedTools(guards)
         self._models = None if model is None else GuardedModels(guards, model)
         self._provided: set[str] = set()

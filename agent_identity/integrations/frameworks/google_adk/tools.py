@@ -3,7 +3,7 @@
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final, cast, final
 
@@ -17,7 +17,16 @@ from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, with_defaults
 
-__all__ = ["NAME", "GuardedTools", "SuspendedError", "ToolReportedError", "current_call", "failed", "mark_tools"]
+__all__ = [
+    "NAME",
+    "GuardedTools",
+    "SuspendedError",
+    "ToolReportedError",
+    "current_call",
+    "failed",
+    "mark_tools",
+    "told_by",
+]
 
 NAME: Final = "agent_identity"
 """The name of the plugin."""
@@ -216,14 +225,33 @@ def _tools_of(context: ToolContext) -> GuardedTools | None:
 def _described(tool: BaseTool, args: Mapping[str, object], context: ToolContext) -> ToolCall:
     """Describe one call of a tool, with the defaults that its body would apply."""
     is_mcp = hasattr(tool, "raw_mcp_tool")
-    arguments, supplied = with_defaults(args, _schema(tool))
+    schema = _schema(tool)
+    arguments, supplied = with_defaults(args, schema)
     return ToolCall(
         tool.name,
         CallRequest(arguments, supplied, call_id=context.function_call_id),
         acting=context.agent_name,
         kind="mcp" if is_mcp else "agent" if isinstance(tool, AgentTool) else "function",
         server=getattr(tool, _SERVER, None) if is_mcp else None,
+        schema=schema,
+        told=_read_of,
+        function=getattr(tool, "func", None),
     )
+
+
+def _read_of(result: object) -> Iterable[object]:
+    """Return what the model will read of a result."""
+    return (told_by(cast("Mapping[str, object]", result)) if isinstance(result, dict) else result,)
+
+
+def told_by(response: Mapping[str, object] | None) -> object:
+    """Return what a response of a function tells, without what the app or a refusal puts around it.
+
+    Args:
+        response: The response.
+    """
+    (only,) = response if response is not None and len(response) == 1 else (None,)
+    return response[only] if response is not None and only in ("error", "result") else response
 
 
 def _schema(tool: BaseTool) -> Mapping[str, object] | None:
@@ -238,12 +266,16 @@ def _schema(tool: BaseTool) -> Mapping[str, object] | None:
 
 @functools.lru_cache(maxsize=1_024)
 def _defaults(function: Callable[..., object]) -> Mapping[str, object] | None:
-    """Return the defaults of a function as a schema, those that can be written as JSON."""
+    """Return the parameters of a function as a schema, with the defaults that can be written as JSON."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # A built-in function.
         return None
-    return {"properties": {n: {"default": p.default} for n, p in parameters.items() if isinstance(p.default, _JSON)}}
+    known = {name: one.default for name, one in parameters.items()}
+    return {
+        "properties": {name: {"default": value} if isinstance(value, _JSON) else {} for name, value in known.items()},
+        "additionalProperties": any(p.kind is p.VAR_KEYWORD for p in parameters.values()),
+    }
 
 
 def _shown(result: object, context: ToolContext) -> object:

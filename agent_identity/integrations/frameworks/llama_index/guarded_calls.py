@@ -63,7 +63,23 @@ class GuardedCalls:
         self.origin = origin
         self._name = tool.metadata.get_name()
         self._arguments = ToolArguments(tool)
+        self._kind = "function" if origin.server is None else "mcp"
+        self._function = tool.real_fn if isinstance(tool, FunctionTool) else None
         self._own = tool.ctx_param_name if isinstance(tool, FunctionTool) and tool.requires_context else None
+
+    def declare(self) -> None:
+        """Make the tool known before its first call.
+
+        Raises:
+            ConfigurationError: Its options name an argument that it does not have.
+        """
+        self.origin.guards.of(
+            self._name,
+            kind=self._kind,
+            server=self.origin.server,
+            schema=self.tool.metadata.get_parameters_dict(),
+            function=self._function,
+        )
 
     def run(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ToolOutput:
         """Run the tool, and return its output, or the refusal as one.
@@ -140,9 +156,8 @@ class GuardedCalls:
     def _asked(self, bound: Bound, acting: str | None) -> ToolCall:
         injected = (self._own,) if self._own is not None and isinstance(bound.values.get(self._own), Context) else ()
         supplied = tuple(name for name in bound.supplied if name not in injected)
-        kind = "function" if self.origin.server is None else "mcp"
         request = CallRequest(bound.values, supplied=supplied, injected=injected)
-        return ToolCall(self._name, request, acting, kind, self.origin.server)
+        return ToolCall(self._name, request, acting, self._kind, self.origin.server, function=self._function)
 
     def _refused(self, denied: Denied, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ToolOutput:
         return self._made(refusal(denied), args, kwargs, is_error=True, exception=denied)

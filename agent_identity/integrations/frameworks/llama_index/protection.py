@@ -15,7 +15,7 @@ from workflows.runtime.types.results import WaitingForEvent
 from agent_identity._enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.llama_index.guarded_calls import CONTEXT, GuardedCalls, Origin, within
-from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
+from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
 
 __all__ = ["instrument", "protect"]
 
@@ -31,6 +31,7 @@ def protect(
     enforcer: Enforcer,
     *,
     agents: Acting | None = None,
+    tool_options: Declared | None = None,
     acting: str | None = None,
     server: str | None = None,
     use_context: bool = True,
@@ -44,16 +45,17 @@ def protect(
         enforcer: The enforcer. A task must be open around each run.
         agents: The governed agent by the name that LlamaIndex gives an agent: its calls run under authority that the
             task delegates to it for that call.
+        tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
         acting: The name of the agent that has these tools, for agents outside any ``AgentWorkflow``.
         server: The name of the MCP server whose tools these are.
         use_context: Let LlamaIndex hand its context to the guard, which agents and approvals by events need.
             ``False`` for a ``CodeActAgent``, which accepts no tools with a context.
 
     Raises:
-        TypeError: Enforcer or agents are of another type.
-        ConfigurationError: A tool cannot be guarded.
+        TypeError: Enforcer, agents or options are of another type.
+        ConfigurationError: A tool cannot be guarded, or options name an argument that it does not have.
     """
-    guards = ToolGuards(enforcer, agents=agents, suspends=(WaitingForEvent,))
+    guards = ToolGuards(enforcer, agents=agents, suspends=(WaitingForEvent,), tool_options=tool_options)
     origin = Origin(guards, acting, server)
     return [_protected(tool, origin, use_context=use_context) for tool in tools]
 
@@ -198,6 +200,7 @@ def _protected(tool: BaseTool | Callable[..., object], origin: Origin, *, use_co
         vars(guarded)[_CALLS] = GuardedCalls(inner, origin)
     except (AttributeError, TypeError, ValueError) as error:
         raise ConfigurationError(f"a {type(inner).__name__} cannot be guarded: {type(error).__name__}") from None
+    _calls(guarded).declare()
     if use_context and isinstance(guarded, FunctionTool) and not guarded.requires_context:
         guarded.requires_context, guarded.ctx_param_name = True, CONTEXT
     return guarded

@@ -8,9 +8,8 @@ from typing import Final, Protocol, TypeAlias
 
 from agents import AgentBase, get_current_trace
 
-from agent_identity._enforcement.calls import Call, Shown
+from agent_identity._enforcement.calls import Call
 from agent_identity._enforcement.common import refusal
-from agent_identity._enforcement.lifecycle import GuardedCall
 from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended, ruled
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
@@ -49,15 +48,10 @@ def trace_id() -> str | None:
 
 
 class SharedBody:
-    """The owners of a guarded tool, and the steps of its calls.
+    """The owners of a guarded tool, and the steps of its calls."""
 
-    Args:
-        inner: The guard of the function of the tool, if it has one of its own.
-    """
-
-    def __init__(self, inner: GuardedCall | None = None) -> None:
+    def __init__(self) -> None:
         self.owners: Final = list[Owner]()
-        self._inner = inner
 
     def caller(self, context: object) -> tuple[Owner, str | None]:
         """Return the protection that judges a call, and the name of the agent that makes it.
@@ -96,10 +90,6 @@ class SharedBody:
                 raise
 
         try:
-            if self._is_guarded_within(owner, asked):
-                async with owner.guards.acting_async(asked):
-                    result = await body(asked.request.arguments)
-                    return result.value if isinstance(result, Shown) else result
             with ruled(asked, parameters) if owner.guards.may_suspend else nullcontext():
                 return await owner.guards.run_async(asked, noted)
         except Suspended as suspended:
@@ -109,13 +99,7 @@ class SharedBody:
         except AgentIdentityError as error:
             return refusal(Denied("the call did not run, or its result is withheld", code=error.code))
         except Exception as error:
-            if self._inner is not None or (raised and error is raised[-1]):
+            if raised and error is raised[-1]:
                 raise
             _LOG.exception("the guard of %r failed, the call is refused", asked.name)
             return refusal(Denied("the guard failed, and the call did not run", code="guard_failed"))
-
-    def _is_guarded_within(self, owner: Owner, asked: ToolCall) -> bool:
-        """Return whether the function of a tool passes a guard of the same enforcer: one call, one record."""
-        if self._inner is None or asked.request.refusal is not None:
-            return False
-        return self._inner.shares_enforcer(owner.guards.of(asked.name, kind=asked.kind, server=asked.server))

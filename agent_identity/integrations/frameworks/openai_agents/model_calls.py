@@ -6,26 +6,29 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
-from agents import Model, ModelProvider, ModelResponse
+from agents import FunctionTool, Model, ModelProvider, ModelResponse, Tool
 from openai.types.responses import Response
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import refusal
-from agent_identity._enforcement.lifecycle import GuardedCall
+from agent_identity._enforcement.common import off_loop, refusal
 from agent_identity._evidence.record import Model as ModelFacts
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.openai_agents.bodies import trace_id
+from agent_identity.integrations.frameworks.openai_agents.local_tools import is_local
 from agent_identity.integrations.frameworks.openai_agents.model_io import (
     Items,
     Request,
     events_of,
     output_json,
+    parts_of,
     refused_response,
     request_json,
     revised_output,
     revised_request,
+    said_in,
 )
+from agent_identity.integrations.frameworks.tool_guards import Prompt, ToolCall, ToolGuards, account
 
 __all__ = ["protect_model"]
 
@@ -35,7 +38,7 @@ _LAST: Final = frozenset({"error", "response.failed", "response.incomplete"})
 _GUARD: Final = "__agent_identity_model__"
 
 
-def protect_model(model: ModelT, enforcer: Enforcer, *, name: str = "chat") -> ModelT:
+def protect_model(model: ModelT, enforcer: Enforcer, *, name: str = "chat", principal_messages: bool = False) -> ModelT:
     """Guard each call of a model, or of every model of a provider, in place.
 
     A call is judged and recorded under ``name``, which the scope must cover. Inspectors of the enforcer see the prompt
@@ -48,6 +51,8 @@ def protect_model(model: ModelT, enforcer: Enforcer, *, name: str = "chat") -> M
             ``RunConfig(model_provider=…)``, which agents use whose model is a name.
         enforcer: The enforcer.
         name: The name of the calls in scopes and rules.
+        principal_messages: Messages of users are the principal's own words. Where a policy asks about information flow,
+            other parts of a prompt that no guard of the task delivered are of unknown integrity.
 
     Returns:
         The argument: the same object.
@@ -62,8 +67,8 @@ def protect_model(model: ModelT, enforcer: Enforcer, *, name: str = "chat") -> M
         raise TypeError(f"enforcer is {type(enforcer).__name__}; pass an Enforcer")
     known = getattr(type(model), _GUARD, None)
     if known is None:
-        _extend(model, _ModelGuards(enforcer, name))
-    elif (known.enforcer, known.name) != (enforcer, name):
+        _extend(model, _ModelGuards(enforcer, name, principal_messages=principal_messages))
+    elif (known.enforcer, known.name, known.are_principals) != (enforcer, name, principal_messages):
         raise ConfigurationError("the model is guarded by another enforcer or under another name; make a new model")
     return model
 
@@ -71,11 +76,21 @@ def protect_model(model: ModelT, enforcer: Enforcer, *, name: str = "chat") -> M
 class _ModelGuards:
     """The guards of the calls of one model, or of those of a provider."""
 
-    def __init__(self, enforcer: Enforcer, name: str) -> None:
+    def __init__(self, enforcer: Enforcer, name: str, *, principal_messages: bool) -> None:
+        enforcer.guard(name, kind="model")  # Checks the name.
         self.enforcer: Final = enforcer
         self.name: Final = name
-        self.held: Final = enforcer.guard(name, kind="model", workflow=trace_id)
-        self.streamed: Final = enforcer.guard(name, kind="streamed_model", workflow=trace_id)
+        self.are_principals: Final = principal_messages
+        self.tools: Final = ToolGuards(enforcer, workflow=trace_id, principal_messages=principal_messages)
+
+    @property
+    def holds(self) -> bool:
+        """True if streams are held back until they were inspected."""
+        return self.tools.of(self.name, kind="model").holds
+
+    def asked(self, model_call: "_ModelCall", kind: str = "model") -> ToolCall:
+        """Return the description of a call."""
+        return ToolCall(self.name, model_call.asked(), kind=kind, prompt=model_call.prompt())
 
 
 def _extend(model: Model | ModelProvider, guards: _ModelGuards) -> None:
@@ -98,26 +113,26 @@ class _GuardedProvider(ModelProvider):
 
     def get_model(self, model_name: str | None) -> Model:
         guards, model = _guards_of(self), super().get_model(model_name)  # type: ignore[safe-super]
-        return protect_model(model, guards.enforcer, name=guards.name)
+        return protect_model(model, guards.enforcer, name=guards.name, principal_messages=guards.are_principals)
 
 
 class _GuardedModel(Model):
     """What a guarded model does in the place of its class."""
 
     async def get_response(self, *args: object, **kwargs: object) -> ModelResponse:  # type: ignore[override]
-        model_call = _ModelCall(self, args, kwargs)
+        guards, model_call = _guards_of(self), _ModelCall(self, args, kwargs)
         body = partial(model_call.answer, super().get_response)  # type: ignore[safe-super]
         try:
-            return cast("ModelResponse", await _guards_of(self).held.run_async(model_call.asked(), body))
+            return cast("ModelResponse", await guards.tools.run_async(guards.asked(model_call), body))
         except AgentIdentityError as error:
             return refused_response(_refusal(error))
 
     def stream_response(self, *args: object, **kwargs: object) -> AsyncIterator[Any]:  # type: ignore[override]
         guards, model_call = _guards_of(self), _ModelCall(self, args, kwargs)
         call_model = super().stream_response  # type: ignore[safe-super]
-        if guards.held.holds:
-            return _held(guards.held, model_call, call_model)
-        return _through(guards.streamed, model_call, call_model)
+        if guards.holds:
+            return _held(guards, model_call, call_model)
+        return _through(guards, model_call, call_model)
 
 
 class _ModelCall:
@@ -144,6 +159,12 @@ class _ModelCall:
             unread = Denied("the request cannot be written as JSON, so nobody can inspect it", code="bad_arguments")
             return CallRequest({}, can_route=False, model=facts, refusal=unread)
         return CallRequest(request, can_route=False, model=facts, revise=self._revise)
+
+    def prompt(self) -> Prompt:
+        """Return what the model is about to read, for information flow."""
+        tools = cast("list[Tool]", self.arguments["tools"])
+        provided = any(not isinstance(tool, FunctionTool) and not is_local(tool) for tool in tools)
+        return Prompt(lambda: parts_of(self.arguments), said_in, is_provided=provided)
 
     async def answer(self, call_model: Callable[..., Awaitable[ModelResponse]], _call: Call) -> Shown:
         """Call the model, and return its answer."""
@@ -177,20 +198,24 @@ class _ModelCall:
         self.arguments = revised_request(self.arguments, changed)
 
 
-async def _held(guard: GuardedCall, model_call: _ModelCall, call_model: _Stream) -> AsyncIterator[Any]:
+async def _held(guards: _ModelGuards, model_call: _ModelCall, call_model: _Stream) -> AsyncIterator[Any]:
     """Yield an answer that was inspected as a whole."""
+    body = partial(model_call.hold, call_model, guards.enforcer.mode)
     try:
-        events = await guard.run_async(model_call.asked(), partial(model_call.hold, call_model, guard.mode))
+        events = await guards.tools.run_async(guards.asked(model_call), body)
     except AgentIdentityError as error:
         events = _refused_events(error)
     for event in cast("list[object]", events):
         yield event
 
 
-async def _through(guard: GuardedCall, model_call: _ModelCall, call_model: _Stream) -> AsyncIterator[Any]:
+async def _through(guards: _ModelGuards, model_call: _ModelCall, call_model: _Stream) -> AsyncIterator[Any]:
     """Yield an answer that nobody inspects, while the model writes it and the task lives."""
+    asked = guards.asked(model_call, "streamed_model")
+    guard = guards.tools.of(guards.name, kind=asked.kind)
     try:
-        call = await guard.begin_async(model_call.asked())
+        await off_loop(partial(guards.tools.join, asked))
+        call = await guard.begin_async(asked.request)
     except AgentIdentityError as error:
         for event in _refused_events(error):
             yield event
@@ -199,7 +224,7 @@ async def _through(guard: GuardedCall, model_call: _ModelCall, call_model: _Stre
     stream, response, failed = call_model(**model_call.arguments), None, None
     try:
         async for event in stream:
-            response = _response_of(event) or response
+            response = _heard(call, event) or response
             await guard.check_async(call)
             yield event
     except BaseException as error:
@@ -215,6 +240,14 @@ async def _through(guard: GuardedCall, model_call: _ModelCall, call_model: _Stre
         return
     for event in _refused_events(cast("Denied", failed)):
         yield event
+
+
+def _heard(call: Call, event: object) -> Response | None:
+    """Return the response if an event has it, and know what it says, so that the model may read it again."""
+    response = _response_of(event)
+    if response is not None:
+        account(call.task, said_in(response))
+    return response
 
 
 async def _close(stream: object) -> None:

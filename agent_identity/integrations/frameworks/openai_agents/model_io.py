@@ -1,6 +1,7 @@
 """Requests to and answers from models of the SDK, as JSON for inspectors."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 from agents import FunctionTool, Handoff, ModelResponse, Tool
@@ -14,15 +15,19 @@ from openai.types.responses import (
 )
 from pydantic import ConfigDict, TypeAdapter
 
+from agent_identity.integrations.frameworks.tool_guards import Part
+
 __all__ = [
     "Items",
     "Request",
     "events_of",
     "output_json",
+    "parts_of",
     "refused_response",
     "request_json",
     "revised_output",
     "revised_request",
+    "said_in",
 ]
 
 Request: TypeAlias = "Mapping[str, Any]"
@@ -160,6 +165,60 @@ def events_of(output: Items, response: Response | None) -> Items:
     whole = response.model_copy(update={"output": list(output)})
     last = ResponseCompletedEvent(type="response.completed", response=whole, sequence_number=len(events))
     return [*events, last]
+
+
+def parts_of(request: Request) -> Generator[Part]:
+    """Yield what a model is about to read, and what the provider keeps of earlier turns, for information flow.
+
+    Args:
+        request: The arguments of a model call by name.
+    """
+    given = _json(request.get("input"))
+    for item in cast("list[object]", given) if isinstance(given, list) else [{"role": "user", "content": given}]:
+        role = cast("Mapping[str, object]", item).get("role")
+        if role not in ("system", "developer"):
+            yield from (Part("person" if role == "user" else "other", one) for one in _contents(item))
+    yield from (Part("other", kept) for name in _AROUND if (kept := request.get(name)))
+
+
+def said_in(answer: object) -> Generator[object]:
+    """Yield what a model said, as it will stand in later prompts.
+
+    Args:
+        answer: A response, or the events of one.
+    """
+    for event in cast("list[object]", answer) if isinstance(answer, list) else [answer]:
+        response = getattr(event, "response", event)
+        output: object = getattr(response, "output", None)
+        for item in cast("list[object]", output) if isinstance(output, list) else []:
+            yield from _contents(_json(item))
+        yield getattr(response, "response_id", getattr(response, "id", None))
+
+
+def _contents(item: object) -> Generator[object]:
+    """Yield the contents of an item of a prompt or an answer."""
+    one = cast("Mapping[str, Any]", item)
+    content = one.get("output") if str(one.get("type")).endswith("call_output") else one.get("content")
+    if one.get("type") == "function_call":
+        yield [one.get("name"), one.get("arguments")]
+        yield from _texts(one.get("arguments"))
+    elif isinstance(content, list):
+        for part in cast("list[object]", content):
+            yield cast("Mapping[str, object]", part).get("text", part) if isinstance(part, Mapping) else part
+    elif content is not None:
+        yield content
+    else:
+        yield {name: value for name, value in one.items() if name not in ("id", "status") and value is not None}
+
+
+def _texts(arguments: object) -> list[str]:
+    """Return the texts among arguments that a model wrote: another agent may get one as its prompt."""
+    try:
+        parsed: object = json.loads(str(arguments))
+    except ValueError:
+        return []
+    values = cast("Mapping[str, object]", parsed).values() if isinstance(parsed, Mapping) else ()
+    return [value for value in values if isinstance(value, str)]
 
 
 def _revised_message(changed: object) -> ResponseOutputMessage:

@@ -10,7 +10,8 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
-from agents import AgentBase, FunctionTool, Handoff, RunContextWrapper, Tool
+from agents import Agent, AgentBase, FunctionTool, Handoff, RunContextWrapper, Tool
+from agents import handoff as as_handoff
 
 from agent_identity._enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
@@ -22,7 +23,7 @@ from agent_identity.integrations.frameworks.openai_agents.local_tools import (
     release_local_tool,
 )
 from agent_identity.integrations.frameworks.openai_agents.tools import guard_tool, is_agent_tool, release_tool
-from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
+from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards, account
 
 __all__ = ["Protection", "instrument", "protect", "unguarded_tools", "unprotect"]
 
@@ -39,12 +40,22 @@ class Protection:
     Args:
         enforcer: The enforcer.
         agents: As for :func:`protect`.
+        tool_options: Likewise.
         everywhere: Agents pass here by themselves, so that none is marked.
     """
 
-    def __init__(self, enforcer: Enforcer, agents: Acting | None = None, *, everywhere: bool = False) -> None:
+    def __init__(
+        self,
+        enforcer: Enforcer,
+        agents: Acting | None = None,
+        tool_options: Declared | None = None,
+        *,
+        everywhere: bool = False,
+    ) -> None:
         self._everywhere = everywhere
-        self.guards: Final = ToolGuards(enforcer, agents=agents, suspends=(Suspended,), workflow=trace_id)
+        self.guards: Final = ToolGuards(
+            enforcer, agents=agents, suspends=(Suspended,), workflow=trace_id, tool_options=tool_options
+        )
         self._members: Final = dict[int, weakref.ref[_AnyAgent]]()
         self._named: Final = set[tuple[str, str]]()
 
@@ -72,6 +83,7 @@ class Protection:
             tools: Its tools, those of MCP servers included.
         """
         ACTING.set((self, agent.name))
+        account(self.guards.enforcer.current_task, _transfers(agent))
         kept, behind = self._take(agent, tools)
         for other in behind:
             self.reach(other)
@@ -101,7 +113,7 @@ class Protection:
         behind += [one for one in getattr(agent, "handoffs", ()) if isinstance(one, AgentBase)]
         for handoff in _handoffs(agent):
             if not isinstance(handoff.on_invoke_handoff, _Reaching):
-                object.__setattr__(handoff, "on_invoke_handoff", _Reaching(handoff.on_invoke_handoff, self))
+                object.__setattr__(handoff, "on_invoke_handoff", _Reaching(handoff, self))
                 behind += _agents_in(handoff)
         return kept, behind
 
@@ -131,17 +143,22 @@ class Protection:
 class _Reaching:
     """A hand-off that protects the agent to which it leads: it may be known only then."""
 
-    def __init__(self, original: Callable[..., Awaitable[_AnyAgent]], protection: Protection) -> None:
-        self.original: Final = original
+    def __init__(self, handoff: "Handoff[Any, Any]", protection: Protection) -> None:
+        self.original: Final[Callable[..., Awaitable[_AnyAgent]]] = handoff.on_invoke_handoff
+        self._message = handoff.get_transfer_message
         self.protection: Final = protection
 
     async def __call__(self, ctx: _Context, input_json: str | None = None) -> _AnyAgent:
         target = await self.original(ctx, input_json)
         self.protection.reach(target)
+        # The SDK answers the call with this text.
+        account(self.protection.guards.enforcer.current_task, [self._message(target)])
         return target
 
 
-def protect(agent: AgentT, enforcer: Enforcer, *, agents: Acting | None = None) -> AgentT:
+def protect(
+    agent: AgentT, enforcer: Enforcer, *, agents: Acting | None = None, tool_options: Declared | None = None
+) -> AgentT:
     """Guard all tools of an agent, and those of the agents behind its hand-offs and its agents as tools.
 
     Each call is one decision, one intent and one outcome. A refused call is answered with the text of the refusal, and
@@ -155,20 +172,22 @@ def protect(agent: AgentT, enforcer: Enforcer, *, agents: Acting | None = None) 
         enforcer: The enforcer. A task must be open around each run.
         agents: The governed agent for each name of an agent of the SDK. Its calls run under authority that the task
             delegates to it for that call; ``(agent, scope)`` narrows it. Other names act as the agent of the task.
+        tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
 
     Returns:
         The argument: the same agent.
 
     Raises:
-        ConfigurationError: The agent is protected by another enforcer, or with other ``agents``.
-        TypeError: It is no agent of the SDK, or enforcer or agents are of another type.
+        ConfigurationError: The agent is protected by another enforcer, or with other ``agents`` or
+            options.
+        TypeError: It is no agent of the SDK, or enforcer, agents or options are of another type.
     """
     if not isinstance(cast("object", agent), AgentBase):
         raise TypeError(f"agent is {type(agent).__name__}; pass an Agent of the OpenAI Agents SDK")
     known = protection_of(agent)
     if known is None:
-        Protection(enforcer, agents).reach(agent)
-    elif known.guards.enforcer is not enforcer or agents is not None:
+        Protection(enforcer, agents, tool_options).reach(agent)
+    elif known.guards.enforcer is not enforcer or (agents, tool_options) != (None, None):
         raise ConfigurationError(f"the agent {agent.name!r} is protected already; call unprotect(agent) first")
     return agent
 
@@ -241,6 +260,13 @@ def _protected(kind: type[_AnyAgent], protection: Protection) -> type[_AnyAgent]
 
 def _handoffs(agent: _AnyAgent) -> list["Handoff[Any, Any]"]:
     return [one for one in getattr(agent, "handoffs", ()) if isinstance(one, Handoff)]
+
+
+def _transfers(agent: _AnyAgent) -> Iterator[str]:
+    """Yield the texts by which the SDK answers the hand-offs of an agent."""
+    for one in getattr(agent, "handoffs", ()):
+        if isinstance(one, Agent):
+            yield as_handoff(one).get_transfer_message(one)
 
 
 def _agents_behind(tool: FunctionTool) -> list[_AnyAgent]:

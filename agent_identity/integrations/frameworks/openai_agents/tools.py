@@ -16,7 +16,6 @@ from agents.tool import (
 from agents.tool_context import ToolContext
 
 from agent_identity._enforcement.calls import CallRequest
-from agent_identity._enforcement.lifecycle import guard_of
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.openai_agents.arguments import parse, shown, text_for
 from agent_identity.integrations.frameworks.openai_agents.bodies import Owner, SharedBody
@@ -39,7 +38,8 @@ class GuardedBody(SharedBody):
     """
 
     def __init__(self, tool: FunctionTool) -> None:
-        super().__init__(guard_of(getattr(tool, "__wrapped__", None)))
+        super().__init__()
+        self._function: Final[object] = getattr(tool, "__wrapped__", None)
         origin = get_function_tool_origin(tool)
         kinds = {ToolOriginType.MCP: "mcp", ToolOriginType.AGENT_AS_TOOL: "agent"}
         self.kind: Final = "function" if origin is None else kinds.get(origin.type, "function")
@@ -69,7 +69,20 @@ class GuardedBody(SharedBody):
             request = CallRequest({"input": text}, call_id=call_id, refusal=unread)
         else:
             request = CallRequest(*with_defaults(parsed, self._schema), call_id=call_id)
-        return ToolCall(self._name, request, acting, self.kind, self.server)
+        return ToolCall(
+            self._name, request, acting, self.kind, self.server, schema=self._schema, function=self._function
+        )
+
+    def declare(self, owner: Owner) -> None:
+        """Make the tool known before its first call.
+
+        Args:
+            owner: The protection that may judge its calls.
+
+        Raises:
+            ConfigurationError: Its options name an argument that it does not have.
+        """
+        owner.guards.of(self._name, kind=self.kind, server=self.server, schema=self._schema, function=self._function)
 
     async def __call__(self, ctx: _ToolContext, input: str) -> object:  # noqa: A002 - The SDK's name.
         """Run the tool if it may; a refusal is its answer.
@@ -143,6 +156,7 @@ def guard_tool(tool: FunctionTool, owner: Owner) -> bool:
     if owner in body.owners:
         return False
     body.owners.append(owner)
+    body.declare(owner)
     return True
 
 

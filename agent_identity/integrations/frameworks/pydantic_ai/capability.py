@@ -19,7 +19,7 @@ from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.pydantic_ai.calls import SUSPENDS, agent_name, conversation, running
 from agent_identity.integrations.frameworks.pydantic_ai.guarded_models import GuardedModel
 from agent_identity.integrations.frameworks.pydantic_ai.guarded_toolsets import Guarding
-from agent_identity.integrations.frameworks.tool_guards import Acting, ToolCall, ToolGuards
+from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards
 
 __all__ = ["AgentIdentity", "instrument"]
 
@@ -42,15 +42,33 @@ class AgentIdentity(AbstractCapability[object]):
         model: The name of model calls in scopes and rules, which inspectors and policy then judge: messages,
             instructions and tools before the model gets them, and its answer before anybody reads it. ``None`` leaves
             model calls alone.
+        tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
+        principal_messages: User prompts are the principal's own words. Where a policy asks about information flow and
+            ``model`` is set, other parts of a prompt that no guard of the task delivered are of unknown integrity.
 
     Raises:
-        TypeError: Enforcer or agents are of another type.
+        TypeError: Enforcer, agents or options are of another type.
         ValueError: ``model`` does not have 1 to 256 visible characters.
         ConfigurationError: ``model`` needs a newer Pydantic AI.
     """
 
-    def __init__(self, enforcer: Enforcer, *, agents: Acting | None = None, model: str | None = None) -> None:
-        self._guards = ToolGuards(enforcer, agents=agents, suspends=SUSPENDS, workflow=conversation)
+    def __init__(
+        self,
+        enforcer: Enforcer,
+        *,
+        agents: Acting | None = None,
+        model: str | None = None,
+        tool_options: Declared | None = None,
+        principal_messages: bool = False,
+    ) -> None:
+        self._guards = ToolGuards(
+            enforcer,
+            agents=agents,
+            suspends=SUSPENDS,
+            workflow=conversation,
+            tool_options=tool_options,
+            principal_messages=principal_messages,
+        )
         self._model = model
         self._unguarded = set[str]()
         if model is not None:

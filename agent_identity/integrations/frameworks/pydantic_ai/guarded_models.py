@@ -1,6 +1,6 @@
 """Models under guard: no prompt is sent, and no answer read, before its inspection."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -8,7 +8,15 @@ from typing import Any, Final, NoReturn, cast
 
 from pydantic_ai import RunContext
 from pydantic_ai.exceptions import UserError
-from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse, TextPart
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelMessagesTypeAdapter,
+    ModelResponse,
+    SystemPromptPart,
+    TextPart,
+    ToolCallPart,
+    UserPromptPart,
+)
 from pydantic_ai.models import CompletedStreamedResponse, Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
@@ -18,7 +26,7 @@ from agent_identity._enforcement.common import refusal
 from agent_identity._evidence.record import Model as ModelFact
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.pydantic_ai.calls import agent_name, guarded, running
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
+from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 
 __all__ = ["GuardedModel"]
 
@@ -94,10 +102,9 @@ class GuardedModel(WrapperModel):
         model = ModelFact(name=self.model_name, provider=self.system or None)
         request = CallRequest(prompt.facts, can_route=False, model=model, revise=prompt.revise)
         acting = agent_name(running.get())
+        asked = ToolCall(self._called, request, acting, "model", prompt=prompt.read())
         try:
-            return cast(
-                "ModelResponse", await guarded(self._guards, ToolCall(self._called, request, acting, "model"), body)
-            )
+            return cast("ModelResponse", await guarded(self._guards, asked, body))
         except Denied as denied:
             return ModelResponse(parts=[TextPart(refusal(denied))], model_name=self.model_name)
 
@@ -120,6 +127,22 @@ class _Prompt:
             "instructions": [part.content for part in parameters.instruction_parts or ()],
             "tools": [[tool.name, tool.description, tool.parameters_json_schema] for tool in tools],
         }
+
+    def read(self) -> Prompt:
+        """Return what the model is about to read, for information flow."""
+        return Prompt(self._parts, _said, is_provided=bool(self.parameters.native_tools))
+
+    def _parts(self) -> Generator[Part]:
+        for message in self.messages:
+            if isinstance(message, ModelResponse):
+                yield from (Part("other", content) for content in _said(message))
+                continue
+            for part in message.parts:
+                if isinstance(part, UserPromptPart):
+                    texts = [part.content] if isinstance(part.content, str) else part.content
+                    yield from (Part("person", content) for content in texts)
+                elif not isinstance(part, SystemPromptPart):
+                    yield Part("other", cast("object", getattr(part, "content", part)))
 
     def revise(self, changed: Mapping[str, object]) -> None:
         """Take the messages and instructions as obligations changed them.
@@ -151,6 +174,17 @@ def _revised_response(response: ModelResponse, changed: object) -> ModelResponse
     for one in (answer, *answer.parts):
         (getattr(one, "provider_details", None) or {}).pop("logprobs", None)  # They have the text once more.
     return answer
+
+
+def _said(response: object) -> Generator[object]:
+    """Yield what a model said, without what changes on its way into the next prompt."""
+    for part in cast("ModelResponse", response).parts:
+        if isinstance(part, ToolCallPart):
+            arguments = part.args_as_dict(raise_if_invalid=False)
+            yield [part.tool_name, arguments]
+            yield from (value for value in arguments.values() if isinstance(value, str))
+        else:
+            yield getattr(part, "content", part)
 
 
 def _calls_in(answers: object) -> list[object]:

@@ -6,7 +6,7 @@ made of them.
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -15,7 +15,7 @@ from opentelemetry import context as otel
 from pydantic_ai import RunContext
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import ToolReturn
-from pydantic_ai.toolsets import AbstractToolset, DynamicToolset, ToolsetTool, WrapperToolset
+from pydantic_ai.toolsets import AbstractToolset, DynamicToolset, FunctionToolset, ToolsetTool, WrapperToolset
 
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
@@ -124,10 +124,13 @@ class _GuardedToolset(WrapperToolset[object]):
         self, name: str, arguments: Mapping[str, Any], ctx: RunContext[object], tool: ToolsetTool[object]
     ) -> ToolCall:
         kind, server = _source(self.wrapped)
-        properties = cast("Mapping[str, Any]", tool.tool_def.parameters_json_schema.get("properties") or {})
+        schema = cast("Mapping[str, Any]", tool.tool_def.parameters_json_schema)
+        properties = schema.get("properties") or {}
         supplied = tuple(each for each, value in arguments.items() if not _is_default(value, properties.get(each)))
         request = CallRequest(arguments, supplied=supplied, call_id=ctx.tool_call_id)
-        return ToolCall(name, request, agent_name(ctx), kind, server)
+        own = self.wrapped.tools.get(name) if isinstance(self.wrapped, FunctionToolset) else None
+        function = None if own is None else own.function
+        return ToolCall(name, request, agent_name(ctx), kind, server, schema=schema, told=_read_of, function=function)
 
 
 def _is_within(task: Task, outer: Task) -> bool:
@@ -150,6 +153,14 @@ def _source(toolset: AbstractToolset[object]) -> tuple[str, str | None]:
     if not isinstance(kind, type) or not isinstance(toolset, kind):
         return "function", None
     return "mcp", cast("Any", toolset).id
+
+
+def _read_of(result: object) -> Iterable[object]:
+    """Return what the model will read of a result."""
+    if not isinstance(result, ToolReturn):
+        return (result,)
+    content = cast("object", result.content)
+    return (result.return_value, *(cast("list[object]", content) if isinstance(content, list) else (content,)))
 
 
 def _shown(result: object) -> object:

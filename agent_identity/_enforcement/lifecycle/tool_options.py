@@ -1,0 +1,115 @@
+"""The declarations of one tool for adapters that know it by its name alone."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, cast, final
+
+from agent_identity._common.typed_calls import typed_calls
+from agent_identity._enforcement.guard import DeclaredFlow, Restores
+from agent_identity._enforcement.lifecycle.deferred_results import Lazy, check_lazy
+from agent_identity._enforcement.lifecycle.guarded_call import GuardedCall
+from agent_identity._flow import Returns
+from agent_identity._identity.common import check_id
+from agent_identity._policy.decision import Touches, check_labels, check_parameters, check_touches
+
+__all__ = ["ToolOptions"]
+
+_HERE: Final = frozenset({"agent", "function"})
+"""The kinds of tools that run in this process."""
+
+
+@typed_calls("__init__")
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolOptions:
+    """Declarations of one tool that a framework calls, for ``tool_options=`` of its adapter.
+
+    Args:
+        labels: Labels of the tool, for the policy; see :meth:`Enforcer.tool`.
+        data: Labels of the data that the tool touches; see there.
+        lazy: See there.
+        touches: The resources that the tool touches; see there.
+        returns: Who can have written what the tool returns; see there.
+        destination: Names of the arguments that decide where a call leads; see there.
+        endorses: Results have the declared label whatever the inputs of the task were; see there.
+        restores: By argument the categories of kept values that it gets in the place of handles; see there.
+        server: The name of the MCP server whose tool this is. Without it the declarations are about a tool of this
+            process alone: a server may offer another tool of the same name.
+
+    Attributes:
+        flow: The declarations about information flow.
+
+    Raises:
+        ValueError: A label, path or name is malformed.
+        TypeError: Something has another type.
+        ConfigurationError: ``lazy`` is another word.
+    """
+
+    labels: Sequence[str] | None = None
+    data: Sequence[str] | None = None
+    lazy: Lazy | None = None
+    touches: Touches | None = None
+    returns: Returns | None = None
+    destination: str | Sequence[str] | None = None
+    endorses: bool = False
+    restores: Restores | None = None
+    server: str | None = None
+    flow: DeclaredFlow = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", check_labels(self.labels, "labels"))
+        object.__setattr__(self, "data", check_labels(self.data, "data"))
+        object.__setattr__(self, "touches", None if self.touches is None else check_touches(self.touches))
+        check_lazy(self.lazy)
+        if self.server is not None:
+            check_id(self.server, "the server of a tool")
+        flow = DeclaredFlow(self.returns, self.destination, endorses=self.endorses, restores=self.restores)
+        object.__setattr__(self, "flow", flow)
+
+    def __hash__(self) -> int:
+        return hash((self.labels, self.data, self.lazy, self.touches, self.flow, self.server))
+
+    def are_about(self, kind: str, server: str | None) -> bool:
+        """Return whether the declarations are about a tool, given its kind and its server.
+
+        Args:
+            kind: The kind of the tool.
+            server: The name of its server; ``None`` if it has none or an unknown one.
+        """
+        return server == self.server and (server is not None or kind in _HERE)
+
+    def check(self, tool: str, schema: Mapping[str, object] | None) -> None:
+        """Check that the named arguments are arguments of a tool: a misspelled one would judge nothing.
+
+        Args:
+            tool: The name of the tool.
+            schema: The JSON Schema of its arguments; ``None`` if nobody knows it.
+
+        Raises:
+            ConfigurationError: One is not.
+        """
+        properties = None if schema is None or schema.get("additionalProperties") else schema.get("properties")
+        if isinstance(properties, Mapping):
+            names = list(cast("Mapping[str, object]", properties))
+            self.flow.check_parameters(tool, names)
+            check_parameters(tool, check_touches(self.touches), names)
+
+    def guard(self, make: Callable[..., GuardedCall], name: str, *, kind: str, server: str | None) -> GuardedCall:
+        """Return the guard of a tool with these declarations.
+
+        Args:
+            make: :meth:`Enforcer.guard`.
+            name: The name of the tool.
+            kind: Its kind.
+            server: Its server.
+        """
+        return make(
+            name,
+            kind=kind,
+            server=server,
+            labels=self.labels,
+            data=self.data,
+            lazy=self.lazy,
+            touches=self.touches,
+            flow=self.flow,
+        )

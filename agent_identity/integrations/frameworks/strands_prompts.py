@@ -1,0 +1,58 @@
+"""Parts of prompts, answers and results of Strands Agents, for policies that ask about information flow."""
+
+import json
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, cast
+
+from agent_identity.integrations.frameworks.tool_guards import Part
+
+__all__ = ["contents_of", "parts_of", "read_of"]
+
+_Block: TypeAlias = Mapping[str, Any]
+"""A block of content: of the types of Strands, each a dictionary with other keys."""
+
+
+def parts_of(messages: object) -> Generator[Part]:
+    """Yield what a model is about to read.
+
+    Args:
+        messages: The messages of a request.
+    """
+    for message in cast("Sequence[_Block]", messages):
+        by = "person" if message["role"] == "user" else "other"
+        for block in message["content"]:
+            yield from (Part("other" if "toolResult" in block else by, one) for one in contents_of([block]))
+
+
+def contents_of(blocks: Iterable[_Block]) -> Generator[object]:
+    """Yield the contents of blocks, without the ids of calls.
+
+    Args:
+        blocks: Of a message, or of the result of a tool.
+    """
+    for block in blocks:
+        if "toolUse" in block:
+            use = block["toolUse"]
+            yield [use["name"], use["input"]]
+            yield from (value for value in _values(use["input"]) if isinstance(value, str))
+        elif "toolResult" in block:
+            yield from contents_of(block["toolResult"]["content"])
+        elif "cachePoint" not in block:
+            yield block["text"] if block.keys() == {"text"} else block
+
+
+def read_of(result: object) -> Iterable[object]:
+    """Return what the model will read of the result of a tool.
+
+    Args:
+        result: The last event of a tool, or what the handler of a route returned.
+    """
+    event = cast("_Block", result) if isinstance(result, Mapping) else {}
+    content = event.get("tool_result", event).get("content")
+    if isinstance(content, list):
+        return contents_of(cast("list[_Block]", content))
+    return (str(result), json.dumps(result, ensure_ascii=False, default=str))
+
+
+def _values(arguments: object) -> Iterable[object]:
+    return cast("Mapping[str, object]", arguments).values() if isinstance(arguments, Mapping) else ()

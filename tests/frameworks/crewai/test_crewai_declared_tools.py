@@ -1,0 +1,58 @@
+"""Declarations of tools, and prompts that lower the mark, under ``protect`` of CrewAI."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from crewai.tools import tool
+from crewai_doubles import crew_of, member, scripted
+from declared_tools import EVIL, PAYS, READ, READS, REQUEST, Bank, Call, DeclaredPrompts, pay
+
+from agent_identity.errors import ConfigurationError
+from agent_identity.integrations.frameworks.crewai import protect
+from agent_identity.options import ToolOptions
+
+
+class TestDeclaredTools(DeclaredPrompts):
+    """``protect`` with declarations."""
+
+    async def run(
+        self, bank: Bank, tools: Sequence[Callable[..., Any]], script: Sequence[Call], **options: Any
+    ) -> None:
+        await self.ask(bank, tools, script, "go", model=None, **options)
+
+    async def ask(
+        self,
+        bank: Bank,
+        tools: Sequence[Callable[..., Any]],
+        script: Sequence[Call],
+        *said: str,
+        model: str | None = "chat",
+        **options: Any,
+    ) -> None:
+        llm = scripted(*[[(name, dict(given))] for name, given in script], "done")
+        crew = crew_of(member(llm, [tool(function.__name__)(function) for function in tools]))
+        crew.tasks[0].description = "\n".join(said)
+        protect(crew, bank.enforcer, model=model, **options)
+        await crew.akickoff()
+
+    async def test_a_prompt_of_the_principal_and_guarded_results_keep_the_mark(self, bank: Bank) -> None:
+        """CrewAI writes every prompt itself, so that only the word of the application makes it the principal's."""
+        options = {"read_invoice": READS, "pay_invoice": PAYS}
+        with bank.task():
+            await self.ask(
+                bank, bank.tools(), [READ, pay(EVIL)], REQUEST, tool_options=options, principal_messages=True
+            )
+        assert bank.paid == [EVIL]
+        assert {label for _, label in bank.marks()} == {"trusted"}
+
+    async def test_text_that_the_host_received_counts_as_it_said(self, bank: Bank) -> None:
+        """CrewAI puts it into a prompt of its own, which nobody accounts for either."""
+        pytest.skip("no message of CrewAI is the text as the host received it")
+
+    def test_a_misspelled_argument_is_an_error_at_once(self, bank: Bank) -> None:
+        """A destination that is no parameter would judge nothing."""
+        wrong = ToolOptions(labels=["payment"], destination=["iban", "cc"])
+        tools = [tool(function.__name__)(function) for function in bank.tools()]
+        with pytest.raises(ConfigurationError, match="'cc'"):
+            protect(tools, bank.enforcer, tool_options={"pay_invoice": wrong})

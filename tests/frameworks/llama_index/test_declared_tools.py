@@ -1,0 +1,40 @@
+"""Declarations of tools under ``protect`` of LlamaIndex."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from declared_tools import PAYS, Bank, Call, DeclaredTools
+from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallBlock
+from llama_index.core.llms.mock import MockFunctionCallingLLM
+
+from agent_identity.errors import ConfigurationError
+from agent_identity.integrations.frameworks.llama_index import protect
+from agent_identity.options import ToolOptions
+
+
+class TestDeclaredTools(DeclaredTools):
+    """``protect`` with declarations."""
+
+    async def run(
+        self, bank: Bank, tools: Sequence[Callable[..., Any]], script: Sequence[Call], **options: Any
+    ) -> None:
+        calls = list(script)
+
+        def answer(messages: Sequence[ChatMessage], **_: Any) -> ChatMessage:
+            if not calls:
+                return ChatMessage(role=MessageRole.ASSISTANT, content="done")
+            name, arguments = calls.pop(0)
+            block = ToolCallBlock(tool_call_id=f"c{len(calls)}", tool_name=name, tool_kwargs=dict(arguments))
+            return ChatMessage(role=MessageRole.ASSISTANT, blocks=[block])
+
+        model = MockFunctionCallingLLM(response_generator=answer)
+        await FunctionAgent(tools=protect(tools, bank.enforcer, **options), llm=model).run("go")
+
+    def test_a_misspelled_argument_is_an_error_at_once(self, bank: Bank) -> None:
+        """A destination that is no parameter would judge nothing."""
+        wrong = ToolOptions(labels=["payment"], destination=["iban", "cc"])
+        with pytest.raises(ConfigurationError, match="'cc'"):
+            protect(bank.tools(), bank.enforcer, tool_options={"pay_invoice": wrong})
+        protect(bank.tools(), bank.enforcer, tool_options={"pay_invoice": PAYS})

@@ -47,10 +47,8 @@ def open_record(
             ``unknown_key``, ``bad_signature``, ``key_not_valid_then``, ``key_revoked``,
             ``signed_after_revocation``, ``malformed_record`` or ``unknown_record``.
     """
-    used: list[str] = []
 
     def lookup(thumbprint: str) -> PublicKey:
-        used.append(thumbprint)
         trusted = trust.lookup(thumbprint, "recorder")
         if trusted is None:
             raise TokenError(
@@ -60,23 +58,24 @@ def open_record(
         return trusted.key
 
     try:
-        body = Attestation.from_attributes(attributes).open(lookup, proved)
-        record = _decoded(body, attributes)
+        attestation = Attestation.from_attributes(attributes)
+        body = attestation.open(lookup, proved)
+        record = _decoded(body, attestation)
         at = record.time.last_ns // _NS
-        refuse_late(trust, used[0], "recorder", at)
-        trust.find(used[0], "recorder", at=at)
+        refuse_late(trust, attestation.keyid, "recorder", at)
+        trust.find(attestation.keyid, "recorder", at=at)
     except (VerificationError, TokenError) as error:
         raise _explained(error, attributes) from None
     return record, body
 
 
-def _decoded(body: bytes, attributes: Mapping[str, object]) -> AnyRecord:
+def _decoded(body: bytes, attestation: Attestation) -> AnyRecord:
     try:
         record = decode(body)
     except ValueError as error:
         code, message = malformed(body, str(error))
         raise VerificationError(message, code=code) from None
-    if payload_type_of(record) != attributes.get(ATTESTATION + "payload_type"):
+    if payload_type_of(record) != attestation.payload_type:
         raise VerificationError("the version of the record differs from its payload type", code="malformed_record")
     return record
 

@@ -2,19 +2,18 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import fields
 from types import MappingProxyType
 from typing import Final, TypeAlias, final
 
 from agent_identity._audit.report import Place
-from agent_identity._audit.spans.attestations import ATTESTATION, OURS
+from agent_identity._audit.spans.attestations import OURS
 from agent_identity._audit.spans.foreign_members import Aside, Claim
 from agent_identity._audit.spans.span_members import is_our_scope, members_of
 from agent_identity._evidence.record import AnyRecord
 from agent_identity._evidence.spans import (
+    ATTESTATION_ATTRIBUTES,
     GRANT_ATTRIBUTE,
     MIRRORED,
-    Attestation,
     PastedSpan,
     SpanData,
     deviations,
@@ -26,7 +25,7 @@ __all__ = ["SpanComparison"]
 _Add: TypeAlias = Callable[[int, str, str, Place], None]
 _NAMED: Final = 5  # Attributes that a message names.
 _LONGEST: Final = 128  # Characters of a foreign name in a message.
-_OF_OURS: Final = MIRRORED.keys() | {ATTESTATION + part.name for part in fields(Attestation)} | {GRANT_ATTRIBUTE}
+_OF_OURS: Final = frozenset({*MIRRORED, *ATTESTATION_ATTRIBUTES.values(), GRANT_ATTRIBUTE})
 """Every attribute of our spans: copies of record members, the attestation, and the grant."""
 
 _OTHERS_MAY_SET: Final = frozenset({"user.id", "error.type", "gen_ai.agent.name", "gen_ai.tool.call.id"})
@@ -113,8 +112,9 @@ class SpanComparison:
                 self._report_retyped(field.attribute, place)
             else:
                 hidden.append(field.attribute)
-        for name in sorted(attributes.keys() - _OF_OURS - self._redacted):
-            if name.startswith(OURS):
+        added = [name for name in attributes if name not in _OF_OURS and name.startswith(OURS)]
+        for name in sorted(added):
+            if name not in self._redacted:
                 agrees = False
                 message = f"the attribute {name[:_LONGEST]!a} is not signed; it was added"
                 self._add(self._step, "field_added", message, place)

@@ -16,7 +16,7 @@ from agent_identity._audit.spans.coverage import ToolCall
 from agent_identity._audit.spans.rewritten_ids import Rewritten
 from agent_identity._audit.spans.span_comparison import SpanComparison
 from agent_identity._audit.spans.span_grants import GrantState, grants_on
-from agent_identity._evidence.record import AnyRecord, Intent, OfTask, Outcome
+from agent_identity._evidence.record import OF_TASKS, AnyRecord
 from agent_identity._evidence.spans import (
     GRANT_ATTRIBUTE,
     Document,
@@ -194,17 +194,11 @@ class SpanReader:
 
     def _open(self, span: _Span, facts: SpanFacts) -> None:
         """Open the record of a span."""
-        attributes = span.attributes
-        signed = _PAYLOAD in attributes or any(name.startswith(ATTESTATION) for name in attributes)
-        if not signed and not any(name.startswith(OURS) for name in attributes) and not self._comparison.claims(span):
+        attributes, counts = span.attributes, self._counts
+        if _PAYLOAD not in attributes and not any(name.startswith(ATTESTATION) for name in attributes):
+            self._refuse_unsigned(span)
             return
-        counts = self._counts
         counts["records"] += 1
-        if not signed:
-            message = f"the span has {OURS}* attributes but no signature; it was removed or forged"
-            self._add(SIGNED, "unsigned", message, _claimed_place(span))
-            counts["contradicted"] += 1
-            return
         if self._trust is None:
             return
         proved = partial(self._is_proved, attributes) if self._proved else None
@@ -215,8 +209,17 @@ class SpanReader:
             unclear = "unclear" if error.code == "unknown_record" else "contradicted"
             counts["unknown_key" if error.code in _UNKNOWN else unclear] += 1
             return
-        counts.update(certified_record(attributes, self._trust))
+        for counter in certified_record(attributes, self._trust):
+            counts[counter] += 1
         self._judge(span, record, body, facts)
+
+    def _refuse_unsigned(self, span: _Span) -> None:
+        """Report a span with our attributes that carries no record."""
+        if any(name.startswith(OURS) for name in span.attributes) or self._comparison.claims(span):
+            message = f"the span has {OURS}* attributes but no signature; it was removed or forged"
+            self._add(SIGNED, "unsigned", message, _claimed_place(span))
+            self._counts["records"] += 1
+            self._counts["contradicted"] += 1
 
     def _is_proved(self, attributes: Mapping[str, object], body: bytes) -> bool:
         """Return whether the ledger proves this very record."""
@@ -238,7 +241,7 @@ class SpanReader:
         facts.agrees = self._comparison.agrees(record, span, place, bound=belongs is not None)
         facts.record, facts.place, facts.belongs = CheckedRecord(body, leaf_hash(body), record), place, belongs
         if GRANT_ATTRIBUTE in span.attributes:
-            chain = record.chain if isinstance(record, OfTask | Intent | Outcome) else None
+            chain = record.chain if isinstance(record, OF_TASKS) else None
             facts.grants = grants_on(span.attributes, chain or ())
 
     def _belongs(self, record: AnyRecord, span: _Span, place: Place) -> bool | None:

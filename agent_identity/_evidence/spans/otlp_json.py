@@ -9,10 +9,11 @@ https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, final
 
+import msgspec
 import orjson
 
 from agent_identity._evidence.storage import ByteLines, ByteReader
@@ -72,8 +73,7 @@ _SIGNALS: Final = frozenset({"resourceSpans", "resource_spans", "resourceLogs", 
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpanData:
+class SpanData(msgspec.Struct, frozen=True, kw_only=True):
     """One span of an export.
 
     Values of attributes are ``str``, ``bool``, ``int``, ``float``, ``bytes``, ``None``, and lists and dicts of these.
@@ -109,7 +109,7 @@ class SpanData:
     status_message: str
     line: int
     kind: int = 0
-    scope_attributes: Mapping[str, object] = field(default_factory=dict[str, object])
+    scope_attributes: Mapping[str, object] = msgspec.field(default_factory=dict)
     aside: tuple[Mapping[str, object], ...] = ()
 
 
@@ -296,7 +296,7 @@ def _resource_spans(group: JSON, line: int) -> _Spans:
     try:
         members = _object(group, "'resourceSpans'")
         resource = _object(members.get("resource"), "'resource'")
-        attributes = MappingProxyType(_attributes(_array(resource, "attributes"), 0))
+        attributes = _attributes(_array(resource, "attributes"), 0)
         scopes = _array(members, "scopeSpans", "scope_spans")
     except MisfitError as misfit:
         yield Malformed(line, str(misfit))
@@ -310,7 +310,7 @@ def _scope_spans(group: JSON, resource: Mapping[str, object], line: int) -> _Spa
         members = _object(group, "'scopeSpans'")
         scope = _object(members.get("scope"), "'scope'")
         name = _string(scope, "name")
-        attributes = MappingProxyType(_attributes(_array(scope, "attributes"), 0))
+        attributes = _attributes(_array(scope, "attributes"), 0)
         spans = _array(members, "spans")
     except MisfitError as misfit:
         yield Malformed(line, str(misfit))
@@ -330,6 +330,7 @@ def _span(
     line: int,
 ) -> SpanData:
     status = _object(members.get("status"), "'status'")
+    beside = "events" in members or "links" in members
     return SpanData(
         trace_id=_id(_member(members, "traceId", "trace_id"), _TRACE_ID, "'traceId' is not 32 hex digits"),
         span_id=_id(_member(members, "spanId", "span_id"), _SPAN_ID, "'spanId' is not 16 hex digits"),
@@ -337,7 +338,7 @@ def _span(
         name=_string(members, "name"),
         start=_time(_member(members, "startTimeUnixNano", "start_time_unix_nano")),
         end=_time(_member(members, "endTimeUnixNano", "end_time_unix_nano")),
-        attributes=MappingProxyType(_attributes(_array(members, "attributes"), 0)),
+        attributes=_attributes(_array(members, "attributes"), 0),
         resource=resource,
         scope=scope,
         status=_status(status.get("code")),
@@ -345,7 +346,7 @@ def _span(
         line=line,
         kind=_kind(members.get("kind")),
         scope_attributes=scope_attributes,
-        aside=tuple(_aside(members)),
+        aside=tuple(_aside(members)) if beside else (),
     )
 
 
@@ -360,7 +361,7 @@ def _aside(members: _Members) -> Iterator[Mapping[str, object]]:
             pairs = _array(_object(item, f"an item of '{name}'"), "attributes")
             ours = [pair for pair in pairs if _key(pair).startswith(_OURS)]
             if ours:
-                yield MappingProxyType(_attributes(ours, 0))
+                yield _attributes(ours, 0)
 
 
 def _key(pair: JSON) -> str:
@@ -424,7 +425,7 @@ def _time(value: JSON) -> int:
 
 
 def _status(code: JSON) -> SpanStatus:
-    return _STATUS.get(code, "unset") if isinstance(code, int | str) else "unset"
+    return _STATUS.get(code, "unset") if isinstance(code, (int, str)) else "unset"
 
 
 def _attributes(pairs: Sequence[JSON], depth: int) -> dict[str, object]:

@@ -16,6 +16,7 @@ from agent_identity._audit.ledger import (
 from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._audit.spans.coverage import CoverageTable
 from agent_identity._audit.spans.deduplicator import Deduplicator
+from agent_identity._audit.spans.span_facts import SpanFacts
 from agent_identity._audit.spans.span_reader import (
     COPY,
     FORM,
@@ -24,7 +25,6 @@ from agent_identity._audit.spans.span_reader import (
     SIGNED,
     SPAN,
     SpanBlock,
-    SpanFacts,
     SpanReader,
     cannot_be_read,
     read_block,

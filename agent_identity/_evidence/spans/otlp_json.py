@@ -11,7 +11,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, final
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, final
 
 import msgspec
 import orjson
@@ -45,7 +45,6 @@ SpanStatus: TypeAlias = Literal["unset", "ok", "error"]
 """The status code of a span."""
 
 _Members: TypeAlias = "dict[str, JSON]"
-_Pair: TypeAlias = "dict[str, Any]"
 _Spans: TypeAlias = "Iterator[SpanData | Malformed]"
 _SKIP: Final = 1024 * 1024
 _LONG: Final = f"the line is longer than {MAX_LINE} bytes; export smaller batches"
@@ -296,7 +295,7 @@ def _resource_spans(group: JSON, line: int) -> _Spans:
     try:
         members = _object(group, "'resourceSpans'")
         resource = _object(members.get("resource"), "'resource'")
-        attributes = _attributes(_array(resource, "attributes"), 0)
+        attributes = MappingProxyType(_attributes(_array(resource, "attributes"), 0))
         scopes = _array(members, "scopeSpans", "scope_spans")
     except MisfitError as misfit:
         yield Malformed(line, str(misfit))
@@ -310,7 +309,7 @@ def _scope_spans(group: JSON, resource: Mapping[str, object], line: int) -> _Spa
         members = _object(group, "'scopeSpans'")
         scope = _object(members.get("scope"), "'scope'")
         name = _string(scope, "name")
-        attributes = _attributes(_array(scope, "attributes"), 0)
+        attributes = MappingProxyType(_attributes(_array(scope, "attributes"), 0))
         spans = _array(members, "spans")
     except MisfitError as misfit:
         yield Malformed(line, str(misfit))
@@ -338,7 +337,7 @@ def _span(
         name=_string(members, "name"),
         start=_time(_member(members, "startTimeUnixNano", "start_time_unix_nano")),
         end=_time(_member(members, "endTimeUnixNano", "end_time_unix_nano")),
-        attributes=_attributes(_array(members, "attributes"), 0),
+        attributes=MappingProxyType(_attributes(_array(members, "attributes"), 0)),
         resource=resource,
         scope=scope,
         status=_status(status.get("code")),
@@ -361,7 +360,7 @@ def _aside(members: _Members) -> Iterator[Mapping[str, object]]:
             pairs = _array(_object(item, f"an item of '{name}'"), "attributes")
             ours = [pair for pair in pairs if _key(pair).startswith(_OURS)]
             if ours:
-                yield _attributes(ours, 0)
+                yield MappingProxyType(_attributes(ours, 0))
 
 
 def _key(pair: JSON) -> str:
@@ -378,13 +377,13 @@ def _member(members: _Members, name: str, other: str) -> JSON:
     return value
 
 
-def _object(value: object, what: str) -> _Members:
+def _object(value: JSON, what: str) -> _Members:
     """Return the members of an object; an absent one is empty (as in Protocol Buffers)."""
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise MisfitError(f"{what} is not an object")
-    return cast("_Members", value)
+    return value
 
 
 def _array(members: _Members, name: str, other: str = "") -> Sequence[JSON]:
@@ -428,9 +427,9 @@ def _status(code: JSON) -> SpanStatus:
     return _STATUS.get(code, "unset") if isinstance(code, (int, str)) else "unset"
 
 
-def _attributes(pairs: Sequence[JSON], depth: int) -> dict[str, object]:
+def _attributes(pairs: Sequence[Any], depth: int) -> dict[str, object]:
     attributes: dict[str, object] = {}
-    for item in cast("Sequence[_Pair]", pairs):
+    for item in pairs:
         # Nearly all are strings in this spelling; whatever else there may be takes the careful way below.
         try:
             name, held = item["key"], item["value"]
@@ -450,7 +449,7 @@ def _attributes(pairs: Sequence[JSON], depth: int) -> dict[str, object]:
     return attributes
 
 
-def any_value(value: object, depth: int) -> object:
+def any_value(value: JSON, depth: int) -> object:
     """Return the Python value of an AnyValue.
 
     Args:
@@ -461,15 +460,17 @@ def any_value(value: object, depth: int) -> object:
         MisfitError: It is malformed.
     """
     members = _object(value, "the value of an attribute")
-    kinds = [(kind, item) for kind, item in members.items() if kind in _DECODERS and item is not None]
-    if not kinds:
+    kind = None
+    for name, item in members.items():
+        if name in _DECODERS and item is not None:
+            if kind is not None:
+                raise MisfitError("an attribute has several kinds of value")
+            kind = name
+    if kind is None:
         return None
-    if len(kinds) > 1:
-        raise MisfitError("an attribute has several kinds of value")
     if depth > MAX_NESTING:
         raise MisfitError(f"an attribute has more than {MAX_NESTING} nested arrays and maps")
-    kind, item = kinds[0]
-    return _DECODERS[kind](item, depth)
+    return _DECODERS[kind](members[kind], depth)
 
 
 def _text(value: object, _: int) -> str:
@@ -517,15 +518,15 @@ def _bytes(value: object, _: int) -> bytes:
         raise MisfitError("'bytesValue' is not base64") from None
 
 
-def _list(value: object, depth: int) -> list[object]:
+def _list(value: JSON, depth: int) -> list[object]:
     return [any_value(item, depth + 1) for item in _array(_object(value, "'arrayValue'"), "values")]
 
 
-def _dict(value: object, depth: int) -> dict[str, object]:
+def _dict(value: JSON, depth: int) -> dict[str, object]:
     return _attributes(_array(_object(value, "'kvlistValue'"), "values"), depth + 1)
 
 
-_DECODERS: Final[Mapping[str, Callable[[object, int], object]]] = MappingProxyType(
+_DECODERS: Final[Mapping[str, Callable[[JSON, int], object]]] = MappingProxyType(
     {
         name: decoder
         for camel, snake, decoder in (

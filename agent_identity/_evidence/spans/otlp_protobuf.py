@@ -258,7 +258,7 @@ def _groups(data: memoryview, number: int) -> _Spans:
 
 def _resource_spans(data: memoryview, number: int) -> _Spans:
     try:
-        resource = _attributes(_first(Resource, data).attributes)
+        resource = MappingProxyType(_attributes(_first(Resource, data).attributes))
         for field, value in _fields(data):
             if field == 2:
                 yield from _scope_spans(value, resource, number)
@@ -269,7 +269,7 @@ def _resource_spans(data: memoryview, number: int) -> _Spans:
 def _scope_spans(data: memoryview, resource: Mapping[str, object], number: int) -> _Spans:
     try:
         scope = _first(InstrumentationScope, data)
-        attributes = _attributes(scope.attributes)
+        attributes = MappingProxyType(_attributes(scope.attributes))
         for field, value in _fields(data):
             if field == 2:
                 yield _span_of(value, resource, (scope.name, attributes), number)
@@ -316,7 +316,7 @@ def _span(span: Span, resource: Mapping[str, object], scope: _Scope, number: int
         name=span.name,
         start=span.start_time_unix_nano,
         end=span.end_time_unix_nano,
-        attributes=_attributes(span.attributes),
+        attributes=MappingProxyType(_attributes(span.attributes)),
         resource=resource,
         scope=scope[0],
         status=_STATUS.get(span.status.code, "unset"),
@@ -333,7 +333,7 @@ def _aside(span: Span) -> Iterator[Mapping[str, object]]:
     for pairs in (*(event.attributes for event in span.events), *(link.attributes for link in span.links)):
         ours = [pair for pair in pairs if pair.key.startswith(_OURS)]
         if ours:
-            yield _attributes(ours)
+            yield MappingProxyType(_attributes(ours))
 
 
 def _id(value: bytes, size: int, what: str) -> str:

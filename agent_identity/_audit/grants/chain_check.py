@@ -14,14 +14,13 @@ from agent_identity._audit.grants.spent_limits import SpentLimits
 from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._audit.store import Executor, SpillStore, in_process
 from agent_identity._authority.grants import MAX_CHAIN, Grant
-from agent_identity._evidence.record import AnyRecord, Intent, OfTask, Outcome
+from agent_identity._evidence.record import OF_TASKS, AnyRecord
 from agent_identity._identity.keys import token_hash
 from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import TokenError
 
 __all__ = ["Delegations"]
 
-_UNDER_GRANTS: Final = (Intent, Outcome, OfTask)
 _LINKS: Final = 5
 _MAX_NEAR: Final = 4_096  # Grants in memory, of some 1 KiB each, and what was done under them, of 4 KiB.
 _BATCH: Final = 256  # Chains that a worker judges at once,
@@ -83,7 +82,7 @@ class Delegations:
             record: A record; for one outside any task, ``None`` is returned.
             place: Where it is.
         """
-        if not isinstance(record, _UNDER_GRANTS) or record.chain is None:
+        if not isinstance(record, OF_TASKS) or record.chain is None:
             return None
         leaf = record.chain[-1].grant.encode()
         usage = self._usages.hold(leaf)

@@ -19,7 +19,6 @@ __all__ = [
     "certificate_in",
     "certificates_of",
     "certificates_proved",
-    "certified_record",
     "conclude_clock",
     "conclude_clock_of_spans",
     "reach_of_roots",
@@ -30,7 +29,6 @@ __all__ = [
 
 _TRUST: Final = 1
 _SIGNED: Final = 2  # Of the steps for spans.
-_KEYID: Final = "agent_identity.attestation.keyid"
 _CERTIFICATE: Final = b'"certificate":'
 _FIRST: Final = f'"v":"{VERSION}"'.encode()
 _Places: TypeAlias = Sequence[tuple[str, int]]
@@ -216,15 +214,15 @@ def conclude_clock(signers: Sequence[TrustedKey], size: int, vouchers: Sequence[
         findings.add(_TRUST, "valid_by_own_clock", message)
 
 
-def certified_record(attributes: Mapping[str, object], trust: TrustStore) -> Sequence[str]:
-    """Return the counters of a verified record on a span: ``certified`` if its key counts by certificates.
+def is_certified(keyid: str, trust: TrustStore) -> bool:
+    """Return whether the recorder key of a verified record on a span counts by certificates.
 
     Args:
-        attributes: The attributes of the span.
+        keyid: The thumbprint of the key.
         trust: The trusted keys.
     """
-    key = trust.lookup(str(attributes.get(_KEYID)), "recorder")
-    return () if key is None or not key.certificates else ("certified",)
+    key = trust.lookup(keyid, "recorder")
+    return key is not None and bool(key.certificates)
 
 
 def conclude_clock_of_spans(findings: Findings) -> None:

@@ -137,7 +137,7 @@ def _record_of_span(wanted: str, trust: TrustStore, spans: PathLike) -> AnyRecor
             if not isinstance(item, SpanData) or f"{ATTESTATION}payload" not in item.attributes:
                 continue
             try:
-                record, _ = open_record(item.attributes, trust)
+                record = open_record(item.attributes, trust)
             except VerificationError as error:
                 # The unsigned id only decides which failure is reported.
                 if item.attributes.get(name) == wanted:

@@ -3,9 +3,9 @@
 from base64 import urlsafe_b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
-from agent_identity._audit.grants import LATE, refuse_late
+from agent_identity._audit.grants import refuse_late
 from agent_identity._audit.inputs import malformed
 from agent_identity._evidence.record import AnyRecord, decode
 from agent_identity._evidence.spans import GRANT_ATTRIBUTE, Attestation, payload_type_of
@@ -13,7 +13,7 @@ from agent_identity._identity.keys import PublicKey
 from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import TokenError, VerificationError
 
-__all__ = ["ATTESTATION", "OURS", "open_record"]
+__all__ = ["ATTESTATION", "OURS", "SignedBody", "open_body", "open_record", "record_in"]
 
 OURS: Final = "agent_identity."
 """Prefix of our attributes."""
@@ -22,20 +22,40 @@ ATTESTATION: Final = "agent_identity.attestation."
 """Prefix of the attributes that carry the signed record."""
 
 _NS: Final = 1_000_000_000
-_CODES: Final = frozenset(
-    {
-        *("unknown_payload_type", "bad_signature", "unknown_key", "key_not_valid_then", "key_revoked", LATE),
-        *("malformed_record", "unknown_record"),
-    }
-)
+_CODES: Final = frozenset({"unknown_payload_type", "bad_signature", "unknown_key"})
 
 
-def open_record(
-    attributes: Mapping[str, object],
-    trust: TrustStore,
-    proved: Callable[[bytes], bool] | None = None,
-) -> tuple[AnyRecord, bytes]:
-    """Return the record on a span and its bytes, if it is well-formed and its recorder key was valid at its time.
+class SignedBody(NamedTuple):
+    """The bytes of a record on a span, signed by a trusted recorder key, or proved by a ledger.
+
+    Attributes:
+        body: The bytes.
+        payload_type: Their media type.
+        keyid: The thumbprint of the key.
+    """
+
+    body: bytes
+    payload_type: str
+    keyid: str
+
+
+def open_record(attributes: Mapping[str, object], trust: TrustStore) -> AnyRecord:
+    """Return the record on a span, if it is signed and well-formed and its recorder key was valid at its time.
+
+    Args:
+        attributes: The attributes of the span.
+        trust: The trusted keys.
+
+    Raises:
+        VerificationError: With a code of :func:`open_body` or of :func:`record_in`.
+    """
+    return record_in(open_body(attributes, trust), trust)
+
+
+def open_body(
+    attributes: Mapping[str, object], trust: TrustStore, proved: Callable[[bytes], bool] | None = None
+) -> SignedBody:
+    """Return the signed bytes on a span.
 
     Args:
         attributes: The attributes of the span.
@@ -43,14 +63,11 @@ def open_record(
         proved: Returns whether a ledger proves the bytes; their signature is not checked then.
 
     Raises:
-        VerificationError: With code ``bad_attestation``, ``truncated``, ``unknown_payload_type``,
-            ``unknown_key``, ``bad_signature``, ``key_not_valid_then``, ``key_revoked``,
-            ``signed_after_revocation``, ``malformed_record`` or ``unknown_record``.
+        VerificationError: With code ``bad_attestation``, ``truncated``, ``unknown_payload_type``, ``unknown_key`` or
+            ``bad_signature``.
     """
-    used: list[str] = []
 
     def lookup(thumbprint: str) -> PublicKey:
-        used.append(thumbprint)
         trusted = trust.lookup(thumbprint, "recorder")
         if trusted is None:
             raise TokenError(
@@ -60,24 +77,36 @@ def open_record(
         return trusted.key
 
     try:
-        body = Attestation.from_attributes(attributes).open(lookup, proved)
-        record = _decoded(body, attributes)
-        at = record.time.last_ns // _NS
-        refuse_late(trust, used[0], "recorder", at)
-        trust.find(used[0], "recorder", at=at)
+        attestation = Attestation.from_attributes(attributes)
+        return SignedBody(attestation.open(lookup, proved), attestation.payload_type, attestation.keyid)
     except (VerificationError, TokenError) as error:
         raise _explained(error, attributes) from None
-    return record, body
 
 
-def _decoded(body: bytes, attributes: Mapping[str, object]) -> AnyRecord:
+def record_in(signed: SignedBody, trust: TrustStore) -> AnyRecord:
+    """Return the record in signed bytes, if it is well-formed and its recorder key was valid at its time.
+
+    Args:
+        signed: The bytes.
+        trust: The trusted keys.
+
+    Raises:
+        VerificationError: With code ``malformed_record``, ``unknown_record``, ``unknown_key``, ``key_not_valid_then``,
+            ``key_revoked`` or ``signed_after_revocation``.
+    """
     try:
-        record = decode(body)
+        record = decode(signed.body)
     except ValueError as error:
-        code, message = malformed(body, str(error))
+        code, message = malformed(signed.body, str(error))
         raise VerificationError(message, code=code) from None
-    if payload_type_of(record) != attributes.get(ATTESTATION + "payload_type"):
+    if payload_type_of(record) != signed.payload_type:
         raise VerificationError("the version of the record differs from its payload type", code="malformed_record")
+    at = record.time.last_ns // _NS
+    refuse_late(trust, signed.keyid, "recorder", at)
+    try:
+        trust.find(signed.keyid, "recorder", at=at)
+    except TokenError as error:
+        raise VerificationError(str(error), code=error.code) from None
     return record
 
 

@@ -113,6 +113,6 @@ class CoverageTable:
                 break
 
 
-def _digest(tool: object) -> bytes:
+def _digest(tool: str | None) -> bytes:
     """Return the digest of the name of a tool."""
-    return _NO_TOOL if tool is None else hashlib.sha256(repr(tool).encode("utf-8", "surrogatepass")).digest()[:16]
+    return _NO_TOOL if tool is None else hashlib.sha256(tool.encode("utf-8", "surrogatepass")).digest()[:16]

@@ -32,12 +32,12 @@ class Deduplicator:
         Returns:
             The contradictions, as codes of findings; ``None`` for a record that was seen before.
         """
-        identifier, stream = _bytes_of(record.id), _bytes_of(record.stream.id)
-        seq, half = record.stream.number, leaf[:HALF]
-        prev = bytes.fromhex((record.stream.prev or "")[: 2 * HALF])
+        identifier, half = _bytes_of(record.id), leaf[:HALF]
         known = self._ids.get(identifier)
         if known is not None and known[:HALF] == half:
             return None
+        stream, seq = _bytes_of(record.stream.id), record.stream.number
+        prev = bytes.fromhex((record.stream.prev or "")[: 2 * HALF])
         codes: list[str] = []
         place = _PLACE.pack(stream, seq)
         occupant = self._places.get(place)

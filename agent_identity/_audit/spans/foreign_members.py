@@ -1,6 +1,6 @@
 """Reads our attributes on the resource, scope, events and links of a span."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, final
 
 from agent_identity._audit.spans.attestations import OURS
@@ -42,22 +42,22 @@ class Aside:
     def claims(self, span: SpanData | PastedSpan) -> tuple[Claim, ...]:
         """Return our attributes beside those of the span; for a pasted span, those on its events and links."""
         if isinstance(span, PastedSpan):
-            return tuple(self._own(span.aside))
+            return self._own(span.aside)
         # Most spans share both with the one before.
         if span.resource is not self._shared[0] or span.scope_attributes is not self._shared[1]:
             self._shared = span.resource, span.scope_attributes
-            parts = (("the resource", span.resource), ("the scope", span.scope_attributes))
-            self._claims = tuple(claim for where, attributes in parts for claim in self._claim(where, attributes))
-        if not span.aside:
-            return self._claims
-        return (*self._claims, *self._own(span.aside))
+            of_resource = self._claim("the resource", span.resource)
+            self._claims = of_resource + self._claim("the scope", span.scope_attributes)
+        return self._claims + self._own(span.aside) if span.aside else self._claims
 
-    def _own(self, aside: Sequence[Mapping[str, object]]) -> Iterator[Claim]:
-        return (claim for attributes in aside for claim in self._claim("an event or link", attributes))
+    def _own(self, aside: Sequence[Mapping[str, object]]) -> tuple[Claim, ...]:
+        return tuple(claim for attributes in aside for claim in self._claim("an event or link", attributes))
 
-    def _claim(self, where: str, attributes: Mapping[str, object]) -> Iterator[Claim]:
-        names = {name for name in attributes if name.startswith(OURS)} - self._redacted
-        if names:
-            shared = {name: attributes[name] for name in attributes if name in names & self._known}
-            unsigned = [name for name in shared if name not in MIRRORED]
-            yield Claim(where, shared, unsigned, min(names - self._known, default=None))
+    def _claim(self, where: str, attributes: Mapping[str, object]) -> tuple[Claim, ...]:
+        """Return the claim of a part, alone in a tuple, or none."""
+        names = {name for name in attributes if name.startswith(OURS) and name not in self._redacted}
+        if not names:
+            return ()
+        shared = {name: attributes[name] for name in attributes if name in names & self._known}
+        unsigned = [name for name in shared if name not in MIRRORED]
+        return (Claim(where, shared, unsigned, min(names - self._known, default=None)),)

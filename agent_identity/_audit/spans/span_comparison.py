@@ -1,20 +1,19 @@
 """Compares a span with its record: plain attributes, members, and our attributes beside the span's own."""
 
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, TypeAlias, final
+from typing import Final, final
 
 from agent_identity._audit.report import Place
-from agent_identity._audit.spans.attestations import ATTESTATION, OURS
+from agent_identity._audit.spans.attestations import OURS
 from agent_identity._audit.spans.foreign_members import Aside, Claim
+from agent_identity._audit.spans.span_facts import SpanFacts
 from agent_identity._audit.spans.span_members import is_our_scope, members_of
 from agent_identity._evidence.record import AnyRecord
 from agent_identity._evidence.spans import (
+    ATTESTATION_ATTRIBUTES,
     GRANT_ATTRIBUTE,
     MIRRORED,
-    Attestation,
     PastedSpan,
     SpanData,
     deviations,
@@ -23,10 +22,9 @@ from agent_identity._evidence.spans import (
 
 __all__ = ["SpanComparison"]
 
-_Add: TypeAlias = Callable[[int, str, str, Place], None]
 _NAMED: Final = 5  # Attributes that a message names.
 _LONGEST: Final = 128  # Characters of a foreign name in a message.
-_OF_OURS: Final = MIRRORED.keys() | {ATTESTATION + part.name for part in fields(Attestation)} | {GRANT_ATTRIBUTE}
+_OF_OURS: Final = frozenset({*MIRRORED, *ATTESTATION_ATTRIBUTES.values(), GRANT_ATTRIBUTE})
 """Every attribute of our spans: copies of record members, the attestation, and the grant."""
 
 _OTHERS_MAY_SET: Final = frozenset({"user.id", "error.type", "gen_ai.agent.name", "gen_ai.tool.call.id"})
@@ -55,20 +53,13 @@ class SpanComparison:
     """Compares spans with the records that they carry.
 
     Args:
-        add: Takes what is found: step, code, message and place.
-        counts: Counts the spans with a blanked copy.
         step: The number of the step.
         redacted: Attributes that a collector is known to rewrite; a change of them is not a contradiction.
-
-    Attributes:
-        signed: Number of attributes that copy a record so far.
-        hidden: Number of these that were missing or blanked.
     """
 
-    def __init__(self, add: _Add, counts: Counter[str], step: int, redacted: Collection[str]) -> None:
-        self.signed = self.hidden = 0
+    def __init__(self, step: int, redacted: Collection[str]) -> None:
         self._doubted = False
-        self._add, self._counts, self._step = add, counts, step
+        self._step = step
         self._redacted = _OTHERS_MAY_SET.union(redacted)
         self._aside = Aside(_OF_OURS, self._redacted)
 
@@ -76,87 +67,95 @@ class SpanComparison:
         """Return our attributes beside those of the span."""
         return self._aside.claims(span)
 
-    def agrees(self, record: AnyRecord, span: SpanData | PastedSpan, place: Place, *, bound: bool) -> bool | None:
+    def agrees(
+        self, record: AnyRecord, span: SpanData | PastedSpan, facts: SpanFacts, place: Place, *, bound: bool
+    ) -> bool | None:
         """Return whether a span agrees with its record; ``None`` if a difference may be legitimate.
 
         Args:
             record: The record.
             span: The span.
+            facts: Takes what is found.
             place: The place of the record.
             bound: Whether the ids show that the record belongs to the span; a store that changes ids changes more.
         """
         self._doubted = False
-        agrees = self._compare_copies(record, span, place)
-        agrees = self._compare_members(record, span, place, bound=bound) and agrees
+        agrees = self._compare_copies(record, span, facts, place)
+        agrees = self._compare_members(record, span, facts, place, bound=bound) and agrees
         for claim in self._aside.claims(span):
-            agrees = self._compare_claim(record, claim, span.attributes, place) and agrees
+            agrees = self._compare_claim(record, claim, span, facts, place) and agrees
         return None if agrees and self._doubted else agrees
 
-    def _compare_copies(self, record: AnyRecord, span: SpanData | PastedSpan, place: Place) -> bool:
+    def _compare_copies(self, record: AnyRecord, span: SpanData | PastedSpan, facts: SpanFacts, place: Place) -> bool:
         """Compare the plain attributes with the record; return whether they agree."""
         agrees, hidden, attributes = True, list[str](), span.attributes
-        foreign = isinstance(span, SpanData) and span.scope.strip() and not is_our_scope(span.scope)
+        foreign = isinstance(span, SpanData) and not is_our_scope(span.scope) and span.scope.strip()
         theirs = _THEIRS if foreign else frozenset[str]()
         signed = mirrored_attributes(record)
-        self.signed += len(signed)
+        facts.signed = len(signed)
         for field in deviations(signed, attributes):
             if field.attribute in theirs and field.verdict in ("changed", "retyped"):
                 continue
             if field.verdict in ("changed", "retyped") and field.attribute in self._redacted:
                 message = f"the value of {field.attribute} differs from the signed one; it was changed"
-                self._add(self._step, "copy_changed", message, place)
+                facts.add(self._step, "copy_changed", message, place)
             elif field.verdict == "changed":
                 agrees = False
                 message = f"the value of {field.attribute} differs from the signed one; it was changed"
-                self._add(self._step, "field_changed", message, place)
+                facts.add(self._step, "field_changed", message, place)
             elif field.verdict == "retyped":
-                self._report_retyped(field.attribute, place)
+                self._report_retyped(field.attribute, facts, place)
             else:
                 hidden.append(field.attribute)
-        for name in sorted(attributes.keys() - _OF_OURS - self._redacted):
-            if name.startswith(OURS):
-                agrees = False
-                message = f"the attribute {name[:_LONGEST]!a} is not signed; it was added"
-                self._add(self._step, "field_added", message, place)
-        self.hidden += len(hidden)
-        self._report_hidden(hidden, place)
+        added = [name for name in attributes if name not in _OF_OURS and name.startswith(OURS)]
+        for name in sorted(set(added) - self._redacted):
+            agrees = False
+            message = f"the attribute {name[:_LONGEST]!a} is not signed; it was added"
+            facts.add(self._step, "field_added", message, place)
+        facts.hidden = len(hidden)
+        if hidden:
+            self._report_hidden(hidden, facts, place)
         return agrees
 
-    def _compare_members(self, record: AnyRecord, span: SpanData | PastedSpan, place: Place, *, bound: bool) -> bool:
+    def _compare_members(
+        self, record: AnyRecord, span: SpanData | PastedSpan, facts: SpanFacts, place: Place, *, bound: bool
+    ) -> bool:
         """Compare name, times, parent and status with those of the record; return whether they agree."""
         agrees, hidden = True, list[str]()
         for name, standing in members_of(record, span):
             if standing == "hidden":
                 hidden.append(name)
             elif standing in _NOTICES:
-                self._add(self._step, "copy_changed", f"the {name} {_NOTICES[standing]}", place)
+                facts.add(self._step, "copy_changed", f"the {name} {_NOTICES[standing]}", place)
             elif standing == "retyped":
-                self._report_retyped(name, place)
+                self._report_retyped(name, facts, place)
             elif standing in _DOUBTS or not bound:
                 message = f"the {name} {_DOUBTS.get(standing, _UNCLEAR)}, or verify an OTLP export"
-                self._add(self._step, "span_unlike_record", message, place)
+                facts.add(self._step, "span_unlike_record", message, place)
                 self._doubted = True
             else:
                 agrees = False
                 message = f"the {name} of the span differs from its record; it was changed"
-                self._add(self._step, "field_changed", message, place)
-        self._report_hidden(hidden, place)
+                facts.add(self._step, "field_changed", message, place)
+        if hidden:
+            self._report_hidden(hidden, facts, place)
         return agrees
 
-    def _report_retyped(self, name: str, place: Place) -> None:
+    def _report_retyped(self, name: str, facts: SpanFacts, place: Place) -> None:
         message = f"the store shows {name} as JSON of another type than the signed one; look at its raw text"
-        self._add(self._step, "type_rewritten", message, place)
+        facts.add(self._step, "type_rewritten", message, place)
         self._doubted = True
 
-    def _report_hidden(self, hidden: Sequence[str], place: Place) -> None:
-        if hidden:
-            self._counts["redacted"] += 1
-            message = f"{len(hidden)} attributes are missing or blanked: {', '.join(hidden[:_NAMED])}"
-            self._add(self._step, "copy_redacted", message, place)
+    def _report_hidden(self, hidden: Sequence[str], facts: SpanFacts, place: Place) -> None:
+        facts.count("redacted")
+        message = f"{len(hidden)} attributes are missing or blanked: {', '.join(hidden[:_NAMED])}"
+        facts.add(self._step, "copy_redacted", message, place)
 
-    def _compare_claim(self, record: AnyRecord, claim: Claim, attributes: Mapping[str, object], place: Place) -> bool:
+    def _compare_claim(
+        self, record: AnyRecord, claim: Claim, span: SpanData | PastedSpan, facts: SpanFacts, place: Place
+    ) -> bool:
         """Return whether our attributes beside those of the span agree with the record."""
-        wrong = [name for name in claim.unsigned if claim.attributes[name] != attributes.get(name)]
+        wrong = [name for name in claim.unsigned if claim.attributes[name] != span.attributes.get(name)]
         wrong += [
             field.attribute
             for field in deviations(mirrored_attributes(record), claim.attributes)
@@ -166,5 +165,5 @@ class SpanComparison:
             wrong.append(claim.stranger)
         for name in wrong:
             message = f"the attribute {name[:_LONGEST]!a} on {claim.where} is not signed; it was added"
-            self._add(self._step, "field_added", message, place)
+            facts.add(self._step, "field_added", message, place)
         return not wrong

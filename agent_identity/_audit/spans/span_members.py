@@ -33,6 +33,7 @@ read it as JSON; ``unreadable``: it has an unknown form; ``recased``: it differs
 stores change.
 """
 
+_OF_SPANS: Final = (Outcome, Intent, TaskEnd, TaskStart)
 _INTERNAL: Final = 1
 _OPERATIONS: Final = frozenset({f"{SCOPE}.internal", "opentelemetry.internal", "internal"})
 """Operation names of Datadog for internal spans, whose names it shows as the resource."""
@@ -62,7 +63,7 @@ def members_of(record: AnyRecord, span: SpanData | PastedSpan) -> Iterator[Membe
         record: The verified record of the span.
         span: The span.
     """
-    if not isinstance(record, Intent | Outcome | TaskStart | TaskEnd):
+    if not isinstance(record, _OF_SPANS):
         return
     expected = appearance_of(record)
     ours = _is_ours(expected, span)
@@ -84,7 +85,7 @@ def _is_ours(expected: Appearance, span: SpanData | PastedSpan) -> bool | None:
     """Return whether this library made the span; ``None`` if the span does not show its scope."""
     if isinstance(span, SpanData):
         # No other library makes spans of tasks, and OTLP does not rename scopes.
-        return True if expected.opens or is_our_scope(span.scope) else None if not span.scope.strip() else False
+        return True if is_our_scope(span.scope) or expected.opens else None if not span.scope.strip() else False
     scopes = [name for name in span.scopes if isinstance(name, str) and name.strip()]
     if not scopes:
         return None
@@ -92,7 +93,8 @@ def _is_ours(expected: Appearance, span: SpanData | PastedSpan) -> bool | None:
 
 
 def _of_otlp(expected: Appearance, span: SpanData) -> Iterator[Member]:
-    yield from _text("name", expected.name, span.name)
+    if span.name != expected.name:
+        yield from _text("name", expected.name, span.name)
     for name, signed, shown in (("start", expected.start, span.start), ("end", expected.end, span.end)):
         if shown != signed:
             yield Member(name, "changed" if shown else "hidden")
@@ -100,7 +102,8 @@ def _of_otlp(expected: Appearance, span: SpanData) -> Iterator[Member]:
         yield Member("parent", "changed")
     if span.kind not in (0, _INTERNAL):
         yield Member("kind", "changed")
-    yield from _status(expected, span.status)
+    if (span.status == "error") is not (expected.error is not None):
+        yield from _status(expected, span.status)
     if span.status == "error" and expected.error is not None:
         yield from _text("status message", expected.error, span.status_message)
     elif span.status != "error" and span.status_message:
@@ -191,7 +194,8 @@ def _status(expected: Appearance, status: str | None) -> Iterator[Member]:
 
 def _conventions(expected: Appearance, attributes: Mapping[str, object]) -> Iterator[Member]:
     for name, signed in expected.conventions.items():
-        yield from _text(name, signed, attributes.get(name))
+        if attributes.get(name) != signed:
+            yield from _text(name, signed, attributes.get(name))
     if "gen_ai.tool.type" not in expected.conventions and attributes.get("gen_ai.tool.type") == "function":
         yield Member("gen_ai.tool.type", "theirs" if expected.ran else "changed")
 

@@ -1,22 +1,21 @@
 """Reads one span by itself: its signed record, and whether its copy, ids and grants agree with it."""
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple, TypeAlias, final
 
-from agent_identity._audit.ledger import HALF, CheckedRecord, Proofs, certified_record
+from agent_identity._audit.ledger import HALF, CheckedRecord, Proofs, is_certified
 from agent_identity._audit.report import NOWHERE, Place
-from agent_identity._audit.spans.attestations import ATTESTATION, OURS, open_record
+from agent_identity._audit.spans.attestations import ATTESTATION, OURS, SignedBody, open_body, record_in
 from agent_identity._audit.spans.coverage import ToolCall
 from agent_identity._audit.spans.rewritten_ids import Rewritten
 from agent_identity._audit.spans.span_comparison import SpanComparison
-from agent_identity._audit.spans.span_grants import GrantState, grants_on
-from agent_identity._evidence.record import AnyRecord, Intent, OfTask, Outcome
+from agent_identity._audit.spans.span_facts import SpanFacts
+from agent_identity._audit.spans.span_grants import grants_on
+from agent_identity._evidence.record import OF_TASKS, AnyRecord
 from agent_identity._evidence.spans import (
     GRANT_ATTRIBUTE,
     Document,
@@ -40,7 +39,6 @@ __all__ = [
     "SIGNED",
     "SPAN",
     "SpanBlock",
-    "SpanFacts",
     "SpanReader",
     "cannot_be_read",
     "read_block",
@@ -56,44 +54,11 @@ _PAYLOAD: Final = ATTESTATION + "payload"
 _UNKNOWN: Final = frozenset({"unknown_key", "key_not_valid_then", "key_revoked"})
 _STEP_OF: Final[Mapping[str, int]] = {"malformed_record": FORM, "unknown_record": FORM}
 _UNREADABLE: Final = "the file of spans cannot be read to its end; copy it again"
-_AT_ONCE: Final = 1_024
-"""Number of spans whose proofs are looked up together."""
+_AT_ONCE: Final = 64
+"""Number of spans that each step takes together: code that runs again at once is still at hand."""
 
 _Span: TypeAlias = SpanData | PastedSpan
-_Item: TypeAlias = _Span | Malformed
-_Problem: TypeAlias = tuple[int, str, str, Place]
-
-
-@final
-@dataclass(slots=True)
-class SpanFacts:
-    """Facts about one span, or about a malformed part of a file.
-
-    Attributes:
-        problems: The problems: step, code, message and place.
-        counts: Counters by name.
-        record: Its record, if that is signed and belongs to it.
-        place: The place of the record.
-        belongs: Whether the ids show that the record belongs to the span; ``None`` if the ids do not decide it.
-        agrees: Whether the span agrees with the record; ``None`` if a difference may be legitimate.
-        grants: The state of the grants on it, and the grants that the record names, each with its hash.
-        call: The tool call of the span, by any library.
-        signed: Number of attributes that copy the record.
-        hidden: Number of these that are missing or blanked.
-        span: The span itself, if it was asked for.
-    """
-
-    problems: Sequence[_Problem] = ()
-    counts: Mapping[str, int] = field(default_factory=dict[str, int])
-    record: CheckedRecord | None = None
-    place: Place = NOWHERE
-    belongs: bool | None = None
-    agrees: bool | None = None
-    grants: tuple[GrantState, Sequence[tuple[str, str]]] = ("absent", ())
-    call: ToolCall | None = None
-    signed: int = 0
-    hidden: int = 0
-    span: SpanData | None = None
+_Item: TypeAlias = _Span | Malformed | SpanFacts
 
 
 class SpanBlock(NamedTuple):
@@ -122,12 +87,17 @@ def read_block(
     """
     reader = SpanReader(trust, redacted, keep=keep)
     with nullcontext() if proofs is None else closing(Proofs(proofs)) as reader.proofs:
-        for item in block.items:
-            if isinstance(item, SpanFacts):
-                yield [item], block.end
-                continue
-            for facts in reader.read((item,) if isinstance(item, Malformed) else spans_of(item)):
-                yield facts, block.end
+        for facts in reader.read(_items(block)):
+            yield facts, block.end
+
+
+def _items(block: SpanBlock) -> Iterator[SpanData | Malformed | SpanFacts]:
+    """Yield the spans of a block, and what stands between them."""
+    for item in block.items:
+        if isinstance(item, Document):
+            yield from spans_of(item)
+        else:
+            yield item
 
 
 def cannot_be_read(error: OSError) -> SpanFacts:
@@ -157,9 +127,7 @@ class SpanReader:
         self.rewritten = Rewritten()
         self._trust = trust
         self._proved: Mapping[bytes, bytes] = {}
-        self._problems: list[_Problem] = []
-        self._counts: Counter[str] = Counter()
-        self._comparison = SpanComparison(self._add, self._counts, COPY, redacted)
+        self._comparison = SpanComparison(COPY, redacted)
 
     def read(self, items: Iterable[_Item]) -> Iterator[list[SpanFacts]]:
         """Yield the facts of spans in batches, since one document can have millions of spans.
@@ -171,77 +139,80 @@ class SpanReader:
         while some := tuple(islice(rest, _AT_ONCE)):
             if self.proofs is not None:
                 self._proved = self.proofs.of(_record_ids(some))
-            yield [self._facts(item) for item in some]
+            # All signatures first, and then the records, as no two steps share much code.
+            opened = [self._opened(item) for item in some]
+            yield [self._judged(*each) for each in opened]
 
-    def _add(self, step: int, code: str, message: str, place: Place) -> None:
-        self._problems.append((step, code, message, place))
-
-    def _facts(self, item: _Item) -> SpanFacts:
+    def _opened(self, item: _Item) -> tuple[_Item, SpanFacts, SignedBody | None]:
+        """Return an item with its first facts, and the signed bytes on it."""
         if isinstance(item, Malformed):
             problem = (READ, "malformed_document", item.message, Place(line=item.line))
-            return SpanFacts([problem], {"malformed": 1})
-        self._problems = []
-        self._counts.clear()
-        self._counts["spans"] = 1
-        comparison = self._comparison
-        comparison.signed = comparison.hidden = 0
-        span = item if isinstance(item, SpanData) else None
-        facts = SpanFacts(call=None if span is None else ToolCall.of(span), span=span if self._keep else None)
-        self._open(item, facts)
-        facts.problems, facts.counts = self._problems, dict(self._counts)
-        facts.signed, facts.hidden = comparison.signed, comparison.hidden
-        return facts
+            return item, SpanFacts([problem], {"malformed": 1}), None
+        if isinstance(item, SpanFacts):
+            return item, item, None
+        facts = SpanFacts(counts={"spans": 1})
+        if isinstance(item, SpanData):
+            facts.call, facts.span = ToolCall.of(item), item if self._keep else None
+        return item, facts, self._open(item, facts)
 
-    def _open(self, span: _Span, facts: SpanFacts) -> None:
-        """Open the record of a span."""
+    def _open(self, span: _Span, facts: SpanFacts) -> SignedBody | None:
+        """Open the attestation on a span."""
         attributes = span.attributes
-        signed = _PAYLOAD in attributes or any(name.startswith(ATTESTATION) for name in attributes)
-        if not signed and not any(name.startswith(OURS) for name in attributes) and not self._comparison.claims(span):
-            return
-        counts = self._counts
-        counts["records"] += 1
-        if not signed:
-            message = f"the span has {OURS}* attributes but no signature; it was removed or forged"
-            self._add(SIGNED, "unsigned", message, _claimed_place(span))
-            counts["contradicted"] += 1
-            return
+        if _PAYLOAD not in attributes and not any(name.startswith(ATTESTATION) for name in attributes):
+            if any(name.startswith(OURS) for name in attributes) or self._comparison.claims(span):
+                message = f"the span has {OURS}* attributes but no signature; it was removed or forged"
+                facts.add(SIGNED, "unsigned", message, _claimed_place(span))
+                facts.count("records")
+                facts.count("contradicted")
+            return None
+        facts.count("records")
         if self._trust is None:
-            return
-        proved = partial(self._is_proved, attributes) if self._proved else None
+            return None
+        proved = partial(self._is_proved, span, facts) if self._proved else None
         try:
-            record, body = open_record(attributes, self._trust, proved)
+            return open_body(attributes, self._trust, proved)
         except VerificationError as error:
-            self._add(_STEP_OF.get(error.code, SIGNED), error.code, str(error), _claimed_place(span))
-            unclear = "unclear" if error.code == "unknown_record" else "contradicted"
-            counts["unknown_key" if error.code in _UNKNOWN else unclear] += 1
-            return
-        counts.update(certified_record(attributes, self._trust))
-        self._judge(span, record, body, facts)
+            _refuse(span, facts, error)
+            return None
 
-    def _is_proved(self, attributes: Mapping[str, object], body: bytes) -> bool:
+    def _is_proved(self, span: _Span, facts: SpanFacts, body: bytes) -> bool:
         """Return whether the ledger proves this very record."""
         # The attribute is only a key for the lookup.
-        half = self._proved.get(_bytes_of(attributes.get(_RECORD_ID)))
+        half = self._proved.get(_bytes_of(span.attributes.get(_RECORD_ID)))
         if half is None or half != leaf_hash(body)[:HALF]:
             return False
-        self._counts["proved_by_ledger"] += 1
+        facts.count("proved_by_ledger")
         return True
 
-    def _judge(self, span: _Span, record: AnyRecord, body: bytes, facts: SpanFacts) -> None:
+    def _judged(self, item: _Item, facts: SpanFacts, signed: SignedBody | None) -> SpanFacts:
+        """Return the facts of an item, with those of its record if it has one."""
+        if signed is None or self._trust is None or not isinstance(item, (SpanData, PastedSpan)):
+            return facts
+        try:
+            record = record_in(signed, self._trust)
+        except VerificationError as error:
+            _refuse(item, facts, error)
+            return facts
+        if is_certified(signed.keyid, self._trust):
+            facts.count("certified")
+        self._compare(item, facts, record, signed.body)
+        return facts
+
+    def _compare(self, span: _Span, facts: SpanFacts, record: AnyRecord, body: bytes) -> None:
         """Compare a span with its record."""
         place = _place(record, span.line)
-        belongs = self._belongs(record, span, place)
+        belongs = self._belongs(record, span, facts, place)
         if belongs is False:
-            self._add(SPAN, "wrong_span", MOVED, place)
-            self._counts["contradicted"] += 1
+            facts.add(SPAN, "wrong_span", MOVED, place)
+            facts.count("contradicted")
             return
-        facts.agrees = self._comparison.agrees(record, span, place, bound=belongs is not None)
+        facts.agrees = self._comparison.agrees(record, span, facts, place, bound=belongs is not None)
         facts.record, facts.place, facts.belongs = CheckedRecord(body, leaf_hash(body), record), place, belongs
         if GRANT_ATTRIBUTE in span.attributes:
-            chain = record.chain if isinstance(record, OfTask | Intent | Outcome) else None
+            chain = record.chain if isinstance(record, OF_TASKS) else None
             facts.grants = grants_on(span.attributes, chain or ())
 
-    def _belongs(self, record: AnyRecord, span: _Span, place: Place) -> bool | None:
+    def _belongs(self, record: AnyRecord, span: _Span, facts: SpanFacts, place: Place) -> bool | None:
         """Return whether trace and span are those of the record; ``None`` if the span does not show its ids."""
         signed = span_ids(record)
         if isinstance(span, SpanData):
@@ -258,11 +229,18 @@ class SpanReader:
         for name, kinds in (("trace", trace), ("span", own)):
             if not kinds:
                 message = f"the {name} id of the span is missing beside its attributes; copy the whole span"
-                self._add(SPAN, "span_not_named", message, place)
+                facts.add(SPAN, "span_not_named", message, place)
         if trace == {"tail"}:
             message = "the trace id has only its lower 64 bits, which are those that are signed"
-            self._add(SPAN, "trace_id_cut", message, place)
+            facts.add(SPAN, "trace_id_cut", message, place)
         return True if trace and own else None
+
+
+def _refuse(span: _Span, facts: SpanFacts, error: VerificationError) -> None:
+    """Report a record that was rejected."""
+    facts.add(_STEP_OF.get(error.code, SIGNED), error.code, str(error), _claimed_place(span))
+    unclear = "unclear" if error.code == "unknown_record" else "contradicted"
+    facts.count("unknown_key" if error.code in _UNKNOWN else unclear)
 
 
 def _place(record: AnyRecord, line: int) -> Place:
@@ -271,7 +249,7 @@ def _place(record: AnyRecord, line: int) -> Place:
 
 def _record_ids(items: Sequence[_Item]) -> set[bytes]:
     """Return the ids of records that spans name, 16 bytes each."""
-    named = {_bytes_of(item.attributes.get(_RECORD_ID)) for item in items if not isinstance(item, Malformed)}
+    named = {_bytes_of(item.attributes.get(_RECORD_ID)) for item in items if isinstance(item, (SpanData, PastedSpan))}
     return named - {b""}
 
 

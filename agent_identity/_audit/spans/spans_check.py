@@ -16,6 +16,7 @@ from agent_identity._audit.ledger import (
 from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._audit.spans.coverage import CoverageTable
 from agent_identity._audit.spans.deduplicator import Deduplicator
+from agent_identity._audit.spans.span_facts import SpanFacts
 from agent_identity._audit.spans.span_reader import (
     COPY,
     FORM,
@@ -24,13 +25,12 @@ from agent_identity._audit.spans.span_reader import (
     SIGNED,
     SPAN,
     SpanBlock,
-    SpanFacts,
     SpanReader,
     cannot_be_read,
     read_block,
 )
 from agent_identity._audit.store import Executor, in_process
-from agent_identity._evidence.record import AnyRecord, Intent, OfTask, Outcome, TaskEnd
+from agent_identity._evidence.record import OF_TASKS, AnyRecord, Intent, Outcome, TaskEnd
 from agent_identity._evidence.spans import (
     GRANT_ATTRIBUTE,
     MAX_PASTED,
@@ -65,6 +65,8 @@ _ONCE_WORDS: Final[Mapping[str, str]] = {
     "two_at_one_place": "two different records have this place in the stream",
     "broken_link": "the record does not fit its neighbor in the stream",
 }
+_CALLS: Final = (Outcome, Intent)
+_ENDS: Final = (Outcome, TaskEnd)
 _BLOCK: Final = 2 * 1024 * 1024  # Bytes of documents, or one longer document.
 _BESIDE: Final = 128  # Bytes that a document takes beside its own; it may have none.
 
@@ -227,7 +229,7 @@ class SpansCheck:
                 return
             verified = self._judge(facts, record, once=once)
         if facts.call is not None:
-            principal = verified.principal if isinstance(verified, OfTask | Intent | Outcome) else None
+            principal = verified.principal if isinstance(verified, OF_TASKS) else None
             self._coverage.add(facts.call, None if principal is None else principal.kind)
         if self._visit is not None and facts.span is not None:
             self._visit(facts.span, verified)
@@ -244,7 +246,7 @@ class SpansCheck:
     def _count(self, record: AnyRecord, facts: SpanFacts) -> None:
         findings, place = self._findings, facts.place
         findings.kinds[record.kind] += 1
-        if isinstance(record, Outcome | TaskEnd) and record.outcome is not None:
+        if isinstance(record, _ENDS) and record.outcome is not None:
             findings.counts[record.outcome] += 1
         contradicts_detail(findings, FORM, record, place)
         use = self._delegations.see(record, place)
@@ -254,7 +256,7 @@ class SpansCheck:
         if use is None:
             findings.counts["unattributed"] += 1
             return
-        if isinstance(record, Intent | Outcome) and record.decision.effect != "block":
+        if isinstance(record, _CALLS) and record.decision.effect != "block":
             use.allow(record.action.tool, record.time.start_ns, place)
 
     def _take_grants(self, facts: SpanFacts) -> None:

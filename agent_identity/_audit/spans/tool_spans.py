@@ -25,8 +25,9 @@ def calls_tool(attributes: Mapping[str, object]) -> bool:
     Args:
         attributes: The attributes of the span.
     """
-    if any(attributes.get(name) == value for name, value in _MARKS):
-        return True
+    for name, value in _MARKS:
+        if attributes.get(name) == value:
+            return True
     return "gen_ai.operation.name" not in attributes and attributes.keys() >= _OLDER
 
 

@@ -71,7 +71,9 @@ class SpillStore(Generic[_T]):
         Raises:
             ConfigurationError: The file cannot be read.
         """
-        return key in self._near or self._look("SELECT 1 FROM kept WHERE key = ?", key) is not None
+        if key in self._near or self._far is None:
+            return key in self._near
+        return self._look("SELECT 1 FROM kept WHERE key = ?", key) is not None
 
     def get(self, key: bytes) -> _T | None:
         """Return a value for reading only, or ``None``.
@@ -80,7 +82,7 @@ class SpillStore(Generic[_T]):
             ConfigurationError: The file cannot be read.
         """
         value = self._near.get(key)
-        return value if value is not None else self._get_far(key)
+        return value if value is not None or self._far is None else self._get_far(key)
 
     def hold(self, key: bytes) -> _T | None:
         """Return a value that may be changed until another one is held or put, or ``None``.

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from agent_identity._evidence.record.pseudonyms import PSEUDONYM_PREFIX, Pseudonyms
     from agent_identity._evidence.record.schema import (
         KINDS,
+        OF_TASKS,
         AnyRecord,
         Approval,
         Detail,
@@ -149,6 +150,7 @@ else:
             "agent_identity._evidence.record.pseudonyms": ("PSEUDONYM_PREFIX", "Pseudonyms"),
             "agent_identity._evidence.record.schema": (
                 "KINDS",
+                "OF_TASKS",
                 "AnyRecord",
                 "Approval",
                 "Detail",
@@ -179,6 +181,7 @@ __all__ = [
     "EFFECTS",
     "KINDS",
     "MAX_DISCLOSURE_BYTES",
+    "OF_TASKS",
     "OUTCOMES",
     "PSEUDONYM_PREFIX",
     "VERSION",

@@ -80,6 +80,7 @@ __all__ = [
     "EFFECTS",
     "KINDS",
     "KIND_TYPES",
+    "OF_TASKS",
     "OUTCOMES",
     "VERSION",
     "Action",
@@ -444,6 +445,9 @@ AnyRecord: TypeAlias = (
     | StreamEnd
 )
 """A record of any kind."""
+
+OF_TASKS: Final = (Outcome, Intent, OfTask)
+"""The types of records that may name a task, its parties and a span; a call outside any task leaves them out."""
 
 KIND_TYPES: Final[Mapping[str, type[Record]]] = {
     cast("str", kind.__struct_config__.tag): kind for kind in cast("tuple[type[Record], ...]", get_args(AnyRecord))

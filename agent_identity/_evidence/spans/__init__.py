@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         status_of,
     )
     from agent_identity._evidence.spans.envelope import (
+        ATTESTATION_ATTRIBUTES,
         PAYLOAD_TYPES,
         Attestation,
         pae,
@@ -56,6 +57,7 @@ else:
                 "status_of",
             ),
             "agent_identity._evidence.spans.envelope": (
+                "ATTESTATION_ATTRIBUTES",
                 "PAYLOAD_TYPES",
                 "Attestation",
                 "pae",
@@ -94,6 +96,7 @@ else:
     )
 
 __all__ = [
+    "ATTESTATION_ATTRIBUTES",
     "EXPORTED_KINDS",
     "GRANT_ATTRIBUTE",
     "MAX_PASTED",

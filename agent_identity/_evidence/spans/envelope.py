@@ -7,11 +7,11 @@ https://github.com/secure-systems-lab/dsse/blob/master/protocol.md
 
 import hashlib
 import re
-from base64 import b64decode, b64encode, urlsafe_b64decode
+from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, Self, final
+from dataclasses import dataclass, field
+from typing import Any, Final, Self, final
 
 import orjson
 
@@ -22,6 +22,7 @@ from agent_identity._identity.keys import PublicKey, Signer
 from agent_identity.errors import TokenError, VerificationError
 
 __all__ = [
+    "ATTESTATION_ATTRIBUTES",
     "DIGEST_ATTRIBUTE",
     "MAX_PAYLOAD",
     "PAYLOAD_TYPE",
@@ -47,7 +48,9 @@ MAX_PAYLOAD: Final = 4_194_304
 
 _PREFIX: Final = "agent_identity.attestation."
 _FIELDS: Final = ("payload", "payload_type", "signature", "keyid", "digest")
-_ATTRIBUTES: Final = tuple((name, _PREFIX + name) for name in _FIELDS)
+ATTESTATION_ATTRIBUTES: Final[Mapping[str, str]] = {name: _PREFIX + name for name in _FIELDS}
+"""The attributes of a span that carry an attestation, by its fields."""
+
 DIGEST_ATTRIBUTE: Final = _PREFIX + "digest"
 """The attribute that names the record even where the payload was cut off."""
 
@@ -85,6 +88,7 @@ class Attestation:
     signature: str
     keyid: str
     digest: str
+    _body: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in _FIELDS:
@@ -99,9 +103,10 @@ class Attestation:
         if not _DIGEST.fullmatch(self.digest):
             raise ValueError("the digest is not of the form sha256:<64 lower-case hex digits>")
         try:
-            b64url_decode(self.payload)
+            body = b64url_decode(self.payload)
         except ValueError as error:
             raise ValueError(f"bad payload of an attestation: {error}") from None
+        object.__setattr__(self, "_body", body)
 
     def open(self, lookup: Callable[[str], PublicKey], proved: Callable[[bytes], bool] | None = None) -> bytes:
         """Return the bytes of the record if the signature is good.
@@ -118,7 +123,7 @@ class Attestation:
         """
         if self.payload_type not in _KNOWN:
             raise VerificationError("the payload type is not that of a record", code="unknown_payload_type")
-        body = urlsafe_b64decode(self.payload + "=" * (-len(self.payload) % 4))  # That it is canonical, is checked.
+        body = self._body
         if self.digest != _digest(body):
             raise VerificationError("the digest is not that of the payload; one was changed", code="bad_digest")
         key = lookup(self.keyid)
@@ -134,7 +139,7 @@ class Attestation:
 
     def to_attributes(self) -> dict[str, str]:
         """Return the five attributes of a span, ``agent_identity.attestation.*``."""
-        return {_PREFIX + name: getattr(self, name) for name in _FIELDS}
+        return {attribute: getattr(self, name) for name, attribute in ATTESTATION_ATTRIBUTES.items()}
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, object]) -> Self:
@@ -144,11 +149,13 @@ class Attestation:
             VerificationError: It is missing (``no_attestation``), a part is missing
                 (``partial_attestation``), or one is cut or scrubbed (``bad_attestation``).
         """
-        fields = {name: attributes[attribute] for name, attribute in _ATTRIBUTES if attribute in attributes}
+        fields = {
+            name: attributes[attribute] for name, attribute in ATTESTATION_ATTRIBUTES.items() if attribute in attributes
+        }
         if not fields:
             raise VerificationError("the span has no attestation; export all of its attributes", code="no_attestation")
-        missing = [name for name in _FIELDS if name not in fields]
-        if missing:
+        if len(fields) < len(_FIELDS):
+            missing = [name for name in _FIELDS if name not in fields]
             raise VerificationError(
                 f"the attestation on the span lacks {', '.join(missing)}; export all of its attributes",
                 code="partial_attestation",
@@ -159,7 +166,7 @@ class Attestation:
         """Return the DSSE envelope in JSON, in canonical form."""
         signature = b64encode(bytes.fromhex(self.signature)).decode("ascii")
         envelope = {
-            "payload": b64encode(b64url_decode(self.payload)).decode("ascii"),
+            "payload": b64encode(self._body).decode("ascii"),
             "payloadType": self.payload_type,
             "signatures": [{"keyid": self.keyid, "sig": signature}],
         }
@@ -194,9 +201,9 @@ class Attestation:
         )
 
     @classmethod
-    def _from_outside(cls, fields: Mapping[str, object]) -> Self:
+    def _from_outside(cls, fields: Mapping[str, Any]) -> Self:
         try:
-            return cls(**{name: _text(fields, name) for name in fields})
+            return cls(**fields)
         except ValueError as error:
             raise _bad_attestation(str(error)) from None
 
@@ -252,13 +259,6 @@ def _is_name(text: str) -> bool:
 
 def _digest(body: bytes) -> str:
     return "sha256:" + hashlib.sha256(body).hexdigest()
-
-
-def _text(fields: Mapping[str, object], name: str) -> str:
-    value = fields[name]
-    if type(value) is not str:
-        raise ValueError(f"the {name} of the attestation is not text")
-    return value
 
 
 def _members(value: object) -> Mapping[str, object]:

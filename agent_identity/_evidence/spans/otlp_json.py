@@ -9,10 +9,11 @@ https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, final
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, final
 
+import msgspec
 import orjson
 
 from agent_identity._evidence.storage import ByteLines, ByteReader
@@ -44,7 +45,6 @@ SpanStatus: TypeAlias = Literal["unset", "ok", "error"]
 """The status code of a span."""
 
 _Members: TypeAlias = "dict[str, JSON]"
-_Pair: TypeAlias = "dict[str, Any]"
 _Spans: TypeAlias = "Iterator[SpanData | Malformed]"
 _SKIP: Final = 1024 * 1024
 _LONG: Final = f"the line is longer than {MAX_LINE} bytes; export smaller batches"
@@ -72,8 +72,7 @@ _SIGNALS: Final = frozenset({"resourceSpans", "resource_spans", "resourceLogs", 
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpanData:
+class SpanData(msgspec.Struct, frozen=True, kw_only=True):
     """One span of an export.
 
     Values of attributes are ``str``, ``bool``, ``int``, ``float``, ``bytes``, ``None``, and lists and dicts of these.
@@ -109,7 +108,7 @@ class SpanData:
     status_message: str
     line: int
     kind: int = 0
-    scope_attributes: Mapping[str, object] = field(default_factory=dict[str, object])
+    scope_attributes: Mapping[str, object] = msgspec.field(default_factory=dict)
     aside: tuple[Mapping[str, object], ...] = ()
 
 
@@ -330,6 +329,7 @@ def _span(
     line: int,
 ) -> SpanData:
     status = _object(members.get("status"), "'status'")
+    beside = "events" in members or "links" in members
     return SpanData(
         trace_id=_id(_member(members, "traceId", "trace_id"), _TRACE_ID, "'traceId' is not 32 hex digits"),
         span_id=_id(_member(members, "spanId", "span_id"), _SPAN_ID, "'spanId' is not 16 hex digits"),
@@ -345,7 +345,7 @@ def _span(
         line=line,
         kind=_kind(members.get("kind")),
         scope_attributes=scope_attributes,
-        aside=tuple(_aside(members)),
+        aside=tuple(_aside(members)) if beside else (),
     )
 
 
@@ -377,13 +377,13 @@ def _member(members: _Members, name: str, other: str) -> JSON:
     return value
 
 
-def _object(value: object, what: str) -> _Members:
+def _object(value: JSON, what: str) -> _Members:
     """Return the members of an object; an absent one is empty (as in Protocol Buffers)."""
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise MisfitError(f"{what} is not an object")
-    return cast("_Members", value)
+    return value
 
 
 def _array(members: _Members, name: str, other: str = "") -> Sequence[JSON]:
@@ -424,12 +424,12 @@ def _time(value: JSON) -> int:
 
 
 def _status(code: JSON) -> SpanStatus:
-    return _STATUS.get(code, "unset") if isinstance(code, int | str) else "unset"
+    return _STATUS.get(code, "unset") if isinstance(code, (int, str)) else "unset"
 
 
-def _attributes(pairs: Sequence[JSON], depth: int) -> dict[str, object]:
+def _attributes(pairs: Sequence[Any], depth: int) -> dict[str, object]:
     attributes: dict[str, object] = {}
-    for item in cast("Sequence[_Pair]", pairs):
+    for item in pairs:
         # Nearly all are strings in this spelling; whatever else there may be takes the careful way below.
         try:
             name, held = item["key"], item["value"]
@@ -449,7 +449,7 @@ def _attributes(pairs: Sequence[JSON], depth: int) -> dict[str, object]:
     return attributes
 
 
-def any_value(value: object, depth: int) -> object:
+def any_value(value: JSON, depth: int) -> object:
     """Return the Python value of an AnyValue.
 
     Args:
@@ -460,15 +460,17 @@ def any_value(value: object, depth: int) -> object:
         MisfitError: It is malformed.
     """
     members = _object(value, "the value of an attribute")
-    kinds = [(kind, item) for kind, item in members.items() if kind in _DECODERS and item is not None]
-    if not kinds:
+    kind = None
+    for name, item in members.items():
+        if name in _DECODERS and item is not None:
+            if kind is not None:
+                raise MisfitError("an attribute has several kinds of value")
+            kind = name
+    if kind is None:
         return None
-    if len(kinds) > 1:
-        raise MisfitError("an attribute has several kinds of value")
     if depth > MAX_NESTING:
         raise MisfitError(f"an attribute has more than {MAX_NESTING} nested arrays and maps")
-    kind, item = kinds[0]
-    return _DECODERS[kind](item, depth)
+    return _DECODERS[kind](members[kind], depth)
 
 
 def _text(value: object, _: int) -> str:
@@ -516,15 +518,15 @@ def _bytes(value: object, _: int) -> bytes:
         raise MisfitError("'bytesValue' is not base64") from None
 
 
-def _list(value: object, depth: int) -> list[object]:
+def _list(value: JSON, depth: int) -> list[object]:
     return [any_value(item, depth + 1) for item in _array(_object(value, "'arrayValue'"), "values")]
 
 
-def _dict(value: object, depth: int) -> dict[str, object]:
+def _dict(value: JSON, depth: int) -> dict[str, object]:
     return _attributes(_array(_object(value, "'kvlistValue'"), "values"), depth + 1)
 
 
-_DECODERS: Final[Mapping[str, Callable[[object, int], object]]] = MappingProxyType(
+_DECODERS: Final[Mapping[str, Callable[[JSON, int], object]]] = MappingProxyType(
     {
         name: decoder
         for camel, snake, decoder in (

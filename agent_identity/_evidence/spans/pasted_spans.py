@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final, NamedTuple, TypeAlias, TypeVar, final
+from typing import Final, NamedTuple, TypeAlias, TypeVar, cast, final
 
 from agent_identity._common.narrowing import is_dict, is_list, is_object
 from agent_identity._evidence.spans.otlp_json import MAX_NESTING, Malformed, MisfitError, any_value, parse_once
 from agent_identity._evidence.spans.span_attributes import MIRRORED
+from agent_identity.canonical import JSON
 
 __all__ = ["MAX_PASTED", "PastedSpan", "read_pasted"]
 
@@ -308,7 +309,7 @@ def _plain(value: object) -> object:
     lower = {name.lower(): item for name, item in value.items()}
     if set(lower) in _TYPED:
         return lower["value"]
-    return any_value(value, 0) if any(name.endswith(("Value", "_value")) for name in value) else value
+    return any_value(cast("JSON", value), 0) if any(name.endswith(("Value", "_value")) for name in value) else value
 
 
 def _attributes(pairs: Iterable[tuple[str, object]], *, aside: bool) -> _Members:

@@ -6,7 +6,7 @@ and empty arrays lose spans in real back ends.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeAlias, final
 import orjson
 
 from agent_identity._common.narrowing import is_array, is_dict, is_list
-from agent_identity._evidence.record import AnyRecord, Intent, OfTask, Outcome, Policy
+from agent_identity._evidence.record import OF_TASKS, AnyRecord, Intent, OfTask, Outcome, Policy
 
 __all__ = [
     "MIRRORED",
@@ -38,6 +38,7 @@ Verdict: TypeAlias = Literal["match", "changed", "missing", "redacted", "retyped
 """
 
 _Value: TypeAlias = "str | tuple[str, ...]"
+_CALLS: Final = (Outcome, Intent)
 _OURS: Final = "agent_identity."
 _WORST_FIRST: Final[tuple[Verdict, ...]] = ("changed", "retyped", "redacted", "match")
 _MAX_FOUND: Final = 1_048_576
@@ -48,7 +49,7 @@ def _policy(of_decision: str, of_policy: str) -> Callable[[AnyRecord], str | Non
 
     def read(record: AnyRecord) -> str | None:
         known: str | None = None
-        if isinstance(record, Intent | Outcome):
+        if isinstance(record, _CALLS):
             known = getattr(record.decision, of_decision)
         elif isinstance(record, Policy):
             known = getattr(record.policy, of_policy)
@@ -62,7 +63,7 @@ def _schema_version(_: AnyRecord) -> str:
 
 
 def _of_task(record: AnyRecord) -> OfTask | Intent | Outcome | None:
-    return record if isinstance(record, OfTask | Intent | Outcome) else None
+    return record if isinstance(record, OF_TASKS) else None
 
 
 def _chain(record: AnyRecord) -> tuple[str, ...] | None:
@@ -208,11 +209,13 @@ def deviations(signed: Mapping[str, _Value], attributes: Mapping[str, object]) -
     return (*checks, *_claimed(signed, attributes))
 
 
-def _claimed(signed: Mapping[str, _Value], attributes: Mapping[str, object]) -> Iterator[FieldCheck]:
-    """Yield the attributes of ours that the record does not support."""
-    for name in _MIRRORED_OURS:
-        if name in attributes and name not in signed and verdict_on("", attributes[name]) == "changed":
-            yield FieldCheck(name, "changed", None)
+def _claimed(signed: Mapping[str, _Value], attributes: Mapping[str, object]) -> list[FieldCheck]:
+    """Return the attributes of ours that the record does not support."""
+    return [
+        FieldCheck(name, "changed", None)
+        for name in _MIRRORED_OURS
+        if name not in signed and name in attributes and verdict_on("", attributes[name]) == "changed"
+    ]
 
 
 _MARK: Final = re.compile(
@@ -272,10 +275,10 @@ def _is_scrubbed(signed: str, shown: str) -> bool:
 
 
 def _verdict_of_array(signed: tuple[str, ...], shown: object) -> Verdict:
-    if isinstance(shown, str) and _MARK.fullmatch(shown):
-        return "redacted"
     if is_list(shown) and tuple(shown) == signed:
         return "match"
+    if isinstance(shown, str) and _MARK.fullmatch(shown):
+        return "redacted"
     items = _items(shown)
     if items is None or len(items) != len(signed):
         return "changed"

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, final
 
-from agent_identity._evidence.record import AnyRecord, Intent, OfTask, Outcome, TaskEnd, TaskStart, Trace
+import msgspec
+
+from agent_identity._evidence.record import OF_TASKS, AnyRecord, Intent, OfTask, Outcome, TaskEnd, TaskStart, Trace
 from agent_identity._evidence.spans.envelope import payload_type_of, signed_attributes
 from agent_identity._evidence.spans.span_attributes import mirrored_attributes
 from agent_identity._identity.keys import Signer
@@ -27,7 +29,6 @@ __all__ = [
     "span_ids",
     "stated_parent",
     "stated_span",
-    "stated_trace",
 ]
 
 SCOPE: Final = "agent_identity"
@@ -39,6 +40,9 @@ EXPORTED_KINDS: Final = frozenset({"outcome", "task_end"})
 GRANT_ATTRIBUTE: Final = "agent_identity.delegation.grant"
 """The attribute of a task's span that carries its grants."""
 
+_CALLS: Final = (Outcome, Intent)
+_BEGINNINGS: Final = (Intent, TaskStart)
+_ENDS: Final = (Outcome, TaskEnd)
 _GOOD: Final = frozenset({"success", "routed", "suspended", "cancelled"})
 _OPENING: Final = "invoke_agent"
 
@@ -75,18 +79,12 @@ def span_ids(record: AnyRecord) -> tuple[str, str]:
     Where no tracer made a span, as in a process without telemetry, the ids are hashes of the task (outside
     any, of the record) and of the record. So the maker and the verifier of the span compute the same.
     """
-    task = record.task if isinstance(record, OfTask | Intent | Outcome) else None
-    trace, span = stated_trace(record), stated_span(record)
-    return (
-        trace or _hash("trace", record.id if task is None else task.id)[:32],
-        span or _hash("span", record.id)[:16],
-    )
-
-
-def stated_trace(record: AnyRecord) -> str | None:
-    """Return the stated trace of a record."""
     stated = _stated(record)
-    return None if stated is None else stated.trace
+    if stated is not None and stated.span is not None:
+        return stated.trace, stated.span
+    task = record.task if isinstance(record, OF_TASKS) else None
+    trace = _hash("trace", record.id if task is None else task.id)[:32] if stated is None else stated.trace
+    return trace, _hash("span", record.id)[:16]
 
 
 def stated_span(record: AnyRecord) -> str | None:
@@ -102,7 +100,7 @@ def stated_parent(record: AnyRecord) -> str | None:
 
 
 def _stated(record: AnyRecord) -> Trace | None:
-    return record.trace if isinstance(record, OfTask | Intent | Outcome) else None
+    return record.trace if isinstance(record, OF_TASKS) else None
 
 
 def _hash(what: str, name: str) -> str:
@@ -117,14 +115,13 @@ def error_of(record: AnyRecord) -> str | None:
     """
     if isinstance(record, Intent):
         return "unknown"
-    if not isinstance(record, Outcome | TaskEnd) or record.outcome is None or record.outcome in _GOOD:
+    if not isinstance(record, _ENDS) or record.outcome is None or record.outcome in _GOOD:
         return None
     return record.error or record.outcome
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Appearance:
+class Appearance(msgspec.Struct, frozen=True, kw_only=True):
     """Name, times, status and conventional attributes of a span.
 
     Attributes:
@@ -168,7 +165,7 @@ def appearance_of(record: AnyRecord) -> Appearance:
         end=record.time.start_ns if end is None else end,
         error=error_of(record),
         parent=stated_parent(record),
-        begins=refused or isinstance(record, Intent | TaskStart),
+        begins=refused or isinstance(record, _BEGINNINGS),
         ran=not refused,
         conventions=conventions,
     )
@@ -209,7 +206,7 @@ def _described(record: AnyRecord) -> tuple[str, dict[str, str]]:
     """Return the name of the span, and the attributes of conventions that the record copy lacks."""
     if isinstance(record, OfTask):
         return f"{_OPENING} {record.agent.id}", {"gen_ai.operation.name": _OPENING}
-    if not isinstance(record, Intent | Outcome):
+    if not isinstance(record, _CALLS):
         raise TypeError(f"a {record.kind} record has no span; give the record of a call or a task")
     action = record.action
     if action.agent is not None:  # A task that was asked for, and refused before it began.

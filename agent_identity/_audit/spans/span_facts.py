@@ -1,0 +1,55 @@
+"""Facts about one span by itself, from which the verification of all spans is made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, final
+
+from agent_identity._audit.ledger import CheckedRecord
+from agent_identity._audit.report import NOWHERE, Place
+from agent_identity._audit.spans.coverage import ToolCall
+from agent_identity._audit.spans.span_grants import GrantState
+from agent_identity._evidence.spans import SpanData
+
+__all__ = ["SpanFacts"]
+
+_Problem: TypeAlias = tuple[int, str, str, Place]
+
+
+@final
+@dataclass(slots=True)
+class SpanFacts:
+    """Facts about one span, or about a malformed part of a file.
+
+    Attributes:
+        problems: The problems: step, code, message and place.
+        counts: Counters by name.
+        record: Its record, if that is signed and belongs to it.
+        place: The place of the record.
+        belongs: Whether the ids show that the record belongs to the span; ``None`` if the ids do not decide it.
+        agrees: Whether the span agrees with the record; ``None`` if a difference may be legitimate.
+        grants: The state of the grants on it, and the grants that the record names, each with its hash.
+        call: The tool call of the span, by any library.
+        signed: Number of attributes that copy the record.
+        hidden: Number of these that are missing or blanked.
+        span: The span itself, if it was asked for.
+    """
+
+    problems: list[_Problem] = field(default_factory=list[_Problem])
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    record: CheckedRecord | None = None
+    place: Place = NOWHERE
+    belongs: bool | None = None
+    agrees: bool | None = None
+    grants: tuple[GrantState, Sequence[tuple[str, str]]] = ("absent", ())
+    call: ToolCall | None = None
+    signed: int = 0
+    hidden: int = 0
+    span: SpanData | None = None
+
+    def add(self, step: int, code: str, message: str, place: Place) -> None:
+        """Store a problem."""
+        self.problems.append((step, code, message, place))
+
+    def count(self, name: str) -> None:
+        """Increase a counter by one."""
+        self.counts[name] = self.counts.get(name, 0) + 1

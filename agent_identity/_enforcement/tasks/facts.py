@@ -1,6 +1,7 @@
 """Party members of records: made once for each task, and shared by its records."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypedDict
 
 from agent_identity._authority.grants import Grant
@@ -27,11 +28,6 @@ class TaskFacts(NamedTuple):
     principal: Principal
     agent: Agent
     chain: tuple[Hop, ...]
-
-    def short(self) -> "TaskFacts":
-        """Return the facts for outcomes of version 2, which leave roles and the expiry to the intent."""
-        principal = replaced(self.principal, roles=None)
-        return TaskFacts(Task(id=self.task.id), principal, self.agent, self.chain)
 
 
 class CallFacts(NamedTuple):
@@ -65,8 +61,15 @@ def parties(facts: TaskFacts | None, *, short: bool = False) -> Parties:
     """
     if facts is None:
         return {"attribution": "none"}
-    task, principal, agent, chain = facts.short() if short else facts
+    task, principal, agent, chain = _shortened(facts) if short else facts
     return {"task": task, "principal": principal, "agent": agent, "chain": chain}
+
+
+@lru_cache(maxsize=256)  # Once for each hop that is at work, not for each of its calls.
+def _shortened(facts: TaskFacts) -> TaskFacts:
+    """Return the facts for outcomes of version 2, which leave roles and the expiry to the intent."""
+    principal = replaced(facts.principal, roles=None)
+    return TaskFacts(Task(id=facts.task.id), principal, facts.agent, facts.chain)
 
 
 def principal_fact(principal: Party) -> Principal:

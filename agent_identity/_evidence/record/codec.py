@@ -98,12 +98,11 @@ def encode(record: Record) -> bytes:
         ValueError: It holds a lone surrogate.
     """
     try:
-        data = _ENCODER.encode(record)
-    except UnicodeEncodeError:
+        if record.v == VERSION:
+            return _ENCODER.encode(record)
+        return orjson.dumps(short_spelling(msgspec.to_builtins(record)), option=orjson.OPT_SORT_KEYS)
+    except (UnicodeEncodeError, orjson.JSONEncodeError):
         raise ValueError("a text in the record has a lone surrogate") from None
-    if record.v == VERSION:
-        return data
-    return orjson.dumps(short_spelling(orjson.loads(data)), option=orjson.OPT_SORT_KEYS)
 
 
 def as_dict(record: Record) -> dict[str, RecordValue]:

@@ -7,11 +7,11 @@ Each value has exactly one spelling, in both directions.
 
 import re
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias, cast
 
-from agent_identity._common.narrowing import is_list
+from agent_identity._common.narrowing import is_plain_array
 
 __all__ = ["full_spelling", "short_spelling", "spellings_of"]
 
@@ -30,12 +30,15 @@ class _Form(NamedTuple):
     expand: Callable[[str], str]
 
 
+_cached: Final = lru_cache(maxsize=256)  # Records repeat the ids and hashes of their task and of their call.
 _Table: TypeAlias = Mapping[str, "_Form | _Table"]
+_Conversion: TypeAlias = Callable[[str], str]
+_Conversions: TypeAlias = tuple[tuple[str, "_Conversion | _Conversions"], ...]
 
 
 def _short(digits: str) -> str:
     """Return hex digits in base64url."""
-    return b2a_base64(bytes.fromhex(digits), newline=False).decode().translate(_URL_SAFE).rstrip("=")
+    return b2a_base64(bytes.fromhex(digits), newline=False).translate(_URL_SAFE, b"=").decode()
 
 
 def _digits(text: str, form: "re.Pattern[str]") -> str:
@@ -56,7 +59,7 @@ def _digest(prefix: str, short_prefix: str = "") -> _Form:
     def expand(text: str) -> str:
         return prefix + _digits(text.removeprefix(short_prefix), _DIGEST)
 
-    return _Form("a digest in 43 base64url characters", shorten, expand)
+    return _Form("a digest in 43 base64url characters", _cached(shorten), _cached(expand))
 
 
 def _uuid(text: str) -> str:
@@ -68,14 +71,14 @@ def _uuid(text: str) -> str:
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
 _DIGEST: Final = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
 _STANDARD: Final = str.maketrans("-_", "+/")
-_URL_SAFE: Final = str.maketrans("+/", "-_")
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 def _short_uuid(text: str) -> str:
     return _short(text.replace("-", ""))
 
 
-_UUID: Final = _Form("a UUID in 22 base64url characters", _short_uuid, _uuid)
+_UUID: Final = _Form("a UUID in 22 base64url characters", _cached(_short_uuid), _cached(_uuid))
 _HASH: Final = _digest("")
 _SHA256: Final = _digest("sha256:")
 _HMAC: Final = _digest("hmac-sha256:")
@@ -118,6 +121,27 @@ _KIND: Final = "function"  # Of an action with a stage there is no default: it i
 _MODE: Final = "enforce"
 
 
+def _expanding(form: _Form) -> _Conversion:
+    def expand(text: str) -> str:
+        try:
+            return form.expand(text)
+        except ValueError:
+            raise ValueError(f": not {form.described}") from None
+
+    return expand
+
+
+def _conversions(table: _Table, of: Callable[[_Form], _Conversion]) -> _Conversions:
+    """Return the table with the conversions of one direction in place of the forms."""
+    return tuple(
+        (name, of(form) if isinstance(form, _Form) else _conversions(form, of)) for name, form in table.items()
+    )
+
+
+_SHORTEN: Final = _conversions(_TABLE, lambda form: form.shorten)
+_EXPAND: Final = _conversions(_TABLE, _expanding)
+
+
 @lru_cache(maxsize=16)  # A search asks for each record.
 def spellings_of(record_id: str) -> tuple[bytes, ...]:
     """Return the spellings of an id in the bytes of all record versions, for searches.
@@ -139,7 +163,7 @@ def short_spelling(members: object) -> object:
         members: A record in full spelling, as plain values; it is changed.
     """
     record = cast("dict[str, object]", members)
-    _each(record, _TABLE, lambda form, text, _: form.shorten(text), "record")
+    _convert(record, _SHORTEN)
     action, decision = _part(record, "action"), _part(record, "decision")
     if action is not None and "stage" not in action and action.get("kind") == _KIND:
         del action["kind"]
@@ -160,7 +184,10 @@ def full_spelling(members: object) -> object:
     if not isinstance(members, dict):
         return members
     record = cast("dict[str, object]", members)
-    _each(record, _TABLE, _expanded, "record")
+    try:
+        _convert(record, _EXPAND)
+    except ValueError as error:
+        raise ValueError(f"record{error}") from None
     action, decision = _part(record, "action"), _part(record, "decision")
     if action is not None and "stage" not in action:
         _fill_in(action, "kind", _KIND, "record.action")
@@ -180,31 +207,37 @@ def _fill_in(part: dict[str, object], name: str, default: str, path: str) -> Non
     part.setdefault(name, default)
 
 
-def _expanded(form: _Form, text: str, path: str) -> str:
-    try:
-        return form.expand(text)
-    except ValueError:
-        raise ValueError(f"{path}: not {form.described}") from None
+def _convert(part: object, table: _Conversions) -> None:
+    """Convert each value that has its own spelling; values of another type are left to validation.
 
-
-def _each(members: dict[str, object], table: _Table, change: Callable[[_Form, str, str], str], path: str) -> None:
-    """Convert each value that has its own spelling; values of another type are left to validation."""
-    for name, value in members.items():
-        form = table.get(name)
-        if form is None:
+    Raises:
+        ValueError: A value has another spelling; the message starts with the path to it from here.
+    """
+    if type(part) is not dict:
+        return
+    for name, form in table:
+        if name not in part:
             continue
-        place = f"{path}.{name}"
-        if is_list(value):
-            members[name] = [_changed(item, form, change, f"{place}[{index}]") for index, item in enumerate(value)]
-        else:
-            members[name] = _changed(value, form, change, place)
+        value = part[name]
+        try:
+            if type(value) is str and callable(form):
+                part[name] = form(value)
+            elif is_plain_array(value):
+                part[name] = _items(value, form)
+            elif not callable(form):
+                _convert(value, form)
+        except ValueError as error:
+            raise ValueError(f".{name}{error}") from None
 
 
-def _changed(value: object, form: "_Form | _Table", change: Callable[[_Form, str, str], str], path: str) -> object:
-    if isinstance(form, _Form):
-        return change(form, value, path) if isinstance(value, str) else value
-    if isinstance(value, dict):
-        members = cast("dict[str, object]", value)
-        _each(members, form, change, path)
-        return members
-    return value
+def _items(values: Iterable[object], form: "_Conversion | _Conversions") -> list[object]:
+    found = list(values)
+    for index, value in enumerate(found):
+        try:
+            if not callable(form):
+                _convert(value, form)
+            elif type(value) is str:
+                found[index] = form(value)
+        except ValueError as error:
+            raise ValueError(f"[{index}]{error}") from None
+    return found

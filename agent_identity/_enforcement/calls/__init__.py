@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         canonical_bytes,
         capture,
         form_bytes,
+        plain_copy,
     )
     from agent_identity._enforcement.calls.call import NOTHING, Call, CallRequest, Judgement, Shown
     from agent_identity._enforcement.calls.limit_debits import Limits
@@ -46,6 +47,7 @@ else:
                 "canonical_bytes",
                 "capture",
                 "form_bytes",
+                "plain_copy",
             ),
             "agent_identity._enforcement.calls.call": ("NOTHING", "Call", "CallRequest", "Judgement", "Shown"),
             "agent_identity._enforcement.calls.limit_debits": ("Limits",),
@@ -74,6 +76,7 @@ __all__ = [
     "capture",
     "form_bytes",
     "is_unaltered",
+    "plain_copy",
     "refuse_own",
     "request_bytes",
     "resource_of",

@@ -117,6 +117,10 @@ SHAPES = (
     ("invoke", "LangChain invoke"), ("ainvoke", "LangChain ainvoke"), ("node", "a graph of one ToolNode"),
     ("agent", "an agent that calls five times"),
 )  # fmt: skip
+FLOWS = (
+    ("", "results of 1 kB"), ("-short", "results of 100 B"), ("-long", "results of 10 kB"),
+    ("-trusted", "trusted results of 1 kB"),
+)  # fmt: skip
 PLAIN = ("function", "guarded", "span")
 TASK = ("task", "sign", "verify")
 ROWS = (
@@ -139,6 +143,15 @@ ROWS = (
         ("invoke-guarded", "invoke-shell", "invoke-span", "invoke"), own_cost, 0.75, 1.5),
     Row("function", "guarded function: added hot time ÷ span", PLAIN, beyond("guarded", "function", "span"), 1.3, 2.0),
     Row("function-cpu", "guarded function: all CPU ÷ span", PLAIN, ratio("guarded", "span", "cpu"), 3, 5),
+    *(
+        Row(f"flow-{what}{part}", f"information flow ÷ none, {text}: {said}", (f"turns-flow{what}",),
+            within(f"turns-flow{what}", over, under), 1.15, 1.3)
+        for what, text in FLOWS
+        for part, said, over, under in (
+            ("-cpu", "all CPU", "cpu", "bare_cpu"),
+            ("-paced", "wall, 50 calls/s", "paced", "paced_bare"),
+        )
+    ),
     Row("chain", "chain of 16 grants ÷ of 1", ("guarded-depth-16", "guarded"),
         ratio("guarded-depth-16", "guarded"), 1.05, 1.2),
     Row("rules", "1,000 rules ÷ 1, for other tools", ("guarded-rules-1000", "guarded"),

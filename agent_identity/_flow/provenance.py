@@ -263,6 +263,8 @@ class ProvenanceIndex:
 
         Elements of lists are looked at one by one, and the weakest part of a composed value counts.
         """
+        if type(value) is str:  # Most arguments are texts, which have no elements.
+            return self._of_leaf(value)
         leaves, all_of_them = leaves_of(value, most=_MAX_PARTS)
         found = [origin for _, leaf in leaves if (origin := self._of_leaf(leaf)) is not None]
         return weakest(found if all_of_them else (*found, UNMATCHED))

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -22,7 +23,21 @@ import orjson
 import timing
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
-from world import ALICE, ATTRIBUTES, CLERK, SCOPE, SOME, Nowhere, World, get_invoice, guarded, opened, policy, provided
+from world import (
+    ALICE,
+    ATTRIBUTES,
+    CLERK,
+    SCOPE,
+    SOME,
+    Nowhere,
+    World,
+    get_invoice,
+    guarded,
+    opened,
+    policy,
+    provided,
+    some_texts,
+)
 
 from agent_identity import Enforcer, Verifier
 from agent_identity._enforcement.directory.open import open_directory
@@ -78,6 +93,33 @@ def guarded_function(seconds: float, *, depth: int = 1, others: int = 0, matchin
     with opened(depth=depth, rules=policy(others, matching)) as world:
         tool = guarded(world)
         return timing.rates(lambda: tool(SOME), seconds, world.settle)
+
+
+# Information flow
+
+
+@contender("turns-flow", size=1_000)
+@contender("turns-flow-short", size=100)
+@contender("turns-flow-long", size=10_000)
+@contender("turns-flow-trusted", size=1_000, returns="trusted")
+def flowing(seconds: float, *, size: int, returns: str = "unknown") -> Numbers:
+    """Measure a guarded function without and with information flow, each result a text that nobody has seen before."""
+    texts = cycle(some_texts(size))
+
+    def read(customer_id: str, limit: int = 10) -> str:  # noqa: ARG001
+        return next(texts)
+
+    with opened(tool="read") as plain, opened(tool="read", flow=True) as marked:
+        worlds = (plain, marked)
+        calls = [partial(world.enforcer.tool(read, labels=[], returns=returns), SOME) for world in worlds]
+        ons = [world.renew for world in worlds]  # A mark remembers its first 1,024 sources only.
+
+        def settle() -> None:
+            for world in worlds:
+                world.settle()
+
+        found = timing.interleaved(*calls, 4 * seconds, off=ons[0], on=ons[1], settle=settle)
+        return found | _paced(timing.paced(calls, 8 * seconds, PACE))
 
 
 # LangChain
@@ -238,6 +280,20 @@ def invoked(seconds: float) -> Numbers:
         bare, tool = (partial(shielded(langchain_tool(), shield).invoke, given) for shield in (None, world))
         found = timing.interleaved(bare, tool, 2 * seconds, settle=world.settle)
         return found | _paced(timing.paced((bare, tool), 8 * seconds, PACE))
+
+
+@contender("turns-function")
+def functions(seconds: float) -> Numbers:
+    """Measure a bare function, one in a stock span, and a guarded one in turns, with a pause before each call."""
+    with opened() as world, provided() as provider:
+        tool, tracer = guarded(world), provider.get_tracer("bare")
+
+        def traced() -> None:
+            with tracer.start_as_current_span("execute_tool get_invoice", attributes=ATTRIBUTES):
+                get_invoice(SOME)
+
+        calls = (partial(get_invoice, SOME), traced, partial(tool, SOME))
+        return dict(zip(("bare", "span", "guarded"), timing.paced(calls, 12 * seconds, PACE), strict=True))
 
 
 @contender("turns-ainvoke", made=tool_of)

@@ -102,6 +102,12 @@ def within(contender: str, kind: str, base: str) -> Callable[[Measured], float]:
     return lambda m: m[contender][kind] / m[contender][base]
 
 
+def added_at_a_pace(m: Measured) -> float:
+    """Divide what the guard adds to a function, with pauses before its calls, by what a stock span adds."""
+    turns = m["turns-function"]
+    return (turns["guarded"] - turns["bare"]) / (turns["span"] - turns["bare"])
+
+
 def beside_opentelemetry(m: Measured) -> float:
     """Divide all CPU of a guarded call by that of an instrumented one, each as a ratio to the bare call beside it."""
     ours, theirs = m["turns-invoke"], m["turns-opentelemetry"]
@@ -116,6 +122,10 @@ def task(kind: str) -> Callable[[Measured], float]:
 SHAPES = (
     ("invoke", "LangChain invoke"), ("ainvoke", "LangChain ainvoke"), ("node", "a graph of one ToolNode"),
     ("agent", "an agent that calls five times"),
+)  # fmt: skip
+FLOWS = (
+    ("", "results of 1 kB"), ("-short", "results of 100 B"), ("-long", "results of 10 kB"),
+    ("-trusted", "trusted results of 1 kB"),
 )  # fmt: skip
 PLAIN = ("function", "guarded", "span")
 TASK = ("task", "sign", "verify")
@@ -137,8 +147,19 @@ ROWS = (
         ("invoke-unannotated", "invoke"), ratio("invoke-unannotated", "invoke")),
     Row("langchain-own", "its own cost ÷ what a stock span adds",
         ("invoke-guarded", "invoke-shell", "invoke-span", "invoke"), own_cost, 0.75, 1.5),
+    Row("function-paced", "guarded function: added ÷ a stock span's: wall, 50 calls/s", ("turns-function",),
+        added_at_a_pace, 1.5, 3),
     Row("function", "guarded function: added hot time ÷ span", PLAIN, beyond("guarded", "function", "span"), 1.3, 2.0),
     Row("function-cpu", "guarded function: all CPU ÷ span", PLAIN, ratio("guarded", "span", "cpu"), 3, 5),
+    *(
+        Row(f"flow-{what}{part}", f"information flow ÷ none, {text}: {said}", (f"turns-flow{what}",),
+            within(f"turns-flow{what}", over, under), 1.15, 1.3)
+        for what, text in FLOWS
+        for part, said, over, under in (
+            ("-cpu", "all CPU", "cpu", "bare_cpu"),
+            ("-paced", "wall, 50 calls/s", "paced", "paced_bare"),
+        )
+    ),
     Row("chain", "chain of 16 grants ÷ of 1", ("guarded-depth-16", "guarded"),
         ratio("guarded-depth-16", "guarded"), 1.05, 1.2),
     Row("rules", "1,000 rules ÷ 1, for other tools", ("guarded-rules-1000", "guarded"),

@@ -76,7 +76,7 @@ def interleaved(
         settle: Waits until everything that the calls left to other threads is done.
 
     Returns:
-        ``bare`` and ``hot``: CPU time of the calling thread; ``cpu``: CPU time of the whole process for ``call``
+        ``bare`` and ``hot``: CPU time of the calling thread; ``bare_cpu`` and ``cpu``: CPU time of the whole process
         until all is settled; ``calls``: how many of ``call`` were measured. The times are low quantiles of the rounds.
     """
     off()
@@ -85,14 +85,16 @@ def interleaved(
     size = _warm_up(call)
     settle()
     gc.collect()
-    found: dict[str, list[float]] = {"bare": [], "hot": [], "cpu": []}
+    found: dict[str, list[float]] = {"bare": [], "bare_cpu": [], "hot": [], "cpu": []}
     ends = time.perf_counter() + seconds
     while len(found["hot"]) < FEWEST or time.perf_counter() < ends:
         off()
-        began = time.thread_time()
+        all_began, began = time.process_time(), time.thread_time()
         for _ in repeat(None, bare_size):
             bare()
         found["bare"].append((time.thread_time() - began) / bare_size)
+        settle()
+        found["bare_cpu"].append((time.process_time() - all_began) / bare_size)
         on()
         all_began, began = time.process_time(), time.thread_time()
         for _ in repeat(None, size):

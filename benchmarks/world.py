@@ -1,10 +1,12 @@
 """What the contenders are made of: one tool, one task, one policy, spans that go nowhere."""
 
 import contextlib
+import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
@@ -12,6 +14,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity.constraints import Prefix, Range
 from agent_identity.options import Telemetry
+from agent_identity.policy import All, Flow
 
 ALICE = Human("alice@example.com", issuer="https://id.example.com")
 CLERK = Agent("invoice-clerk", owner="finance-ops@example.com")
@@ -82,12 +85,14 @@ class World:
         directory: The evidence directory.
         enforcer: The enforcer.
         provider: Where the spans go.
+        renew: Ends the task and opens another.
         close: Ends the task, closes the enforcer and flushes the spans.
     """
 
     directory: Path
     enforcer: Enforcer
     provider: TracerProvider
+    renew: Callable[[], None]
     close: Callable[[], None]
 
     def settle(self) -> None:
@@ -98,7 +103,12 @@ class World:
 
 @contextlib.contextmanager
 def opened(
-    *, rules: RuleSet | None = None, depth: int = 1, exporter: SpanExporter | None = None, tool: str = "get_invoice"
+    *,
+    rules: RuleSet | None = None,
+    depth: int = 1,
+    exporter: SpanExporter | None = None,
+    tool: str = "get_invoice",
+    flow: bool = False,
 ) -> Iterator[World]:
     """Return a world inside a task.
 
@@ -107,18 +117,38 @@ def opened(
         depth: Grants in the chain.
         exporter: Takes the spans.
         tool: The tool that the scope is for; another than ``get_invoice`` may have any arguments.
+        flow: Information flow is on, and with it version 2 of the record.
     """
     scope = SCOPE if tool == "get_invoice" else Scope(tool)
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
         folder = Path(temporary) / "evidence"
         provider = stack.enter_context(provided(exporter))
-        enforcer = Enforcer.open(folder, policy=rules or policy(), telemetry=Telemetry(tracer_provider=provider))
+        judges = rules or policy()
+        telemetry = Telemetry(tracer_provider=provider)
+        enforcer = Enforcer.open(
+            folder, policy=All(Flow(), judges) if flow else judges, telemetry=telemetry, draft_records=flow
+        )
         stack.enter_context(enforcer)
-        stack.enter_context(enforcer.task("pay", principal=ALICE, agent=CLERK, scope=scope, max_depth=32))
+        tasks = stack.enter_context(contextlib.ExitStack())
+
+        def renew() -> None:
+            tasks.close()
+            request = "Tell me what customer C-42 owes"
+            of = {"principal": ALICE, "agent": CLERK, "scope": scope, "max_depth": 32, "request": request}
+            tasks.enter_context(enforcer.task("pay", **of))
+
+        renew()
         for hop in range(1, depth):
             agent = Agent(f"helper-{hop}", owner="finance-ops@example.com")
             stack.enter_context(enforcer.delegate(agent, scope=scope))
-        yield World(folder, enforcer, provider, stack.close)
+        yield World(folder, enforcer, provider, renew, stack.close)
+
+
+def some_texts(size: int) -> list[str]:
+    """Return 400 texts of that many characters, of words that repeat as those of a language do."""
+    chosen = random.Random(0)  # noqa: S311  The same texts each time.
+    words = ["".join(chosen.choices(ascii_lowercase, k=chosen.randint(2, 11))) for _ in range(6_000)]
+    return [" ".join(chosen.choices(words, k=size // 6))[:size] for _ in range(400)]
 
 
 def guarded(world: World) -> Callable[..., str]:

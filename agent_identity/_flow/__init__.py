@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     )
     from agent_identity._flow.labels import INTEGRITIES, TRUSTED, UNKNOWN, UNTRUSTED, Label
     from agent_identity._flow.mark import Mark
-    from agent_identity._flow.provenance import Origin, ProvenanceIndex
+    from agent_identity._flow.provenance import Origin, ProvenanceIndex, is_silent
     from agent_identity._flow.rules import CONSEQUENTIAL, FLOW_RULES, MODEL_KINDS, is_gated
 else:
     from agent_identity._common.lazy import lazily
@@ -33,7 +33,7 @@ else:
             ),
             "agent_identity._flow.labels": ("INTEGRITIES", "TRUSTED", "UNKNOWN", "UNTRUSTED", "Label"),
             "agent_identity._flow.mark": ("Mark",),
-            "agent_identity._flow.provenance": ("Origin", "ProvenanceIndex"),
+            "agent_identity._flow.provenance": ("Origin", "ProvenanceIndex", "is_silent"),
             "agent_identity._flow.rules": ("CONSEQUENTIAL", "FLOW_RULES", "MODEL_KINDS", "is_gated"),
         },
     )
@@ -56,6 +56,7 @@ __all__ = [
     "checked_returns",
     "declared",
     "is_gated",
+    "is_silent",
     "label_of",
     "leaves_of",
 ]

@@ -142,6 +142,8 @@ def leaves_of(value: object, *, most: int = MAX_LEAVES) -> "tuple[list[Leaf], bo
 
     The name of a member is a part of the value as well, at the place of the member.
     """
+    if type(value) in _ATOMS:
+        return [((), value)], True
     found: list[Leaf] = []
     whole = True
     for leaf in _walk(value, ()):
@@ -154,6 +156,7 @@ def leaves_of(value: object, *, most: int = MAX_LEAVES) -> "tuple[list[Leaf], bo
     return found, whole
 
 
+_ATOMS: Final = frozenset({str, int, float, bool, type(None)})
 _DEEP: Final = object()
 """A part below the deepest that are looked at."""
 
@@ -161,6 +164,8 @@ _DEEP: Final = object()
 def _walk(value: object, steps: tuple[str, ...]) -> Iterator[Leaf]:
     if len(steps) > _MAX_DEPTH:
         yield steps, _DEEP
+    elif type(value) in _ATOMS:
+        yield steps, value
     elif isinstance(value, Mapping):
         for name, item in cast("Mapping[object, object]", value).items():
             way = (*steps, str(name))

@@ -13,6 +13,7 @@ Integrity: TypeAlias = Literal["trusted", "unknown", "untrusted"]
 INTEGRITIES: Final[tuple[Integrity, ...]] = ("untrusted", "unknown", "trusted")
 """All integrities, the lowest first."""
 
+_RANKS: Final = {integrity: rank for rank, integrity in enumerate(INTEGRITIES)}
 _READER: Final = re.compile(r"[A-Za-z0-9_.@/-]{1,128}")
 _MAX_SPELLED: Final = 256
 
@@ -67,19 +68,21 @@ class Label:
 
     def meet(self, other: "Label") -> "Label":
         """Return the greatest label that is no less restricted than either."""
-        lower = INTEGRITIES[min(INTEGRITIES.index(self.integrity), INTEGRITIES.index(other.integrity))]
+        if self.is_within(other):
+            return self  # Most often one is within the other, and need not be made again.
+        if other.is_within(self):
+            return other
         if self.readers is None or other.readers is None:
             readers = self.readers if other.readers is None else other.readers
         else:
             readers = self.readers & other.readers
-        for one in (self, other):  # Most often one is within the other, and need not be made again.
-            if (one.integrity, one.readers) == (lower, readers):
-                return one
-        return Label(lower, readers)
+        return Label(min(self.integrity, other.integrity, key=_RANKS.__getitem__), readers)
 
     def is_within(self, other: "Label") -> bool:
         """Return whether this label is at least as restricted as another."""
-        if INTEGRITIES.index(self.integrity) > INTEGRITIES.index(other.integrity):
+        if self is other:
+            return True
+        if _RANKS[self.integrity] > _RANKS[other.integrity]:
             return False
         return other.readers is None or (self.readers is not None and self.readers <= other.readers)
 

@@ -1,8 +1,7 @@
 """The low-water mark: the meet of the labels of everything that reached an agent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import Final, final
 
 from agent_identity._flow.labels import TRUSTED, Label
@@ -11,8 +10,6 @@ __all__ = ["MAX_SOURCES", "Mark"]
 
 MAX_SOURCES: Final = 1_024
 """Sources that a mark remembers; one with more is complete no longer, and no ruling exempts all of them."""
-
-_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @final
@@ -25,12 +22,14 @@ class Mark:
         seq: The number of changes, its beginning included.
         sources: The records that lowered it, each with the name of a tool or another cause.
         complete: Whether :attr:`sources` names all of them.
+        names: The distinct names of the sources, in their order.
     """
 
     label: Label = TRUSTED
     seq: int = 0
-    sources: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    sources: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
+    names: tuple[str, ...] = ()
 
     def changes(self, label: Label, source: str | None) -> bool:
         """Return whether content with a label, from a source, would change the mark."""
@@ -42,8 +41,9 @@ class Mark:
     def with_sources(self, other: "Mark") -> "Mark":
         """Return the mark with the sources of another one, which has joined it."""
         sources = {**self.sources, **other.sources}
-        complete = self.complete and other.complete and len(sources) <= MAX_SOURCES
-        return Mark(self.label, self.seq, MappingProxyType(sources) if complete else self.sources, complete)
+        if self.complete and other.complete and len(sources) <= MAX_SOURCES:
+            return replace(self, sources=sources, names=tuple(dict.fromkeys((*self.names, *other.names))))
+        return replace(self, complete=False)
 
     def lowered(self, label: Label, source: str | None, name: str) -> "Mark":
         """Return the next mark.
@@ -53,8 +53,10 @@ class Mark:
             source: The id of the record that it comes from; ``None`` for content that restricts nothing.
             name: The name of the tool, or another cause.
         """
-        sources, complete = self.sources, self.complete
+        sources, complete, names = self.sources, self.complete, self.names
         if source is not None and source not in sources:
             complete = complete and len(sources) < MAX_SOURCES
-            sources = MappingProxyType({**sources, source: name}) if complete else sources
-        return Mark(self.label.meet(label), self.seq + 1, sources, complete)
+            if complete:
+                sources = {**sources, source: name}  # A copy of a plain dict, which is one step for the interpreter.
+                names = names if name in names else (*names, name)
+        return Mark(self.label.meet(label), self.seq + 1, sources, complete, names)

@@ -3,11 +3,12 @@
 A keyed index holds digests of values, never the values. It is kept in memory and erased with the task.
 """
 
-import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import compress, groupby, islice
+from operator import itemgetter
+from string import ascii_uppercase
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 from agent_identity._flow.declaration import leaves_of
 from agent_identity._flow.labels import Label
 
-__all__ = ["PROVENANCES", "Origin", "Provenance", "ProvenanceIndex", "normalized", "parts_of", "weakest"]
+__all__ = ["PROVENANCES", "Origin", "Provenance", "ProvenanceIndex", "is_silent", "normalized", "parts_of", "weakest"]
 
 Provenance: TypeAlias = Literal["principal", "trusted", "unknown", "untrusted"]
 """Provenance of a value, the strongest first."""
@@ -39,11 +40,14 @@ _MAX_ARGUMENT_CHARS: Final = 65_536
 _QUOTES: Final = "\"'`<>()[]{}\u201c\u201d\u2018\u2019\u201e\u00ab\u00bb"
 _MARKS: Final = f"{_QUOTES}.,;:!?"
 _IN_URL: Final = "url\0"  # Before pieces of URLs, which may be short and mean something only there.
-_SPACES: Final = re.compile(r"[\s,;|]+")
-_WORDS: Final = re.compile(rf"[^\s,;|]{{{MIN_TOKEN},}}")
+_SEPARATORS: Final = ",;|"
 _EMAIL: Final = re.compile(r"(?i:mailto:)?([^\s@<>\"]{1,128})@([A-Za-z0-9.-]{1,253})")
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://\S+")
-_IBAN: Final = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?(?![A-Za-z0-9])")
+# The first letter comes before the look back, so that a search skips to the next one.
+_IBAN: Final = re.compile(
+    r"[A-Z](?<![A-Za-z0-9].)[A-Z][0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?(?![A-Za-z0-9])"
+)
+_IN_DIGITS: Final = str.maketrans({letter: str(int(letter, 36)) for letter in ascii_uppercase})
 
 
 @final
@@ -60,12 +64,17 @@ class Origin(NamedTuple):
 
 
 UNMATCHED: Final = Origin("unknown")
-_NONE: Final[Mapping[bytes, Origin]] = MappingProxyType({})
+_SAID: Final = Origin("principal")
+_NONE: Final[Mapping[int, Origin]] = MappingProxyType({})
 
 
 def weakest(origins: Iterable[Origin]) -> Origin | None:
     """Return the weakest of several origins; ``None`` of none."""
-    return min(origins, key=lambda origin: PROVENANCES.index(origin.provenance), default=None)
+    return min(origins, key=_strength, default=None)
+
+
+def _strength(origin: Origin) -> int:
+    return PROVENANCES.index(origin.provenance)
 
 
 def normalized(text: str) -> str:
@@ -82,7 +91,7 @@ def normalized(text: str) -> str:
         end = min((at for mark in "/?#" if (at := rest.find(mark)) >= 0), default=len(rest))
         user, separator, host = rest[:end].rpartition("@")
         return f"{scheme.lower()}://{user}{separator}{host.lower()}{rest[end:]}"
-    if plain[:1].isupper() and _IBAN.fullmatch(plain) and _is_iban(joined := plain.replace(" ", "")):
+    if " " in plain and plain[0].isupper() and _IBAN.fullmatch(plain) and _is_iban(joined := plain.replace(" ", "")):
         return joined
     return plain
 
@@ -90,25 +99,34 @@ def normalized(text: str) -> str:
 def _is_iban(text: str) -> bool:
     if not 15 <= len(text) <= 34:
         return False
-    digits = "".join(str(int(character, 36)) for character in text[4:] + text[:4])
-    return int(digits) % 97 == 1
+    return int((text[4:] + text[:4]).translate(_IN_DIGITS)) % 97 == 1
 
 
-def parts_of(text: str) -> Iterator[str]:
-    """Yield the parts of a text by which arguments may repeat it: its words of six characters and more, and IBANs."""
-    for match in _IBAN.finditer(text):
-        groups = match[0].split(" ")
-        for size in range(len(groups), 0, -1):  # A word in capitals may follow the last group.
-            if _is_iban("".join(groups[:size])):
-                yield "".join(groups[:size])
-                break
-    for word in dict.fromkeys(_WORDS.findall(text)):
-        yield word
-        if word[0] in _QUOTES or word[-1] in _MARKS:
-            # Only punctuation that ends a sentence: a dot in front belongs to a path.
-            bare = word.lstrip(_QUOTES).rstrip(_MARKS)
-            if len(bare) >= MIN_TOKEN:
-                yield bare
+def _words_of(text: str) -> list[str]:
+    """Return what stands between spaces, commas, semicolons and bars."""
+    for separator in _SEPARATORS:
+        text = text.replace(separator, " ")
+    return text.split()
+
+
+def parts_of(text: str) -> list[str]:
+    """Return the parts of a text by which arguments may repeat it: its words of six characters and more, and IBANs."""
+    found = [iban for match in _IBAN.finditer(text) if (iban := _iban_in(match[0])) is not None]
+    words = dict.fromkeys([word for word in _words_of(text) if len(word) >= MIN_TOKEN])
+    found += words
+    for word in words:
+        if not word.isalnum():  # Only punctuation that ends a sentence: a dot in front belongs to a path.
+            found.append(word.lstrip(_QUOTES).rstrip(_MARKS))
+    return [part for part in found if len(part) >= MIN_TOKEN]
+
+
+def _iban_in(text: str) -> str | None:
+    """Return the IBAN at the beginning of what looks like one, without spaces."""
+    groups = text.split(" ")
+    for size in range(len(groups), 0, -1):  # A word in capitals may follow the last group.
+        if _is_iban(joined := "".join(groups[:size])):
+            return joined
+    return None
 
 
 def _phrases_of(text: str) -> Iterator[str]:
@@ -142,8 +160,8 @@ class ProvenanceIndex:
     __slots__ = ("_key", "blind", "entries", "full")
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
-        self.entries: dict[bytes, Origin] = {}
+        self._key = key.hex()
+        self.entries: dict[int, Origin] = {}
         self.full = False
         self.blind = False
 
@@ -154,11 +172,11 @@ class ProvenanceIndex:
     def erase(self) -> None:
         """Forget everything; later values have no known provenance."""
         self.entries.clear()
-        self._key, self.full = b"", True
+        self._key, self.full = "", True
 
     def forked(self) -> "ProvenanceIndex":
         """Return an index that knows what this one knows now."""
-        found = ProvenanceIndex(self._key)
+        found = ProvenanceIndex(bytes.fromhex(self._key))
         found.entries, found.full, found.blind = dict(self.entries), self.full, self.blind
         return found
 
@@ -177,9 +195,9 @@ class ProvenanceIndex:
         if len(text) > MAX_INPUT_CHARS:  # A word that is cut in two would be another word.
             text = text[:MAX_INPUT_CHARS].rpartition(" ")[0]
         origin = Origin("principal", source)
-        self._take(text, origin)
-        for phrase in islice(_phrases_of(text), _MAX_PHRASES):
-            self._enter(normalized(phrase), origin)
+        self._take([text], origin)
+        phrases = islice(_phrases_of(text), _MAX_PHRASES)
+        self._enter(self._digests(map(normalized, phrases)), origin)
 
     def miss(self) -> None:
         """Know that an input with restricted content was not taken in as a whole.
@@ -188,7 +206,7 @@ class ProvenanceIndex:
         """
         self.blind = True
 
-    def take(self, leaves: Iterable[tuple[object, Label]], source: str, own: "Mapping[bytes, Origin]") -> None:
+    def take(self, leaves: Iterable[tuple[object, Label]], source: str, own: "Mapping[int, Origin]") -> None:
         """Take in the parts of an input.
 
         Args:
@@ -198,75 +216,88 @@ class ProvenanceIndex:
                 provenance that they had there.
         """
         room = MAX_INPUT_CHARS
-        for value, label in leaves:
-            if type(value) is str:
-                room -= len(value)
-            if room < 0 or self.full:
-                self.blind = self.blind or label.integrity != "trusted"
-            else:
-                self._take(value, Origin(label.integrity, source), own)
+        for label, group in groupby(leaves, key=itemgetter(1)):
+            values: list[object] = []
+            for value, _ in group:
+                if type(value) is str:
+                    room -= len(value)
+                if room < 0 or self.full:
+                    self.blind = self.blind or label.integrity != "trusted"
+                else:
+                    values.append(value)
+            self._take(values, Origin(label.integrity, source), own)
 
-    def echoes(self, leaves: Iterable[object]) -> "Mapping[bytes, Origin]":
+    def echoes(self, leaves: Iterable[object]) -> "Mapping[int, Origin]":
         """Return the digests of all values in arguments, with their provenance now."""
-        found: dict[bytes, Origin] = {}
-        for value in leaves:
-            for part in _values(value):
-                digest = self._digest(part)
-                found[digest] = self.entries.get(digest, UNMATCHED)
-        return found
+        wholes = _wholes_of(leaves)
+        digests = self._digests([*wholes, *_forms_within(wholes.values())])
+        return {digest: self.entries.get(digest, UNMATCHED) for digest in digests}
 
-    def _take(self, value: object, origin: Origin, own: "Mapping[bytes, Origin]" = _NONE) -> None:
+    def _take(self, values: Iterable[object], origin: Origin, own: "Mapping[int, Origin]" = _NONE) -> None:
         if self.blind and origin.provenance == "trusted":
             origin = Origin("unknown", origin.source)
-        for part in _values(value):
-            self._enter(part, origin, own)
+        wholes, known = _wholes_of(values), self.entries
+        digests, texts = self._digests(wholes), list(wholes.values())
+        if origin.provenance != "principal":  # What others gave before was taken in with its parts.
+            before = [known.get(digest, _SAID).provenance == "principal" for digest in digests]
+            texts = list(compress(texts, before))
+        self._enter(digests + self._digests(_forms_within(texts)), origin, own)
 
-    def _enter(self, part: str, origin: Origin, own: "Mapping[bytes, Origin]" = _NONE) -> None:
-        if self.full:
+    def _enter(self, digests: list[int], origin: Origin, own: "Mapping[int, Origin]" = _NONE) -> None:
+        entries = self.entries
+        if origin.provenance == "principal":
+            for digest in digests:
+                if digest in entries and entries[digest].provenance != "principal":
+                    entries[digest] = origin
+        fresh = dict.fromkeys([digest for digest in digests if digest not in entries], origin)
+        for digest in own.keys() & fresh.keys():
+            fresh[digest] = min(origin, own[digest], key=_strength)
+        room = 0 if self.full else MAX_VALUES - len(entries)
+        if len(fresh) > room:
             self.blind = True
-            return
-        digest = self._digest(part)
-        before = self.entries.get(digest)
-        if before is None:
-            echoed = own.get(digest, origin)
-            self.entries[digest] = weakest((origin, echoed)) or origin
-            self.full = len(self.entries) >= MAX_VALUES
-        elif origin.provenance == "principal" and before.provenance != "principal":
-            self.entries[digest] = origin
+        entries.update(islice(fresh.items(), room))
+        self.full = self.full or len(entries) >= MAX_VALUES
 
     def origin(self, value: object) -> Origin | None:
         """Return where the value of an argument comes from; ``None`` of one that says nothing by itself.
 
         Elements of lists are looked at one by one, and the weakest part of a composed value counts.
         """
+        if type(value) is str:  # Most arguments are texts, which have no elements.
+            return self._of_leaf(value)
         leaves, all_of_them = leaves_of(value, most=_MAX_PARTS)
         found = [origin for _, leaf in leaves if (origin := self._of_leaf(leaf)) is not None]
         return weakest(found if all_of_them else (*found, UNMATCHED))
 
     def _of_leaf(self, value: object) -> Origin | None:
-        if value is None or type(value) is bool or value == "":
+        if _is_silent(value):
             return None
-        if type(value) is not str:
-            number = _number(value)
-            return UNMATCHED if number is None else self._known(number)
+        if type(value) is str:
+            return self._of_text(value)
+        number = _number(value)
+        return UNMATCHED if number is None else self._known(number)
+
+    def _of_text(self, value: str) -> Origin:
         if len(value) > _MAX_ARGUMENT_CHARS:
             return UNMATCHED
-        found = self.entries.get(self._digest(normalized(value)))
+        found = self._found(normalized(value))
         if found is not None:
             return found
-        words = [bare for word in _SPACES.split(value) if (bare := word.strip(_QUOTES))]
-        if len(words) == 1 and words[0] != value and not (_EMAIL.fullmatch(words[0]) or _URL.fullmatch(words[0])):
+        words = [bare for word in _words_of(value) if (bare := word.strip(_QUOTES))]
+        if words == [value]:
+            return self._of_pieces(value)
+        if len(words) == 1 and not (_EMAIL.fullmatch(words[0]) or _URL.fullmatch(words[0])):
             return UNMATCHED  # Of a path or an id, another spelling is another value.
         return weakest(map(self._of_word, words)) or UNMATCHED if len(words) <= _MAX_PARTS else UNMATCHED
 
     def _of_word(self, word: str) -> Origin:
-        found = self.entries.get(self._digest(normalized(word)))
-        if found is not None:
-            return found
+        return self._found(normalized(word)) or self._of_pieces(word)
+
+    def _of_pieces(self, word: str) -> Origin:
         return weakest(map(self._of_piece, _pieces_of(word))) or UNMATCHED
 
     def _of_piece(self, piece: str) -> Origin:
-        found = self.entries.get(self._digest(_IN_URL + piece))
+        found = self._found(_IN_URL + piece)
         if found is not None:
             return found
         _, pair, value = piece.rpartition("=")
@@ -275,22 +306,51 @@ class ProvenanceIndex:
         return self._known(normalized(piece)) if len(piece) >= MIN_TOKEN else UNMATCHED
 
     def _known(self, text: str) -> Origin:
-        return self.entries.get(self._digest(text), UNMATCHED)
+        return self._found(text) or UNMATCHED
 
-    def _digest(self, text: str) -> bytes:
-        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=self._key, digest_size=16).digest()
+    def _found(self, text: str) -> Origin | None:
+        (digest,) = self._digests((text,))
+        return self.entries.get(digest)
+
+    def _digests(self, texts: Iterable[str]) -> list[int]:
+        """Return the keyed digests of texts: 64 bits, which nobody can compute or see outside of this process."""
+        key = self._key
+        return [hash(key + text) for text in texts]  # SipHash: after a secret prefix its state is another key.
 
 
-def _values(value: object) -> Iterator[str]:
-    """Yield the forms under which a part of an input is indexed."""
-    if type(value) is str:
-        if value:
-            yield normalized(value)
-        for part in parts_of(value):
-            yield normalized(part)
-            yield from (_IN_URL + piece for piece in _pieces_of(part))
-    elif (number := _number(value)) is not None:
-        yield number
+def is_silent(value: object) -> bool:
+    """Return whether a value says nothing by itself, so that it has no provenance."""
+    leaves, all_of_them = leaves_of(value, most=_MAX_PARTS)
+    return all_of_them and all(_is_silent(leaf) for _, leaf in leaves)
+
+
+def _is_silent(leaf: object) -> bool:
+    return leaf is None or type(leaf) is bool or leaf == ""
+
+
+def _wholes_of(values: Iterable[object]) -> dict[str, str]:
+    """Return the texts and numbers among values in the form in which they are compared, each with its text."""
+    found: dict[str, str] = {}
+    for value in values:
+        if type(value) is str:
+            if value:
+                found[value if value.isascii() and value.isalnum() else normalized(value)] = value
+        elif (number := _number(value)) is not None:
+            found[number] = ""
+    return found
+
+
+def _forms_within(texts: Iterable[str]) -> list[str]:
+    """Return the parts of texts in the forms in which they are compared."""
+    text = "\n".join(texts)
+    parts = parts_of(text)
+    if "@" not in text and "://" not in text and text.isascii():
+        return parts  # Without spaces they are in that form already.
+    forms: list[str] = []
+    for part in parts:
+        forms.append(normalized(part))
+        forms += [_IN_URL + piece for piece in _pieces_of(part)]
+    return forms
 
 
 def _number(value: object) -> str | None:
@@ -303,7 +363,7 @@ def _number(value: object) -> str | None:
 
 def _pieces_of(word: str) -> list[str]:
     """Return the pieces of a URL that each decide where it leads or what it carries; of another word, none."""
-    if not _URL.fullmatch(word):
+    if "://" not in word or not _URL.fullmatch(word):
         return []
     try:
         url = urlsplit(normalized(word))

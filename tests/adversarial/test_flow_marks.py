@@ -230,14 +230,14 @@ def test_a_chunk_in_flight(office: Any) -> None:
         yield EVIL
 
     with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
-        stream, held, arrived = read(), ToolFlow.held, []
+        stream, intend, arrived = read(), ToolFlow.intend, []
 
-        def late(self: ToolFlow, call: Any) -> Any:
+        def late(self: ToolFlow, call: Any, write: Any) -> bool:
             if call.tool == "pay" and not arrived:
                 arrived.extend(stream)
-            return held(self, call)
+            return intend(self, call, write)
 
-        patch.setattr(ToolFlow, "held", late)
+        patch.setattr(ToolFlow, "intend", late)
         with pytest.raises(Routed):
             pay(EVIL)
         assert arrived == ["one", EVIL]

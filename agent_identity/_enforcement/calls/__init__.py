@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         canonical_bytes,
         capture,
         form_bytes,
+        plain_copy,
     )
     from agent_identity._enforcement.calls.call import (
         NOTHING,
@@ -56,6 +57,7 @@ else:
                 "canonical_bytes",
                 "capture",
                 "form_bytes",
+                "plain_copy",
             ),
             "agent_identity._enforcement.calls.call": (
                 "NOTHING",
@@ -98,6 +100,7 @@ __all__ = [
     "capture",
     "form_bytes",
     "is_unaltered",
+    "plain_copy",
     "refuse_own",
     "request_bytes",
     "resource_of",

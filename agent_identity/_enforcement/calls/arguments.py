@@ -22,7 +22,7 @@ from agent_identity._enforcement.calls.object_forms import form, rebuilt, taken
 from agent_identity._evidence.record import part
 from agent_identity.canonical import JSON
 
-__all__ = ["Arguments", "BadArgumentsError", "Binder", "canonical_bytes", "capture", "form_bytes"]
+__all__ = ["Arguments", "BadArgumentsError", "Binder", "canonical_bytes", "capture", "form_bytes", "plain_copy"]
 
 MAX_NODES: Final = 100_000
 """Maximum number of values, in all containers, in the arguments of one call."""
@@ -322,6 +322,14 @@ def canonical_bytes(value: object) -> bytes | None:
     if copier.plain:
         return orjson.dumps(copied, option=orjson.OPT_SORT_KEYS)
     return canonical.encode(copied)
+
+
+def plain_copy(value: object) -> object:
+    """Return a copy of a result as plain JSON, or ``None`` if it is not JSON-like or too large."""
+    try:
+        return _Copier(json=True).copy(value, 0)
+    except (NoFormError, ValueError, RuntimeError):
+        return None
 
 
 def form_bytes(value: object) -> bytes | None:

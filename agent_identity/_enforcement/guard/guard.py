@@ -440,13 +440,10 @@ class Guard:
 
     def _intend(self, call: Call) -> bool:
         """Write the intent, unless the mark at which the call was judged has moved; return whether that is so."""
-        if self._flow is None:
-            self._write_intent(call)
-            return True
-        with self._flow.held(call) as still:
-            if still:
-                self._write_intent(call)
-        return still
+        if self._flow is not None:
+            return self._flow.intend(call, self._write_intent)
+        self._write_intent(call)
+        return True
 
     def _write_intent(self, call: Call) -> None:
         """Write the intent: no evidence, no action."""

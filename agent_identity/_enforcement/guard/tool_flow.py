@@ -1,16 +1,13 @@
 """Information flow of one tool: what its results are, and where the arguments of its calls come from."""
 
-from collections.abc import Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Final, TypeAlias, cast, final
 
-import orjson
-
 from agent_identity._common.narrowing import is_array, is_mapping
-from agent_identity._enforcement.calls import NOTHING, Arguments, Call, CallFlow, canonical_bytes
+from agent_identity._enforcement.calls import NOTHING, Arguments, Call, CallFlow, plain_copy
 from agent_identity._enforcement.guard.kept_values import open_quarantined
 from agent_identity._enforcement.tasks import Judged, Reading, Task, TaskFlow, bodies_around
 from agent_identity._evidence.record import ArgumentOrigin, MarkCause
@@ -40,8 +37,7 @@ Restores: TypeAlias = Mapping[str, str | Sequence[str]]
 """By argument the categories of kept values that may be put into it."""
 
 _FOREIGN_KINDS: Final = frozenset({"mcp", "remote", "retriever"})
-_NOTHING: Final[Mapping[bytes, Origin]] = MappingProxyType({})
-_MAX_SOURCES: Final = 1_024
+_NOTHING: Final[Mapping[int, Origin]] = MappingProxyType({})
 _MAX_ORIGINS: Final = 256
 _MAX_NAME: Final = 256
 
@@ -162,7 +158,7 @@ class ToolFlow:
         said: What the code declares.
     """
 
-    __slots__ = ("_declaration", "_destinations", "_endorses")
+    __slots__ = ("_declaration", "_destinations", "_endorses", "_lowest")
 
     def __init__(self, tool: Tool, policy: Policy | None, said: DeclaredFlow) -> None:
         otherwise = UNTRUSTED if tool.server is not None or tool.kind in _FOREIGN_KINDS else UNKNOWN
@@ -177,6 +173,7 @@ class ToolFlow:
             for name, optional in _split(stated.destination or ()).items():
                 destinations[name] = optional and destinations.get(name, True)
         self._declaration: Declaration = declaration
+        self._lowest = declaration.lowest
         self._destinations = destinations
         self._endorses = said.endorses
 
@@ -213,29 +210,31 @@ class ToolFlow:
         call.flow = CallFlow(judged)
         return facts_of(judged)
 
-    @contextmanager
-    def held(self, call: Call) -> Generator[bool]:
-        """Keep the mark of a call's task from moving; yields whether it is still the one of the judgement.
+    def intend(self, call: Call, write: Callable[[Call], None]) -> bool:
+        """Write the intent of a call while the mark of its task is the one of the judgement; return whether it is.
 
         In monitor mode a call runs whatever was decided, at the mark of now.
         """
         flow = None if call.task is None else call.task.flow
         if flow is None:
-            yield True
-            return
+            write(call)
+            return True
         with flow.lock:
             own = _flow_of(call)
             if own.judged is None:
                 own.judged = flow.judged({}, (), {})
             elif call.judgement.enforced == "audit":
                 own.judged = own.judged.at(flow)
-            yield flow.is_at(own.judged)
+            still = flow.is_at(own.judged)
+            if still:
+                write(call)
+            return still
 
     def begins(self, call: Call) -> None:
         """Note what the body of a call may read, for the calls that it makes itself."""
         marker = call.execution.marker
         if marker is not None:
-            marker.reads = Reading(self._declaration.lowest, call.intent, call.tool)
+            marker.reads = Reading(self._lowest, call.intent, call.tool)
 
     def mark(self, call: Call, content: object, cause: MarkCause, *, original: object) -> ContentBlocked | None:
         """Record what content does to the mark before it is delivered; return its refusal if that cannot be recorded.
@@ -282,16 +281,19 @@ class ToolFlow:
         flow.refresh()
         flow.gather()
         base, (leaves, whole) = self._base(call), _parts_of(content)
-        before, all_before = (leaves, whole) if content is original else _parts_of(original)
-        own, whole = self._own(leaves, whole=whole).meet(self._own(before, whole=all_before)), whole and all_before
+        before, own = leaves, self._own(leaves, whole=whole)
+        if content is not original:
+            before, all_before = _parts_of(original)
+            own, whole = own.meet(self._own(before, whole=all_before)), whole and all_before
         label = own.meet(base)
         of_call.returned(label)
         source, is_source = call.intent, own.meet(of_call.limit) != TRUSTED or call.route is not None
         with flow.lock:
             flow.join(label, intent=source, name=call.tool, cause=cause, is_source=is_source)
             index, last = flow.shared.index, source or flow.shared.last or ""
-            # Below untrusted is no label, so that echoes change nothing there.
-            echoed = self._echoed(call, flow) if base.integrity != "untrusted" else _NOTHING
+            # An echo is known from before, or made up and thus unknown: that changes nothing below trusted.
+            echoes = base.integrity == "trusted" or (content is not original and base.integrity != "untrusted")
+            echoed = self._echoed(call, flow) if echoes else _NOTHING
             changed = base.meet(_weakest_of(echoed))  # A changed echo is not recognized by its value.
             index.take(self._labeled(leaves, before, base, changed), last, echoed)
             if not whole and label.integrity != "trusted":
@@ -307,18 +309,22 @@ class ToolFlow:
         self, leaves: list[Leaf], before: list[Leaf], base: Label, changed: Label
     ) -> Generator[tuple[object, Label]]:
         """Yield the parts of a result with their labels; those that obligations changed are no better than before."""
-        declared_label = self._declaration.of_leaf
-        if [steps for steps, _ in leaves] != [steps for steps, _ in before]:
+        declaration = self._declaration
+        if before is leaves and not declaration.has_paths:
+            label = self._lowest.meet(base)
+            yield from ((value, label) for _, value in leaves)
+        elif before is not leaves and [steps for steps, _ in leaves] != [steps for steps, _ in before]:
             lowest = self._own(before, whole=True).meet(changed)  # Parts may have moved to paths with better labels.
             for leaf in leaves:
-                yield leaf[1], declared_label(leaf).meet(lowest)
-            return
-        for leaf, (_, original) in zip(leaves, before, strict=True):
-            value = leaf[1]
-            yield value, declared_label(leaf).meet(base if value is original or value == original else changed)
+                yield leaf[1], declaration.of_leaf(leaf).meet(lowest)
+        else:
+            for leaf, (_, original) in zip(leaves, before, strict=True):
+                value = leaf[1]
+                same = value is original or value == original
+                yield value, declaration.of_leaf(leaf).meet(base if same else changed)
 
     @staticmethod
-    def _echoed(call: Call, flow: TaskFlow) -> Mapping[bytes, Origin]:
+    def _echoed(call: Call, flow: TaskFlow) -> Mapping[int, Origin]:
         """Return what stood in the arguments of a call, which is no better in its result."""
         given, _ = leaves_of(dict(NOTHING if call.snapshot is None else call.snapshot.view))
         return flow.shared.index.echoes(value for _, value in given)
@@ -331,7 +337,7 @@ class ToolFlow:
             StateError: The shared state cannot be asked.
         """
         flow.gather()
-        label = self._declaration.lowest.meet(self._base(call))
+        label = self._lowest.meet(self._base(call))
         _flow_of(call).returned(label)
         with flow.lock:
             flow.join(label, intent=call.intent, name=call.tool, cause="error")
@@ -349,8 +355,9 @@ class ToolFlow:
             return base
         if judged is None:
             return base.meet(UNTRUSTED)
-        if any(origin.provenance == "untrusted" for origin in judged.args.values()):
-            base = base.meet(UNTRUSTED)
+        for origin in judged.args.values():
+            if origin.provenance == "untrusted":
+                base = base.meet(UNTRUSTED)
         return base.meet(judged.mark.label)
 
 
@@ -360,7 +367,7 @@ def _flow_of(call: Call) -> CallFlow:
     return call.flow
 
 
-def _weakest_of(echoed: Mapping[bytes, Origin]) -> Label:
+def _weakest_of(echoed: Mapping[int, Origin]) -> Label:
     """Return the label of content that may repeat any of several values."""
     found = {origin.provenance for origin in echoed.values()}
     return UNTRUSTED if "untrusted" in found else UNKNOWN if "unknown" in found else TRUSTED
@@ -370,8 +377,8 @@ def _parts_of(content: object) -> tuple[list[Leaf], bool]:
     """Return the parts of a result, and whether these are all; of one that is no JSON, none."""
     if type(content) is str:
         return [((), content)], True
-    data = None if content is None else canonical_bytes(content)
-    return ([], False) if data is None else leaves_of(orjson.loads(data))
+    plain = plain_copy(content)
+    return ([], False) if plain is None else leaves_of(plain)
 
 
 def facts_of(judged: Judged) -> FlowFacts:
@@ -380,7 +387,7 @@ def facts_of(judged: Judged) -> FlowFacts:
     return FlowFacts(
         label.integrity,
         ("public",) if label.readers is None else tuple(sorted(label.readers)),
-        tuple(dict.fromkeys(list(judged.mark.sources.values())[:_MAX_SOURCES])),
+        judged.mark.names,
         {name: origin.provenance for name, origin in judged.args.items()},
         {name: origin.provenance for name, origin in judged.destinations.items()},
     )
@@ -388,7 +395,7 @@ def facts_of(judged: Judged) -> FlowFacts:
 
 def origins_of(judged: Judged) -> tuple[ArgumentOrigin, ...] | None:
     """Return the member of an intent about where its arguments come from."""
-    names = [*judged.destinations, *(name for name in judged.args if name not in judged.destinations)]
+    origins = {**judged.destinations, **judged.args, **judged.destinations}
     found = [
         ArgumentOrigin(
             argument=name,
@@ -396,7 +403,7 @@ def origins_of(judged: Judged) -> tuple[ArgumentOrigin, ...] | None:
             source=origin.source or None,
             destination=True if name in judged.destinations else None,
         )
-        for name in names
-        if len(name) <= _MAX_NAME and (origin := judged.destinations.get(name) or judged.args[name])
+        for name, origin in origins.items()
+        if len(name) <= _MAX_NAME
     ]
     return tuple(found[:_MAX_ORIGINS]) or None

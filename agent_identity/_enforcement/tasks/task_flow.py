@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple, final
 
@@ -20,7 +21,7 @@ from agent_identity._enforcement.tasks.facts import TaskFacts
 from agent_identity._evidence.ledger import Entry, Ledger
 from agent_identity._evidence.record import DigestKeys, MarkCause, MarkChange, MarkSeen, Time
 from agent_identity._evidence.record import Mark as MarkRecord
-from agent_identity._flow import TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, Origin, ProvenanceIndex
+from agent_identity._flow import TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, Origin, ProvenanceIndex, is_silent
 from agent_identity._identity.common import Clock
 from agent_identity._identity.keys import Signer
 from agent_identity.errors import Denied, TokenError
@@ -279,7 +280,7 @@ class TaskFlow:
     @property
     def label(self) -> Label:
         """The mark now."""
-        return self.shared.mark.label.meet(self.shared.unwritten)
+        return self.mark.label
 
     @property
     def waits(self) -> bool:
@@ -290,7 +291,7 @@ class TaskFlow:
     def mark(self) -> Mark:
         """The mark now, with its sources."""
         mark, unwritten = self.shared.mark, self.shared.unwritten
-        return mark if unwritten == TRUSTED else Mark(self.label, mark.seq, mark.sources, complete=False)
+        return mark if unwritten is TRUSTED else replace(mark, label=mark.label.meet(unwritten), complete=False)
 
     @property
     def seen(self) -> MarkSeen:
@@ -401,7 +402,7 @@ class TaskFlow:
         """
         with self.lock:
             source = (intent or self.shared.last) if is_source else None
-            if self.shared.mark.changes(label, source) or self.shared.unwritten != TRUSTED:
+            if self.shared.mark.changes(label, source) or self.shared.unwritten is not TRUSTED:
                 self._write(cause, label, intent=intent, name=name)
         parent = self.parent
         if parent is not None and self not in parent.shared.parts:  # A body that outlives its delegation.
@@ -575,14 +576,13 @@ class TaskFlow:
             destinations: The names of those that decide where the call leads, each with whether a call without a value
                 of it leads nowhere: that is the tool's own word, and as good as a trusted value.
         """
-        given = frozenset(supplied)
+        given, args = frozenset(supplied), dict[str, Origin]()
         with self.lock:
-            args = {
-                name: Origin("trusted") if name not in given else found
-                for name, value in values.items()
-                if (found := self.shared.index.origin(value)) is not None
-            }
-            mark, seen = self.mark, self.seen
+            index, mark, seen = self.shared.index, self.mark, self.seen
+            for name, value in values.items():
+                found = index.origin(value) if name in given else _OWN
+                if found is not None and (found is not _OWN or not is_silent(value)):
+                    args[name] = found
         leads: dict[str, Origin] = {}
         for name, optional in destinations.items():
             if _leads(values.get(name)):
@@ -593,7 +593,8 @@ class TaskFlow:
 
     def is_at(self, judged: Judged) -> bool:
         """Return whether the mark is the one at which a call was judged; asked while holding the lock."""
-        return self.shared.mark.seq == judged.mark.seq and self.label == judged.mark.label
+        now, then = self.mark, judged.mark
+        return now is then or (now.seq == then.seq and now.label == then.label)
 
     def guarded(self, deliver: Callable[[], None]) -> Exception | None:
         """Run what has to be recorded before a delivery; return why it could not be, if the delivery is off."""
@@ -635,7 +636,7 @@ class TaskFlow:
             )
             entry = flows.append(self._facts, change)
         except BaseException:
-            shared.unwritten = joined
+            shared.unwritten = TRUSTED if joined == TRUSTED else joined
             raise
         source = (intent or entry.id) if joined != TRUSTED else None
         shared.mark = shared.mark.lowered(joined, source, name or cause)
@@ -645,6 +646,7 @@ class TaskFlow:
 
 _NOBODY: Final = Origin("unknown")
 _NOWHERE: Final = Origin("trusted")
+_OWN: Final = Origin("trusted")
 
 
 def _digest(text: str) -> bytes:

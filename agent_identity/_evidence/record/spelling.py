@@ -33,7 +33,7 @@ class _Form(NamedTuple):
 _cached: Final = lru_cache(maxsize=256)  # Records repeat the ids and hashes of their task and of their call.
 _Table: TypeAlias = Mapping[str, "_Form | _Table"]
 _Conversion: TypeAlias = Callable[[str], str]
-_Conversions: TypeAlias = tuple[tuple[str, "_Conversion | _Conversions"], ...]
+_Conversions: TypeAlias = tuple[tuple[str, _Conversion | None, "_Conversions"], ...]
 
 
 def _short(digits: str) -> str:
@@ -132,9 +132,10 @@ def _expanding(form: _Form) -> _Conversion:
 
 
 def _conversions(table: _Table, of: Callable[[_Form], _Conversion]) -> _Conversions:
-    """Return the table with the conversions of one direction in place of the forms."""
+    """Return by name the conversion of a text, in one direction, and the conversions of what is within an object."""
     return tuple(
-        (name, of(form) if isinstance(form, _Form) else _conversions(form, of)) for name, form in table.items()
+        (name, of(form), ()) if isinstance(form, _Form) else (name, None, _conversions(form, of))
+        for name, form in table.items()
     )
 
 
@@ -207,7 +208,7 @@ def _fill_in(part: dict[str, object], name: str, default: str, path: str) -> Non
     part.setdefault(name, default)
 
 
-def _convert(part: object, table: _Conversions) -> None:
+def _convert(part: object, conversions: _Conversions) -> None:
     """Convert each value that has its own spelling; values of another type are left to validation.
 
     Raises:
@@ -215,29 +216,29 @@ def _convert(part: object, table: _Conversions) -> None:
     """
     if type(part) is not dict:
         return
-    for name, form in table:
+    for name, change, within in conversions:
         if name not in part:
             continue
         value = part[name]
         try:
-            if type(value) is str and callable(form):
-                part[name] = form(value)
+            if type(value) is str:
+                part[name] = value if change is None else change(value)
             elif is_plain_array(value):
-                part[name] = _items(value, form)
-            elif not callable(form):
-                _convert(value, form)
+                part[name] = _items(value, change, within)
+            else:
+                _convert(value, within)
         except ValueError as error:
             raise ValueError(f".{name}{error}") from None
 
 
-def _items(values: Iterable[object], form: "_Conversion | _Conversions") -> list[object]:
+def _items(values: Iterable[object], change: _Conversion | None, within: _Conversions) -> list[object]:
     found = list(values)
     for index, value in enumerate(found):
         try:
-            if not callable(form):
-                _convert(value, form)
-            elif type(value) is str:
-                found[index] = form(value)
+            if type(value) is not str:
+                _convert(value, within)
+            elif change is not None:
+                found[index] = change(value)
         except ValueError as error:
             raise ValueError(f"[{index}]{error}") from None
     return found

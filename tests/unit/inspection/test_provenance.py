@@ -57,6 +57,40 @@ def test_only_the_principal_raises_a_value_that_came_before(inputs: list[tuple[L
         assert provenance(found, "acct-1234") == expected
 
 
+@pytest.mark.parametrize("space", [*filter(str.isspace, map(chr, range(0x3100))), *",;|"])
+def test_words_end_at_every_kind_of_space(space: str) -> None:
+    """Each kind of white space, commas, semicolons and bars separate words in inputs and in arguments."""
+    found = took(index(), f"first-word{space}{space}other-word", label=TRUSTED)
+    assert provenance(found, "other-word") == "trusted"
+    assert provenance(found, f"other-word{space}first-word") == "trusted"
+    assert provenance(found, f"other-word{space}third-word") == "unknown"
+
+
+def test_a_text_that_comes_again_adds_nothing() -> None:
+    """The first input decides for a text and its parts; the principal who repeats it raises all of them."""
+    text = "wire it to acct-1234 or https://shop.example/pay"
+    found = took(index(), text, label=UNTRUSTED)
+    values = len(found)
+    took(found, text, label=TRUSTED, source="r2")
+    assert len(found) == values
+    assert found.origin("acct-1234") == ("untrusted", "r1")
+    found.say(text, "r3")
+    for part in (text, "acct-1234", "https://shop.example/pay"):
+        assert found.origin(part) == ("principal", "r3")
+    took(found, "acct-1234", label=UNTRUSTED)
+    assert found.origin("acct-1234") == ("principal", "r3")
+
+
+def test_the_index_holds_keyed_digests() -> None:
+    """Nothing in an index tells the values, and two tasks have different digests of the same value."""
+    one, other = index(), ProvenanceIndex(b"j" * 32)
+    for found in (one, other):
+        took(found, "acct-1234", 4217, label=TRUSTED)
+    assert {type(digest) for digest in one.entries} == {int}
+    assert len(one.entries) == 2
+    assert one.entries.keys().isdisjoint(other.entries)
+
+
 def test_a_destination_in_a_request_is_the_principals() -> None:
     """Words of six characters and more are recognized in running text, without the punctuation around them."""
     found = index()

@@ -142,7 +142,7 @@ MIRRORED: Final[Mapping[str, "tuple[str, str] | Callable[[AnyRecord], _Value | N
 }
 """For each mirrored attribute the part of a record and the member of it, or a reader (``None``: not stated)."""
 
-_PARTS: Final = frozenset(source[0] for source in MIRRORED.values() if isinstance(source, tuple) and source[0])
+_PARTS: Final = frozenset(source[0] for source in MIRRORED.values() if not callable(source) and source[0])
 
 _MIRRORED_OURS: Final = tuple(name for name in MIRRORED if name.startswith(_OURS))
 
@@ -154,7 +154,7 @@ def mirrored_attributes(record: AnyRecord) -> dict[str, str | tuple[str, ...]]:
     attributes: dict[str, str | tuple[str, ...]] = {}
     for name, source in MIRRORED.items():
         value: _Value | None
-        value = getattr(parts[source[0]], source[1], None) if isinstance(source, tuple) else source(record)
+        value = source(record) if callable(source) else getattr(parts[source[0]], source[1], None)
         if value is not None:
             attributes[name] = value
     return attributes

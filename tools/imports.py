@@ -42,7 +42,11 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "langchain_mcp_adapters": ("integrations.mcp.langchain",),
     "mcp": ("integrations.mcp",),
     "openai": ("integrations.frameworks.openai_agents",),  # Its types are those of the answers of models.
-    "msgspec": ("_audit.answers", "_audit.ledger.open_intents", "_evidence", "_identity.trust.file"),
+    "msgspec": (
+        *("_audit.answers", "_audit.ledger.open_intents", "_evidence", "_identity.trust.file"),
+        # Made for each call.
+        *("_enforcement.calls.call", "_enforcement.tasks.task_context", "integrations.langchain.invocation"),
+    ),
     "opentelemetry": ("_enforcement", "_evidence.spans.otlp_encoding", "integrations", "testing.rehearsal"),
     "opentelemetry.proto": ("_enforcement.export.grpc_receiver", "_evidence"),
     "orjson": ("canonical", "_evidence", "_enforcement", "_audit", "cli.answer"),

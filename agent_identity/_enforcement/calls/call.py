@@ -162,7 +162,7 @@ class Inspected(Struct, eq=False):
         stream: The held back part of a stream.
     """
 
-    findings: dict[Finding, None] = field(default_factory=dict)
+    findings: dict[Finding, None] = {}  # A copy for each.
     transforms: tuple[Transform, ...] = ()
     stream: HeldStream | None = None
 

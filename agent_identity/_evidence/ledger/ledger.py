@@ -364,7 +364,11 @@ class Ledger:
                 stream = self._stream
                 if stream is None or not stream.usable or not stream.seq:
                     stream = self._begun()
-                entry = self._write(stream, make, detail, after)
+                if detail is None:
+                    (entry,) = stream.append(make, self._new_id())
+                else:
+                    entry = self._write_both(stream, make, detail)
+                self._sealing.submit(stream, entry, after)
                 self._fault = None
             except BaseException as error:
                 self._interrupted(error)
@@ -440,7 +444,8 @@ class Ledger:
         stream = self._stream
         if stream is None or not stream.usable:
             stream = self._stream = self._create_stream()
-        self._write(stream, self._beginning.make(Time.at(self._now())), None, None)
+        (entry,) = stream.append(self._beginning.make(Time.at(self._now())), self._new_id())
+        self._sealing.submit(stream, entry, None)
         if self._ready:
             self._sealing.start()
         return stream
@@ -466,18 +471,13 @@ class Ledger:
             Finalize(None, self._at_exit, exitpriority=0)
         return stream
 
-    def _write(
-        self, stream: StreamWriter, make: Make, detail: partial[records.Detail] | None, after: After | None
-    ) -> Entry:
-        if detail is None:
-            (entry,) = stream.append(make, self._new_id())
-        else:
-            detail_id, record_id = self._new_id(), self._new_id()
-            call = detail if "call" in detail.keywords else partial(detail, call=record_id)
-            *before, entry = stream.append(make, record_id, (call, detail_id))
-            for each in before:
-                self._sealing.submit(stream, each, None)
-        self._sealing.submit(stream, entry, after)
+    def _write_both(self, stream: StreamWriter, make: Make, detail: partial[records.Detail]) -> Entry:
+        """Write a record with its detail; return the record, which is still to be submitted."""
+        detail_id, record_id = self._new_id(), self._new_id()
+        call = detail if "call" in detail.keywords else partial(detail, call=record_id)
+        *before, entry = stream.append(make, record_id, (call, detail_id))
+        for each in before:
+            self._sealing.submit(stream, each, None)
         return entry
 
     def _now(self) -> int:

@@ -372,7 +372,8 @@ class Sealing:
             self._oldest = entry
         if after is not None:
             self._call(after, entry)
-        self._observers.show(entry)
+        if self._observers.functions:
+            self._observers.show(entry)
 
     def _call(self, after: After, entry: Entry) -> None:
         try:

@@ -44,6 +44,20 @@ _WORST_FIRST: Final[tuple[Verdict, ...]] = ("changed", "retyped", "redacted", "m
 _MAX_FOUND: Final = 1_048_576
 
 
+def _at(section: str, member: str) -> Callable[[AnyRecord], str | None]:
+    def read(record: AnyRecord) -> str | None:
+        return getattr(getattr(record, section, None), member, None)
+
+    return read
+
+
+def _top(member: str) -> Callable[[AnyRecord], str | None]:
+    def read(record: AnyRecord) -> str | None:
+        return getattr(record, member, None)
+
+    return read
+
+
 def _policy(of_decision: str, of_policy: str) -> Callable[[AnyRecord], str | None]:
     """Return a reader of a fact of the policy: the deciding one, or the one that a record is about."""
 
@@ -104,61 +118,51 @@ def _outcome(record: AnyRecord) -> str | None:
     return "unknown" if isinstance(record, Intent) else getattr(record, "outcome", None)
 
 
-MIRRORED: Final[Mapping[str, "tuple[str, str] | Callable[[AnyRecord], _Value | None]"]] = {
+MIRRORED: Final[Mapping[str, "Callable[[AnyRecord], _Value | None]"]] = {
     "agent_identity.schema_version": _schema_version,
-    "agent_identity.record.id": ("", "id"),
-    "agent_identity.record.kind": ("", "kind"),
-    "agent_identity.stream.id": ("stream", "id"),
-    "agent_identity.stream.seq": ("stream", "seq"),
-    "agent_identity.principal.id": ("principal", "id"),
-    "agent_identity.principal.type": ("principal", "kind"),
-    "agent_identity.principal.issuer": ("principal", "issuer"),
-    "agent_identity.agent.id": ("agent", "id"),
-    "agent_identity.agent.owner": ("agent", "owner"),
-    "agent_identity.agent.version": ("agent", "version"),
+    "agent_identity.record.id": _top("id"),
+    "agent_identity.record.kind": _top("kind"),
+    "agent_identity.stream.id": _at("stream", "id"),
+    "agent_identity.stream.seq": _at("stream", "seq"),
+    "agent_identity.principal.id": _at("principal", "id"),
+    "agent_identity.principal.type": _at("principal", "kind"),
+    "agent_identity.principal.issuer": _at("principal", "issuer"),
+    "agent_identity.agent.id": _at("agent", "id"),
+    "agent_identity.agent.owner": _at("agent", "owner"),
+    "agent_identity.agent.version": _at("agent", "version"),
     "agent_identity.delegation.chain": _chain,
-    "agent_identity.delegation.task_id": ("task", "id"),
+    "agent_identity.delegation.task_id": _at("task", "id"),
     "agent_identity.delegation.expires_at": _expires_at,
     "agent_identity.delegation.token_hash": _leaf_grant,
-    "agent_identity.decision.effect": ("decision", "effect"),
-    "agent_identity.decision.enforced": ("decision", "enforced"),
-    "agent_identity.decision.mode": ("decision", "mode"),
-    "agent_identity.decision.reason": ("decision", "reason"),
-    "agent_identity.decision.route_target": ("action", "route"),
+    "agent_identity.decision.effect": _at("decision", "effect"),
+    "agent_identity.decision.enforced": _at("decision", "enforced"),
+    "agent_identity.decision.mode": _at("decision", "mode"),
+    "agent_identity.decision.reason": _at("decision", "reason"),
+    "agent_identity.decision.route_target": _at("action", "route"),
     "agent_identity.policy.name": _policy("policy", "name"),
     "agent_identity.policy.version": _policy("version", "version"),
     "agent_identity.policy.digest": _policy("digest", "digest"),
-    "agent_identity.policy.rule_id": ("decision", "rule"),
-    "agent_identity.inspection.categories": ("", "findings"),
-    "agent_identity.tool.kind": ("action", "kind"),
-    "agent_identity.tool.server": ("action", "server"),
-    "agent_identity.content.args_hash": ("action", "args"),
-    "agent_identity.content.result_hash": ("action", "result"),
+    "agent_identity.policy.rule_id": _at("decision", "rule"),
+    "agent_identity.inspection.categories": _top("findings"),
+    "agent_identity.tool.kind": _at("action", "kind"),
+    "agent_identity.tool.server": _at("action", "server"),
+    "agent_identity.content.args_hash": _at("action", "args"),
+    "agent_identity.content.result_hash": _at("action", "result"),
     "agent_identity.outcome": _outcome,
-    "gen_ai.tool.name": ("action", "tool"),
-    "gen_ai.tool.call.id": ("action", "call"),
-    "gen_ai.agent.name": ("agent", "id"),
+    "gen_ai.tool.name": _at("action", "tool"),
+    "gen_ai.tool.call.id": _at("action", "call"),
+    "gen_ai.agent.name": _at("agent", "id"),
     "user.id": _human,
-    "error.type": ("", "error"),
+    "error.type": _top("error"),
 }
-"""For each mirrored attribute the part of a record and the member of it, or a reader (``None``: not stated)."""
-
-_PARTS: Final = frozenset(source[0] for source in MIRRORED.values() if isinstance(source, tuple) and source[0])
+"""For each mirrored attribute, how its value is read from a record (``None``: the record does not say)."""
 
 _MIRRORED_OURS: Final = tuple(name for name in MIRRORED if name.startswith(_OURS))
 
 
 def mirrored_attributes(record: AnyRecord) -> dict[str, str | tuple[str, ...]]:
     """Return the attributes that a span carries for a record; unknown facts are left out."""
-    parts: dict[str, object] = {name: getattr(record, name, None) for name in _PARTS}
-    parts[""] = record
-    attributes: dict[str, str | tuple[str, ...]] = {}
-    for name, source in MIRRORED.items():
-        value: _Value | None
-        value = getattr(parts[source[0]], source[1], None) if isinstance(source, tuple) else source(record)
-        if value is not None:
-            attributes[name] = value
-    return attributes
+    return {name: value for name, read in MIRRORED.items() if (value := read(record)) is not None}
 
 
 @final

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, cast, final
 
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
-from msgspec import Struct, field
+from msgspec import Struct
 
 from agent_identity._enforcement.calls import NOTHING, Binder, Call, CallRequest, form_bytes
 from agent_identity._enforcement.common import refusal
@@ -63,11 +63,11 @@ class ToolInvocation(Struct, eq=False):
     tool: BaseTool | None
     call_id: str | None = None
     given: Mapping[str, object] | None = None
-    answers: list[Call | Denied] = field(default_factory=list)
+    answers: list[Call | Denied] = []  # A copy for each, as below.
     method: "InterceptedMethod | None" = None
     call: Call | None = None
     judged: Mapping[str, object] = NOTHING
-    passed: set[str] = field(default_factory=set)
+    passed: set[str] = set()
 
     def answer(self, denied: Denied) -> ToolMessage:
         """Return a refusal in the form for the model.

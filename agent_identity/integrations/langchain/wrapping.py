@@ -175,31 +175,26 @@ def workflow() -> str | None:
 
 @final
 class _Wrapped:
-    """The record of a function that replaces a tool's own: an attribute of it.
+    """The record of a function that replaces a tool's own."""
 
-    It names its function, because functools.wraps copies attributes to others.
-    """
-
-    __slots__ = ("body", "is_direct", "method", "protection", "wrapper")
+    __slots__ = ("body", "is_direct", "method", "protection")
 
     def __init__(self, body: _Body, wrapper: _Body, protection: Protection, method: InterceptedMethod) -> None:
         self.body = body
         self.is_direct = asks_nothing(wrapper)
         self.method = method
         self.protection = protection
-        self.wrapper = wrapper
-        wrapper.__dict__[_RECORD] = self
 
 
-_RECORD: Final = "_agent_identity_wrapped"
+_WRAPPED: Final[WeakKeyDictionary[object, _Wrapped]] = WeakKeyDictionary()
+"""By identity: functools.wraps could copy an attribute of the function to another one."""
 
 _SEALED: Final[WeakKeyDictionary[type, Protection]] = WeakKeyDictionary()
 _CLASSES: Final[WeakValueDictionary[tuple[type, int, Stated], type[BaseTool]]] = WeakValueDictionary()
 
 
 def _wrapped(function: object) -> _Wrapped | None:
-    known: object = function.__dict__.get(_RECORD) if type(function) is FunctionType else None
-    return known if type(known) is _Wrapped and known.wrapper is function else None
+    return _WRAPPED.get(function) if type(function) is FunctionType else None
 
 
 def _guarded(protection: Protection, slot: str, tool: BaseTool) -> _Wrapped | None:
@@ -216,7 +211,8 @@ def _guarded(protection: Protection, slot: str, tool: BaseTool) -> _Wrapped | No
     method = protection.intercept(slot, stored, tool)
     wrapper = intercepted(stored, lambda _args: method)
     vars(tool)[slot] = wrapper
-    return _Wrapped(stored, wrapper, protection, method)
+    made = _WRAPPED[wrapper] = _Wrapped(stored, wrapper, protection, method)
+    return made
 
 
 @final

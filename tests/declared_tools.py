@@ -30,8 +30,9 @@ def pay(iban: str) -> Call:
 class Bank:
     """An enforcer that asks about information flow, two tools, and what became of the money."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, prefix: str = "") -> None:
         self.directory = directory
+        self.prefix = prefix
         self.enforcer = ai.Enforcer.open(directory, policy=Flow(), draft_records=True)
         self.paid: list[str] = []
 
@@ -60,7 +61,8 @@ class Bank:
     def task(self) -> Any:
         """Open a task of alice for the clerk."""
         who = {"principal": ai.Human("alice@example.com"), "agent": ai.Agent("clerk", owner="fin@example.com")}
-        scope = ai.Scope({"read_invoice": {"invoice_id": "INV-42"}, "pay_invoice": {}, "chat": {}})
+        tools = {"read_invoice": {"invoice_id": "INV-42"}, "pay_invoice": {}}
+        scope = ai.Scope({f"{self.prefix}{name}": given for name, given in tools.items()}) | ai.Scope("chat")
         return self.enforcer.task("books", scope=scope, request=REQUEST, **who)
 
     def found(self, kind: type[Any]) -> list[Any]:
@@ -73,7 +75,7 @@ class Bank:
 
     def ended(self) -> list[tuple[str, str]]:
         """Return tools and outcomes of all calls of tools."""
-        ended = [(one.action.tool, one.outcome) for one in self.found(records.Outcome)]
+        ended = [(one.action.tool.removeprefix(self.prefix), one.outcome) for one in self.found(records.Outcome)]
         return [one for one in ended if one[0] != "chat"]
 
     def verify(self) -> None:
@@ -86,6 +88,12 @@ class Bank:
 
 class DeclaredTools(ABC):
     """Declarations of tools, in the one-line form of a framework."""
+
+    prefix = ""
+    """What the framework puts before the names of tools."""
+
+    undeclared = "unknown"
+    """The integrity of what an undeclared tool returns: of a tool of a server it is ``untrusted``."""
 
     takes_enforced_functions = True
     """Whether a function under ``enforcer.tool`` can be a tool of the framework."""
@@ -106,7 +114,7 @@ class DeclaredTools(ABC):
     @pytest.fixture
     def bank(self, tmp_path: Path) -> Iterator[Bank]:
         """Opens a bank; at the end its evidence must verify."""
-        bank = Bank(tmp_path / "bank")
+        bank = Bank(tmp_path / "bank", self.prefix)
         yield bank
         bank.verify()
 
@@ -128,7 +136,7 @@ class DeclaredTools(ABC):
             await self.run(bank, bank.tools(), [READ, pay(EVIL), pay(OWN)], tool_options={"pay_invoice": PAYS})
         assert bank.paid == [OWN]
         assert [outcome for _, outcome in bank.ended()] == ["success", "denied", "success"]
-        assert bank.marks() == [("request", "trusted"), ("result", "unknown")]
+        assert bank.marks() == [("request", "trusted"), ("result", self.undeclared)]
 
     async def test_resources_are_on_record(self, bank: Bank) -> None:
         """``touches`` names what each call reads."""
@@ -154,7 +162,8 @@ class DeclaredTools(ABC):
             )
         assert bank.paid == []
         said = [record.getMessage() for record in caplog.records if "guarded yet" in record.getMessage()]
-        assert said == ["tool_options names tools that nobody has guarded yet: nothing, read_invoice"]
+        names = f"{self.prefix}nothing, {self.prefix}read_invoice"
+        assert said == [f"tool_options names tools that nobody has guarded yet: {names}"]
 
     async def test_a_function_under_the_enforcer_declares_itself(self, bank: Bank) -> None:
         """One call is one record, with what the decorator declares."""

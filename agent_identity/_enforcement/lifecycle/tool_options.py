@@ -14,8 +14,8 @@ from agent_identity._policy.decision import Touches, check_labels, check_paramet
 
 __all__ = ["ToolOptions"]
 
-_HERE: Final = frozenset({"agent", "function"})
-"""The kinds of tools that run in this process."""
+_OF_SERVERS: Final = "mcp"
+"""The kind of tools that run elsewhere, also where nobody knows their server."""
 
 
 @typed_calls("__init__")
@@ -76,7 +76,7 @@ class ToolOptions:
             kind: The kind of the tool.
             server: The name of its server; ``None`` if it has none or an unknown one.
         """
-        return server == self.server and (server is not None or kind in _HERE)
+        return server == self.server and (server is not None or kind != _OF_SERVERS)
 
     def check(self, tool: str, schema: Mapping[str, object] | None) -> None:
         """Check that the named arguments are arguments of a tool: a misspelled one would judge nothing.

@@ -245,8 +245,12 @@ class HookCalls:
         context = self._context.copy()
         read = Prompt(lambda: [Part("person", event.get("prompt"))], lambda _: ())
         asked = ToolCall(self._prompts, request, kind="prompt", prompt=read)
-        context.run(self._guards.join, asked)
         running = context.run(self._begin, asked, context, event)
+        try:
+            context.run(self._guards.join, asked)
+        except BaseException as error:
+            running.end(error)
+            raise
         try:
             context.run(running.guard.succeed, running.call)
         finally:

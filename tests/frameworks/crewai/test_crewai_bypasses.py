@@ -210,7 +210,7 @@ def test_structured_tools_without_a_tool_behind_them_are_guarded(rehearse: Rehea
 
     world = rehearse()
     made = CrewStructuredTool.from_function(read)
-    guard = crewai._Protection(world.enforcer, None)
+    guard = crewai._Protection(ToolGuards(world.enforcer))
     guard.structured(made)
     guard.structured(made)
     with task(world, scope=ONE):

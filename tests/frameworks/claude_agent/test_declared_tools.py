@@ -1,0 +1,103 @@
+"""Declarations of tools, and prompts that lower the mark, under the hooks of the Claude Agent SDK."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import claude_agent_sdk as sdk
+import pytest
+from claude_code import StandIn, environment, say, use
+from declared_tools import EVIL, OWN, PAYS, REQUEST, Bank, Call, DeclaredTools, pay
+
+from agent_identity.integrations.frameworks import claude_agent
+from agent_identity.options import ToolOptions
+
+
+def as_tool(function: Callable[..., Any]) -> sdk.SdkMcpTool[Any]:
+    """Return a function as a tool of the SDK."""
+    (name,) = [name for name in function.__annotations__ if name != "return"]
+
+    @sdk.tool(function.__name__, function.__doc__ or "", {name: str})
+    async def handler(arguments: dict[str, Any]) -> dict[str, Any]:
+        return {"content": [{"type": "text", "text": function(**arguments)}]}
+
+    return handler
+
+
+def of_the_server(options: ToolOptions) -> ToolOptions:
+    """Return declarations that are about the tools of the server in this process."""
+    return options if options.server else replace(options, server="bank")
+
+
+class TestDeclaredTools(DeclaredTools):
+    """The hooks with declarations; the tools are those of a server in this process."""
+
+    prefix = "bank/"
+    undeclared = "untrusted"
+    takes_enforced_functions = False
+
+    @pytest.fixture(autouse=True)
+    def _home(self, tmp_path: Path) -> None:
+        self.home = tmp_path / "home"
+        self.home.mkdir()
+
+    async def run(
+        self, bank: Bank, tools: Sequence[Callable[..., Any]], script: Sequence[Call], **options: Any
+    ) -> None:
+        await self.ask(bank, tools, script, "do it", **options)
+
+    async def ask(
+        self,
+        bank: Bank,
+        tools: Sequence[Callable[..., Any]],
+        script: Sequence[Call],
+        prompt: str,
+        *,
+        tool_options: dict[str, ToolOptions],
+        **options: Any,
+    ) -> None:
+        """Let the agent work."""
+        declared = {f"bank/{name}": of_the_server(one) for name, one in tool_options.items()}
+        if "prompts" in options:
+            declared["chat"] = ToolOptions(labels=[])  # Otherwise a later prompt is a consequence itself.
+        calls = [[use(f"mcp__bank__{name}", dict(given), str(n))] for n, (name, given) in enumerate(script)]
+        stand_in = StandIn([*calls, [say("done")]])
+        with claude_agent.hooks(bank.enforcer, tool_options=declared, **options) as hooks, stand_in.running():
+            guarded = hooks.guard_tools("bank", [as_tool(function) for function in tools])
+            chosen = sdk.ClaudeAgentOptions(
+                hooks=hooks,
+                mcp_servers={"bank": sdk.create_sdk_mcp_server("bank", tools=guarded)},
+                cwd=str(self.home),
+                env=environment(self.home, stand_in),
+                permission_mode="bypassPermissions",
+            )
+            async with asyncio.timeout(120):
+                async for _ in sdk.query(prompt=prompt, options=chosen):
+                    pass
+
+    @pytest.mark.parametrize(
+        ("prompt", "principal", "paid", "mark"),
+        [
+            (f"they want {EVIL}", False, [OWN], ("prompt", "unknown")),
+            (f"Pay {EVIL}", True, [EVIL, OWN], ("said", "trusted")),
+            (REQUEST, False, [EVIL, OWN], ("request", "trusted")),
+        ],
+    )
+    async def test_prompts_count_where_the_hook_sees_them(
+        self, bank: Bank, prompt: str, principal: bool, paid: list[str], mark: tuple[str, str]
+    ) -> None:
+        """A prompt that nobody accounts for lowers the mark before the model reads it."""
+        with bank.task():
+            await self.ask(
+                bank,
+                bank.tools(),
+                [pay(EVIL), pay(OWN)],
+                prompt,
+                tool_options={"pay_invoice": PAYS},
+                prompts="chat",
+                principal_messages=principal,
+            )
+        assert bank.paid == paid
+        assert bank.marks()[-1] == mark

@@ -103,10 +103,10 @@ def record_in(body: bytes, attestation: Attestation, trust: TrustStore) -> AnyRe
     if payload_type_of(record) != attestation.payload_type:
         raise VerificationError("the version of the record differs from its payload type", code="malformed_record")
     at = record.time.last_ns // _NS
-    refuse_late(trust, attestation.keyid, "recorder", at)
     try:
         trust.find(attestation.keyid, "recorder", at=at)
     except TokenError as error:
+        refuse_late(trust, attestation.keyid, "recorder", at)
         raise VerificationError(str(error), code=error.code) from None
     return record
 

@@ -98,7 +98,8 @@ class Attestation:
             raise ValueError(f"the {name} of the attestation is not text")
         if len(self.payload) > _MAX_TEXT:
             raise ValueError(f"the payload is larger than {MAX_PAYLOAD} bytes")
-        if not (_is_name(self.payload_type) and _is_name(self.keyid)):
+        longest = max(len(self.payload_type), len(self.keyid))
+        if longest > _MAX_NAME or not (self.payload_type.isascii() and self.keyid.isascii()):
             raise ValueError(f"the payload type or the keyid has more than {_MAX_NAME} characters, or is not ASCII")
         if not _SIGNATURE.fullmatch(self.signature):
             raise ValueError("the signature is not 128 lower-case hex digits")
@@ -253,10 +254,6 @@ def _signed(record: bytes, signer: Signer, payload_type: str) -> dict[str, str]:
         "keyid": signer.public_key.thumbprint,
         "digest": _digest(record),
     }
-
-
-def _is_name(text: str) -> bool:
-    return len(text) <= _MAX_NAME and text.isascii()
 
 
 def _digest(body: bytes) -> str:

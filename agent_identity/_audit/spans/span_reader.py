@@ -148,7 +148,7 @@ class SpanReader:
         spans = [(item, facts) for item, facts in zip(items, begun, strict=True) if isinstance(item, _SPANS)]
         spans = [(span, facts) for span, facts in spans if self._is_signed(span, facts)]
         if self._trust is not None:
-            self._check(spans, self._trust)
+            self._compare(self._checked(spans, self._trust))
         return begun
 
     def _begun(self, item: _Item) -> SpanFacts:
@@ -175,8 +175,10 @@ class SpanReader:
             facts.count("contradicted")
         return False
 
-    def _check(self, spans: Sequence[tuple[_Span, SpanFacts]], trust: TrustStore) -> None:
-        """Check the records of spans, and compare them with their spans."""
+    def _checked(
+        self, spans: Sequence[tuple[_Span, SpanFacts]], trust: TrustStore
+    ) -> list[tuple[_Span, SpanFacts, AnyRecord]]:
+        """Check the signatures and the records on spans; return those that hold."""
         attested: list[tuple[_Span, SpanFacts, Attestation]] = []
         for span, facts in spans:
             try:
@@ -190,17 +192,31 @@ class SpanReader:
                 signed.append((span, facts, attestation, body))
             except VerificationError as error:
                 _refuse(span, facts, error)
-        records: list[tuple[_Span, SpanFacts, AnyRecord, bytes]] = []
+        records: list[tuple[_Span, SpanFacts, AnyRecord]] = []
         for span, facts, attestation, body in signed:
             try:
-                records.append((span, facts, record_in(body, attestation, trust), body))
+                record = record_in(body, attestation, trust)
             except VerificationError as error:
                 _refuse(span, facts, error)
                 continue
+            records.append((span, facts, record))
+            facts.record, facts.place = CheckedRecord(body, leaf_hash(body), record), _place(record, span.line)
             if is_certified(attestation.keyid, trust):
                 facts.count("certified")
-        for span, facts, record, body in records:
-            self._compare(span, facts, record, body)
+        return records
+
+    def _compare(self, records: Sequence[tuple[_Span, SpanFacts, AnyRecord]]) -> None:
+        """Compare spans with their records."""
+        records = [each for each in records if self._belongs(*each)]
+        for span, facts, record in records:
+            self._comparison.compare_copies(record, span, facts)
+        for span, facts, record in records:
+            self._comparison.compare_members(record, span, facts)
+        for span, facts, record in records:
+            self._comparison.compare_claims(record, span, facts)
+            if GRANT_ATTRIBUTE in span.attributes:
+                chain = record.chain if isinstance(record, OF_TASKS) else None
+                facts.grants = grants_on(span.attributes, chain or ())
 
     def _proved_by(self, span: _Span, facts: SpanFacts) -> Callable[[bytes], bool] | None:
         """Return a function that returns whether the ledger proves the bytes of the record on a span, if it may."""
@@ -217,21 +233,16 @@ class SpanReader:
 
         return proved
 
-    def _compare(self, span: _Span, facts: SpanFacts, record: AnyRecord, body: bytes) -> None:
-        """Compare a span with its record."""
-        place = _place(record, span.line)
-        belongs = self._belongs(record, span, facts, place)
-        if belongs is False:
-            facts.add(SPAN, "wrong_span", MOVED, place)
+    def _belongs(self, span: _Span, facts: SpanFacts, record: AnyRecord) -> bool:
+        """Return whether a record may belong to the span that carries it; report one that was moved."""
+        facts.belongs = self._is_named(span, facts, record)
+        if facts.belongs is False:
+            facts.record = None
+            facts.add(SPAN, "wrong_span", MOVED)
             facts.count("contradicted")
-            return
-        facts.agrees = self._comparison.agrees(record, span, facts, place, bound=belongs is not None)
-        facts.record, facts.place, facts.belongs = CheckedRecord(body, leaf_hash(body), record), place, belongs
-        if GRANT_ATTRIBUTE in span.attributes:
-            chain = record.chain if isinstance(record, OF_TASKS) else None
-            facts.grants = grants_on(span.attributes, chain or ())
+        return facts.belongs is not False
 
-    def _belongs(self, record: AnyRecord, span: _Span, facts: SpanFacts, place: Place) -> bool | None:
+    def _is_named(self, span: _Span, facts: SpanFacts, record: AnyRecord) -> bool | None:
         """Return whether trace and span are those of the record; ``None`` if the span does not show its ids."""
         signed = span_ids(record)
         if isinstance(span, SpanData):
@@ -241,17 +252,17 @@ class SpanReader:
             for expected, ids in zip(signed, (span.trace_ids, span.span_ids), strict=True)
         )
         if "other" in trace | own:
-            if not self.rewritten.take(signed, span, place):
+            if not self.rewritten.take(signed, span, facts.place):
                 return False
             return None
         self.rewritten.untouched |= bool(trace and own)
         for name, kinds in (("trace", trace), ("span", own)):
             if not kinds:
                 message = f"the {name} id of the span is missing beside its attributes; copy the whole span"
-                facts.add(SPAN, "span_not_named", message, place)
+                facts.add(SPAN, "span_not_named", message)
         if trace == {"tail"}:
             message = "the trace id has only its lower 64 bits, which are those that are signed"
-            facts.add(SPAN, "trace_id_cut", message, place)
+            facts.add(SPAN, "trace_id_cut", message)
         return True if trace and own else None
 
 

@@ -73,13 +73,13 @@ class SpanComparison:
             span: The span.
             facts: The facts about the span, which take what is found.
         """
-        hidden, attributes = list[str](), span.attributes
+        hidden: list[str] = []
+        attributes = span.attributes
         foreign = isinstance(span, SpanData) and not is_our_scope(span.scope) and span.scope.strip()
-        theirs = _THEIRS if foreign else frozenset[str]()
         signed = mirrored_attributes(record)
         facts.signed = len(signed)
         for field in deviations(signed, attributes):
-            if field.attribute in theirs and field.verdict in ("changed", "retyped"):
+            if foreign and field.attribute in _THEIRS and field.verdict in ("changed", "retyped"):
                 continue
             if field.verdict in ("changed", "retyped") and field.attribute in self._redacted:
                 message = f"the value of {field.attribute} differs from the signed one; it was changed"
@@ -110,7 +110,7 @@ class SpanComparison:
             facts: The facts about the span, which take what is found. If ``belongs`` is ``None``, a difference is a
                 doubt: a store that changes ids changes more.
         """
-        hidden = list[str]()
+        hidden: list[str] = []
         for name, standing in members_of(record, span):
             if standing == "hidden":
                 hidden.append(name)

@@ -3,7 +3,7 @@
 from base64 import urlsafe_b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from agent_identity._audit.grants import refuse_late
 from agent_identity._audit.inputs import malformed
@@ -13,7 +13,7 @@ from agent_identity._identity.keys import PublicKey
 from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import TokenError, VerificationError
 
-__all__ = ["ATTESTATION", "OURS", "SignedBody", "open_body", "open_record", "record_in"]
+__all__ = ["ATTESTATION", "OURS", "attestation_on", "open_record", "record_in", "signed_body"]
 
 OURS: Final = "agent_identity."
 """Prefix of our attributes."""
@@ -25,20 +25,6 @@ _NS: Final = 1_000_000_000
 _CODES: Final = frozenset({"unknown_payload_type", "bad_signature", "unknown_key"})
 
 
-class SignedBody(NamedTuple):
-    """The bytes of a record on a span, signed by a trusted recorder key, or proved by a ledger.
-
-    Attributes:
-        body: The bytes.
-        payload_type: Their media type.
-        keyid: The thumbprint of the key.
-    """
-
-    body: bytes
-    payload_type: str
-    keyid: str
-
-
 def open_record(attributes: Mapping[str, object], trust: TrustStore) -> AnyRecord:
     """Return the record on a span, if it is signed and well-formed and its recorder key was valid at its time.
 
@@ -47,18 +33,33 @@ def open_record(attributes: Mapping[str, object], trust: TrustStore) -> AnyRecor
         trust: The trusted keys.
 
     Raises:
-        VerificationError: With a code of :func:`open_body` or of :func:`record_in`.
+        VerificationError: With a code of one of the three steps.
     """
-    return record_in(open_body(attributes, trust), trust)
+    attestation = attestation_on(attributes)
+    return record_in(signed_body(attestation, trust), attestation, trust)
 
 
-def open_body(
-    attributes: Mapping[str, object], trust: TrustStore, proved: Callable[[bytes], bool] | None = None
-) -> SignedBody:
-    """Return the signed bytes on a span.
+def attestation_on(attributes: Mapping[str, object]) -> Attestation:
+    """Return the attestation on a span, of which nothing is verified.
 
     Args:
         attributes: The attributes of the span.
+
+    Raises:
+        VerificationError: With code ``bad_attestation`` or ``truncated``.
+    """
+    try:
+        return Attestation.from_attributes(attributes)
+    except VerificationError as error:
+        payload, signature = (attributes.get(ATTESTATION + name) for name in ("payload", "signature"))
+        raise _explained(error, payload, signature) from None
+
+
+def signed_body(attestation: Attestation, trust: TrustStore, proved: Callable[[bytes], bool] | None = None) -> bytes:
+    """Return the bytes of a record that are signed by a trusted recorder key.
+
+    Args:
+        attestation: The attestation.
         trust: The trusted keys.
         proved: Returns whether a ledger proves the bytes; their signature is not checked then.
 
@@ -77,17 +78,17 @@ def open_body(
         return trusted.key
 
     try:
-        attestation = Attestation.from_attributes(attributes)
-        return SignedBody(attestation.open(lookup, proved), attestation.payload_type, attestation.keyid)
+        return attestation.open(lookup, proved)
     except (VerificationError, TokenError) as error:
-        raise _explained(error, attributes) from None
+        raise _explained(error, attestation.payload, attestation.signature) from None
 
 
-def record_in(signed: SignedBody, trust: TrustStore) -> AnyRecord:
+def record_in(body: bytes, attestation: Attestation, trust: TrustStore) -> AnyRecord:
     """Return the record in signed bytes, if it is well-formed and its recorder key was valid at its time.
 
     Args:
-        signed: The bytes.
+        body: The bytes.
+        attestation: The attestation that holds them.
         trust: The trusted keys.
 
     Raises:
@@ -95,26 +96,25 @@ def record_in(signed: SignedBody, trust: TrustStore) -> AnyRecord:
             ``key_revoked`` or ``signed_after_revocation``.
     """
     try:
-        record = decode(signed.body)
+        record = decode(body)
     except ValueError as error:
-        code, message = malformed(signed.body, str(error))
+        code, message = malformed(body, str(error))
         raise VerificationError(message, code=code) from None
-    if payload_type_of(record) != signed.payload_type:
+    if payload_type_of(record) != attestation.payload_type:
         raise VerificationError("the version of the record differs from its payload type", code="malformed_record")
     at = record.time.last_ns // _NS
-    refuse_late(trust, signed.keyid, "recorder", at)
     try:
-        trust.find(signed.keyid, "recorder", at=at)
+        trust.find(attestation.keyid, "recorder", at=at)
     except TokenError as error:
+        refuse_late(trust, attestation.keyid, "recorder", at)
         raise VerificationError(str(error), code=error.code) from None
     return record
 
 
-def _explained(error: VerificationError | TokenError, attributes: Mapping[str, object]) -> VerificationError:
+def _explained(error: VerificationError | TokenError, payload: object, signature: object) -> VerificationError:
     if error.code in _CODES:
         return VerificationError(str(error), code=error.code)
-    payload = attributes.get(ATTESTATION + "payload")
-    if isinstance(payload, str) and (cut := _cut(payload, attributes.get(ATTESTATION + "signature"))):
+    if isinstance(payload, str) and (cut := _cut(payload, signature)):
         return VerificationError(
             f"the signed record was truncated: {cut}; "
             f"exempt {ATTESTATION}* and {GRANT_ATTRIBUTE} from attribute length limits",

@@ -55,6 +55,8 @@ class Aside:
 
     def _claim(self, where: str, attributes: Mapping[str, object]) -> tuple[Claim, ...]:
         """Return the claim of a part, alone in a tuple, or none."""
+        if not attributes:
+            return ()
         names = {name for name in attributes if name.startswith(OURS) and name not in self._redacted}
         if not names:
             return ()

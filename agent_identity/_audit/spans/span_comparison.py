@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, final
 
-from agent_identity._audit.report import Place
 from agent_identity._audit.spans.attestations import OURS
 from agent_identity._audit.spans.foreign_members import Aside, Claim
 from agent_identity._audit.spans.span_facts import SpanFacts
@@ -58,7 +57,6 @@ class SpanComparison:
     """
 
     def __init__(self, step: int, redacted: Collection[str]) -> None:
-        self._doubted = False
         self._step = step
         self._redacted = _OTHERS_MAY_SET.union(redacted)
         self._aside = Aside(_OF_OURS, self._redacted)
@@ -67,103 +65,98 @@ class SpanComparison:
         """Return our attributes beside those of the span."""
         return self._aside.claims(span)
 
-    def agrees(
-        self, record: AnyRecord, span: SpanData | PastedSpan, facts: SpanFacts, place: Place, *, bound: bool
-    ) -> bool | None:
-        """Return whether a span agrees with its record; ``None`` if a difference may be legitimate.
+    def compare_copies(self, record: AnyRecord, span: SpanData | PastedSpan, facts: SpanFacts) -> None:
+        """Compare the plain attributes of a span with its record.
 
         Args:
             record: The record.
             span: The span.
-            facts: Takes what is found.
-            place: The place of the record.
-            bound: Whether the ids show that the record belongs to the span; a store that changes ids changes more.
+            facts: The facts about the span, which take what is found.
         """
-        self._doubted = False
-        agrees = self._compare_copies(record, span, facts, place)
-        agrees = self._compare_members(record, span, facts, place, bound=bound) and agrees
-        for claim in self._aside.claims(span):
-            agrees = self._compare_claim(record, claim, span, facts, place) and agrees
-        return None if agrees and self._doubted else agrees
-
-    def _compare_copies(self, record: AnyRecord, span: SpanData | PastedSpan, facts: SpanFacts, place: Place) -> bool:
-        """Compare the plain attributes with the record; return whether they agree."""
-        agrees, hidden, attributes = True, list[str](), span.attributes
+        hidden: list[str] = []
+        attributes = span.attributes
         foreign = isinstance(span, SpanData) and not is_our_scope(span.scope) and span.scope.strip()
-        theirs = _THEIRS if foreign else frozenset[str]()
         signed = mirrored_attributes(record)
         facts.signed = len(signed)
         for field in deviations(signed, attributes):
-            if field.attribute in theirs and field.verdict in ("changed", "retyped"):
+            if foreign and field.attribute in _THEIRS and field.verdict in ("changed", "retyped"):
                 continue
             if field.verdict in ("changed", "retyped") and field.attribute in self._redacted:
                 message = f"the value of {field.attribute} differs from the signed one; it was changed"
-                facts.add(self._step, "copy_changed", message, place)
+                facts.add(self._step, "copy_changed", message)
             elif field.verdict == "changed":
-                agrees = False
+                facts.contradicted = True
                 message = f"the value of {field.attribute} differs from the signed one; it was changed"
-                facts.add(self._step, "field_changed", message, place)
+                facts.add(self._step, "field_changed", message)
             elif field.verdict == "retyped":
-                self._report_retyped(field.attribute, facts, place)
+                self._report_retyped(field.attribute, facts)
             else:
                 hidden.append(field.attribute)
         added = [name for name in attributes if name not in _OF_OURS and name.startswith(OURS)]
         for name in sorted(set(added) - self._redacted):
-            agrees = False
+            facts.contradicted = True
             message = f"the attribute {name[:_LONGEST]!a} is not signed; it was added"
-            facts.add(self._step, "field_added", message, place)
+            facts.add(self._step, "field_added", message)
         facts.hidden = len(hidden)
         if hidden:
-            self._report_hidden(hidden, facts, place)
-        return agrees
+            self._report_hidden(hidden, facts)
 
-    def _compare_members(
-        self, record: AnyRecord, span: SpanData | PastedSpan, facts: SpanFacts, place: Place, *, bound: bool
-    ) -> bool:
-        """Compare name, times, parent and status with those of the record; return whether they agree."""
-        agrees, hidden = True, list[str]()
+    def compare_members(self, record: AnyRecord, span: SpanData | PastedSpan, facts: SpanFacts) -> None:
+        """Compare name, times, parent and status of a span with those of its record.
+
+        Args:
+            record: The record.
+            span: The span.
+            facts: The facts about the span, which take what is found. If ``belongs`` is ``None``, a difference is a
+                doubt: a store that changes ids changes more.
+        """
+        hidden: list[str] = []
         for name, standing in members_of(record, span):
             if standing == "hidden":
                 hidden.append(name)
             elif standing in _NOTICES:
-                facts.add(self._step, "copy_changed", f"the {name} {_NOTICES[standing]}", place)
+                facts.add(self._step, "copy_changed", f"the {name} {_NOTICES[standing]}")
             elif standing == "retyped":
-                self._report_retyped(name, facts, place)
-            elif standing in _DOUBTS or not bound:
+                self._report_retyped(name, facts)
+            elif standing in _DOUBTS or facts.belongs is None:
                 message = f"the {name} {_DOUBTS.get(standing, _UNCLEAR)}, or verify an OTLP export"
-                facts.add(self._step, "span_unlike_record", message, place)
-                self._doubted = True
+                facts.add(self._step, "span_unlike_record", message)
+                facts.doubted = True
             else:
-                agrees = False
+                facts.contradicted = True
                 message = f"the {name} of the span differs from its record; it was changed"
-                facts.add(self._step, "field_changed", message, place)
+                facts.add(self._step, "field_changed", message)
         if hidden:
-            self._report_hidden(hidden, facts, place)
-        return agrees
+            self._report_hidden(hidden, facts)
 
-    def _report_retyped(self, name: str, facts: SpanFacts, place: Place) -> None:
+    def compare_claims(self, record: AnyRecord, span: SpanData | PastedSpan, facts: SpanFacts) -> None:
+        """Compare our attributes beside those of a span with its record.
+
+        Args:
+            record: The record.
+            span: The span.
+            facts: The facts about the span, which take what is found.
+        """
+        for claim in self._aside.claims(span):
+            wrong = [name for name in claim.unsigned if claim.attributes[name] != span.attributes.get(name)]
+            wrong += [
+                field.attribute
+                for field in deviations(mirrored_attributes(record), claim.attributes)
+                if field.verdict == "changed" and field.attribute in claim.attributes
+            ]
+            if claim.stranger is not None:
+                wrong.append(claim.stranger)
+            for name in wrong:
+                facts.contradicted = True
+                message = f"the attribute {name[:_LONGEST]!a} on {claim.where} is not signed; it was added"
+                facts.add(self._step, "field_added", message)
+
+    def _report_retyped(self, name: str, facts: SpanFacts) -> None:
         message = f"the store shows {name} as JSON of another type than the signed one; look at its raw text"
-        facts.add(self._step, "type_rewritten", message, place)
-        self._doubted = True
+        facts.add(self._step, "type_rewritten", message)
+        facts.doubted = True
 
-    def _report_hidden(self, hidden: Sequence[str], facts: SpanFacts, place: Place) -> None:
+    def _report_hidden(self, hidden: Sequence[str], facts: SpanFacts) -> None:
         facts.count("redacted")
         message = f"{len(hidden)} attributes are missing or blanked: {', '.join(hidden[:_NAMED])}"
-        facts.add(self._step, "copy_redacted", message, place)
-
-    def _compare_claim(
-        self, record: AnyRecord, claim: Claim, span: SpanData | PastedSpan, facts: SpanFacts, place: Place
-    ) -> bool:
-        """Return whether our attributes beside those of the span agree with the record."""
-        wrong = [name for name in claim.unsigned if claim.attributes[name] != span.attributes.get(name)]
-        wrong += [
-            field.attribute
-            for field in deviations(mirrored_attributes(record), claim.attributes)
-            if field.verdict == "changed" and field.attribute in claim.attributes
-        ]
-        if claim.stranger is not None:
-            wrong.append(claim.stranger)
-        for name in wrong:
-            message = f"the attribute {name[:_LONGEST]!a} on {claim.where} is not signed; it was added"
-            facts.add(self._step, "field_added", message, place)
-        return not wrong
+        facts.add(self._step, "copy_redacted", message)

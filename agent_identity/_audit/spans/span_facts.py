@@ -26,7 +26,8 @@ class SpanFacts:
         record: Its record, if that is signed and belongs to it.
         place: The place of the record.
         belongs: Whether the ids show that the record belongs to the span; ``None`` if the ids do not decide it.
-        agrees: Whether the span agrees with the record; ``None`` if a difference may be legitimate.
+        contradicted: Whether the span contradicts the record.
+        doubted: Whether the span differs from the record in a way that may be legitimate.
         grants: The state of the grants on it, and the grants that the record names, each with its hash.
         call: The tool call of the span, by any library.
         signed: Number of attributes that copy the record.
@@ -39,16 +40,22 @@ class SpanFacts:
     record: CheckedRecord | None = None
     place: Place = NOWHERE
     belongs: bool | None = None
-    agrees: bool | None = None
+    contradicted: bool = False
+    doubted: bool = False
     grants: tuple[GrantState, Sequence[tuple[str, str]]] = ("absent", ())
     call: ToolCall | None = None
     signed: int = 0
     hidden: int = 0
     span: SpanData | None = None
 
-    def add(self, step: int, code: str, message: str, place: Place) -> None:
-        """Store a problem."""
-        self.problems.append((step, code, message, place))
+    @property
+    def agrees(self) -> bool | None:
+        """True if the span agrees with the record; ``None`` if a difference may be legitimate."""
+        return False if self.contradicted else None if self.doubted else True
+
+    def add(self, step: int, code: str, message: str, place: Place | None = None) -> None:
+        """Store a problem, at the place of the record or at another one."""
+        self.problems.append((step, code, message, self.place if place is None else place))
 
     def count(self, name: str) -> None:
         """Increase a counter by one."""

@@ -1,15 +1,14 @@
 """Reads one span by itself: its signed record, and whether its copy, ids and grants agree with it."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
-from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple, TypeAlias, final
 
 from agent_identity._audit.ledger import HALF, CheckedRecord, Proofs, is_certified
 from agent_identity._audit.report import NOWHERE, Place
-from agent_identity._audit.spans.attestations import ATTESTATION, OURS, SignedBody, open_body, record_in
+from agent_identity._audit.spans.attestations import ATTESTATION, OURS, attestation_on, record_in, signed_body
 from agent_identity._audit.spans.coverage import ToolCall
 from agent_identity._audit.spans.rewritten_ids import Rewritten
 from agent_identity._audit.spans.span_comparison import SpanComparison
@@ -18,6 +17,7 @@ from agent_identity._audit.spans.span_grants import grants_on
 from agent_identity._evidence.record import OF_TASKS, AnyRecord
 from agent_identity._evidence.spans import (
     GRANT_ATTRIBUTE,
+    Attestation,
     Document,
     Malformed,
     PastedSpan,
@@ -59,6 +59,7 @@ _AT_ONCE: Final = 64
 
 _Span: TypeAlias = SpanData | PastedSpan
 _Item: TypeAlias = _Span | Malformed | SpanFacts
+_SPANS: Final = (SpanData, PastedSpan)
 
 
 class SpanBlock(NamedTuple):
@@ -139,80 +140,109 @@ class SpanReader:
         while some := tuple(islice(rest, _AT_ONCE)):
             if self.proofs is not None:
                 self._proved = self.proofs.of(_record_ids(some))
-            # All signatures first, and then the records, as no two steps share much code.
-            opened = [self._opened(item) for item in some]
-            yield [self._judged(*each) for each in opened]
+            yield self._facts(some)
 
-    def _opened(self, item: _Item) -> tuple[_Item, SpanFacts, SignedBody | None]:
-        """Return an item with its first facts, and the signed bytes on it."""
+    def _facts(self, items: Sequence[_Item]) -> list[SpanFacts]:
+        """Return the facts of some items. Each step runs over all of them: its code is fetched once."""
+        begun = [self._begun(item) for item in items]
+        spans = [(item, facts) for item, facts in zip(items, begun, strict=True) if isinstance(item, _SPANS)]
+        spans = [(span, facts) for span, facts in spans if self._is_signed(span, facts)]
+        if self._trust is not None:
+            self._compare(self._checked(spans, self._trust))
+        return begun
+
+    def _begun(self, item: _Item) -> SpanFacts:
+        """Return the first facts of an item."""
+        if isinstance(item, SpanData):
+            return SpanFacts(counts={"spans": 1}, call=ToolCall.of(item), span=item if self._keep else None)
+        if isinstance(item, PastedSpan):
+            return SpanFacts(counts={"spans": 1})
         if isinstance(item, Malformed):
             problem = (READ, "malformed_document", item.message, Place(line=item.line))
-            return item, SpanFacts([problem], {"malformed": 1}), None
-        if isinstance(item, SpanFacts):
-            return item, item, None
-        facts = SpanFacts(counts={"spans": 1})
-        if isinstance(item, SpanData):
-            facts.call, facts.span = ToolCall.of(item), item if self._keep else None
-        return item, facts, self._open(item, facts)
+            return SpanFacts([problem], {"malformed": 1})
+        return item
 
-    def _open(self, span: _Span, facts: SpanFacts) -> SignedBody | None:
-        """Open the attestation on a span."""
+    def _is_signed(self, span: _Span, facts: SpanFacts) -> bool:
+        """Return whether a span has an attestation."""
         attributes = span.attributes
-        if _PAYLOAD not in attributes and not any(name.startswith(ATTESTATION) for name in attributes):
-            if any(name.startswith(OURS) for name in attributes) or self._comparison.claims(span):
-                message = f"the span has {OURS}* attributes but no signature; it was removed or forged"
-                facts.add(SIGNED, "unsigned", message, _claimed_place(span))
-                facts.count("records")
-                facts.count("contradicted")
-            return None
-        facts.count("records")
-        if self._trust is None:
-            return None
-        proved = partial(self._is_proved, span, facts) if self._proved else None
-        try:
-            return open_body(attributes, self._trust, proved)
-        except VerificationError as error:
-            _refuse(span, facts, error)
-            return None
-
-    def _is_proved(self, span: _Span, facts: SpanFacts, body: bytes) -> bool:
-        """Return whether the ledger proves this very record."""
-        # The attribute is only a key for the lookup.
-        half = self._proved.get(_bytes_of(span.attributes.get(_RECORD_ID)))
-        if half is None or half != leaf_hash(body)[:HALF]:
-            return False
-        facts.count("proved_by_ledger")
-        return True
-
-    def _judged(self, item: _Item, facts: SpanFacts, signed: SignedBody | None) -> SpanFacts:
-        """Return the facts of an item, with those of its record if it has one."""
-        if signed is None or self._trust is None or not isinstance(item, (SpanData, PastedSpan)):
-            return facts
-        try:
-            record = record_in(signed, self._trust)
-        except VerificationError as error:
-            _refuse(item, facts, error)
-            return facts
-        if is_certified(signed.keyid, self._trust):
-            facts.count("certified")
-        self._compare(item, facts, record, signed.body)
-        return facts
-
-    def _compare(self, span: _Span, facts: SpanFacts, record: AnyRecord, body: bytes) -> None:
-        """Compare a span with its record."""
-        place = _place(record, span.line)
-        belongs = self._belongs(record, span, facts, place)
-        if belongs is False:
-            facts.add(SPAN, "wrong_span", MOVED, place)
+        if _PAYLOAD in attributes or any(name.startswith(ATTESTATION) for name in attributes):
+            facts.count("records")
+            return True
+        if any(name.startswith(OURS) for name in attributes) or self._comparison.claims(span):
+            message = f"the span has {OURS}* attributes but no signature; it was removed or forged"
+            facts.add(SIGNED, "unsigned", message, _claimed_place(span))
+            facts.count("records")
             facts.count("contradicted")
-            return
-        facts.agrees = self._comparison.agrees(record, span, facts, place, bound=belongs is not None)
-        facts.record, facts.place, facts.belongs = CheckedRecord(body, leaf_hash(body), record), place, belongs
-        if GRANT_ATTRIBUTE in span.attributes:
-            chain = record.chain if isinstance(record, OF_TASKS) else None
-            facts.grants = grants_on(span.attributes, chain or ())
+        return False
 
-    def _belongs(self, record: AnyRecord, span: _Span, facts: SpanFacts, place: Place) -> bool | None:
+    def _checked(
+        self, spans: Sequence[tuple[_Span, SpanFacts]], trust: TrustStore
+    ) -> list[tuple[_Span, SpanFacts, AnyRecord]]:
+        """Check the signatures and the records on spans; return those that hold."""
+        attested: list[tuple[_Span, SpanFacts, Attestation]] = []
+        for span, facts in spans:
+            try:
+                attested.append((span, facts, attestation_on(span.attributes)))
+            except VerificationError as error:
+                _refuse(span, facts, error)
+        signed: list[tuple[_Span, SpanFacts, Attestation, bytes]] = []
+        for span, facts, attestation in attested:
+            try:
+                body = signed_body(attestation, trust, self._proved_by(span, facts))
+                signed.append((span, facts, attestation, body))
+            except VerificationError as error:
+                _refuse(span, facts, error)
+        records: list[tuple[_Span, SpanFacts, AnyRecord]] = []
+        for span, facts, attestation, body in signed:
+            try:
+                record = record_in(body, attestation, trust)
+            except VerificationError as error:
+                _refuse(span, facts, error)
+                continue
+            records.append((span, facts, record))
+            facts.record, facts.place = CheckedRecord(body, leaf_hash(body), record), _place(record, span.line)
+            if is_certified(attestation.keyid, trust):
+                facts.count("certified")
+        return records
+
+    def _compare(self, records: Sequence[tuple[_Span, SpanFacts, AnyRecord]]) -> None:
+        """Compare spans with their records."""
+        records = [each for each in records if self._belongs(*each)]
+        for span, facts, record in records:
+            self._comparison.compare_copies(record, span, facts)
+        for span, facts, record in records:
+            self._comparison.compare_members(record, span, facts)
+        for span, facts, record in records:
+            self._comparison.compare_claims(record, span, facts)
+            if GRANT_ATTRIBUTE in span.attributes:
+                chain = record.chain if isinstance(record, OF_TASKS) else None
+                facts.grants = grants_on(span.attributes, chain or ())
+
+    def _proved_by(self, span: _Span, facts: SpanFacts) -> Callable[[bytes], bool] | None:
+        """Return a function that returns whether the ledger proves the bytes of the record on a span, if it may."""
+        # The attribute is only a key for the lookup.
+        half = self._proved.get(_bytes_of(span.attributes.get(_RECORD_ID))) if self._proved else None
+        if half is None:
+            return None
+
+        def proved(body: bytes) -> bool:
+            if half != leaf_hash(body)[:HALF]:
+                return False
+            facts.count("proved_by_ledger")
+            return True
+
+        return proved
+
+    def _belongs(self, span: _Span, facts: SpanFacts, record: AnyRecord) -> bool:
+        """Return whether a record may belong to the span that carries it; report one that was moved."""
+        facts.belongs = self._is_named(span, facts, record)
+        if facts.belongs is False:
+            facts.record = None
+            facts.add(SPAN, "wrong_span", MOVED)
+            facts.count("contradicted")
+        return facts.belongs is not False
+
+    def _is_named(self, span: _Span, facts: SpanFacts, record: AnyRecord) -> bool | None:
         """Return whether trace and span are those of the record; ``None`` if the span does not show its ids."""
         signed = span_ids(record)
         if isinstance(span, SpanData):
@@ -222,22 +252,22 @@ class SpanReader:
             for expected, ids in zip(signed, (span.trace_ids, span.span_ids), strict=True)
         )
         if "other" in trace | own:
-            if not self.rewritten.take(signed, span, place):
+            if not self.rewritten.take(signed, span, facts.place):
                 return False
             return None
         self.rewritten.untouched |= bool(trace and own)
         for name, kinds in (("trace", trace), ("span", own)):
             if not kinds:
                 message = f"the {name} id of the span is missing beside its attributes; copy the whole span"
-                facts.add(SPAN, "span_not_named", message, place)
+                facts.add(SPAN, "span_not_named", message)
         if trace == {"tail"}:
             message = "the trace id has only its lower 64 bits, which are those that are signed"
-            facts.add(SPAN, "trace_id_cut", message, place)
+            facts.add(SPAN, "trace_id_cut", message)
         return True if trace and own else None
 
 
 def _refuse(span: _Span, facts: SpanFacts, error: VerificationError) -> None:
-    """Report a record that was rejected."""
+    """Report a record that is rejected."""
     facts.add(_STEP_OF.get(error.code, SIGNED), error.code, str(error), _claimed_place(span))
     unclear = "unclear" if error.code == "unknown_record" else "contradicted"
     facts.count("unknown_key" if error.code in _UNKNOWN else unclear)
@@ -249,7 +279,7 @@ def _place(record: AnyRecord, line: int) -> Place:
 
 def _record_ids(items: Sequence[_Item]) -> set[bytes]:
     """Return the ids of records that spans name, 16 bytes each."""
-    named = {_bytes_of(item.attributes.get(_RECORD_ID)) for item in items if isinstance(item, (SpanData, PastedSpan))}
+    named = {_bytes_of(item.attributes.get(_RECORD_ID)) for item in items if isinstance(item, _SPANS)}
     return named - {b""}
 
 

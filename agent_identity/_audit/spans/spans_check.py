@@ -252,7 +252,8 @@ class SpansCheck:
         use = self._delegations.see(record, place)
         if self._disclosures is not None and self._disclosures.want(record.id):
             self._disclosures.take(record, use, place)
-        self._take_grants(facts)
+        if facts.grants[0] != "absent":
+            self._take_grants(facts)
         if use is None:
             findings.counts["unattributed"] += 1
             return

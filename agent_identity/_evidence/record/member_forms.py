@@ -30,6 +30,7 @@ __all__ = [
     "Why",
     "check_ids",
     "check_why",
+    "is_id",
     "items",
     "text",
 ]
@@ -118,9 +119,10 @@ Category: TypeAlias = Annotated[str, _form("the name of a category", r"[A-Za-z0-
 
 
 @lru_cache(maxsize=4096)  # A ledger names few parties, each in every record.
-def _is_id(text: str) -> bool:
+def is_id(text: str | None) -> bool:
+    """Return whether a text is an identifier, or unknown."""
     try:
-        check_id(text, "id")
+        check_id("unknown" if text is None else text, "id")
     except ValueError:
         return False
     return True
@@ -129,7 +131,7 @@ def _is_id(text: str) -> bool:
 def check_ids(**members: str | None) -> None:
     """Check identifiers; the error names the member, and decoding puts the path before it."""
     for name, value in members.items():
-        if value is not None and not _is_id(value):
+        if not is_id(value):
             raise ValueError(name)
 
 

@@ -31,6 +31,7 @@ from agent_identity._evidence.record.member_forms import (
     Why,
     check_ids,
     check_why,
+    is_id,
     items,
     stated,
     text,
@@ -206,7 +207,8 @@ class Task(Part, frozen=True, kw_only=True):
     outer: Id | None = None
 
     def __post_init__(self) -> None:
-        check_ids(id=self.id, outer=self.outer)
+        if not (is_id(self.id) and is_id(self.outer)):
+            check_ids(id=self.id, outer=self.outer)
 
 
 class Principal(Part, frozen=True, kw_only=True):
@@ -220,7 +222,8 @@ class Principal(Part, frozen=True, kw_only=True):
     via: Annotated[tuple[Id, ...], items(32)] | None = None
 
     def __post_init__(self) -> None:
-        check_ids(id=self.id, issuer=self.issuer)
+        if not (is_id(self.id) and is_id(self.issuer)):
+            check_ids(id=self.id, issuer=self.issuer)
         for name, many in (("roles", self.roles), ("via", self.via)):
             if many is not None:
                 check_ids(**{f"{name}[{index}]": value for index, value in enumerate(many)})
@@ -234,7 +237,8 @@ class Agent(Part, frozen=True, kw_only=True):
     version: Id | None = None
 
     def __post_init__(self) -> None:
-        check_ids(id=self.id, owner=self.owner, version=self.version)
+        if not (is_id(self.id) and is_id(self.owner) and is_id(self.version)):
+            check_ids(id=self.id, owner=self.owner, version=self.version)
 
 
 class Hop(Part, frozen=True, kw_only=True):
@@ -244,7 +248,8 @@ class Hop(Part, frozen=True, kw_only=True):
     grant: Hash
 
     def __post_init__(self) -> None:
-        check_ids(id=self.id)
+        if not is_id(self.id):
+            raise ValueError("id")
 
 
 class Model(Part, frozen=True, kw_only=True):

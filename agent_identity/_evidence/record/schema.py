@@ -166,7 +166,7 @@ class Record(Part, frozen=True, tag_field="kind"):
     @property
     def kind(self) -> str:
         """The kind, as the record spells it."""
-        return cast("str", self.__struct_config__.tag)
+        return _KIND_NAMES[type(self)]
 
     def __post_init__(self) -> None:
         place = self.stream
@@ -453,6 +453,8 @@ KIND_TYPES: Final[Mapping[str, type[Record]]] = {
     cast("str", kind.__struct_config__.tag): kind for kind in cast("tuple[type[Record], ...]", get_args(AnyRecord))
 }
 """The type of each kind, by its name in records."""
+
+_KIND_NAMES: Final[Mapping[type[Record], str]] = {kind: name for name, kind in KIND_TYPES.items()}
 
 DRAFT_KINDS: Final = frozenset({"detail", "examination", "mark", "trust"})
 """The names of the kinds that version 2 adds."""

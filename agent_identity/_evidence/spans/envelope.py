@@ -54,6 +54,7 @@ ATTESTATION_ATTRIBUTES: Final[Mapping[str, str]] = {name: _PREFIX + name for nam
 DIGEST_ATTRIBUTE: Final = _PREFIX + "digest"
 """The attribute that names the record even where the payload was cut off."""
 
+_TEXT: Final = {str}
 _KNOWN: Final = frozenset(PAYLOAD_TYPES.values())
 _MAX_TEXT: Final = 4 * MAX_PAYLOAD // 3 + 4
 _MAX_NAME: Final = 256
@@ -91,12 +92,14 @@ class Attestation:
     _body: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name in _FIELDS:
-            if type(getattr(self, name)) is not str:
-                raise ValueError(f"the {name} of the attestation is not text")
+        texts = (self.payload, self.payload_type, self.signature, self.keyid, self.digest)
+        if set(map(type, texts)) != _TEXT:
+            name = next(name for name, text in zip(_FIELDS, texts, strict=True) if type(text) is not str)
+            raise ValueError(f"the {name} of the attestation is not text")
         if len(self.payload) > _MAX_TEXT:
             raise ValueError(f"the payload is larger than {MAX_PAYLOAD} bytes")
-        if not (_is_name(self.payload_type) and _is_name(self.keyid)):
+        longest = max(len(self.payload_type), len(self.keyid))
+        if longest > _MAX_NAME or not (self.payload_type.isascii() and self.keyid.isascii()):
             raise ValueError(f"the payload type or the keyid has more than {_MAX_NAME} characters, or is not ASCII")
         if not _SIGNATURE.fullmatch(self.signature):
             raise ValueError("the signature is not 128 lower-case hex digits")
@@ -251,10 +254,6 @@ def _signed(record: bytes, signer: Signer, payload_type: str) -> dict[str, str]:
         "keyid": signer.public_key.thumbprint,
         "digest": _digest(record),
     }
-
-
-def _is_name(text: str) -> bool:
-    return len(text) <= _MAX_NAME and text.isascii()
 
 
 def _digest(body: bytes) -> str:

@@ -433,8 +433,8 @@ def _attributes(pairs: Sequence[Any], depth: int) -> dict[str, object]:
         # Nearly all are strings in this spelling; whatever else there may be takes the careful way below.
         try:
             name, held = item["key"], item["value"]
-            text = held["stringValue"] if len(held) == 1 else None
-        except (KeyError, TypeError):
+            text = held.get("stringValue") if len(held) == 1 else None
+        except (AttributeError, KeyError, TypeError):
             name = text = None
         if type(text) is str and type(name) is str and name not in attributes:
             attributes[name] = text
@@ -460,6 +460,9 @@ def any_value(value: JSON, depth: int) -> object:
         MisfitError: It is malformed.
     """
     members = _object(value, "the value of an attribute")
+    text = members.get("stringValue")
+    if type(text) is str and len(members) == 1:
+        return text
     kind = None
     for name, item in members.items():
         if name in _DECODERS and item is not None:

@@ -6,16 +6,17 @@ and empty arrays lose spans in real back ends.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias, final
 
+import msgspec
 import orjson
 
 from agent_identity._common.narrowing import is_array, is_dict, is_list
-from agent_identity._evidence.record import OF_TASKS, AnyRecord, Intent, OfTask, Outcome, Policy
+from agent_identity._evidence.record import OF_TASKS, AnyRecord, Intent, Outcome, Policy
 
 __all__ = [
     "MIRRORED",
@@ -44,61 +45,6 @@ _WORST_FIRST: Final[tuple[Verdict, ...]] = ("changed", "retyped", "redacted", "m
 _MAX_FOUND: Final = 1_048_576
 
 
-def _at(section: str, member: str) -> Callable[[AnyRecord], str | None]:
-    def read(record: AnyRecord) -> str | None:
-        return getattr(getattr(record, section, None), member, None)
-
-    return read
-
-
-def _top(member: str) -> Callable[[AnyRecord], str | None]:
-    def read(record: AnyRecord) -> str | None:
-        return getattr(record, member, None)
-
-    return read
-
-
-def _policy(of_decision: str, of_policy: str) -> Callable[[AnyRecord], str | None]:
-    """Return a reader of a fact of the policy: the deciding one, or the one that a record is about."""
-
-    def read(record: AnyRecord) -> str | None:
-        known: str | None = None
-        if isinstance(record, _CALLS):
-            known = getattr(record.decision, of_decision)
-        elif isinstance(record, Policy):
-            known = getattr(record.policy, of_policy)
-        return known
-
-    return read
-
-
-def _schema_version(_: AnyRecord) -> str:
-    return SCHEMA_VERSION
-
-
-def _of_task(record: AnyRecord) -> OfTask | Intent | Outcome | None:
-    return record if isinstance(record, OF_TASKS) else None
-
-
-def _chain(record: AnyRecord) -> tuple[str, ...] | None:
-    """Return the ids from the principal to the agent that acts."""
-    parties = _of_task(record)
-    if parties is None or parties.principal is None or parties.chain is None:
-        return None
-    return (parties.principal.id, *(hop.id for hop in parties.chain))
-
-
-def _leaf_grant(record: AnyRecord) -> str | None:
-    parties = _of_task(record)
-    return f"sha256:{parties.chain[-1].grant}" if parties is not None and parties.chain is not None else None
-
-
-def _expires_at(record: AnyRecord) -> str | None:
-    parties = _of_task(record)
-    expires = parties.task.expires if parties is not None and parties.task is not None else None
-    return None if expires is None else _moment(expires)
-
-
 @lru_cache(maxsize=256)  # All records of a task have the same.
 def _moment(expires: str) -> str:
     """Return nanoseconds in RFC 3339, in UTC, with as many fraction digits as needed."""
@@ -107,62 +53,91 @@ def _moment(expires: str) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}{digits}Z"
 
 
-def _human(record: AnyRecord) -> str | None:
-    parties = _of_task(record)
-    principal = None if parties is None else parties.principal
-    return principal.id if principal is not None and principal.kind == "human" else None
+class _Derived(msgspec.Struct):
+    """The facts that a record states in another form, or in a place that depends on its kind."""
+
+    schema_version: str = SCHEMA_VERSION
+    chain: tuple[str, ...] | None = None
+    leaf_grant: str | None = None
+    expires_at: str | None = None
+    human: str | None = None
+    policy_name: str | None = None
+    policy_version: str | None = None
+    policy_digest: str | None = None
+    outcome: str | None = None
 
 
-def _outcome(record: AnyRecord) -> str | None:
-    """Return the result of the call; a span carries an intent only if no outcome is known."""
-    return "unknown" if isinstance(record, Intent) else getattr(record, "outcome", None)
+def _derived(record: AnyRecord) -> _Derived:
+    facts = _Derived()
+    if isinstance(record, _CALLS):
+        of = record.decision
+        facts.policy_name, facts.policy_version, facts.policy_digest = of.policy, of.version, of.digest
+    elif isinstance(record, Policy):
+        state = record.policy
+        facts.policy_name, facts.policy_version, facts.policy_digest = state.name, state.version, state.digest
+    # A span carries an intent only if no outcome is known.
+    facts.outcome = "unknown" if isinstance(record, Intent) else getattr(record, "outcome", None)
+    if isinstance(record, OF_TASKS) and record.principal is not None and record.chain is not None:
+        principal, chain, task = record.principal, record.chain, record.task
+        facts.chain = (principal.id, *[hop.id for hop in chain])  # From the principal to the agent that acts.
+        facts.leaf_grant = f"sha256:{chain[-1].grant}"
+        facts.human = principal.id if principal.kind == "human" else None
+        facts.expires_at = None if task is None or task.expires is None else _moment(task.expires)
+    return facts
 
 
-MIRRORED: Final[Mapping[str, "Callable[[AnyRecord], _Value | None]"]] = {
-    "agent_identity.schema_version": _schema_version,
-    "agent_identity.record.id": _top("id"),
-    "agent_identity.record.kind": _top("kind"),
-    "agent_identity.stream.id": _at("stream", "id"),
-    "agent_identity.stream.seq": _at("stream", "seq"),
-    "agent_identity.principal.id": _at("principal", "id"),
-    "agent_identity.principal.type": _at("principal", "kind"),
-    "agent_identity.principal.issuer": _at("principal", "issuer"),
-    "agent_identity.agent.id": _at("agent", "id"),
-    "agent_identity.agent.owner": _at("agent", "owner"),
-    "agent_identity.agent.version": _at("agent", "version"),
-    "agent_identity.delegation.chain": _chain,
-    "agent_identity.delegation.task_id": _at("task", "id"),
-    "agent_identity.delegation.expires_at": _expires_at,
-    "agent_identity.delegation.token_hash": _leaf_grant,
-    "agent_identity.decision.effect": _at("decision", "effect"),
-    "agent_identity.decision.enforced": _at("decision", "enforced"),
-    "agent_identity.decision.mode": _at("decision", "mode"),
-    "agent_identity.decision.reason": _at("decision", "reason"),
-    "agent_identity.decision.route_target": _at("action", "route"),
-    "agent_identity.policy.name": _policy("policy", "name"),
-    "agent_identity.policy.version": _policy("version", "version"),
-    "agent_identity.policy.digest": _policy("digest", "digest"),
-    "agent_identity.policy.rule_id": _at("decision", "rule"),
-    "agent_identity.inspection.categories": _top("findings"),
-    "agent_identity.tool.kind": _at("action", "kind"),
-    "agent_identity.tool.server": _at("action", "server"),
-    "agent_identity.content.args_hash": _at("action", "args"),
-    "agent_identity.content.result_hash": _at("action", "result"),
-    "agent_identity.outcome": _outcome,
-    "gen_ai.tool.name": _at("action", "tool"),
-    "gen_ai.tool.call.id": _at("action", "call"),
-    "gen_ai.agent.name": _at("agent", "id"),
-    "user.id": _human,
-    "error.type": _top("error"),
+MIRRORED: Final[Mapping[str, tuple[str, str]]] = {
+    "agent_identity.schema_version": ("derived", "schema_version"),
+    "agent_identity.record.id": ("record", "id"),
+    "agent_identity.record.kind": ("record", "kind"),
+    "agent_identity.stream.id": ("stream", "id"),
+    "agent_identity.stream.seq": ("stream", "seq"),
+    "agent_identity.principal.id": ("principal", "id"),
+    "agent_identity.principal.type": ("principal", "kind"),
+    "agent_identity.principal.issuer": ("principal", "issuer"),
+    "agent_identity.agent.id": ("agent", "id"),
+    "agent_identity.agent.owner": ("agent", "owner"),
+    "agent_identity.agent.version": ("agent", "version"),
+    "agent_identity.delegation.chain": ("derived", "chain"),
+    "agent_identity.delegation.task_id": ("task", "id"),
+    "agent_identity.delegation.expires_at": ("derived", "expires_at"),
+    "agent_identity.delegation.token_hash": ("derived", "leaf_grant"),
+    "agent_identity.decision.effect": ("decision", "effect"),
+    "agent_identity.decision.enforced": ("decision", "enforced"),
+    "agent_identity.decision.mode": ("decision", "mode"),
+    "agent_identity.decision.reason": ("decision", "reason"),
+    "agent_identity.decision.route_target": ("action", "route"),
+    "agent_identity.policy.name": ("derived", "policy_name"),
+    "agent_identity.policy.version": ("derived", "policy_version"),
+    "agent_identity.policy.digest": ("derived", "policy_digest"),
+    "agent_identity.policy.rule_id": ("decision", "rule"),
+    "agent_identity.inspection.categories": ("record", "findings"),
+    "agent_identity.tool.kind": ("action", "kind"),
+    "agent_identity.tool.server": ("action", "server"),
+    "agent_identity.content.args_hash": ("action", "args"),
+    "agent_identity.content.result_hash": ("action", "result"),
+    "agent_identity.outcome": ("derived", "outcome"),
+    "gen_ai.tool.name": ("action", "tool"),
+    "gen_ai.tool.call.id": ("action", "call"),
+    "gen_ai.agent.name": ("agent", "id"),
+    "user.id": ("derived", "human"),
+    "error.type": ("record", "error"),
 }
-"""For each mirrored attribute, how its value is read from a record (``None``: the record does not say)."""
+"""For each mirrored attribute, the part of a record that states its value, and the member there."""
 
+_PARTS: Final = frozenset(part for part, _ in MIRRORED.values()) - {"record", "derived"}
 _MIRRORED_OURS: Final = tuple(name for name in MIRRORED if name.startswith(_OURS))
 
 
-def mirrored_attributes(record: AnyRecord) -> dict[str, str | tuple[str, ...]]:
+def mirrored_attributes(record: AnyRecord) -> dict[str, _Value]:
     """Return the attributes that a span carries for a record; unknown facts are left out."""
-    return {name: value for name, read in MIRRORED.items() if (value := read(record)) is not None}
+    parts: dict[str, object] = {part: getattr(record, part, None) for part in _PARTS}
+    parts["record"], parts["derived"] = record, _derived(record)
+    return {
+        name: value
+        for name, (part, member) in MIRRORED.items()
+        if (value := getattr(parts[part], member, None)) is not None
+    }
 
 
 @final

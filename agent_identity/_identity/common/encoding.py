@@ -1,7 +1,7 @@
 """Base64url without padding (RFC 4648 §5, RFC 7515 §2) and plain base64 (§4), each in its one canonical spelling."""
 
 from base64 import b64decode, b64encode, urlsafe_b64encode
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_base64
 from typing import Final
 
 __all__ = ["b64_decode", "b64_encode", "b64url_decode", "b64url_encode"]
@@ -28,12 +28,12 @@ def b64url_decode(text: str) -> bytes:
     if type(text) is not str:
         raise ValueError(f"the base64url text is {type(text).__name__}; give a str")
     try:
-        standard = text.encode("ascii").translate(_TO_STANDARD)
-        data = a2b_base64(standard + b"=" * (-len(text) % 4), strict_mode=True)
+        padded = text.encode("ascii").translate(_TO_STANDARD) + b"=" * (-len(text) % 4)
+        data = a2b_base64(padded, strict_mode=True)
     except ValueError:
         raise ValueError("the text has a character or a length that base64url without padding has not") from None
     last = len(data) % 3
-    if last and b64url_encode(data[-last:]) != text[-last - 1 :]:
+    if last and b2a_base64(data[-last:], newline=False) != padded[-4:]:
         raise ValueError("the text is not the canonical base64url of its bytes")
     return data
 

@@ -496,7 +496,6 @@ def test_a_text_that_cannot_be_read_to_its_end() -> None:
 
 def test_a_record_of_no_span_belongs_to_the_one_that_is_made_of_it() -> None:
     """A record that was made without a span has the ids that follow from it, and belongs to no other span."""
-    from agent_identity._audit.report.findings import NOWHERE
     from agent_identity._audit.spans.span_facts import SpanFacts
     from agent_identity._audit.spans.span_reader import SpanReader
 
@@ -508,12 +507,13 @@ def test_a_record_of_no_span_belongs_to_the_one_that_is_made_of_it() -> None:
     revocation = {"kind": "task", "name": "t", "status": "revoked", "version": "1"}
     members = {"v": "1", "id": name, "kind": "revocation", "stream": stream, "time": {"start": "1"}}
     record = decode(encode_record({**members, "revocation": revocation}))
-    assert check._belongs(record, item, SpanFacts(), NOWHERE) is False
+    assert check._belongs(item, SpanFacts(), record) is False
     trace, span = span_ids(record)
     made = json.dumps({**SPAN, "traceId": trace, "spanId": span}).encode()
     (item,) = read_pasted(made)
     assert isinstance(item, PastedSpan)
-    assert check._belongs(record, item, SpanFacts(), NOWHERE) is True
+    assert check._belongs(item, facts := SpanFacts(), record) is True
+    assert facts.belongs is True
 
 
 @pytest.mark.parametrize(

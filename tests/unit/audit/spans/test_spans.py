@@ -2,7 +2,6 @@
 
 import base64
 import copy
-import dataclasses
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from checking import check
 from google.protobuf.json_format import ParseDict
@@ -1364,7 +1364,7 @@ def test_a_call_of_another_library_is_attributed_through_the_call_right_above_or
 )
 def test_what_counts_as_a_tool_call(attributes: dict[str, object], counted: bool) -> None:
     """By the conventions for GenAI or for MCP, OpenInference, OpenLLMetry and Langfuse."""
-    span = dataclasses.replace(traced("ours", 2), attributes=attributes)
+    span = msgspec.structs.replace(traced("ours", 2), attributes=attributes)
     assert (ToolCall.of(span) is not None) is counted
 
 

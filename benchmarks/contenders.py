@@ -112,13 +112,13 @@ def flowing(seconds: float, *, size: int, returns: str = "unknown") -> Numbers:
     with opened(tool="read") as plain, opened(tool="read", flow=True) as marked:
         worlds = (plain, marked)
         calls = [partial(world.enforcer.tool(read, labels=[], returns=returns), SOME) for world in worlds]
-        ons = [world.renew for world in worlds]  # A mark remembers its first 1,024 sources only.
 
         def settle() -> None:
             for world in worlds:
                 world.settle()
 
-        found = timing.interleaved(*calls, 4 * seconds, off=ons[0], on=ons[1], settle=settle)
+        # A new task for each sample, because a mark remembers its first 1,024 sources only.
+        found = timing.interleaved(*calls, 4 * seconds, off=plain.renew, on=marked.renew, settle=settle)
         return found | _paced(timing.paced(calls, 8 * seconds, PACE))
 
 

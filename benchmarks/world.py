@@ -134,8 +134,8 @@ def opened(
         def renew() -> None:
             tasks.close()
             request = "Tell me what customer C-42 owes"
-            of = {"principal": ALICE, "agent": CLERK, "scope": scope, "max_depth": 32, "request": request}
-            tasks.enter_context(enforcer.task("pay", **of))
+            task = enforcer.task("pay", principal=ALICE, agent=CLERK, scope=scope, max_depth=32, request=request)
+            tasks.enter_context(task)
 
         renew()
         for hop in range(1, depth):

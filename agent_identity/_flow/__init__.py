@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         checked_returns,
         declared,
         label_of,
+        labels_of,
         leaves_of,
     )
     from agent_identity._flow.labels import INTEGRITIES, TRUSTED, UNKNOWN, UNTRUSTED, Label
@@ -29,6 +30,7 @@ else:
                 "checked_returns",
                 "declared",
                 "label_of",
+                "labels_of",
                 "leaves_of",
             ),
             "agent_identity._flow.labels": ("INTEGRITIES", "TRUSTED", "UNKNOWN", "UNTRUSTED", "Label"),
@@ -58,5 +60,6 @@ __all__ = [
     "is_gated",
     "is_silent",
     "label_of",
+    "labels_of",
     "leaves_of",
 ]

@@ -6,7 +6,17 @@ from typing import Final, TypeAlias, cast, final
 
 from agent_identity._flow.labels import TRUSTED, Integrity, Label
 
-__all__ = ["MAX_LEAVES", "Declaration", "Leaf", "Returns", "checked_returns", "declared", "label_of", "leaves_of"]
+__all__ = [
+    "MAX_LEAVES",
+    "Declaration",
+    "Leaf",
+    "Returns",
+    "checked_returns",
+    "declared",
+    "label_of",
+    "labels_of",
+    "leaves_of",
+]
 
 Returns: TypeAlias = str | Label | Mapping[str, str | Label]
 """A label or an integrity for the whole result, or one for each path in it."""
@@ -83,9 +93,7 @@ class Declaration:
 
 
 def _leads(path: tuple[str, ...], steps: tuple[str, ...]) -> bool:
-    return len(path) <= len(steps) and all(
-        step in ("*", other) for step, other in zip(path, steps[: len(path)], strict=True)
-    )
+    return len(path) <= len(steps) and all(step in (other, "*") for step, other in zip(path, steps, strict=False))
 
 
 def declared(returns: object, otherwise: Label) -> Declaration:
@@ -180,9 +188,14 @@ def _walk(value: object, steps: tuple[str, ...]) -> Iterator[Leaf]:
 
 def label_of(declaration: Declaration, leaves: "list[Leaf]", *, whole: bool) -> Label:
     """Return the label of a result: the meet over its parts and the whole, whose shape says something as well."""
-    if not whole:
-        return declaration.lowest
-    label = declaration.of(())
-    for leaf in leaves if declaration.has_paths else ():
-        label = label.meet(declaration.of_leaf(leaf))
-    return label
+    return labels_of(declaration, leaves, whole=whole)[0]
+
+
+def labels_of(declaration: Declaration, leaves: "list[Leaf]", *, whole: bool) -> tuple[Label, list[Label]]:
+    """Return the label of a result, as :func:`label_of` does, and that of each of its parts."""
+    if not declaration.has_paths:
+        return declaration.lowest, [declaration.lowest] * len(leaves)
+    label, labels = declaration.of(()), [declaration.of_leaf(leaf) for leaf in leaves]
+    for each in labels:
+        label = label.meet(each)
+    return label if whole else declaration.lowest, labels

@@ -1,6 +1,6 @@
 """Information flow of one tool: what its results are, and where the arguments of its calls come from."""
 
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from agent_identity._flow import (
     checked_returns,
     declared,
     label_of,
+    labels_of,
     leaves_of,
 )
 from agent_identity._policy import stated_tools
@@ -281,10 +282,12 @@ class ToolFlow:
         flow.refresh()
         flow.gather()
         base, (leaves, whole) = self._base(call), _parts_of(content)
-        before, own = leaves, self._own(leaves, whole=whole)
+        own, labels = labels_of(self._declaration, leaves, whole=whole)
+        before = leaves
         if content is not original:
             before, all_before = _parts_of(original)
-            own, whole = own.meet(self._own(before, whole=all_before)), whole and all_before
+            own = own.meet(label_of(self._declaration, before, whole=all_before))
+            whole = whole and all_before
         label = own.meet(base)
         of_call.returned(label)
         source, is_source = call.intent, own.meet(of_call.limit) != TRUSTED or call.route is not None
@@ -295,33 +298,26 @@ class ToolFlow:
             echoes = base.integrity == "trusted" or (content is not original and base.integrity != "untrusted")
             echoed = self._echoed(call, flow) if echoes else _NOTHING
             changed = base.meet(_weakest_of(echoed))  # A changed echo is not recognized by its value.
-            index.take(self._labeled(leaves, before, base, changed), last, echoed)
+            values = [value for _, value in leaves]
+            limits = self._limits(leaves, before, base, changed)
+            index.take(zip(values, _met(labels, limits), strict=True), last, echoed)
             if not whole and label.integrity != "trusted":
                 index.miss()
             for kept in () if call.handles is None else call.handles.take():
                 kept.label, kept.source = kept.label or label, kept.source or source
                 index.take(((value, label) for value in (kept.handle, kept.content)), last, echoed)
 
-    def _own(self, leaves: list[Leaf], *, whole: bool) -> Label:
-        return label_of(self._declaration, leaves, whole=whole)
-
-    def _labeled(
-        self, leaves: list[Leaf], before: list[Leaf], base: Label, changed: Label
-    ) -> Generator[tuple[object, Label]]:
-        """Yield the parts of a result with their labels; those that obligations changed are no better than before."""
-        declaration = self._declaration
-        if before is leaves and not declaration.has_paths:
-            label = self._lowest.meet(base)
-            yield from ((value, label) for _, value in leaves)
-        elif before is not leaves and [steps for steps, _ in leaves] != [steps for steps, _ in before]:
-            lowest = self._own(before, whole=True).meet(changed)  # Parts may have moved to paths with better labels.
-            for leaf in leaves:
-                yield leaf[1], declaration.of_leaf(leaf).meet(lowest)
-        else:
-            for leaf, (_, original) in zip(leaves, before, strict=True):
-                value = leaf[1]
-                same = value is original or value == original
-                yield value, declaration.of_leaf(leaf).meet(base if same else changed)
+    def _limits(self, leaves: list[Leaf], before: list[Leaf], base: Label, changed: Label) -> list[Label]:
+        """Return what the label of each part of a result is met with: obligations make no part better than before."""
+        if before is leaves:
+            return [base] * len(leaves)
+        if [steps for steps, _ in leaves] != [steps for steps, _ in before]:
+            # Parts may have moved to paths with better labels.
+            return [label_of(self._declaration, before, whole=True).meet(changed)] * len(leaves)
+        return [
+            base if value is original or value == original else changed
+            for (_, value), (_, original) in zip(leaves, before, strict=True)
+        ]
 
     @staticmethod
     def _echoed(call: Call, flow: TaskFlow) -> Mapping[int, Origin]:
@@ -371,6 +367,16 @@ def _weakest_of(echoed: Mapping[int, Origin]) -> Label:
     """Return the label of content that may repeat any of several values."""
     found = {origin.provenance for origin in echoed.values()}
     return UNTRUSTED if "untrusted" in found else UNKNOWN if "unknown" in found else TRUSTED
+
+
+def _met(labels: Iterable[Label], limits: Iterable[Label]) -> Iterator[Label]:
+    """Yield the meet of each label with its limit; most often these are the same as those before."""
+    last: tuple[Label, Label] | None = None
+    met = TRUSTED
+    for pair in zip(labels, limits, strict=True):
+        if pair != last:
+            last, met = pair, pair[0].meet(pair[1])
+        yield met
 
 
 def _parts_of(content: object) -> tuple[list[Leaf], bool]:

@@ -244,7 +244,14 @@ def milliseconds(inspector: TextInspector, size: int) -> float:
 
 
 PROSE = ("The invoice of Acme is due in March; write to them before that. " * 20)[:1_024]
-IDS = ('{"customer": "C-42", "id": "0f8fad5b-d9cd-469f-a165-70867728950e"}, ' * 20)[:1_024]
+RECORD = {"customer": "C-42", "id": "0f8fad5b-d9cd-469f-a165-70867728950e"}
+IDS = f"{json.dumps(RECORD)}, " * 15
+RESULTS: Mapping[str, Callable[[int], object]] = {
+    "prose": lambda kilobytes: PROSE * kilobytes,
+    "JSON full of ids": lambda kilobytes: IDS[:1_024] * kilobytes,
+    "dicts, 14 in a kB": lambda kilobytes: [dict(RECORD) for _ in range(14 * kilobytes)],
+}
+"""Results of so many kB."""
 
 
 class Nowhere(SpanExporter):
@@ -255,7 +262,7 @@ class Nowhere(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
-def call_ratio(result: str, rounds: int = 16, calls: int = 400) -> tuple[float, float, float]:
+def call_ratio(result: object, rounds: int = 16, calls: int = 400) -> tuple[float, float, float]:
     """Return the CPU of a guarded call in microseconds without and with inspectors, and the median ratio."""
     measured: list[list[float]] = [[], []]
     provider = TracerProvider()
@@ -275,11 +282,11 @@ def call_ratio(result: str, rounds: int = 16, calls: int = 400) -> tuple[float, 
     return statistics.median(measured[0]), statistics.median(measured[1]), statistics.median(ratios)
 
 
-def _cpu(enforcer: Enforcer, result: str, calls: int) -> float:
+def _cpu(enforcer: Enforcer, result: object, calls: int) -> float:
     """Return the CPU time of the process for one call, until its task has ended."""
 
     @enforcer.tool(name="find")
-    def find(customer: str, limit: int = 10) -> str:  # noqa: ARG001
+    def find(customer: str, limit: int = 10) -> object:  # noqa: ARG001
         return result
 
     alice, clerk = Human("alice@example.com"), Agent("clerk", owner="fin@example.com")
@@ -323,9 +330,10 @@ def main() -> None:
     print("\nms for 1, 10, 100 kB")
     for name, inspector in ALL.items():
         print(f"  {name:<26}", *(f"{milliseconds(inspector, size):>9.3f}" for size in (1_000, 10_000, 100_000)))
-    print("\nCPU of a guarded call with a result of 1 kB, µs: without, with Secrets and HiddenText, ratio")
-    for name, result in (("prose", PROSE), ("JSON full of ids", IDS)):
-        print("  {:<20}{:>6.0f}{:>6.0f}{:>6.2f}".format(name, *call_ratio(result)))
+    print("\nCPU of a guarded call with a result of 1, 10, 100 kB, µs: without, with Secrets and HiddenText, ratio")
+    for name, result in RESULTS.items():
+        figures = (call_ratio(result(size), calls=400 // size) for size in (1, 10, 100))
+        print(f"  {name:<20}", *("{:>8.0f}{:>8.0f}{:>6.2f}".format(*each) for each in figures))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_identity._inspection.canaries import Canaries
     from agent_identity._inspection.classifier import Classifier, Detection, Windows
-    from agent_identity._inspection.document import Document
+    from agent_identity._inspection.document import Document, is_readable
     from agent_identity._inspection.held_streams import HeldStream, ReadyItems, readable
     from agent_identity._inspection.hidden import HiddenText
     from agent_identity._inspection.hints import InjectionHints
@@ -34,7 +34,7 @@ else:
         {
             "agent_identity._inspection.canaries": ("Canaries",),
             "agent_identity._inspection.classifier": ("Classifier", "Detection", "Windows"),
-            "agent_identity._inspection.document": ("Document",),
+            "agent_identity._inspection.document": ("Document", "is_readable"),
             "agent_identity._inspection.held_streams": ("HeldStream", "ReadyItems", "readable"),
             "agent_identity._inspection.hidden": ("HiddenText",),
             "agent_identity._inspection.hints": ("InjectionHints",),
@@ -87,6 +87,7 @@ __all__ = [
     "Windows",
     "edits_of",
     "inspect_texts",
+    "is_readable",
     "prepare",
     "readable",
     "transformed",

@@ -250,7 +250,7 @@ def _is_sound(each: Detection, end: int, size: int) -> bool:
 
 def _values(document: Document, start: int, end: int) -> Sequence[tuple[int, int]]:
     """Return the parts of a span that lie in no key, which redaction could not change; of keys alone, the span."""
-    parts = [(leaf, first, last) for leaf, first, last in document.parts(start, end) if leaf.kind != "key"]
+    parts = [(leaf, first, last) for leaf, first, last in document.parts(start, end) if not leaf.is_key]
     return [(leaf.start + first, leaf.start + last) for leaf, first, last in parts] or [(start, end)]
 
 

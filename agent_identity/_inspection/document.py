@@ -11,14 +11,14 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
-from typing import Final, Literal, NamedTuple, TypeAlias, cast, final
+from typing import Final, NamedTuple, TypeAlias, cast, final
 
 from pydantic import BaseModel
 
 from agent_identity._common.narrowing import is_dict
 from agent_identity._inspection.texts import Text
 
-__all__ = ["MAX_CHARACTERS", "Document", "Leaf", "Path", "members_of", "pointer", "read"]
+__all__ = ["MAX_CHARACTERS", "Document", "Leaf", "Path", "is_readable", "members_of", "pointer", "read"]
 
 MAX_CHARACTERS: Final = 262_144
 """Characters of one value that are read by default; the rest is reported as ``uninspected``."""
@@ -32,9 +32,6 @@ _LONG: Final = 10**64
 Path: TypeAlias = "tuple[Path, str | int] | None"
 """Position of a part: the path of its container, and its name or position there; ``None`` for the value itself."""
 
-Kind: TypeAlias = Literal["text", "key", "bytes", "fixed"]
-"""Kind of a string: a text, the key of a member, encoded text, or the spelling of another type, such as a number."""
-
 _SILENT: Final = frozenset(
     {
         *(bool, type(None), complex, range, type(Ellipsis), uuid.UUID),
@@ -44,20 +41,17 @@ _SILENT: Final = frozenset(
 
 
 class Leaf(NamedTuple):
-    """One string of a value: from where to where in the document, its path, and what it is."""
+    """One string of a value: from where to where in the document, its path, and whether it is the key of a member."""
 
     start: int
     end: int
     path: Path
-    kind: Kind
+    is_key: bool
 
 
-_Piece: TypeAlias = tuple[int, Path, Kind]
-"""The size of a string, its path, and what it is."""
-
-
-def _ending(kind: Kind) -> str:
-    return ": " if kind == "key" else "\n"
+_COLON: Final = ": "
+_BREAK: Final = "\n"
+"""What follows a key, and a string, in a document: the last character tells which of them a part is."""
 
 
 @final
@@ -70,23 +64,35 @@ class Document:
         blind: The paths of parts that could not be read.
     """
 
-    __slots__ = ("_leaves", "_pieces", "blind", "text")
+    __slots__ = ("_leaves", "_parts", "_paths", "blind", "text")
 
-    def __init__(self, text: str, pieces: list[_Piece], blind: list[Path]) -> None:
-        """Take what was read."""
+    def __init__(self, text: str, parts: Sequence[str], paths: Sequence[Path], blind: Sequence[Path]) -> None:
+        """Take what was read.
+
+        Args:
+            text: The text.
+            parts: The strings of the value as they stand in the text, each to its end; none if the value is the text.
+            paths: The path of each of them.
+            blind: The paths of parts that could not be read.
+        """
         self.text: Final = Text(text)
         self.blind: Final = blind
-        self._pieces: Final = pieces
+        self._parts: Final = parts
+        self._paths: Final = paths
         self._leaves: list[Leaf] | None = None
 
     @property
     def leaves(self) -> list[Leaf]:
         """The strings; computed where something was found, because most values hold nothing."""
         if self._leaves is None:
-            self._leaves, start = [], 0
-            for size, path, kind in self._pieces:
-                self._leaves.append(Leaf(start, start + size, path, kind))
-                start += size + len(_ending(kind))
+            start, leaves = 0, list[Leaf]()
+            if not self._parts and self.text.raw:
+                leaves.append(Leaf(0, len(self.text.raw), None, is_key=False))
+            for part, path in zip(self._parts, self._paths, strict=True):
+                is_key, end = part.endswith(_COLON), start + len(part)
+                leaves.append(Leaf(start, end - len(_COLON if is_key else _BREAK), path, is_key))
+                start = end
+            self._leaves = leaves
         return self._leaves
 
     def parts(self, start: int, end: int) -> Iterator[tuple[Leaf, int, int]]:
@@ -125,109 +131,129 @@ def read(value: object, *, limit: int = MAX_CHARACTERS, skip: Collection[str] = 
         skip: Names of members of the value that are not read.
     """
     if type(value) is str and len(value) <= limit:
-        return Document(value, [(len(value), None, "text")], [])
+        return Document(value, (), (), ())
     reader = _Reader(limit)
     if skip and is_dict(value):
         value = {name: item for name, item in value.items() if name not in skip}
     reader.read(value, None, 0)
-    return Document("".join(reader.parts), reader.pieces, reader.blind)
+    return Document("".join(reader.parts), reader.parts, reader.paths, reader.blind)
+
+
+def is_readable(value: object) -> bool:
+    """Tell whether a value holds no object that is opaque to inspectors, as far as they read it.
+
+    Args:
+        value: The value.
+    """
+    reader = _Reader(MAX_CHARACTERS)
+    reader.read(value, None, 0)
+    return not reader.blind or reader.left <= 0
 
 
 @final
 class _Reader:
-    __slots__ = ("_left", "_seen", "blind", "parts", "pieces")
+    __slots__ = ("_seen", "blind", "left", "parts", "paths")
 
     def __init__(self, limit: int) -> None:
-        self._left = limit
+        self.left = limit
         self._seen: dict[int, object] = {}  # With the objects, so that no id is used again meanwhile.
         self.parts: list[str] = []
-        self.pieces: list[_Piece] = []
+        self.paths: list[Path] = []
         self.blind: list[Path] = []
 
     def read(self, value: object, path: Path, depth: int) -> None:
-        kind = type(value)
         if type(value) is str:
-            self._text(value, path, "text")
-        elif kind in _SILENT:
-            return
-        elif kind is int:
-            self._number(cast("int", value), path)
-        elif kind is float:
-            number = cast("float", value)
-            if number.is_integer() and abs(number) < _LONG:  # JSON has one kind of number.
-                self._number(int(number), path)
-        elif kind is dict or kind is list:
+            self._text(value, path)
+        elif type(value) is int:
+            self._number(value, path)
+        elif type(value) is dict or type(value) is list:
             self._container(value, path, depth)
-        elif isinstance(value, str | bytes | bytearray | decimal.Decimal | pathlib.PurePath):
-            self._spelled(value, path)
+        elif type(value) not in _SILENT:
+            self._other(value, path, depth)
+
+    def _other(self, value: object, path: Path, depth: int) -> None:
+        if isinstance(value, str):
+            self._text(str.__str__(value), path)
+        elif type(value) is float:
+            if value.is_integer() and abs(value) < _LONG:  # JSON has one kind of number.
+                self._number(int(value), path)
+        elif isinstance(value, bytes | bytearray):
+            try:
+                self._text(bytes(value[: self.left * 4 + 4]).decode(), path)
+            except UnicodeDecodeError:
+                self._miss(path)
+        elif isinstance(value, decimal.Decimal | pathlib.PurePath):
+            self._text(str(value), path)
         elif isinstance(value, enum.Enum):
             self.read(object.__getattribute__(value, "_value_"), path, depth)
         else:
             self._container(value, path, depth)
 
-    def _text(self, text: str, path: Path, kind: Kind) -> None:
+    def _text(self, text: str, path: Path, ending: str = _BREAK) -> None:
         size = len(text)
-        if size > self._left:
+        if size > self.left:
             self._miss(path)
-            text, size = text[: self._left], self._left
-        if not size:
-            return
-        self._left -= size
-        self.pieces.append((size, path, kind))
-        self.parts.append(text + _ending(kind))
+            text, size = text[: self.left], self.left
+        if size:
+            self.left -= size
+            self.parts.append(text + ending)
+            self.paths.append(path)
 
-    def _number(self, value: int, path: Path, kind: Kind = "fixed") -> None:
+    def _number(self, value: int, path: Path, ending: str = _BREAK) -> None:
         if -_SHORT < value < _SHORT:
             return
         if -_LONG < value < _LONG:
-            self._text(str(value), path, kind)
+            self._text(str(value), path, ending)
         else:
             self._miss(path)
 
-    def _spelled(self, value: "str | bytes | bytearray | decimal.Decimal | pathlib.PurePath", path: Path) -> None:
-        if isinstance(value, str):
-            self._text(str.__str__(value), path, "fixed")
-        elif isinstance(value, bytes | bytearray):
-            try:
-                self._text(bytes(value[: self._left * 4 + 4]).decode(), path, "bytes")
-            except UnicodeDecodeError:
-                self._miss(path)
-        else:
-            self._text(str(value), path, "fixed")
-
     def _container(self, value: object, path: Path, depth: int) -> None:
-        if id(value) in self._seen:
+        seen, identity = self._seen, id(value)
+        if identity in seen:
             return
-        self._seen[id(value)] = value
-        if depth >= MAX_DEPTH or len(self._seen) > MAX_CONTAINERS or self._left <= 0:
+        seen[identity] = value
+        if depth >= MAX_DEPTH or len(seen) > MAX_CONTAINERS or self.left <= 0:
             self._miss(path)
             return
         try:
-            members = members_of(value)
+            members = list(_ITEMS(value)) if is_dict(value) else members_of(value)
         except Exception:  # noqa: BLE001 - Code of others; what cannot be read is reported.
             members = None
         if members is None:
             self._miss(path)
-            return
-        self._members(members, path, depth + 1, keyed=is_dict(value))
+        elif isinstance(value, _MAPPINGS):
+            self._pairs(members, path, depth + 1)
+        else:
+            self._items(members, path, depth + 1)
 
-    def _members(self, members: list[tuple[object, object]], path: Path, depth: int, *, keyed: bool) -> None:
-        for name, item in members:
-            place: Path = (path, "*")
-            if type(name) is str:
-                place = (path, name)
-                if keyed:
-                    self._text(name, path, "key")
-            elif type(name) is int:
-                place = (path, name)
-                if keyed:
-                    self._number(name, path, "key")
+    def _pairs(self, pairs: list[tuple[object, object]], path: Path, depth: int) -> None:
+        parts, paths = self.parts, self.paths
+        for key, item in pairs:
+            if type(key) is str and type(item) is str and key and item and (size := len(key) + len(item)) <= self.left:
+                self.left -= size  # Most are texts that fit, and need no further step.
+                parts.append(key + _COLON)
+                paths.append(path)
+                parts.append(item + _BREAK)
+                paths.append((path, key))
+                continue
+            name: str | int = "*"
+            if isinstance(key, str):
+                name = str.__str__(key)
+                self._text(name, path, _COLON)
+            elif type(key) is int:
+                name = key
+                self._number(name, path, _COLON)
             else:
                 self._miss(path)
-            if type(item) is str:  # Most are, and need no look at other kinds.
-                self._text(item, place, "text")
-            elif type(item) not in _SILENT:
-                self.read(item, place, depth)
+            self.read(item, (path, name), depth)
+
+    def _items(self, items: list[tuple[object, object]], path: Path, depth: int) -> None:
+        for name, item in items:
+            if type(name) is str or type(name) is int:
+                self.read(item, (path, name), depth)
+            else:
+                self._miss(path)
+                self.read(item, (path, "*"), depth)
 
     def _miss(self, path: Path) -> None:
         if len(self.blind) < _MAX_BLIND:
@@ -241,11 +267,16 @@ def members_of(value: object) -> list[tuple[object, object]] | None:
     """
     if is_dict(value):
         members = list(_ITEMS(value))
-        return [(str.__str__(key) if isinstance(key, str) else key, item) for key, item in members]
+        return [(key if type(key) is str else _plain(key), item) for key, item in members]
     items = _items(value)
     return _fields(value) if items is None else list(enumerate(items))
 
 
+def _plain(key: object) -> object:
+    return str.__str__(key) if isinstance(key, str) else key
+
+
+_MAPPINGS: Final = (dict, types.MappingProxyType)
 _ITEMS: Final[Callable[[object], Iterable[tuple[object, object]]]] = vars(dict)["items"]
 _ITERATORS: Final[Sequence[tuple[type, Callable[[object], Iterator[object]]]]] = tuple(
     (kind, vars(kind)["__iter__"]) for kind in (list, tuple, set, frozenset, deque)

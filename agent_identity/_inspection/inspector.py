@@ -1,6 +1,6 @@
 """Inspectors of text: what they find in a document becomes findings with path and span."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -85,19 +85,16 @@ def inspect_texts(
         limit: Characters to look at; the rest is ``uninspected``.
     """
     document = read(value, limit=limit, skip=injected)
-    matches = [(each.name, match) for each in inspectors for match in _first_of_each(each.find(document))]
+    matches: list[tuple[str, Match]] = []
+    for each in inspectors:
+        counts: dict[str, int] = {}
+        for match in each.find(document):
+            count = counts[match.category] = counts.get(match.category, 0) + 1
+            if count <= _MAX_FINDINGS + 1:  # Those of one category hide none of another.
+                matches.append((each.name, match))
     if not matches and not document.blind:
         return ()
     return _findings(document, matches, is_input=direction == "input")
-
-
-def _first_of_each(matches: Iterable[Match]) -> Iterator[Match]:
-    """Yield so many matches of each category that more are too many: those of one category hide none of another."""
-    counts: dict[str, int] = {}
-    for match in matches:
-        count = counts[match.category] = counts.get(match.category, 0) + 1
-        if count <= _MAX_FINDINGS + 1:
-            yield match
 
 
 def _findings(document: Document, matches: Sequence[tuple[str, Match]], *, is_input: bool) -> tuple[Finding, ...]:
@@ -133,7 +130,7 @@ def _finding(name: str, match: Match, leaf: Leaf, span: tuple[int, int], *, is_i
         field=_field(path, is_input=is_input),
         severity=match.severity,
         path=path,
-        span=None if leaf.kind == "key" else span,
+        span=None if leaf.is_key else span,
         confidence=match.confidence,
     )
 

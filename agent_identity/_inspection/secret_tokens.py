@@ -93,7 +93,7 @@ class Secrets(TextInspector):
             document: The text.
         """
         text = document.text
-        if _is_short_prose(text.plain):
+        if len(text.plain) < _SHORT and _SHORT_WORDS.fullmatch(text.plain) is not None:
             return ()
         found = self._scanner().scan(text.plain, timeout=self._timeout)
         # The scanner hides the parts of a secret that mean nothing alone; beside a whole one they have to go as well.
@@ -118,11 +118,6 @@ def _compiled(confidence: Severity) -> _Scanner:
     policy = kingfisher_sdk.DetectionPolicy(inline_ignores=False, markup_context=False, cli_match_semantics=False)
     rules = kingfisher_sdk.Rules(confidence=confidence, cache=False)
     return cast("_Scanner", kingfisher_sdk.Scanner(rules, policy=policy))
-
-
-def _is_short_prose(text: str) -> bool:
-    """Tell whether a short text has nothing but short words."""
-    return len(text) < _SHORT and _SHORT_WORDS.fullmatch(text) is not None
 
 
 class _Offsets:

@@ -9,8 +9,10 @@ import pytest
 from agent_identity import Agent, Denied, Effect, Human, Rule, RuleSet, Scope
 from agent_identity.adapters import Call, CallRequest
 from agent_identity.approvals import Approval
-from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, with_defaults
+from agent_identity.constraints import Contains
+from agent_identity.errors import ConfigurationError, ContentBlocked
+from agent_identity.inspection import PersonalData
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, told, with_defaults
 from agent_identity.limits import Limit
 from agent_identity.options import ToolOptions
 from agent_identity.policy import Touch
@@ -266,3 +268,26 @@ def test_a_function_of_another_enforcer_is_guarded_by_this_one(rehearse: Rehears
     with other.enforcer.task("look", scope=Scope("read"), **WHO):
         assert made(ToolGuards(other.enforcer), call, on_a_loop=on_a_loop) == {}
     assert [len(world.records.calls()) for world in (one, other)] == [0, 1]
+
+
+class Note:
+    """An object of an application, which no inspector reads, and of which a framework makes a text."""
+
+    def __repr__(self) -> str:
+        return "<Note of bob@example.com>"
+
+
+@pytest.mark.parametrize("result", [Note(), [Note()], ("a", {"notes": [1, Note()]}), {"note": Note()}, {Note()}])
+def test_the_text_of_an_object_is_inspected_wherever_it_is_in_a_result(rehearse: Rehearse, result: object) -> None:
+    """A rule about what stands in the text holds for an object inside a list as for one that is the whole result."""
+    when = {"findings.stage": "result", "findings.categories": Contains("pii.email")}
+    world = rehearse(policy=RuleSet(Rule(Effect.BLOCK, when=when, id="no-mail")), inspectors=[PersonalData()])
+    guards = ToolGuards(world.enforcer)
+    with world.enforcer.task("look", scope=Scope("read"), **WHO), pytest.raises(ContentBlocked):
+        guards.run(asked(), lambda _: told(result))
+
+
+@pytest.mark.parametrize("result", ["text", None, [1, {"a": ["b"]}], ("x", None), {"n": 2.5}, [b"bytes"]])
+def test_a_result_that_inspectors_read_is_passed_on_as_it_is(result: object) -> None:
+    """Plain data need no text, and keep their digest."""
+    assert told(result) is result

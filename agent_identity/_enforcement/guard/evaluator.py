@@ -167,8 +167,6 @@ class PolicyEvaluator:
         """
         is_input = direction == "input"
         inspection = self._input if is_input else self._output
-        if not inspection:
-            return ()
         findings = inspection.texts(value, injected)
         if not inspection.foreign:
             return findings

@@ -21,6 +21,7 @@ from agent_identity._enforcement.lifecycle import GuardedCall, ToolOptions, guar
 from agent_identity._enforcement.sessions import Opening
 from agent_identity._enforcement.tasks import Task
 from agent_identity._identity.principals import Agent
+from agent_identity._inspection import is_readable
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied
 from agent_identity.integrations.prompts import Part, account, join_prompt
 
@@ -38,7 +39,8 @@ UNNAMED: Final = "unnamed_tool"
 _LOG: Final = logging.getLogger("agent_identity")
 _MAX_GUARDS: Final = 1_024
 _MAX_NAMES: Final = 256
-_READ: Final = (str, bytes, bytearray, int, float, dict, list, tuple, set, frozenset, type(None), Shown)
+_READ: Final = (str, bytes, bytearray, int, float, type(None), Shown)
+_CONTAINERS: Final = (dict, list, tuple, set, frozenset)
 
 
 class Prompt(NamedTuple):
@@ -411,13 +413,17 @@ def with_defaults(
 
 
 def told(result: object) -> object:
-    """Return a result, with its text for inspectors if it is an object that only a framework turns into a text.
+    """Return a result, with its text for inspectors if it is or holds an object that only a framework makes a text.
 
     Args:
         result: What a tool returned.
     """
     kind = type(result)
-    if isinstance(result, _READ) or is_dataclass(result) or hasattr(kind, "model_dump") or nature_of(kind) is not None:
+    if isinstance(result, _CONTAINERS):
+        is_read = is_readable(result)
+    else:
+        is_read = isinstance(result, _READ) or is_dataclass(result) or hasattr(kind, "model_dump")
+    if is_read or nature_of(kind) is not None:
         return result
     return Shown(result, str(result), rebuild=lambda changed: changed)
 

@@ -111,9 +111,10 @@ class ClaudeHooks(dict[Any, list[HookMatcher]]):
     """Hooks by event, and a context manager that closes them. Received from :func:`hooks`."""
 
     def __init__(self, guards: ToolGuards, prompts: str | None, timeout: float) -> None:
-        matchers = [HookMatcher(hooks=[self._answer], timeout=timeout, on_failure="block")]
-        super().__init__({event: list(matchers) for event in _EVENTS})
         self._monitors = guards.enforcer.mode != "enforce"
+        # A command line that is too old for "block" is not connected to; in monitor mode it is.
+        matchers = [HookMatcher(hooks=[self._answer], timeout=timeout, on_failure=None if self._monitors else "block")]
+        super().__init__({event: list(matchers) for event in _EVENTS})
         self._calls = HookCalls(guards, prompts)
 
     def bind(self) -> None:
@@ -172,4 +173,6 @@ class ClaudeHooks(dict[Any, list[HookMatcher]]):
         try:
             return await off_loop(partial(self._calls.answer, cast("Mapping[str, object]", event)))
         except Exception:  # noqa: BLE001  The tool would run.
+            if self._monitors:
+                return {}
             return denial(event.get("hook_event_name"), "refused: guard_failed: it could not be checked")

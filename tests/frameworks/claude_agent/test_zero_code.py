@@ -1,7 +1,9 @@
 """Zero code: options that an application makes itself are guarded by `instrument`."""
 
 import asyncio
+import sys
 from pathlib import Path
+from typing import Any
 
 import claude_agent_sdk as sdk
 import pytest
@@ -35,3 +37,36 @@ async def test_options_of_the_application_are_guarded_once(tmp_path: Path, own: 
         assert sdk.ClaudeAgentOptions().hooks is None
     assert (tmp_path / "ran").exists()
     assert [record.outcome for record in read(tmp_path / "evidence") if record.kind == "outcome"] == ["success"]
+
+
+OLD = """\
+import json, sys
+if "-v" in sys.argv:
+    sys.exit(print("2.1.300 (Claude Code)"))
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked["type"] == "control_request":
+        answer = {"subtype": "success", "request_id": asked["request_id"], "response": {}}
+        print(json.dumps({"type": "control_response", "response": answer}), flush=True)
+"""
+
+
+@pytest.mark.parametrize("mode", ["monitor", "enforce"])
+async def test_an_old_command_line_is_connected_to_in_monitor_mode_only(tmp_path: Path, mode: Any) -> None:
+    """One that would run a tool whose hook fails is refused where the hooks enforce, and used where they watch."""
+    program = tmp_path / "claude"
+    program.write_text(f"#!{sys.executable}\n{OLD}")
+    program.chmod(0o755)
+    with ai.Enforcer.open(tmp_path / "evidence", mode=mode) as enforcer:
+        undo = claude_agent.instrument(enforcer)
+        options = sdk.ClaudeAgentOptions(cli_path=str(program))
+        undo()
+        client = sdk.ClaudeSDKClient(options)
+        try:
+            if mode == "monitor":
+                await client.connect()
+            else:
+                with pytest.raises(sdk.CLIConnectionError):
+                    await client.connect()
+        finally:
+            await client.disconnect()

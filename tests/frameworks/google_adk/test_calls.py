@@ -315,7 +315,7 @@ def test_the_synchronous_runner_keeps_the_task_or_is_refused(adk: Any) -> None:
     asyncio.run(runner.session_service.create_session(app_name=runner.app_name, user_id="u", session_id="s"))
     with adk.task(PAY):
         (answer,) = adk.answers(list(runner.run(user_id="u", session_id="s", new_message=types.UserContent("go"))))
-    if __version__.startswith("2.5."):
+    if __version__.startswith("2.5.") and "error" in answer:  # Strands, once loaded, gives threads the context.
         assert answer["error"].startswith("refused: no_task")
         assert not got
     else:

@@ -5,14 +5,16 @@ there, in an environment with their test dependencies::
 
     python -m pytest -p pydantic_ai_guarded tests/test_tools.py tests/test_toolsets.py …
 
-with this folder in ``PYTHONPATH``. The first run needs ``SAMENESS_LEARN=names.txt``, and writes the names of the tools
-that it sees, in monitor mode; the second one ``SAMENESS_NAMES=names.txt``, and enforces a scope of those names. Compare
-both with a run without the plugin.
+with this folder in ``PYTHONPATH``. The first run needs ``SAMENESS_LEARN=names.json``, and writes the names of the tools
+that each test calls, in monitor mode; the second one ``SAMENESS_NAMES=names.json``, and enforces for each test a scope
+of those names. Compare both with a run without the plugin.
 """
 
 import inspect
+import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
@@ -28,47 +30,55 @@ _LEARN, _NAMES = os.environ.get("SAMENESS_LEARN"), os.environ.get("SAMENESS_NAME
 _PARTIES = {"principal": ai.Human("alice@example.com"), "agent": ai.Agent("tester", owner="alice@example.com")}
 
 
-_state: list[tuple[ai.Enforcer, ai.Scope]] = []
+_NOTHING = ["none"]
+_names: dict[str, list[str]] = json.loads(Path(_NAMES).read_text(encoding="utf-8")) if _NAMES else {}
+_tests: dict[str, str] = {}
+_enforcers: list[ai.Enforcer] = []
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _guarded() -> Iterator[None]:
     """Guard all agents for the session; at the end, keep or count what was seen."""
-    names = Path(_NAMES).read_text(encoding="utf-8").split("\n") if _NAMES else ["none"]
     with tempfile.TemporaryDirectory() as folder:
         with ai.Enforcer.open(folder, mode="enforce" if _NAMES else "monitor") as enforcer:
             undo = instrument(enforcer)
-            _state.append((enforcer, ai.Scope({name: {} for name in names if name})))
+            _enforcers.append(enforcer)
             yield
             undo()
         calls = Records(folder).calls()
-        print(f"\n{len(calls)} calls, {sum(call.outcome == 'denied' for call in calls)} denied")  # noqa: T201 - To compare.
+        print(f"\n{len(calls)} calls, {Counter(call.code for call in calls)}")  # noqa: T201 - To compare.
         if _LEARN:
-            Path(_LEARN).write_text("\n".join(sorted({call.tool for call in calls})), encoding="utf-8")
+            seen: dict[str, set[str]] = {}
+            for call in calls:
+                task = call.record.task
+                if task is not None:
+                    seen.setdefault(_tests[task.id], set()).add(call.tool)
+            Path(_LEARN).write_text(json.dumps({test: sorted(names) for test, names in seen.items()}), encoding="utf-8")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Open a task around each test: within it, because coroutines run in a context of their runner."""
     for item in items:
         if isinstance(item, pytest.Function):
-            item.obj = _within_a_task(item.obj)
+            item.obj = _within_a_task(item.obj, item.nodeid)
 
 
-def _within_a_task(test: Callable[..., Any]) -> Callable[..., Any]:
+def _within_a_task(test: Callable[..., Any], name: str) -> Callable[..., Any]:
+    scope = ai.Scope({tool: {} for tool in _names.get(name, _NOTHING)})
     if inspect.iscoroutinefunction(test):
 
         @wraps(test)
         async def later(*args: Any, **kwargs: Any) -> None:
-            enforcer, scope = _state[-1]
-            async with enforcer.task("test", scope=scope, **_PARTIES):
+            async with _enforcers[-1].task("test", scope=scope, **_PARTIES) as task:
+                _tests[task.id] = name
                 await test(*args, **kwargs)
 
         return later
 
     @wraps(test)
     def now(*args: Any, **kwargs: Any) -> None:
-        enforcer, scope = _state[-1]
-        with enforcer.task("test", scope=scope, **_PARTIES):
+        with _enforcers[-1].task("test", scope=scope, **_PARTIES) as task:
+            _tests[task.id] = name
             test(*args, **kwargs)
 
     return now

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Final, cast
+from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
 from llama_index.core.tools import AsyncBaseTool, BaseTool, FunctionTool, QueryEngineTool, RetrieverTool, ToolOutput
@@ -92,7 +92,7 @@ class _Patch:
         self._known = WeakKeyDictionary[AsyncBaseTool, GuardedCalls]()
         self._active = True
         self._before = {name: vars(kind)[name] for name in ("call", "acall")}  # Not what looking them up makes of it.
-        self._after = {"call": self._call(kind.call), "acall": self._acall(kind.acall)}
+        self._after = {"call": self._call(self._before["call"]), "acall": self._acall(self._before["acall"])}
         self._set(self._after)
 
     def undo(self) -> None:
@@ -113,25 +113,27 @@ class _Patch:
             self._known[tool] = GuardedCalls(tool, self._origin)
         return self._known[tool]
 
-    def _call(self, before: Callable[..., ToolOutput]) -> Callable[..., ToolOutput]:
+    def _call(self, before: Any) -> Callable[..., ToolOutput]:  # noqa: ANN401
         @wraps(before)
         def call(tool: AsyncBaseTool, /, *args: object, **kwargs: object) -> ToolOutput:
             calls = self._calls_of(tool)
             if calls is not None:
                 return calls.run(args, kwargs)
             with _outside():
-                return before(tool, *args, **kwargs)
+                result: ToolOutput = before.__get__(tool)(*args, **kwargs)
+                return result
 
         return call
 
-    def _acall(self, before: Callable[..., Awaitable[ToolOutput]]) -> Callable[..., Awaitable[ToolOutput]]:
+    def _acall(self, before: Any) -> Callable[..., Awaitable[ToolOutput]]:  # noqa: ANN401
         @wraps(before)
         async def acall(tool: AsyncBaseTool, /, *args: object, **kwargs: object) -> ToolOutput:
             calls = self._calls_of(tool)
             if calls is not None:
                 return await calls.run_async(args, kwargs)
             with _outside():
-                return await before(tool, *args, **kwargs)
+                result: ToolOutput = await before.__get__(tool)(*args, **kwargs)
+                return result
 
         return acall
 

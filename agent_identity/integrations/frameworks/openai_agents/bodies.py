@@ -100,7 +100,7 @@ class SharedBody:
                 async with owner.guards.acting_async(asked):
                     result = await body(asked.request.arguments)
                     return result.value if isinstance(result, Shown) else result
-            with ruled(asked, parameters) if owner.guards.may_suspend else nullcontext():
+            with ruled(owner.guards, asked, parameters) if owner.guards.may_suspend else nullcontext():
                 return await owner.guards.run_async(asked, noted)
         except Suspended as suspended:
             return suspended.result

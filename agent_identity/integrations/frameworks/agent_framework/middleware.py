@@ -35,6 +35,7 @@ from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuard
 __all__ = ["AgentIdentityMiddleware", "instrument"]
 
 _LOG: Final = logging.getLogger("agent_identity")
+_MAX_KEPT: Final = 256
 _Next = Callable[[], Awaitable[None]]
 
 
@@ -72,6 +73,7 @@ class AgentIdentityMiddleware(AgentMiddleware):
         self._model = model
         self._servers = dict(servers or {})
         self._provided: set[str] = set()
+        self._kept: dict[str | None, list[object]] = {}
         for server in self._servers.values():
             if not hasattr(server, "functions"):
                 kind = type(server).__name__
@@ -103,12 +105,21 @@ class AgentIdentityMiddleware(AgentMiddleware):
             origin: The place in which a stream was made; ``None`` if the current one counts.
         """
         name: object = getattr(context.agent, "name", None)
-        facts = RunFacts(self, self._guards, name if isinstance(name, str) else None, origin, self._servers)
         others = [one for one in _listed(context.client_kwargs.get("middleware")) if not isinstance(one, _OURS)]
-        own: list[object] = [GuardedFunctions(facts), _Offered(self._provided)]
-        if self._model is not None:
-            own.append(GuardedModel(facts, self._model))
+        own = self._own(name if isinstance(name, str) else None, origin)
         context.client_kwargs["middleware"] = [*others, *own]
+
+    def _own(self, acting: str | None, origin: Origin | None) -> list[object]:
+        """Return the guards of a run; the same ones again for the next, with which the framework makes no new chain."""
+        own = self._kept.get(acting) if origin is None else None
+        if own is None:
+            facts = RunFacts(self, self._guards, acting, origin, self._servers)
+            own = [GuardedFunctions(facts), _Offered(self._provided)]
+            if self._model is not None:
+                own.append(GuardedModel(facts, self._model))
+            if origin is None and len(self._kept) < _MAX_KEPT:
+                self._kept[acting] = own
+        return own
 
 
 @final
@@ -131,15 +142,15 @@ class _Offered(ChatMiddleware):
 
 
 @final
-class _BoundRun(AgentMiddleware):
-    """Binds one run to the place in which it was made.
+class _BoundStream(AgentMiddleware):
+    """Binds one stream to the place in which it was made.
 
     Args:
         guard: The middleware of the agent.
-        origin: The place, if it is a stream.
+        origin: The place.
     """
 
-    def __init__(self, guard: AgentIdentityMiddleware, origin: Origin | None) -> None:
+    def __init__(self, guard: AgentIdentityMiddleware, origin: Origin) -> None:
         self._guard = guard
         self._origin = origin
 
@@ -200,11 +211,14 @@ class _Runs:
         @functools.wraps(bare)
         def run(agent: Any, *args: Any, middleware: Any = None, **options: Any) -> object:  # noqa: ANN401
             given = _listed(middleware)
-            guard = self._guard_of([*_listed(getattr(agent, "middleware", None)), *given])
-            if guard is None:
+            listed = [*_listed(getattr(agent, "middleware", None)), *given]
+            guard, stream = self._guard_of(listed), options.get("stream")
+            if guard is None or (not stream and listed and listed[-1] is guard):
                 return bare(agent, *args, middleware=middleware, **options)
-            origin = Origin(otel.get_current(), guard.enforcer.current_task) if options.get("stream") else None
-            return bare(agent, *args, middleware=[*given, _BoundRun(guard, origin)], **options)
+            innermost: AgentMiddleware = guard
+            if stream:
+                innermost = _BoundStream(guard, Origin(otel.get_current(), guard.enforcer.current_task))
+            return bare(agent, *args, middleware=[*given, innermost], **options)
 
         return run
 

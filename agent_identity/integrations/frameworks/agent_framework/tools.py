@@ -3,8 +3,8 @@
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, cast, final
 
@@ -105,27 +105,6 @@ class GuardedFunctions(FunctionMiddleware):
 
 
 @final
-class _Errors:
-    """Tells the errors of a body from those of the guard around it.
-
-    Attributes:
-        others: The error of the body, if it raised one.
-    """
-
-    def __init__(self) -> None:
-        self.others: BaseException | None = None
-
-    @contextmanager
-    def of_others(self) -> Generator[None]:
-        """Note the error that leaves the block."""
-        try:
-            yield
-        except BaseException as error:
-            self.others = error
-            raise
-
-
-@final
 class _Run:
     """One running call.
 
@@ -145,13 +124,19 @@ class _Run:
 
     async def through(self, call_next: Callable[[], Awaitable[None]]) -> None:
         """Call the function with its body guarded, or else all of the call."""
+        if self._facts.origin is None:
+            await self._through(call_next)
+            return
         with self._facts.at_origin():
             await self._through(call_next)
 
     async def _through(self, call_next: Callable[[], Awaitable[None]]) -> None:
         function = self.context.function
-        with self._failing():
+        try:
             is_guarded = _is_guarded(function)
+        except Exception as error:
+            self.failure = error
+            raise
         if is_guarded:
             await call_next()
             return
@@ -171,38 +156,46 @@ class _Run:
             arguments: Its arguments as the framework has prepared them.
             body: What the tool does.
         """
-        with self._failing() as own:
+        raised: BaseException | None = None
 
-            def noted(call: Call) -> object:
-                with own.of_others():
-                    return _shown(body(**call.arguments))
+        def noted(call: Call) -> object:
+            nonlocal raised
+            try:
+                return _shown(body(**call.arguments))
+            except BaseException as error:
+                raised = error
+                raise
 
+        try:
             return self._facts.guards.run(self._described(tool, arguments), noted)
+        except Exception as error:
+            self._note(error, raised)
+            raise
 
     async def call_async(
         self, tool: FunctionTool, arguments: dict[str, object], body: Callable[..., Awaitable[object]]
     ) -> object:
         """Do what :meth:`call` does without blocking the event loop."""
-        with self._failing() as own:
+        raised: BaseException | None = None
 
-            async def noted(call: Call) -> object:
-                with own.of_others():
-                    return _shown(await body(**call.arguments))
+        async def noted(call: Call) -> object:
+            nonlocal raised
+            try:
+                return _shown(await body(**call.arguments))
+            except BaseException as error:
+                raised = error
+                raise
 
-            return await self._facts.guards.run_async(self._described(tool, arguments), noted)
-
-    @contextmanager
-    def _failing(self) -> "Generator[_Errors]":
-        """Note an error of the guard that leaves the block, and no other."""
-        errors = _Errors()
         try:
-            yield errors
-        except (Denied, SuspendedError):
-            raise
+            return await self._facts.guards.run_async(self._described(tool, arguments), noted)
         except Exception as error:
-            if error is not errors.others:
-                self.failure = error
+            self._note(error, raised)
             raise
+
+    def _note(self, error: Exception, raised: BaseException | None) -> None:
+        """Note an error if it is of the guard: neither an answer of it, nor what the body raised."""
+        if error is not raised and not isinstance(error, Denied | SuspendedError):
+            self.failure = error
 
     def request_of(self, suspended: SuspendedError) -> Content:
         """Return the content by which the framework asks for an approval."""

@@ -59,6 +59,7 @@ class RunFacts(NamedTuple):
         acting: The framework's name of the agent.
         origin: The place in which a stream was made; ``None`` if the current one counts.
         servers: By the name of an MCP server, what has its functions.
+        look_at: Looks at the tools of the run, to which functions may have added some.
     """
 
     middleware: object
@@ -66,6 +67,7 @@ class RunFacts(NamedTuple):
     acting: str | None
     origin: Origin | None = None
     servers: Mapping[str, Any] = {}
+    look_at: Callable[[object], None] = lambda _: None
 
     def at_origin(self) -> AbstractContextManager[None]:
         """Return a block that runs under the task in which the run was made."""
@@ -102,6 +104,8 @@ class GuardedFunctions(FunctionMiddleware):
             context.result = failed(context.function.name, error)
         finally:
             _CALL.reset(token)
+            if run.has_context:
+                self.facts.look_at(context.tools)
 
 
 @final
@@ -115,12 +119,14 @@ class _Run:
     Attributes:
         context: See there.
         failure: The error of the guard, if it failed.
+        has_context: Whether the function may have got the context, by which it can offer further tools.
     """
 
     def __init__(self, facts: RunFacts, context: FunctionInvocationContext) -> None:
         self._facts = facts
         self.context = context
         self.failure: Exception | None = None
+        self.has_context = False
 
     async def through(self, call_next: Callable[[], Awaitable[None]]) -> None:
         """Call the function with its body guarded, or else all of the call."""
@@ -140,6 +146,7 @@ class _Run:
         if is_guarded:
             await call_next()
             return
+        self.has_context = True
 
         async def body(**arguments: object) -> object:
             self.context.arguments = arguments
@@ -213,23 +220,17 @@ class _Run:
 
     def _described(self, tool: FunctionTool, arguments: dict[str, object]) -> ToolCall:
         injected = [name for name, value in arguments.items() if isinstance(value, FunctionInvocationContext)]
+        self.has_context = self.has_context or bool(injected)
         complete, supplied = with_defaults(arguments, _schema(tool))
-        server = next(
-            (name for name, mcp in self._facts.servers.items() if any(tool is f for f in mcp.functions)), None
-        )
+        if injected:
+            supplied = tuple(name for name in supplied if name not in injected)
+        server = self._server_of(tool) if self._facts.servers else None
         call_id: object = self.context.metadata.get("call_id")
-        return ToolCall(
-            tool.name,
-            CallRequest(
-                complete,
-                tuple(name for name in supplied if name not in injected),
-                injected,
-                call_id=call_id if isinstance(call_id, str) else None,
-            ),
-            self._facts.acting,
-            kind="function" if server is None else "mcp",
-            server=server,
-        )
+        request = CallRequest(complete, supplied, injected, call_id=call_id if isinstance(call_id, str) else None)
+        return ToolCall(tool.name, request, self._facts.acting, "function" if server is None else "mcp", server)
+
+    def _server_of(self, tool: FunctionTool) -> str | None:
+        return next((name for name, mcp in self._facts.servers.items() if any(tool is f for f in mcp.functions)), None)
 
 
 _CALL: ContextVar[_Run | None] = ContextVar("agent_identity_maf_call", default=None)

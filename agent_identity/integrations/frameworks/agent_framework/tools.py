@@ -93,7 +93,11 @@ class GuardedFunctions(FunctionMiddleware):
         run = _Run(self.facts, context)
         token = _CALL.set(run)
         try:
-            await run.through(call_next)
+            if self.facts.origin is None:
+                await run.through(call_next)
+            else:
+                with self.facts.at_origin():
+                    await run.through(call_next)
         except SuspendedError as suspended:
             context.result = run.request_of(suspended)
         except Denied as denied:
@@ -130,13 +134,6 @@ class _Run:
 
     async def through(self, call_next: Callable[[], Awaitable[None]]) -> None:
         """Call the function with its body guarded, or else all of the call."""
-        if self._facts.origin is None:
-            await self._through(call_next)
-            return
-        with self._facts.at_origin():
-            await self._through(call_next)
-
-    async def _through(self, call_next: Callable[[], Awaitable[None]]) -> None:
         function = self.context.function
         try:
             is_guarded = _is_guarded(function)

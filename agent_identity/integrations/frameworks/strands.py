@@ -9,7 +9,7 @@ import importlib.util
 import logging
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
@@ -69,6 +69,9 @@ _KEY: Final = "agent_identity_approval"
 _A_WEEK: Final = timedelta(days=7)
 _HAS_STAGES: Final = importlib.util.find_spec("strands.middleware") is not None
 """Public middleware came with 1.62; before it the hooks see what runs."""
+
+_INVOKED: Final[ContextVar[object]] = ContextVar("agent_identity_strands_invoked", default=None)
+"""The agent, swarm or graph whose next stream stays where it is made."""
 
 _OURS: Final = weakref.WeakKeyDictionary[object, bool]()
 """Agents with hooks of ours, and whether middleware guards what runs, after all that hooks and others changed."""
@@ -347,9 +350,21 @@ def _extend(
     """
     kind = cast("Any", type(runner))
 
+    @functools.wraps(kind.invoke_async)
+    async def invoke_async(self: object, *args: object, **kwargs: object) -> object:
+        _INVOKED.set(self)
+        try:
+            return await kind.invoke_async(self, *args, **kwargs)
+        finally:
+            _INVOKED.set(None)
+
     @functools.wraps(kind.stream_async)
     def stream_async(self: object, *args: object, **kwargs: object) -> AsyncGenerator[object]:
-        return _bound(kind.stream_async(self, *args, **kwargs), enforcer, enforcer.current_task, copy_context())
+        stream = kind.stream_async(self, *args, **kwargs)
+        if _INVOKED.get() is self:  # Strands consumes it itself, and no other one.
+            _INVOKED.set(None)
+            return cast("AsyncGenerator[object]", stream)
+        return _bound(stream, enforcer, enforcer.current_task, copy_context())
 
     def add_middleware(self: object, stage: object, handler: object) -> None:
         kind.add_middleware(self, stage, handler)
@@ -358,6 +373,8 @@ def _extend(
 
     members: dict[str, object] = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
     members |= {"stream_async": stream_async} | ({"add_middleware": add_middleware} if innermost else {})
+    if str(kind.invoke_async.__module__).startswith("strands."):
+        members["invoke_async"] = invoke_async
     runner.__class__ = type(kind.__name__, (kind,), members)
 
 
@@ -365,21 +382,17 @@ async def _bound(
     stream: AsyncGenerator[object], enforcer: Enforcer, task: Task | None, made_in: Context
 ) -> AsyncGenerator[object]:
     """Bind a stream to a task: steps that another task asks for run in the context in which it was made."""
-    source, seen = stream, None
+    source, kept, seen = stream, made_in.run(bind_stream, stream), None
     try:
         while True:
             here = otel.get_current()
             if here is not seen:  # A span may have changed it as well.
-                seen = here
-                if enforcer.current_task is task:
-                    source = stream
-                elif source is stream:
-                    source = made_in.run(bind_stream, stream)
+                seen, source = here, stream if enforcer.current_task is task else kept
             try:
                 item = await anext(source)
             except StopAsyncIteration:
                 return
             yield item
     finally:
-        await source.aclose()
+        await kept.aclose()
         await stream.aclose()

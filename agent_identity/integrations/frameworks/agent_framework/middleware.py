@@ -107,7 +107,8 @@ class AgentIdentityMiddleware(AgentMiddleware):
         """
         agent: Any = context.agent
         name: object = getattr(agent, "name", None)
-        others = [one for one in _listed(context.client_kwargs.get("middleware")) if not isinstance(one, _OURS)]
+        given = _listed(context.client_kwargs.get("middleware"))
+        others = [one for one in given if not isinstance(one, _OURS)] if given else given
         own = self._own(name if isinstance(name, str) else None, origin)
         options: Mapping[str, object] = getattr(agent, "default_options", {})
         self._offered.look_at(context.tools, (context.options or {}).get("tools"), options.get("tools"))
@@ -146,18 +147,23 @@ class _Offered(ChatMiddleware):
 
     def look_at(self, *groups: object) -> None:
         """Look at tools, each by itself or in collections of any depth."""
-        for tool in [tool for group in groups for tool in _listed(group)]:
-            if isinstance(tool, FunctionTool) and not tool.declaration_only:
-                continue  # The usual case.
-            if isinstance(tool, Collection) and not isinstance(tool, Mapping):
-                self.look_at(*tool)
-            elif (name := _name(tool)) not in self.names and not _runs_here(tool):
-                self.names.add(name)
-                _LOG.warning(
-                    "%r runs at the model's provider or in another place, where nobody can guard it; remove it from "
-                    "the agent, or accept its calls as unguarded",
-                    name,
-                )
+        for group in groups:
+            for tool in _listed(group):
+                if isinstance(tool, FunctionTool) and not tool.declaration_only:
+                    continue  # The usual case.
+                if isinstance(tool, Collection) and not isinstance(tool, Mapping):
+                    self.look_at(*tool)
+                elif not _runs_here(tool):
+                    self._note(_name(tool))
+
+    def _note(self, name: str) -> None:
+        if name not in self.names:
+            self.names.add(name)
+            _LOG.warning(
+                "%r runs at the model's provider or in another place, where nobody can guard it; remove it from the "
+                "agent, or accept its calls as unguarded",
+                name,
+            )
 
 
 @final

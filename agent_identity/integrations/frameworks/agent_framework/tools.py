@@ -258,6 +258,8 @@ def failed(name: str, error: BaseException) -> str:
 
 def _shown(result: object) -> object:
     """Return a result with what inspectors read of it, where it is in the framework's own form."""
+    if not isinstance(result, list | Content):
+        return told(result)
     parts = cast("list[object]", result) if isinstance(result, list) else [result]
     if not any(isinstance(part, Content) for part in parts):
         return told(result)

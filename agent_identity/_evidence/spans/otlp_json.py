@@ -108,7 +108,7 @@ class SpanData(msgspec.Struct, frozen=True, kw_only=True):
     status_message: str
     line: int
     kind: int = 0
-    scope_attributes: Mapping[str, object] = msgspec.field(default_factory=dict)
+    scope_attributes: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
     aside: tuple[Mapping[str, object], ...] = ()
 
 

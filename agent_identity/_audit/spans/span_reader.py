@@ -154,9 +154,9 @@ class SpanReader:
     def _begun(self, item: _Item) -> SpanFacts:
         """Return the first facts of an item."""
         if isinstance(item, SpanData):
-            return SpanFacts(counts={"spans": 1}, call=ToolCall.of(item), span=item if self._keep else None)
+            return SpanFacts([], {"spans": 1}, call=ToolCall.of(item), span=item if self._keep else None)
         if isinstance(item, PastedSpan):
-            return SpanFacts(counts={"spans": 1})
+            return SpanFacts([], {"spans": 1})
         if isinstance(item, Malformed):
             problem = (READ, "malformed_document", item.message, Place(line=item.line))
             return SpanFacts([problem], {"malformed": 1})

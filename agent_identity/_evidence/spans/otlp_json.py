@@ -108,7 +108,7 @@ class SpanData(msgspec.Struct, frozen=True, kw_only=True):
     status_message: str
     line: int
     kind: int = 0
-    scope_attributes: Mapping[str, object] = msgspec.field(default_factory=dict)
+    scope_attributes: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
     aside: tuple[Mapping[str, object], ...] = ()
 
 
@@ -461,7 +461,7 @@ def any_value(value: JSON, depth: int) -> object:
     """
     members = _object(value, "the value of an attribute")
     text = members.get("stringValue")
-    if type(text) is str and len(members) == 1:
+    if type(text) is str and len(members) == 1 and depth <= MAX_NESTING:
         return text
     kind = None
     for name, item in members.items():

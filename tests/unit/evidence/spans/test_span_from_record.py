@@ -124,6 +124,11 @@ def test_an_intent_alone_is_a_call_whose_outcome_is_unknown() -> None:
     assert {check.verdict for check in compare(intent, span.attributes)} == {"match"}
 
 
+def test_only_the_span_of_a_task_opens() -> None:
+    """Spans of tasks are made by no other library, whatever scope a store shows; spans of calls may be."""
+    assert [appearance_of(record(kind, **PARTIES)).opens for kind in ("task_end", "outcome")] == [True, False]
+
+
 def test_a_task_carries_its_grants() -> None:
     """The span of a task is that of its agent, with the grants that a verifier needs."""
     end = record("task_end", **PARTIES)

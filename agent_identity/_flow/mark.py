@@ -27,7 +27,7 @@ class Mark:
 
     label: Label = TRUSTED
     seq: int = 0
-    sources: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict[str, str])
     complete: bool = True
     names: tuple[str, ...] = ()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias, cast
 
-from agent_identity._common.narrowing import is_plain_array
+from agent_identity._common.narrowing import is_plain_array, is_plain_dict
 
 __all__ = ["full_spelling", "short_spelling", "spellings_of"]
 
@@ -214,7 +214,7 @@ def _convert(part: object, conversions: _Conversions) -> None:
     Raises:
         ValueError: A value has another spelling; the message starts with the path to it from here.
     """
-    if type(part) is not dict:
+    if not is_plain_dict(part):
         return
     for name, change, within in conversions:
         if name not in part:

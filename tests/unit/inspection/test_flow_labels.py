@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from agent_identity._flow.declaration import declared, label_of, leaves_of
 from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED, Label
-from agent_identity._flow.mark import Mark
+from agent_identity._flow.mark import MAX_SOURCES, Mark
 from agent_identity.integrations.mcp.ifc import label_in
 
 READERS = st.none() | st.frozensets(st.sampled_from(["finance", "legal", "alice@example.com", "hr"]), max_size=4)
@@ -110,3 +110,26 @@ def test_everybody_is_no_reader_among_others() -> None:
         Label.parse("trusted:public")
     listed = {"content": [], "_meta": {"ifc": {"confidentiality": ["public", "a"]}}}
     assert label_in(listed) == Label("trusted", set())
+
+
+def test_a_mark_names_each_tool_once() -> None:
+    """Sources are added to the next mark alone, and their names are in the order in which they came first."""
+    marks = [Mark()]
+    for source, name in (("r1", "read"), ("r2", "find"), ("r3", "read"), ("r3", "read"), (None, "said")):
+        marks.append(marks[-1].lowered(UNTRUSTED, source, name))
+    assert [len(mark.sources) for mark in marks] == [0, 1, 2, 3, 3, 3]
+    assert marks[-1].names == ("read", "find")
+    joined = Mark(UNKNOWN, sources={"r9": "fetch"}, names=("fetch",)).with_sources(marks[-1])
+    assert (joined.names, joined.complete) == (("fetch", "read", "find"), True)
+
+
+def test_a_mark_with_too_many_sources_names_no_more() -> None:
+    """Beyond 1,024 sources a mark keeps those that it has, and says that these are not all."""
+    mark = Mark()
+    for number in range(MAX_SOURCES + 1):
+        mark = mark.lowered(UNTRUSTED, f"r{number}", f"tool-{number}")
+    assert (len(mark.sources), len(mark.names), mark.complete) == (MAX_SOURCES, MAX_SOURCES, False)
+    assert not mark.changes(UNTRUSTED, "another")
+    whole = Mark(UNTRUSTED, sources={"other": "read"}, names=("read",))
+    assert whole.with_sources(mark).names == ("read",)
+    assert not whole.with_sources(mark).complete

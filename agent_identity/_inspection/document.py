@@ -162,12 +162,13 @@ class _Reader:
         self.blind: list[Path] = []
 
     def read(self, value: object, path: Path, depth: int) -> None:
-        if type(value) is str:
+        if type(value) is dict or type(value) is list:
+            self._container(value, path, depth)
+        elif type(value) is str:
             self._text(value, path)
         elif type(value) is int:
-            self._number(value, path)
-        elif type(value) is dict or type(value) is list:
-            self._container(value, path, depth)
+            if not -_SHORT < value < _SHORT:
+                self._number(value, path)
         elif type(value) not in _SILENT:
             self._other(value, path, depth)
 
@@ -175,7 +176,7 @@ class _Reader:
         if isinstance(value, str):
             self._text(str.__str__(value), path)
         elif type(value) is float:
-            if value.is_integer() and abs(value) < _LONG:  # JSON has one kind of number.
+            if _SHORT <= abs(value) < _LONG and value.is_integer():  # JSON has one kind of number.
                 self._number(int(value), path)
         elif isinstance(value, bytes | bytearray):
             try:
@@ -200,8 +201,6 @@ class _Reader:
             self.paths.append(path)
 
     def _number(self, value: int, path: Path, ending: str = _BREAK) -> None:
-        if -_SHORT < value < _SHORT:
-            return
         if -_LONG < value < _LONG:
             self._text(str(value), path, ending)
         else:
@@ -215,45 +214,49 @@ class _Reader:
         if depth >= MAX_DEPTH or len(seen) > MAX_CONTAINERS or self.left <= 0:
             self._miss(path)
             return
+        kind = type(value)
+        members = list(_ITEMS(value)) if kind is dict else self._opened(value, path)
+        keyed = kind is dict or isinstance(value, _MAPPINGS)
+        parts, paths = self.parts, self.paths
+        for name, item in members:
+            # Most keys and items are texts that fit: they need no further step.
+            if keyed and type(name) is str and 0 < (size := len(name)) <= self.left:
+                self.left -= size
+                parts.append(name + _COLON)
+                paths.append(path)
+                place: Path = (path, name)
+            elif not keyed and (type(name) is int or type(name) is str):
+                place = (path, name)
+            else:
+                place = (path, self._key(name, path))
+            if type(item) is str and 0 < (size := len(item)) <= self.left:
+                self.left -= size
+                parts.append(item + _BREAK)
+                paths.append(place)
+            elif type(item) not in _SILENT:
+                self.read(item, place, depth + 1)
+
+    def _opened(self, value: object, path: Path) -> list[tuple[object, object]]:
         try:
-            members = list(_ITEMS(value)) if is_dict(value) else members_of(value)
+            members = members_of(value)
         except Exception:  # noqa: BLE001 - Code of others; what cannot be read is reported.
             members = None
         if members is None:
             self._miss(path)
-        elif isinstance(value, _MAPPINGS):
-            self._pairs(members, path, depth + 1)
-        else:
-            self._items(members, path, depth + 1)
+            return []
+        return members
 
-    def _pairs(self, pairs: list[tuple[object, object]], path: Path, depth: int) -> None:
-        parts, paths = self.parts, self.paths
-        for key, item in pairs:
-            if type(key) is str and type(item) is str and key and item and (size := len(key) + len(item)) <= self.left:
-                self.left -= size  # Most are texts that fit, and need no further step.
-                parts.append(key + _COLON)
-                paths.append(path)
-                parts.append(item + _BREAK)
-                paths.append((path, key))
-                continue
-            name: str | int = "*"
-            if isinstance(key, str):
-                name = str.__str__(key)
-                self._text(name, path, _COLON)
-            elif type(key) is int:
-                name = key
-                self._number(name, path, _COLON)
-            else:
-                self._miss(path)
-            self.read(item, (path, name), depth)
-
-    def _items(self, items: list[tuple[object, object]], path: Path, depth: int) -> None:
-        for name, item in items:
-            if type(name) is str or type(name) is int:
-                self.read(item, (path, name), depth)
-            else:
-                self._miss(path)
-                self.read(item, (path, "*"), depth)
+    def _key(self, key: object, path: Path) -> str | int:
+        if isinstance(key, str):
+            name = str.__str__(key)
+            self._text(name, path, _COLON)
+            return name
+        if type(key) is int:
+            if not -_SHORT < key < _SHORT:
+                self._number(key, path, _COLON)
+            return key
+        self._miss(path)
+        return "*"
 
     def _miss(self, path: Path) -> None:
         if len(self.blind) < _MAX_BLIND:

@@ -97,7 +97,7 @@ class Secrets(TextInspector):
             return ()
         found = self._scanner().scan(text.plain, timeout=self._timeout)
         # The scanner hides the parts of a secret that mean nothing alone; beside a whole one they have to go as well.
-        return self._matches(document, found) if any(one.visible for one in found) else ()
+        return self._matches(document, found) if found and any(one.visible for one in found) else ()
 
     @staticmethod
     def _matches(document: Document, found: Sequence[_Found]) -> Iterator[Match]:

@@ -102,10 +102,11 @@ class Text:
             takes ordinary characters for parts of escape sequences, and a model reads them: a text that has such
             sequences stands here twice, without them and without their control characters alone. A text with escapes
             of JSON that hide something stands here without them as well.
+        is_folded: True if the plain form differs from the raw one.
         decoded: The text without escapes of JSON; ``None`` where that is the text itself.
     """
 
-    __slots__ = ("_ends", "_reading", "_starts", "decoded", "plain", "raw")
+    __slots__ = ("_ends", "_reading", "_starts", "decoded", "is_folded", "plain", "raw")
 
     def __init__(self, raw: str) -> None:
         """Take a text.
@@ -120,13 +121,9 @@ class Text:
         self._reading = decoded = _decoded(raw) if "\\" in raw else None
         self.decoded: Final = None if decoded is None else decoded.text
         odd = _is_odd(raw)
-        if odd or decoded is not None:
+        self.is_folded: Final = odd or decoded is not None
+        if self.is_folded:
             self._fold(decoded, is_odd=odd)
-
-    @property
-    def is_folded(self) -> bool:
-        """True if the plain form differs from the raw one."""
-        return self._starts is not None
 
     def _fold(self, decoded: _Decoded | None, *, is_odd: bool) -> None:
         raw, size = self.raw, len(self.raw)

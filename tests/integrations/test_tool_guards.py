@@ -6,16 +6,24 @@ from typing import Any, Literal
 
 import pytest
 
-from agent_identity import Agent, Denied, Effect, Human, Rule, RuleSet, Scope
+from agent_identity import Agent, Denied, Effect, Human, Rule, RuleSet, Scope, records
+from agent_identity._enforcement.common import refusal
 from agent_identity.adapters import Call, CallRequest
 from agent_identity.approvals import Approval
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError, ContentBlocked
 from agent_identity.inspection import PersonalData
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, told, with_defaults
+from agent_identity.integrations.frameworks.tool_guards import (
+    Part,
+    Prompt,
+    ToolCall,
+    ToolGuards,
+    told,
+    with_defaults,
+)
 from agent_identity.limits import Limit
 from agent_identity.options import ToolOptions
-from agent_identity.policy import Touch
+from agent_identity.policy import Flow, Touch
 from agent_identity.testing import Rehearse
 
 CLERK = Agent("clerk", owner="fin@example.com")
@@ -291,3 +299,57 @@ def test_the_text_of_an_object_is_inspected_wherever_it_is_in_a_result(rehearse:
 def test_a_result_that_inspectors_read_is_passed_on_as_it_is(result: object) -> None:
     """Plain data need no text, and keep their digest."""
     assert told(result) is result
+
+
+@pytest.mark.parametrize("on_a_loop", [False, True])
+def test_what_a_model_reads_is_known_by_its_content(rehearse: Rehearse, on_a_loop: bool) -> None:
+    """Results, refusals and errors are accounted for; what nobody delivered is not, and lowers the mark once."""
+    world = rehearse(policy=Flow(), draft_records=True)  # type: ignore[call-arg]
+    options = {name: ToolOptions(labels=[], returns="trusted") for name in ("read", "fail")}
+    guards = ToolGuards(world.enforcer, tool_options=options)
+
+    def answer(_: Call) -> object:
+        return "an answer"
+
+    async def answer_later(call: Call) -> object:
+        return answer(call)
+
+    def asks(*contents: object) -> None:
+        prompt = Prompt(lambda: [Part("other", content) for content in contents], lambda said: [said])
+        call = ToolCall("chat", CallRequest({}), kind="model", prompt=prompt)
+        if on_a_loop:
+            asyncio.run(guards.run_async(call, answer_later))
+        else:
+            guards.run(call, answer)
+
+    def fails(_: Call) -> object:
+        raise ValueError("it broke")
+
+    def marks() -> list[str]:
+        return [one.mark.label for one in records.read(world.directory, drafts=True) if isinstance(one, records.Mark)]
+
+    scope = Scope({"read": {"x": 1}, "fail": {}, "chat": {}})
+    with world.enforcer.task("look", scope=scope, request="look", **WHO):
+        made(guards, asked(x=1), on_a_loop=on_a_loop)
+        with pytest.raises(Denied) as refused:
+            made(guards, asked(x=2), on_a_loop=on_a_loop)
+        with pytest.raises(ValueError, match="broke"):
+            guards.run(asked("fail"), fails)
+        asks("look", {"x": 1}, str({"x": 1}), refusal(refused.value), "it broke")
+        asks("an answer")
+        assert marks() == ["trusted"]
+        asks("an answer", "of somebody else")
+        asks("of somebody else")
+    assert marks() == ["trusted", "unknown"]
+
+
+def test_results_that_are_still_going_to_run_are_left_alone(rehearse: Rehearse) -> None:
+    """To know what a generator says would be to use it up."""
+    world = rehearse(policy=Flow(), draft_records=True)  # type: ignore[call-arg]
+    guards = ToolGuards(world.enforcer, tool_options={"read": ToolOptions(labels=[])})
+    with world.enforcer.task("look", scope=Scope("read"), request="look", **WHO):
+        result: Any = guards.run(asked(), lambda _: (number for number in range(3)))
+        assert list(result) == [0, 1, 2]
+        cyclic: list[Any] = []
+        cyclic.append(cyclic)
+        assert guards.run(asked()._replace(told=lambda _: [cyclic]), body) == {}

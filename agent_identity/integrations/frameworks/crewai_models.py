@@ -108,12 +108,9 @@ def _parts(messages: object) -> Generator[Part]:
     for message in listed:
         one = cast("Mapping[str, object]", message)
         if one.get("role") != "system":
-            by = "person" if one.get("role") == "user" else "other"
-            yield from (Part(by, content) for content in _contents([*_listed(one.get("content")), *_called(one)]))
-
-
-def _called(message: Mapping[str, object]) -> list[object]:
-    return _listed(message.get("tool_calls"))
+            by = one.get("role") == "user"
+            contents = _contents([*_listed(one.get("content")), *_listed(one.get("tool_calls"))])
+            yield from (Part("person" if by else "other", content) for content in contents)
 
 
 def _listed(value: object) -> list[object]:

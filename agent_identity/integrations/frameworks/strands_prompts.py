@@ -19,9 +19,10 @@ def parts_of(messages: object) -> Generator[Part]:
         messages: The messages of a request.
     """
     for message in cast("Sequence[_Block]", messages):
-        by = "person" if message["role"] == "user" else "other"
+        is_person = message["role"] == "user"
         for block in message["content"]:
-            yield from (Part("other" if "toolResult" in block else by, one) for one in contents_of([block]))
+            by = is_person and "toolResult" not in block
+            yield from (Part("person" if by else "other", one) for one in contents_of([block]))
 
 
 def contents_of(blocks: Iterable[_Block]) -> Generator[object]:

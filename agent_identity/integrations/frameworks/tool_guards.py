@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, cast, final
 from agent_identity._authority.grants import Scope
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import Leaving, off_loop, refusal
+from agent_identity._enforcement.common import Leaving, off_loop, refusal, safe_message
 from agent_identity._enforcement.lifecycle import GuardedCall, ToolOptions, guard_of, nature_of
 from agent_identity._enforcement.tasks import Task
 from agent_identity._identity.principals import Agent
@@ -294,7 +294,11 @@ class ToolGuards:
         """Know what a call delivers, or the text of its refusal or error, so that a model may read it."""
 
         def read(result: object) -> object:
-            account(task, asked.told(result) if asked.prompt is None else asked.prompt.said(result))
+            try:
+                if nature_of(type(result)) is None:  # Others are still going to run.
+                    account(task, asked.told(result) if asked.prompt is None else asked.prompt.said(result))
+            except Exception as error:  # noqa: BLE001 - It runs no more, and lowers the mark where a model reads it.
+                _LOG.warning("nobody accounts for what %s returned: %s", asked.name, safe_message(error))
             return result
 
         try:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agents import Agent, FunctionTool, Runner, function_tool
+from agents import Agent, FunctionTool, Runner, WebSearchTool, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 from declared_tools import EVIL, PAYS, READ, READS, REQUEST, Bank, Call, DeclaredPrompts, pay
 
@@ -38,6 +38,15 @@ class TestDeclaredTools(DeclaredPrompts):
         agent = Agent(name="clerk", instructions="Pay invoices.", tools=[*as_tools(tools)], model=model)
         messages: Any = [{"role": "user", "content": text} for text in said]
         await Runner.run(protect(agent, bank.enforcer, **options), messages)
+
+    async def test_tools_of_the_provider_make_the_mark_untrusted(self, bank: Bank) -> None:
+        """What is searched there nobody guards, and it stands in the answer."""
+        model = protect_model(model_of([pay(EVIL)]), bank.enforcer)
+        agent = Agent(name="clerk", tools=[*as_tools(bank.tools()), WebSearchTool()], model=model)
+        with bank.task():
+            await Runner.run(protect(agent, bank.enforcer, tool_options={"pay_invoice": PAYS}), REQUEST)
+        assert bank.paid == []
+        assert bank.marks()[1:2] == [("prompt", "untrusted")]
 
     async def test_streams_and_hand_offs_keep_the_mark(self, bank: Bank) -> None:
         """What a streamed model said, and the answer of a hand-off, are accounted for."""

@@ -98,8 +98,9 @@ class _Request:
     def _parts(self) -> Generator[Part]:
         for message in self._context.messages:
             if message.role != "system":
-                by = "person" if message.role == "user" else "other"
-                yield from (Part(by, one) for content in message.contents for one in _contents(content))
+                by = message.role == "user"
+                contents = (one for content in message.contents for one in _contents(content))
+                yield from (Part("person" if by else "other", one) for one in contents)
 
     async def send(self, call: Call) -> Shown:
         """Call the model, and return its answer for the guard.

@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextvars import ContextVar
 from typing import Any, Final, cast, final
 from weakref import WeakSet
@@ -151,18 +151,15 @@ class _Request:
 
     def prompt(self) -> Prompt:
         """Return what the model is about to read, for information flow."""
-        config = self._request.config
-        tools = cast("Iterable[object]", (config and config.tools) or ())
-        described = [_json(tool) for tool in tools]
+        described = [_json(tool) for tool in self._request.config.tools or ()]
         provided = any(not isinstance(one, dict) or set(one) != {"function_declarations"} for one in described)
         return Prompt(self._parts, _said, is_provided=provided)
 
     def _parts(self) -> Generator[Part]:
         for content in self._request.contents:
-            by = "person" if content.role == "user" else "other"
             for part in content.parts or ():
-                for one in _contents(part):
-                    yield Part("other" if part.function_response else by, one)
+                by = content.role == "user" and part.function_response is None
+                yield from (Part("person" if by else "other", one) for one in _contents(part))
 
     async def answers(self) -> AsyncGenerator[LlmResponse]:
         """Call the model, and yield its answers."""

@@ -9,9 +9,11 @@ import importlib.util
 import logging
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextvars import Context, ContextVar, copy_context
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast, final
+
+from opentelemetry import context as otel
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Approval, ApprovalRequest, Call, CallRequest
@@ -67,6 +69,9 @@ _KEY: Final = "agent_identity_approval"
 _A_WEEK: Final = timedelta(days=7)
 _HAS_STAGES: Final = importlib.util.find_spec("strands.middleware") is not None
 """Public middleware came with 1.62; before it the hooks see what runs."""
+
+_INVOKED: Final[ContextVar[object]] = ContextVar("agent_identity_strands_invoked", default=None)
+"""The agent, swarm or graph whose next stream stays where it is made."""
 
 _OURS: Final = weakref.WeakKeyDictionary[object, bool]()
 """Agents with hooks of ours, and whether middleware guards what runs, after all that hooks and others changed."""
@@ -199,14 +204,13 @@ class AgentIdentityHooks(HookProvider):
             return context.interrupt(name, reason=reason).response
 
         if tool is not None:
-            context = context.replace(tool=self._guarded_tool(tool, acting, interrupt))
+            context.tool = self._guarded_tool(tool, acting, interrupt)
         elif refused := await self._missing(use, acting, interrupt):
             stages = importlib.import_module("strands.middleware")
             yield stages.ToolResultEvent(answered(use, refused, "error"))
             return
-        async with aclosing(proceed(context)) as events:
-            async for event in events:
-                yield event
+        async for event in proceed(context):  # Strands closes it when it closes this one.
+            yield event
 
     def _guarded_tool(self, tool: AgentTool, acting: str, interrupt: Interrupting) -> AgentTool:
         if type(cast("object", tool)) in {GuardedTool, StructuredOutputTool}:
@@ -225,9 +229,8 @@ class AgentIdentityHooks(HookProvider):
         self, context: "InvokeModelContext", proceed: "Callable[[InvokeModelContext], AsyncGenerator[object]]"
     ) -> AsyncGenerator[object]:
         guarded = context.replace(model=self._guarded_model(context.model, context.agent.name))
-        async with aclosing(proceed(guarded)) as events:
-            async for event in events:
-                yield event
+        async for event in proceed(guarded):  # As above.
+            yield event
 
     def _guarded_model(self, model: Model, acting: str) -> Model:
         if type(cast("object", model)) is GuardedModel:
@@ -358,9 +361,21 @@ def _extend(
     """
     kind = cast("Any", type(runner))
 
+    @functools.wraps(kind.invoke_async)
+    async def invoke_async(self: object, *args: object, **kwargs: object) -> object:
+        _INVOKED.set(self)
+        try:
+            return await kind.invoke_async(self, *args, **kwargs)
+        finally:
+            _INVOKED.set(None)
+
     @functools.wraps(kind.stream_async)
     def stream_async(self: object, *args: object, **kwargs: object) -> AsyncGenerator[object]:
-        return _bound(kind.stream_async(self, *args, **kwargs), enforcer, enforcer.current_task)
+        stream = kind.stream_async(self, *args, **kwargs)
+        if _INVOKED.get() is self:  # Strands consumes it itself, and no other one.
+            _INVOKED.set(None)
+            return cast("AsyncGenerator[object]", stream)
+        return _bound(stream, enforcer, enforcer.current_task, copy_context())
 
     def add_middleware(self: object, stage: object, handler: object) -> None:
         kind.add_middleware(self, stage, handler)
@@ -369,24 +384,26 @@ def _extend(
 
     members: dict[str, object] = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
     members |= {"stream_async": stream_async} | ({"add_middleware": add_middleware} if innermost else {})
+    if str(kind.invoke_async.__module__).startswith("strands."):
+        members["invoke_async"] = invoke_async
     runner.__class__ = type(kind.__name__, (kind,), members)
 
 
-def _bound(stream: AsyncGenerator[object], enforcer: Enforcer, task: Task | None) -> AsyncGenerator[object]:
+async def _bound(
+    stream: AsyncGenerator[object], enforcer: Enforcer, task: Task | None, made_in: Context
+) -> AsyncGenerator[object]:
     """Bind a stream to a task: steps that another task asks for run in the context in which it was made."""
-    kept = bind_stream(stream)
-
-    async def steps() -> AsyncGenerator[object]:
-        try:
-            while True:
-                source = stream if enforcer.current_task is task else kept
-                try:
-                    item = await anext(source)
-                except StopAsyncIteration:
-                    return
-                yield item
-        finally:
-            await kept.aclose()
-            await stream.aclose()
-
-    return steps()
+    source, kept, seen = stream, made_in.run(bind_stream, stream), None
+    try:
+        while True:
+            here = otel.get_current()
+            if here is not seen:  # A span may have changed it as well.
+                seen, source = here, stream if enforcer.current_task is task else kept
+            try:
+                item = await anext(source)
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        await kept.aclose()
+        await stream.aclose()

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from contextvars import Context, ContextVar, copy_context
+from types import coroutine
 from typing import Any, Final, TypeAlias, cast, final
 
 import wrapt
@@ -98,15 +99,17 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
 
             return await guards.run_async(wanted, body)
 
+        items = _relayed(run())
         try:
-            async with aclosing(_relayed(run())) as items:
-                async for item in items:
-                    if item is not _NOTHING:
-                        yield answered(tool_use, item) if routed else item
+            async for item in items:
+                if item is not _NOTHING:
+                    yield answered(tool_use, item) if routed else item
         except HaltedError as halted:
             yield halted.event
         except Denied as denied:
             yield answered(tool_use, refusal(denied), "error")
+        finally:
+            await items.aclose()
 
     def _wanted(self, tool_use: ToolUse) -> ToolCall:
         tool = cast("AgentTool", self.__wrapped__)
@@ -255,7 +258,7 @@ async def _relayed(running: Coroutine[object, None, object]) -> AsyncGenerator[o
     try:
         while True:
             ended = True  # Unless it emits; an exception ends it as well.
-            step = await _Step(running, context)
+            step = await _step(running, context)
             ended = type(step) is not _Emitted
             yield step.item if type(step) is _Emitted else step
             if ended:
@@ -263,47 +266,40 @@ async def _relayed(running: Coroutine[object, None, object]) -> AsyncGenerator[o
     finally:
         if not ended:
             with suppress(asyncio.CancelledError):
-                await _Step(running, context, asyncio.CancelledError())
+                await _step(running, context, asyncio.CancelledError())
 
 
-@final
-class _Step:
-    """Runs a coroutine until it emits or ends, and returns what it emitted or returned.
+@coroutine
+def _step(
+    running: Coroutine[object, None, object], context: Context, error: BaseException | None = None
+) -> Generator[object, None, object]:
+    """Run a coroutine until it emits or ends, and return what it emitted or returned.
 
     Args:
         running: The coroutine.
         context: The context in which it runs.
         error: What it gets where it is suspended.
     """
-
-    __slots__ = ("_context", "_error", "_running")
-
-    def __init__(
-        self, running: Coroutine[object, None, object], context: Context, error: BaseException | None = None
-    ) -> None:
-        self._running, self._context, self._error = running, context, error
-
-    def __await__(self) -> Generator[object, None, object]:
-        send, throw, error = self._running.send, self._running.throw, self._error
-        while True:
-            try:
-                signal = self._context.run(send, None) if error is None else self._context.run(throw, error)
-            except StopIteration as stop:
-                return cast("object", stop.value)
-            if type(signal) is _Emitted:
-                return signal
-            try:
-                error = None
-                yield signal
-            except BaseException as caught:  # noqa: BLE001  It is the coroutine's to handle.
-                error = caught
+    while True:
+        try:
+            signal = context.run(running.send, None) if error is None else context.run(running.throw, error)
+        except StopIteration as stop:
+            return cast("object", stop.value)
+        if type(signal) is _Emitted:
+            return signal
+        try:
+            error = None
+            yield signal
+        except BaseException as caught:  # noqa: BLE001  It is the coroutine's to handle.
+            error = caught
 
 
 def _judged(call: Call, value: object) -> object:
     """Return what the model gave as it was judged; defaults are the tool's own to apply."""
     if not isinstance(value, Mapping):
         return call.arguments["input"]
-    return {name: call.arguments[name] for name in cast("Mapping[str, object]", value)}
+    judged = call.arguments
+    return {name: judged[name] for name in cast("Mapping[str, object]", value)}
 
 
 async def _drained(events: AsyncIterator[object], emit: _Emit | None) -> Shown:

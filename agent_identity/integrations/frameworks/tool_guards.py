@@ -7,7 +7,7 @@ answers a refusal in the framework's own form. The steps of a call are those of
 
 import logging
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import is_dataclass
 from functools import partial
@@ -18,7 +18,6 @@ from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import Leaving, off_loop, refusal, safe_message
 from agent_identity._enforcement.lifecycle import GuardedCall, ToolOptions, guard_of, nature_of
-from agent_identity._enforcement.sessions import Opening
 from agent_identity._enforcement.tasks import Task
 from agent_identity._identity.principals import Agent
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied
@@ -47,12 +46,12 @@ class Prompt(NamedTuple):
     Attributes:
         parts: Returns the parts of the prompt.
         said: Returns the contents of an answer, as they will stand in later prompts.
-        is_provided: The provider of the model may run tools of its own, whose results are in its answers.
+        is_provided: Returns whether the provider of the model may run tools of its own, whose results are in answers.
     """
 
     parts: Callable[[], Iterable[Part]]
     said: Callable[[object], Iterable[object]]
-    is_provided: bool = False
+    is_provided: Callable[[], bool] = bool
 
 
 def _itself(result: object) -> Iterable[object]:
@@ -87,6 +86,14 @@ class ToolCall(NamedTuple):
     function: object = None
 
 
+class _Other(NamedTuple):
+    """An agent that is not the one of the open task, with the scope that it is to have. Frozen."""
+
+    agent: Agent
+    scope: Scope
+    task: Task
+
+
 @final
 class ToolGuards:
     """Guards the calls of the tools of one framework. Thread-safe.
@@ -108,7 +115,17 @@ class ToolGuards:
     """
 
     __slots__ = (
-        *("_agents", "_are_principals", "_enforcer", "_expected", "_guards", "_lock", "_make", "_may_suspend"),
+        *(
+            "_agents",
+            "_are_principals",
+            "_enforcer",
+            "_expected",
+            "_follows_flow",
+            "_guards",
+            "_lock",
+            "_make",
+            "_may_suspend",
+        ),
         *("_options", "_own", "_seen"),
     )
 
@@ -129,6 +146,7 @@ class ToolGuards:
         self._enforcer = enforcer
         self._make = partial(enforcer.guard, suspends=suspends, returns=returns, workflow=workflow)
         self._own = self._make(UNNAMED)
+        self._follows_flow = self._own.follows_flow
         self._may_suspend = self._own.can_suspend
         self._options = _checked(tool_options)
         self._expected = set(self._options)
@@ -192,25 +210,33 @@ class ToolGuards:
             Denied: The call is refused, or its result withheld; the ledger has it.
             EvidenceError: The call could not be recorded, and did not run.
         """
-        task = self._enforcer.current_task
-        if task is None or task.flow is None:
-            with self.acting(asked) as guard:
-                return _run(guard, asked, body)
+        if not self._follows_flow or (task := self._enforcer.current_task) is None:
+            return self._acted(asked, body)
         self._join(task, asked)
-        with self._accounting(task, asked) as read, self.acting(asked) as guard:
-            return read(_run(guard, asked, body))
+        with self._accounting(task, asked) as read:
+            return read(self._acted(asked, body))
 
     async def run_async(self, asked: ToolCall, body: Callable[[Call], Awaitable[object]]) -> object:
         """Do what :meth:`run` does without blocking the event loop."""
-        task = self._enforcer.current_task
-        if task is None or task.flow is None:
-            async with self.acting_async(asked) as guard:
-                return await _run_async(guard, asked, body)
+        if not self._follows_flow or (task := self._enforcer.current_task) is None:
+            return await self._acted_async(asked, body)
         if asked.prompt is not None:
             await off_loop(partial(self._join, task, asked))
         with self._accounting(task, asked) as read:
-            async with self.acting_async(asked) as guard:
-                return read(await _run_async(guard, asked, body))
+            return read(await self._acted_async(asked, body))
+
+    def _acted(self, asked: ToolCall, body: Callable[[Call], object]) -> object:
+        """Run a body under guard, as the agent that calls."""
+        if self._other(asked.acting) is None:
+            return _run(self._guard_of(asked), asked, body)
+        with self.acting(asked) as guard:
+            return _run(guard, asked, body)
+
+    async def _acted_async(self, asked: ToolCall, body: Callable[[Call], Awaitable[object]]) -> object:
+        if self._other(asked.acting) is None:
+            return await _run_async(self._guard_of(asked), asked, body)
+        async with self.acting_async(asked) as guard:
+            return await _run_async(guard, asked, body)
 
     @contextmanager
     def acting(self, asked: ToolCall) -> Generator[GuardedCall]:
@@ -221,30 +247,28 @@ class ToolGuards:
         Raises:
             Denied: The agent may not act; the refusal is in the ledger.
         """
-        guard = self._guard_of(asked)
-        task = guard.current_task
+        guard, other = self._guard_of(asked), self._other(asked.acting)
         with ExitStack() as stack:
-            try:
-                for opening in self._delegation(asked, task):
-                    stack.enter_context(opening)
-            except (Denied, AttenuationError) as error:
-                if not self._is_tolerated(guard, error):
-                    raise self._refused(guard, asked, error, task) from None
+            if other is not None:
+                try:
+                    stack.enter_context(self._enforcer.delegate(other.agent, scope=other.scope))
+                except (Denied, AttenuationError) as error:
+                    if not self._is_tolerated(guard, error):
+                        raise self._refused(guard, asked, error, other.task) from None
             yield guard
 
     @asynccontextmanager
     async def acting_async(self, asked: ToolCall) -> AsyncGenerator[GuardedCall]:
         """Do what :meth:`acting` does without blocking the event loop."""
-        guard = self._guard_of(asked)
-        task = guard.current_task
+        guard, other = self._guard_of(asked), self._other(asked.acting)
         async with AsyncExitStack() as stack:
-            try:
-                for opening in self._delegation(asked, task):
-                    await stack.enter_async_context(opening)
-            except (Denied, AttenuationError) as error:
-                if not self._is_tolerated(guard, error):
-                    refuse = partial(self._refused, guard, asked, error, task)
-                    raise await off_loop(refuse) from None
+            if other is not None:
+                try:
+                    await stack.enter_async_context(self._enforcer.delegate(other.agent, scope=other.scope))
+                except (Denied, AttenuationError) as error:
+                    if not self._is_tolerated(guard, error):
+                        refuse = partial(self._refused, guard, asked, error, other.task)
+                        raise await off_loop(refuse) from None
             yield guard
 
     def join(self, asked: ToolCall) -> None:
@@ -259,7 +283,7 @@ class ToolGuards:
             EvidenceError: It could not be recorded; the model must not be asked.
         """
         task = self._enforcer.current_task
-        if task is not None and task.flow is not None:
+        if task is not None:
             self._join(task, asked)
 
     def _join(self, task: Task, asked: ToolCall) -> None:
@@ -271,7 +295,7 @@ class ToolGuards:
         prompt = asked.prompt
         if prompt is not None:
             parts = prompt.parts()
-            join_prompt(task, parts, are_principals=self._are_principals, is_provided=prompt.is_provided)
+            join_prompt(task, parts, are_principals=self._are_principals, is_provided=prompt.is_provided())
 
     @contextmanager
     def _accounting(self, task: Task, asked: ToolCall) -> Generator[Callable[[object], object]]:
@@ -298,21 +322,23 @@ class ToolGuards:
         function = None if asked.request.refusal is not None else asked.function
         return self.of(asked.name, kind=asked.kind, server=asked.server, schema=asked.schema, function=function)
 
-    def _delegation(self, asked: ToolCall, task: Task | None) -> Iterator[Opening]:
-        """Yield the delegation from the open task to the agent that calls, if it is another one."""
-        if asked.acting is None or task is None:
-            return  # Outside any task the guard refuses.
-        known = self._agents.get(asked.acting)
+    def _other(self, acting: str | None) -> _Other | None:
+        """Return the agent that calls, if the open task must delegate to it; ``None`` where the task's agent acts."""
+        if acting is None or acting in self._seen:
+            return None
+        task = self._enforcer.current_task
+        if task is None:
+            return None  # Outside any task the guard refuses.
+        known = self._agents.get(acting)
         if known is None:
-            self._warn(asked.acting, task)
-            return
+            self._warn(acting, task)
+            return None
         agent, scope = known
-        if agent != task.agent or scope is not None:
-            yield self._enforcer.delegate(agent, scope=scope or task.scope)
+        return _Other(agent, scope or task.scope, task) if agent != task.agent or scope is not None else None
 
     def _warn(self, name: str, task: Task) -> None:
         """Log once for each name that its calls are those of the agent of the task."""
-        if name == task.agent.id or name in self._seen or len(self._seen) >= _MAX_NAMES:
+        if name == task.agent.id or len(self._seen) >= _MAX_NAMES:
             return
         first = not self._seen
         self._seen.add(name)
@@ -330,7 +356,7 @@ class ToolGuards:
         return True
 
     @staticmethod
-    def _refused(guard: GuardedCall, asked: ToolCall, error: Denied | AttenuationError, task: Task | None) -> Denied:
+    def _refused(guard: GuardedCall, asked: ToolCall, error: Denied | AttenuationError, task: Task) -> Denied:
         """Return the refusal of a call whose agent may not act, recorded under the open task."""
         denied = error if isinstance(error, Denied) else Denied(str(error), code=error.code)
         return denied if denied.reference else guard.refuse(asked.request.arguments, denied, task)

@@ -13,9 +13,11 @@ from agent_framework import (
     AgentContext,
     AgentMiddleware,
     Content,
+    ContextProvider,
     FunctionInvocationContext,
     FunctionMiddleware,
     FunctionTool,
+    chat_middleware,
     tool,
 )
 
@@ -270,6 +272,52 @@ async def test_hosted_tools_are_named(maf: Any, caplog: pytest.LogCaptureFixture
         await maf.respond(agent)
     assert guard.provider_tools == ("click", "web_search")
     assert sum("nobody can guard" in record.message for record in caplog.records) == 2
+
+
+class Offering(ContextProvider):
+    """A provider that gives a hosted tool to each run."""
+
+    async def before_run(self, *, context: Any, **_: Any) -> None:
+        """Offer the tool; called by the agent."""
+        context.extend_tools("memory", [{"type": "from_provider"}])
+
+
+@chat_middleware
+async def offering(context: Any, call_next: Any) -> None:
+    """Put a hosted tool into each request."""
+    context.options = {**(context.options or {}), "tools": [{"type": "from_middleware"}]}
+    await call_next()
+
+
+@tool(approval_mode="never_require")
+def more(ctx: FunctionInvocationContext) -> str:
+    """Offer a hosted tool from within a run."""
+    assert ctx.tools is not None
+    ctx.tools.append({"type": "from_function"})
+    return "more"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_hosted_tools_are_named_whoever_offers_them(maf: Any, stream: bool) -> None:
+    """The agent, its options, a run, a provider, a middleware, the client, and a function of the run itself."""
+    maf.open()
+    guard = maf.middleware()
+    agents = [
+        maf.agent([], [], guard, bare=True, context_providers=[Offering(source_id="memory")]),
+        maf.agent([], [], guard, offering, bare=True),
+        maf.agent([[maf.call("more")]], [more], guard, bare=True),
+        maf.agent([], [{"type": "of_agent"}], guard, bare=True),
+        maf.agent([], [], guard, bare=True, default_options={"tools": [[{"type": "of_options"}]]}),
+        maf.agent([], [], guard, bare=True),
+    ]
+    agents[-1].client.chat_middleware = [offering]
+    with maf.task("more"):
+        for agent in agents:
+            await maf.respond(agent, stream=stream)
+        await maf.respond(agents[3], stream=stream, tools=[{"type": "of_run"}])
+        await maf.respond(agents[3], stream=stream, options={"tools": [{"type": "of_run_options"}]})
+    offered = "from_function from_middleware from_provider of_agent of_options of_run of_run_options"
+    assert guard.provider_tools == tuple(offered.split())
 
 
 def test_importing_the_integration_touches_no_agent() -> None:

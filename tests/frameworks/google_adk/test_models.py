@@ -110,6 +110,22 @@ async def test_a_model_that_the_app_makes_for_each_request_is_guarded(adk: Any) 
     assert heard.startswith("refused: ")
 
 
+async def test_a_model_that_a_callback_puts_in_is_guarded(adk: Any) -> None:
+    """The callbacks of an agent run after the plugin: the model that they choose for the request is judged as well."""
+    root = adk.agent(["first"])
+    other = adk.agent([MAIL]).model
+
+    def choose(callback_context: Any, llm_request: Any) -> None:
+        callback_context.get_invocation_context().agent.model = other
+
+    root.before_model_callback = choose
+    adk.open(plugin={"model": "model"}, **blocking("result"))
+    with adk.task("model"):
+        (heard,) = adk.texts(await adk.events(adk.runner(root)))
+    assert (len(other.asked), heard[:9]) == (1, "refused: ")
+    assert [outcome for _, outcome, _ in adk.calls("model")] == ["denied"]
+
+
 async def test_the_error_of_a_model_reaches_the_app(adk: Any) -> None:
     """The app raises what the model raised; it is an error on record."""
     adk.open(plugin={"model": "model"})

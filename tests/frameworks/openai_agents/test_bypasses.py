@@ -51,7 +51,7 @@ from openai.types.responses.response_output_item import LocalShellCall, LocalShe
 
 import agent_identity as ai
 from agent_identity.errors import EvidenceError
-from agent_identity.integrations.frameworks.openai_agents import instrument, protect, unguarded_tools, unprotect
+from agent_identity.integrations.frameworks.openai_agents import instrument, protect, provider_tools, unprotect
 from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 from agent_identity.testing import Rehearsal, Rehearse
 
@@ -416,7 +416,7 @@ async def test_shells_editors_and_custom_tools_are_guarded(world: Rehearsal) -> 
         CustomTool("sql", "Query.", custom),
     ]
     agent = protect(agent_of(tools), world.enforcer)
-    assert unguarded_tools(agent) == ()
+    assert provider_tools(agent) == ()
     scope = ai.Scope(
         {
             "shell": {"commands": ["ls"]},

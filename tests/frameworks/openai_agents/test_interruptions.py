@@ -9,7 +9,20 @@ from typing import Any
 
 import pytest
 from agents import Runner, RunState, function_tool
-from frameworks.openai_agents.scripts import BOB, CLERK, SCOPE, WHO, Ran, agent_of, call, facts, outputs, run, verifies
+from frameworks.openai_agents.scripts import (
+    ALICE,
+    BOB,
+    CLERK,
+    SCOPE,
+    WHO,
+    Ran,
+    agent_of,
+    call,
+    facts,
+    outputs,
+    run,
+    verifies,
+)
 
 import agent_identity as ai
 from agent_identity.adapters import GuardedCall
@@ -109,6 +122,37 @@ async def test_a_ruling_counts_once_and_for_its_call_only(asking: Rehearsal) -> 
     assert ran == ["paid 120 EUR"]
     codes = [code for _, outcome, code in facts(asking) if outcome == "denied"]
     assert codes == ["approval_mismatch", "approval_used"]
+
+
+async def test_equal_calls_of_several_principals_are_told_apart(asking: Rehearsal) -> None:
+    """Models number their calls alike: each saved run has its own request, and each ruling reaches its own run."""
+    ran = Ran()
+    principals = [ALICE, ai.Human("carol@example.com")]
+
+    def task_of(who: ai.Human) -> Any:
+        return asking.enforcer.task("invoices", principal=who, agent=CLERK, scope=SCOPE)
+
+    stopped = list[Any]()
+    for who in principals:
+        with task_of(who):
+            stopped.append(await Runner.run(protect(agent_of(ran.tools(), PAY), asking.enforcer), "INV-42"))
+    with pytest.raises(ConfigurationError, match="equal calls"):
+        requests_of(stopped[0].interruptions)
+    for who, result in zip(principals, stopped, strict=True):
+        with task_of(who):
+            assert requests_of(result.interruptions)["call-1"].principal == who
+    saved = [save_run(one) for one in stopped]
+    shown = [json.loads(text)["agent_identity"]["requests"]["call-1"]["principal"] for text in saved]
+    assert shown == [who.to_claim() for who in principals]
+    agents = [protect(agent_of(ran.tools()), asking.enforcer) for _ in saved]
+    decided = [answer(text, asking.enforcer, by=BOB) for text in saved]
+    states = [await load_run(agent, text) for agent, text in zip(agents, decided, strict=True)]
+    for who, agent, state in zip(principals, agents, states, strict=True):
+        with task_of(who):
+            await Runner.run(agent, state)
+    assert ran == ["paid 120 EUR"] * 2
+    assert [outcome for _, outcome, _ in facts(asking)] == ["suspended", "suspended", "success", "success"]
+    verifies(asking)
 
 
 async def test_who_may_not_decide_decides_nothing(asking: Rehearsal, rehearse: Rehearse) -> None:

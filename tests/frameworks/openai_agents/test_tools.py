@@ -42,7 +42,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import agent_identity as ai
 from agent_identity import records
 from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.frameworks.openai_agents import instrument, protect, unguarded_tools, unprotect
+from agent_identity.integrations.frameworks.openai_agents import instrument, protect, provider_tools, unprotect
 from agent_identity.options import Telemetry
 from agent_identity.policy import All, Decision, Flow, Request
 from agent_identity.testing import Rehearsal, Rehearse
@@ -297,7 +297,7 @@ async def test_hosted_tools_are_named_as_unguarded(world: Rehearsal, caplog: pyt
     name = WebSearchTool().name
     with caplog.at_level(logging.WARNING, "agent_identity"):
         await run(world, protect(agent, world.enforcer))
-    assert unguarded_tools(agent) == (name,)
+    assert provider_tools(agent) == (name,)
     assert [record.args for record in caplog.records] == [(name, "invoice-clerk")]
 
 

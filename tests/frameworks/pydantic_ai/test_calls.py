@@ -389,7 +389,7 @@ async def test_tools_that_run_elsewhere_are_named_once(
     with caplog.at_level(logging.WARNING, logger="agent_identity"):
         async with office.task():
             assert isinstance((await agent.run("go")).output, DeferredToolRequests)
-    assert ours.unguarded_tools == ("far",)
+    assert ours.provider_tools == ("far",)
     assert sum("'far'" in record.getMessage() for record in caplog.records) == 1
     assert office.calls() == [("read", "success", "within_scope")]
 
@@ -435,11 +435,11 @@ async def test_output_functions_are_named(open_office: Any, make_call: Any) -> N
     agent = office.agent([make_call("final_result", text="x")], output_type=send, guarded=False, capabilities=[ours])
     async with office.task():
         assert (await agent.run("go")).output == "sent x"
-    assert ours.unguarded_tools == ("send",)
+    assert ours.provider_tools == ("send",)
     plain = AgentIdentity(office.enforcer)
     structured = office.agent(
         [make_call("final_result", response=5)], output_type=int, guarded=False, capabilities=[plain]
     )
     async with office.task():
         assert (await structured.run("go")).output == 5
-    assert plain.unguarded_tools == ()
+    assert plain.provider_tools == ()

@@ -464,6 +464,24 @@ async def test_a_stream_runs_under_the_task_in_which_it_was_made(rehearse: Rehea
     ]
 
 
+async def test_a_run_that_was_awaited_leaves_later_streams_bound(rehearse: Rehearse) -> None:
+    """Only the stream that the run itself consumes stays where it is made, also where the run never begins."""
+    world = rehearse()
+    agent = made(AgentIdentityHooks(world.enforcer), [read], use("read", "c1", invoice="A"))
+    with task(world, "read"):
+        await agent.invoke_async("go")
+        with pytest.raises(TypeError):
+            await agent.invoke_async("go", *range(9))  # type: ignore[arg-type]
+        agent.model = made(None, [], use("read", "c2", invoice="B")).model
+        agent.messages.clear()
+        stream = agent.stream_async("go")
+        with task(world, "read", principal=BOB):
+            async for _ in stream:
+                pass
+    assert [(call.outcome, call.principal) for call in world.records.calls()] == [("success", "alice@example.com")] * 2
+    verified(world)
+
+
 def test_instrument_guards_every_agent_once(rehearse: Rehearse) -> None:
     """An application that changed nothing is guarded until it is undone; hooks of the application stay one record."""
     world, other = rehearse(), rehearse()

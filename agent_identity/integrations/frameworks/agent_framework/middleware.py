@@ -6,7 +6,7 @@ innermost position, which guards the function that is about to run, in place; it
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, cast, final
 from weakref import WeakSet
 
@@ -16,6 +16,8 @@ from agent_framework import (
     AgentMiddlewareLayer,
     ChatContext,
     ChatMiddleware,
+    FunctionTool,
+    InMemoryHistoryProvider,
 )
 from opentelemetry import context as otel
 
@@ -35,6 +37,7 @@ from agent_identity.integrations.frameworks.tool_guards import Acting, Declared,
 __all__ = ["AgentIdentityMiddleware", "instrument"]
 
 _LOG: Final = logging.getLogger("agent_identity")
+_MAX_KEPT: Final = 256
 _Next = Callable[[], Awaitable[None]]
 
 
@@ -83,7 +86,8 @@ class AgentIdentityMiddleware(AgentMiddleware):
         )
         self._model = model
         self._servers = dict(servers or {})
-        self._provided: set[str] = set()
+        self._offered = _Offered()
+        self._kept: dict[str | None, list[object]] = {}
         for server in self._servers.values():
             if not hasattr(server, "functions"):
                 kind = type(server).__name__
@@ -95,7 +99,7 @@ class AgentIdentityMiddleware(AgentMiddleware):
     @property
     def provider_tools(self) -> tuple[str, ...]:
         """Hosted tools offered so far, which run at the model's provider and cannot be guarded."""
-        return tuple(sorted(self._provided))
+        return tuple(sorted(self._offered.names))
 
     @property
     def enforcer(self) -> Enforcer:
@@ -114,44 +118,77 @@ class AgentIdentityMiddleware(AgentMiddleware):
             context: The run.
             origin: The place in which a stream was made; ``None`` if the current one counts.
         """
-        name: object = getattr(context.agent, "name", None)
-        facts = RunFacts(self, self._guards, name if isinstance(name, str) else None, origin, self._servers)
-        others = [one for one in _listed(context.client_kwargs.get("middleware")) if not isinstance(one, _OURS)]
-        own: list[object] = [GuardedFunctions(facts), _Offered(self._provided)]
-        if self._model is not None:
-            own.append(GuardedModel(facts, self._model))
+        agent: Any = context.agent
+        name: object = getattr(agent, "name", None)
+        given = _listed(context.client_kwargs.get("middleware"))
+        others = [one for one in given if not isinstance(one, _OURS)] if given else given
+        own = self._own(name if isinstance(name, str) else None, origin)
+        options: Mapping[str, object] = getattr(agent, "default_options", {})
+        self._offered.look_at(context.tools, (context.options or {}).get("tools"), options.get("tools"))
+        if others or _has_helpers(agent):  # They may offer tools later; a look at each request costs a chain of calls.
+            own = [*own, self._offered]
         context.client_kwargs["middleware"] = [*others, *own]
+
+    def _own(self, acting: str | None, origin: Origin | None) -> list[object]:
+        """Return the guards of a run; the same ones again for the next, with which the framework makes no new chain."""
+        own = self._kept.get(acting) if origin is None else None
+        if own is None:
+            facts = RunFacts(self, self._guards, acting, origin, self._servers, self._offered.look_at)
+            own = [GuardedFunctions(facts)]
+            if self._model is not None:
+                own.append(GuardedModel(facts, self._model))
+            if origin is None and len(self._kept) < _MAX_KEPT:
+                self._kept[acting] = own
+        return own
 
 
 @final
 class _Offered(ChatMiddleware):
-    """Finds the tools that nobody can guard, and logs them once."""
+    """Finds the tools that nobody can guard, and logs them once.
 
-    def __init__(self, names: set[str]) -> None:
-        self._names = names
+    Attributes:
+        names: Their names.
+    """
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
 
     async def process(self, context: ChatContext, call_next: _Next) -> None:
         """Look at the tools of one request; called by the agent."""
-        for name in {_name(tool) for tool in _tools(context) if not runs_here(tool)} - self._names:
-            self._names.add(name)
+        self.look_at((context.options or {}).get("tools"))
+        await call_next()
+
+    def look_at(self, *groups: object) -> None:
+        """Look at tools, each by itself or in collections of any depth."""
+        for group in groups:
+            for tool in _listed(group):
+                if isinstance(tool, FunctionTool) and not tool.declaration_only:
+                    continue  # The usual case.
+                if isinstance(tool, Collection) and not isinstance(tool, Mapping):
+                    self.look_at(*tool)
+                elif not runs_here(tool):
+                    self._note(_name(tool))
+
+    def _note(self, name: str) -> None:
+        if name not in self.names:
+            self.names.add(name)
             _LOG.warning(
                 "%r runs at the model's provider or in another place, where nobody can guard it; remove it from the "
                 "agent, or accept its calls as unguarded",
                 name,
             )
-        await call_next()
 
 
 @final
-class _BoundRun(AgentMiddleware):
-    """Binds one run to the place in which it was made.
+class _BoundStream(AgentMiddleware):
+    """Binds one stream to the place in which it was made.
 
     Args:
         guard: The middleware of the agent.
-        origin: The place, if it is a stream.
+        origin: The place.
     """
 
-    def __init__(self, guard: AgentIdentityMiddleware, origin: Origin | None) -> None:
+    def __init__(self, guard: AgentIdentityMiddleware, origin: Origin) -> None:
         self._guard = guard
         self._origin = origin
 
@@ -212,11 +249,14 @@ class _Runs:
         @functools.wraps(bare)
         def run(agent: Any, *args: Any, middleware: Any = None, **options: Any) -> object:  # noqa: ANN401
             given = _listed(middleware)
-            guard = self._guard_of([*_listed(getattr(agent, "middleware", None)), *given])
-            if guard is None:
+            listed = [*_listed(getattr(agent, "middleware", None)), *given]
+            guard, stream = self._guard_of(listed), options.get("stream")
+            if guard is None or (not stream and listed and listed[-1] is guard):
                 return bare(agent, *args, middleware=middleware, **options)
-            origin = Origin(otel.get_current(), guard.enforcer.current_task) if options.get("stream") else None
-            return bare(agent, *args, middleware=[*given, _BoundRun(guard, origin)], **options)
+            innermost: AgentMiddleware = guard
+            if stream:
+                innermost = _BoundStream(guard, Origin(otel.get_current(), guard.enforcer.current_task))
+            return bare(agent, *args, middleware=[*given, innermost], **options)
 
         return run
 
@@ -243,8 +283,11 @@ def _listed(middleware: object) -> list[object]:
     return list(cast("Sequence[object]", middleware)) if isinstance(middleware, Sequence) else [middleware]
 
 
-def _tools(context: ChatContext) -> list[object]:
-    return _listed((context.options or {}).get("tools"))
+def _has_helpers(agent: Any) -> bool:  # noqa: ANN401  An agent of any class.
+    """Return whether an agent has code of others that sees each request, apart from the memory of the framework."""
+    providers: Sequence[object] = getattr(agent, "context_providers", ())
+    chat: Sequence[object] = getattr(getattr(agent, "client", None), "chat_middleware", ())
+    return bool(chat) or not {InMemoryHistoryProvider}.issuperset(map(type, providers))
 
 
 def _name(tool: object) -> str:

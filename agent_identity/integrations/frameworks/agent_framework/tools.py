@@ -3,8 +3,8 @@
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, cast, final
 
@@ -59,6 +59,7 @@ class RunFacts(NamedTuple):
         acting: The framework's name of the agent.
         origin: The place in which a stream was made; ``None`` if the current one counts.
         servers: By the name of an MCP server, what has its functions.
+        look_at: Looks at the tools of the run, to which functions may have added some.
     """
 
     middleware: object
@@ -66,6 +67,7 @@ class RunFacts(NamedTuple):
     acting: str | None
     origin: Origin | None = None
     servers: Mapping[str, Any] = {}
+    look_at: Callable[[object], None] = lambda _: None
 
     def at_origin(self) -> AbstractContextManager[None]:
         """Return a block that runs under the task in which the run was made."""
@@ -91,7 +93,11 @@ class GuardedFunctions(FunctionMiddleware):
         run = _Run(self.facts, context)
         token = _CALL.set(run)
         try:
-            await run.through(call_next)
+            if self.facts.origin is None:
+                await run.through(call_next)
+            else:
+                with self.facts.at_origin():
+                    await run.through(call_next)
         except SuspendedError as suspended:
             context.result = run.request_of(suspended)
         except Denied as denied:
@@ -102,27 +108,8 @@ class GuardedFunctions(FunctionMiddleware):
             context.result = failed(context.function.name, error)
         finally:
             _CALL.reset(token)
-
-
-@final
-class _Errors:
-    """Tells the errors of a body from those of the guard around it.
-
-    Attributes:
-        others: The error of the body, if it raised one.
-    """
-
-    def __init__(self) -> None:
-        self.others: BaseException | None = None
-
-    @contextmanager
-    def of_others(self) -> Generator[None]:
-        """Note the error that leaves the block."""
-        try:
-            yield
-        except BaseException as error:
-            self.others = error
-            raise
+            if run.has_context:
+                self.facts.look_at(context.tools)
 
 
 @final
@@ -136,25 +123,27 @@ class _Run:
     Attributes:
         context: See there.
         failure: The error of the guard, if it failed.
+        has_context: Whether the function may have got the context, by which it can offer further tools.
     """
 
     def __init__(self, facts: RunFacts, context: FunctionInvocationContext) -> None:
         self._facts = facts
         self.context = context
         self.failure: Exception | None = None
+        self.has_context = False
 
     async def through(self, call_next: Callable[[], Awaitable[None]]) -> None:
         """Call the function with its body guarded, or else all of the call."""
-        with self._facts.at_origin():
-            await self._through(call_next)
-
-    async def _through(self, call_next: Callable[[], Awaitable[None]]) -> None:
         function = self.context.function
-        with self._failing():
+        try:
             is_guarded = _is_guarded(function)
+        except Exception as error:
+            self.failure = error
+            raise
         if is_guarded:
             await call_next()
             return
+        self.has_context = True
 
         async def body(**arguments: object) -> object:
             self.context.arguments = arguments
@@ -171,38 +160,46 @@ class _Run:
             arguments: Its arguments as the framework has prepared them.
             body: What the tool does.
         """
-        with self._failing() as own:
+        raised: BaseException | None = None
 
-            def noted(call: Call) -> object:
-                with own.of_others():
-                    return _shown(body(**call.arguments))
+        def noted(call: Call) -> object:
+            nonlocal raised
+            try:
+                return _shown(body(**call.arguments))
+            except BaseException as error:
+                raised = error
+                raise
 
+        try:
             return self._facts.guards.run(self._described(tool, arguments), noted)
+        except Exception as error:
+            self._note(error, raised)
+            raise
 
     async def call_async(
         self, tool: FunctionTool, arguments: dict[str, object], body: Callable[..., Awaitable[object]]
     ) -> object:
         """Do what :meth:`call` does without blocking the event loop."""
-        with self._failing() as own:
+        raised: BaseException | None = None
 
-            async def noted(call: Call) -> object:
-                with own.of_others():
-                    return _shown(await body(**call.arguments))
+        async def noted(call: Call) -> object:
+            nonlocal raised
+            try:
+                return _shown(await body(**call.arguments))
+            except BaseException as error:
+                raised = error
+                raise
 
-            return await self._facts.guards.run_async(self._described(tool, arguments), noted)
-
-    @contextmanager
-    def _failing(self) -> "Generator[_Errors]":
-        """Note an error of the guard that leaves the block, and no other."""
-        errors = _Errors()
         try:
-            yield errors
-        except (Denied, SuspendedError):
-            raise
+            return await self._facts.guards.run_async(self._described(tool, arguments), noted)
         except Exception as error:
-            if error is not errors.others:
-                self.failure = error
+            self._note(error, raised)
             raise
+
+    def _note(self, error: Exception, raised: BaseException | None) -> None:
+        """Note an error if it is of the guard: neither an answer of it, nor what the body raised."""
+        if error is not raised and not isinstance(error, Denied | SuspendedError):
+            self.failure = error
 
     def request_of(self, suspended: SuspendedError) -> Content:
         """Return the content by which the framework asks for an approval."""
@@ -220,27 +217,27 @@ class _Run:
 
     def _described(self, tool: FunctionTool, arguments: dict[str, object]) -> ToolCall:
         injected = [name for name, value in arguments.items() if isinstance(value, FunctionInvocationContext)]
+        self.has_context = self.has_context or bool(injected)
         schema = _schema(tool)
         complete, supplied = with_defaults(arguments, schema)
-        server = next(
-            (name for name, mcp in self._facts.servers.items() if any(tool is f for f in mcp.functions)), None
-        )
+        if injected:
+            supplied = tuple(name for name in supplied if name not in injected)
+        server = self._server_of(tool) if self._facts.servers else None
         call_id: object = self.context.metadata.get("call_id")
+        request = CallRequest(complete, supplied, injected, call_id=call_id if isinstance(call_id, str) else None)
         return ToolCall(
             tool.name,
-            CallRequest(
-                complete,
-                tuple(name for name in supplied if name not in injected),
-                injected,
-                call_id=call_id if isinstance(call_id, str) else None,
-            ),
+            request,
             self._facts.acting,
-            kind="function" if server is None else "mcp",
-            server=server,
+            "function" if server is None else "mcp",
+            server,
             schema=schema,
             told=_read_of,
             function=_function(tool),
         )
+
+    def _server_of(self, tool: FunctionTool) -> str | None:
+        return next((name for name, mcp in self._facts.servers.items() if any(tool is f for f in mcp.functions)), None)
 
 
 _CALL: ContextVar[_Run | None] = ContextVar("agent_identity_maf_call", default=None)
@@ -287,6 +284,8 @@ def _read_of(result: object) -> Iterable[object]:
 
 def _shown(result: object) -> object:
     """Return a result with what inspectors read of it, where it is in the framework's own form."""
+    if not isinstance(result, list | Content):
+        return told(result)
     parts = cast("list[object]", result) if isinstance(result, list) else [result]
     if not any(isinstance(part, Content) for part in parts):
         return told(result)

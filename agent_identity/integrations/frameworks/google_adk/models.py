@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextvars import ContextVar
 from typing import Any, Final, cast, final
@@ -16,17 +15,17 @@ from google.genai import types
 from pydantic import ConfigDict, TypeAdapter
 
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import refusal, safe_message
+from agent_identity._enforcement.common import refusal
 from agent_identity._evidence.record import Model
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.google_adk.tools import told_by
+from agent_identity.integrations.frameworks.google_adk.tools import failed, told_by
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 
 __all__ = ["GuardedModels", "said"]
 
-_LOG: Final = logging.getLogger("agent_identity")
 _ANYTHING: Final = TypeAdapter[object](object, config=ConfigDict(ser_json_bytes="base64"))
 _GUARD: ContextVar["tuple[GuardedModels, str] | None"] = ContextVar("agent_identity_adk_model", default=None)
+_AGENTS: Final = WeakSet[type[LlmAgent]]()
 _GUARDED: Final = WeakSet[type[BaseLlm]]()
 _Send = Callable[[LlmRequest, bool], AsyncGenerator[LlmResponse]]
 
@@ -49,22 +48,21 @@ class GuardedModels:
         self._name = name
 
     async def guard(self, agent: object) -> LlmResponse | None:
-        """Guard the model of an agent in place, for the request that follows; return a refusal if it cannot be.
+        """Guard an agent in place, so that it names a guarded model; return a refusal if it cannot be.
+
+        The callbacks of the agent run later, and may give it another model for the same request.
 
         Args:
             agent: The agent.
         """
         name = str(getattr(agent, "name", ""))
         _GUARD.set((self, name))
-        model = agent.canonical_model if isinstance(agent, LlmAgent) else None
-        if not isinstance(agent, LlmAgent) or model is None:
+        if not isinstance(agent, LlmAgent):
             guard = self._guards.of(self._name, kind="model")
             denied = Denied(f"the model of {name} cannot be guarded; use an LlmAgent", code="not_guarded")
             return said(refusal(await guard.refuse_async({}, denied, guard.current_task)))
-        if agent.canonical_model is not model:  # Older versions make one for each request.
-            agent.model = model
-        if type(model) not in _GUARDED:
-            object.__setattr__(model, "__class__", _guarded_kind(cast("Any", type(model))))
+        if type(agent) not in _AGENTS:
+            object.__setattr__(agent, "__class__", _guarded_agent(cast("Any", type(agent))))
         return None
 
     async def answers(
@@ -118,8 +116,7 @@ class GuardedModels:
         except Exception as error:
             if error is sent.raised:
                 raise
-            _LOG.error("a model was refused, because the guard failed: %s", safe_message(error))
-            return [said("refused: guard_failed: the call could not be guarded")]
+            return [said(failed("a model", error))]
 
 
 @final
@@ -154,9 +151,11 @@ class _Request:
 
     def prompt(self) -> Prompt:
         """Return what the model is about to read, for information flow."""
+        return Prompt(self._parts, _said, self._is_provided)
+
+    def _is_provided(self) -> bool:
         described = [_json(tool) for tool in self._request.config.tools or ()]
-        provided = any(not isinstance(one, dict) or set(one) != {"function_declarations"} for one in described)
-        return Prompt(self._parts, _said, is_provided=provided)
+        return any(not isinstance(one, dict) or set(one) != {"function_declarations"} for one in described)
 
     def _parts(self) -> Generator[Part]:
         for content in self._request.contents:
@@ -200,6 +199,49 @@ def said(text: str) -> LlmResponse:
         text: What it says.
     """
     return LlmResponse(content=types.Content(role="model", parts=[types.Part(text=text)]))
+
+
+@functools.lru_cache(maxsize=256)
+def _guarded_agent(kind: type[LlmAgent]) -> type[LlmAgent]:
+    """Return the subclass of a class of agents whose models pass the guard, whoever asks for them."""
+
+    def canonical_model(self: LlmAgent) -> BaseLlm:
+        return _guarded(cast("Any", super(made, self)).canonical_model)
+
+    async def canonical_model_async(self: LlmAgent, ctx: object) -> BaseLlm:
+        return _guarded(await cast("Any", super(made, self)).canonical_model_async(ctx))
+
+    names = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
+    members: dict[str, object] = {**names, "canonical_model": property(canonical_model)}
+    if hasattr(kind, "canonical_model_async"):  # Newer versions ask for the model of a request by it.
+        members["canonical_model_async"] = canonical_model_async
+    made = cast("Callable[..., type[LlmAgent]]", type(kind))(kind.__name__, (kind,), members)
+    _AGENTS.add(made)
+    return made
+
+
+def _guarded(model: BaseLlm) -> BaseLlm:
+    """Guard a model in place, and return it; or one that refuses in its place, because no failure ends a run."""
+    if type(model) not in _GUARDED and _GUARD.get() is not None:
+        try:
+            object.__setattr__(model, "__class__", _guarded_kind(cast("Any", type(model))))
+        except Exception as error:  # noqa: BLE001 - Whatever class it is.
+            return _Refusing(model=model.model, text=failed("a model", error))
+    return model
+
+
+class _Refusing(BaseLlm):
+    """A model in the place of one that cannot be guarded."""
+
+    text: str
+
+    async def generate_content_async(
+        self,
+        llm_request: LlmRequest,  # noqa: ARG002
+        stream: bool = False,  # noqa: ARG002, FBT001, FBT002  As in the base class.
+    ) -> AsyncGenerator[LlmResponse]:
+        """Refuse; called by the app."""
+        yield said(self.text)
 
 
 @functools.lru_cache(maxsize=256)

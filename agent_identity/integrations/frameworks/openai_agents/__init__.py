@@ -15,7 +15,7 @@ try:
     from agent_identity.integrations.frameworks.openai_agents.protection import (
         instrument,
         protect,
-        unguarded_tools,
+        provider_tools,
         unprotect,
     )
 except ModuleNotFoundError as error:
@@ -30,8 +30,8 @@ __all__ = [
     "load_run",
     "protect",
     "protect_model",
+    "provider_tools",
     "requests_of",
     "save_run",
-    "unguarded_tools",
     "unprotect",
 ]

@@ -90,7 +90,7 @@ class SharedBody:
                 raise
 
         try:
-            with ruled(asked, parameters) if owner.guards.may_suspend else nullcontext():
+            with ruled(owner.guards, asked, parameters) if owner.guards.may_suspend else nullcontext():
                 return await owner.guards.run_async(asked, noted)
         except Suspended as suspended:
             return suspended.result

@@ -4,17 +4,19 @@ The SDK's own approval names nobody and is not signed. It only lets the call rea
 """
 
 import json
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
-from agents import Agent, RunResult, RunResultStreaming, RunState, ToolApprovalItem
+from agents import Agent, RunContextWrapper, RunResult, RunResultStreaming, RunState, ToolApprovalItem
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Approval, ApprovalRequest
+from agent_identity._enforcement.tasks import task_in
 from agent_identity._identity.principals import Human
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.carried_approvals import request_from, rulings
@@ -35,12 +37,31 @@ __all__ = [
 _MEMBER: Final = "agent_identity"
 _A_WEEK: Final = timedelta(days=7)
 _MAX_KEPT: Final = 1_024
+_MAX_EQUAL: Final = 64
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 AnyAgent: TypeAlias = "Agent[Any]"
 AnyRun: TypeAlias = "RunState[Any, Agent[Any]]"
+_Context: TypeAlias = RunContextWrapper[Any]
 _Key: TypeAlias = tuple[str, str, str]
 
-_REQUESTS: Final = dict[_Key, ApprovalRequest]()
-_RULINGS: Final = dict[_Key, str]()
+
+class _Waiting(NamedTuple):
+    """A call that waits for an approval. Frozen.
+
+    Attributes:
+        request: The request.
+        run: The context of the run that makes it; ``None`` for a loaded one, which tells its context to nobody.
+    """
+
+    request: ApprovalRequest
+    run: weakref.ref[_Context] | None = None
+
+
+# Models number their calls as they like, so that calls of several runs may have the same key.
+_WAITING: Final = dict[_Key, list[_Waiting]]()
+_RULINGS: Final = dict[tuple[str, *_Key], list[str]]()
+"""By principal and call, because a loaded run tells its context to nobody."""
 
 
 class Suspended(Exception):
@@ -105,9 +126,12 @@ def requests_of(interruptions: Iterable[ToolApprovalItem]) -> dict[str, Approval
 
     Args:
         interruptions: ``result.interruptions``.
+
+    Raises:
+        ConfigurationError: Runs of several principals wait with equal calls. The open task tells them apart, and so
+            does :func:`save_run`.
     """
-    keys = ((item.call_id or "", _key_of(item)) for item in interruptions)
-    return {call_id: _REQUESTS[key] for call_id, key in keys if key in _REQUESTS}
+    return _requests(interruptions, None)
 
 
 def save_run(result: RunResult | RunResultStreaming) -> str:
@@ -117,9 +141,13 @@ def save_run(result: RunResult | RunResultStreaming) -> str:
 
     Args:
         result: The result with ``interruptions``.
+
+    Raises:
+        ConfigurationError: As for :func:`requests_of`, about calls of agents that ran as tools.
     """
     saved = result.to_state().to_json()
-    requests = {name: request.to_dict() for name, request in requests_of(result.interruptions).items()}
+    waiting = _requests(result.interruptions, result.context_wrapper)
+    requests = {name: request.to_dict() for name, request in waiting.items()}
     return json.dumps({**saved, _MEMBER: {"requests": requests, "rulings": {}}})
 
 
@@ -159,23 +187,32 @@ async def load_run(agent: AnyAgent, saved: str) -> AnyRun:
     state, ours = _read(saved)
     run: AnyRun = await RunState.from_string(agent, json.dumps(state))
     for item in run.get_interruptions():
-        ruling = ours["rulings"].get(item.call_id or "")
+        call_id = item.call_id or ""
+        ruling, request = ours["rulings"].get(call_id), ours["requests"].get(call_id)
+        if request is None:
+            continue
+        waiting, key = _Waiting(request_from(request)), _key_of(item)
         if isinstance(ruling, str):
-            _keep(_RULINGS, _key_of(item), ruling)
+            _keep(_RULINGS, (waiting.request.principal.id, *key), ruling)
             run.approve(item)
+        else:  # It will stop again without asking again.
+            _keep(_WAITING, key, waiting)
     return run
 
 
-async def suspend_for_approval(guards: ToolGuards, asked: ToolCall, parameters: Mapping[str, object]) -> bool:
+async def suspend_for_approval(
+    guards: ToolGuards, asked: ToolCall, parameters: Mapping[str, object], run: _Context
+) -> bool:
     """Return whether a call has to wait for an approval; then its request is on record, and kept for :func:`save_run`.
 
     Args:
         guards: The guards.
         asked: The call.
         parameters: Its arguments, as the model wrote them.
+        run: The context of the run that makes it.
     """
     key = call_key(asked.name, asked.request.call_id or "", parameters)
-    if key in _RULINGS:
+    if (_principal(guards), *key) in _RULINGS:
         return False
     try:
         async with guards.acting_async(asked) as guard:
@@ -186,7 +223,7 @@ async def suspend_for_approval(guards: ToolGuards, asked: ToolCall, parameters: 
                     call = await guard.begin_async(asked.request)
                 except Suspended:
                     if slot.request is not None:
-                        _keep(_REQUESTS, key, slot.request)
+                        _keep(_WAITING, key, _Waiting(slot.request, weakref.ref(run)))
                     return True
             await guard.fail_async(call, Suspended())  # The policy has changed meanwhile: the call itself decides.
     except Denied:  # On record. The call asks again, and is refused again.
@@ -209,15 +246,21 @@ def _asked(slot: _Asking) -> Iterator[_Asking]:
 
 
 @contextmanager
-def ruled(asked: ToolCall, parameters: Mapping[str, object] | None) -> Iterator[None]:
+def ruled(guards: ToolGuards, asked: ToolCall, parameters: Mapping[str, object] | None) -> Iterator[None]:
     """Answer the question for an approval of a call with the ruling that the loaded run brought, if it brought one.
 
     Args:
+        guards: The guards.
         asked: The call.
         parameters: Its arguments, as the model wrote them.
     """
-    ruling = _RULINGS.pop(call_key(asked.name, asked.request.call_id or "", parameters), None)
-    with _asked(_Asking(ruling)):
+    principal, key = _principal(guards), call_key(asked.name, asked.request.call_id or "", parameters)
+    kept = _RULINGS.pop((principal, *key), [])
+    if kept[1:]:
+        _RULINGS[principal, *key] = kept[1:]
+    if kept:
+        _WAITING[key] = [one for one in _WAITING.get(key, ()) if one.request.principal.id != principal]
+    with _asked(_Asking(kept[0] if kept else None)):
         yield
 
 
@@ -233,10 +276,37 @@ def _ask(request: ApprovalRequest) -> str:
     return ruling or ""
 
 
-def _keep(kept: dict[_Key, Any], key: _Key, value: object) -> None:
+def _keep(kept: dict[_K, list[_V]], key: _K, value: _V) -> None:
     while len(kept) >= _MAX_KEPT:
         kept.pop(next(iter(kept)))
-    kept[key] = value
+    others = [one for one in kept.get(key, ()) if one != value]
+    kept[key] = [*others[-_MAX_EQUAL:], value]
+
+
+def _requests(interruptions: Iterable[ToolApprovalItem], run: _Context | None) -> dict[str, ApprovalRequest]:
+    """Return the approval requests among interruptions, by call id.
+
+    Raises:
+        ConfigurationError: It is not known which of several a call has.
+    """
+    requests, task = dict[str, ApprovalRequest](), task_in()
+    for item in interruptions:
+        waiting = _WAITING.get(_key_of(item), [])
+        own = [one for one in waiting if run is not None and one.run is not None and one.run() is run]
+        here = [one for one in waiting if task is not None and one.request.principal.id == task.principal.id]
+        going_on = [one for one in waiting if one.run is None or one.run() is not None]
+        found = own or here or going_on or waiting
+        if len({one.request.principal for one in found}) > 1:
+            raise ConfigurationError("several principals wait for equal calls; save each run inside its task")
+        if found:  # A run that is resumed may ask once more; it is the same question.
+            requests[item.call_id or ""] = found[-1].request
+    return requests
+
+
+def _principal(guards: ToolGuards) -> str:
+    """Return the id of the principal of the open task."""
+    task = guards.enforcer.current_task
+    return "" if task is None else task.principal.id
 
 
 def _key_of(item: ToolApprovalItem) -> _Key:

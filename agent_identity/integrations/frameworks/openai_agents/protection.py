@@ -25,7 +25,7 @@ from agent_identity.integrations.frameworks.openai_agents.local_tools import (
 from agent_identity.integrations.frameworks.openai_agents.tools import guard_tool, is_agent_tool, release_tool
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards, account
 
-__all__ = ["Protection", "instrument", "protect", "unguarded_tools", "unprotect"]
+__all__ = ["Protection", "instrument", "protect", "provider_tools", "unprotect"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _MAX_NAMED: Final = 256
@@ -165,7 +165,7 @@ def protect(
     the run goes on. Arguments are judged as the body gets them, with the defaults of the schema. Tools are guarded in
     place: one that other agents share is guarded there as well. Tools of MCP servers, and tools and hand-offs that are
     added later, are guarded when the agent lists them. What runs at the provider cannot be guarded; see
-    :func:`unguarded_tools`.
+    :func:`provider_tools`.
 
     Args:
         agent: The agent. Protecting it again by the same enforcer has no effect.
@@ -207,7 +207,7 @@ def unprotect(agent: AgentT) -> AgentT:
     return agent
 
 
-def unguarded_tools(agent: _AnyAgent) -> tuple[str, ...]:
+def provider_tools(agent: _AnyAgent) -> tuple[str, ...]:
     """Return the names of the tools of an agent that cannot be guarded: those that run at the provider, and computers.
 
     Args:

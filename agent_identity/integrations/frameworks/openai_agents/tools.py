@@ -119,7 +119,7 @@ class GuardedBody(SharedBody):
         try:
             owner, acting = self.caller(ctx)
             asked = self.asked(acting, call_id, parameters)
-            waits = await suspend_for_approval(owner.guards, asked, parameters)
+            waits = await suspend_for_approval(owner.guards, asked, parameters, ctx)
         except Exception:  # noqa: BLE001 - Whatever our own defect is, it ends no run, and the guard decides.
             _LOG.exception("whether a call of %r needs an approval is unknown; its guard decides", self._name)
             waits = False

@@ -82,7 +82,7 @@ class AgentIdentity(AbstractCapability[object]):
         return None
 
     @property
-    def unguarded_tools(self) -> tuple[str, ...]:
+    def provider_tools(self) -> tuple[str, ...]:
         """What nobody can guard, as far as it was seen: tools that run at the model's provider or outside the run.
 
         Functions in ``output_type`` are listed as well, once one has run: they pass no toolset.

@@ -82,6 +82,11 @@ class CallSteps:
         return self._point.ambience.current()
 
     @property
+    def follows_flow(self) -> bool:
+        """True if the policy of the enforcer asks about information flow."""
+        return self._marks
+
+    @property
     def can_suspend(self) -> bool:
         """True if a route of the enforcer leads to an approval channel that suspends calls, and calls are refused."""
         channels = (route for route in self._point.routes.values() if isinstance(route, Approval))

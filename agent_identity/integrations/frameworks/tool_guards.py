@@ -48,12 +48,12 @@ class Prompt(NamedTuple):
     Attributes:
         parts: Returns the parts of the prompt.
         said: Returns the contents of an answer, as they will stand in later prompts.
-        is_provided: The provider of the model may run tools of its own, whose results are in its answers.
+        is_provided: Returns whether the provider of the model may run tools of its own, whose results are in answers.
     """
 
     parts: Callable[[], Iterable[Part]]
     said: Callable[[object], Iterable[object]]
-    is_provided: bool = False
+    is_provided: Callable[[], bool] = bool
 
 
 def _itself(result: object) -> Iterable[object]:
@@ -117,7 +117,17 @@ class ToolGuards:
     """
 
     __slots__ = (
-        *("_agents", "_are_principals", "_enforcer", "_expected", "_guards", "_lock", "_make", "_may_suspend"),
+        *(
+            "_agents",
+            "_are_principals",
+            "_enforcer",
+            "_expected",
+            "_follows_flow",
+            "_guards",
+            "_lock",
+            "_make",
+            "_may_suspend",
+        ),
         *("_options", "_own", "_seen"),
     )
 
@@ -138,6 +148,7 @@ class ToolGuards:
         self._enforcer = enforcer
         self._make = partial(enforcer.guard, suspends=suspends, returns=returns, workflow=workflow)
         self._own = self._make(UNNAMED)
+        self._follows_flow = self._own.follows_flow
         self._may_suspend = self._own.can_suspend
         self._options = _checked(tool_options)
         self._expected = set(self._options)
@@ -201,28 +212,27 @@ class ToolGuards:
             Denied: The call is refused, or its result withheld; the ledger has it.
             EvidenceError: The call could not be recorded, and did not run.
         """
-        task = self._enforcer.current_task
-        if task is None or task.flow is None:
+        if not self._follows_flow or (task := self._enforcer.current_task) is None:
             return self._acted(asked, body)
         self._join(task, asked)
         with self._accounting(task, asked) as read:
             return read(self._acted(asked, body))
 
-    def _acted(self, asked: ToolCall, body: Callable[[Call], object]) -> object:
-        if self._other(asked.acting) is None:
-            return _run(self._guard_of(asked), asked, body)
-        with self.acting(asked) as guard:
-            return _run(guard, asked, body)
-
     async def run_async(self, asked: ToolCall, body: Callable[[Call], Awaitable[object]]) -> object:
         """Do what :meth:`run` does without blocking the event loop."""
-        task = self._enforcer.current_task
-        if task is None or task.flow is None:
+        if not self._follows_flow or (task := self._enforcer.current_task) is None:
             return await self._acted_async(asked, body)
         if asked.prompt is not None:
             await off_loop(partial(self._join, task, asked))
         with self._accounting(task, asked) as read:
             return read(await self._acted_async(asked, body))
+
+    def _acted(self, asked: ToolCall, body: Callable[[Call], object]) -> object:
+        """Run a body under guard, as the agent that calls."""
+        if self._other(asked.acting) is None:
+            return _run(self._guard_of(asked), asked, body)
+        with self.acting(asked) as guard:
+            return _run(guard, asked, body)
 
     async def _acted_async(self, asked: ToolCall, body: Callable[[Call], Awaitable[object]]) -> object:
         if self._other(asked.acting) is None:
@@ -275,7 +285,7 @@ class ToolGuards:
             EvidenceError: It could not be recorded; the model must not be asked.
         """
         task = self._enforcer.current_task
-        if task is not None and task.flow is not None:
+        if task is not None:
             self._join(task, asked)
 
     def _join(self, task: Task, asked: ToolCall) -> None:
@@ -287,7 +297,7 @@ class ToolGuards:
         prompt = asked.prompt
         if prompt is not None:
             parts = prompt.parts()
-            join_prompt(task, parts, are_principals=self._are_principals, is_provided=prompt.is_provided)
+            join_prompt(task, parts, are_principals=self._are_principals, is_provided=prompt.is_provided())
 
     @contextmanager
     def _accounting(self, task: Task, asked: ToolCall) -> Generator[Callable[[object], object]]:

@@ -90,10 +90,12 @@ class _Request:
 
     def prompt(self) -> Prompt:
         """Return what the model is about to read, for information flow."""
-        options = dict(self._context.options or {})
-        tools = cast("Sequence[object]", options.get("tools") or ())
-        provided = any(not runs_here(tool) for tool in (tools if isinstance(tools, list | tuple) else [tools]))
-        return Prompt(self._parts, _heard, is_provided=provided)
+        return Prompt(self._parts, _heard, self._is_provided)
+
+    def _is_provided(self) -> bool:
+        tools: object = (self._context.options or {}).get("tools") or ()
+        listed = cast("list[object]", tools) if isinstance(tools, list | tuple) else [tools]
+        return any(not runs_here(tool) for tool in listed)
 
     def _parts(self) -> Generator[Part]:
         for message in self._context.messages:

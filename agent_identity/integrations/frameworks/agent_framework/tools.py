@@ -224,12 +224,13 @@ class _Run:
             supplied = tuple(name for name in supplied if name not in injected)
         server = self._server_of(tool) if self._facts.servers else None
         call_id: object = self.context.metadata.get("call_id")
+        request = CallRequest(complete, supplied, injected, call_id=call_id if isinstance(call_id, str) else None)
         return ToolCall(
             tool.name,
-            CallRequest(complete, supplied, injected, call_id=call_id if isinstance(call_id, str) else None),
+            request,
             self._facts.acting,
-            kind="function" if server is None else "mcp",
-            server=server,
+            "function" if server is None else "mcp",
+            server,
             schema=schema,
             told=_read_of,
             function=_function(tool),

@@ -151,9 +151,11 @@ class _Request:
 
     def prompt(self) -> Prompt:
         """Return what the model is about to read, for information flow."""
+        return Prompt(self._parts, _said, self._is_provided)
+
+    def _is_provided(self) -> bool:
         described = [_json(tool) for tool in self._request.config.tools or ()]
-        provided = any(not isinstance(one, dict) or set(one) != {"function_declarations"} for one in described)
-        return Prompt(self._parts, _said, is_provided=provided)
+        return any(not isinstance(one, dict) or set(one) != {"function_declarations"} for one in described)
 
     def _parts(self) -> Generator[Part]:
         for content in self._request.contents:

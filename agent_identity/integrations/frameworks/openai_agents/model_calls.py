@@ -162,9 +162,11 @@ class _ModelCall:
 
     def prompt(self) -> Prompt:
         """Return what the model is about to read, for information flow."""
+        return Prompt(lambda: parts_of(self.arguments), said_in, self._is_provided)
+
+    def _is_provided(self) -> bool:
         tools = cast("list[Tool]", self.arguments["tools"])
-        provided = any(not isinstance(tool, FunctionTool) and not is_local(tool) for tool in tools)
-        return Prompt(lambda: parts_of(self.arguments), said_in, is_provided=provided)
+        return any(not isinstance(tool, FunctionTool) and not is_local(tool) for tool in tools)
 
     async def answer(self, call_model: Callable[..., Awaitable[ModelResponse]], _call: Call) -> Shown:
         """Call the model, and return its answer."""

@@ -130,7 +130,7 @@ class _Prompt:
 
     def read(self) -> Prompt:
         """Return what the model is about to read, for information flow."""
-        return Prompt(self._parts, _said, is_provided=bool(self.parameters.native_tools))
+        return Prompt(self._parts, _said, lambda: bool(self.parameters.native_tools))
 
     def _parts(self) -> Generator[Part]:
         for message in self.messages:

@@ -162,14 +162,15 @@ class _Reader:
         self.blind: list[Path] = []
 
     def read(self, value: object, path: Path, depth: int) -> None:
-        if type(value) is dict or type(value) is list:
+        kind = type(value)
+        if kind is dict or kind is list:
             self._container(value, path, depth)
         elif type(value) is str:
             self._text(value, path)
         elif type(value) is int:
             if not -_SHORT < value < _SHORT:
                 self._number(value, path)
-        elif type(value) not in _SILENT:
+        elif kind not in _SILENT:
             self._other(value, path, depth)
 
     def _other(self, value: object, path: Path, depth: int) -> None:

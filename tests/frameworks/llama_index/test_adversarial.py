@@ -8,7 +8,7 @@ from llama_index.core.tools import FunctionTool
 from llama_index.core.workflow import InputRequiredEvent
 
 from agent_identity import Scope
-from agent_identity.integrations.frameworks.llama_index import answer, approval_by_event, instrument
+from agent_identity.integrations.frameworks.llama_index import answer, approval_by_event, instrument, requests_of
 from agent_identity.policy import Effect, Rule, RuleSet
 
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
@@ -19,19 +19,25 @@ async def test_equal_calls_all_end(open_office: Callable[..., Any], at_once: boo
     """No waiter has the name of another; equal calls at once are one request, whose ruling permits one of them."""
     office = open_office(policy=POLICY, routes={"desk": approval_by_event()})
     pay = ("pay", {"invoice": "A", "amount": 1})
-    asked = 0
+    asked = list[str]()
     with office.task():
         running = office.agent(*([[pay, pay]] if at_once else [[pay], [pay]])).run("go")
         async for event in running.stream_events():
             if isinstance(event, InputRequiredEvent):
-                asked += 1
+                asked += [request.id for request in requests_of(event)]
                 with office.enforcer.no_task():
                     running.ctx.send_event(answer(event, office.enforcer, by=office.bob))
         await running
-    last = [("pay", "denied", "approval_used")] if at_once else [("pay", "success", "policy_routes")]
-    assert (asked, len(office.ran)) == (2, 1 if at_once else 2)
+    permitted = len(set(asked))
+    # A second call that begins after the first one was answered is a request of its own, also of calls at once.
+    assert (len(asked), len(office.ran)) == (2, permitted)
+    assert permitted == 2 or at_once
     assert sorted(office.calls()) == sorted(
-        [*2 * [("pay", "suspended", "policy_routes")], ("pay", "success", "policy_routes"), *last]
+        [
+            *2 * [("pay", "suspended", "policy_routes")],
+            *permitted * [("pay", "success", "policy_routes")],
+            *(2 - permitted) * [("pay", "denied", "approval_used")],
+        ]
     )
 
 

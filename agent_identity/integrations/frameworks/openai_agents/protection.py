@@ -263,7 +263,7 @@ def _handoffs(agent: _AnyAgent) -> list["Handoff[Any, Any]"]:
 
 
 def _transfers(agent: _AnyAgent) -> Iterator[str]:
-    """Yield the texts by which the SDK answers the hand-offs of an agent."""
+    """Yield the texts with which the SDK answers the handoffs of an agent."""
     for one in getattr(agent, "handoffs", ()):
         if isinstance(one, Agent):
             yield as_handoff(one).get_transfer_message(one)

@@ -472,7 +472,8 @@ def _checked(options: object) -> Declared:
         raise TypeError(f"tool_options is {type(options).__name__}; pass {{name: ToolOptions(...)}}")
     for name, one in cast("Mapping[object, object]", options).items():
         if not isinstance(name, str) or not isinstance(one, ToolOptions):
-            raise TypeError(f"an entry of tool_options= is {type(one).__name__}; pass {{name: ToolOptions(...)}}")
+            got = f"{type(name).__name__}: {type(one).__name__}"
+            raise TypeError(f"an entry of tool_options= is {{{got}}}; pass {{name: ToolOptions(...)}}")
     return dict(cast("Declared", options))
 
 

@@ -297,7 +297,7 @@ def _requests(interruptions: Iterable[ToolApprovalItem], run: _Context | None) -
         going_on = [one for one in waiting if one.run is None or one.run() is not None]
         found = own or here or going_on or waiting
         if len({one.request.principal for one in found}) > 1:
-            raise ConfigurationError("several principals wait for equal calls; save each run inside its task")
+            raise ConfigurationError("several principals await approval of equal calls; save each run inside its task")
         if found:  # A resumed run may make the same request again; take the last one.
             requests[item.call_id or ""] = found[-1].request
     return requests

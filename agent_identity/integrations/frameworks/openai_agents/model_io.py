@@ -45,7 +45,7 @@ _AROUND: Final = ("previous_response_id", "conversation_id", "prompt")
 
 
 def request_json(request: Request) -> dict[str, object]:
-    """Return the arguments of a model call as JSON: instructions, input, tools, hand-offs, settings.
+    """Return the arguments of a model call as JSON: instructions, input, tools, handoffs, settings.
 
     Args:
         request: The arguments of ``get_response`` by name.

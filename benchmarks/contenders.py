@@ -103,7 +103,7 @@ def guarded_function(seconds: float, *, depth: int = 1, others: int = 0, matchin
 @contender("turns-flow-long", size=10_000)
 @contender("turns-flow-trusted", size=1_000, returns="trusted")
 def flowing(seconds: float, *, size: int, returns: str = "unknown") -> Numbers:
-    """Measure a guarded function without and with information flow, each result a text that nobody has seen before."""
+    """Measure a guarded function without and with information flow; each result is a new text."""
     texts = cycle(some_texts(size))
 
     def read(customer_id: str, limit: int = 10) -> str:  # noqa: ARG001
@@ -117,7 +117,7 @@ def flowing(seconds: float, *, size: int, returns: str = "unknown") -> Numbers:
             for world in worlds:
                 world.settle()
 
-        # A new task for each sample, because a mark remembers its first 1,024 sources only.
+        # A new task for each sample, because a mark keeps only its first 1,024 sources.
         found = timing.interleaved(*calls, 4 * seconds, off=plain.renew, on=marked.renew, settle=settle)
         return found | _paced(timing.paced(calls, 8 * seconds, PACE))
 
@@ -284,7 +284,7 @@ def invoked(seconds: float) -> Numbers:
 
 @contender("turns-function")
 def functions(seconds: float) -> Numbers:
-    """Measure a bare function, one in a stock span, and a guarded one in turns, with a pause before each call."""
+    """Measure a bare function, one in a stock span, and a guarded one, in turns with a pause before each call."""
     with opened() as world, provided() as provider:
         tool, tracer = guarded(world), provider.get_tracer("bare")
 

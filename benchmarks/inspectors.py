@@ -251,7 +251,7 @@ RESULTS: Mapping[str, Callable[[int], object]] = {
     "JSON full of ids": lambda kilobytes: IDS[:1_024] * kilobytes,
     "dicts, 14 in a kB": lambda kilobytes: [dict(RECORD) for _ in range(14 * kilobytes)],
 }
-"""Results of so many kB."""
+"""Sizes of results in kB."""
 
 
 class Nowhere(SpanExporter):

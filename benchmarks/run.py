@@ -103,7 +103,7 @@ def within(contender: str, kind: str, base: str) -> Callable[[Measured], float]:
 
 
 def added_at_a_pace(m: Measured) -> float:
-    """Divide what the guard adds to a function, with pauses before its calls, by what a stock span adds."""
+    """Return the overhead of the guard divided by that of a stock span, with pauses between calls."""
     turns = m["turns-function"]
     return (turns["guarded"] - turns["bare"]) / (turns["span"] - turns["bare"])
 

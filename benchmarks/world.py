@@ -117,7 +117,7 @@ def opened(
         depth: Grants in the chain.
         exporter: Takes the spans.
         tool: The tool that the scope is for; another than ``get_invoice`` may have any arguments.
-        flow: Information flow is on, and with it version 2 of the record.
+        flow: Enable information flow, and with it version 2 of the record.
     """
     scope = SCOPE if tool == "get_invoice" else Scope(tool)
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
@@ -145,7 +145,7 @@ def opened(
 
 
 def some_texts(size: int) -> list[str]:
-    """Return 400 texts of that many characters, of words that repeat as those of a language do."""
+    """Return 400 texts of a length, whose words repeat as in natural language."""
     chosen = random.Random(0)  # noqa: S311  The same texts each time.
     words = ["".join(chosen.choices(ascii_lowercase, k=chosen.randint(2, 11))) for _ in range(6_000)]
     return [" ".join(chosen.choices(words, k=size // 6))[:size] for _ in range(400)]

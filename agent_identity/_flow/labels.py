@@ -69,7 +69,7 @@ class Label:
     def meet(self, other: "Label") -> "Label":
         """Return the greatest label that is no less restricted than either."""
         if self.is_within(other):
-            return self  # Most often one is within the other, and need not be made again.
+            return self  # Usually one set contains the other, and no new label is needed.
         if other.is_within(self):
             return other
         if self.readers is None or other.readers is None:

@@ -57,6 +57,6 @@ class Mark:
         if source is not None and source not in sources:
             complete = complete and len(sources) < MAX_SOURCES
             if complete:
-                sources = {**sources, source: name}  # A copy of a plain dict, which is one step for the interpreter.
+                sources = {**sources, source: name}  # The interpreter copies a plain dict in one step.
                 names = names if name in names else (*names, name)
         return Mark(self.label.meet(label), self.seq + 1, sources, complete, names)

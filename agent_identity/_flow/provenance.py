@@ -43,7 +43,7 @@ _IN_URL: Final = "url\0"  # Before pieces of URLs, which may be short and mean s
 _SEPARATORS: Final = ",;|"
 _EMAIL: Final = re.compile(r"(?i:mailto:)?([^\s@<>\"]{1,128})@([A-Za-z0-9.-]{1,253})")
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://\S+")
-# The first letter comes before the look back, so that a search skips to the next one.
+# The first letter precedes the lookbehind, so that a search skips to the next capital.
 _IBAN: Final = re.compile(
     r"[A-Z](?<![A-Za-z0-9].)[A-Z][0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?(?![A-Za-z0-9])"
 )
@@ -103,25 +103,25 @@ def _is_iban(text: str) -> bool:
 
 
 def _words_of(text: str) -> list[str]:
-    """Return what stands between spaces, commas, semicolons and bars."""
+    """Return the words between spaces, commas, semicolons and bars."""
     for separator in _SEPARATORS:
         text = text.replace(separator, " ")
     return text.split()
 
 
 def parts_of(text: str) -> list[str]:
-    """Return the parts of a text by which arguments may repeat it: its words of six characters and more, and IBANs."""
+    """Return the parts of a text that arguments may repeat: IBANs, and words of six or more characters."""
     found = [iban for match in _IBAN.finditer(text) if (iban := _iban_in(match[0])) is not None]
     words = dict.fromkeys([word for word in _words_of(text) if len(word) >= MIN_TOKEN])
     found += words
     for word in words:
-        if not word.isalnum():  # Only punctuation that ends a sentence: a dot in front belongs to a path.
+        if not word.isalnum():  # Strip only trailing punctuation: a leading dot belongs to a path.
             found.append(word.lstrip(_QUOTES).rstrip(_MARKS))
     return [part for part in found if len(part) >= MIN_TOKEN]
 
 
 def _iban_in(text: str) -> str | None:
-    """Return the IBAN at the beginning of what looks like one, without spaces."""
+    """Return the IBAN at the beginning of a candidate, without spaces."""
     groups = text.split(" ")
     for size in range(len(groups), 0, -1):  # A word in capitals may follow the last group.
         if _is_iban(joined := "".join(groups[:size])):
@@ -238,7 +238,7 @@ class ProvenanceIndex:
             origin = Origin("unknown", origin.source)
         wholes, known = _wholes_of(values), self.entries
         digests, texts = self._digests(wholes), list(wholes.values())
-        if origin.provenance != "principal":  # What others gave before was taken in with its parts.
+        if origin.provenance != "principal":  # A text that others gave before is in the index with its parts.
             before = [known.get(digest, _SAID).provenance == "principal" for digest in digests]
             texts = list(compress(texts, before))
         self._enter(digests + self._digests(_forms_within(texts)), origin, own)
@@ -263,7 +263,7 @@ class ProvenanceIndex:
 
         Elements of lists are looked at one by one, and the weakest part of a composed value counts.
         """
-        if type(value) is str:  # Most arguments are texts, which have no elements.
+        if type(value) is str:  # The common case: a text has no elements.
             return self._of_leaf(value)
         leaves, all_of_them = leaves_of(value, most=_MAX_PARTS)
         found = [origin for _, leaf in leaves if (origin := self._of_leaf(leaf)) is not None]
@@ -313,13 +313,13 @@ class ProvenanceIndex:
         return self.entries.get(digest)
 
     def _digests(self, texts: Iterable[str]) -> list[int]:
-        """Return the keyed digests of texts: 64 bits, which nobody can compute or see outside of this process."""
+        """Return keyed 64-bit digests of texts; nobody outside this process can compute them or sees them."""
         key = self._key
-        return [hash(key + text) for text in texts]  # SipHash: after a secret prefix its state is another key.
+        return [hash(key + text) for text in texts]  # SipHash; after the secret prefix its state serves as the key.
 
 
 def is_silent(value: object) -> bool:
-    """Return whether a value says nothing by itself, so that it has no provenance."""
+    """Return whether a value holds only ``None``, booleans and empty texts, which have no provenance."""
     leaves, all_of_them = leaves_of(value, most=_MAX_PARTS)
     return all_of_them and all(_is_silent(leaf) for _, leaf in leaves)
 
@@ -329,7 +329,7 @@ def _is_silent(leaf: object) -> bool:
 
 
 def _wholes_of(values: Iterable[object]) -> dict[str, str]:
-    """Return the texts and numbers among values in the form in which they are compared, each with its text."""
+    """Return the texts and numbers among values in normalized form, each with its text."""
     found: dict[str, str] = {}
     for value in values:
         if type(value) is str:
@@ -341,11 +341,11 @@ def _wholes_of(values: Iterable[object]) -> dict[str, str]:
 
 
 def _forms_within(texts: Iterable[str]) -> list[str]:
-    """Return the parts of texts in the forms in which they are compared."""
+    """Return the parts of texts in normalized form."""
     text = "\n".join(texts)
     parts = parts_of(text)
     if "@" not in text and "://" not in text and text.isascii():
-        return parts  # Without spaces they are in that form already.
+        return parts  # Without spaces they are already normalized.
     forms: list[str] = []
     for part in parts:
         forms.append(normalized(part))

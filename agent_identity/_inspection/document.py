@@ -41,7 +41,7 @@ _SILENT: Final = frozenset(
 
 
 class Leaf(NamedTuple):
-    """One string of a value: from where to where in the document, its path, and whether it is the key of a member."""
+    """One string of a value: its span in the document, its path, and whether it is a member key."""
 
     start: int
     end: int
@@ -51,7 +51,7 @@ class Leaf(NamedTuple):
 
 _COLON: Final = ": "
 _BREAK: Final = "\n"
-"""What follows a key, and a string, in a document: the last character tells which of them a part is."""
+"""Separators after a key and after a string in a document; the last character distinguishes them."""
 
 
 @final
@@ -59,7 +59,7 @@ class Document:
     """A value as one text.
 
     Attributes:
-        text: All strings of the value, one after another, in the order in which they stand.
+        text: All strings of the value, concatenated in their order.
         leaves: The strings.
         blind: The paths of parts that could not be read.
     """
@@ -67,11 +67,11 @@ class Document:
     __slots__ = ("_leaves", "_parts", "_paths", "blind", "text")
 
     def __init__(self, text: str, parts: Sequence[str], paths: Sequence[Path], blind: Sequence[Path]) -> None:
-        """Take what was read.
+        """Create a document.
 
         Args:
             text: The text.
-            parts: The strings of the value as they stand in the text, each to its end; none if the value is the text.
+            parts: The strings of the value in the text, with their separators; none if the value is the text.
             paths: The path of each of them.
             blind: The paths of parts that could not be read.
         """
@@ -83,7 +83,7 @@ class Document:
 
     @property
     def leaves(self) -> list[Leaf]:
-        """The strings; computed where something was found, because most values hold nothing."""
+        """The strings; computed only after a finding, because most values have none."""
         if self._leaves is None:
             start, leaves = 0, list[Leaf]()
             if not self._parts and self.text.raw:
@@ -140,7 +140,7 @@ def read(value: object, *, limit: int = MAX_CHARACTERS, skip: Collection[str] = 
 
 
 def is_readable(value: object) -> bool:
-    """Tell whether a value holds no object that is opaque to inspectors, as far as they read it.
+    """Return whether inspectors can read every object in a value, within their limits.
 
     Args:
         value: The value.
@@ -177,7 +177,7 @@ class _Reader:
         if isinstance(value, str):
             self._text(str.__str__(value), path)
         elif type(value) is float:
-            if _SHORT <= abs(value) < _LONG and value.is_integer():  # JSON has one kind of number.
+            if _SHORT <= abs(value) < _LONG and value.is_integer():  # JSON has only one number type.
                 self._number(int(value), path)
         elif isinstance(value, bytes | bytearray):
             try:
@@ -220,7 +220,7 @@ class _Reader:
         keyed = kind is dict or isinstance(value, _MAPPINGS)
         parts, paths = self.parts, self.paths
         for name, item in members:
-            # Most keys and items are texts that fit: they need no further step.
+            # The common case: a text within the limit needs no further step.
             if keyed and type(name) is str and 0 < (size := len(name)) <= self.left:
                 self.left -= size
                 parts.append(name + _COLON)

@@ -1,4 +1,4 @@
-"""Accounts for what a model is about to read: parts that no guard delivered lower the mark of the task."""
+"""Accounting for prompts: parts that no guard delivered lower the mark of the task."""
 
 import json
 from collections.abc import Iterable
@@ -20,8 +20,8 @@ class Part(NamedTuple):
     """One part of a prompt. Frozen.
 
     Attributes:
-        by: Who it is from: the application, a person, or somebody else, such as a tool or a model.
-        content: A text, or something that is written as JSON.
+        by: The author: the application, a person, or another source, such as a tool or a model.
+        content: A text, or a value that is written as JSON.
     """
 
     by: Literal["application", "person", "other"]
@@ -29,11 +29,11 @@ class Part(NamedTuple):
 
 
 def account(task: Task | None, contents: Iterable[object]) -> None:
-    """Know contents whose labels count in the mark of a task, so that the model may read them.
+    """Register contents whose labels already count in the mark of a task, so that they do not lower it again.
 
     Args:
         task: The task that is open.
-        contents: The contents, each as it will stand in a prompt.
+        contents: The contents, each in its form in a prompt.
     """
     if task is not None and task.flow is not None:
         for content in contents:
@@ -41,13 +41,13 @@ def account(task: Task | None, contents: Iterable[object]) -> None:
 
 
 def join_prompt(task: Task | None, parts: Iterable[Part], *, are_principals: bool, is_provided: bool = False) -> None:
-    """Lower the mark of a task for the parts that nobody accounted for, before a model reads them.
+    """Lower the mark of a task for the parts that nobody accounted for. Call it before a model reads them.
 
     Args:
         task: The task that is open.
         parts: What the model is about to read.
-        are_principals: Parts of people are those of the principal, by the word of the application.
-        is_provided: The provider of the model may run tools of its own, whose results are in its answers.
+        are_principals: True if the application declares that parts by persons are the principal's own words.
+        is_provided: True if the provider of the model may run its own tools, whose results are in its answers.
 
     Raises:
         EvidenceError: The mark could not be recorded; the model must not be asked.
@@ -67,10 +67,10 @@ def join_prompt(task: Task | None, parts: Iterable[Part], *, are_principals: boo
 
 
 def _said(task: Task, text: str) -> bool:
-    """Take in the words of the principal; return whether the task may hear them."""
+    """Register words of the principal; return whether the task accepts them."""
     try:
         task.said(text)
-    except (Denied, ValueError):  # A delegated task, a guarded body, or a text too long.
+    except (Denied, ValueError):  # A delegated task, a guarded body, or too long a text.
         return False
     return True
 

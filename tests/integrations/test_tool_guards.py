@@ -190,7 +190,7 @@ SCHEMA = {"properties": {"to": {"type": "string"}, "amount": {}}}
 def test_options_are_about_one_tool_here_or_of_a_server(
     rehearse: Rehearse, kind: str, server: str | None, options: ToolOptions, counts: bool
 ) -> None:
-    """A server that offers a tool of the name gets nothing of what is declared of the one in this process."""
+    """Declarations of a tool in this process do not apply to a server's tool of the same name."""
     guards = ToolGuards(rehearse().enforcer, tool_options={"pay": options})
     assert guards.of("pay", kind=kind, server=server).tool.labels == (("payment",) if counts else None)
     assert guards.of("read").tool.labels is None
@@ -198,7 +198,7 @@ def test_options_are_about_one_tool_here_or_of_a_server(
 
 @pytest.mark.parametrize("wrong", [["read"], {"read": {"returns": "trusted"}}, {1: OPTIONS}])
 def test_options_of_another_type_are_refused_at_once(rehearse: Rehearse, wrong: Any) -> None:
-    """A wrong type is told where the adapter is made."""
+    """The adapter rejects options of a wrong type when it is created."""
     with pytest.raises(TypeError, match="tool_options"):
         ToolGuards(rehearse().enforcer, tool_options=wrong)
 
@@ -233,7 +233,7 @@ def test_malformed_options_are_refused_at_once(wrong: dict[str, Any], error: typ
 def test_an_argument_that_the_tool_does_not_have_refuses_its_calls(
     rehearse: Rehearse, caplog: pytest.LogCaptureFixture, options: ToolOptions
 ) -> None:
-    """What is misspelled would judge nothing; monitor mode says so and goes on, and an open schema may have any."""
+    """A misspelled argument is an error, which monitor mode only logs; an open schema accepts any name."""
     guards = ToolGuards(rehearse().enforcer, tool_options={"send": options})
     for _ in range(2):
         with pytest.raises(ConfigurationError, match="cc"):
@@ -247,7 +247,7 @@ def test_an_argument_that_the_tool_does_not_have_refuses_its_calls(
 def test_declared_names_that_nobody_guards_are_logged_once(
     rehearse: Rehearse, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After the first task with a call the log names them; parts of a task end without it."""
+    """They are logged after the first task with a call, and not when a part of a task ends."""
     world = rehearse()
     guards = ToolGuards(
         world.enforcer, agents={"support": HELPER}, tool_options={"read": OPTIONS, "red": OPTIONS, "late": OPTIONS}
@@ -262,7 +262,7 @@ def test_declared_names_that_nobody_guards_are_logged_once(
 
 @pytest.mark.parametrize("on_a_loop", [False, True])
 def test_a_function_of_another_enforcer_is_guarded_by_this_one(rehearse: Rehearse, on_a_loop: bool) -> None:
-    """Only a guard of the same enforcer stands for that of the adapter."""
+    """Only a guard of the same enforcer replaces that of the adapter."""
     one, other = rehearse(), rehearse()
 
     @one.enforcer.tool
@@ -279,7 +279,7 @@ def test_a_function_of_another_enforcer_is_guarded_by_this_one(rehearse: Rehears
 
 
 class Note:
-    """An object of an application, which no inspector reads, and of which a framework makes a text."""
+    """An object that no inspector can read, and that a framework converts to text."""
 
     def __repr__(self) -> str:
         return "<Note of bob@example.com>"
@@ -303,7 +303,7 @@ def test_a_result_that_inspectors_read_is_passed_on_as_it_is(result: object) -> 
 
 @pytest.mark.parametrize("on_a_loop", [False, True])
 def test_what_a_model_reads_is_known_by_its_content(rehearse: Rehearse, on_a_loop: bool) -> None:
-    """Results, refusals and errors are accounted for; what nobody delivered is not, and lowers the mark once."""
+    """Results, refusals and errors are accounted for; other texts are not, and lower the mark once."""
     world = rehearse(policy=Flow(), draft_records=True)  # type: ignore[call-arg]
     options = {name: ToolOptions(labels=[], returns="trusted") for name in ("read", "fail")}
     guards = ToolGuards(world.enforcer, tool_options=options)
@@ -344,7 +344,7 @@ def test_what_a_model_reads_is_known_by_its_content(rehearse: Rehearse, on_a_loo
 
 
 def test_results_that_are_still_going_to_run_are_left_alone(rehearse: Rehearse) -> None:
-    """To know what a generator says would be to use it up."""
+    """Accounting does not read a generator, because that would consume it."""
     world = rehearse(policy=Flow(), draft_records=True)  # type: ignore[call-arg]
     guards = ToolGuards(world.enforcer, tool_options={"read": ToolOptions(labels=[])})
     with world.enforcer.task("look", scope=Scope("read"), request="look", **WHO):

@@ -215,7 +215,7 @@ def conclude_clock(signers: Sequence[TrustedKey], size: int, vouchers: Sequence[
 
 
 def is_certified(keyid: str, trust: TrustStore) -> bool:
-    """Return whether the recorder key of a verified record on a span counts by certificates.
+    """Return whether the recorder key of a verified record on a span is trusted through a certificate.
 
     Args:
         keyid: The thumbprint of the key.

@@ -40,7 +40,7 @@ def open_record(attributes: Mapping[str, object], trust: TrustStore) -> AnyRecor
 
 
 def attestation_on(attributes: Mapping[str, object]) -> Attestation:
-    """Return the attestation on a span, of which nothing is verified.
+    """Return the attestation on a span, unverified.
 
     Args:
         attributes: The attributes of the span.
@@ -56,7 +56,7 @@ def attestation_on(attributes: Mapping[str, object]) -> Attestation:
 
 
 def signed_body(attestation: Attestation, trust: TrustStore, proved: Callable[[bytes], bool] | None = None) -> bytes:
-    """Return the bytes of a record that are signed by a trusted recorder key.
+    """Return the record bytes of an attestation that a trusted recorder key has signed.
 
     Args:
         attestation: The attestation.

@@ -54,7 +54,7 @@ class Aside:
         return tuple(claim for attributes in aside for claim in self._claim("an event or link", attributes))
 
     def _claim(self, where: str, attributes: Mapping[str, object]) -> tuple[Claim, ...]:
-        """Return the claim of a part, alone in a tuple, or none."""
+        """Return the claim of a part in a tuple of one, or an empty tuple."""
         if not attributes:
             return ()
         names = {name for name in attributes if name.startswith(OURS) and name not in self._redacted}

@@ -71,7 +71,7 @@ class SpanComparison:
         Args:
             record: The record.
             span: The span.
-            facts: The facts about the span, which take what is found.
+            facts: The facts about the span; findings are added to them.
         """
         hidden: list[str] = []
         attributes = span.attributes
@@ -107,8 +107,8 @@ class SpanComparison:
         Args:
             record: The record.
             span: The span.
-            facts: The facts about the span, which take what is found. If ``belongs`` is ``None``, a difference is a
-                doubt: a store that changes ids changes more.
+            facts: The facts about the span; findings are added to them. If ``belongs`` is ``None``, a
+                difference is only a doubt, because a store that changes ids may change other members too.
         """
         hidden: list[str] = []
         for name, standing in members_of(record, span):
@@ -130,12 +130,12 @@ class SpanComparison:
             self._report_hidden(hidden, facts)
 
     def compare_claims(self, record: AnyRecord, span: SpanData | PastedSpan, facts: SpanFacts) -> None:
-        """Compare our attributes beside those of a span with its record.
+        """Compare our attributes on the resource, scope, events and links of a span with its record.
 
         Args:
             record: The record.
             span: The span.
-            facts: The facts about the span, which take what is found.
+            facts: The facts about the span; findings are added to them.
         """
         for claim in self._aside.claims(span):
             wrong = [name for name in claim.unsigned if claim.attributes[name] != span.attributes.get(name)]

@@ -1,4 +1,4 @@
-"""Facts about one span by itself, from which the verification of all spans is made."""
+"""Facts about one span, from which the verification of all spans is computed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,16 +23,16 @@ class SpanFacts:
     Attributes:
         problems: The problems: step, code, message and place.
         counts: Counters by name.
-        record: Its record, if that is signed and belongs to it.
+        record: The record on it, if that is signed and belongs to it.
         place: The place of the record.
         belongs: Whether the ids show that the record belongs to the span; ``None`` if the ids do not decide it.
         contradicted: Whether the span contradicts the record.
         doubted: Whether the span differs from the record in a way that may be legitimate.
-        grants: The state of the grants on it, and the grants that the record names, each with its hash.
-        call: The tool call of the span, by any library.
+        grants: The state of the grants on it, and the grants that the record names, with their hashes.
+        call: The tool call that the span describes, from any library.
         signed: Number of attributes that copy the record.
-        hidden: Number of these that are missing or blanked.
-        span: The span itself, if it was asked for.
+        hidden: Number of those attributes that are missing or blanked.
+        span: The span itself, if the reader keeps spans.
     """
 
     problems: list[_Problem] = field(default_factory=list[_Problem])

@@ -55,7 +55,7 @@ _UNKNOWN: Final = frozenset({"unknown_key", "key_not_valid_then", "key_revoked"}
 _STEP_OF: Final[Mapping[str, int]] = {"malformed_record": FORM, "unknown_record": FORM}
 _UNREADABLE: Final = "the file of spans cannot be read to its end; copy it again"
 _AT_ONCE: Final = 64
-"""Number of spans that each step takes together: code that runs again at once is still at hand."""
+"""Number of spans in a batch. Each step runs over a whole batch, so that its code stays in the processor's cache."""
 
 _Span: TypeAlias = SpanData | PastedSpan
 _Item: TypeAlias = _Span | Malformed | SpanFacts
@@ -93,7 +93,7 @@ def read_block(
 
 
 def _items(block: SpanBlock) -> Iterator[SpanData | Malformed | SpanFacts]:
-    """Yield the spans of a block, and what stands between them."""
+    """Yield the spans of a block, its malformed parts, and facts, in order."""
     for item in block.items:
         if isinstance(item, Document):
             yield from spans_of(item)
@@ -143,7 +143,7 @@ class SpanReader:
             yield self._facts(some)
 
     def _facts(self, items: Sequence[_Item]) -> list[SpanFacts]:
-        """Return the facts of some items. Each step runs over all of them: its code is fetched once."""
+        """Return the facts about the items of a batch."""
         begun = [self._begun(item) for item in items]
         spans = [(item, facts) for item, facts in zip(items, begun, strict=True) if isinstance(item, _SPANS)]
         spans = [(span, facts) for span, facts in spans if self._is_signed(span, facts)]
@@ -152,7 +152,7 @@ class SpanReader:
         return begun
 
     def _begun(self, item: _Item) -> SpanFacts:
-        """Return the first facts of an item."""
+        """Return the initial facts about an item."""
         if isinstance(item, SpanData):
             return SpanFacts([], {"spans": 1}, call=ToolCall.of(item), span=item if self._keep else None)
         if isinstance(item, PastedSpan):
@@ -178,7 +178,7 @@ class SpanReader:
     def _checked(
         self, spans: Sequence[tuple[_Span, SpanFacts]], trust: TrustStore
     ) -> list[tuple[_Span, SpanFacts, AnyRecord]]:
-        """Check the signatures and the records on spans; return those that hold."""
+        """Check the signatures and the records on spans; return the valid records with their spans."""
         attested: list[tuple[_Span, SpanFacts, Attestation]] = []
         for span, facts in spans:
             try:
@@ -219,7 +219,7 @@ class SpanReader:
                 facts.grants = grants_on(span.attributes, chain or ())
 
     def _proved_by(self, span: _Span, facts: SpanFacts) -> Callable[[bytes], bool] | None:
-        """Return a function that returns whether the ledger proves the bytes of the record on a span, if it may."""
+        """Return a check of whether the ledger proves the bytes of the record on a span; ``None`` if it cannot."""
         # The attribute is only a key for the lookup.
         half = self._proved.get(_bytes_of(span.attributes.get(_RECORD_ID))) if self._proved else None
         if half is None:
@@ -234,7 +234,7 @@ class SpanReader:
         return proved
 
     def _belongs(self, span: _Span, facts: SpanFacts, record: AnyRecord) -> bool:
-        """Return whether a record may belong to the span that carries it; report one that was moved."""
+        """Return whether a record may belong to the span that carries it; report a moved record."""
         facts.belongs = self._is_named(span, facts, record)
         if facts.belongs is False:
             facts.record = None
@@ -267,7 +267,7 @@ class SpanReader:
 
 
 def _refuse(span: _Span, facts: SpanFacts, error: VerificationError) -> None:
-    """Report a record that is rejected."""
+    """Report a rejected record."""
     facts.add(_STEP_OF.get(error.code, SIGNED), error.code, str(error), _claimed_place(span))
     unclear = "unclear" if error.code == "unknown_record" else "contradicted"
     facts.count("unknown_key" if error.code in _UNKNOWN else unclear)

@@ -310,7 +310,7 @@ class Approvals:
             )
         args, decision, now = call.action.args, call.decision, self._now()
         sources = sources_asked(call)
-        shown = call.displayed  # What the model never sees, the approver does not either.
+        shown = call.displayed  # The approver does not see values that the model never sees.
         data = b"{}" if shown is None else shown.canonical()
         name = name_of(task, call.tool, args)
         suspended = self._asked.get(name) if channel.suspends else None

@@ -1,4 +1,4 @@
-"""One call of a guarded tool: what was asked, and what becomes of it."""
+"""One call of a guarded tool: its request and its outcome."""
 
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -118,7 +118,7 @@ class Shown:
 
 
 class Routing(Struct, eq=False):
-    """A call that the policy routes; any other has none.
+    """The route of one call; ``None`` unless the policy routes the call.
 
     Attributes:
         name: The name of the route, for the record.
@@ -132,7 +132,7 @@ class Routing(Struct, eq=False):
 
 
 class Execution(Struct, eq=False):
-    """Where a call runs.
+    """The span, contexts and process of one call.
 
     Attributes:
         around: The context in which the call was made.
@@ -154,27 +154,27 @@ class Execution(Struct, eq=False):
 
 
 class Inspected(Struct, eq=False):
-    """The results of inspection of one call; without inspectors it has none.
+    """The results of inspection of one call; ``None`` without inspectors.
 
     Attributes:
-        findings: The findings in order, each once; a stream adds to them for each batch.
+        findings: The distinct findings in order; a stream adds those of each batch.
         transforms: The changes that obligations made.
-        stream: The held back part of a stream.
+        stream: The part of a stream that is held back.
     """
 
-    findings: dict[Finding, None] = {}  # A copy for each.
+    findings: dict[Finding, None] = {}  # msgspec copies it for each value.
     transforms: tuple[Transform, ...] = ()
     stream: HeldStream | None = None
 
 
 class CallFlow(Struct, eq=False):
-    """The information flow of one call; where it is off, a call has none.
+    """The information flow of one call; ``None`` if information flow is off.
 
     Attributes:
         judged: The mark at which the call was judged.
-        label: The meet of the labels of what it returned; ``None`` before it returned anything.
+        label: The meet of the labels of its results; ``None`` before the first result.
         limit: The label that the source of the result claims; it only restricts.
-        hidden: True if the guard is not shown what the call returns.
+        hidden: True if the guard does not see the result of the call.
     """
 
     judged: Judged | None = None
@@ -183,17 +183,17 @@ class CallFlow(Struct, eq=False):
     hidden: bool = False
 
     def returned(self, label: Label) -> None:
-        """Take in the label of something that the call returns."""
+        """Meet the label with that of a further result."""
         self.label = label if self.label is None else self.label.meet(label)
 
 
 class Handles(Struct, eq=False):
-    """The kept values of one call; a call that neither gets nor leaves any has none.
+    """The kept values of one call; ``None`` if no value is restored in its arguments or kept out of its result.
 
     Attributes:
-        request: The request with the values in the place of their handles; ``None`` if it had no handle.
+        request: The request with the values in place of their handles; ``None`` if it had no handle.
         masked: The arguments as the model wrote them, with handles.
-        restored: The values that the arguments got.
+        restored: The values that replaced handles in the arguments.
         kept: The values kept out of its result.
         opened: True once the quarantined results among the restored values count in the mark.
     """
@@ -205,7 +205,7 @@ class Handles(Struct, eq=False):
     opened: bool = False
 
     def take(self) -> tuple[Kept, ...]:
-        """Take out the values kept out of a result: of a stream the next item has its own."""
+        """Remove and return the values kept out of a result; the next item of a stream has its own."""
         kept, self.kept = self.kept, ()
         return kept
 
@@ -220,23 +220,23 @@ class Call(Struct, eq=False):
         task: The task under which the call runs; ``None`` outside any task (monitor mode only).
         start_ns: The beginning, in nanoseconds since the Unix epoch.
         snapshot: The checked arguments.
-        unchecked: True if the call runs as it came, whatever was decided: monitor mode.
+        unchecked: True if the call runs unchanged whatever the decision is (monitor mode).
         touched: The resources of this call, where a function of the tool declares them.
         judgement: The decision and its effect.
-        route: The handler that runs in the place of the body, if the policy routes the call to one.
-        routing: Name and approval of a routed call.
+        route: The handler that runs instead of the body, if the policy routes the call to one.
+        routing: The route and the approval, if the policy routes the call.
         reserved: The amounts taken from the limits of the task.
-        execution: Where it runs.
-        inspected: The results of inspection, where there are inspectors.
-        flow: The information flow of the call, where that is on.
-        handles: The kept values of the call, where there are any.
+        execution: Its span, contexts and process.
+        inspected: The results of inspection; ``None`` without inspectors.
+        flow: The information flow of the call; ``None`` if information flow is off.
+        handles: The kept values of the call, if it has any.
         action: The action member of its records.
         facts: Further members of its intent, in version 2 of the record.
         intent: The id of the intent on record.
         model: Where a model was called: set it to the one that answered, for version 2 of the record.
         result: For blocks: set it to the result of the block, to have it inspected and digested.
         done: True once the call is over.
-        watch: Measures the time that the guard adds, while somebody observes that.
+        watch: Measures the time that the guard adds; ``None`` if nothing observes it.
     """
 
     tool: str
@@ -306,17 +306,17 @@ class Call(Struct, eq=False):
 
     @property
     def restored(self) -> tuple[Kept, ...]:
-        """The kept values that the arguments got in the place of handles."""
+        """The kept values that replaced handles in the arguments."""
         return () if self.handles is None else self.handles.restored
 
     @property
     def displayed(self) -> Arguments | None:
-        """The checked arguments as people may see them: as the model wrote them, with handles for kept values."""
+        """The checked arguments to show to people, as the model wrote them: with handles for kept values."""
         masked = None if self.handles is None else self.handles.masked
         return masked or self.snapshot
 
     def inspection(self) -> Inspected:
-        """Return the results of inspection, to add to them."""
+        """Return the results of inspection to add to; create them if the call has none."""
         if self.inspected is None:
             self.inspected = Inspected()
         return self.inspected
@@ -326,7 +326,7 @@ class Call(Struct, eq=False):
         self.judgement = judgement
 
     def let_pass(self) -> None:
-        """Note that the approval is there: the call waits for none any more."""
+        """Note that the approval was given, so the call no longer waits."""
         if self.routing is not None:
             self.routing.channel = None
 

@@ -131,7 +131,7 @@ class PolicyEvaluator:
         if policy is None:
             return WITHIN_SCOPE
         try:
-            if not self._is_foreign:  # Our own policy opens no tasks, and is in the hot path of every guarded call.
+            if not self._is_foreign:  # Built-in policies open no tasks, and run in the hot path of every call.
                 decision = policy.decide(request)
             else:
                 with self._point.ambience.unmarked():

@@ -63,7 +63,7 @@ _TRIES: Final = 8
 """Judgements of one call under which the mark of its task may move."""
 
 _FINISHED_HERE: Final = (AdoptedSpan, NonRecordingSpan)
-"""Spans that their owner may end at once, and those that keep no record."""
+"""Types of spans that their owner may end at once, and of spans that are not recorded."""
 
 _CANCELLED: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
@@ -221,12 +221,12 @@ class Guard:
         """
         point = self._point
         self._decide(call)
-        try:  # Everything that may wait is over after the description, so that the task is looked at once more.
+        try:  # Nothing after the description blocks, so the task is checked again here.
             self._told.describe(call)
             point.look_again(call)
         except Denied as denied:
             self._deny(call, denied)
-        except Exception as error:  # As in _decide: what is not described does not run.
+        except Exception as error:  # As in _decide: a call that cannot be described does not run.
             if point.mode == "enforce" and isinstance(error, EvidenceError):
                 raise
             self._deny_failed(call, error)
@@ -399,8 +399,8 @@ class Guard:
             self._deny_failed(call, error)
 
     def _reserve(self, call: Call, task: Task, arguments: Arguments) -> None:
-        """Check a task again that may have ended meanwhile, and reserve what a call needs of its limits."""
-        if self.slow or not task.lease.live:  # Inspectors and policies may end it themselves.
+        """Check again that the task has not ended, and reserve what a call needs of its limits."""
+        if self.slow or not task.lease.live:  # Inspectors and policies may have ended it.
             self._point.check(task)
         if task.limits and call.route is None and call.channel is None:
             call.reserved = self._limits.reserve(task, arguments, call.request.call_id)
@@ -618,7 +618,7 @@ class Guard:
     def _noted(self, call: Call, items: Sequence[object], ready: StreamDelivery) -> list[object]:
         """Note what would have been done about a stream, and return its items as they are: monitor mode."""
         if ready.blocked is not None:
-            call.inspection().stream = None  # What follows is looked at by itself.
+            call.inspection().stream = None  # The rest is inspected separately.
         self._deliver(call, Delivery(None, ready.blocked, ready.audited))
         for item in items:
             self._deliver(call, self._marked(call, item, "chunk", item, self._results.veil(call, item)))

@@ -15,7 +15,7 @@ _HIDE: Final = (Obligation("placeholder"),)
 
 
 def restore(call: Call, restores: Mapping[str, tuple[str, ...]]) -> CallRequest:
-    """Return the request of a call with kept values in its arguments, before anything judges them.
+    """Restore kept values in the arguments of a call, before its judgement, and return the new request.
 
     Args:
         call: The call.

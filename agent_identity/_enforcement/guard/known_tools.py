@@ -57,11 +57,11 @@ class KnownTools:
         return tuple(sorted(self._endorsing.copy()))
 
     def expect(self, names: set[str]) -> None:
-        """Note names of tools that code declares; those that are still in the set at the next reminder are logged."""
+        """Note names of tools that code declares; :meth:`remind` logs those that are still in the set."""
         self._expected.append(names)
 
     def remind(self) -> None:
-        """Log once the names of declared tools that nobody guards; called after the end of a task as a whole."""
+        """Log once the names of declared tools that nobody guards; called after a task has ended."""
         while self._expected:
             names = self._expected.pop()
             if names:

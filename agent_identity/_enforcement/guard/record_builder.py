@@ -36,7 +36,7 @@ _MAX_TRANSFORMS: Final = 256
 
 
 class Known(NamedTuple):
-    """A decision that let a call run as it came; policies return the same few again and again.
+    """A decision that let a call run unchanged, cached because policies return the same few decisions repeatedly.
 
     Attributes:
         decision: The decision.
@@ -233,7 +233,7 @@ class Description:
 
 
 def _claimed(call: Call) -> str | None:
-    """Return the flow label that the source of a result claims, if there is a result that it restricts."""
+    """Return the flow label that the source of a result claims, if the call has a result that it restricts."""
     flow = call.flow
     return None if flow is None or flow.label is None or flow.limit == TRUSTED else str(flow.limit)
 

@@ -212,7 +212,7 @@ class ToolFlow:
         return facts_of(judged)
 
     def intend(self, call: Call, write: Callable[[Call], None]) -> bool:
-        """Write the intent of a call while the mark of its task is the one of the judgement; return whether it is.
+        """Write the intent of a call if the mark of its task is still that of the judgement; return whether it is.
 
         In monitor mode a call runs whatever was decided, at the mark of now.
         """
@@ -294,7 +294,7 @@ class ToolFlow:
         with flow.lock:
             flow.join(label, intent=source, name=call.tool, cause=cause, is_source=is_source)
             index, last = flow.shared.index, source or flow.shared.last or ""
-            # An echo is known from before, or made up and thus unknown: that changes nothing below trusted.
+            # A repeated value has a known source, or was made up and is unknown; neither changes a label below trusted.
             echoes = base.integrity == "trusted" or (content is not original and base.integrity != "untrusted")
             echoed = self._echoed(call, flow) if echoes else _NOTHING
             changed = base.meet(_weakest_of(echoed))  # A changed echo is not recognized by its value.
@@ -308,11 +308,11 @@ class ToolFlow:
                 index.take(((value, label) for value in (kept.handle, kept.content)), last, echoed)
 
     def _limits(self, leaves: list[Leaf], before: list[Leaf], base: Label, changed: Label) -> list[Label]:
-        """Return what the label of each part of a result is met with: obligations make no part better than before."""
+        """Return the upper limit of each part's label, because obligations never improve a label."""
         if before is leaves:
             return [base] * len(leaves)
         if [steps for steps, _ in leaves] != [steps for steps, _ in before]:
-            # Parts may have moved to paths with better labels.
+            # Obligations may have moved parts to paths with better labels.
             return [label_of(self._declaration, before, whole=True).meet(changed)] * len(leaves)
         return [
             base if value is original or value == original else changed
@@ -370,7 +370,7 @@ def _weakest_of(echoed: Mapping[int, Origin]) -> Label:
 
 
 def _met(labels: Iterable[Label], limits: Iterable[Label]) -> Iterator[Label]:
-    """Yield the meet of each label with its limit; most often these are the same as those before."""
+    """Yield the meet of each label with its limit; usually this is the label itself."""
     last: tuple[Label, Label] | None = None
     met = TRUSTED
     for pair in zip(labels, limits, strict=True):

@@ -58,7 +58,7 @@ class Action:
     def _begin(self, call: Call) -> Call:
         self._call = call
         if call.flow is not None:
-            call.flow.hidden = True  # What the block reads it need not tell.
+            call.flow.hidden = True  # The block need not report what it reads.
         call.attach()
         return call
 

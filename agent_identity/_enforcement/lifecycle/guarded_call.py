@@ -158,10 +158,10 @@ class GuardedCall(CallSteps):
         self._point.tools.learn(self.tool, self._guard.data, endorses=self._guard.endorses)
 
     def expect(self, names: set[str]) -> None:
-        """Have names of tools logged that are still in the set when a task has ended: nobody has guarded them yet.
+        """Log, when a task has ended, the names of declared tools that nobody has guarded yet.
 
         Args:
-            names: The names; whoever guards such a tool takes its name out.
+            names: The names; the caller removes each name from the set when it guards that tool.
         """
         self._point.tools.expect(names)
 

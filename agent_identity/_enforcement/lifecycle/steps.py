@@ -83,7 +83,7 @@ class CallSteps:
 
     @property
     def follows_flow(self) -> bool:
-        """True if the policy of the enforcer asks about information flow."""
+        """True if the policy of the enforcer uses information flow."""
         return self._marks
 
     @property

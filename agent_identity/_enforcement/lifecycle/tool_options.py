@@ -1,4 +1,4 @@
-"""The declarations of one tool for adapters that know it by its name alone."""
+"""Declarations of one tool, for adapters that know their tools only by name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from agent_identity._policy.decision import Touches, check_labels, check_paramet
 __all__ = ["ToolOptions"]
 
 _OF_SERVERS: Final = "mcp"
-"""The kind of tools that run elsewhere, also where nobody knows their server."""
+"""The kind of tools of MCP servers, including those whose server is unknown."""
 
 
 @typed_calls("__init__")
@@ -24,17 +24,19 @@ _OF_SERVERS: Final = "mcp"
 class ToolOptions:
     """Declarations of one tool that a framework calls, for ``tool_options=`` of its adapter.
 
+    All parameters but ``server`` are those of :meth:`Enforcer.tool`.
+
     Args:
-        labels: Labels of the tool, for the policy; see :meth:`Enforcer.tool`.
-        data: Labels of the data that the tool touches; see there.
-        lazy: See there.
-        touches: The resources that the tool touches; see there.
-        returns: Who can have written what the tool returns; see there.
-        destination: Names of the arguments that decide where a call leads; see there.
-        endorses: Results have the declared label whatever the inputs of the task were; see there.
-        restores: By argument the categories of kept values that it gets in the place of handles; see there.
-        server: The name of the MCP server whose tool this is. Without it the declarations are about a tool of this
-            process alone: a server may offer another tool of the same name.
+        labels: Labels of the tool, for the policy.
+        data: Labels of the data that the tool touches.
+        lazy: ``"resource"`` if results live on by themselves, like a connection.
+        touches: The resources that the tool touches.
+        returns: Who can have written the results of the tool.
+        destination: Names of the arguments that decide where a call leads.
+        endorses: Results have the declared label, whatever the inputs of the task were.
+        restores: For each argument, the categories of kept values that replace its handles.
+        server: The name of the tool's MCP server. Without it the declarations apply only to a tool of this process,
+            because a server may offer another tool of the same name.
 
     Attributes:
         flow: The declarations about information flow.
@@ -42,7 +44,7 @@ class ToolOptions:
     Raises:
         ValueError: A label, path or name is malformed.
         TypeError: Something has another type.
-        ConfigurationError: ``lazy`` is another word.
+        ConfigurationError: ``lazy`` is an unknown word.
     """
 
     labels: Sequence[str] | None = None
@@ -70,23 +72,23 @@ class ToolOptions:
         return hash((self.labels, self.data, self.lazy, self.touches, self.flow, self.server))
 
     def are_about(self, kind: str, server: str | None) -> bool:
-        """Return whether the declarations are about a tool, given its kind and its server.
+        """Return whether the declarations apply to a tool of this kind and server.
 
         Args:
             kind: The kind of the tool.
-            server: The name of its server; ``None`` if it has none or an unknown one.
+            server: The name of its server; ``None`` if it has none, or if it is unknown.
         """
         return server == self.server and (server is not None or kind != _OF_SERVERS)
 
     def check(self, tool: str, schema: Mapping[str, object] | None) -> None:
-        """Check that the named arguments are arguments of a tool: a misspelled one would judge nothing.
+        """Check that a tool has the named arguments, because a misspelled name would check nothing.
 
         Args:
             tool: The name of the tool.
-            schema: The JSON Schema of its arguments; ``None`` if nobody knows it.
+            schema: The JSON Schema of its arguments; ``None`` if it is unknown.
 
         Raises:
-            ConfigurationError: One is not.
+            ConfigurationError: The tool does not have one of the arguments.
         """
         properties = None if schema is None or schema.get("additionalProperties") else schema.get("properties")
         if isinstance(properties, Mapping):

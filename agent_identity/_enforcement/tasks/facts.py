@@ -65,9 +65,9 @@ def parties(facts: TaskFacts | None, *, short: bool = False) -> Parties:
     return {"task": task, "principal": principal, "agent": agent, "chain": chain}
 
 
-@lru_cache(maxsize=256)  # Once for each hop that is at work, not for each of its calls.
+@lru_cache(maxsize=256)  # One entry for each active hop, not for each call.
 def _shortened(facts: TaskFacts) -> TaskFacts:
-    """Return the facts for outcomes of version 2, which leave roles and the expiry to the intent."""
+    """Return the facts for outcomes of version 2; roles and expiry are only in the intent."""
     principal = replaced(facts.principal, roles=None)
     return TaskFacts(Task(id=facts.task.id), principal, facts.agent, facts.chain)
 

@@ -180,7 +180,7 @@ class Spans:
                     span.carry(attributes, appearance.error)
                     return
                 if getattr(span, "name", None) != appearance.name:
-                    span.update_name(appearance.name)  # The body may have renamed it, and a verifier compares.
+                    span.update_name(appearance.name)  # The body may have renamed it, and a verifier compares names.
                 span.set_attributes(attributes)
                 if appearance.error is not None:
                     span.set_status(Status(StatusCode.ERROR, appearance.error))

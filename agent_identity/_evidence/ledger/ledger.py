@@ -472,7 +472,7 @@ class Ledger:
         return stream
 
     def _write_both(self, stream: StreamWriter, make: Make, detail: partial[records.Detail]) -> Entry:
-        """Write a record with its detail; return the record, which is still to be submitted."""
+        """Write a record with its detail; return the record, which the caller must submit."""
         detail_id, record_id = self._new_id(), self._new_id()
         call = detail if "call" in detail.keywords else partial(detail, call=record_id)
         *before, entry = stream.append(make, record_id, (call, detail_id))
@@ -532,7 +532,7 @@ class Ledger:
 
 
 def _broken_source(error: Exception) -> EvidenceError:
-    """Return the error for a clock or source of ids of the user that failed; nothing is written yet."""
+    """Return the error for a failed clock or source of ids of the user; raised before anything is written."""
     return EvidenceError(f"the clock or the source of ids raised {type(error).__name__}; repair it")
 
 

@@ -120,7 +120,7 @@ Category: TypeAlias = Annotated[str, _form("the name of a category", r"[A-Za-z0-
 
 @lru_cache(maxsize=4096)  # A ledger names few parties, each in every record.
 def is_id(text: str | None) -> bool:
-    """Return whether a text is an identifier, or unknown."""
+    """Return whether a text is an identifier, or ``None``."""
     try:
         check_id("unknown" if text is None else text, "id")
     except ValueError:

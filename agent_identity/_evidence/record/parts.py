@@ -585,4 +585,4 @@ def check_form(
 
 
 replaced: Final = msgspec.structs.replace
-"""Returns a part of a record with some members replaced; the new values are not checked."""
+"""Return a part of a record with some members replaced; the new values are not checked."""

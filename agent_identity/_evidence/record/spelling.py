@@ -132,7 +132,7 @@ def _expanding(form: _Form) -> _Conversion:
 
 
 def _conversions(table: _Table, of: Callable[[_Form], _Conversion]) -> _Conversions:
-    """Return by name the conversion of a text, in one direction, and the conversions of what is within an object."""
+    """Return, by member name, the conversions of texts in one direction, and those of nested objects."""
     return tuple(
         (name, of(form), ()) if isinstance(form, _Form) else (name, None, _conversions(form, of))
         for name, form in table.items()

@@ -54,7 +54,7 @@ def _moment(expires: str) -> str:
 
 
 class _Derived(msgspec.Struct):
-    """The facts that a record states in another form, or in a place that depends on its kind."""
+    """Facts that a record states in another form, or in a member that depends on its kind."""
 
     schema_version: str = SCHEMA_VERSION
     chain: tuple[str, ...] | None = None
@@ -189,7 +189,7 @@ def deviations(signed: Mapping[str, _Value], attributes: Mapping[str, object]) -
 
 
 def _claimed(signed: Mapping[str, _Value], attributes: Mapping[str, object]) -> list[FieldCheck]:
-    """Return the attributes of ours that the record does not support."""
+    """Return our attributes on a span whose values the record does not state."""
     return [
         FieldCheck(name, "changed", None)
         for name in _MIRRORED_OURS

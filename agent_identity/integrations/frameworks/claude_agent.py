@@ -57,8 +57,8 @@ def hooks(
         prompts: The name of prompts in scopes and rules: each is then inspected, judged and recorded like a call, and
             a refused one does not reach the model. The scope must cover the name. ``None`` leaves prompts alone.
         tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
-        principal_messages: Prompts are the principal's own words. Where a policy asks about information flow and
-            ``prompts`` is set, prompts that nobody accounted for are of unknown integrity.
+        principal_messages: Count prompts as the principal's own words. Otherwise, with information flow and
+            ``prompts``, prompts that nobody accounted for have unknown integrity.
         timeout: Seconds in which a call must be judged; raise it where a person approves.
 
     Raises:
@@ -112,7 +112,7 @@ class ClaudeHooks(dict[Any, list[HookMatcher]]):
 
     def __init__(self, guards: ToolGuards, prompts: str | None, timeout: float) -> None:
         self._monitors = guards.enforcer.mode != "enforce"
-        # A command line that is too old for "block" is not connected to; in monitor mode it is.
+        # The SDK does not connect to a command line that is too old for "block"; monitor mode must still connect.
         matchers = [HookMatcher(hooks=[self._answer], timeout=timeout, on_failure=None if self._monitors else "block")]
         super().__init__({event: list(matchers) for event in _EVENTS})
         self._calls = HookCalls(guards, prompts)

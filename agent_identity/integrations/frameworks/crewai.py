@@ -93,14 +93,14 @@ def protect(
         model: The name of model calls in scopes and rules: prompts and answers of the models of a crew are then
             inspected. ``None`` leaves model calls alone.
         tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
-        principal_messages: What CrewAI writes as a user, such as the description of a task, are the principal's own
-            words. Where a policy asks about information flow and ``model`` is set, other parts of a prompt that no
-            guard of the task delivered are of unknown integrity.
+        principal_messages: Count user messages that CrewAI writes, such as the description of a task, as the
+            principal's own words. With information flow and ``model``, other parts of a prompt that no guard of the
+            task delivered have unknown integrity.
 
     Raises:
         TypeError: Something is of another type.
-        ConfigurationError: A tool runs in a way of its own: it overrides ``run``, or ``_run`` of ``Tool``; or its
-            options name an argument that it does not have.
+        ConfigurationError: A tool overrides ``run``, or ``_run`` of ``Tool``; or its options name an argument that it
+            does not have.
     """
     guard = _Protection(
         ToolGuards(enforcer, agents=agents, tool_options=tool_options, principal_messages=principal_messages)
@@ -176,7 +176,7 @@ class _Protection:
         everywhere: It is that of the process, and gives way to others.
 
     Attributes:
-        guards: See above.
+        guards: The guards.
         everywhere: See above.
         active: Calls pass the guards.
     """

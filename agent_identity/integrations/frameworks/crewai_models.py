@@ -103,7 +103,7 @@ def _wanted(
 
 
 def _parts(messages: object) -> Generator[Part]:
-    """Yield what a model is about to read, for information flow."""
+    """Yield the parts of a prompt, for information flow."""
     listed = cast("list[object]", messages) if isinstance(messages, list) else [{"role": "user", "content": messages}]
     for message in listed:
         one = cast("Mapping[str, object]", message)
@@ -118,7 +118,7 @@ def _listed(value: object) -> list[object]:
 
 
 def _contents(answer: object) -> Generator[object]:
-    """Yield the contents of an answer or a message, without the ids of calls."""
+    """Yield the contents of an answer or a message, without call ids."""
     for part in map(_plain, _listed(answer)):
         one = cast("Mapping[str, Any]", part) if isinstance(part, Mapping) else {}
         called = one.get("function")

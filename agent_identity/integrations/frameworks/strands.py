@@ -71,7 +71,7 @@ _HAS_STAGES: Final = importlib.util.find_spec("strands.middleware") is not None
 """Public middleware came with 1.62; before it the hooks see what runs."""
 
 _INVOKED: Final[ContextVar[object]] = ContextVar("agent_identity_strands_invoked", default=None)
-"""The agent, swarm or graph whose next stream stays where it is made."""
+"""The agent, swarm or graph whose next stream Strands consumes itself, so that it is not bound to a task."""
 
 _OURS: Final = weakref.WeakKeyDictionary[object, bool]()
 """Agents with hooks of ours, and whether middleware guards what runs, after all that hooks and others changed."""
@@ -92,8 +92,8 @@ class AgentIdentityHooks(HookProvider):
         model: The name of model calls in scopes and rules: prompts and answers are then inspected, and answers held
             back where there are inspectors. ``None`` leaves model calls alone.
         tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
-        principal_messages: Messages of users are the principal's own words. Where a policy asks about information flow
-            and ``model`` is set, other parts of a prompt that no guard of the task delivered are of unknown integrity.
+        principal_messages: Count messages of users as the principal's own words. With information flow and ``model``,
+            other parts of a prompt that no guard of the task delivered have unknown integrity.
         servers: Names of MCP servers; by default the ``client_name`` of each client.
 
     Raises:
@@ -372,7 +372,7 @@ def _extend(
     @functools.wraps(kind.stream_async)
     def stream_async(self: object, *args: object, **kwargs: object) -> AsyncGenerator[object]:
         stream = kind.stream_async(self, *args, **kwargs)
-        if _INVOKED.get() is self:  # Strands consumes it itself, and no other one.
+        if _INVOKED.get() is self:  # Strands consumes only this stream itself.
             _INVOKED.set(None)
             return cast("AsyncGenerator[object]", stream)
         return _bound(stream, enforcer, enforcer.current_task, copy_context())
@@ -397,7 +397,7 @@ async def _bound(
     try:
         while True:
             here = otel.get_current()
-            if here is not seen:  # A span may have changed it as well.
+            if here is not seen:  # A span may have changed it too.
                 seen, source = here, stream if enforcer.current_task is task else kept
             try:
                 item = await anext(source)

@@ -290,7 +290,7 @@ def _step(
         try:
             error = None
             yield signal
-        except BaseException as caught:  # noqa: BLE001  It is the coroutine's to handle.
+        except BaseException as caught:  # noqa: BLE001  The coroutine handles it.
             error = caught
 
 
@@ -352,7 +352,7 @@ def answered(tool_use: ToolUse, value: object, status: str = "success") -> objec
 
 
 async def _said(chunks: AsyncIterator[object], emit: _Emit | None, said: list[Mapping[str, Any]]) -> Shown:
-    """Return the answer of a model as it is inspected: the content of its message, also in ``said``."""
+    """Return the answer of a model for the guard, and add the content of its message to ``said``."""
     kept: list[object] = []
     async for chunk in chunks:
         kept.append(chunk)

@@ -1,4 +1,4 @@
-"""Parts of prompts, answers and results of Strands Agents, for policies that ask about information flow."""
+"""Contents of prompts, answers and results of Strands Agents, for information flow."""
 
 import json
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -9,11 +9,11 @@ from agent_identity.integrations.frameworks.tool_guards import Part
 __all__ = ["contents_of", "parts_of", "read_of"]
 
 _Block: TypeAlias = Mapping[str, Any]
-"""A block of content: of the types of Strands, each a dictionary with other keys."""
+"""A content block of Strands: a dictionary, whose keys tell its type."""
 
 
 def parts_of(messages: object) -> Generator[Part]:
-    """Yield what a model is about to read.
+    """Yield the parts of a prompt.
 
     Args:
         messages: The messages of a request.
@@ -29,7 +29,7 @@ def contents_of(blocks: Iterable[_Block]) -> Generator[object]:
     """Yield the contents of blocks, without the ids of calls.
 
     Args:
-        blocks: Of a message, or of the result of a tool.
+        blocks: The blocks of a message, or of the result of a tool.
     """
     for block in blocks:
         if "toolUse" in block:
@@ -43,10 +43,10 @@ def contents_of(blocks: Iterable[_Block]) -> Generator[object]:
 
 
 def read_of(result: object) -> Iterable[object]:
-    """Return what the model will read of the result of a tool.
+    """Return the contents that the model will read from the result of a tool.
 
     Args:
-        result: The last event of a tool, or what the handler of a route returned.
+        result: The last event of a tool, or the return value of a route's handler.
     """
     event = cast("_Block", result) if isinstance(result, Mapping) else {}
     content = event.get("tool_result", event).get("content")

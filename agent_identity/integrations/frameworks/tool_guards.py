@@ -1,4 +1,4 @@
-"""The guards of the tools that a framework calls: the part that the adapters of all frameworks share.
+"""Guards of the tools that a framework calls; shared by the adapters of all frameworks.
 
 An adapter installs itself at the outermost hook of its framework, describes each call as a :class:`ToolCall`, and
 answers a refusal in the framework's own form. The steps of a call are those of
@@ -43,12 +43,12 @@ _CONTAINERS: Final = (dict, list, tuple, set, frozenset)
 
 
 class Prompt(NamedTuple):
-    """What a model is about to read, and what it answers, for policies that ask about information flow. Frozen.
+    """The prompt of a model call and the contents of its answer, for information flow. Frozen.
 
     Attributes:
         parts: Returns the parts of the prompt.
-        said: Returns the contents of an answer, as they will stand in later prompts.
-        is_provided: Returns whether the provider of the model may run tools of its own, whose results are in answers.
+        said: Returns the contents of an answer, in their form in later prompts.
+        is_provided: Returns whether the provider of the model may run its own tools, whose results are in answers.
     """
 
     parts: Callable[[], Iterable[Part]]
@@ -57,7 +57,7 @@ class Prompt(NamedTuple):
 
 
 def _itself(result: object) -> Iterable[object]:
-    """Return a result as it stands in prompts: as it is, or as its text."""
+    """Return a result in its forms in prompts: itself, and its text."""
     return (result,) if isinstance(result, str) else (result, str(result))
 
 
@@ -70,11 +70,11 @@ class ToolCall(NamedTuple):
         acting: The framework's name of the agent that calls; ``None`` if the framework does not tell.
         kind: The kind of the tool: ``function``, ``mcp``, ``agent``, ….
         server: The name of the MCP server of the tool, if it has one.
-        schema: The JSON Schema of the arguments, to which declarations are compared; ``None`` if nobody knows it.
+        schema: The JSON Schema of the arguments, to compare declarations with; ``None`` if it is unknown.
         prompt: The prompt, for calls of models.
-        told: Returns the contents of a result of the tool, as they will stand in prompts.
-        function: The function that the body calls, where one is known. One under :meth:`Enforcer.tool` of the same
-            enforcer keeps its own guard, with what that declares: one call, one record.
+        told: Returns the contents of a result of the tool, in their form in prompts.
+        function: The function that the body calls, if it is known. If it is under :meth:`Enforcer.tool` of the same
+            enforcer, it keeps its own guard and declarations, so one call makes one record.
     """
 
     name: str
@@ -107,10 +107,10 @@ class ToolGuards:
         suspends: Exceptions by which a tool leaves to be called again; see :meth:`Enforcer.guard`.
         returns: Exceptions of a tool that carry a result; see there.
         workflow: Names the run or conversation of the framework; see there.
-        tool_options: Declarations of tools, by the name that scopes and policies know them by. Names of tools that
-            nobody has guarded when a task has ended are logged.
-        principal_messages: Messages of people in prompts are the principal's own words. Where a policy asks about
-            information flow, other parts of a prompt that no guard of the task delivered are of unknown integrity.
+        tool_options: Declarations of tools, by their name in scopes and policies. Names that belong to no guarded tool
+            when a task ends are logged.
+        principal_messages: Count messages of people in prompts as the principal's own words. With information flow,
+            other parts of a prompt that no guard of the task delivered have unknown integrity.
 
     Raises:
         TypeError: Enforcer, agents or options are of another type.
@@ -274,25 +274,25 @@ class ToolGuards:
             yield guard
 
     def join(self, asked: ToolCall) -> None:
-        """Lower the mark of the task for parts of a prompt that nobody accounted for; before :meth:`acting`.
+        """Lower the mark of the task for parts of a prompt that nobody accounted for; call it before :meth:`acting`.
 
-        For adapters that take the steps of a call of a model themselves; :meth:`run` does it.
+        For adapters that take the steps of a model call themselves; :meth:`run` does this itself.
 
         Args:
             asked: The call.
 
         Raises:
-            EvidenceError: It could not be recorded; the model must not be asked.
+            EvidenceError: The mark could not be recorded; do not call the model.
         """
         task = self._enforcer.current_task
         if task is not None:
             self._join(task, asked)
 
     def _join(self, task: Task, asked: ToolCall) -> None:
-        """Lower the mark of a task for what a model is about to read and nobody accounted for.
+        """Lower the mark of a task for parts of the prompt that nobody accounted for.
 
         Raises:
-            EvidenceError: It could not be recorded; the model must not be asked.
+            EvidenceError: The mark could not be recorded; do not call the model.
         """
         prompt = asked.prompt
         if prompt is not None:
@@ -301,14 +301,16 @@ class ToolGuards:
 
     @contextmanager
     def _accounting(self, task: Task, asked: ToolCall) -> Generator[Callable[[object], object]]:
-        """Know what a call delivers, or the text of its refusal or error, so that a model may read it."""
+        """Register the contents that a call delivers, or the text of its refusal or error, for later prompts."""
 
         def read(result: object) -> object:
             try:
-                if nature_of(type(result)) is None:  # Others are still going to run.
+                if nature_of(type(result)) is None:  # Other results are still to run.
                     account(task, asked.told(result) if asked.prompt is None else asked.prompt.said(result))
-            except Exception as error:  # noqa: BLE001 - It runs no more, and lowers the mark where a model reads it.
-                _LOG.warning("nobody accounts for what %s returned: %s", asked.name, safe_message(error))
+            except Exception as error:  # noqa: BLE001 - The tool has run; unregistered contents only lower the mark.
+                _LOG.warning(
+                    "cannot account for the result of %s, which may lower the mark: %s", asked.name, safe_message(error)
+                )
             return result
 
         try:
@@ -316,7 +318,7 @@ class ToolGuards:
         except Denied as denied:
             account(task, (refusal(denied),))
             raise
-        except Exception as error:  # What it does to the mark is on record already.
+        except Exception as error:  # The ledger already has its effect on the mark.
             account(task, (str(error),))
             raise
 
@@ -369,7 +371,7 @@ class ToolGuards:
             options = _NOTHING
         try:
             guard = options.guard(self._make, name, kind=kind, server=server)
-        except (TypeError, ValueError):  # A model wrote it, and it is unfit for records.
+        except (TypeError, ValueError):  # A model wrote the name, and it is unfit for records.
             return self._make(UNNAMED)
         if options is not _NOTHING:
             self._check(options, name, schema)
@@ -383,7 +385,7 @@ class ToolGuards:
         """Compare declarations with the arguments of a tool.
 
         Raises:
-            ConfigurationError: They name an argument that it does not have; in monitor mode that is logged.
+            ConfigurationError: They name an argument that the tool does not have. In monitor mode this is logged.
         """
         try:
             options.check(name, schema)
@@ -411,7 +413,7 @@ async def _run_async(guard: GuardedCall, asked: ToolCall, body: Callable[[Call],
 
 
 def _unjudged(asked: ToolCall, guard: GuardedCall) -> Call:
-    """Return a call with its arguments as they came, for a body that judges them itself."""
+    """Return a call with its original arguments, for a body that judges them itself."""
     call = Call(asked.name, asked.request, guard.current_task, guard.clock.wall_ns())
     call.unchecked = True
     return call
@@ -443,7 +445,7 @@ def with_defaults(
 
 
 def told(result: object) -> object:
-    """Return a result, with its text for inspectors if it is or holds an object that only a framework makes a text.
+    """Return a result, with its text for inspectors if it is or holds an object that they cannot read.
 
     Args:
         result: What a tool returned.
@@ -470,7 +472,8 @@ def _checked(options: object) -> Declared:
         raise TypeError(f"tool_options is {type(options).__name__}; pass {{name: ToolOptions(...)}}")
     for name, one in cast("Mapping[object, object]", options).items():
         if not isinstance(name, str) or not isinstance(one, ToolOptions):
-            raise TypeError(f"an entry of tool_options= is {type(one).__name__}; pass {{name: ToolOptions(...)}}")
+            got = f"{type(name).__name__}: {type(one).__name__}"
+            raise TypeError(f"an entry of tool_options= is {{{got}}}; pass {{name: ToolOptions(...)}}")
     return dict(cast("Declared", options))
 
 

@@ -40,7 +40,7 @@ class _Canonical(NamedTuple):
 
 
 _SCALARS: Final = (str, int, float, _Canonical)
-_copy: Final = cast("Callable[[object], dict[str, object]]", dict)  # LangChain adds to the input.
+_copy: Final = cast("Callable[[object], dict[str, object]]", dict)  # LangChain adds members to the input.
 _Body = Callable[..., object]
 _AsyncBody = Callable[..., Awaitable[object]]
 
@@ -53,17 +53,17 @@ class ToolInvocation(Struct, eq=False):
         tool: The tool; ``None`` if a function of a tool is called directly.
         call_id: The call id from the model.
         given: The input before validation; ``None`` if only the arguments of the body are known.
-        answers: The calls and refusals that the invocation led to; shared with one around it of the same tool.
-        method: The body that the call came to.
+        answers: The calls and refusals of the invocation; shared with an enclosing invocation of the same tool.
+        method: The body that the call reached.
         call: The judged call.
-        judged: Snapshots of its arguments, where it can pass several bodies.
+        judged: Snapshots of its arguments, if it can pass several bodies.
         passed: The slots of the bodies that it has passed.
     """
 
     tool: BaseTool | None
     call_id: str | None = None
     given: Mapping[str, object] | None = None
-    answers: list[Call | Denied] = []  # A copy for each, as below.
+    answers: list[Call | Denied] = []  # msgspec copies this and the set below for each invocation.
     method: "InterceptedMethod | None" = None
     call: Call | None = None
     judged: Mapping[str, object] = NOTHING

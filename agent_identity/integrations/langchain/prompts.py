@@ -1,4 +1,4 @@
-"""Accounts for what a model of LangChain is about to read; see :mod:`agent_identity.integrations.prompts`."""
+"""Accounting for prompts of LangChain models; see :mod:`agent_identity.integrations.prompts`."""
 
 import json
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ __all__ = ["account", "account_answer", "join_prompt"]
 
 
 def account(task: Task | None, result: object) -> None:
-    """Know the answers of a guarded tool call, so that the model may read them.
+    """Register the answers of a guarded tool call, so that they do not lower the mark again.
 
     Args:
         task: The task that is open.

@@ -275,7 +275,7 @@ async def test_hosted_tools_are_named(maf: Any, caplog: pytest.LogCaptureFixture
 
 
 class Offering(ContextProvider):
-    """A provider that gives a hosted tool to each run."""
+    """A context provider that adds a hosted tool to each run."""
 
     async def before_run(self, *, context: Any, **_: Any) -> None:
         """Offer the tool; called by the agent."""

@@ -27,7 +27,7 @@ def as_tool(function: Callable[..., Any]) -> sdk.SdkMcpTool[Any]:
 
 
 def of_the_server(options: ToolOptions) -> ToolOptions:
-    """Return declarations that are about the tools of the server in this process."""
+    """Return declarations for the tools of the server in this process."""
     return options if options.server else replace(options, server="bank")
 
 
@@ -61,7 +61,7 @@ class TestDeclaredTools(DeclaredTools):
         """Let the agent work."""
         declared = {f"bank/{name}": of_the_server(one) for name, one in tool_options.items()}
         if "prompts" in options:
-            declared["chat"] = ToolOptions(labels=[])  # Otherwise a later prompt is a consequence itself.
+            declared["chat"] = ToolOptions(labels=[])  # Otherwise a later prompt is a consequential call itself.
         calls = [[use(f"mcp__bank__{name}", dict(given), str(n))] for n, (name, given) in enumerate(script)]
         stand_in = StandIn([*calls, [say("done")]])
         with claude_agent.hooks(bank.enforcer, tool_options=declared, **options) as hooks, stand_in.running():

@@ -53,7 +53,7 @@ for line in sys.stdin:
 
 @pytest.mark.parametrize("mode", ["monitor", "enforce"])
 async def test_an_old_command_line_is_connected_to_in_monitor_mode_only(tmp_path: Path, mode: Any) -> None:
-    """One that would run a tool whose hook fails is refused where the hooks enforce, and used where they watch."""
+    """Hooks refuse a command line that would run a tool whose hook fails; in monitor mode they accept it."""
     program = tmp_path / "claude"
     program.write_text(f"#!{sys.executable}\n{OLD}")
     program.chmod(0o755)

@@ -37,7 +37,7 @@ class TestDeclaredTools(DeclaredPrompts):
         await crew.akickoff()
 
     async def test_a_prompt_of_the_principal_and_guarded_results_keep_the_mark(self, bank: Bank) -> None:
-        """CrewAI writes every prompt itself, so that only the word of the application makes it the principal's."""
+        """CrewAI writes every prompt itself; only ``principal_messages`` makes it the principal's words."""
         options = {"read_invoice": READS, "pay_invoice": PAYS}
         with bank.task():
             await self.ask(
@@ -47,7 +47,7 @@ class TestDeclaredTools(DeclaredPrompts):
         assert {label for _, label in bank.marks()} == {"trusted"}
 
     async def test_text_that_the_host_received_counts_as_it_said(self, bank: Bank) -> None:
-        """CrewAI puts it into a prompt of its own, which nobody accounts for either."""
+        """CrewAI puts it into its own prompt, which nobody accounts for either."""
         pytest.skip("no message of CrewAI is the text as the host received it")
 
     def test_a_misspelled_argument_is_an_error_at_once(self, bank: Bank) -> None:

@@ -111,7 +111,7 @@ async def test_a_model_that_the_app_makes_for_each_request_is_guarded(adk: Any) 
 
 
 async def test_a_model_that_a_callback_puts_in_is_guarded(adk: Any) -> None:
-    """The callbacks of an agent run after the plugin: the model that they choose for the request is judged as well."""
+    """A model that a callback of the agent chooses after the plugin ran is guarded too."""
     root = adk.agent(["first"])
     other = adk.agent([MAIL]).model
 

@@ -59,12 +59,12 @@ FORBIDDEN = call("read_invoice", "call-9", invoice_id="INV-1")
 
 
 def behind_an_object(agent: Agent[Any]) -> Handoff[Any, Any]:
-    """Return a hand-off as the SDK makes it."""
+    """Return a handoff as the SDK makes it."""
     return handoff(agent, tool_name_override="go")
 
 
 def behind_a_function(agent: Agent[Any]) -> Handoff[Any, Any]:
-    """Return a hand-off whose target nobody knows before it is invoked."""
+    """Return a handoff whose target nobody knows before it is invoked."""
 
     async def invoke(_ctx: Any, _text: str) -> Agent[Any]:
         return agent.clone()
@@ -327,7 +327,7 @@ async def test_a_cancelled_run_stays_cancelled(world: Rehearsal) -> None:
 
 
 async def test_a_run_that_goes_on_behind_a_handoff_is_guarded(world: Rehearsal) -> None:
-    """Loaded in fresh agents, a run whose current agent is behind a hand-off object has guarded tools."""
+    """Loaded in fresh agents, a run whose current agent is behind a handoff object has guarded tools."""
     ran = Ran()
 
     def agents(*turns: Any) -> Agent[Any]:

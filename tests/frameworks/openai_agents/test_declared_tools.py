@@ -40,7 +40,7 @@ class TestDeclaredTools(DeclaredPrompts):
         await Runner.run(protect(agent, bank.enforcer, **options), messages)
 
     async def test_tools_of_the_provider_make_the_mark_untrusted(self, bank: Bank) -> None:
-        """What is searched there nobody guards, and it stands in the answer."""
+        """No guard sees the results of a provider's search, which are in the answer."""
         model = protect_model(model_of([pay(EVIL)]), bank.enforcer)
         agent = Agent(name="clerk", tools=[*as_tools(bank.tools()), WebSearchTool()], model=model)
         with bank.task():
@@ -49,7 +49,7 @@ class TestDeclaredTools(DeclaredPrompts):
         assert bank.marks()[1:2] == [("prompt", "untrusted")]
 
     async def test_streams_and_hand_offs_keep_the_mark(self, bank: Bank) -> None:
-        """What a streamed model said, and the answer of a hand-off, are accounted for."""
+        """The answer of a streamed model and that of a handoff are accounted for."""
         options = {"read_invoice": READS, "pay_invoice": PAYS}
         payer = Agent(
             name="payer",

@@ -125,7 +125,7 @@ async def test_a_ruling_counts_once_and_for_its_call_only(asking: Rehearsal) -> 
 
 
 async def test_equal_calls_of_several_principals_are_told_apart(asking: Rehearsal) -> None:
-    """Models number their calls alike: each saved run has its own request, and each ruling reaches its own run."""
+    """With equal call ids each saved run has its own request, and each ruling reaches its own run."""
     ran = Ran()
     principals = [ALICE, ai.Human("carol@example.com")]
 

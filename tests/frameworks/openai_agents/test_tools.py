@@ -183,7 +183,7 @@ async def test_policy_warns_and_routes(rehearse: Rehearse) -> None:
 
 
 async def test_agents_act_by_delegations_of_their_own(world: Rehearsal) -> None:
-    """After a hand-off, and within an agent as a tool, the chain has the agent that acts."""
+    """After a handoff, and within an agent as a tool, the chain has the agent that acts."""
     ran = Ran()
     second = agent_of(ran.tools(), [call("look_up", "call-4", question="b")], name="researcher")
     inner = agent_of(ran.tools(), [call("look_up", question="a")], name="helper")
@@ -243,7 +243,7 @@ async def test_tools_of_mcp_servers_have_their_server(world: Rehearsal, tmp_path
 
 
 async def test_unprotect_makes_everything_what_it_was(world: Rehearsal) -> None:
-    """Class, tools and hand-offs are the old ones, for all agents that were reached."""
+    """Class, tools and handoffs are the old ones, for all agents that were reached."""
     from agents import handoff
 
     ran = Ran()

@@ -1,8 +1,8 @@
-"""Run the tests of the Claude Agent SDK with all hooks of ours, in a permissive task (a pytest plugin).
+"""Pytest plugin: runs the tests of the Claude Agent SDK with all our hooks, in a permissive task.
 
-Every options object gets the hooks, and every tool of an in-process server is judged by them first, as the command line
-does it. Unpack the source distribution of the installed version, and run its tests once with ``SAMENESS_LEARN``, which
-guards nothing but notes the names of tools, and once with ``SAMENESS_NAMES``; the counts must be the same::
+Every options object gets the hooks, and they judge each call of an in-process server's tool first, as they do under the
+command line. Unpack the source distribution of the installed version, and run its tests once with ``SAMENESS_LEARN``,
+which guards nothing and records the names of tools, and once with ``SAMENESS_NAMES``; the counts must be the same::
 
     cd claude_agent_sdk-0.2.189
     export PYTHONPATH=…/tests/frameworks
@@ -10,8 +10,8 @@ guards nothing but notes the names of tools, and once with ``SAMENESS_NAMES``; t
         env SAMENESS_$mode=/tmp/names pytest -p sameness.claude_agent tests
     done
 
-``SAMENESS_MODE=enforce`` has hooks that must block when they fail. The SDK connects to no command line that does not
-promise this, and of those that its tests play none does, so what connects to them fails then.
+With ``SAMENESS_MODE=enforce`` the hooks must block a call when they fail. The SDK connects to no command line that does
+not promise this. The command lines that its tests simulate do not promise it, so tests that connect to them fail.
 """
 
 import dataclasses
@@ -56,13 +56,13 @@ def pytest_configure() -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Write the names down."""
+    """Write the names to a file."""
     if "SAMENESS_LEARN" in os.environ:
         Path(os.environ["SAMENESS_LEARN"]).write_text("\n".join(sorted(NAMES)), encoding="utf-8")
 
 
 def _judged(server: str, tools: list[Any]) -> list[Any]:
-    """Return tools under guard, before each call of which the command line would have asked the hooks."""
+    """Return guarded tools, which ask the hooks before each call as the command line does."""
     from agent_identity.integrations.frameworks.claude_agent import hooks
 
     ours = hooks(_enforcers[-1])
@@ -93,7 +93,7 @@ def _asking(ours: Any, server: str, tool: Any, guarded: Any) -> Callable[..., An
 
 @pytest.fixture(scope="session", autouse=True)
 def _guarded(pytestconfig: pytest.Config) -> Iterator[None]:
-    """Guard every options object that is made."""
+    """Guard every new options object."""
     from agent_identity.integrations.frameworks.claude_agent import instrument
 
     if "SAMENESS_NAMES" not in os.environ:
@@ -109,12 +109,12 @@ def _guarded(pytestconfig: pytest.Config) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Tell how many calls were guarded, by the reasons of the decisions."""
+    """Report the number of guarded calls by the reason of the decision."""
     terminalreporter.line(f"guarded calls: {config.stash.get(GUARDED, None)}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Open a task around each test: within it, because coroutines run in a context of their runner."""
+    """Open a task inside each test, because coroutines run in the context of their runner."""
     for item in items:
         if isinstance(item, pytest.Function) and "SAMENESS_NAMES" in os.environ:
             item.obj = _within_a_task(item.obj)
@@ -128,7 +128,7 @@ def _within_a_task(test: Callable[..., Any]) -> Callable[..., Any]:
 
         @functools.wraps(test)
         async def later(*args: Any, **kwargs: Any) -> None:
-            with _enforcers[-1].task("their test", scope=scope, **WHO):  # Not all of them run on asyncio.
+            with _enforcers[-1].task("their test", scope=scope, **WHO):  # Not all tests run on asyncio.
                 await test(*args, **kwargs)
 
         return later

@@ -46,7 +46,7 @@ def pytest_configure() -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Write the names down."""
+    """Write the names to a file."""
     if "SAMENESS_LEARN" in os.environ:
         Path(os.environ["SAMENESS_LEARN"]).write_text("\n".join(sorted(NAMES)), encoding="utf-8")
 

@@ -57,7 +57,7 @@ def _guarded() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Open a task around each test: within it, because coroutines run in a context of their runner."""
+    """Open a task inside each test, because coroutines run in the context of their runner."""
     for item in items:
         if isinstance(item, pytest.Function):
             item.obj = _within_a_task(item.obj, item.nodeid)

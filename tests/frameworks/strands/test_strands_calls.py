@@ -465,7 +465,7 @@ async def test_a_stream_runs_under_the_task_in_which_it_was_made(rehearse: Rehea
 
 
 async def test_a_run_that_was_awaited_leaves_later_streams_bound(rehearse: Rehearse) -> None:
-    """Only the stream that the run itself consumes stays where it is made, also where the run never begins."""
+    """Only the stream that the run itself consumes is not bound to its task, even if the run never begins."""
     world = rehearse()
     agent = made(AgentIdentityHooks(world.enforcer), [read], use("read", "c1", invoice="A"))
     with task(world, "read"):

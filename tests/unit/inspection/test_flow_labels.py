@@ -113,7 +113,7 @@ def test_everybody_is_no_reader_among_others() -> None:
 
 
 def test_a_mark_names_each_tool_once() -> None:
-    """Sources are added to the next mark alone, and their names are in the order in which they came first."""
+    """A new source changes only the next mark, and names are in the order of their first source."""
     marks = [Mark()]
     for source, name in (("r1", "read"), ("r2", "find"), ("r3", "read"), ("r3", "read"), (None, "said")):
         marks.append(marks[-1].lowered(UNTRUSTED, source, name))
@@ -124,7 +124,7 @@ def test_a_mark_names_each_tool_once() -> None:
 
 
 def test_a_mark_with_too_many_sources_names_no_more() -> None:
-    """Beyond 1,024 sources a mark keeps those that it has, and says that these are not all."""
+    """A mark keeps its first 1,024 sources, and notes that more are missing."""
     mark = Mark()
     for number in range(MAX_SOURCES + 1):
         mark = mark.lowered(UNTRUSTED, f"r{number}", f"tool-{number}")

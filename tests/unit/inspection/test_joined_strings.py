@@ -1,4 +1,4 @@
-"""The strings of a value are read as one text: each is found at its own path, as if it were read alone."""
+"""Inspectors read the strings of a value as one text, and report each finding at the path of its string."""
 
 from collections.abc import Iterable, Iterator
 from types import MappingProxyType
@@ -17,7 +17,7 @@ Place = tuple[str, tuple[int, int] | None]
 
 
 class Everything(TextInspector):
-    """Finds the whole text of a document."""
+    """Inspector that reports the whole text of a document."""
 
     name = "everything"
 
@@ -31,7 +31,7 @@ def look(inspector: TextInspector, value: object) -> list[Finding]:
 
 
 def places(inspector: TextInspector, value: object) -> list[Place]:
-    """Return where something is found, in order."""
+    """Return the places of findings, in order."""
     return [(finding.path or "", finding.span) for finding in look(inspector, value)]
 
 
@@ -65,7 +65,7 @@ def test_every_string_is_covered_at_its_path_from_end_to_end(value: object) -> N
 
 @pytest.mark.parametrize("limit", range(1, 12))
 def test_strings_beyond_the_limit_are_cut_where_it_is(limit: int) -> None:
-    """The limit counts the characters of keys and strings, and names each string that is not read to its end."""
+    """The limit counts characters of keys and strings; each string that is not read to its end is reported."""
     from agent_identity._inspection.inspector import inspect_texts
 
     found = inspect_texts({"ab": "cdef", "g": ["hijk"]}, (Everything(),), "output", limit=limit)
@@ -81,7 +81,7 @@ LEAVES = st.builds("".join, st.tuples(st.sampled_from(CLEAN), st.sampled_from(["
 
 @given(st.lists(LEAVES, min_size=1, max_size=5))
 def test_strings_of_a_list_are_found_as_each_of_them_alone(leaves: list[str]) -> None:
-    """What begins or ends where a string does is found with the same span, and nothing reaches into the next one."""
+    """A finding at the edge of a string has its exact span, and no finding crosses into the next string."""
     for inspector in (Secrets(), HiddenText(), PersonalData(), Canaries(CANARY)):
         alone = [
             (f"/{index}{path}", span) for index, leaf in enumerate(leaves) for path, span in places(inspector, leaf)
@@ -91,7 +91,7 @@ def test_strings_of_a_list_are_found_as_each_of_them_alone(leaves: list[str]) ->
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b/c", "d~", "e"]), LEAVES), max_size=4), st.booleans())
 def test_strings_of_members_are_found_wherever_they_are(members: list[tuple[str, str]], nested: bool) -> None:
-    """A string that holds something alone is found under its member as well, at any depth."""
+    """A finding in a single string is also reported under its member, at any depth."""
     flat = dict(members)
     value: Any = {"x": [flat, 1, None]} if nested else flat
     prefix = "/x/0" if nested else ""
@@ -106,12 +106,12 @@ def test_strings_of_members_are_found_wherever_they_are(members: list[tuple[str,
 
 @pytest.mark.parametrize("value", [{"bob@example.com": 1}, MappingProxyType({"bob@example.com": 1})])
 def test_keys_of_every_mapping_are_read(value: object) -> None:
-    """The key of a member is a text of the value, whatever kind of mapping it is in."""
+    """Inspectors read the keys of every kind of mapping."""
     assert [(one.category, one.path, one.span) for one in look(PersonalData(), value)] == [("pii.email", "", None)]
 
 
 class Opaque:
-    """An object whose state no inspector reads."""
+    """An object whose state no inspector can read."""
 
     def __init__(self) -> None:
         self.mail = "bob@example.com"

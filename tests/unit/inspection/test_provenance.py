@@ -82,7 +82,7 @@ def test_a_text_that_comes_again_adds_nothing() -> None:
 
 
 def test_the_index_holds_keyed_digests() -> None:
-    """Nothing in an index tells the values, and two tasks have different digests of the same value."""
+    """An index contains no values, and two tasks have different digests of the same value."""
     one, other = index(), ProvenanceIndex(b"j" * 32)
     for found in (one, other):
         took(found, "acct-1234", 4217, label=TRUSTED)

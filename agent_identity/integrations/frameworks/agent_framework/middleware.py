@@ -57,8 +57,8 @@ class AgentIdentityMiddleware(AgentMiddleware):
             answer, and an answer is delivered when all of it was judged. The scope must cover the name. ``None``
             leaves model calls alone.
         tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
-        principal_messages: Messages of users are the principal's own words. Where a policy asks about information flow
-            and ``model`` is set, other parts of a prompt that no guard of the task delivered are of unknown integrity.
+        principal_messages: Count messages of users as the principal's own words. With information flow and ``model``,
+            other parts of a prompt that no guard of the task delivered have unknown integrity.
         servers: The MCP tool of each server, by the name of the server for records and rules.
 
     Raises:
@@ -125,12 +125,12 @@ class AgentIdentityMiddleware(AgentMiddleware):
         own = self._own(name if isinstance(name, str) else None, origin)
         options: Mapping[str, object] = getattr(agent, "default_options", {})
         self._offered.look_at(context.tools, (context.options or {}).get("tools"), options.get("tools"))
-        if others or _has_helpers(agent):  # They may offer tools later; a look at each request costs a chain of calls.
+        if others or _has_helpers(agent):  # They may offer tools later. Checking each request is slow.
             own = [*own, self._offered]
         context.client_kwargs["middleware"] = [*others, *own]
 
     def _own(self, acting: str | None, origin: Origin | None) -> list[object]:
-        """Return the guards of a run; the same ones again for the next, with which the framework makes no new chain."""
+        """Return the guards of a run, cached by agent so that the framework does not build a new chain for each run."""
         own = self._kept.get(acting) if origin is None else None
         if own is None:
             facts = RunFacts(self, self._guards, acting, origin, self._servers, self._offered.look_at)
@@ -144,7 +144,7 @@ class AgentIdentityMiddleware(AgentMiddleware):
 
 @final
 class _Offered(ChatMiddleware):
-    """Finds the tools that nobody can guard, and logs them once.
+    """Detects the tools that no guard can reach, and logs each once.
 
     Attributes:
         names: Their names.
@@ -154,12 +154,12 @@ class _Offered(ChatMiddleware):
         self.names: set[str] = set()
 
     async def process(self, context: ChatContext, call_next: _Next) -> None:
-        """Look at the tools of one request; called by the agent."""
+        """Check the tools of one request; called by the agent."""
         self.look_at((context.options or {}).get("tools"))
         await call_next()
 
     def look_at(self, *groups: object) -> None:
-        """Look at tools, each by itself or in collections of any depth."""
+        """Check tools, single or in nested collections."""
         for group in groups:
             for tool in _listed(group):
                 if isinstance(tool, FunctionTool) and not tool.declaration_only:
@@ -181,7 +181,7 @@ class _Offered(ChatMiddleware):
 
 @final
 class _BoundStream(AgentMiddleware):
-    """Binds one stream to the place in which it was made.
+    """Binds one stream to the place in which it was created.
 
     Args:
         guard: The middleware of the agent.
@@ -284,7 +284,7 @@ def _listed(middleware: object) -> list[object]:
 
 
 def _has_helpers(agent: Any) -> bool:  # noqa: ANN401  An agent of any class.
-    """Return whether an agent has code of others that sees each request, apart from the memory of the framework."""
+    """Return whether third-party code sees each request of an agent, apart from the framework's own memory."""
     providers: Sequence[object] = getattr(agent, "context_providers", ())
     chat: Sequence[object] = getattr(getattr(agent, "client", None), "chat_middleware", ())
     return bool(chat) or not {InMemoryHistoryProvider}.issuperset(map(type, providers))

@@ -89,7 +89,7 @@ class _Request:
         return CallRequest(prompt, can_route=False, model=named, revise=self._revise)
 
     def prompt(self) -> Prompt:
-        """Return what the model is about to read, for information flow."""
+        """Return the prompt and the contents of its answer, for information flow."""
         return Prompt(self._parts, _heard, self._is_provided)
 
     def _is_provided(self) -> bool:
@@ -162,14 +162,14 @@ def _calls(message: Message) -> list[object]:
 
 
 def _heard(response: object) -> Generator[object]:
-    """Yield what a model said, as it will stand in later prompts."""
+    """Yield the contents of an answer, in their form in later prompts."""
     for message in cast("ChatResponse[Any]", response).messages:
         for content in message.contents:
             yield from _contents(content)
 
 
 def _contents(content: Content) -> Generator[object]:
-    """Yield the contents of a part of a prompt or an answer, without the ids of calls."""
+    """Yield the contents of a part of a prompt or answer, without call ids."""
     if content.type == "function_call":
         arguments = content.parse_arguments() or {}
         yield [content.name, arguments]

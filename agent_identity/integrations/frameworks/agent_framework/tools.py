@@ -59,7 +59,7 @@ class RunFacts(NamedTuple):
         acting: The framework's name of the agent.
         origin: The place in which a stream was made; ``None`` if the current one counts.
         servers: By the name of an MCP server, what has its functions.
-        look_at: Looks at the tools of the run, to which functions may have added some.
+        look_at: Checks the tools of the run, to which functions may have added some.
     """
 
     middleware: object
@@ -123,7 +123,7 @@ class _Run:
     Attributes:
         context: See there.
         failure: The error of the guard, if it failed.
-        has_context: Whether the function may have got the context, by which it can offer further tools.
+        has_context: True if the function may have the context, through which it can offer further tools.
     """
 
     def __init__(self, facts: RunFacts, context: FunctionInvocationContext) -> None:
@@ -197,7 +197,7 @@ class _Run:
             raise
 
     def _note(self, error: Exception, raised: BaseException | None) -> None:
-        """Note an error if it is of the guard: neither an answer of it, nor what the body raised."""
+        """Note a failure of the guard: an error that is neither a refusal nor a suspension, and not from the body."""
         if error is not raised and not isinstance(error, Denied | SuspendedError):
             self.failure = error
 
@@ -278,7 +278,7 @@ def runs_here(tool: object) -> bool:
 
 
 def _read_of(result: object) -> Iterable[object]:
-    """Return what the model will read of a result."""
+    """Return the contents of a result that the model will read."""
     return [one.text if one.type == "text" else one.to_dict() for one in FunctionTool.parse_result(result)]
 
 
@@ -355,7 +355,7 @@ def _schema(tool: FunctionTool) -> Mapping[str, object] | None:
 
 @functools.lru_cache(maxsize=1_024)
 def _defaults(function: Callable[..., object]) -> Mapping[str, object] | None:
-    """Return the parameters of a function as a schema, with defaults that can be JSON; ``None`` if it takes any."""
+    """Return the parameters of a function as a schema with its JSON defaults; ``None`` if it takes any parameter."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # A built-in function.

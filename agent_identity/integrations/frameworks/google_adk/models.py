@@ -48,7 +48,7 @@ class GuardedModels:
         self._name = name
 
     async def guard(self, agent: object) -> LlmResponse | None:
-        """Guard an agent in place, so that it names a guarded model; return a refusal if it cannot be.
+        """Guard an agent in place, so that it returns a guarded model; return a refusal if that is impossible.
 
         The callbacks of the agent run later, and may give it another model for the same request.
 
@@ -150,7 +150,7 @@ class _Request:
         return CallRequest(self._json, can_route=False, model=_named(self._request.model), revise=self._revise)
 
     def prompt(self) -> Prompt:
-        """Return what the model is about to read, for information flow."""
+        """Return the prompt and the contents of its answer, for information flow."""
         return Prompt(self._parts, _said, self._is_provided)
 
     def _is_provided(self) -> bool:
@@ -203,7 +203,7 @@ def said(text: str) -> LlmResponse:
 
 @functools.lru_cache(maxsize=256)
 def _guarded_agent(kind: type[LlmAgent]) -> type[LlmAgent]:
-    """Return the subclass of a class of agents whose models pass the guard, whoever asks for them."""
+    """Return a subclass of an agent class that returns only guarded models."""
 
     def canonical_model(self: LlmAgent) -> BaseLlm:
         return _guarded(cast("Any", super(made, self)).canonical_model)
@@ -213,7 +213,7 @@ def _guarded_agent(kind: type[LlmAgent]) -> type[LlmAgent]:
 
     names = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
     members: dict[str, object] = {**names, "canonical_model": property(canonical_model)}
-    if hasattr(kind, "canonical_model_async"):  # Newer versions ask for the model of a request by it.
+    if hasattr(kind, "canonical_model_async"):  # Newer versions get the model of a request from it.
         members["canonical_model_async"] = canonical_model_async
     made = cast("Callable[..., type[LlmAgent]]", type(kind))(kind.__name__, (kind,), members)
     _AGENTS.add(made)
@@ -221,17 +221,17 @@ def _guarded_agent(kind: type[LlmAgent]) -> type[LlmAgent]:
 
 
 def _guarded(model: BaseLlm) -> BaseLlm:
-    """Guard a model in place, and return it; or one that refuses in its place, because no failure ends a run."""
+    """Guard a model in place and return it; if that fails, return one that refuses, because no failure ends a run."""
     if type(model) not in _GUARDED and _GUARD.get() is not None:
         try:
             object.__setattr__(model, "__class__", _guarded_kind(cast("Any", type(model))))
-        except Exception as error:  # noqa: BLE001 - Whatever class it is.
+        except Exception as error:  # noqa: BLE001 - A model may be of any class.
             return _Refusing(model=model.model, text=failed("a model", error))
     return model
 
 
 class _Refusing(BaseLlm):
-    """A model in the place of one that cannot be guarded."""
+    """A model that refuses; replaces one that cannot be guarded."""
 
     text: str
 
@@ -288,14 +288,14 @@ def _rebuilt(answers: list[LlmResponse], changed: object) -> list[LlmResponse]:
 
 
 def _said(answers: object) -> Generator[object]:
-    """Yield what a model said, as it will stand in later prompts."""
+    """Yield the contents of an answer, in their form in later prompts."""
     for answer in cast("list[LlmResponse]", answers):
         for part in (answer.content and answer.content.parts) or ():
             yield from _contents(part)
 
 
 def _contents(part: types.Part) -> Generator[object]:
-    """Yield the contents of a part of a prompt or an answer, without the ids of calls."""
+    """Yield the contents of a part of a prompt or answer, without call ids."""
     if part.function_call is not None:
         arguments = part.function_call.args or {}
         yield [part.function_call.name, arguments]

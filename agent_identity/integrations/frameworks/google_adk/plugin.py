@@ -56,8 +56,8 @@ class AgentIdentityPlugin(BasePlugin):
             answer, and text of streams is held back until it was inspected. The scope must cover the name. ``None``
             leaves model calls alone.
         tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
-        principal_messages: Messages of users are the principal's own words. Where a policy asks about information flow
-            and ``model`` is set, other parts of a prompt that no guard of the task delivered are of unknown integrity.
+        principal_messages: Count messages of users as the principal's own words. With information flow and ``model``,
+            other parts of a prompt that no guard of the task delivered have unknown integrity.
         servers: The toolset of each MCP server, by the name of the server for records and rules.
 
     Attributes:

@@ -240,12 +240,12 @@ def _described(tool: BaseTool, args: Mapping[str, object], context: ToolContext)
 
 
 def _read_of(result: object) -> Iterable[object]:
-    """Return what the model will read of a result."""
+    """Return the contents of a result that the model will read."""
     return (told_by(cast("Mapping[str, object]", result)) if isinstance(result, dict) else result,)
 
 
 def told_by(response: Mapping[str, object] | None) -> object:
-    """Return what a response of a function tells, without what the app or a refusal puts around it.
+    """Return the content of a function response, without the wrapper that the app or a refusal adds.
 
     Args:
         response: The response.
@@ -266,7 +266,7 @@ def _schema(tool: BaseTool) -> Mapping[str, object] | None:
 
 @functools.lru_cache(maxsize=1_024)
 def _defaults(function: Callable[..., object]) -> Mapping[str, object] | None:
-    """Return the parameters of a function as a schema, with the defaults that can be written as JSON."""
+    """Return the parameters of a function as a schema with its JSON defaults."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # A built-in function.

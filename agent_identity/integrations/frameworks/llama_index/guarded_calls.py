@@ -68,7 +68,7 @@ class GuardedCalls:
         self._own = tool.ctx_param_name if isinstance(tool, FunctionTool) and tool.requires_context else None
 
     def declare(self) -> None:
-        """Make the tool known before its first call.
+        """Register the tool before its first call.
 
         Raises:
             ConfigurationError: Its options name an argument that it does not have.

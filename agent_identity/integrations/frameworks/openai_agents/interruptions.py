@@ -51,17 +51,17 @@ class _Waiting(NamedTuple):
 
     Attributes:
         request: The request.
-        run: The context of the run that makes it; ``None`` for a loaded one, which tells its context to nobody.
+        run: The context of its run; ``None`` for a loaded run, whose context is not accessible.
     """
 
     request: ApprovalRequest
     run: weakref.ref[_Context] | None = None
 
 
-# Models number their calls as they like, so that calls of several runs may have the same key.
+# Models choose call ids, so calls of several runs may have the same key.
 _WAITING: Final = dict[_Key, list[_Waiting]]()
 _RULINGS: Final = dict[tuple[str, *_Key], list[str]]()
-"""By principal and call, because a loaded run tells its context to nobody."""
+"""By principal and call, because the context of a loaded run is not accessible."""
 
 
 class Suspended(Exception):
@@ -128,8 +128,8 @@ def requests_of(interruptions: Iterable[ToolApprovalItem]) -> dict[str, Approval
         interruptions: ``result.interruptions``.
 
     Raises:
-        ConfigurationError: Runs of several principals wait with equal calls. The open task tells them apart, and so
-            does :func:`save_run`.
+        ConfigurationError: Several principals wait for approval of equal calls. Call it inside the task of one of
+            them, or use :func:`save_run`.
     """
     return _requests(interruptions, None)
 
@@ -195,7 +195,7 @@ async def load_run(agent: AnyAgent, saved: str) -> AnyRun:
         if isinstance(ruling, str):
             _keep(_RULINGS, (waiting.request.principal.id, *key), ruling)
             run.approve(item)
-        else:  # It will stop again without asking again.
+        else:  # The run will stop again, without a new request.
             _keep(_WAITING, key, waiting)
     return run
 
@@ -209,7 +209,7 @@ async def suspend_for_approval(
         guards: The guards.
         asked: The call.
         parameters: Its arguments, as the model wrote them.
-        run: The context of the run that makes it.
+        run: The context of its run.
     """
     key = call_key(asked.name, asked.request.call_id or "", parameters)
     if (_principal(guards), *key) in _RULINGS:
@@ -287,7 +287,7 @@ def _requests(interruptions: Iterable[ToolApprovalItem], run: _Context | None) -
     """Return the approval requests among interruptions, by call id.
 
     Raises:
-        ConfigurationError: It is not known which of several a call has.
+        ConfigurationError: Several principals wait for approval of equal calls.
     """
     requests, task = dict[str, ApprovalRequest](), task_in()
     for item in interruptions:
@@ -297,8 +297,8 @@ def _requests(interruptions: Iterable[ToolApprovalItem], run: _Context | None) -
         going_on = [one for one in waiting if one.run is None or one.run() is not None]
         found = own or here or going_on or waiting
         if len({one.request.principal for one in found}) > 1:
-            raise ConfigurationError("several principals wait for equal calls; save each run inside its task")
-        if found:  # A run that is resumed may ask once more; it is the same question.
+            raise ConfigurationError("several principals await approval of equal calls; save each run inside its task")
+        if found:  # A resumed run may make the same request again; take the last one.
             requests[item.call_id or ""] = found[-1].request
     return requests
 

@@ -51,8 +51,8 @@ def protect_model(model: ModelT, enforcer: Enforcer, *, name: str = "chat", prin
             ``RunConfig(model_provider=…)``, which agents use whose model is a name.
         enforcer: The enforcer.
         name: The name of the calls in scopes and rules.
-        principal_messages: Messages of users are the principal's own words. Where a policy asks about information flow,
-            other parts of a prompt that no guard of the task delivered are of unknown integrity.
+        principal_messages: Count messages of users as the principal's own words. With information flow, other parts of
+            a prompt that no guard of the task delivered have unknown integrity.
 
     Returns:
         The argument: the same object.
@@ -85,7 +85,7 @@ class _ModelGuards:
 
     @property
     def holds(self) -> bool:
-        """True if streams are held back until they were inspected."""
+        """True if streams are held back until inspectors have seen them."""
         return self.tools.of(self.name, kind="model").holds
 
     def asked(self, model_call: "_ModelCall", kind: str = "model") -> ToolCall:
@@ -161,7 +161,7 @@ class _ModelCall:
         return CallRequest(request, can_route=False, model=facts, revise=self._revise)
 
     def prompt(self) -> Prompt:
-        """Return what the model is about to read, for information flow."""
+        """Return the prompt and the contents of its answer, for information flow."""
         return Prompt(lambda: parts_of(self.arguments), said_in, self._is_provided)
 
     def _is_provided(self) -> bool:
@@ -245,7 +245,7 @@ async def _through(guards: _ModelGuards, model_call: _ModelCall, call_model: _St
 
 
 def _heard(call: Call, event: object) -> Response | None:
-    """Return the response if an event has it, and know what it says, so that the model may read it again."""
+    """Return the response of an event, if it has one, and register its contents for later prompts."""
     response = _response_of(event)
     if response is not None:
         account(call.task, said_in(response))

@@ -45,7 +45,7 @@ _AROUND: Final = ("previous_response_id", "conversation_id", "prompt")
 
 
 def request_json(request: Request) -> dict[str, object]:
-    """Return the arguments of a model call as JSON: instructions, input, tools, hand-offs, settings.
+    """Return the arguments of a model call as JSON: instructions, input, tools, handoffs, settings.
 
     Args:
         request: The arguments of ``get_response`` by name.
@@ -168,7 +168,7 @@ def events_of(output: Items, response: Response | None) -> Items:
 
 
 def parts_of(request: Request) -> Generator[Part]:
-    """Yield what a model is about to read, and what the provider keeps of earlier turns, for information flow.
+    """Yield the parts of a prompt, including the earlier turns that the provider stores, for information flow.
 
     Args:
         request: The arguments of a model call by name.
@@ -182,7 +182,7 @@ def parts_of(request: Request) -> Generator[Part]:
 
 
 def said_in(answer: object) -> Generator[object]:
-    """Yield what a model said, as it will stand in later prompts.
+    """Yield the contents of an answer, in their form in later prompts.
 
     Args:
         answer: A response, or the events of one.
@@ -196,7 +196,7 @@ def said_in(answer: object) -> Generator[object]:
 
 
 def _contents(item: object) -> Generator[object]:
-    """Yield the contents of an item of a prompt or an answer."""
+    """Yield the contents of an item of a prompt or answer."""
     one = cast("Mapping[str, Any]", item)
     content = one.get("output") if str(one.get("type")).endswith("call_output") else one.get("content")
     if one.get("type") == "function_call":
@@ -212,7 +212,7 @@ def _contents(item: object) -> Generator[object]:
 
 
 def _texts(arguments: object) -> list[str]:
-    """Return the texts among arguments that a model wrote: another agent may get one as its prompt."""
+    """Return the texts among arguments that a model wrote; another agent may get one of them as its prompt."""
     try:
         parsed: object = json.loads(str(arguments))
     except ValueError:

@@ -60,7 +60,7 @@ class Protection:
         self._named: Final = set[tuple[str, str]]()
 
     def reach(self, agent: _AnyAgent) -> None:
-        """Protect an agent, and those behind its hand-offs and its tools; others' agents stay theirs.
+        """Protect an agent, and those that its handoffs and tools reach, unless another protection has them.
 
         Args:
             agent: The agent.
@@ -103,7 +103,7 @@ class Protection:
         self._members.clear()
 
     def _take(self, agent: _AnyAgent, tools: list[Tool]) -> tuple[list[Tool], list[_AnyAgent]]:
-        """Guard tools and hand-offs of an agent; return the tools that it may list, and the agents behind them."""
+        """Guard tools and handoffs of an agent; return the tools that it may list, and the agents that they reach."""
         key = id(agent)
         self._members[key] = weakref.ref(agent, lambda _: self._members.pop(key, None))
         behind: list[_AnyAgent] = []
@@ -141,7 +141,7 @@ class Protection:
 
 
 class _Reaching:
-    """A hand-off that protects the agent to which it leads: it may be known only then."""
+    """A handoff that protects its target agent, which may be known only when the handoff runs."""
 
     def __init__(self, handoff: "Handoff[Any, Any]", protection: Protection) -> None:
         self.original: Final[Callable[..., Awaitable[_AnyAgent]]] = handoff.on_invoke_handoff
@@ -159,11 +159,11 @@ class _Reaching:
 def protect(
     agent: AgentT, enforcer: Enforcer, *, agents: Acting | None = None, tool_options: Declared | None = None
 ) -> AgentT:
-    """Guard all tools of an agent, and those of the agents behind its hand-offs and its agents as tools.
+    """Guard all tools of an agent, and those of the agents that its handoffs and its agents as tools reach.
 
     Each call is one decision, one intent and one outcome. A refused call is answered with the text of the refusal, and
     the run goes on. Arguments are judged as the body gets them, with the defaults of the schema. Tools are guarded in
-    place: one that other agents share is guarded there as well. Tools of MCP servers, and tools and hand-offs that are
+    place: one that other agents share is guarded there as well. Tools of MCP servers, and tools and handoffs that are
     added later, are guarded when the agent lists them. What runs at the provider cannot be guarded; see
     :func:`provider_tools`.
 
@@ -263,7 +263,7 @@ def _handoffs(agent: _AnyAgent) -> list["Handoff[Any, Any]"]:
 
 
 def _transfers(agent: _AnyAgent) -> Iterator[str]:
-    """Yield the texts by which the SDK answers the hand-offs of an agent."""
+    """Yield the texts with which the SDK answers the handoffs of an agent."""
     for one in getattr(agent, "handoffs", ()):
         if isinstance(one, Agent):
             yield as_handoff(one).get_transfer_message(one)
@@ -282,7 +282,7 @@ def _agents_behind(tool: FunctionTool) -> list[_AnyAgent]:
 
 
 def _agents_in(one: object) -> Iterator[_AnyAgent]:
-    """Yield the agents that a tool or hand-off holds, in whatever field; some are known only when it is invoked."""
+    """Yield the agents that a tool or handoff holds, in whatever field; some are known only when it is invoked."""
     for field in dataclasses.fields(cast("Any", one)):
         value = getattr(one, field.name, None)
         value = value() if isinstance(value, weakref.ref) else value

@@ -74,7 +74,7 @@ class GuardedBody(SharedBody):
         )
 
     def declare(self, owner: Owner) -> None:
-        """Make the tool known before its first call.
+        """Register the tool before its first call.
 
         Args:
             owner: The protection that may judge its calls.

@@ -43,8 +43,8 @@ class AgentIdentity(AbstractCapability[object]):
             instructions and tools before the model gets them, and its answer before anybody reads it. ``None`` leaves
             model calls alone.
         tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
-        principal_messages: User prompts are the principal's own words. Where a policy asks about information flow and
-            ``model`` is set, other parts of a prompt that no guard of the task delivered are of unknown integrity.
+        principal_messages: Count user prompts as the principal's own words. With information flow and ``model``, other
+            parts of a prompt that no guard of the task delivered have unknown integrity.
 
     Raises:
         TypeError: Enforcer, agents or options are of another type.

@@ -129,7 +129,7 @@ class _Prompt:
         }
 
     def read(self) -> Prompt:
-        """Return what the model is about to read, for information flow."""
+        """Return the prompt and the contents of its answer, for information flow."""
         return Prompt(self._parts, _said, lambda: bool(self.parameters.native_tools))
 
     def _parts(self) -> Generator[Part]:
@@ -177,7 +177,7 @@ def _revised_response(response: ModelResponse, changed: object) -> ModelResponse
 
 
 def _said(response: object) -> Generator[object]:
-    """Yield what a model said, without what changes on its way into the next prompt."""
+    """Yield the contents of an answer, without the members that change before the next prompt."""
     for part in cast("ModelResponse", response).parts:
         if isinstance(part, ToolCallPart):
             arguments = part.args_as_dict(raise_if_invalid=False)

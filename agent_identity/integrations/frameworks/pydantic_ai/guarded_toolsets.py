@@ -156,7 +156,7 @@ def _source(toolset: AbstractToolset[object]) -> tuple[str, str | None]:
 
 
 def _read_of(result: object) -> Iterable[object]:
-    """Return what the model will read of a result."""
+    """Return the contents of a result that the model will read."""
     if not isinstance(result, ToolReturn):
         return (result,)
     content = cast("object", result.content)

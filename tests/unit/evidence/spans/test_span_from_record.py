@@ -125,7 +125,7 @@ def test_an_intent_alone_is_a_call_whose_outcome_is_unknown() -> None:
 
 
 def test_only_the_span_of_a_task_opens() -> None:
-    """Spans of tasks are made by no other library, whatever scope a store shows; spans of calls may be."""
+    """No other library creates spans of tasks, whatever scope a store shows; one may create spans of calls."""
     assert [appearance_of(record(kind, **PARTIES)).opens for kind in ("task_end", "outcome")] == [True, False]
 
 

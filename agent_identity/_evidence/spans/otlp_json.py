@@ -429,6 +429,7 @@ def _status(code: JSON) -> SpanStatus:
 
 def _attributes(pairs: Sequence[Any], depth: int) -> dict[str, object]:
     attributes: dict[str, object] = {}
+    is_shallow = depth <= MAX_NESTING
     for item in pairs:
         # Nearly all are strings in this spelling; whatever else there may be takes the careful way below.
         try:
@@ -436,7 +437,7 @@ def _attributes(pairs: Sequence[Any], depth: int) -> dict[str, object]:
             text = held.get("stringValue") if len(held) == 1 else None
         except (AttributeError, KeyError, TypeError):
             name = text = None
-        if type(text) is str and type(name) is str and name not in attributes:
+        if is_shallow and type(text) is str and type(name) is str and name not in attributes:
             attributes[name] = text
             continue
         pair = _object(item, "an attribute")

@@ -463,11 +463,12 @@ def test_bytes_that_are_no_text() -> None:
 
 def test_nesting_is_bounded() -> None:
     """As deep as allowed is read; deeper, or deep enough to exhaust a parser, is reported."""
-    deep: object = "x"
-    for _ in range(MAX_NESTING):
-        deep = [deep]
-    assert only_span(span(attributes=pairs({"a": deep}))).attributes["a"] == deep
-    assert "more than 64 nested" in only_problem(document(span(attributes=pairs({"a": [deep]}))))
+    for wrap in (lambda item: [item], lambda item: {"b": item}):
+        deep: object = "x"
+        for _ in range(MAX_NESTING):
+            deep = wrap(deep)
+        assert only_span(span(attributes=pairs({"a": deep}))).attributes["a"] == deep
+        assert "more than 64 nested" in only_problem(document(span(attributes=pairs({"a": wrap(deep)}))))
     for opening, closing in (("[", "]"), ('{"arrayValue":{"values":[', "]}}"), ('{"a":', "}")):
         text = opening * 200_000
         assert isinstance(read(text)[0], Malformed)

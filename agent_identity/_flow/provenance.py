@@ -6,7 +6,7 @@ A keyed index holds digests of values, never the values. It is kept in memory an
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import compress, groupby, islice
+from itertools import groupby, islice
 from operator import itemgetter
 from string import ascii_uppercase
 from types import MappingProxyType
@@ -238,9 +238,12 @@ class ProvenanceIndex:
             origin = Origin("unknown", origin.source)
         wholes, known = _wholes_of(values), self.entries
         digests, texts = self._digests(wholes), list(wholes.values())
-        if origin.provenance != "principal":  # A text that others gave before is in the index with its parts.
-            before = [known.get(digest, _SAID).provenance == "principal" for digest in digests]
-            texts = list(compress(texts, before))
+        if origin.provenance != "principal":  # What others gave before in this spelling is in the index with its parts.
+            texts = [
+                text
+                for digest, (form, text) in zip(digests, wholes.items(), strict=True)
+                if form != text or known.get(digest, _SAID).provenance == "principal"
+            ]
         self._enter(digests + self._digests(_forms_within(texts)), origin, own)
 
     def _enter(self, digests: list[int], origin: Origin, own: "Mapping[int, Origin]" = _NONE) -> None:
@@ -346,6 +349,8 @@ def _forms_within(texts: Iterable[str]) -> list[str]:
     parts = parts_of(text)
     if "@" not in text and "://" not in text and text.isascii():
         return parts  # Without spaces they are already normalized.
+    if (plain := unicodedata.normalize("NFC", text)) != text:
+        parts += parts_of(plain)  # A separator may have another spelling, with which the whole is one word.
     forms: list[str] = []
     for part in parts:
         forms.append(normalized(part))

@@ -76,10 +76,12 @@ class LangChainPatches:
             self._twins = None
 
     def _run(self, original: _Entry) -> _Entry:
-        # LangChain need not be installed when this module is imported.
-        from agent_identity.integrations.langchain.invocation import guarded_entry
+        @functools.cache
+        def entry() -> _Entry:
+            # At the first call: where this method runs, modules of LangChain may be half imported.
+            from agent_identity.integrations.langchain.invocation import guarded_entry
 
-        entry = guarded_entry(lambda: original)
+            return guarded_entry(lambda: original)
 
         @functools.wraps(original)
         def run(tool: "BaseTool", *args: object, **kwargs: object) -> object:
@@ -89,15 +91,18 @@ class LangChainPatches:
                 return _answer(tool, denied, kwargs.get("tool_call_id"))
             if twin is None:
                 return original(tool, *args, **kwargs)
-            return entry(twin, *args, **kwargs)
+            return entry()(twin, *args, **kwargs)
 
         return run
 
     def _arun(self, original: _Entry) -> _Entry:
-        from agent_identity.integrations.langchain.invocation import guarded_async_entry  # As in _run.
-
         bare = cast("Callable[..., Awaitable[object]]", original)
-        entry = guarded_async_entry(lambda: bare)
+
+        @functools.cache
+        def entry() -> Callable[..., Awaitable[object]]:
+            from agent_identity.integrations.langchain.invocation import guarded_async_entry  # As in _run.
+
+            return guarded_async_entry(lambda: bare)
 
         @functools.wraps(original)
         async def arun(tool: "BaseTool", *args: object, **kwargs: object) -> object:
@@ -108,7 +113,7 @@ class LangChainPatches:
                 return _answer(tool, denied, kwargs.get("tool_call_id"))
             if twin is None:
                 return await bare(tool, *args, **kwargs)
-            return await entry(twin, *args, **kwargs)
+            return await entry()(twin, *args, **kwargs)
 
         return arun
 

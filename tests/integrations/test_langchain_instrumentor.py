@@ -293,6 +293,20 @@ def test_zero_code_leaves_langchain_alone_until_it_is_imported(tmp_path: Path) -
     assert "find" in shown.stdout + shown.stderr
 
 
+@pytest.mark.parametrize("module", ["base", "simple", "structured"])
+def test_each_module_of_tools_may_be_imported_first(module: str) -> None:
+    """Patching imports nothing of LangChain, of which a module may be half imported at that time."""
+    program = textwrap.dedent(
+        f"""
+        from agent_identity.integrations.langchain_instrumentor import LangChainInstrumentor
+        LangChainInstrumentor().instrument()
+        import langchain_core.tools.{module}
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 async def test_guarded_tools_are_left_to_their_guard(
     desk: Any, open_desk: Any, watching: LangChainInstrumentor
 ) -> None:

@@ -203,6 +203,20 @@ def test_what_was_not_taken_in_is_not_trusted_later(monkeypatch: pytest.MonkeyPa
     assert provenance(full, "fourth-4") == "unknown"
 
 
+@pytest.mark.parametrize(
+    ("before", "later", "part"),
+    [
+        ("pay DE89 3704 0044 0532 0130 00 now", "DE89 370400440532013000", "370400440532013000"),
+        ("see foo\u037ebar123 there", "foo;bar123", "bar123"),
+    ],
+)
+def test_a_known_value_in_another_spelling_has_other_parts(before: str, later: str, part: str) -> None:
+    """A value that is known from within a text is taken in with its parts where it is spelled otherwise."""
+    found = took(index(), before, label=UNTRUSTED)
+    assert provenance(found, later) == "untrusted"
+    assert provenance(took(found, later, label=UNTRUSTED), part) == "untrusted"
+
+
 def test_a_long_request_is_not_cut_inside_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left of a word at the bound is no word of the principal."""
     monkeypatch.setattr(rules, "MAX_INPUT_CHARS", 22)

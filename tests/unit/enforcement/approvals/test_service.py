@@ -106,6 +106,23 @@ def test_each_kind_of_callable_waits_for_its_approval(opened: Callable[..., Any]
             assert ran[3:] == ["function", "generator", "block"]
 
 
+@pytest.mark.parametrize("ask", [yes, yes_later])
+async def test_an_approved_generator_runs_under_the_task_that_created_it(opened: Callable[..., Any], ask: Any) -> None:
+    """Its body gets no authority of the task whose code consumes it, also where a person had to be asked first."""
+    world = opened(policy=POLICY, routes={"desk": Approval(ask=ask)})
+    other = world.enforcer.tool(name="other")(lambda: "ran")
+
+    @world.enforcer.tool(name="tool")
+    async def generator() -> AsyncIterator[object]:
+        yield other()
+
+    with world.task(Scope("tool")):
+        stream = generator()
+        with world.task(Scope("tool") | Scope("other")), pytest.raises(Denied) as caught:
+            await anext(stream)
+    assert caught.value.code == "tool_not_granted"
+
+
 def test_who_asks_acts_outside_the_task(opened: Callable[..., Any]) -> None:
     """A guarded tool that the desk calls is refused, and so is the call that was to be approved."""
 

@@ -58,11 +58,12 @@ class Bank:
 
         return [read_invoice, pay_invoice]
 
-    def task(self) -> Any:
-        """Open a task of alice for the clerk."""
+    def task(self, scope: ai.Scope | None = None) -> Any:
+        """Open a task of alice for the clerk, by default with a scope of the two tools and the model."""
         who = {"principal": ai.Human("alice@example.com"), "agent": ai.Agent("clerk", owner="fin@example.com")}
         tools = {"read_invoice": {"invoice_id": "INV-42"}, "pay_invoice": {}}
-        scope = ai.Scope({f"{self.prefix}{name}": given for name, given in tools.items()}) | ai.Scope("chat")
+        named = {f"{self.prefix}{name}": given for name, given in tools.items()}
+        scope = scope or ai.Scope(named) | ai.Scope("chat")
         return self.enforcer.task("books", scope=scope, request=REQUEST, **who)
 
     def found(self, kind: type[Any]) -> list[Any]:

@@ -94,7 +94,8 @@ def protect(
             inspected. ``None`` leaves model calls alone.
         tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
         principal_messages: What CrewAI writes as a user, such as the description of a task, are the principal's own
-            words. Where a policy asks about information flow and ``model`` is set, other parts of a prompt that no
+            words, while the mark of the task is trusted and the agent has no memory or knowledge: all of that is in
+            one text. Where a policy asks about information flow and ``model`` is set, other parts of a prompt that no
             guard of the task delivered are of unknown integrity.
 
     Raises:

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
+from agent_identity._enforcement.tasks import Task
 from agent_identity._evidence.record import Model
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
@@ -97,18 +98,29 @@ def _wanted(
     arguments = {"messages": messages, "tools": options.get("tools")}
     request = CallRequest(arguments, can_route=False, model=known, revise=revise)
     streams = bool(llm.stream) and not guards.of(name, kind="model").holds
-    acting = cast("str | None", getattr(options.get("from_agent"), "role", None))
-    prompt = Prompt(lambda: _parts(messages), _contents)
+    agent = options.get("from_agent")
+    acting = cast("str | None", getattr(agent, "role", None))
+    prompt = Prompt(lambda: _parts(messages, can_be_said=_can_be_said(agent, guards.enforcer.current_task)), _contents)
     return ToolCall(name, request, acting, "streamed_model" if streams else "model", prompt=prompt), sent
 
 
-def _parts(messages: object) -> Generator[Part]:
+def _can_be_said(agent: object, task: Task | None) -> bool:
+    """Return whether what CrewAI writes as a user can be the words of the principal alone.
+
+    It also writes there what earlier tasks have put out, and what memories and sources of knowledge hold.
+    """
+    crew = getattr(agent, "crew", None)
+    adds = any(getattr(one, name, None) for one in (agent, crew) for name in ("memory", "knowledge_sources"))
+    return not adds and (task is None or task.flow is None or task.flow.label.integrity == "trusted")
+
+
+def _parts(messages: object, *, can_be_said: bool) -> Generator[Part]:
     """Yield what a model is about to read, for information flow."""
     listed = cast("list[object]", messages) if isinstance(messages, list) else [{"role": "user", "content": messages}]
     for message in listed:
         one = cast("Mapping[str, object]", message)
         if one.get("role") != "system":
-            by = one.get("role") == "user"
+            by = can_be_said and one.get("role") == "user"
             contents = _contents([*_listed(one.get("content")), *_listed(one.get("tool_calls"))])
             yield from (Part("person" if by else "other", content) for content in contents)
 

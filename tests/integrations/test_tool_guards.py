@@ -353,3 +353,35 @@ def test_results_that_are_still_going_to_run_are_left_alone(rehearse: Rehearse) 
         cyclic: list[Any] = []
         cyclic.append(cyclic)
         assert guards.run(asked()._replace(told=lambda _: [cyclic]), body) == {}
+
+
+class SilentError(Exception):
+    """An error without a text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("on_a_loop", [False, True])
+def test_what_cannot_be_read_lowers_the_mark_and_ends_no_run(rehearse: Rehearse, on_a_loop: bool) -> None:
+    """A part that cannot be written is unknown, a prompt that cannot be read untrusted; errors stay those of tools."""
+    world = rehearse(policy=Flow(), draft_records=True)  # type: ignore[call-arg]
+    guards = ToolGuards(world.enforcer, tool_options={"fail": ToolOptions(labels=[], returns="trusted")})
+    cyclic: list[Any] = []
+    cyclic.append(cyclic)
+
+    def broken() -> list[Part]:
+        raise KeyError("role")
+
+    def fails(_: Call) -> object:
+        raise SilentError
+
+    with world.enforcer.task("look", scope=Scope("chat") | Scope("fail"), request="look", **WHO):
+        for parts in (lambda: [Part("person", cyclic)], broken):
+            prompt = Prompt(parts, lambda _: ())
+            asking = ToolCall("chat", CallRequest({}), kind="model", prompt=prompt)
+            assert made(guards, asking, on_a_loop=on_a_loop) == {}
+        with pytest.raises(SilentError):
+            guards.run(asked("fail"), fails)
+    found = [one.mark.label for one in records.read(world.directory, drafts=True) if isinstance(one, records.Mark)]
+    assert found[:3] == ["trusted", "unknown", "untrusted"]

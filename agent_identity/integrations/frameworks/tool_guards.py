@@ -8,7 +8,7 @@ answers a refusal in the framework's own form. The steps of a call are those of
 import logging
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import is_dataclass
 from functools import partial
 from typing import Final, NamedTuple, cast, final
@@ -296,8 +296,8 @@ class ToolGuards:
         """
         prompt = asked.prompt
         if prompt is not None:
-            parts = prompt.parts()
-            join_prompt(task, parts, are_principals=self._are_principals, is_provided=prompt.is_provided())
+            parts, is_provided = _read(prompt, asked.name)
+            join_prompt(task, parts, are_principals=self._are_principals, is_provided=is_provided)
 
     @contextmanager
     def _accounting(self, task: Task, asked: ToolCall) -> Generator[Callable[[object], object]]:
@@ -317,7 +317,8 @@ class ToolGuards:
             account(task, (refusal(denied),))
             raise
         except Exception as error:  # What it does to the mark is on record already.
-            account(task, (str(error),))
+            with suppress(Exception):  # It may have no text; the error of the tool is what the caller gets.
+                account(task, (str(error),))
             raise
 
     def _guard_of(self, asked: ToolCall) -> GuardedCall:
@@ -394,6 +395,15 @@ class ToolGuards:
 
 
 _NOTHING: Final = ToolOptions()
+
+
+def _read(prompt: Prompt, name: str) -> tuple[list[Part], bool]:
+    """Return the parts of a prompt, and whether its provider may run tools; one that is unreadable is untrusted."""
+    try:
+        return list(prompt.parts()), prompt.is_provided()
+    except Exception as error:  # noqa: BLE001 - Of any framework. The guard judges the call, and no run ends by it.
+        _LOG.warning("a prompt for %s counts as untrusted, because it cannot be read: %s", name, safe_message(error))
+        return [], True
 
 
 def _run(guard: GuardedCall, asked: ToolCall, body: Callable[[Call], object]) -> object:

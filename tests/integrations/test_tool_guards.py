@@ -182,6 +182,9 @@ SCHEMA = {"properties": {"to": {"type": "string"}, "amount": {}}}
         ("agent", None, OPTIONS, True),
         ("mcp", "files", OPTIONS, False),
         ("mcp", None, OPTIONS, False),
+        ("model", None, OPTIONS, False),
+        ("streamed_model", None, OPTIONS, False),
+        ("prompt", None, OPTIONS, False),
         ("mcp", "files", ToolOptions(labels=["payment"], server="files"), True),
         ("mcp", "other", ToolOptions(labels=["payment"], server="files"), False),
         ("function", None, ToolOptions(labels=["payment"], server="files"), False),
@@ -201,6 +204,13 @@ def test_options_of_another_type_are_refused_at_once(rehearse: Rehearse, wrong: 
     """A wrong type is told where the adapter is made."""
     with pytest.raises(TypeError, match="tool_options"):
         ToolGuards(rehearse().enforcer, tool_options=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["false", 1, None])
+def test_whose_words_messages_are_is_a_bool(rehearse: Rehearse, wrong: Any) -> None:
+    """A text of a configuration would be true whatever it says."""
+    with pytest.raises(TypeError, match="principal_messages"):
+        ToolGuards(rehearse().enforcer, principal_messages=wrong)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from agent_identity._policy.decision import Touches, check_labels, check_paramet
 
 __all__ = ["ToolOptions"]
 
-_OF_SERVERS: Final = "mcp"
-"""The kind of tools that run elsewhere, also where nobody knows their server."""
+_ELSEWHERE: Final = frozenset({"mcp", "model", "prompt", "streamed_model"})
+"""The kinds of what is no tool of this process: tools of servers, also where nobody knows which, and models."""
 
 
 @typed_calls("__init__")
@@ -76,7 +76,7 @@ class ToolOptions:
             kind: The kind of the tool.
             server: The name of its server; ``None`` if it has none or an unknown one.
         """
-        return server == self.server and (server is not None or kind != _OF_SERVERS)
+        return server == self.server and (server is not None or kind not in _ELSEWHERE)
 
     def check(self, tool: str, schema: Mapping[str, object] | None) -> None:
         """Check that the named arguments are arguments of a tool: a misspelled one would judge nothing.

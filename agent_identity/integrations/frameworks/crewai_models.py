@@ -23,7 +23,7 @@ except ModuleNotFoundError as error:
 
 __all__ = ["guard_model"]
 
-_CLASSES: Final = weakref.WeakKeyDictionary[type, Enforcer]()
+_CLASSES: Final = weakref.WeakKeyDictionary[type, tuple[Enforcer, str, bool]]()
 _LOCK: Final = threading.Lock()
 
 
@@ -39,16 +39,21 @@ def guard_model(llm: BaseLLM, guards: ToolGuards, name: str) -> None:
 
     Raises:
         ValueError: The name does not have 1 to 256 visible characters.
-        ConfigurationError: Another enforcer guards it.
+        ConfigurationError: Another enforcer guards it, or it is guarded under another name or for other people.
     """
     guards.enforcer.guard(name, kind="model")
+    wanted = guards.enforcer, name, guards.are_principals
     with _LOCK:
         owner = _CLASSES.get(type(llm))
-        if owner is not None and owner is not guards.enforcer:
+        if owner is not None and owner[0] is not guards.enforcer:
             raise ConfigurationError(f"the model {llm.model!r} is guarded by another enforcer; make another one")
+        if owner is not None and owner != wanted:
+            raise ConfigurationError(
+                f"the model {llm.model!r} is guarded with another model= or principal_messages=; make another one"
+            )
         if owner is None:
             made = _class(type(llm), guards, name)
-            _CLASSES[made] = guards.enforcer
+            _CLASSES[made] = wanted
             object.__setattr__(llm, "__class__", made)
 
 

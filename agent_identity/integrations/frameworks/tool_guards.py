@@ -144,6 +144,8 @@ class ToolGuards:
     ) -> None:
         if not isinstance(cast("object", enforcer), Enforcer):
             raise TypeError(f"enforcer is {type(enforcer).__name__}; pass an Enforcer")
+        if not isinstance(cast("object", principal_messages), bool):
+            raise TypeError(f"principal_messages is {type(principal_messages).__name__}; pass True or False")
         self._agents = {name: _delegate(name, agent) for name, agent in (agents or {}).items()}
         self._enforcer = enforcer
         self._make = partial(enforcer.guard, suspends=suspends, returns=returns, workflow=workflow)
@@ -161,6 +163,11 @@ class ToolGuards:
     def enforcer(self) -> Enforcer:
         """The enforcer."""
         return self._enforcer
+
+    @property
+    def are_principals(self) -> bool:
+        """True if messages of people are the principal's own words."""
+        return self._are_principals
 
     @property
     def may_suspend(self) -> bool:

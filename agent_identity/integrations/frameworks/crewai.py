@@ -51,6 +51,9 @@ __all__ = ["instrument", "never_cached", "protect"]
 
 T = TypeVar("T")
 
+_ADAPTED: Final = "CrewAIMCPTool"
+"""The class of tools of MCP servers that the adapters outside the core of CrewAI make; it names no server."""
+
 _LOG: Final = logging.getLogger("agent_identity")
 _ACTING: Final[ContextVar["tuple[_Protection, str | None] | None"]] = ContextVar(
     "agent_identity_crewai_acting", default=None
@@ -164,7 +167,8 @@ class _Facts(NamedTuple):
 
 def _facts(tool: BaseTool | CrewStructuredTool) -> _Facts:
     server = tool.server_name if isinstance(tool, MCPNativeTool | MCPToolWrapper) else None
-    kind = "agent" if isinstance(tool, BaseAgentTool) else "function" if server is None else "mcp"
+    is_served = server is not None or any(one.__name__ == _ADAPTED for one in type(tool).__mro__)
+    kind = "agent" if isinstance(tool, BaseAgentTool) else "mcp" if is_served else "function"
     return _Facts(sanitize_tool_name(tool.name), kind, server, tool.args_schema)
 
 

@@ -3,6 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from checking import check
 
 import agent_identity as ai
 from agent_identity import records
+from agent_identity.errors import ConfigurationError
 from agent_identity.options import ToolOptions
 from agent_identity.policy import Flow, Touch
 
@@ -99,6 +101,9 @@ class DeclaredTools(ABC):
     takes_enforced_functions = True
     """Whether a function under ``enforcer.tool`` can be a tool of the framework."""
 
+    knows_arguments = True
+    """Whether the framework tells the arguments that a tool has."""
+
     @abstractmethod
     async def run(
         self, bank: Bank, tools: Sequence[Callable[..., Any]], script: Sequence[Call], **options: Any
@@ -138,6 +143,15 @@ class DeclaredTools(ABC):
         assert bank.paid == [OWN]
         assert [outcome for _, outcome in bank.ended()] == ["success", "denied", "success"]
         assert bank.marks() == [("request", "trusted"), ("result", self.undeclared)]
+
+    async def test_a_misspelled_destination_lets_nothing_be_paid(self, bank: Bank) -> None:
+        """It would judge nothing, so that the tool is an error at once, or each of its calls is refused."""
+        if not self.knows_arguments:
+            pytest.skip("the framework does not tell them")
+        wrong = ToolOptions(labels=["payment"], destination="ibann", returns="trusted")
+        with bank.task(), suppress(ConfigurationError):
+            await self.run(bank, bank.tools(), [pay(OWN)], tool_options={"pay_invoice": wrong})
+        assert bank.paid == []
 
     async def test_resources_are_on_record(self, bank: Bank) -> None:
         """``touches`` names what each call reads."""

@@ -249,6 +249,10 @@ def test_an_argument_that_the_tool_does_not_have_refuses_its_calls(
         with pytest.raises(ConfigurationError, match="cc"):
             guards.of("send", schema=SCHEMA)
     assert guards.of("send", schema={**SCHEMA, "additionalProperties": True})
+    guards = ToolGuards(rehearse().enforcer, tool_options={"send": options})
+    assert guards.of("send")  # Without a schema, as for a tool that is missing; that compares nothing.
+    with pytest.raises(ConfigurationError, match="cc"):
+        guards.of("send", schema=SCHEMA)
     watching = ToolGuards(rehearse(mode="monitor").enforcer, tool_options={"send": options})
     assert watching.of("send", schema=SCHEMA)
     assert "cc" in caplog.text

@@ -88,7 +88,9 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         async def run() -> object:
             INTERRUPTING.set(self._self_interrupt)
             wanted = self._wanted(tool_use)
-            holds = guards.of(wanted.name, kind=wanted.kind, server=wanted.server).holds
+            holds = guards.of(
+                wanted.name, kind=wanted.kind, server=wanted.server, schema=wanted.schema, function=wanted.function
+            ).holds
 
             async def body(call: Call) -> object:
                 nonlocal routed

@@ -128,7 +128,7 @@ class ToolGuards:
             "_make",
             "_may_suspend",
         ),
-        *("_options", "_own", "_seen"),
+        *("_options", "_own", "_seen", "_unchecked"),
     )
 
     def __init__(
@@ -158,6 +158,7 @@ class ToolGuards:
         self._guards: dict[tuple[str, str, str | None], GuardedCall] = {}
         self._lock = threading.Lock()
         self._seen: set[str] = set()
+        self._unchecked: set[tuple[str, str, str | None]] = set()
 
     @property
     def enforcer(self) -> Enforcer:
@@ -200,7 +201,7 @@ class ToolGuards:
             return own
         key = name, kind, server
         guard = self._guards.get(key)
-        if guard is None:
+        if guard is None or (schema is not None and key in self._unchecked):
             guard = self._made(name, kind, server, schema)
             with self._lock:
                 if len(self._guards) >= _MAX_GUARDS:  # A model may make up names.
@@ -381,6 +382,8 @@ class ToolGuards:
             return self._make(UNNAMED)
         if options is not _NOTHING:
             self._check(options, name, schema)
+            known = self._unchecked.add if schema is None else self._unchecked.discard
+            known((name, kind, server))  # Nobody has compared the arguments where the schema was not known.
             self._expected.discard(name)
         guard.declare()
         if self._expected and not self._guards:

@@ -3,6 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from checking import check
 
 import agent_identity as ai
 from agent_identity import records
+from agent_identity.errors import ConfigurationError
 from agent_identity.options import ToolOptions
 from agent_identity.policy import Flow, Touch
 
@@ -58,11 +60,12 @@ class Bank:
 
         return [read_invoice, pay_invoice]
 
-    def task(self) -> Any:
-        """Open a task of alice for the clerk."""
+    def task(self, scope: ai.Scope | None = None) -> Any:
+        """Open a task of alice for the clerk, by default with a scope of the two tools and the model."""
         who = {"principal": ai.Human("alice@example.com"), "agent": ai.Agent("clerk", owner="fin@example.com")}
         tools = {"read_invoice": {"invoice_id": "INV-42"}, "pay_invoice": {}}
-        scope = ai.Scope({f"{self.prefix}{name}": given for name, given in tools.items()}) | ai.Scope("chat")
+        named = {f"{self.prefix}{name}": given for name, given in tools.items()}
+        scope = scope or ai.Scope(named) | ai.Scope("chat")
         return self.enforcer.task("books", scope=scope, request=REQUEST, **who)
 
     def found(self, kind: type[Any]) -> list[Any]:
@@ -97,6 +100,9 @@ class DeclaredTools(ABC):
 
     takes_enforced_functions = True
     """True if a function under ``enforcer.tool`` can be a tool of the framework."""
+
+    knows_arguments = True
+    """Whether the framework tells the arguments that a tool has."""
 
     @abstractmethod
     async def run(
@@ -137,6 +143,15 @@ class DeclaredTools(ABC):
         assert bank.paid == [OWN]
         assert [outcome for _, outcome in bank.ended()] == ["success", "denied", "success"]
         assert bank.marks() == [("request", "trusted"), ("result", self.undeclared)]
+
+    async def test_a_misspelled_destination_lets_nothing_be_paid(self, bank: Bank) -> None:
+        """It would judge nothing, so that the tool is an error at once, or each of its calls is refused."""
+        if not self.knows_arguments:
+            pytest.skip("the framework does not tell them")
+        wrong = ToolOptions(labels=["payment"], destination="ibann", returns="trusted")
+        with bank.task(), suppress(ConfigurationError):
+            await self.run(bank, bank.tools(), [pay(OWN)], tool_options={"pay_invoice": wrong})
+        assert bank.paid == []
 
     async def test_resources_are_on_record(self, bank: Bank) -> None:
         """The intent has the resources that ``touches`` declares."""

@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple
 
 from pydantic import ConfigDict, TypeAdapter
 
-from agent_identity._enforcement.tasks import Task
+from agent_identity._enforcement.tasks import Task, TaskFlow
 from agent_identity._flow import UNKNOWN, UNTRUSTED
 from agent_identity.errors import Denied
 
@@ -56,14 +56,21 @@ def join_prompt(task: Task | None, parts: Iterable[Part], *, are_principals: boo
         return
     unknown = False
     for part in parts:
-        if part.by == "application" or task.flow.is_accounted(text := _text_of(part.content)):
+        if part.by == "application" or _is_accounted(task.flow, part.content):
             continue
-        if part.by == "person" and are_principals and isinstance(part.content, str) and text and _said(task, text):
+        if part.by == "person" and are_principals and isinstance(part.content, str) and _said(task, part.content):
             continue
         unknown = True
     if unknown or is_provided:
         label = UNTRUSTED if is_provided else UNKNOWN
         task.flow.join(label, intent=None, name=_PROMPT, cause=_PROMPT)
+
+
+def _is_accounted(flow: TaskFlow, content: object) -> bool:
+    try:
+        return flow.is_accounted(_text_of(content))
+    except (ValueError, TypeError, RecursionError):  # It cannot be written: nobody has accounted for it.
+        return False
 
 
 def _said(task: Task, text: str) -> bool:

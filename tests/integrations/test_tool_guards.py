@@ -182,6 +182,9 @@ SCHEMA = {"properties": {"to": {"type": "string"}, "amount": {}}}
         ("agent", None, OPTIONS, True),
         ("mcp", "files", OPTIONS, False),
         ("mcp", None, OPTIONS, False),
+        ("model", None, OPTIONS, False),
+        ("streamed_model", None, OPTIONS, False),
+        ("prompt", None, OPTIONS, False),
         ("mcp", "files", ToolOptions(labels=["payment"], server="files"), True),
         ("mcp", "other", ToolOptions(labels=["payment"], server="files"), False),
         ("function", None, ToolOptions(labels=["payment"], server="files"), False),
@@ -201,6 +204,13 @@ def test_options_of_another_type_are_refused_at_once(rehearse: Rehearse, wrong: 
     """The adapter rejects options of a wrong type when it is created."""
     with pytest.raises(TypeError, match="tool_options"):
         ToolGuards(rehearse().enforcer, tool_options=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["false", 1, None])
+def test_whose_words_messages_are_is_a_bool(rehearse: Rehearse, wrong: Any) -> None:
+    """A text of a configuration would be true whatever it says."""
+    with pytest.raises(TypeError, match="principal_messages"):
+        ToolGuards(rehearse().enforcer, principal_messages=wrong)
 
 
 @pytest.mark.parametrize(
@@ -239,6 +249,10 @@ def test_an_argument_that_the_tool_does_not_have_refuses_its_calls(
         with pytest.raises(ConfigurationError, match="cc"):
             guards.of("send", schema=SCHEMA)
     assert guards.of("send", schema={**SCHEMA, "additionalProperties": True})
+    guards = ToolGuards(rehearse().enforcer, tool_options={"send": options})
+    assert guards.of("send")  # Without a schema, as for a tool that is missing; that compares nothing.
+    with pytest.raises(ConfigurationError, match="cc"):
+        guards.of("send", schema=SCHEMA)
     watching = ToolGuards(rehearse(mode="monitor").enforcer, tool_options={"send": options})
     assert watching.of("send", schema=SCHEMA)
     assert "cc" in caplog.text
@@ -353,3 +367,35 @@ def test_results_that_are_still_going_to_run_are_left_alone(rehearse: Rehearse) 
         cyclic: list[Any] = []
         cyclic.append(cyclic)
         assert guards.run(asked()._replace(told=lambda _: [cyclic]), body) == {}
+
+
+class SilentError(Exception):
+    """An error without a text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("on_a_loop", [False, True])
+def test_what_cannot_be_read_lowers_the_mark_and_ends_no_run(rehearse: Rehearse, on_a_loop: bool) -> None:
+    """A part that cannot be written is unknown, a prompt that cannot be read untrusted; errors stay those of tools."""
+    world = rehearse(policy=Flow(), draft_records=True)  # type: ignore[call-arg]
+    guards = ToolGuards(world.enforcer, tool_options={"fail": ToolOptions(labels=[], returns="trusted")})
+    cyclic: list[Any] = []
+    cyclic.append(cyclic)
+
+    def broken() -> list[Part]:
+        raise KeyError("role")
+
+    def fails(_: Call) -> object:
+        raise SilentError
+
+    with world.enforcer.task("look", scope=Scope("chat") | Scope("fail"), request="look", **WHO):
+        for parts in (lambda: [Part("person", cyclic)], broken):
+            prompt = Prompt(parts, lambda _: ())
+            asking = ToolCall("chat", CallRequest({}), kind="model", prompt=prompt)
+            assert made(guards, asking, on_a_loop=on_a_loop) == {}
+        with pytest.raises(SilentError):
+            guards.run(asked("fail"), fails)
+    found = [one.mark.label for one in records.read(world.directory, drafts=True) if isinstance(one, records.Mark)]
+    assert found[:3] == ["trusted", "unknown", "untrusted"]

@@ -14,8 +14,8 @@ from agent_identity._policy.decision import Touches, check_labels, check_paramet
 
 __all__ = ["ToolOptions"]
 
-_OF_SERVERS: Final = "mcp"
-"""The kind of tools of MCP servers, including those whose server is unknown."""
+_ELSEWHERE: Final = frozenset({"mcp", "model", "prompt", "streamed_model"})
+"""The kinds of models, and of tools of MCP servers, including those whose server is unknown."""
 
 
 @typed_calls("__init__")
@@ -78,7 +78,7 @@ class ToolOptions:
             kind: The kind of the tool.
             server: The name of its server; ``None`` if it has none, or if it is unknown.
         """
-        return server == self.server and (server is not None or kind != _OF_SERVERS)
+        return server == self.server and (server is not None or kind not in _ELSEWHERE)
 
     def check(self, tool: str, schema: Mapping[str, object] | None) -> None:
         """Check that a tool has the named arguments, because a misspelled name would check nothing.

@@ -51,6 +51,9 @@ __all__ = ["instrument", "never_cached", "protect"]
 
 T = TypeVar("T")
 
+_ADAPTED: Final = "CrewAIMCPTool"
+"""The class of tools of MCP servers that the adapters outside the core of CrewAI make; it names no server."""
+
 _LOG: Final = logging.getLogger("agent_identity")
 _ACTING: Final[ContextVar["tuple[_Protection, str | None] | None"]] = ContextVar(
     "agent_identity_crewai_acting", default=None
@@ -94,8 +97,9 @@ def protect(
             inspected. ``None`` leaves model calls alone.
         tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
         principal_messages: Count user messages that CrewAI writes, such as the description of a task, as the
-            principal's own words. With information flow and ``model``, other parts of a prompt that no guard of the
-            task delivered have unknown integrity.
+            principal's own words, while the mark of the task is trusted and the agent has no memory or knowledge,
+            because CrewAI puts all of these into one text. With information flow and ``model``, other parts of a
+            prompt that no guard of the task delivered have unknown integrity.
 
     Raises:
         TypeError: Something is of another type.
@@ -163,7 +167,8 @@ class _Facts(NamedTuple):
 
 def _facts(tool: BaseTool | CrewStructuredTool) -> _Facts:
     server = tool.server_name if isinstance(tool, MCPNativeTool | MCPToolWrapper) else None
-    kind = "agent" if isinstance(tool, BaseAgentTool) else "function" if server is None else "mcp"
+    is_served = server is not None or any(one.__name__ == _ADAPTED for one in type(tool).__mro__)
+    kind = "agent" if isinstance(tool, BaseAgentTool) else "mcp" if is_served else "function"
     return _Facts(sanitize_tool_name(tool.name), kind, server, tool.args_schema)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
+from agent_identity._enforcement.tasks import Task
 from agent_identity._evidence.record import Model
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
@@ -22,7 +23,7 @@ except ModuleNotFoundError as error:
 
 __all__ = ["guard_model"]
 
-_CLASSES: Final = weakref.WeakKeyDictionary[type, Enforcer]()
+_CLASSES: Final = weakref.WeakKeyDictionary[type, tuple[Enforcer, str, bool]]()
 _LOCK: Final = threading.Lock()
 
 
@@ -38,16 +39,21 @@ def guard_model(llm: BaseLLM, guards: ToolGuards, name: str) -> None:
 
     Raises:
         ValueError: The name does not have 1 to 256 visible characters.
-        ConfigurationError: Another enforcer guards it.
+        ConfigurationError: Another enforcer guards it, or it is guarded under another name or for other people.
     """
     guards.enforcer.guard(name, kind="model")
+    wanted = guards.enforcer, name, guards.are_principals
     with _LOCK:
         owner = _CLASSES.get(type(llm))
-        if owner is not None and owner is not guards.enforcer:
+        if owner is not None and owner[0] is not guards.enforcer:
             raise ConfigurationError(f"the model {llm.model!r} is guarded by another enforcer; make another one")
+        if owner is not None and owner != wanted:
+            raise ConfigurationError(
+                f"the model {llm.model!r} is guarded with another model= or principal_messages=; make another one"
+            )
         if owner is None:
             made = _class(type(llm), guards, name)
-            _CLASSES[made] = guards.enforcer
+            _CLASSES[made] = wanted
             object.__setattr__(llm, "__class__", made)
 
 
@@ -97,18 +103,29 @@ def _wanted(
     arguments = {"messages": messages, "tools": options.get("tools")}
     request = CallRequest(arguments, can_route=False, model=known, revise=revise)
     streams = bool(llm.stream) and not guards.of(name, kind="model").holds
-    acting = cast("str | None", getattr(options.get("from_agent"), "role", None))
-    prompt = Prompt(lambda: _parts(messages), _contents)
+    agent = options.get("from_agent")
+    acting = cast("str | None", getattr(agent, "role", None))
+    prompt = Prompt(lambda: _parts(messages, can_be_said=_can_be_said(agent, guards.enforcer.current_task)), _contents)
     return ToolCall(name, request, acting, "streamed_model" if streams else "model", prompt=prompt), sent
 
 
-def _parts(messages: object) -> Generator[Part]:
+def _can_be_said(agent: object, task: Task | None) -> bool:
+    """Return whether a user message of CrewAI can consist of the words of the principal alone.
+
+    CrewAI also writes into it the results of earlier tasks, and the contents of memories and sources of knowledge.
+    """
+    crew = getattr(agent, "crew", None)
+    adds = any(getattr(one, name, None) for one in (agent, crew) for name in ("memory", "knowledge_sources"))
+    return not adds and (task is None or task.flow is None or task.flow.label.integrity == "trusted")
+
+
+def _parts(messages: object, *, can_be_said: bool) -> Generator[Part]:
     """Yield the parts of a prompt, for information flow."""
     listed = cast("list[object]", messages) if isinstance(messages, list) else [{"role": "user", "content": messages}]
     for message in listed:
         one = cast("Mapping[str, object]", message)
         if one.get("role") != "system":
-            by = one.get("role") == "user"
+            by = can_be_said and one.get("role") == "user"
             contents = _contents([*_listed(one.get("content")), *_listed(one.get("tool_calls"))])
             yield from (Part("person" if by else "other", content) for content in contents)
 

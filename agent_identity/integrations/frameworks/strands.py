@@ -234,7 +234,7 @@ class AgentIdentityHooks(HookProvider):
 
     def _guarded_model(self, model: Model, acting: str) -> Model:
         if type(cast("object", model)) is GuardedModel:
-            if cast("GuardedModel", model).is_of(self._guards.enforcer, acting):
+            if cast("GuardedModel", model).is_of(self._guards, acting):
                 return model
             model = cast("Model", cast("GuardedModel", model).__wrapped__)  # Of the agent that it is from.
         return cast("Model", GuardedModel(model, self._guards, cast("str", self._model), acting))

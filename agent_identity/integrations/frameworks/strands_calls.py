@@ -11,7 +11,6 @@ from typing import Any, Final, TypeAlias, cast, final
 import wrapt
 from pydantic import BaseModel
 
-from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
 from agent_identity._evidence.record import Model
@@ -89,7 +88,9 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         async def run() -> object:
             INTERRUPTING.set(self._self_interrupt)
             wanted = self._wanted(tool_use)
-            holds = guards.of(wanted.name, kind=wanted.kind, server=wanted.server).holds
+            holds = guards.of(
+                wanted.name, kind=wanted.kind, server=wanted.server, schema=wanted.schema, function=wanted.function
+            ).holds
 
             async def body(call: Call) -> object:
                 nonlocal routed
@@ -206,14 +207,15 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         for event in cast("list[object]", await self._self_guards.run_async(asked, body)):
             yield event
 
-    def is_of(self, enforcer: Enforcer, acting: str) -> bool:
+    def is_of(self, guards: ToolGuards, acting: str) -> bool:
         """Return whether the calls of an agent are judged as they are to be; another enforcer keeps its model.
 
         Args:
-            enforcer: The enforcer.
+            guards: The guards.
             acting: The name of the agent.
         """
-        return self._self_guards.enforcer is not enforcer or self._self_acting == acting
+        own = self._self_guards
+        return own.enforcer is not guards.enforcer or (own is guards and self._self_acting == acting)
 
     def _asked(
         self, sent: dict[str, object], fixed: Mapping[str, object], kind: str, said: list[Mapping[str, Any]]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from agent_identity.integrations.frameworks.tool_guards import Part
 
@@ -10,6 +10,9 @@ __all__ = ["contents_of", "parts_of", "read_of"]
 
 _Block: TypeAlias = Mapping[str, Any]
 """A content block of Strands: a dictionary, whose keys tell its type."""
+
+_QUOTES: Final = ("Context:\n", "Original Task:")
+"""The beginnings of what swarms and graphs tell an agent in the name of the user, of what others have said and read."""
 
 
 def parts_of(messages: object) -> Generator[Part]:
@@ -19,8 +22,10 @@ def parts_of(messages: object) -> Generator[Part]:
         messages: The messages of a request.
     """
     for message in cast("Sequence[_Block]", messages):
-        is_person = message["role"] == "user"
-        for block in message["content"]:
+        blocks = message["content"]
+        is_quoted = bool(blocks) and str(blocks[0].get("text", "")).startswith(_QUOTES)
+        is_person = message["role"] == "user" and not is_quoted
+        for block in blocks:
             by = is_person and "toolResult" not in block
             yield from (Part("person" if by else "other", one) for one in contents_of([block]))
 

@@ -8,7 +8,7 @@ answers a refusal in the framework's own form. The steps of a call are those of
 import logging
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import is_dataclass
 from functools import partial
 from typing import Final, NamedTuple, cast, final
@@ -128,7 +128,7 @@ class ToolGuards:
             "_make",
             "_may_suspend",
         ),
-        *("_options", "_own", "_seen"),
+        *("_options", "_own", "_seen", "_unchecked"),
     )
 
     def __init__(
@@ -144,6 +144,8 @@ class ToolGuards:
     ) -> None:
         if not isinstance(cast("object", enforcer), Enforcer):
             raise TypeError(f"enforcer is {type(enforcer).__name__}; pass an Enforcer")
+        if not isinstance(cast("object", principal_messages), bool):
+            raise TypeError(f"principal_messages is {type(principal_messages).__name__}; pass True or False")
         self._agents = {name: _delegate(name, agent) for name, agent in (agents or {}).items()}
         self._enforcer = enforcer
         self._make = partial(enforcer.guard, suspends=suspends, returns=returns, workflow=workflow)
@@ -156,11 +158,17 @@ class ToolGuards:
         self._guards: dict[tuple[str, str, str | None], GuardedCall] = {}
         self._lock = threading.Lock()
         self._seen: set[str] = set()
+        self._unchecked: set[tuple[str, str, str | None]] = set()
 
     @property
     def enforcer(self) -> Enforcer:
         """The enforcer."""
         return self._enforcer
+
+    @property
+    def are_principals(self) -> bool:
+        """True if messages of people are the principal's own words."""
+        return self._are_principals
 
     @property
     def may_suspend(self) -> bool:
@@ -193,7 +201,7 @@ class ToolGuards:
             return own
         key = name, kind, server
         guard = self._guards.get(key)
-        if guard is None:
+        if guard is None or (schema is not None and key in self._unchecked):
             guard = self._made(name, kind, server, schema)
             with self._lock:
                 if len(self._guards) >= _MAX_GUARDS:  # A model may make up names.
@@ -296,8 +304,8 @@ class ToolGuards:
         """
         prompt = asked.prompt
         if prompt is not None:
-            parts = prompt.parts()
-            join_prompt(task, parts, are_principals=self._are_principals, is_provided=prompt.is_provided())
+            parts, is_provided = _read(prompt, asked.name)
+            join_prompt(task, parts, are_principals=self._are_principals, is_provided=is_provided)
 
     @contextmanager
     def _accounting(self, task: Task, asked: ToolCall) -> Generator[Callable[[object], object]]:
@@ -319,7 +327,8 @@ class ToolGuards:
             account(task, (refusal(denied),))
             raise
         except Exception as error:  # The ledger already has its effect on the mark.
-            account(task, (str(error),))
+            with suppress(Exception):  # It may have no text; the caller gets the error of the tool.
+                account(task, (str(error),))
             raise
 
     def _guard_of(self, asked: ToolCall) -> GuardedCall:
@@ -375,6 +384,8 @@ class ToolGuards:
             return self._make(UNNAMED)
         if options is not _NOTHING:
             self._check(options, name, schema)
+            known = self._unchecked.add if schema is None else self._unchecked.discard
+            known((name, kind, server))  # Nobody has compared the arguments where the schema was not known.
             self._expected.discard(name)
         guard.declare()
         if self._expected and not self._guards:
@@ -396,6 +407,15 @@ class ToolGuards:
 
 
 _NOTHING: Final = ToolOptions()
+
+
+def _read(prompt: Prompt, name: str) -> tuple[list[Part], bool]:
+    """Return the parts of a prompt, and whether its provider may run tools; one that is unreadable is untrusted."""
+    try:
+        return list(prompt.parts()), prompt.is_provided()
+    except Exception as error:  # noqa: BLE001 - Of any framework. The guard judges the call, and no run ends by it.
+        _LOG.warning("a prompt for %s counts as untrusted, because it cannot be read: %s", name, safe_message(error))
+        return [], True
 
 
 def _run(guard: GuardedCall, asked: ToolCall, body: Callable[[Call], object]) -> object:

@@ -37,6 +37,7 @@ class TestDeclaredTools(DeclaredTools):
     prefix = "bank/"
     undeclared = "untrusted"
     takes_enforced_functions = False
+    knows_arguments = False
 
     @pytest.fixture(autouse=True)
     def _home(self, tmp_path: Path) -> None:

@@ -99,6 +99,16 @@ def test_a_model_of_another_enforcer_is_refused_at_once(rehearse: Rehearse) -> N
         protect(crew_of(member(llm, [])), rehearse().enforcer, model="chat")
 
 
+@pytest.mark.parametrize("other", [{"model": "talk"}, {"model": "chat", "principal_messages": True}])
+def test_crews_that_share_a_model_say_the_same_of_it(rehearse: Rehearse, other: dict[str, Any]) -> None:
+    """Of two crews with one model, the second would get the name and the trust that the first one states."""
+    world, llm = rehearse(), scripted("done")
+    for _ in range(2):
+        protect(crew_of(member(llm, [])), world.enforcer, model="chat")
+    with pytest.raises(ConfigurationError, match="principal_messages"):
+        protect(crew_of(member(llm, [])), world.enforcer, **other)
+
+
 @BOTH
 def test_a_tool_that_crews_share_runs_as_the_agent_of_the_crew_that_calls(rehearse: Rehearse, make: Any) -> None:
     """The names of one crew's agents are not those of another's, although they share a tool."""

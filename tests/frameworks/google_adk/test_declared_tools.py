@@ -4,13 +4,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from declared_tools import Bank, Call, DeclaredPrompts
+from declared_tools import EVIL, PAYS, READ, REQUEST, Bank, Call, DeclaredPrompts
 from google.adk.apps import App
 from google.adk.events import Event
 from google.adk.runners import InMemoryRunner
 from google.genai import types
 
+import agent_identity as ai
 from agent_identity.integrations.frameworks.google_adk import AgentIdentityPlugin
+from agent_identity.options import ToolOptions
 
 
 class TestDeclaredTools(DeclaredPrompts):
@@ -46,3 +48,25 @@ class TestDeclaredTools(DeclaredPrompts):
         run = runner.run_async(user_id="u", session_id="s", new_message=types.UserContent(said[-1]))
         async for _ in run:
             pass
+
+    async def test_what_another_agent_has_read_is_not_the_principals_word(self, bank: Bank) -> None:
+        """The app tells it to the next agent in the name of the user, which names no destination."""
+        read_invoice, pay_invoice = bank.tools()
+        payer = self.adk.agent([[self.adk.call("pay_invoice", iban=EVIL)]], [pay_invoice], name="payer")
+        moves = [[self.adk.call(READ[0], **READ[1])], [self.adk.call("transfer_to_agent", agent_name="payer")]]
+        root = self.adk.agent(moves, [read_invoice], sub_agents=[payer])
+        plugin = AgentIdentityPlugin(
+            bank.enforcer,
+            model="chat",
+            tool_options={"pay_invoice": PAYS, "transfer_to_agent": ToolOptions(labels=[])},
+            principal_messages=True,
+        )
+        runner = InMemoryRunner(app=App(name="app", root_agent=root, plugins=[plugin]))
+        await runner.session_service.create_session(app_name="app", user_id="u", session_id="s")
+        scope = ai.Scope({"read_invoice": {}, "pay_invoice": {}, "transfer_to_agent": {}}) | ai.Scope("chat")
+        with bank.task(scope):
+            message = types.UserContent(REQUEST)
+            async for _ in runner.run_async(user_id="u", session_id="s", new_message=message):
+                pass
+        assert bank.paid == []
+        assert [outcome for _, outcome in bank.ended()] == ["success", "success", "denied"]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from declared_tools import PAYS, Bank, Call, DeclaredTools
+from declared_tools import EVIL, PAYS, READ, READS, Bank, Call, DeclaredTools, pay
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallBlock
 from llama_index.core.llms.mock import MockFunctionCallingLLM
@@ -38,3 +38,13 @@ class TestDeclaredTools(DeclaredTools):
         with pytest.raises(ConfigurationError, match="'cc'"):
             protect(bank.tools(), bank.enforcer, tool_options={"pay_invoice": wrong})
         protect(bank.tools(), bank.enforcer, tool_options={"pay_invoice": PAYS})
+
+    async def test_a_tool_of_a_server_without_a_name_is_no_tool_here(self, bank: Bank) -> None:
+        """A server that offers a tool of a declared name gets nothing of what is declared."""
+        tools = bank.tools()
+        tools[0].__module__ = "llama_index.tools.mcp.base"  # There LlamaIndex makes the functions of such tools.
+        with bank.task():
+            options = {"read_invoice": READS, "pay_invoice": PAYS}
+            await self.run(bank, tools, [READ, pay(EVIL)], tool_options=options)
+        assert bank.paid == []
+        assert bank.marks()[-1] == ("result", "untrusted")

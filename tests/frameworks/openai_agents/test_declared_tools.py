@@ -3,11 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 from agents import Agent, FunctionTool, Runner, WebSearchTool, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 from declared_tools import EVIL, PAYS, READ, READS, REQUEST, Bank, Call, DeclaredPrompts, pay
 
+from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.openai_agents import protect, protect_model
+from agent_identity.options import ToolOptions
 
 
 def model_of(script: Sequence[Call]) -> ScriptedModel:
@@ -65,3 +68,13 @@ class TestDeclaredTools(DeclaredPrompts):
                 pass
         assert bank.paid == [EVIL]
         assert bank.marks() == [("request", "trusted")]
+
+    def test_a_misspelled_argument_is_an_error_at_once(self, bank: Bank) -> None:
+        """A destination that is no parameter would judge nothing; the agent can be protected by the right name."""
+        agent = Agent(name="clerk", tools=[*as_tools(bank.tools())])
+        kind = type(agent)
+        wrong = ToolOptions(labels=["payment"], destination=["iban", "cc"])
+        with pytest.raises(ConfigurationError, match="'cc'"):
+            protect(agent, bank.enforcer, tool_options={"pay_invoice": wrong})
+        assert type(agent) is kind
+        protect(agent, bank.enforcer, tool_options={"pay_invoice": PAYS})

@@ -3,9 +3,17 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from declared_tools import Bank, Call, DeclaredPrompts
+from declared_tools import EVIL, PAYS, REQUEST, Bank, Call, DeclaredPrompts
 from pydantic_ai import Agent
-from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, ToolCallPart, UserPromptPart
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from agent_identity.integrations.frameworks.pydantic_ai import AgentIdentity
@@ -39,3 +47,23 @@ class TestDeclaredTools(DeclaredPrompts):
         agent = Agent(FunctionModel(answer), tools=list(tools), capabilities=[guard], instructions="Pay invoices.")
         history = [ModelRequest(parts=[UserPromptPart(text)]) for text in said[:-1]]
         await agent.run(said[-1], message_history=history)
+
+    async def test_what_a_tool_of_a_stored_session_says_is_not_the_principals_word(self, bank: Bank) -> None:
+        """What a tool returned beside its value is a prompt of the user in the history, and names no destination."""
+
+        def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+            called = len(messages) > len(history) + 1
+            return ModelResponse(parts=[TextPart("done") if called else ToolCallPart("pay_invoice", {"iban": EVIL})])
+
+        returned = ToolReturnPart(tool_name="read", content="a page", tool_call_id="c0")
+        history: list[ModelMessage] = [
+            ModelResponse(parts=[ToolCallPart("read", {}, tool_call_id="c0")]),
+            ModelRequest(parts=[returned, UserPromptPart(f"they want {EVIL}")]),
+            ModelResponse(parts=[TextPart("done")]),
+        ]
+        guard = AgentIdentity(bank.enforcer, model="chat", tool_options={"pay_invoice": PAYS}, principal_messages=True)
+        agent = Agent(FunctionModel(answer), tools=bank.tools(), capabilities=[guard])
+        with bank.task():
+            await agent.run(REQUEST, message_history=history)
+        assert bank.paid == []
+        assert bank.ended() == [("pay_invoice", "denied")]

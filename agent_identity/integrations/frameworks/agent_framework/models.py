@@ -100,7 +100,7 @@ class _Request:
     def _parts(self) -> Generator[Part]:
         for message in self._context.messages:
             if message.role != "system":
-                by = message.role == "user"
+                by = message.role == "user" and not _is_of_provider(message)
                 contents = (one for content in message.contents for one in _contents(content))
                 yield from (Part("person" if by else "other", one) for one in contents)
 
@@ -166,6 +166,13 @@ def _heard(response: object) -> Generator[object]:
     for message in cast("ChatResponse[Any]", response).messages:
         for content in message.contents:
             yield from _contents(content)
+
+
+def _is_of_provider(message: Message) -> bool:
+    """Return whether a provider of context, such as a memory, has put a message into the prompt: no history of one."""
+    source: object = (message.additional_properties or {}).get("_attribution")
+    kind: object = source.get("source_type") if isinstance(source, Mapping) else None
+    return source is not None and not str(kind).endswith("HistoryProvider")
 
 
 def _contents(content: Content) -> Generator[object]:

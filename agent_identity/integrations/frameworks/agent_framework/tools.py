@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, cast, final
 
-from agent_framework import Content, FunctionInvocationContext, FunctionMiddleware, FunctionTool
+from agent_framework import Content, FunctionInvocationContext, FunctionMiddleware, FunctionTool, MCPStdioTool
 from opentelemetry.context import Context
 from pydantic import BaseModel
 
@@ -229,7 +229,7 @@ class _Run:
             tool.name,
             request,
             self._facts.acting,
-            "function" if server is None else "mcp",
+            "mcp" if server is not None or _is_of_server(tool) else "function",
             server,
             schema=schema,
             told=_read_of,
@@ -340,6 +340,14 @@ def _guarded_kind(kind: type[FunctionTool]) -> type[FunctionTool]:
 def _function(tool: FunctionTool) -> Callable[..., object] | None:
     function: object = tool.func
     return function.func if isinstance(function, FunctionTool) else cast("Callable[..., object] | None", function)
+
+
+def _is_of_server(tool: FunctionTool) -> bool:
+    """Return whether the framework made a tool for one of an MCP server: its function is of the module of those."""
+    function: object = _function(tool)
+    if isinstance(function, functools.partial):
+        function = cast("object", function.func)
+    return getattr(function, "__module__", None) == MCPStdioTool.__module__
 
 
 def _schema(tool: FunctionTool) -> Mapping[str, object] | None:

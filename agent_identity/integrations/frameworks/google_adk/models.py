@@ -27,6 +27,9 @@ _ANYTHING: Final = TypeAdapter[object](object, config=ConfigDict(ser_json_bytes=
 _GUARD: ContextVar["tuple[GuardedModels, str] | None"] = ContextVar("agent_identity_adk_model", default=None)
 _AGENTS: Final = WeakSet[type[LlmAgent]]()
 _GUARDED: Final = WeakSet[type[BaseLlm]]()
+_QUOTES: Final = "For context:"
+"""The beginning of what agents did, for another one; a person who begins so loses the trust in that message."""
+
 _Send = Callable[[LlmRequest, bool], AsyncGenerator[LlmResponse]]
 
 
@@ -159,8 +162,9 @@ class _Request:
 
     def _parts(self) -> Generator[Part]:
         for content in self._request.contents:
+            said = content.role == "user" and not _is_quoted(content)
             for part in content.parts or ():
-                by = content.role == "user" and part.function_response is None
+                by = said and part.function_response is None
                 yield from (Part("person" if by else "other", one) for one in _contents(part))
 
     async def answers(self) -> AsyncGenerator[LlmResponse]:
@@ -292,6 +296,12 @@ def _said(answers: object) -> Generator[object]:
     for answer in cast("list[LlmResponse]", answers):
         for part in (answer.content and answer.content.parts) or ():
             yield from _contents(part)
+
+
+def _is_quoted(content: types.Content) -> bool:
+    """Return whether the app tells an agent what another one did and read, which it does in the name of the user."""
+    first = content.parts[0].text if content.parts else None
+    return first is not None and first.startswith(_QUOTES)
 
 
 def _contents(part: types.Part) -> Generator[object]:

@@ -19,6 +19,9 @@ __all__ = ["CONTEXT", "GuardedCalls", "Origin", "running", "within"]
 CONTEXT: Final = "agent_identity_context"
 """The parameter by which LlamaIndex hands its context to tools that do not ask for it themselves."""
 
+_OF_SERVERS: Final = "llama_index.tools.mcp"
+"""Where LlamaIndex makes the functions of tools of MCP servers, which are no tools of this process by any name."""
+
 running: Final = ContextVar[Context[Any] | None]("agent_identity_llama_index_run", default=None)
 """The context of the workflow in whose step the current tool runs."""
 
@@ -63,8 +66,9 @@ class GuardedCalls:
         self.origin = origin
         self._name = tool.metadata.get_name()
         self._arguments = ToolArguments(tool)
-        self._kind = "function" if origin.server is None else "mcp"
         self._function = tool.real_fn if isinstance(tool, FunctionTool) else None
+        made_in = str(getattr(self._function, "__module__", ""))
+        self._kind = "mcp" if origin.server is not None or made_in.startswith(_OF_SERVERS) else "function"
         self._own = tool.ctx_param_name if isinstance(tool, FunctionTool) and tool.requires_context else None
 
     def declare(self) -> None:

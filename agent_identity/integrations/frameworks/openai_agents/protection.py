@@ -42,6 +42,10 @@ class Protection:
         agents: As for :func:`protect`.
         tool_options: Likewise.
         everywhere: Agents pass here by themselves, so that none is marked.
+
+    Attributes:
+        guards: The guards by name.
+        failure: The error of the first tool that its options do not fit.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Protection:
         )
         self._members: Final = dict[int, weakref.ref[_AnyAgent]]()
         self._named: Final = set[tuple[str, str]]()
+        self.failure: ConfigurationError | None = None
 
     def reach(self, agent: _AnyAgent) -> None:
         """Protect an agent, and those that its handoffs and tools reach, unless another protection has them.
@@ -121,7 +126,7 @@ class Protection:
         """Guard a tool, add the agents behind it, and return whether the agent may list it."""
         try:
             if isinstance(tool, FunctionTool):
-                if (guard_tool(tool, self) or is_agent_tool(tool)) and not self._everywhere:
+                if (self._claimed(tool) or is_agent_tool(tool)) and not self._everywhere:
                     behind += _agents_behind(tool)
             elif not guard_local_tool(tool, self):
                 self._name_unguarded(agent, tool)
@@ -129,6 +134,14 @@ class Protection:
             _LOG.exception("the tool %r of the agent %r could not be guarded", tool.name, agent.name)
             return self.guards.enforcer.mode == "monitor"
         return True
+
+    def _claimed(self, tool: FunctionTool) -> bool:
+        """Do what :func:`guard_tool` does, and note that the options do not fit the tool."""
+        try:
+            return guard_tool(tool, self)
+        except ConfigurationError as error:
+            self.failure = self.failure or error
+            raise
 
     def _name_unguarded(self, agent: _AnyAgent, tool: Tool) -> None:
         if (agent.name, tool.name) not in self._named and len(self._named) < _MAX_NAMED:
@@ -178,15 +191,19 @@ def protect(
         The argument: the same agent.
 
     Raises:
-        ConfigurationError: The agent is protected by another enforcer, or with other ``agents`` or
-            options.
+        ConfigurationError: The agent is protected by another enforcer, or with other ``agents`` or options; or
+            options name an argument that a tool does not have. The agents are then as they were.
         TypeError: It is no agent of the SDK, or enforcer, agents or options are of another type.
     """
     if not isinstance(cast("object", agent), AgentBase):
         raise TypeError(f"agent is {type(agent).__name__}; pass an Agent of the OpenAI Agents SDK")
     known = protection_of(agent)
     if known is None:
-        Protection(enforcer, agents, tool_options).reach(agent)
+        protection = Protection(enforcer, agents, tool_options)
+        protection.reach(agent)
+        if protection.failure is not None and enforcer.mode == "enforce":
+            protection.undo()
+            raise protection.failure
     elif known.guards.enforcer is not enforcer or (agents, tool_options) != (None, None):
         raise ConfigurationError(f"the agent {agent.name!r} is protected already; call unprotect(agent) first")
     return agent

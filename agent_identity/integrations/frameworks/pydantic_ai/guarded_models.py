@@ -15,6 +15,7 @@ from pydantic_ai.messages import (
     SystemPromptPart,
     TextPart,
     ToolCallPart,
+    ToolReturnPart,
     UserPromptPart,
 )
 from pydantic_ai.models import CompletedStreamedResponse, Model, ModelRequestParameters, StreamedResponse
@@ -137,10 +138,12 @@ class _Prompt:
             if isinstance(message, ModelResponse):
                 yield from (Part("other", content) for content in _said(message))
                 continue
+            # What a tool returned beside its value, Pydantic AI sends after it as a prompt of the user.
+            is_person = not any(isinstance(part, ToolReturnPart) for part in message.parts)
             for part in message.parts:
                 if isinstance(part, UserPromptPart):
                     texts = [part.content] if isinstance(part.content, str) else part.content
-                    yield from (Part("person", content) for content in texts)
+                    yield from (Part("person" if is_person else "other", content) for content in texts)
                 elif not isinstance(part, SystemPromptPart):
                     yield Part("other", cast("object", getattr(part, "content", part)))
 

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 from declared_tools import EVIL, PAYS, REQUEST, Bank, Call, DeclaredPrompts
 from pydantic_ai import Agent
+from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.messages import (
     ModelMessage,
     ModelRequest,
@@ -17,6 +19,9 @@ from pydantic_ai.messages import (
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from agent_identity.integrations.frameworks.pydantic_ai import AgentIdentity
+
+GUARDS_MODELS = hasattr(AbstractCapability, "get_wrapper_model")
+NO_PLACE = "this Pydantic AI has no strict place for models"
 
 
 class TestDeclaredTools(DeclaredPrompts):
@@ -43,11 +48,14 @@ class TestDeclaredTools(DeclaredPrompts):
             name, arguments = script[made]
             return ModelResponse(parts=[ToolCallPart(name, dict(arguments))])
 
+        if model is not None and not GUARDS_MODELS:
+            pytest.skip(NO_PLACE)
         guard = AgentIdentity(bank.enforcer, model=model, **options)
         agent = Agent(FunctionModel(answer), tools=list(tools), capabilities=[guard], instructions="Pay invoices.")
         history = [ModelRequest(parts=[UserPromptPart(text)]) for text in said[:-1]]
         await agent.run(said[-1], message_history=history)
 
+    @pytest.mark.skipif(not GUARDS_MODELS, reason=NO_PLACE)
     async def test_what_a_tool_of_a_stored_session_says_is_not_the_principals_word(self, bank: Bank) -> None:
         """What a tool returned beside its value is a prompt of the user in the history, and names no destination."""
 

@@ -11,6 +11,7 @@ from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import (
     ModelMessage,
     ModelMessagesTypeAdapter,
+    ModelRequest,
     ModelResponse,
     SystemPromptPart,
     TextPart,
@@ -137,15 +138,8 @@ class _Prompt:
         for message in self.messages:
             if isinstance(message, ModelResponse):
                 yield from (Part("other", content) for content in _said(message))
-                continue
-            # What a tool returned beside its value, Pydantic AI sends after it as a prompt of the user.
-            is_person = not any(isinstance(part, ToolReturnPart) for part in message.parts)
-            for part in message.parts:
-                if isinstance(part, UserPromptPart):
-                    texts = [part.content] if isinstance(part.content, str) else part.content
-                    yield from (Part("person" if is_person else "other", content) for content in texts)
-                elif not isinstance(part, SystemPromptPart):
-                    yield Part("other", cast("object", getattr(part, "content", part)))
+            else:
+                yield from _asked(message)
 
     def revise(self, changed: Mapping[str, object]) -> None:
         """Take the messages and instructions as obligations changed them.
@@ -162,6 +156,18 @@ class _Prompt:
         if parts:
             revised = [replace(part, content=text) for part, text in zip(parts, texts, strict=True)]
             self.parameters = replace(self.parameters, instruction_parts=revised)
+
+
+def _asked(message: ModelRequest) -> Generator[Part]:
+    """Yield the parts of a request to a model, for information flow."""
+    # What a tool returned beside its value, Pydantic AI sends after it as a prompt of the user.
+    is_person = not any(isinstance(part, ToolReturnPart) for part in message.parts)
+    for part in message.parts:
+        if isinstance(part, UserPromptPart):
+            texts = [part.content] if isinstance(part.content, str) else part.content
+            yield from (Part("person" if is_person else "other", content) for content in texts)
+        elif not isinstance(part, SystemPromptPart):
+            yield Part("other", cast("object", getattr(part, "content", part)))
 
 
 def _revised_response(response: ModelResponse, changed: object) -> ModelResponse:

@@ -259,7 +259,9 @@ def ruled(guards: ToolGuards, asked: ToolCall, parameters: Mapping[str, object] 
     if kept[1:]:
         _RULINGS[principal, *key] = kept[1:]
     if kept:
-        _WAITING[key] = [one for one in _WAITING.get(key, ()) if one.request.principal.id != principal]
+        others = [one for one in _WAITING.pop(key, ()) if one.request.principal.id != principal]
+        if others:
+            _WAITING[key] = others
     with _asked(_Asking(kept[0] if kept else None)):
         yield
 

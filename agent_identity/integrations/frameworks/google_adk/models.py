@@ -27,8 +27,8 @@ _ANYTHING: Final = TypeAdapter[object](object, config=ConfigDict(ser_json_bytes=
 _GUARD: ContextVar["tuple[GuardedModels, str] | None"] = ContextVar("agent_identity_adk_model", default=None)
 _AGENTS: Final = WeakSet[type[LlmAgent]]()
 _GUARDED: Final = WeakSet[type[BaseLlm]]()
-_QUOTES: Final = "For context:"
-"""The beginning of what agents did, for another one; a person who begins so loses the trust in that message."""
+_SPOKEN: ContextVar[frozenset[str]] = ContextVar("agent_identity_adk_spoken", default=frozenset())
+"""The texts of the user in the session of the request."""
 
 _Send = Callable[[LlmRequest, bool], AsyncGenerator[LlmResponse]]
 
@@ -50,14 +50,16 @@ class GuardedModels:
         self._guards = guards
         self._name = name
 
-    async def guard(self, agent: object) -> LlmResponse | None:
+    async def guard(self, agent: object, spoken: frozenset[str] = frozenset()) -> LlmResponse | None:
         """Guard an agent in place, so that it returns a guarded model; return a refusal if that is impossible.
 
         The callbacks of the agent run later, and may give it another model for the same request.
 
         Args:
             agent: The agent.
+            spoken: The texts of the user. The app puts what other agents did into user messages as well.
         """
+        _SPOKEN.set(spoken)
         name = str(getattr(agent, "name", ""))
         _GUARD.set((self, name))
         if not isinstance(agent, LlmAgent):
@@ -140,6 +142,7 @@ class _Request:
         self._request = request
         self._send = send
         self._stream = stream
+        self._spoken = _SPOKEN.get()
         self._json: dict[str, object] = {}
         self.got: list[LlmResponse] = []
         self.raised: BaseException | None = None
@@ -162,9 +165,8 @@ class _Request:
 
     def _parts(self) -> Generator[Part]:
         for content in self._request.contents:
-            said = content.role == "user" and not _is_quoted(content)
             for part in content.parts or ():
-                by = said and part.function_response is None
+                by = content.role == "user" and part.text in self._spoken
                 yield from (Part("person" if by else "other", one) for one in _contents(part))
 
     async def answers(self) -> AsyncGenerator[LlmResponse]:
@@ -296,12 +298,6 @@ def _said(answers: object) -> Generator[object]:
     for answer in cast("list[LlmResponse]", answers):
         for part in (answer.content and answer.content.parts) or ():
             yield from _contents(part)
-
-
-def _is_quoted(content: types.Content) -> bool:
-    """Return whether the app tells an agent what another one did and read, which it does in the name of the user."""
-    first = content.parts[0].text if content.parts else None
-    return first is not None and first.startswith(_QUOTES)
 
 
 def _contents(part: types.Part) -> Generator[object]:

@@ -11,6 +11,7 @@ from typing import Final, cast, final
 from weakref import WeakSet
 
 from google.adk.agents.callback_context import CallbackContext
+from google.adk.agents.invocation_context import InvocationContext
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from google.adk.plugins.base_plugin import BasePlugin
@@ -119,9 +120,9 @@ class AgentIdentityPlugin(BasePlugin):
     ) -> LlmResponse | None:
         """Name what cannot be guarded, and guard the model on request; called by the app."""
         try:
-            agent = callback_context.get_invocation_context().agent
-            self._name_provided(agent, llm_request)
-            return None if self._models is None else await self._models.guard(agent)
+            run = callback_context.get_invocation_context()
+            self._name_provided(run.agent, llm_request)
+            return None if self._models is None else await self._models.guard(run.agent, _spoken(run))
         except Exception as error:  # noqa: BLE001 - The run goes on, without the model.
             return said(failed("a model", error))
 
@@ -235,3 +236,10 @@ def _built_in(tool: object) -> list[str]:
     if members is None:
         return [str(getattr(tool, "__name__", type(tool).__name__))]
     return [name for name in members if name != "function_declarations" and getattr(tool, name) is not None]
+
+
+def _spoken(run: InvocationContext) -> frozenset[str]:
+    """Return the texts of the user in a session."""
+    contents = [event.content for event in run.session.events if event.author == "user"]
+    parts = [part for content in (run.user_content, *contents) if content for part in content.parts or ()]
+    return frozenset(part.text for part in parts if part.text and part.function_response is None)

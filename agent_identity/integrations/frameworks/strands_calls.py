@@ -228,7 +228,8 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
             sent.update({key: changed[key] for key in sent})
 
         request = CallRequest({**sent, **fixed}, can_route=False, model=self._facts(), revise=revise)
-        prompt = Prompt(lambda: parts_of(sent["messages"]), lambda _: contents_of(said))
+        enforcer = self._self_guards.enforcer
+        prompt = Prompt(lambda: parts_of(sent["messages"], enforcer.current_task), lambda _: contents_of(said))
         return ToolCall(self._self_name, request, self._self_acting, kind, prompt=prompt)
 
     def _facts(self) -> Model | None:

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
+from agent_identity._enforcement.tasks import Task
 from agent_identity.integrations.frameworks.tool_guards import Part
 
 __all__ = ["contents_of", "parts_of", "read_of"]
@@ -11,20 +12,21 @@ __all__ = ["contents_of", "parts_of", "read_of"]
 _Block: TypeAlias = Mapping[str, Any]
 """A content block of Strands: a dictionary, whose keys tell its type."""
 
-_QUOTES: Final = ("Context:\n", "Original Task:")
-"""The beginnings of what swarms and graphs tell an agent in the name of the user, of what others have said and read."""
 
-
-def parts_of(messages: object) -> Generator[Part]:
+def parts_of(messages: object, task: Task | None) -> Generator[Part]:
     """Yield the parts of a prompt.
+
+    Swarms and graphs write in the name of the user what other agents said and read. So user messages are the words of
+    a person only while the mark of the task is trusted.
 
     Args:
         messages: The messages of a request.
+        task: The task that is open.
     """
+    is_trusted = task is None or task.flow is None or task.flow.label.integrity == "trusted"
     for message in cast("Sequence[_Block]", messages):
         blocks = message["content"]
-        is_quoted = bool(blocks) and str(blocks[0].get("text", "")).startswith(_QUOTES)
-        is_person = message["role"] == "user" and not is_quoted
+        is_person = message["role"] == "user" and is_trusted
         for block in blocks:
             by = is_person and "toolResult" not in block
             yield from (Part("person" if by else "other", one) for one in contents_of([block]))

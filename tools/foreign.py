@@ -27,7 +27,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "integrations/frameworks/agent_framework/models.py": {
         "_attribution": "the member by which a message says who added it, as extend_messages documents",
     },
-    "integrations/frameworks/crewai.py": {
+    "integrations/frameworks/crewai/protection.py": {
         "_arun": "what every tool of CrewAI may override",
         "_run": "what every tool of CrewAI has to override",
     },

@@ -60,8 +60,8 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "requests": ("integrations.http.requests",),
     "rfc3161_client": ("integrations.rfc3161",),
     # Each store by the one module that speaks to it.
-    "strands": ("integrations.frameworks.strands", "integrations.frameworks.strands_calls"),
-    "crewai": tuple(f"integrations.frameworks.crewai{part}" for part in ("", "_models", "_streams")),
+    "strands": ("integrations.frameworks.strands",),
+    "crewai": ("integrations.frameworks.crewai",),
     "psycopg": ("_authority.stores.postgres", "_authority.stores.postgres_connection"),
     "redis": ("_authority.stores.redis",),
     "sqlglot": ("_policy.declarations.sql_statements",),

@@ -18,9 +18,10 @@ import pytest
 from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity.cli.operate.hook_settings import command_of
 from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.frameworks import hook_command, hook_server
-from agent_identity.integrations.frameworks.hook_server import HookServer
-from agent_identity.integrations.frameworks.hook_sessions import HookSessions
+from agent_identity.integrations.frameworks.coding_agents import command as hook_command
+from agent_identity.integrations.frameworks.coding_agents import server as hook_server
+from agent_identity.integrations.frameworks.coding_agents.server import HookServer
+from agent_identity.integrations.frameworks.coding_agents.sessions import HookSessions
 
 UGLY = hook_command.UGLY
 SCRIPT = hook_command.__file__

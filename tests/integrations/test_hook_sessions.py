@@ -13,8 +13,13 @@ from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.constraints import Contains, Range
 from agent_identity.inspection import Canaries
-from agent_identity.integrations.frameworks.hook_calls import HookCalls
-from agent_identity.integrations.frameworks.hook_sessions import PROBE, PROBE_ALLOWED, PROBE_DENIED, HookSessions
+from agent_identity.integrations.frameworks.coding_agents.calls import HookCalls
+from agent_identity.integrations.frameworks.coding_agents.sessions import (
+    PROBE,
+    PROBE_ALLOWED,
+    PROBE_DENIED,
+    HookSessions,
+)
 from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 from agent_identity.limits import Limit
 from agent_identity.testing import FixedClock, SequentialIds

@@ -22,7 +22,7 @@ from agent_identity.cli.operate.hook_settings import (
     weaknesses,
 )
 from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.frameworks.hook_sessions import PROBE, PROBE_ALLOWED, PROBE_DENIED
+from agent_identity.integrations.frameworks.coding_agents.sessions import PROBE, PROBE_ALLOWED, PROBE_DENIED
 
 __all__ = ["examine_hooks"]
 

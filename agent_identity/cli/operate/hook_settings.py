@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, NoReturn, cast
 from agent_identity._common.narrowing import is_array, is_object
 from agent_identity.cli.terminal.scopes import unique
 from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.frameworks import hook_command
+from agent_identity.integrations.frameworks.coding_agents import command as hook_command
 
 __all__ = [
     "EVENTS",
@@ -42,7 +42,7 @@ PLACES: Final = ("local", "project", "user")
 """Settings of a person in a project, of a project, and of a person."""
 
 _NEEDED: Final = ("UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure")
-_SCRIPT: Final = os.path.join("agent_identity", "integrations", "frameworks", "hook_command.py")  # noqa: PTH118
+_SCRIPT: Final = os.path.join("agent_identity", "integrations", "frameworks", "coding_agents", "command.py")  # noqa: PTH118
 _MEMBERS: Final = frozenset({"type", "command", "timeout", "onFailure", "statusMessage"})
 """Of our hooks, all that changes nothing about when and how the command runs."""
 

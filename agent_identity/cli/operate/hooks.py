@@ -167,8 +167,8 @@ def run_serve(chosen: argparse.Namespace) -> int:
     """Run ``hooks serve``."""
     from agent_identity._enforcement import Enforcer
     from agent_identity._enforcement.calls import Approval
-    from agent_identity.integrations.frameworks.hook_server import HookServer
-    from agent_identity.integrations.frameworks.hook_sessions import HookSessions
+    from agent_identity.integrations.frameworks.coding_agents.server import HookServer
+    from agent_identity.integrations.frameworks.coding_agents.sessions import HookSessions
 
     where = socket_of(chosen.directory, chosen.socket)
     if not 0.001 <= chosen.hours <= 24:

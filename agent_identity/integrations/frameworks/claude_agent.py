@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, final
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.common import off_loop, refusal
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.frameworks.hook_calls import HookCalls, current_session, denial
+from agent_identity.integrations.frameworks.coding_agents.calls import HookCalls, current_session, denial
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
 
 try:

@@ -12,8 +12,8 @@ from crewai_doubles import answers, crew_of, member, outcomes, scripted, task, v
 
 from agent_identity import Scope
 from agent_identity.errors import ConfigurationError, EvidenceError
-from agent_identity.integrations.frameworks import crewai
 from agent_identity.integrations.frameworks.crewai import protect
+from agent_identity.integrations.frameworks.crewai import protection as crewai
 from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 from agent_identity.testing import Rehearse
 

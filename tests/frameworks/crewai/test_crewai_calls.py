@@ -14,8 +14,8 @@ from agent_identity import Scope
 from agent_identity.approvals import Approval
 from agent_identity.constraints import OneOf, Range
 from agent_identity.inspection import PersonalData
-from agent_identity.integrations.frameworks import crewai
 from agent_identity.integrations.frameworks.crewai import instrument, protect
+from agent_identity.integrations.frameworks.crewai import protection as crewai
 from agent_identity.policy import Effect, Flow, Obligation, Rule, RuleSet
 from agent_identity.testing import Rehearse
 

@@ -12,8 +12,8 @@ from strands_doubles import made, outcomes, results, task, use, verified
 
 from agent_identity import Scope
 from agent_identity.errors import EvidenceError
-from agent_identity.integrations.frameworks import strands
 from agent_identity.integrations.frameworks.strands import AgentIdentityHooks
+from agent_identity.integrations.frameworks.strands import hooks as strands
 from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 from agent_identity.testing import Rehearse
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from agent_identity.cli.operate import doctor_hooks, hook_settings
 from agent_identity.cli.terminal.scopes import scope_of
 from agent_identity.errors import ConfigurationError, OutOfScope
-from agent_identity.integrations.frameworks.hook_command import UGLY
+from agent_identity.integrations.frameworks.coding_agents.command import UGLY
 
 Run = Callable[..., tuple[int, str, str]]
 OTHERS = {

@@ -1,8 +1,4 @@
-"""Adapter for Strands Agents: hooks that guard the tools of an agent, and its model.
-
->>> from strands import Agent  # doctest: +SKIP
->>> agent = Agent(tools=[…], hooks=[AgentIdentityHooks(enforcer)])  # doctest: +SKIP
-"""
+"""Hooks of Strands Agents that guard the tools of an agent, and its model."""
 
 import functools
 import importlib.util
@@ -10,20 +6,33 @@ import logging
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from opentelemetry import context as otel
+from strands import Agent
+from strands.hooks import (
+    AgentInitializedEvent,
+    BaseHookEvent,
+    BeforeModelCallEvent,
+    BeforeToolCallEvent,
+    HookProvider,
+    HookRegistry,
+    MultiAgentInitializedEvent,
+)
+from strands.interrupt import Interrupt, InterruptException
+from strands.models import Model
+from strands.multiagent.base import MultiAgentBase
+from strands.tools.mcp import MCPAgentTool, MCPClient
+from strands.tools.structured_output.structured_output_tool import StructuredOutputTool
+from strands.types.tools import AgentTool, ToolUse
 
 from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Approval, ApprovalRequest, Call, CallRequest
+from agent_identity._enforcement.calls import Call, CallRequest
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._enforcement.lifecycle import bind_stream
 from agent_identity._enforcement.tasks import Task
-from agent_identity._identity.principals import Human
 from agent_identity.errors import Denied
-from agent_identity.integrations.carried_approvals import request_from, rulings
-from agent_identity.integrations.frameworks.strands_calls import (
+from agent_identity.integrations.frameworks.strands.calls import (
     INTERRUPTING,
     GuardedModel,
     GuardedTool,
@@ -34,39 +43,14 @@ from agent_identity.integrations.frameworks.strands_calls import (
 )
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards
 
-try:
-    from strands import Agent
-    from strands.hooks import (
-        AgentInitializedEvent,
-        BaseHookEvent,
-        BeforeModelCallEvent,
-        BeforeToolCallEvent,
-        HookProvider,
-        HookRegistry,
-        MultiAgentInitializedEvent,
-    )
-    from strands.interrupt import Interrupt, InterruptException
-    from strands.models import Model
-    from strands.multiagent.base import MultiAgentBase
-    from strands.tools.mcp import MCPAgentTool, MCPClient
-    from strands.tools.structured_output.structured_output_tool import StructuredOutputTool
-    from strands.types.tools import AgentTool, ToolUse
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "strands":
-        raise
-    raise ImportError("strands-agents is not installed; pip install 'agent-identity-otel[strands]'") from error
-
 if TYPE_CHECKING:
     from strands.middleware import ExecuteToolContext, InvokeModelContext  # Since 1.62.
     from strands.types.agent import LocalAgent
-    from strands.types.interrupt import InterruptResponseContent
 
-__all__ = ["AgentIdentityHooks", "answer", "approval_by_interrupt", "instrument", "requests_of"]
+__all__ = ["AgentIdentityHooks", "instrument"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _LAST: Final = float("inf")
-_KEY: Final = "agent_identity_approval"
-_A_WEEK: Final = timedelta(days=7)
 _HAS_STAGES: Final = importlib.util.find_spec("strands.middleware") is not None
 """Public middleware came with 1.62; before it the hooks see what runs."""
 
@@ -275,81 +259,6 @@ def _look_up(event: "BeforeToolCallEvent[LocalAgent]", before: tuple[AgentTool |
     name, registry = event.tool_use["name"], event.agent.tool_registry
     if _HAS_STAGES and before is not None and event.selected_tool is before[0] and name != before[1]:
         event.selected_tool = registry.dynamic_tools.get(name) or registry.registry.get(name)
-
-
-def approval_by_interrupt(
-    *,
-    approvers: tuple[str | Human, ...] = (),
-    roles: tuple[str, ...] = (),
-    verified: bool = False,
-    owners_may_approve: bool = False,
-    ttl: timedelta = _A_WEEK,
-) -> Approval:
-    """Return an approval channel that interrupts the agent until somebody decides; for ``routes`` of an enforcer.
-
-    The interrupt has the request as its reason, with the arguments; so has the session that a session manager keeps.
-    Resume with :func:`answer`, inside a task of the same principal and agent, in any process. The session gives no
-    authority: its ruling is bound to the one call.
-
-    Args:
-        approvers: As for :class:`~agent_identity.approvals.Approval`.
-        roles: As there.
-        verified: As there.
-        owners_may_approve: As there.
-        ttl: Lifetime of the request, up to 30 days; the requesting task may end meanwhile.
-    """
-    return Approval(
-        ask=_ask,
-        approvers=approvers,
-        roles=roles,
-        verified=verified,
-        owners_may_approve=owners_may_approve,
-        ttl=ttl,
-        suspends=(InterruptException,),
-    )
-
-
-def requests_of(interrupts: Sequence[Interrupt]) -> dict[str, ApprovalRequest]:
-    """Return the approval requests among the interrupts of an agent, by interrupt id.
-
-    Args:
-        interrupts: ``result.interrupts``.
-
-    Raises:
-        ConfigurationError: A request is malformed.
-    """
-    requests: dict[str, ApprovalRequest] = {}
-    for one in interrupts:
-        if isinstance(one.reason, Mapping) and _KEY in one.reason:
-            requests[one.id] = request_from(cast("Mapping[str, object]", one.reason)[_KEY])
-    return requests
-
-
-def answer(
-    interrupts: Sequence[Interrupt], enforcer: Enforcer, *, by: Human, reject: bool = False, reason: str | None = None
-) -> list["InterruptResponseContent"]:
-    """Return the prompt that resumes an agent with a person's decision on all requests of its interrupts.
-
-    Call it outside any task, because people decide, not agents.
-
-    Args:
-        interrupts: As for :func:`requests_of`.
-        enforcer: Signs the ruling.
-        by: The approver; not the principal.
-        reject: Reject the calls.
-        reason: The reason of the rejection, shown to the agent.
-
-    Raises:
-        ConfigurationError: No interrupt has a request, or a request was altered.
-        Denied: The approver is the principal or the agent, a task is open here, or a request has expired.
-    """
-    missing = "no interrupt asks for an approval; pass those of approval_by_interrupt"
-    given = rulings(enforcer, requests_of(interrupts), by=by, reject=reject, reason=reason, missing=missing)
-    return [{"interruptResponse": {"interruptId": name, "response": ruling}} for name, ruling in given.items()]
-
-
-def _ask(request: ApprovalRequest) -> str:
-    return cast("str", INTERRUPTING.get()(_KEY, {_KEY: request.to_dict()}))
 
 
 def _extend(

@@ -1,6 +1,6 @@
 """The command that a coding agent runs for each of its hooks: asks the enforcer behind a socket, and denies otherwise.
 
-It is run by its path, with the standard library alone: ``python -I -S hook_command.py SOCKET SECONDS``. Exit code 2
+It is run by its path, with the standard library alone: ``python -I -S command.py SOCKET SECONDS``. Exit code 2
 refuses; any other failure would let the tool run, so that 2 is what is left unless an answer says something else.
 """
 

@@ -10,22 +10,16 @@ from typing import Any, Final, TypeAlias, cast, final
 
 import wrapt
 from pydantic import BaseModel
+from strands import models
+from strands.event_loop.streaming import process_stream
+from strands.types.tools import AgentTool, ToolUse
 
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
 from agent_identity._evidence.record import Model
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.strands_prompts import contents_of, parts_of, read_of
+from agent_identity.integrations.frameworks.strands.prompts import contents_of, parts_of, read_of
 from agent_identity.integrations.frameworks.tool_guards import Prompt, ToolCall, ToolGuards, with_defaults
-
-try:
-    from strands import models
-    from strands.event_loop.streaming import process_stream
-    from strands.types.tools import AgentTool, ToolUse
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "strands":
-        raise
-    raise ImportError("strands-agents is not installed; pip install 'agent-identity-otel[strands]'") from error
 
 __all__ = ["INTERRUPTING", "GuardedModel", "GuardedTool", "HaltedError", "Interrupting", "answered", "arguments_of"]
 

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, cast
 
+from crewai.llms.base_llm import BaseLLM, LLMCallBlockedError, call_stream_override
+
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
@@ -13,13 +15,6 @@ from agent_identity._enforcement.tasks import Task
 from agent_identity._evidence.record import Model
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
-
-try:
-    from crewai.llms.base_llm import BaseLLM, LLMCallBlockedError, call_stream_override
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "crewai":
-        raise
-    raise ImportError("crewai is not installed; pip install 'agent-identity-otel[crewai]'") from error
 
 __all__ = ["guard_model"]
 

@@ -14,7 +14,13 @@ from agent_identity._enforcement.common import folded_purpose, safe_message
 from agent_identity._enforcement.sessions import Opening
 from agent_identity._identity.principals import Agent, Principal
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.hook_calls import Answer, HookCalls, answered, current_session, refused
+from agent_identity.integrations.frameworks.coding_agents.calls import (
+    Answer,
+    HookCalls,
+    answered,
+    current_session,
+    refused,
+)
 from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
 
 __all__ = ["PROBE", "PROBE_ALLOWED", "PROBE_DENIED", "HookSessions"]

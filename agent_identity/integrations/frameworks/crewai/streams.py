@@ -4,18 +4,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import wraps
 from typing import Any, Final, cast
 
+from crewai import Crew
+from crewai.types.streaming import CrewStreamingOutput, StreamChunk
 from opentelemetry import context as otel
 
 from agent_identity._enforcement.lifecycle import bind_stream
 from agent_identity._enforcement.tasks import attached
-
-try:
-    from crewai import Crew
-    from crewai.types.streaming import CrewStreamingOutput, StreamChunk
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "crewai":
-        raise
-    raise ImportError("crewai is not installed; pip install 'agent-identity-otel[crewai]'") from error
 
 __all__ = ["bind_crews"]
 

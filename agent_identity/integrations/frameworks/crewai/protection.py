@@ -1,7 +1,4 @@
-"""Adapter for CrewAI: guards the tools of a crew in place, and those that CrewAI makes for a run.
-
->>> protect(crew, enforcer)  # doctest: +SKIP
-"""
+"""Guards the tools of a crew of CrewAI in place, and those that CrewAI makes for a run."""
 
 import inspect
 import logging
@@ -12,6 +9,24 @@ from contextvars import ContextVar
 from functools import partial, wraps
 from typing import Any, Final, NamedTuple, TypeVar, cast, final
 
+from crewai import Crew
+from crewai.agents.agent_builder.base_agent import BaseAgent
+from crewai.hooks import (
+    ToolCallHookContext,
+    register_after_tool_call_hook,
+    register_before_tool_call_hook,
+    unregister_after_tool_call_hook,
+    unregister_before_tool_call_hook,
+)
+from crewai.llms.base_llm import BaseLLM
+from crewai.tools import BaseTool
+from crewai.tools.agent_tools.base_agent_tools import BaseAgentTool
+from crewai.tools.base_tool import Tool
+from crewai.tools.mcp_native_tool import MCPNativeTool
+from crewai.tools.mcp_tool_wrapper import MCPToolWrapper
+from crewai.tools.structured_tool import CrewStructuredTool
+from crewai.tools.tool_failure import ToolFailure
+from crewai.utilities.string_utils import sanitize_tool_name
 from pydantic import computed_field
 from pydantic.fields import FieldInfo
 
@@ -19,33 +34,9 @@ from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Binder, Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
-from agent_identity.integrations.frameworks.crewai_models import guard_model
-from agent_identity.integrations.frameworks.crewai_streams import bind_crews
+from agent_identity.integrations.frameworks.crewai.models import guard_model
+from agent_identity.integrations.frameworks.crewai.streams import bind_crews
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards, told
-
-try:
-    from crewai import Crew
-    from crewai.agents.agent_builder.base_agent import BaseAgent
-    from crewai.hooks import (
-        ToolCallHookContext,
-        register_after_tool_call_hook,
-        register_before_tool_call_hook,
-        unregister_after_tool_call_hook,
-        unregister_before_tool_call_hook,
-    )
-    from crewai.llms.base_llm import BaseLLM
-    from crewai.tools import BaseTool
-    from crewai.tools.agent_tools.base_agent_tools import BaseAgentTool
-    from crewai.tools.base_tool import Tool
-    from crewai.tools.mcp_native_tool import MCPNativeTool
-    from crewai.tools.mcp_tool_wrapper import MCPToolWrapper
-    from crewai.tools.structured_tool import CrewStructuredTool
-    from crewai.tools.tool_failure import ToolFailure
-    from crewai.utilities.string_utils import sanitize_tool_name
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "crewai":
-        raise
-    raise ImportError("crewai is not installed; pip install 'agent-identity-otel[crewai]'") from error
 
 __all__ = ["instrument", "never_cached", "protect"]
 

@@ -18,7 +18,7 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._enforcement.lifecycle import GuardedCall
 from agent_identity.errors import AgentIdentityError, Denied
-from agent_identity.integrations.frameworks.hook_command import AFTER
+from agent_identity.integrations.frameworks.coding_agents.command import AFTER
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 
 __all__ = ["Answer", "HookCalls", "Step", "answered", "current_session", "denial", "is_denial", "refused"]

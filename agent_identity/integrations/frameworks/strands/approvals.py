@@ -1,0 +1,96 @@
+"""Approval by interrupts of Strands Agents: the run stops, and a later one brings the ruling of a person."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, cast
+
+from strands.interrupt import Interrupt, InterruptException
+
+from agent_identity._enforcement import Enforcer
+from agent_identity._enforcement.calls import Approval, ApprovalRequest
+from agent_identity._identity.principals import Human
+from agent_identity.integrations.carried_approvals import request_from, rulings
+from agent_identity.integrations.frameworks.strands.calls import INTERRUPTING
+
+if TYPE_CHECKING:
+    from strands.types.interrupt import InterruptResponseContent
+
+__all__ = ["answer", "approval_by_interrupt", "requests_of"]
+
+_KEY: Final = "agent_identity_approval"
+_A_WEEK: Final = timedelta(days=7)
+
+
+def approval_by_interrupt(
+    *,
+    approvers: tuple[str | Human, ...] = (),
+    roles: tuple[str, ...] = (),
+    verified: bool = False,
+    owners_may_approve: bool = False,
+    ttl: timedelta = _A_WEEK,
+) -> Approval:
+    """Return an approval channel that interrupts the agent until somebody decides; for ``routes`` of an enforcer.
+
+    The interrupt has the request as its reason, with the arguments; so has the session that a session manager keeps.
+    Resume with :func:`answer`, inside a task of the same principal and agent, in any process. The session gives no
+    authority: its ruling is bound to the one call.
+
+    Args:
+        approvers: As for :class:`~agent_identity.approvals.Approval`.
+        roles: As there.
+        verified: As there.
+        owners_may_approve: As there.
+        ttl: Lifetime of the request, up to 30 days; the requesting task may end meanwhile.
+    """
+    return Approval(
+        ask=_ask,
+        approvers=approvers,
+        roles=roles,
+        verified=verified,
+        owners_may_approve=owners_may_approve,
+        ttl=ttl,
+        suspends=(InterruptException,),
+    )
+
+
+def requests_of(interrupts: Sequence[Interrupt]) -> dict[str, ApprovalRequest]:
+    """Return the approval requests among the interrupts of an agent, by interrupt id.
+
+    Args:
+        interrupts: ``result.interrupts``.
+
+    Raises:
+        ConfigurationError: A request is malformed.
+    """
+    requests: dict[str, ApprovalRequest] = {}
+    for one in interrupts:
+        if isinstance(one.reason, Mapping) and _KEY in one.reason:
+            requests[one.id] = request_from(cast("Mapping[str, object]", one.reason)[_KEY])
+    return requests
+
+
+def answer(
+    interrupts: Sequence[Interrupt], enforcer: Enforcer, *, by: Human, reject: bool = False, reason: str | None = None
+) -> list["InterruptResponseContent"]:
+    """Return the prompt that resumes an agent with a person's decision on all requests of its interrupts.
+
+    Call it outside any task, because people decide, not agents.
+
+    Args:
+        interrupts: As for :func:`requests_of`.
+        enforcer: Signs the ruling.
+        by: The approver; not the principal.
+        reject: Reject the calls.
+        reason: The reason of the rejection, shown to the agent.
+
+    Raises:
+        ConfigurationError: No interrupt has a request, or a request was altered.
+        Denied: The approver is the principal or the agent, a task is open here, or a request has expired.
+    """
+    missing = "no interrupt asks for an approval; pass those of approval_by_interrupt"
+    given = rulings(enforcer, requests_of(interrupts), by=by, reject=reject, reason=reason, missing=missing)
+    return [{"interruptResponse": {"interruptId": name, "response": ruling}} for name, ruling in given.items()]
+
+
+def _ask(request: ApprovalRequest) -> str:
+    return cast("str", INTERRUPTING.get()(_KEY, {_KEY: request.to_dict()}))

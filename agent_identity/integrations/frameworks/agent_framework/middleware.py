@@ -5,7 +5,6 @@ innermost position, which guards the function that is about to run, in place; it
 """
 
 import functools
-import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, cast, final
 from weakref import WeakSet
@@ -33,10 +32,10 @@ from agent_identity.integrations.frameworks.agent_framework.tools import (
     runs_here,
 )
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
+from agent_identity.integrations.provider_tools import ProviderTools
 
 __all__ = ["AgentIdentityMiddleware", "instrument"]
 
-_LOG: Final = logging.getLogger("agent_identity")
 _MAX_KEPT: Final = 256
 _Next = Callable[[], Awaitable[None]]
 
@@ -99,7 +98,7 @@ class AgentIdentityMiddleware(AgentMiddleware):
     @property
     def provider_tools(self) -> tuple[str, ...]:
         """Hosted tools offered so far, which run at the model's provider and cannot be guarded."""
-        return tuple(sorted(self._offered.names))
+        return self._offered.tools.names
 
     @property
     def enforcer(self) -> Enforcer:
@@ -144,14 +143,14 @@ class AgentIdentityMiddleware(AgentMiddleware):
 
 @final
 class _Offered(ChatMiddleware):
-    """Detects the tools that no guard can reach, and logs each once.
+    """Detects the tools that no guard can reach.
 
     Attributes:
-        names: Their names.
+        tools: Those found so far.
     """
 
     def __init__(self) -> None:
-        self.names: set[str] = set()
+        self.tools = ProviderTools()
 
     async def process(self, context: ChatContext, call_next: _Next) -> None:
         """Check the tools of one request; called by the agent."""
@@ -167,16 +166,7 @@ class _Offered(ChatMiddleware):
                 if isinstance(tool, Collection) and not isinstance(tool, Mapping):
                     self.look_at(*tool)
                 elif not runs_here(tool):
-                    self._note(_name(tool))
-
-    def _note(self, name: str) -> None:
-        if name not in self.names:
-            self.names.add(name)
-            _LOG.warning(
-                "%r runs at the model's provider or in another place, where nobody can guard it; remove it from the "
-                "agent, or accept its calls as unguarded",
-                name,
-            )
+                    self.tools.note(_name(tool))
 
 
 @final

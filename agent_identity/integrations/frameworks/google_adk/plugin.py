@@ -5,7 +5,6 @@ guard the tool that is about to run, in place; its body is what is judged.
 """
 
 import functools
-import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Final, cast, final
 from weakref import WeakSet
@@ -34,10 +33,10 @@ from agent_identity.integrations.frameworks.google_adk.tools import (
     mark_tools,
 )
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
+from agent_identity.integrations.provider_tools import ProviderTools
 
 __all__ = ["AgentIdentityPlugin", "instrument"]
 
-_LOG: Final = logging.getLogger("agent_identity")
 _Run = Callable[..., AsyncGenerator[object]]
 
 
@@ -90,7 +89,7 @@ class AgentIdentityPlugin(BasePlugin):
         )
         self.tools = GuardedTools(guards)
         self._models = None if model is None else GuardedModels(guards, model)
-        self._provided: set[str] = set()
+        self._provided = ProviderTools()
         for server, toolset in (servers or {}).items():
             mark_tools(toolset, server)
         _RUNNERS.bind(self)
@@ -98,7 +97,7 @@ class AgentIdentityPlugin(BasePlugin):
     @property
     def provider_tools(self) -> tuple[str, ...]:
         """Tools offered so far that run at the model's provider or in a code executor, and cannot be guarded."""
-        return tuple(sorted(self._provided))
+        return self._provided.names
 
     async def before_tool_callback(
         self, *, tool: BaseTool, tool_args: dict[str, object], tool_context: ToolContext
@@ -127,17 +126,12 @@ class AgentIdentityPlugin(BasePlugin):
             return said(failed("a model", error))
 
     def _name_provided(self, agent: object, request: LlmRequest) -> None:
-        """Find the tools that nobody can guard, and log them once."""
+        """Note the tools that nobody can guard."""
         names = [name for tool in request.config.tools or () for name in _built_in(tool)]
         if (executor := getattr(agent, "code_executor", None)) is not None:
             names.append(type(executor).__name__)
-        for name in set(names) - self._provided:
-            self._provided.add(name)
-            _LOG.warning(
-                "%r runs at the model's provider or in a code executor, where nobody can guard it; remove it from the "
-                "agent, or accept its calls as unguarded",
-                name,
-            )
+        for name in names:
+            self._provided.note(name)
 
 
 def instrument(enforcer: Enforcer) -> Callable[[], None]:

@@ -126,7 +126,7 @@ def _check(name: str, value: object, hint: object, cure: str | None) -> None:
         place, item, wanted = unfit
         lacking = _lacking(item, wanted)
         lacks = f"; it lacks {', '.join(lacking)}" if lacking else ""
-        raise TypeError(f"{place}={_shown(item)}: expected {_form(wanted)}{lacks}{f'; {cure}' if cure else ''}")
+        raise TypeError(f"{place} is {_shown(item)}; give {_form(wanted)}{lacks}{f'; {cure}' if cure else ''}")
 
 
 def _lacking(value: object, hint: object) -> list[str]:
@@ -232,4 +232,4 @@ def _shown(value: object) -> str:
     """Return a number unchanged, and the class of any other value: texts may be secret."""
     if value is None or isinstance(value, bool | int | float):
         return repr(value)[:32]
-    return f"<{type(value).__name__}>"
+    return type(value).__name__

@@ -320,7 +320,7 @@ def test_a_lifetime_says_what_is_expected(world: Any) -> None:
     ):
         with pytest.raises(TypeError) as caught:
             call()
-        assert str(caught.value).startswith("ttl=60: expected a datetime.timedelta, for example timedelta(seconds=60)")
+        assert str(caught.value).startswith("ttl is 60; give a datetime.timedelta, for example timedelta(seconds=60)")
 
 
 def test_no_error_of_a_wrong_type_shows_a_text(world: Any) -> None:
@@ -335,7 +335,7 @@ def test_no_error_of_a_wrong_type_shows_a_text(world: Any) -> None:
 
 def test_what_a_list_holds_is_checked_as_well(world: Any) -> None:
     """The error says which element is wrong."""
-    with pytest.raises(TypeError, match=r"limits\[1\]=7: expected Limit"):
+    with pytest.raises(TypeError, match=r"limits\[1\] is 7; give Limit"):
         world.task(SCOPE, limits=[Limit.uses("tool", 1), 7])
-    with pytest.raises(TypeError, match=r"roles\[0\]=7"):
+    with pytest.raises(TypeError, match=r"roles\[0\] is 7"):
         approvals.Approval(roles=(7,))  # type: ignore[arg-type]

@@ -587,7 +587,7 @@ def test_a_source_that_stays_away_too_long_stops_everything(open_world: Any) -> 
         (("agent",), "the name is missing"),
         (("planet", "x"), "before a name"),
         (("planet",), "str cannot be revoked"),
-        ((object(),), "expected Task or Grant"),
+        ((object(),), "give Task or Grant"),
         ((CLERK, "x"), "before a name"),
     ],
 )

@@ -35,13 +35,12 @@ from agent_identity._audit.pages.markup import Content, Markup, element, joined,
 from agent_identity._audit.pages.time_picture import Mark, MarkKind, time_picture
 from agent_identity._audit.pages.tree_picture import TreeNode, tools_node, tree_picture
 from agent_identity._audit.pages.words import clock, moment, span_of
-from agent_identity._audit.report import counted
+from agent_identity._audit.report import counted, elapsed
 from agent_identity.canonical import JSON
 
 __all__ = ["incident_body"]
 
 _NAMED: Final = 6
-_SECOND: Final = 1_000_000_000
 _TIMELINE: Final = ("Time", "What", "On behalf of", "By", "Which", "Outcome", "Why", "Record")
 _HOP: Final = (
     "Agent and owner",
@@ -238,7 +237,7 @@ def _stop(found: IncidentReport) -> Markup:
 
 def _effect(one: RevocationEffect) -> str:
     lifted = f", lifted {moment(one.lifted_ns)}" if one.lifted_ns is not None else ""
-    since = "" if one.since_first_ns is None else f", {one.since_first_ns // _SECOND:,} s after the first call"
+    since = "" if one.since_first_ns is None else f", {elapsed(one.since_first_ns)} after the first call"
     last = f", the last {moment(one.last_ns)}: {', '.join(one.records)}" if one.after else ""
     return (
         f"{moment(one.at_ns)}{since}{lifted}: {counted(one.after, 'call')} began afterwards{last}; "

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agent_identity._audit.report.durations import elapsed
     from agent_identity._audit.report.findings import CODES, MAX_KEPT, NOWHERE, Findings, Place
     from agent_identity._audit.report.periods import Life, Period, judge_period, unknown_period
     from agent_identity._audit.report.plurals import counted
@@ -13,6 +14,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "agent_identity._audit.report.durations": ("elapsed",),
             "agent_identity._audit.report.findings": ("CODES", "MAX_KEPT", "NOWHERE", "Findings", "Place"),
             "agent_identity._audit.report.periods": ("Life", "Period", "judge_period", "unknown_period"),
             "agent_identity._audit.report.plurals": ("counted",),
@@ -44,6 +46,7 @@ __all__ = [
     "Step",
     "TrustBasis",
     "counted",
+    "elapsed",
     "judge_period",
     "unknown_period",
 ]

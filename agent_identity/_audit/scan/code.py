@@ -8,7 +8,7 @@ from agent_identity._audit.scan.constructs import Construct, matching, variables
 from agent_identity._audit.scan.names import FUNCTIONS, Function, Module, Tree
 from agent_identity._audit.scan.redaction import address, command_line, label
 from agent_identity._audit.scan.results import Edge, Item, ItemKind, NameSource
-from agent_identity._audit.scan.uses import Lists, decorator_of, row_of
+from agent_identity._audit.scan.uses import At, Lists, decorator_of, row_of
 
 __all__ = ["CodeScan"]
 
@@ -18,6 +18,8 @@ _ADDRESSES: Final = ("url", "server_url", "serverUrl")
 _PLACES: Final = frozenset({*_ADDRESSES, "command", "args", "transport", "server_label"})
 _GUARDABLE: Final = frozenset({"tool", "mcp_server"})
 _ENVIRONMENT: Final = ("os.getenv", "os.environ.get", "os.environ")
+_GUARD_LISTS: Final = ("middleware", "capabilities", "hooks")
+_MEMBERS: Final = ("agents", "handoffs")
 
 
 _NOWHERE: Final = ("", "")
@@ -46,7 +48,7 @@ class CodeScan:
         items: What is declared.
         edges: Hand-offs and uses.
         guarded: Files and lines of what this code puts under guard.
-        instrumented: Whether the code turns on process-wide instrumentation.
+        instrumented: Frameworks that the code guards as a whole.
         variables: Names of the environment variables that it reads.
         full: Whether the limit on findings was reached.
     """
@@ -55,7 +57,7 @@ class CodeScan:
         self.items: list[Item] = []
         self.edges: list[Edge] = []
         self.guarded: set[tuple[str, int]] = set()
-        self.instrumented = False
+        self.instrumented: set[str] = set()
         self.variables: dict[str, int] = {}
         self.full = False
         self._tree = tree
@@ -181,7 +183,7 @@ class CodeScan:
         if row.kind == "guard":
             self._guard(call)
         elif row.kind == "instrument":
-            self.instrumented = True
+            self.instrumented |= set(row.guards)
         elif row.servers:
             self._servers(arguments, row, call)
         elif row.kind == "mcp_client":
@@ -212,15 +214,17 @@ class CodeScan:
         if row.kind in ("agent", "orchestrator", "tools"):
             for _, node in texts(call, frozenset({"mcp_servers"})):
                 self._entries(node, row)
-        if row.kind == "agent" and self._has_middleware(call):
+        if row.kind == "agent" and self._has_guard(call):
             self.guarded.add((self._module.file, call.lineno))
 
-    def _has_middleware(self, call: ast.Call) -> bool:
-        for module, node in self._lists.elements(self._module, argument(call, "middleware")):
-            found = self._tree.resolve(module, node)
-            row = row_of(self._tree, found.module, found.node) if isinstance(found.node, ast.Call) else None
-            if row is not None and row.kind == "guard":
-                return True
+    def _has_guard(self, call: ast.Call) -> bool:
+        """Return whether a list that the agent gets holds one of our guards."""
+        for name in _GUARD_LISTS:
+            for module, node in self._lists.elements(self._module, argument(call, name)):
+                found = self._tree.resolve(module, node)
+                row = row_of(self._tree, found.module, found.node) if isinstance(found.node, ast.Call) else None
+                if row is not None and row.kind == "guard":
+                    return True
         return False
 
     def _model(self, node: ast.expr | None, row: Construct) -> None:
@@ -325,12 +329,19 @@ class CodeScan:
         return command_line(command, ["…" if word is None else word for word in words]), "stdio"
 
     def _guard(self, call: ast.Call) -> None:
-        """Remember what is put under guard, by its place."""
-        for argued in call.args:
-            for module, node in self._lists.elements(self._module, argued):
+        """Remember what is put under guard, by its place: also the agents of a crew, and those of hand-offs."""
+        pending: list[At] = [(self._module, argued) for argued in call.args]
+        seen: set[ast.AST] = set()
+        while pending:
+            for module, node in self._lists.elements(*pending.pop()):
                 found = self._tree.resolve(module, node)
-                if found.node is not None:
-                    self.guarded.add((found.module.file, self._line(found.node)))
+                if found.node is None or found.node in seen:
+                    continue
+                seen.add(found.node)
+                self.guarded.add((found.module.file, self._line(found.node)))
+                if isinstance(found.node, ast.Call):
+                    members = (argument(found.node, name) for name in _MEMBERS)
+                    pending += [(found.module, one) for one in members if one is not None]
 
     def _variable(self, node: ast.Call | ast.Subscript) -> None:
         of, name = (node.func, argument(node, 0)) if isinstance(node, ast.Call) else (node.value, node.slice)

@@ -30,6 +30,8 @@ class Construct:
         tools: Arguments that hold tools.
         edges: Arguments that hold other agents.
         servers: Arguments that hold a dict of MCP servers.
+        mcp: Arguments that hold MCP servers.
+        guards: Frameworks whose tools an ``instrument`` call guards, whoever uses them.
     """
 
     framework: str
@@ -42,6 +44,7 @@ class Construct:
     edges: Sequence[str | int] = ()
     servers: Sequence[str | int] = ()
     mcp: Sequence[str | int] = ()
+    guards: Sequence[str] = ()
 
 
 class _Framework(TypedDict):

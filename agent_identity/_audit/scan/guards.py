@@ -10,13 +10,17 @@ from agent_identity._audit.scan.results import Edge, Item
 __all__ = ["with_guards"]
 
 _AGENTS: Final = ("agent", "orchestrator")
-_LANGCHAIN: Final = frozenset({"LangChain", "Deep Agents"})
+_GUARDABLE: Final = (*_AGENTS, "tool", "mcp_server")
 
 _Agent = tuple[str, str]
 
 
 def with_guards(
-    items: Iterable[Item], edges: Collection[Edge], guarded: Collection[tuple[str, int]], *, instrumented: bool
+    items: Iterable[Item],
+    edges: Collection[Edge],
+    guarded: Collection[tuple[str, int]],
+    *,
+    instrumented: Collection[str],
 ) -> list[Item]:
     """Return the items with what is known of their guards; names that stand for several parts count as the worst.
 
@@ -24,9 +28,12 @@ def with_guards(
         items: What was found. ``guarded`` is true where a decorator says so, false where nothing does.
         edges: Which agent uses which tool.
         guarded: Files and lines of what the code puts under guard.
-        instrumented: Whether the code instruments LangChain for the whole process.
+        instrumented: Frameworks that the code guards as a whole.
     """
-    marked = [replace(one, guarded=True) if (one.file, one.line) in guarded else one for one in items]
+    marked = [
+        replace(one, guarded=True) if (one.file, one.line) in guarded and one.kind in _GUARDABLE else one
+        for one in items
+    ]
     covered = {(one.file, one.name) for one in marked if one.kind in _AGENTS and one.guarded}
     users: defaultdict[str, set[_Agent]] = defaultdict(set)
     tools: defaultdict[_Agent, set[str]] = defaultdict(set)
@@ -43,14 +50,14 @@ def with_guards(
 
 
 def _tool(
-    item: Item, users: Mapping[str, Collection[_Agent]], covered: Collection[_Agent], *, instrumented: bool
+    item: Item, users: Mapping[str, Collection[_Agent]], covered: Collection[_Agent], *, instrumented: Collection[str]
 ) -> Item:
     """Return a tool as guarded if every agent that uses it is; as unknown under instrumentation."""
     if item.kind != "tool" or item.guarded:
         return item
     if item.name and users.get(item.name) and all(agent in covered for agent in users[item.name]):
         return replace(item, guarded=True)
-    return replace(item, guarded=None) if instrumented and item.source in _LANGCHAIN else item
+    return replace(item, guarded=None) if item.source in instrumented else item
 
 
 def _agent(item: Item, tools: Mapping[_Agent, Collection[str]], states: Mapping[str, Collection[bool | None]]) -> Item:

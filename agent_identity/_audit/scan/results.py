@@ -107,7 +107,7 @@ class Scan:
         typescript_files: Number of JavaScript and TypeScript sources among them, which are not analyzed.
         unread: What could not be read, with reasons.
         truncated: Whether a limit on files or findings ended the scan early.
-        instrumented: Whether the code turns on process-wide instrumentation of this library.
+        instrumented: Whether the code guards a whole framework, so that only a run shows which tools are guarded.
     """
 
     items: tuple[Item, ...]

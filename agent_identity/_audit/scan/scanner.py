@@ -62,7 +62,8 @@ class _Run:
         self._failures: set[str] = set()
         self._modules: OrderedDict[str, Module | None] = OrderedDict()
         self._read = self._other = self._scripts = 0
-        self._truncated = self._instrumented = False
+        self._instrumented: set[str] = set()
+        self._truncated = False
         self._list(paths, max_files)
         self._tree = Tree({name: None for name in self._files if name.endswith(".py")}, self._module)
 
@@ -102,7 +103,7 @@ class _Run:
             typescript_files=self._scripts,
             unread=tuple(sorted(self._unread, key=lambda one: (one.file, one.reason))),
             truncated=self._truncated,
-            instrumented=self._instrumented,
+            instrumented=bool(self._instrumented),
         )
 
     def _file(self, file: str) -> None:

@@ -151,7 +151,9 @@ class Lists:
         return [Used("", here, "dynamic")]
 
     def _first(self, module: Module, call: ast.Call, depth: int) -> Sequence[Used]:
-        return [one for node in call.args[:1] if depth > 0 for one in self.tools((module, node), depth - 1)]
+        """Return the tools that the first argument of a call stands for, one or a list."""
+        listed = [at for node in call.args[:1] for at in self.elements(module, node, depth)]
+        return [one for at in listed if depth > 0 for one in self.tools(at, depth - 1)]
 
     def _named(self, at: At, found: Reference, depth: int) -> Sequence[Used]:
         """Return the tool that a name stands for."""

@@ -8,7 +8,7 @@ from typing import Final
 from agent_identity._audit.answers import Authority, Entry, IncidentReport, RevocationEffect, Seed, ToolReach, incident
 from agent_identity._audit.definitions import DefinitionChange
 from agent_identity._audit.incident_exports import ocsf_incident, timesketch_events
-from agent_identity._audit.report import counted
+from agent_identity._audit.report import counted, elapsed
 from agent_identity.canonical import encode
 from agent_identity.cli.answer.framing import answered, cut, emit, plain_markdown, rows_of, table_lines, times
 from agent_identity.cli.terminal.style import Style, clean, moment
@@ -23,7 +23,6 @@ _FEW: Final = 3
 _DIGEST: Final = 19  # Of sha256: and twelve digits.
 _ENTRIES: Final = 100
 _MARKED: Final = 1_000
-_NS: Final = 1_000_000_000
 _TIMELINE: Final = ("TIME", "WHAT", "ON BEHALF OF", "BY", "WHICH", "OUTCOME", "WHY", "RECORD")
 _HOP: Final = ("AGENT", "OWNER", "FOR", "PERMITS", "LOST", "NARROWED", "CALLED", "REFUSED", "UNTIL")
 _COULD: Final = ("TOOL", "COULD: GRANTS", "OPEN", "UNTIL", "DID: CALLS", "SUCCEEDED", "REFUSED")
@@ -88,7 +87,7 @@ def _summary(found: IncidentReport) -> str:
 
 def _revoked(one: RevocationEffect) -> str:
     lifted = f", lifted {moment(one.lifted_ns)}" if one.lifted_ns is not None else ""
-    since = "" if one.since_first_ns is None else f", {one.since_first_ns // _NS:,} s after the first call"
+    since = "" if one.since_first_ns is None else f", {elapsed(one.since_first_ns)} after the first call"
     after = f"{counted(one.after, 'call')} began afterwards"
     last = f", the last {moment(one.last_ns)}: {', '.join(one.records)}" if one.after else ""
     return (

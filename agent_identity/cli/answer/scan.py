@@ -130,4 +130,4 @@ def _notes(found: Scan) -> Iterator[str]:
     if found.truncated:
         yield "a limit ended the scan early: there is more than this"
     if found.instrumented:
-        yield "the code instruments LangChain for the whole process: whether a tool is guarded is known at run time"
+        yield "the code guards a framework as a whole: only a run shows which of its tools are guarded"

@@ -7,13 +7,6 @@ Needs the extra ``a2a``.
 from collections.abc import AsyncIterator
 from typing import Final, cast, final
 
-from a2a.auth.user import UnauthenticatedUser, User
-from a2a.client import A2AClientError, ClientConfig, ClientFactory
-from a2a.helpers import get_message_text
-from a2a.server.routes import DefaultServerCallContextBuilder
-from a2a.types import AgentCard, SendMessageRequest, StreamResponse, TaskState
-from google.protobuf.json_format import MessageToDict
-
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import off_loop
@@ -22,6 +15,16 @@ from agent_identity._identity.common import check_id
 from agent_identity._identity.principals import Principal
 from agent_identity.canonical import encode
 from agent_identity.errors import Denied
+
+try:
+    from a2a.auth.user import UnauthenticatedUser, User
+    from a2a.client import A2AClientError, ClientConfig, ClientFactory
+    from a2a.helpers import get_message_text
+    from a2a.server.routes import DefaultServerCallContextBuilder
+    from a2a.types import AgentCard, SendMessageRequest, StreamResponse, TaskState
+    from google.protobuf.json_format import MessageToDict
+except ModuleNotFoundError as error:
+    raise ImportError(f"the module {error.name} is missing; pip install 'agent-identity-otel[a2a]'") from error
 
 __all__ = ["CallerContexts", "RemoteAgent"]
 

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import final
 
-import httpx
-
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.common import off_loop
 from agent_identity._enforcement.sessions import Peer
@@ -21,6 +19,11 @@ from agent_identity.integrations.http.client import (
     peer_of,
     take_mark,
 )
+
+try:
+    import httpx
+except ModuleNotFoundError as error:
+    raise ImportError(f"the module {error.name} is missing; pip install 'agent-identity-otel[http]'") from error
 
 __all__ = ["AsyncDelegationTransport", "DelegationTransport", "Peer"]
 

@@ -337,9 +337,9 @@ def test_a_seed_that_names_nothing_is_refused(kind: Any, name: str, after_ns: in
 def test_arguments_of_other_types_are_named(company: Path) -> None:
     """As everywhere, the error says which parameter it is about."""
     wrong: Any = "agent:clerk"
-    with pytest.raises(TypeError, match="seed="):
+    with pytest.raises(TypeError, match="seed is"):
         incident(Evidence(sources=company), wrong)
-    with pytest.raises(TypeError, match="evidence="):
+    with pytest.raises(TypeError, match="evidence is"):
         incident(wrong, Seed("agent", "clerk"))
-    with pytest.raises(TypeError, match="until_ns="):
+    with pytest.raises(TypeError, match="until_ns is"):
         Evidence(sources=company, until_ns=wrong)

@@ -396,6 +396,110 @@ def test_our_guards_are_seen(write: Write) -> None:
     }
 
 
+OURS = "import agent_identity as ai\nfrom agent_identity.integrations.frameworks"
+"""The beginning of a program that guards agents of a framework."""
+
+
+LINES = {
+    "pydantic-ai": f"""
+from pydantic_ai import Agent
+{OURS}.pydantic_ai import AgentIdentity
+def pay(): ...
+guard = AgentIdentity(ai.Enforcer.open("evidence"))
+clerk = Agent("m", name="clerk", tools=[pay], capabilities=[guard])
+""",
+    "strands": f"""
+from strands import Agent, tool
+{OURS}.strands import AgentIdentityHooks
+@tool
+def pay(): ...
+clerk = Agent(name="clerk", tools=[pay], hooks=[AgentIdentityHooks(ai.Enforcer.open("evidence"))])
+""",
+    "agent-framework": f"""
+from agent_framework import Agent, tool
+{OURS}.agent_framework import AgentIdentityMiddleware
+@tool
+def pay(): ...
+clerk = Agent(name="clerk", tools=[pay], middleware=[AgentIdentityMiddleware(ai.Enforcer.open("evidence"))])
+""",
+    "crewai": f"""
+from crewai import Agent, Crew
+from crewai.tools import tool
+{OURS}.crewai import protect
+@tool
+def pay(): ...
+clerk = Agent(role="clerk", tools=[pay])
+crew = Crew(agents=[clerk])
+protect(crew, ai.Enforcer.open("evidence"))
+""",
+    "openai-agents": f"""
+from agents import Agent, function_tool
+{OURS}.openai_agents import protect
+@function_tool
+def pay(): ...
+clerk = Agent(name="clerk", tools=[pay])
+boss = Agent(name="boss", handoffs=[clerk])
+protect(boss, ai.Enforcer.open("evidence"))
+""",
+    "llama-index": f"""
+from llama_index.core.agent.workflow import FunctionAgent
+{OURS}.llama_index import protect
+def pay(): ...
+clerk = FunctionAgent(name="clerk", tools=protect([pay], ai.Enforcer.open("evidence")))
+""",
+}
+
+
+@pytest.mark.parametrize("program", LINES.values(), ids=LINES)
+def test_the_line_of_each_framework_is_seen(write: Write, program: str) -> None:
+    """An agent that has the guard of its framework is guarded, and so is its tool."""
+    found = write({"app.py": program})
+    assert named(found, "agent", "clerk").guarded
+    assert named(found, "tool", "pay").guarded
+
+
+def test_a_model_beside_a_guard_is_not_guarded(write: Write) -> None:
+    """A guard says nothing of the model that is named on the same line."""
+    found = write(
+        {
+            "app.py": "from strands import Agent\n"
+            f"{OURS}.strands import AgentIdentityHooks\n"
+            "a = Agent(name='a', model='m', hooks=[AgentIdentityHooks(ai.Enforcer.open('e'))])\n"
+        }
+    )
+    assert named(found, "model", "m").guarded is None
+
+
+def test_agents_that_hand_off_to_each_other_are_guarded_once(write: Write) -> None:
+    """A cycle of hand-offs ends, and both agents are guarded."""
+    found = write(
+        {
+            "app.py": f"from agents import Agent\n{OURS}.openai_agents import protect\n"
+            "a = Agent(name='a', handoffs=[b])\nb = Agent(name='b', handoffs=[a])\nprotect(a, ai.Enforcer.open('e'))\n"
+        }
+    )
+    assert named(found, "agent", "a").guarded
+    assert named(found, "agent", "b").guarded
+
+
+@pytest.mark.parametrize(
+    ("program", "pay"),
+    [
+        ("import agent_identity as ai\nai.instrument()\n", None),
+        (f"{OURS}.google_adk import AgentIdentityPlugin\np = AgentIdentityPlugin(ai.Enforcer.open('e'))\n", None),
+        (f"{OURS} import claude_agent\nh = claude_agent.hooks(ai.Enforcer.open('e'))\n", False),
+        ("from agent_identity.integrations.langchain_instrumentor import LangChainInstrumentor as L\nL()\n", False),
+    ],
+    ids=["instrument", "plugin", "hooks", "langchain"],
+)
+def test_a_guard_of_a_whole_framework_leaves_others_as_they_are(write: Write, program: str, pay: bool | None) -> None:
+    """A tool of the ADK is in doubt where code guards the ADK as a whole, and unguarded where it guards another."""
+    tools = "from google.adk.tools import FunctionTool\ndef pay(): ...\nt = FunctionTool(pay)\n"
+    found = write({"main.py": program, "tools.py": tools})
+    assert found.instrumented
+    assert named(found, "tool", "pay").guarded is pay
+
+
 @pytest.mark.parametrize(
     "program",
     [

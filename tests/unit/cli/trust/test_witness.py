@@ -154,7 +154,7 @@ def test_doctor_says_how_far_witnesses_are(run: Run, evidence: Path) -> None:
     [
         ({"witnesses": {"http://witness.example": "{good}"}}, "bad witness"),
         ({"witnesses": {"https://witness.example": "w"}}, "bad witness"),
-        ({"checkpoints": [1]}, "expected a function"),
+        ({"checkpoints": [1]}, "give a function"),
     ],
 )
 def test_places_for_checkpoints_are_checked_first(tmp_path: Path, options: dict[str, object], message: str) -> None:

@@ -223,7 +223,7 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path, missing: str
 def test_what_is_no_store_is_refused_before_anything_is_made(tmp_path: Path, state: object) -> None:
     """The message says which type is expected and where to get one, and does not show an address with a password."""
     directory = tmp_path / "evidence"
-    with pytest.raises(TypeError, match=r"state=.*expected StateStore.*RedisState\(url\)") as caught:
+    with pytest.raises(TypeError, match=r"state is .*give StateStore.*RedisState\(url\)") as caught:
         Enforcer.open(directory, state=state)  # type: ignore[arg-type]
     assert "secret" not in str(caught.value)
     assert not directory.exists()
@@ -694,7 +694,7 @@ def test_signers_of_the_caller_are_two_and_have_no_keys_beside_them(tmp_path: Pa
     with pytest.raises(ConfigurationError, match="one key"):
         Enforcer.open(tmp_path / "e", keys=(key, key))
     for wrong in (key, "redis://secret", 5, (key,), (key, "unix:PATH")):
-        with pytest.raises((TypeError, ConfigurationError), match=r"unix:PATH|keys="):
+        with pytest.raises((TypeError, ConfigurationError), match=r"unix:PATH|keys"):
             Enforcer.open(tmp_path / "e", keys=wrong)  # type: ignore[arg-type]
     Enforcer.open(tmp_path / "f").close()
     with pytest.raises(ConfigurationError, match="is beside a signer"):
@@ -707,7 +707,7 @@ def test_signers_of_the_caller_are_two_and_have_no_keys_beside_them(tmp_path: Pa
 @pytest.mark.parametrize("name", ["durability", "privacy", "telemetry", "transparency"])
 def test_an_option_of_another_type_is_answered_with_its_class(tmp_path: Path, name: str) -> None:
     """The error shows how to write the option and where its class is, and nothing is made."""
-    with pytest.raises(TypeError, match=rf"^{name}=<str>: .*{name.title()}\(.*agent_identity\.options"):
+    with pytest.raises(TypeError, match=rf"^{name} is str; .*{name.title()}\(.*agent_identity\.options"):
         Enforcer.open(tmp_path / "e", **{name: "disk"})  # type: ignore[arg-type]
     assert not (tmp_path / "e").exists()
 

@@ -33,6 +33,8 @@ from agent_identity.integrations.frameworks.agent_framework.tools import (
     runs_here,
 )
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
+from agent_identity.integrations.method_patch import MethodPatch
+from agent_identity.integrations.unguarded_tools import UnguardedTools
 
 __all__ = ["AgentIdentityMiddleware", "instrument"]
 
@@ -99,7 +101,7 @@ class AgentIdentityMiddleware(AgentMiddleware):
     @property
     def provider_tools(self) -> tuple[str, ...]:
         """Hosted tools offered so far, which run at the model's provider and cannot be guarded."""
-        return tuple(sorted(self._offered.names))
+        return self._offered.unguarded.names
 
     @property
     def enforcer(self) -> Enforcer:
@@ -144,14 +146,14 @@ class AgentIdentityMiddleware(AgentMiddleware):
 
 @final
 class _Offered(ChatMiddleware):
-    """Detects the tools that no guard can reach, and logs each once.
+    """Detects the tools that no guard can reach.
 
     Attributes:
-        names: Their names.
+        unguarded: These tools.
     """
 
     def __init__(self) -> None:
-        self.names: set[str] = set()
+        self.unguarded: Final = UnguardedTools("at the model's provider or in another place")
 
     async def process(self, context: ChatContext, call_next: _Next) -> None:
         """Check the tools of one request; called by the agent."""
@@ -167,16 +169,7 @@ class _Offered(ChatMiddleware):
                 if isinstance(tool, Collection) and not isinstance(tool, Mapping):
                     self.look_at(*tool)
                 elif not runs_here(tool):
-                    self._note(_name(tool))
-
-    def _note(self, name: str) -> None:
-        if name not in self.names:
-            self.names.add(name)
-            _LOG.warning(
-                "%r runs at the model's provider or in another place, where nobody can guard it; remove it from the "
-                "agent, or accept its calls as unguarded",
-                name,
-            )
+                    self.unguarded.add(_name(tool))
 
 
 @final
@@ -225,23 +218,18 @@ class _Runs:
     def __init__(self) -> None:
         self.everywhere: AgentIdentityMiddleware | None = None
         self._guards = WeakSet[AgentIdentityMiddleware]()
-        self._bare: Callable[..., object] | None = None
-        self._ours: Callable[..., object] | None = None
+        self._patch = MethodPatch(AgentMiddlewareLayer, {"run": self._bound})
 
     def bind(self, guard: AgentIdentityMiddleware) -> None:
         """Wrap the method of agents that makes runs, once, while there is a middleware."""
         self._guards.add(guard)
-        if self._bare is None:
-            self._bare = AgentMiddlewareLayer.run
-            self._ours = self._bound(self._bare)
-            setattr(AgentMiddlewareLayer, "run", self._ours)  # noqa: B010
+        self._patch.apply()
 
     def leave(self, guard: AgentIdentityMiddleware) -> None:
         """Guard no more runs by a middleware; the last one restores agents where nobody else has patched them since."""
         self._guards.discard(guard)
-        if not self._guards and self._bare is not None and vars(AgentMiddlewareLayer)["run"] is self._ours:
-            setattr(AgentMiddlewareLayer, "run", self._bare)  # noqa: B010
-            self._bare = None
+        if not self._guards:
+            self._patch.undo()
         if self.everywhere is guard:
             self.everywhere = None
 

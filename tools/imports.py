@@ -65,7 +65,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "psycopg": ("_authority.stores.postgres", "_authority.stores.postgres_connection"),
     "redis": ("_authority.stores.redis",),
     "sqlglot": ("_policy.declarations.sql_statements",),
-    "starlette": ("integrations.http.starlette",),
+    "starlette": ("integrations.http.starlette", "integrations.frameworks.a2a"),
     # Only for type checkers, which know it without its being installed.
     "_typeshed": ("cli.answer",),
     "typing_extensions": ("_enforcement", "_identity", "integrations", "_policy"),

@@ -13,6 +13,7 @@ from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.common import off_loop
 from agent_identity.errors import Denied
 from agent_identity.integrations.enforcer_source import EnforcerSource
+from agent_identity.integrations.method_patch import MethodPatch
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["LangChainPatches"]
 
 _LOG: Final = logging.getLogger("agent_identity")
-_SYNC: Final = "run"
-_ASYNC: Final = "arun"
 _Entry = Callable[..., object]
 
 
@@ -43,8 +42,7 @@ class LangChainPatches:
         self._on = True
         self._source = source
         self._twins: ToolProxies | None = None
-        self._kind: type[BaseTool] | None = None
-        self._replaced: dict[str, tuple[_Entry, _Entry]] = {}
+        self._patch: MethodPatch | None = None
         self._told: set[str] = set()
         renewed_in_children(self)
 
@@ -57,22 +55,15 @@ class LangChainPatches:
         with self._lock:
             if not self._on:
                 return
-            kind: type[BaseTool] = module.BaseTool
-            self._kind = kind
-            for name, made in ((_SYNC, self._run), (_ASYNC, self._arun)):
-                original: _Entry = kind.__dict__[name]
-                ours = made(original)
-                self._replaced[name] = original, ours
-                setattr(kind, name, ours)
+            self._patch = MethodPatch(module.BaseTool, {"run": self._run, "arun": self._arun})
+            self._patch.apply()
 
     def end(self) -> None:
         """Remove our patches; below the patches of others, ours do nothing any more."""
         with self._lock:
             self._on = False
-            for name, (original, ours) in self._replaced.items():
-                if self._kind is not None and self._kind.__dict__.get(name) is ours:
-                    setattr(self._kind, name, original)
-            self._replaced.clear()
+            if self._patch is not None:
+                self._patch.undo()
             self._twins = None
 
     def _run(self, original: _Entry) -> _Entry:

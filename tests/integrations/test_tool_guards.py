@@ -18,6 +18,7 @@ from agent_identity.integrations.frameworks.tool_guards import (
     Prompt,
     ToolCall,
     ToolGuards,
+    schema_of,
     told,
     with_defaults,
 )
@@ -169,6 +170,27 @@ def test_defaults_of_the_schema_are_judged_and_not_supplied() -> None:
     assert with_defaults({"b": "x"}, schema) == ({"a": 7, "b": "x"}, ("b",))
     assert with_defaults({"a": 1}, schema) == ({"a": 1}, ("a",))
     assert with_defaults({"a": 1}, None) == with_defaults({"a": 1}, {"properties": []}) == ({"a": 1}, ("a",))
+
+
+class Unhashable:
+    """A callable object without a hash."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __call__(self, a: int = 1) -> None:
+        """Take one argument."""
+
+
+def test_the_schema_of_a_function_has_its_defaults_that_are_json() -> None:
+    """A function that takes any name says so; a built-in one may tell nothing."""
+
+    def read(a: str, b: int = 7, c: object = object(), **more: str) -> None:
+        """Take arguments."""
+
+    properties = {"a": {}, "b": {"default": 7}, "c": {}, "more": {}}
+    assert schema_of(read) == {"properties": properties, "additionalProperties": True}
+    assert schema_of(Unhashable()) == {"properties": {"a": {"default": 1}}, "additionalProperties": False}
+    assert schema_of(dict) is None
 
 
 OPTIONS = ToolOptions(labels=["payment"], destination=["to"], returns="trusted")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         PinnedServer,
         ServerInventory,
         Transport,
+        place_of,
     )
     from agent_identity._enforcement.inventory.server_inventory import (
         Inventory,
@@ -38,6 +39,7 @@ else:
                 "PinnedServer",
                 "ServerInventory",
                 "Transport",
+                "place_of",
             ),
             "agent_identity._enforcement.inventory.server_inventory": (
                 "Inventory",
@@ -66,4 +68,5 @@ __all__ = [
     "forget",
     "inventory_path",
     "pin",
+    "place_of",
 ]

@@ -31,6 +31,7 @@ __all__ = [
     "accepted",
     "forgotten",
     "given",
+    "place_of",
     "sighted",
     "with_less_text",
 ]
@@ -60,6 +61,7 @@ ONE_BY_ONE: Final = (":prompt/", ":template/")
 them, and no model acts on a new one by itself."""
 
 _LONGEST: Final = 32_768
+_LONGEST_PLACE: Final = 256  # As long as a name in a record.
 _DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
 Transport: TypeAlias = Literal["stdio", "http", "other"]
 ToolState: TypeAlias = Literal["pinned", "changed", "new"]
@@ -108,7 +110,7 @@ class Observation:
     Attributes:
         name: The server's name in the application, scopes and policies.
         transport: The transport.
-        place: The URL, or ``sha256:`` over the command that starts it; empty if unknown.
+        place: The URL, or ``sha256:`` over the command that starts it (:func:`place_of`); empty if unknown.
         title: The server's own name; empty if unknown.
         version: The server's version; empty if unknown.
         tools: Its tools, all of them at first sight, and the entries whose names begin with a colon.
@@ -229,6 +231,17 @@ class PinnedServer:
 
 ServerInventory: TypeAlias = Mapping[str, PinnedServer]
 """All servers by name."""
+
+
+def place_of(address: JSON) -> str:
+    """Return the place of a server, fit for records: a text as it is, or ``sha256:`` over a long one or anything else.
+
+    Raises:
+        ValueError: The address is no JSON.
+    """
+    if isinstance(address, str) and len(address) <= _LONGEST_PLACE:
+        return address
+    return f"sha256:{hashlib.sha256(encode(address)).hexdigest()}"
 
 
 def sighted(book: ServerInventory, seen: Observation, *, now: int, pin: bool) -> ServerInventory:

@@ -206,8 +206,8 @@ class Inventory:
         """Keep the inventory in a directory, whose state remembers the newest number."""
         self._file = InventoryFile(inventory_path(directory), self._trust, state)
 
-    def sight(self, sighting: Observation, *, pin: bool) -> None:
-        """Update a server from a sighting; changes are in the ledger before this returns.
+    def sight(self, sighting: Observation, *, pin: bool) -> PinnedServer:
+        """Update a server from a sighting, and return its entry; changes are in the ledger before this returns.
 
         Args:
             sighting: The server as it presents itself.
@@ -224,6 +224,7 @@ class Inventory:
         with self._lock:
             book = self._usable(lambda: self._change(look))
             self._record(sighting.name, book[sighting.name])
+            return book[sighting.name]
 
     def find(self, name: str) -> PinnedServer | None:
         """Return the current entry of a server.
@@ -238,6 +239,23 @@ class Inventory:
             if offer is not None:
                 self._record(name, offer)
             return offer
+
+    def refusal(self, sighting: Observation) -> Denied | None:
+        """Update a server from a sighting, pin it if it is the first one, and return the reason to refuse its calls.
+
+        The reason is for the record of a call, so it is not raised: ``server_moved`` or ``inventory_unusable``.
+
+        Args:
+            sighting: The server as it presents itself.
+
+        Raises:
+            EvidenceError: The server could not be recorded.
+        """
+        try:
+            self.sight(sighting, pin=True).check_place(sighting.name, sighting.transport, sighting.place)
+        except Denied as denied:
+            return denied
+        return None
 
     def _change(self, look: Callable[[ServerInventory], ServerInventory]) -> ServerInventory:
         if self._file is not None:

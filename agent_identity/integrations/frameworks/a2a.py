@@ -4,25 +4,24 @@ Authority travels by :mod:`agent_identity.integrations.http.httpx` and :mod:`age
 Needs the extra ``a2a``.
 """
 
-from collections.abc import AsyncIterator
+from functools import partial
 from typing import Final, cast, final
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import off_loop
-from agent_identity._enforcement.inventory import INSTRUCTIONS, Definition, Observation
+from agent_identity._enforcement.inventory import INSTRUCTIONS, Definition, Observation, place_of
 from agent_identity._identity.common import check_id
-from agent_identity._identity.principals import Principal
 from agent_identity.canonical import encode
-from agent_identity.errors import Denied
 
 try:
     from a2a.auth.user import UnauthenticatedUser, User
     from a2a.client import A2AClientError, ClientConfig, ClientFactory
     from a2a.helpers import get_message_text
-    from a2a.server.routes import DefaultServerCallContextBuilder
+    from a2a.server.routes.common import DefaultServerCallContextBuilder, StarletteUser
     from a2a.types import AgentCard, SendMessageRequest, StreamResponse, TaskState
     from google.protobuf.json_format import MessageToDict
+    from starlette.authentication import SimpleUser
 except ModuleNotFoundError as error:
     raise ImportError(f"the module {error.name} is missing; pip install 'agent-identity-otel[a2a]'") from error
 
@@ -59,7 +58,8 @@ class RemoteAgent:
         skills = {check_id(f"skill/{skill.id}", "skill"): Definition.of(MessageToDict(skill)) for skill in card.skills}
         if len(skills) != len(card.skills):  # The inventory would see one of them alone.
             raise ValueError("the card has two skills of one id; use a card in which each has its own")
-        place = _place(card)
+        addresses = sorted({(interface.url, interface.tenant) for interface in card.supported_interfaces})
+        place = place_of(addresses[0][0] if len(addresses) == 1 and not addresses[0][1] else addresses)
         skills[INSTRUCTIONS] = Definition.of({"instructions": card.description})
         self._seen = Observation(name, "http", place, card.name[:256], card.version[:256], skills)
 
@@ -75,51 +75,20 @@ class RemoteAgent:
         sent.CopyFrom(request)
 
         async def body(_: Call) -> Shown:
-            events = await _all_of(self._client.send_message(sent))
+            events, size = list[StreamResponse](), 0
+            async for event in self._client.send_message(sent):
+                events.append(event)
+                size += event.ByteSize()
+                if size > _MAX_BYTES or len(events) > _MAX_EVENTS:
+                    raise A2AClientError("the answer is too long; have it in several messages")
             states = [(event.task if event.HasField("task") else event.status_update).status.state for event in events]
-            failed = next((state for state in states if state in _FAILED), None)
-            failure = None if failed is None else A2AClientError(TaskState.Name(failed))
+            failure = next((A2AClientError(TaskState.Name(state)) for state in states if state in _FAILED), None)
             return Shown(events, [MessageToDict(event) for event in events], failure)
 
         arguments = {"text": get_message_text(sent.message), "request": MessageToDict(sent)}
-        refusal = await off_loop(self._moved)
+        refusal = await off_loop(partial(self._inventory.refusal, self._seen))
         answered = await self._guard.run_async(CallRequest(arguments, can_route=False, refusal=refusal), body)
         return cast("list[StreamResponse]", answered)
-
-    def _moved(self) -> Denied | None:
-        try:
-            self._inventory.sight(self._seen, pin=True)
-            known = self._inventory.find(self._seen.name)
-            if known is not None:
-                known.check_place(self._seen.name, self._seen.transport, self._seen.place)
-        except Denied as denied:
-            return denied
-        return None
-
-
-def _place(card: AgentCard) -> str:
-    """Return the address of an agent, or the digest of several; a tenant is part of an address."""
-    pairs = sorted({(interface.url, interface.tenant) for interface in card.supported_interfaces})
-    urls = [url for url, _ in pairs]
-    if any(tenant for _, tenant in pairs):
-        return Definition.of({"urls": urls, "tenants": [tenant for _, tenant in pairs]}).digest
-    return urls[0] if len(urls) == 1 else Definition.of({"urls": urls}).digest
-
-
-async def _all_of(answer: AsyncIterator[StreamResponse]) -> list[StreamResponse]:
-    """Return an answer as a whole.
-
-    Raises:
-        A2AClientError: It is too long to keep.
-    """
-    events: list[StreamResponse] = []
-    size = 0
-    async for event in answer:
-        events.append(event)
-        size += event.ByteSize()
-        if size > _MAX_BYTES or len(events) > _MAX_EVENTS:
-            raise A2AClientError("the answer is too long; have it in several messages")
-    return events
 
 
 @final
@@ -136,18 +105,7 @@ class CallerContexts(DefaultServerCallContextBuilder):
     def build_user(self, request: object) -> User:  # noqa: ARG002  The task knows better than the request.
         """Return the principal of the current task."""
         task = self._enforcer.current_task
-        return UnauthenticatedUser() if task is None else _Caller(task.principal)
-
-
-@final
-class _Caller(User):
-    def __init__(self, principal: Principal) -> None:
-        self._name = encode([principal.kind, principal.issuer, principal.id]).decode()
-
-    @property
-    def is_authenticated(self) -> bool:
-        return True
-
-    @property
-    def user_name(self) -> str:
-        return self._name
+        if task is None:
+            return UnauthenticatedUser()
+        name = encode([task.principal.kind, task.principal.issuer, task.principal.id]).decode()
+        return StarletteUser(SimpleUser(name))

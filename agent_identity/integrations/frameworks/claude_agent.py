@@ -15,6 +15,7 @@ from agent_identity._enforcement.common import off_loop, refusal
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.coding_agents.calls import HookCalls, current_session, denial
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
+from agent_identity.integrations.method_patch import MethodPatch
 
 try:
     from claude_agent_sdk import ClaudeAgentOptions, HookMatcher
@@ -85,25 +86,23 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     Args:
         enforcer: The enforcer; usually in monitor mode.
     """
-    original, active = ClaudeAgentOptions.__init__, True
 
-    @functools.wraps(original)
-    def __init__(self: ClaudeAgentOptions, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807
-        original(self, *args, **kwargs)
-        given: dict[Any, list[HookMatcher]] = dict(self.hooks or {})
-        asked = [hook for matcher in given.get("PreToolUse", ()) for hook in matcher.hooks]
-        if active and not any(isinstance(getattr(hook, "__self__", None), ClaudeHooks) for hook in asked):
-            ours = ClaudeHooks(ToolGuards(enforcer, workflow=current_session), None, 60.0)
-            self.hooks = {**given, **{event: [*given.get(event, ()), *matchers] for event, matchers in ours.items()}}
+    def hooked(original: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(original)
+        def __init__(self: ClaudeAgentOptions, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807
+            original(self, *args, **kwargs)
+            given: dict[Any, list[HookMatcher]] = dict(self.hooks or {})
+            asked = [hook for matcher in given.get("PreToolUse", ()) for hook in matcher.hooks]
+            if patch.is_active and not any(isinstance(getattr(hook, "__self__", None), ClaudeHooks) for hook in asked):
+                ours = ClaudeHooks(ToolGuards(enforcer, workflow=current_session), None, 60.0)
+                added = {event: [*given.get(event, ()), *matchers] for event, matchers in ours.items()}
+                self.hooks = {**given, **added}
 
-    def undo() -> None:
-        nonlocal active
-        active = False
-        if ClaudeAgentOptions.__init__ is __init__:
-            ClaudeAgentOptions.__init__ = original  # type: ignore[method-assign]
+        return __init__
 
-    ClaudeAgentOptions.__init__ = __init__  # type: ignore[method-assign]
-    return undo
+    patch = MethodPatch(ClaudeAgentOptions, {"__init__": hooked})
+    patch.apply()
+    return patch.undo
 
 
 @final

@@ -5,12 +5,13 @@ answers a refusal in the framework's own form. The steps of a call are those of
 :class:`~agent_identity.adapters.GuardedCall`.
 """
 
+import inspect
 import logging
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import is_dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final, NamedTuple, cast, final
 
 from agent_identity._authority.grants import Scope
@@ -24,7 +25,18 @@ from agent_identity._inspection import is_readable
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied
 from agent_identity.integrations.prompts import Part, account, join_prompt
 
-__all__ = ["Acting", "Declared", "Part", "Prompt", "ToolCall", "ToolGuards", "account", "told", "with_defaults"]
+__all__ = [
+    "Acting",
+    "Declared",
+    "Part",
+    "Prompt",
+    "ToolCall",
+    "ToolGuards",
+    "account",
+    "schema_of",
+    "told",
+    "with_defaults",
+]
 
 Acting = Mapping[str, Agent | tuple[Agent, Scope]]
 """The governed agent for each name that a framework gives to its agents, with a scope if it is to have less."""
@@ -40,6 +52,7 @@ _MAX_GUARDS: Final = 1_024
 _MAX_NAMES: Final = 256
 _READ: Final = (str, bytes, bytearray, int, float, type(None), Shown)
 _CONTAINERS: Final = (dict, list, tuple, set, frozenset)
+_JSON: Final = (str, int, float, list, dict, tuple, type(None))
 
 
 class Prompt(NamedTuple):
@@ -462,6 +475,33 @@ def with_defaults(
         if isinstance(one, Mapping) and "default" in one:
             defaults[name] = cast("Mapping[str, object]", one)["default"]
     return {**defaults, **arguments}, tuple(arguments)
+
+
+def schema_of(function: Callable[..., object]) -> Mapping[str, object] | None:
+    """Return the parameters of a function as a JSON Schema with those defaults that are JSON; ``None`` if unknown.
+
+    For :func:`with_defaults`, where a framework leaves defaults out of the schema that models get.
+
+    Args:
+        function: The function of a tool.
+    """
+    try:
+        return _schema_of(function)
+    except TypeError:  # It has no hash.
+        return _schema_of.__wrapped__(function)
+
+
+@lru_cache(maxsize=1_024)
+def _schema_of(function: Callable[..., object]) -> Mapping[str, object] | None:
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # A built-in function.
+        return None
+    known = {name: one.default for name, one in parameters.items()}
+    return {
+        "properties": {name: {"default": value} if isinstance(value, _JSON) else {} for name, value in known.items()},
+        "additionalProperties": any(one.kind is one.VAR_KEYWORD for one in parameters.values()),
+    }
 
 
 def told(result: object) -> object:

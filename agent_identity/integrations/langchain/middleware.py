@@ -28,7 +28,7 @@ from agent_identity.integrations.langchain.held_answers import taps
 from agent_identity.integrations.langchain.invocation import refusal_message
 from agent_identity.integrations.langchain.protection import check, is_guarded_beside
 from agent_identity.integrations.langchain.wrapping import is_wrapped, place, returns, suspends, workflow
-from agent_identity.integrations.provider_tools import ProviderTools
+from agent_identity.integrations.unguarded_tools import UnguardedTools
 
 try:
     from langchain.agents.middleware import AgentMiddleware, AgentState
@@ -112,7 +112,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         self._own = None if agent is None else Hop(agent, scope)
         self._twins = ToolProxies(enforcer, lambda tool: check(tool, enforcer))
         self._unnamed = enforcer.guard(_UNNAMED, suspends=suspends, returns=returns, place=place, workflow=workflow)
-        self._provided = ProviderTools()
+        self._unguarded = UnguardedTools("at the model's provider")
         self._models: dict[bool, GuardedCall] = {}
         if model is not None:
             for streamed, kind in ((False, "model"), (True, "streamed_model")):
@@ -123,7 +123,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
     @property
     def provider_tools(self) -> tuple[str, ...]:
         """Provider-side tools offered to the model so far, which cannot be guarded."""
-        return self._provided.names
+        return self._unguarded.names
 
     def wrap_tool_call(self, request: "ToolCallRequest", handler: Callable[["ToolCallRequest"], _Result]) -> _Result:
         """Run one tool call under guard; called by the agent."""
@@ -308,7 +308,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
                 if not self._is_guarded(tool):
                     self._twins.of(tool)
                 continue
-            self._provided.note(_provided_name(tool))
+            self._unguarded.add(_provided_name(tool))
 
 
 class _Run:

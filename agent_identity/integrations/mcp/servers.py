@@ -1,18 +1,16 @@
 """The server of a session: its name, its place, and whether it receives authority."""
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast, final
 
 from agent_identity._enforcement.guard import DeclaredFlow
-from agent_identity._enforcement.inventory import Transport
+from agent_identity._enforcement.inventory import Transport, place_of
 from agent_identity._enforcement.sessions import Peer
 from agent_identity._identity.keys import PublicKey
 from agent_identity._identity.principals import Agent
 from agent_identity._policy.decision import CallTouches, Touch, Touches, check_touches
-from agent_identity.canonical import encode
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.http.binding import absolute_url, origin_of
 from agent_identity.integrations.http.client import is_loopback
@@ -20,7 +18,6 @@ from agent_identity.integrations.http.client import is_loopback
 __all__ = ["McpServer", "check_name", "checked_flows", "checked_touches"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_LONGEST_PLACE: Final = 256
 
 
 def check_name(name: object) -> str:
@@ -135,9 +132,8 @@ class McpServer:
     def place(self) -> str:
         """The URL without its query, or ``sha256:`` over the command; empty if neither is set."""
         if self.url is not None:
-            place = absolute_url(self.url).partition("?")[0]
-            return place if len(place) <= _LONGEST_PLACE else _digest(place)
-        return "" if self.command is None else _digest([str(word) for word in self.command])
+            return place_of(absolute_url(self.url).partition("?")[0])
+        return "" if self.command is None else place_of([str(word) for word in self.command])
 
     def peer(self, scope: Iterable[str]) -> Peer:
         """Return the server as a receiver of authority.
@@ -148,7 +144,3 @@ class McpServer:
         own = (f"{self.name}/", f"{self.name}:")
         tools = [name for name in scope if name.startswith(own)] if self.tools is None else self.tools
         return Peer(self.name, agent=self.agent, key=self.key, tools=tools)
-
-
-def _digest(value: str | list[str]) -> str:
-    return f"sha256:{hashlib.sha256(encode(value)).hexdigest()}"

@@ -345,6 +345,19 @@ def test_instrument_guards_what_agents_call_until_it_is_undone(rehearse: Rehears
     assert (outcomes(world), outcomes(other)) == (["success", "denied"], ["success"])
 
 
+def test_the_patch_of_somebody_else_outlives_instrument(rehearse: Rehearse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another library has made of crews meanwhile is not thrown away with ours."""
+    undo = instrument(rehearse().enforcer)
+    ours = vars(Crew)["kickoff"]
+
+    def theirs(crew: Crew, *args: Any, **kwargs: Any) -> Any:
+        return ours(crew, *args, **kwargs)
+
+    monkeypatch.setattr(Crew, "kickoff", theirs)
+    undo()
+    assert vars(Crew)["kickoff"] is theirs
+
+
 def test_wrong_types_are_refused_at_once(rehearse: Rehearse) -> None:
     """Types are checked where something is protected."""
     world = rehearse()

@@ -32,7 +32,8 @@ from agent_identity.integrations.frameworks.agent_framework.tools import (
     runs_here,
 )
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
-from agent_identity.integrations.provider_tools import ProviderTools
+from agent_identity.integrations.method_patch import MethodPatch
+from agent_identity.integrations.unguarded_tools import UnguardedTools
 
 __all__ = ["AgentIdentityMiddleware", "instrument"]
 
@@ -98,7 +99,7 @@ class AgentIdentityMiddleware(AgentMiddleware):
     @property
     def provider_tools(self) -> tuple[str, ...]:
         """Hosted tools offered so far, which run at the model's provider and cannot be guarded."""
-        return self._offered.tools.names
+        return self._offered.unguarded.names
 
     @property
     def enforcer(self) -> Enforcer:
@@ -146,11 +147,11 @@ class _Offered(ChatMiddleware):
     """Detects the tools that no guard can reach.
 
     Attributes:
-        tools: Those found so far.
+        unguarded: These tools.
     """
 
     def __init__(self) -> None:
-        self.tools = ProviderTools()
+        self.unguarded: Final = UnguardedTools("at the model's provider or in another place")
 
     async def process(self, context: ChatContext, call_next: _Next) -> None:
         """Check the tools of one request; called by the agent."""
@@ -166,7 +167,7 @@ class _Offered(ChatMiddleware):
                 if isinstance(tool, Collection) and not isinstance(tool, Mapping):
                     self.look_at(*tool)
                 elif not runs_here(tool):
-                    self.tools.note(_name(tool))
+                    self.unguarded.add(_name(tool))
 
 
 @final
@@ -215,23 +216,18 @@ class _Runs:
     def __init__(self) -> None:
         self.everywhere: AgentIdentityMiddleware | None = None
         self._guards = WeakSet[AgentIdentityMiddleware]()
-        self._bare: Callable[..., object] | None = None
-        self._ours: Callable[..., object] | None = None
+        self._patch = MethodPatch(AgentMiddlewareLayer, {"run": self._bound})
 
     def bind(self, guard: AgentIdentityMiddleware) -> None:
         """Wrap the method of agents that makes runs, once, while there is a middleware."""
         self._guards.add(guard)
-        if self._bare is None:
-            self._bare = AgentMiddlewareLayer.run
-            self._ours = self._bound(self._bare)
-            setattr(AgentMiddlewareLayer, "run", self._ours)  # noqa: B010
+        self._patch.apply()
 
     def leave(self, guard: AgentIdentityMiddleware) -> None:
         """Guard no more runs by a middleware; the last one restores agents where nobody else has patched them since."""
         self._guards.discard(guard)
-        if not self._guards and self._bare is not None and vars(AgentMiddlewareLayer)["run"] is self._ours:
-            setattr(AgentMiddlewareLayer, "run", self._bare)  # noqa: B010
-            self._bare = None
+        if not self._guards:
+            self._patch.undo()
         if self.everywhere is guard:
             self.everywhere = None
 

@@ -16,13 +16,12 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._enforcement.tasks import Task, attached, marked_as_here
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, told, with_defaults
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, schema_of, told, with_defaults
 
 __all__ = ["GuardedFunctions", "Origin", "RunFacts", "SuspendedError", "current_call", "failed", "runs_here"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _GUARDED: Final = "agent_identity_guarded"
-_JSON: Final = (str, int, float, list, dict, tuple, type(None))
 _FAILED: Final = "refused: guard_failed: the call could not be guarded"
 
 
@@ -355,21 +354,5 @@ def _schema(tool: FunctionTool) -> Mapping[str, object] | None:
     function = _function(tool)
     if function is None:
         return None
-    try:
-        return _defaults(function) or tool.parameters()
-    except TypeError:  # It has no hash.
-        return _defaults.__wrapped__(function) or tool.parameters()
-
-
-@functools.lru_cache(maxsize=1_024)
-def _defaults(function: Callable[..., object]) -> Mapping[str, object] | None:
-    """Return the parameters of a function as a schema with its JSON defaults; ``None`` if it takes any parameter."""
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # A built-in function.
-        return None
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return None
-    return {
-        "properties": {n: {"default": p.default} if isinstance(p.default, _JSON) else {} for n, p in parameters.items()}
-    }
+    known = schema_of(function)
+    return tool.parameters() if known is None or known["additionalProperties"] else known

@@ -35,7 +35,7 @@ from agent_identity._enforcement.calls import Binder, Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.crewai.models import guard_model
-from agent_identity.integrations.frameworks.crewai.streams import bind_crews
+from agent_identity.integrations.frameworks.crewai.streams import BOUND_CREWS
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards, told
 
 __all__ = ["instrument", "never_cached", "protect"]
@@ -377,7 +377,7 @@ class _Hooks:
             unregister_after_tool_call_hook(self.after)
             register_before_tool_call_hook(self.before)
             register_after_tool_call_hook(self.after)
-            bind_crews(bind=True)
+            BOUND_CREWS.apply()
 
     def uninstall(self) -> None:
         """Remove the hooks, unless some crew is protected."""
@@ -385,7 +385,7 @@ class _Hooks:
             if not self.by_agent:
                 unregister_before_tool_call_hook(self.before)
                 unregister_after_tool_call_hook(self.after)
-                bind_crews(bind=False)
+                BOUND_CREWS.undo()
 
     def before(self, context: ToolCallHookContext) -> bool | None:
         """Guard the tool of a call; CrewAI would run it after an exception, so that none leaves."""

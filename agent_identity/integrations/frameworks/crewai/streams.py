@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import wraps
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from crewai import Crew
 from crewai.types.streaming import CrewStreamingOutput, StreamChunk
@@ -10,28 +10,9 @@ from opentelemetry import context as otel
 
 from agent_identity._enforcement.lifecycle import bind_stream
 from agent_identity._enforcement.tasks import attached
+from agent_identity.integrations.method_patch import MethodPatch
 
-__all__ = ["bind_crews"]
-
-_ORIGINAL: Final[dict[str, Callable[..., Any]]] = {}
-
-
-def bind_crews(*, bind: bool) -> None:
-    """Have the streams of all crews run under the task in which ``kickoff`` was called, or no longer.
-
-    CrewAI starts a streaming run when it is consumed, in the context of the consumer.
-
-    Args:
-        bind: Whether they do.
-    """
-    if bind and not _ORIGINAL:
-        for name in ("kickoff", "kickoff_async", "akickoff"):
-            _ORIGINAL[name] = getattr(Crew, name)
-            setattr(Crew, name, _bound(_ORIGINAL[name]) if name == "kickoff" else _bound_async(_ORIGINAL[name]))
-    elif not bind:
-        for name, original in _ORIGINAL.items():
-            setattr(Crew, name, original)
-        _ORIGINAL.clear()
+__all__ = ["BOUND_CREWS"]
 
 
 def _bound(original: Callable[..., object]) -> Callable[..., object]:
@@ -51,10 +32,16 @@ def _bound_async(original: Callable[..., Awaitable[object]]) -> Callable[..., Aw
 
 
 def _kept(result: object) -> object:
-    if type(result) is CrewStreamingOutput:
+    if BOUND_CREWS.is_active and type(result) is CrewStreamingOutput:
         result.__class__ = _BoundOutput
         cast("_BoundOutput", result).made_in = otel.get_current()
     return result
+
+
+BOUND_CREWS: Final = MethodPatch(Crew, {"kickoff": _bound, "kickoff_async": _bound_async, "akickoff": _bound_async})
+"""Has the streams of all crews run under the task in which ``kickoff`` was called.
+
+CrewAI starts a streaming run when it is consumed, in the context of the consumer."""
 
 
 class _BoundOutput(CrewStreamingOutput):

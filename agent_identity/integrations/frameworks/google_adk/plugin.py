@@ -33,7 +33,8 @@ from agent_identity.integrations.frameworks.google_adk.tools import (
     mark_tools,
 )
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
-from agent_identity.integrations.provider_tools import ProviderTools
+from agent_identity.integrations.method_patch import MethodPatch
+from agent_identity.integrations.unguarded_tools import UnguardedTools
 
 __all__ = ["AgentIdentityPlugin", "instrument"]
 
@@ -89,7 +90,7 @@ class AgentIdentityPlugin(BasePlugin):
         )
         self.tools = GuardedTools(guards)
         self._models = None if model is None else GuardedModels(guards, model)
-        self._provided = ProviderTools()
+        self._unguarded = UnguardedTools("at the model's provider or in a code executor")
         for server, toolset in (servers or {}).items():
             mark_tools(toolset, server)
         _RUNNERS.bind(self)
@@ -97,7 +98,7 @@ class AgentIdentityPlugin(BasePlugin):
     @property
     def provider_tools(self) -> tuple[str, ...]:
         """Tools offered so far that run at the model's provider or in a code executor, and cannot be guarded."""
-        return self._provided.names
+        return self._unguarded.names
 
     async def before_tool_callback(
         self, *, tool: BaseTool, tool_args: dict[str, object], tool_context: ToolContext
@@ -131,7 +132,7 @@ class AgentIdentityPlugin(BasePlugin):
         if (executor := getattr(agent, "code_executor", None)) is not None:
             names.append(type(executor).__name__)
         for name in names:
-            self._provided.note(name)
+            self._unguarded.add(name)
 
 
 def instrument(enforcer: Enforcer) -> Callable[[], None]:
@@ -159,28 +160,18 @@ class _Runners:
         self.everywhere: AgentIdentityPlugin | None = None
         self._managers = WeakSet[PluginManager]()
         self._plugins = WeakSet[AgentIdentityPlugin]()
-        self._bare: dict[str, _Run] = {}
-        self._ours: dict[str, _Run] = {}
+        self._patch = MethodPatch(Runner, {"run_async": self._bound, "run_live": self._bound})
 
     def bind(self, plugin: AgentIdentityPlugin) -> None:
         """Wrap the methods of runners that make streams, once, while there is a plugin."""
         self._plugins.add(plugin)
-        if not self._bare:
-            self._bare = {name: vars(Runner)[name] for name in ("run_async", "run_live")}
-            self._ours = {name: self._bound(bare) for name, bare in self._bare.items()}
-            self._set(self._ours)
-
-    @staticmethod
-    def _set(methods: Mapping[str, _Run]) -> None:
-        for name, method in methods.items():
-            setattr(Runner, name, method)
+        self._patch.apply()
 
     def leave(self, plugin: AgentIdentityPlugin) -> None:
         """Take a plugin out of all runners; the last one restores them where nobody else has patched them since."""
         self._plugins.discard(plugin)
-        if not self._plugins and self._bare and all(vars(Runner)[name] is ours for name, ours in self._ours.items()):
-            self._set(self._bare)
-            self._bare = {}
+        if not self._plugins:
+            self._patch.undo()
         if self.everywhere is plugin:
             self.everywhere = None
         for manager in list(self._managers):

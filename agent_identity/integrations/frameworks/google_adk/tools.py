@@ -15,7 +15,7 @@ from google.adk.tools.tool_context import ToolContext
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, with_defaults
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, schema_of, with_defaults
 
 __all__ = [
     "NAME",
@@ -34,7 +34,6 @@ NAME: Final = "agent_identity"
 _LOG: Final = logging.getLogger("agent_identity")
 _SERVER: Final = "agent_identity_server"
 _GUARDED: Final = "agent_identity_guarded"
-_JSON: Final = (str, int, float, list, dict, tuple, type(None))
 _CALL: ContextVar["tuple[GuardedTools, ToolContext] | None"] = ContextVar("agent_identity_adk_call", default=None)
 _Body = Callable[..., Awaitable[object]]
 
@@ -257,25 +256,8 @@ def told_by(response: Mapping[str, object] | None) -> object:
 def _schema(tool: BaseTool) -> Mapping[str, object] | None:
     function, described = getattr(tool, "func", None), getattr(tool, "raw_mcp_tool", None)
     if function is not None:
-        try:
-            return _defaults(function)
-        except TypeError:  # It has no hash.
-            return _defaults.__wrapped__(function)
+        return schema_of(function)
     return None if described is None else getattr(described, "inputSchema", getattr(described, "input_schema", None))
-
-
-@functools.lru_cache(maxsize=1_024)
-def _defaults(function: Callable[..., object]) -> Mapping[str, object] | None:
-    """Return the parameters of a function as a schema with its JSON defaults."""
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # A built-in function.
-        return None
-    known = {name: one.default for name, one in parameters.items()}
-    return {
-        "properties": {name: {"default": value} if isinstance(value, _JSON) else {} for name, value in known.items()},
-        "additionalProperties": any(p.kind is p.VAR_KEYWORD for p in parameters.values()),
-    }
 
 
 def _shown(result: object, context: ToolContext) -> object:

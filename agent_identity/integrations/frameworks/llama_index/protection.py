@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Final, cast
@@ -16,6 +16,7 @@ from agent_identity._enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.llama_index.guarded_calls import CONTEXT, GuardedCalls, Origin, within
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
+from agent_identity.integrations.method_patch import MethodPatch
 
 __all__ = ["instrument", "protect"]
 
@@ -69,45 +70,36 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
         enforcer: The enforcer; usually one in monitor mode.
     """
     origin = Origin(ToolGuards(enforcer, suspends=(WaitingForEvent,)))
-    patches = [_Patch(kind, origin) for kind in _PATCHED]
+    patches = [_EveryTool(kind, origin).patch for kind in _PATCHED]
 
     def undo() -> None:
         for patch in patches:
             patch.undo()
 
+    for patch in patches:
+        patch.apply()
     return undo
 
 
-class _Patch:
-    """Guards the tools of one class, and of those that extend it, until it is undone.
+class _EveryTool:
+    """Guards the tools of one class, and of those that extend it.
 
     Args:
         kind: The class.
         origin: Where its tools come from.
+
+    Attributes:
+        patch: Guards them while it is applied.
     """
 
     def __init__(self, kind: type[AsyncBaseTool], origin: Origin) -> None:
-        self._kind = kind
         self._origin = origin
         self._known = WeakKeyDictionary[AsyncBaseTool, GuardedCalls]()
-        self._active = True
-        self._before = {name: vars(kind)[name] for name in ("call", "acall")}  # Not what looking them up makes of it.
-        self._after = {"call": self._call(self._before["call"]), "acall": self._acall(self._before["acall"])}
-        self._set(self._after)
-
-    def undo(self) -> None:
-        """Restore the methods, where nobody else has patched them since."""
-        self._active = False
-        if all(vars(self._kind)[name] is after for name, after in self._after.items()):
-            self._set(self._before)
-
-    def _set(self, methods: Mapping[str, object]) -> None:
-        for name, method in methods.items():
-            setattr(self._kind, name, method)
+        self.patch: Final = MethodPatch(kind, {"call": self._call, "acall": self._acall})
 
     def _calls_of(self, tool: AsyncBaseTool) -> GuardedCalls | None:
         """Return the guarded calls of a tool; ``None`` where its guard calls it."""
-        if not self._active or within.get() is tool:
+        if not self.patch.is_active or within.get() is tool:
             return None
         if tool not in self._known:
             self._known[tool] = GuardedCalls(tool, self._origin)

@@ -24,6 +24,7 @@ from agent_identity.integrations.frameworks.openai_agents.local_tools import (
 )
 from agent_identity.integrations.frameworks.openai_agents.tools import guard_tool, is_agent_tool, release_tool
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards, account
+from agent_identity.integrations.method_patch import MethodPatch
 
 __all__ = ["Protection", "instrument", "protect", "provider_tools", "unprotect"]
 
@@ -242,21 +243,22 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
         enforcer: The enforcer; usually in monitor mode.
     """
     protection = Protection(enforcer, everywhere=True)
-    original = AgentBase.get_all_tools
 
-    async def get_all_tools(self: _AnyAgent, run_context: _Context) -> list[Tool]:
-        tools = await original(self, run_context)
-        return tools if protection_of(self) is not None or done else protection.list_tools(self, tools)
+    def guarded(original: Callable[..., Awaitable[list[Tool]]]) -> Callable[..., Awaitable[list[Tool]]]:
+        async def get_all_tools(self: _AnyAgent, run_context: _Context) -> list[Tool]:
+            tools = await original(self, run_context)
+            is_ours = patch.is_active and protection_of(self) is None
+            return protection.list_tools(self, tools) if is_ours else tools
 
-    done = list[bool]()
+        return get_all_tools
+
+    patch = MethodPatch(AgentBase, {"get_all_tools": guarded})
 
     def undo() -> None:
-        done.append(True)
-        if AgentBase.get_all_tools is get_all_tools:
-            AgentBase.get_all_tools = original  # type: ignore[method-assign]
+        patch.undo()
         protection.undo()
 
-    AgentBase.get_all_tools = get_all_tools  # type: ignore[method-assign]
+    patch.apply()
     return undo
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 from pydantic_ai import RunContext
 from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering, CombinedCapability
@@ -20,12 +20,14 @@ from agent_identity.integrations.frameworks.pydantic_ai.calls import SUSPENDS, a
 from agent_identity.integrations.frameworks.pydantic_ai.guarded_models import GuardedModel
 from agent_identity.integrations.frameworks.pydantic_ai.guarded_toolsets import Guarding
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards
-from agent_identity.integrations.provider_tools import ProviderTools
+from agent_identity.integrations.method_patch import MethodPatch
+from agent_identity.integrations.unguarded_tools import UnguardedTools
 
 __all__ = ["AgentIdentity", "instrument"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _Process = Callable[[object], Awaitable[object]]
+_Toolset: TypeAlias = AbstractToolset[object]
 
 
 class AgentIdentity(AbstractCapability[object]):
@@ -70,7 +72,7 @@ class AgentIdentity(AbstractCapability[object]):
             principal_messages=principal_messages,
         )
         self._model = model
-        self._unguarded = ProviderTools()
+        self._unguarded = UnguardedTools("outside the toolsets of this process")
         if model is not None:
             if not hasattr(AbstractCapability, "get_wrapper_model"):
                 raise ConfigurationError("model= needs a Pydantic AI with get_wrapper_model; upgrade pydantic-ai-slim")
@@ -115,7 +117,7 @@ class AgentIdentity(AbstractCapability[object]):
         parameters = request_context.model_request_parameters
         external = (tool.name for tool in parameters.function_tools if tool.kind == "external")
         for name in (*(tool.unique_id for tool in parameters.native_tools), *external):
-            self._unguarded.note(name)
+            self._unguarded.add(name)
         known = None if ctx.tool_manager is None else ctx.tool_manager.tools
         for call in response.tool_calls:
             if known is not None and call.tool_name not in known:
@@ -129,7 +131,7 @@ class AgentIdentity(AbstractCapability[object]):
     ) -> object:
         """Note output functions, which cannot be guarded."""
         if output_context.has_function:
-            self._unguarded.note(output_context.function_name or "output function")
+            self._unguarded.add(output_context.function_name or "output function")
         return await handler(output)
 
 
@@ -142,23 +144,17 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
         enforcer: The enforcer; usually one in monitor mode.
     """
     ours = AgentIdentity(enforcer)
-    before = CombinedCapability.get_wrapper_toolset
-    active = True
 
-    def get_wrapper_toolset(
-        self: CombinedCapability[object], toolset: AbstractToolset[object]
-    ) -> AbstractToolset[object] | None:
-        wrapped = before(self, toolset)
-        return ours.get_wrapper_toolset(toolset if wrapped is None else wrapped) if active else wrapped
+    def guarded(original: Callable[..., _Toolset | None]) -> Callable[..., _Toolset | None]:
+        def get_wrapper_toolset(self: CombinedCapability[object], toolset: _Toolset) -> _Toolset | None:
+            wrapped = original(self, toolset)
+            return ours.get_wrapper_toolset(toolset if wrapped is None else wrapped) if patch.is_active else wrapped
 
-    def undo() -> None:
-        nonlocal active
-        active = False  # Somebody else may have patched the method since.
-        if CombinedCapability.get_wrapper_toolset is get_wrapper_toolset:
-            CombinedCapability.get_wrapper_toolset = before  # type: ignore[assignment,method-assign]
+        return get_wrapper_toolset
 
-    CombinedCapability.get_wrapper_toolset = get_wrapper_toolset  # type: ignore[assignment,method-assign]
-    return undo
+    patch = MethodPatch(CombinedCapability, {"get_wrapper_toolset": guarded})
+    patch.apply()
+    return patch.undo
 
 
 async def _record_unknown(

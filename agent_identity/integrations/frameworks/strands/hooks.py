@@ -4,7 +4,7 @@ import functools
 import importlib.util
 import logging
 import weakref
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
@@ -42,6 +42,7 @@ from agent_identity.integrations.frameworks.strands.calls import (
     arguments_of,
 )
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards
+from agent_identity.integrations.method_patch import MethodPatch
 
 if TYPE_CHECKING:
     from strands.middleware import ExecuteToolContext, InvokeModelContext  # Since 1.62.
@@ -57,6 +58,7 @@ _HAS_STAGES: Final = importlib.util.find_spec("strands.middleware") is not None
 _INVOKED: Final[ContextVar[object]] = ContextVar("agent_identity_strands_invoked", default=None)
 """The agent, swarm or graph whose next stream Strands consumes itself, so that it is not bound to a task."""
 
+_Invoked = tuple[object, list[Interrupt]]
 _OURS: Final = weakref.WeakKeyDictionary[object, bool]()
 """Agents with hooks of ours, and whether middleware guards what runs, after all that hooks and others changed."""
 
@@ -232,32 +234,31 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     Args:
         enforcer: The enforcer.
     """
-    hooks, original = AgentIdentityHooks(enforcer), HookRegistry.invoke_callbacks_async
-    active = True
+    hooks = AgentIdentityHooks(enforcer)
 
-    @functools.wraps(original)
-    async def invoke_callbacks_async(registry: HookRegistry, event: BaseHookEvent) -> tuple[object, list[Interrupt]]:
-        before = (event.selected_tool, event.tool_use["name"]) if isinstance(event, BeforeToolCallEvent) else None
-        invoked = await original(registry, event)
-        if active and isinstance(event, BeforeToolCallEvent) and not invoked[1] and event.agent not in _OURS:
-            _look_up(event, before)
-            await hooks.before_tool(event)
-        return invoked
+    def hooked(original: Callable[..., Awaitable[_Invoked]]) -> Callable[..., Awaitable[_Invoked]]:
+        @functools.wraps(original)
+        async def invoke_callbacks_async(registry: HookRegistry, event: BaseHookEvent) -> _Invoked:
+            if not isinstance(event, BeforeToolCallEvent):
+                return await original(registry, event)
+            before = (event.selected_tool, event.tool_use["name"])
+            invoked = await original(registry, event)
+            if patch.is_active and not invoked[1] and event.agent not in _OURS:
+                _look_up(event, before)
+                await hooks.before_tool(event)
+            return invoked
 
-    def undo() -> None:
-        nonlocal active
-        active = False
-        if HookRegistry.invoke_callbacks_async is invoke_callbacks_async:
-            HookRegistry.invoke_callbacks_async = original  # type: ignore[method-assign]
+        return invoke_callbacks_async
 
-    HookRegistry.invoke_callbacks_async = invoke_callbacks_async  # type: ignore[method-assign,assignment]
-    return undo
+    patch = MethodPatch(HookRegistry, {"invoke_callbacks_async": hooked})
+    patch.apply()
+    return patch.undo
 
 
-def _look_up(event: "BeforeToolCallEvent[LocalAgent]", before: tuple[AgentTool | None, str] | None) -> None:
+def _look_up(event: "BeforeToolCallEvent[LocalAgent]", before: tuple[AgentTool | None, str]) -> None:
     """Select the tool that Strands would, where hooks have given the call another name; since 1.62 it looks again."""
     name, registry = event.tool_use["name"], event.agent.tool_registry
-    if _HAS_STAGES and before is not None and event.selected_tool is before[0] and name != before[1]:
+    if _HAS_STAGES and event.selected_tool is before[0] and name != before[1]:
         event.selected_tool = registry.dynamic_tools.get(name) or registry.registry.get(name)
 
 

@@ -25,6 +25,7 @@ from agent_identity._enforcement.inventory.pinned_servers import (
     Observation,
     OfferedTool,
     PinnedServer,
+    place_of,
     sighted,
 )
 from agent_identity._enforcement.inventory.server_inventory import Inventory, InventoryFile, accept, inventory_path, pin
@@ -120,6 +121,29 @@ def test_a_server_at_another_place_is_refused(world: Any) -> None:
         accept_in(world, "read")
     accept_in(world)
     inventory.find("files").check_place("files", "http", "https://evil.example.com/mcp")
+
+
+def test_calls_of_a_server_that_moved_have_a_refusal(world: Any) -> None:
+    """A first sight and the same place have none; another place has one until it is accepted."""
+    inventory = inventory_of(world)
+    assert [inventory.refusal(sighting(read=A)) for _ in range(2)] == [None, None]
+    denied = inventory.refusal(sighting("https://evil.example.com/mcp", read=A))
+    assert denied is not None
+    assert denied.code == "server_moved"
+    assert inventory.refusal(sighting(read=C)) is None
+    assert inventory.find("files").tools["read"].state == "changed"
+
+
+@pytest.mark.parametrize("address", ["https://files.example.com/" + "x" * 1000, ["serve", "--token=secret"], []])
+def test_a_place_without_a_short_text_is_a_digest(world: Any, address: Any) -> None:
+    """So the place of any server fits in a record, and shows no argument of a command."""
+    assert place_of(URL) == URL
+    place = place_of(address)
+    assert place == f"sha256:{hashlib.sha256(encode(address)).hexdigest()}"
+    inventory_of(world).sight(sighting(place, read=A), pin=True)
+    world.enforcer.close()
+    report = check(world.directory, world.directory / "trust.json")
+    assert (report.verdict, report.findings) == ("verified", ())
 
 
 def test_only_what_was_looked_at_is_accepted(world: Any) -> None:

@@ -1,0 +1,49 @@
+"""Methods of a framework's class that ours replace for a time."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import final
+
+__all__ = ["MethodPatch"]
+
+
+@final
+class MethodPatch:
+    """Replaces methods of a class from :meth:`apply` until :meth:`undo`.
+
+    Others may patch the same methods meanwhile. Then ours stay below theirs when they are undone, and must do nothing
+    but call the original; :attr:`is_active` tells them.
+
+    Args:
+        kind: The class.
+        replacements: For each method, the function that makes its replacement of the original, as the class holds it.
+
+    Attributes:
+        is_active: True from the first step of :meth:`apply` to that of :meth:`undo`.
+    """
+
+    def __init__(self, kind: type, replacements: Mapping[str, Callable[..., object]]) -> None:
+        self.is_active = False
+        self._kind = kind
+        self._replacements = replacements
+        self._originals: dict[str, object] = {}
+        self._ours: dict[str, object] = {}
+
+    def apply(self) -> None:
+        """Replace the methods, unless ours are still there."""
+        self.is_active = True
+        if not self._ours:
+            self._originals = {name: inspect.getattr_static(self._kind, name) for name in self._replacements}
+            self._ours = {name: replace(self._originals[name]) for name, replace in self._replacements.items()}
+            self._set(self._ours)
+
+    def undo(self) -> None:
+        """Restore the originals, where nobody else has patched the class since."""
+        self.is_active = False
+        if all(vars(self._kind).get(name) is ours for name, ours in self._ours.items()):
+            self._set(self._originals)
+            self._originals, self._ours = {}, {}
+
+    def _set(self, methods: Mapping[str, object]) -> None:
+        for name, method in methods.items():
+            setattr(self._kind, name, method)

@@ -1,5 +1,6 @@
 """Information flow under LangChain: declarations of tools, and what the model is about to read."""
 
+import inspect
 import re
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from checking import check
 from langchain.agents import create_agent
+from langchain.agents.middleware import SummarizationMiddleware
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import BaseTool, StructuredTool, tool
@@ -154,6 +156,25 @@ def test_messages_that_nobody_accounts_for_lower_the_mark(desk: Any, message: An
     spoke = are_principals and isinstance(message, HumanMessage)
     assert paid == ([EVIL] if spoke else [])
     assert marks(desk)[1] == (("said", "trusted") if spoke else ("prompt", "unknown"))
+    assert verdict(desk) == set()
+
+
+@pytest.mark.skipif(
+    "trigger" not in inspect.signature(SummarizationMiddleware).parameters,
+    reason="this LangChain does not mark its summaries",
+)
+def test_a_summary_of_what_tools_returned_is_not_the_principals_word(desk: Any) -> None:
+    """LangChain writes it in the name of a person, and it may name an account that only a tool has named."""
+    model = GenericFakeChatModel(messages=iter([AIMessage(f"Pay to {EVIL}")]))
+    writes = SummarizationMiddleware(model, trigger=("messages", 3), keep=("messages", 1))
+    pay, read, paid = tools_of(desk)
+    answers = iter([called("read"), called("pay", iban=EVIL), AIMessage("done")])
+    guard = AgentIdentityMiddleware(desk.enforcer, principal_messages=True)
+    agent = create_agent(GenericFakeChatModel(messages=answers), [pay, read], middleware=[writes, guard])
+    with open_task(desk):
+        end = agent.invoke({"messages": [HumanMessage(REQUEST)]})
+    assert any(EVIL in str(one.content) for one in end["messages"] if isinstance(one, HumanMessage))
+    assert paid == []
     assert verdict(desk) == set()
 
 

@@ -196,6 +196,16 @@ class DeclaredTools(ABC):
         assert bank.ended() == [("read_invoice", "success"), ("pay_invoice", "success")]
         assert bank.marks() == [("request", "trusted")]
 
+    async def test_options_for_a_function_that_declares_itself_let_nothing_be_paid(self, bank: Bank) -> None:
+        """They would count for nothing, so that they are an error at once, or each call is refused."""
+        if not self.takes_enforced_functions:
+            pytest.skip("the framework takes no such functions")
+        read_invoice, pay_invoice = bank.tools()
+        tools = [read_invoice, bank.enforcer.tool(labels=[], returns="trusted")(pay_invoice)]
+        with bank.task(), suppress(ConfigurationError):
+            await self.run(bank, tools, [pay(OWN)], tool_options={"pay_invoice": PAYS})
+        assert bank.paid == []
+
 
 class DeclaredPrompts(DeclaredTools):
     """Tests of prompts in a framework whose models can be guarded."""
@@ -246,6 +256,11 @@ class DeclaredPrompts(DeclaredTools):
             )
         assert bank.paid == [EVIL]
         assert {label for _, label in bank.marks()} == {"trusted"}
+
+    async def test_words_of_people_without_a_guarded_model_are_an_error(self, bank: Bank) -> None:
+        """Nobody would see the messages that the option is about."""
+        with bank.task(), pytest.raises(ConfigurationError, match="principal_messages"):
+            await self.ask(bank, bank.tools(), [], REQUEST, model=None, principal_messages=True)
 
     async def test_text_that_the_host_received_counts_as_it_said(self, bank: Bank) -> None:
         """``task.received`` lowers the mark at once, and the prompt does not lower it again."""

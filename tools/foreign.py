@@ -24,9 +24,6 @@ DOCTOR = ("cli/operate/doctor_process.py", "_enforcement/telemetry/diagnosis.py"
 """What advises people about their own process looks where it can, and decides nothing."""
 
 ALLOWED: dict[str, dict[str, str]] = {
-    "integrations/frameworks/agent_framework/models.py": {
-        "_attribution": "the member by which a message says who added it, as extend_messages documents",
-    },
     "integrations/frameworks/crewai/protection.py": {
         "_arun": "what every tool of CrewAI may override",
         "_run": "what every tool of CrewAI has to override",

@@ -12,6 +12,7 @@ from checking import check
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.constraints import Contains, Range
+from agent_identity.errors import ConfigurationError
 from agent_identity.inspection import Canaries
 from agent_identity.integrations.frameworks.coding_agents.calls import HookCalls
 from agent_identity.integrations.frameworks.coding_agents.sessions import (
@@ -558,4 +559,26 @@ def test_a_call_is_claimed_under_the_name_that_the_agent_makes_of_its_server(des
         calls.answer(event)
         assert dict(calls.claim("my desk", "pay", {"n": 1}).arguments) == {"n": 1}
         calls.close()
+    desk.verified()
+
+
+def test_servers_that_the_agent_names_alike_are_not_taken_for_each_other(desk: Desk) -> None:
+    """The calls of the second one are refused on record: its tools have the names of those of the first."""
+    answers = list[Any]()
+    with desk.enforcer.task("work", principal=ALICE, agent=CODER, scope=Scope("my_desk/pay")):
+        calls = HookCalls(ToolGuards(desk.enforcer))
+        for number, server in enumerate(("my desk", "my.desk", "my desk")):
+            event = {
+                "hook_event_name": "PreToolUse",
+                "tool_name": "mcp__my_desk__pay",
+                "tool_input": {"n": number},
+                "tool_use_id": f"toolu_{number}",
+                "mcp_server": {"name": server},
+            }
+            answers.append(calls.answer(event))
+        with pytest.raises(ConfigurationError, match=r"my\.desk"):
+            calls.claim("my.desk", "pay", {"n": 0})
+        calls.close()
+    assert ["permissionDecision" in answer["hookSpecificOutput"] for answer in answers] == [False, True, False]
+    assert desk.outcomes().count(("denied", "bad_arguments")) == 1
     desk.verified()

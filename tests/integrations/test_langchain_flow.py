@@ -1,12 +1,15 @@
 """Information flow under LangChain: declarations of tools, and what the model is about to read."""
 
+import inspect
 import re
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
 import pytest
 from checking import check
 from langchain.agents import create_agent
+from langchain.agents.middleware import SummarizationMiddleware
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import BaseTool, StructuredTool, tool
@@ -114,11 +117,11 @@ def test_a_tool_is_guarded_with_one_flow(desk: Any) -> None:
         protect(send, desk.enforcer, destination="to", returns="trusted")
 
 
-def agent_of(desk: Any, *answers: AIMessage, tools: list[BaseTool], **options: Any) -> Any:
+def agent_of(desk: Any, *answers: AIMessage, tools: list[BaseTool], first: Any = (), **options: Any) -> Any:
     """Return an agent whose model gives these answers."""
     model = GenericFakeChatModel(messages=iter(answers))
     model.__class__.bind_tools = lambda self, *_, **__: self  # type: ignore[attr-defined]
-    return create_agent(model, tools, middleware=[AgentIdentityMiddleware(desk.enforcer, **options)])
+    return create_agent(model, tools, middleware=[*first, AgentIdentityMiddleware(desk.enforcer, **options)])
 
 
 def called(name: str, **arguments: object) -> AIMessage:
@@ -154,6 +157,24 @@ def test_messages_that_nobody_accounts_for_lower_the_mark(desk: Any, message: An
     spoke = are_principals and isinstance(message, HumanMessage)
     assert paid == ([EVIL] if spoke else [])
     assert marks(desk)[1] == (("said", "trusted") if spoke else ("prompt", "unknown"))
+    assert verdict(desk) == set()
+
+
+@pytest.mark.skipif(
+    "trigger" not in inspect.signature(SummarizationMiddleware).parameters,
+    reason="this LangChain does not mark its summaries",
+)
+def test_a_summary_of_what_tools_returned_is_not_the_principals_word(desk: Any) -> None:
+    """LangChain writes it in the name of a person, and it may name an account that only a tool has named."""
+    model = GenericFakeChatModel(messages=repeat(AIMessage(f"Pay to {EVIL}")))
+    writes = SummarizationMiddleware(model, trigger=("messages", 3), keep=("messages", 1))
+    pay, read, paid = tools_of(desk)
+    answers = called("read"), called("pay", iban=EVIL), AIMessage("done")
+    agent = agent_of(desk, *answers, tools=[pay, read], first=[writes], principal_messages=True)
+    with open_task(desk):
+        end = agent.invoke({"messages": [HumanMessage(REQUEST)]})
+    assert any(EVIL in str(one.content) for one in end["messages"] if isinstance(one, HumanMessage))
+    assert paid == []
     assert verdict(desk) == set()
 
 

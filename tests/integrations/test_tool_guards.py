@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -19,7 +20,7 @@ from agent_identity.integrations.frameworks.tool_guards import (
     ToolCall,
     ToolGuards,
     schema_of,
-    told,
+    shown,
     with_defaults,
 )
 from agent_identity.limits import Limit
@@ -235,6 +236,47 @@ def test_whose_words_messages_are_is_a_bool(rehearse: Rehearse, wrong: Any) -> N
         ToolGuards(rehearse().enforcer, principal_messages=wrong)
 
 
+def test_words_of_people_count_only_where_prompts_are_guarded(rehearse: Rehearse) -> None:
+    """Without the name of model calls the option would count for nothing; a name unfit for records is an error too."""
+    world = rehearse()
+    with pytest.raises(ConfigurationError, match="principal_messages"):
+        ToolGuards(world.enforcer, principal_messages=True)
+    with pytest.raises(ValueError, match="characters"):
+        ToolGuards(world.enforcer, model="", principal_messages=True)
+    assert ToolGuards(world.enforcer, model="chat", principal_messages=True).are_principals
+
+
+def test_guards_of_one_tool_declare_the_same(rehearse: Rehearse, caplog: pytest.LogCaptureFixture) -> None:
+    """Of two declarations one would count for nothing; in monitor mode this is logged."""
+    enforcer = rehearse().enforcer
+    guards = ToolGuards(enforcer, tool_options={"pay": OPTIONS})
+    guards.agree(ToolGuards(enforcer, tool_options={"pay": replace(OPTIONS), "read": OPTIONS}), "pay")
+    for options in ({"pay": ToolOptions(labels=[])}, {}):
+        with pytest.raises(ConfigurationError, match="equal ones"):
+            guards.agree(ToolGuards(enforcer, tool_options=options), "pay")
+    watching = rehearse(mode="monitor").enforcer
+    ToolGuards(watching, tool_options={"pay": OPTIONS}).agree(ToolGuards(watching), "pay")
+    assert "equal ones" in caplog.text
+
+
+def test_options_for_a_function_that_declares_itself_are_logged_in_monitor_mode(
+    rehearse: Rehearse, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The function keeps its guard, and the error is logged once; options for a server's tool are about another."""
+    enforcer = rehearse(mode="monitor").enforcer
+
+    @enforcer.tool
+    def read() -> str:
+        """Read."""
+        return "read"
+
+    for options, logged in ((ToolOptions(labels=[], server="files"), 0), (ToolOptions(labels=[]), 1)):
+        guards = ToolGuards(enforcer, tool_options={"read": options})
+        for _ in range(2):
+            assert guards.of("read", function=read).tool.labels is None
+        assert caplog.text.count("declares itself") == logged
+
+
 @pytest.mark.parametrize(
     ("wrong", "error"),
     [
@@ -328,13 +370,13 @@ def test_the_text_of_an_object_is_inspected_wherever_it_is_in_a_result(rehearse:
     world = rehearse(policy=RuleSet(Rule(Effect.BLOCK, when=when, id="no-mail")), inspectors=[PersonalData()])
     guards = ToolGuards(world.enforcer)
     with world.enforcer.task("look", scope=Scope("read"), **WHO), pytest.raises(ContentBlocked):
-        guards.run(asked(), lambda _: told(result))
+        guards.run(asked(), lambda _: shown(result))
 
 
 @pytest.mark.parametrize("result", ["text", None, [1, {"a": ["b"]}], ("x", None), {"n": 2.5}, [b"bytes"]])
 def test_a_result_that_inspectors_read_is_passed_on_as_it_is(result: object) -> None:
     """Plain data need no text, and keep their digest."""
-    assert told(result) is result
+    assert shown(result) is result
 
 
 @pytest.mark.parametrize("on_a_loop", [False, True])
@@ -388,7 +430,7 @@ def test_results_that_are_still_going_to_run_are_left_alone(rehearse: Rehearse) 
         assert list(result) == [0, 1, 2]
         cyclic: list[Any] = []
         cyclic.append(cyclic)
-        assert guards.run(asked()._replace(told=lambda _: [cyclic]), body) == {}
+        assert guards.run(asked()._replace(contents=lambda _: [cyclic]), body) == {}
 
 
 class SilentError(Exception):

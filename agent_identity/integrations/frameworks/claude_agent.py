@@ -63,7 +63,8 @@ def hooks(
         timeout: Seconds in which a call must be judged; raise it where a person approves.
 
     Raises:
-        ConfigurationError: No task is open.
+        ConfigurationError: No task is open, or ``principal_messages`` is given without ``prompts``.
+        ValueError: ``prompts`` does not have 1 to 256 visible characters.
     """
     if enforcer.current_task is None and enforcer.mode == "enforce":
         raise ConfigurationError("no task is open; call hooks() inside 'with enforcer.task(...)'")
@@ -72,6 +73,7 @@ def hooks(
         agents=agents,
         workflow=current_session,
         tool_options=tool_options,
+        model=prompts,
         principal_messages=principal_messages,
     )
     return ClaudeHooks(guards, prompts, timeout)
@@ -151,7 +153,11 @@ class ClaudeHooks(dict[Any, list[HookMatcher]]):
         Args:
             server: The name of the server in ``mcp_servers``.
             tools: The tools.
+
+        Raises:
+            ConfigurationError: Another server has a name that Claude Code does not tell from this one.
         """
+        self._calls.name_server(server)
         return [dataclasses.replace(tool, handler=partial(self._run, server, tool)) for tool in tools]
 
     async def _run(self, server: str, tool: "SdkMcpTool[Any]", arguments: Any) -> dict[str, Any]:  # noqa: ANN401

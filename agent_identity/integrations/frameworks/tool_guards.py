@@ -34,7 +34,7 @@ __all__ = [
     "ToolGuards",
     "account",
     "schema_of",
-    "told",
+    "shown",
     "with_defaults",
 ]
 
@@ -60,12 +60,12 @@ class Prompt(NamedTuple):
 
     Attributes:
         parts: Returns the parts of the prompt.
-        said: Returns the contents of an answer, in their form in later prompts.
+        contents: Returns the contents of an answer, in their form in later prompts.
         is_provided: Returns whether the provider of the model may run its own tools, whose results are in answers.
     """
 
     parts: Callable[[], Iterable[Part]]
-    said: Callable[[object], Iterable[object]]
+    contents: Callable[[object], Iterable[object]]
     is_provided: Callable[[], bool] = bool
 
 
@@ -85,7 +85,7 @@ class ToolCall(NamedTuple):
         server: The name of the MCP server of the tool, if it has one.
         schema: The JSON Schema of the arguments, to compare declarations with; ``None`` if it is unknown.
         prompt: The prompt, for calls of models.
-        told: Returns the contents of a result of the tool, in their form in prompts.
+        contents: Returns the contents of a result of the tool, in their form in prompts.
         function: The function that the body calls, if it is known. If it is under :meth:`Enforcer.tool` of the same
             enforcer, it keeps its own guard and declarations, so one call makes one record.
     """
@@ -97,7 +97,7 @@ class ToolCall(NamedTuple):
     server: str | None = None
     schema: Mapping[str, object] | None = None
     prompt: Prompt | None = None
-    told: Callable[[object], Iterable[object]] = _itself
+    contents: Callable[[object], Iterable[object]] = _itself
     function: object = None
 
 
@@ -122,11 +122,14 @@ class ToolGuards:
         workflow: Names the run or conversation of the framework; see there.
         tool_options: Declarations of tools, by their name in scopes and policies. Names that belong to no guarded tool
             when a task ends are logged.
+        model: The name of model calls or prompts in scopes and rules; ``None`` if no prompt is guarded.
         principal_messages: Count messages of people in prompts as the principal's own words. With information flow,
             other parts of a prompt that no guard of the task delivered have unknown integrity.
 
     Raises:
         TypeError: Enforcer, agents or options are of another type.
+        ValueError: ``model`` does not have 1 to 256 visible characters.
+        ConfigurationError: ``principal_messages`` is given without ``model``.
     """
 
     __slots__ = (
@@ -153,12 +156,19 @@ class ToolGuards:
         returns: Leaving = (),
         workflow: Callable[[], str | None] | None = None,
         tool_options: Declared | None = None,
+        model: str | None = None,
         principal_messages: bool = False,
     ) -> None:
         if not isinstance(cast("object", enforcer), Enforcer):
             raise TypeError(f"enforcer is {type(enforcer).__name__}; pass an Enforcer")
         if not isinstance(cast("object", principal_messages), bool):
             raise TypeError(f"principal_messages is {type(principal_messages).__name__}; pass True or False")
+        if model is not None:
+            enforcer.guard(model, kind="model")  # Checks the name.
+        elif principal_messages:
+            raise ConfigurationError(
+                "principal_messages=True counts nothing where no prompts are guarded; name them, by model= or prompts="
+            )
         self._agents = {name: _delegate(name, agent) for name, agent in (agents or {}).items()}
         self._enforcer = enforcer
         self._make = partial(enforcer.guard, suspends=suspends, returns=returns, workflow=workflow)
@@ -207,10 +217,14 @@ class ToolGuards:
             function: As there.
 
         Raises:
-            ConfigurationError: Declarations of the tool name an argument that it does not have.
+            ConfigurationError: Declarations of the tool name an argument that it does not have, or the function has
+                its own.
         """
         own = None if function is None else guard_of(function)
         if own is not None and own.shares_enforcer(self._own):
+            if name in self._expected and self._options[name].are_about(kind, server):
+                self._report(f"{name}: a function under enforcer.tool declares itself; remove it from tool_options=")
+                self._expected.discard(name)
             return own
         key = name, kind, server
         guard = self._guards.get(key)
@@ -221,6 +235,27 @@ class ToolGuards:
                     self._guards.clear()
                 self._guards[key] = guard
         return guard
+
+    def options_of(self, name: str) -> ToolOptions | None:
+        """Return what is declared for a tool; ``None`` for nothing.
+
+        Args:
+            name: The name of the tool.
+        """
+        return self._options.get(name)
+
+    def agree(self, other: "ToolGuards", name: str) -> None:
+        """Check that other guards of a tool of these declare the same for it.
+
+        Args:
+            other: The guards, of the same enforcer.
+            name: The name of the tool.
+
+        Raises:
+            ConfigurationError: They do not, and what one of the two declares would not count.
+        """
+        if self.options_of(name) != other.options_of(name):
+            self._report(f"{name}: the tool is guarded with other tool_options already; pass equal ones, or a new tool")
 
     def run(self, asked: ToolCall, body: Callable[[Call], object]) -> object:
         """Run a body under guard, as the agent that calls.
@@ -327,7 +362,7 @@ class ToolGuards:
         def read(result: object) -> object:
             try:
                 if nature_of(type(result)) is None:  # Other results are still to run.
-                    account(task, asked.told(result) if asked.prompt is None else asked.prompt.said(result))
+                    account(task, asked.contents(result) if asked.prompt is None else asked.prompt.contents(result))
             except Exception as error:  # noqa: BLE001 - The tool has run; unregistered contents only lower the mark.
                 _LOG.warning(
                     "cannot account for the result of %s, which may lower the mark: %s", asked.name, safe_message(error)
@@ -409,14 +444,22 @@ class ToolGuards:
         """Compare declarations with the arguments of a tool.
 
         Raises:
-            ConfigurationError: They name an argument that the tool does not have. In monitor mode this is logged.
+            ConfigurationError: They name an argument that the tool does not have.
         """
         try:
             options.check(name, schema)
         except ConfigurationError as error:
-            if self._enforcer.mode == "enforce":
-                raise
-            _LOG.error("monitor mode: %s", error)
+            self._report(str(error))
+
+    def _report(self, wrong: str) -> None:
+        """Raise an error of declarations; in monitor mode log it.
+
+        Raises:
+            ConfigurationError: See above.
+        """
+        if self._enforcer.mode == "enforce":
+            raise ConfigurationError(wrong)
+        _LOG.error("monitor mode: %s", wrong)
 
 
 _NOTHING: Final = ToolOptions()
@@ -504,7 +547,7 @@ def _schema_of(function: Callable[..., object]) -> Mapping[str, object] | None:
     }
 
 
-def told(result: object) -> object:
+def shown(result: object) -> object:
     """Return a result, with its text for inspectors if it is or holds an object that they cannot read.
 
     Args:

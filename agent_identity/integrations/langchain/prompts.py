@@ -63,7 +63,9 @@ def join_prompt(
 def _part_of(message: BaseMessage) -> Part:
     if isinstance(message, SystemMessage):
         return Part("application", None)
-    return Part("person" if isinstance(message, HumanMessage) else "other", _text_of(message))
+    # What LangChain writes in the name of a person, as a summary of what tools returned, it marks so.
+    is_person = isinstance(message, HumanMessage) and "lc_source" not in message.additional_kwargs
+    return Part("person" if is_person else "other", _text_of(message))
 
 
 def _text_of(message: BaseMessage) -> str:

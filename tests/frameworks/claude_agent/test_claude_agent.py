@@ -18,6 +18,7 @@ from claude_code import Script, StandIn, environment, outcomes, say, use
 
 import agent_identity as ai
 from agent_identity.constraints import Contains
+from agent_identity.errors import ConfigurationError
 from agent_identity.inspection import Canaries, PersonalData
 from agent_identity.integrations.frameworks import claude_agent
 from agent_identity.integrations.frameworks.tool_guards import ToolGuards
@@ -192,6 +193,15 @@ async def test_the_body_of_an_in_process_tool_refuses_what_was_not_judged(desk: 
         "2": ("error", "InputChangedError", "clerk"),
     }
     desk.verified()
+
+
+async def test_servers_that_claude_code_names_alike_are_an_error(desk: Desk) -> None:
+    """A call of one would be taken for a call of the other; the same server may give its tools in parts."""
+    async with desk.hooks() as hooks:
+        for server in ("my desk", "my desk", "my_desks"):
+            assert hooks.guard_tools(server, []) == []
+        with pytest.raises(ConfigurationError, match="my_desk"):
+            hooks.guard_tools("my_desk", [])
 
 
 async def test_sub_agents_act_by_delegation(desk: Desk) -> None:

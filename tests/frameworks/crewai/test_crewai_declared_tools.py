@@ -1,13 +1,14 @@
 """Declarations of tools, and prompts that lower the mark, under ``protect`` of CrewAI."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from crewai import Task
 from crewai.tools import BaseTool, tool
 from crewai_doubles import crew_of, member, scripted
-from declared_tools import EVIL, PAYS, READ, READS, REQUEST, Bank, Call, DeclaredPrompts, pay
+from declared_tools import EVIL, OWN, PAYS, READ, READS, REQUEST, Bank, Call, DeclaredPrompts, pay
 
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.crewai import protect
@@ -90,3 +91,27 @@ class TestDeclaredTools(DeclaredPrompts):
         tools = [tool(function.__name__)(function) for function in bank.tools()]
         with pytest.raises(ConfigurationError, match="'cc'"):
             protect(tools, bank.enforcer, tool_options={"pay_invoice": wrong})
+
+    def test_other_options_for_a_declared_tool_are_an_error(self, bank: Bank) -> None:
+        """What is declared for a tool does not depend on who calls it."""
+        tools = [tool(function.__name__)(function) for function in bank.tools()]
+        protect(tools, bank.enforcer, tool_options={"pay_invoice": PAYS})
+        crew = crew_of(member(scripted("done"), tools))
+        protect(crew, bank.enforcer, tool_options={"pay_invoice": replace(PAYS)})
+        for options in ({"pay_invoice": READS}, {}):
+            for target in (crew, tools):
+                with pytest.raises(ConfigurationError, match="pay_invoice"):
+                    protect(target, bank.enforcer, tool_options=options)
+
+    def test_a_tool_may_be_declared_once_it_is_guarded(self, bank: Bank) -> None:
+        """The declarations count for every caller, also for one that calls without a crew."""
+        tools = [tool(function.__name__)(function) for function in bank.tools()]
+        protect(tools, bank.enforcer)
+        protect(crew_of(member(scripted("done"), tools)), bank.enforcer, tool_options={"pay_invoice": PAYS})
+        with bank.task() as task:
+            task.received(EVIL)
+            tools[1].run(iban=EVIL)
+            tools[1].run(iban=OWN)
+        assert bank.paid == [OWN]
+        with pytest.raises(ConfigurationError, match="pay_invoice"):
+            protect(tools, bank.enforcer)

@@ -1,6 +1,7 @@
 """Declarations of tools under ``protect`` of LlamaIndex."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,6 +39,16 @@ class TestDeclaredTools(DeclaredTools):
         with pytest.raises(ConfigurationError, match="'cc'"):
             protect(bank.tools(), bank.enforcer, tool_options={"pay_invoice": wrong})
         protect(bank.tools(), bank.enforcer, tool_options={"pay_invoice": PAYS})
+
+    def test_other_options_for_a_guarded_tool_are_an_error(self, bank: Bank) -> None:
+        """A tool keeps its guard, which would ignore them."""
+        tools = protect(bank.tools(), bank.enforcer, tool_options={"pay_invoice": PAYS})
+        assert protect(tools, bank.enforcer) == tools
+        assert protect(tools, bank.enforcer, tool_options={"pay_invoice": replace(PAYS)}) == tools
+        with pytest.raises(ConfigurationError, match="pay_invoice"):
+            protect(tools, bank.enforcer, tool_options={"pay_invoice": READS})
+        with pytest.raises(ConfigurationError, match="read_invoice"):
+            protect(tools, bank.enforcer, tool_options={"read_invoice": READS})
 
     async def test_a_tool_of_a_server_without_a_name_is_no_tool_here(self, bank: Bank) -> None:
         """A server that offers a tool of a declared name gets nothing of what is declared."""

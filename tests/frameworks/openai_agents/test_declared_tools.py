@@ -42,6 +42,10 @@ class TestDeclaredTools(DeclaredPrompts):
         messages: Any = [{"role": "user", "content": text} for text in said]
         await Runner.run(protect(agent, bank.enforcer, **options), messages)
 
+    async def test_words_of_people_without_a_guarded_model_are_an_error(self, bank: Bank) -> None:
+        """Only ``protect_model`` takes the option."""
+        pytest.skip("the option belongs to the model")
+
     async def test_tools_of_the_provider_make_the_mark_untrusted(self, bank: Bank) -> None:
         """No guard sees the results of a provider's search, which are in the answer."""
         model = protect_model(model_of([pay(EVIL)]), bank.enforcer)

@@ -155,6 +155,23 @@ async def test_equal_calls_of_several_principals_are_told_apart(asking: Rehearsa
     verifies(asking)
 
 
+async def test_equal_calls_of_several_enforcers_are_told_apart(rehearse: Rehearse) -> None:
+    """With equal call ids, principals and arguments each enforcer gets its own ruling, whichever runs first."""
+    ran = Ran()
+    worlds = [rehearse(policy=ASKING, routes={"people": approval_by_interruption()}) for _ in range(2)]
+    stopped = [await run(world, protect(agent_of(ran.tools(), PAY), world.enforcer)) for world in worlds]
+    decided = [answer(save_run(one), world.enforcer, by=BOB) for one, world in zip(stopped, worlds, strict=True)]
+    agents = [protect(agent_of(ran.tools()), world.enforcer) for world in worlds]
+    states = [await load_run(agent, text) for agent, text in zip(agents, decided, strict=True)]
+    for world, agent, state in [*zip(worlds, agents, states, strict=True)][::-1]:
+        with world.enforcer.task("invoices", scope=SCOPE, **WHO):
+            await Runner.run(agent, state)
+    assert ran == ["paid 120 EUR"] * 2
+    for world in worlds:
+        assert [outcome for _, outcome, _ in facts(world)] == ["suspended", "success"]
+        verifies(world)
+
+
 async def test_who_may_not_decide_decides_nothing(asking: Rehearsal, rehearse: Rehearse) -> None:
     """The principal, an agent in a task, another enforcer, and a saved run that was changed: each is refused."""
     agent = protect(agent_of(Ran().tools(), PAY), asking.enforcer)

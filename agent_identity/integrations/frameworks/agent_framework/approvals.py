@@ -98,9 +98,9 @@ def answer(
     given = rulings(enforcer, requests_of(asked.values()), by=by, reject=reject, reason=reason, missing=missing)
     answers = list[Content]()
     for name, ruling in given.items():
-        said = asked[name].to_function_approval_response(approved=True)
-        said.additional_properties = {_RULING: ruling}
-        answers.append(said)
+        approved = asked[name].to_function_approval_response(approved=True)
+        approved.additional_properties = {_RULING: ruling}
+        answers.append(approved)
     return Message("user", answers)
 
 

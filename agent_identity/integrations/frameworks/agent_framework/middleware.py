@@ -6,6 +6,7 @@ innermost position, which guards the function that is about to run, in place; it
 
 import functools
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Final, cast, final
 from weakref import WeakSet
 
@@ -15,8 +16,10 @@ from agent_framework import (
     AgentMiddlewareLayer,
     ChatContext,
     ChatMiddleware,
+    Executor,
     FunctionTool,
     InMemoryHistoryProvider,
+    normalize_messages,
 )
 from opentelemetry import context as otel
 
@@ -40,6 +43,9 @@ __all__ = ["AgentIdentityMiddleware", "instrument"]
 _MAX_KEPT: Final = 256
 _Next = Callable[[], Awaitable[None]]
 
+_IN_WORKFLOW: Final[ContextVar[bool]] = ContextVar("agent_identity_maf_workflow", default=False)
+"""Whether a workflow runs here, which may have stored or composed what it hands to an agent."""
+
 
 @final
 class AgentIdentityMiddleware(AgentMiddleware):
@@ -57,13 +63,15 @@ class AgentIdentityMiddleware(AgentMiddleware):
             answer, and an answer is delivered when all of it was judged. The scope must cover the name. ``None``
             leaves model calls alone.
         tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
-        principal_messages: Count messages of users as the principal's own words. With information flow and ``model``,
-            other parts of a prompt that no guard of the task delivered have unknown integrity.
+        principal_messages: Count the user messages that are passed to ``run`` as the principal's own words, outside
+            workflows. With information flow and ``model``, other parts of a prompt that no guard of the task delivered
+            have unknown integrity.
         servers: The MCP tool of each server, by the name of the server for records and rules.
 
     Raises:
         TypeError: Enforcer, agents, options or servers are of another type.
         ValueError: ``model`` does not have 1 to 256 visible characters.
+        ConfigurationError: ``principal_messages`` is given without ``model``.
     """
 
     def __init__(
@@ -82,6 +90,7 @@ class AgentIdentityMiddleware(AgentMiddleware):
             suspends=(SuspendedError,),
             workflow=_session,
             tool_options=tool_options,
+            model=model,
             principal_messages=principal_messages,
         )
         self._model = model
@@ -92,8 +101,8 @@ class AgentIdentityMiddleware(AgentMiddleware):
             if not hasattr(server, "functions"):
                 kind = type(server).__name__
                 raise TypeError(f"an entry of servers= is {kind}; pass MCP tools, {{name: MCPStreamableHTTPTool(...)}}")
-        if model is not None:
-            enforcer.guard(model, kind="model")  # Checks the name.
+        if principal_messages:
+            _mark_workflows()
         _RUNS.bind(self)
 
     @property
@@ -106,38 +115,45 @@ class AgentIdentityMiddleware(AgentMiddleware):
         """The enforcer."""
         return self._guards.enforcer
 
+    @property
+    def are_principals(self) -> bool:
+        """True if user messages that are passed to runs are the principal's own words."""
+        return self._guards.are_principals
+
     async def process(self, context: AgentContext, call_next: _Next) -> None:
         """Guard the calls of one run; called by the agent."""
-        self.install(context, None)
+        self.install(context, None, frozenset())
         await call_next()
 
-    def install(self, context: AgentContext, origin: Origin | None) -> None:
+    def install(self, context: AgentContext, origin: Origin | None, spoken: frozenset[str]) -> None:
         """Put the guards of one run into the innermost positions.
 
         Args:
             context: The run.
             origin: The place in which a stream was made; ``None`` if the current one counts.
+            spoken: The texts of the user that the run was called with.
         """
         agent: Any = context.agent
         name: object = getattr(agent, "name", None)
         given = _listed(context.client_kwargs.get("middleware"))
         others = [one for one in given if not isinstance(one, _OURS)] if given else given
-        own = self._own(name if isinstance(name, str) else None, origin)
+        own = self._own(name if isinstance(name, str) else None, origin, spoken)
         options: Mapping[str, object] = getattr(agent, "default_options", {})
         self._offered.look_at(context.tools, (context.options or {}).get("tools"), options.get("tools"))
         if others or _has_helpers(agent):  # They may offer tools later. Checking each request is slow.
             own = [*own, self._offered]
         context.client_kwargs["middleware"] = [*others, *own]
 
-    def _own(self, acting: str | None, origin: Origin | None) -> list[object]:
+    def _own(self, acting: str | None, origin: Origin | None, spoken: frozenset[str]) -> list[object]:
         """Return the guards of a run, cached by agent so that the framework does not build a new chain for each run."""
-        own = self._kept.get(acting) if origin is None else None
+        is_shared = origin is None and not spoken
+        own = self._kept.get(acting) if is_shared else None
         if own is None:
-            facts = RunFacts(self, self._guards, acting, origin, self._servers, self._offered.look_at)
+            facts = RunFacts(self, self._guards, acting, origin, self._servers, self._offered.look_at, spoken)
             own = [GuardedFunctions(facts)]
             if self._model is not None:
                 own.append(GuardedModel(facts, self._model))
-            if origin is None and len(self._kept) < _MAX_KEPT:
+            if is_shared and len(self._kept) < _MAX_KEPT:
                 self._kept[acting] = own
         return own
 
@@ -171,21 +187,23 @@ class _Offered(ChatMiddleware):
 
 
 @final
-class _BoundStream(AgentMiddleware):
-    """Binds one stream to the place in which it was created.
+class _BoundRun(AgentMiddleware):
+    """Binds one run to what it was called with, and a stream to the place in which it was created.
 
     Args:
         guard: The middleware of the agent.
-        origin: The place.
+        origin: The place; ``None`` if this is no stream.
+        spoken: The texts of the user that the run was called with.
     """
 
-    def __init__(self, guard: AgentIdentityMiddleware, origin: Origin) -> None:
+    def __init__(self, guard: AgentIdentityMiddleware, origin: Origin | None, spoken: frozenset[str]) -> None:
         self._guard = guard
         self._origin = origin
+        self._spoken = spoken
 
     async def process(self, context: AgentContext, call_next: _Next) -> None:
         """Guard the calls of one run; called by the agent."""
-        self._guard.install(context, self._origin)
+        self._guard.install(context, self._origin, self._spoken)
         await call_next()
 
 
@@ -237,11 +255,15 @@ class _Runs:
             given = _listed(middleware)
             listed = [*_listed(getattr(agent, "middleware", None)), *given]
             guard, stream = self._guard_of(listed), options.get("stream")
-            if guard is None or (not stream and listed and listed[-1] is guard):
+            if guard is None:
+                return bare(agent, *args, middleware=middleware, **options)
+            spoken = _spoken(*args[:1], **options) if guard.are_principals else frozenset[str]()
+            if not stream and not spoken and listed and listed[-1] is guard:
                 return bare(agent, *args, middleware=middleware, **options)
             innermost: AgentMiddleware = guard
-            if stream:
-                innermost = _BoundStream(guard, Origin(otel.get_current(), guard.enforcer.current_task))
+            if stream or spoken:
+                origin = Origin(otel.get_current(), guard.enforcer.current_task) if stream else None
+                innermost = _BoundRun(guard, origin, spoken)
             return bare(agent, *args, middleware=[*given, innermost], **options)
 
         return run
@@ -255,6 +277,31 @@ class _Runs:
 
 
 _RUNS: Final = _Runs()
+
+
+@functools.cache
+def _mark_workflows() -> None:
+    """Have each step of a workflow tell that it runs in one."""
+    bare = Executor.execute
+
+    @functools.wraps(bare)
+    async def execute(executor: Executor, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        token = _IN_WORKFLOW.set(True)
+        try:
+            await bare(executor, *args, **options)
+        finally:
+            _IN_WORKFLOW.reset(token)
+
+    Executor.execute = execute  # type: ignore[method-assign]
+
+
+def _spoken(messages: Any = None, **_: object) -> frozenset[str]:  # noqa: ANN401  Whatever ``run`` takes.
+    """Return the texts of the user that the application passes to a run, before memories and middleware add theirs."""
+    if _IN_WORKFLOW.get():
+        return frozenset()
+    users = [message for message in normalize_messages(messages) if message.role == "user"]
+    contents = [content for message in users for content in message.contents]
+    return frozenset(content.text for content in contents if content.type == "text" and content.text)
 
 
 def _session() -> str | None:

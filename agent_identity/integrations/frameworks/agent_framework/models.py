@@ -43,15 +43,15 @@ class GuardedModel(ChatMiddleware):
 
     async def process(self, context: ChatContext, call_next: Callable[[], Awaitable[None]]) -> None:
         """Judge one request and its answer, which is delivered whole; called by the agent."""
-        request = _Request(context, call_next)
+        request = _Request(context, call_next, self._facts.spoken)
         try:
             response = await self._guarded(request)
         except Denied as denied:
-            response = _said(refusal(denied))
+            response = _refused(refusal(denied))
         except Exception as error:
             if error is request.raised:
                 raise
-            response = _said(failed("a model", error))
+            response = _refused(failed("a model", error))
         context.result = _stream_of(response) if context.stream else response
 
     async def _guarded(self, request: "_Request") -> "ChatResponse[Any]":
@@ -67,14 +67,16 @@ class _Request:
     Args:
         context: The request as the framework describes it.
         call_next: Calls the model.
+        spoken: The texts of the user. Memories write in the name of the user as well.
 
     Attributes:
         raised: The error of the model, if it raised one.
     """
 
-    def __init__(self, context: ChatContext, call_next: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, context: ChatContext, call_next: Callable[[], Awaitable[None]], spoken: frozenset[str]) -> None:
         self._context = context
         self._call_next = call_next
+        self._spoken = spoken
         self._messages: list[object] = []
         self.raised: BaseException | None = None
 
@@ -90,7 +92,7 @@ class _Request:
 
     def prompt(self) -> Prompt:
         """Return the prompt and the contents of its answer, for information flow."""
-        return Prompt(self._parts, _heard, self._is_provided)
+        return Prompt(self._parts, _answer_contents, self._is_provided)
 
     def _is_provided(self) -> bool:
         tools: object = (self._context.options or {}).get("tools") or ()
@@ -99,10 +101,9 @@ class _Request:
 
     def _parts(self) -> Generator[Part]:
         for message in self._context.messages:
-            if message.role != "system":
-                by = message.role == "user" and not _is_of_provider(message)
-                contents = (one for content in message.contents for one in _contents(content))
-                yield from (Part("person" if by else "other", one) for one in contents)
+            for content in message.contents if message.role != "system" else ():
+                by = message.role == "user" and content.type == "text" and content.text in self._spoken
+                yield from (Part("person" if by else "other", one) for one in _contents(content))
 
     async def send(self, call: Call) -> Shown:
         """Call the model, and return its answer for the guard.
@@ -161,18 +162,11 @@ def _calls(message: Message) -> list[object]:
     return [_json(content.to_dict()) for content in message.contents if content.type in _CALLS]
 
 
-def _heard(response: object) -> Generator[object]:
+def _answer_contents(response: object) -> Generator[object]:
     """Yield the contents of an answer, in their form in later prompts."""
     for message in cast("ChatResponse[Any]", response).messages:
         for content in message.contents:
             yield from _contents(content)
-
-
-def _is_of_provider(message: Message) -> bool:
-    """Return whether a provider of context, such as a memory, has put a message into the prompt: no history of one."""
-    source: object = (message.additional_properties or {}).get("_attribution")
-    kind: object = source.get("source_type") if isinstance(source, Mapping) else None
-    return source is not None and not str(kind).endswith("HistoryProvider")
 
 
 def _contents(content: Content) -> Generator[object]:
@@ -203,7 +197,7 @@ def _described(tool: object) -> object:
     return _json(tool if describe is None else describe())
 
 
-def _said(text: str) -> "ChatResponse[Any]":
+def _refused(text: str) -> "ChatResponse[Any]":
     """Return an answer in the place of that of the model."""
     return ChatResponse(messages=[Message("assistant", [Content.from_text(text)])])
 

@@ -16,7 +16,7 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._enforcement.tasks import Task, attached, marked_as_here
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, schema_of, told, with_defaults
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, schema_of, shown, with_defaults
 
 __all__ = ["GuardedFunctions", "Origin", "RunFacts", "SuspendedError", "current_call", "failed", "runs_here"]
 
@@ -59,6 +59,7 @@ class RunFacts(NamedTuple):
         origin: The place in which a stream was made; ``None`` if the current one counts.
         servers: By the name of an MCP server, what has its functions.
         look_at: Checks the tools of the run, to which functions may have added some.
+        spoken: The texts of the user that the run was called with, if they are the principal's own words.
     """
 
     middleware: object
@@ -67,6 +68,7 @@ class RunFacts(NamedTuple):
     origin: Origin | None = None
     servers: Mapping[str, Any] = {}
     look_at: Callable[[object], None] = lambda _: None
+    spoken: frozenset[str] = frozenset()
 
     def at_origin(self) -> AbstractContextManager[None]:
         """Return a block that runs under the task in which the run was made."""
@@ -231,7 +233,7 @@ class _Run:
             "mcp" if server is not None or _is_of_server(tool) else "function",
             server,
             schema=schema,
-            told=_read_of,
+            contents=_result_contents,
             function=_function(tool),
         )
 
@@ -276,7 +278,7 @@ def runs_here(tool: object) -> bool:
     return hasattr(tool, "functions") or callable(tool)
 
 
-def _read_of(result: object) -> Iterable[object]:
+def _result_contents(result: object) -> Iterable[object]:
     """Return the contents of a result that the model will read."""
     return [one.text if one.type == "text" else one.to_dict() for one in FunctionTool.parse_result(result)]
 
@@ -284,10 +286,10 @@ def _read_of(result: object) -> Iterable[object]:
 def _shown(result: object) -> object:
     """Return a result with what inspectors read of it, where it is in the framework's own form."""
     if not isinstance(result, list | Content):
-        return told(result)
+        return shown(result)
     parts = cast("list[object]", result) if isinstance(result, list) else [result]
     if not any(isinstance(part, Content) for part in parts):
-        return told(result)
+        return shown(result)
     read = [part.to_dict() if isinstance(part, Content) else part for part in parts]
 
     def rebuild(changed: object) -> object:

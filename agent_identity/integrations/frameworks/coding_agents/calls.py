@@ -17,7 +17,7 @@ from agent_identity._common.narrowing import is_mapping
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._enforcement.lifecycle import GuardedCall
-from agent_identity.errors import AgentIdentityError, Denied
+from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.coding_agents.command import AFTER
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 
@@ -99,6 +99,7 @@ class HookCalls:
         self._open: dict[str, _Running] = {}
         self._lock = threading.Lock()
         self._claimed: set[str] = set()
+        self._servers: dict[str, str] = {}
         self._closed = False
 
     def answer(self, event: Mapping[str, object]) -> Answer:
@@ -127,6 +128,22 @@ class HookCalls:
         """Run calls from now on under the task that is open here."""
         self._context = copy_context()
 
+    def name_server(self, server: str) -> str:
+        """Return the name of a server in the names of its tools.
+
+        Args:
+            server: Its name in the configuration of the agent.
+
+        Raises:
+            ConfigurationError: Another server has the same there, so that nobody can tell their tools apart.
+        """
+        name = _UNFIT.sub("_", server)
+        with self._lock:
+            known = self._servers.setdefault(name, server)
+        if known != server:
+            raise ConfigurationError(f"tools of the servers {known!r} and {server!r} have equal names; rename a server")
+        return name
+
     def claim(self, server: str, tool: str, arguments: Mapping[str, object]) -> Call:
         """Return the open call that a tool of this process is about to run, once.
 
@@ -138,7 +155,7 @@ class HookCalls:
         Raises:
             Denied: No call was judged with these arguments, or its task has ended since; the refusal is in the ledger.
         """
-        server = _UNFIT.sub("_", server)  # As its calls are named.
+        server = self.name_server(server)
         name = f"{server}/{tool}"
         running = self._unclaimed(name, arguments)
         if running is not None:
@@ -167,7 +184,7 @@ class HookCalls:
             _end(each, NoOutcomeError())
 
     def _before(self, event: Mapping[str, object]) -> Answer:
-        asked = _asked(event)
+        asked = self._told_apart(_asked(event), event)
         call_id = asked.request.call_id
         if call_id is None:
             raise Denied("the call has no id", code="bad_arguments")
@@ -179,6 +196,17 @@ class HookCalls:
         # Without a decision, so that the agent asks its user as it would have done anyway.
         judged = dict(running.call.arguments)
         return {"hookSpecificOutput": {"hookEventName": "PreToolUse", "updatedInput": judged}}
+
+    def _told_apart(self, asked: ToolCall, event: Mapping[str, object]) -> ToolCall:
+        """Return a call, as one to refuse if its server cannot be told from another one."""
+        stated = _stated(event)
+        try:
+            if asked.server is not None and stated is not None:
+                self.name_server(stated)
+        except ConfigurationError as error:
+            denied = Denied(str(error), code="bad_arguments")
+            return asked._replace(request=asked.request._replace(refusal=denied))
+        return asked
 
     def _begin(self, asked: ToolCall, context: Context, event: Mapping[str, object]) -> _Running:
         agent = _agent(event)
@@ -368,7 +396,7 @@ def _asked(event: Mapping[str, object]) -> ToolCall:
     request = CallRequest(arguments, supplied=tuple(arguments), call_id=known, can_route=False)
     if not isinstance(acting, str | None) or (acting is None and event.get("agent_id") is not None):
         raise Denied("the type of the sub-agent is not stated", code="bad_arguments")  # It must not act as another.
-    server = _server(name, event.get("mcp_server"))
+    server = _server(name, _stated(event))
     if server is not None:
         tool = name.removeprefix(f"mcp__{server}__")
         return ToolCall(f"{server}/{tool}", request, acting, "mcp", server)
@@ -386,12 +414,18 @@ def _agent(event: Mapping[str, object]) -> _Agent:
     return event.get("session_id"), event.get("agent_id")
 
 
-def _server(name: str, described: object) -> str | None:
+def _stated(event: Mapping[str, object]) -> str | None:
+    """Return the name of the server of a call, if the agent states it."""
+    described = event.get("mcp_server")
+    stated = described.get("name") if is_mapping(described) else None
+    return stated if isinstance(stated, str) else None
+
+
+def _server(name: str, stated: str | None) -> str | None:
     """Return the server in the name ``mcp__server__tool``; ``None`` if it has none, or could have several."""
     if not name.startswith("mcp__"):
         return None
-    stated = described.get("name") if is_mapping(described) else None
-    if isinstance(stated, str):
+    if stated is not None:
         server = _UNFIT.sub("_", stated)
         return server if server and name.startswith(f"mcp__{server}__") and len(name) > len(server) + 7 else None
     parts = name.split("__")

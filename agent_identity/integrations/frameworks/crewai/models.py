@@ -33,10 +33,8 @@ def guard_model(llm: BaseLLM, guards: ToolGuards, name: str) -> None:
         name: The name of model calls in scopes and rules.
 
     Raises:
-        ValueError: The name does not have 1 to 256 visible characters.
         ConfigurationError: Another enforcer guards it, or it is guarded under another name or for other people.
     """
-    guards.enforcer.guard(name, kind="model")
     wanted = guards.enforcer, name, guards.are_principals
     with _LOCK:
         owner = _CLASSES.get(type(llm))
@@ -59,7 +57,7 @@ def _class(kind: type[BaseLLM], guards: ToolGuards, name: str) -> type[BaseLLM]:
 
         def body(_: Call) -> Shown:
             with _whole(llm, wanted):
-                return _said(ask(llm, sent[0], *args, **options))
+                return _shown(ask(llm, sent[0], *args, **options))
 
         try:
             return guards.run(wanted, body)
@@ -72,7 +70,7 @@ def _class(kind: type[BaseLLM], guards: ToolGuards, name: str) -> type[BaseLLM]:
 
         async def body(_: Call) -> Shown:
             with _whole(llm, wanted):
-                return _said(await ask(llm, sent[0], *args, **options))
+                return _shown(await ask(llm, sent[0], *args, **options))
 
         try:
             return await guards.run_async(wanted, body)
@@ -146,7 +144,7 @@ def _whole(llm: BaseLLM, wanted: ToolCall) -> AbstractContextManager[None]:
     return nullcontext() if wanted.kind == "streamed_model" else call_stream_override(llm, stream=False)
 
 
-def _said(answer: object) -> Shown:
+def _shown(answer: object) -> Shown:
     """Return the answer of a model as it is inspected."""
     if isinstance(answer, str):
         return Shown(answer, answer, rebuild=lambda changed: changed)

@@ -36,7 +36,7 @@ from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.crewai.models import guard_model
 from agent_identity.integrations.frameworks.crewai.streams import BOUND_CREWS
-from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards, told
+from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards, shown
 
 __all__ = ["instrument", "never_cached", "protect"]
 
@@ -94,11 +94,19 @@ def protect(
 
     Raises:
         TypeError: Something is of another type.
-        ConfigurationError: A tool overrides ``run``, or ``_run`` of ``Tool``; or its options name an argument that it
-            does not have.
+        ValueError: ``model`` does not have 1 to 256 visible characters.
+        ConfigurationError: A tool overrides ``run``, or ``_run`` of ``Tool``; its options name an argument that it
+            does not have, or differ from those that it is guarded with already; or ``principal_messages`` is given
+            without ``model``.
     """
     guard = _Protection(
-        ToolGuards(enforcer, agents=agents, tool_options=tool_options, principal_messages=principal_messages)
+        ToolGuards(
+            enforcer,
+            agents=agents,
+            tool_options=tool_options,
+            model=model,
+            principal_messages=principal_messages,
+        )
     )
     if isinstance(target, Crew):
         _protect_crew(target, guard)
@@ -187,13 +195,16 @@ class _Protection:
         """Guard a tool in place.
 
         Raises:
-            ConfigurationError: Another enforcer guards it, or it runs in a way of its own.
+            ConfigurationError: Another enforcer guards it, or it runs in a way of its own, or its options are not those
+                that it has already.
         """
         self.guard(tool)
         owner = _owner(tool)
         if owner is not None and owner.guards.enforcer is not self.guards.enforcer:
             raise ConfigurationError(f"the tool {tool.name!r} is guarded by another enforcer; make another tool")
         facts = _facts(tool)
+        if owner is not None and owner is not self:
+            self._share(tool, owner, facts.name)
         function = _known(tool.func) if isinstance(tool, Tool) else None
         self.guards.of(
             facts.name,
@@ -202,6 +213,19 @@ class _Protection:
             schema=_schema(facts),
             function=None if function is None else function[1],
         )
+
+    def _share(self, tool: BaseTool, owner: "_Protection", name: str) -> None:
+        """Share a tool, which has what is declared for it from whoever declares it first.
+
+        Raises:
+            ConfigurationError: Something else was declared for it, which would not count for calls of this crew.
+        """
+        if owner.guards.options_of(name) is not None:
+            owner.guards.agree(self.guards, name)
+        elif self.guards.options_of(name) is not None:
+            with _LOCK:
+                _release(tool)
+            self.guard(tool)
 
     def guard(self, tool: BaseTool) -> None:
         """Guard a tool in place; one that a protection guards already keeps its guard.
@@ -230,7 +254,7 @@ class _Protection:
             tool.cache_function = never_cached
 
     def structured(self, tool: CrewStructuredTool) -> None:
-        """Guard the tool that a hook was told of: the one that it was made of, or its function."""
+        """Guard the tool that a hook was shown of: the one that it was made of, or its function."""
         original = getattr(tool.func, "__self__", None)
         if isinstance(original, BaseTool):
             self.guard(original)
@@ -531,7 +555,7 @@ def _shown(result: object) -> object:
     """Return a result for the guard; a tool of CrewAI may report by it that it failed."""
     if isinstance(result, ToolFailure):
         return Shown(result, result.as_agent_message(), RuntimeError("the tool answered with a failure"))
-    return told(result)
+    return shown(result)
 
 
 def _failure(error: AgentIdentityError, own: list[BaseException]) -> ToolFailure:

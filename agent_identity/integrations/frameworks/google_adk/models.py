@@ -18,10 +18,10 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
 from agent_identity._evidence.record import Model
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.google_adk.tools import failed, told_by
+from agent_identity.integrations.frameworks.google_adk.tools import failed, response_content
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 
-__all__ = ["GuardedModels", "said"]
+__all__ = ["GuardedModels", "refused"]
 
 _ANYTHING: Final = TypeAdapter[object](object, config=ConfigDict(ser_json_bytes="base64"))
 _GUARD: ContextVar["tuple[GuardedModels, str] | None"] = ContextVar("agent_identity_adk_model", default=None)
@@ -40,13 +40,9 @@ class GuardedModels:
     Args:
         guards: The guards of the app.
         name: The name of model calls in scopes and rules.
-
-    Raises:
-        ValueError: The name does not have 1 to 256 visible characters.
     """
 
     def __init__(self, guards: ToolGuards, name: str) -> None:
-        guards.enforcer.guard(name, kind="model")  # Checks the name.
         self._guards = guards
         self._name = name
 
@@ -65,7 +61,7 @@ class GuardedModels:
         if not isinstance(agent, LlmAgent):
             guard = self._guards.of(self._name, kind="model")
             denied = Denied(f"the model of {name} cannot be guarded; use an LlmAgent", code="not_guarded")
-            return said(refusal(await guard.refuse_async({}, denied, guard.current_task)))
+            return refused(refusal(await guard.refuse_async({}, denied, guard.current_task)))
         if type(agent) not in _AGENTS:
             object.__setattr__(agent, "__class__", _guarded_agent(cast("Any", type(agent))))
         return None
@@ -117,11 +113,11 @@ class GuardedModels:
             asked = ToolCall(self._name, sent.asked(), acting, kind=kind, prompt=sent.prompt())
             return cast("list[LlmResponse]", await self._guards.run_async(asked, body))
         except Denied as denied:
-            return [said(refusal(denied))]
+            return [refused(refusal(denied))]
         except Exception as error:
             if error is sent.raised:
                 raise
-            return [said(failed("a model", error))]
+            return [refused(failed("a model", error))]
 
 
 @final
@@ -157,7 +153,7 @@ class _Request:
 
     def prompt(self) -> Prompt:
         """Return the prompt and the contents of its answer, for information flow."""
-        return Prompt(self._parts, _said, self._is_provided)
+        return Prompt(self._parts, _answer_contents, self._is_provided)
 
     def _is_provided(self) -> bool:
         described = [_json(tool) for tool in self._request.config.tools or ()]
@@ -198,7 +194,7 @@ class _Request:
         self._request = self._request.model_copy(update={"contents": contents})
 
 
-def said(text: str) -> LlmResponse:
+def refused(text: str) -> LlmResponse:
     """Return an answer in the place of that of the model.
 
     Args:
@@ -247,7 +243,7 @@ class _Refusing(BaseLlm):
         stream: bool = False,  # noqa: ARG002, FBT001, FBT002  As in the base class.
     ) -> AsyncGenerator[LlmResponse]:
         """Refuse; called by the app."""
-        yield said(self.text)
+        yield refused(self.text)
 
 
 @functools.lru_cache(maxsize=256)
@@ -293,7 +289,7 @@ def _rebuilt(answers: list[LlmResponse], changed: object) -> list[LlmResponse]:
     return [answer.model_copy(update={**twice, "content": one}) for answer, one in zip(answers, new, strict=True)]
 
 
-def _said(answers: object) -> Generator[object]:
+def _answer_contents(answers: object) -> Generator[object]:
     """Yield the contents of an answer, in their form in later prompts."""
     for answer in cast("list[LlmResponse]", answers):
         for part in (answer.content and answer.content.parts) or ():
@@ -307,7 +303,7 @@ def _contents(part: types.Part) -> Generator[object]:
         yield [part.function_call.name, arguments]
         yield from (value for value in arguments.values() if isinstance(value, str))
     elif part.function_response is not None:
-        yield told_by(part.function_response.response)
+        yield response_content(part.function_response.response)
     else:
         yield part.text if part.text is not None else _json(part)
 

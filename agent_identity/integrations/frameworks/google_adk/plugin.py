@@ -22,7 +22,7 @@ from google.adk.tools.tool_context import ToolContext
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.lifecycle import bind_stream
-from agent_identity.integrations.frameworks.google_adk.models import GuardedModels, said
+from agent_identity.integrations.frameworks.google_adk.models import GuardedModels, refused
 from agent_identity.integrations.frameworks.google_adk.tools import (
     NAME,
     GuardedTools,
@@ -67,6 +67,7 @@ class AgentIdentityPlugin(BasePlugin):
     Raises:
         TypeError: Enforcer, agents, options or servers are of another type.
         ValueError: ``model`` does not have 1 to 256 visible characters.
+        ConfigurationError: ``principal_messages`` is given without ``model``.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class AgentIdentityPlugin(BasePlugin):
             suspends=(SuspendedError,),
             workflow=_session,
             tool_options=tool_options,
+            model=model,
             principal_messages=principal_messages,
         )
         self.tools = GuardedTools(guards)
@@ -124,7 +126,7 @@ class AgentIdentityPlugin(BasePlugin):
             self._name_provided(run.agent, llm_request)
             return None if self._models is None else await self._models.guard(run.agent, _spoken(run))
         except Exception as error:  # noqa: BLE001 - The run goes on, without the model.
-            return said(failed("a model", error))
+            return refused(failed("a model", error))
 
     def _name_provided(self, agent: object, request: LlmRequest) -> None:
         """Note the tools that nobody can guard."""

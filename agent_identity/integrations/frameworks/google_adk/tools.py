@@ -25,7 +25,7 @@ __all__ = [
     "current_call",
     "failed",
     "mark_tools",
-    "told_by",
+    "response_content",
 ]
 
 NAME: Final = "agent_identity"
@@ -233,17 +233,17 @@ def _described(tool: BaseTool, args: Mapping[str, object], context: ToolContext)
         kind="mcp" if is_mcp else "agent" if isinstance(tool, AgentTool) else "function",
         server=getattr(tool, _SERVER, None) if is_mcp else None,
         schema=schema,
-        told=_read_of,
+        contents=_result_contents,
         function=getattr(tool, "func", None),
     )
 
 
-def _read_of(result: object) -> Iterable[object]:
+def _result_contents(result: object) -> Iterable[object]:
     """Return the contents of a result that the model will read."""
-    return (told_by(cast("Mapping[str, object]", result)) if isinstance(result, dict) else result,)
+    return (response_content(cast("Mapping[str, object]", result)) if isinstance(result, dict) else result,)
 
 
-def told_by(response: Mapping[str, object] | None) -> object:
+def response_content(response: Mapping[str, object] | None) -> object:
     """Return the content of a function response, without the wrapper that the app or a refusal adds.
 
     Args:

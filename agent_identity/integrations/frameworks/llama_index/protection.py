@@ -54,7 +54,8 @@ def protect(
 
     Raises:
         TypeError: Enforcer, agents or options are of another type.
-        ConfigurationError: A tool cannot be guarded, or options name an argument that it does not have.
+        ConfigurationError: A tool cannot be guarded, or options name an argument that it does not have, or differ from
+            those that it is guarded with already.
     """
     guards = ToolGuards(enforcer, agents=agents, suspends=(WaitingForEvent,), tool_options=tool_options)
     origin = Origin(guards, acting, server)
@@ -187,6 +188,9 @@ def _protected(tool: BaseTool | Callable[..., object], origin: Origin, *, use_co
     if _CALLS in vars(inner):
         if _calls(inner).origin.guards.enforcer is not origin.guards.enforcer:
             raise ConfigurationError(f"{inner.metadata.name}: another enforcer guards the tool; pass the tool itself")
+        name = inner.metadata.get_name()
+        if origin.guards.options_of(name) is not None:
+            origin.guards.agree(_calls(inner).origin.guards, name)
         return inner
     guarded = copy.copy(inner)
     try:

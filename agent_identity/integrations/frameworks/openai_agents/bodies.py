@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from agents import AgentBase, get_current_trace
 
@@ -12,33 +12,16 @@ from agent_identity._enforcement.calls import Call
 from agent_identity._enforcement.common import refusal
 from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended, ruled
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
+from agent_identity.integrations.frameworks.openai_agents.owners import Owner, owner_of
+from agent_identity.integrations.frameworks.tool_guards import ToolCall
 
-__all__ = ["ACTING", "PROTECTION", "Owner", "SharedBody", "owner_of", "trace_id"]
+__all__ = ["ACTING", "SharedBody", "trace_id"]
 
 Body: TypeAlias = Callable[[Mapping[str, object]], Awaitable[object]]
 _LOG: Final = logging.getLogger("agent_identity")
-PROTECTION: Final = "__agent_identity_protection__"
-"""The attribute of a class of agents that holds their protection."""
-
-
-class Owner(Protocol):
-    """A protection, for the tools of its agents."""
-
-    @property
-    def guards(self) -> ToolGuards:
-        """The guards of its tools."""
-        ...
-
 
 ACTING: ContextVar[tuple[Owner, str] | None] = ContextVar("agent_identity_openai_agents", default=None)
 """The agent whose tools were listed last in this run, where the context of a call does not name the agent."""
-
-
-def owner_of(agent: object) -> Owner | None:
-    """Return the protection of an agent."""
-    owner: Owner | None = getattr(type(agent), PROTECTION, None)
-    return owner
 
 
 def trace_id() -> str | None:

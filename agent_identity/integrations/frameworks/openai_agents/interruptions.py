@@ -21,6 +21,7 @@ from agent_identity._identity.principals import Human
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.carried_approvals import request_from, rulings
 from agent_identity.integrations.frameworks.openai_agents.arguments import call_key, parse
+from agent_identity.integrations.frameworks.openai_agents.owners import owner_of
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
 __all__ = [
@@ -51,17 +52,19 @@ class _Waiting(NamedTuple):
 
     Attributes:
         request: The request.
+        enforcer: The enforcer that asks; ``None`` for an agent that is not protected itself.
         run: The context of its run; ``None`` for a loaded run, whose context is not accessible.
     """
 
     request: ApprovalRequest
+    enforcer: Enforcer | None
     run: weakref.ref[_Context] | None = None
 
 
 # Models choose call ids, so calls of several runs may have the same key.
 _WAITING: Final = dict[_Key, list[_Waiting]]()
-_RULINGS: Final = dict[tuple[str, *_Key], list[str]]()
-"""By principal and call, because the context of a loaded run is not accessible."""
+_RULINGS: Final = dict[tuple[Enforcer | None, str, *_Key], list[str]]()
+"""By enforcer, principal and call, because the context of a loaded run is not accessible."""
 
 
 class Suspended(Exception):
@@ -191,9 +194,10 @@ async def load_run(agent: AnyAgent, saved: str) -> AnyRun:
         ruling, request = ours["rulings"].get(call_id), ours["requests"].get(call_id)
         if request is None:
             continue
-        waiting, key = _Waiting(request_from(request)), _key_of(item)
+        owner, key = owner_of(item.agent), _key_of(item)
+        waiting = _Waiting(request_from(request), None if owner is None else owner.guards.enforcer)
         if isinstance(ruling, str):
-            _keep(_RULINGS, (waiting.request.principal.id, *key), ruling)
+            _keep(_RULINGS, (waiting.enforcer, waiting.request.principal.id, *key), ruling)
             run.approve(item)
         else:  # The run will stop again, without a new request.
             _keep(_WAITING, key, waiting)
@@ -212,7 +216,7 @@ async def suspend_for_approval(
         run: The context of its run.
     """
     key = call_key(asked.name, asked.request.call_id or "", parameters)
-    if (_principal(guards), *key) in _RULINGS:
+    if _brought(guards, key):
         return False
     try:
         async with guards.acting_async(asked) as guard:
@@ -223,7 +227,7 @@ async def suspend_for_approval(
                     call = await guard.begin_async(asked.request)
                 except Suspended:
                     if slot.request is not None:
-                        _keep(_WAITING, key, _Waiting(slot.request, weakref.ref(run)))
+                        _keep(_WAITING, key, _Waiting(slot.request, guards.enforcer, weakref.ref(run)))
                     return True
             await guard.fail_async(call, Suspended())  # The policy has changed meanwhile: the call itself decides.
     except Denied:  # On record. The call asks again, and is refused again.
@@ -254,15 +258,15 @@ def ruled(guards: ToolGuards, asked: ToolCall, parameters: Mapping[str, object] 
         asked: The call.
         parameters: Its arguments, as the model wrote them.
     """
-    principal, key = _principal(guards), call_key(asked.name, asked.request.call_id or "", parameters)
-    kept = _RULINGS.pop((principal, *key), [])
-    if kept[1:]:
-        _RULINGS[principal, *key] = kept[1:]
-    if kept:
-        others = [one for one in _WAITING.pop(key, ()) if one.request.principal.id != principal]
+    key, ruling = call_key(asked.name, asked.request.call_id or "", parameters), None
+    for place in _brought(guards, key)[:1]:
+        ruling, *rest = _RULINGS.pop(place)
+        if rest:
+            _RULINGS[place] = rest
+        others = [one for one in _WAITING.pop(key, ()) if not _is_of(one, guards)]
         if others:
             _WAITING[key] = others
-    with _asked(_Asking(kept[0] if kept else None)):
+    with _asked(_Asking(ruling)):
         yield
 
 
@@ -303,6 +307,17 @@ def _requests(interruptions: Iterable[ToolApprovalItem], run: _Context | None) -
         if found:  # A resumed run may make the same request again; take the last one.
             requests[item.call_id or ""] = found[-1].request
     return requests
+
+
+def _brought(guards: ToolGuards, key: _Key) -> list[tuple[Enforcer | None, str, *_Key]]:
+    """Return where there are rulings for a call of the principal of the open task."""
+    places = [(enforcer, _principal(guards), *key) for enforcer in (guards.enforcer, None)]
+    return [place for place in places if place in _RULINGS]
+
+
+def _is_of(waiting: _Waiting, guards: ToolGuards) -> bool:
+    """Return whether a call waits for the principal of the open task."""
+    return waiting.request.principal.id == _principal(guards) and waiting.enforcer in (guards.enforcer, None)
 
 
 def _principal(guards: ToolGuards) -> str:

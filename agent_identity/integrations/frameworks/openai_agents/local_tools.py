@@ -12,7 +12,8 @@ from agents.tool import LocalShellCommandRequest, ShellCommandRequest
 
 from agent_identity._enforcement.calls import CallRequest
 from agent_identity.integrations.frameworks.openai_agents.arguments import shown
-from agent_identity.integrations.frameworks.openai_agents.bodies import Owner, SharedBody
+from agent_identity.integrations.frameworks.openai_agents.bodies import SharedBody
+from agent_identity.integrations.frameworks.openai_agents.owners import Owner
 from agent_identity.integrations.frameworks.tool_guards import ToolCall
 
 __all__ = ["guard_local_tool", "is_local", "release_local_tool"]

@@ -19,6 +19,7 @@ from agent_identity.integrations.frameworks.openai_agents.local_tools import is_
 from agent_identity.integrations.frameworks.openai_agents.model_io import (
     Items,
     Request,
+    answer_contents,
     events_of,
     output_json,
     parts_of,
@@ -26,7 +27,6 @@ from agent_identity.integrations.frameworks.openai_agents.model_io import (
     request_json,
     revised_output,
     revised_request,
-    said_in,
 )
 from agent_identity.integrations.frameworks.tool_guards import Prompt, ToolCall, ToolGuards, account
 
@@ -77,11 +77,10 @@ class _ModelGuards:
     """The guards of the calls of one model, or of those of a provider."""
 
     def __init__(self, enforcer: Enforcer, name: str, *, principal_messages: bool) -> None:
-        enforcer.guard(name, kind="model")  # Checks the name.
         self.enforcer: Final = enforcer
         self.name: Final = name
         self.are_principals: Final = principal_messages
-        self.tools: Final = ToolGuards(enforcer, workflow=trace_id, principal_messages=principal_messages)
+        self.tools: Final = ToolGuards(enforcer, workflow=trace_id, model=name, principal_messages=principal_messages)
 
     @property
     def holds(self) -> bool:
@@ -162,7 +161,7 @@ class _ModelCall:
 
     def prompt(self) -> Prompt:
         """Return the prompt and the contents of its answer, for information flow."""
-        return Prompt(lambda: parts_of(self.arguments), said_in, self._is_provided)
+        return Prompt(lambda: parts_of(self.arguments), answer_contents, self._is_provided)
 
     def _is_provided(self) -> bool:
         tools = cast("list[Tool]", self.arguments["tools"])
@@ -226,7 +225,7 @@ async def _through(guards: _ModelGuards, model_call: _ModelCall, call_model: _St
     stream, response, failed = call_model(**model_call.arguments), None, None
     try:
         async for event in stream:
-            response = _heard(call, event) or response
+            response = _account_for(call, event) or response
             await guard.check_async(call)
             yield event
     except BaseException as error:
@@ -244,11 +243,11 @@ async def _through(guards: _ModelGuards, model_call: _ModelCall, call_model: _St
         yield event
 
 
-def _heard(call: Call, event: object) -> Response | None:
+def _account_for(call: Call, event: object) -> Response | None:
     """Return the response of an event, if it has one, and register its contents for later prompts."""
     response = _response_of(event)
     if response is not None:
-        account(call.task, said_in(response))
+        account(call.task, answer_contents(response))
     return response
 
 

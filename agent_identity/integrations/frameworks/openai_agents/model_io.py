@@ -20,6 +20,7 @@ from agent_identity.integrations.frameworks.tool_guards import Part
 __all__ = [
     "Items",
     "Request",
+    "answer_contents",
     "events_of",
     "output_json",
     "parts_of",
@@ -27,7 +28,6 @@ __all__ = [
     "request_json",
     "revised_output",
     "revised_request",
-    "said_in",
 ]
 
 Request: TypeAlias = "Mapping[str, Any]"
@@ -181,7 +181,7 @@ def parts_of(request: Request) -> Generator[Part]:
     yield from (Part("other", kept) for name in _AROUND if (kept := request.get(name)))
 
 
-def said_in(answer: object) -> Generator[object]:
+def answer_contents(answer: object) -> Generator[object]:
     """Yield the contents of an answer, in their form in later prompts.
 
     Args:

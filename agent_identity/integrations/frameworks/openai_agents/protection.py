@@ -15,13 +15,14 @@ from agents import handoff as as_handoff
 
 from agent_identity._enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.frameworks.openai_agents.bodies import ACTING, PROTECTION, owner_of, trace_id
+from agent_identity.integrations.frameworks.openai_agents.bodies import ACTING, trace_id
 from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended
 from agent_identity.integrations.frameworks.openai_agents.local_tools import (
     guard_local_tool,
     is_local,
     release_local_tool,
 )
+from agent_identity.integrations.frameworks.openai_agents.owners import PROTECTION, owner_of
 from agent_identity.integrations.frameworks.openai_agents.tools import guard_tool, is_agent_tool, release_tool
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards, account
 from agent_identity.integrations.method_patch import MethodPatch

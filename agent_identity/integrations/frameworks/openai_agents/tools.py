@@ -18,8 +18,9 @@ from agents.tool_context import ToolContext
 from agent_identity._enforcement.calls import CallRequest
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.openai_agents.arguments import parse, shown, text_for
-from agent_identity.integrations.frameworks.openai_agents.bodies import Owner, SharedBody
+from agent_identity.integrations.frameworks.openai_agents.bodies import SharedBody
 from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended, suspend_for_approval
+from agent_identity.integrations.frameworks.openai_agents.owners import Owner
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, with_defaults
 
 __all__ = ["GuardedBody", "guard_tool", "is_agent_tool", "release_tool"]

@@ -51,7 +51,7 @@ class AgentIdentity(AbstractCapability[object]):
     Raises:
         TypeError: Enforcer, agents or options are of another type.
         ValueError: ``model`` does not have 1 to 256 visible characters.
-        ConfigurationError: ``model`` needs a newer Pydantic AI.
+        ConfigurationError: ``model`` needs a newer Pydantic AI, or ``principal_messages`` is given without it.
     """
 
     def __init__(
@@ -69,14 +69,13 @@ class AgentIdentity(AbstractCapability[object]):
             suspends=SUSPENDS,
             workflow=conversation,
             tool_options=tool_options,
+            model=model,
             principal_messages=principal_messages,
         )
         self._model = model
         self._unguarded = UnguardedTools("outside the toolsets of this process")
-        if model is not None:
-            if not hasattr(AbstractCapability, "get_wrapper_model"):
-                raise ConfigurationError("model= needs a Pydantic AI with get_wrapper_model; upgrade pydantic-ai-slim")
-            enforcer.guard(model, kind="model")  # Refuses names that no record could hold.
+        if model is not None and not hasattr(AbstractCapability, "get_wrapper_model"):
+            raise ConfigurationError("model= needs a Pydantic AI with get_wrapper_model; upgrade pydantic-ai-slim")
 
     @classmethod
     def get_serialization_name(cls) -> str | None:

@@ -132,12 +132,12 @@ class _Prompt:
 
     def read(self) -> Prompt:
         """Return the prompt and the contents of its answer, for information flow."""
-        return Prompt(self._parts, _said, lambda: bool(self.parameters.native_tools))
+        return Prompt(self._parts, _answer_contents, lambda: bool(self.parameters.native_tools))
 
     def _parts(self) -> Generator[Part]:
         for message in self.messages:
             if isinstance(message, ModelResponse):
-                yield from (Part("other", content) for content in _said(message))
+                yield from (Part("other", content) for content in _answer_contents(message))
             else:
                 yield from _asked(message)
 
@@ -185,7 +185,7 @@ def _revised_response(response: ModelResponse, changed: object) -> ModelResponse
     return answer
 
 
-def _said(response: object) -> Generator[object]:
+def _answer_contents(response: object) -> Generator[object]:
     """Yield the contents of an answer, without the members that change before the next prompt."""
     for part in cast("ModelResponse", response).parts:
         if isinstance(part, ToolCallPart):

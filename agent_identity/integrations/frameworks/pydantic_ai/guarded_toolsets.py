@@ -130,7 +130,9 @@ class _GuardedToolset(WrapperToolset[object]):
         request = CallRequest(arguments, supplied=supplied, call_id=ctx.tool_call_id)
         own = self.wrapped.tools.get(name) if isinstance(self.wrapped, FunctionToolset) else None
         function = None if own is None else own.function
-        return ToolCall(name, request, agent_name(ctx), kind, server, schema=schema, told=_read_of, function=function)
+        return ToolCall(
+            name, request, agent_name(ctx), kind, server, schema=schema, contents=_result_contents, function=function
+        )
 
 
 def _is_within(task: Task, outer: Task) -> bool:
@@ -155,7 +157,7 @@ def _source(toolset: AbstractToolset[object]) -> tuple[str, str | None]:
     return "mcp", cast("Any", toolset).id
 
 
-def _read_of(result: object) -> Iterable[object]:
+def _result_contents(result: object) -> Iterable[object]:
     """Return the contents of a result that the model will read."""
     if not isinstance(result, ToolReturn):
         return (result,)

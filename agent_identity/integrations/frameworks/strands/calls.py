@@ -18,7 +18,7 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
 from agent_identity._evidence.record import Model
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.strands.prompts import contents_of, parts_of, read_of
+from agent_identity.integrations.frameworks.strands.prompts import contents_of, parts_of, result_contents
 from agent_identity.integrations.frameworks.tool_guards import Prompt, ToolCall, ToolGuards, with_defaults
 
 __all__ = ["INTERRUPTING", "GuardedModel", "GuardedTool", "HaltedError", "Interrupting", "answered", "arguments_of"]
@@ -120,7 +120,7 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
             kind,
             self._self_server or None,
             schema=schema,
-            told=read_of,
+            contents=result_contents,
             function=getattr(tool, "__wrapped__", None),
         )
 
@@ -156,15 +156,15 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
             sent["system_prompt_content"] = kwargs["system_prompt_content"]
         fixed = {"tools": tool_specs, "tool_choice": kwargs.get("tool_choice")}
 
-        holds, said = guards.of(name, kind="model").holds, list[Mapping[str, Any]]()
-        wanted = self._asked(sent, fixed, "model" if holds else "streamed_model", said)
+        holds, content = guards.of(name, kind="model").holds, list[Mapping[str, Any]]()
+        wanted = self._asked(sent, fixed, "model" if holds else "streamed_model", content)
 
         async def run() -> object:
             async def body(_: Call) -> Shown:
                 ask = cast("Any", self.__wrapped__).stream
                 prompt = {key: value for key, value in sent.items() if key not in {"messages", "system_prompt"}}
                 chunks = ask(sent["messages"], tool_specs, sent["system_prompt"], **{**kwargs, **prompt})
-                return await _said(chunks, None if holds else _emit, said)
+                return await _shown_answer(chunks, None if holds else _emit, content)
 
             return await guards.run_async(wanted, body)
 
@@ -212,7 +212,7 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         return own.enforcer is not guards.enforcer or (own is guards and self._self_acting == acting)
 
     def _asked(
-        self, sent: dict[str, object], fixed: Mapping[str, object], kind: str, said: list[Mapping[str, Any]]
+        self, sent: dict[str, object], fixed: Mapping[str, object], kind: str, content: list[Mapping[str, Any]]
     ) -> ToolCall:
         """Return the description of a request, of which obligations may change what is sent."""
 
@@ -222,8 +222,7 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
             sent.update({key: changed[key] for key in sent})
 
         request = CallRequest({**sent, **fixed}, can_route=False, model=self._facts(), revise=revise)
-        enforcer = self._self_guards.enforcer
-        prompt = Prompt(lambda: parts_of(sent["messages"], enforcer.current_task), lambda _: contents_of(said))
+        prompt = Prompt(lambda: parts_of(sent["messages"]), lambda _: contents_of(content))
         return ToolCall(self._self_name, request, self._self_acting, kind, prompt=prompt)
 
     def _facts(self) -> Model | None:
@@ -348,20 +347,20 @@ def answered(tool_use: ToolUse, value: object, status: str = "success") -> objec
     return {"toolUseId": tool_use["toolUseId"], "status": status, "content": [{"text": text}]}
 
 
-async def _said(chunks: AsyncIterator[object], emit: _Emit | None, said: list[Mapping[str, Any]]) -> Shown:
-    """Return the answer of a model for the guard, and add the content of its message to ``said``."""
+async def _shown_answer(chunks: AsyncIterator[object], emit: _Emit | None, content: list[Mapping[str, Any]]) -> Shown:
+    """Return the answer of a model for the guard, and add the content of its message to ``content``."""
     kept: list[object] = []
     async for chunk in chunks:
         kept.append(chunk)
         if emit is not None:
             await emit(chunk)
     reason, message = await _assembled(kept)
-    said += cast("list[Mapping[str, Any]]", message["content"])
+    content += cast("list[Mapping[str, Any]]", message["content"])
     extra = [chunk for chunk in kept if isinstance(chunk, Mapping) and "metadata" in chunk]
 
-    def rebuild(content: object) -> object:
-        said[:] = cast("list[Mapping[str, Any]]", content)
-        return [*_chunks(said, reason), *extra]
+    def rebuild(changed: object) -> object:
+        content[:] = cast("list[Mapping[str, Any]]", changed)
+        return [*_chunks(content, reason), *extra]
 
     if emit is None:
         return Shown(kept, message["content"], rebuild=rebuild)

@@ -21,7 +21,9 @@ from strands.hooks import (
 )
 from strands.interrupt import Interrupt, InterruptException
 from strands.models import Model
+from strands.multiagent import Swarm
 from strands.multiagent.base import MultiAgentBase
+from strands.multiagent.graph import Graph
 from strands.tools.mcp import MCPAgentTool, MCPClient
 from strands.tools.structured_output.structured_output_tool import StructuredOutputTool
 from strands.types.tools import AgentTool, ToolUse
@@ -41,6 +43,7 @@ from agent_identity.integrations.frameworks.strands.calls import (
     answered,
     arguments_of,
 )
+from agent_identity.integrations.frameworks.strands.prompts import note_spoken
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards
 from agent_identity.integrations.method_patch import MethodPatch
 
@@ -78,13 +81,15 @@ class AgentIdentityHooks(HookProvider):
         model: The name of model calls in scopes and rules: prompts and answers are then inspected, and answers held
             back where there are inspectors. ``None`` leaves model calls alone.
         tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
-        principal_messages: Count messages of users as the principal's own words. With information flow and ``model``,
-            other parts of a prompt that no guard of the task delivered have unknown integrity.
+        principal_messages: Count the user messages that the application passes to the agent, swarm or graph as the
+            principal's own words. With information flow and ``model``, other parts of a prompt that no guard of the
+            task delivered have unknown integrity.
         servers: Names of MCP servers; by default the ``client_name`` of each client.
 
     Raises:
         TypeError: Enforcer, agents or options are of another type.
         ValueError: ``model`` does not have 1 to 256 visible characters.
+        ConfigurationError: ``principal_messages`` is given without ``model``.
     """
 
     def __init__(
@@ -102,13 +107,14 @@ class AgentIdentityHooks(HookProvider):
             agents=agents,
             suspends=(InterruptException, HaltedError),
             tool_options=tool_options,
+            model=model,
             principal_messages=principal_messages,
         )
         self._model = model
         self._servers = {id(client): name for name, client in (servers or {}).items()}
         self._clients = tuple((servers or {}).values())  # Ids of living objects are not used again.
-        if model is not None:
-            enforcer.guard(model, kind="model")
+        if principal_messages:
+            note_spoken(Agent, Graph, Swarm)
 
     def register_hooks(self, registry: HookRegistry, **_: object) -> None:
         """Register the callbacks; called by the agent."""

@@ -1,34 +1,90 @@
 """Contents of prompts, answers and results of Strands Agents, for information flow."""
 
+import functools
 import json
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, TypeAlias, cast
 
-from agent_identity._enforcement.tasks import Task
 from agent_identity.integrations.frameworks.tool_guards import Part
 
-__all__ = ["contents_of", "parts_of", "read_of"]
+__all__ = ["contents_of", "note_spoken", "parts_of", "result_contents"]
 
 _Block: TypeAlias = Mapping[str, Any]
 """A content block of Strands: a dictionary, whose keys tell its type."""
 
+_SPOKEN: Final[ContextVar[frozenset[str] | None]] = ContextVar("agent_identity_strands_spoken", default=None)
+"""The texts of the user that the application passed to what runs here; ``None`` where nothing runs."""
 
-def parts_of(messages: object, task: Task | None) -> Generator[Part]:
+
+@functools.cache
+def note_spoken(*kinds: type[object]) -> None:
+    """Have runs note the texts of the user that the application passes to them, for :func:`parts_of`.
+
+    What runs within another run gets its input from there, and so from a model, a swarm or a graph.
+
+    Args:
+        kinds: The classes of agents, swarms and graphs.
+    """
+    for kind in cast("tuple[Any, ...]", kinds):
+        kind.stream_async = _noting(kind.stream_async)
+
+
+def _noting(bare: Callable[..., AsyncGenerator[object]]) -> Callable[..., AsyncGenerator[object]]:
+    @functools.wraps(bare)
+    async def stream_async(runner: object, *args: object, **options: object) -> AsyncGenerator[object]:
+        stream = bare(runner, *args, **options)
+        spoken = _texts(args[0] if args else options.get("prompt", options.get("task")))
+        try:
+            while True:
+                with _within(spoken):  # Between two steps the consumer runs.
+                    try:
+                        event = await anext(stream)
+                    except StopAsyncIteration:
+                        return
+                yield event
+        finally:
+            await stream.aclose()
+
+    return stream_async
+
+
+@contextmanager
+def _within(spoken: frozenset[str]) -> Generator[None]:
+    """Run one step of a run that was called with texts; those of a run around it count."""
+    if _SPOKEN.get() is not None:
+        yield
+        return
+    token = _SPOKEN.set(spoken)
+    try:
+        yield
+    finally:
+        _SPOKEN.reset(token)
+
+
+def _texts(given: object) -> frozenset[str]:
+    """Return the texts of the user in the input of a run: a text, content blocks, or messages."""
+    if isinstance(given, str):
+        return frozenset({given})
+    items = cast("list[_Block]", given) if isinstance(given, list) else []
+    blocks = [block for one in items for block in (one["content"] if one.get("role") == "user" else [one])]
+    return frozenset(block["text"] for block in blocks if isinstance(block.get("text"), str))
+
+
+def parts_of(messages: object) -> Generator[Part]:
     """Yield the parts of a prompt.
 
-    Swarms and graphs write in the name of the user what other agents said and read. So user messages are the words of
-    a person only while the mark of the task is trusted.
+    Swarms, graphs, memories and summaries write in the name of the user as well. So the words of a person are only
+    what the application passed to the run.
 
     Args:
         messages: The messages of a request.
-        task: The task that is open.
     """
-    is_trusted = task is None or task.flow is None or task.flow.label.integrity == "trusted"
+    spoken = _SPOKEN.get() or frozenset()
     for message in cast("Sequence[_Block]", messages):
-        blocks = message["content"]
-        is_person = message["role"] == "user" and is_trusted
-        for block in blocks:
-            by = is_person and "toolResult" not in block
+        for block in message["content"]:
+            by = message["role"] == "user" and block.get("text") in spoken
             yield from (Part("person" if by else "other", one) for one in contents_of([block]))
 
 
@@ -49,7 +105,7 @@ def contents_of(blocks: Iterable[_Block]) -> Generator[object]:
             yield block["text"] if block.keys() == {"text"} else block
 
 
-def read_of(result: object) -> Iterable[object]:
+def result_contents(result: object) -> Iterable[object]:
     """Return the contents that the model will read from the result of a tool.
 
     Args:

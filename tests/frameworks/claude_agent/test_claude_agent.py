@@ -197,7 +197,7 @@ async def test_the_body_of_an_in_process_tool_refuses_what_was_not_judged(desk: 
 
 async def test_servers_that_claude_code_names_alike_are_an_error(desk: Desk) -> None:
     """A call of one would be taken for a call of the other; the same server may give its tools in parts."""
-    async with desk.hooks() as hooks:
+    async with desk.hooks("my_desk/pay") as hooks:
         for server in ("my desk", "my desk", "my_desks"):
             assert hooks.guard_tools(server, []) == []
         with pytest.raises(ConfigurationError, match="my_desk"):

@@ -292,7 +292,7 @@ def _mark_workflows() -> None:
         finally:
             _IN_WORKFLOW.reset(token)
 
-    Executor.execute = execute  # type: ignore[method-assign]
+    Executor.execute = execute  # type: ignore[method-assign,assignment]
 
 
 def _spoken(messages: Any = None, **_: object) -> frozenset[str]:  # noqa: ANN401  Whatever ``run`` takes.

@@ -10,6 +10,7 @@ which guards nothing and records the names of tools, and once with ``SAMENESS_NA
         env SAMENESS_$mode=/tmp/names pytest -p sameness.claude_agent tests
     done
 
+With ``SAMENESS_HOOKS=none`` the options get a hook that does nothing in place of ours, to tell what hooks alone change.
 With ``SAMENESS_MODE=enforce`` the hooks must block a call when they fail. The SDK connects to no command line that does
 not promise this. The command lines that its tests simulate do not promise it, so tests that connect to them fail.
 """
@@ -26,9 +27,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 import agent_identity as ai
+from agent_identity.integrations.method_patch import MethodPatch
 from agent_identity.testing import Records
 
 WHO: dict[str, Any] = {
@@ -36,6 +39,7 @@ WHO: dict[str, Any] = {
     "agent": ai.Agent("clerk", owner="fin@example.com"),
 }
 NAMES: set[str] = set()
+_LONGEST = 30  # Seconds for one test.
 GUARDED = pytest.StashKey[str]()
 _IDS = itertools.count()
 _enforcers: list[ai.Enforcer] = []
@@ -101,11 +105,31 @@ def _guarded(pytestconfig: pytest.Config) -> Iterator[None]:
         return
     with tempfile.TemporaryDirectory() as folder:
         with ai.Enforcer.open(folder, mode=os.environ.get("SAMENESS_MODE", "monitor")) as enforcer:
-            undo = instrument(enforcer)
+            undo = _idle_hooks() if os.environ.get("SAMENESS_HOOKS") == "none" else instrument(enforcer)
             _enforcers.append(enforcer)
             yield
             undo()
         pytestconfig.stash[GUARDED] = str(Counter(call.code for call in Records(folder).calls()))
+
+
+def _idle_hooks() -> Callable[[], None]:
+    """Give every new options object a hook that does nothing, and return what undoes it."""
+    from claude_agent_sdk import ClaudeAgentOptions, HookMatcher
+
+    async def idle(*_: object) -> Any:
+        return {}
+
+    def hooked(original: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(original)
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+            original(self, *args, **kwargs)
+            self.hooks = {**(self.hooks or {}), "PostToolUse": [HookMatcher(hooks=[idle])]}
+
+        return __init__
+
+    patch = MethodPatch(ClaudeAgentOptions, {"__init__": hooked})
+    patch.apply()
+    return patch.undo
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -129,7 +153,8 @@ def _within_a_task(test: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(test)
         async def later(*args: Any, **kwargs: Any) -> None:
             with _enforcers[-1].task("their test", scope=scope, **WHO):  # Not all tests run on asyncio.
-                await test(*args, **kwargs)
+                with anyio.fail_after(_LONGEST):  # One that waits for ever must not stop the rest.
+                    await test(*args, **kwargs)
 
         return later
 

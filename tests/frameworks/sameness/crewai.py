@@ -8,12 +8,15 @@ nothing but notes the names of tools, and once with ``SAMENESS_NAMES``; the coun
     for mode in LEARN NAMES; do
         env SAMENESS_$mode=/tmp/names pytest -p sameness.crewai tests/tools tests/hooks
     done
+
+With ``SAMENESS_MODE=monitor`` nothing is refused.
 """
 
 import functools
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +27,10 @@ from crewai.utilities.string_utils import sanitize_tool_name
 
 import agent_identity as ai
 from agent_identity.integrations.frameworks.crewai import instrument
+from agent_identity.testing import Records
 
 NAMES: set[str] = set()
+GUARDED = pytest.StashKey[str]()
 
 
 def _learn() -> None:
@@ -52,9 +57,17 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(scope="session")
-def _enforcer() -> Iterator[ai.Enforcer]:
-    with tempfile.TemporaryDirectory() as folder, ai.Enforcer.open(folder) as enforcer:
-        yield enforcer
+def _enforcer(pytestconfig: pytest.Config) -> Iterator[ai.Enforcer]:
+    mode = "monitor" if os.environ.get("SAMENESS_MODE") == "monitor" else "enforce"
+    with tempfile.TemporaryDirectory() as folder:
+        with ai.Enforcer.open(folder, mode=mode) as enforcer:
+            yield enforcer
+        pytestconfig.stash[GUARDED] = str(Counter(call.code for call in Records(folder).calls()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Report the number of guarded calls by the reason of the decision."""
+    terminalreporter.line(f"guarded calls: {config.stash.get(GUARDED, None)}")
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,9 @@ Both give the same counts but for the differences that the report of the session
 mode, because no scope grants names that only the tests know.
 """
 
-import sys
 import tempfile
+from collections import Counter
 from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 
@@ -23,16 +22,23 @@ from agent_identity.testing import Records
 WHO = {"principal": ai.Human("alice@example.com"), "agent": ai.Agent("clerk", owner="fin@example.com")}
 
 
+GUARDED = pytest.StashKey[str]()
+
+
 @pytest.fixture(scope="session")
-def guarding() -> Generator[ai.Enforcer]:
+def guarding(pytestconfig: pytest.Config) -> Generator[ai.Enforcer]:
     """Instrument the process."""
     with tempfile.TemporaryDirectory() as folder:
-        evidence = Path(folder) / "evidence"
-        with ai.Enforcer.open(evidence, mode="monitor") as enforcer:
+        with ai.Enforcer.open(folder, mode="monitor") as enforcer:
             undo = instrument(enforcer)
             yield enforcer
             undo()
-        sys.stderr.write(f"\n{len(Records(evidence).calls())} calls were guarded\n")
+        pytestconfig.stash[GUARDED] = str(Counter(call.code for call in Records(folder).calls()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Report the number of guarded calls by the reason of the decision."""
+    terminalreporter.line(f"guarded calls: {config.stash.get(GUARDED, None)}")
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,11 @@
 """Finds declarations in one Python file with the table of constructs."""
 
 import ast
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple, TypeAlias, cast
 
 from agent_identity._audit.scan.arguments import Arguments, argument, literal, texts, variable_of
 from agent_identity._audit.scan.constructs import Construct, matching, variables_of
-from agent_identity._audit.scan.names import FUNCTIONS, Function, Module, Tree
+from agent_identity._audit.scan.names import FUNCTIONS, Function, Module, Reference, Tree
 from agent_identity._audit.scan.redaction import address, command_line, label
 from agent_identity._audit.scan.results import Edge, Item, ItemKind, NameSource
 from agent_identity._audit.scan.uses import At, Lists, decorator_of, row_of
@@ -23,6 +23,10 @@ _MEMBERS: Final = ("agents", "handoffs")
 
 
 _NOWHERE: Final = ("", "")
+
+
+_Place: TypeAlias = tuple[str, int]
+"""A file and a line of it."""
 
 
 class _Found(NamedTuple):
@@ -64,6 +68,8 @@ class CodeScan:
         self._module = module
         self._lists = Lists(tree)
         self._inside: set[int] = set()
+        self._guards: set[_Place] = set()
+        self._served: list[tuple[_Place, _Place]] = []
 
     def run(self) -> None:
         """Read the whole file."""
@@ -88,6 +94,7 @@ class CodeScan:
         for call, row in calls:
             if id(call) not in self._inside:
                 self._call(call, row)
+        self.guarded |= {tool for tool, server in self._served if server in self.guarded | self._guards}
 
     def _row(self, call: ast.Call) -> Construct | None:
         parent = self._module.parents.get(call)
@@ -160,12 +167,23 @@ class CodeScan:
         rows = [(one, decorator_of(self._tree, self._module, one)) for one in node.decorator_list]
         found = [(one, row) for one, row in rows if row is not None]
         others = [(one, row) for one, row in found if row.framework != "agent_identity"]
+        place = (self._module.file, node.lineno)
         if len(others) < len(found):
-            self.guarded.add((self._module.file, node.lineno))
+            self.guarded.add(place)
+        for one, _ in others:
+            self._serve(place, one)
         for one, row in (others or found)[:1]:
             call = one if isinstance(one, ast.Call) else None
             stated, dynamic = ("", False) if call is None else Arguments(self._tree, self._module, call, row).stated()
             self._add(row, row.kind, stated or node.name, node, named_by="dynamic" if dynamic else "literal")
+
+    def _serve(self, place: _Place, decorator: ast.expr) -> None:
+        """Remember the server or agent whose method makes a function a tool: the tool is guarded as that is."""
+        of = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if isinstance(of, ast.Attribute):
+            server = self._tree.resolve(self._module, of.value)
+            if server.node is not None:
+                self._served.append((place, (server.module.file, self._line(server.node))))
 
     def _constants(self) -> None:
         """Add tools that a variable of the module describes."""
@@ -221,11 +239,18 @@ class CodeScan:
         """Return whether a list that the agent gets holds one of our guards."""
         for name in _GUARD_LISTS:
             for module, node in self._lists.elements(self._module, argument(call, name)):
-                found = self._tree.resolve(module, node)
-                row = row_of(self._tree, found.module, found.node) if isinstance(found.node, ast.Call) else None
+                row = self._made_by(self._tree.resolve(module, node))
                 if row is not None and row.kind == "guard":
                     return True
         return False
+
+    def _made_by(self, found: Reference) -> Construct | None:
+        """Return the row for the call that makes an object, or for the annotation of a parameter."""
+        if isinstance(found.node, ast.Call):
+            return row_of(self._tree, found.module, found.node)
+        if isinstance(found.node, ast.arg) and found.node.annotation is not None:
+            return matching(self._tree.resolve(found.module, found.node.annotation).path, "call")
+        return None
 
     def _model(self, node: ast.expr | None, row: Construct) -> None:
         if node is None or (isinstance(node, ast.Constant) and node.value is None):
@@ -329,7 +354,8 @@ class CodeScan:
         return command_line(command, ["…" if word is None else word for word in words]), "stdio"
 
     def _guard(self, call: ast.Call) -> None:
-        """Remember what is put under guard, by its place: also the agents of a crew, and those of hand-offs."""
+        """Remember what is put under guard, by its place: also the agents of a crew, of hand-offs, and as tools."""
+        self._guards.add((self._module.file, call.lineno))
         pending: list[At] = [(self._module, argued) for argued in call.args]
         seen: set[ast.AST] = set()
         while pending:
@@ -342,6 +368,13 @@ class CodeScan:
                 if isinstance(found.node, ast.Call):
                     members = (argument(found.node, name) for name in _MEMBERS)
                     pending += [(found.module, one) for one in members if one is not None]
+                    pending += self._agents_as_tools(found.module, found.node)
+
+    def _agents_as_tools(self, module: Module, agent: ast.Call) -> list[At]:
+        """Return the agents whose ``as_tool`` is among the tools of an agent."""
+        tools = self._lists.elements(module, argument(agent, "tools"))
+        calls = [(of, one.func) for of, one in tools if isinstance(one, ast.Call)]
+        return [(of, one.value) for of, one in calls if isinstance(one, ast.Attribute) and one.attr == "as_tool"]
 
     def _variable(self, node: ast.Call | ast.Subscript) -> None:
         of, name = (node.func, argument(node, 0)) if isinstance(node, ast.Call) else (node.value, node.slice)

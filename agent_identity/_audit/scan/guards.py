@@ -52,16 +52,19 @@ def with_guards(
 def _tool(
     item: Item, users: Mapping[str, Collection[_Agent]], covered: Collection[_Agent], *, instrumented: Collection[str]
 ) -> Item:
-    """Return a tool as guarded if every agent that uses it is; as unknown under instrumentation."""
-    if item.kind != "tool" or item.guarded:
+    """Return a tool as guarded if every agent that uses it is; a tool or server as unknown under instrumentation."""
+    if item.kind not in ("tool", "mcp_server") or item.guarded:
         return item
-    if item.name and users.get(item.name) and all(agent in covered for agent in users[item.name]):
+    using = users.get(item.name, ()) if item.kind == "tool" and item.name else ()
+    if using and all(agent in covered for agent in using):
         return replace(item, guarded=True)
     return replace(item, guarded=None) if item.source in instrumented else item
 
 
 def _agent(item: Item, tools: Mapping[_Agent, Collection[str]], states: Mapping[str, Collection[bool | None]]) -> Item:
     """Return an agent as guarded as its tools are; one whose tools are not known stays unknown."""
+    if item.source == "agent_identity":  # It names who acts, and runs nothing.
+        return replace(item, guarded=None) if item.kind in _AGENTS else item
     if item.kind not in _AGENTS or item.guarded:
         return item
     found = {state for name in tools.get((item.file, item.name), ()) for state in states.get(name, (None,))}

@@ -458,6 +458,31 @@ def test_the_line_of_each_framework_is_seen(write: Write, program: str) -> None:
     assert named(found, "tool", "pay").guarded
 
 
+EXAMPLES = Path(__file__).resolve().parents[4] / "examples"
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_nothing_in_our_examples_is_called_unguarded(example: Path) -> None:
+    """Each way to guard that an example shows is seen, or is in doubt; one example has tools that a function makes."""
+    found = scan([str(example)])
+    unguarded = [item.name for item in found.items if item.guarded is False]
+    assert bool(unguarded) == (example.stem == "invoice_agents")
+
+
+def test_tools_of_a_server_that_is_guarded_later_are_guarded(write: Write) -> None:
+    """A tool is guarded as its server is, also where another line guards the server."""
+    found = write(
+        {
+            "app.py": "from fastmcp import FastMCP\n"
+            "from agent_identity.integrations.mcp.server import protect_server\n"
+            "a = FastMCP('a')\nprotect_server(a, e, name='a')\nb = FastMCP('b')\n"
+            "@a.tool\ndef pay(): ...\n@b.tool\ndef look(): ...\n"
+        }
+    )
+    assert named(found, "tool", "pay").guarded
+    assert named(found, "tool", "look").guarded is False
+
+
 def test_a_model_beside_a_guard_is_not_guarded(write: Write) -> None:
     """A guard says nothing of the model that is named on the same line."""
     found = write(

@@ -125,17 +125,14 @@ MIRRORED: Final[Mapping[str, tuple[str, str]]] = {
 }
 """For each mirrored attribute, the part of a record that states its value, and the member there."""
 
+_SOURCES: Final = tuple((name, part, member) for name, (part, member) in MIRRORED.items())
 _PARTS: Final = frozenset(part for part, _ in MIRRORED.values()) - {"record", "derived"}
 
 
 def mirrored_attributes(record: AnyRecord) -> dict[str, _Value]:
     """Return the attributes that a span carries for a record; unknown facts are left out."""
     parts = _parts(record)
-    return {
-        name: value
-        for name, (part, member) in MIRRORED.items()
-        if (value := getattr(parts[part], member, None)) is not None
-    }
+    return {name: value for name, part, member in _SOURCES if (value := getattr(parts[part], member, None)) is not None}
 
 
 def _parts(record: AnyRecord) -> Mapping[str, object]:
@@ -184,19 +181,19 @@ def deviations(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[int
         record: The record, whose signature has been verified.
         attributes: The attributes of the span as a store returned them.
     """
-    parts, signed = _parts(record), 0
+    parts, absent = _parts(record), 0
     checks: list[FieldCheck] = []
     claimed: list[FieldCheck] = []
-    for name, (part, member) in MIRRORED.items():
+    for name, part, member in _SOURCES:
         value: _Value | None = getattr(parts[part], member, None)
         shown = attributes.get(name)
-        if value is not None:
-            signed += 1
-            if shown != value and (verdict := verdict_on(value, shown)) != "match":
-                checks.append(FieldCheck(name, verdict, value))
-        elif shown is not None and _is_claimed(name, shown):
-            claimed.append(FieldCheck(name, "changed", None))
-    return signed, (*checks, *claimed)
+        if value is None:
+            absent += 1
+            if shown is not None and _is_claimed(name, shown):
+                claimed.append(FieldCheck(name, "changed", None))
+        elif shown != value and (verdict := verdict_on(value, shown)) != "match":
+            checks.append(FieldCheck(name, verdict, value))
+    return len(_SOURCES) - absent, (*checks, *claimed)
 
 
 def _claimed(signed: Mapping[str, _Value], attributes: Mapping[str, object]) -> list[FieldCheck]:

@@ -216,8 +216,9 @@ class _Reader:
             self._miss(path)
             return
         kind = type(value)
-        members = list(_ITEMS(value)) if kind is dict else self._opened(value, path)
         keyed = kind is dict or isinstance(value, _MAPPINGS)
+        # Of a copy, whose members no other thread changes meanwhile.
+        members = _DICT_COPY(value).items() if kind is dict else self._opened(value, path)
         parts, paths = self.parts, self.paths
         for name, item in members:
             # The common case: a text within the limit needs no further step.
@@ -234,10 +235,14 @@ class _Reader:
                 self.left -= size
                 parts.append(item + _BREAK)
                 paths.append(place)
+            elif type(item) is dict:
+                self._container(item, place, depth + 1)
             elif type(item) not in _SILENT:
                 self.read(item, place, depth + 1)
 
-    def _opened(self, value: object, path: Path) -> list[tuple[object, object]]:
+    def _opened(self, value: object, path: Path) -> Iterable[tuple[object, object]]:
+        if type(value) is list:
+            return enumerate(_LIST_COPY(value))
         try:
             members = members_of(value)
         except Exception:  # noqa: BLE001 - Code of others; what cannot be read is reported.
@@ -282,6 +287,8 @@ def _plain(key: object) -> object:
 
 _MAPPINGS: Final = (dict, types.MappingProxyType)
 _ITEMS: Final[Callable[[object], Iterable[tuple[object, object]]]] = vars(dict)["items"]
+_DICT_COPY: Final[Callable[[object], dict[object, object]]] = vars(dict)["copy"]
+_LIST_COPY: Final[Callable[[object], list[object]]] = vars(list)["copy"]
 _ITERATORS: Final[Sequence[tuple[type, Callable[[object], Iterator[object]]]]] = tuple(
     (kind, vars(kind)["__iter__"]) for kind in (list, tuple, set, frozenset, deque)
 )

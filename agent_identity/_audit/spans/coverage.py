@@ -1,6 +1,7 @@
 """Share of the tool calls in a trace that are attributed, by library."""
 
 import hashlib
+from functools import lru_cache
 from struct import Struct
 from typing import Final, NamedTuple, final
 
@@ -17,7 +18,7 @@ _NO_TOOL: Final = bytes(16)
 _OWN, _ABOVE = b"=", b"^"
 _NEAR: Final = 20_000  # Calls in memory, of some 250 bytes each.
 _MAX_SCOPES: Final = 1_000
-_LONGEST: Final = 256  # Characters of the name of a scope.
+_LONGEST: Final = 256  # Characters of the name of a scope or tool.
 _REST: Final = "(other libraries)"
 
 
@@ -29,7 +30,7 @@ class ToolCall(NamedTuple):
         trace: The trace.
         span: The span.
         parent: The span above.
-        tool: Digest of the name of the tool.
+        tool: Digest of the beginning of the name of the tool.
     """
 
     scope: str
@@ -45,7 +46,8 @@ class ToolCall(NamedTuple):
             return None
         parent = _NOTHING if span.parent_id is None else bytes.fromhex(span.parent_id)
         trace, own = bytes.fromhex(span.trace_id), bytes.fromhex(span.span_id)
-        return cls(span.scope[:_LONGEST], trace, own, parent, _digest(named_tool(span.attributes)))
+        tool = named_tool(span.attributes)
+        return cls(span.scope[:_LONGEST], trace, own, parent, _NO_TOOL if tool is None else _digest(tool[:_LONGEST]))
 
 
 @final
@@ -55,7 +57,7 @@ class CoverageTable:
     Several libraries may trace one call: one span of another library counts as attributed if the span right
     above or below it is a call with a valid record, and no call of another tool. Spans come in any order, so
     this is decided last. Until then some 50 bytes of each are kept, spilled to disk if there are many. Scopes beyond
-    the first thousand are counted as one, and only the first 256 characters of their names count.
+    the first thousand are counted as one, and only the first 256 characters of the names of scopes and tools count.
     """
 
     def __init__(self) -> None:
@@ -113,6 +115,6 @@ class CoverageTable:
                 break
 
 
-def _digest(tool: str | None) -> bytes:
-    """Return the digest of the name of a tool."""
-    return _NO_TOOL if tool is None else hashlib.sha256(tool.encode("utf-8", "surrogatepass")).digest()[:16]
+@lru_cache(maxsize=256)  # A trace names few tools.
+def _digest(tool: str) -> bytes:
+    return hashlib.sha256(tool.encode("utf-8", "surrogatepass")).digest()[:16]

@@ -16,7 +16,6 @@ from agent_identity._evidence.spans import (
     PastedSpan,
     SpanData,
     deviations,
-    mirrored_attributes,
 )
 
 __all__ = ["SpanComparison"]
@@ -25,6 +24,9 @@ _NAMED: Final = 5  # Attributes that a message names.
 _LONGEST: Final = 128  # Characters of a foreign name in a message.
 _OF_OURS: Final = frozenset({*MIRRORED, *ATTESTATION_ATTRIBUTES.values(), GRANT_ATTRIBUTE})
 """Every attribute of our spans: copies of record members, the attestation, and the grant."""
+
+_USUAL: Final = _OF_OURS | {"gen_ai.operation.name", "gen_ai.tool.type"}
+"""The attributes of a span that nobody but this library has touched."""
 
 _OTHERS_MAY_SET: Final = frozenset({"user.id", "error.type", "gen_ai.agent.name", "gen_ai.tool.call.id"})
 """Conventional attributes that other libraries and collectors set and hash as well."""
@@ -74,12 +76,9 @@ class SpanComparison:
             facts: The facts about the span; findings are added to them.
         """
         hidden: list[str] = []
-        attributes = span.attributes
-        foreign = isinstance(span, SpanData) and not is_our_scope(span.scope) and span.scope.strip()
-        signed = mirrored_attributes(record)
-        facts.signed = len(signed)
-        for field in deviations(signed, attributes):
-            if foreign and field.attribute in _THEIRS and field.verdict in ("changed", "retyped"):
+        facts.signed, fields = deviations(record, span.attributes)
+        for field in fields:
+            if field.attribute in _THEIRS and field.verdict in ("changed", "retyped") and _is_foreign(span):
                 continue
             if field.verdict in ("changed", "retyped") and field.attribute in self._redacted:
                 message = f"the value of {field.attribute} differs from the signed one; it was changed"
@@ -92,8 +91,7 @@ class SpanComparison:
                 self._report_retyped(field.attribute, facts)
             else:
                 hidden.append(field.attribute)
-        added = [name for name in attributes if name not in _OF_OURS and name.startswith(OURS)]
-        for name in sorted(set(added) - self._redacted):
+        for name in self._added(span.attributes):
             facts.contradicted = True
             message = f"the attribute {name[:_LONGEST]!a} is not signed; it was added"
             facts.add(self._step, "field_added", message)
@@ -141,7 +139,7 @@ class SpanComparison:
             wrong = [name for name in claim.unsigned if claim.attributes[name] != span.attributes.get(name)]
             wrong += [
                 field.attribute
-                for field in deviations(mirrored_attributes(record), claim.attributes)
+                for field in deviations(record, claim.attributes)[1]
                 if field.verdict == "changed" and field.attribute in claim.attributes
             ]
             if claim.stranger is not None:
@@ -150,6 +148,12 @@ class SpanComparison:
                 facts.contradicted = True
                 message = f"the attribute {name[:_LONGEST]!a} on {claim.where} is not signed; it was added"
                 facts.add(self._step, "field_added", message)
+
+    def _added(self, attributes: Mapping[str, object]) -> Sequence[str]:
+        """Return the attributes with our prefix that our spans do not have."""
+        if _USUAL.issuperset(attributes):
+            return ()
+        return sorted({name for name in attributes if name.startswith(OURS)} - _OF_OURS - self._redacted)
 
     def _report_retyped(self, name: str, facts: SpanFacts) -> None:
         message = f"the store shows {name} as JSON of another type than the signed one; look at its raw text"
@@ -160,3 +164,8 @@ class SpanComparison:
         facts.count("redacted")
         message = f"{len(hidden)} attributes are missing or blanked: {', '.join(hidden[:_NAMED])}"
         facts.add(self._step, "copy_redacted", message)
+
+
+def _is_foreign(span: SpanData | PastedSpan) -> bool:
+    """Return whether the scope of a span names another library."""
+    return isinstance(span, SpanData) and bool(span.scope.strip()) and not is_our_scope(span.scope)

@@ -238,10 +238,11 @@ class SpansCheck:
         """Count a record, and return it if it is verified."""
         if refuse_draft(self._findings, FORM, record, facts.place):
             return None
-        good = "unnamed" if facts.belongs is None else "unclear" if facts.agrees is None else "verified"
-        self._findings.counts[good if facts.agrees is not False and once else "contradicted"] += 1
+        agrees = facts.agrees
+        good = "unnamed" if facts.belongs is None else "unclear" if agrees is None else "verified"
+        self._findings.counts[good if agrees is not False and once else "contradicted"] += 1
         self._count(record, facts)
-        return record if facts.agrees and once else None
+        return record if agrees and once else None
 
     def _count(self, record: AnyRecord, facts: SpanFacts) -> None:
         findings, place = self._findings, facts.place

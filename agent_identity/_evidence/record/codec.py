@@ -22,6 +22,7 @@ __all__ = ["as_dict", "decode", "encode", "plain_members", "share_parts"]
 _DECODER: Final = cast("msgspec.json.Decoder[AnyRecord]", msgspec.json.Decoder(AnyRecord))
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")  # Keys are ASCII, so this is the order of RFC 8785.
 _DRAFT: Final = f'"v":"{DRAFT}"'.encode()  # No text of a record has unescaped quotes, so this is its version.
+_END: Final = f'"v":"{VERSION}"}}'.encode()  # The last member of version 1.
 _REPEATED: Final = ("agent", "chain", "decision", "principal", "task")
 _OTHER: Final = "the bytes are not the canonical spelling of the record"
 
@@ -37,7 +38,7 @@ def decode(data: bytes) -> AnyRecord:
             contradicts another; the message starts with the path to it, for example ``record.decision.effect``. It
             shows no value.
     """
-    if _DRAFT in data:
+    if not data.endswith(_END) and _DRAFT in data:
         return _decode_draft(data)
     try:
         record = _DECODER.decode(data)

@@ -58,7 +58,7 @@ _TEXT: Final = {str}
 _KNOWN: Final = frozenset(PAYLOAD_TYPES.values())
 _MAX_TEXT: Final = 4 * MAX_PAYLOAD // 3 + 4
 _MAX_NAME: Final = 256
-_SIGNATURE: Final = re.compile(r"[0-9a-f]{128}")
+_SIGNATURE_DIGITS: Final = 128
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -101,7 +101,7 @@ class Attestation:
         longest = max(len(self.payload_type), len(self.keyid))
         if longest > _MAX_NAME or not (self.payload_type.isascii() and self.keyid.isascii()):
             raise ValueError(f"the payload type or the keyid has more than {_MAX_NAME} characters, or is not ASCII")
-        if not _SIGNATURE.fullmatch(self.signature):
+        if not _is_signature(self.signature):
             raise ValueError("the signature is not 128 lower-case hex digits")
         if not _DIGEST.fullmatch(self.digest):
             raise ValueError("the digest is not of the form sha256:<64 lower-case hex digits>")
@@ -258,6 +258,13 @@ def _signed(record: bytes, signer: Signer, payload_type: str) -> dict[str, str]:
 
 def _digest(body: bytes) -> str:
     return "sha256:" + hashlib.sha256(body).hexdigest()
+
+
+def _is_signature(text: str) -> bool:
+    try:
+        return len(text) == _SIGNATURE_DIGITS and bytes.fromhex(text).hex() == text
+    except ValueError:
+        return False
 
 
 def _members(value: object) -> Mapping[str, object]:

@@ -125,19 +125,20 @@ MIRRORED: Final[Mapping[str, tuple[str, str]]] = {
 }
 """For each mirrored attribute, the part of a record that states its value, and the member there."""
 
+_SOURCES: Final = tuple((name, part, member) for name, (part, member) in MIRRORED.items())
 _PARTS: Final = frozenset(part for part, _ in MIRRORED.values()) - {"record", "derived"}
-_MIRRORED_OURS: Final = tuple(name for name in MIRRORED if name.startswith(_OURS))
 
 
 def mirrored_attributes(record: AnyRecord) -> dict[str, _Value]:
     """Return the attributes that a span carries for a record; unknown facts are left out."""
+    parts = _parts(record)
+    return {name: value for name, part, member in _SOURCES if (value := getattr(parts[part], member, None)) is not None}
+
+
+def _parts(record: AnyRecord) -> Mapping[str, object]:
     parts: dict[str, object] = {part: getattr(record, part, None) for part in _PARTS}
     parts["record"], parts["derived"] = record, _derived(record)
-    return {
-        name: value
-        for name, (part, member) in MIRRORED.items()
-        if (value := getattr(parts[part], member, None)) is not None
-    }
+    return parts
 
 
 @final
@@ -173,28 +174,40 @@ def compare(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[FieldC
     return (*checks, *_claimed(signed, attributes))
 
 
-def deviations(signed: Mapping[str, _Value], attributes: Mapping[str, object]) -> tuple[FieldCheck, ...]:
-    """Return the result of :func:`compare` without the attributes that match.
+def deviations(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[int, tuple[FieldCheck, ...]]:
+    """Return the number of attributes that copy a record, and the result of :func:`compare` without those that match.
 
     Args:
-        signed: The :func:`mirrored_attributes` of the record, whose signature has been verified.
+        record: The record, whose signature has been verified.
         attributes: The attributes of the span as a store returned them.
     """
+    parts, absent = _parts(record), 0
     checks: list[FieldCheck] = []
-    for name, value in signed.items():
+    claimed: list[FieldCheck] = []
+    for name, part, member in _SOURCES:
+        value: _Value | None = getattr(parts[part], member, None)
         shown = attributes.get(name)
-        if shown != value and (verdict := verdict_on(value, shown)) != "match":
+        if value is None:
+            absent += 1
+            if shown is not None and _is_claimed(name, shown):
+                claimed.append(FieldCheck(name, "changed", None))
+        elif shown != value and (verdict := verdict_on(value, shown)) != "match":
             checks.append(FieldCheck(name, verdict, value))
-    return (*checks, *_claimed(signed, attributes))
+    return len(_SOURCES) - absent, (*checks, *claimed)
 
 
 def _claimed(signed: Mapping[str, _Value], attributes: Mapping[str, object]) -> list[FieldCheck]:
     """Return our attributes on a span whose values the record does not state."""
     return [
         FieldCheck(name, "changed", None)
-        for name in _MIRRORED_OURS
-        if name not in signed and name in attributes and verdict_on("", attributes[name]) == "changed"
+        for name in MIRRORED
+        if name not in signed and _is_claimed(name, attributes.get(name))
     ]
+
+
+def _is_claimed(name: str, shown: object) -> bool:
+    """Return whether a mirrored attribute is ours and has a value; others may set conventional ones."""
+    return name.startswith(_OURS) and verdict_on("", shown) == "changed"
 
 
 _MARK: Final = re.compile(

@@ -10,7 +10,7 @@ Read: TypeAlias = Callable[[int], bytes]
 """Reads so many bytes, or fewer; none at the end."""
 
 _CHUNK: Final = 256 * 1024
-_SPACE: Final = re.compile(rb"\s*+")
+_SPACE: Final = re.compile(rb"\s++")
 
 
 class ByteLines(Protocol):
@@ -73,13 +73,9 @@ class ByteReader:
     def skip_space(self) -> int:
         """Pass over white space; return how many lines end in it."""
         lines = 0
-        while self._place < len(self._buffer) or self._fill():
-            space = _SPACE.match(self._buffer, self._place)
-            end = self._place if space is None else space.end()
-            lines += self._buffer.count(b"\n", self._place, end)
-            self._place = end
-            if end < len(self._buffer):
-                break
+        while (self._place < len(self._buffer) or self._fill()) and (space := _SPACE.match(self._buffer, self._place)):
+            lines += self._buffer.count(b"\n", self._place, space.end())
+            self._place = space.end()
         return lines
 
     def unread(self, data: bytes) -> None:

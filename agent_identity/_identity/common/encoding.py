@@ -2,12 +2,8 @@
 
 from base64 import b64decode, b64encode, urlsafe_b64encode
 from binascii import a2b_base64, b2a_base64
-from typing import Final
 
 __all__ = ["b64_decode", "b64_encode", "b64url_decode", "b64url_encode"]
-
-_TO_STANDARD: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
-"""To the alphabet of RFC 4648 §4, of which what is not in ours as well becomes a foreign character."""
 
 
 def b64url_encode(data: bytes) -> str:
@@ -27,13 +23,15 @@ def b64url_decode(text: str) -> bytes:
     """
     if type(text) is not str:
         raise ValueError(f"the base64url text is {type(text).__name__}; give a str")
+    padded = text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4)
     try:
-        padded = text.encode("ascii").translate(_TO_STANDARD) + b"=" * (-len(text) % 4)
         data = a2b_base64(padded, strict_mode=True)
     except ValueError:
-        raise ValueError("the text has a character or a length that base64url without padding has not") from None
+        data = None
+    if data is None or "+" in text or "/" in text or "=" in text:
+        raise ValueError("the text has a character or a length that base64url without padding has not")
     last = len(data) % 3
-    if last and b2a_base64(data[-last:], newline=False) != padded[-4:]:
+    if last and b2a_base64(data[-last:], newline=False) != padded[-4:].encode():
         raise ValueError("the text is not the canonical base64url of its bytes")
     return data
 

@@ -178,6 +178,8 @@ def test_the_keyid_decides_nothing() -> None:
         ("payload", 1),
         ("signature", ATTESTATION.signature.upper()),
         ("signature", ATTESTATION.signature[:-1]),
+        ("signature", "g" * 128),
+        ("signature", "00 " * 42 + "00"),  # White space between bytes.
         ("signature", ATTESTATION.signature + "00"),
         ("signature", None),
         ("keyid", b"bytes"),

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias, cast, final
 
 from agent_identity._common.narrowing import is_array, is_mapping
@@ -20,7 +19,7 @@ from agent_identity._flow import (
     Declaration,
     Label,
     Leaf,
-    Origin,
+    Provenance,
     Returns,
     checked_returns,
     declared,
@@ -39,7 +38,6 @@ Restores: TypeAlias = Mapping[str, str | Sequence[str]]
 """By argument the categories of kept values that may be put into it."""
 
 _FOREIGN_KINDS: Final = frozenset({"mcp", "remote", "retriever"})
-_NOTHING: Final[Mapping[int, Origin]] = MappingProxyType({})
 _MAX_ORIGINS: Final = 256
 _MAX_NAME: Final = 256
 
@@ -388,16 +386,17 @@ class ToolFlow:
             index, last = flow.shared.index, source or flow.shared.last or ""
             # A repeated value has a known source, or was made up and is unknown; neither changes a label below trusted.
             echoes = base.integrity == "trusted" or (before is not leaves and base.integrity != "untrusted")
-            echoed = self._echoed(call, flow) if echoes else _NOTHING
-            changed = base.meet(_weakest_of(echoed))  # A changed echo is not recognized by its value.
+            given = _given_to(call) if echoes else ()
+            # A changed echo is not recognized by its value.
+            changed = base if before is leaves else base.meet(_label_of(index.weakest_of(given)))
             values = [value for _, value in leaves]
             limits = self._limits(leaves, before, base, changed)
-            index.take(zip(values, _met(arrived.labels, limits), strict=True), last, echoed)
+            index.take(zip(values, _met(arrived.labels, limits), strict=True), last, given)
             if not arrived.whole and label.integrity != "trusted":
                 index.miss()
             for kept in () if call.handles is None else call.handles.take():
                 kept.label, kept.source = kept.label or label, kept.source or source
-                index.take(((value, label) for value in (kept.handle, kept.content)), last, echoed)
+                index.take(((value, label) for value in (kept.handle, kept.content)), last, given)
 
     def _limits(self, leaves: list[Leaf], before: list[Leaf], base: Label, changed: Label) -> list[Label]:
         """Return the upper limit of each part's label, because obligations never improve a label."""
@@ -410,12 +409,6 @@ class ToolFlow:
             base if value is original or value == original else changed
             for (_, value), (_, original) in zip(leaves, before, strict=True)
         ]
-
-    @staticmethod
-    def _echoed(call: Call, flow: TaskFlow) -> Mapping[int, Origin]:
-        """Return what stood in the arguments of a call, which is no better in its result."""
-        given, _ = leaves_of(dict(NOTHING if call.snapshot is None else call.snapshot.view))
-        return flow.shared.index.echoes(value for _, value in given)
 
     def deliver_error(self, call: Call, flow: TaskFlow) -> None:
         """Join the mark for the error of a body, whose text may say anything that the body has seen.
@@ -463,10 +456,15 @@ def _flow_of(call: Call) -> CallFlow:
     return call.flow
 
 
-def _weakest_of(echoed: Mapping[int, Origin]) -> Label:
-    """Return the label of content that may repeat any of several values."""
-    found = {origin.provenance for origin in echoed.values()}
-    return UNTRUSTED if "untrusted" in found else UNKNOWN if "unknown" in found else TRUSTED
+def _given_to(call: Call) -> list[object]:
+    """Return what stood in the arguments of a call, which is no better in its result."""
+    leaves, _ = leaves_of(dict(NOTHING if call.snapshot is None else call.snapshot.view))
+    return [value for _, value in leaves]
+
+
+def _label_of(weakest: Provenance | None) -> Label:
+    """Return the label of content that may repeat any of several values, of which this is the weakest provenance."""
+    return UNTRUSTED if weakest == "untrusted" else UNKNOWN if weakest == "unknown" else TRUSTED
 
 
 def _met(labels: Iterable[Label], limits: Iterable[Label]) -> Iterator[Label]:

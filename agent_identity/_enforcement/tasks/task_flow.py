@@ -369,7 +369,7 @@ class TaskFlow:
         """
         with self.lock:
             source = self._write("received", label, digest=self._flows.digest(self._facts.task.id, text))
-            self.shared.index.take([(text, label)], source, {})
+            self.shared.index.take([(text, label)], source)
             self.account(text)
 
     def learned(self, value: object, label: Label, source: str | None) -> None:
@@ -381,7 +381,7 @@ class TaskFlow:
             source: The intent of the call that returned it.
         """
         with self.lock:
-            self.shared.index.take([(value, label)], source or self.shared.last or "", {})
+            self.shared.index.take([(value, label)], source or self.shared.last or "")
 
     def account(self, text: str) -> None:
         """Know a text whose label counts in the mark; beyond 10,000 texts further ones are not known."""

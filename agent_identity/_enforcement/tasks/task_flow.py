@@ -255,11 +255,12 @@ class TaskFlow:
 
     Attributes:
         shared: See above.
+        lock: Lock that keeps the mark from changing.
         parent: See above.
         joined: The mark of an isolated hop that the parent has joined last.
     """
 
-    __slots__ = ("_carried", "_facts", "_flows", "_presented", "joined", "parent", "shared")
+    __slots__ = ("_carried", "_facts", "_flows", "_presented", "joined", "lock", "parent", "shared")
 
     def __init__(
         self,
@@ -277,12 +278,8 @@ class TaskFlow:
         self._facts = facts
         self.parent = parent
         self.joined: Mark | None = None
+        self.lock = shared.lock
         self.shared = shared
-
-    @property
-    def lock(self) -> "threading.RLock":
-        """Lock that keeps the mark from changing."""
-        return self.shared.lock
 
     @property
     def label(self) -> Label:

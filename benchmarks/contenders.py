@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from itertools import cycle
+from itertools import count, cycle
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -102,16 +102,19 @@ def guarded_function(seconds: float, *, depth: int = 1, others: int = 0, matchin
 @contender("turns-flow-short", size=100)
 @contender("turns-flow-long", size=10_000)
 @contender("turns-flow-trusted", size=1_000, returns="trusted")
-def flowing(seconds: float, *, size: int, returns: str = "unknown") -> Numbers:
+@contender("turns-flow-unknown", size=1_000, argument="customer-{}")
+@contender("turns-flow-unknown-long", size=10_000, argument="customer-{}")
+def flowing(seconds: float, *, size: int, returns: str = "unknown", argument: str = SOME) -> Numbers:
     """Measure a guarded function without and with information flow; each result is a new text."""
-    texts = cycle(some_texts(size))
+    texts, number = cycle(some_texts(size)), count()
 
     def read(customer_id: str, limit: int = 10) -> str:  # noqa: ARG001
         return next(texts)
 
     with opened(tool="read") as plain, opened(tool="read", flow=True) as marked:
         worlds = (plain, marked)
-        calls = [partial(world.enforcer.tool(read, labels=[], returns=returns), SOME) for world in worlds]
+        tools = [world.enforcer.tool(read, labels=[], returns=returns) for world in worlds]
+        calls = [lambda tool=tool: tool(argument.format(next(number))) for tool in tools]
 
         def settle() -> None:
             for world in worlds:

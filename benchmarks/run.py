@@ -125,7 +125,8 @@ SHAPES = (
 )  # fmt: skip
 FLOWS = (
     ("", "results of 1 kB"), ("-short", "results of 100 B"), ("-long", "results of 10 kB"),
-    ("-trusted", "trusted results of 1 kB"),
+    ("-trusted", "trusted results of 1 kB"), ("-unknown", "1 kB, and an argument that is new each time"),
+    ("-unknown-long", "10 kB, and an argument that is new each time"),
 )  # fmt: skip
 PLAIN = ("function", "guarded", "span")
 TASK = ("task", "sign", "verify")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     )
     from agent_identity._flow.labels import INTEGRITIES, TRUSTED, UNKNOWN, UNTRUSTED, Label
     from agent_identity._flow.mark import Mark
-    from agent_identity._flow.provenance import Origin, ProvenanceIndex, is_silent
+    from agent_identity._flow.provenance import Origin, Provenance, ProvenanceIndex, is_silent
     from agent_identity._flow.rules import CONSEQUENTIAL, FLOW_RULES, MODEL_KINDS, is_gated
 else:
     from agent_identity._common.lazy import lazily
@@ -35,7 +35,7 @@ else:
             ),
             "agent_identity._flow.labels": ("INTEGRITIES", "TRUSTED", "UNKNOWN", "UNTRUSTED", "Label"),
             "agent_identity._flow.mark": ("Mark",),
-            "agent_identity._flow.provenance": ("Origin", "ProvenanceIndex", "is_silent"),
+            "agent_identity._flow.provenance": ("Origin", "Provenance", "ProvenanceIndex", "is_silent"),
             "agent_identity._flow.rules": ("CONSEQUENTIAL", "FLOW_RULES", "MODEL_KINDS", "is_gated"),
         },
     )
@@ -53,6 +53,7 @@ __all__ = [
     "Leaf",
     "Mark",
     "Origin",
+    "Provenance",
     "ProvenanceIndex",
     "Returns",
     "checked_returns",

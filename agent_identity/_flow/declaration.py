@@ -178,7 +178,10 @@ def _walk(value: object, steps: tuple[str, ...]) -> Iterator[Leaf]:
         for name, item in cast("Mapping[object, object]", value).items():
             way = (*steps, str(name))
             yield way, name
-            yield from _walk(item, way)
+            if type(item) in _ATOMS and len(steps) < _MAX_DEPTH:
+                yield way, item
+            else:
+                yield from _walk(item, way)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(cast("list[object]", value)):
             yield from _walk(item, (*steps, str(index)))
@@ -194,7 +197,8 @@ def label_of(declaration: Declaration, leaves: "list[Leaf]", *, whole: bool) -> 
 def labels_of(declaration: Declaration, leaves: "list[Leaf]", *, whole: bool) -> tuple[Label, list[Label]]:
     """Return the label of a result, as :func:`label_of` does, and that of each of its parts."""
     if not declaration.has_paths:
-        return declaration.lowest, [declaration.lowest] * len(leaves)
+        lowest = declaration.lowest
+        return lowest, [lowest] * len(leaves)
     label, labels = declaration.of(()), [declaration.of_leaf(leaf) for leaf in leaves]
     for each in labels:
         label = label.meet(each)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby, islice
 from operator import itemgetter
 from string import ascii_uppercase
-from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 from urllib.parse import urlsplit
 
@@ -33,6 +32,7 @@ MAX_INPUT_CHARS: Final = 262_144
 MAX_VALUES: Final = 50_000
 """Values of a task that are indexed; later ones have no known provenance."""
 
+_PART_CHARS: Final = 16  # What a part that waits takes of memory besides its characters, in characters.
 _MAX_PARTS: Final = 256
 _MAX_PHRASE: Final = 6
 _MAX_PHRASES: Final = 2_000
@@ -65,7 +65,7 @@ class Origin(NamedTuple):
 
 UNMATCHED: Final = Origin("unknown")
 _SAID: Final = Origin("principal")
-_NONE: Final[Mapping[int, Origin]] = MappingProxyType({})
+_NONE: Final = frozenset[int]()
 
 
 def weakest(origins: Iterable[Origin]) -> Origin | None:
@@ -142,28 +142,54 @@ def _phrases_of(text: str) -> Iterator[str]:
                 yield phrase
 
 
+class _Input(NamedTuple):
+    """An input that is not indexed yet.
+
+    Attributes:
+        leaves: Its parts, each with its label.
+        source: The record of the input.
+        given: The values in the arguments of the call that returned it.
+    """
+
+    leaves: list[tuple[object, Label]]
+    source: str
+    given: list[object]
+
+
 @final
 class ProvenanceIndex:
     """The values that reached one task, as keyed digests.
+
+    The latest inputs wait as they are, because most of their values are never looked up. They are indexed, in their
+    order, before a value is looked up that is unknown so far, and when they are more than one input may be.
 
     Not safe for threads by itself; whoever owns the mark of the task holds its lock.
 
     Args:
         key: A random key of 32 bytes, which nobody else has.
+        waits: Whether inputs may wait.
 
     Attributes:
-        entries: The origins by digest.
-        full: No further values are taken in.
         blind: Restricted content was not taken in as a whole.
     """
 
-    __slots__ = ("_key", "blind", "entries", "full")
+    __slots__ = ("_entries", "_full", "_key", "_short", "_size", "_waiting", "_waits", "blind")
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, *, waits: bool = True) -> None:
         self._key = key.hex()
-        self.entries: dict[int, Origin] = {}
-        self.full = False
+        self._waits = waits
+        self._entries: dict[int, Origin] = {}
+        self._full = False  # No further values are taken in.
         self.blind = False
+        self._waiting: list[_Input] = []
+        self._size = 0  # Of what waits, in characters.
+        self._short = False  # Something that waits may be known by a short text.
+
+    @property
+    def entries(self) -> Mapping[int, Origin]:
+        """The origins by digest."""
+        self._settle()
+        return self._entries
 
     def __len__(self) -> int:
         """Return the number of values."""
@@ -171,27 +197,34 @@ class ProvenanceIndex:
 
     def erase(self) -> None:
         """Forget everything; later values have no known provenance."""
-        self.entries.clear()
-        self._key, self.full = "", True
+        self._waiting.clear()
+        self._entries.clear()
+        self._key, self._full, self._waits = "", True, False
 
     def forked(self) -> "ProvenanceIndex":
-        """Return an index that knows what this one knows now."""
-        found = ProvenanceIndex(bytes.fromhex(self._key))
-        found.entries, found.full, found.blind = dict(self.entries), self.full, self.blind
+        """Return an index that knows what this one knows now.
+
+        There no input waits: the owner of this index may look into the other one, and holds only the lock of this one.
+        """
+        found = ProvenanceIndex(bytes.fromhex(self._key), waits=False)
+        found._entries.update(self.entries)
+        found._full, found.blind = self._full, self.blind
         return found
 
     def absorb(self, other: "ProvenanceIndex") -> None:
         """Take in what an index that was forked from this one has learned since; what this one knows stays."""
+        self._settle()
         self.blind = self.blind or other.blind
-        for digest, origin in other.entries.copy().items() if not self.full else ():
-            if digest not in self.entries:
-                if len(self.entries) >= MAX_VALUES:
-                    self.full = self.blind = True
+        for digest, origin in dict(other.entries).items() if not self._full else ():
+            if digest not in self._entries:
+                if len(self._entries) >= MAX_VALUES:
+                    self._full = self.blind = True
                     return
-                self.entries[digest] = origin
+                self._entries[digest] = origin
 
     def say(self, text: str, source: str) -> None:
         """Take in what the principal said."""
+        self._settle()
         if len(text) > MAX_INPUT_CHARS:  # A word that is cut in two would be another word.
             text = text[:MAX_INPUT_CHARS].rpartition(" ")[0]
         origin = Origin("principal", source)
@@ -204,39 +237,70 @@ class ProvenanceIndex:
 
         A value that a trusted input repeats later may have been in it, and is not trusted any more.
         """
+        if not self.blind:
+            self._settle()
         self.blind = True
 
-    def take(self, leaves: Iterable[tuple[object, Label]], source: str, own: "Mapping[int, Origin]") -> None:
+    def take(self, leaves: Iterable[tuple[object, Label]], source: str, given: Iterable[object] = ()) -> None:
         """Take in the parts of an input.
 
         Args:
             leaves: The parts, each with its label.
             source: The record of the input.
-            own: What stood in the arguments of the call that returned it, from :meth:`echoes`: these values keep the
-                provenance that they had there.
+            given: The values in the arguments of the call that returned it: where they are new in the index, they are
+                unknown at best.
         """
+        latest = _Input(list(leaves), source, list(given))
+        if not self._waits:
+            self._index(latest)
+            return
+        self._waiting.append(latest)
+        for value, _ in latest.leaves:
+            self._size += _PART_CHARS + (len(value) if type(value) is str else 0)
+            self._short = self._short or _has_short_form(value)
+        if self._size > MAX_INPUT_CHARS:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Index what waits, in its order."""
+        waiting, self._waiting = self._waiting, []
+        self._size, self._short = 0, False
+        try:
+            for each in waiting:
+                self._index(each)
+        except BaseException:
+            self.blind = True  # Something is missing in the index.
+            raise
+
+    def _index(self, latest: _Input) -> None:
         room = MAX_INPUT_CHARS
-        for label, group in groupby(leaves, key=itemgetter(1)):
+        given = self._digests_of(latest.given) if latest.given else _NONE
+        for label, group in groupby(latest.leaves, key=itemgetter(1)):
             values: list[object] = []
             for value, _ in group:
                 if type(value) is str:
                     room -= len(value)
-                if room < 0 or self.full:
+                if room < 0 or self._full:
                     self.blind = self.blind or label.integrity != "trusted"
                 else:
                     values.append(value)
-            self._take(values, Origin(label.integrity, source), own)
+            self._take(values, Origin(label.integrity, latest.source), given)
 
-    def echoes(self, leaves: Iterable[object]) -> "Mapping[int, Origin]":
-        """Return the digests of all values in arguments, with their provenance now."""
-        wholes = _wholes_of(leaves)
-        digests = self._digests([*wholes, *_forms_within(wholes.values())])
-        return {digest: self.entries.get(digest, UNMATCHED) for digest in digests}
+    def weakest_of(self, values: Iterable[object]) -> Provenance | None:
+        """Return the weakest provenance of all values and their parts, unknown ones included; ``None`` of none."""
+        entries = self.entries
+        found = weakest(entries.get(digest, UNMATCHED) for digest in self._digests_of(values))
+        return None if found is None else found.provenance
 
-    def _take(self, values: Iterable[object], origin: Origin, own: "Mapping[int, Origin]" = _NONE) -> None:
+    def _digests_of(self, values: Iterable[object]) -> frozenset[int]:
+        """Return the digests of values and their parts."""
+        wholes = _wholes_of(values)
+        return frozenset(self._digests([*wholes, *_forms_within(wholes.values())]))
+
+    def _take(self, values: Iterable[object], origin: Origin, given: frozenset[int] = _NONE) -> None:
         if self.blind and origin.provenance == "trusted":
             origin = Origin("unknown", origin.source)
-        wholes, known = _wholes_of(values), self.entries
+        wholes, known = _wholes_of(values), self._entries
         digests, texts = self._digests(wholes), list(wholes.values())
         if origin.provenance != "principal":  # What others gave before in this spelling is in the index with its parts.
             texts = [
@@ -244,22 +308,22 @@ class ProvenanceIndex:
                 for digest, (form, text) in zip(digests, wholes.items(), strict=True)
                 if form != text or known.get(digest, _SAID).provenance == "principal"
             ]
-        self._enter(digests + self._digests(_forms_within(texts)), origin, own)
+        self._enter(digests + self._digests(_forms_within(texts)), origin, given)
 
-    def _enter(self, digests: list[int], origin: Origin, own: "Mapping[int, Origin]" = _NONE) -> None:
-        entries = self.entries
+    def _enter(self, digests: list[int], origin: Origin, given: frozenset[int] = _NONE) -> None:
+        entries = self._entries
         if origin.provenance == "principal":
             for digest in digests:
                 if digest in entries and entries[digest].provenance != "principal":
                     entries[digest] = origin
         fresh = dict.fromkeys([digest for digest in digests if digest not in entries], origin)
-        for digest in own.keys() & fresh.keys():
-            fresh[digest] = min(origin, own[digest], key=_strength)
-        room = 0 if self.full else MAX_VALUES - len(entries)
+        for digest in given & fresh.keys():
+            fresh[digest] = min(origin, UNMATCHED, key=_strength)
+        room = 0 if self._full else MAX_VALUES - len(entries)
         if len(fresh) > room:
             self.blind = True
         entries.update(islice(fresh.items(), room))
-        self.full = self.full or len(entries) >= MAX_VALUES
+        self._full = self._full or len(entries) >= MAX_VALUES
 
     def origin(self, value: object) -> Origin | None:
         """Return where the value of an argument comes from; ``None`` of one that says nothing by itself.
@@ -313,7 +377,11 @@ class ProvenanceIndex:
 
     def _found(self, text: str) -> Origin | None:
         (digest,) = self._digests((text,))
-        return self.entries.get(digest)
+        found = self._entries.get(digest)
+        if found is None and self._waiting and (self._short or len(text) >= MIN_TOKEN or text.startswith(_IN_URL)):
+            self._settle()  # What is known keeps its origin, so that what waits says nothing about it.
+            found = self._entries.get(digest)
+        return found
 
     def _digests(self, texts: Iterable[str]) -> list[int]:
         """Return keyed 64-bit digests of texts; nobody outside this process can compute them or sees them."""
@@ -329,6 +397,11 @@ def is_silent(value: object) -> bool:
 
 def _is_silent(leaf: object) -> bool:
     return leaf is None or type(leaf) is bool or leaf == ""
+
+
+def _has_short_form(value: object) -> bool:
+    """Return whether a value, or a part of it, may be known by a text of fewer than six characters."""
+    return type(value) is not str or len(value) < MIN_TOKEN or "@" in value or not value.isascii()
 
 
 def _wholes_of(values: Iterable[object]) -> dict[str, str]:

@@ -44,7 +44,7 @@ class All:
     version: str
     digest: str
     tools: tuple[ToolFacts, ...] = field(repr=False)
-    _kept: dict[int, tuple[Decision, Decision]] = field(repr=False)
+    _kept: dict[tuple[int, ...], tuple[tuple[Decision, ...], Decision]] = field(repr=False)
 
     def __init__(self, *policies: Policy | str | os.PathLike[str]) -> None:
         if not 0 < len(policies) <= _MAX_POLICIES:
@@ -72,31 +72,30 @@ class All:
         stated = facts_about(request.tool.name, self.tools) if self.tools else None
         if stated is not None:
             request = added_to(request, stated)
-        found = [part.decide(request) for part in self.policies]
+        found = tuple([part.decide(request) for part in self.policies])
+        answers = tuple(map(id, found))
+        kept = self._kept.get(answers)  # It holds the answers, so that no other objects have their ids.
+        if kept is None:
+            if len(self._kept) >= _MAX_KEPT:
+                self._kept.clear()
+            kept = self._kept[answers] = found, self._composed(found)
+        return kept[1]
+
+    def _composed(self, found: Sequence[Decision]) -> Decision:
+        """Return the answer to a request; one object for the same answers, of which records are made once."""
         strictest = max(found, key=lambda answer: _STRICTNESS.index(answer.effect))
         if strictest.effect is Effect.ROUTE and len({answer.route for answer in found if answer.route is not None}) > 1:
             why = "two policies route the call to different targets; give them one name"
             strictest = Decision(effect=Effect.BLOCK, reason="rule_error", rule=strictest.rule, why=why)
         warnings = tuple(sorted({warning for answer in found for warning in answer.warnings}))
-        return self._own(strictest, warnings, _owed(strictest, found))
-
-    def _own(self, decision: Decision, warnings: tuple[str, ...], owed: tuple[Obligation, ...]) -> Decision:
-        """Return a decision as that of all; equal ones are one object, of which records are made once."""
-        kept = self._kept.get(id(decision))
-        if kept is not None and kept[0] is decision and (kept[1].warnings, kept[1].obligations) == (warnings, owed):
-            return kept[1]
-        own = replace(
-            decision,
+        return replace(
+            strictest,
             policy=self.name,
             version=self.version,
             digest=self.digest,
             warnings=warnings,
-            obligations=owed,
+            obligations=_owed(strictest, found),
         )
-        if len(self._kept) >= _MAX_KEPT:
-            self._kept.clear()
-        self._kept[id(decision)] = decision, own
-        return own
 
 
 def _owed(strictest: Decision, answers: Sequence[Decision]) -> tuple[Obligation, ...]:

@@ -250,7 +250,7 @@ def test_authority_of_another_task_has_no_answer(office: Office) -> None:
 
 def test_an_answer_that_cannot_be_recorded_does_not_count(office: Office) -> None:
     """Whoever takes the mark hears of it, and the mark counts as before."""
-    pay, append = flow.pays(office), Flows.append
+    pay, append = flow.pays(office), Flows.record
 
     def failing(self: Flows, facts: Any, change: Any) -> Any:
         if change.cause == "answer":
@@ -261,7 +261,7 @@ def test_an_answer_that_cannot_be_recorded_does_not_count(office: Office) -> Non
         shown = office.present()
         mark = office.answers(shown)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Flows, "append", failing)
+            patch.setattr(Flows, "record", failing)
             with pytest.raises(EvidenceError):
                 task.take_mark(shown, mark)
         with pytest.raises(Routed):
@@ -271,7 +271,7 @@ def test_an_answer_that_cannot_be_recorded_does_not_count(office: Office) -> Non
 @pytest.mark.parametrize("way", ["other label", "other token", "no token", "other origin"])
 def test_an_edited_answer_contradicts(office: Office, way: str) -> None:
     """The verifier checks the signature against the grant, and the label against what was signed."""
-    read, append = child_reads(office), Flows.append
+    read, append = child_reads(office), Flows.record
 
     def edited(self: Flows, facts: Any, of: Any) -> Any:
         changes: dict[str, Any] = {
@@ -285,14 +285,14 @@ def test_an_edited_answer_contradicts(office: Office, way: str) -> None:
     with office.task() as task, pytest.MonkeyPatch.context() as patch:
         shown = office.present()
         mark = office.answers(shown, read)
-        patch.setattr(Flows, "append", edited)
+        patch.setattr(Flows, "record", edited)
         task.take_mark(shown, mark)
     assert "mark_mismatch" in office.codes()
 
 
 def test_an_answer_whose_grants_are_not_here_is_not_checked(office: Office) -> None:
     """A mark of a grant that the stream does not have is no contradiction, and no proof."""
-    append = Flows.append
+    append = Flows.record
 
     def edited(self: Flows, facts: Any, of: Any) -> Any:
         if of.cause != "answer":
@@ -303,7 +303,7 @@ def test_an_answer_whose_grants_are_not_here_is_not_checked(office: Office) -> N
     with office.task() as task, pytest.MonkeyPatch.context() as patch:
         shown = office.present()
         mark = office.answers(shown)
-        patch.setattr(Flows, "append", edited)
+        patch.setattr(Flows, "record", edited)
         task.take_mark(shown, mark)
     assert office.codes() == {"flow_not_checked"}
 

@@ -174,7 +174,7 @@ def test_a_body_that_outlives_its_isolated_delegation(office: Any) -> None:
 def test_a_join_that_cannot_be_written_counts_all_the_same(office: Any) -> None:
     """The mark of the task has fallen, and the next record that can be written says so."""
     pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")
-    append = Flows.append
+    append = Flows.record
 
     def failing(self: Flows, facts: Any, change: Any) -> Any:
         if change.cause == "join":
@@ -183,7 +183,7 @@ def test_a_join_that_cannot_be_written_counts_all_the_same(office: Any) -> None:
 
     with office.task(EVERYTHING, request=REQUEST):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Flows, "append", failing)
+            patch.setattr(Flows, "record", failing)
             with isolated(office):
                 read()
         with pytest.raises(Routed):
@@ -218,7 +218,7 @@ def test_without_information_flow_isolation_changes_nothing(open_world: Callable
 def test_an_edited_mark_of_an_isolated_hop_contradicts(office: Any, cause: str, change: dict[str, Any]) -> None:
     """A hop that claims to begin higher, or elsewhere, or a join that leaves out what was read, is found."""
     read = flow.reads(office, EVIL, returns="untrusted")
-    append = Flows.append
+    append = Flows.record
 
     def edited(self: Flows, facts: Any, of: Any) -> Any:
         return append(self, facts, msgspec.structs.replace(of, **change) if of.cause == cause else of)
@@ -226,7 +226,7 @@ def test_an_edited_mark_of_an_isolated_hop_contradicts(office: Any, cause: str, 
     with office.task(EVERYTHING, request=REQUEST) as task, pytest.MonkeyPatch.context() as patch:
         if cause == "isolated":
             task.received("text of others")
-        patch.setattr(Flows, "append", edited)
+        patch.setattr(Flows, "record", edited)
         with isolated(office):
             read()
     assert "mark_mismatch" in flow.codes(flow.verified(office))

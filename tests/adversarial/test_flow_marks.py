@@ -16,11 +16,15 @@ import pytest
 from agent_identity import audit, records
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.approvals import service as approvals
+from agent_identity._enforcement.calls.call import Call
 from agent_identity._enforcement.common import policy_state
 from agent_identity._enforcement.guard import guard as guards
 from agent_identity._enforcement.guard.tool_flow import ToolFlow
 from agent_identity._enforcement.tasks.task_flow import Flows, Judged, TaskFlow
+from agent_identity._evidence.ledger.writer import StreamWriter
+from agent_identity._evidence.storage.os_files import Files
 from agent_identity._flow.labels import Label
+from agent_identity._flow.provenance import ProvenanceIndex
 from agent_identity.adapters import CallRequest, DeclaredFlow
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.audit import story
@@ -118,7 +122,7 @@ def test_a_mark_that_cannot_be_written_withholds_the_delivery(office: Any, conte
     else:
         read_once = flow.reads(office, content, returns="untrusted")
     broken: list[bool] = []
-    append = Flows.append
+    append = Flows.record
 
     def failing(self: Flows, *arguments: Any) -> Any:
         if broken:
@@ -126,7 +130,7 @@ def test_a_mark_that_cannot_be_written_withholds_the_delivery(office: Any, conte
         return append(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Flows, "append", failing)
+        patch.setattr(Flows, "record", failing)
         with office.task(EVERYTHING, request=REQUEST):
             broken.append(True)
             with pytest.raises(ContentBlocked) as caught:
@@ -136,6 +140,100 @@ def test_a_mark_that_cannot_be_written_withholds_the_delivery(office: Any, conte
             with pytest.raises(Routed):
                 pay(EVIL)
     assert flow.paid(office) == []
+
+
+def test_a_mark_and_its_outcome_are_one_write(office: Any) -> None:
+    """The mark first; neither is in the ledger without the other, and the result is delivered after both."""
+    read, writes = flow.reads(office, EVIL, returns="untrusted"), list[int]()
+    write = Files.write
+
+    def counting(self: Files, fd: int, data: bytes) -> int:
+        writes.append(data.count(b"\n"))
+        return write(self, fd, data)
+
+    with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Files, "write", counting)
+        read()
+        assert writes == [1, 2]
+    assert [type(one).__name__ for one in flow.of_kind(office, records.Intent, records.Mark, records.Outcome)] == [
+        *("Mark", "Intent", "Mark", "Outcome"),
+    ]
+    assert flow.codes(flow.verified(office)) == set()
+
+
+@pytest.mark.parametrize("mode", ["enforce", "monitor"])
+def test_a_write_that_fails_leaves_neither_mark_nor_outcome(open_world: Callable[..., Any], mode: str) -> None:
+    """The result is withheld unless nothing is enforced; the label counts, and the next mark has it."""
+    office = flow.open_office(open_world, mode=mode)
+    read, other = flow.reads(office, EVIL, returns="untrusted"), flow.reads(office, "x", "other", returns="unknown")
+    append = StreamWriter.append
+
+    def failing(self: StreamWriter, make: Any, record_id: str, detail: Any = None, before: Any = None) -> Any:
+        if before is not None:
+            raise EvidenceError("the disk is full")
+        return append(self, make, record_id, detail, before)
+
+    with office.task(EVERYTHING, request=REQUEST):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(StreamWriter, "append", failing)
+            if mode == "monitor":
+                assert read() == EVIL
+            else:
+                with pytest.raises(ContentBlocked) as caught:
+                    read()
+                assert caught.value.code == "mark_not_recorded"
+        assert [one for one in flow.marks(office) if one[0] == "result"] == []
+        other()
+    assert flow.marks(office)[-1] == ("result", "untrusted")
+    outcome = flow.of_kind(office, records.Outcome)[0]
+    assert outcome.outcome == ("success" if mode == "monitor" else "denied")
+
+
+def test_a_result_whose_values_are_not_known_is_withheld(office: Any) -> None:
+    """Mark and outcome are on record by then, so that nothing more is recorded about the call."""
+    read, take = flow.reads(office, EVIL, returns="untrusted"), ProvenanceIndex.take
+
+    def failing(self: ProvenanceIndex, *arguments: Any) -> None:
+        raise MemoryError
+
+    with office.task(EVERYTHING, request=REQUEST):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ProvenanceIndex, "take", failing)
+            with pytest.raises(ContentBlocked) as caught:
+                read()
+        assert ProvenanceIndex.take is take
+    (outcome,) = flow.of_kind(office, records.Outcome)
+    assert (caught.value.code, caught.value.reference) == ("mark_not_recorded", outcome.id)
+    assert flow.codes(flow.verified(office)) == set()
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("where", ["ended elsewhere", "outcome not described"])
+def test_a_mark_does_not_depend_on_the_outcome(office: Any, where: str, broken: bool) -> None:
+    """If the outcome of a call is not written with its result, the mark is written alone, or the result withheld."""
+    read, record, failed = flow.reads(office, EVIL, returns="untrusted"), Flows.record, list[bool]()
+
+    def failing(self: Flows, *arguments: Any) -> Any:
+        if failed:
+            raise EvidenceError("the disk is full")
+        return record(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch, office.task(EVERYTHING, request=REQUEST):
+        patch.setattr(Flows, "record", failing)
+        if where == "ended elsewhere":
+            patch.setattr(Call, "conclude", lambda _: False)
+        else:
+            patch.setattr(guards.Description, "outcome", lambda *_, **__: 1 / 0)
+        if broken:
+            failed.append(True)
+            with pytest.raises(ContentBlocked) as caught:
+                read()
+            assert caught.value.code == "mark_not_recorded"
+            failed.clear()
+        else:
+            assert read() == EVIL
+            assert flow.marks(office)[-1] == ("result", "untrusted")
+    assert flow.of_kind(office, records.Outcome) == []
 
 
 def test_monitor_mode_withholds_nothing_and_records_what_would_be(open_world: Callable[..., Any]) -> None:
@@ -330,13 +428,13 @@ def test_a_resumed_call_stands_at_the_sources_that_were_asked(open_world: Callab
 
 def lying(change: Callable[[Any], dict[str, Any]], *causes: str) -> Any:
     """Have marks of some causes recorded with changed members, as whoever holds the recorder key can."""
-    append = Flows.append
+    append = Flows.record
 
     def edited(self: Flows, facts: Any, of: Any) -> Any:
         return append(self, facts, msgspec.structs.replace(of, **change(of)) if of.cause in causes else of)
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(Flows, "append", edited)
+    patch.setattr(Flows, "record", edited)
     return patch
 
 

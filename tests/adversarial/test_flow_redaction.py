@@ -71,7 +71,7 @@ def test_a_result_is_redacted_then_marked_then_delivered(opened: Callable[..., A
     office = opened(flow_first=flow_first)
     pay, seen = flow.pays(office), list[object]()
     read = flow.reads(office, {"text": EVIL}, returns="untrusted")
-    append = Flows.append
+    append = Flows.record
 
     def watching(self: Flows, *arguments: Any) -> Any:
         entry = append(self, *arguments)
@@ -79,7 +79,7 @@ def test_a_result_is_redacted_then_marked_then_delivered(opened: Callable[..., A
         return entry
 
     with pytest.MonkeyPatch.context() as patch, office.task(EVERYTHING, request=REQUEST):
-        patch.setattr(Flows, "append", watching)
+        patch.setattr(Flows, "record", watching)
         seen.append(read())
         refuses_to_pay(office, pay, EVIL)
         pay(OWN)
@@ -223,7 +223,7 @@ def test_an_error_without_findings_counts(opened: Callable[..., Any]) -> None:
 def test_a_redacted_result_whose_mark_is_not_written_is_withheld(opened: Callable[..., Any]) -> None:
     """Nothing is delivered, and no record says that a changed result was."""
     office = opened()
-    read, broken, append = flow.reads(office, EVIL, returns="untrusted"), list[bool](), Flows.append
+    read, broken, append = flow.reads(office, EVIL, returns="untrusted"), list[bool](), Flows.record
 
     def failing(self: Flows, *arguments: Any) -> Any:
         if broken:
@@ -231,7 +231,7 @@ def test_a_redacted_result_whose_mark_is_not_written_is_withheld(opened: Callabl
         return append(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Flows, "append", failing)
+        patch.setattr(Flows, "record", failing)
         with office.task(EVERYTHING, request=REQUEST):
             broken.append(True)
             with pytest.raises(ContentBlocked) as caught:

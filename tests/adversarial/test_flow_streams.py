@@ -73,7 +73,7 @@ def test_what_a_stream_withholds_lowers_the_mark(opened: Callable[..., Any], rul
 
 def test_a_withheld_stream_whose_mark_cannot_be_recorded_says_so(opened: Callable[..., Any]) -> None:
     """Without the record the consumer does not even learn why."""
-    office, append = opened(NO_IBAN), Flows.append
+    office, append = opened(NO_IBAN), Flows.record
 
     def failing(self: Flows, facts: Any, change: Any) -> Any:
         if change.cause != "request":
@@ -82,7 +82,7 @@ def test_a_withheld_stream_whose_mark_cannot_be_recorded_says_so(opened: Callabl
 
     stream = streams(office, [EVIL])
     with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Flows, "append", failing)
+        patch.setattr(Flows, "record", failing)
         with pytest.raises(ContentBlocked) as caught:
             list(stream())
     assert caught.value.code == "mark_not_recorded"
@@ -97,7 +97,7 @@ def test_the_mark_is_recorded_before_each_item_is_delivered(opened: Callable[...
         raise EvidenceError("the disk is full")
 
     with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Flows, "append", failing)
+        patch.setattr(Flows, "record", failing)
         with pytest.raises(ContentBlocked):
             got.extend(iter(stream()))
     assert got == []

@@ -14,7 +14,7 @@ from agent_identity._enforcement.calls.arguments import Arguments
 from agent_identity._enforcement.calls.limit_debits import Reservation
 from agent_identity._enforcement.calls.stopwatch import Stopwatch
 from agent_identity._enforcement.common import WITHIN_SCOPE
-from agent_identity._enforcement.tasks import Attachment, Body, CallFacts, Judged, Kept, Task
+from agent_identity._enforcement.tasks import Attachment, Body, CallFacts, Judged, Kept, Task, WriteMark
 from agent_identity._enforcement.telemetry import UNTRACED, CallSpan, Traced
 from agent_identity._evidence.record import Action, Enforced, Model, Transform
 from agent_identity._flow import TRUSTED, Label
@@ -175,12 +175,14 @@ class CallFlow(Struct, eq=False):
         label: The meet of the labels of its results; ``None`` before the first result.
         limit: The label that the source of the result claims; it only restricts.
         hidden: True if the guard does not see the result of the call.
+        waiting: Records the effect of the result on the mark, together with the outcome; ``None`` if it is on record.
     """
 
     judged: Judged | None = None
     label: Label | None = None
     limit: Label = TRUSTED
     hidden: bool = False
+    waiting: Callable[[WriteMark | None], None] | None = None
 
     def returned(self, label: Label) -> None:
         """Meet the label with that of a further result."""

@@ -49,6 +49,7 @@ from agent_identity._policy import is_built_in
 from agent_identity._policy.decision import CallTouches, Decision, Effect, FlowFacts, Tool
 from agent_identity.errors import (
     AgentIdentityError,
+    ContentBlocked,
     Denied,
     EvidenceError,
     NoTask,
@@ -639,7 +640,10 @@ class Guard:
 
     def _marked(self, call: Call, value: object, cause: MarkCause, original: object, delivery: Delivery) -> Delivery:
         """Record the effect of a delivery on the mark; return a refusal in its place if that fails."""
-        unmarked = None if self._flow is None else self._flow.mark(call, value, cause, original=original)
+        if self._flow is None:
+            return delivery
+        ends = cause == "result" and value is original and delivery.blocked is None
+        unmarked = self._flow.mark(call, value, cause, original=original, ends=ends)
         return delivery if unmarked is None else Delivery(original, unmarked)
 
     def _deliver(self, call: Call, delivery: Delivery) -> None:
@@ -711,15 +715,26 @@ class Guard:
         self._finish(call, "suspended", None)
 
     def _finish(self, call: Call, outcome: Ending, error: str | None) -> None:
-        """Record an outcome; the act happened, so a failure to record it must not hide its result."""
+        """Record an outcome; the act happened, so a failure to record it must not hide its result.
+
+        Raises:
+            ContentBlocked: What the result does to the mark could not be recorded.
+        """
         if not call.conclude():
+            if self._flow is not None:
+                self._flow.catch_up(call)
             return
         try:
             self._conclude(call, outcome, error)
+        except ContentBlocked as blocked:
+            self._deny(call, blocked)
+            raise (blocked if blocked.reference else self._refuse(call, blocked)) from None
         except Exception as failure:  # noqa: BLE001 - See above; the intent stays open, which the verifier reports.
             self._point.spans.abandon(call.execution.span)
             # One line without a trace, because a trace shows the texts of the exceptions before this one.
             _LOG.error("the outcome of %s could not be recorded: %s", self.tool.name, safe_message(failure))
+            if self._flow is not None:
+                self._flow.catch_up(call)
 
     def _conclude(self, call: Call, outcome: Ending, error: str | None) -> Entry | None:
         """Append the outcome of a call that is over, and let the sealing thread sign it and end the span."""
@@ -740,11 +755,12 @@ class Guard:
         record = self._told.outcome(call, outcome, error or None, end_ns, first=first)
         detail = self._told.detail(call, end_ns) if self._told.drafts else None
         finish = partial(point.spans.finish, span, end_ns=end_ns)
+        append = point.ledger.append if self._flow is None else partial(self._flow.conclude, call, point.ledger)
         if point.inline or type(span) in _FINISHED_HERE:
-            entry = point.ledger.append(record, detail=detail)
+            entry = append(record, detail=detail)
             finish(entry)
         else:
-            entry = point.ledger.append(record, detail=detail, after=finish)
+            entry = append(record, detail=detail, after=finish)
         if call.task is not None:
             call.task.tally.outcome(of_intent=call.intent is not None)
         if outcome == "denied":

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
-from typing import Final, TypeAlias, cast, final
+from typing import Final, NamedTuple, TypeAlias, cast, final
 
 from agent_identity._common.narrowing import is_array, is_mapping
 from agent_identity._enforcement.calls import NOTHING, Arguments, Call, CallFlow, plain_copy
 from agent_identity._enforcement.guard.kept_values import open_quarantined
-from agent_identity._enforcement.tasks import Judged, Reading, Task, TaskFlow, bodies_around
-from agent_identity._evidence.record import ArgumentOrigin, MarkCause
+from agent_identity._enforcement.tasks import Judged, Process, Reading, Task, TaskFlow, WriteMark, bodies_around
+from agent_identity._evidence.ledger import After, Entry, Ledger, Make, Told
+from agent_identity._evidence.record import ArgumentOrigin, MarkCause, Outcome
 from agent_identity._flow import (
     MODEL_KINDS,
     TRUSTED,
@@ -19,7 +19,7 @@ from agent_identity._flow import (
     Declaration,
     Label,
     Leaf,
-    Origin,
+    Provenance,
     Returns,
     checked_returns,
     declared,
@@ -38,7 +38,6 @@ Restores: TypeAlias = Mapping[str, str | Sequence[str]]
 """By argument the categories of kept values that may be put into it."""
 
 _FOREIGN_KINDS: Final = frozenset({"mcp", "remote", "retriever"})
-_NOTHING: Final[Mapping[int, Origin]] = MappingProxyType({})
 _MAX_ORIGINS: Final = 256
 _MAX_NAME: Final = 256
 
@@ -149,6 +148,30 @@ def _split(names: Sequence[str]) -> dict[str, bool]:
     return found
 
 
+class _Arrived(NamedTuple):
+    """A result that is about to be delivered.
+
+    Attributes:
+        label: Its label.
+        base: What bounds the labels of its parts.
+        leaves: Its parts.
+        before: Its parts before obligations changed them; otherwise the same list.
+        labels: The declared labels of its parts.
+        cause: How it reaches the agent.
+        is_source: The call brings in something of its own.
+        whole: Whether these are all parts.
+    """
+
+    label: Label
+    base: Label
+    leaves: list[Leaf]
+    before: list[Leaf]
+    labels: list[Label]
+    cause: MarkCause
+    is_source: bool
+    whole: bool
+
+
 @final
 class ToolFlow:
     """Judges and labels the calls of one tool.
@@ -237,7 +260,9 @@ class ToolFlow:
         if marker is not None:
             marker.reads = Reading(self._lowest, call.intent, call.tool)
 
-    def mark(self, call: Call, content: object, cause: MarkCause, *, original: object) -> ContentBlocked | None:
+    def mark(
+        self, call: Call, content: object, cause: MarkCause, *, original: object, ends: bool = False
+    ) -> ContentBlocked | None:
         """Record what content does to the mark before it is delivered; return its refusal if that cannot be recorded.
 
         What is withheld lowers the mark as well: that there was something to withhold says something.
@@ -247,6 +272,8 @@ class ToolFlow:
             content: The content that is delivered or withheld, or the error of the body.
             cause: How it reaches the agent.
             original: The content as the body returned it; another object if obligations changed it.
+            ends: The outcome of the call follows before the delivery, and the record of the mark may wait for it: see
+                :meth:`conclude`.
         """
         flow = None if call.task is None else call.task.flow
         if flow is None:
@@ -254,14 +281,59 @@ class ToolFlow:
         if cause == "error":
             failed = flow.guarded(partial(self.deliver_error, call, flow))
         else:
-            failed = flow.guarded(partial(self.deliver, call, flow, content, cause, original=original))
-        if failed is None:
-            return None
-        why = f"{call.tool}: withheld, because what it does to the task could not be recorded"
-        decision = Decision(effect=Effect.BLOCK, reason="mark_not_recorded")
-        return ContentBlocked(why, code="mark_not_recorded", decision=decision)
+            failed = flow.guarded(partial(self.deliver, call, flow, content, cause, original=original, ends=ends))
+        return None if failed is None else _unrecorded(call)
 
-    def deliver(self, call: Call, flow: TaskFlow, content: object, cause: MarkCause, *, original: object) -> None:
+    def conclude(
+        self, call: Call, ledger: Ledger, outcome: partial[Outcome], *, detail: Told = None, after: After | None = None
+    ) -> Entry:
+        """Write the outcome of a call, after the mark that waits for it and in the same write.
+
+        Args:
+            call: The call.
+            ledger: The ledger.
+            outcome: See :meth:`Ledger.append`, also for the others.
+            detail: See above.
+            after: See above.
+
+        Raises:
+            ContentBlocked: The mark could not be recorded, so that the result must not be delivered. With a
+                ``reference`` the outcome is on record all the same.
+            EvidenceError: The outcome could not be recorded.
+        """
+        append = partial(ledger.append, detail=detail, after=after)
+        flow, of_call = None if call.task is None else call.task.flow, call.flow
+        if flow is None or of_call is None or of_call.waiting is None:
+            return append(outcome)
+        count, of_call.waiting = of_call.waiting, None
+        label, written = of_call.label or TRUSTED, list[Entry]()
+
+        def write(mark: Make) -> str:
+            mark_id = ledger.new_id()
+            marked = partial(outcome, mark=str(flow.label.meet(label)))
+            written.append(append(marked, before=(mark, mark_id)))
+            return mark_id
+
+        if flow.guarded(partial(count, write)) is not None:
+            raise _unrecorded(call, *written)
+        return written[0] if written else append(outcome)
+
+    def catch_up(self, call: Call) -> None:
+        """Record what waits for the outcome of a call that was ended elsewhere.
+
+        Raises:
+            ContentBlocked: It could not be recorded; the result must not be delivered.
+        """
+        flow, of_call = None if call.task is None else call.task.flow, call.flow
+        if flow is None or of_call is None or of_call.waiting is None:
+            return
+        count, of_call.waiting = of_call.waiting, None
+        if flow.guarded(partial(count, None)) is not None:
+            raise _unrecorded(call)
+
+    def deliver(
+        self, call: Call, flow: TaskFlow, content: object, cause: MarkCause, *, original: object, ends: bool = False
+    ) -> None:
         """Label what a call returns and join the mark; nothing may be delivered before this has returned.
 
         Args:
@@ -271,6 +343,7 @@ class ToolFlow:
             cause: How it reaches the agent.
             original: The content as the body returned it; ``None`` carries nothing, unless the call hides what it
                 returns. A changed content is no better than its original: it still depends on every part of that.
+            ends: See :meth:`mark`.
 
         Raises:
             EvidenceError: The mark could not be recorded.
@@ -290,22 +363,40 @@ class ToolFlow:
             whole = whole and all_before
         label = own.meet(base)
         of_call.returned(label)
-        source, is_source = call.intent, own.meet(of_call.limit) != TRUSTED or call.route is not None
+        is_source = own.meet(of_call.limit) != TRUSTED or call.route is not None
+        arrived = _Arrived(label, base, leaves, before, labels, cause, is_source=is_source, whole=whole)
+        count = partial(self._count, call, flow, arrived)
+        if ends and flow.parent is None and call.intent is not None and call.execution.home is Process.here:
+            of_call.waiting = count
+        else:
+            count(None)
+
+    def _count(self, call: Call, flow: TaskFlow, arrived: "_Arrived", write: WriteMark | None) -> None:
+        """Join the mark with what arrived, and know its values.
+
+        Raises:
+            EvidenceError: The mark could not be recorded.
+            StateError: The shared state cannot be asked.
+        """
+        label, base, leaves, before, source = arrived.label, arrived.base, arrived.leaves, arrived.before, call.intent
         with flow.lock:
-            flow.join(label, intent=source, name=call.tool, cause=cause, is_source=is_source)
+            flow.join(
+                label, intent=source, name=call.tool, cause=arrived.cause, is_source=arrived.is_source, write=write
+            )
             index, last = flow.shared.index, source or flow.shared.last or ""
             # A repeated value has a known source, or was made up and is unknown; neither changes a label below trusted.
-            echoes = base.integrity == "trusted" or (content is not original and base.integrity != "untrusted")
-            echoed = self._echoed(call, flow) if echoes else _NOTHING
-            changed = base.meet(_weakest_of(echoed))  # A changed echo is not recognized by its value.
+            echoes = base.integrity == "trusted" or (before is not leaves and base.integrity != "untrusted")
+            given = _given_to(call) if echoes else ()
+            # A changed echo is not recognized by its value.
+            changed = base if before is leaves else base.meet(_label_of(index.weakest_of(given)))
             values = [value for _, value in leaves]
             limits = self._limits(leaves, before, base, changed)
-            index.take(zip(values, _met(labels, limits), strict=True), last, echoed)
-            if not whole and label.integrity != "trusted":
+            index.take(zip(values, _met(arrived.labels, limits), strict=True), last, given)
+            if not arrived.whole and label.integrity != "trusted":
                 index.miss()
             for kept in () if call.handles is None else call.handles.take():
                 kept.label, kept.source = kept.label or label, kept.source or source
-                index.take(((value, label) for value in (kept.handle, kept.content)), last, echoed)
+                index.take(((value, label) for value in (kept.handle, kept.content)), last, given)
 
     def _limits(self, leaves: list[Leaf], before: list[Leaf], base: Label, changed: Label) -> list[Label]:
         """Return the upper limit of each part's label, because obligations never improve a label."""
@@ -318,12 +409,6 @@ class ToolFlow:
             base if value is original or value == original else changed
             for (_, value), (_, original) in zip(leaves, before, strict=True)
         ]
-
-    @staticmethod
-    def _echoed(call: Call, flow: TaskFlow) -> Mapping[int, Origin]:
-        """Return what stood in the arguments of a call, which is no better in its result."""
-        given, _ = leaves_of(dict(NOTHING if call.snapshot is None else call.snapshot.view))
-        return flow.shared.index.echoes(value for _, value in given)
 
     def deliver_error(self, call: Call, flow: TaskFlow) -> None:
         """Join the mark for the error of a body, whose text may say anything that the body has seen.
@@ -357,16 +442,29 @@ class ToolFlow:
         return base.meet(judged.mark.label)
 
 
+def _unrecorded(call: Call, outcome: Entry | None = None) -> ContentBlocked:
+    """Return the refusal of content whose mark could not be recorded."""
+    why = f"{call.tool}: withheld, because what it does to the task could not be recorded"
+    decision = Decision(effect=Effect.BLOCK, reason="mark_not_recorded")
+    reference = None if outcome is None else outcome.id
+    return ContentBlocked(why, code="mark_not_recorded", decision=decision, reference=reference)
+
+
 def _flow_of(call: Call) -> CallFlow:
     if call.flow is None:
         call.flow = CallFlow()
     return call.flow
 
 
-def _weakest_of(echoed: Mapping[int, Origin]) -> Label:
-    """Return the label of content that may repeat any of several values."""
-    found = {origin.provenance for origin in echoed.values()}
-    return UNTRUSTED if "untrusted" in found else UNKNOWN if "unknown" in found else TRUSTED
+def _given_to(call: Call) -> list[object]:
+    """Return what stood in the arguments of a call, which is no better in its result."""
+    leaves, _ = leaves_of(dict(NOTHING if call.snapshot is None else call.snapshot.view))
+    return [value for _, value in leaves]
+
+
+def _label_of(weakest: Provenance | None) -> Label:
+    """Return the label of content that may repeat any of several values, of which this is the weakest provenance."""
+    return UNTRUSTED if weakest == "untrusted" else UNKNOWN if weakest == "unknown" else TRUSTED
 
 
 def _met(labels: Iterable[Label], limits: Iterable[Label]) -> Iterator[Label]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         outer_task,
         task_in,
     )
-    from agent_identity._enforcement.tasks.task_flow import Carried, Flows, Judged, TaskFlow
+    from agent_identity._enforcement.tasks.task_flow import Carried, Flows, Judged, TaskFlow, WriteMark
     from agent_identity._enforcement.tasks.trace_context import TRACEPARENT, remote_parent, traceparent
     from agent_identity._enforcement.tasks.vault import QUARANTINE, Kept, Vault, has_handle
 else:
@@ -61,7 +61,7 @@ else:
                 "outer_task",
                 "task_in",
             ),
-            "agent_identity._enforcement.tasks.task_flow": ("Carried", "Flows", "Judged", "TaskFlow"),
+            "agent_identity._enforcement.tasks.task_flow": ("Carried", "Flows", "Judged", "TaskFlow", "WriteMark"),
             "agent_identity._enforcement.tasks.trace_context": ("TRACEPARENT", "remote_parent", "traceparent"),
             "agent_identity._enforcement.tasks.vault": ("QUARANTINE", "Kept", "Vault", "has_handle"),
         },
@@ -94,6 +94,7 @@ __all__ = [
     "TaskContext",
     "TaskFlow",
     "Vault",
+    "WriteMark",
     "agent_fact",
     "attached",
     "bodies_around",

@@ -127,7 +127,8 @@ def bodies_around(context: Context | None = None) -> tuple[Body, ...]:
     Args:
         context: The context; by default the current one.
     """
-    return tuple(body for body in _marked(context) if body.counts())
+    marked = _marked(context)
+    return tuple([body for body in marked if body.counts()]) if marked else ()
 
 
 @final

@@ -11,14 +11,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Final, NamedTuple, final
+from typing import Final, NamedTuple, TypeAlias, final
 
 from agent_identity._authority.grants import Grant, SignedMark, sign_mark
 from agent_identity._authority.stores import StateStore
 from agent_identity._enforcement.common import Mode, safe_message
 from agent_identity._enforcement.tasks.exported_marks import ExportedMark, MarkSigner
 from agent_identity._enforcement.tasks.facts import TaskFacts
-from agent_identity._evidence.ledger import Entry, Ledger
+from agent_identity._evidence.ledger import Ledger, Make
 from agent_identity._evidence.record import DigestKeys, MarkCause, MarkChange, MarkSeen, Time
 from agent_identity._evidence.record import Mark as MarkRecord
 from agent_identity._flow import TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, Origin, ProvenanceIndex, is_silent
@@ -26,7 +26,7 @@ from agent_identity._identity.common import Clock
 from agent_identity._identity.keys import Signer
 from agent_identity.errors import Denied, TokenError
 
-__all__ = ["Carried", "Flows", "Judged", "TaskFlow"]
+__all__ = ["Carried", "Flows", "Judged", "TaskFlow", "WriteMark"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
@@ -36,6 +36,10 @@ _WORDS: Final = ("kept", "unknown", "untrusted", "restricted")
 _MAX_KEPT: Final = 4_096
 _MAX_EXPORTED: Final = 256
 _MAX_ACCOUNTED: Final = 10_000
+
+
+WriteMark: TypeAlias = Callable[[Make], str]
+"""Writes the record of a mark, and returns its id."""
 
 
 class Carried(NamedTuple):
@@ -178,14 +182,17 @@ class Flows:
         self._lock = threading.Lock()
         self._arrived = {}
 
-    def append(self, facts: TaskFacts, change: MarkChange) -> Entry:
-        """Record a change of a mark.
+    def record(self, facts: TaskFacts, change: MarkChange) -> Make:
+        """Return what makes the record of a change of a mark."""
+        return partial(MarkRecord, **facts._asdict(), time=Time.at(self._clock.wall_ns()), mark=change)
+
+    def write(self, make: Make) -> str:
+        """Write the record of a change of a mark, and return its id.
 
         Raises:
             EvidenceError: It could not be recorded.
         """
-        time = Time.at(self._clock.wall_ns())
-        return self._ledger.append(partial(MarkRecord, **facts._asdict(), time=time, mark=change))
+        return self._ledger.append(make).id
 
     def digest(self, task: str, text: str) -> str:
         """Return the keyed digest of what was said to a task."""
@@ -248,11 +255,12 @@ class TaskFlow:
 
     Attributes:
         shared: See above.
+        lock: Lock that keeps the mark from changing.
         parent: See above.
         joined: The mark of an isolated hop that the parent has joined last.
     """
 
-    __slots__ = ("_carried", "_facts", "_flows", "_presented", "joined", "parent", "shared")
+    __slots__ = ("_carried", "_facts", "_flows", "_presented", "joined", "lock", "parent", "shared")
 
     def __init__(
         self,
@@ -270,12 +278,8 @@ class TaskFlow:
         self._facts = facts
         self.parent = parent
         self.joined: Mark | None = None
+        self.lock = shared.lock
         self.shared = shared
-
-    @property
-    def lock(self) -> "threading.RLock":
-        """Lock that keeps the mark from changing."""
-        return self.shared.lock
 
     @property
     def label(self) -> Label:
@@ -319,8 +323,8 @@ class TaskFlow:
             elif request is None:
                 self._write("start", UNKNOWN)
             else:
-                entry = self._write("request", TRUSTED, digest=self._flows.digest(self._facts.task.id, request))
-                shared.index.say(request, entry.id)
+                source = self._write("request", TRUSTED, digest=self._flows.digest(self._facts.task.id, request))
+                shared.index.say(request, source)
                 self.account(request)
 
     def _accept(self) -> None:
@@ -349,8 +353,8 @@ class TaskFlow:
             EvidenceError: It could not be recorded, and counts for nothing.
         """
         with self.lock:
-            entry = self._write("said", TRUSTED, digest=self._flows.digest(self._facts.task.id, text))
-            self.shared.index.say(text, entry.id)
+            source = self._write("said", TRUSTED, digest=self._flows.digest(self._facts.task.id, text))
+            self.shared.index.say(text, source)
             self.account(text)
 
     def received(self, text: str, label: Label) -> None:
@@ -361,8 +365,8 @@ class TaskFlow:
             StateError: The shared state cannot be asked; likewise.
         """
         with self.lock:
-            entry = self._write("received", label, digest=self._flows.digest(self._facts.task.id, text))
-            self.shared.index.take([(text, label)], entry.id, {})
+            source = self._write("received", label, digest=self._flows.digest(self._facts.task.id, text))
+            self.shared.index.take([(text, label)], source)
             self.account(text)
 
     def learned(self, value: object, label: Label, source: str | None) -> None:
@@ -374,7 +378,7 @@ class TaskFlow:
             source: The intent of the call that returned it.
         """
         with self.lock:
-            self.shared.index.take([(value, label)], source or self.shared.last or "", {})
+            self.shared.index.take([(value, label)], source or self.shared.last or "")
 
     def account(self, text: str) -> None:
         """Know a text whose label counts in the mark; beyond 10,000 texts further ones are not known."""
@@ -386,7 +390,16 @@ class TaskFlow:
         """Return whether the label of a text counts in the mark."""
         return _digest(text) in self.shared.accounted
 
-    def join(self, label: Label, *, intent: str | None, name: str, cause: MarkCause, is_source: bool = True) -> None:
+    def join(
+        self,
+        label: Label,
+        *,
+        intent: str | None,
+        name: str,
+        cause: MarkCause,
+        is_source: bool = True,
+        write: WriteMark | None = None,
+    ) -> None:
         """Lower the mark to the meet with a label, before content with it is delivered.
 
         Args:
@@ -395,6 +408,7 @@ class TaskFlow:
             name: The name of its tool.
             cause: How it reaches the agent.
             is_source: The call brings in something of its own, and does not only repeat what the mark stands for.
+            write: Writes the record if the mark changes; by default alone.
 
         Raises:
             EvidenceError: It could not be recorded; the content must not be delivered.
@@ -403,7 +417,7 @@ class TaskFlow:
         with self.lock:
             source = (intent or self.shared.last) if is_source else None
             if self.shared.mark.changes(label, source) or self.shared.unwritten is not TRUSTED:
-                self._write(cause, label, intent=intent, name=name)
+                self._write(cause, label, intent=intent, name=name, write=write)
         parent = self.parent
         if parent is not None and self not in parent.shared.parts:  # A body that outlives its delegation.
             parent.take_part(self)
@@ -615,7 +629,9 @@ class TaskFlow:
         origin: str | None = None,
         digest: str | None = None,
         token: str | None = None,
-    ) -> Entry:
+        write: WriteMark | None = None,
+    ) -> str:
+        """Record a change of the mark, and return the id of the record."""
         shared, flows = self.shared, self._flows
         joined = label.meet(shared.unwritten)
         after = shared.mark.label.meet(joined)
@@ -634,14 +650,14 @@ class TaskFlow:
                 digest=digest,
                 token=token,
             )
-            entry = flows.append(self._facts, change)
+            record_id = (write or flows.write)(flows.record(self._facts, change))
         except BaseException:
             shared.unwritten = TRUSTED if joined == TRUSTED else joined
             raise
-        source = (intent or entry.id) if joined != TRUSTED else None
+        source = (intent or record_id) if joined != TRUSTED else None
         shared.mark = shared.mark.lowered(joined, source, name or cause)
-        shared.last, shared.unwritten = entry.id, TRUSTED
-        return entry
+        shared.last, shared.unwritten = record_id, TRUSTED
+        return record_id
 
 
 _NOBODY: Final = Origin("unknown")

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from agent_identity._evidence.ledger.prunable_prefix import read_heads
     from agent_identity._evidence.ledger.prune_statement import PruneStatement, open_pruned, unverified_pruned
     from agent_identity._evidence.ledger.reader import LedgerReader, RawLine, open_ledger, raw_line
-    from agent_identity._evidence.ledger.sealer import OnRecord
+    from agent_identity._evidence.ledger.sealer import After, OnRecord
     from agent_identity._evidence.ledger.segments import Segment, Segments
-    from agent_identity._evidence.ledger.writer import Entry
+    from agent_identity._evidence.ledger.writer import Entry, Make, Told
 else:
     from agent_identity._common.lazy import lazily
 
@@ -28,18 +28,20 @@ else:
             "agent_identity._evidence.ledger.prunable_prefix": ("read_heads",),
             "agent_identity._evidence.ledger.prune_statement": ("PruneStatement", "open_pruned", "unverified_pruned"),
             "agent_identity._evidence.ledger.reader": ("LedgerReader", "RawLine", "open_ledger", "raw_line"),
-            "agent_identity._evidence.ledger.sealer": ("OnRecord",),
+            "agent_identity._evidence.ledger.sealer": ("After", "OnRecord"),
             "agent_identity._evidence.ledger.segments": ("Segment", "Segments"),
-            "agent_identity._evidence.ledger.writer": ("Entry",),
+            "agent_identity._evidence.ledger.writer": ("Entry", "Make", "Told"),
         },
     )
 
 __all__ = [
+    "After",
     "Beginning",
     "Entry",
     "Excerpt",
     "Ledger",
     "LedgerReader",
+    "Make",
     "OnRecord",
     "Proved",
     "PruneStatement",
@@ -49,6 +51,7 @@ __all__ = [
     "Segments",
     "Start",
     "StreamTail",
+    "Told",
     "archive",
     "excerpt_lines",
     "excerpt_of",

@@ -17,7 +17,7 @@ from agent_identity._evidence.ledger.compression import Compressor
 from agent_identity._evidence.ledger.recovery import recover
 from agent_identity._evidence.ledger.sealer import After, Observers, OnRecord, Sealing
 from agent_identity._evidence.ledger.segments import Segments
-from agent_identity._evidence.ledger.writer import Entry, Make, StreamWriter
+from agent_identity._evidence.ledger.writer import Before, Entry, Make, StreamWriter, Told
 from agent_identity._evidence.record import DRAFT, End, RecoveredStream, StreamResource, Time, Version
 from agent_identity._evidence.record import VERSION as FIRST
 from agent_identity._evidence.record import schema as records
@@ -343,13 +343,25 @@ class Ledger:
         for publisher in self.publishers:
             publisher.offer(note)
 
-    def append(self, make: Make, *, detail: partial[records.Detail] | None = None, after: After | None = None) -> Entry:
+    def new_id(self) -> str:
+        """Return a new id for a record.
+
+        Raises:
+            EvidenceError: The clock or the source of ids failed.
+        """
+        try:
+            return self._ids.new(self._clock.wall_ns())
+        except Exception as error:
+            raise _broken_source(error) from error
+
+    def append(self, make: Make, *, detail: Told = None, before: Before = None, after: After | None = None) -> Entry:
         """Write one record and return it; once this returns, the record survives.
 
         Args:
             make: Makes the record from ``id``, ``stream`` and ``v``, which the ledger adds.
             detail: Makes the detail of the record, which is written before it, in the same write; the record then
                 gets its hash as ``detail``. Without a ``call``, it gets the id of the record for that.
+            before: Makes a record that is written before these, in the same write, with its id from :meth:`new_id`.
             after: Called with the record later, by the sealing thread, in the order of appends.
 
         Raises:
@@ -364,10 +376,10 @@ class Ledger:
                 stream = self._stream
                 if stream is None or not stream.usable or not stream.seq:
                     stream = self._begun()
-                if detail is None:
-                    (entry,) = stream.append(make, self._new_id())
+                if detail is None and before is None:
+                    (entry,) = stream.append(make, self.new_id())
                 else:
-                    entry = self._write_both(stream, make, detail)
+                    entry = self._write_together(stream, make, detail, before)
                 self._sealing.submit(stream, entry, after)
                 self._fault = None
             except BaseException as error:
@@ -444,7 +456,7 @@ class Ledger:
         stream = self._stream
         if stream is None or not stream.usable:
             stream = self._stream = self._create_stream()
-        (entry,) = stream.append(self._beginning.make(Time.at(self._now())), self._new_id())
+        (entry,) = stream.append(self._beginning.make(Time.at(self._now())), self.new_id())
         self._sealing.submit(stream, entry, None)
         if self._ready:
             self._sealing.start()
@@ -452,7 +464,7 @@ class Ledger:
 
     def _create_stream(self) -> StreamWriter:
         # The id is kept when this fails, lest each attempt on a full disk leave another folder.
-        self._next_stream = self._next_stream or self._new_id()
+        self._next_stream = self._next_stream or self.new_id()
         with recording("begin a stream of the ledger"):
             stream = StreamWriter.create(
                 self._files,
@@ -471,24 +483,17 @@ class Ledger:
             Finalize(None, self._at_exit, exitpriority=0)
         return stream
 
-    def _write_both(self, stream: StreamWriter, make: Make, detail: partial[records.Detail]) -> Entry:
-        """Write a record with its detail; return the record, which the caller must submit."""
-        detail_id, record_id = self._new_id(), self._new_id()
-        call = detail if "call" in detail.keywords else partial(detail, call=record_id)
-        *before, entry = stream.append(make, record_id, (call, detail_id))
-        for each in before:
+    def _write_together(self, stream: StreamWriter, make: Make, detail: Told, before: Before) -> Entry:
+        """Write a record with its detail and what goes before it; return the record, which the caller must submit."""
+        told = None if detail is None else (detail, self.new_id())
+        *others, entry = stream.append(make, self.new_id(), told, before)
+        for each in others:
             self._sealing.submit(stream, each, None)
         return entry
 
     def _now(self) -> int:
         try:
             return self._clock.wall_ns()
-        except Exception as error:
-            raise _broken_source(error) from error
-
-    def _new_id(self) -> str:
-        try:
-            return self._ids.new(self._clock.wall_ns())
         except Exception as error:
             raise _broken_source(error) from error
 

@@ -6,7 +6,8 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple, NoReturn, Self, TypeAlias, final
 
 from agent_identity._evidence.ledger.segments import DEFAULT_BYTES
@@ -37,7 +38,17 @@ from agent_identity._evidence.storage import (
 from agent_identity._evidence.transparency import CompactRange, leaf_hash
 from agent_identity.errors import EvidenceError
 
-__all__ = ["MAX_RECORD_BYTES", "Closed", "Entry", "Make", "StreamWriter", "settle", "settled_size"]
+__all__ = [
+    "MAX_RECORD_BYTES",
+    "Before",
+    "Closed",
+    "Entry",
+    "Make",
+    "StreamWriter",
+    "Told",
+    "settle",
+    "settled_size",
+]
 
 _logger: Final = logging.getLogger("agent_identity.evidence")
 
@@ -49,6 +60,14 @@ Make: TypeAlias = Callable[..., AnyRecord]
 
 Usually a :func:`functools.partial` of a kind of record with its facts, which type checkers check.
 """
+
+Told: TypeAlias = partial[Detail] | None
+"""Makes the detail of a record, if it has one."""
+
+Before: TypeAlias = tuple[Make, str] | None
+"""Makes a record that is written before another one, with its id."""
+
+_PlacedDetail: TypeAlias = tuple[partial[Detail], str] | None
 
 
 class Entry(NamedTuple):
@@ -200,13 +219,16 @@ class StreamWriter:
             files, layout, stream, key, fd=fd, lock_fd=lock_fd, durable=durable, max_bytes=max_bytes, version=version
         )
 
-    def append(self, make: Make, record_id: str, detail: tuple[Make, str] | None = None) -> tuple[Entry, ...]:
-        """Append one record, and its detail before it; once this returns, they survive the death of the process.
+    def append(
+        self, make: Make, record_id: str, detail: _PlacedDetail = None, before: Before = None
+    ) -> tuple[Entry, ...]:
+        """Append one record, and others before it; once this returns, they survive the death of the process.
 
         Args:
             make: Makes the record of its place.
             record_id: Its id.
-            detail: Makes the detail of the record, with the id of the detail.
+            detail: Makes the detail of the record, with the id of the detail; see :meth:`Ledger.append`.
+            before: Makes a record before these, with its id.
 
         Returns:
             What was written, in the order of the stream. A detail that no ledger can hold is left out.
@@ -218,15 +240,12 @@ class StreamWriter:
         if self.offset >= self.rotate_at:
             self._rotate()
         entries: tuple[Entry, ...]
-        place = Stream(id=self.id, seq=str(self.seq + 1), prev=self._prev)
-        first = None if detail is None else _detail(*detail, place, self._version)
-        if first is None:
+        if detail is None and before is None:
+            place = Stream(id=self.id, seq=str(self.seq + 1), prev=self._prev)
             last = _entry(make, record_id, place, self._version)
             entries, lines = (last,), stream_line(self._mac.of(last.data), last.data)
         else:
-            place = Stream(id=self.id, seq=str(self.seq + 2), prev=first.leaf.hex())
-            last = _entry(make, record_id, place, self._version, first)
-            entries = (first, last)
+            entries = self._together(make, record_id, detail, before)
             lines = b"".join([stream_line(self._mac.of(entry.data), entry.data) for entry in entries])
         try:
             written = self._files.write(self._fd, lines)
@@ -234,10 +253,29 @@ class StreamWriter:
             self._take_back(why(error), error)
         if written != len(lines):
             self._take_back("a write of a part of it", None)
-        self._prev = last.leaf.hex()
+        self._prev = entries[-1].leaf.hex()
         self.seq += len(entries)
         self.offset += written
         return entries
+
+    def _together(self, make: Make, record_id: str, detail: _PlacedDetail, before: Before) -> tuple[Entry, ...]:
+        """Return a record after the others of its write; see :meth:`append`."""
+        entries: list[Entry] = []
+        told: Entry | None = None
+        if before is not None:
+            entries.append(_entry(*before, self._place(entries), self._version))
+        if detail is not None:
+            tell, detail_id = detail
+            of_call = tell if "call" in tell.keywords else partial(tell, call=record_id)
+            told = _detail(of_call, detail_id, self._place(entries), self._version)
+        if told is not None:
+            entries.append(told)
+        return (*entries, _entry(make, record_id, self._place(entries), self._version, told))
+
+    def _place(self, before: Sequence[Entry]) -> Stream:
+        """Return the place of the next record after others that are not written yet."""
+        prev = before[-1].leaf.hex() if before else self._prev
+        return Stream(id=self.id, seq=str(self.seq + len(before) + 1), prev=prev)
 
     def _take_back(self, reason: str, cause: OSError | None) -> NoReturn:
         try:

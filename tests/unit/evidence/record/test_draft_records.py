@@ -640,6 +640,34 @@ def test_a_detail_is_not_there_without_its_outcome(ledger: Ledger, files: Noting
     assert ledger.append(refused(), detail=detail).seq == 3
 
 
+def test_a_record_is_written_before_another_one(ledger: Ledger, files: Noting) -> None:
+    """All in one write: the record with the given id, the detail, then the outcome with the hash of the detail."""
+    number, first = len(files.writes), ledger.new_id()
+    entry = ledger.append(refused(), detail=partial(Detail, time=Time.at(1)), before=(refused(), first))
+    ledger.append(refused(), before=(refused(), ledger.new_id()))
+    write, second = files.writes[number:]
+    assert (write.count(b"\n"), second.count(b"\n")) == (3, 2)
+    _, before, detail, outcome, *_ = there(ledger)
+    assert (before.id, before.detail, detail.call, outcome) == (first, None, outcome.id, entry.record)  # type: ignore[attr-defined]
+    assert outcome.detail == outcome.stream.prev  # type: ignore[attr-defined]
+    ledger.seal()
+    assert open_ledger(ledger.directory).sealed_sizes() == {ledger.stream: 6}
+
+
+def test_records_of_one_write_are_there_together_or_not_at_all(ledger: Ledger, files: Noting) -> None:
+    """A record that has no bytes, first or last, or a write of a part, leaves none."""
+    for first, last in (({"error": "\ud800"}, {}), ({}, {"error": "\ud800"})):
+        with pytest.raises(EvidenceError) as caught:
+            ledger.append(refused(**last), before=(refused(**first), ledger.new_id()))
+        assert caught.value.code == "bad_record"
+    files.most = 500
+    with pytest.raises(EvidenceError):
+        ledger.append(refused(), before=(refused(), ledger.new_id()))
+    files.most = None
+    assert [record.kind for record in there(ledger)] == ["stream_start"]
+    assert ledger.append(refused(), before=(refused(), ledger.new_id())).seq == 3
+
+
 def test_an_outcome_is_not_lost_with_its_detail(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     """A detail that has no bytes is left out, and the log says so."""
     ledger.append(refused(), detail=partial(Detail, time=Time.at(1), policy="\ud800"))

@@ -45,8 +45,9 @@ class AgentIdentity(AbstractCapability[object]):
             instructions and tools before the model gets them, and its answer before anybody reads it. ``None`` leaves
             model calls alone.
         tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
-        principal_messages: Count user prompts as the principal's own words. With information flow and ``model``, other
-            parts of a prompt that no guard of the task delivered have unknown integrity.
+        principal_messages: Count the user prompts that the application passes to runs, also in their history, as the
+            principal's own words. With information flow and ``model``, other parts of a prompt that no guard of the
+            task delivered have unknown integrity.
 
     Raises:
         TypeError: Enforcer, agents or options are of another type.

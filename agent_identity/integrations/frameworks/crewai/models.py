@@ -4,6 +4,8 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from itertools import takewhile
 from typing import Any, Final, cast
 
 from crewai.llms.base_llm import BaseLLM, LLMCallBlockedError, call_stream_override
@@ -20,6 +22,9 @@ __all__ = ["guard_model"]
 
 _CLASSES: Final = weakref.WeakKeyDictionary[type, tuple[Enforcer, str, bool]]()
 _LOCK: Final = threading.Lock()
+_ADDING: Final = ("memory", "knowledge", "knowledge_sources")
+_FINAL: Final = "Final Answer:"
+"""What a model writes in text mode before its answer."""
 
 
 def guard_model(llm: BaseLLM, guards: ToolGuards, name: str) -> None:
@@ -96,20 +101,37 @@ def _wanted(
     arguments = {"messages": messages, "tools": options.get("tools")}
     request = CallRequest(arguments, can_route=False, model=known, revise=revise)
     streams = bool(llm.stream) and not guards.of(name, kind="model").holds
-    agent = options.get("from_agent")
+    agent, work = options.get("from_agent"), options.get("from_task")
     acting = cast("str | None", getattr(agent, "role", None))
-    prompt = Prompt(lambda: _parts(messages, can_be_said=_can_be_said(agent, guards.enforcer.current_task)), _contents)
+    said = partial(_can_be_said, agent, work, guards.enforcer.current_task)
+    prompt = Prompt(lambda: _parts(messages, can_be_said=said()), _answer_contents)
     return ToolCall(name, request, acting, "streamed_model" if streams else "model", prompt=prompt), sent
 
 
-def _can_be_said(agent: object, task: Task | None) -> bool:
+def _can_be_said(agent: object, work: object, task: Task | None) -> bool:
     """Return whether a user message of CrewAI can consist of the words of the principal alone.
 
-    CrewAI also writes into it the results of earlier tasks, and the contents of memories and sources of knowledge.
+    CrewAI also writes into it the results of earlier tasks, and the contents of memories and of knowledge.
     """
+    if task is None or task.flow is None:
+        return True
     crew = getattr(agent, "crew", None)
-    adds = any(getattr(one, name, None) for one in (agent, crew) for name in ("memory", "knowledge_sources"))
-    return not adds and (task is None or task.flow is None or task.flow.label.integrity == "trusted")
+    adds = any(getattr(one, name, None) for one in (agent, crew) for name in _ADDING)
+    known = task.flow.is_accounted
+    return (
+        not adds
+        and task.flow.label.integrity == "trusted"
+        and all(known(cast("Any", one).raw) for one in _earlier_outputs(crew, work))
+    )
+
+
+def _earlier_outputs(crew: object, work: object) -> list[object]:
+    """Return the outputs that CrewAI may write into the prompt of a task; some may be of an earlier run."""
+    context = cast("object", getattr(work, "context", None))
+    tasks = cast("list[object]", context) if isinstance(context, list) else []
+    if not isinstance(context, list):
+        tasks = list(takewhile(lambda one: one is not work, getattr(crew, "tasks", ())))
+    return [output for output in (getattr(one, "output", None) for one in tasks) if output is not None]
 
 
 def _parts(messages: object, *, can_be_said: bool) -> Generator[Part]:
@@ -137,6 +159,14 @@ def _contents(answer: object) -> Generator[object]:
             yield [function.get("name"), function.get("arguments")]
         else:
             yield one.get("text", part)
+
+
+def _answer_contents(answer: object) -> Generator[object]:
+    """Yield the contents of an answer, and what CrewAI takes of it for the output of a task."""
+    for content in _contents(answer):
+        yield content
+        if isinstance(content, str):
+            yield content.rpartition(_FINAL)[2].strip()
 
 
 def _whole(llm: BaseLLM, wanted: ToolCall) -> AbstractContextManager[None]:

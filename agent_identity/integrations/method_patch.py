@@ -1,10 +1,14 @@
 """Methods of a framework's class that ours replace for a time."""
 
 import inspect
+import threading
 from collections.abc import Callable, Mapping
-from typing import final
+from typing import Final, final
 
 __all__ = ["MethodPatch"]
+
+_INHERITED: Final = object()
+_MAX_WRAPPED: Final = 100
 
 
 @final
@@ -28,22 +32,33 @@ class MethodPatch:
         self._replacements = replacements
         self._originals: dict[str, object] = {}
         self._ours: dict[str, object] = {}
+        self._lock = threading.Lock()
 
     def apply(self) -> None:
-        """Replace the methods, unless ours are still there."""
-        self.is_active = True
-        if not self._ours:
-            self._originals = {name: inspect.getattr_static(self._kind, name) for name in self._replacements}
-            self._ours = {name: replace(self._originals[name]) for name, replace in self._replacements.items()}
-            self._set(self._ours)
+        """Replace the methods, unless ours are still there, which others may have wrapped or taken away."""
+        with self._lock:
+            self.is_active = True
+            for name, replace in self._replacements.items():
+                current = inspect.getattr_static(self._kind, name)
+                if name not in self._ours or not _is_within(self._ours[name], current):
+                    self._originals[name] = vars(self._kind).get(name, _INHERITED)
+                    self._ours[name] = replace(current)
+                    setattr(self._kind, name, self._ours[name])
 
     def undo(self) -> None:
         """Restore the originals, where nobody else has patched the class since."""
-        self.is_active = False
-        if all(vars(self._kind).get(name) is ours for name, ours in self._ours.items()):
-            self._set(self._originals)
-            self._originals, self._ours = {}, {}
+        with self._lock:
+            self.is_active = False
+            if all(vars(self._kind).get(name) is ours for name, ours in self._ours.items()):
+                for name, original in self._originals.items():
+                    delattr(self._kind, name) if original is _INHERITED else setattr(self._kind, name, original)
+                self._originals, self._ours = {}, {}
 
-    def _set(self, methods: Mapping[str, object]) -> None:
-        for name, method in methods.items():
-            setattr(self._kind, name, method)
+
+def _is_within(ours: object, current: object) -> bool:
+    """Return whether a method is ours or wraps it, by what :func:`functools.wraps` and others leave behind."""
+    for _ in range(_MAX_WRAPPED):
+        if current is ours:
+            return True
+        current = getattr(current, "__wrapped__", None)
+    return False

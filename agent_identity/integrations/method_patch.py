@@ -1,15 +1,18 @@
 """Methods of a framework's class that ours replace for a time."""
 
 import inspect
+import threading
 from collections.abc import Callable, Mapping
 from typing import final
+
+from agent_identity._authority.stores import renewed_in_children
 
 __all__ = ["MethodPatch"]
 
 
 @final
 class MethodPatch:
-    """Replaces methods of a class from :meth:`apply` until :meth:`undo`.
+    """Replaces methods of a class from :meth:`apply` until :meth:`undo`. Safe to share between threads.
 
     Others may patch the same methods meanwhile. Then ours stay below theirs when they are undone, and must do nothing
     but call the original; :attr:`is_active` tells them.
@@ -24,25 +27,33 @@ class MethodPatch:
 
     def __init__(self, kind: type, replacements: Mapping[str, Callable[..., object]]) -> None:
         self.is_active = False
+        self._lock = threading.Lock()
         self._kind = kind
         self._replacements = replacements
         self._originals: dict[str, object] = {}
         self._ours: dict[str, object] = {}
+        renewed_in_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Replace the lock, which another thread of the parent may have held."""
+        self._lock = threading.Lock()
 
     def apply(self) -> None:
         """Replace the methods, unless ours are still there."""
         self.is_active = True
-        if not self._ours:
-            self._originals = {name: inspect.getattr_static(self._kind, name) for name in self._replacements}
-            self._ours = {name: replace(self._originals[name]) for name, replace in self._replacements.items()}
-            self._set(self._ours)
+        with self._lock:
+            if not self._ours:
+                self._originals = {name: inspect.getattr_static(self._kind, name) for name in self._replacements}
+                self._ours = {name: replace(self._originals[name]) for name, replace in self._replacements.items()}
+                self._set(self._ours)
 
     def undo(self) -> None:
         """Restore the originals, where nobody else has patched the class since."""
         self.is_active = False
-        if all(vars(self._kind).get(name) is ours for name, ours in self._ours.items()):
-            self._set(self._originals)
-            self._originals, self._ours = {}, {}
+        with self._lock:
+            if all(vars(self._kind).get(name) is ours for name, ours in self._ours.items()):
+                self._set(self._originals)
+                self._originals, self._ours = {}, {}
 
     def _set(self, methods: Mapping[str, object]) -> None:
         for name, method in methods.items():

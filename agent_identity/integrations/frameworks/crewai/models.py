@@ -4,6 +4,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from itertools import takewhile
 from typing import Any, Final, cast
 
 from crewai.llms.base_llm import BaseLLM, LLMCallBlockedError, call_stream_override
@@ -96,20 +97,39 @@ def _wanted(
     arguments = {"messages": messages, "tools": options.get("tools")}
     request = CallRequest(arguments, can_route=False, model=known, revise=revise)
     streams = bool(llm.stream) and not guards.of(name, kind="model").holds
-    agent = options.get("from_agent")
+    agent, current = options.get("from_agent"), guards.enforcer.current_task
+    by_person = _can_be_said(agent, options.get("from_task"), current)
     acting = cast("str | None", getattr(agent, "role", None))
-    prompt = Prompt(lambda: _parts(messages, can_be_said=_can_be_said(agent, guards.enforcer.current_task)), _contents)
+    prompt = Prompt(lambda: _parts(messages, can_be_said=by_person), _contents)
     return ToolCall(name, request, acting, "streamed_model" if streams else "model", prompt=prompt), sent
 
 
-def _can_be_said(agent: object, task: Task | None) -> bool:
+def _can_be_said(agent: object, job: object, task: Task | None) -> bool:
     """Return whether a user message of CrewAI can consist of the words of the principal alone.
 
-    CrewAI also writes into it the results of earlier tasks, and the contents of memories and sources of knowledge.
+    CrewAI also writes into it the outputs of earlier jobs, which a replay loads from a store, and the contents of
+    memories and sources of knowledge.
+
+    Args:
+        agent: The agent of CrewAI.
+        job: Its task.
+        task: The task that is open.
     """
+    flow = None if task is None else task.flow
+    if flow is None:
+        return True
     crew = getattr(agent, "crew", None)
     adds = any(getattr(one, name, None) for one in (agent, crew) for name in ("memory", "knowledge_sources"))
-    return not adds and (task is None or task.flow is None or task.flow.label.integrity == "trusted")
+    outputs = [getattr(one, "output", None) for one in _earlier(crew, job)]
+    known = all(flow.is_accounted(str(output.raw)) for output in outputs if output is not None)
+    return known and not adds and flow.label.integrity == "trusted"
+
+
+def _earlier(crew: object, job: object) -> list[object]:
+    """Return the tasks of CrewAI whose outputs may be in the prompt of another one."""
+    context: object = getattr(job, "context", None)
+    named = cast("list[object]", context) if isinstance(context, list) else []
+    return [*takewhile(lambda one: one is not job, getattr(crew, "tasks", ())), *named]
 
 
 def _parts(messages: object, *, can_be_said: bool) -> Generator[Part]:

@@ -116,8 +116,10 @@ def parts_of(text: str) -> list[str]:
     found += words
     for word in words:
         if not word.isalnum():  # Strip only trailing punctuation: a leading dot belongs to a path.
-            found.append(word.lstrip(_QUOTES).rstrip(_MARKS))
-    return [part for part in found if len(part) >= MIN_TOKEN]
+            bare = word.lstrip(_QUOTES).rstrip(_MARKS)
+            if bare != word and len(bare) >= MIN_TOKEN:
+                found.append(bare)
+    return found
 
 
 def _iban_in(text: str) -> str | None:

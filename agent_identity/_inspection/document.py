@@ -216,9 +216,9 @@ class _Reader:
             self._miss(path)
             return
         kind = type(value)
-        keyed = kind is dict or isinstance(value, _MAPPINGS)
         # Of a copy, whose members no other thread changes meanwhile.
         members = _DICT_COPY(value).items() if kind is dict else self._opened(value, path)
+        keyed = kind is dict or isinstance(value, _MAPPINGS)
         parts, paths = self.parts, self.paths
         for name, item in members:
             # The common case: a text within the limit needs no further step.
@@ -235,13 +235,14 @@ class _Reader:
                 self.left -= size
                 parts.append(item + _BREAK)
                 paths.append(place)
-            elif type(item) is dict:
+            elif (held := type(item)) is dict:
                 self._container(item, place, depth + 1)
-            elif type(item) not in _SILENT:
+            elif held not in _SILENT:
                 self.read(item, place, depth + 1)
 
     def _opened(self, value: object, path: Path) -> Iterable[tuple[object, object]]:
-        if type(value) is list:
+        kind = type(value)
+        if kind is list:
             return enumerate(_LIST_COPY(value))
         try:
             members = members_of(value)

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Final, final
 
+from agent_identity._authority.stores import renewed_in_children
+
 __all__ = ["MethodPatch"]
 
 _INHERITED: Final = object()
@@ -13,7 +15,7 @@ _MAX_WRAPPED: Final = 100
 
 @final
 class MethodPatch:
-    """Replaces methods of a class from :meth:`apply` until :meth:`undo`.
+    """Replaces methods of a class from :meth:`apply` until :meth:`undo`. Safe to share between threads.
 
     Others may patch the same methods meanwhile. Then ours stay below theirs when they are undone, and must do nothing
     but call the original; :attr:`is_active` tells them.
@@ -32,6 +34,11 @@ class MethodPatch:
         self._replacements = replacements
         self._originals: dict[str, object] = {}
         self._ours: dict[str, object] = {}
+        self._lock = threading.Lock()
+        renewed_in_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Replace the lock, which another thread of the parent may have held."""
         self._lock = threading.Lock()
 
     def apply(self) -> None:

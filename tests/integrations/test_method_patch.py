@@ -1,6 +1,7 @@
 """Methods of a class that ours replace for a time."""
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -79,6 +80,28 @@ def test_the_patch_of_somebody_else_stays(kind: type[Kind]) -> None:
     assert kind().method() == ["theirs", "method"]
     patch.apply()
     assert kind().method() == ["theirs", "ours", "method"]
+
+
+def test_threads_that_apply_it_at_once_make_one_replacement(kind: type[Kind]) -> None:
+    """A second one would stay when the first is undone."""
+    made, both = list[Any](), threading.Event()
+
+    def replaced(original: Any) -> Any:
+        made.append(original)
+        both.wait(0.2)  # Nobody else comes here meanwhile.
+        if len(made) > 1:
+            both.set()
+        return around("ours")(original)
+
+    patch = MethodPatch(kind, {"method": replaced})
+    threads = [threading.Thread(target=patch.apply) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [vars(Kind)["method"]]
+    patch.undo()
+    assert kind().method() == ["method"]
 
 
 def test_two_patches_are_undone_in_any_order(kind: type[Kind]) -> None:

@@ -1,9 +1,8 @@
 """Facts about one span, from which the verification of all spans is computed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias, final
-
-import msgspec
 
 from agent_identity._audit.ledger import CheckedRecord
 from agent_identity._audit.report import NOWHERE, Place
@@ -17,7 +16,8 @@ _Problem: TypeAlias = tuple[int, str, str, Place]
 
 
 @final
-class SpanFacts(msgspec.Struct, eq=False):
+@dataclass(slots=True)
+class SpanFacts:
     """Facts about one span, or about a malformed part of a file.
 
     Attributes:
@@ -35,8 +35,8 @@ class SpanFacts(msgspec.Struct, eq=False):
         span: The span itself, if the reader keeps spans.
     """
 
-    problems: list[_Problem] = msgspec.field(default_factory=list[_Problem])
-    counts: dict[str, int] = msgspec.field(default_factory=dict[str, int])
+    problems: list[_Problem] = field(default_factory=list[_Problem])
+    counts: dict[str, int] = field(default_factory=dict[str, int])
     record: CheckedRecord | None = None
     place: Place = NOWHERE
     belongs: bool | None = None

@@ -272,8 +272,8 @@ class ToolFlow:
             content: The content that is delivered or withheld, or the error of the body.
             cause: How it reaches the agent.
             original: The content as the body returned it; another object if obligations changed it.
-            ends: The outcome of the call follows before the delivery, and the record of the mark may wait for it: see
-                :meth:`conclude`.
+            ends: The outcome of the call follows before the delivery. The record of the mark then waits for it, where
+                the flow of the task allows: :meth:`conclude` or :meth:`catch_up` writes it.
         """
         flow = None if call.task is None else call.task.flow
         if flow is None:
@@ -334,7 +334,7 @@ class ToolFlow:
     def deliver(
         self, call: Call, flow: TaskFlow, content: object, cause: MarkCause, *, original: object, ends: bool = False
     ) -> None:
-        """Label what a call returns and join the mark; nothing may be delivered before this has returned.
+        """Label what a call returns and join the mark; nothing may be delivered before that is on record.
 
         Args:
             call: The call.

@@ -4,7 +4,6 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from itertools import takewhile
 from typing import Any, Final, cast
 
@@ -101,37 +100,39 @@ def _wanted(
     arguments = {"messages": messages, "tools": options.get("tools")}
     request = CallRequest(arguments, can_route=False, model=known, revise=revise)
     streams = bool(llm.stream) and not guards.of(name, kind="model").holds
-    agent, work = options.get("from_agent"), options.get("from_task")
+    agent, current = options.get("from_agent"), guards.enforcer.current_task
+    by_person = _can_be_said(agent, options.get("from_task"), current)
     acting = cast("str | None", getattr(agent, "role", None))
-    said = partial(_can_be_said, agent, work, guards.enforcer.current_task)
-    prompt = Prompt(lambda: _parts(messages, can_be_said=said()), _answer_contents)
+    prompt = Prompt(lambda: _parts(messages, can_be_said=by_person), _answer_contents)
     return ToolCall(name, request, acting, "streamed_model" if streams else "model", prompt=prompt), sent
 
 
-def _can_be_said(agent: object, work: object, task: Task | None) -> bool:
+def _can_be_said(agent: object, job: object, task: Task | None) -> bool:
     """Return whether a user message of CrewAI can consist of the words of the principal alone.
 
-    CrewAI also writes into it the results of earlier tasks, and the contents of memories and of knowledge.
+    CrewAI also writes into it the outputs of earlier jobs, which a replay loads from a store, and the contents of
+    memories and of knowledge.
+
+    Args:
+        agent: The agent of CrewAI.
+        job: Its task.
+        task: The task that is open.
     """
-    if task is None or task.flow is None:
+    flow = None if task is None else task.flow
+    if flow is None:
         return True
     crew = getattr(agent, "crew", None)
     adds = any(getattr(one, name, None) for one in (agent, crew) for name in _ADDING)
-    known = task.flow.is_accounted
-    return (
-        not adds
-        and task.flow.label.integrity == "trusted"
-        and all(known(cast("Any", one).raw) for one in _earlier_outputs(crew, work))
-    )
+    outputs = [getattr(one, "output", None) for one in _earlier(crew, job)]
+    known = all(flow.is_accounted(str(output.raw)) for output in outputs if output is not None)
+    return known and not adds and flow.label.integrity == "trusted"
 
 
-def _earlier_outputs(crew: object, work: object) -> list[object]:
-    """Return the outputs that CrewAI may write into the prompt of a task; some may be of an earlier run."""
-    context = cast("object", getattr(work, "context", None))
-    tasks = cast("list[object]", context) if isinstance(context, list) else []
-    if not isinstance(context, list):
-        tasks = list(takewhile(lambda one: one is not work, getattr(crew, "tasks", ())))
-    return [output for output in (getattr(one, "output", None) for one in tasks) if output is not None]
+def _earlier(crew: object, job: object) -> list[object]:
+    """Return the tasks of CrewAI whose outputs may be in the prompt of another one."""
+    context: object = getattr(job, "context", None)
+    named = cast("list[object]", context) if isinstance(context, list) else []
+    return [*takewhile(lambda one: one is not job, getattr(crew, "tasks", ())), *named]
 
 
 def _parts(messages: object, *, can_be_said: bool) -> Generator[Part]:

@@ -88,9 +88,9 @@ def protect(
             inspected. ``None`` leaves model calls alone.
         tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
         principal_messages: Count user messages that CrewAI writes, such as the description of a task, as the
-            principal's own words, while the mark of the task is trusted and the agent has no memory or knowledge,
-            because CrewAI puts all of these into one text. With information flow and ``model``, other parts of a
-            prompt that no guard of the task delivered have unknown integrity.
+            principal's own words, while the mark of the task is trusted, the agent has no memory or knowledge, and no
+            output of another run is replayed, because CrewAI puts all of these into one text. With information flow and
+            ``model``, other parts of a prompt that no guard of the task delivered have unknown integrity.
 
     Raises:
         TypeError: Something is of another type.

@@ -191,3 +191,16 @@ class TestDeclaredTools(DeclaredPrompts):
                 await crew.akickoff()
         assert "it is paid" in str(last.prompts[0])
         assert {label for _, label in bank.marks()} == {"trusted"}
+
+    async def test_declarations_of_a_shared_tool_count_for_a_crew_that_came_first(self, bank: Bank) -> None:
+        """Another crew declares the tool later, and the first one gets no other judgment of it."""
+        made = tool("pay_invoice")(bank.tools()[1])
+        calls = [[("pay_invoice", {"iban": iban})] for iban in (EVIL, OWN)]
+        first = crew_of(member(scripted(*calls, "done"), [made]))
+        protect(first, bank.enforcer)
+        protect(crew_of(member(scripted("done"), [made])), bank.enforcer, tool_options={"pay_invoice": PAYS})
+        with bank.task() as task:
+            task.received(EVIL)
+            await first.akickoff()
+        assert bank.paid == [OWN]
+        assert [outcome for _, outcome in bank.ended()] == ["denied", "success"]

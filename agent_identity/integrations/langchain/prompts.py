@@ -1,10 +1,11 @@
 """Accounting for prompts of LangChain models; see :mod:`agent_identity.integrations.prompts`."""
 
 import json
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Generator, Iterable
+from contextlib import suppress
+from typing import Any, cast
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, convert_to_messages
 
 from agent_identity._enforcement.tasks import Task
 from agent_identity.integrations import prompts
@@ -14,18 +15,30 @@ __all__ = ["account", "account_answer", "join_prompt"]
 
 
 def account(task: Task | None, result: object) -> None:
-    """Register the answers of a guarded tool call, so that they do not lower the mark again.
+    """Register the messages of a guarded tool call, so that they do not lower the mark again.
+
+    A tool may write messages in the name of a person as well; these are accounted for, and nobody's words.
 
     Args:
         task: The task that is open.
         result: What the call returned: a message, or a command with messages.
     """
-    if task is None or task.flow is None:
-        return
-    update = cast("object", getattr(result, "update", None))
-    listed = cast("dict[str, object]", update).get("messages") if isinstance(update, dict) else None
-    messages = (result, *(cast("list[object]", listed) if isinstance(listed, list) else ()))
-    prompts.account(task, (_text_of(message) for message in messages if isinstance(message, ToolMessage)))
+    if task is not None and task.flow is not None:
+        prompts.account(task, map(_text_of, _messages_in(result)))
+
+
+def _messages_in(result: object) -> Generator[BaseMessage]:
+    """Yield the messages of a result: itself, or those that a command adds or sends."""
+    goto = cast("object", getattr(result, "goto", None))
+    sent = cast("list[object]", list(goto)) if isinstance(goto, list | tuple) else [goto]
+    states = [getattr(result, "update", None), *(getattr(one, "arg", None) for one in sent)]
+    listed = [cast("dict[str, object]", state).get("messages") for state in states if isinstance(state, dict)]
+    for one in (result, *(one for each in listed for one in (each if isinstance(each, list | tuple) else (each,)))):
+        with suppress(ValueError, TypeError, NotImplementedError):  # It is no message, and LangChain says so.
+            if isinstance(one, BaseMessage):
+                yield one
+            elif one is not None and one is not result:
+                yield from convert_to_messages([cast("Any", one)])
 
 
 def account_answer(task: Task | None, answer: object) -> None:

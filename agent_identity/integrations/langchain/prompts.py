@@ -29,16 +29,18 @@ def account(task: Task | None, result: object) -> None:
 
 def _messages_in(result: object) -> Generator[BaseMessage]:
     """Yield the messages of a result: itself, or those that a command adds or sends."""
-    goto = cast("object", getattr(result, "goto", None))
-    sent = cast("list[object]", list(goto)) if isinstance(goto, list | tuple) else [goto]
-    states = [getattr(result, "update", None), *(getattr(one, "arg", None) for one in sent)]
+    goto = getattr(result, "goto", None)
+    states = [getattr(result, "update", None), *(getattr(one, "arg", None) for one in _listed(goto))]
     listed = [cast("dict[str, object]", state).get("messages") for state in states if isinstance(state, dict)]
-    for one in (result, *(one for each in listed for one in (each if isinstance(each, list | tuple) else (each,)))):
+    if isinstance(result, BaseMessage):
+        yield result
+    for one in (one for each in listed for one in _listed(each)):
         with suppress(ValueError, TypeError, NotImplementedError):  # It is no message, and LangChain says so.
-            if isinstance(one, BaseMessage):
-                yield one
-            elif one is not None and one is not result:
-                yield from convert_to_messages([cast("Any", one)])
+            yield from convert_to_messages([cast("Any", one)])
+
+
+def _listed(value: object) -> list[object]:
+    return list(cast("list[object]", value)) if isinstance(value, list | tuple) else [value]
 
 
 def account_answer(task: Task | None, answer: object) -> None:

@@ -160,20 +160,26 @@ class _Prompt:
 
 
 def _spoken(ctx: RunContext[object] | None) -> frozenset[str]:
-    """Return the texts of the user that the application passed to a run: its prompt, and those in its history.
+    """Return the texts of the user that the application passed to a run: its prompt, and those in its history."""
+    if ctx is None:
+        return frozenset()
+    contents = [ctx.prompt, *_prompts_of(ctx.messages)]
+    texts = [one for content in contents for one in (content if isinstance(content, list | tuple) else [content])]
+    return frozenset(text for text in texts if isinstance(text, str))
+
+
+def _prompts_of(messages: list[ModelMessage]) -> Generator[object]:
+    """Yield the prompts with which runs began.
 
     Tools and hooks may add prompts of the user later in a run, and Pydantic AI sends what validators say as such.
     """
-    given = list[object]() if ctx is None else [ctx.prompt]
-    seen = set[str | None]()
-    for message in () if ctx is None else ctx.messages:
-        is_first = message.run_id is None or message.run_id not in seen
-        seen.add(message.run_id)
+    begun = set[str | None]()
+    for message in messages:
+        is_first = message.run_id is None or message.run_id not in begun
+        begun.add(message.run_id)
         # What a tool returned beside its value is sent after it as a prompt of the user.
         if is_first and not any(isinstance(part, ToolReturnPart) for part in message.parts):
-            given += [part.content for part in message.parts if isinstance(part, UserPromptPart)]
-    texts = [one for content in given for one in (content if isinstance(content, list | tuple) else [content])]
-    return frozenset(text for text in texts if isinstance(text, str))
+            yield from (part.content for part in message.parts if isinstance(part, UserPromptPart))
 
 
 def _asked(message: ModelRequest, spoken: frozenset[str]) -> Generator[Part]:

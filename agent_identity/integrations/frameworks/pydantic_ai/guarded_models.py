@@ -27,7 +27,7 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
 from agent_identity._evidence.record import Model as ModelFact
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.pydantic_ai.calls import agent_name, guarded, running
+from agent_identity.integrations.frameworks.pydantic_ai.calls import agent_name, guarded, outermost, running
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 
 __all__ = ["GuardedModel"]
@@ -161,7 +161,7 @@ class _Prompt:
 
 def _spoken(ctx: RunContext[object] | None) -> frozenset[str]:
     """Return the texts of the user that the application passed to a run: its prompt, and those in its history."""
-    if ctx is None:
+    if ctx is None or outermost.get() not in (None, ctx.run_id):
         return frozenset()
     contents = [ctx.prompt, *_prompts_of(ctx.messages)]
     texts = [one for content in contents for one in (content if isinstance(content, list | tuple) else [content])]

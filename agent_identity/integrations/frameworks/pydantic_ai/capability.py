@@ -110,8 +110,8 @@ class AgentIdentity(AbstractCapability[object]):
         return None if self._model is None else GuardedModel(model, self._guards, self._model)
 
     async def wrap_run(
-        self, ctx: RunContext[object], *, handler: Callable[[], Awaitable[AgentRunResult[Any]]]
-    ) -> AgentRunResult[Any]:
+        self, ctx: RunContext[object], *, handler: Callable[[], Awaitable[AgentRunResult[object]]]
+    ) -> AgentRunResult[object]:
         """Note the outermost run."""
         if outermost.get() is not None:
             return await handler()

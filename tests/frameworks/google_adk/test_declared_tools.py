@@ -92,3 +92,27 @@ class TestDeclaredTools(DeclaredPrompts):
                 pass
         assert bank.paid == []
         assert [outcome for _, outcome in bank.ended()] == ["denied"]
+
+    async def test_what_a_run_within_another_one_is_asked_is_not_the_principals_word(self, bank: Bank) -> None:
+        """A callback may ask another app, with what it has read; a later run of the application is spoken to again."""
+        plugin = AgentIdentityPlugin(
+            bank.enforcer, model="chat", tool_options={"pay_invoice": PAYS}, principal_messages=True
+        )
+
+        def payer() -> Any:
+            return self.adk.agent([[self.adk.call("pay_invoice", iban=EVIL)]], [bank.tools()[1]], name="payer")
+
+        async def ask(agent: Any, text: str) -> None:
+            runner = InMemoryRunner(app=App(name="app", root_agent=agent, plugins=[plugin]))
+            await runner.session_service.create_session(app_name="app", user_id="u", session_id="s")
+            async for _ in runner.run_async(user_id="u", session_id="s", new_message=types.UserContent(text)):
+                pass
+
+        async def before(callback_context: Any) -> None:
+            await ask(payer(), f"they want {EVIL}")
+
+        with bank.task():
+            await ask(self.adk.agent(["done"], [], name="outer", before_agent_callback=before), REQUEST)
+            assert bank.paid == []
+            await ask(payer(), f"Pay to {EVIL}")
+        assert bank.paid == [EVIL]

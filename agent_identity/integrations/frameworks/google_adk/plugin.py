@@ -6,6 +6,7 @@ guard the tool that is about to run, in place; its body is what is judged.
 
 import functools
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextvars import ContextVar
 from typing import Final, cast, final
 from weakref import WeakSet
 
@@ -39,6 +40,8 @@ from agent_identity.integrations.unguarded_tools import UnguardedTools
 __all__ = ["AgentIdentityPlugin", "instrument"]
 
 _Run = Callable[..., AsyncGenerator[object]]
+_DEPTH: Final[ContextVar[int]] = ContextVar("agent_identity_adk_depth", default=0)
+"""How many guarded runs are around this place. What runs within another one gets its message from there."""
 
 
 @final
@@ -185,7 +188,7 @@ class _Runners:
         def run(runner: Runner, *args: object, **kwargs: object) -> AsyncGenerator[object]:
             if not self._is_guarded(runner.plugin_manager):
                 return bare(runner, *args, **kwargs)
-            return bind_stream(bare(runner, *args, **kwargs))
+            return bind_stream(_counted(bare(runner, *args, **kwargs), _DEPTH.get() + 1))
 
         return run
 
@@ -212,6 +215,22 @@ class _Runners:
 _RUNNERS: Final = _Runners()
 
 
+async def _counted(stream: AsyncGenerator[object], depth: int) -> AsyncGenerator[object]:
+    """Run the steps of a run at its depth; between two of them the consumer runs."""
+    try:
+        while True:
+            token = _DEPTH.set(depth)
+            try:
+                event = await anext(stream)
+            except StopAsyncIteration:
+                return
+            finally:
+                _DEPTH.reset(token)
+            yield event
+    finally:
+        await stream.aclose()
+
+
 def _session() -> str | None:
     context = current_call()
     return None if context is None else context.session.id
@@ -227,6 +246,8 @@ def _built_in(tool: object) -> list[str]:
 
 def _spoken(run: InvocationContext) -> frozenset[str]:
     """Return the texts of the user in a session; a workflow adds what its nodes hand on, outside any invocation."""
+    if _DEPTH.get() > 1:
+        return frozenset()
     events = [event for event in run.session.events if event.author == "user" and event.invocation_id]
     parts = [part for event in events if event.content for part in event.content.parts or ()]
     return frozenset(part.text for part in parts if part.text and part.function_response is None)

@@ -186,7 +186,7 @@ def test_a_write_that_fails_leaves_neither_mark_nor_outcome(open_world: Callable
         other()
     assert flow.marks(office)[-1] == ("result", "untrusted")
     outcome = flow.of_kind(office, records.Outcome)[0]
-    assert outcome.outcome == ("success" if mode == "monitor" else "denied")
+    assert (outcome.outcome, outcome.mark) == ("success" if mode == "monitor" else "denied", "untrusted")
 
 
 def test_a_result_whose_values_are_not_known_is_withheld(office: Any) -> None:
@@ -205,6 +205,51 @@ def test_a_result_whose_values_are_not_known_is_withheld(office: Any) -> None:
     (outcome,) = flow.of_kind(office, records.Outcome)
     assert (caught.value.code, caught.value.reference) == ("mark_not_recorded", outcome.id)
     assert flow.codes(flow.verified(office)) == set()
+
+
+@pytest.mark.parametrize("sealing", ["background", "inline"])
+@pytest.mark.parametrize("mode", ["enforce", "monitor"])
+def test_a_disk_that_fails_after_the_write_gives_a_call_no_second_outcome(
+    open_world: Callable[..., Any], mode: str, sealing: str
+) -> None:
+    """Mark and outcome may be on record, so that the result is withheld, and nothing contradicts its outcome."""
+    office = flow.open_office(open_world, mode=mode, sync="disk", sealing=sealing)
+    read, sync, failed = flow.reads(office, EVIL, returns="untrusted"), Files.fdatasync, list[int]()
+
+    def failing(self: Files, fd: int) -> None:
+        if flow.of_kind(office, records.Outcome) and not failed:
+            failed.append(fd)
+            raise OSError(5, "broken")
+        sync(self, fd)
+
+    with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Files, "fdatasync", failing)
+        if mode == "monitor":
+            assert read() == EVIL
+        else:
+            with pytest.raises(ContentBlocked) as caught:
+                read()
+            assert caught.value.code == "mark_not_recorded"
+    (outcome,) = flow.of_kind(office, records.Outcome)
+    assert (len(failed), outcome.label, outcome.mark) == (1, "untrusted", "untrusted")
+    office.enforcer.close()
+    (span,) = [span for span in office.exporter.get_finished_spans() if span.name == "execute_tool read"]
+    assert "agent_identity.attestation.signature" not in (span.attributes or {})
+    assert "intent_missing" not in flow.codes(flow.verified(office))
+
+
+def test_an_outcome_that_no_ledger_can_hold_hides_no_result(office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mark is recorded without it, and the result is delivered as that of any other act."""
+    read, told = flow.reads(office, EVIL, returns="untrusted"), guards.Description.outcome
+
+    def unfit(self: Any, *arguments: Any, **more: Any) -> Any:
+        return partial(told(self, *arguments, **more), error="\ud800")
+
+    monkeypatch.setattr(guards.Description, "outcome", unfit)
+    with office.task(EVERYTHING, request=REQUEST):
+        assert read() == EVIL
+    assert flow.marks(office)[-1] == ("result", "untrusted")
+    assert flow.codes(flow.verified(office)) == {"unknown_outcome"}
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -228,7 +273,7 @@ def test_a_mark_does_not_depend_on_the_outcome(office: Any, where: str, broken: 
             failed.append(True)
             with pytest.raises(ContentBlocked) as caught:
                 read()
-            assert caught.value.code == "mark_not_recorded"
+            assert (caught.value.code, caught.value.__context__) == ("mark_not_recorded", None)
             failed.clear()
         else:
             assert read() == EVIL

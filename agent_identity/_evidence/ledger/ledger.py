@@ -354,14 +354,16 @@ class Ledger:
         except Exception as error:
             raise _broken_source(error) from error
 
-    def append(self, make: Make, *, detail: Told = None, before: Before = None, after: After | None = None) -> Entry:
+    def append(
+        self, make: Make, *, detail: Told = None, before: Before | None = None, after: After | None = None
+    ) -> Entry:
         """Write one record and return it; once this returns, the record survives.
 
         Args:
             make: Makes the record from ``id``, ``stream`` and ``v``, which the ledger adds.
             detail: Makes the detail of the record, which is written before it, in the same write; the record then
                 gets its hash as ``detail``. Without a ``call``, it gets the id of the record for that.
-            before: Makes a record that is written before these, in the same write, with its id from :meth:`new_id`.
+            before: A record that is written before these, in the same write, with its id from :meth:`new_id`.
             after: Called with the record later, by the sealing thread, in the order of appends.
 
         Raises:
@@ -483,7 +485,7 @@ class Ledger:
             Finalize(None, self._at_exit, exitpriority=0)
         return stream
 
-    def _write_together(self, stream: StreamWriter, make: Make, detail: Told, before: Before) -> Entry:
+    def _write_together(self, stream: StreamWriter, make: Make, detail: Told, before: Before | None) -> Entry:
         """Write a record with its detail and what goes before it; return the record, which the caller must submit."""
         told = None if detail is None else (detail, self.new_id())
         *others, entry = stream.append(make, self.new_id(), told, before)

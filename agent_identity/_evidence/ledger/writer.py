@@ -64,9 +64,6 @@ Usually a :func:`functools.partial` of a kind of record with its facts, which ty
 Told: TypeAlias = partial[Detail] | None
 """Makes the detail of a record, if it has one."""
 
-Before: TypeAlias = tuple[Make, str] | None
-"""Makes a record that is written before another one, with its id."""
-
 _PlacedDetail: TypeAlias = tuple[partial[Detail], str] | None
 
 
@@ -92,6 +89,20 @@ class Entry(NamedTuple):
     def seq(self) -> int:
         """Its place in the stream, from 1."""
         return self.record.stream.number
+
+
+class Before(NamedTuple):
+    """A record that is written before another one.
+
+    Attributes:
+        make: Makes the record.
+        record_id: Its id.
+        wrote: Called with the other record once both are written; later they may still turn out not to be on disk.
+    """
+
+    make: Make
+    record_id: str
+    wrote: Callable[[Entry], object]
 
 
 class Closed(NamedTuple):
@@ -220,7 +231,7 @@ class StreamWriter:
         )
 
     def append(
-        self, make: Make, record_id: str, detail: _PlacedDetail = None, before: Before = None
+        self, make: Make, record_id: str, detail: _PlacedDetail = None, before: Before | None = None
     ) -> tuple[Entry, ...]:
         """Append one record, and others before it; once this returns, they survive the death of the process.
 
@@ -228,7 +239,7 @@ class StreamWriter:
             make: Makes the record of its place.
             record_id: Its id.
             detail: Makes the detail of the record, with the id of the detail; see :meth:`Ledger.append`.
-            before: Makes a record before these, with its id.
+            before: A record before these.
 
         Returns:
             What was written, in the order of the stream. A detail that no ledger can hold is left out.
@@ -256,14 +267,16 @@ class StreamWriter:
         self._prev = entries[-1].leaf.hex()
         self.seq += len(entries)
         self.offset += written
+        if before is not None:
+            before.wrote(entries[-1])
         return entries
 
-    def _together(self, make: Make, record_id: str, detail: _PlacedDetail, before: Before) -> tuple[Entry, ...]:
+    def _together(self, make: Make, record_id: str, detail: _PlacedDetail, before: Before | None) -> tuple[Entry, ...]:
         """Return a record after the others of its write; see :meth:`append`."""
         entries: list[Entry] = []
         told: Entry | None = None
         if before is not None:
-            entries.append(_entry(*before, self._place(entries), self._version))
+            entries.append(_entry(before.make, before.record_id, self._place(entries), self._version))
         if detail is not None:
             tell, detail_id = detail
             of_call = tell if "call" in tell.keywords else partial(tell, call=record_id)

@@ -43,18 +43,20 @@ class MethodPatch:
         self.is_active = True
         with self._lock:
             if not self._ours:
-                self._originals = {name: inspect.getattr_static(self._kind, name) for name in self._replacements}
-                self._ours = {name: replace(self._originals[name]) for name, replace in self._replacements.items()}
-                self._set(self._ours)
+                found = {name: inspect.getattr_static(self._kind, name) for name in self._replacements}
+                self._originals = {name: method for name, method in found.items() if name in vars(self._kind)}
+                self._ours = {name: replace(found[name]) for name, replace in self._replacements.items()}
+                for name, ours in self._ours.items():
+                    setattr(self._kind, name, ours)
 
     def undo(self) -> None:
         """Restore the originals, where nobody else has patched the class since."""
         self.is_active = False
         with self._lock:
             if all(vars(self._kind).get(name) is ours for name, ours in self._ours.items()):
-                self._set(self._originals)
+                for name in self._ours:
+                    if name in self._originals:
+                        setattr(self._kind, name, self._originals[name])
+                    else:
+                        delattr(self._kind, name)
                 self._originals, self._ours = {}, {}
-
-    def _set(self, methods: Mapping[str, object]) -> None:
-        for name, method in methods.items():
-            setattr(self._kind, name, method)

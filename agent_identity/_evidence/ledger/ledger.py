@@ -465,19 +465,22 @@ class Ledger:
         return stream
 
     def _create_stream(self) -> StreamWriter:
-        # The id is kept when this fails, lest each attempt on a full disk leave another folder.
-        self._next_stream = self._next_stream or self.new_id()
-        with recording("begin a stream of the ledger"):
-            stream = StreamWriter.create(
-                self._files,
-                self._layout,
-                self._next_stream,
-                self._key,
-                durable=self._durable,
-                max_bytes=self._segments.max_bytes,
-                version=self._beginning.records,
-            )
-        self._next_stream = None
+        stream_id, self._next_stream = self._next_stream or self.new_id(), None
+        try:
+            with recording("begin a stream of the ledger"):
+                stream = StreamWriter.create(
+                    self._files,
+                    self._layout,
+                    stream_id,
+                    self._key,
+                    durable=self._durable,
+                    max_bytes=self._segments.max_bytes,
+                    version=self._beginning.records,
+                )
+        except EvidenceError:
+            # Kept, lest each attempt on a full disk leave another folder; after an interruption its lock may be held.
+            self._next_stream = stream_id
+            raise
         self._sealing.track(stream)
         if "multiprocessing.util" in sys.modules:
             from multiprocessing.util import Finalize  # Its children run these, and no atexit.

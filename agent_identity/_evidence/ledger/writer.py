@@ -225,10 +225,19 @@ class StreamWriter:
             if durable:
                 sync_folder(files, layout.stream(stream))
                 sync_folder(files, layout.streams)
+            made = cls(
+                files,
+                layout,
+                stream,
+                key,
+                fd=fd,
+                lock_fd=lock_fd,
+                durable=durable,
+                max_bytes=max_bytes,
+                version=version,
+            )
             stack.pop_all()
-        return cls(
-            files, layout, stream, key, fd=fd, lock_fd=lock_fd, durable=durable, max_bytes=max_bytes, version=version
-        )
+        return made
 
     def append(
         self, make: Make, record_id: str, detail: _PlacedDetail = None, before: Before | None = None

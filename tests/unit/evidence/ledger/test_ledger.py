@@ -9,13 +9,15 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from plain_records import append
 
 from agent_identity._evidence.ledger import ledger as ledger_module
 from agent_identity._evidence.ledger import writer as stream_writer
-from agent_identity._evidence.ledger.writer import Entry
+from agent_identity._evidence.ledger.writer import Entry, StreamWriter
+from agent_identity._evidence.storage.mac import LedgerKey
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.options import Ledger
@@ -344,6 +346,35 @@ def test_an_interrupt_before_there_is_a_stream_is_harmless(opened: Open) -> None
     with pytest.raises(KeyboardInterrupt):
         append(ledger, "registration", BODY)
     files.armed = False
+    assert append(ledger, "registration", BODY).seq == 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RecursionError])
+@pytest.mark.parametrize("moment", ["inside", "after"])
+def test_an_interrupt_after_a_stream_was_locked_is_harmless(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], moment: str
+) -> None:
+    """Neither Ctrl-C nor too deep a recursion leaves a lock for which all later records wait in vain."""
+
+    class Impatient(Files):
+        def pause(self, seconds: float) -> None:
+            raise AssertionError("waits for a lock that nobody gives back")
+
+    def interrupted(*args: Any, **options: Any) -> None:
+        if moment == "after":
+            create(*args, **options)
+        raise error
+
+    ledger = opened(files=Impatient())
+    ledger.after_fork_in_child()
+    create, before = StreamWriter.create, descriptors()
+    target = (LedgerKey, "stream_mac") if moment == "inside" else (StreamWriter, "create")
+    with monkeypatch.context() as patched:
+        patched.setattr(*target, interrupted)
+        with pytest.raises(error):
+            append(ledger, "registration", BODY)
+    if moment == "inside":
+        assert descriptors() == before
     assert append(ledger, "registration", BODY).seq == 2
 
 

@@ -9,7 +9,7 @@ from agent_identity._common.narrowing import is_array, is_mapping
 from agent_identity._enforcement.calls import NOTHING, Arguments, Call, CallFlow, plain_copy
 from agent_identity._enforcement.guard.kept_values import open_quarantined
 from agent_identity._enforcement.tasks import Judged, Process, Reading, Task, TaskFlow, WriteMark, bodies_around
-from agent_identity._evidence.ledger import After, Before, Entry, Ledger, Make, Told
+from agent_identity._evidence.ledger import After, Earlier, Entry, Ledger, Make, Told
 from agent_identity._evidence.record import ArgumentOrigin, MarkCause, Outcome
 from agent_identity._flow import (
     MODEL_KINDS,
@@ -312,7 +312,7 @@ class ToolFlow:
         label, written, recorded = of_call.label or TRUSTED, list[Entry](), list[Entry]()
 
         def write(mark: Make) -> str:
-            before = Before(mark, ledger.new_id(), written.append)
+            before = Earlier(mark, ledger.new_id(), written.append)
             marked = partial(outcome, mark=str(flow.label.meet(label)))
             try:
                 recorded.append(append(marked, before=before))

@@ -354,9 +354,7 @@ class Ledger:
         except Exception as error:
             raise _broken_source(error) from error
 
-    def append(
-        self, make: Make, *, detail: Told = None, before: Before | None = None, after: After | None = None
-    ) -> Entry:
+    def append(self, make: Make, *, detail: Told = None, before: Before = None, after: After | None = None) -> Entry:
         """Write one record and return it; once this returns, the record survives.
 
         Args:
@@ -488,7 +486,7 @@ class Ledger:
             Finalize(None, self._at_exit, exitpriority=0)
         return stream
 
-    def _write_together(self, stream: StreamWriter, make: Make, detail: Told, before: Before | None) -> Entry:
+    def _write_together(self, stream: StreamWriter, make: Make, detail: Told, before: Before) -> Entry:
         """Write a record with its detail and what goes before it; return the record, which the caller must submit."""
         told = None if detail is None else (detail, self.new_id())
         *others, entry = stream.append(make, self.new_id(), told, before)

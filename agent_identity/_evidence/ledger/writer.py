@@ -42,6 +42,7 @@ __all__ = [
     "MAX_RECORD_BYTES",
     "Before",
     "Closed",
+    "Earlier",
     "Entry",
     "Make",
     "StreamWriter",
@@ -91,7 +92,7 @@ class Entry(NamedTuple):
         return self.record.stream.number
 
 
-class Before(NamedTuple):
+class Earlier(NamedTuple):
     """A record that is written before another one.
 
     Attributes:
@@ -103,6 +104,10 @@ class Before(NamedTuple):
     make: Make
     record_id: str
     wrote: Callable[[Entry], object]
+
+
+Before: TypeAlias = Earlier | None
+"""A record that is written before another one, if there is one."""
 
 
 class Closed(NamedTuple):
@@ -240,7 +245,7 @@ class StreamWriter:
         return made
 
     def append(
-        self, make: Make, record_id: str, detail: _PlacedDetail = None, before: Before | None = None
+        self, make: Make, record_id: str, detail: _PlacedDetail = None, before: Before = None
     ) -> tuple[Entry, ...]:
         """Append one record, and others before it; once this returns, they survive the death of the process.
 
@@ -280,7 +285,7 @@ class StreamWriter:
             before.wrote(entries[-1])
         return entries
 
-    def _together(self, make: Make, record_id: str, detail: _PlacedDetail, before: Before | None) -> tuple[Entry, ...]:
+    def _together(self, make: Make, record_id: str, detail: _PlacedDetail, before: Before) -> tuple[Entry, ...]:
         """Return a record after the others of its write; see :meth:`append`."""
         entries: list[Entry] = []
         told: Entry | None = None

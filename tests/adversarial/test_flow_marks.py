@@ -182,7 +182,8 @@ def test_a_write_that_fails_leaves_neither_mark_nor_outcome(open_world: Callable
                 with pytest.raises(ContentBlocked) as caught:
                     read()
                 assert caught.value.code == "mark_not_recorded"
-        assert [one for one in flow.marks(office) if one[0] == "result"] == []
+        late = [] if mode == "monitor" else [("result", "untrusted")]  # Before the refusal.
+        assert [one for one in flow.marks(office) if one[0] == "result"] == late
         other()
     assert flow.marks(office)[-1] == ("result", "untrusted")
     outcome = flow.of_kind(office, records.Outcome)[0]
@@ -204,6 +205,37 @@ def test_a_result_whose_values_are_not_known_is_withheld(office: Any) -> None:
         assert ProvenanceIndex.take is take
     (outcome,) = flow.of_kind(office, records.Outcome)
     assert (caught.value.code, caught.value.reference) == ("mark_not_recorded", outcome.id)
+    assert flow.codes(flow.verified(office)) == set()
+
+
+@pytest.mark.parametrize("how", ["result", "error", "chunk"])
+def test_a_refusal_for_a_mark_that_was_not_written_stands_after_that_mark(office: Any, how: str) -> None:
+    """Once the ledger works again, an honest recorder is not said to have delivered before it recorded."""
+    if how == "chunk":
+
+        @office.enforcer.tool(labels=[], returns="untrusted")
+        def read() -> Iterator[str]:
+            yield EVIL
+
+        read_once: Callable[[], object] = lambda: list(read())  # noqa: E731
+    else:
+        content = EVIL if how == "result" else LookupError(EVIL)
+        read_once = flow.reads(office, content, name="read", returns="untrusted")
+    write, failed = Files.write, list[int]()
+
+    def failing(self: Files, fd: int, data: bytes) -> int:
+        if b"untrusted" in data and not failed:
+            failed.append(fd)
+            return write(self, fd, data[:10])
+        return write(self, fd, data)
+
+    with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Files, "write", failing)
+        with pytest.raises(ContentBlocked) as caught:
+            read_once()
+    assert (caught.value.code, len(failed)) == ("mark_not_recorded", 1)
+    (outcome,) = flow.of_kind(office, records.Outcome)
+    assert (outcome.outcome, outcome.error, outcome.mark) == ("denied", "mark_not_recorded", "untrusted")
     assert flow.codes(flow.verified(office)) == set()
 
 

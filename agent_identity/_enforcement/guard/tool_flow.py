@@ -40,6 +40,7 @@ Restores: TypeAlias = Mapping[str, str | Sequence[str]]
 _FOREIGN_KINDS: Final = frozenset({"mcp", "remote", "retriever"})
 _MAX_ORIGINS: Final = 256
 _MAX_NAME: Final = 256
+_UNRECORDED: Final = "mark_not_recorded"
 
 
 @final
@@ -306,7 +307,11 @@ class ToolFlow:
         """
         append = partial(ledger.append, detail=detail, after=after)
         flow, of_call = None if call.task is None else call.task.flow, call.flow
-        if flow is None or of_call is None or of_call.waiting is None:
+        if flow is None or of_call is None:
+            return append(outcome)
+        if of_call.waiting is None:
+            if call.denial is not None and call.denial.code == _UNRECORDED:
+                flow.guarded(partial(flow.write_late, call.intent, call.tool))
             return append(outcome)
         count, of_call.waiting = of_call.waiting, None
         label, written, recorded = of_call.label or TRUSTED, list[Entry](), list[Entry]()
@@ -458,9 +463,9 @@ class ToolFlow:
 def _unrecorded(call: Call, outcome: Entry | None = None) -> ContentBlocked:
     """Return the refusal of content whose mark could not be recorded."""
     why = f"{call.tool}: withheld, because what it does to the task could not be recorded"
-    decision = Decision(effect=Effect.BLOCK, reason="mark_not_recorded")
+    decision = Decision(effect=Effect.BLOCK, reason=_UNRECORDED)
     reference = None if outcome is None else outcome.id
-    return ContentBlocked(why, code="mark_not_recorded", decision=decision, reference=reference)
+    return ContentBlocked(why, code=_UNRECORDED, decision=decision, reference=reference)
 
 
 def _flow_of(call: Call) -> CallFlow:

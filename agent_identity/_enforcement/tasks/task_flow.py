@@ -422,6 +422,21 @@ class TaskFlow:
         if parent is not None and self not in parent.shared.parts:  # A body that outlives its delegation.
             parent.take_part(self)
 
+    def write_late(self, intent: str | None, name: str) -> None:
+        """Record what could not be recorded when it joined the mark, before the refusal of its delivery.
+
+        Args:
+            intent: The call whose content is withheld.
+            name: The name of its tool.
+
+        Raises:
+            EvidenceError: It still cannot be recorded.
+            StateError: The shared state cannot be asked.
+        """
+        with self.lock:
+            if self.shared.unwritten is not TRUSTED:
+                self._write("result", TRUSTED, intent=intent, name=name)
+
     def opened(self, label: Label, source: str | None, name: str) -> None:
         """Record that a tool gets a quarantined result, which lowers the mark like any that is delivered.
 

@@ -1,5 +1,6 @@
 """Marks under attack: moved while a call is judged, not written, edited, and calls that ran against them."""
 
+import errno
 import importlib.util
 import re
 import sys
@@ -41,6 +42,7 @@ flow = sys.modules.setdefault("flow_worlds", importlib.util.module_from_spec(_sp
 _spec.loader.exec_module(flow)
 
 EVIL, OWN, REQUEST, BOB = flow.EVIL, flow.OWN, flow.REQUEST, flow.BOB
+EVIL_CAUSE = b'"cause":"result"'
 EVERYTHING = Scope({name: {} for name in ("pay", "read", "other")})
 
 
@@ -188,6 +190,42 @@ def test_a_write_that_fails_leaves_neither_mark_nor_outcome(open_world: Callable
     assert flow.marks(office)[-1] == ("result", "untrusted")
     outcome = flow.of_kind(office, records.Outcome)[0]
     assert (outcome.outcome, outcome.mark) == ("success" if mode == "monitor" else "denied", "untrusted")
+
+
+@pytest.mark.parametrize("failing", ["interrupt", "sync"])
+def test_no_call_follows_a_mark_that_may_or_may_not_be_written(open_world: Callable[..., Any], failing: str) -> None:
+    """After Ctrl-C inside the write, or a disk that fails to sync, a second mark could stand beside the first."""
+    office = flow.open_office(open_world, sync="disk" if failing == "sync" else "process")
+    read, pay = flow.reads(office, EVIL, returns="untrusted"), flow.pays(office)
+    write, sync, wrote = Files.write, Files.fdatasync, list[bool]()
+
+    def noting(self: Files, fd: int, data: bytes) -> int:
+        written = write(self, fd, data)
+        wrote.append(EVIL_CAUSE in data)
+        if wrote[-1] and failing == "interrupt":
+            raise KeyboardInterrupt
+        return written
+
+    def failed(self: Files, fd: int) -> None:
+        if wrote[-1]:
+            raise OSError(errno.EIO, "fault")
+        sync(self, fd)
+
+    with office.task(EVERYTHING, request=REQUEST):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Files, "write", noting)
+            patch.setattr(Files, "fdatasync", failed)
+            with pytest.raises((KeyboardInterrupt, ContentBlocked)):
+                read()
+            assert any(wrote)
+        for act in (read, partial(pay, OWN)):
+            with pytest.raises(Denied) as caught:
+                act()
+            assert caught.value.code == "mark_uncertain"
+    with office.task(EVERYTHING, request=REQUEST):
+        read()
+    assert flow.paid(office) == []
+    assert not [one for one in flow.verified(office).findings if one.severity == "contradicted"]
 
 
 def test_a_result_whose_values_are_not_known_is_withheld(office: Any) -> None:

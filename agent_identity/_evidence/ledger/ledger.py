@@ -466,15 +466,9 @@ class Ledger:
         stream_id, self._next_stream = self._next_stream or self.new_id(), None
         try:
             with recording("begin a stream of the ledger"):
-                stream = StreamWriter.create(
-                    self._files,
-                    self._layout,
-                    stream_id,
-                    self._key,
-                    durable=self._durable,
-                    max_bytes=self._segments.max_bytes,
-                    version=self._beginning.records,
-                )
+                create = partial(StreamWriter.create, self._files, self._layout, stream_id, self._key)
+                size, version = self._segments.max_bytes, self._beginning.records
+                stream = create(durable=self._durable, max_bytes=size, version=version)
         except EvidenceError:
             # Kept, lest each attempt on a full disk leave another folder; after an interruption its lock may be held.
             self._next_stream = stream_id
@@ -504,6 +498,7 @@ class Ledger:
         try:
             stream.sync(end)
         except EvidenceError as error:
+            error.uncertain = True
             self._note(error)
             raise
 

@@ -3,11 +3,14 @@
 import inspect
 import threading
 from collections.abc import Callable, Mapping
-from typing import final
+from typing import Final, final
 
 from agent_identity._authority.stores import renewed_in_children
 
 __all__ = ["MethodPatch"]
+
+_INHERITED: Final = object()
+_MAX_WRAPPED: Final = 100
 
 
 @final
@@ -27,11 +30,11 @@ class MethodPatch:
 
     def __init__(self, kind: type, replacements: Mapping[str, Callable[..., object]]) -> None:
         self.is_active = False
-        self._lock = threading.Lock()
         self._kind = kind
         self._replacements = replacements
         self._originals: dict[str, object] = {}
         self._ours: dict[str, object] = {}
+        self._lock = threading.Lock()
         renewed_in_children(self)
 
     def after_fork_in_child(self) -> None:
@@ -39,24 +42,30 @@ class MethodPatch:
         self._lock = threading.Lock()
 
     def apply(self) -> None:
-        """Replace the methods, unless ours are still there."""
-        self.is_active = True
+        """Replace the methods, unless ours are still there, which others may have wrapped or taken away."""
         with self._lock:
-            if not self._ours:
-                found = {name: inspect.getattr_static(self._kind, name) for name in self._replacements}
-                self._originals = {name: method for name, method in found.items() if name in vars(self._kind)}
-                self._ours = {name: replace(found[name]) for name, replace in self._replacements.items()}
-                for name, ours in self._ours.items():
-                    setattr(self._kind, name, ours)
+            self.is_active = True
+            for name, replace in self._replacements.items():
+                current = inspect.getattr_static(self._kind, name)
+                if name not in self._ours or not _is_within(self._ours[name], current):
+                    self._originals[name] = vars(self._kind).get(name, _INHERITED)
+                    self._ours[name] = replace(current)
+                    setattr(self._kind, name, self._ours[name])
 
     def undo(self) -> None:
         """Restore the originals, where nobody else has patched the class since."""
-        self.is_active = False
         with self._lock:
+            self.is_active = False
             if all(vars(self._kind).get(name) is ours for name, ours in self._ours.items()):
-                for name in self._ours:
-                    if name in self._originals:
-                        setattr(self._kind, name, self._originals[name])
-                    else:
-                        delattr(self._kind, name)
+                for name, original in self._originals.items():
+                    delattr(self._kind, name) if original is _INHERITED else setattr(self._kind, name, original)
                 self._originals, self._ours = {}, {}
+
+
+def _is_within(ours: object, current: object) -> bool:
+    """Return whether a method is ours or wraps it, by what :func:`functools.wraps` and others leave behind."""
+    for _ in range(_MAX_WRAPPED):
+        if current is ours:
+            return True
+        current = getattr(current, "__wrapped__", None)
+    return False

@@ -1,5 +1,6 @@
 """Methods of a class that ours replace for a time."""
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -39,6 +40,7 @@ def around(name: str, patch: Callable[[], MethodPatch] | None = None) -> Callabl
     """Return what makes a replacement that adds a name while its patch is active."""
 
     def replaced(original: Any) -> Callable[[Any], list[str]]:
+        @functools.wraps(original)
         def method(self: Any) -> list[str]:
             return [name, *original(self)] if patch is None or patch().is_active else original(self)
 
@@ -122,3 +124,29 @@ def test_an_inherited_method_is_replaced_in_the_class_alone(kind: type[Kind]) ->
     patch.undo()
     assert kind().inherited() == ["inherited"]
     assert "inherited" not in vars(kind)
+
+
+def test_a_patch_that_somebody_else_has_removed_is_applied_again(kind: type[Kind]) -> None:
+    """Whoever patched before and restores what was there takes ours away, before or after ours is undone."""
+    original = kind.method
+    for is_undone in (False, True):
+        patch = patch_of(kind)
+        kind.method = around("theirs")(original)  # type: ignore[method-assign]
+        patch.apply()
+        kind.method = original  # type: ignore[method-assign]
+        if is_undone:
+            patch.undo()
+        assert kind().method() == ["method"]
+        patch.apply()
+        assert kind().method() == ["ours", "method"]
+        patch.undo()
+        assert kind().method() == ["method"]
+
+
+def test_an_inherited_method_is_inherited_again(kind: type[Kind], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The class holds none of its own afterwards, which would hide what others do to its base."""
+    patch = patch_of(kind, "inherited")
+    patch.apply()
+    patch.undo()
+    monkeypatch.setattr(Base, "inherited", around("theirs")(Base.inherited))
+    assert kind().inherited() == ["theirs", "inherited"]

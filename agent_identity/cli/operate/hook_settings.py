@@ -42,7 +42,10 @@ PLACES: Final = ("local", "project", "user")
 """Settings of a person in a project, of a project, and of a person."""
 
 _NEEDED: Final = ("UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure")
-_SCRIPT: Final = os.path.join("agent_identity", "integrations", "frameworks", "coding_agents", "command.py")  # noqa: PTH118
+_FRAMEWORKS: Final = Path("agent_identity", "integrations", "frameworks")
+_SCRIPTS: Final = tuple(str(_FRAMEWORKS / name) for name in (Path("coding_agents", "command.py"), "hook_command.py"))
+"""Where our command is, and where it was: hooks that were installed then refuse every call until they are replaced."""
+
 _MEMBERS: Final = frozenset({"type", "command", "timeout", "onFailure", "statusMessage"})
 """Of our hooks, all that changes nothing about when and how the command runs."""
 
@@ -214,7 +217,7 @@ def _groups_of_others(groups: object) -> object:
 
 def _is_ours(hook: object) -> bool:
     command = hook.get("command") if is_object(hook) else None
-    return isinstance(command, str) and _SCRIPT in command
+    return isinstance(command, str) and any(script in command for script in _SCRIPTS)
 
 
 def installed(settings: Mapping[str, object]) -> Iterator[Installed]:

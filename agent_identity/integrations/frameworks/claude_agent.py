@@ -5,6 +5,7 @@ Needs the distribution ``claude-agent-sdk``, from the extra ``claude-agent``.
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import TracebackType
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["ClaudeHooks", "hooks", "instrument"]
 
 _T = TypeVar("_T")
+_LOG: Final = logging.getLogger("agent_identity")
 _EVENTS: Final = ("PreToolUse", "PostToolUse", "PostToolUseFailure", "UserPromptSubmit", "Stop", "SubagentStop")
 
 
@@ -155,18 +157,26 @@ class ClaudeHooks(dict[Any, list[HookMatcher]]):
             tools: The tools.
 
         Raises:
-            ConfigurationError: Another server has a name that Claude Code does not tell from this one.
+            ConfigurationError: Another server has a name that Claude Code does not tell from this one; in monitor mode
+                it is logged.
         """
-        self._calls.name_server(server)
+        try:
+            self._calls.name_server(server)
+        except ConfigurationError as error:
+            if not self._monitors:
+                raise
+            _LOG.error("monitor mode: %s", error)
         return [dataclasses.replace(tool, handler=partial(self._run, server, tool)) for tool in tools]
 
     async def _run(self, server: str, tool: "SdkMcpTool[Any]", arguments: Any) -> dict[str, Any]:  # noqa: ANN401
         try:
             call = await off_loop(partial(self._calls.claim, server, tool.name, arguments))
-        except Denied as denied:
+        except (Denied, ConfigurationError) as error:
             if self._monitors:
                 return await tool.handler(arguments)
-            return {"content": [{"type": "text", "text": refusal(denied)}], "is_error": True}
+            if not isinstance(error, Denied):
+                raise
+            return {"content": [{"type": "text", "text": refusal(error)}], "is_error": True}
         call.attach()
         try:
             return await tool.handler(dict(call.arguments))

@@ -257,6 +257,20 @@ class ToolGuards:
         if self.options_of(name) != other.options_of(name):
             self._report(f"{name}: the tool is guarded with other tool_options already; pass equal ones, or a new tool")
 
+    def adopt(self, other: "ToolGuards", name: str) -> None:
+        """Take over what other guards declare for a tool that these share with them, if these declare nothing for it.
+
+        Args:
+            other: The guards, of the same enforcer.
+            name: The name of the tool.
+        """
+        options = other.options_of(name)
+        if options is None or name in self._options:
+            return
+        with self._lock:
+            self._options = {**self._options, name: options}
+            self._guards = {key: guard for key, guard in self._guards.items() if key[0] != name}
+
     def run(self, asked: ToolCall, body: Callable[[Call], object]) -> object:
         """Run a body under guard, as the agent that calls.
 

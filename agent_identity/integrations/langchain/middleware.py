@@ -134,7 +134,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
                 self._prepare(run)
                 result = run.through(handler)
         except ParentCommand as handoff:
-            run.hand_over(cast("Any", handoff).args[0])
+            run.hand_over(run.accounted(cast("Any", handoff).args[0]))
             raise
         except (Denied, AttenuationError) as error:
             if not run.is_answer(error):
@@ -154,7 +154,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
                 self._prepare(run)
                 result = await run.through_async(handler)
         except ParentCommand as handoff:
-            run.hand_over(cast("Any", handoff).args[0])
+            run.hand_over(run.accounted(cast("Any", handoff).args[0]))
             raise
         except (Denied, AttenuationError) as error:
             if not run.is_answer(error):

@@ -1,10 +1,11 @@
 """Accounting for prompts of LangChain models; see :mod:`agent_identity.integrations.prompts`."""
 
 import json
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Generator, Iterable
+from contextlib import suppress
+from typing import Any, cast
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, convert_to_messages
 
 from agent_identity._enforcement.tasks import Task
 from agent_identity.integrations import prompts
@@ -14,18 +15,32 @@ __all__ = ["account", "account_answer", "join_prompt"]
 
 
 def account(task: Task | None, result: object) -> None:
-    """Register the answers of a guarded tool call, so that they do not lower the mark again.
+    """Register the messages of a guarded tool call, so that they do not lower the mark again.
+
+    A tool may write messages in the name of a person as well; these are accounted for, and nobody's words.
 
     Args:
         task: The task that is open.
         result: What the call returned: a message, or a command with messages.
     """
-    if task is None or task.flow is None:
-        return
-    update = cast("object", getattr(result, "update", None))
-    listed = cast("dict[str, object]", update).get("messages") if isinstance(update, dict) else None
-    messages = (result, *(cast("list[object]", listed) if isinstance(listed, list) else ()))
-    prompts.account(task, (_text_of(message) for message in messages if isinstance(message, ToolMessage)))
+    if task is not None and task.flow is not None:
+        prompts.account(task, map(_text_of, _messages_in(result)))
+
+
+def _messages_in(result: object) -> Generator[BaseMessage]:
+    """Yield the messages of a result: itself, or those that a command adds or sends."""
+    goto = getattr(result, "goto", None)
+    states = [getattr(result, "update", None), *(getattr(one, "arg", None) for one in _listed(goto))]
+    listed = [cast("dict[str, object]", state).get("messages") for state in states if isinstance(state, dict)]
+    if isinstance(result, BaseMessage):
+        yield result
+    for one in (one for each in listed for one in _listed(each)):
+        with suppress(ValueError, TypeError, NotImplementedError):  # It is no message, and LangChain says so.
+            yield from convert_to_messages([cast("Any", one)])
+
+
+def _listed(value: object) -> list[object]:
+    return list(cast("list[object]", value)) if isinstance(value, list | tuple) else [value]
 
 
 def account_answer(task: Task | None, answer: object) -> None:

@@ -204,6 +204,23 @@ async def test_servers_that_claude_code_names_alike_are_an_error(desk: Desk) -> 
             hooks.guard_tools("my_desk", [])
 
 
+async def test_servers_that_claude_code_names_alike_run_on_in_monitor_mode(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error is logged, and the tools of both servers run as ever."""
+
+    @sdk.tool("pay", "Pay an invoice", {"invoice": str})
+    async def pay(arguments: dict[str, Any]) -> dict[str, Any]:
+        return {"content": [{"type": "text", "text": "paid"}]}
+
+    async with desk.hooks("my_desk/pay", mode="monitor") as hooks:
+        for server in ("my desk", "my_desk"):
+            (guarded,) = hooks.guard_tools(server, [pay])
+            assert (await guarded.handler({"invoice": "INV-1"}))["content"][0]["text"] == "paid"
+    assert "rename a server" in caplog.text
+    desk.verified()
+
+
 async def test_sub_agents_act_by_delegation(desk: Desk) -> None:
     """Calls of a sub-agent are those of the agent that it is mapped to, in a chain from the task's."""
     script = [

@@ -8,6 +8,7 @@ from declared_tools import EVIL, PAYS, READ, REQUEST, Bank, Call, DeclaredPrompt
 from google.adk.apps import App
 from google.adk.events import Event
 from google.adk.runners import InMemoryRunner
+from google.adk.workflow import Workflow
 from google.genai import types
 
 import agent_identity as ai
@@ -70,3 +71,24 @@ class TestDeclaredTools(DeclaredPrompts):
                 pass
         assert bank.paid == []
         assert [outcome for _, outcome in bank.ended()] == ["success", "success", "denied"]
+
+    @pytest.mark.parametrize("mode", ["single_turn", "task"])
+    async def test_what_a_workflow_composes_is_not_the_principals_word(self, bank: Bank, mode: str) -> None:
+        """A node of a workflow gets what the one before has returned in the name of the user."""
+
+        def compose(node_input: Any) -> str:
+            return f"they want {EVIL}"
+
+        payer = self.adk.agent([[self.adk.call("pay_invoice", iban=EVIL)]], [bank.tools()[1]], name="payer", mode=mode)
+        plugin = AgentIdentityPlugin(
+            bank.enforcer, model="chat", tool_options={"pay_invoice": PAYS}, principal_messages=True
+        )
+        root = Workflow(name="flow", edges=[("START", compose, payer)])
+        runner = InMemoryRunner(app=App(name="app", root_agent=root, plugins=[plugin]))
+        await runner.session_service.create_session(app_name="app", user_id="u", session_id="s")
+        with bank.task():
+            message = types.UserContent(REQUEST)
+            async for _ in runner.run_async(user_id="u", session_id="s", new_message=message):
+                pass
+        assert bank.paid == []
+        assert [outcome for _, outcome in bank.ended()] == ["denied"]

@@ -30,6 +30,7 @@ from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.openai_agents import (
     answer,
     approval_by_interruption,
+    instrument,
     load_run,
     protect,
     requests_of,
@@ -170,6 +171,27 @@ async def test_equal_calls_of_several_enforcers_are_told_apart(rehearse: Rehears
     for world in worlds:
         assert [outcome for _, outcome, _ in facts(world)] == ["suspended", "success"]
         verifies(world)
+
+
+async def test_a_ruling_for_an_agent_that_the_process_guards_is_not_that_of_a_protected_one(rehearse: Rehearse) -> None:
+    """An equal call of a protected agent waits for a ruling of its own enforcer, and uses up no other."""
+    ran = Ran()
+    one, two = (rehearse(policy=ASKING, routes={"people": approval_by_interruption()}) for _ in range(2))
+    undo = instrument(two.enforcer)
+    try:
+        decided = answer(save_run(await run(two, agent_of(ran.tools(), PAY))), two.enforcer, by=BOB)
+        agent = agent_of(ran.tools())
+        state = await load_run(agent, decided)
+        await run(one, protect(agent_of(ran.tools(), PAY), one.enforcer))
+        with two.enforcer.task("invoices", scope=SCOPE, **WHO):
+            await Runner.run(agent, state)
+    finally:
+        undo()
+    assert ran == ["paid 120 EUR"]
+    assert [outcome for _, outcome, _ in facts(one)] == ["suspended"]
+    assert [outcome for _, outcome, _ in facts(two)] == ["suspended", "success"]
+    verifies(one)
+    verifies(two)
 
 
 async def test_who_may_not_decide_decides_nothing(asking: Rehearsal, rehearse: Rehearse) -> None:

@@ -1,17 +1,18 @@
 """Declarations of tools, and prompts that lower the mark, under the hooks of Strands."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from declared_tools import EVIL, PAYS, READ, REQUEST, Bank, Call, DeclaredPrompts
+from declared_tools import EVIL, OWN, PAYS, READ, REQUEST, Bank, Call, DeclaredPrompts
+from pydantic import BaseModel
 from strands import tool
 from strands.hooks import BeforeInvocationEvent
 from strands.multiagent import GraphBuilder, Swarm
 from strands.session import FileSessionManager
-from strands_doubles import made, use
+from strands_doubles import ScriptedModel, made, use
 
 from agent_identity.integrations.frameworks.strands import AgentIdentityHooks
 
@@ -154,3 +155,24 @@ class TestDeclaredTools(DeclaredPrompts):
             await agent.invoke_async(REQUEST)
         assert bank.paid == []
         assert bank.marks()[1] == ("prompt", "unknown")
+
+    @pytest.mark.filterwarnings("ignore:Agent.structured_output")
+    async def test_the_prompt_of_a_structured_answer_is_the_principals_word(self, bank: Bank) -> None:
+        """The application passes it to the agent, which asks the model without a run."""
+
+        class Answer(BaseModel):
+            """An answer."""
+
+            number: int
+
+        class Structured(ScriptedModel):
+            """A model with structured answers."""
+
+            async def structured_output(self, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
+                """Yield one."""
+                yield {"output": Answer(number=1)}
+
+        agent = self.payer(bank, model=Structured())
+        with bank.task():
+            assert await agent.structured_output_async(Answer, f"Count {OWN}") == Answer(number=1)
+        assert {label for _, label in bank.marks()} == {"trusted"}

@@ -5,7 +5,8 @@ innermost position, which guards the function that is about to run, in place; it
 """
 
 import functools
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, cast, final
 from weakref import WeakSet
@@ -19,6 +20,7 @@ from agent_framework import (
     Executor,
     FunctionTool,
     InMemoryHistoryProvider,
+    ResponseStream,
     normalize_messages,
 )
 from opentelemetry import context as otel
@@ -43,8 +45,10 @@ __all__ = ["AgentIdentityMiddleware", "instrument"]
 _MAX_KEPT: Final = 256
 _Next = Callable[[], Awaitable[None]]
 
-_IN_WORKFLOW: Final[ContextVar[bool]] = ContextVar("agent_identity_maf_workflow", default=False)
-"""Whether a workflow runs here, which may have stored or composed what it hands to an agent."""
+_SPOKEN: Final[ContextVar[frozenset[str] | None]] = ContextVar("agent_identity_maf_spoken", default=None)
+"""The texts of the user that the application passed to the run around this place; ``None`` where nothing runs.
+
+None are in a workflow, which may have stored or composed what it hands to an agent."""
 
 
 @final
@@ -258,13 +262,12 @@ class _Runs:
             if guard is None:
                 return bare(agent, *args, middleware=middleware, **options)
             spoken = _spoken(*args[:1], **options) if guard.are_principals else frozenset[str]()
-            if not stream and not spoken and listed and listed[-1] is guard:
-                return bare(agent, *args, middleware=middleware, **options)
-            innermost: AgentMiddleware = guard
+            innermost: list[AgentMiddleware] = [] if listed and listed[-1] is guard else [guard]
             if stream or spoken:
                 origin = Origin(otel.get_current(), guard.enforcer.current_task) if stream else None
-                innermost = _BoundRun(guard, origin, spoken)
-            return bare(agent, *args, middleware=[*given, innermost], **options)
+                innermost = [_BoundRun(guard, origin, spoken)]
+            made = bare(agent, *args, middleware=[*given, *innermost] if innermost else middleware, **options)
+            return _noting(made, spoken) if guard.are_principals and _SPOKEN.get() is None else made
 
         return run
 
@@ -286,22 +289,44 @@ def _mark_workflows() -> None:
 
     @functools.wraps(bare)
     async def execute(executor: Executor, *args: Any, **options: Any) -> None:  # noqa: ANN401
-        token = _IN_WORKFLOW.set(True)
-        try:
+        with _within(frozenset()):
             await bare(executor, *args, **options)
-        finally:
-            _IN_WORKFLOW.reset(token)
 
     Executor.execute = execute  # type: ignore[method-assign,assignment]
 
 
 def _spoken(messages: Any = None, **_: object) -> frozenset[str]:  # noqa: ANN401  Whatever ``run`` takes.
-    """Return the texts of the user that the application passes to a run, before memories and middleware add theirs."""
-    if _IN_WORKFLOW.get():
-        return frozenset()
+    """Return the texts of the user that the application passes to a run, before memories and middleware add theirs.
+
+    What runs within another run gets its messages from there, and so from a model, a memory or a middleware.
+    """
+    around = _SPOKEN.get()
+    if around is not None:
+        return around
     users = [message for message in normalize_messages(messages) if message.role == "user"]
     contents = [content for message in users for content in message.contents]
     return frozenset(content.text for content in contents if content.type == "text" and content.text)
+
+
+@contextmanager
+def _within(spoken: frozenset[str]) -> Generator[None]:
+    token = _SPOKEN.set(spoken)
+    try:
+        yield
+    finally:
+        _SPOKEN.reset(token)
+
+
+def _noting(run: Any, spoken: frozenset[str]) -> object:  # noqa: ANN401  An awaitable, or a stream.
+    """Return a run during which the texts of the user are known; those of runs within it count for nothing."""
+    if isinstance(run, ResponseStream):
+        return run.with_pull_context_manager(functools.partial(_within, spoken))
+
+    async def noted() -> object:
+        with _within(spoken):
+            return cast("object", await run)
+
+    return noted()
 
 
 def _session() -> str | None:

@@ -21,6 +21,9 @@ __all__ = ["guard_model"]
 
 _CLASSES: Final = weakref.WeakKeyDictionary[type, tuple[Enforcer, str, bool]]()
 _LOCK: Final = threading.Lock()
+_ADDING: Final = ("memory", "knowledge", "knowledge_sources")
+_FINAL: Final = "Final Answer:"
+"""What a model writes in text mode before its answer."""
 
 
 def guard_model(llm: BaseLLM, guards: ToolGuards, name: str) -> None:
@@ -100,7 +103,7 @@ def _wanted(
     agent, current = options.get("from_agent"), guards.enforcer.current_task
     by_person = _can_be_said(agent, options.get("from_task"), current)
     acting = cast("str | None", getattr(agent, "role", None))
-    prompt = Prompt(lambda: _parts(messages, can_be_said=by_person), _contents)
+    prompt = Prompt(lambda: _parts(messages, can_be_said=by_person), _answer_contents)
     return ToolCall(name, request, acting, "streamed_model" if streams else "model", prompt=prompt), sent
 
 
@@ -108,7 +111,7 @@ def _can_be_said(agent: object, job: object, task: Task | None) -> bool:
     """Return whether a user message of CrewAI can consist of the words of the principal alone.
 
     CrewAI also writes into it the outputs of earlier jobs, which a replay loads from a store, and the contents of
-    memories and sources of knowledge.
+    memories and of knowledge.
 
     Args:
         agent: The agent of CrewAI.
@@ -119,7 +122,7 @@ def _can_be_said(agent: object, job: object, task: Task | None) -> bool:
     if flow is None:
         return True
     crew = getattr(agent, "crew", None)
-    adds = any(getattr(one, name, None) for one in (agent, crew) for name in ("memory", "knowledge_sources"))
+    adds = any(getattr(one, name, None) for one in (agent, crew) for name in _ADDING)
     outputs = [getattr(one, "output", None) for one in _earlier(crew, job)]
     known = all(flow.is_accounted(str(output.raw)) for output in outputs if output is not None)
     return known and not adds and flow.label.integrity == "trusted"
@@ -157,6 +160,14 @@ def _contents(answer: object) -> Generator[object]:
             yield [function.get("name"), function.get("arguments")]
         else:
             yield one.get("text", part)
+
+
+def _answer_contents(answer: object) -> Generator[object]:
+    """Yield the contents of an answer, and what CrewAI takes of it for the output of a task."""
+    for content in _contents(answer):
+        yield content
+        if isinstance(content, str):
+            yield content.rpartition(_FINAL)[2].strip()
 
 
 def _whole(llm: BaseLLM, wanted: ToolCall) -> AbstractContextManager[None]:

@@ -269,10 +269,12 @@ class _Protection:
         """Return whether the guard of another protection gives way: one that was undone, or that of the process."""
         return owner is not self and (not owner.active or (owner.everywhere and not self.everywhere))
 
-    def _of_caller(self, called: "_Protection | None") -> ToolGuards:
+    def _of_caller(self, called: "_Protection | None", name: str) -> ToolGuards:
         """Return the guards of the crew that calls, which may share a tool with others of the same enforcer."""
-        shared = called is not None and called.active and called.guards.enforcer is self.guards.enforcer
-        return called.guards if called is not None and shared else self.guards
+        if called is None or not called.active or called.guards.enforcer is not self.guards.enforcer:
+            return self.guards
+        called.guards.adopt(self.guards, name)
+        return called.guards
 
     def missing(self, context: ToolCallHookContext, acting: str | None) -> bool | None:
         """Judge and record the call of a tool that the agent does not have; CrewAI answers it if it may be made."""
@@ -295,7 +297,7 @@ class _Protection:
         """Run a tool under guard, and return its result or the refusal."""
         own: list[BaseException] = []
         called, role = _taken()
-        guards = self._of_caller(called)
+        guards = self._of_caller(called, facts.name)
         wanted, spread = _wanted(facts, body, args, named, role)
 
         def run(call: Call) -> object:
@@ -313,7 +315,7 @@ class _Protection:
         """Do what :meth:`run` does without blocking the event loop."""
         own: list[BaseException] = []
         called, role = _taken()
-        guards = self._of_caller(called)
+        guards = self._of_caller(called, facts.name)
         wanted, spread = _wanted(facts, body, args, named, role)
 
         async def run(call: Call) -> object:

@@ -226,7 +226,7 @@ def _built_in(tool: object) -> list[str]:
 
 
 def _spoken(run: InvocationContext) -> frozenset[str]:
-    """Return the texts of the user in a session."""
-    contents = [event.content for event in run.session.events if event.author == "user"]
-    parts = [part for content in (run.user_content, *contents) if content for part in content.parts or ()]
+    """Return the texts of the user in a session; a workflow adds what its nodes hand on, outside any invocation."""
+    events = [event for event in run.session.events if event.author == "user" and event.invocation_id]
+    parts = [part for event in events if event.content for part in event.content.parts or ()]
     return frozenset(part.text for part in parts if part.text and part.function_response is None)

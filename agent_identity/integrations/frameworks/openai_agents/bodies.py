@@ -1,13 +1,14 @@
 """The body of a tool under the guards of one or several protections, which may share the tool."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from contextvars import ContextVar
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from agents import AgentBase, get_current_trace
 
+from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call
 from agent_identity._enforcement.common import refusal
 from agent_identity.errors import AgentIdentityError, Denied
@@ -15,7 +16,7 @@ from agent_identity.integrations.frameworks.openai_agents.interruptions import S
 from agent_identity.integrations.frameworks.openai_agents.owners import Owner, owner_of
 from agent_identity.integrations.frameworks.tool_guards import ToolCall
 
-__all__ = ["ACTING", "SharedBody", "trace_id"]
+__all__ = ["ACTING", "Caller", "SharedBody", "trace_id"]
 
 Body: TypeAlias = Callable[[Mapping[str, object]], Awaitable[object]]
 _LOG: Final = logging.getLogger("agent_identity")
@@ -30,14 +31,28 @@ def trace_id() -> str | None:
     return None if trace is None else trace.trace_id
 
 
+class Caller(NamedTuple):
+    """Who makes a call. Frozen.
+
+    Attributes:
+        owner: The protection that judges it.
+        name: The name of the agent.
+        places: Where a ruling for it may be.
+    """
+
+    owner: Owner
+    name: str | None
+    places: Sequence[Enforcer | None]
+
+
 class SharedBody:
     """The owners of a guarded tool, and the steps of its calls."""
 
     def __init__(self) -> None:
         self.owners: Final = list[Owner]()
 
-    def caller(self, context: object) -> tuple[Owner, str | None]:
-        """Return the protection that judges a call, and the name of the agent that makes it.
+    def caller(self, context: object) -> Caller:
+        """Return who calls.
 
         Args:
             context: The context of the call or of the run.
@@ -47,23 +62,24 @@ class SharedBody:
         owner = owner_of(agent)
         if owner is None and here is not None and name in (None, here[1]):
             owner, name = here
+        places = None if owner is None and name is None else [None if owner is None else owner.place]
         strict = [one for one in self.owners if one.guards.enforcer.mode == "enforce"]
         if owner not in self.owners or (owner not in strict and not isinstance(agent, AgentBase)):
             owner = (strict or self.owners)[0]  # Nobody knows who calls: the strictest judges.
-        return owner, name
+        return Caller(owner, name, places or [owner.guards.enforcer, None])
 
     async def answer(
-        self, owner: Owner, asked: ToolCall, body: Body, parameters: Mapping[str, object] | None = None
+        self, caller: Caller, asked: ToolCall, body: Body, parameters: Mapping[str, object] | None = None
     ) -> object:
         """Run a call, and return its result, or the text of its refusal; only what the body raises is raised.
 
         Args:
-            owner: The protection that judges it.
+            caller: Who makes it.
             asked: The call.
             body: Runs the tool with the judged arguments.
             parameters: Its arguments, as the model wrote them.
         """
-        raised = list[BaseException]()
+        raised, guards = list[BaseException](), caller.owner.guards
 
         async def noted(call: Call) -> object:
             try:
@@ -73,8 +89,8 @@ class SharedBody:
                 raise
 
         try:
-            with ruled(owner.guards, asked, parameters) if owner.guards.may_suspend else nullcontext():
-                return await owner.guards.run_async(asked, noted)
+            with ruled(guards, asked, parameters, caller.places) if guards.may_suspend else nullcontext():
+                return await guards.run_async(asked, noted)
         except Suspended as suspended:
             return suspended.result
         except Denied as denied:

@@ -5,7 +5,7 @@ The SDK's own approval names nobody and is not signed. It only lets the call rea
 
 import json
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -195,7 +195,7 @@ async def load_run(agent: AnyAgent, saved: str) -> AnyRun:
         if request is None:
             continue
         owner, key = owner_of(item.agent), _key_of(item)
-        waiting = _Waiting(request_from(request), None if owner is None else owner.guards.enforcer)
+        waiting = _Waiting(request_from(request), None if owner is None else owner.place)
         if isinstance(ruling, str):
             _keep(_RULINGS, (waiting.enforcer, waiting.request.principal.id, *key), ruling)
             run.approve(item)
@@ -205,7 +205,11 @@ async def load_run(agent: AnyAgent, saved: str) -> AnyRun:
 
 
 async def suspend_for_approval(
-    guards: ToolGuards, asked: ToolCall, parameters: Mapping[str, object], run: _Context
+    guards: ToolGuards,
+    asked: ToolCall,
+    parameters: Mapping[str, object],
+    run: _Context,
+    places: Sequence[Enforcer | None],
 ) -> bool:
     """Return whether a call has to wait for an approval; then its request is on record, and kept for :func:`save_run`.
 
@@ -214,9 +218,10 @@ async def suspend_for_approval(
         asked: The call.
         parameters: Its arguments, as the model wrote them.
         run: The context of its run.
+        places: Where a ruling for it may be.
     """
     key = call_key(asked.name, asked.request.call_id or "", parameters)
-    if _brought(guards, key):
+    if _brought(guards, key, places):
         return False
     try:
         async with guards.acting_async(asked) as guard:
@@ -250,16 +255,19 @@ def _asked(slot: _Asking) -> Iterator[_Asking]:
 
 
 @contextmanager
-def ruled(guards: ToolGuards, asked: ToolCall, parameters: Mapping[str, object] | None) -> Iterator[None]:
+def ruled(
+    guards: ToolGuards, asked: ToolCall, parameters: Mapping[str, object] | None, places: Sequence[Enforcer | None]
+) -> Iterator[None]:
     """Answer the question for an approval of a call with the ruling that the loaded run brought, if it brought one.
 
     Args:
         guards: The guards.
         asked: The call.
         parameters: Its arguments, as the model wrote them.
+        places: Where the ruling may be.
     """
     key, ruling = call_key(asked.name, asked.request.call_id or "", parameters), None
-    for place in _brought(guards, key)[:1]:
+    for place in _brought(guards, key, places)[:1]:
         ruling, *rest = _RULINGS.pop(place)
         if rest:
             _RULINGS[place] = rest
@@ -309,10 +317,12 @@ def _requests(interruptions: Iterable[ToolApprovalItem], run: _Context | None) -
     return requests
 
 
-def _brought(guards: ToolGuards, key: _Key) -> list[tuple[Enforcer | None, str, *_Key]]:
+def _brought(
+    guards: ToolGuards, key: _Key, places: Sequence[Enforcer | None]
+) -> list[tuple[Enforcer | None, str, *_Key]]:
     """Return where there are rulings for a call of the principal of the open task."""
-    places = [(enforcer, _principal(guards), *key) for enforcer in (guards.enforcer, None)]
-    return [place for place in places if place in _RULINGS]
+    possible = [(enforcer, _principal(guards), *key) for enforcer in places]
+    return [place for place in possible if place in _RULINGS]
 
 
 def _is_of(waiting: _Waiting, guards: ToolGuards) -> bool:

@@ -47,14 +47,14 @@ class _LocalBody(SharedBody):
 
     async def __call__(self, *args: object) -> object:
         seen = self._see(*args)
-        owner, acting = self.caller(seen.context)
-        asked = ToolCall(self._name, CallRequest(seen.arguments, call_id=seen.call_id), acting)
+        caller = self.caller(seen.context)
+        asked = ToolCall(self._name, CallRequest(seen.arguments, call_id=seen.call_id), caller.name)
 
         async def body(arguments: Mapping[str, object]) -> object:
             result = self.original(*seen.rebuild(dict(arguments)))
             return shown(await cast("Awaitable[object]", result) if inspect.isawaitable(result) else result)
 
-        return await self.answer(owner, asked, body)
+        return await self.answer(caller, asked, body)
 
 
 class _Editor:

@@ -2,6 +2,7 @@
 
 from typing import Final, Protocol
 
+from agent_identity._enforcement import Enforcer
 from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 
 __all__ = ["PROTECTION", "Owner", "owner_of"]
@@ -16,6 +17,11 @@ class Owner(Protocol):
     @property
     def guards(self) -> ToolGuards:
         """The guards of its tools."""
+        ...
+
+    @property
+    def place(self) -> Enforcer | None:
+        """Where the rulings for its agents are: its enforcer, or ``None`` if its agents are not marked."""
         ...
 
 

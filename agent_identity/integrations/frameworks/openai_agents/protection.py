@@ -66,6 +66,11 @@ class Protection:
         self._named: Final = set[tuple[str, str]]()
         self.failure: ConfigurationError | None = None
 
+    @property
+    def place(self) -> Enforcer | None:
+        """Where the rulings for its agents are; ``None`` for agents that are not marked."""
+        return None if self._everywhere else self.guards.enforcer
+
     def reach(self, agent: _AnyAgent) -> None:
         """Protect an agent, and those that its handoffs and tools reach, unless another protection has them.
 

@@ -93,17 +93,17 @@ class GuardedBody(SharedBody):
             input: The arguments, as the model wrote them.
         """
         parsed = parse(input)
-        owner, acting = self.caller(ctx)
-        asked = self.asked(acting, getattr(ctx, "tool_call_id", None), parsed, str(input))
+        caller = self.caller(ctx)
+        asked = self.asked(caller.name, getattr(ctx, "tool_call_id", None), parsed, str(input))
 
         async def body(arguments: Mapping[str, object]) -> object:
-            is_kept = parsed is None or owner.guards.enforcer.mode == "monitor"
+            is_kept = parsed is None or caller.owner.guards.enforcer.mode == "monitor"
             result = await self._body(ctx, input if is_kept else text_for(arguments, input, parsed or {}))
             if self.kind == "agent" and _waits(ctx):
                 raise Suspended(result)
             return shown(result)
 
-        return await self.answer(owner, asked, body, parsed)
+        return await self.answer(caller, asked, body, parsed)
 
     async def stops(self, ctx: _Context, parameters: Mapping[str, object], call_id: str) -> bool:
         """Return whether the run is to be interrupted before a call: the tool says so, or our policy asks a person.
@@ -118,9 +118,9 @@ class GuardedBody(SharedBody):
             own = own(ctx, parameters, call_id)
             own = await cast("Awaitable[object]", own) if inspect.isawaitable(own) else own
         try:
-            owner, acting = self.caller(ctx)
-            asked = self.asked(acting, call_id, parameters)
-            waits = await suspend_for_approval(owner.guards, asked, parameters, ctx)
+            caller = self.caller(ctx)
+            asked = self.asked(caller.name, call_id, parameters)
+            waits = await suspend_for_approval(caller.owner.guards, asked, parameters, ctx, caller.places)
         except Exception:  # noqa: BLE001 - Whatever our own defect is, it ends no run, and the guard decides.
             _LOG.exception("whether a call of %r needs an approval is unknown; its guard decides", self._name)
             waits = False

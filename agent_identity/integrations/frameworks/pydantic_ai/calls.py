@@ -13,13 +13,16 @@ from agent_identity._enforcement.common import safe_message
 from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
-__all__ = ["SUSPENDS", "agent_name", "conversation", "guarded", "running"]
+__all__ = ["SUSPENDS", "agent_name", "conversation", "guarded", "outermost", "running"]
 
 SUSPENDS: Final = (ApprovalRequired, CallDeferred)
 """The exceptions by which a tool is deferred."""
 
 running: Final = ContextVar[RunContext[object] | None]("agent_identity_pydantic_ai_run", default=None)
 """The run context of the current call of a tool, or of the model."""
+
+outermost: Final = ContextVar[str | None]("agent_identity_pydantic_ai_outermost", default=None)
+"""The id of the outermost run here: what runs within it is asked by a model, a hook or a validator."""
 
 _LOG: Final = logging.getLogger("agent_identity")
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias, cast
 
-from pydantic_ai import RunContext
+from pydantic_ai import AgentRunResult, RunContext
 from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering, CombinedCapability
 from pydantic_ai.messages import ModelResponse
 from pydantic_ai.models import Model, ModelRequestContext
@@ -16,7 +16,13 @@ from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest
 from agent_identity._enforcement.common import safe_message
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.frameworks.pydantic_ai.calls import SUSPENDS, agent_name, conversation, running
+from agent_identity.integrations.frameworks.pydantic_ai.calls import (
+    SUSPENDS,
+    agent_name,
+    conversation,
+    outermost,
+    running,
+)
 from agent_identity.integrations.frameworks.pydantic_ai.guarded_models import GuardedModel
 from agent_identity.integrations.frameworks.pydantic_ai.guarded_toolsets import Guarding
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards
@@ -45,8 +51,9 @@ class AgentIdentity(AbstractCapability[object]):
             instructions and tools before the model gets them, and its answer before anybody reads it. ``None`` leaves
             model calls alone.
         tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
-        principal_messages: Count user prompts as the principal's own words. With information flow and ``model``, other
-            parts of a prompt that no guard of the task delivered have unknown integrity.
+        principal_messages: Count the user prompts that the application passes to runs, also in their history, as the
+            principal's own words. With information flow and ``model``, other parts of a prompt that no guard of the
+            task delivered have unknown integrity.
 
     Raises:
         TypeError: Enforcer, agents or options are of another type.
@@ -101,6 +108,18 @@ class AgentIdentity(AbstractCapability[object]):
     def get_wrapper_model(self, model: Model) -> Model | None:
         """Return the model of a request under guard, if ``model`` is set."""
         return None if self._model is None else GuardedModel(model, self._guards, self._model)
+
+    async def wrap_run(
+        self, ctx: RunContext[object], *, handler: Callable[[], Awaitable[AgentRunResult[object]]]
+    ) -> AgentRunResult[object]:
+        """Note the outermost run."""
+        if outermost.get() is not None:
+            return await handler()
+        token = outermost.set(ctx.run_id)
+        try:
+            return await handler()
+        finally:
+            outermost.reset(token)
 
     async def before_model_request(
         self, ctx: RunContext[object], request_context: ModelRequestContext

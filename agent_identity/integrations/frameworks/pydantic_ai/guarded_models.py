@@ -27,7 +27,7 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
 from agent_identity._evidence.record import Model as ModelFact
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.pydantic_ai.calls import agent_name, guarded, running
+from agent_identity.integrations.frameworks.pydantic_ai.calls import agent_name, guarded, outermost, running
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 
 __all__ = ["GuardedModel"]
@@ -123,6 +123,7 @@ class _Prompt:
     def __init__(self, messages: list[ModelMessage], parameters: ModelRequestParameters) -> None:
         self.messages = messages
         self.parameters = parameters
+        self._spoken = _spoken(running.get())
         tools = (*parameters.function_tools, *parameters.output_tools)
         self.facts: dict[str, object] = {
             "messages": _json(messages),
@@ -139,7 +140,7 @@ class _Prompt:
             if isinstance(message, ModelResponse):
                 yield from (Part("other", content) for content in _answer_contents(message))
             else:
-                yield from _asked(message)
+                yield from _asked(message, self._spoken)
 
     def revise(self, changed: Mapping[str, object]) -> None:
         """Take the messages and instructions as obligations changed them.
@@ -158,14 +159,36 @@ class _Prompt:
             self.parameters = replace(self.parameters, instruction_parts=revised)
 
 
-def _asked(message: ModelRequest) -> Generator[Part]:
+def _spoken(ctx: RunContext[object] | None) -> frozenset[str]:
+    """Return the texts of the user that the application passed to a run: its prompt, and those in its history."""
+    if ctx is None or outermost.get() not in (None, ctx.run_id):
+        return frozenset()
+    contents = [ctx.prompt, *_prompts_of(ctx.messages)]
+    texts = [one for content in contents for one in (content if isinstance(content, list | tuple) else [content])]
+    return frozenset(text for text in texts if isinstance(text, str))
+
+
+def _prompts_of(messages: list[ModelMessage]) -> Generator[object]:
+    """Yield the prompts with which runs began.
+
+    Tools and hooks may add prompts of the user later in a run, and Pydantic AI sends what validators say as such.
+    """
+    begun = set[str | None]()
+    for message in messages:
+        is_first = message.run_id is None or message.run_id not in begun
+        begun.add(message.run_id)
+        # What a tool returned beside its value is sent after it as a prompt of the user.
+        if is_first and not any(isinstance(part, ToolReturnPart) for part in message.parts):
+            yield from (part.content for part in message.parts if isinstance(part, UserPromptPart))
+
+
+def _asked(message: ModelRequest, spoken: frozenset[str]) -> Generator[Part]:
     """Yield the parts of a request to a model, for information flow."""
-    # What a tool returned beside its value, Pydantic AI sends after it as a prompt of the user.
-    is_person = not any(isinstance(part, ToolReturnPart) for part in message.parts)
     for part in message.parts:
         if isinstance(part, UserPromptPart):
             texts = [part.content] if isinstance(part.content, str) else part.content
-            yield from (Part("person" if is_person else "other", content) for content in texts)
+            for text in texts:
+                yield Part("person" if isinstance(text, str) and text in spoken else "other", text)
         elif not isinstance(part, SystemPromptPart):
             yield Part("other", cast("object", getattr(part, "content", part)))
 

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, TypeAlias, cast
@@ -29,6 +29,8 @@ def note_spoken(*kinds: type[object]) -> None:
     """
     for kind in cast("tuple[Any, ...]", kinds):
         kind.stream_async = _noting(kind.stream_async)
+        if (ask := getattr(kind, "structured_output_async", None)) is not None:  # Deprecated, and only of agents.
+            kind.structured_output_async = _noting_once(ask)
 
 
 def _noting(bare: Callable[..., AsyncGenerator[object]]) -> Callable[..., AsyncGenerator[object]]:
@@ -48,6 +50,15 @@ def _noting(bare: Callable[..., AsyncGenerator[object]]) -> Callable[..., AsyncG
             await stream.aclose()
 
     return stream_async
+
+
+def _noting_once(bare: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+    @functools.wraps(bare)
+    async def structured_output_async(runner: object, output_model: object, prompt: object = None) -> object:
+        with _within(_texts(prompt)):
+            return await bare(runner, output_model, prompt)
+
+    return structured_output_async
 
 
 @contextmanager

@@ -99,6 +99,20 @@ def test_another_installation_replaces_ours(run: Run, project: Path) -> None:
     assert (hook["timeout"], hook["onFailure"]) == (110, "block")
 
 
+def test_a_hook_of_an_earlier_place_of_the_command_is_replaced(run: Run, project: Path) -> None:
+    """It refuses every call, since nothing is there any more; status names it, and install and remove take it away."""
+    path = project / ".claude" / "settings.local.json"
+    run("hooks", "install", "evidence")
+    new = path.read_text(encoding="utf-8")
+    old = new.replace("coding_agents/command.py", "hook_command.py")
+    for words, left in ((("install", "evidence"), json.loads(new)), (("remove",), {})):
+        path.write_text(old, encoding="utf-8")
+        code, out, _ = run("hooks", "status")
+        assert (code, "not the one of this installation" in out) == (1, True)
+        assert run("hooks", *words)[0] == 0
+        assert settings_of(path) == left
+
+
 def test_a_hook_of_others_with_a_similar_name_is_not_ours(run: Run, project: Path) -> None:
     """Neither install nor remove takes away a script of others that is called like ours."""
     theirs = {"hooks": {"PreToolUse": [{"hooks": [{"type": "command", "command": "python my_hook_command.py"}]}]}}

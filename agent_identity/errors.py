@@ -200,9 +200,14 @@ class VerificationError(AgentIdentityError):
 
 
 class EvidenceError(AgentIdentityError):
-    """The action could not be recorded and therefore did not happen."""
+    """The action could not be recorded and therefore did not happen.
+
+    Attributes:
+        uncertain: The record may be in the ledger all the same, because a sync to disk failed.
+    """
 
     default_code = "evidence_unavailable"
+    uncertain: bool = False
 
 
 class StateError(AgentIdentityError):

@@ -5,6 +5,7 @@ A keyed index holds digests of values, never the values. It is kept in memory an
 
 import re
 import unicodedata
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby, islice
 from operator import itemgetter
@@ -32,7 +33,7 @@ MAX_INPUT_CHARS: Final = 262_144
 MAX_VALUES: Final = 50_000
 """Values of a task that are indexed; later ones have no known provenance."""
 
-_PART_CHARS: Final = 16  # What a part that waits takes of memory besides its characters, in characters.
+_PART_CHARS: Final = 16  # What a part that waits takes of memory besides its characters.
 _MAX_PARTS: Final = 256
 _MAX_PHRASE: Final = 6
 _MAX_PHRASES: Final = 2_000
@@ -183,7 +184,7 @@ class ProvenanceIndex:
         self._entries: dict[int, Origin] = {}
         self._full = False  # No further values are taken in.
         self.blind = False
-        self._waiting: list[_Input] = []
+        self._waiting: deque[_Input] = deque()
         self._size = 0  # Of what waits, in characters.
         self._short = False  # Something that waits may be known by a short text.
 
@@ -256,23 +257,28 @@ class ProvenanceIndex:
         if not self._waits:
             self._index(latest)
             return
+        if not latest.leaves:
+            return
         self._waiting.append(latest)
         for value, _ in latest.leaves:
-            self._size += _PART_CHARS + (len(value) if type(value) is str else 0)
+            self._size += _size_of(value)
             self._short = self._short or _has_short_form(value)
+        self._size += sum(map(_size_of, latest.given))
         if self._size > MAX_INPUT_CHARS:
             self._settle()
 
     def _settle(self) -> None:
-        """Index what waits, in its order."""
-        waiting, self._waiting = self._waiting, []
+        """Index what waits, in its order; what fails is missing, and what comes after it waits on."""
+        waiting = self._waiting
+        while waiting:
+            try:
+                self._index(waiting[0])
+            except BaseException:
+                self.blind = True
+                raise
+            finally:
+                waiting.popleft()
         self._size, self._short = 0, False
-        try:
-            for each in waiting:
-                self._index(each)
-        except BaseException:
-            self.blind = True  # Something is missing in the index.
-            raise
 
     def _index(self, latest: _Input) -> None:
         room = MAX_INPUT_CHARS
@@ -399,6 +405,11 @@ def is_silent(value: object) -> bool:
 
 def _is_silent(leaf: object) -> bool:
     return leaf is None or type(leaf) is bool or leaf == ""
+
+
+def _size_of(value: object) -> int:
+    """Return what a part that waits takes of memory, in characters."""
+    return _PART_CHARS + (len(value) if type(value) is str else 0)
 
 
 def _has_short_form(value: object) -> bool:

@@ -216,8 +216,8 @@ class _Reader:
             self._miss(path)
             return
         kind = type(value)
-        # Of a copy, whose members no other thread changes meanwhile.
-        members = _DICT_COPY(value).items() if kind is dict else self._opened(value, path)
+        # No copy of the dict: to make one may compare its keys, and so run code of others.
+        members = list(_ITEMS(value)) if kind is dict else self._opened(value, path)
         keyed = kind is dict or isinstance(value, _MAPPINGS)
         parts, paths = self.parts, self.paths
         for name, item in members:
@@ -288,7 +288,6 @@ def _plain(key: object) -> object:
 
 _MAPPINGS: Final = (dict, types.MappingProxyType)
 _ITEMS: Final[Callable[[object], Iterable[tuple[object, object]]]] = vars(dict)["items"]
-_DICT_COPY: Final[Callable[[object], dict[object, object]]] = vars(dict)["copy"]
 _LIST_COPY: Final[Callable[[object], list[object]]] = vars(list)["copy"]
 _ITERATORS: Final[Sequence[tuple[type, Callable[[object], Iterator[object]]]]] = tuple(
     (kind, vars(kind)["__iter__"]) for kind in (list, tuple, set, frozenset, deque)

@@ -1,5 +1,6 @@
 """Marks under attack: moved while a call is judged, not written, edited, and calls that ran against them."""
 
+import errno
 import importlib.util
 import re
 import sys
@@ -41,6 +42,7 @@ flow = sys.modules.setdefault("flow_worlds", importlib.util.module_from_spec(_sp
 _spec.loader.exec_module(flow)
 
 EVIL, OWN, REQUEST, BOB = flow.EVIL, flow.OWN, flow.REQUEST, flow.BOB
+EVIL_CAUSE = b'"cause":"result"'
 EVERYTHING = Scope({name: {} for name in ("pay", "read", "other")})
 
 
@@ -182,11 +184,48 @@ def test_a_write_that_fails_leaves_neither_mark_nor_outcome(open_world: Callable
                 with pytest.raises(ContentBlocked) as caught:
                     read()
                 assert caught.value.code == "mark_not_recorded"
-        assert [one for one in flow.marks(office) if one[0] == "result"] == []
+        late = [] if mode == "monitor" else [("result", "untrusted")]  # Before the refusal.
+        assert [one for one in flow.marks(office) if one[0] == "result"] == late
         other()
     assert flow.marks(office)[-1] == ("result", "untrusted")
     outcome = flow.of_kind(office, records.Outcome)[0]
-    assert outcome.outcome == ("success" if mode == "monitor" else "denied")
+    assert (outcome.outcome, outcome.mark) == ("success" if mode == "monitor" else "denied", "untrusted")
+
+
+@pytest.mark.parametrize("failing", ["interrupt", "sync"])
+def test_no_call_follows_a_mark_that_may_or_may_not_be_written(open_world: Callable[..., Any], failing: str) -> None:
+    """After Ctrl-C inside the write, or a disk that fails to sync, a second mark could stand beside the first."""
+    office = flow.open_office(open_world, sync="disk" if failing == "sync" else "process")
+    read, pay = flow.reads(office, EVIL, returns="untrusted"), flow.pays(office)
+    write, sync, wrote = Files.write, Files.fdatasync, list[bool]()
+
+    def noting(self: Files, fd: int, data: bytes) -> int:
+        written = write(self, fd, data)
+        wrote.append(EVIL_CAUSE in data)
+        if wrote[-1] and failing == "interrupt":
+            raise KeyboardInterrupt
+        return written
+
+    def failed(self: Files, fd: int) -> None:
+        if wrote[-1]:
+            raise OSError(errno.EIO, "fault")
+        sync(self, fd)
+
+    with office.task(EVERYTHING, request=REQUEST):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Files, "write", noting)
+            patch.setattr(Files, "fdatasync", failed)
+            with pytest.raises((KeyboardInterrupt, ContentBlocked)):
+                read()
+            assert any(wrote)
+        for act in (read, partial(pay, OWN)):
+            with pytest.raises(Denied) as caught:
+                act()
+            assert caught.value.code == "mark_uncertain"
+    with office.task(EVERYTHING, request=REQUEST):
+        read()
+    assert flow.paid(office) == []
+    assert not [one for one in flow.verified(office).findings if one.severity == "contradicted"]
 
 
 def test_a_result_whose_values_are_not_known_is_withheld(office: Any) -> None:
@@ -205,6 +244,82 @@ def test_a_result_whose_values_are_not_known_is_withheld(office: Any) -> None:
     (outcome,) = flow.of_kind(office, records.Outcome)
     assert (caught.value.code, caught.value.reference) == ("mark_not_recorded", outcome.id)
     assert flow.codes(flow.verified(office)) == set()
+
+
+@pytest.mark.parametrize("how", ["result", "error", "chunk"])
+def test_a_refusal_for_a_mark_that_was_not_written_stands_after_that_mark(office: Any, how: str) -> None:
+    """Once the ledger works again, an honest recorder is not said to have delivered before it recorded."""
+    if how == "chunk":
+
+        @office.enforcer.tool(labels=[], returns="untrusted")
+        def read() -> Iterator[str]:
+            yield EVIL
+
+        read_once: Callable[[], object] = lambda: list(read())  # noqa: E731
+    else:
+        content = EVIL if how == "result" else LookupError(EVIL)
+        read_once = flow.reads(office, content, name="read", returns="untrusted")
+    write, failed = Files.write, list[int]()
+
+    def failing(self: Files, fd: int, data: bytes) -> int:
+        if b"untrusted" in data and not failed:
+            failed.append(fd)
+            return write(self, fd, data[:10])
+        return write(self, fd, data)
+
+    with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Files, "write", failing)
+        with pytest.raises(ContentBlocked) as caught:
+            read_once()
+    assert (caught.value.code, len(failed)) == ("mark_not_recorded", 1)
+    (outcome,) = flow.of_kind(office, records.Outcome)
+    assert (outcome.outcome, outcome.error, outcome.mark) == ("denied", "mark_not_recorded", "untrusted")
+    assert flow.codes(flow.verified(office)) == set()
+
+
+@pytest.mark.parametrize("sealing", ["background", "inline"])
+@pytest.mark.parametrize("mode", ["enforce", "monitor"])
+def test_a_disk_that_fails_after_the_write_gives_a_call_no_second_outcome(
+    open_world: Callable[..., Any], mode: str, sealing: str
+) -> None:
+    """Mark and outcome may be on record, so that the result is withheld, and nothing contradicts its outcome."""
+    office = flow.open_office(open_world, mode=mode, sync="disk", sealing=sealing)
+    read, sync, failed = flow.reads(office, EVIL, returns="untrusted"), Files.fdatasync, list[int]()
+
+    def failing(self: Files, fd: int) -> None:
+        if flow.of_kind(office, records.Outcome) and not failed:
+            failed.append(fd)
+            raise OSError(5, "broken")
+        sync(self, fd)
+
+    with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Files, "fdatasync", failing)
+        if mode == "monitor":
+            assert read() == EVIL
+        else:
+            with pytest.raises(ContentBlocked) as caught:
+                read()
+            assert caught.value.code == "mark_not_recorded"
+    (outcome,) = flow.of_kind(office, records.Outcome)
+    assert (len(failed), outcome.label, outcome.mark) == (1, "untrusted", "untrusted")
+    office.enforcer.close()
+    (span,) = [span for span in office.exporter.get_finished_spans() if span.name == "execute_tool read"]
+    assert "agent_identity.attestation.signature" not in (span.attributes or {})
+    assert "intent_missing" not in flow.codes(flow.verified(office))
+
+
+def test_an_outcome_that_no_ledger_can_hold_hides_no_result(office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mark is recorded without it, and the result is delivered as that of any other act."""
+    read, told = flow.reads(office, EVIL, returns="untrusted"), guards.Description.outcome
+
+    def unfit(self: Any, *arguments: Any, **more: Any) -> Any:
+        return partial(told(self, *arguments, **more), error="\ud800")
+
+    monkeypatch.setattr(guards.Description, "outcome", unfit)
+    with office.task(EVERYTHING, request=REQUEST):
+        assert read() == EVIL
+    assert flow.marks(office)[-1] == ("result", "untrusted")
+    assert flow.codes(flow.verified(office)) == {"unknown_outcome"}
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -228,7 +343,7 @@ def test_a_mark_does_not_depend_on_the_outcome(office: Any, where: str, broken: 
             failed.append(True)
             with pytest.raises(ContentBlocked) as caught:
                 read()
-            assert caught.value.code == "mark_not_recorded"
+            assert (caught.value.code, caught.value.__context__) == ("mark_not_recorded", None)
             failed.clear()
         else:
             assert read() == EVIL

@@ -117,12 +117,13 @@ def test_two_patches_are_undone_in_any_order(kind: type[Kind]) -> None:
 
 
 def test_an_inherited_method_is_replaced_in_the_class_alone(kind: type[Kind]) -> None:
-    """Other classes that inherit it keep theirs."""
+    """Other classes that inherit it keep theirs, and afterwards this one inherits it again."""
     patch = patch_of(kind, "inherited")
     patch.apply()
     assert (kind().inherited(), Other().inherited()) == (["ours", "inherited"], ["inherited"])
     patch.undo()
     assert kind().inherited() == ["inherited"]
+    assert "inherited" not in vars(kind)
 
 
 def test_a_patch_that_somebody_else_has_removed_is_applied_again(kind: type[Kind]) -> None:

@@ -18,7 +18,7 @@ _NO_TOOL: Final = bytes(16)
 _OWN, _ABOVE = b"=", b"^"
 _NEAR: Final = 20_000  # Calls in memory, of some 250 bytes each.
 _MAX_SCOPES: Final = 1_000
-_LONGEST: Final = 256  # Characters of the name of a scope or tool.
+_LONGEST: Final = 256  # Characters of the name of a scope, and of that of a tool in a record.
 _REST: Final = "(other libraries)"
 
 
@@ -46,8 +46,9 @@ class ToolCall(NamedTuple):
             return None
         parent = _NOTHING if span.parent_id is None else bytes.fromhex(span.parent_id)
         trace, own = bytes.fromhex(span.trace_id), bytes.fromhex(span.span_id)
-        tool = named_tool(span.attributes)
-        return cls(span.scope[:_LONGEST], trace, own, parent, _NO_TOOL if tool is None else _digest(tool[:_LONGEST]))
+        name = named_tool(span.attributes)
+        tool = _NO_TOOL if name is None else _digest(name[: _LONGEST + 1])
+        return cls(span.scope[:_LONGEST], trace, own, parent, tool)
 
 
 @final
@@ -57,7 +58,8 @@ class CoverageTable:
     Several libraries may trace one call: one span of another library counts as attributed if the span right
     above or below it is a call with a valid record, and no call of another tool. Spans come in any order, so
     this is decided last. Until then some 50 bytes of each are kept, spilled to disk if there are many. Scopes beyond
-    the first thousand are counted as one, and only the first 256 characters of the names of scopes and tools count.
+    the first thousand are counted as one. Of the names of scopes only the first 256 characters count, of those of
+    tools one more than a record can hold.
     """
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ from agent_identity._evidence.record import Action, Enforced, Model, Transform
 from agent_identity._flow import TRUSTED, Label
 from agent_identity._inspection import HeldStream
 from agent_identity._policy.decision import Decision, Finding, Touch
-from agent_identity.errors import Denied
+from agent_identity.errors import ContentBlocked, Denied
 
 __all__ = ["NOTHING", "Call", "CallFlow", "CallRequest", "Handles", "Inspected", "Judgement", "Routing", "Shown"]
 
@@ -176,6 +176,7 @@ class CallFlow(Struct, eq=False):
         limit: The label that the source of the result claims; it only restricts.
         hidden: True if the guard does not see the result of the call.
         waiting: Records the effect of the result on the mark, together with the outcome; ``None`` if it is on record.
+        unmarked: The refusal of the result, if its outcome is on record and its effect on the mark may not be.
     """
 
     judged: Judged | None = None
@@ -183,6 +184,7 @@ class CallFlow(Struct, eq=False):
     limit: Label = TRUSTED
     hidden: bool = False
     waiting: Callable[[WriteMark | None], None] | None = None
+    unmarked: ContentBlocked | None = None
 
     def returned(self, label: Label) -> None:
         """Meet the label with that of a further result."""

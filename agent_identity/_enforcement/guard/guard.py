@@ -720,21 +720,23 @@ class Guard:
         Raises:
             ContentBlocked: What the result does to the mark could not be recorded.
         """
-        if not call.conclude():
-            if self._flow is not None:
-                self._flow.catch_up(call)
-            return
-        try:
-            self._conclude(call, outcome, error)
-        except ContentBlocked as blocked:
-            self._deny(call, blocked)
-            raise (blocked if blocked.reference else self._refuse(call, blocked)) from None
-        except Exception as failure:  # noqa: BLE001 - See above; the intent stays open, which the verifier reports.
-            self._point.spans.abandon(call.execution.span)
-            # One line without a trace, because a trace shows the texts of the exceptions before this one.
-            _LOG.error("the outcome of %s could not be recorded: %s", self.tool.name, safe_message(failure))
-            if self._flow is not None:
-                self._flow.catch_up(call)
+        if call.conclude():
+            try:
+                self._conclude(call, outcome, error)
+            except ContentBlocked as blocked:
+                self._deny(call, blocked)
+                if blocked.reference is None:
+                    raise self._refuse(call, blocked) from None
+                self._point.spans.abandon(call.execution.span)  # What may not be on the disk is not signed.
+                raise
+            except Exception as failure:  # noqa: BLE001 - See above; the intent stays open, which the verifier reports.
+                self._point.spans.abandon(call.execution.span)
+                # One line without a trace, because a trace shows the texts of the exceptions before this one.
+                _LOG.error("the outcome of %s could not be recorded: %s", self.tool.name, safe_message(failure))
+        unmarked = None if self._flow is None else self._flow.catch_up(call)
+        if unmarked is not None:
+            self._deny(call, unmarked)
+            raise unmarked
 
     def _conclude(self, call: Call, outcome: Ending, error: str | None) -> Entry | None:
         """Append the outcome of a call that is over, and let the sealing thread sign it and end the span."""

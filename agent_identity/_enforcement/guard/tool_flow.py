@@ -9,7 +9,7 @@ from agent_identity._common.narrowing import is_array, is_mapping
 from agent_identity._enforcement.calls import NOTHING, Arguments, Call, CallFlow, plain_copy
 from agent_identity._enforcement.guard.kept_values import open_quarantined
 from agent_identity._enforcement.tasks import Judged, Process, Reading, Task, TaskFlow, WriteMark, bodies_around
-from agent_identity._evidence.ledger import After, Entry, Ledger, Make, Told
+from agent_identity._evidence.ledger import After, Earlier, Entry, Ledger, Make, Told
 from agent_identity._evidence.record import ArgumentOrigin, MarkCause, Outcome
 from agent_identity._flow import (
     MODEL_KINDS,
@@ -30,7 +30,7 @@ from agent_identity._flow import (
 from agent_identity._policy import stated_tools
 from agent_identity._policy.decision import Decision, Effect, FlowFacts, Policy, Problem, Tool, check_patterns
 from agent_identity._policy.language import flows_about
-from agent_identity.errors import ConfigurationError, ContentBlocked
+from agent_identity.errors import ConfigurationError, ContentBlocked, EvidenceError
 
 __all__ = ["DeclaredFlow", "Restores", "ToolFlow", "checked_destination", "facts_of", "origins_of"]
 
@@ -40,6 +40,7 @@ Restores: TypeAlias = Mapping[str, str | Sequence[str]]
 _FOREIGN_KINDS: Final = frozenset({"mcp", "remote", "retriever"})
 _MAX_ORIGINS: Final = 256
 _MAX_NAME: Final = 256
+_UNRECORDED: Final = "mark_not_recorded"
 
 
 @final
@@ -296,40 +297,57 @@ class ToolFlow:
             detail: See above.
             after: See above.
 
+        Returns:
+            The outcome. If anything fails after both were written, :meth:`catch_up` returns the refusal of the result.
+
         Raises:
             ContentBlocked: The mark could not be recorded, so that the result must not be delivered. With a
-                ``reference`` the outcome is on record all the same.
+                ``reference`` the outcome may be on record all the same.
             EvidenceError: The outcome could not be recorded.
         """
         append = partial(ledger.append, detail=detail, after=after)
         flow, of_call = None if call.task is None else call.task.flow, call.flow
-        if flow is None or of_call is None or of_call.waiting is None:
+        if flow is None or of_call is None:
+            return append(outcome)
+        if of_call.waiting is None:
+            if call.denial is not None and call.denial.code == _UNRECORDED:
+                flow.guarded(partial(flow.write_late, call.intent, call.tool))
             return append(outcome)
         count, of_call.waiting = of_call.waiting, None
-        label, written = of_call.label or TRUSTED, list[Entry]()
+        label, written, recorded = of_call.label or TRUSTED, list[Entry](), list[Entry]()
 
         def write(mark: Make) -> str:
-            mark_id = ledger.new_id()
+            before = Earlier(mark, ledger.new_id(), written.append)
             marked = partial(outcome, mark=str(flow.label.meet(label)))
-            written.append(append(marked, before=(mark, mark_id)))
-            return mark_id
+            try:
+                recorded.append(append(marked, before=before))
+            except EvidenceError as error:
+                if error.code != "bad_record":
+                    raise
+                return ledger.append(mark).id  # The outcome may be the bad one, and must not hide the result.
+            return before.record_id
 
-        if flow.guarded(partial(count, write)) is not None:
+        failed = flow.guarded(partial(count, write))
+        if recorded:
+            of_call.unmarked = None if failed is None else _unrecorded(call, *recorded)
+            return recorded[0]
+        if failed is not None:
             raise _unrecorded(call, *written)
-        return written[0] if written else append(outcome)
+        if written:
+            raise EvidenceError("it is not known whether the outcome is on disk; see the first error")
+        return append(partial(outcome, mark=str(flow.label)))
 
-    def catch_up(self, call: Call) -> None:
-        """Record what waits for the outcome of a call that was ended elsewhere.
+    def catch_up(self, call: Call) -> ContentBlocked | None:
+        """Record what still waits for the outcome of a call, because that was written elsewhere or not at all.
 
-        Raises:
-            ContentBlocked: It could not be recorded; the result must not be delivered.
+        Returns:
+            The refusal of the result, if its effect on the mark could not be recorded, here or with the outcome.
         """
         flow, of_call = None if call.task is None else call.task.flow, call.flow
         if flow is None or of_call is None or of_call.waiting is None:
-            return
+            return None if of_call is None else of_call.unmarked
         count, of_call.waiting = of_call.waiting, None
-        if flow.guarded(partial(count, None)) is not None:
-            raise _unrecorded(call)
+        return None if flow.guarded(partial(count, None)) is None else _unrecorded(call)
 
     def deliver(
         self, call: Call, flow: TaskFlow, content: object, cause: MarkCause, *, original: object, ends: bool = False
@@ -445,9 +463,9 @@ class ToolFlow:
 def _unrecorded(call: Call, outcome: Entry | None = None) -> ContentBlocked:
     """Return the refusal of content whose mark could not be recorded."""
     why = f"{call.tool}: withheld, because what it does to the task could not be recorded"
-    decision = Decision(effect=Effect.BLOCK, reason="mark_not_recorded")
+    decision = Decision(effect=Effect.BLOCK, reason=_UNRECORDED)
     reference = None if outcome is None else outcome.id
-    return ContentBlocked(why, code="mark_not_recorded", decision=decision, reference=reference)
+    return ContentBlocked(why, code=_UNRECORDED, decision=decision, reference=reference)
 
 
 def _flow_of(call: Call) -> CallFlow:

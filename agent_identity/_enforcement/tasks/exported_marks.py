@@ -1,13 +1,17 @@
 """Marks of hops in other processes, as the process that handed them out knows them."""
 
+from collections.abc import Collection
 from typing import Final, NamedTuple, final
 
 from agent_identity._authority.grants import SignedMark, verify_mark
-from agent_identity._flow import TRUSTED, Label
+from agent_identity._flow import TRUSTED, UNKNOWN, UNTRUSTED, Label
 from agent_identity._identity.keys import PublicKey
 from agent_identity.errors import TokenError
 
-__all__ = ["ExportedMark", "MarkSigner"]
+__all__ = ["MARK_WORDS", "ExportedMark", "MarkSigner", "label_of_words", "words_of"]
+
+MARK_WORDS: Final = ("kept", "unknown", "untrusted", "restricted")
+"""The keys of a mark in the shared state, where each only restricts: nothing has to be read before."""
 
 _MAX_PENDING: Final = 64
 
@@ -102,3 +106,21 @@ def _label(mark: SignedMark) -> Label:
         return Label.parse(mark.label)
     except ValueError:
         raise TokenError("the label of the mark is malformed", code="bad_mark") from None
+
+
+def words_of(label: Label) -> list[str]:
+    """Return the keys of a mark for the shared state."""
+    words = ["kept"]
+    if label.integrity != "trusted":
+        words.append(label.integrity)
+    if label.readers is not None:
+        words.append("restricted")  # Of readers the state knows only that there are some: then nobody is one.
+    return words
+
+
+def label_of_words(words: Collection[str]) -> Label | None:
+    """Return the mark with these keys in the shared state; ``None`` if nobody keeps one there."""
+    if "kept" not in words:
+        return None
+    integrity = UNTRUSTED if "untrusted" in words else UNKNOWN if "unknown" in words else TRUSTED
+    return integrity.meet(Label("trusted", frozenset())) if "restricted" in words else integrity

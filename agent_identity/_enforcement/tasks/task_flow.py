@@ -16,7 +16,13 @@ from typing import Final, NamedTuple, TypeAlias, final
 from agent_identity._authority.grants import Grant, SignedMark, sign_mark
 from agent_identity._authority.stores import StateStore
 from agent_identity._enforcement.common import Mode, safe_message
-from agent_identity._enforcement.tasks.exported_marks import ExportedMark, MarkSigner
+from agent_identity._enforcement.tasks.exported_marks import (
+    MARK_WORDS,
+    ExportedMark,
+    MarkSigner,
+    label_of_words,
+    words_of,
+)
 from agent_identity._enforcement.tasks.facts import TaskFacts
 from agent_identity._evidence.ledger import Ledger, Make
 from agent_identity._evidence.record import DigestKeys, MarkCause, MarkChange, MarkSeen, Time
@@ -24,7 +30,7 @@ from agent_identity._evidence.record import Mark as MarkRecord
 from agent_identity._flow import TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, Origin, ProvenanceIndex, is_silent
 from agent_identity._identity.common import Clock
 from agent_identity._identity.keys import Signer
-from agent_identity.errors import Denied, TokenError
+from agent_identity.errors import Denied, EvidenceError, TokenError
 
 __all__ = ["Carried", "Flows", "Judged", "TaskFlow", "WriteMark"]
 
@@ -32,10 +38,10 @@ _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 _KEY_BYTES: Final = 32
 _LATE: Final = 60
-_WORDS: Final = ("kept", "unknown", "untrusted", "restricted")
 _MAX_KEPT: Final = 4_096
 _MAX_EXPORTED: Final = 256
 _MAX_ACCOUNTED: Final = 10_000
+_UNCERTAIN: Final = "the last mark of the task may or may not be on record; open a new task"
 
 
 WriteMark: TypeAlias = Callable[[Make], str]
@@ -88,11 +94,12 @@ class _Shared:
         exported: The hops that were handed to other processes, each with its mark when last seen.
         accounted: Digests of whole texts that reached the agent and count in the mark.
         parts: The isolated hops that were delegated from these; each has a mark of its own.
+        is_certain: It is known whether the record of the last change is in the ledger.
     """
 
     __slots__ = (
-        *("accounted", "expires_at", "exported", "hop", "index", "last", "lock", "mark", "names", "parts"),
-        "unwritten",
+        *("accounted", "expires_at", "exported", "hop", "index", "is_certain", "last", "lock", "mark", "names"),
+        *("parts", "unwritten"),
     )
 
     def __init__(self, hop: str, expires_at: int, names: tuple[str, ...] = ()) -> None:
@@ -107,6 +114,7 @@ class _Shared:
         self.exported: dict[str, ExportedMark] = {}
         self.accounted: set[bytes] = set()
         self.parts: list[TaskFlow] = []
+        self.is_certain = True
 
 
 @final
@@ -210,7 +218,7 @@ class Flows:
             StateError: The state cannot be asked, or has no room.
         """
         now = self._clock.wall_ns() // _NS
-        for word in _words_of(label):
+        for word in words_of(label):
             self._state.insert(f"flow:{hop}:{word}", now=now, expires_at=expires_at + _LATE)
 
     def kept(self, hop: str) -> Label | None:
@@ -220,25 +228,12 @@ class Flows:
             StateError: The state cannot be asked.
         """
         now = self._clock.wall_ns() // _NS
-        found = [word for word in _WORDS if self._state.contains(f"flow:{hop}:{word}", now=now)]
-        if "kept" not in found:
-            return None
-        integrity = UNTRUSTED if "untrusted" in found else UNKNOWN if "unknown" in found else TRUSTED
-        return integrity.meet(Label("trusted", frozenset())) if "restricted" in found else integrity
+        found = [word for word in MARK_WORDS if self._state.contains(f"flow:{hop}:{word}", now=now)]
+        return label_of_words(found)
 
     def is_over(self, expires_at: int) -> bool:
         """Return whether nobody can act under a grant any more."""
         return expires_at + _LATE <= self._clock.wall_ns() // _NS
-
-
-def _words_of(label: Label) -> list[str]:
-    """Return the keys of a mark in the shared state, where each only restricts: nothing has to be read before."""
-    words = ["kept"]
-    if label.integrity != "trusted":
-        words.append(label.integrity)
-    if label.readers is not None:
-        words.append("restricted")  # Of readers the state knows only that there are some: then nobody is one.
-    return words
 
 
 @final
@@ -422,6 +417,21 @@ class TaskFlow:
         if parent is not None and self not in parent.shared.parts:  # A body that outlives its delegation.
             parent.take_part(self)
 
+    def write_late(self, intent: str | None, name: str) -> None:
+        """Record what could not be recorded when it joined the mark, before the refusal of its delivery.
+
+        Args:
+            intent: The call whose content is withheld.
+            name: The name of its tool.
+
+        Raises:
+            EvidenceError: It still cannot be recorded.
+            StateError: The shared state cannot be asked.
+        """
+        with self.lock:
+            if self.shared.unwritten is not TRUSTED:
+                self._write("result", TRUSTED, intent=intent, name=name)
+
     def opened(self, label: Label, source: str | None, name: str) -> None:
         """Record that a tool gets a quarantined result, which lowers the mark like any that is delivered.
 
@@ -589,9 +599,14 @@ class TaskFlow:
             supplied: The names that the caller gave; others are the tool's own.
             destinations: The names of those that decide where the call leads, each with whether a call without a value
                 of it leads nowhere: that is the tool's own word, and as good as a trusted value.
+
+        Raises:
+            Denied: With code ``mark_uncertain``: the last mark may or may not be on record.
         """
         given, args = frozenset(supplied), dict[str, Origin]()
         with self.lock:
+            if not self.shared.is_certain and self._flows.enforces:
+                raise Denied(_UNCERTAIN, code="mark_uncertain")
             index, mark, seen = self.shared.index, self.mark, self.seen
             for name, value in values.items():
                 found = index.origin(value) if name in given else _OWN
@@ -650,13 +665,30 @@ class TaskFlow:
                 digest=digest,
                 token=token,
             )
-            record_id = (write or flows.write)(flows.record(self._facts, change))
+            record_id = self._append(flows.record(self._facts, change), write or flows.write)
         except BaseException:
             shared.unwritten = TRUSTED if joined == TRUSTED else joined
             raise
         source = (intent or record_id) if joined != TRUSTED else None
         shared.mark = shared.mark.lowered(joined, source, name or cause)
         shared.last, shared.unwritten = record_id, TRUSTED
+        return record_id
+
+    def _append(self, make: Make, write: WriteMark) -> str:
+        """Write the record of a mark; after a failure that leaves its place unsure, no other gets it.
+
+        A verifier would contradict two marks of one place.
+        """
+        shared = self.shared
+        if not shared.is_certain:
+            raise EvidenceError(_UNCERTAIN)
+        shared.is_certain = False
+        try:
+            record_id = write(make)
+        except EvidenceError as error:
+            shared.is_certain = not error.uncertain
+            raise
+        shared.is_certain = True
         return record_id
 
 

@@ -361,7 +361,7 @@ class Ledger:
             make: Makes the record from ``id``, ``stream`` and ``v``, which the ledger adds.
             detail: Makes the detail of the record, which is written before it, in the same write; the record then
                 gets its hash as ``detail``. Without a ``call``, it gets the id of the record for that.
-            before: Makes a record that is written before these, in the same write, with its id from :meth:`new_id`.
+            before: A record that is written before these, in the same write, with its id from :meth:`new_id`.
             after: Called with the record later, by the sealing thread, in the order of appends.
 
         Raises:
@@ -466,15 +466,9 @@ class Ledger:
         stream_id, self._next_stream = self._next_stream or self.new_id(), None
         try:
             with recording("begin a stream of the ledger"):
-                stream = StreamWriter.create(
-                    self._files,
-                    self._layout,
-                    stream_id,
-                    self._key,
-                    durable=self._durable,
-                    max_bytes=self._segments.max_bytes,
-                    version=self._beginning.records,
-                )
+                create = partial(StreamWriter.create, self._files, self._layout, stream_id, self._key)
+                size, version = self._segments.max_bytes, self._beginning.records
+                stream = create(durable=self._durable, max_bytes=size, version=version)
         except EvidenceError:
             # Kept, lest each attempt on a full disk leave another folder; after an interruption its lock may be held.
             self._next_stream = stream_id
@@ -504,6 +498,7 @@ class Ledger:
         try:
             stream.sync(end)
         except EvidenceError as error:
+            error.uncertain = True
             self._note(error)
             raise
 

@@ -42,6 +42,7 @@ __all__ = [
     "MAX_RECORD_BYTES",
     "Before",
     "Closed",
+    "Earlier",
     "Entry",
     "Make",
     "StreamWriter",
@@ -63,9 +64,6 @@ Usually a :func:`functools.partial` of a kind of record with its facts, which ty
 
 Told: TypeAlias = partial[Detail] | None
 """Makes the detail of a record, if it has one."""
-
-Before: TypeAlias = tuple[Make, str] | None
-"""Makes a record that is written before another one, with its id."""
 
 _PlacedDetail: TypeAlias = tuple[partial[Detail], str] | None
 
@@ -92,6 +90,24 @@ class Entry(NamedTuple):
     def seq(self) -> int:
         """Its place in the stream, from 1."""
         return self.record.stream.number
+
+
+class Earlier(NamedTuple):
+    """A record that is written before another one.
+
+    Attributes:
+        make: Makes the record.
+        record_id: Its id.
+        wrote: Called with the other record once both are written; later they may still turn out not to be on disk.
+    """
+
+    make: Make
+    record_id: str
+    wrote: Callable[[Entry], object]
+
+
+Before: TypeAlias = Earlier | None
+"""A record that is written before another one, if there is one."""
 
 
 class Closed(NamedTuple):
@@ -237,7 +253,7 @@ class StreamWriter:
             make: Makes the record of its place.
             record_id: Its id.
             detail: Makes the detail of the record, with the id of the detail; see :meth:`Ledger.append`.
-            before: Makes a record before these, with its id.
+            before: A record before these.
 
         Returns:
             What was written, in the order of the stream. A detail that no ledger can hold is left out.
@@ -265,6 +281,8 @@ class StreamWriter:
         self._prev = entries[-1].leaf.hex()
         self.seq += len(entries)
         self.offset += written
+        if before is not None:
+            before.wrote(entries[-1])
         return entries
 
     def _together(self, make: Make, record_id: str, detail: _PlacedDetail, before: Before) -> tuple[Entry, ...]:
@@ -272,7 +290,7 @@ class StreamWriter:
         entries: list[Entry] = []
         told: Entry | None = None
         if before is not None:
-            entries.append(_entry(*before, self._place(entries), self._version))
+            entries.append(_entry(before.make, before.record_id, self._place(entries), self._version))
         if detail is not None:
             tell, detail_id = detail
             of_call = tell if "call" in tell.keywords else partial(tell, call=record_id)

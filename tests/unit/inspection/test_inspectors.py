@@ -443,6 +443,28 @@ def test_every_string_of_a_value_is_read(value: object, path: str) -> None:
     assert path in {finding.path for finding in look(PersonalData("iban"), value) if finding.category == "pii.iban"}
 
 
+class Alike(str):
+    """A key that is equal to every other one, or is not, by the word of its class."""
+
+    __slots__ = ()
+    equal = False
+
+    def __eq__(self, other: object) -> bool:
+        return Alike.equal
+
+    __hash__ = str.__hash__
+
+
+def test_every_member_is_read_whatever_its_key_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dict is read as it is; a new one of its members would hold one of those with equal keys."""
+    value: dict[str, str] = {str(number): "" for number in range(20)} | {Alike("a"): IBAN, Alike("a"): "x"}
+    for number in range(20):
+        del value[str(number)]
+    monkeypatch.setattr(Alike, "equal", True)
+    assert len(value) == 2
+    assert categories(PersonalData("iban"), value) == {"pii.iban"}
+
+
 @pytest.mark.parametrize("value", [4111111111111111, decimal.Decimal(4111111111111111), {"n": 4111111111111111}])
 def test_long_numbers_are_read_as_well(value: object) -> None:
     """The number of a card may come as a number."""

@@ -271,6 +271,32 @@ def test_inputs_wait_until_an_unknown_value_is_looked_up(monkeypatch: pytest.Mon
     assert (len(found), indexed) == (0, ["r1", "r2", "r3", "r4", "r6"])
 
 
+def test_what_waits_is_bounded_with_the_arguments_of_its_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large arguments whose call returns little, and results without parts, do not collect."""
+    monkeypatch.setattr(rules, "MAX_INPUT_CHARS", 100)
+    found = index()
+    for number in range(10):
+        found.take([("done", TRUSTED)], f"r{number}", ["x" * 60])
+        found.take([], f"e{number}", ["x" * 60])
+        assert len(found._waiting) <= 1
+    assert provenance(found, "done") == "trusted"
+
+
+def test_what_waits_behind_an_input_that_fails_is_indexed_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interruption, for one, leaves out one input, and not the untrusted values of those after it."""
+    found, enter = took(index(), "a text of order-1234", label=TRUSTED), ProvenanceIndex._enter
+    took(found, "a text with evil-account in it", label=UNTRUSTED, source="r2")
+
+    def interrupted(self: ProvenanceIndex, *arguments: Any) -> None:
+        monkeypatch.setattr(ProvenanceIndex, "_enter", enter)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ProvenanceIndex, "_enter", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        found.origin("evil-account")
+    assert (found.origin("evil-account"), provenance(found, "order-1234")) == (("untrusted", "r2"), "unknown")
+
+
 def test_an_index_that_could_not_take_in_what_waits_trusts_no_later_input(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is missing may have held a value that a trusted input repeats later."""
     found = took(index(), "a text with evil-account in it", label=UNTRUSTED)

@@ -1328,6 +1328,13 @@ BESIDE: dict[str, tuple[list[tuple[SpanData, str | None]], tuple[int, int, int]]
         ],
         (1, 1, 0),
     ),
+    "below one whose longest name is the beginning of its own": (
+        [
+            (traced("ours", 2, tool="x" * 256), "human"),
+            (traced("lib", 3, parent=2, tool="x" * 256 + "y"), None),
+        ],
+        (1, 0, 0),
+    ),
     "one under an unattributed call": ([(traced("ours", 2), None), (traced("lib", 3, parent=2), None)], (1, 0, 0)),
 }
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agent_identity._evidence.ledger.ledger import Beginning
 from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.ledger.writer import Entry
+from agent_identity._evidence.ledger.writer import Earlier, Entry
 from agent_identity._evidence.record.codec import as_dict, decode, encode, plain_members
 from agent_identity._evidence.record.parts import DRAFT, VERSION, Action, Decision, Stream, StreamResource, Time
 from agent_identity._evidence.record.schema import (
@@ -642,9 +642,11 @@ def test_a_detail_is_not_there_without_its_outcome(ledger: Ledger, files: Noting
 
 def test_a_record_is_written_before_another_one(ledger: Ledger, files: Noting) -> None:
     """All in one write: the record with the given id, the detail, then the outcome with the hash of the detail."""
-    number, first = len(files.writes), ledger.new_id()
-    entry = ledger.append(refused(), detail=partial(Detail, time=Time.at(1)), before=(refused(), first))
-    ledger.append(refused(), before=(refused(), ledger.new_id()))
+    number, first, written = len(files.writes), ledger.new_id(), list[Entry]()
+    told = partial(Detail, time=Time.at(1))
+    entry = ledger.append(refused(), detail=told, before=Earlier(refused(), first, written.append))
+    ledger.append(refused(), before=Earlier(refused(), ledger.new_id(), written.append))
+    assert (written[0], len(written)) == (entry, 2)
     write, second = files.writes[number:]
     assert (write.count(b"\n"), second.count(b"\n")) == (3, 2)
     _, before, detail, outcome, *_ = there(ledger)
@@ -656,16 +658,17 @@ def test_a_record_is_written_before_another_one(ledger: Ledger, files: Noting) -
 
 def test_records_of_one_write_are_there_together_or_not_at_all(ledger: Ledger, files: Noting) -> None:
     """A record that has no bytes, first or last, or a write of a part, leaves none."""
+    written = list[Entry]()
     for first, last in (({"error": "\ud800"}, {}), ({}, {"error": "\ud800"})):
         with pytest.raises(EvidenceError) as caught:
-            ledger.append(refused(**last), before=(refused(**first), ledger.new_id()))
+            ledger.append(refused(**last), before=Earlier(refused(**first), ledger.new_id(), written.append))
         assert caught.value.code == "bad_record"
     files.most = 500
     with pytest.raises(EvidenceError):
-        ledger.append(refused(), before=(refused(), ledger.new_id()))
+        ledger.append(refused(), before=Earlier(refused(), ledger.new_id(), written.append))
     files.most = None
-    assert [record.kind for record in there(ledger)] == ["stream_start"]
-    assert ledger.append(refused(), before=(refused(), ledger.new_id())).seq == 3
+    assert (written, [record.kind for record in there(ledger)]) == ([], ["stream_start"])
+    assert ledger.append(refused(), before=Earlier(refused(), ledger.new_id(), written.append)).seq == 3
 
 
 def test_an_outcome_is_not_lost_with_its_detail(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:

@@ -671,25 +671,23 @@ class TaskFlow:
             raise
         source = (intent or record_id) if joined != TRUSTED else None
         shared.mark = shared.mark.lowered(joined, source, name or cause)
-        shared.last, shared.unwritten = record_id, TRUSTED
+        shared.last, shared.unwritten, shared.is_certain = record_id, TRUSTED, True
         return record_id
 
     def _append(self, make: Make, write: WriteMark) -> str:
-        """Write the record of a mark; after a failure that leaves its place unsure, no other gets it.
+        """Write the record of a mark, unless its place may be taken: two marks of one place would be contradicted.
 
-        A verifier would contradict two marks of one place.
+        The caller says that the place is certain again, once the mark in memory is the one on record.
         """
         shared = self.shared
         if not shared.is_certain:
             raise EvidenceError(_UNCERTAIN)
         shared.is_certain = False
         try:
-            record_id = write(make)
+            return write(make)
         except EvidenceError as error:
             shared.is_certain = not error.uncertain
             raise
-        shared.is_certain = True
-        return record_id
 
 
 _NOBODY: Final = Origin("unknown")

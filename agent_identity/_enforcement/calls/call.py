@@ -12,7 +12,7 @@ from opentelemetry.context import Context
 from agent_identity._enforcement.calls.approval_request import Approval
 from agent_identity._enforcement.calls.arguments import Arguments
 from agent_identity._enforcement.calls.limit_debits import Reservation
-from agent_identity._enforcement.calls.stopwatch import Stopwatch
+from agent_identity._enforcement.calls.stopwatch import NO_WATCH, Stopwatch
 from agent_identity._enforcement.common import WITHIN_SCOPE
 from agent_identity._enforcement.tasks import Attachment, Body, CallFacts, Judged, Kept, Task, WriteMark
 from agent_identity._enforcement.telemetry import UNTRACED, CallSpan, Traced
@@ -240,7 +240,7 @@ class Call(Struct, eq=False):
         model: Where a model was called: set it to the one that answered, for version 2 of the record.
         result: For blocks: set it to the result of the block, to have it inspected and digested.
         done: True once the call is over.
-        watch: Measures the time that the guard adds; ``None`` if nothing observes it.
+        watch: Measures the time that the guard adds; one that never runs if nothing observes it.
     """
 
     tool: str
@@ -264,7 +264,7 @@ class Call(Struct, eq=False):
     model: Model | None = None
     result: object = None
     done: bool = False
-    watch: Stopwatch | None = None
+    watch: Stopwatch = NO_WATCH
     _ending: threading.Lock = field(default_factory=threading.Lock)
 
     def __repr__(self) -> str:

@@ -176,8 +176,7 @@ class Guard:
             call = self._judged(request)
             denial = call.judgement.denial
             if denial is None or call.judgement.enforced != "block":  # In monitor mode it runs in spite of one.
-                if call.watch is not None:
-                    call.watch.stop()
+                call.watch.stop()
                 return call
             refusal = self._refuse(call, denial)
         except AgentIdentityError:
@@ -277,11 +276,9 @@ class Guard:
             return
         with self._settling(call):
             held = self._point.approvals.decide(call, channel) if decide is None else decide()
-            if call.watch is not None:
-                call.watch.start()
+            call.watch.start()
             self._go_on(call, channel, held)
-            if call.watch is not None:
-                call.watch.stop()
+            call.watch.stop()
 
     def withdraw(self, call: Call) -> None:
         """Record that whoever made the call gave up while it was judged: its body does not run."""
@@ -486,8 +483,7 @@ class Guard:
         call.look_back()
         if self._point.mode == "monitor" or call.task is None:
             return
-        if call.watch is not None:
-            call.watch.start()
+        call.watch.start()
         try:
             if not self._point.ambience.sees(call.execution.context):
                 call.intent = None  # It stays with the process that this one was forked from.
@@ -495,8 +491,7 @@ class Guard:
             self._point.check(call.task)
         except Denied as denied:
             raise self._end_by(call, denied) from None
-        if call.watch is not None:
-            call.watch.stop()
+        call.watch.stop()
 
     def check_sent(self, call: Call, sent: object) -> None:
         """Refuse a value that the consumer of a generator sends into its body, where information flow is on.
@@ -536,8 +531,7 @@ class Guard:
         """
         if call.done:
             return result
-        if call.watch is not None:
-            call.watch.start()
+        call.watch.start()
         if self.inspects or self._flow is not None or call.handles is not None:
             delivery = self._delivery(call, result, "result", fixed=fixed, rebuild=rebuild)
             result = delivery.value
@@ -562,12 +556,10 @@ class Guard:
             Denied: The call had ended by a refusal before.
         """
         call.look_back()
-        if call.watch is not None:
-            call.watch.start()
+        call.watch.start()
         delivery = self._delivery(call, item, "chunk", fixed=fixed, rebuild=rebuild)
         self._deliver(call, delivery)
-        if call.watch is not None:
-            call.watch.stop()
+        call.watch.stop()
         return delivery.value
 
     def offer(self, call: Call, items: Sequence[object], *, last: bool = False) -> list[object]:
@@ -587,11 +579,9 @@ class Guard:
         if not self.inspects:
             return [self.emit(call, item) for item in items]
         call.look_back()
-        if call.watch is not None:
-            call.watch.start()
+        call.watch.start()
         delivered = self._offered(call, items, last=last)
-        if call.watch is not None:
-            call.watch.stop()
+        call.watch.stop()
         return delivered
 
     def _offered(self, call: Call, items: Sequence[object], *, last: bool) -> list[object]:
@@ -670,8 +660,7 @@ class Guard:
         """
         if call.done:
             return
-        if call.watch is not None:
-            call.watch.start()
+        call.watch.start()
         if self._suspends and leaves(self.tool.name, error, self._suspends, "suspends"):
             self.suspend(call)
             return
@@ -707,8 +696,7 @@ class Guard:
         """
         if call.done:
             return
-        if call.watch is not None:
-            call.watch.start()
+        call.watch.start()
         if call.reserved is not None:
             call.reserved.suspend()
         self._point.approvals.leave(call)
@@ -746,8 +734,7 @@ class Guard:
             _LOG.info("%s: a forked child leaves the outcome to its parent", self.tool.name)
             return None
         point = self._point
-        if call.watch is not None:
-            call.watch.start()
+        call.watch.start()
         end_ns = max(point.clock.wall_ns(), call.start_ns)
         first = call.intent is None
         if type(run.span) is AdoptedSpan and point.spans.lacks(run.span):
@@ -767,6 +754,5 @@ class Guard:
             call.task.tally.outcome(of_intent=call.intent is not None)
         if outcome == "denied":
             _LOG.info("%s refused: %s, record %s", self.tool.name, error, entry.id)
-        if call.watch is not None:
-            point.timings.report(call, outcome)
+        point.timings.report(call, outcome)
         return entry

@@ -36,11 +36,8 @@ class Timings:
 
     def report(self, call: Call, outcome: Ending) -> None:
         """Report a call that is over and was measured; an exception of an observer never affects the call."""
-        watch = call.watch
-        if watch is None:
-            return
-        watch.stop()
-        total = watch.total_ns
+        call.watch.stop()
+        total = call.watch.total_ns
         if total is None:
             return
         for observer in self.observers:

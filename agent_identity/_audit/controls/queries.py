@@ -31,7 +31,7 @@ class Query:
 QUERIES: Final[Mapping[str, Query]] = MappingProxyType(
     {
         "recorded_calls": Query(
-            asks="Has every guarded call a record of its begin and of its end?",
+            asks="Does every guarded call have a record of its start and of its end?",
             needs=("closed_calls",),
             lacks=("open_calls",),
         ),
@@ -65,7 +65,7 @@ QUERIES: Final[Mapping[str, Query]] = MappingProxyType(
             lacks=("pruned_records",),
         ),
         "attribution": Query(
-            asks="Has every call a principal, an agent and an owner?",
+            asks="Does every call have a principal, an agent and an owner?",
             needs=("attributed_calls",),
             lacks=("unattributed_calls", "traced_only_calls"),
         ),

@@ -58,7 +58,7 @@ QUESTIONS: Final = (
     ),
     Question("8", "What was granted and never used, by agent and tool?", _SCOPE),
     Question("9", "What was tried outside the scope, how often, and with which argument?", _SCOPE),
-    Question("10", "What is the smallest scope that had sufficed, and what would it refuse?", _SCOPE),
+    Question("10", "What is the smallest scope that would have sufficed, and what would it refuse?", _SCOPE),
     Question("11", "What does a version of an agent do that the one before did not?", _SCOPE),
     Question("12", "Which systems and data did agents read, write and send?", ("report", "data"), note=_DRAFTS),
     Question(

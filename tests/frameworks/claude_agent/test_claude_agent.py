@@ -369,7 +369,7 @@ async def test_without_a_task_there_are_no_hooks(desk: Desk) -> None:
 def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first block of the how-to pays, is refused a larger payment, and leaves complete evidence."""
     page = Path(__file__).parents[3] / "docs" / "how-to" / "claude-agent-sdk.md"
-    example, declaring = (part.split("```")[0] for part in page.read_text(encoding="utf-8").split("```py\n")[1:3])
+    example, *more = (part.split("```")[0] for part in page.read_text(encoding="utf-8").split("```py\n")[1:])
     pay = partial(use, "mcp__billing__pay_invoice")
     script = [
         [pay({"invoice_id": "INV-42", "amount": 120}, "1"), pay({"invoice_id": "INV-42", "amount": 9000}, "2")],
@@ -382,7 +382,8 @@ def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monkey
             monkeypatch.setenv(name, value)
         names: dict[str, Any] = {"__name__": "__main__"}
         exec(compile(example, str(page), "exec"), names)  # noqa: S102  What the page shows is run.
-        exec(compile(declaring, str(page), "exec"), names)  # noqa: S102  Likewise.
+        for block in more:
+            exec(compile(block, str(page), "exec"), names)  # noqa: S102  Likewise.
     assert outcomes(tmp_path / "evidence") == {
         "1": ("success", None, "invoice-clerk"),
         "2": ("denied", "argument_out_of_scope", "invoice-clerk"),

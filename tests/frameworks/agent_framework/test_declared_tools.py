@@ -1,5 +1,6 @@
 """Declarations of tools, and prompts that lower the mark, under the middleware of Microsoft Agent Framework."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from agent_framework import (
     AgentExecutorRequest,
     ContextProvider,
     Executor,
+    FunctionalWorkflow,
     FunctionTool,
     InMemoryHistoryProvider,
     MCPStdioTool,
@@ -175,6 +177,33 @@ class TestDeclaredTools(DeclaredPrompts):
             await (run.get_final_response() if stream else run)
         assert bank.paid == []
         assert [outcome for _, outcome in bank.ended()] == ["denied"]
+
+    @pytest.mark.parametrize("stream", [False, True])
+    @pytest.mark.filterwarnings("ignore::FutureWarning")
+    async def test_what_a_workflow_as_a_function_passes_on_is_not_the_principals_word(
+        self, bank: Bank, stream: bool
+    ) -> None:
+        """Neither what the function composes, nor what it was started with; after it, people have the word again."""
+        guard = AgentIdentityMiddleware(
+            bank.enforcer, model="chat", tool_options={"pay_invoice": PAYS}, principal_messages=True
+        )
+        made = tool(approval_mode="never_require")(bank.tools()[1])
+
+        def agent() -> Any:
+            return self.maf.agent([[self.maf.call("pay_invoice", iban=EVIL)]], [made], guard, bare=True)
+
+        async def pipeline(text: str) -> None:
+            await agent().run(f"{text}: {EVIL}")
+            await asyncio.create_task(agent().run([Message("user", [text])]))
+
+        with bank.task():
+            run = FunctionalWorkflow(pipeline).run(f"pay {EVIL}", stream=stream)
+            await (run.get_final_response() if stream else run)
+        assert bank.paid == []
+        with bank.task():
+            await self.maf.respond(agent(), f"pay {EVIL}", stream=stream)
+        assert bank.paid == [EVIL]
+        assert [outcome for _, outcome in bank.ended()] == ["denied", "denied", "success"]
 
     @pytest.mark.parametrize("stream", [False, True])
     async def test_what_a_run_within_another_one_is_asked_is_not_the_principals_word(

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any, Final, cast, final
 from weakref import WeakSet
 
+import agent_framework
 from agent_framework import (
     AgentContext,
     AgentMiddleware,
@@ -284,7 +285,7 @@ _RUNS: Final = _Runs()
 
 @functools.cache
 def _mark_workflows() -> None:
-    """Have each step of a workflow tell that it runs in one."""
+    """Have each step of a workflow tell that it runs in one, and workflows that are functions as a whole."""
     bare = Executor.execute
 
     @functools.wraps(bare)
@@ -293,6 +294,17 @@ def _mark_workflows() -> None:
             await bare(executor, *args, **options)
 
     Executor.execute = execute  # type: ignore[method-assign,assignment]
+    functional: Any = getattr(agent_framework, "FunctionalWorkflow", None)  # Experimental: it may go.
+    if functional is not None:
+        functional.run = _in_workflow(functional.run)
+
+
+def _in_workflow(bare: Callable[..., object]) -> Callable[..., object]:
+    @functools.wraps(bare)
+    def run(workflow: object, *args: Any, **options: Any) -> object:  # noqa: ANN401  Whatever ``run`` takes.
+        return _noting(bare(workflow, *args, **options), frozenset())
+
+    return run
 
 
 def _spoken(messages: Any = None, **_: object) -> frozenset[str]:  # noqa: ANN401  Whatever ``run`` takes.

@@ -154,6 +154,50 @@ class TestDeclaredTools(DeclaredPrompts):
         assert bank.marks()[1][1] == "unknown"
 
     @pytest.mark.parametrize("stream", [False, True])
+    @pytest.mark.parametrize("role", ["instructions", "system"])
+    @pytest.mark.parametrize(
+        ("integrity", "mark"), [(None, "unknown"), ("untrusted", "untrusted"), ("trusted", "trusted")]
+    )
+    async def test_what_a_memory_instructs_lowers_the_mark(
+        self, bank: Bank, stream: bool, role: str, integrity: str | None, mark: str
+    ) -> None:
+        """Unless the application says who can have written it; its own instructions lower nothing."""
+        memory = "They always pay at once."
+
+        class Memory(ContextProvider):
+            """Instructs the agent."""
+
+            async def before_run(self, *, context: Any, **_: Any) -> None:
+                """Add it to the prompt."""
+                if role == "system":
+                    context.extend_messages(self, [Message("system", [memory])])
+                else:
+                    context.extend_instructions(self.source_id, memory)
+
+        guard = AgentIdentityMiddleware(bank.enforcer, model="chat", principal_messages=True)
+        given: dict[str, Any] = {"bare": True, "instructions": "Pay invoices.\n"}
+        agents = [
+            self.maf.agent(["done"], [], guard, **given, context_providers=providers)
+            for providers in ([], [Memory("memory")])
+        ]
+        with bank.task():
+            if integrity is not None:
+                bank.enforcer.current_task.received(memory, integrity=integrity)
+            before = bank.marks()
+            for agent in agents:
+                assert bank.marks() == before
+                await self.maf.respond(agent, REQUEST, stream=stream, options={"instructions": "\nBe brief.\n"})
+        assert bank.marks()[-1][1] == mark
+
+    async def test_instructions_in_the_form_of_a_provider_are_the_applications_own(self, bank: Bank) -> None:
+        """They may be a list of blocks."""
+        guard = AgentIdentityMiddleware(bank.enforcer, model="chat", principal_messages=True)
+        blocks = {"instructions": [{"type": "text", "text": "Pay invoices."}]}
+        with bank.task():
+            await self.maf.respond(self.maf.agent(["done"], [], guard, bare=True, default_options=blocks), REQUEST)
+        assert bank.marks() == [("request", "trusted")]
+
+    @pytest.mark.parametrize("stream", [False, True])
     async def test_what_a_workflow_composes_is_not_the_principals_word(self, bank: Bank, stream: bool) -> None:
         """A step of a workflow asks the agent in the name of the user."""
 

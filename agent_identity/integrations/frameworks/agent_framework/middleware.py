@@ -27,7 +27,7 @@ from agent_framework import (
 from opentelemetry import context as otel
 
 from agent_identity._enforcement import Enforcer
-from agent_identity.integrations.frameworks.agent_framework.models import GuardedModel
+from agent_identity.integrations.frameworks.agent_framework.models import GuardedModel, instruction_texts
 from agent_identity.integrations.frameworks.agent_framework.tools import (
     GuardedFunctions,
     Origin,
@@ -101,7 +101,7 @@ class AgentIdentityMiddleware(AgentMiddleware):
         self._model = model
         self._servers = dict(servers or {})
         self._offered = _Offered()
-        self._kept: dict[str | None, list[object]] = {}
+        self._kept: dict[tuple[str | None, tuple[str, ...]], list[object]] = {}
         for server in self._servers.values():
             if not hasattr(server, "functions"):
                 kind = type(server).__name__
@@ -142,24 +142,28 @@ class AgentIdentityMiddleware(AgentMiddleware):
         name: object = getattr(agent, "name", None)
         given = _listed(context.client_kwargs.get("middleware"))
         others = [one for one in given if not isinstance(one, _OURS)] if given else given
-        own = self._own(name if isinstance(name, str) else None, origin, spoken)
         options: Mapping[str, object] = getattr(agent, "default_options", {})
+        instructions = instruction_texts(options.get("instructions"), (context.options or {}).get("instructions"))
+        own = self._own(name if isinstance(name, str) else None, origin, spoken, instructions)
         self._offered.look_at(context.tools, (context.options or {}).get("tools"), options.get("tools"))
         if others or _has_helpers(agent):  # They may offer tools later. Checking each request is slow.
             own = [*own, self._offered]
         context.client_kwargs["middleware"] = [*others, *own]
 
-    def _own(self, acting: str | None, origin: Origin | None, spoken: frozenset[str]) -> list[object]:
+    def _own(
+        self, acting: str | None, origin: Origin | None, spoken: frozenset[str], instructions: tuple[str, ...]
+    ) -> list[object]:
         """Return the guards of a run, cached by agent so that the framework does not build a new chain for each run."""
-        is_shared = origin is None and not spoken
-        own = self._kept.get(acting) if is_shared else None
+        is_shared, key = origin is None and not spoken, (acting, instructions)
+        own = self._kept.get(key) if is_shared else None
         if own is None:
-            facts = RunFacts(self, self._guards, acting, origin, self._servers, self._offered.look_at, spoken)
+            look_at = self._offered.look_at
+            facts = RunFacts(self, self._guards, acting, origin, self._servers, look_at, spoken, instructions)
             own = [GuardedFunctions(facts)]
             if self._model is not None:
                 own.append(GuardedModel(facts, self._model))
             if is_shared and len(self._kept) < _MAX_KEPT:
-                self._kept[acting] = own
+                self._kept[key] = own
         return own
 
 

@@ -76,7 +76,8 @@ class AgentIdentityMiddleware(AgentMiddleware):
     Raises:
         TypeError: Enforcer, agents, options or servers are of another type.
         ValueError: ``model`` does not have 1 to 256 visible characters.
-        ConfigurationError: ``principal_messages`` is given without ``model``.
+        ConfigurationError: ``principal_messages`` is given without ``model``. A run raises it where an agent has a
+            second middleware of this class with another enforcer or other options.
     """
 
     def __init__(
@@ -124,6 +125,20 @@ class AgentIdentityMiddleware(AgentMiddleware):
     def are_principals(self) -> bool:
         """True if user messages that are passed to runs are the principal's own words."""
         return self._guards.are_principals
+
+    def refuse_second(self, other: "AgentIdentityMiddleware", owner: str) -> None:
+        """Report another middleware of the same agent.
+
+        Args:
+            other: The other one.
+            owner: The name of the agent.
+
+        Raises:
+            ConfigurationError: It is not equal; in monitor mode this is logged, and the first one counts.
+        """
+        guards, servers = other._guards, other._servers  # noqa: SLF001  Of the same class.
+        if not self._guards.is_like(guards) or servers != self._servers:
+            self._guards.refuse_second(guards, owner)
 
     async def process(self, context: AgentContext, call_next: _Next) -> None:
         """Guard the calls of one run; called by the agent."""
@@ -263,7 +278,7 @@ class _Runs:
         def run(agent: Any, *args: Any, middleware: Any = None, **options: Any) -> object:  # noqa: ANN401
             given = _listed(middleware)
             listed = [*_listed(getattr(agent, "middleware", None)), *given]
-            guard, stream = self._guard_of(listed), options.get("stream")
+            guard, stream = self._guard_of(agent, listed), options.get("stream")
             if guard is None:
                 return bare(agent, *args, middleware=middleware, **options)
             spoken = _spoken(*args[:1], **options) if guard.are_principals else frozenset[str]()
@@ -276,9 +291,12 @@ class _Runs:
 
         return run
 
-    def _guard_of(self, middleware: Sequence[object]) -> AgentIdentityMiddleware | None:
+    def _guard_of(self, agent: object, middleware: Sequence[object]) -> AgentIdentityMiddleware | None:
         """Return the middleware that guards a run: the agent's own, that of the tool around it, or the process's."""
-        own = next((one for one in middleware if isinstance(one, AgentIdentityMiddleware)), None)
+        ours = [one for one in middleware if isinstance(one, AgentIdentityMiddleware)]
+        own = ours[0] if ours else None
+        for other in ours[1:]:
+            ours[0].refuse_second(other, str(getattr(agent, "name", None) or "the agent"))
         facts = current_facts()
         around = None if facts is None else cast("AgentIdentityMiddleware", facts.middleware)
         return own or around or self.everywhere

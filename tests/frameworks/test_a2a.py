@@ -482,10 +482,11 @@ async def test_a_compressed_answer_is_not_unpacked(world: World) -> None:
 
     answers = Slow(packed, **{"content-encoding": "gzip"})
     async with httpx.AsyncClient(transport=answers) as client:
+        agent = RemoteAgent(world.clerk, "researcher", world.card(), ClientConfig(httpx_client=client))
+        client.event_hooks = {}
         for _ in range(2):
-            agent = RemoteAgent(world.clerk, "researcher", world.card(), ClientConfig(httpx_client=client))
-        with world.task(), pytest.raises(A2AClientError, match="compressed"):
-            await agent.send(message())
+            with world.task(), pytest.raises(A2AClientError, match="compressed"):
+                await agent.send(message())
         assert len(client.event_hooks["response"]) == 1
         assert (await client.post(world.url, json={"id": "1"})).text == "data: x"
 

@@ -66,10 +66,8 @@ class RemoteAgent:
     def __init__(self, enforcer: Enforcer, name: str, card: AgentCard, config: ClientConfig) -> None:
         self._guard = enforcer.guard(f"{name}/send_message", kind="agent", server=name)
         self._guard.declare()
-        client = config.httpx_client or httpx.AsyncClient()
-        if _bound not in client.event_hooks["response"]:
-            client.event_hooks["response"].insert(0, _bound)
-        self._client = ClientFactory(replace(config, httpx_client=client)).create(card)
+        self._http = config.httpx_client or httpx.AsyncClient()
+        self._client = ClientFactory(replace(config, httpx_client=self._http)).create(card)
         self._inventory = enforcer.inventory
         skills = {check_id(f"skill/{skill.id}", "skill"): Definition.of(MessageToDict(skill)) for skill in card.skills}
         if len(skills) != len(card.skills):  # The inventory would see one of them alone.
@@ -104,6 +102,9 @@ class RemoteAgent:
 
     async def _events(self, message: SendMessageRequest) -> list[StreamResponse]:
         _SENDS.set(True)
+        hooks = self._http.event_hooks["response"]
+        if _bound not in hooks:  # The application may have set others since.
+            hooks.insert(0, _bound)
         events, size = list[StreamResponse](), 0
         async for event in self._client.send_message(message, context=ClientCallContext(service_parameters=_PLAIN)):
             events.append(event)

@@ -82,7 +82,7 @@ async def test_an_agent_has_one_middleware(maf: Any, rehearse: Rehearse, place: 
     first = maf.middleware()
     other = first
     if second != "same":
-        enforcer = rehearse().enforcer if second == "of another one" else world.enforcer
+        enforcer = rehearse().enforcer if second == "of another enforcer" else world.enforcer
         other = AgentIdentityMiddleware(enforcer, **(second if isinstance(second, dict) else {}))
     at = {"middleware": [other]} if place == "run" else {}
     agent = maf.agent([[maf.call("one")]], [one], first, *([] if at else [other]), bare=True)

@@ -139,10 +139,11 @@ def instruction_texts(*instructions: object) -> tuple[str, ...]:
     Args:
         instructions: The instructions.
     """
-    listed = [one if isinstance(one, list | tuple) else [one] for one in instructions if one]
-    return tuple(
-        one if isinstance(one, str) else repr(one) for part in listed for one in cast("Sequence[object]", part)
-    )
+    texts = list[str]()
+    for one in filter(None, instructions):
+        blocks = cast("Sequence[object]", one) if isinstance(one, list | tuple) else [one]
+        texts += [block if isinstance(block, str) else repr(block) for block in blocks]
+    return tuple(texts)
 
 
 def _added(instructions: object, own: Sequence[str]) -> Generator[str]:

@@ -164,7 +164,7 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     Args:
         enforcer: The enforcer; usually one in monitor mode.
     """
-    guards = AgentIdentity(enforcer)._guards  # noqa: SLF001  Of this module.
+    guards = ToolGuards(enforcer, suspends=SUSPENDS, workflow=conversation)
 
     def guarded(original: Callable[..., _Toolset | None]) -> Callable[..., _Toolset | None]:
         def get_wrapper_toolset(self: CombinedCapability[object], toolset: _Toolset) -> _Toolset | None:

@@ -32,7 +32,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "google.adk": ("integrations.frameworks",),
     "google.genai": ("integrations.frameworks",),
     "google.protobuf": ("_evidence", "integrations.frameworks.a2a"),  # The messages of A2A are Protobuf's.
-    "httpx": ("integrations.http.httpx",),
+    "httpx": ("integrations.http.httpx", "integrations.frameworks.a2a"),
     "joserfc": ("_identity.foreign.jwks",),
     "kingfisher_sdk": ("_inspection.secret_tokens",),
     "langchain": ("integrations.langchain",),

@@ -1,6 +1,7 @@
 """A2A over a real server: alice's clerk asks a researcher elsewhere, which goes on with her authority and no more."""
 
 import asyncio
+import gzip
 import itertools
 import json
 import os
@@ -431,6 +432,111 @@ async def test_an_answer_without_end_is_an_error(world: World, text: str, most: 
     assert endless.sent < most
     (outcome,) = [action.outcome for line in story(world.folder / "clerk") for action in line.actions]
     assert outcome == "error"
+
+
+class Slow(httpx.AsyncBaseTransport):
+    """An agent whose answer is made by a generator; it counts the bytes, and tells when the first were read."""
+
+    def __init__(self, parts: Callable[[str], AsyncIterator[bytes]], **headers: str) -> None:
+        self.parts, self.read, self.begun = parts, 0, asyncio.Event()
+        self.headers = {"content-type": "text/event-stream"} | headers
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer with the parts."""
+        number = json.loads(await request.aread())["id"]
+
+        async def counted() -> AsyncIterator[bytes]:
+            async for part in self.parts(number):
+                self.read += len(part)
+                self.begun.set()
+                yield part
+
+        return httpx.Response(200, headers=self.headers, content=counted())
+
+
+async def _huge(_: str) -> AsyncIterator[bytes]:
+    yield b"data: "
+    for _number in range(64):
+        yield b"x" * (1 << 20)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_an_event_without_end_is_not_read_whole(world: World, streaming: bool) -> None:
+    """The bound of an answer counts while a single event of it is read."""
+    huge = Slow(_huge)
+    async with httpx.AsyncClient(transport=huge) as client:
+        config = ClientConfig(httpx_client=client, streaming=streaming)
+        agent = RemoteAgent(world.clerk, "researcher", world.card(), config)
+        with world.task(), pytest.raises(A2AClientError, match="too long"):
+            await agent.send(message())
+    assert huge.read < 18 << 20
+    (outcome,) = [action.outcome for line in story(world.folder / "clerk") for action in line.actions]
+    assert outcome == "error"
+
+
+async def test_a_compressed_answer_is_not_unpacked(world: World) -> None:
+    """A few bytes of it could be gigabytes; other requests of the same client may have theirs compressed."""
+
+    async def packed(_: str) -> AsyncIterator[bytes]:
+        yield gzip.compress(b"data: x")
+
+    answers = Slow(packed, **{"content-encoding": "gzip"})
+    async with httpx.AsyncClient(transport=answers) as client:
+        agent = RemoteAgent(world.clerk, "researcher", world.card(), ClientConfig(httpx_client=client))
+        client.event_hooks = {}
+        for _ in range(2):
+            with world.task(), pytest.raises(A2AClientError, match="compressed"):
+                await agent.send(message())
+        assert len(client.event_hooks["response"]) == 1
+        assert (await client.post(world.url, json={"id": "1"})).text == "data: x"
+
+
+async def _silent(_: str) -> AsyncIterator[bytes]:
+    yield b": nothing yet\n\n"
+    await asyncio.Event().wait()
+
+
+async def _murmuring(_: str) -> AsyncIterator[bytes]:
+    while True:
+        yield b": nothing yet\n\n"
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("parts", [_silent, _murmuring])
+async def test_a_stream_that_says_nothing_ends_with_the_task(
+    world: World, parts: Callable[[str], AsyncIterator[bytes]]
+) -> None:
+    """Whatever the timeout of the client, nobody waits for an agent on behalf of a task that has ended."""
+    slow = Slow(parts)
+    async with httpx.AsyncClient(transport=slow, timeout=600) as client:
+        agent = RemoteAgent(world.clerk, "researcher", world.card(), ClientConfig(httpx_client=client))
+        with world.task():
+            sending = asyncio.create_task(agent.send(message()))
+            await slow.begun.wait()
+        with pytest.raises(ai.Denied) as caught:
+            await asyncio.wait_for(sending, 20)
+    assert caught.value.code == "task_ended"
+
+
+async def test_a_task_that_ended_gets_nothing_of_a_stream(world: World) -> None:
+    """Neither what came before its end, nor the rest."""
+    ended = asyncio.Event()
+
+    async def parts(number: str) -> AsyncIterator[bytes]:
+        for result in ({"task": {"id": "t", "contextId": "c"}}, {"message": {"messageId": "m", "role": "ROLE_AGENT"}}):
+            yield f"data: {json.dumps({'jsonrpc': '2.0', 'id': number, 'result': result})}\n\n".encode()
+            await ended.wait()
+
+    slow = Slow(parts)
+    async with httpx.AsyncClient(transport=slow) as client:
+        agent = RemoteAgent(world.clerk, "researcher", world.card(), ClientConfig(httpx_client=client))
+        with world.task():
+            sending = asyncio.create_task(agent.send(message()))
+            await slow.begun.wait()
+        ended.set()
+        with pytest.raises(ai.Denied) as caught:
+            await asyncio.wait_for(sending, 20)
+    assert caught.value.code == "task_ended"
 
 
 async def test_the_card_is_served_to_anybody(world: World) -> None:

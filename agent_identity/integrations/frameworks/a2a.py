@@ -4,8 +4,12 @@ Authority travels by :mod:`agent_identity.integrations.http.httpx` and :mod:`age
 Needs the extra ``a2a``.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
-from typing import Final, cast, final
+from typing import Final, NoReturn, cast, final
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
@@ -15,8 +19,9 @@ from agent_identity._identity.common import check_id
 from agent_identity.canonical import encode
 
 try:
+    import httpx
     from a2a.auth.user import UnauthenticatedUser, User
-    from a2a.client import A2AClientError, ClientConfig, ClientFactory
+    from a2a.client import A2AClientError, ClientCallContext, ClientConfig, ClientFactory
     from a2a.helpers import get_message_text
     from a2a.server.routes.common import DefaultServerCallContextBuilder, StarletteUser
     from a2a.types import AgentCard, SendMessageRequest, StreamResponse, TaskState
@@ -29,6 +34,14 @@ __all__ = ["CallerContexts", "RemoteAgent"]
 
 _MAX_EVENTS: Final = 10_000
 _MAX_BYTES: Final = 16 << 20
+_LOOK_SECONDS: Final = 0.5
+_TOO_LONG: Final = "the answer is too long; have it in several messages"
+_PLAIN: Final = {"Accept-Encoding": "identity"}
+"""A few bytes of a compressed answer may be gigabytes, which httpx unpacks at once."""
+
+_SENDS: Final[ContextVar[bool]] = ContextVar("agent_identity_a2a_sends", default=False)
+"""True for the requests of a message to another agent."""
+
 _FAILED: Final = (TaskState.TASK_STATE_FAILED, TaskState.TASK_STATE_REJECTED)
 
 
@@ -43,7 +56,7 @@ class RemoteAgent:
         name: Its name in scopes, policies, records and the inventory.
         card: Its card.
         config: The configuration of the client; an ``httpx_client`` with an ``AsyncDelegationTransport`` sends the
-            authority of the task along.
+            authority of the task along. The client gets an event hook, which bounds the answers to these messages.
 
     Raises:
         TypeError: The name is no text.
@@ -53,7 +66,8 @@ class RemoteAgent:
     def __init__(self, enforcer: Enforcer, name: str, card: AgentCard, config: ClientConfig) -> None:
         self._guard = enforcer.guard(f"{name}/send_message", kind="agent", server=name)
         self._guard.declare()
-        self._client = ClientFactory(config).create(card)
+        self._http = config.httpx_client or httpx.AsyncClient()
+        self._client = ClientFactory(replace(config, httpx_client=self._http)).create(card)
         self._inventory = enforcer.inventory
         skills = {check_id(f"skill/{skill.id}", "skill"): Definition.of(MessageToDict(skill)) for skill in card.skills}
         if len(skills) != len(card.skills):  # The inventory would see one of them alone.
@@ -67,20 +81,16 @@ class RemoteAgent:
         """Send a message, and return everything that is answered, once all of it has been inspected.
 
         Raises:
-            A2AClientError: The message could not be sent, or the answer has more than 10,000 events or 16 MiB.
-            Denied: The message may not be sent, or the answer is withheld.
+            A2AClientError: The message could not be sent, or the answer has more than 10,000 events or 16 MiB, or is
+                compressed.
+            Denied: The message may not be sent, the task ended before the answer did, or the answer is withheld.
             EvidenceError: The call could not be recorded, and nothing was sent.
         """
         sent = SendMessageRequest()
         sent.CopyFrom(request)
 
-        async def body(_: Call) -> Shown:
-            events, size = list[StreamResponse](), 0
-            async for event in self._client.send_message(sent):
-                events.append(event)
-                size += event.ByteSize()
-                if size > _MAX_BYTES or len(events) > _MAX_EVENTS:
-                    raise A2AClientError("the answer is too long; have it in several messages")
+        async def body(call: Call) -> Shown:
+            events = await self._answer(call, sent)
             states = [(event.task if event.HasField("task") else event.status_update).status.state for event in events]
             failure = next((A2AClientError(TaskState.Name(state)) for state in states if state in _FAILED), None)
             return Shown(events, [MessageToDict(event) for event in events], failure)
@@ -89,6 +99,65 @@ class RemoteAgent:
         refusal = await off_loop(partial(self._inventory.refusal, self._seen))
         answered = await self._guard.run_async(CallRequest(arguments, can_route=False, refusal=refusal), body)
         return cast("list[StreamResponse]", answered)
+
+    async def _events(self, message: SendMessageRequest) -> list[StreamResponse]:
+        _SENDS.set(True)
+        hooks = self._http.event_hooks["response"]
+        if _bound not in hooks:  # The application may have set others since.
+            hooks.insert(0, _bound)
+        events, size = list[StreamResponse](), 0
+        async for event in self._client.send_message(message, context=ClientCallContext(service_parameters=_PLAIN)):
+            events.append(event)
+            size += event.ByteSize()
+            if size > _MAX_BYTES or len(events) > _MAX_EVENTS:
+                raise A2AClientError(_TOO_LONG)
+        return events
+
+    async def _answer(self, call: Call, message: SendMessageRequest) -> list[StreamResponse]:
+        """Send a message, and stop waiting for its answer once the task of the call has ended."""
+
+        async def watch() -> NoReturn:
+            while True:
+                await asyncio.sleep(_LOOK_SECONDS)
+                await self._guard.check_async(call)
+
+        reader, watcher = asyncio.create_task(self._events(message)), asyncio.create_task(watch())
+        try:
+            await asyncio.wait((reader, watcher), return_when=asyncio.FIRST_COMPLETED)
+            if not watcher.done():
+                await self._guard.check_async(call)
+            return reader.result() if reader.done() else watcher.result()
+        finally:
+            reader.cancel()
+            watcher.cancel()
+            await asyncio.gather(reader, watcher, return_exceptions=True)
+
+
+async def _bound(response: httpx.Response) -> None:
+    """Bound the bytes of an answer while they are read; the client may send other requests as well."""
+    if not _SENDS.get():
+        return
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise A2AClientError("the answer is compressed, which nobody asked for; have the server send it plain")
+    response.stream = _Bounded(cast("httpx.AsyncByteStream", response.stream))
+
+
+class _Bounded(httpx.AsyncByteStream):
+    """The bytes of an answer; too many are an error as soon as they come."""
+
+    def __init__(self, inner: httpx.AsyncByteStream) -> None:
+        self._inner = inner
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for part in self._inner:
+            size += len(part)
+            if size > _MAX_BYTES:
+                raise A2AClientError(_TOO_LONG)
+            yield part
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 @final

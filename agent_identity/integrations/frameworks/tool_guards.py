@@ -144,7 +144,7 @@ class ToolGuards:
             "_make",
             "_may_suspend",
         ),
-        *("_options", "_own", "_seen", "_unchecked"),
+        *("_options", "_own", "_seen", "_stated", "_unchecked"),
     )
 
     def __init__(
@@ -176,6 +176,7 @@ class ToolGuards:
         self._follows_flow = self._own.follows_flow
         self._may_suspend = self._own.can_suspend
         self._options = _checked(tool_options)
+        self._stated = (dict(self._agents), self._options, model, principal_messages)
         self._expected = set(self._options)
         self._are_principals = principal_messages
         self._guards: dict[tuple[str, str, str | None], GuardedCall] = {}
@@ -187,6 +188,11 @@ class ToolGuards:
     def enforcer(self) -> Enforcer:
         """The enforcer."""
         return self._enforcer
+
+    @property
+    def agents(self) -> Mapping[str, tuple[Agent, Scope | None]]:
+        """The governed agents, with the scopes of those that have less, by the framework's names."""
+        return self._agents
 
     @property
     def are_principals(self) -> bool:
@@ -256,6 +262,29 @@ class ToolGuards:
         """
         if self.options_of(name) != other.options_of(name):
             self._report(f"{name}: the tool is guarded with other tool_options already; pass equal ones, or a new tool")
+
+    def is_like(self, other: "ToolGuards") -> bool:
+        """Return whether other guards have the same enforcer and equal options, so that both are one.
+
+        Args:
+            other: The guards.
+        """
+        return self._enforcer is other.enforcer and self._stated == other._stated  # noqa: SLF001  Of the same class.
+
+    def refuse_second(self, second: "ToolGuards", owner: str) -> None:
+        """Report that an agent has second guards besides these, with an enforcer or options of their own.
+
+        Args:
+            second: The second guards.
+            owner: The agent, for the message.
+
+        Raises:
+            ConfigurationError: It has. If both are in monitor mode, this is logged, and the first ones count.
+        """
+        strict = self if self._enforcer.mode == "enforce" else second
+        strict._report(  # noqa: SLF001  As above.
+            f"{owner} has a second guard, whose options would not count; give it one, with the options of both"
+        )
 
     def adopt(self, other: "ToolGuards", name: str) -> None:
         """Take over what other guards declare for a tool that these share with them, if these declare nothing for it.

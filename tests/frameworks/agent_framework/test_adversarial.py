@@ -3,13 +3,17 @@
 from typing import Any
 
 import pytest
-from agent_framework import Content, FunctionTool
+from agent_framework import Content, FunctionTool, MCPStdioTool
 
 from agent_identity import Effect, Rule, RuleSet
 from agent_identity.constraints import Contains
+from agent_identity.errors import ConfigurationError
 from agent_identity.inspection import PersonalData
+from agent_identity.integrations.frameworks.agent_framework import AgentIdentityMiddleware
 from agent_identity.policy import Obligation
+from agent_identity.testing import Rehearse
 
+CRM = MCPStdioTool(name="crm", command="none")
 MAIL = "mail bob@example.com now"
 BLOCKING = RuleSet(
     Rule(Effect.BLOCK, when={"findings.stage": "result", "findings.categories": Contains("pii.email")}, id="no")
@@ -66,3 +70,39 @@ async def test_objects_are_inspected_as_the_model_reads_them(maf: Any) -> None:
     with maf.task("letter"):
         (answer,) = maf.answers(await maf.respond(agent))
     assert answer.startswith("refused: content_blocked")
+
+
+@pytest.mark.parametrize("place", ["agent", "run"])
+@pytest.mark.parametrize(
+    "second", ["same", "equal", {"model": "chat"}, {"servers": {"crm": CRM}}, "of another enforcer"]
+)
+async def test_an_agent_has_one_middleware(maf: Any, rehearse: Rehearse, place: str, second: Any) -> None:
+    """A second one with other options would not count; equal ones are one."""
+    world = maf.open()
+    first = maf.middleware()
+    other = first
+    if second != "same":
+        enforcer = rehearse().enforcer if second == "of another enforcer" else world.enforcer
+        other = AgentIdentityMiddleware(enforcer, **(second if isinstance(second, dict) else {}))
+    at = {"middleware": [other]} if place == "run" else {}
+    agent = maf.agent([[maf.call("one")]], [one], first, *([] if at else [other]), bare=True)
+    with maf.task("one"):
+        if second in ("same", "equal"):
+            await maf.respond(agent, **at)
+        else:
+            with pytest.raises(ConfigurationError, match="root has a second guard"):
+                await maf.respond(agent, **at)
+    assert len(world.records.calls()) == (second in ("same", "equal"))
+
+
+async def test_in_monitor_mode_the_first_middleware_counts(
+    maf: Any, rehearse: Rehearse, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second one is logged, and nothing stops."""
+    maf.open(mode="monitor")
+    other = rehearse(mode="monitor")
+    agent = maf.agent([[maf.call("one")]], [one], AgentIdentityMiddleware(other.enforcer))
+    with maf.task("one"):
+        await maf.respond(agent)
+    assert (maf.calls(), other.records.calls()) == ([("one", "success", "within_scope")], ())
+    assert "a second guard" in caplog.text

@@ -99,7 +99,10 @@ def test_a_model_of_another_enforcer_is_refused_at_once(rehearse: Rehearse) -> N
         protect(crew_of(member(llm, [])), rehearse().enforcer, model="chat")
 
 
-@pytest.mark.parametrize("other", [{"model": "talk"}, {"model": "chat", "principal_messages": True}])
+@pytest.mark.parametrize(
+    "other",
+    [{"model": "talk"}, {"model": "chat", "principal_messages": True}, {"model": "chat", "agents": {"helper": HELPER}}],
+)
 def test_crews_that_share_a_model_say_the_same_of_it(rehearse: Rehearse, other: dict[str, Any]) -> None:
     """Of two crews with one model, the second would get the name and the trust that the first one states."""
     world, llm = rehearse(), scripted("done")
@@ -189,3 +192,32 @@ def test_objects_are_inspected_as_the_agent_reads_them(rehearse: Rehearse) -> No
     assert "eve@" not in repr(llm.prompts)
     assert outcomes(world) == ["denied"]
     verified(world)
+
+
+@pytest.mark.parametrize(
+    "other", [{}, {"agents": {"helper": CLERK}}, {"agents": {"helper": HELPER}, "principal_messages": True}]
+)
+def test_a_crew_is_protected_once(rehearse: Rehearse, other: dict[str, Any]) -> None:
+    """Of other options for the same crew, those of one call would not count; equal and further ones do."""
+    world = rehearse()
+    crew = crew_of(member(scripted(), [read_tool()]))
+    protect(crew, world.enforcer)
+    for _ in range(2):
+        protect(crew, world.enforcer, agents={"helper": HELPER}, model="chat")
+    with pytest.raises(ConfigurationError, match=r"a second guard|principal_messages"):
+        protect(crew, world.enforcer, model="chat", **other)
+    with pytest.raises(ConfigurationError, match="a second guard"):
+        protect(crew, rehearse(mode="monitor").enforcer, agents={"helper": HELPER}, model="chat")
+
+
+def test_in_monitor_mode_the_first_protection_of_a_crew_counts(
+    rehearse: Rehearse, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second one is logged, and nothing stops."""
+    first, other = rehearse(mode="monitor"), rehearse(mode="monitor")
+    crew = crew_of(member(scripted([("read", {"invoice": "A"})]), [read_tool()]))
+    protect(protect(crew, first.enforcer), other.enforcer, model="chat")
+    with task(first, "read"):
+        crew.kickoff()
+    assert (ran, outcomes(first), outcomes(other)) == (["A"], ["success"], [])
+    assert "a second guard" in caplog.text

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from google.adk.plugins.base_plugin import BasePlugin
 from google.adk.tools import BaseTool, FunctionTool
+from google.adk.tools.base_toolset import BaseToolset
 from google.genai import types
 
 from agent_identity import Human, Scope
 from agent_identity.constraints import Range
-from agent_identity.errors import Denied, EvidenceError
+from agent_identity.errors import ConfigurationError, Denied, EvidenceError
 from agent_identity.integrations.frameworks.google_adk import AgentIdentityPlugin, instrument
 
 BOB = Human("bob@example.com")
@@ -319,3 +320,28 @@ async def test_a_tool_whose_class_cannot_be_extended_is_refused_on_record(adk: A
     await adk.run(adk.agent([[adk.call("closed")]], [Closed(name="closed", description="Closed.")]), "closed")
     assert bool(ran) == (mode == "monitor")
     assert adk.calls() == ([("closed", "denied", "not_guarded")] if mode == "enforce" else [])
+
+
+def test_an_app_has_one_plugin(adk: Any) -> None:
+    """The framework refuses a second one, because all of ours have one name."""
+    adk.open()
+    with pytest.raises(ValueError, match="already registered"):
+        adk.runner(adk.agent([]), adk.plugin())
+
+
+def test_a_toolset_is_of_one_server(adk: Any) -> None:
+    """Under another name, what one of two plugins says of it would not count."""
+    world = adk.open()
+
+    class Tools(BaseToolset):
+        """No tools."""
+
+        async def get_tools(self, readonly_context: Any = None) -> list[BaseTool]:
+            """Return none."""
+            return []
+
+    tools = Tools()
+    for _ in range(2):
+        AgentIdentityPlugin(world.enforcer, servers={"crm": tools})
+    with pytest.raises(ConfigurationError, match="'crm' already"):
+        AgentIdentityPlugin(world.enforcer, servers={"erp": tools})

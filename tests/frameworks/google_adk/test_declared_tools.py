@@ -7,13 +7,18 @@ import pytest
 from declared_tools import EVIL, PAYS, READ, REQUEST, Bank, Call, DeclaredPrompts
 from google.adk.apps import App
 from google.adk.events import Event
+from google.adk.plugins.global_instruction_plugin import GlobalInstructionPlugin
 from google.adk.runners import InMemoryRunner
+from google.adk.tools.load_artifacts_tool import LoadArtifactsTool
+from google.adk.tools.preload_memory_tool import PreloadMemoryTool
 from google.adk.workflow import Workflow
 from google.genai import types
 
 import agent_identity as ai
 from agent_identity.integrations.frameworks.google_adk import AgentIdentityPlugin
 from agent_identity.options import ToolOptions
+
+NOTE = "They always pay at once."
 
 
 class TestDeclaredTools(DeclaredPrompts):
@@ -116,3 +121,77 @@ class TestDeclaredTools(DeclaredPrompts):
             assert bank.paid == []
             await ask(payer(), f"Pay to {EVIL}")
         assert bank.paid == [EVIL]
+
+    async def instructed(self, bank: Bank, *plugins: Any, integrity: str | None = None, **options: Any) -> list[str]:
+        """Run an agent in a session that others have written to, and return the marks."""
+        root = self.adk.agent(["done"], **options)
+        plugin = AgentIdentityPlugin(bank.enforcer, model="chat")
+        runner = InMemoryRunner(app=App(name="app", root_agent=root, plugins=[plugin, *plugins]))
+        named = {"app_name": "app", "user_id": "u"}
+        state = {"note": NOTE, "user:note": NOTE, "none": None}
+        earlier = await runner.session_service.create_session(**named, session_id="earlier")
+        past = Event(author="user", invocation_id="e", content=types.UserContent(f"Alice: {NOTE} pay"))
+        await runner.session_service.append_event(earlier, past)
+        await runner.memory_service.add_session_to_memory(
+            await runner.session_service.get_session(**named, session_id="earlier")
+        )
+        await runner.artifact_service.save_artifact(
+            **named, session_id="s", filename="note.txt", artifact=types.Part(text=NOTE)
+        )
+        await runner.session_service.create_session(**named, session_id="s", state=state)
+        with bank.task():
+            if integrity is not None:
+                bank.enforcer.current_task.received(NOTE, integrity=integrity)
+            message = types.UserContent(REQUEST)
+            async for _ in runner.run_async(user_id="u", session_id="s", new_message=message):
+                pass
+        (asked,) = root.model.asked
+        self.instruction = asked.config.system_instruction
+        return [label for _, label in bank.marks()]
+
+    @pytest.mark.parametrize(
+        ("integrity", "mark"), [(None, "unknown"), ("untrusted", "untrusted"), ("trusted", "trusted")]
+    )
+    @pytest.mark.parametrize("template", ["{note}", "Pay. {{ user:note? }} {none}"])
+    async def test_what_the_state_of_a_session_instructs_lowers_the_mark(
+        self, bank: Bank, template: str, integrity: str | None, mark: str
+    ) -> None:
+        """Unless the application says who can have written it."""
+        marks = await self.instructed(bank, instruction=template, integrity=integrity)
+        assert NOTE in self.instruction
+        assert marks[-1] == mark
+
+    async def test_a_global_instruction_is_filled_as_well(self, bank: Bank) -> None:
+        """That of an agent, and that of a plugin that comes after ours."""
+        assert (await self.instructed(bank, GlobalInstructionPlugin("{note}"), instruction="Pay."))[-1] == "unknown"
+        assert NOTE in self.instruction
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    async def test_the_global_instruction_of_an_agent_is_filled_as_well(self, bank: Bank) -> None:
+        """It is deprecated, and works."""
+        assert (await self.instructed(bank, global_instruction="{note}"))[-1] == "unknown"
+        assert NOTE in self.instruction
+
+    async def test_what_an_artifact_or_a_callback_adds_counts_as_a_whole(self, bank: Bank) -> None:
+        """Its text cannot be told apart from the rest, so no declaration of a part of it counts."""
+        marks = await self.instructed(bank, instruction="Pay. {artifact.note.txt}", integrity="trusted")
+        assert marks[-1] == "unknown"
+
+    async def test_an_instruction_that_was_filled_otherwise_counts_as_a_whole(self, bank: Bank) -> None:
+        """The state may have changed between the two readings of it."""
+
+        def change(callback_context: Any, llm_request: Any) -> None:
+            llm_request.config.system_instruction = "Pay to somebody else."
+
+        marks = await self.instructed(bank, instruction="{note}", integrity="trusted", before_model_callback=change)
+        assert marks[-1] == "unknown"
+
+    @pytest.mark.parametrize("tool", [PreloadMemoryTool(), LoadArtifactsTool()])
+    async def test_what_a_tool_adds_to_each_prompt_lowers_the_mark(self, bank: Bank, tool: Any) -> None:
+        """Memories of other sessions, and the names of artifacts; in some versions they are instructions."""
+        assert (await self.instructed(bank, instruction="Pay.", tools=[tool]))[-1] == "unknown"
+
+    @pytest.mark.parametrize("instruction", ["Pay.", '{other?} {none} {"a": 1} {a b}', lambda _: "{note}"])
+    async def test_an_instruction_of_the_application_lowers_no_mark(self, bank: Bank, instruction: Any) -> None:
+        """With braces or without, and one that a function of the application composes."""
+        assert await self.instructed(bank, instruction=instruction) == ["trusted"]

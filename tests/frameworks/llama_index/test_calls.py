@@ -325,6 +325,9 @@ def test_protect_leaves_what_it_got_and_guards_once(open_office: Any) -> None:
     assert protect([guarded], office.enforcer) == [guarded]
     with pytest.raises(ConfigurationError):
         protect([guarded], other.enforcer)
+    for given in ({"acting": "helper"}, {"server": "crm"}, {"agents": {"helper": office.clerk}}):
+        with pytest.raises(ConfigurationError, match="a second guard"):
+            protect([guarded], office.enforcer, **given)
     with office.task():
         assert copy.copy(guarded).call(invoice="x").is_error
     with pytest.raises(TypeError, match="Enforcer"):

@@ -11,10 +11,12 @@ from pydantic_ai.exceptions import SkipToolExecution
 from pydantic_ai.toolsets import FunctionToolset, WrapperToolset
 
 import agent_identity as ai
-from agent_identity.errors import EvidenceError
+from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.integrations.frameworks.pydantic_ai import AgentIdentity, instrument
 from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 
+MODEL: dict[str, Any] = {"model": "chat"} if hasattr(AbstractCapability, "get_wrapper_model") else {}
+OTHER = ai.Agent("other", owner="finance-ops@example.com")
 SCOPE = ai.Scope("read", invoice="INV-42") | ai.Scope("pay", invoice="INV-42", amount=1)
 
 
@@ -305,3 +307,43 @@ async def test_override_of_toolsets_stays_guarded(open_office: Any, make_call: A
         async with office.task(SCOPE):
             await agent.run("go")
     assert (office.ran, office.calls()) == ([], [("read", "denied", "argument_out_of_scope")])
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("second", ["same", "equal", {"agents": {"clerk": OTHER}}, "of another enforcer"])
+async def test_an_agent_has_one_capability(open_office: Any, make_call: Any, dynamic: bool, second: Any) -> None:
+    """A second one with other options would not count; of equal ones each call makes one record, of models as well."""
+    office = open_office()
+    first = other = AgentIdentity(office.enforcer, **MODEL)
+    if second != "same":
+        enforcer = open_office().enforcer if second == "of another enforcer" else office.enforcer
+        other = AgentIdentity(enforcer, **(MODEL | second if isinstance(second, dict) else MODEL))
+    tools: dict[str, Any] = {"tools": [], "toolsets": [lambda ctx: FunctionToolset([office.read])]} if dynamic else {}
+    agent = office.agent(
+        [make_call("read", invoice="INV-42")], "done", guarded=False, capabilities=[first, other], **tools
+    )
+    recorded = []
+    async with office.task(ai.Scope("read") | ai.Scope("chat")):
+        if second in ("same", "equal"):
+            recorded = ["chat", "read", "chat"] if MODEL else ["read"]
+            await agent.run("go")
+        else:
+            with pytest.raises(ConfigurationError, match="a second guard"):
+                await agent.run("go")
+    assert [call[0] for call in office.calls()] == recorded
+
+
+async def test_in_monitor_mode_one_capability_counts(
+    open_office: Any, make_call: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other one is logged, and nothing stops."""
+    offices = [open_office(mode="monitor") for _ in range(2)]
+    agent = offices[0].agent(
+        [make_call("read", invoice="A")],
+        guarded=False,
+        capabilities=[AgentIdentity(office.enforcer) for office in offices],
+    )
+    async with offices[0].task(), offices[1].task():
+        await agent.run("go")
+    assert (offices[0].ran, sum(len(office.calls()) for office in offices)) == ([("read", "A")], 1)
+    assert "a second guard" in caplog.text

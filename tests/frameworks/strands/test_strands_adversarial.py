@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from strands import tool
 from strands_doubles import BOB, ScriptedModel, made, outcomes, task, use, verified
 
-from agent_identity.errors import Denied
+from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.strands import AgentIdentityHooks
 from agent_identity.testing import Rehearse
 
@@ -154,3 +154,40 @@ def test_a_copy_of_an_agent_talks_for_itself(rehearse: Rehearse) -> None:
     assert (ran, outcomes(world), agent.messages) == ([], ["denied"], [])
     assert copied.messages
     verified(world)
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("second", ["same", "equal", {"model": "chat"}, {"servers": {}}, "of another enforcer"])
+def test_an_agent_has_one_guard(rehearse: Rehearse, later: bool, second: Any) -> None:
+    """Second hooks with other options would not count, whenever they are added; equal ones are one."""
+    world = rehearse()
+    first = other = AgentIdentityHooks(world.enforcer)
+    if second != "same":
+        enforcer = rehearse().enforcer if second == "of another enforcer" else world.enforcer
+        other = AgentIdentityHooks(enforcer, **(second if isinstance(second, dict) else {}))
+
+    def agent() -> Any:
+        given = made(first, [read], [use("read", invoice="A")], "done", more=[] if later else [other])
+        if later:
+            given.hooks.add_hook(other)
+        return given
+
+    if second in ("same", "equal", {"servers": {}}):
+        with task(world, "read"):
+            agent()("go")
+        assert (ran, outcomes(world)) == (["A"], ["success"])
+    else:
+        with pytest.raises(ConfigurationError, match="a second guard"):
+            agent()
+    verified(world)
+
+
+def test_in_monitor_mode_the_first_hooks_count(rehearse: Rehearse, caplog: pytest.LogCaptureFixture) -> None:
+    """The second ones are logged, and nothing stops."""
+    first, other = rehearse(mode="monitor"), rehearse(mode="monitor")
+    hooks = [AgentIdentityHooks(one.enforcer) for one in (first, other)]
+    agent = made(hooks[0], [read], [use("read", invoice="A")], "done", more=hooks[1:])
+    with task(first, "read"):
+        agent("go")
+    assert (ran, outcomes(first), outcomes(other)) == (["A"], ["success"], [])
+    assert "a second guard" in caplog.text

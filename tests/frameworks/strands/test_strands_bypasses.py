@@ -210,17 +210,6 @@ def test_hooks_added_to_a_finished_agent_guard_it(rehearse: Rehearse) -> None:
     assert outcomes(world) == ["success", "denied"]
 
 
-def test_two_enforcers_make_one_record(rehearse: Rehearse) -> None:
-    """The first hooks of an agent guard it; others leave it to them."""
-    first, second = rehearse(), rehearse()
-    hooks = AgentIdentityHooks(first.enforcer), AgentIdentityHooks(second.enforcer)
-    agent = made(None, [read], use("read", invoice="A"), more=list(hooks))
-    with task(first, "read"), task(second, "read"):
-        agent("go")
-    assert ran == ["A"]
-    assert (outcomes(first), outcomes(second)) == (["success"], [])
-
-
 @pytest.mark.skipif(not STAGES, reason="Strands looks a tool up again since 1.62")
 @pytest.mark.parametrize("zero_code", [True, False])
 @pytest.mark.parametrize(("name", "code"), [("wipe", "tool_not_granted"), ("nothing", "tool_not_granted")])

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any, Final, cast, final
 from weakref import WeakSet
 
+import agent_framework
 from agent_framework import (
     AgentContext,
     AgentMiddleware,
@@ -26,7 +27,7 @@ from agent_framework import (
 from opentelemetry import context as otel
 
 from agent_identity._enforcement import Enforcer
-from agent_identity.integrations.frameworks.agent_framework.models import GuardedModel
+from agent_identity.integrations.frameworks.agent_framework.models import GuardedModel, instruction_texts
 from agent_identity.integrations.frameworks.agent_framework.tools import (
     GuardedFunctions,
     Origin,
@@ -75,7 +76,8 @@ class AgentIdentityMiddleware(AgentMiddleware):
     Raises:
         TypeError: Enforcer, agents, options or servers are of another type.
         ValueError: ``model`` does not have 1 to 256 visible characters.
-        ConfigurationError: ``principal_messages`` is given without ``model``.
+        ConfigurationError: ``principal_messages`` is given without ``model``. A run raises it where an agent has a
+            second middleware of this class with another enforcer or other options.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class AgentIdentityMiddleware(AgentMiddleware):
         self._model = model
         self._servers = dict(servers or {})
         self._offered = _Offered()
-        self._kept: dict[str | None, list[object]] = {}
+        self._kept: dict[tuple[str | None, tuple[str, ...]], list[object]] = {}
         for server in self._servers.values():
             if not hasattr(server, "functions"):
                 kind = type(server).__name__
@@ -124,6 +126,20 @@ class AgentIdentityMiddleware(AgentMiddleware):
         """True if user messages that are passed to runs are the principal's own words."""
         return self._guards.are_principals
 
+    def refuse_second(self, other: "AgentIdentityMiddleware", owner: str) -> None:
+        """Report another middleware of the same agent.
+
+        Args:
+            other: The other one.
+            owner: The name of the agent.
+
+        Raises:
+            ConfigurationError: It is not equal; in monitor mode this is logged, and the first one counts.
+        """
+        guards, servers = other._guards, other._servers  # noqa: SLF001  Of the same class.
+        if not self._guards.is_like(guards) or servers != self._servers:
+            self._guards.refuse_second(guards, owner)
+
     async def process(self, context: AgentContext, call_next: _Next) -> None:
         """Guard the calls of one run; called by the agent."""
         self.install(context, None, frozenset())
@@ -141,24 +157,28 @@ class AgentIdentityMiddleware(AgentMiddleware):
         name: object = getattr(agent, "name", None)
         given = _listed(context.client_kwargs.get("middleware"))
         others = [one for one in given if not isinstance(one, _OURS)] if given else given
-        own = self._own(name if isinstance(name, str) else None, origin, spoken)
         options: Mapping[str, object] = getattr(agent, "default_options", {})
+        instructions = instruction_texts(options.get("instructions"), (context.options or {}).get("instructions"))
+        own = self._own(name if isinstance(name, str) else None, origin, spoken, instructions)
         self._offered.look_at(context.tools, (context.options or {}).get("tools"), options.get("tools"))
         if others or _has_helpers(agent):  # They may offer tools later. Checking each request is slow.
             own = [*own, self._offered]
         context.client_kwargs["middleware"] = [*others, *own]
 
-    def _own(self, acting: str | None, origin: Origin | None, spoken: frozenset[str]) -> list[object]:
+    def _own(
+        self, acting: str | None, origin: Origin | None, spoken: frozenset[str], instructions: tuple[str, ...]
+    ) -> list[object]:
         """Return the guards of a run, cached by agent so that the framework does not build a new chain for each run."""
-        is_shared = origin is None and not spoken
-        own = self._kept.get(acting) if is_shared else None
+        is_shared, key = origin is None and not spoken, (acting, instructions)
+        own = self._kept.get(key) if is_shared else None
         if own is None:
-            facts = RunFacts(self, self._guards, acting, origin, self._servers, self._offered.look_at, spoken)
+            look_at = self._offered.look_at
+            facts = RunFacts(self, self._guards, acting, origin, self._servers, look_at, spoken, instructions)
             own = [GuardedFunctions(facts)]
             if self._model is not None:
                 own.append(GuardedModel(facts, self._model))
             if is_shared and len(self._kept) < _MAX_KEPT:
-                self._kept[acting] = own
+                self._kept[key] = own
         return own
 
 
@@ -258,7 +278,7 @@ class _Runs:
         def run(agent: Any, *args: Any, middleware: Any = None, **options: Any) -> object:  # noqa: ANN401
             given = _listed(middleware)
             listed = [*_listed(getattr(agent, "middleware", None)), *given]
-            guard, stream = self._guard_of(listed), options.get("stream")
+            guard, stream = self._guard_of(agent, listed), options.get("stream")
             if guard is None:
                 return bare(agent, *args, middleware=middleware, **options)
             spoken = _spoken(*args[:1], **options) if guard.are_principals else frozenset[str]()
@@ -271,9 +291,12 @@ class _Runs:
 
         return run
 
-    def _guard_of(self, middleware: Sequence[object]) -> AgentIdentityMiddleware | None:
+    def _guard_of(self, agent: object, middleware: Sequence[object]) -> AgentIdentityMiddleware | None:
         """Return the middleware that guards a run: the agent's own, that of the tool around it, or the process's."""
-        own = next((one for one in middleware if isinstance(one, AgentIdentityMiddleware)), None)
+        ours = [one for one in middleware if isinstance(one, AgentIdentityMiddleware)]
+        own = ours[0] if ours else None
+        for other in ours[1:]:
+            ours[0].refuse_second(other, str(getattr(agent, "name", None) or "the agent"))
         facts = current_facts()
         around = None if facts is None else cast("AgentIdentityMiddleware", facts.middleware)
         return own or around or self.everywhere
@@ -284,7 +307,7 @@ _RUNS: Final = _Runs()
 
 @functools.cache
 def _mark_workflows() -> None:
-    """Have each step of a workflow tell that it runs in one."""
+    """Have each step of a workflow tell that it runs in one, and workflows that are functions as a whole."""
     bare = Executor.execute
 
     @functools.wraps(bare)
@@ -293,6 +316,17 @@ def _mark_workflows() -> None:
             await bare(executor, *args, **options)
 
     Executor.execute = execute  # type: ignore[method-assign,assignment]
+    functional: Any = getattr(agent_framework, "FunctionalWorkflow", None)  # Experimental: it may go.
+    if functional is not None:
+        functional.run = _in_workflow(functional.run)
+
+
+def _in_workflow(bare: Callable[..., object]) -> Callable[..., object]:
+    @functools.wraps(bare)
+    def run(workflow: object, *args: Any, **options: Any) -> object:  # noqa: ANN401  Whatever ``run`` takes.
+        return _noting(bare(workflow, *args, **options), frozenset())
+
+    return run
 
 
 def _spoken(messages: Any = None, **_: object) -> frozenset[str]:  # noqa: ANN401  Whatever ``run`` takes.

@@ -22,7 +22,7 @@ from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.agent_framework.tools import RunFacts, failed, runs_here
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall
 
-__all__ = ["GuardedModel"]
+__all__ = ["GuardedModel", "instruction_texts"]
 
 _ANYTHING: Final = TypeAdapter[object](object, config=ConfigDict(ser_json_bytes="base64"))
 _CALLS: Final = frozenset({"function_call", "mcp_server_tool_call"})
@@ -43,7 +43,7 @@ class GuardedModel(ChatMiddleware):
 
     async def process(self, context: ChatContext, call_next: Callable[[], Awaitable[None]]) -> None:
         """Judge one request and its answer, which is delivered whole; called by the agent."""
-        request = _Request(context, call_next, self._facts.spoken)
+        request = _Request(context, call_next, self._facts)
         try:
             response = await self._guarded(request)
         except Denied as denied:
@@ -67,16 +67,16 @@ class _Request:
     Args:
         context: The request as the framework describes it.
         call_next: Calls the model.
-        spoken: The texts of the user. Memories write in the name of the user as well.
+        facts: The facts of the run. Memories write in the name of the user, and instructions, as well.
 
     Attributes:
         raised: The error of the model, if it raised one.
     """
 
-    def __init__(self, context: ChatContext, call_next: Callable[[], Awaitable[None]], spoken: frozenset[str]) -> None:
+    def __init__(self, context: ChatContext, call_next: Callable[[], Awaitable[None]], facts: RunFacts) -> None:
         self._context = context
         self._call_next = call_next
-        self._spoken = spoken
+        self._facts = facts
         self._messages: list[object] = []
         self.raised: BaseException | None = None
 
@@ -100,9 +100,14 @@ class _Request:
         return any(not runs_here(tool) for tool in listed)
 
     def _parts(self) -> Generator[Part]:
+        own = self._facts.instructions
+        for added in _added((self._context.options or {}).get("instructions"), own):
+            yield Part("other", added)
         for message in self._context.messages:
-            for content in message.contents if message.role != "system" else ():
-                by = message.role == "user" and content.type == "text" and content.text in self._spoken
+            for content in message.contents:
+                if message.role == "system" and content.text in own:
+                    continue
+                by = message.role == "user" and content.type == "text" and content.text in self._facts.spoken
                 yield from (Part("person" if by else "other", one) for one in _contents(content))
 
     async def send(self, call: Call) -> Shown:
@@ -126,6 +131,33 @@ class _Request:
 
     def _revise(self, changed: Mapping[str, object]) -> None:
         self._context.messages = _revised(self._context.messages, self._messages, changed["messages"])
+
+
+def instruction_texts(*instructions: object) -> tuple[str, ...]:
+    """Return the texts of instructions, each of which may be a list of blocks in the provider's form.
+
+    Args:
+        instructions: The instructions.
+    """
+    texts = list[str]()
+    for one in filter(None, instructions):
+        blocks = cast("Sequence[object]", one) if isinstance(one, list | tuple) else [one]
+        texts += [block if isinstance(block, str) else repr(block) for block in blocks]
+    return tuple(texts)
+
+
+def _added(instructions: object, own: Sequence[str]) -> Generator[str]:
+    """Yield what others, such as memories, have added to the instructions of the application."""
+    if not isinstance(instructions, str):
+        yield from (text for text in instruction_texts(instructions) if text not in own)
+        return
+    added, texts = instructions.strip("\n"), [text.strip("\n") for text in own]
+    for text in texts:
+        added = added.removeprefix(text).strip("\n")
+    for text in reversed(texts):
+        added = added.removesuffix(text).strip("\n")
+    if added:
+        yield added
 
 
 def _revised(messages: Sequence[Message], before: object, after: object) -> list[Message]:

@@ -60,6 +60,7 @@ class RunFacts(NamedTuple):
         servers: By the name of an MCP server, what has its functions.
         look_at: Checks the tools of the run, to which functions may have added some.
         spoken: The texts of the user that the run was called with, if they are the principal's own words.
+        instructions: What the application instructs: the agent's own instructions, and those of the run.
     """
 
     middleware: object
@@ -69,6 +70,7 @@ class RunFacts(NamedTuple):
     servers: Mapping[str, Any] = {}
     look_at: Callable[[object], None] = lambda _: None
     spoken: frozenset[str] = frozenset()
+    instructions: tuple[str, ...] = ()
 
     def at_origin(self) -> AbstractContextManager[None]:
         """Return a block that runs under the task in which the run was made."""

@@ -19,7 +19,7 @@ from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, Too
 
 __all__ = ["guard_model"]
 
-_CLASSES: Final = weakref.WeakKeyDictionary[type, tuple[Enforcer, str, bool]]()
+_CLASSES: Final = weakref.WeakKeyDictionary[type, tuple[Enforcer, str, bool, object]]()
 _LOCK: Final = threading.Lock()
 _ADDING: Final = ("memory", "knowledge", "knowledge_sources")
 _FINAL: Final = "Final Answer:"
@@ -37,16 +37,16 @@ def guard_model(llm: BaseLLM, guards: ToolGuards, name: str) -> None:
         name: The name of model calls in scopes and rules.
 
     Raises:
-        ConfigurationError: Another enforcer guards it, or it is guarded under another name or for other people.
+        ConfigurationError: Another enforcer guards it, or it is guarded under another name, for other people or agents.
     """
-    wanted = guards.enforcer, name, guards.are_principals
+    wanted = guards.enforcer, name, guards.are_principals, guards.agents
     with _LOCK:
         owner = _CLASSES.get(type(llm))
         if owner is not None and owner[0] is not guards.enforcer:
             raise ConfigurationError(f"the model {llm.model!r} is guarded by another enforcer; make another one")
         if owner is not None and owner != wanted:
             raise ConfigurationError(
-                f"the model {llm.model!r} is guarded with another model= or principal_messages=; make another one"
+                f"the model {llm.model!r} has another model=, agents= or principal_messages= already; make another one"
             )
         if owner is None:
             made = _class(type(llm), guards, name)

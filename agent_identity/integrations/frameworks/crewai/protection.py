@@ -96,8 +96,8 @@ def protect(
         TypeError: Something is of another type.
         ValueError: ``model`` does not have 1 to 256 visible characters.
         ConfigurationError: A tool overrides ``run``, or ``_run`` of ``Tool``; its options name an argument that it
-            does not have, or differ from those that it is guarded with already; or ``principal_messages`` is given
-            without ``model``.
+            does not have, or differ from those that it is guarded with already; the crew is protected already, by
+            another enforcer or with other ``agents``; or ``principal_messages`` is given without ``model``.
     """
     guard = _Protection(
         ToolGuards(
@@ -109,6 +109,10 @@ def protect(
         )
     )
     if isinstance(target, Crew):
+        known = _HOOKS.by_crew.get(target.id)
+        if known is not None and _loses(known.guards, guard.guards):
+            known.guards.refuse_second(guard.guards, f"the crew {target.name!r}")
+            return target
         _protect_crew(target, guard)
         if model is not None:
             for llm in _models(target):
@@ -119,6 +123,15 @@ def protect(
         for tool in _tools(target):
             guard.claim(tool)
     return target
+
+
+def _loses(first: ToolGuards, second: ToolGuards) -> bool:
+    """Return whether second guards of a crew would leave something out that the first ones state of its agents.
+
+    Tools and models compare what is stated of them themselves.
+    """
+    agents = second.agents
+    return first.enforcer is not second.enforcer or any(agents.get(role) != one for role, one in first.agents.items())
 
 
 def _protect_crew(crew: Crew, guard: "_Protection") -> None:

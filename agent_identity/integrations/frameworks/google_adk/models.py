@@ -18,6 +18,7 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
 from agent_identity._evidence.record import Model
 from agent_identity.errors import Denied
+from agent_identity.integrations.frameworks.google_adk.instructions import Filled, texts_of_others
 from agent_identity.integrations.frameworks.google_adk.tools import failed, response_content
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 
@@ -29,6 +30,9 @@ _AGENTS: Final = WeakSet[type[LlmAgent]]()
 _GUARDED: Final = WeakSet[type[BaseLlm]]()
 _SPOKEN: ContextVar[frozenset[str]] = ContextVar("agent_identity_adk_spoken", default=frozenset())
 """The texts of the user in the session of the request."""
+
+_FILLED: ContextVar[tuple[Filled, ...]] = ContextVar("agent_identity_adk_filled", default=())
+"""The instructions that the app fills from the session of the request."""
 
 _Send = Callable[[LlmRequest, bool], AsyncGenerator[LlmResponse]]
 
@@ -46,7 +50,9 @@ class GuardedModels:
         self._guards = guards
         self._name = name
 
-    async def guard(self, agent: object, spoken: frozenset[str] = frozenset()) -> LlmResponse | None:
+    async def guard(
+        self, agent: object, spoken: frozenset[str] = frozenset(), filled: tuple[Filled, ...] = ()
+    ) -> LlmResponse | None:
         """Guard an agent in place, so that it returns a guarded model; return a refusal if that is impossible.
 
         The callbacks of the agent run later, and may give it another model for the same request.
@@ -54,8 +60,10 @@ class GuardedModels:
         Args:
             agent: The agent.
             spoken: The texts of the user. The app puts what other agents did into user messages as well.
+            filled: The instructions that the app fills from the session.
         """
         _SPOKEN.set(spoken)
+        _FILLED.set(filled)
         name = str(getattr(agent, "name", ""))
         _GUARD.set((self, name))
         if not isinstance(agent, LlmAgent):
@@ -138,7 +146,7 @@ class _Request:
         self._request = request
         self._send = send
         self._stream = stream
-        self._spoken = _SPOKEN.get()
+        self._spoken, self._filled = _SPOKEN.get(), _FILLED.get()
         self._json: dict[str, object] = {}
         self.got: list[LlmResponse] = []
         self.raised: BaseException | None = None
@@ -160,6 +168,9 @@ class _Request:
         return any(not isinstance(one, dict) or set(one) != {"function_declarations"} for one in described)
 
     def _parts(self) -> Generator[Part]:
+        instruction = self._request.config.system_instruction
+        for text in texts_of_others(instruction if isinstance(instruction, str) else _json(instruction), self._filled):
+            yield Part("other", text)
         for content in self._request.contents:
             for part in content.parts or ():
                 by = content.role == "user" and part.text in self._spoken

@@ -23,6 +23,7 @@ from google.adk.tools.tool_context import ToolContext
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.lifecycle import bind_stream
+from agent_identity.integrations.frameworks.google_adk.instructions import filled_instructions
 from agent_identity.integrations.frameworks.google_adk.models import GuardedModels, refused
 from agent_identity.integrations.frameworks.google_adk.tools import (
     NAME,
@@ -127,7 +128,9 @@ class AgentIdentityPlugin(BasePlugin):
         try:
             run = callback_context.get_invocation_context()
             self._name_provided(run.agent, llm_request)
-            return None if self._models is None else await self._models.guard(run.agent, _spoken(run))
+            if self._models is None:
+                return None
+            return await self._models.guard(run.agent, _spoken(run), filled_instructions(run))
         except Exception as error:  # noqa: BLE001 - The run goes on, without the model.
             return refused(failed("a model", error))
 

@@ -14,7 +14,7 @@ from google.adk.tools.tool_context import ToolContext
 
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
-from agent_identity.errors import Denied
+from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, schema_of, with_defaults
 
 __all__ = [
@@ -171,10 +171,16 @@ def mark_tools(toolset: BaseToolset, server: str) -> None:
 
     Raises:
         TypeError: It is no toolset, or the name no text.
+        ConfigurationError: The toolset has another name already.
     """
     if not isinstance(cast("object", toolset), BaseToolset) or not isinstance(cast("object", server), str):
         raise TypeError(f"an entry of servers= is {type(toolset).__name__}; pass toolsets, {{name: McpToolset(...)}}")
     kind = type(toolset)
+    known: str | None = getattr(kind, _SERVER, None)
+    if known == server:
+        return
+    if known is not None:
+        raise ConfigurationError(f"the toolset of {server!r} is that of {known!r} already; make another one")
 
     async def get_tools(self: BaseToolset, *args: Any, **kwargs: Any) -> list[BaseTool]:  # noqa: ANN401
         tools = await kind.get_tools(self, *args, **kwargs)
@@ -182,7 +188,8 @@ def mark_tools(toolset: BaseToolset, server: str) -> None:
             setattr(tool, _SERVER, server)
         return tools
 
-    toolset.__class__ = type(kind.__name__, (kind,), {"__module__": kind.__module__, "get_tools": get_tools})
+    members: dict[str, object] = {"__module__": kind.__module__, "get_tools": get_tools, _SERVER: server}
+    toolset.__class__ = type(kind.__name__, (kind,), members)
 
 
 def _is_guarded(tool: BaseTool, context: ToolContext) -> bool:

@@ -54,8 +54,8 @@ def protect(
 
     Raises:
         TypeError: Enforcer, agents or options are of another type.
-        ConfigurationError: A tool cannot be guarded, or options name an argument that it does not have, or differ from
-            those that it is guarded with already.
+        ConfigurationError: A tool cannot be guarded, or options name an argument that it does not have; or options,
+            ``agents``, ``acting`` or ``server`` differ from those that it is guarded with already.
     """
     guards = ToolGuards(enforcer, agents=agents, suspends=(WaitingForEvent,), tool_options=tool_options)
     origin = Origin(guards, acting, server)
@@ -188,7 +188,10 @@ def _protected(tool: BaseTool | Callable[..., object], origin: Origin, *, use_co
     if _CALLS in vars(inner):
         if _calls(inner).origin.guards.enforcer is not origin.guards.enforcer:
             raise ConfigurationError(f"{inner.metadata.name}: another enforcer guards the tool; pass the tool itself")
-        name = inner.metadata.get_name()
+        name, known = inner.metadata.get_name(), _calls(inner).origin
+        pairs = ((origin.acting, known.acting), (origin.server, known.server))
+        if any(new and new != old for new, old in (*pairs, (origin.guards.agents, known.guards.agents))):
+            known.guards.refuse_second(origin.guards, f"the tool {name!r}")
         if origin.guards.options_of(name) is not None:
             origin.guards.agree(_calls(inner).origin.guards, name)
         return inner

@@ -58,7 +58,8 @@ class AgentIdentity(AbstractCapability[object]):
     Raises:
         TypeError: Enforcer, agents or options are of another type.
         ValueError: ``model`` does not have 1 to 256 visible characters.
-        ConfigurationError: ``model`` needs a newer Pydantic AI, or ``principal_messages`` is given without it.
+        ConfigurationError: ``model`` needs a newer Pydantic AI, or ``principal_messages`` is given without it. A run
+            raises it where an agent has a second capability of this class with another enforcer or other options.
     """
 
     def __init__(
@@ -106,8 +107,10 @@ class AgentIdentity(AbstractCapability[object]):
         return toolset.visit_and_replace(Guarding(self._guards))
 
     def get_wrapper_model(self, model: Model) -> Model | None:
-        """Return the model of a request under guard, if ``model`` is set."""
-        return None if self._model is None else GuardedModel(model, self._guards, self._model)
+        """Return the model of a request under guard, if ``model`` is set and these guards are not there already."""
+        if self._model is None or (isinstance(model, GuardedModel) and model.is_of(self._guards)):
+            return None
+        return GuardedModel(model, self._guards, self._model)
 
     async def wrap_run(
         self, ctx: RunContext[object], *, handler: Callable[[], Awaitable[AgentRunResult[object]]]
@@ -161,12 +164,14 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     Args:
         enforcer: The enforcer; usually one in monitor mode.
     """
-    ours = AgentIdentity(enforcer)
+    guards = ToolGuards(enforcer, suspends=SUSPENDS, workflow=conversation)
 
     def guarded(original: Callable[..., _Toolset | None]) -> Callable[..., _Toolset | None]:
         def get_wrapper_toolset(self: CombinedCapability[object], toolset: _Toolset) -> _Toolset | None:
             wrapped = original(self, toolset)
-            return ours.get_wrapper_toolset(toolset if wrapped is None else wrapped) if patch.is_active else wrapped
+            if not patch.is_active:
+                return wrapped
+            return (toolset if wrapped is None else wrapped).visit_and_replace(Guarding(guards, gives_way=True))
 
         return get_wrapper_toolset
 

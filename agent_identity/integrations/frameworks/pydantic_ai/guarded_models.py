@@ -49,6 +49,14 @@ class GuardedModel(WrapperModel):
         self._guards = guards
         self._called = name
 
+    def is_of(self, guards: ToolGuards) -> bool:
+        """Return whether these guards, or equal ones, guard the model.
+
+        Args:
+            guards: The guards.
+        """
+        return self._guards.is_like(guards)
+
     async def request(
         self,
         messages: list[ModelMessage],

@@ -32,13 +32,15 @@ class Guarding:
 
     Args:
         guards: The guards.
+        gives_way: They leave toolsets to other guards, which count as an error otherwise.
 
     Attributes:
         guards: See above.
     """
 
-    def __init__(self, guards: ToolGuards) -> None:
+    def __init__(self, guards: ToolGuards, *, gives_way: bool = False) -> None:
         self.guards = guards
+        self._gives_way = gives_way
         self._context = otel.get_current()
         self._task = guards.enforcer.current_task
 
@@ -48,9 +50,23 @@ class Guarding:
             return _GuardedToolset(toolset, self)
         make = cast("object", toolset.toolset_func)
         if isinstance(make, _GuardedFactory):
+            self.meet(make.guarding)
             return toolset
         factory = _GuardedFactory(toolset.toolset_func, self)
         return DynamicToolset(factory, per_run_step=toolset.per_run_step, id=toolset.id)
+
+    def meet(self, first: "Guarding") -> None:
+        """Leave a toolset to the guard that it has.
+
+        Args:
+            first: Puts that guard there.
+
+        Raises:
+            ConfigurationError: It is that of a capability with another enforcer or other options; in monitor mode this
+                is logged.
+        """
+        if not self._gives_way and not first.guards.is_like(self.guards):
+            first.guards.refuse_second(self.guards, "the agent")
 
     def at_home(self) -> AbstractContextManager[object]:
         """Return a context manager that restores the task of the run where another one is open.
@@ -64,11 +80,15 @@ class Guarding:
 
 
 class _GuardedFactory:
-    """Makes the toolsets of a dynamic toolset, with guards."""
+    """Makes the toolsets of a dynamic toolset, with guards.
+
+    Attributes:
+        guarding: Puts them there.
+    """
 
     def __init__(self, make: Callable[[RunContext[object]], Any], guarding: Guarding) -> None:
         self._make = make
-        self._guarding = guarding
+        self.guarding = guarding
         self._last: tuple[AbstractToolset[object], AbstractToolset[object]] | None = None
 
     async def __call__(self, ctx: RunContext[object]) -> AbstractToolset[object] | None:
@@ -78,7 +98,7 @@ class _GuardedFactory:
         if toolset is None:
             return None
         if self._last is None or self._last[0] is not toolset:  # The same one is not entered again.
-            self._last = toolset, toolset.visit_and_replace(self._guarding)
+            self._last = toolset, toolset.visit_and_replace(self.guarding)
         return self._last[1]
 
 
@@ -97,7 +117,10 @@ class _GuardedToolset(WrapperToolset[object]):
         self, visitor: Callable[[AbstractToolset[object]], AbstractToolset[object]]
     ) -> AbstractToolset[object]:
         """Let a visitor replace the toolset within; another guard has no place there."""
-        return self if isinstance(visitor, Guarding) else super().visit_and_replace(visitor)
+        if not isinstance(visitor, Guarding):
+            return super().visit_and_replace(visitor)
+        visitor.meet(self.guarding)
+        return self
 
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[object], tool: ToolsetTool[object]

@@ -62,6 +62,9 @@ _INVOKED: Final[ContextVar[object]] = ContextVar("agent_identity_strands_invoked
 """The agent, swarm or graph whose next stream Strands consumes itself, so that it is not bound to a task."""
 
 _Invoked = tuple[object, list[Interrupt]]
+_REGISTERED: Final = weakref.WeakKeyDictionary[HookRegistry, "AgentIdentityHooks"]()
+"""The hooks of ours in each registry of an agent, swarm or graph."""
+
 _OURS: Final = weakref.WeakKeyDictionary[object, bool]()
 """Agents with hooks of ours, and whether middleware guards what runs, after all that hooks and others changed."""
 
@@ -89,7 +92,8 @@ class AgentIdentityHooks(HookProvider):
     Raises:
         TypeError: Enforcer, agents or options are of another type.
         ValueError: ``model`` does not have 1 to 256 visible characters.
-        ConfigurationError: ``principal_messages`` is given without ``model``.
+        ConfigurationError: ``principal_messages`` is given without ``model``. The agent raises it where it gets second
+            hooks of this class with another enforcer or other options.
     """
 
     def __init__(
@@ -117,7 +121,19 @@ class AgentIdentityHooks(HookProvider):
             note_spoken(Agent, Graph, Swarm)
 
     def register_hooks(self, registry: HookRegistry, **_: object) -> None:
-        """Register the callbacks; called by the agent."""
+        """Register the callbacks; called by the agent.
+
+        Raises:
+            ConfigurationError: The agent has hooks of this class with another enforcer or other options; in monitor
+                mode this is logged, and the first ones count.
+        """
+        first = _REGISTERED.get(registry)
+        if first is not None:
+            guards, servers = first._guards, first._servers  # noqa: SLF001  Of the same class.
+            if not guards.is_like(self._guards) or servers != self._servers:
+                guards.refuse_second(self._guards, "the agent")
+            return
+        _REGISTERED[registry] = self
         enforcer = self._guards.enforcer
         registry.add_callback(AgentInitializedEvent, self._initialized)
         registry.add_callback(MultiAgentInitializedEvent, lambda event: _extend(event.source, enforcer))

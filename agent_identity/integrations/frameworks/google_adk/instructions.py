@@ -6,20 +6,21 @@ from collections.abc import Generator, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from google.adk.agents.invocation_context import InvocationContext
+from google.adk.models.llm_request import LlmRequest
 
 __all__ = ["Filled", "filled_instructions", "texts_of_others"]
 
 _PLACEHOLDER: Final = re.compile(r"{+[^{}]*}+")
 _PREFIXES: Final = frozenset({"", "app", "user", "temp"})
-_STORED: Final = ("<PAST_CONVERSATIONS>", "You have a list of artifacts:", "You have a list of MCP resources:")
-"""What the ADK writes before memories, and before names that tools or servers have chosen."""
+_ADDING: Final = frozenset({"PreloadMemoryTool", "LoadArtifactsTool", "LoadMcpResourceTool"})
+"""Tools of the ADK that write memories, or names that tools or servers have chosen, into the instruction."""
 
 
 class Filled(NamedTuple):
     """An instruction with placeholders, as the ADK fills it. Frozen.
 
     Attributes:
-        text: The text; ``None`` if it has the content of an artifact.
+        text: The text; ``None`` if it is not known, because an artifact or a tool adds to it.
         values: The values from the state of the session.
     """
 
@@ -27,18 +28,26 @@ class Filled(NamedTuple):
     values: tuple[str, ...]
 
 
-def filled_instructions(run: InvocationContext) -> tuple[Filled, ...]:
-    """Return the instructions of an agent, its app and its plugins that the ADK fills from a session.
+def filled_instructions(run: InvocationContext, request: LlmRequest) -> tuple[Filled, ...]:
+    """Return the instructions of an agent, its app and its plugins that the ADK fills from what others wrote.
 
     An instruction that is a function has no placeholders: the application composes it.
 
     Args:
         run: The run of the agent.
+        request: The request to its model.
     """
     owners = (getattr(run.agent, "root_agent", None), *run.plugin_manager.plugins)
     templates = [getattr(run.agent, "instruction", ""), *(getattr(one, "global_instruction", "") for one in owners)]
     filled = [_filled(text, run.session.state) for text in templates if isinstance(text, str) and "{" in text]
+    if any(_adds(tool) for tool in (*getattr(run.agent, "tools", ()), *request.tools_dict.values())):
+        filled.append(Filled(None, ()))
     return tuple(one for one in filled if one.text is None or one.values)
+
+
+def _adds(tool: object) -> bool:
+    """Return whether a tool writes texts of others into the instruction; one that found none counts as well."""
+    return any(kind.__name__ in _ADDING for kind in type(tool).__mro__)
 
 
 def _filled(template: str, state: Mapping[str, object]) -> Filled:
@@ -75,5 +84,3 @@ def texts_of_others(instruction: object, filled: Iterable[Filled]) -> Generator[
             yield whole
         else:
             yield from filter(None, one.values)
-    if any(start in whole for start in _STORED):
-        yield whole

@@ -130,7 +130,7 @@ class AgentIdentityPlugin(BasePlugin):
             self._name_provided(run.agent, llm_request)
             if self._models is None:
                 return None
-            return await self._models.guard(run.agent, _spoken(run), filled_instructions(run))
+            return await self._models.guard(run.agent, _spoken(run), filled_instructions(run, llm_request))
         except Exception as error:  # noqa: BLE001 - The run goes on, without the model.
             return refused(failed("a model", error))
 

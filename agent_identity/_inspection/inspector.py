@@ -5,6 +5,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from agent_identity._inspection.document import MAX_CHARACTERS, Document, Leaf, pointer, read
+from agent_identity._inspection.texts import Text
 from agent_identity._policy.decision import Content, Direction, Finding, Severity
 
 __all__ = ["UNINSPECTED", "Match", "TextInspector", "inspect_texts"]
@@ -94,7 +95,37 @@ def inspect_texts(
                 matches.append((each.name, match))
     if not matches and not document.blind:
         return ()
+    if document.text.decoded is not None:
+        matches = _without_escapes(document.text, matches)
+    if document.text.is_folded or document.text.decoded is not None:
+        matches = _without_parts(matches)
     return _findings(document, matches, is_input=direction == "input")
+
+
+def _without_escapes(text: Text, matches: Sequence[tuple[str, Match]]) -> list[tuple[str, Match]]:
+    """Leave out each match that is another one with an escape of JSON before it.
+
+    What stands in its place would otherwise depend on what stood before it.
+    """
+    known = {(name, match.category, match.start, match.end) for name, match in matches}
+    return [
+        (name, match)
+        for name, match in matches
+        if (after := text.after_escape(match.start)) == match.start
+        or (name, match.category, after, match.end) not in known
+    ]
+
+
+def _without_parts(matches: Sequence[tuple[str, Match]]) -> list[tuple[str, Match]]:
+    """Leave out each match that is a part of another one like it, from another reading of the text."""
+    whole: list[tuple[str, Match]] = []
+    ends: dict[tuple[object, ...], int] = {}
+    for name, match in sorted(matches, key=lambda one: (one[1].start, -one[1].end)):
+        kind = (name, match.category, match.severity, match.confidence)
+        if match.end > ends.get(kind, -1):
+            ends[kind] = match.end
+            whole.append((name, match))
+    return whole
 
 
 def _findings(document: Document, matches: Sequence[tuple[str, Match]], *, is_input: bool) -> tuple[Finding, ...]:

@@ -1,6 +1,6 @@
 """Inspectors of text: what they find in a document becomes findings with path and span."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -136,8 +136,8 @@ def _findings(document: Document, matches: Sequence[tuple[str, Match]], *, is_in
         full, kind = len(findings) > _MAX_FINDINGS, (name, match.category)
         if full and kind in seen:
             continue
-        for leaf, start, end in islice(document.parts(match.start, match.end), 1 if full else _MAX_FINDINGS + 1):
-            finding = _finding(name, match, leaf, (start, end), is_input=is_input)
+        most = 1 if full else _MAX_FINDINGS + 1
+        for finding in islice(_parts(name, match, document, is_input=is_input), most):
             if full:
                 late.append(finding)  # A category beyond the limit is named once, so that none hides another.
             else:
@@ -150,6 +150,16 @@ def _findings(document: Document, matches: Sequence[tuple[str, Match]], *, is_in
     if len(findings) > _MAX_FINDINGS:
         return (*islice(findings, _MAX_FINDINGS), *late, Finding(category=UNINSPECTED, inspector=_NAME, path=""))
     return tuple(findings)
+
+
+def _parts(name: str, match: Match, document: Document, *, is_input: bool) -> Iterator[Finding]:
+    """Yield a finding for each string that a match covers; one without a place if it covers none."""
+    nowhere = True
+    for leaf, start, end in document.parts(match.start, match.end):
+        nowhere = False
+        yield _finding(name, match, leaf, (start, end), is_input=is_input)
+    if nowhere and document.text.raw:
+        yield Finding(category=match.category, inspector=name, severity=match.severity, confidence=match.confidence)
 
 
 def _finding(name: str, match: Match, leaf: Leaf, span: tuple[int, int], *, is_input: bool) -> Finding:

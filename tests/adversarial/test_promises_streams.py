@@ -482,6 +482,33 @@ def test_json_escapes_hide_nothing(open_world: Any) -> None:
             assert result == {"body": '{"key": "[redacted:secret.github-pat]"}'}
 
 
+@pytest.mark.parametrize("gap", [10, 63, 64, 65, 200])
+def test_a_token_around_a_pause_is_never_delivered_whole(world: Any, gap: int) -> None:
+    """Items without text, as many as they are, are no way to divide a token: the rest of the text is withheld."""
+    delivered: list[Any] = []
+    pings: list[object] = [{"type": "ping"}] * gap
+    items = [{"delta": "x"}, *pings, {"delta": f"the key is {TOKEN[:20]}"}, *pings, {"delta": f"{TOKEN[20:]}, use it"}]
+    with world.task(STREAM):
+        try:
+            drain(stream_of(world, items), delivered)
+        except ContentBlocked:
+            assert gap >= 64
+        text = "".join(item.get("delta", "") for item in delivered)
+    assert TOKEN not in text
+    assert text in {f"x{CLEAN}", f"xthe key is {TOKEN[:20]}"}
+
+
+def test_a_text_that_pauses_goes_on(world: Any) -> None:
+    """A token that was redacted before a pause withholds nothing after it, and one after it is redacted."""
+    pings: list[object] = [{"type": "ping"}] * 100
+    parts = [TEXT, " and ", TEXT, "."]
+    items = [item for part in parts for item in ({"delta": part}, *pings)]
+    with world.task(STREAM):
+        delivered = list(stream_of(world, items))
+    assert len(delivered) == len(items)
+    assert "".join(item.get("delta", "") for item in delivered) == f"{CLEAN} and {CLEAN}."
+
+
 @pytest.mark.parametrize("escape", ["\n", "\t", "\r", "\f", "\b", "\u000b"])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ import uuid
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias, cast, final
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel
 
@@ -312,12 +314,38 @@ def _items(value: object) -> Iterator[object] | None:
 
 def _held(value: object) -> Mapping[str, object]:
     """Return the attributes of an object itself, which an instance of a built-in class has not."""
+    kind, held = type(value), _own(value)
+    slots = _SLOTS.get(kind)
+    if slots is None:
+        slots = _SLOTS[kind] = _slots_of(kind)
+    if not slots:
+        return held
+    filled: dict[str, object] = {}
+    for slot in slots:
+        with suppress(AttributeError):  # The slot is empty.
+            filled[slot.__name__] = slot.__get__(value)
+    return {**filled, **held}
+
+
+def _own(value: object) -> Mapping[str, object]:
     try:
         held: object = object.__getattribute__(value, "__dict__")
     except AttributeError:
         return _NOTHING
     # What stands in place of it cannot be read.
     return held if is_plain_dict(held) and is_object(held) else {"__dict__": held}
+
+
+_SLOTS: Final[WeakKeyDictionary[type, Sequence[types.MemberDescriptorType]]] = WeakKeyDictionary()
+
+
+def _slots_of(kind: type[object]) -> Sequence[types.MemberDescriptorType]:
+    """Return the slots that a class declares in Python; those of a path hold nothing but its text."""
+    if issubclass(kind, pathlib.PurePath):
+        return ()
+    bases = [vars(base) for base in kind.__mro__]
+    members = [item for of in bases if "__slots__" in of for item in of.values()]
+    return [item for item in members if type(item) is types.MemberDescriptorType]
 
 
 _NOTHING: Final[Mapping[str, object]] = types.MappingProxyType({})
@@ -332,7 +360,7 @@ def _fields(value: object) -> list[tuple[object, object]] | None:
         return list(cast("types.MappingProxyType[object, object]", value).items())
     if isinstance(value, BaseException):
         said = [("text", str(value)), ("args", value.args), ("cause", value.__cause__), ("context", value.__context__)]
-        return [*said, *vars(value).items()]
+        return [*said, *_held(value).items()]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
         return [*fields.items(), *((name, item) for name, item in _held(value).items() if name not in fields)]

@@ -206,14 +206,35 @@ class Marked(Point):
     note: str
 
 
-@pytest.mark.parametrize("made", [Named, lambda _: Rows(["a"]), lambda _: Row(a="b"), Marked, Path, Fetched])
+class Slotted(Exception):
+    """An exception with a slot."""
+
+    __slots__ = ("note",)
+
+
+@dataclasses.dataclass(slots=True)
+class Base:
+    """A dataclass with slots."""
+
+    name: str
+
+
+class Derived(Base):
+    """A class with a slot that is no field."""
+
+    __slots__ = ("note",)
+
+
+@pytest.mark.parametrize(
+    "made", [Slotted, Derived, Named, lambda _: Rows(["a"]), lambda _: Row(a="b"), Marked, Path, Fetched]
+)
 def test_what_an_object_holds_beside_its_fields_is_inspected(redacting: Any, made: Any) -> None:
     """Attributes that no field declares are read, and a result with a token in one of them is withheld."""
     result = made("harmless")
-    if hasattr(result, "__dict__") and not isinstance(result, Fetched):
-        result.note = f"KEY={TOKEN}"
-    elif isinstance(result, Path):
+    if isinstance(result, Path):
         result = [result, {Path(f"/KEY={TOKEN}")}]
+    elif not isinstance(result, Fetched):
+        result.note = f"KEY={TOKEN}"
     with redacting.task(Scope("tool")), pytest.raises(ContentBlocked) as caught:
         returning(redacting, result)()
     assert caught.value.decision.reason == "obligation_unmet"

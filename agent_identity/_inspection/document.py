@@ -340,12 +340,13 @@ _SLOTS: Final[WeakKeyDictionary[type, Sequence[types.MemberDescriptorType]]] = W
 
 
 def _slots_of(kind: type[object]) -> Sequence[types.MemberDescriptorType]:
-    """Return the slots that a class declares in Python; those of a path hold nothing but its text."""
+    """Return the slots that a class declares beside fields; those of a path hold nothing but its text."""
     if issubclass(kind, pathlib.PurePath):
         return ()
+    fields = {each.name for each in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else ()
     bases = [vars(base) for base in kind.__mro__]
     members = [item for of in bases if "__slots__" in of for item in of.values()]
-    return [item for item in members if type(item) is types.MemberDescriptorType]
+    return [item for item in members if type(item) is types.MemberDescriptorType and item.__name__ not in fields]
 
 
 _NOTHING: Final[Mapping[str, object]] = types.MappingProxyType({})

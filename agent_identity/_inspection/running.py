@@ -129,29 +129,32 @@ class Inspection:
         hold: Characters of a stream that are held back; ``None`` for all of it.
         limit: Characters that are looked at, or held back, at most.
         advisory: The names of inspectors whose findings alone block nothing.
+        sure: The names of all other inspectors of text.
     """
 
-    __slots__ = ("_direction", "_texts", "advisory", "foreign", "hold", "limit", "waits")
+    __slots__ = ("_direction", "_texts", "advisory", "foreign", "hold", "limit", "sure", "waits")
 
     def __init__(self, inspectors: Sequence[Inspector], tool: str, direction: Direction) -> None:
         texts: dict[int, list[TextInspector]] = {}
         chosen_ones: list[Selected] = []
         foreign: list[Selected] = []
         advisory: set[str] = set()
+        sure: set[str] = set()
         for each in inspectors:
             chosen = each if isinstance(each, Selected) else Selected(each)
             if chosen.direction not in {None, direction} or not any(matches(one, tool) for one in chosen.tools):
                 continue
             chosen_ones.append(chosen)
             bare = chosen.inspector
-            if isinstance(bare, TextInspector) and bare.advisory:
-                advisory.add(bare.name)
+            if isinstance(bare, TextInspector):
+                (advisory if bare.advisory else sure).add(bare.name)
             if isinstance(bare, TextInspector) and chosen.inline:
                 texts.setdefault(chosen.limit, []).append(bare)
             else:
                 foreign.append(chosen)
         self._direction: Final = direction
         self.advisory: Final = frozenset(advisory)
+        self.sure: Final = frozenset(sure)
         self._texts: Final = tuple((limit, tuple(group)) for limit, group in texts.items())
         self.foreign: Final = tuple(foreign)
         self.waits: Final = any(not one.inline for one in foreign)

@@ -87,19 +87,21 @@ def inspect_texts(
     """
     document = read(value, limit=limit, skip=injected)
     matches: list[tuple[str, Match]] = []
+    most, is_cut = (_MAX_FINDINGS + 1) * document.text.readings, False
     for each in inspectors:
         counts: dict[str, int] = {}
         for match in each.find(document):
             count = counts[match.category] = counts.get(match.category, 0) + 1
-            if count <= _MAX_FINDINGS + 1:  # Those of one category hide none of another.
+            if count <= most:  # Those of one category hide none of another.
                 matches.append((each.name, match))
+            is_cut = is_cut or count > most
     if not matches and not document.blind:
         return ()
     if document.text.decoded is not None:
         matches = _without_escapes(document.text, matches)
     if document.text.is_folded or document.text.decoded is not None:
         matches = _without_parts(matches)
-    return _findings(document, matches, is_input=direction == "input")
+    return _findings(document, matches, is_input=direction == "input", is_cut=is_cut)
 
 
 def _without_escapes(text: Text, matches: Sequence[tuple[str, Match]]) -> list[tuple[str, Match]]:
@@ -128,7 +130,9 @@ def _without_parts(matches: Sequence[tuple[str, Match]]) -> list[tuple[str, Matc
     return whole
 
 
-def _findings(document: Document, matches: Sequence[tuple[str, Match]], *, is_input: bool) -> tuple[Finding, ...]:
+def _findings(
+    document: Document, matches: Sequence[tuple[str, Match]], *, is_input: bool, is_cut: bool
+) -> tuple[Finding, ...]:
     findings: dict[Finding, None] = {}
     seen: set[tuple[str, str]] = set()
     late: list[Finding] = []
@@ -147,7 +151,7 @@ def _findings(document: Document, matches: Sequence[tuple[str, Match]], *, is_in
         path = pointer(blind)
         missed = Finding(category=UNINSPECTED, inspector=_NAME, field=_field(path, is_input=is_input), path=path)
         findings[missed] = None
-    if len(findings) > _MAX_FINDINGS:
+    if is_cut or len(findings) > _MAX_FINDINGS:
         return (*islice(findings, _MAX_FINDINGS), *late, Finding(category=UNINSPECTED, inspector=_NAME, path=""))
     return tuple(findings)
 

@@ -204,6 +204,11 @@ class Text:
         self.plain = _BREAK.join(one.text for one in self._readings)
         self._offsets = [*accumulate((len(one.text) + 1 for one in self._readings), initial=0)]
 
+    @property
+    def readings(self) -> int:
+        """How many times the text stands in its plain form."""
+        return len(self._readings) or 1
+
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Return the offsets in the raw text of a part of the plain text.
 

@@ -138,23 +138,20 @@ class Inspection:
         texts: dict[int, list[TextInspector]] = {}
         chosen_ones: list[Selected] = []
         foreign: list[Selected] = []
-        advisory: set[str] = set()
-        sure: set[str] = set()
         for each in inspectors:
             chosen = each if isinstance(each, Selected) else Selected(each)
             if chosen.direction not in {None, direction} or not any(matches(one, tool) for one in chosen.tools):
                 continue
             chosen_ones.append(chosen)
             bare = chosen.inspector
-            if isinstance(bare, TextInspector):
-                (advisory if bare.advisory else sure).add(bare.name)
             if isinstance(bare, TextInspector) and chosen.inline:
                 texts.setdefault(chosen.limit, []).append(bare)
             else:
                 foreign.append(chosen)
         self._direction: Final = direction
-        self.advisory: Final = frozenset(advisory)
-        self.sure: Final = frozenset(sure)
+        named = [one.inspector for one in chosen_ones if isinstance(one.inspector, TextInspector)]
+        self.advisory: Final = frozenset(one.name for one in named if one.advisory)
+        self.sure: Final = frozenset(one.name for one in named if not one.advisory)
         self._texts: Final = tuple((limit, tuple(group)) for limit, group in texts.items())
         self.foreign: Final = tuple(foreign)
         self.waits: Final = any(not one.inline for one in foreign)

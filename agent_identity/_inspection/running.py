@@ -149,9 +149,8 @@ class Inspection:
             else:
                 foreign.append(chosen)
         self._direction: Final = direction
-        named = [one.inspector for one in chosen_ones if isinstance(one.inspector, TextInspector)]
-        self.advisory: Final = frozenset(one.name for one in named if one.advisory)
-        self.sure: Final = frozenset(one.name for one in named if not one.advisory)
+        self.advisory: Final = _names(chosen_ones, advisory=True)
+        self.sure: Final = _names(chosen_ones, advisory=False)
         self._texts: Final = tuple((limit, tuple(group)) for limit, group in texts.items())
         self.foreign: Final = tuple(foreign)
         self.waits: Final = any(not one.inline for one in foreign)
@@ -216,6 +215,12 @@ class Inspection:
         for each in self.foreign:
             findings.extend(_timed(partial(_inspected, each.inspector, content, each.limit), each))
         return [*_checked(findings)]
+
+
+def _names(chosen: Sequence[Selected], *, advisory: bool) -> frozenset[str]:
+    """Return the names of the inspectors of text that are advisory, or of those that are not."""
+    texts = (one.inspector for one in chosen if isinstance(one.inspector, TextInspector))
+    return frozenset(one.name for one in texts if one.advisory is advisory)
 
 
 def _hold_of(chosen: Sequence[Selected]) -> int | None:

@@ -220,7 +220,7 @@ class Inspection:
 def _names(chosen: Sequence[Selected], *, advisory: bool) -> frozenset[str]:
     """Return the names of the inspectors of text that are advisory, or of those that are not."""
     texts = (one.inspector for one in chosen if isinstance(one.inspector, TextInspector))
-    return frozenset(one.name for one in texts if one.advisory is advisory)
+    return frozenset(one.name for one in texts if bool(one.advisory) is advisory)
 
 
 def _hold_of(chosen: Sequence[Selected]) -> int | None:

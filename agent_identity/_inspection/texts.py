@@ -30,7 +30,7 @@ _ESCAPED: Final = re.compile(r"\\(?:u[0-9a-fA-F]{4}|[/bfnrt])")
 """Escapes that hide something: a letter, or where a word or a line begins."""
 
 _ESCAPE: Final = re.compile(
-    r"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|u(?![dD][89a-fA-F])([0-9a-fA-F]{4})|([\"\\/bfnrt]))"
+    r"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|([\"\\/bfnrt]))"
 )
 _LETTER: Final = re.compile(r"\\(?:u[0-9a-fA-F]{4}|/)")
 """Escapes in place of a letter, without which another text is read."""
@@ -121,7 +121,10 @@ def _letter(found: re.Match[str]) -> str:
     high, low, code, short = found.groups()
     if high is not None:
         return chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + int(low, 16) - 0xDC00)
-    return chr(int(code, 16)) if code is not None else _SHORT_ESCAPES.get(short, short)
+    if code is None:
+        return _SHORT_ESCAPES.get(short, short)
+    letter = chr(int(code, 16))
+    return "\ufffd" if "\ud800" <= letter <= "\udfff" else letter  # Half of a letter, which nothing else can take.
 
 
 def tail_of(raw: str, count: int) -> int:

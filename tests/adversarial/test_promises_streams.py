@@ -537,6 +537,16 @@ def test_no_escape_before_a_value_hides_it(
     assert text == {"text": f"pay{escape}[redacted:{category}]{escape}now"}
 
 
+@pytest.mark.parametrize("half", ["\\ud83d", "\\uDE00", "\\ude00\\ud83d"])
+def test_half_a_letter_in_an_escape_hides_no_value_after_it(half: str) -> None:
+    """JSON may hold half of a surrogate pair, whose last digit is no part of the word after it."""
+    value = "DE02120300000000202051"
+    text = f'{{"text": "{half}{value}{half}"}}'
+    (found,) = PersonalData("iban").inspect(Content(direction="output", tool="t", value=text))
+    assert found.span is not None
+    assert text[slice(*found.span)] == value
+
+
 def test_a_token_is_that_of_the_value_and_not_of_an_escape_before_it(open_world: Any) -> None:
     """The letter of a line break in JSON is no part of an address."""
     policy = RuleSet(Rule(Effect.ALLOW, when=RESULT, obligations=[Obligation("tokenize", "pii.*")], id="clean"))

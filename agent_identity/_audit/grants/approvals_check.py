@@ -53,10 +53,10 @@ class _Case(msgspec.Struct):
         requests: The digest of the request, by task.
     """
 
-    pending: set[_Said] = msgspec.field(default_factory=set)
-    approved: list[_Approved] = msgspec.field(default_factory=list)
-    calls: list[tuple[_Said, Place]] = msgspec.field(default_factory=list)
-    requests: dict[str, str] = msgspec.field(default_factory=dict)
+    pending: set[_Said] = set()  # msgspec copies this and those below for each approval.
+    approved: list[_Approved] = []
+    calls: list[tuple[_Said, Place]] = []
+    requests: dict[str, str] = {}
 
 
 _pack: Final = msgspec.msgpack.Encoder().encode

@@ -44,6 +44,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "openai": ("integrations.frameworks.openai_agents",),  # Its types are those of the answers of models.
     "msgspec": (
         *("_audit.answers", "_audit.ledger.open_intents", "_evidence", "_identity.trust.file"),
+        "_audit.grants.approvals_check",  # Records wait in a file.
         # Made for each call.
         *("_enforcement.calls.call", "_enforcement.tasks.task_context", "integrations.langchain.invocation"),
     ),

@@ -180,11 +180,11 @@ class Classifier(TextInspector):
         """
         text, until = document.text, time.monotonic() + self._deadline
         hits: list[_Hit] = []
-        for places in self._windows.of(len(text.plain)):
+        for places in self._windows.of(len(text.shown)):
             try:
                 if time.monotonic() >= until:
                     raise TimeoutError(f"a classifier took more than {self._deadline:g} seconds")  # noqa: TRY301
-                hits += self._judged(text.plain, places)
+                hits += self._judged(text.shown, places)
             except Exception:
                 if not self._tolerant:
                     raise

@@ -9,13 +9,15 @@ import types
 import uuid
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias, cast, final
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel
 
-from agent_identity._common.narrowing import is_dict
+from agent_identity._common.narrowing import is_dict, is_object, is_plain_dict
 from agent_identity._inspection.texts import Text
 
 __all__ = ["MAX_CHARACTERS", "Document", "Leaf", "Path", "is_readable", "members_of", "pointer", "read"]
@@ -49,6 +51,7 @@ class Leaf(NamedTuple):
     is_key: bool
 
 
+_TEXTS: Final = (str, bytes, bytearray, decimal.Decimal, pathlib.PurePath)
 _COLON: Final = ": "
 _BREAK: Final = "\n"
 """Separators after a key and after a string in a document; the last character distinguishes them."""
@@ -174,22 +177,28 @@ class _Reader:
             self._other(value, path, depth)
 
     def _other(self, value: object, path: Path, depth: int) -> None:
-        if isinstance(value, str):
-            self._text(str.__str__(value), path)
+        if isinstance(value, _TEXTS):
+            self._spelled(value, path)
+            if held := _held(value):
+                self._container(held, path, depth + 1)
         elif type(value) is float:
             if _SHORT <= abs(value) < _LONG and value.is_integer():  # JSON has only one number type.
                 self._number(int(value), path)
+        elif isinstance(value, enum.Enum):
+            self.read(object.__getattribute__(value, "_value_"), path, depth)
+        else:
+            self._container(value, path, depth)
+
+    def _spelled(self, value: object, path: Path) -> None:
+        if isinstance(value, str):
+            self._text(str.__str__(value), path)
         elif isinstance(value, bytes | bytearray):
             try:
                 self._text(bytes(value[: self.left * 4 + 4]).decode(), path)
             except UnicodeDecodeError:
                 self._miss(path)
-        elif isinstance(value, decimal.Decimal | pathlib.PurePath):
-            self._text(str(value), path)
-        elif isinstance(value, enum.Enum):
-            self.read(object.__getattribute__(value, "_value_"), path, depth)
         else:
-            self._container(value, path, depth)
+            self._text(str(value), path)
 
     def _text(self, text: str, path: Path, ending: str = _BREAK) -> None:
         size = len(text)
@@ -277,9 +286,10 @@ def members_of(value: object) -> list[tuple[object, object]] | None:
     """
     if is_dict(value):
         members = list(_ITEMS(value))
+        members += _held(value).items()
         return [(key if type(key) is str else _plain(key), item) for key, item in members]
     items = _items(value)
-    return _fields(value) if items is None else list(enumerate(items))
+    return _fields(value) if items is None else [*enumerate(items), *_held(value).items()]
 
 
 def _plain(key: object) -> object:
@@ -302,6 +312,46 @@ def _items(value: object) -> Iterator[object] | None:
     return None
 
 
+def _held(value: object) -> Mapping[str, object]:
+    """Return the attributes of an object itself, which an instance of a built-in class has not."""
+    kind, held = type(value), _own(value)
+    slots = _SLOTS.get(kind)
+    if slots is None:
+        slots = _SLOTS[kind] = _slots_of(kind)
+    if not slots:
+        return held
+    filled: dict[str, object] = {}
+    for slot in slots:
+        with suppress(AttributeError):  # The slot is empty.
+            filled[slot.__name__] = slot.__get__(value)
+    return {**filled, **held}
+
+
+def _own(value: object) -> Mapping[str, object]:
+    try:
+        held: object = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return _NOTHING
+    # What stands in place of it cannot be read.
+    return held if is_plain_dict(held) and is_object(held) else {"__dict__": held}
+
+
+_SLOTS: Final[WeakKeyDictionary[type, Sequence[types.MemberDescriptorType]]] = WeakKeyDictionary()
+
+
+def _slots_of(kind: type[object]) -> Sequence[types.MemberDescriptorType]:
+    """Return the slots that a class declares beside fields; those of a path hold nothing but its text."""
+    if issubclass(kind, pathlib.PurePath):
+        return ()
+    fields = {each.name for each in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else ()
+    bases = [vars(base) for base in kind.__mro__]
+    members = [item for of in bases if "__slots__" in of for item in of.values()]
+    return [item for item in members if type(item) is types.MemberDescriptorType and item.__name__ not in fields]
+
+
+_NOTHING: Final[Mapping[str, object]] = types.MappingProxyType({})
+
+
 def _fields(value: object) -> list[tuple[object, object]] | None:
     if isinstance(value, BaseModel):
         held = object.__getattribute__
@@ -310,8 +360,9 @@ def _fields(value: object) -> list[tuple[object, object]] | None:
     if isinstance(value, types.MappingProxyType):
         return list(cast("types.MappingProxyType[object, object]", value).items())
     if isinstance(value, BaseException):
-        said = [("args", value.args), ("cause", value.__cause__), ("context", value.__context__)]
-        return [*said, *vars(value).items()]
+        said = [("text", str(value)), ("args", value.args), ("cause", value.__cause__), ("context", value.__context__)]
+        return [*said, *_held(value).items()]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [(each.name, getattr(value, each.name)) for each in dataclasses.fields(value)]
+        fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+        return [*fields.items(), *((name, item) for name, item in _held(value).items() if name not in fields)]
     return None

@@ -10,6 +10,7 @@ from agent_identity._common.narrowing import is_dict
 from agent_identity._inspection.document import MAX_DEPTH, members_of
 from agent_identity._inspection.running import Inspection
 from agent_identity._inspection.stream_windows import InspectorStream
+from agent_identity._inspection.texts import tail_of
 from agent_identity._inspection.transform import (
     Edits,
     Piece,
@@ -36,7 +37,7 @@ _CONTINUED: Final = frozenset(
 _DECODER: Final = codecs.getincrementaldecoder("utf-8")
 
 _IDLE: Final = 64
-"""Items without a piece of a text after which that text has ended, as far as holding back is concerned."""
+"""Items without a piece of a text after which it is delivered: a match that goes on later withholds the rest."""
 
 _MAX_TEXTS: Final = 256
 _MAX_PARTS: Final = 100_000
@@ -91,26 +92,38 @@ class _Text:
         last: The number of the last item with a piece of it.
     """
 
-    __slots__ = ("_base", "_streams", "context", "findings", "last", "length", "pieces", "released", "settled")
+    __slots__ = ("_base", "_streams", "_tail", "context", "findings", "last", "length", "pieces", "released", "settled")
 
     def __init__(self) -> None:
         self._streams: tuple[InspectorStream, ...] = ()
         self._base = 0
+        self._tail = ""
         self.length = self.settled = self.released = self.last = 0
         self.context = ""
         self.findings: dict[Finding, None] = {}
         self.pieces: deque[Piece] = deque()
 
     def feed(self, text: str, opened: Callable[[], tuple[InspectorStream, ...]]) -> None:
-        if not self._streams:
-            self._streams, self._base = opened(), self.length
-        self.length += len(text)
+        size = len(text)
+        if not self._streams:  # Inspectors look once more at what a text that goes on may have begun before its pause.
+            self._streams, self._base, text = opened(), self.length - len(self._tail), self._tail + text
+        self.length += size
         settled = self.length
         for stream in self._streams:
             progress = stream.feed(text)
             self._take(progress.findings)
             settled = min(settled, self._base + progress.settled)
         self.settled = max(self.settled, settled)
+
+    def pause(self, hold: int) -> None:
+        """Settle all of the text, though it may go on.
+
+        Args:
+            hold: Characters to look at again if it does.
+        """
+        kept = self._tail + "".join(piece.text for piece in self.pieces)
+        self.end()
+        self._tail = kept[tail_of(kept, hold) :]
 
     def end(self) -> None:
         for stream in self._streams:
@@ -212,7 +225,7 @@ class HeldStream:
                 continue
             if self._inspection.hold is None or self._next - text.last <= _IDLE:
                 return False
-            text.end()
+            text.pause(self._inspection.hold)
         return True
 
     def release(self, ready: "ReadyItems") -> None:

@@ -1,10 +1,11 @@
 """Inspectors of text: what they find in a document becomes findings with path and span."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
 from agent_identity._inspection.document import MAX_CHARACTERS, Document, Leaf, pointer, read
+from agent_identity._inspection.texts import Text
 from agent_identity._policy.decision import Content, Direction, Finding, Severity
 
 __all__ = ["UNINSPECTED", "Match", "TextInspector", "inspect_texts"]
@@ -86,18 +87,52 @@ def inspect_texts(
     """
     document = read(value, limit=limit, skip=injected)
     matches: list[tuple[str, Match]] = []
+    most, is_cut = (_MAX_FINDINGS + 1) * document.text.readings, False
     for each in inspectors:
         counts: dict[str, int] = {}
         for match in each.find(document):
             count = counts[match.category] = counts.get(match.category, 0) + 1
-            if count <= _MAX_FINDINGS + 1:  # Those of one category hide none of another.
+            if count <= most:  # Those of one category hide none of another.
                 matches.append((each.name, match))
+            is_cut = is_cut or count > most
     if not matches and not document.blind:
         return ()
-    return _findings(document, matches, is_input=direction == "input")
+    if document.text.decoded is not None:
+        matches = _without_escapes(document.text, matches)
+    if document.text.is_folded or document.text.decoded is not None:
+        matches = _without_parts(matches)
+    return _findings(document, matches, is_input=direction == "input", is_cut=is_cut)
 
 
-def _findings(document: Document, matches: Sequence[tuple[str, Match]], *, is_input: bool) -> tuple[Finding, ...]:
+def _without_escapes(text: Text, matches: Sequence[tuple[str, Match]]) -> list[tuple[str, Match]]:
+    """Leave out each match that is another one with an escape of JSON before it.
+
+    What stands in its place would otherwise depend on what stood before it.
+    """
+    known = {(name, match.category, match.start, match.end) for name, match in matches}
+    return [
+        (name, match)
+        for name, match in matches
+        if (after := text.after_escape(match.start)) == match.start
+        or (name, match.category, after, match.end) not in known
+    ]
+
+
+def _without_parts(matches: Sequence[tuple[str, Match]]) -> list[tuple[str, Match]]:
+    """Leave out each match that is a part of another one like it, from another reading of the text."""
+    whole: list[tuple[str, Match]] = []
+    ends: dict[tuple[object, ...], int] = {}
+    for name, match in sorted(matches, key=lambda one: (one[1].start, -one[1].end)):
+        kind = (name, match.category, match.severity, match.confidence)
+        if match.end > ends.get(kind, -1):
+            ends[kind] = match.end
+            whole.append((name, match))
+    return whole
+
+
+def _findings(
+    document: Document, matches: Sequence[tuple[str, Match]], *, is_input: bool, is_cut: bool
+) -> tuple[Finding, ...]:
     findings: dict[Finding, None] = {}
     seen: set[tuple[str, str]] = set()
     late: list[Finding] = []
@@ -105,8 +140,8 @@ def _findings(document: Document, matches: Sequence[tuple[str, Match]], *, is_in
         full, kind = len(findings) > _MAX_FINDINGS, (name, match.category)
         if full and kind in seen:
             continue
-        for leaf, start, end in islice(document.parts(match.start, match.end), 1 if full else _MAX_FINDINGS + 1):
-            finding = _finding(name, match, leaf, (start, end), is_input=is_input)
+        most = 1 if full else _MAX_FINDINGS + 1
+        for finding in islice(_parts(name, match, document, is_input=is_input), most):
             if full:
                 late.append(finding)  # A category beyond the limit is named once, so that none hides another.
             else:
@@ -116,9 +151,19 @@ def _findings(document: Document, matches: Sequence[tuple[str, Match]], *, is_in
         path = pointer(blind)
         missed = Finding(category=UNINSPECTED, inspector=_NAME, field=_field(path, is_input=is_input), path=path)
         findings[missed] = None
-    if len(findings) > _MAX_FINDINGS:
+    if is_cut or len(findings) > _MAX_FINDINGS:
         return (*islice(findings, _MAX_FINDINGS), *late, Finding(category=UNINSPECTED, inspector=_NAME, path=""))
     return tuple(findings)
+
+
+def _parts(name: str, match: Match, document: Document, *, is_input: bool) -> Iterator[Finding]:
+    """Yield a finding for each string that a match covers; one without a place if it covers none."""
+    nowhere = True
+    for leaf, start, end in document.parts(match.start, match.end):
+        nowhere = False
+        yield _finding(name, match, leaf, (start, end), is_input=is_input)
+    if nowhere and document.text.raw:
+        yield Finding(category=match.category, inspector=name, severity=match.severity, confidence=match.confidence)
 
 
 def _finding(name: str, match: Match, leaf: Leaf, span: tuple[int, int], *, is_input: bool) -> Finding:

@@ -129,29 +129,28 @@ class Inspection:
         hold: Characters of a stream that are held back; ``None`` for all of it.
         limit: Characters that are looked at, or held back, at most.
         advisory: The names of inspectors whose findings alone block nothing.
+        sure: The names of all other inspectors of text.
     """
 
-    __slots__ = ("_direction", "_texts", "advisory", "foreign", "hold", "limit", "waits")
+    __slots__ = ("_direction", "_texts", "advisory", "foreign", "hold", "limit", "sure", "waits")
 
     def __init__(self, inspectors: Sequence[Inspector], tool: str, direction: Direction) -> None:
         texts: dict[int, list[TextInspector]] = {}
         chosen_ones: list[Selected] = []
         foreign: list[Selected] = []
-        advisory: set[str] = set()
         for each in inspectors:
             chosen = each if isinstance(each, Selected) else Selected(each)
             if chosen.direction not in {None, direction} or not any(matches(one, tool) for one in chosen.tools):
                 continue
             chosen_ones.append(chosen)
             bare = chosen.inspector
-            if isinstance(bare, TextInspector) and bare.advisory:
-                advisory.add(bare.name)
             if isinstance(bare, TextInspector) and chosen.inline:
                 texts.setdefault(chosen.limit, []).append(bare)
             else:
                 foreign.append(chosen)
         self._direction: Final = direction
-        self.advisory: Final = frozenset(advisory)
+        self.advisory: Final = _names(chosen_ones, advisory=True)
+        self.sure: Final = _names(chosen_ones, advisory=False)
         self._texts: Final = tuple((limit, tuple(group)) for limit, group in texts.items())
         self.foreign: Final = tuple(foreign)
         self.waits: Final = any(not one.inline for one in foreign)
@@ -216,6 +215,12 @@ class Inspection:
         for each in self.foreign:
             findings.extend(_timed(partial(_inspected, each.inspector, content, each.limit), each))
         return [*_checked(findings)]
+
+
+def _names(chosen: Sequence[Selected], *, advisory: bool) -> frozenset[str]:
+    """Return the names of the inspectors of text that are advisory, or of those that are not."""
+    texts = (one.inspector for one in chosen if isinstance(one.inspector, TextInspector))
+    return frozenset(one.name for one in texts if bool(one.advisory) is advisory)
 
 
 def _hold_of(chosen: Sequence[Selected]) -> int | None:

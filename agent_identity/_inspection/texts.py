@@ -2,6 +2,9 @@
 
 import re
 import unicodedata
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final, NamedTuple, final
 
 __all__ = ["ANSI", "CONTROLS", "Text", "tail_of"]
@@ -23,52 +26,105 @@ _INVISIBLE: Final = (
 _ASCII_ODD: Final = bytes(code for code in range(128) if re.match(f"[{CONTROLS}]", chr(code)))
 _HIDDEN: Final = re.compile(f"{ANSI}|[{CONTROLS}{_INVISIBLE}]")
 _HIDDEN_SIGNS: Final = re.compile(f"[{CONTROLS}{_INVISIBLE}]")
-_ESCAPED: Final = re.compile(r"\\(?:u[0-9a-fA-F]{4}|/)")
+_ESCAPED: Final = re.compile(r"\\(?:u[0-9a-fA-F]{4}|[/bfnrt])")
+"""Escapes that hide something: a letter, or where a word or a line begins."""
+
 _ESCAPE: Final = re.compile(
-    r"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|u(?![dD][89a-fA-F])([0-9a-fA-F]{4})|([\"\\/bfnrt]))"
+    r"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|([\"\\/bfnrt]))"
 )
+_LETTER: Final = re.compile(r"\\(?:u[0-9a-fA-F]{4}|/)")
+"""Escapes in place of a letter, without which another text is read."""
+
+_BREAK: Final = "\n"
 _SHORT_ESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _MAX_LAYERS: Final = 3
 """JSON in a string of JSON in a string of JSON."""
 
 
-class _Decoded(NamedTuple):
-    """A text without the escapes of JSON, and where each of its characters begins and ends in the raw text."""
+class _Layer(NamedTuple):
+    """A text without one layer of escapes: each escape is one of its letters.
+
+    Attributes:
+        text: The text.
+        places: The offsets of these letters in it.
+        starts: Where their escapes begin in the text with escapes.
+        ends: Where they end there.
+    """
 
     text: str
+    places: list[int]
     starts: list[int]
     ends: list[int]
+
+    def span_of(self, place: int) -> tuple[int, int]:
+        """Return where a letter of the text begins and ends in the text with escapes."""
+        index = bisect_right(self.places, place) - 1
+        if index < 0:
+            return place, place + 1
+        if self.places[index] == place:
+            return self.starts[index], self.ends[index]
+        start = self.ends[index] + place - self.places[index] - 1
+        return start, start + 1
+
+    def place_of(self, offset: int) -> int:
+        """Return the letter of the text that an offset in the text with escapes belongs to."""
+        index = bisect_right(self.starts, offset) - 1
+        if index < 0:
+            return offset
+        return self.places[index] + max(offset - self.ends[index] + 1, 0)
+
+
+class _Decoded(NamedTuple):
+    """A text without the escapes of JSON, and how it came about, layer by layer."""
+
+    text: str
+    layers: Sequence[_Layer]
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Return the offsets in the raw text of a part of the text that has at least one letter."""
+        last = end - 1
+        for layer in reversed(self.layers):
+            start, last = layer.span_of(start)[0], layer.span_of(last)[1] - 1
+        return start, last + 1
+
+    def around(self, offset: int) -> tuple[int, int]:
+        """Return where the letter or the escape at an offset of the raw text begins and ends there."""
+        for layer in self.layers:
+            offset = layer.place_of(offset)
+        return self.span(offset, offset + 1)
 
 
 def _decoded(raw: str) -> _Decoded | None:
     """Return a text without the escapes of JSON; ``None`` for one that has none that hide anything."""
-    if _ESCAPED.search(raw) is None:
-        return None
-    result = _Decoded(raw, list(range(len(raw))), list(range(1, len(raw) + 1)))
-    for _ in range(_MAX_LAYERS):
-        if _ESCAPED.search(result.text) is None:
-            break
-        result = _one_layer(result)
-    return result
+    text, layers = raw, list[_Layer]()
+    while len(layers) < _MAX_LAYERS and _ESCAPED.search(text) is not None:
+        layers.append(_one_layer(text))
+        text = layers[-1].text
+    return _Decoded(text, layers) if layers else None
 
 
-def _one_layer(coded: _Decoded) -> _Decoded:
-    text, parts, starts, ends, after = coded.text, list[str](), list[int](), list[int](), 0
+def _one_layer(text: str) -> _Layer:
+    parts, places, starts, ends, after, size = list[str](), list[int](), list[int](), list[int](), 0, 0
     for found in _ESCAPE.finditer(text):
         start, end = found.span()
         parts += (text[after:start], _letter(found))
-        starts += (*coded.starts[after:start], coded.starts[start])
-        ends += (*coded.ends[after:start], coded.ends[end - 1])
-        after = end
+        size += start - after
+        places.append(size)
+        starts.append(start)
+        ends.append(end)
+        after, size = end, size + 1
     parts.append(text[after:])
-    return _Decoded("".join(parts), starts + coded.starts[after:], ends + coded.ends[after:])
+    return _Layer("".join(parts), places, starts, ends)
 
 
 def _letter(found: re.Match[str]) -> str:
     high, low, code, short = found.groups()
     if high is not None:
         return chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + int(low, 16) - 0xDC00)
-    return chr(int(code, 16)) if code is not None else _SHORT_ESCAPES.get(short, short)
+    if code is None:
+        return _SHORT_ESCAPES.get(short, short)
+    letter = chr(int(code, 16))
+    return "\ufffd" if "\ud800" <= letter <= "\udfff" else letter  # Half of a letter, which nothing else can take.
 
 
 def tail_of(raw: str, count: int) -> int:
@@ -89,7 +145,21 @@ def tail_of(raw: str, count: int) -> int:
         left -= end - hidden[1]
         end = hidden[0]
     start = max(end - left, 0)
-    return start if decoded is None or not start else decoded.starts[start]
+    return start if decoded is None or not start else decoded.span(start, start + 1)[0]
+
+
+class _Reading(NamedTuple):
+    """A text that inspectors match in.
+
+    Attributes:
+        text: The text.
+        origin: Where each of its letters stood; ``None`` for the same place.
+        is_decoded: The places count in the text without escapes.
+    """
+
+    text: str
+    origin: Sequence[int] | None
+    is_decoded: bool
 
 
 @final
@@ -100,13 +170,15 @@ class Text:
         raw: The text as it is delivered.
         plain: The text to match in: no invisible characters, controls or escape sequences, letters in NFKC. A terminal
             takes ordinary characters for parts of escape sequences, and a model reads them: a text that has such
-            sequences stands here twice, without them and without their control characters alone. A text with escapes
-            of JSON that hide something stands here without them as well.
-        is_folded: True if the plain form differs from the raw one.
+            sequences stands here without them and without their control characters alone. A text with escapes of JSON
+            that hide something stands here without them as well. All that stands here once more with line breaks in
+            place of what is hidden, which may divide a word, or stand between two.
+        shown: The part of ``plain`` for a model, from its beginning: without what differs by line breaks alone.
+        is_folded: True if the plain form lacks signs of the raw one, or has others; escapes do not count.
         decoded: The text without escapes of JSON; ``None`` where that is the text itself.
     """
 
-    __slots__ = ("_ends", "_reading", "_starts", "decoded", "is_folded", "plain", "raw")
+    __slots__ = ("_decoded", "_offsets", "_readings", "decoded", "is_folded", "plain", "raw", "shown")
 
     def __init__(self, raw: str) -> None:
         """Take a text.
@@ -115,26 +187,30 @@ class Text:
             raw: The text.
         """
         self.raw: Final = raw
-        self.plain = raw
-        self._starts: list[int] | None = None
-        self._ends: list[int] | None = None
-        self._reading = decoded = _decoded(raw) if "\\" in raw else None
-        self.decoded: Final = None if decoded is None else decoded.text
-        odd = _is_odd(raw)
-        self.is_folded: Final = odd or decoded is not None
-        if self.is_folded:
-            self._fold(decoded, is_odd=odd)
+        self.plain = self.shown = raw
+        self._readings: list[_Reading] = []
+        self._offsets: list[int] = []
+        self._decoded: Final = _decoded(raw) if "\\" in raw else None
+        self.decoded: Final = None if self._decoded is None else self._decoded.text
+        self.is_folded: Final = _is_odd(raw)
+        if self.is_folded or self.decoded is not None:
+            self._read()
 
-    def _fold(self, decoded: _Decoded | None, *, is_odd: bool) -> None:
-        raw, size = self.raw, len(self.raw)
-        self.plain, starts = _folded(raw) if is_odd else (raw, list(range(size)))
-        self._starts = starts
-        if decoded is None:
-            return
-        plain, places = _folded(decoded.text)
-        self.plain = f"{self.plain}\n{plain}"
-        self._ends = [*(start + 1 for start in starts), size, *(decoded.ends[place] for place in places)]
-        self._starts = [*starts, size - 1, *(decoded.starts[place] for place in places)]
+    def _read(self) -> None:
+        shown, more = _readings(self.raw, is_decoded=False)
+        if self.decoded is not None:
+            whole, divided = _readings(self.decoded, is_decoded=True)
+            for_model = _LETTER.search(self.raw) is not None
+            shown, more = [*shown, *(whole * for_model)], [*(whole * (not for_model)), *more, *divided]
+        self.shown = _BREAK.join(one.text for one in shown)
+        self._readings = [*shown, *more]
+        self.plain = _BREAK.join(one.text for one in self._readings)
+        self._offsets = [*accumulate((len(one.text) + 1 for one in self._readings), initial=0)]
+
+    @property
+    def readings(self) -> int:
+        """How many times the text stands in its plain form."""
+        return len(self._readings) or 1
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Return the offsets in the raw text of a part of the plain text.
@@ -143,14 +219,22 @@ class Text:
             start: Where it begins.
             end: Where it ends.
         """
-        starts, ends = self._starts, self._ends
-        if starts is None or start >= end:
+        if start >= end or not self._readings:
             return start, end
         # What reaches from one reading into the next has its end before its start.
-        if ends is None:
-            first, last = starts[start], starts[end - 1]
-            return min(first, last), max(first, last) + 1
-        return min(starts[start], starts[end - 1]), max(ends[start], ends[end - 1])
+        one, other = self._place(start), self._place(end - 1)
+        first, last = min(one[0], other[0]), max(one[1], other[1])
+        # No match begins within an escape, whose rest would spoil the JSON.
+        return (first if self._decoded is None else self._decoded.around(first)[0]), last
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """Return where a letter of the plain text begins and ends in the raw one."""
+        number = bisect_right(self._offsets, index) - 1
+        reading, place = self._readings[number], index - self._offsets[number]
+        if place == len(reading.text):
+            return len(self.raw) - 1, len(self.raw)
+        start = place if reading.origin is None else reading.origin[place]
+        return self.decoded_span(start, start + 1) if reading.is_decoded else (start, start + 1)
 
     def decoded_span(self, start: int, end: int) -> tuple[int, int]:
         """Return the offsets in the raw text of a part of the decoded text.
@@ -159,8 +243,16 @@ class Text:
             start: Where it begins.
             end: Where it ends.
         """
-        reading = self._reading
-        return (start, end) if reading is None or start >= end else (reading.starts[start], reading.ends[end - 1])
+        return (start, end) if self._decoded is None or start >= end else self._decoded.span(start, end)
+
+    def after_escape(self, start: int) -> int:
+        """Return the offset in the raw text after the escape that begins at one; that offset itself for none.
+
+        Args:
+            start: The offset.
+        """
+        end = start if self._decoded is None else self._decoded.around(start)[1]
+        return end if end > start + 1 else start
 
 
 def _is_odd(text: str) -> bool:
@@ -170,26 +262,29 @@ def _is_odd(text: str) -> bool:
     return _HIDDEN.search(text) is not None or not unicodedata.is_normalized("NFKC", text)
 
 
-def _folded(text: str) -> tuple[str, list[int]]:
-    """Return a text without what is hidden, and where each character stood."""
+def _readings(text: str, *, is_decoded: bool) -> tuple[list[_Reading], list[_Reading]]:
+    """Return a text without what is hidden, and with line breaks in its place."""
+    if not _is_odd(text):
+        return [_Reading(text, None, is_decoded)], []
+    hidden = [_HIDDEN] if _HIDDEN.search(text) is not None else []
+    if any(found.end() - found.start() > 1 for found in _HIDDEN.finditer(text)):
+        hidden.append(_HIDDEN_SIGNS)
+    whole = [_folded(text, each, "", is_decoded=is_decoded) for each in hidden or (_HIDDEN,)]
+    return whole, [_folded(text, each, _BREAK, is_decoded=is_decoded) for each in hidden]
+
+
+def _folded(text: str, hidden: re.Pattern[str], instead: str, *, is_decoded: bool) -> _Reading:
     parts: list[str] = []
     origin: list[int] = []
-    if _read(text, _HIDDEN, parts, origin):
-        parts.append("\n")
-        origin.append(len(text) - 1)
-        _read(text, _HIDDEN_SIGNS, parts, origin)
-    return "".join(parts), origin
-
-
-def _read(text: str, hidden: re.Pattern[str], parts: list[str], origin: list[int]) -> bool:
-    """Take in a text without what is hidden; return whether that has ordinary characters as well."""
-    start, longer = 0, False
+    start = 0
     for found in hidden.finditer(text):
         _take(text[start : found.start()], start, parts, origin)
         start = found.end()
-        longer = longer or start - found.start() > 1
+        if instead:
+            parts.append(instead)
+            origin.append(found.start())
     _take(text[start:], start, parts, origin)
-    return longer
+    return _Reading("".join(parts), origin, is_decoded)
 
 
 def _take(piece: str, start: int, parts: list[str], origin: list[int]) -> None:

@@ -376,6 +376,8 @@ _NEW_TUPLE: Final[Callable[[type, Iterable[object]], object]] = vars(tuple)["__n
 
 
 def _tuple_with(value: tuple[object, ...], changes: Mapping[object, object]) -> object:
+    if not all(type(index) is int for index in changes):
+        raise UnmetError("a finding is in an attribute of a tuple")
     # What is dropped of a tuple leaves its place empty: its positions mean something.
     return _NEW_TUPLE(type(value), [_empty(changes.get(index, item)) for index, item in enumerate(value)])
 

@@ -1,8 +1,10 @@
 """Inspection under attack: texts made to cost time, to hide, to split, and values made to be looked at for ever."""
 
+import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -49,6 +51,7 @@ PIECES = (
         "kx82-",
         "-----BEGIN ",
     ),
+    *("\\n", "\\u005c", "\\\\n", "\\n4111 ", "a\\n@"),
 )
 
 
@@ -121,6 +124,17 @@ def returning(world: Any, result: object) -> Callable[[], object]:
     return tool
 
 
+@pytest.mark.parametrize("hidden", ["\x00", "\u200b", "\u00ad", "\ufeff", "\x1b[31m", "\x9b", "\x1b]0;t\x07", "\x1b"])
+@pytest.mark.parametrize("value", ["DE02120300000000202051", "4111111111111111", TOKEN, "+49301234567"])
+def test_what_is_hidden_before_a_value_hides_it_no_more_than_inside_it(value: str, hidden: str) -> None:
+    """An invisible sign between a word and a value makes no other word of the two."""
+    inspectors: tuple[TextInspector, ...] = (Secrets(), PersonalData("iban", "card", "phone"))
+    text = f"account{hidden}{value}{hidden}is"
+    spans = [found.span for one in inspectors for found in look(one, text) if found.span is not None]
+    start = text.index(value)
+    assert any(first <= start and last >= start + len(value) for first, last in spans)
+
+
 def test_a_redacted_token_is_in_nothing_that_leaves(redacting: Any) -> None:
     """Neither the caller, nor the ledger, nor a span has what was redacted."""
     with redacting.task(Scope("tool")):
@@ -152,6 +166,80 @@ def test_what_answers_otherwise_each_time_is_withheld(redacting: Any, result: ob
     assert caught.value.decision.reason == "obligation_unmet"
 
 
+@dataclasses.dataclass
+class Fetched:
+    """A dataclass that keeps more than its fields."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        self.raw = f"KEY={TOKEN}"
+
+
+class Named(str):  # noqa: SLOT000 - It has attributes.
+    """A text with an attribute."""
+
+    note: str
+
+
+class Rows(list[str]):
+    """A list with an attribute."""
+
+    note: str
+
+
+class Row(dict[str, str]):
+    """A dict with an attribute."""
+
+    note: str
+
+
+class Point(NamedTuple):
+    """A named tuple."""
+
+    name: str
+
+
+class Marked(Point):
+    """A named tuple with an attribute."""
+
+    note: str
+
+
+class Slotted(Exception):
+    """An exception with a slot."""
+
+    __slots__ = ("note",)
+
+
+@dataclasses.dataclass(slots=True)
+class Base:
+    """A dataclass with slots."""
+
+    name: str
+
+
+class Derived(Base):
+    """A class with a slot that is no field."""
+
+    __slots__ = ("note",)
+
+
+@pytest.mark.parametrize(
+    "made", [Slotted, Derived, Named, lambda _: Rows(["a"]), lambda _: Row(a="b"), Marked, Path, Fetched]
+)
+def test_what_an_object_holds_beside_its_fields_is_inspected(redacting: Any, made: Any) -> None:
+    """Attributes that no field declares are read, and a result with a token in one of them is withheld."""
+    result = made("harmless")
+    if isinstance(result, Path):
+        result = [result, {Path(f"/KEY={TOKEN}")}]
+    elif not isinstance(result, Fetched):
+        result.note = f"KEY={TOKEN}"
+    with redacting.task(Scope("tool")), pytest.raises(ContentBlocked) as caught:
+        returning(redacting, result)()
+    assert caught.value.decision.reason == "obligation_unmet"
+
+
 def test_the_text_of_an_error_is_no_way_round(redacting: Any) -> None:
     """Neither the message, nor an argument, nor the cause of what a body raises shows what results must not."""
 
@@ -161,10 +249,12 @@ def test_the_text_of_an_error_is_no_way_round(redacting: Any) -> None:
             raise ValueError(f"no {TOKEN}")
         if how == 1:
             raise LookupError({"token": TOKEN})
-        raise RuntimeError("failed") from ValueError(TOKEN)
+        if how == 2:
+            raise RuntimeError("failed") from ValueError(TOKEN)
+        raise RuntimeError("failed") from FileNotFoundError(2, "no such file", f"/keys/{TOKEN}")
 
     with redacting.task(Scope("tool")):
-        for how in range(3):
+        for how in range(4):
             with pytest.raises(ContentBlocked):
                 tool(how)
 

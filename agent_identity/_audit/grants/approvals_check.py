@@ -3,8 +3,12 @@
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final, NamedTuple, final, overload
 
+import msgspec
+import orjson
+
 from agent_identity._audit.grants.revoked_keys import LATE, REVOKED
 from agent_identity._audit.report import Findings, Place
+from agent_identity._audit.store import SpillStore
 from agent_identity._authority.grants import SKEW
 from agent_identity._evidence.record import Agent, Approval, ApprovalState, Decision, Intent, Outcome, Principal
 from agent_identity._identity.trust import TrustStore
@@ -18,6 +22,7 @@ __all__ = ["ApprovalsCheck", "is_approved"]
 _GRANTS: Final = 6
 _NS: Final = 1_000_000_000
 _UNTRUSTED: Final = frozenset({"unknown_key", "key_not_valid_then"})
+_NEAR: Final = 1_024  # Approvals in memory, of some 4 KiB each.
 
 
 class _Said(NamedTuple):
@@ -38,6 +43,26 @@ class _Approved(NamedTuple):
     place: Place
 
 
+class _Case(msgspec.Struct):
+    """Everything about one approval.
+
+    Attributes:
+        pending: What was asked.
+        approved: The answers that let the call run.
+        calls: The calls that name it.
+        requests: The digest of the request, by task.
+    """
+
+    pending: set[_Said] = set()  # msgspec copies this and those below for each approval.
+    approved: list[_Approved] = []
+    calls: list[tuple[_Said, Place]] = []
+    requests: dict[str, str] = {}
+
+
+_pack: Final = msgspec.msgpack.Encoder().encode
+_unpack: Final = msgspec.msgpack.Decoder(_Case).decode
+
+
 def is_approved(decision: Decision) -> bool:
     """Return whether a decision lets the call run because, and only because, a person approved it."""
     return decision.approval is not None or (decision.effect == "route" and decision.enforced == "allow")
@@ -55,11 +80,8 @@ class ApprovalsCheck:
     def __init__(self, findings: Findings, trust: TrustStore | None) -> None:
         self._findings = findings
         self._trust = trust
-        self._pending: dict[str, set[_Said]] = {}
-        self._approved: dict[str, list[_Approved]] = {}
-        self._calls: dict[str, list[tuple[_Said, Place]]] = {}
-        self._suspended: set[str] = set()
-        self._requests: dict[tuple[str, str], str] = {}
+        self._cases = SpillStore[_Case](_pack, _unpack, near=_NEAR)
+        self._suspended = SpillStore[int](orjson.dumps, orjson.loads, near=_NEAR)
 
     def narrow(self, trust: TrustStore) -> None:
         """Restrict the trusted keys to the log at hand, once its origin is known.
@@ -85,9 +107,9 @@ class ApprovalsCheck:
         said, intent = _said(record), record.intent if isinstance(record, Outcome) else record.id
         if intent is not None and said is not None and decision.approval is not None:
             if isinstance(record, Intent):
-                self._calls.setdefault(decision.approval, []).append((said, place))
+                self._case(decision.approval).calls.append((said, place))
             elif record.outcome == "suspended":
-                self._suspended.add(intent)
+                self._suspended.put(intent.encode(), 1)
         elif intent is not None or decision.enforced == "allow":
             message = "a call that needed an approval names none"
             self._findings.add(_GRANTS, "approval_missing", message, place)
@@ -98,17 +120,27 @@ class ApprovalsCheck:
         Args:
             proved: Returns whether the record at a place is proved to be what it says, its time included.
         """
-        for identifier, calls in self._calls.items():
-            approved = {entry.said for entry in self._approved.get(identifier, ())}
-            for said, place in calls:
+        number = 0
+        for case in self._cases.values():
+            approved = {entry.said for entry in case.approved}
+            for said, place in case.calls:
                 self._match(said, approved, place)
             # A suspended call and its reruns are one call.
-            over = [place for _, place in calls if place.record not in self._suspended]
+            over = [place for _, place in case.calls if (place.record or "").encode() not in self._suspended]
             if len(over) > 1:
                 self._add("approval_reused", "an approval was used again; each permits one call", over[1])
-        for entry in (entry for approved in self._approved.values() for entry in approved):
-            self._judge(entry, proved)
-        self._findings.counts["approvals"] = sum(map(len, self._approved.values()))
+            for entry in case.approved:
+                self._judge(entry, case, proved)
+            number += len(case.approved)
+        self._findings.counts["approvals"] = number
+
+    def _case(self, approval: str) -> _Case:
+        """Return what is known of an approval, for changing until another one is asked for."""
+        key = approval.encode()
+        case = self._cases.hold(key)
+        if case is None:
+            self._cases.put(key, case := _Case())
+        return case
 
     def _match(self, said: _Said, approved: Collection[_Said], place: Place) -> None:
         if not approved:
@@ -120,17 +152,16 @@ class ApprovalsCheck:
     def _take_approval(self, record: Approval, place: Place) -> None:
         approval, said = record.approval, _said(record)
         # Digests of two tasks cannot be compared.
-        request = approval.request
-        if request is not None and self._requests.setdefault((approval.id, said.task), request) != request:
+        request, case = approval.request, self._case(approval.id)
+        if request is not None and case.requests.setdefault(said.task, request) != request:
             message = "the question and the answer of this approval name different digests of its request"
             self._add("approval_mismatch", message, place)
         if approval.status == "pending":
-            self._pending.setdefault(approval.id, set()).add(said._replace(agents=()))
+            case.pending.add(said._replace(agents=()))
         elif approval.status == "approved":
-            entry = _Approved(said, approval, record.time.start_ns, place)
-            self._approved.setdefault(approval.id, []).append(entry)
+            case.approved.append(_Approved(said, approval, record.time.start_ns, place))
 
-    def _judge(self, entry: _Approved, proved: Callable[[Place], bool]) -> None:
+    def _judge(self, entry: _Approved, case: _Case, proved: Callable[[Place], bool]) -> None:
         from agent_identity._authority.registries import folded, trusted_ruling  # Few ledgers have approvals.
 
         said, approval, start_ns, place = entry
@@ -152,14 +183,14 @@ class ApprovalsCheck:
         if not _agrees(ruling, said, approval, approver):
             self._add("approval_mismatch", "the record differs from the ruling that was signed", place)
         elif ruling.task != said.task:
-            self._find_request(ruling, said, place)
+            self._find_request(ruling, said, case, place)
         if not (ruling.decided_at - SKEW) * _NS <= start_ns < ruling.expires_at * _NS:
             self._add("approval_late", "the approval was used outside its validity", place)
 
-    def _find_request(self, ruling: "Ruling", said: _Said, place: Place) -> None:
+    def _find_request(self, ruling: "Ruling", said: _Said, case: _Case, place: Place) -> None:
         """Look up the approved request in the earlier task: digests of two tasks cannot be compared."""
         request = said._replace(task=ruling.task, args=ruling.args, agents=())
-        if request not in self._pending.get(ruling.id, ()):
+        if request not in case.pending:  # The approval has the id of its ruling.
             message = "the request of the earlier task that was approved is not in the evidence"
             self._add("approval_request_missing", message, place)
 

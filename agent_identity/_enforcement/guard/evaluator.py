@@ -59,7 +59,8 @@ class PolicyEvaluator:
         self._is_foreign = not is_built_in(point.policy)
         self._input = Inspection(point.inspectors, tool.name, "input")
         self._output = Inspection(point.inspectors, tool.name, "output")
-        self._hints = self._input.advisory | self._output.advisory
+        # A finding names its inspector alone: where one of that name may block, all may.
+        self._hints = (self._input.advisory | self._output.advisory) - self._input.sure - self._output.sure
         self.inspects = bool(self._output)
         looks = bool(self._input or self._output)
         self.waits = self._input.waits or self._output.waits or (looks and self._is_foreign)

@@ -324,7 +324,8 @@ async def test_results_are_inspected_and_redacted(open_office: Any, make_call: A
         return "ask bob@example.com"
 
     def apart() -> ToolReturn:
-        return ToolReturn("ask bob@example.com", content=["or eve@example.com"], metadata={"kept": True})
+        metadata = {"kept": True, "seen": ["eve@example.com"]}
+        return ToolReturn("ask bob@example.com", content=["or eve@example.com"], metadata=metadata)
 
     agent = office.agent([make_call("plain"), make_call("apart")], tools=[plain, apart])
     async with office.task(ai.Scope({"plain": {}, "apart": {}})):
@@ -332,6 +333,7 @@ async def test_results_are_inspected_and_redacted(open_office: Any, make_call: A
     sent = repr(office.seen[-1])
     assert "bob@example.com" not in sent
     assert "eve@example.com" not in sent
+    assert "eve@example.com" not in repr(result.all_messages())
     assert answers_in(result.all_messages())[0].content == "ask [redacted:pii.email]"
 
 

@@ -255,6 +255,45 @@ async def test_where_inspectors_read_progress_is_withheld(rehearse: Rehearse) ->
     verified(world)
 
 
+@pytest.mark.parametrize("action", ["redact", "drop"])
+def test_what_a_tool_says_beside_its_content_is_inspected(rehearse: Rehearse, action: Any) -> None:
+    """Structured content and metadata, as tools of MCP have them, are judged and changed like the content."""
+
+    @tool
+    def leak(n: int) -> Any:
+        """Leak."""
+        beside = {"structuredContent": {"mail": "bob@example.com"}, "metadata": ["x", "bob@example.com"]}
+        return {"status": "success", "content": [{"text": "nothing"}], **beside}
+
+    policy = RuleSet(Rule(Effect.ALLOW, when={"findings.stage": "result"}, obligations=[Obligation(action)], id="r"))
+    world = rehearse(policy=policy, inspectors=[PersonalData("email")])
+    agent = made(AgentIdentityHooks(world.enforcer), [leak], use("leak", n=1))
+    with task(world, "leak"):
+        agent("go")
+    assert results(agent) == [("success", "nothing")]
+    assert "bob@example.com" not in repr(agent.messages)
+    verified(world)
+
+
+def test_the_exception_beside_a_redacted_error_does_not_say_it(rehearse: Rehearse) -> None:
+    """Hooks of the application get no exception whose text had to be taken out of the result."""
+    seen: list[Any] = []
+
+    @tool
+    def leak(n: int) -> str:
+        """Fail."""
+        raise ValueError("bob@example.com")
+
+    policy = RuleSet(Rule(Effect.ALLOW, when={"findings.stage": "result"}, obligations=[Obligation("redact")], id="r"))
+    world = rehearse(policy=policy, inspectors=[PersonalData("email")])
+    agent = made(AgentIdentityHooks(world.enforcer), [leak], use("leak", n=1))
+    agent.hooks.add_callback(AfterToolCallEvent, lambda event: seen.append((event.result, event.exception)))
+    with task(world, "leak"):
+        agent("go")
+    assert len(seen) == 1
+    assert "bob@example.com" not in repr(seen)
+
+
 def test_a_withheld_result_is_a_refusal(rehearse: Rehearse) -> None:
     """A result that the policy blocks never reaches the model."""
     policy = RuleSet(Rule(Effect.BLOCK, when={"findings.stage": "result"}, reason="mail", id="m"))

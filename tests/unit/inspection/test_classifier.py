@@ -251,7 +251,8 @@ def test_a_late_model_fails() -> None:
 
 def guarded(rehearse: Any, inspector: Any, policy: RuleSet | None = None) -> Any:
     """Return what a guarded tool returns that reads an attack, and the rehearsal."""
-    rehearsal = rehearse(inspectors=[inspector], **({} if policy is None else {"policy": policy}))
+    inspectors = list(inspector) if isinstance(inspector, tuple) else [inspector]
+    rehearsal = rehearse(inspectors=inspectors, **({} if policy is None else {"policy": policy}))
 
     @rehearsal.enforcer.tool
     def read(page: str) -> str:
@@ -284,6 +285,18 @@ def test_a_classifier_warns_unless_the_caller_lets_it_block(rehearse: Any, weigh
     assert "injection" in (outcome.findings or ())
     with pytest.raises(ContentBlocked):
         guarded(rehearse, Classifier(Linear(weights), advisory=False, **options), BLOCKING)
+
+
+@pytest.mark.parametrize("direction", ["input", "output"])
+def test_an_advisory_classifier_of_the_same_name_takes_no_block_away(
+    rehearse: Any, weights: Path, direction: Any
+) -> None:
+    """Two thresholds of one model, the higher of which may block: it does, whatever else has its name."""
+    options: Any = {"name": "injection", "weights": weights}
+    warns = Selected(Classifier(Linear(weights), threshold=0.1, **options), direction=direction)
+    blocks = Classifier(Linear(weights), threshold=0.5, advisory=False, **options)
+    with pytest.raises(ContentBlocked):
+        guarded(rehearse, (warns, blocks), BLOCKING)
 
 
 def test_what_a_classifier_finds_can_be_redacted(rehearse: Any, weights: Path) -> None:

@@ -14,7 +14,7 @@ from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope
 from agent_identity.adapters import CallRequest
 from agent_identity.constraints import Contains, Range
 from agent_identity.errors import ContentBlocked, Denied, PolicyFormatError
-from agent_identity.inspection import PersonalData, TextInspector
+from agent_identity.inspection import Match, PersonalData, TextInspector
 from agent_identity.policy import Content, Decision, Finding, Obligation, Request
 
 WHO: dict[str, Any] = {"principal": Human("alice@example.com"), "agent": Agent("clerk", owner="fin@example.com")}
@@ -230,6 +230,27 @@ def test_a_finding_without_a_place_withholds(rehearse: Any, where: dict[str, Any
     """No path, a path that leads nowhere, or a span beyond its text cannot be redacted."""
     with pytest.raises(ContentBlocked):
         deliver(rehearse, {"a": "secret"}, Obligation("redact"), inspectors=[Pathless(**where)])
+
+
+class Astray(TextInspector):
+    """Finds something in no part of the text."""
+
+    name = "astray"
+    inline = True
+
+    def __init__(self, start: int, end: int) -> None:
+        self.match = Match("pii.iban", start, end)
+
+    def find(self, document: Any) -> Sequence[Match]:
+        """Return a match whose offsets count in another text."""
+        return (self.match,) if "redacted" not in document.text.raw else ()
+
+
+@pytest.mark.parametrize("span", [(0, 0), (5, 2), (100, 200), (10, 11)])
+def test_a_match_in_no_part_of_the_text_withholds(rehearse: Any, span: tuple[int, int]) -> None:
+    """Offsets that count in another text, or cover nothing, are no reason to deliver the result as it is."""
+    with pytest.raises(ContentBlocked):
+        deliver(rehearse, ["0123456789", "b"], Obligation("redact"), inspectors=[Astray(*span)])
 
 
 def test_a_finding_with_a_path_alone_redacts_the_whole_text(rehearse: Any) -> None:

@@ -193,6 +193,8 @@ def _shown(result: object) -> object:
     if not isinstance(result, ToolReturn):
         return result
     content: dict[str, object] = {"return_value": result.return_value, "content": result.content}
+    if isinstance(result.metadata, str | dict | list):  # No model reads it, and whoever keeps the messages does.
+        content["metadata"] = cast("object", result.metadata)
 
     def rebuilt(changed: object) -> object:
         return replace(result, **cast("dict[str, Any]", changed))

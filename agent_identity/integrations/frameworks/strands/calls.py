@@ -32,6 +32,8 @@ INTERRUPTING: Final[ContextVar[Interrupting]] = ContextVar("agent_identity_stran
 _Event: TypeAlias = Mapping[str, object]
 _Emit: TypeAlias = Callable[[object], Awaitable[None]]
 _NOTHING: Final = object()
+_STATUSES: Final = ("success", "error")
+_WITHHELD: Final = "the text of the error is redacted"
 
 
 class HaltedError(Exception):
@@ -331,14 +333,29 @@ def _shown(event: object) -> Shown:
     made = cast("Mapping[str, object]", event)
     result = cast("Mapping[str, object]", made.get("tool_result", made))
     raised = cast("Exception | None", getattr(made, "exception", None))
+    around, said = _parted(result)
+    is_bare = set(said) == {"content"}
 
-    def rebuild(content: object) -> object:
-        changed = {**result, "content": content} if "content" in result else content
-        return changed if made is result else cast("Any", type(made))(changed, exception=raised)
+    def rebuild(new: object) -> object:
+        changed = {**around, "content": new} if is_bare else {**around, **cast("_Event", new)}
+        if made is result:
+            return changed
+        # The text of the exception is what had to change.
+        return cast("Any", type(made))(changed, exception=None if raised is None else RuntimeError(_WITHHELD))
 
     failed = result.get("status") == "error"
     failure = (raised or RuntimeError("the tool answered with an error")) if failed else None
-    return Shown(made, result.get("content", result), failure, rebuild=rebuild)
+    return Shown(made, said["content"] if is_bare else said, failure, rebuild=rebuild)
+
+
+def _parted(result: _Event) -> tuple[_Event, _Event]:
+    """Return the members around the content of a result, and what the tool says: a server may say it apart as well."""
+    if "content" not in result:
+        return {}, result
+    around = {name: result[name] for name in ("toolUseId",) if name in result}
+    if result.get("status") in _STATUSES:
+        around["status"] = result["status"]
+    return around, {name: value for name, value in result.items() if name not in around}
 
 
 def answered(tool_use: ToolUse, value: object, status: str = "success") -> object:

@@ -1,6 +1,8 @@
 """What the verifier says where the enforcement point was made to let through what it must not."""
 
 import copy
+import gc
+import tracemalloc
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +33,7 @@ CLERK = Agent("clerk", owner="finance@example.com")
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", id="four-eyes", route="desk"))
 START = 1_764_000_000
 HERE = Place("r", "s", 1)
+APPROVAL = "019ab5ad-4800-7000-8000-"
 AGAIN = "019ab5ad-4800-7000-8000-00000000f00d"
 
 
@@ -182,6 +185,7 @@ def _set(at: int, *path: str, value: object) -> Callable[[list[dict[str, Any]]],
 OTHER = "hmac-sha256:" + "0" * 64
 
 
+@pytest.mark.parametrize("near", [0, 1_024])
 @pytest.mark.parametrize(
     ("change", "codes"),
     [
@@ -213,10 +217,36 @@ OTHER = "hmac-sha256:" + "0" * 64
     ],
 )
 def test_each_thing_that_does_not_fit_is_found(
-    taken: tuple[list[dict[str, Any]], TrustStore], change: Callable[[list[dict[str, Any]]], object], codes: list[str]
+    taken: tuple[list[dict[str, Any]], TrustStore],
+    change: Callable[[list[dict[str, Any]]], object],
+    codes: list[str],
+    near: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One member changed, in the approval or in the call, and nothing else."""
+    """One member changed, in the approval or in the call, and nothing else; in memory or in a file."""
+    monkeypatch.setattr(approvals_check, "_NEAR", near)
     assert _judged(taken, change) == codes
+
+
+def test_the_memory_for_approvals_is_bounded(
+    taken: tuple[list[dict[str, Any]], TrustStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Approvals beyond some thousands wait in a file, so that no ledger of them fills the memory."""
+    monkeypatch.setattr(approvals_check, "_NEAR", 10)
+    checked, sizes = ApprovalsCheck(Findings("ledger", ("step",) * 8), taken[1]), list[int]()
+    tracemalloc.start()
+    try:
+        for number in range(600):
+            for record in copy.deepcopy(taken[0]):
+                of, name = ("approval", "id") if record["kind"] == "approval" else ("decision", "approval")
+                record[of][name] = f"{APPROVAL}{number:012x}"
+                checked.take(typed(record), HERE)
+            if number in (200, 599):
+                gc.collect()
+                sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert sizes[1] - sizes[0] < 399 * 500
 
 
 def test_a_call_in_a_later_task_needs_the_request_of_the_earlier(

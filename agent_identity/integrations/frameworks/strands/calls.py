@@ -125,6 +125,10 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         )
 
 
+_PROVIDED: Final = ("anthropic_tools", "gemini_tools")
+"""Members of the configuration of models with tools that their providers run, besides those in ``params``."""
+
+
 @final
 class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
     """A model whose prompts and answers pass the guard; everything else is the model's.
@@ -222,12 +226,22 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
             sent.update({key: changed[key] for key in sent})
 
         request = CallRequest({**sent, **fixed}, can_route=False, model=self._facts(), revise=revise)
-        prompt = Prompt(lambda: parts_of(sent["messages"]), lambda _: contents_of(content))
+        prompt = Prompt(lambda: parts_of(sent["messages"]), lambda _: contents_of(content), self._is_provided)
         return ToolCall(self._self_name, request, self._self_acting, kind, prompt=prompt)
 
-    def _facts(self) -> Model | None:
+    def _config(self) -> Mapping[str, object]:
         config = cast("object", cast("models.Model", self.__wrapped__).get_config())
-        name = cast("Mapping[str, object]", config).get("model_id") if isinstance(config, Mapping) else None
+        return cast("Mapping[str, object]", config) if isinstance(config, Mapping) else {}
+
+    def _is_provided(self) -> bool:
+        """Return whether the model is configured with tools that its provider runs."""
+        config = self._config()
+        params = config.get("params")
+        added = cast("Mapping[str, object]", params).get("tools") if isinstance(params, Mapping) else None
+        return bool(added or any(config.get(name) for name in _PROVIDED))
+
+    def _facts(self) -> Model | None:
+        name = self._config().get("model_id")
         return Model(name=name) if isinstance(name, str) and 0 < len(name) <= 256 and name.isprintable() else None
 
 

@@ -1,5 +1,6 @@
 """Ways around a guard at a hook of Strands: each is judged at the body, or refused."""
 
+import importlib
 import importlib.util
 from collections.abc import AsyncGenerator
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ from strands.types.tools import AgentTool
 from strands_doubles import made, outcomes, results, task, use, verified
 
 from agent_identity import Scope
-from agent_identity.errors import EvidenceError
+from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.integrations.frameworks.strands import AgentIdentityHooks
 from agent_identity.integrations.frameworks.strands import hooks as strands
 from agent_identity.integrations.frameworks.tool_guards import ToolGuards
@@ -243,3 +244,38 @@ def test_hooks_that_rename_a_call_are_judged_by_the_tool_of_that_name(
         undo()
     assert not ran
     assert {(call.tool, call.code) for call in world.records.calls()} == {(name, code)}
+
+
+def two_ways(**options: Any) -> Any:
+    """Return an agent that talks in both directions at once; no test connects its model."""
+    package = "strands.bidi" if importlib.util.find_spec("strands.bidi") else "strands.experimental.bidi"
+    of = importlib.import_module(package)
+    kind = importlib.import_module(f"{package}.models").BidiModel
+    silent = type("Silent", (kind,), {"config": {}, **dict.fromkeys(kind.__abstractmethods__)})
+    return of.BidiAgent(model=silent(), tools=[read], name="clerk", **options)
+
+
+@pytest.mark.parametrize("way", ["hooks", "instrument", "both"])
+def test_tools_of_a_bidirectional_agent_are_guarded(rehearse: Rehearse, way: str) -> None:
+    """Its hooks had events of their own, and it has no middleware; each call makes one record."""
+    world = rehearse()
+    hooks = [] if way == "instrument" else [AgentIdentityHooks(world.enforcer)]
+    undo = strands.instrument(world.enforcer) if way != "hooks" else lambda: None
+    try:
+        agent = two_ways(hooks=hooks)
+        with task(world, scope=ONE):
+            answers = [
+                agent.tool.read(invoice=invoice, record_direct_tool_call=False) for invoice in ("INV-43", "INV-42")
+            ]
+    finally:
+        undo()
+    assert [one["status"] for one in answers] == ["error", "success"]
+    assert ran == ["INV-42"]
+    assert outcomes(world) == ["denied", "success"]
+    verified(world)
+
+
+def test_the_model_of_a_bidirectional_agent_cannot_be_guarded(rehearse: Rehearse) -> None:
+    """It has no stream of answers that could be inspected as a whole."""
+    with pytest.raises(ConfigurationError, match="bidirectional"):
+        two_ways(hooks=[AgentIdentityHooks(rehearse().enforcer, model="chat")])

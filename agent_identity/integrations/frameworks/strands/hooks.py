@@ -6,7 +6,7 @@ import logging
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 from opentelemetry import context as otel
 from strands import Agent
@@ -33,7 +33,7 @@ from agent_identity._enforcement.calls import Call, CallRequest
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._enforcement.lifecycle import bind_stream
 from agent_identity._enforcement.tasks import Task
-from agent_identity.errors import Denied
+from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.strands.calls import (
     INTERRUPTING,
     GuardedModel,
@@ -57,6 +57,22 @@ _LOG: Final = logging.getLogger("agent_identity")
 _LAST: Final = float("inf")
 _HAS_STAGES: Final = importlib.util.find_spec("strands.middleware") is not None
 """Public middleware came with 1.62; before it the hooks see what runs."""
+
+_EARLIER: Final = "strands.experimental.hooks.events"
+"""Where bidirectional agents had events of their own before they got those of other agents."""
+
+
+_E = TypeVar("_E", bound=BaseHookEvent)
+
+
+def _event(common: type[_E], earlier: str) -> tuple[type[_E], ...]:
+    """Return an event of agents, and that of bidirectional ones where it is another."""
+    own = cast("type[_E] | None", getattr(importlib.import_module(_EARLIER), earlier, None))
+    return (common,) if own is None else (common, own)
+
+
+_BEFORE_TOOL: Final = _event(BeforeToolCallEvent, "BidiBeforeToolCallEvent")
+_INITIALIZED: Final = _event(AgentInitializedEvent, "BidiAgentInitializedEvent")
 
 _INVOKED: Final[ContextVar[object]] = ContextVar("agent_identity_strands_invoked", default=None)
 """The agent, swarm or graph whose next stream Strands consumes itself, so that it is not bound to a task."""
@@ -119,9 +135,11 @@ class AgentIdentityHooks(HookProvider):
     def register_hooks(self, registry: HookRegistry, **_: object) -> None:
         """Register the callbacks; called by the agent."""
         enforcer = self._guards.enforcer
-        registry.add_callback(AgentInitializedEvent, self._initialized)
+        for initialized in _INITIALIZED:
+            registry.add_callback(initialized, self._initialized)
         registry.add_callback(MultiAgentInitializedEvent, lambda event: _extend(event.source, enforcer))
-        registry.add_callback(BeforeToolCallEvent, self.before_tool, order=_LAST)
+        for before_tool in _BEFORE_TOOL:
+            registry.add_callback(before_tool, self.before_tool, order=_LAST)
         if self._model is not None:
             registry.add_callback(BeforeModelCallEvent, self._before_model, order=_LAST)
 
@@ -164,6 +182,11 @@ class AgentIdentityHooks(HookProvider):
 
     def _initialized(self, event: "AgentInitializedEvent[Agent]") -> None:
         agent = event.agent
+        if not isinstance(cast("object", agent), Agent):  # A bidirectional one, which has no middleware.
+            if self._model is not None:
+                raise ConfigurationError("the model of a bidirectional agent cannot be guarded; omit model=")
+            _OURS[agent] = False
+            return
         _OURS[agent] = _HAS_STAGES
         innermost = self._middleware() if _HAS_STAGES else []
         for stage, handler in innermost:
@@ -245,7 +268,7 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     def hooked(original: Callable[..., Awaitable[_Invoked]]) -> Callable[..., Awaitable[_Invoked]]:
         @functools.wraps(original)
         async def invoke_callbacks_async(registry: HookRegistry, event: BaseHookEvent) -> _Invoked:
-            if not isinstance(event, BeforeToolCallEvent):
+            if not isinstance(event, _BEFORE_TOOL):
                 return await original(registry, event)
             before = (event.selected_tool, event.tool_use["name"])
             invoked = await original(registry, event)

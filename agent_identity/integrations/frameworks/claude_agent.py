@@ -6,7 +6,7 @@ Needs the distribution ``claude-agent-sdk``, from the extra ``claude-agent``.
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, final
@@ -19,7 +19,7 @@ from agent_identity.integrations.frameworks.tool_guards import Acting, Declared,
 from agent_identity.integrations.method_patch import MethodPatch
 
 try:
-    from claude_agent_sdk import ClaudeAgentOptions, HookMatcher
+    from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, HookMatcher
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "claude_agent_sdk":
         raise
@@ -60,8 +60,10 @@ def hooks(
         prompts: The name of prompts in scopes and rules: each is then inspected, judged and recorded like a call, and
             a refused one does not reach the model. The scope must cover the name. ``None`` leaves prompts alone.
         tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
-        principal_messages: Count prompts as the principal's own words. Otherwise, with information flow and
-            ``prompts``, prompts that nobody accounted for have unknown integrity.
+        principal_messages: Count prompts that the application passes on as the principal's own words: that of
+            ``claude_agent_sdk.query``, and those that it gives to a client. With information flow and ``prompts``,
+            others that nobody accounted for have unknown integrity: the agent also asks itself, with what its
+            sub-agents in the background, its schedules and its servers say.
         timeout: Seconds in which a call must be judged; raise it where a person approves.
 
     Raises:
@@ -78,7 +80,29 @@ def hooks(
         model=prompts,
         principal_messages=principal_messages,
     )
+    if principal_messages:
+        _note_prompts()
     return ClaudeHooks(guards, prompts, timeout)
+
+
+@functools.cache
+def _note_prompts() -> None:
+    """Have clients tell their hooks what the application asks."""
+    client = cast("Any", ClaudeSDKClient)
+    client.connect, client.query = _noting(client.connect), _noting(client.query)
+
+
+def _noting(bare: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(bare)
+    async def ask(client: ClaudeSDKClient, prompt: object = None, *args: object, **options: object) -> None:
+        for matcher in (client.options.hooks or {}).get("UserPromptSubmit", ()):
+            for hook in matcher.hooks:
+                ours: object = getattr(hook, "__self__", None)
+                if isinstance(ours, ClaudeHooks):
+                    ours.note_prompt(prompt if isinstance(prompt, str) else None)
+        await bare(client, prompt, *args, **options)
+
+    return ask
 
 
 def instrument(enforcer: Enforcer) -> Callable[[], None]:
@@ -123,6 +147,16 @@ class ClaudeHooks(dict[Any, list[HookMatcher]]):
     def bind(self) -> None:
         """Run calls from now on under the task that is open here, for a client that works on several tasks."""
         self._calls.bind()
+
+    def note_prompt(self, text: str | None) -> None:
+        """Know a prompt that the application is about to pass on.
+
+        ``query`` of a client calls this itself; an application that streams its prompts calls it for each.
+
+        Args:
+            text: The prompt; ``None`` says that only prompts count that are told so.
+        """
+        self._calls.note_spoken(text)
 
     def close(self) -> None:
         """Record the calls without an outcome as such, and refuse all further ones.

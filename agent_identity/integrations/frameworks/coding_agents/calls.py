@@ -8,6 +8,7 @@ import asyncio
 import logging
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from contextvars import Context, ContextVar, copy_context
@@ -100,6 +101,8 @@ class HookCalls:
         self._lock = threading.Lock()
         self._claimed: set[str] = set()
         self._servers: dict[str, str] = {}
+        self._spoken: deque[str] = deque(maxlen=_MAX_OPEN)
+        self._is_asked = False
         self._closed = False
 
     def answer(self, event: Mapping[str, object]) -> Answer:
@@ -127,6 +130,32 @@ class HookCalls:
     def bind(self) -> None:
         """Run calls from now on under the task that is open here."""
         self._context = copy_context()
+
+    def note_spoken(self, text: str | None) -> None:
+        """Know a prompt that the application is about to pass on, or that it will tell each one; no other counts then.
+
+        Args:
+            text: The prompt; ``None`` for none yet.
+        """
+        with self._lock:
+            self._is_asked = True
+            if text is not None:
+                self._spoken.append(text)
+
+    def _is_spoken(self, event: Mapping[str, object]) -> bool:
+        """Return whether a prompt is one that the application passed on: one that was noted, or the first without any.
+
+        The agent asks itself in the same way, with what its sub-agents, schedules and servers say.
+        """
+        text = event.get("prompt")
+        with self._lock:
+            is_first, self._is_asked = not self._is_asked, True
+            if event.get("agent_id") is not None or not isinstance(text, str):
+                return False
+            if text in self._spoken:
+                self._spoken.remove(text)
+                return True
+            return is_first and not text.lstrip().startswith("<")  # As notifications do.
 
     def name_server(self, server: str) -> str:
         """Return the name of a server in the names of its tools.
@@ -271,7 +300,8 @@ class HookCalls:
             return {}
         request = CallRequest({"prompt": event.get("prompt")}, can_route=False)
         context = self._context.copy()
-        read = Prompt(lambda: [Part("person", event.get("prompt"))], lambda _: ())
+        part = Part("person" if self._is_spoken(event) else "other", event.get("prompt"))
+        read = Prompt(lambda: [part], lambda _: ())
         asked = ToolCall(self._prompts, request, kind="prompt", prompt=read)
         running = context.run(self._begin, asked, context, event)
         try:

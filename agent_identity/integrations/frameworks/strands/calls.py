@@ -3,25 +3,39 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from contextvars import Context, ContextVar, copy_context
 from types import coroutine
-from typing import Any, Final, TypeAlias, cast, final
+from typing import Any, Final, NamedTuple, TypeAlias, cast, final
 
 import wrapt
+from opentelemetry import context as otel
+from opentelemetry.context import Context as OtelContext
 from pydantic import BaseModel
 from strands import models
 from strands.event_loop.streaming import process_stream
 from strands.types.tools import AgentTool, ToolUse
 
+from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
+from agent_identity._enforcement.tasks import Task, attached, marked_as_here
 from agent_identity._evidence.record import Model
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.strands.prompts import contents_of, parts_of, result_contents
 from agent_identity.integrations.frameworks.tool_guards import Prompt, ToolCall, ToolGuards, with_defaults
 
-__all__ = ["INTERRUPTING", "GuardedModel", "GuardedTool", "HaltedError", "Interrupting", "answered", "arguments_of"]
+__all__ = [
+    "INTERRUPTING",
+    "AdmittedTool",
+    "GuardedModel",
+    "GuardedTool",
+    "HaltedError",
+    "Interrupting",
+    "Origin",
+    "answered",
+    "arguments_of",
+]
 
 Interrupting: TypeAlias = Callable[[str, object], object]
 """Interrupts an agent by name and reason, or returns the answer if there is one."""
@@ -52,6 +66,42 @@ def arguments_of(value: object, schema: Mapping[str, object] | None) -> tuple[di
     return with_defaults(written, schema)
 
 
+class Origin(NamedTuple):
+    """The place in which a call was admitted. Frozen.
+
+    Attributes:
+        context: Its context.
+        task: Its task.
+    """
+
+    context: OtelContext
+    task: Task | None
+
+    @classmethod
+    def here(cls, enforcer: Enforcer) -> "Origin":
+        """Return the current place."""
+        return cls(otel.get_current(), enforcer.current_task)
+
+
+@final
+class AdmittedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
+    """A tool of a call that may run later, in a context that another call has left.
+
+    Args:
+        tool: The tool.
+        origin: The place in which the call was admitted.
+    """
+
+    def __init__(self, tool: AgentTool, origin: Origin) -> None:
+        super().__init__(tool)
+        self._self_origin = origin
+
+    @property
+    def taken(self) -> tuple[AgentTool, Origin]:
+        """The tool and the place."""
+        return cast("AgentTool", self.__wrapped__), self._self_origin
+
+
 @final
 class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
     """A tool whose stream passes the guard; everything else is the tool's.
@@ -62,12 +112,21 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         acting: The name of the agent.
         interrupt: Interrupts the agent in the place of the call.
         server: The name of the tool's MCP server; ``""`` for an MCP tool of an unnamed one.
+        origin: The place in which the call was admitted; ``None`` for the one in which it runs.
     """
 
     def __init__(
-        self, tool: AgentTool, guards: ToolGuards, acting: str, *, interrupt: Interrupting, server: str | None
+        self,
+        tool: AgentTool,
+        guards: ToolGuards,
+        acting: str,
+        *,
+        interrupt: Interrupting,
+        server: str | None,
+        origin: Origin | None,
     ) -> None:
         super().__init__(tool)
+        self._self_origin = origin
         self._self_guards = guards
         self._self_acting = acting
         self._self_interrupt = interrupt
@@ -80,6 +139,10 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         tool, guards, routed = cast("AgentTool", self.__wrapped__), self._self_guards, True
 
         async def run() -> object:
+            with self._at_origin():
+                return await judged_run()
+
+        async def judged_run() -> object:
             INTERRUPTING.set(self._self_interrupt)
             wanted = self._wanted(tool_use)
             holds = guards.of(
@@ -105,6 +168,13 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
             yield answered(tool_use, refusal(denied), "error")
         finally:
             await items.aclose()
+
+    def _at_origin(self) -> AbstractContextManager[None]:
+        """Return a block that runs under the task in which the call was admitted."""
+        origin = self._self_origin
+        if origin is None or origin.task is self._self_guards.enforcer.current_task:
+            return nullcontext()
+        return attached(marked_as_here(origin.context))
 
     def _wanted(self, tool_use: ToolUse) -> ToolCall:
         tool = cast("AgentTool", self.__wrapped__)

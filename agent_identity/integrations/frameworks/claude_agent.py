@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, final
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.common import off_loop, refusal
+from agent_identity._enforcement.tasks import Task
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.coding_agents.calls import HookCalls, current_session, denial
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
@@ -108,8 +109,9 @@ def _noting(bare: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[Non
 def instrument(enforcer: Enforcer) -> Callable[[], None]:
     """Guard every tool call of clients and queries whose options are made from now on, and return what undoes it.
 
-    Calls run under the task that is open where the options are made. Options whose hooks before a tool are those of
-    :func:`hooks` keep them. Hooks that are assigned to options later replace these.
+    Calls run under the task that is open where the options are made; a copy of options that is made in another task
+    has its own hooks. Options whose hooks before a tool are those of :func:`hooks` keep them. Hooks that are assigned
+    to options later replace these.
 
     Args:
         enforcer: The enforcer; usually in monitor mode.
@@ -120,9 +122,13 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
         def __init__(self: ClaudeAgentOptions, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807
             original(self, *args, **kwargs)
             given: dict[Any, list[HookMatcher]] = dict(self.hooks or {})
+            task = enforcer.current_task
+            if patch.is_active and task is not None:
+                given = {event: _without_copied(matchers, task) for event, matchers in given.items()}
             asked = [hook for matcher in given.get("PreToolUse", ()) for hook in matcher.hooks]
             if patch.is_active and not any(isinstance(getattr(hook, "__self__", None), ClaudeHooks) for hook in asked):
                 ours = ClaudeHooks(ToolGuards(enforcer, workflow=current_session), None, 60.0)
+                ours.of_process = (task,)
                 added = {event: [*given.get(event, ()), *matchers] for event, matchers in ours.items()}
                 self.hooks = {**given, **added}
 
@@ -133,9 +139,25 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     return patch.undo
 
 
+def _without_copied(matchers: list[HookMatcher], task: Task) -> list[HookMatcher]:
+    """Return hooks without those that :func:`instrument` added where another task was open, or none."""
+
+    def is_copied(hook: object) -> bool:
+        ours: object = getattr(hook, "__self__", None)
+        return isinstance(ours, ClaudeHooks) and ours.of_process not in (None, (task,))
+
+    return [matcher for matcher in matchers if not any(map(is_copied, matcher.hooks))]
+
+
 @final
 class ClaudeHooks(dict[Any, list[HookMatcher]]):
-    """Hooks by event, and a context manager that closes them. Received from :func:`hooks`."""
+    """Hooks by event, and a context manager that closes them. Received from :func:`hooks`.
+
+    Attributes:
+        of_process: The task of hooks that :func:`instrument` has added, in a tuple.
+    """
+
+    of_process: tuple[Task | None] | None = None
 
     def __init__(self, guards: ToolGuards, prompts: str | None, timeout: float) -> None:
         self._monitors = guards.enforcer.mode != "enforce"

@@ -103,4 +103,4 @@ def _said(block: object) -> object:
     """Return the text of a block that is the words of a person, and any other block itself."""
     one = cast("dict[str, object]", block) if isinstance(block, dict) else {}
     text = one.get("text") if one.get("type") == "text" else None
-    return text if isinstance(text, str) else block
+    return text if isinstance(text, str) else cast("object", block)

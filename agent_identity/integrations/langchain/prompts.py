@@ -101,6 +101,8 @@ def _contents(message: BaseMessage) -> Generator[object]:
 
 def _said(block: object) -> object:
     """Return the text of a block that is the words of a person, and any other block itself."""
-    one = cast("dict[str, object]", block) if isinstance(block, dict) else {}
-    text = one.get("text") if one.get("type") == "text" else None
-    return text if isinstance(text, str) else cast("object", block)
+    if not isinstance(block, dict):
+        return block
+    one = cast("dict[str, object]", block)
+    text = one.get("text")
+    return text if one.get("type") == "text" and isinstance(text, str) else one

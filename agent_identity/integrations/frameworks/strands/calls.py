@@ -6,11 +6,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from contextvars import Context, ContextVar, copy_context
 from types import coroutine
-from typing import Any, Final, NamedTuple, TypeAlias, cast, final
+from typing import Any, Final, TypeAlias, cast, final
 
 import wrapt
 from opentelemetry import context as otel
-from opentelemetry.context import Context as OtelContext
 from pydantic import BaseModel
 from strands import models
 from strands.event_loop.streaming import process_stream
@@ -19,7 +18,7 @@ from strands.types.tools import AgentTool, ToolUse
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
-from agent_identity._enforcement.tasks import Task, attached, marked_as_here
+from agent_identity._enforcement.tasks import attached, marked_as_here
 from agent_identity._evidence.record import Model
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.strands.prompts import contents_of, parts_of, result_contents
@@ -32,7 +31,7 @@ __all__ = [
     "GuardedTool",
     "HaltedError",
     "Interrupting",
-    "Origin",
+    "Place",
     "answered",
     "arguments_of",
 ]
@@ -66,21 +65,29 @@ def arguments_of(value: object, schema: Mapping[str, object] | None) -> tuple[di
     return with_defaults(written, schema)
 
 
-class Origin(NamedTuple):
-    """The place in which a call was admitted. Frozen.
+@final
+class Place:
+    """The place in which a call was admitted, until it waits for a person: who resumes it decides where it goes on.
 
-    Attributes:
-        context: Its context.
-        task: Its task.
+    Args:
+        enforcer: The enforcer of the tasks.
     """
 
-    context: OtelContext
-    task: Task | None
+    def __init__(self, enforcer: Enforcer) -> None:
+        self._context = otel.get_current()
+        self._enforcer = enforcer
+        self._task = enforcer.current_task
+        self._is_left = False
 
-    @classmethod
-    def here(cls, enforcer: Enforcer) -> "Origin":
-        """Return the current place."""
-        return cls(otel.get_current(), enforcer.current_task)
+    def leave(self) -> None:
+        """Know that the call waits for a person."""
+        self._is_left = True
+
+    def entered(self) -> AbstractContextManager[None]:
+        """Return a block that runs under the task in which the call was admitted."""
+        if self._is_left or self._task is self._enforcer.current_task:
+            return nullcontext()
+        return attached(marked_as_here(self._context))
 
 
 @final
@@ -89,17 +96,17 @@ class AdmittedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
 
     Args:
         tool: The tool.
-        origin: The place in which the call was admitted.
+        place: The place in which the call was admitted.
     """
 
-    def __init__(self, tool: AgentTool, origin: Origin) -> None:
+    def __init__(self, tool: AgentTool, place: Place) -> None:
         super().__init__(tool)
-        self._self_origin = origin
+        self._self_place = place
 
     @property
-    def taken(self) -> tuple[AgentTool, Origin]:
+    def taken(self) -> tuple[AgentTool, Place]:
         """The tool and the place."""
-        return cast("AgentTool", self.__wrapped__), self._self_origin
+        return cast("AgentTool", self.__wrapped__), self._self_place
 
 
 @final
@@ -112,7 +119,7 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         acting: The name of the agent.
         interrupt: Interrupts the agent in the place of the call.
         server: The name of the tool's MCP server; ``""`` for an MCP tool of an unnamed one.
-        origin: The place in which the call was admitted; ``None`` for the one in which it runs.
+        place: The place in which the call was admitted; ``None`` for the one in which it runs.
     """
 
     def __init__(
@@ -123,10 +130,10 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         *,
         interrupt: Interrupting,
         server: str | None,
-        origin: Origin | None,
+        place: Place | None,
     ) -> None:
         super().__init__(tool)
-        self._self_origin = origin
+        self._self_place = place
         self._self_guards = guards
         self._self_acting = acting
         self._self_interrupt = interrupt
@@ -139,11 +146,11 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         tool, guards, routed = cast("AgentTool", self.__wrapped__), self._self_guards, True
 
         async def run() -> object:
-            with self._at_origin():
+            with nullcontext() if self._self_place is None else self._self_place.entered():
                 return await judged_run()
 
         async def judged_run() -> object:
-            INTERRUPTING.set(self._self_interrupt)
+            INTERRUPTING.set(self._interrupt)
             wanted = self._wanted(tool_use)
             holds = guards.of(
                 wanted.name, kind=wanted.kind, server=wanted.server, schema=wanted.schema, function=wanted.function
@@ -163,18 +170,20 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
                 if item is not _NOTHING:
                     yield answered(tool_use, item) if routed else item
         except HaltedError as halted:
+            self._leave()
             yield halted.event
         except Denied as denied:
             yield answered(tool_use, refusal(denied), "error")
         finally:
             await items.aclose()
 
-    def _at_origin(self) -> AbstractContextManager[None]:
-        """Return a block that runs under the task in which the call was admitted."""
-        origin = self._self_origin
-        if origin is None or origin.task is self._self_guards.enforcer.current_task:
-            return nullcontext()
-        return attached(marked_as_here(origin.context))
+    def _interrupt(self, name: str, reason: object) -> object:
+        self._leave()
+        return self._self_interrupt(name, reason)
+
+    def _leave(self) -> None:
+        if self._self_place is not None:
+            self._self_place.leave()
 
     def _wanted(self, tool_use: ToolUse) -> ToolCall:
         tool = cast("AgentTool", self.__wrapped__)

@@ -41,7 +41,7 @@ from agent_identity.integrations.frameworks.strands.calls import (
     GuardedTool,
     HaltedError,
     Interrupting,
-    Origin,
+    Place,
     answered,
     arguments_of,
 )
@@ -161,8 +161,8 @@ class AgentIdentityHooks(HookProvider):
             if _OURS.get(agent):
                 await self._admit(event)
             elif tool is not None:
-                origin = Origin.here(self._guards.enforcer)
-                event.selected_tool = self._guarded_tool(tool, agent.name, interrupt, origin)
+                place = Place(self._guards.enforcer)
+                event.selected_tool = self._guarded_tool(tool, agent.name, interrupt, place)
             elif not agent.tool_registry.registry.get(event.tool_use["name"]):  # Else Strands finds it.
                 event.cancel_tool = await self._missing(event.tool_use, agent.name, interrupt) or False
         except InterruptException:
@@ -179,7 +179,7 @@ class AgentIdentityHooks(HookProvider):
         if tool.tool_name != event.tool_use["name"]:  # Strands may look it up again.
             event.cancel_tool = await self._unplaced(event.tool_use) or False
             return
-        event.selected_tool = cast("AgentTool", AdmittedTool(tool, Origin.here(self._guards.enforcer)))
+        event.selected_tool = cast("AgentTool", AdmittedTool(tool, Place(self._guards.enforcer)))
 
     async def _unplaced(self, tool_use: ToolUse) -> str | None:
         """Refuse a call of which nobody knows where it was admitted; ``None`` in monitor mode."""
@@ -246,15 +246,15 @@ class AgentIdentityHooks(HookProvider):
         def interrupt(name: str, reason: object) -> object:
             return context.interrupt(name, reason=reason).response
 
-        refused, origin, kind = None, None, type(cast("object", tool))
+        refused, place, kind = None, None, type(cast("object", tool))
         if tool is None:
             refused = await self._missing(use, acting, interrupt)
         elif kind is AdmittedTool:
-            tool, origin = cast("AdmittedTool", tool).taken
+            tool, place = cast("AdmittedTool", tool).taken
         elif kind is not GuardedTool and _has_background(context.agent):
             refused = await self._unplaced(use)
         if tool is not None:
-            context.tool = self._guarded_tool(tool, acting, interrupt, origin)
+            context.tool = self._guarded_tool(tool, acting, interrupt, place)
         if refused:
             stages = importlib.import_module("strands.middleware")
             yield stages.ToolResultEvent(answered(use, refused, "error"))
@@ -262,7 +262,7 @@ class AgentIdentityHooks(HookProvider):
         async for event in proceed(context):  # Strands closes it when it closes this one.
             yield event
 
-    def _guarded_tool(self, tool: AgentTool, acting: str, interrupt: Interrupting, origin: Origin | None) -> AgentTool:
+    def _guarded_tool(self, tool: AgentTool, acting: str, interrupt: Interrupting, place: Place | None) -> AgentTool:
         if type(cast("object", tool)) in {GuardedTool, StructuredOutputTool}:
             return tool
         server = None
@@ -270,7 +270,7 @@ class AgentIdentityHooks(HookProvider):
             client = tool.mcp_client
             server = self._servers.get(id(client)) or cast("str | None", getattr(client, "client_name", None)) or ""
         return cast(
-            "AgentTool", GuardedTool(tool, self._guards, acting, interrupt=interrupt, server=server, origin=origin)
+            "AgentTool", GuardedTool(tool, self._guards, acting, interrupt=interrupt, server=server, place=place)
         )
 
     def _before_model(self, event: BeforeModelCallEvent) -> None:

@@ -105,6 +105,20 @@ class TestDeclaredTools(DeclaredTools):
         assert bank.paid == paid
         assert bank.marks()[-1] == mark
 
+    async def test_the_first_prompt_of_each_query_is_the_principals_word(self, bank: Bank) -> None:
+        """One object with hooks may serve several queries; no later prompt counts, and none of a sub-agent."""
+        options = {"chat": ToolOptions(labels=[])}
+        said = [("s1", "one", None), ("s1", "two", None), ("s2", "three", None), ("s3", "four", "a1")]
+        with bank.task(ai.Scope("chat")):
+            hooks = claude_agent.hooks(bank.enforcer, tool_options=options, prompts="chat", principal_messages=True)
+            (answer,) = hooks["UserPromptSubmit"][0].hooks
+            for session, prompt, agent in said:
+                sub = {} if agent is None else {"agent_id": agent, "agent_type": "helper"}
+                event: Any = {"hook_event_name": "UserPromptSubmit", "session_id": session, "prompt": prompt, **sub}
+                assert await answer(event, None, {"signal": None}) == {}
+        causes = [cause for cause, _ in bank.marks()]
+        assert causes == ["request", "said", "prompt", "said", "prompt"]
+
     async def test_what_the_agent_asks_itself_is_not_the_principals_word(self, bank: Bank) -> None:
         """It tells what a sub-agent in the background says by a prompt of its own; a later one of a person counts."""
         asked = {"description": "d", "prompt": "HELPER", "subagent_type": "helper", "run_in_background": True}

@@ -105,7 +105,8 @@ class HookCalls:
         self._servers: dict[str, str] = {}
         self._homes: dict[str, Context] = {}
         self._spoken: deque[str] = deque(maxlen=_MAX_OPEN)
-        self._is_asked = False
+        self._begun_sessions: set[object] = set()
+        self._is_told = False
         self._closed = False
 
     def answer(self, event: Mapping[str, object]) -> Answer:
@@ -160,18 +161,20 @@ class HookCalls:
             text: The prompt; ``None`` for none yet.
         """
         with self._lock:
-            self._is_asked = True
+            self._is_told = True
             if text is not None:
                 self._spoken.append(text)
 
     def _is_spoken(self, event: Mapping[str, object]) -> bool:
-        """Return whether a prompt is one that the application passed on: one that was noted, or the first without any.
+        """Return whether a prompt is one that the application passed on: one that was noted, or the first of a session.
 
         The agent asks itself in the same way, with what its sub-agents, schedules and servers say.
         """
         text = event.get("prompt")
         with self._lock:
-            is_first, self._is_asked = not self._is_asked, True
+            known, session = self._begun_sessions, event.get("session_id")
+            is_first = not self._is_told and session not in known and len(known) < _MAX_AGENTS
+            known.add(session)
             if event.get("agent_id") is not None or not isinstance(text, str):
                 return False
             if text in self._spoken:

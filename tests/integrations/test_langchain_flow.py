@@ -254,6 +254,24 @@ def test_a_tool_that_the_provider_runs_makes_answers_untrusted(desk: Any) -> Non
     assert marks(desk) == [("request", "trusted"), ("prompt", "untrusted")]
 
 
+def test_a_tool_that_is_bound_to_the_model_makes_answers_untrusted(desk: Any) -> None:
+    """The application may have bound tools of the provider itself, beside descriptions of tools that run here."""
+    pay, _, paid = tools_of(desk)
+    bound: list[Any] = [{"type": "web_search", "name": "search"}, {"type": "function", "function": {"name": "pay"}}]
+    model = GenericFakeChatModel(messages=iter([called("pay", iban=EVIL), AIMessage("done")]))
+    model.__class__.bind_tools = lambda self, *_, **__: self  # type: ignore[attr-defined]
+    for given, integrity in ((bound, "untrusted"), (bound[1:], None)):
+        guard = AgentIdentityMiddleware(desk.enforcer)
+        model.messages = iter([called("pay", iban=EVIL if integrity else OWN), AIMessage("done")])
+        agent = create_agent(model.bind(tools=given), [pay], middleware=[guard])
+        before = len(marks(desk))
+        with open_task(desk):
+            agent.invoke({"messages": [HumanMessage(REQUEST)]})
+        assert guard.provider_tools == (("search",) if integrity else ())
+        assert [label for cause, label in marks(desk)[before:] if cause == "prompt"] == [integrity] * bool(integrity)
+    assert paid == [OWN]
+
+
 def test_sub_graphs_that_share_state_share_the_mark(desk: Any) -> None:
     """An agent that runs as a node of another graph reads for both."""
     pay, read, paid = tools_of(desk)

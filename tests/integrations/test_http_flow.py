@@ -173,3 +173,32 @@ def test_marks_over_asgi(pair: Pair, parts: int) -> None:
             assert await asyncio.to_thread(pair.pays) is (parts == 1)
 
     asyncio.run(run())
+
+
+def test_the_head_of_a_stream_of_events_is_sent_before_any_event(pair: Pair) -> None:
+    """Its client waits for it, maybe before it does what the first event tells; a stream has no mark anyway."""
+    seen, first = list[str](), list[list[str]]()
+    events = [(b"Content-Type", b"text/event-stream; charset=utf-8")]
+
+    async def app(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": events})
+        first.append([*seen])
+        await send({"type": "http.response.body", "body": b"data: ok\n\n", "more_body": False})
+
+    guarded = asgi.DelegationMiddleware(app, pair.b, **GATE)
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        async def noted(message: Any) -> None:
+            seen.append(message["type"])
+            await send(message)
+
+        await guarded(scope, receive, noted)
+
+    async def run() -> None:
+        transport = AsyncDelegationTransport(pair.a, pair.peers, httpx.ASGITransport(server))
+        async with pair.task(), httpx.AsyncClient(transport=transport) as to:
+            assert (await to.get(f"{BASE}/x")).text == "data: ok\n\n"
+            assert not await asyncio.to_thread(pair.pays)
+
+    asyncio.run(run())
+    assert first == [["http.response.start"]]

@@ -207,7 +207,7 @@ SCHEMA = {"properties": {"to": {"type": "string"}, "amount": {}}}
         ("mcp", None, OPTIONS, False),
         ("model", None, OPTIONS, False),
         ("streamed_model", None, OPTIONS, False),
-        ("prompt", None, OPTIONS, False),
+        ("prompt", None, OPTIONS, True),
         ("mcp", "files", ToolOptions(labels=["payment"], server="files"), True),
         ("mcp", "other", ToolOptions(labels=["payment"], server="files"), False),
         ("function", None, ToolOptions(labels=["payment"], server="files"), False),

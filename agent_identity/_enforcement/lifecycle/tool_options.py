@@ -14,7 +14,7 @@ from agent_identity._policy.decision import Touches, check_labels, check_paramet
 
 __all__ = ["ToolOptions"]
 
-_ELSEWHERE: Final = frozenset({"mcp", "model", "prompt", "streamed_model"})
+_ELSEWHERE: Final = frozenset({"mcp", "model", "streamed_model"})
 """The kinds of models, and of tools of MCP servers, including those whose server is unknown."""
 
 

@@ -6,20 +6,21 @@ Needs the distribution ``claude-agent-sdk``, from the extra ``claude-agent``.
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, final
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.common import off_loop, refusal
+from agent_identity._enforcement.tasks import Task
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.coding_agents.calls import HookCalls, current_session, denial
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
 from agent_identity.integrations.method_patch import MethodPatch
 
 try:
-    from claude_agent_sdk import ClaudeAgentOptions, HookMatcher
+    from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, HookMatcher
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "claude_agent_sdk":
         raise
@@ -60,8 +61,10 @@ def hooks(
         prompts: The name of prompts in scopes and rules: each is then inspected, judged and recorded like a call, and
             a refused one does not reach the model. The scope must cover the name. ``None`` leaves prompts alone.
         tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
-        principal_messages: Count prompts as the principal's own words. Otherwise, with information flow and
-            ``prompts``, prompts that nobody accounted for have unknown integrity.
+        principal_messages: Count prompts that the application passes on as the principal's own words: that of
+            ``claude_agent_sdk.query``, and those that it gives to a client. With information flow and ``prompts``,
+            others that nobody accounted for have unknown integrity: the agent also asks itself, with what its
+            sub-agents in the background, its schedules and its servers say.
         timeout: Seconds in which a call must be judged; raise it where a person approves.
 
     Raises:
@@ -78,14 +81,37 @@ def hooks(
         model=prompts,
         principal_messages=principal_messages,
     )
+    if principal_messages:
+        _note_prompts()
     return ClaudeHooks(guards, prompts, timeout)
+
+
+@functools.cache
+def _note_prompts() -> None:
+    """Have clients tell their hooks what the application asks."""
+    client = cast("Any", ClaudeSDKClient)
+    client.connect, client.query = _noting(client.connect), _noting(client.query)
+
+
+def _noting(bare: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(bare)
+    async def ask(client: ClaudeSDKClient, prompt: object = None, *args: object, **options: object) -> None:
+        for matcher in (client.options.hooks or {}).get("UserPromptSubmit", ()):
+            for hook in matcher.hooks:
+                ours: object = getattr(hook, "__self__", None)
+                if isinstance(ours, ClaudeHooks):
+                    ours.note_prompt(prompt if isinstance(prompt, str) else None)
+        await bare(client, prompt, *args, **options)
+
+    return ask
 
 
 def instrument(enforcer: Enforcer) -> Callable[[], None]:
     """Guard every tool call of clients and queries whose options are made from now on, and return what undoes it.
 
-    Calls run under the task that is open where the options are made. Options whose hooks before a tool are those of
-    :func:`hooks` keep them. Hooks that are assigned to options later replace these.
+    Calls run under the task that is open where the options are made; a copy of options that is made in another task
+    has its own hooks. Options whose hooks before a tool are those of :func:`hooks` keep them. Hooks that are assigned
+    to options later replace these.
 
     Args:
         enforcer: The enforcer; usually in monitor mode.
@@ -96,9 +122,13 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
         def __init__(self: ClaudeAgentOptions, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807
             original(self, *args, **kwargs)
             given: dict[Any, list[HookMatcher]] = dict(self.hooks or {})
+            task = enforcer.current_task
+            if patch.is_active and task is not None:
+                given = {event: _without_copied(matchers, task) for event, matchers in given.items()}
             asked = [hook for matcher in given.get("PreToolUse", ()) for hook in matcher.hooks]
             if patch.is_active and not any(isinstance(getattr(hook, "__self__", None), ClaudeHooks) for hook in asked):
                 ours = ClaudeHooks(ToolGuards(enforcer, workflow=current_session), None, 60.0)
+                ours.of_process = (task,)
                 added = {event: [*given.get(event, ()), *matchers] for event, matchers in ours.items()}
                 self.hooks = {**given, **added}
 
@@ -109,9 +139,25 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     return patch.undo
 
 
+def _without_copied(matchers: list[HookMatcher], task: Task) -> list[HookMatcher]:
+    """Return hooks without those that :func:`instrument` added where another task was open, or none."""
+
+    def is_copied(hook: object) -> bool:
+        ours: object = getattr(hook, "__self__", None)
+        return isinstance(ours, ClaudeHooks) and ours.of_process not in (None, (task,))
+
+    return [matcher for matcher in matchers if not any(map(is_copied, matcher.hooks))]
+
+
 @final
 class ClaudeHooks(dict[Any, list[HookMatcher]]):
-    """Hooks by event, and a context manager that closes them. Received from :func:`hooks`."""
+    """Hooks by event, and a context manager that closes them. Received from :func:`hooks`.
+
+    Attributes:
+        of_process: The task of hooks that :func:`instrument` has added, in a tuple.
+    """
+
+    of_process: tuple[Task | None] | None = None
 
     def __init__(self, guards: ToolGuards, prompts: str | None, timeout: float) -> None:
         self._monitors = guards.enforcer.mode != "enforce"
@@ -123,6 +169,16 @@ class ClaudeHooks(dict[Any, list[HookMatcher]]):
     def bind(self) -> None:
         """Run calls from now on under the task that is open here, for a client that works on several tasks."""
         self._calls.bind()
+
+    def note_prompt(self, text: str | None) -> None:
+        """Know a prompt that the application is about to pass on.
+
+        ``query`` of a client calls this itself; an application that streams its prompts calls it for each.
+
+        Args:
+            text: The prompt; ``None`` says that only prompts count that are told so.
+        """
+        self._calls.note_spoken(text)
 
     def close(self) -> None:
         """Record the calls without an outcome as such, and refuse all further ones.

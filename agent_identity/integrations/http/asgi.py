@@ -175,7 +175,7 @@ def _marking(gate: Gate, send: Send) -> Send:
     held: list[Message] = []
 
     async def marked(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] == "http.response.start" and not _is_event_stream(message):
             held.append(message)
             return
         if held:
@@ -187,6 +187,12 @@ def _marking(gate: Gate, send: Send) -> Send:
         await send(message)
 
     return marked
+
+
+def _is_event_stream(start: Message) -> bool:
+    """Return whether a response is a stream of events, whose client may wait for its head before any event."""
+    headers = cast("list[tuple[bytes, bytes]]", start.get("headers") or [])
+    return any(name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
 
 
 async def _answer(gate: Gate, error: Denied | EvidenceError, send: Send) -> None:

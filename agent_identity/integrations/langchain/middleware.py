@@ -59,6 +59,8 @@ __all__ = ["AgentIdentityMiddleware"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _UNNAMED: Final = "unnamed_tool"
+_FUNCTION: Final = frozenset({"function", "input_schema", "parameters"})
+"""Members of the description of a tool that runs here."""
 _Result: TypeAlias = "ToolMessage | Command[object]"
 _Answer: TypeAlias = "AnyModelResponse | AIMessage"
 _AnswerT = TypeVar("_AnswerT", bound="AnyModelResponse | AIMessage")
@@ -223,7 +225,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         Raises:
             EvidenceError: It could not be recorded.
         """
-        provided = any(not isinstance(tool, BaseTool) for tool in request.tools)
+        provided = any(not isinstance(tool, BaseTool) for tool in (*request.tools, *_bound_tools(request)))
         join_prompt(
             self._enforcer.current_task,
             request.messages,
@@ -303,7 +305,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         Raises:
             ConfigurationError: A tool cannot be guarded by this enforcer.
         """
-        for tool in request.tools:
+        for tool in (*request.tools, *_bound_tools(request)):
             if isinstance(tool, BaseTool):
                 if not self._is_guarded(tool):
                     self._twins.of(tool)
@@ -425,6 +427,15 @@ def _provided_name(tool: Mapping[str, object]) -> str:
     function = tool.get("function")
     named = cast("Mapping[str, object]", function) if isinstance(function, Mapping) else tool
     return str(named.get("name") or tool.get("type") or "unnamed")
+
+
+def _bound_tools(request: AnyModelRequest) -> list[dict[str, object]]:
+    """Return the tools of the provider that the application has bound to the model."""
+    kwargs = cast("object", getattr(request.model, "kwargs", None))
+    tools = cast("Mapping[str, object]", kwargs).get("tools") if isinstance(kwargs, Mapping) else None
+    listed = cast("list[object]", tools) if isinstance(tools, list) else []
+    described = [cast("dict[str, object]", tool) for tool in listed if isinstance(tool, dict)]
+    return [tool for tool in described if tool.keys().isdisjoint(_FUNCTION)]
 
 
 def _config_of(request: "ToolCallRequest") -> RunnableConfig:

@@ -24,7 +24,7 @@ def account(task: Task | None, result: object) -> None:
         result: What the call returned: a message, or a command with messages.
     """
     if task is not None and task.flow is not None:
-        prompts.account(task, map(_text_of, _messages_in(result)))
+        prompts.account(task, (content for message in _messages_in(result) for content in _contents(message)))
 
 
 def _messages_in(result: object) -> Generator[BaseMessage]:
@@ -54,7 +54,7 @@ def account_answer(task: Task | None, answer: object) -> None:
         return
     listed = cast("object", getattr(answer, "result", None))
     messages = cast("list[object]", listed) if isinstance(listed, list) else [answer]
-    prompts.account(task, (_text_of(message) for message in messages if isinstance(message, AIMessage)))
+    prompts.account(task, (each for one in messages if isinstance(one, AIMessage) for each in _contents(one)))
 
 
 def join_prompt(
@@ -71,21 +71,38 @@ def join_prompt(
     Raises:
         EvidenceError: The mark could not be recorded; the model must not be asked.
     """
-    parts = (_part_of(message) for message in messages)
+    parts = (part for message in messages for part in _parts_of(message))
     prompts.join_prompt(task, parts, are_principals=are_principals, is_provided=is_provided)
 
 
-def _part_of(message: BaseMessage) -> Part:
+def _parts_of(message: BaseMessage) -> Generator[Part]:
     if isinstance(message, SystemMessage):
-        return Part("application", None)
+        return
     # What LangChain writes in the name of a person, as a summary of what tools returned, it marks so.
     is_person = isinstance(message, HumanMessage) and "lc_source" not in message.additional_kwargs
-    return Part("person" if is_person else "other", _text_of(message))
+    yield from (Part("person" if is_person else "other", content) for content in _contents(message))
 
 
-def _text_of(message: BaseMessage) -> str:
+def _contents(message: BaseMessage) -> Generator[object]:
+    """Yield the contents of a message in their form in prompts: of a person each block, of others the whole.
+
+    A person may attach a document, which others have written.
+    """
     content = cast("object", message.content)
+    if isinstance(message, HumanMessage) and isinstance(content, list):
+        yield from map(_said, cast("list[object]", content))
+        return
     calls = message.tool_calls if isinstance(message, AIMessage) else None
     if isinstance(content, str) and not calls:
-        return content
-    return json.dumps([content, calls], ensure_ascii=False, sort_keys=True, default=repr)
+        yield content
+    else:
+        yield json.dumps([content, calls], ensure_ascii=False, sort_keys=True, default=repr)
+
+
+def _said(block: object) -> object:
+    """Return the text of a block that is the words of a person, and any other block itself."""
+    if not isinstance(block, dict):
+        return block
+    one = cast("dict[str, object]", block)
+    text = one.get("text")
+    return text if one.get("type") == "text" and isinstance(text, str) else one

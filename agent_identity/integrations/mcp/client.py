@@ -5,7 +5,7 @@ this is the guarded place: it covers ``call_tool``, ``read_resource`` and ``get_
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar, cast, final
@@ -48,6 +48,7 @@ from agent_identity.integrations.mcp.sdk import (
 from agent_identity.integrations.mcp.server import shown
 from agent_identity.integrations.mcp.servers import McpServer
 from agent_identity.integrations.mcp.texts import LISTINGS, Texts, definitions
+from agent_identity.integrations.prompts import account
 
 __all__ = ["guard_session", "protect_session", "protected_session"]
 
@@ -272,6 +273,8 @@ class _ServerCalls:
             flow=self._server.flow.get(target.tool or ""),
         )
         result = await guard.run_async(CallRequest(target.values, can_route=False, refusal=refusal), send)
+        if target.tool is None:
+            account(self._enforcer.current_task, _texts_of(result))
         if failure is not None:
             raise failure  # Here, so that withheld data is no context of the refusal.
         self.answers.expect(result, around)
@@ -459,6 +462,19 @@ class _ServerCalls:
 
 def _tools(result: object) -> Sequence[object]:
     return cast("Sequence[object]", getattr(result, "tools", ()))
+
+
+def _texts_of(result: object) -> Iterator[str]:
+    """Yield the texts of a prompt or resource: an application may hand them to a model in the name of a person."""
+    facts = plain(result)
+    for one in (*_listed(facts.get("messages")), *_listed(facts.get("contents"))):
+        text = members(members(one).get("content", one)).get("text")
+        if isinstance(text, str):
+            yield text
+
+
+def _listed(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else []
 
 
 def _next(result: object) -> str | None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -419,3 +420,53 @@ def test_the_example_proves_what_the_agents_did(tmp_path: Path) -> None:
         "3": ("denied", "argument_out_of_scope", "invoice-clerk"),
         "4": ("success", None, "researcher"),
     }
+
+
+async def test_a_sub_agent_in_the_background_works_on_under_the_task_that_started_it(desk: Desk) -> None:
+    """It asks for its first tool when its client works on the task of somebody else, who did not ask for this."""
+
+    class Late(StandIn):
+        """Lets the sub-agent wish for a tool once the next task has begun."""
+
+        begun = threading.Event()
+
+        def answer(self, request: dict[str, Any]) -> Any:
+            """Return the next answer."""
+            if "HELPER" in json.dumps(request["messages"][0]):
+                self.begun.wait(60)
+            return super().answer(request)
+
+    asked = {"description": "d", "prompt": "HELPER", "subagent_type": "helper", "run_in_background": True}
+    script = [[use("Agent", asked, "1")], [say("waiting")], [bash("touch asked", "3")], [say("done")]]
+    stand_in = Late(script, [[bash("touch late", "2")], [say("ended")]])
+
+    async def ended(messages: Any) -> None:
+        async for message in messages:
+            if isinstance(message, sdk.ResultMessage):
+                return
+
+    bob = ai.Human("bob@example.com")
+    scope = ai.Scope({"Agent": None, "Bash": None})
+    with ai.Enforcer.open(desk.evidence) as enforcer, stand_in.running():
+        async with asyncio.timeout(120), AsyncExitStack() as stack:
+            with enforcer.task("work", principal=ALICE, agent=CLERK, scope=scope):
+                hooks = stack.enter_context(claude_agent.hooks(enforcer))
+                chosen = sdk.ClaudeAgentOptions(
+                    hooks=hooks,
+                    cwd=str(desk.project),
+                    env=environment(desk.home, stand_in),
+                    permission_mode="bypassPermissions",
+                    agents={"helper": sdk.AgentDefinition(description="h", prompt="p", tools=["Bash"])},
+                )
+                client = await stack.enter_async_context(sdk.ClaudeSDKClient(chosen))
+                await client.query("do it")
+                messages = client.receive_messages()
+                await ended(messages)
+            with enforcer.task("more", principal=bob, agent=CLERK, scope=scope):
+                hooks.bind()
+                stand_in.begun.set()
+                await ended(messages)  # What the agent was told of the end of the sub-agent.
+    assert (desk.project / "asked").exists()
+    assert not (desk.project / "late").exists()
+    assert outcomes(desk.evidence)["2"][:2] == ("denied", "task_ended")
+    desk.verified()

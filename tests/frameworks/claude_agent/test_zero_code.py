@@ -1,6 +1,7 @@
 """Zero code: options that an application makes itself are guarded by `instrument`."""
 
 import asyncio
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,37 @@ async def test_options_of_the_application_are_guarded_once(tmp_path: Path, own: 
         assert sdk.ClaudeAgentOptions().hooks is None
     assert (tmp_path / "ran").exists()
     assert [record.outcome for record in read(tmp_path / "evidence") if record.kind == "outcome"] == ["success"]
+
+
+def answers(options: sdk.ClaudeAgentOptions) -> list[Any]:
+    """Return who answers before a tool."""
+    return [hook.__self__ for matcher in (options.hooks or {}).get("PreToolUse", ()) for hook in matcher.hooks]
+
+
+async def test_options_that_are_copied_for_another_task_are_of_that_one(tmp_path: Path) -> None:
+    """An application makes its options once, and adds to a copy for each request of somebody."""
+    event = {
+        "hook_event_name": "PreToolUse",
+        "session_id": "s",
+        "tool_name": "Bash",
+        "tool_input": {"command": "ls"},
+    }
+    clerk, scope = ai.Agent("clerk", owner="fin@example.com"), ai.Scope("Bash")
+    with ai.Enforcer.open(tmp_path / "evidence") as enforcer:
+        undo = claude_agent.instrument(enforcer)
+        base = [sdk.ClaudeAgentOptions()]
+        for number, person in enumerate(("alice@example.com", "bob@example.com")):
+            with enforcer.task("work", principal=ai.Human(person), agent=clerk, scope=scope):
+                own = [dataclasses.replace(one, cwd=str(tmp_path)) for one in base]
+                assert [len(answers(one)) for one in own] == [1] * len(own)
+                assert answers(dataclasses.replace(own[0], model="m")) == answers(own[0])
+                for place, one in enumerate(own):
+                    asked = {**event, "tool_use_id": f"t{number}{place}"}
+                    await answers(one)[0]._answer(asked, None, None)
+                base.append(own[0])
+        undo()
+    found = [record.principal.id for record in read(tmp_path / "evidence") if record.kind == "intent"]
+    assert found == ["alice@example.com", "bob@example.com", "bob@example.com"]
 
 
 OLD = """\

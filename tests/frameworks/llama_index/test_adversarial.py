@@ -4,11 +4,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from llama_index.core.agent.workflow import CodeActAgent
 from llama_index.core.tools import FunctionTool
 from llama_index.core.workflow import InputRequiredEvent
 
 from agent_identity import Scope
-from agent_identity.integrations.frameworks.llama_index import answer, approval_by_event, instrument, requests_of
+from agent_identity.integrations.frameworks.llama_index import (
+    answer,
+    approval_by_event,
+    instrument,
+    protect,
+    requests_of,
+)
 from agent_identity.policy import Effect, Rule, RuleSet
 
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
@@ -58,3 +65,26 @@ def test_a_parameter_may_have_any_name(open_office: Callable[..., Any], name: st
     finally:
         undo()
     assert (office.ran, office.calls()) == (["A"], [("named", "success", "within_scope")])
+
+
+@pytest.mark.parametrize("way", ["enforcer.tool", "instrument"])
+@pytest.mark.parametrize("scope", ["execute", "read"])
+async def test_the_code_of_a_model_runs_under_guard(open_office: Callable[..., Any], way: str, scope: str) -> None:
+    """LlamaIndex makes a tool of what runs it, which ``protect`` does not get."""
+    office = open_office()
+
+    async def run(code: str) -> str:
+        office.ran.append(code)
+        return "1"
+
+    undo = instrument(office.enforcer) if way == "instrument" else lambda: None
+    function: Any = run if way == "instrument" else office.enforcer.tool(name="execute")(run)
+    model = office.model("<execute>print(1)</execute>")
+    agent = CodeActAgent(tools=protect([], office.enforcer), llm=model, code_execute_fn=function)
+    try:
+        with office.task(Scope(scope)):
+            await agent.run("go")
+    finally:
+        undo()
+    assert office.ran == (["print(1)"] if scope == "execute" else [])
+    assert [outcome for _, outcome, _ in office.calls("execute")] == ["success" if office.ran else "denied"]

@@ -28,7 +28,7 @@ from agents import (
 from agents.editor import ApplyPatchOperation
 from agents.realtime import RealtimeAgent
 from agents.sandbox import ExecResult, SandboxAgent, SandboxRunConfig
-from agents.sandbox.capabilities import Shell
+from agents.sandbox.capabilities import Filesystem, Shell
 from agents.testing import ScriptedModel, assistant_message, scripted_sandbox_session
 from agents.tool import LocalShellCommandRequest, ShellActionRequest, ShellCallData, ShellCommandRequest
 from agents.tool_context import ToolContext
@@ -553,6 +553,26 @@ async def test_tools_that_a_sandbox_brings_are_guarded(world: Rehearsal) -> None
     assert [(tool, outcome) for tool, outcome, _ in facts(world)] == [
         ("exec_command", "success"),
         ("exec_command", "denied"),
+    ]
+
+
+async def test_the_editor_that_a_sandbox_brings_is_guarded(world: Rehearsal) -> None:
+    """It is a tool of a class that extends one of the SDK's own, and is offered to the model as ever."""
+    session = scripted_sandbox_session([{"method": name, "result": None} for name in ("mkdir", "write")])
+    patches = [f"*** Begin Patch\n*** Add File: {name}\n+hi\n*** End Patch" for name in ("a.txt", "b.txt")]
+    turns = [
+        [ResponseCustomToolCall(type="custom_tool_call", call_id=text, name="apply_patch", input=text)]
+        for text in patches
+    ]
+    agent = SandboxAgent(name="invoice-clerk", model=script(*turns), capabilities=[Filesystem()])
+    scope = ai.Scope("apply_patch", input=patches[0])
+    config = RunConfig(sandbox=SandboxRunConfig(session=session))
+    result = await run(world, protect(agent, world.enforcer), scope=scope, run_config=config)
+    assert [one[:9] for one in outputs(result)] == ["Created a", "refused: "]
+    assert [one.method for one in session.calls] == ["mkdir", "write"]
+    assert [(tool, outcome) for tool, outcome, _ in facts(world)] == [
+        ("apply_patch", "success"),
+        ("apply_patch", "denied"),
     ]
 
 

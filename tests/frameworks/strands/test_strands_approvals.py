@@ -1,5 +1,6 @@
 """Approvals by interrupts of Strands: the session carries the request and the ruling, and gives no authority."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from strands import tool
 from strands.session import FileSessionManager
 from strands_doubles import ALICE, BOB, made, outcomes, results, task, use
 
+import agent_identity as ai
 from agent_identity import Denied
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.strands import (
@@ -24,6 +26,7 @@ from agent_identity.testing import Rehearse
 
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
 paid: list[Any] = []
+BACKGROUND = importlib.util.find_spec("strands.background_tasks") is not None
 
 
 @pytest.fixture(autouse=True)
@@ -182,3 +185,49 @@ def test_another_process_resumes_from_the_session(tmp_path: Path) -> None:
     )
     assert done.stdout == "[('A', 5)]\n", done.stderr
     assert check(directory).verdict == "verified"
+
+
+@pytest.mark.skipif(not BACKGROUND, reason="no tool runs in the background in this version of Strands")
+@pytest.mark.parametrize("other", [False, True])
+def test_a_call_in_the_background_is_approved_for_who_asked(world: Any, other: bool) -> None:
+    """Resumed in a later task of the same person, it runs under that one; in that of another person it does not run."""
+    hooks = AgentIdentityHooks(world.enforcer)
+    agent = made(hooks, [pay], use("pay", "c1", invoice="A"), "waiting", "done", background_tasks={"always": ["pay"]})
+    with task(world, "pay"):
+        stopped = agent("go")
+    assert (stopped.stop_reason, paid) == ("interrupt", [])
+    decided = answer(stopped.interrupts, world.enforcer, by=ai.Human("carol@example.com"))
+    with task(world, "pay", **({"principal": BOB} if other else {})):
+        agent(decided)
+    assert paid == ([] if other else [("A", 5)])
+    assert outcomes(world) == ["suspended", "denied" if other else "success"]
+    world.close()
+    assert check(Path(world.directory)).verdict == "verified"
+
+
+@pytest.mark.skipif(not BACKGROUND, reason="no tool runs in the background in this version of Strands")
+def test_a_tool_in_the_background_may_ask_a_person_itself(world: Any) -> None:
+    """Its call goes on under the task in which the person answers."""
+
+    @tool(context=True)
+    def ask(tool_context: Any) -> str:
+        """Ask."""
+        answered = str(tool_context.interrupt("which", reason="which one?"))
+        paid.append(answered)
+        return answered
+
+    agent = made(
+        AgentIdentityHooks(world.enforcer),
+        [ask],
+        use("ask", "c1"),
+        "waiting",
+        "done",
+        background_tasks={"always": ["ask"]},
+    )
+    with task(world, "ask"):
+        stopped = agent("go")
+    (asked,) = stopped.interrupts
+    with task(world, "ask"):
+        agent([{"interruptResponse": {"interruptId": asked.id, "response": "this"}}])
+    assert paid == ["this"]
+    assert outcomes(world) == ["suspended", "success"]

@@ -1,17 +1,19 @@
 """Ways around a guard at a hook of Strands: each is judged at the body, or refused."""
 
+import asyncio
+import importlib
 import importlib.util
 from collections.abc import AsyncGenerator
 from typing import Any, ClassVar
 
 import pytest
 from strands import tool
-from strands.hooks import BeforeToolCallEvent
+from strands.hooks import AfterToolCallEvent, BeforeToolCallEvent
 from strands.types.tools import AgentTool
-from strands_doubles import made, outcomes, results, task, use, verified
+from strands_doubles import ALICE, BOB, made, outcomes, results, task, use, verified
 
 from agent_identity import Scope
-from agent_identity.errors import EvidenceError
+from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.integrations.frameworks.strands import AgentIdentityHooks
 from agent_identity.integrations.frameworks.strands import hooks as strands
 from agent_identity.integrations.frameworks.tool_guards import ToolGuards
@@ -232,3 +234,127 @@ def test_hooks_that_rename_a_call_are_judged_by_the_tool_of_that_name(
         undo()
     assert not ran
     assert {(call.tool, call.code) for call in world.records.calls()} == {(name, code)}
+
+
+def two_ways(**options: Any) -> Any:
+    """Return an agent that talks in both directions at once; no test connects its model."""
+    package = "strands.bidi" if importlib.util.find_spec("strands.bidi") else "strands.experimental.bidi"
+    of = importlib.import_module(package)
+    kind = importlib.import_module(f"{package}.models").BidiModel
+    silent = type("Silent", (kind,), {"config": {}, **dict.fromkeys(kind.__abstractmethods__)})
+    return of.BidiAgent(model=silent(), tools=[read], name="clerk", **options)
+
+
+@pytest.mark.parametrize("way", ["hooks", "instrument", "both"])
+def test_tools_of_a_bidirectional_agent_are_guarded(rehearse: Rehearse, way: str) -> None:
+    """Its hooks had events of their own, and it has no middleware; each call makes one record."""
+    world = rehearse()
+    hooks = [] if way == "instrument" else [AgentIdentityHooks(world.enforcer)]
+    undo = strands.instrument(world.enforcer) if way != "hooks" else lambda: None
+    try:
+        agent = two_ways(hooks=hooks)
+        with task(world, scope=ONE):
+            answers = [
+                agent.tool.read(invoice=invoice, record_direct_tool_call=False) for invoice in ("INV-43", "INV-42")
+            ]
+    finally:
+        undo()
+    assert [one["status"] for one in answers] == ["error", "success"]
+    assert ran == ["INV-42"]
+    assert outcomes(world) == ["denied", "success"]
+    verified(world)
+
+
+def test_the_model_of_a_bidirectional_agent_cannot_be_guarded(rehearse: Rehearse) -> None:
+    """It has no stream of answers that could be inspected as a whole."""
+    with pytest.raises(ConfigurationError, match="bidirectional"):
+        two_ways(hooks=[AgentIdentityHooks(rehearse().enforcer, model="chat")])
+
+
+BACKGROUND = importlib.util.find_spec("strands.background_tasks") is not None
+
+
+async def queued(world: Any, hooks: Any, undo: Any) -> list[str]:
+    """Return for whom two calls ran: that of bob waits for that of alice, and begins where hers ends."""
+    ends, said, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    loop, whose, ended = asyncio.get_running_loop(), list[str](), list[Any]()
+
+    @tool
+    async def slow(who: str) -> str:
+        """Take long."""
+        whose.append(f"{who} for {world.enforcer.current_task.principal.id}")
+        await ends.wait()
+        return who
+
+    class After:
+        """Tells when both calls are over."""
+
+        def register_hooks(self, registry: Any, **_: Any) -> None:
+            """Register it; calls in the background end in a thread of their own."""
+            registry.add_callback(AfterToolCallEvent, self.told)
+
+        def told(self, event: Any) -> None:
+            """Count the calls."""
+            ended.append(event)
+            if len(ended) == 2:
+                loop.call_soon_threadsafe(over.set)
+
+    modes: dict[str, Any] = {"always": ["slow"], "max_concurrency": 1, "wait_for_completion": False}
+    calls = [use("slow", "c1", who="alice"), "started", use("slow", "c2", who="bob"), "started", "end", "end"]
+    agent = made(hooks, [slow], *calls, background_tasks=modes, more=[After()])
+
+    async def ask(principal: Any, ready: asyncio.Event | None) -> None:
+        if ready is not None:
+            await ready.wait()
+        with task(world, "slow", principal=principal):
+            await agent.invoke_async("go")
+            said.set() if ready is None else ends.set()
+            await over.wait()
+
+    try:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            group.create_task(ask(ALICE, None))
+            group.create_task(ask(BOB, said))
+    finally:
+        undo()
+    return whose
+
+
+@pytest.mark.skipif(not BACKGROUND, reason="no tool runs in the background in this version of Strands")
+@pytest.mark.parametrize("way", ["hooks", "instrument"])
+async def test_a_call_that_waits_in_the_background_runs_for_who_asked(rehearse: Rehearse, way: str) -> None:
+    """Strands begins it in the context of the call that it has waited for."""
+    world = rehearse()
+    hooks = AgentIdentityHooks(world.enforcer) if way == "hooks" else None
+    undo = (lambda: None) if hooks else strands.instrument(world.enforcer)
+    assert await queued(world, hooks, undo) == ["alice for alice@example.com", "bob for bob@example.com"]
+    assert outcomes(world) == ["success", "success"]
+    verified(world)
+
+
+@pytest.mark.skipif(not BACKGROUND, reason="no tool runs in the background in this version of Strands")
+@pytest.mark.parametrize("mode", ["enforce", "monitor"])
+@pytest.mark.parametrize("change", ["rename", "replace"])
+async def test_a_call_that_loses_its_place_does_not_run(rehearse: Rehearse, change: str, mode: Any) -> None:
+    """Where a hook renames it, or middleware puts another tool in, nobody could tell for whom it would run."""
+    world = rehearse(mode=mode)
+
+    def rename(event: Any) -> None:
+        event.tool_use["name"] = "wipe"
+
+    async def replace(context: Any, proceed: Any) -> AsyncGenerator[Any]:
+        async for event in proceed(context.replace(tool=wipe)):
+            yield event
+
+    more = [Hook(rename)] if change == "rename" else []
+    hooks = AgentIdentityHooks(world.enforcer)
+    agent = made(hooks, [read, wipe], use("read", invoice="INV-42"), more=more, background_tasks=True)
+    if change == "replace":
+        stages = importlib.import_module("strands.middleware")
+        agent.add_middleware(stages.ExecuteToolStage, replace)
+    with task(world, "read", "wipe"):
+        await agent.invoke_async("go")
+    assert ran == ([] if mode == "enforce" else ["wiped INV-42"])
+    assert ("not_guarded" in str(results(agent))) is (mode == "enforce")
+    assert outcomes(world) == ["denied" if mode == "enforce" else "success"]
+    verified(world)

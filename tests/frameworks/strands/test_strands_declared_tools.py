@@ -86,6 +86,23 @@ class TestDeclaredTools(DeclaredPrompts):
         assert bank.paid == [EVIL]
         assert bank.marks()[1][1] == "unknown"
 
+    @pytest.mark.parametrize("member", ["anthropic_tools", "gemini_tools", "params"])
+    async def test_tools_of_the_provider_make_answers_untrusted(self, bank: Bank, member: str) -> None:
+        """A model that is configured with them answers with what nobody guarded."""
+        tools = [{"type": "web_search"}]
+
+        class Searching(ScriptedModel):
+            """Has a tool of its provider."""
+
+            def get_config(self) -> Any:
+                """Return it."""
+                return {"model_id": "scripted-1", member: {"tools": tools} if member == "params" else tools}
+
+        with bank.task():
+            await self.payer(bank, model=Searching(use("pay_invoice", "c1", iban=EVIL))).invoke_async(REQUEST)
+        assert bank.paid == []
+        assert bank.marks()[1] == ("prompt", "untrusted")
+
     async def test_a_stored_session_is_not_the_principals_word(self, bank: Bank, tmp_path: Path) -> None:
         """A session manager loads what was said in the name of the user in another task."""
 

@@ -6,18 +6,22 @@ from typing import Any
 
 import pytest
 from mcp import types
-from mcp_parties import ALICE, NAME, PROGRAM, Pair
+from mcp_parties import ALICE, CLERK, NAME, PROGRAM, Pair, in_memory
 
 pytest.importorskip("langchain_mcp_adapters.client", reason="langchain-mcp-adapters needs the SDK 1.x")
 
 from langchain_core.messages import ToolMessage
+from langchain_core.tools import StructuredTool
 from langchain_mcp_adapters.callbacks import Callbacks
 from langchain_mcp_adapters.client import MultiServerMCPClient
 
+from agent_identity import records
 from agent_identity._authority.grants.scope import Scope
 from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.mcp.client import protect_session
 from agent_identity.integrations.mcp.langchain import protect_client
 from agent_identity.integrations.mcp.servers import McpServer
+from agent_identity.policy import Flow
 
 RECEIVER = {"desk": McpServer(NAME, receiver=True)}
 
@@ -217,3 +221,47 @@ async def test_headers_of_a_call_reach_the_connection(pair: Pair, monkeypatch: p
     with pair.task(), pytest.raises(ConnectionError):
         await client.tool_interceptors[-1](request, None)
     assert opened[0]["headers"] == {"x": "1", "y": "2"}
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+async def test_a_prompt_of_a_server_is_not_the_principals_word(pair: Pair, role: str) -> None:
+    """LangChain makes a message of a person of it; the server wrote it, and it names no destination."""
+    pytest.importorskip("langchain.agents", reason="the distribution langchain is not installed")
+    from langchain.agents import create_agent
+    from langchain_core.language_models import GenericFakeChatModel
+    from langchain_core.messages import AIMessage, HumanMessage
+    from langchain_mcp_adapters.prompts import load_mcp_prompt
+
+    from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
+
+    enforcer = pair.open("flow", policy=Flow(), draft_records=True)
+    paid: list[str] = []
+
+    @enforcer.tool(labels=["payment"], destination="to", returns="trusted")
+    def pay(to: str) -> str:
+        """Pay."""
+        paid.append(to)
+        return "paid"
+
+    class Model(GenericFakeChatModel):
+        """Pays the topic, and then the person's own one."""
+
+        def bind_tools(self, *_: Any, **__: Any) -> Any:
+            """Know the tools."""
+            return self
+
+    calls = [{"name": "pay", "args": {"to": to}, "id": to, "type": "tool_call"} for to in ("evil-account", "account-1")]
+    model = Model(messages=iter([AIMessage("", tool_calls=[call]) for call in calls] + [AIMessage("done")]))
+    middleware = AgentIdentityMiddleware(enforcer, principal_messages=True)
+    agent = create_agent(model, [StructuredTool.from_function(pay)], middleware=[middleware])
+    scope = Scope({f"{NAME}:prompt/ask": {}, "pay": {}})
+    async with in_memory(pair.server(), lambda of: protect_session(of, enforcer, McpServer(NAME))) as session:
+        with enforcer.task("books", principal=ALICE, agent=CLERK, scope=scope, request="help"):
+            asked = await load_mcp_prompt(session, "ask", arguments={"topic": "evil-account"})
+            assert isinstance(asked[0], HumanMessage)
+            if role == "assistant":
+                asked = [AIMessage(asked[0].content)]
+            await agent.ainvoke({"messages": [*asked, HumanMessage("Pay to account-1")]})
+    assert paid == ["account-1"]
+    found = [one for one in records.read(pair.folder / "flow", drafts=True) if isinstance(one, records.Mark)]
+    assert [one.mark.cause for one in found] == ["request", "result", "said"]

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from contextvars import Context, ContextVar, copy_context
@@ -32,6 +33,7 @@ Step = Callable[[Mapping[str, object]], Answer]
 _SESSION: Final[ContextVar[str | None]] = ContextVar("agent_identity_hook_session", default=None)
 _LOG: Final = logging.getLogger("agent_identity")
 _MAX_OPEN: Final = 256
+_MAX_AGENTS: Final = 4_096
 _WITHHELD: Final = "withheld"
 _AGENTS: Final = frozenset({"Agent", "Task"})
 """The tools that start sub-agents."""
@@ -74,6 +76,7 @@ class _Running(NamedTuple):
     asked: ToolCall
     tool: object
     agent: _Agent
+    home: Context
 
     def end(self, error: BaseException) -> None:
         """Record an outcome without a result."""
@@ -100,6 +103,10 @@ class HookCalls:
         self._lock = threading.Lock()
         self._claimed: set[str] = set()
         self._servers: dict[str, str] = {}
+        self._homes: dict[str, Context] = {}
+        self._spoken: deque[str] = deque(maxlen=_MAX_OPEN)
+        self._begun_sessions: set[object] = set()
+        self._is_told = False
         self._closed = False
 
     def answer(self, event: Mapping[str, object]) -> Answer:
@@ -125,8 +132,55 @@ class HookCalls:
         return step(event)
 
     def bind(self) -> None:
-        """Run calls from now on under the task that is open here."""
-        self._context = copy_context()
+        """Run calls from now on under the task that is open here, but those of sub-agents that were started before."""
+        with self._lock:
+            self._context = copy_context()
+
+    def _home(self, event: Mapping[str, object]) -> Context:
+        """Return the context of an event: a sub-agent works on under the task in which it was started."""
+        agent = event.get("agent_id")
+        with self._lock:
+            return self._kept(agent, self._context) if isinstance(agent, str) else self._context
+
+    def _kept(self, agent: str, context: Context) -> Context:
+        if agent not in self._homes and len(self._homes) >= _MAX_AGENTS:
+            del self._homes[next(iter(self._homes))]
+        return self._homes.setdefault(agent, context)
+
+    def _note_started(self, running: _Running, response: object) -> None:
+        """Note under which task a sub-agent works that was started in the background."""
+        agent = response.get("agentId") if running.asked.kind == "agent" and is_mapping(response) else None
+        if isinstance(agent, str):
+            with self._lock:
+                self._kept(agent, running.home)
+
+    def note_spoken(self, text: str | None) -> None:
+        """Know a prompt that the application is about to pass on, or that it will tell each one; no other counts then.
+
+        Args:
+            text: The prompt; ``None`` for none yet.
+        """
+        with self._lock:
+            self._is_told = True
+            if text is not None:
+                self._spoken.append(text)
+
+    def _is_spoken(self, event: Mapping[str, object]) -> bool:
+        """Return whether a prompt is one that the application passed on: one that was noted, or the first of a session.
+
+        The agent asks itself in the same way, with what its sub-agents, schedules and servers say.
+        """
+        text = event.get("prompt")
+        with self._lock:
+            known, session = self._begun_sessions, event.get("session_id")
+            is_first = not self._is_told and session not in known and len(known) < _MAX_AGENTS
+            known.add(session)
+            if event.get("agent_id") is not None or not isinstance(text, str):
+                return False
+            if text in self._spoken:
+                self._spoken.remove(text)
+                return True
+            return is_first and not text.lstrip().startswith("<")  # As notifications do.
 
     def name_server(self, server: str) -> str:
         """Return the name of a server in the names of its tools.
@@ -188,8 +242,7 @@ class HookCalls:
         call_id = asked.request.call_id
         if call_id is None:
             raise Denied("the call has no id", code="bad_arguments")
-        context = self._context.copy()
-        running = context.run(self._begin, asked, context, event)
+        running = self._begun(asked, event)
         self._keep(call_id, running)
         if running.guard.mode != "enforce":
             return {}
@@ -208,14 +261,20 @@ class HookCalls:
             return asked._replace(request=asked.request._replace(refusal=denied))
         return asked
 
-    def _begin(self, asked: ToolCall, context: Context, event: Mapping[str, object]) -> _Running:
+    def _begun(self, asked: ToolCall, event: Mapping[str, object]) -> _Running:
+        """Return the open call of an event, in a context of its own."""
+        home = self._home(event)
+        context = home.copy()
+        return context.run(self._begin, asked, context, event, home)
+
+    def _begin(self, asked: ToolCall, context: Context, event: Mapping[str, object], home: Context) -> _Running:
         agent = _agent(event)
         _SESSION.set(agent[0] if isinstance(agent[0], str) else None)
         with ExitStack() as stack:
             guard = stack.enter_context(self._guards.acting(asked))
             call = guard.begin(asked.request)
             call.detach()  # The body runs in another process.
-            return _Running(guard, call, context, stack.pop_all(), asked, event.get("tool_name"), agent)
+            return _Running(guard, call, context, stack.pop_all(), asked, event.get("tool_name"), agent, home)
 
     def _keep(self, call_id: str, running: _Running) -> None:
         """Keep an open call; one of the same id, and the oldest where there are too many, end without an outcome."""
@@ -237,6 +296,7 @@ class HookCalls:
         changed = None if running is None else _change(running, event)
         if running is None:
             return self._unjudged(event)
+        self._note_started(running, response)
         if changed is not None:
             return self._contradicted(running, event, changed)
         try:
@@ -270,10 +330,11 @@ class HookCalls:
         if self._prompts is None:
             return {}
         request = CallRequest({"prompt": event.get("prompt")}, can_route=False)
-        context = self._context.copy()
-        read = Prompt(lambda: [Part("person", event.get("prompt"))], lambda _: ())
+        part = Part("person" if self._is_spoken(event) else "other", event.get("prompt"))
+        read = Prompt(lambda: [part], lambda _: ())
         asked = ToolCall(self._prompts, request, kind="prompt", prompt=read)
-        running = context.run(self._begin, asked, context, event)
+        running = self._begun(asked, event)
+        context = running.context
         try:
             context.run(self._guards.join, asked)
         except BaseException as error:
@@ -305,8 +366,7 @@ class HookCalls:
     def _unjudged(self, event: Mapping[str, object]) -> Answer:
         """Record a call that ran without having been judged, and withhold its result."""
         _LOG.error("%s ran without having been judged; see that no hook is missing", _text(event.get("tool_name")))
-        context = self._context.copy()
-        context.run(self._begin, _asked(event), context, event).end(NotJudgedError())
+        self._begun(_asked(event), event).end(NotJudgedError())
         return self._kept_back(event, "refused: not_judged: the tool ran without having been judged")
 
     def _contradicted(self, running: _Running, event: Mapping[str, object], error: BaseException) -> Answer:

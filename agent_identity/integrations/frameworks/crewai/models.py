@@ -21,7 +21,9 @@ __all__ = ["guard_model"]
 
 _CLASSES: Final = weakref.WeakKeyDictionary[type, tuple[Enforcer, str, bool, object]]()
 _LOCK: Final = threading.Lock()
-_ADDING: Final = ("memory", "knowledge", "knowledge_sources")
+_ADDING: Final = ("memory", "knowledge", "knowledge_sources", "a2a")
+"""What has CrewAI add to the prompts of an agent; remote agents add their cards and what they have answered."""
+
 _FINAL: Final = "Final Answer:"
 """What a model writes in text mode before its answer."""
 
@@ -103,15 +105,22 @@ def _wanted(
     agent, current = options.get("from_agent"), guards.enforcer.current_task
     by_person = _can_be_said(agent, options.get("from_task"), current)
     acting = cast("str | None", getattr(agent, "role", None))
-    prompt = Prompt(lambda: _parts(messages, can_be_said=by_person), _answer_contents)
+    prompt = Prompt(
+        lambda: _parts(messages, can_be_said=by_person), _answer_contents, lambda: bool(_provided_tools(llm))
+    )
     return ToolCall(name, request, acting, "streamed_model" if streams else "model", prompt=prompt), sent
+
+
+def _provided_tools(llm: BaseLLM) -> object:
+    """Return the tools of a model that its provider runs."""
+    return getattr(llm, "builtin_tools", None) or llm.additional_params.get("tools")
 
 
 def _can_be_said(agent: object, job: object, task: Task | None) -> bool:
     """Return whether a user message of CrewAI can consist of the words of the principal alone.
 
-    CrewAI also writes into it the outputs of earlier jobs, which a replay loads from a store, and the contents of
-    memories and of knowledge.
+    CrewAI also writes into it the outputs of earlier jobs, which a replay loads from a store, the contents of memories
+    and of knowledge, and what remote agents say.
 
     Args:
         agent: The agent of CrewAI.
@@ -144,6 +153,7 @@ def _parts(messages: object, *, can_be_said: bool) -> Generator[Part]:
             by = can_be_said and one.get("role") == "user"
             contents = _contents([*_listed(one.get("content")), *_listed(one.get("tool_calls"))])
             yield from (Part("person" if by else "other", content) for content in contents)
+            yield from (Part("other", file) for file in _listed(one.get("files") or None))
 
 
 def _listed(value: object) -> list[object]:

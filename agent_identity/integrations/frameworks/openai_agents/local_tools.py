@@ -88,7 +88,7 @@ def guard_local_tool(tool: Tool, owner: Owner) -> bool:
     slot = _slot(tool)
     body = getattr(tool, slot)
     if not isinstance(body, _LocalBody | _Editor):
-        made = _Editor(tool) if isinstance(tool, ApplyPatchTool) else _LocalBody(tool.name, body, _SEES[type(tool)])
+        made = _Editor(tool) if isinstance(tool, ApplyPatchTool) else _LocalBody(tool.name, body, _see(tool))
         setattr(tool, slot, made)
         body = made
     if owner not in body.owners:
@@ -121,6 +121,11 @@ def _slot(tool: Tool) -> str:
     if isinstance(tool, ApplyPatchTool):
         return "editor"
     return "on_invoke_tool" if isinstance(tool, CustomTool) else "executor"
+
+
+def _see(tool: Tool) -> Callable[..., _Seen]:
+    """Return what describes a call of the body of a tool, whose class may extend one of the SDK's own."""
+    return next(see for kind, see in _SEES.items() if isinstance(tool, kind))
 
 
 def _see_custom(context: object, text: str) -> _Seen:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic_ai import RunContext
 from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
@@ -13,16 +13,29 @@ from agent_identity._enforcement.common import safe_message
 from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
-__all__ = ["SUSPENDS", "agent_name", "conversation", "guarded", "outermost", "running"]
+__all__ = ["SUSPENDS", "Asked", "agent_name", "conversation", "guarded", "outermost", "running"]
 
 SUSPENDS: Final = (ApprovalRequired, CallDeferred)
 """The exceptions by which a tool is deferred."""
 
+
+class Asked(NamedTuple):
+    """A run, with what the application passed to it. Frozen.
+
+    Attributes:
+        run_id: Its id.
+        spoken: The texts of the user in its prompt and in its history.
+    """
+
+    run_id: str | None
+    spoken: frozenset[str]
+
+
 running: Final = ContextVar[RunContext[object] | None]("agent_identity_pydantic_ai_run", default=None)
 """The run context of the current call of a tool, or of the model."""
 
-outermost: Final = ContextVar[str | None]("agent_identity_pydantic_ai_outermost", default=None)
-"""The id of the outermost run here: what runs within it is asked by a model, a hook or a validator."""
+outermost: Final = ContextVar["Asked | None"]("agent_identity_pydantic_ai_outermost", default=None)
+"""The outermost run here: what runs within it is asked by a model, a hook or a validator."""
 
 _LOG: Final = logging.getLogger("agent_identity")
 

@@ -18,12 +18,13 @@ from agent_identity._enforcement.common import safe_message
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.pydantic_ai.calls import (
     SUSPENDS,
+    Asked,
     agent_name,
     conversation,
     outermost,
     running,
 )
-from agent_identity.integrations.frameworks.pydantic_ai.guarded_models import GuardedModel
+from agent_identity.integrations.frameworks.pydantic_ai.guarded_models import GuardedModel, spoken_in
 from agent_identity.integrations.frameworks.pydantic_ai.guarded_toolsets import Guarding
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards
 from agent_identity.integrations.method_patch import MethodPatch
@@ -118,7 +119,9 @@ class AgentIdentity(AbstractCapability[object]):
         """Note the outermost run."""
         if outermost.get() is not None:
             return await handler()
-        token = outermost.set(ctx.run_id)
+        # Now, because hooks and processors of the history may change the messages.
+        spoken = spoken_in(ctx.prompt, ctx.messages) if self._guards.are_principals else frozenset[str]()
+        token = outermost.set(Asked(ctx.run_id, spoken))
         try:
             return await handler()
         finally:

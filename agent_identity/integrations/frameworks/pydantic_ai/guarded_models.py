@@ -1,6 +1,6 @@
 """Models under guard: no prompt is sent, and no answer read, before its inspection."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -30,7 +30,7 @@ from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.pydantic_ai.calls import agent_name, guarded, outermost, running
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 
-__all__ = ["GuardedModel"]
+__all__ = ["GuardedModel", "spoken_in"]
 
 _CALLS: Final = frozenset({"builtin-tool-call", "native-tool-call", "tool-call"})
 
@@ -167,16 +167,25 @@ class _Prompt:
             self.parameters = replace(self.parameters, instruction_parts=revised)
 
 
-def _spoken(ctx: RunContext[object] | None) -> frozenset[str]:
-    """Return the texts of the user that the application passed to a run: its prompt, and those in its history."""
-    if ctx is None or outermost.get() not in (None, ctx.run_id):
-        return frozenset()
-    contents = [ctx.prompt, *_prompts_of(ctx.messages)]
+def spoken_in(prompt: object, history: Iterable[ModelMessage]) -> frozenset[str]:
+    """Return the texts of the user that the application passes to a run.
+
+    Args:
+        prompt: The prompt of the run.
+        history: The messages before it.
+    """
+    contents = [prompt, *_prompts_of(history)]
     texts = [one for content in contents for one in (content if isinstance(content, list | tuple) else [content])]
     return frozenset(text for text in texts if isinstance(text, str))
 
 
-def _prompts_of(messages: list[ModelMessage]) -> Generator[object]:
+def _spoken(ctx: RunContext[object] | None) -> frozenset[str]:
+    """Return the texts of the user that the application passed to a run; none within another run."""
+    asked = outermost.get()
+    return asked.spoken if ctx is not None and asked is not None and asked.run_id == ctx.run_id else frozenset()
+
+
+def _prompts_of(messages: Iterable[ModelMessage]) -> Generator[object]:
     """Yield the prompts with which runs began.
 
     Tools and hooks may add prompts of the user later in a run, and Pydantic AI sends what validators say as such.

@@ -3,25 +3,38 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from contextvars import Context, ContextVar, copy_context
 from types import coroutine
 from typing import Any, Final, TypeAlias, cast, final
 
 import wrapt
+from opentelemetry import context as otel
 from pydantic import BaseModel
 from strands import models
 from strands.event_loop.streaming import process_stream
 from strands.types.tools import AgentTool, ToolUse
 
+from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
+from agent_identity._enforcement.tasks import attached, marked_as_here
 from agent_identity._evidence.record import Model
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.strands.prompts import contents_of, parts_of, result_contents
 from agent_identity.integrations.frameworks.tool_guards import Prompt, ToolCall, ToolGuards, with_defaults
 
-__all__ = ["INTERRUPTING", "GuardedModel", "GuardedTool", "HaltedError", "Interrupting", "answered", "arguments_of"]
+__all__ = [
+    "INTERRUPTING",
+    "AdmittedTool",
+    "GuardedModel",
+    "GuardedTool",
+    "HaltedError",
+    "Interrupting",
+    "Place",
+    "answered",
+    "arguments_of",
+]
 
 Interrupting: TypeAlias = Callable[[str, object], object]
 """Interrupts an agent by name and reason, or returns the answer if there is one."""
@@ -55,6 +68,50 @@ def arguments_of(value: object, schema: Mapping[str, object] | None) -> tuple[di
 
 
 @final
+class Place:
+    """The place in which a call was admitted, until it waits for a person: who resumes it decides where it goes on.
+
+    Args:
+        enforcer: The enforcer of the tasks.
+    """
+
+    def __init__(self, enforcer: Enforcer) -> None:
+        self._context = otel.get_current()
+        self._enforcer = enforcer
+        self._task = enforcer.current_task
+        self._is_left = False
+
+    def leave(self) -> None:
+        """Know that the call waits for a person."""
+        self._is_left = True
+
+    def entered(self) -> AbstractContextManager[None]:
+        """Return a block that runs under the task in which the call was admitted."""
+        if self._is_left or self._task is self._enforcer.current_task:
+            return nullcontext()
+        return attached(marked_as_here(self._context))
+
+
+@final
+class AdmittedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
+    """A tool of a call that may run later, in a context that another call has left.
+
+    Args:
+        tool: The tool.
+        place: The place in which the call was admitted.
+    """
+
+    def __init__(self, tool: AgentTool, place: Place) -> None:
+        super().__init__(tool)
+        self._self_place = place
+
+    @property
+    def taken(self) -> tuple[AgentTool, Place]:
+        """The tool and the place."""
+        return cast("AgentTool", self.__wrapped__), self._self_place
+
+
+@final
 class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
     """A tool whose stream passes the guard; everything else is the tool's.
 
@@ -64,12 +121,21 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         acting: The name of the agent.
         interrupt: Interrupts the agent in the place of the call.
         server: The name of the tool's MCP server; ``""`` for an MCP tool of an unnamed one.
+        place: The place in which the call was admitted; ``None`` for the one in which it runs.
     """
 
     def __init__(
-        self, tool: AgentTool, guards: ToolGuards, acting: str, *, interrupt: Interrupting, server: str | None
+        self,
+        tool: AgentTool,
+        guards: ToolGuards,
+        acting: str,
+        *,
+        interrupt: Interrupting,
+        server: str | None,
+        place: Place | None,
     ) -> None:
         super().__init__(tool)
+        self._self_place = place
         self._self_guards = guards
         self._self_acting = acting
         self._self_interrupt = interrupt
@@ -82,7 +148,11 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         tool, guards, routed = cast("AgentTool", self.__wrapped__), self._self_guards, True
 
         async def run() -> object:
-            INTERRUPTING.set(self._self_interrupt)
+            with nullcontext() if self._self_place is None else self._self_place.entered():
+                return await judged_run()
+
+        async def judged_run() -> object:
+            INTERRUPTING.set(self._interrupt)
             wanted = self._wanted(tool_use)
             holds = guards.of(
                 wanted.name, kind=wanted.kind, server=wanted.server, schema=wanted.schema, function=wanted.function
@@ -102,11 +172,20 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
                 if item is not _NOTHING:
                     yield answered(tool_use, item) if routed else item
         except HaltedError as halted:
+            self._leave()
             yield halted.event
         except Denied as denied:
             yield answered(tool_use, refusal(denied), "error")
         finally:
             await items.aclose()
+
+    def _interrupt(self, name: str, reason: object) -> object:
+        self._leave()
+        return self._self_interrupt(name, reason)
+
+    def _leave(self) -> None:
+        if self._self_place is not None:
+            self._self_place.leave()
 
     def _wanted(self, tool_use: ToolUse) -> ToolCall:
         tool = cast("AgentTool", self.__wrapped__)
@@ -125,6 +204,10 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
             contents=result_contents,
             function=getattr(tool, "__wrapped__", None),
         )
+
+
+_PROVIDED: Final = ("anthropic_tools", "gemini_tools")
+"""Members of the configuration of models with tools that their providers run, besides those in ``params``."""
 
 
 @final
@@ -224,12 +307,22 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
             sent.update({key: changed[key] for key in sent})
 
         request = CallRequest({**sent, **fixed}, can_route=False, model=self._facts(), revise=revise)
-        prompt = Prompt(lambda: parts_of(sent["messages"]), lambda _: contents_of(content))
+        prompt = Prompt(lambda: parts_of(sent["messages"]), lambda _: contents_of(content), self._is_provided)
         return ToolCall(self._self_name, request, self._self_acting, kind, prompt=prompt)
 
-    def _facts(self) -> Model | None:
+    def _config(self) -> Mapping[str, object]:
         config = cast("object", cast("models.Model", self.__wrapped__).get_config())
-        name = cast("Mapping[str, object]", config).get("model_id") if isinstance(config, Mapping) else None
+        return cast("Mapping[str, object]", config) if isinstance(config, Mapping) else {}
+
+    def _is_provided(self) -> bool:
+        """Return whether the model is configured with tools that its provider runs."""
+        config = self._config()
+        params = config.get("params")
+        added = cast("Mapping[str, object]", params).get("tools") if isinstance(params, Mapping) else None
+        return bool(added or any(config.get(name) for name in _PROVIDED))
+
+    def _facts(self) -> Model | None:
+        name = self._config().get("model_id")
         return Model(name=name) if isinstance(name, str) and 0 < len(name) <= 256 and name.isprintable() else None
 
 

@@ -6,7 +6,7 @@ import logging
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 from opentelemetry import context as otel
 from strands import Agent
@@ -33,13 +33,15 @@ from agent_identity._enforcement.calls import Call, CallRequest
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._enforcement.lifecycle import bind_stream
 from agent_identity._enforcement.tasks import Task
-from agent_identity.errors import Denied
+from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.strands.calls import (
     INTERRUPTING,
+    AdmittedTool,
     GuardedModel,
     GuardedTool,
     HaltedError,
     Interrupting,
+    Place,
     answered,
     arguments_of,
 )
@@ -57,6 +59,25 @@ _LOG: Final = logging.getLogger("agent_identity")
 _LAST: Final = float("inf")
 _HAS_STAGES: Final = importlib.util.find_spec("strands.middleware") is not None
 """Public middleware came with 1.62; before it the hooks see what runs."""
+
+_EARLIER: Final = "strands.experimental.hooks.events"
+"""Where bidirectional agents had events of their own before they got those of other agents."""
+
+
+_E = TypeVar("_E", bound=BaseHookEvent)
+
+
+def _event(common: type[_E], earlier: str) -> tuple[type[_E], ...]:
+    """Return an event of agents, and that of bidirectional ones where it is another."""
+    own = cast("type[_E] | None", getattr(importlib.import_module(_EARLIER), earlier, None))
+    return (common,) if own is None else (common, own)
+
+
+_BEFORE_TOOL: Final = _event(BeforeToolCallEvent, "BidiBeforeToolCallEvent")
+_INITIALIZED: Final = _event(AgentInitializedEvent, "BidiAgentInitializedEvent")
+
+_MANAGES: Final = "strands_manage_background_task"
+"""The tool of agents that may run others in the background."""
 
 _INVOKED: Final[ContextVar[object]] = ContextVar("agent_identity_strands_invoked", default=None)
 """The agent, swarm or graph whose next stream Strands consumes itself, so that it is not bound to a task."""
@@ -135,24 +156,29 @@ class AgentIdentityHooks(HookProvider):
             return
         _REGISTERED[registry] = self
         enforcer = self._guards.enforcer
-        registry.add_callback(AgentInitializedEvent, self._initialized)
+        for initialized in _INITIALIZED:
+            registry.add_callback(initialized, self._initialized)
         registry.add_callback(MultiAgentInitializedEvent, lambda event: _extend(event.source, enforcer))
-        registry.add_callback(BeforeToolCallEvent, self.before_tool, order=_LAST)
+        for before_tool in _BEFORE_TOOL:
+            registry.add_callback(before_tool, self.before_tool, order=_LAST)
         if self._model is not None:
             registry.add_callback(BeforeModelCallEvent, self._before_model, order=_LAST)
 
     async def before_tool(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:
         """Put a guarded tool in the place of the selected one; called by the agent."""
         tool, agent = event.selected_tool, event.agent
-        if event.cancel_tool or _OURS.get(agent):
+        if event.cancel_tool:
             return
 
         def interrupt(name: str, reason: object) -> object:
             return event.interrupt(name, reason=reason)
 
         try:
-            if tool is not None:
-                event.selected_tool = self._guarded_tool(tool, agent.name, interrupt)
+            if _OURS.get(agent):
+                await self._admit(event)
+            elif tool is not None:
+                place = Place(self._guards.enforcer)
+                event.selected_tool = self._guarded_tool(tool, agent.name, interrupt, place)
             elif not agent.tool_registry.registry.get(event.tool_use["name"]):  # Else Strands finds it.
                 event.cancel_tool = await self._missing(event.tool_use, agent.name, interrupt) or False
         except InterruptException:
@@ -160,6 +186,26 @@ class AgentIdentityHooks(HookProvider):
         except Exception as error:  # noqa: BLE001  The tool must not run then, and the run goes on.
             _LOG.error("a call is refused, because it could not be guarded: %s", safe_message(error))
             event.cancel_tool = refusal(Denied("the call could not be guarded", code="guard_failed"))
+
+    async def _admit(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:
+        """Keep the place of a call for middleware, which runs calls in the background where others have ended."""
+        tool = event.selected_tool
+        if tool is None or not _has_background(event.agent) or type(cast("object", tool)) is AdmittedTool:
+            return
+        if tool.tool_name != event.tool_use["name"]:  # Strands may look it up again.
+            event.cancel_tool = await self._unplaced(event.tool_use) or False
+            return
+        event.selected_tool = cast("AgentTool", AdmittedTool(tool, Place(self._guards.enforcer)))
+
+    async def _unplaced(self, tool_use: ToolUse) -> str | None:
+        """Refuse a call of which nobody knows where it was admitted; ``None`` in monitor mode."""
+        name, guard = tool_use["name"], self._guards.of(tool_use["name"])
+        if guard.mode == "monitor":
+            _LOG.warning("monitor mode: %s may be recorded as a call of another task; see background_tasks=", name)
+            return None
+        denied = Denied(f"{name}: a tool that was renamed or replaced may run for another task", code="not_guarded")
+        arguments, _ = arguments_of(tool_use["input"], None)
+        return refusal(await guard.refuse_async(arguments, denied, guard.current_task))
 
     async def _missing(self, tool_use: ToolUse, acting: str, interrupt: Interrupting) -> str | None:
         """Judge and record the call of a tool that the agent does not have; ``None`` leaves the answer to Strands."""
@@ -180,6 +226,11 @@ class AgentIdentityHooks(HookProvider):
 
     def _initialized(self, event: "AgentInitializedEvent[Agent]") -> None:
         agent = event.agent
+        if not isinstance(cast("object", agent), Agent):  # A bidirectional one, which has no middleware.
+            if self._model is not None:
+                raise ConfigurationError("the model of a bidirectional agent cannot be guarded; omit model=")
+            _OURS[agent] = False
+            return
         _OURS[agent] = _HAS_STAGES
         innermost = self._middleware() if _HAS_STAGES else []
         for stage, handler in innermost:
@@ -211,23 +262,32 @@ class AgentIdentityHooks(HookProvider):
         def interrupt(name: str, reason: object) -> object:
             return context.interrupt(name, reason=reason).response
 
+        refused, place, kind = None, None, type(cast("object", tool))
+        if tool is None:
+            refused = await self._missing(use, acting, interrupt)
+        elif kind is AdmittedTool:
+            tool, place = cast("AdmittedTool", tool).taken
+        elif kind is not GuardedTool and _has_background(context.agent):
+            refused = await self._unplaced(use)
         if tool is not None:
-            context.tool = self._guarded_tool(tool, acting, interrupt)
-        elif refused := await self._missing(use, acting, interrupt):
+            context.tool = self._guarded_tool(tool, acting, interrupt, place)
+        if refused:
             stages = importlib.import_module("strands.middleware")
             yield stages.ToolResultEvent(answered(use, refused, "error"))
             return
         async for event in proceed(context):  # Strands closes it when it closes this one.
             yield event
 
-    def _guarded_tool(self, tool: AgentTool, acting: str, interrupt: Interrupting) -> AgentTool:
+    def _guarded_tool(self, tool: AgentTool, acting: str, interrupt: Interrupting, place: Place | None) -> AgentTool:
         if type(cast("object", tool)) in {GuardedTool, StructuredOutputTool}:
             return tool
         server = None
         if isinstance(tool, MCPAgentTool):
             client = tool.mcp_client
             server = self._servers.get(id(client)) or cast("str | None", getattr(client, "client_name", None)) or ""
-        return cast("AgentTool", GuardedTool(tool, self._guards, acting, interrupt=interrupt, server=server))
+        return cast(
+            "AgentTool", GuardedTool(tool, self._guards, acting, interrupt=interrupt, server=server, place=place)
+        )
 
     def _before_model(self, event: BeforeModelCallEvent) -> None:
         if not _OURS.get(event.agent):
@@ -261,7 +321,7 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     def hooked(original: Callable[..., Awaitable[_Invoked]]) -> Callable[..., Awaitable[_Invoked]]:
         @functools.wraps(original)
         async def invoke_callbacks_async(registry: HookRegistry, event: BaseHookEvent) -> _Invoked:
-            if not isinstance(event, BeforeToolCallEvent):
+            if not isinstance(event, _BEFORE_TOOL):
                 return await original(registry, event)
             before = (event.selected_tool, event.tool_use["name"])
             invoked = await original(registry, event)
@@ -275,6 +335,11 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     patch = MethodPatch(HookRegistry, {"invoke_callbacks_async": hooked})
     patch.apply()
     return patch.undo
+
+
+def _has_background(agent: object) -> bool:
+    """Return whether an agent may run its tools in the background."""
+    return _MANAGES in cast("Any", agent).tool_registry.registry
 
 
 def _look_up(event: "BeforeToolCallEvent[LocalAgent]", before: tuple[AgentTool | None, str]) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import importlib.util
+import os
 import re
 import sys
 import threading
@@ -20,6 +21,7 @@ from agent_identity._enforcement.approvals import service as approvals
 from agent_identity._enforcement.calls.call import Call
 from agent_identity._enforcement.common import policy_state
 from agent_identity._enforcement.guard import guard as guards
+from agent_identity._enforcement.guard.record_builder import Description
 from agent_identity._enforcement.guard.tool_flow import ToolFlow
 from agent_identity._enforcement.tasks.task_flow import Flows, Judged, TaskFlow
 from agent_identity._evidence.ledger.writer import StreamWriter
@@ -433,6 +435,63 @@ def test_parallel_calls_and_marks(office: Any) -> None:
     assert flow.codes(flow.verified(office)) == set()
 
 
+@pytest.mark.parametrize("where", ["mark", "intent"])
+def test_what_interrupts_a_record_that_names_a_mark_moves_no_mark(office: Any, where: str) -> None:
+    """A signal handler or finalizer that makes a call then is refused, and the ledger of both calls verifies."""
+    read, other = flow.reads(office, EVIL, returns="untrusted"), flow.reads(office, "x", "other", returns="unknown")
+    refused: list[ContentBlocked] = []
+    owner, name = (Flows, "record") if where == "mark" else (Description, "intent")
+    make = getattr(owner, name)
+
+    def interrupted(*args: Any) -> object:
+        made = make(*args)
+        patch.undo()
+        try:
+            other()
+        except ContentBlocked as error:
+            refused.append(error)
+        return made
+
+    with office.task(EVERYTHING, request=REQUEST) as task, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, interrupted)
+        assert read() == EVIL
+        assert task.flow.label == Label("untrusted")
+        other()
+    assert [error.code for error in refused] == ["mark_not_recorded"]
+    assert flow.codes(flow.verified(office)) == set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks on this platform")
+@pytest.mark.parametrize("leaves", ["returns", "raises", "exits", "receives"])
+def test_ac_34_a_forked_child_adds_no_mark_to_the_task_of_its_parent(office: Any, leaves: str) -> None:
+    """Marks of one hop in two streams would contradict each other; the child has no authority that they restrict."""
+    children: list[int] = []
+
+    def fork(_: object = None) -> object:
+        children.append(os.fork())
+        if not children[0] and leaves == "raises":
+            raise LookupError(EVIL)
+        if not children[0] and leaves == "exits":
+            raise SystemExit(0)
+        return EVIL
+
+    read = flow.reads(office, fork, returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST) as task:
+        said: object = None
+        try:
+            said = read() if leaves != "receives" else fork()
+            task.received("more")
+        except BaseException as error:  # noqa: BLE001 - Whatever it is, the child ends here.
+            said = type(error)
+        if not children[0]:
+            ways = {"returns": EvidenceError, "raises": LookupError, "exits": SystemExit, "receives": EvidenceError}
+            os._exit(0 if said is ways[leaves] else 1)
+        assert os.waitpid(children[0], 0)[1] == 0
+        assert said == EVIL
+    assert flow.marks(office)[0] == ("request", "trusted")
+    assert "contradicted" not in flow.verified(office).verdict
+
+
 def test_a_chunk_in_flight(office: Any) -> None:
     """A call that was judged before a chunk of another stream arrived does not run after it."""
     pay = flow.pays(office)
@@ -494,6 +553,39 @@ def test_an_approval_does_not_cover_what_came_after_the_question(open_world: Cal
             pay(EVIL)
     assert caught.value.code == "approval_stale"
     assert flow.paid(world) == []
+
+
+class _Lookup:
+    """A policy of the application that reads for the task when it is asked about a payment."""
+
+    name, version, digest = "lookup", "1", f"sha256:{'0' * 64}"
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.task: Any = None
+
+    def decide(self, request: Request) -> Decision:
+        """Allow the call; while a person has approved a payment already, read something."""
+        self.asked += request.tool.name == "pay"
+        if self.asked == 2:
+            self.asked += 1
+            self.task.received("more")
+        return Decision(effect=Effect.ALLOW, reason="allowed")
+
+
+def test_ac_63_a_policy_that_reads_after_the_approval_lets_nothing_run(open_world: Callable[..., Any]) -> None:
+    """The mark moves between the second judgement and the intent: without an intent on record no body runs."""
+    policy = _Lookup()
+    world = flow.open_office(open_world, policy=All(Flow(), policy), routes={"person": flow.approving([])})
+    pay, read = flow.pays(world), flow.reads(world, EVIL, returns="untrusted")
+    with world.task(EVERYTHING, request=REQUEST) as task:
+        policy.task = task
+        read()
+        with pytest.raises(Denied) as caught:
+            pay(EVIL)
+    assert caught.value.code == "approval_stale"
+    assert flow.paid(world) == []
+    assert flow.codes(flow.verified(world)) == set()
 
 
 class _Interrupt(Exception):

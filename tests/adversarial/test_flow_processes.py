@@ -5,6 +5,7 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._enforcement.tasks.task_flow import Flows, Judged, TaskFlow
 from agent_identity.delegation import Peer
-from agent_identity.errors import Routed, StateError
+from agent_identity.errors import ContentBlocked, Routed, StateError
 from agent_identity.identity import Agent, Human, SigningKey
 from agent_identity.policy import Flow, RuleSet
 
@@ -232,6 +233,26 @@ def test_a_state_that_does_not_answer_stops_calls_and_deliveries(opened: Callabl
             with pytest.raises(Exception, match="pay"):
                 pay(EVIL)
     assert flow.paid(office) == []
+
+
+@pytest.mark.parametrize("mode", ["enforce", "monitor"])
+def test_a_state_that_does_not_answer_contradicts_nothing(opened: Callable[..., Office], mode: str) -> None:
+    """An outage of the store is no sign that somebody changed the ledger, or delivered what was not recorded."""
+    office = opened(mode=mode)
+    read = child_reads(office)
+
+    def failing(*_: object) -> None:
+        raise StateError("the store does not answer")
+
+    with (
+        office.task(),
+        office.child.accept(office.enforcer.current_task.export()),
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(ContentBlocked) if mode == "enforce" else nullcontext(),
+    ):
+        patch.setattr(Flows, "keep", failing)
+        read()
+    assert office.codes() == set()
 
 
 def test_without_flow_nothing_is_kept_in_the_state(opened: Callable[..., Office]) -> None:

@@ -250,10 +250,7 @@ class ToolFlow:
                 own.judged = flow.judged({}, (), {})
             elif call.judgement.enforced == "audit":
                 own.judged = own.judged.at(flow)
-            still = flow.is_at(own.judged)
-            if still:
-                write(call)
-            return still
+            return flow.write_at(own.judged, partial(write, call))
 
     def begins(self, call: Call) -> None:
         """Note what the body of a call may read, for the calls that it makes itself."""
@@ -277,7 +274,7 @@ class ToolFlow:
                 the flow of the task allows: :meth:`conclude` or :meth:`catch_up` writes it.
         """
         flow = None if call.task is None else call.task.flow
-        if flow is None:
+        if flow is None or _is_left(call):
             return None
         if cause == "error":
             failed = flow.guarded(partial(self.deliver_error, call, flow))
@@ -384,7 +381,7 @@ class ToolFlow:
         is_source = own.meet(of_call.limit) != TRUSTED or call.route is not None
         arrived = _Arrived(label, base, leaves, before, labels, cause, is_source=is_source, whole=whole)
         count = partial(self._count, call, flow, arrived)
-        if ends and flow.parent is None and call.intent is not None and call.execution.home is Process.here:
+        if ends and flow.parent is None and call.intent is not None:
             of_call.waiting = count
         else:
             count(None)
@@ -466,6 +463,11 @@ def _unrecorded(call: Call, outcome: Entry | None = None) -> ContentBlocked:
     decision = Decision(effect=Effect.BLOCK, reason=_UNRECORDED)
     reference = None if outcome is None else outcome.id
     return ContentBlocked(why, code=_UNRECORDED, decision=decision, reference=reference)
+
+
+def _is_left(call: Call) -> bool:
+    """Return whether this process was forked from the body of a call, and leaves call and mark to its parent."""
+    return call.intent is not None and call.execution.home is not Process.here
 
 
 def _flow_of(call: Call) -> CallFlow:

@@ -1,7 +1,9 @@
 """Placeholders and quarantine: values that the model never sees, and what handles cannot be used for."""
 
 import importlib.util
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from agent_identity import records
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.tasks import vault
 from agent_identity._enforcement.tasks.task_flow import TaskFlow
-from agent_identity._enforcement.tasks.vault import Vault
+from agent_identity._enforcement.tasks.vault import Kept, Vault
 from agent_identity.adapters import CallRequest, DeclaredFlow, Shown
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.constraints import OneOf
@@ -295,6 +297,23 @@ def test_a_handle_names_no_category_that_would_break_it() -> None:
     for _ in range(70):
         deep = [deep]
     assert one.restored(deep, ("c",)) == (deep, ())
+
+
+def test_what_interrupts_the_keeping_of_a_value_may_keep_another() -> None:
+    """A signal handler or finalizer that makes a call then does not wait for the thread that it interrupted."""
+    kept: list[object] = []
+
+    def random(size: int) -> bytes:
+        if not kept:
+            kept.append(None)
+            kept.append(own.keep("c", "inner", 5))
+        return os.urandom(size)
+
+    own = Vault(random)
+    thread = threading.Thread(target=lambda: kept.append(own.keep("c", "outer", 5)), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert [one.content for one in kept[1:] if isinstance(one, Kept)] == ["inner", "outer"]
 
 
 @pytest.mark.parametrize("restores", [{"x": ""}, {"": "pii"}, {"x": []}, {"x": 5}, {5: "pii"}])

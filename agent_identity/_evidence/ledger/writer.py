@@ -197,7 +197,8 @@ class StreamWriter:
         self._mac = key.stream_mac(stream)
         self._max_bytes = max_bytes
         self._prev: str | None = None
-        self._sync_lock = threading.Lock()
+        # Reentrant, because a signal handler or finalizer may append while this thread is inside.
+        self._sync_lock = threading.RLock()
         self._synced = 0
         self._version: Version = version
 

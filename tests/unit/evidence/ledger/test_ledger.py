@@ -505,6 +505,31 @@ def test_disk_mode_syncs_before_append_returns(opened: Open, faulty: type, audit
     assert audit().sealed == {ledger.stream: 3}
 
 
+def test_a_signal_handler_or_finalizer_may_append_while_its_thread_syncs(opened: Open, audit: Callable) -> None:
+    """In disk mode most of them interrupt a sync: the thread does not wait for itself, and both records are synced."""
+    recorded: list[str] = []
+
+    class Interrupted(Files):
+        def fdatasync(self, fd: int) -> None:
+            super().fdatasync(fd)
+            if waiting and threading.current_thread() is thread:
+                waiting.pop()()
+
+    def work() -> None:
+        recorded.append(append(ledger, "registration", BODY).id)
+
+    ledger = opened(files=Interrupted(), sync="disk", seal_interval=3600)
+    waiting = [work]
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    stream = ledger.stream
+    ledger.close()
+    assert len(set(recorded)) == 2
+    assert audit().kinds(stream) == ["stream_start", "registration", "registration", "stream_end"]
+
+
 @pytest.mark.parametrize("part", ["clock", "ids"])
 def test_a_clock_or_source_of_ids_that_fails_refuses_and_recovers(opened: Open, audit: Callable, part: str) -> None:
     """Nothing is recorded, nothing of what was raised is quoted, and the stream goes on with the next record."""

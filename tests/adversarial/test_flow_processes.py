@@ -4,7 +4,7 @@ import asyncio
 import importlib.util
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -308,6 +308,74 @@ def test_coroutines_ask_for_the_marks_of_others_off_the_loop(opened: Callable[..
     assert threads
     assert threading.main_thread().name not in threads
     assert office.codes() == set()
+
+
+def test_chunks_ask_for_the_marks_of_others_off_the_loop(opened: Callable[..., Office]) -> None:
+    """Items of an async generator join what other processes read, and do not ask the state on the event loop."""
+    office, threads = opened(), set[int]()
+    kept = Flows.kept
+
+    @office.enforcer.tool(labels=[], returns="untrusted", name="read")
+    async def read() -> AsyncIterator[str]:
+        yield EVIL
+
+    def watched(self: Flows, hop: str) -> Any:
+        threads.add(threading.get_ident())
+        return kept(self, hop)
+
+    async def run() -> None:
+        async with office.task():
+            office.enforcer.current_task.export()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Flows, "kept", watched)
+                assert [item async for item in read()] == [EVIL]
+
+    asyncio.run(run())
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+def test_a_coroutine_waits_off_the_loop_for_a_thread_that_holds_the_mark(opened: Callable[..., Office]) -> None:
+    """While a thread takes an approval up in a slow store, other coroutines of the task leave the loop free."""
+    office, free, turns = opened(), threading.Event(), list[int]()
+
+    @office.enforcer.tool(labels=[], returns="untrusted", name="read")
+    async def read() -> AsyncIterator[str]:
+        yield EVIL
+
+    @office.enforcer.tool(labels=[], returns="trusted", name="other")
+    async def other() -> str:
+        return "x"
+
+    def hold(flow: TaskFlow, held: threading.Event) -> None:
+        with flow.lock:
+            held.set()
+            free.wait(30)
+
+    async def consume() -> list[str]:
+        return [item async for item in read()]
+
+    async def run() -> None:
+        async with office.task() as task:
+            held = threading.Event()
+            holder = threading.Thread(target=hold, args=(task.flow, held))
+            holder.start()
+            assert held.wait(30)
+            calls = [asyncio.create_task(other()), asyncio.create_task(consume())]
+            for turn in range(10):
+                await asyncio.sleep(0)
+                turns.append(turn)
+            free.set()
+            assert await asyncio.gather(*calls) == ["x", [EVIL]]
+            holder.join()
+
+    watchdog = threading.Timer(10, free.set)
+    watchdog.start()
+    asyncio.run(run())
+    in_time = watchdog.is_alive()
+    watchdog.cancel()
+    assert in_time
+    assert len(turns) == 10
 
 
 def test_a_hop_that_claims_the_mark_of_the_hop_above_contradicts(opened: Callable[..., Office]) -> None:

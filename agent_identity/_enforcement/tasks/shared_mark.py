@@ -73,6 +73,14 @@ class SharedMark:
         """True in the process that keeps the mark, and not in one that was forked from it."""
         return self._process == os.getpid()
 
+    @property
+    def is_busy(self) -> bool:
+        """True if another thread holds the lock, which may wait for a disk, a store or a policy meanwhile."""
+        if not self.lock.acquire(blocking=False):
+            return True
+        self.lock.release()
+        return False
+
     @contextmanager
     def changing(self, joined: Label) -> Generator[None]:
         """Write the record of a change in the block; called while holding the lock.

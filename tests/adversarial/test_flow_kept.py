@@ -228,6 +228,34 @@ def test_the_approver_sees_the_handle(opened: Callable[..., Any]) -> None:
     assert flow.codes(flow.verified(office)) == set()
 
 
+def test_ac_43_the_approver_of_handles_sees_the_copy_that_runs(
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that changes a list of the arguments between two copies of them shows one call and runs no other."""
+    asked: list[Any] = []
+    office = opened(routes={"person": flow.approving(asked)})
+    given, ran = ["seen"], list[object]()
+    restored = Vault.restored
+
+    @office.enforcer.tool(
+        name="pay", labels=["payment"], destination=("iban",), returns="trusted", restores={"iban": "pii.iban"}
+    )
+    def pay(iban: str, notes: list[str]) -> str:
+        ran.append(notes)
+        return "paid"
+
+    def changing(self: Vault, *args: Any) -> Any:
+        given.append("unseen")
+        return restored(self, *args)
+
+    read = flow.reads(office, EVIL, returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST):
+        handle = read()
+        monkeypatch.setattr(Vault, "restored", changing)
+        pay(handle, given)
+    assert [request.arguments["notes"] for request in asked] == ran == [["seen"]]
+
+
 def test_an_altered_request_with_handles_is_no_request(opened: Callable[..., Any]) -> None:
     """The digest of the whole request covers the handles that a person was shown."""
     import dataclasses

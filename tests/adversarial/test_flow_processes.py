@@ -1,6 +1,7 @@
 """Marks across processes: what a child or a service read counts for whoever handed the task on."""
 
 import asyncio
+import contextvars
 import importlib.util
 import sys
 import threading
@@ -115,6 +116,46 @@ def test_a_child_that_returns_by_file(opened: Callable[..., Office], tmp_path: P
         with pytest.raises(Routed):
             pay(OWN[:-1])
     assert flow.paid(office) == []
+
+
+def test_a_child_of_an_isolated_delegate_that_returns_by_file(opened: Callable[..., Office], tmp_path: Path) -> None:
+    """A result of the task joins what open isolated delegates have handed out, as it joins what they have read."""
+    office, file = opened(), tmp_path / "result.txt"
+    pay, read = flow.pays(office), child_reads(office)
+
+    @office.enforcer.tool(name="other", labels=[], returns="trusted")
+    def other() -> str:
+        return file.read_text()
+
+    with office.task():
+        above = contextvars.copy_context()
+        with office.enforcer.delegate(CLERK, scope=EVERYTHING, isolated=True):
+            with office.child.accept(office.enforcer.current_task.export()):
+                file.write_text(str(read()))
+            above.run(other)
+            with pytest.raises(Routed):
+                above.run(pay, EVIL)
+    assert flow.paid(office) == []
+    assert office.codes() == set()
+
+
+def test_a_tool_that_waits_for_the_file_of_a_child(opened: Callable[..., Office], tmp_path: Path) -> None:
+    """What the child reads after the intent of the tool makes its result no better than what it reads before."""
+    office, children = opened(), list[contextvars.Context]()
+    pay, read = flow.pays(office), child_reads(office)
+
+    @office.enforcer.tool(name="other", labels=[], returns="trusted")
+    def other() -> str:
+        return f"pay to {children[0].run(read)}"
+
+    with office.task():
+        with office.child.accept(office.enforcer.current_task.export()):
+            children.append(contextvars.copy_context())
+            other()
+        with pytest.raises(Routed):
+            pay(EVIL)
+    assert flow.paid(office) == []
+    assert office.codes() == set()
 
 
 def test_a_hop_that_nobody_accounts_for_is_untrusted(opened: Callable[..., Office]) -> None:

@@ -369,7 +369,7 @@ class ToolFlow:
             return
         flow.refresh()
         flow.gather()
-        base, (leaves, whole) = self._base(call), _parts_of(content)
+        base, (leaves, whole) = self._base(call, flow), _parts_of(content)
         own, labels = labels_of(self._declaration, leaves, whole=whole)
         before = leaves
         if content is not original:
@@ -433,17 +433,18 @@ class ToolFlow:
             StateError: The shared state cannot be asked.
         """
         flow.gather()
-        label = self._lowest.meet(self._base(call))
+        label = self._lowest.meet(self._base(call, flow))
         _flow_of(call).returned(label)
         with flow.lock:
             flow.join(label, intent=call.intent, name=call.tool, cause="error")
             if label.integrity != "trusted":
                 flow.shared.index.miss()
 
-    def _base(self, call: Call) -> Label:
+    def _base(self, call: Call, flow: TaskFlow) -> Label:
         """Return what a label is met with: the mark at the intent, and the arguments; a handler in place of the body.
 
         An argument of unknown provenance comes from something that the agent has seen, of which the mark is the meet.
+        The body may also return what hops beside this one have read since, as in a file.
         """
         limit, judged = _flow_of(call).limit, _flow_of(call).judged
         base = limit if call.route is None else limit.meet(UNKNOWN)
@@ -451,6 +452,7 @@ class ToolFlow:
             return base
         if judged is None:
             return base.meet(UNTRUSTED)
+        base = base.meet(flow.shared.beside)
         for origin in judged.args.values():
             if origin.provenance == "untrusted":
                 base = base.meet(UNTRUSTED)

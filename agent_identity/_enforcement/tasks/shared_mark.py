@@ -74,6 +74,16 @@ class SharedMark:
         return self._process == os.getpid()
 
     @property
+    def beside(self) -> Label:
+        """The meet of the marks of hops beside these, when last joined: open isolated delegates, other processes."""
+        label = TRUSTED
+        for part in tuple(self.parts):
+            label = label.meet(part.label)
+        for exported in tuple(self.exported.values()):
+            label = label.meet(exported.known or TRUSTED)
+        return label
+
+    @property
     def is_busy(self) -> bool:
         """True if another thread holds the lock, which may wait for a disk, a store or a policy meanwhile."""
         if not self.lock.acquire(blocking=False):

@@ -247,8 +247,8 @@ class TaskFlow:
 
     @property
     def waits(self) -> bool:
-        """True if a judgement asks the shared state, and may have to wait for that."""
-        return bool(self.shared.exported or self.shared.names)
+        """True if a judgement or delivery asks the shared state, and may have to wait for that."""
+        return bool(self.shared.exported or self.shared.names) or any(part.waits for part in tuple(self.shared.parts))
 
     @property
     def mark(self) -> Mark:
@@ -420,6 +420,7 @@ class TaskFlow:
             StateError: The shared state cannot be asked.
         """
         for part in tuple(self.shared.parts):
+            part.refresh()  # What it handed out may have left what is delivered here, as in a file.
             part.gather()
             self.take_part(part)
 

@@ -296,6 +296,29 @@ def test_a_state_that_does_not_answer_contradicts_nothing(opened: Callable[..., 
     assert office.codes() == set()
 
 
+def test_an_outcome_states_the_mark_that_is_on_record(opened: Callable[..., Office]) -> None:
+    """A stream that ends while the mark of another call cannot be recorded does not claim that it was."""
+    office = opened()
+    read = child_reads(office)
+
+    @office.child.tool(name="other", labels=[], returns="trusted")
+    def other() -> Iterator[str]:
+        yield "a"
+
+    def failing(*_: object) -> None:
+        raise StateError("the store does not answer")
+
+    with office.task(), office.child.accept(office.enforcer.current_task.export()):
+        stream = other()
+        assert next(stream) == "a"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Flows, "keep", failing)
+            with pytest.raises(ContentBlocked):
+                read()
+            assert list(stream) == []
+    assert office.codes() == set()
+
+
 def test_without_flow_nothing_is_kept_in_the_state(opened: Callable[..., Office]) -> None:
     """Hops of enforcers whose policy does not ask about flow leave no marks behind."""
     office = opened(policy=RuleSet())

@@ -309,6 +309,7 @@ class ToolFlow:
         if of_call.waiting is None:
             if call.denial is not None and call.denial.code == _UNRECORDED:
                 flow.guarded(partial(flow.write_late, call.intent, call.tool))
+                outcome = partial(outcome, mark=str(flow.shared.mark.label))
             return append(outcome)
         count, of_call.waiting = of_call.waiting, None
         label, written, recorded = of_call.label or TRUSTED, list[Entry](), list[Entry]()
@@ -332,7 +333,9 @@ class ToolFlow:
             raise _unrecorded(call, *written)
         if written:
             raise EvidenceError("it is not known whether the outcome is on disk; see the first error")
-        return append(partial(outcome, mark=str(flow.label)))
+        if flow.shared.unwritten is not TRUSTED:  # It failed, in monitor mode.
+            flow.guarded(partial(flow.write_late, call.intent, call.tool))
+        return append(partial(outcome, mark=str(flow.shared.mark.label)))
 
     def catch_up(self, call: Call) -> ContentBlocked | None:
         """Record what still waits for the outcome of a call, because that was written elsewhere or not at all.

@@ -333,8 +333,7 @@ class ToolFlow:
             raise _unrecorded(call, *written)
         if written:
             raise EvidenceError("it is not known whether the outcome is on disk; see the first error")
-        if flow.shared.unwritten is not TRUSTED:  # It failed, in monitor mode.
-            flow.guarded(partial(flow.write_late, call.intent, call.tool))
+        flow.guarded(partial(flow.write_late, call.intent, call.tool))  # In monitor mode it may have failed.
         return append(partial(outcome, mark=str(flow.shared.mark.label)))
 
     def catch_up(self, call: Call) -> ContentBlocked | None:

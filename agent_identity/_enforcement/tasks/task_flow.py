@@ -398,8 +398,8 @@ class TaskFlow:
             EvidenceError: It still cannot be recorded.
             StateError: The shared state cannot be asked.
         """
-        with self.lock:
-            if self.shared.unwritten is not TRUSTED:
+        if self.shared.unwritten is not TRUSTED:
+            with self.lock:
                 self._write("result", TRUSTED, intent=intent, name=name)
 
     def opened(self, label: Label, source: str | None, name: str) -> None:

@@ -34,7 +34,7 @@ from agent_identity.audit import story
 from agent_identity.cli import main
 from agent_identity.cli.operate.doctor_policy import examine_policies
 from agent_identity.errors import ConfigurationError, ContentBlocked, Denied, EvidenceError, Routed
-from agent_identity.identity import Human
+from agent_identity.identity import Agent, Human
 from agent_identity.policy import All, Decision, Effect, Flow, Request, Rule, RuleSet
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
@@ -434,6 +434,58 @@ def test_parallel_calls_and_marks(office: Any) -> None:
             pay(EVIL)
     assert len(refused) >= 15
     assert flow.codes(flow.verified(office)) == set()
+
+
+@pytest.mark.parametrize("failing", ["sync", "interrupt"])
+def test_a_task_that_goes_on_in_another_stream_is_not_contradicted(
+    open_world: Callable[..., Any], failing: str
+) -> None:
+    """After a failed disk, or Ctrl-C in a write, its marks stand in the stream before: they are not checked."""
+    asked: list[ApprovalRequest] = []
+    office = flow.open_office(
+        open_world, sync="disk" if failing == "sync" else "process", routes={"person": flow.approving(asked)}
+    )
+    pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")
+    other = flow.reads(office, "x", "other")
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, "disk") if failing == "sync" else KeyboardInterrupt
+
+    with office.task(EVERYTHING, request=REQUEST):
+        other()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Files, "fdatasync" if failing == "sync" else "write", fail)
+            with pytest.raises(EvidenceError if failing == "sync" else KeyboardInterrupt):
+                other()
+        for isolated in (False, True):
+            with office.enforcer.delegate(Agent("helper", owner="it@example.com"), scope=EVERYTHING, isolated=isolated):
+                other()
+        read()
+        pay(EVIL)
+        with office.enforcer.delegate(Agent("helper", owner="it@example.com"), scope=EVERYTHING, isolated=True):
+            read()
+    assert len(asked) == 1
+    report = flow.verified(office)
+    assert report.verdict == "incomplete"
+    assert "flow_not_checked" in flow.codes(report)
+    assert not {"mark_out_of_order", "mark_stale", "mark_mismatch", "ran_against_mark"} & flow.codes(report)
+
+
+def test_a_task_that_starts_at_a_later_mark_contradicts(office: Any) -> None:
+    """A recorder that leaves out the first marks of a task it opened does not pass for one that changed its stream."""
+    read = flow.reads(office, EVIL, returns="untrusted")
+    append, before = Flows.record, "019ab697-e800-7000-8000-000000000001"
+
+    def numbered(self: Flows, facts: Any, change: Any) -> Any:
+        return append(
+            self, facts, msgspec.structs.replace(change, seq=str(int(change.seq) + 1), prev=change.prev or before)
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Flows, "record", numbered)
+        with office.task(EVERYTHING, request=REQUEST):
+            read()
+    assert "contradicted" in flow.verified(office).verdict
 
 
 @pytest.mark.parametrize("where", ["mark", "intent"])

@@ -53,7 +53,7 @@ from agent_identity._enforcement.sessions import (
     current_or_refuse,
     permits_of,
 )
-from agent_identity._enforcement.tasks import DelegationBundle, Grants, RecordedGrants, Task, TaskContext, attached
+from agent_identity._enforcement.tasks import DelegationBundle, Grants, RecordedGrants, Task, TaskContext
 from agent_identity._evidence.ledger import Ledger
 from agent_identity._evidence.record import DigestKeys, Pseudonyms
 from agent_identity._flow import Returns
@@ -507,7 +507,7 @@ class Enforcer:
 
         A server that was started inside a task runs requests without a task of their own in it.
         """
-        return attached(self._point.ambience.without())
+        return self._point.ambience.hidden()
 
     @property
     def current_task(self) -> Task | None:

@@ -3,7 +3,7 @@
 import asyncio
 import importlib.util
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,26 @@ def test_a_call_inside_a_block_is_judged_by_what_the_block_may_have_read(office:
             pay(EVIL)
         pay(OWN)
     assert flow.paid(office) == [OWN]
+    assert flow.codes(flow.verified(office)) == set()
+
+
+def test_a_block_that_spans_the_steps_of_a_generator_is_one_block(office: Any) -> None:
+    """A pause between two items is no way out of what the block may have read."""
+    pay = flow.pays(office)
+    guard = office.enforcer.guard("read", labels=[], flow=DeclaredFlow("untrusted"))
+
+    @office.enforcer.tool(name="other", labels=[], returns="trusted")
+    def other() -> Iterator[int]:
+        with guard.block(CallRequest({})) as call:
+            call.result = f"pay {EVIL}"
+            yield 1
+            with pytest.raises(Routed):
+                pay(EVIL)
+        yield 2
+
+    with office.task(EVERYTHING, request=REQUEST):
+        assert list(other()) == [1, 2]
+    assert flow.paid(office) == []
     assert flow.codes(flow.verified(office)) == set()
 
 

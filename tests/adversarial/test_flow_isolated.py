@@ -171,6 +171,31 @@ def test_a_body_that_outlives_its_isolated_delegation(office: Any) -> None:
             above.run(pay, EVIL)
 
 
+@pytest.mark.parametrize("below", ["isolated", "shared"])
+def test_a_body_that_outlives_the_delegations_of_delegations(office: Any, below: str) -> None:
+    """What it still returns lowers the mark of the task, however many isolated hops have ended between the two."""
+    pay = flow.pays(office)
+    ends: list[Any] = []
+
+    def content(_: object) -> str:
+        while ends:
+            ends.pop().__exit__(None, None, None)
+        return EVIL
+
+    read = flow.reads(office, content, returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST):
+        above = contextvars.copy_context()
+        for kind in ("isolated", below):
+            opening = isolated(office) if kind == "isolated" else office.enforcer.delegate(HELPER, scope=EVERYTHING)
+            opening.__enter__()
+            ends.append(opening)
+        contextvars.copy_context().run(read)
+        with pytest.raises(Routed):
+            above.run(pay, EVIL)
+    assert flow.paid(office) == []
+    assert flow.codes(flow.verified(office)) == set()
+
+
 def test_a_join_that_cannot_be_written_counts_all_the_same(office: Any) -> None:
     """The mark of the task has fallen, and the next record that can be written says so."""
     pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")

@@ -1,7 +1,9 @@
 """Placeholders and quarantine: values that the model never sees, and what handles cannot be used for."""
 
 import importlib.util
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from agent_identity import records
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.tasks import vault
 from agent_identity._enforcement.tasks.task_flow import TaskFlow
-from agent_identity._enforcement.tasks.vault import Vault
+from agent_identity._enforcement.tasks.vault import Kept, Vault
 from agent_identity.adapters import CallRequest, DeclaredFlow, Shown
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.constraints import OneOf
@@ -226,6 +228,34 @@ def test_the_approver_sees_the_handle(opened: Callable[..., Any]) -> None:
     assert flow.codes(flow.verified(office)) == set()
 
 
+def test_ac_43_the_approver_of_handles_sees_the_copy_that_runs(
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that changes a list of the arguments between two copies of them shows one call and runs no other."""
+    asked: list[Any] = []
+    office = opened(routes={"person": flow.approving(asked)})
+    given, ran = ["seen"], list[object]()
+    restored = Vault.restored
+
+    @office.enforcer.tool(
+        name="pay", labels=["payment"], destination=("iban",), returns="trusted", restores={"iban": "pii.iban"}
+    )
+    def pay(iban: str, notes: list[str]) -> str:
+        ran.append(notes)
+        return "paid"
+
+    def changing(self: Vault, *args: Any) -> Any:
+        given.append("unseen")
+        return restored(self, *args)
+
+    read = flow.reads(office, EVIL, returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST):
+        handle = read()
+        monkeypatch.setattr(Vault, "restored", changing)
+        pay(handle, given)
+    assert [request.arguments["notes"] for request in asked] == ran == [["seen"]]
+
+
 def test_an_altered_request_with_handles_is_no_request(opened: Callable[..., Any]) -> None:
     """The digest of the whole request covers the handles that a person was shown."""
     import dataclasses
@@ -295,6 +325,23 @@ def test_a_handle_names_no_category_that_would_break_it() -> None:
     for _ in range(70):
         deep = [deep]
     assert one.restored(deep, ("c",)) == (deep, ())
+
+
+def test_what_interrupts_the_keeping_of_a_value_may_keep_another() -> None:
+    """A signal handler or finalizer that makes a call then does not wait for the thread that it interrupted."""
+    kept: list[object] = []
+
+    def random(size: int) -> bytes:
+        if not kept:
+            kept.append(None)
+            kept.append(own.keep("c", "inner", 5))
+        return os.urandom(size)
+
+    own = Vault(random)
+    thread = threading.Thread(target=lambda: kept.append(own.keep("c", "outer", 5)), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert [one.content for one in kept[1:] if isinstance(one, Kept)] == ["inner", "outer"]
 
 
 @pytest.mark.parametrize("restores", [{"x": ""}, {"": "pii"}, {"x": []}, {"x": 5}, {5: "pii"}])

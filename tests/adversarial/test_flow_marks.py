@@ -2,6 +2,7 @@
 
 import errno
 import importlib.util
+import os
 import re
 import sys
 import threading
@@ -20,6 +21,7 @@ from agent_identity._enforcement.approvals import service as approvals
 from agent_identity._enforcement.calls.call import Call
 from agent_identity._enforcement.common import policy_state
 from agent_identity._enforcement.guard import guard as guards
+from agent_identity._enforcement.guard.record_builder import Description
 from agent_identity._enforcement.guard.tool_flow import ToolFlow
 from agent_identity._enforcement.tasks.task_flow import Flows, Judged, TaskFlow
 from agent_identity._evidence.ledger.writer import StreamWriter
@@ -32,7 +34,7 @@ from agent_identity.audit import story
 from agent_identity.cli import main
 from agent_identity.cli.operate.doctor_policy import examine_policies
 from agent_identity.errors import ConfigurationError, ContentBlocked, Denied, EvidenceError, Routed
-from agent_identity.identity import Human
+from agent_identity.identity import Agent, Human
 from agent_identity.policy import All, Decision, Effect, Flow, Request, Rule, RuleSet
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
@@ -165,7 +167,7 @@ def test_a_mark_and_its_outcome_are_one_write(office: Any) -> None:
 
 @pytest.mark.parametrize("mode", ["enforce", "monitor"])
 def test_a_write_that_fails_leaves_neither_mark_nor_outcome(open_world: Callable[..., Any], mode: str) -> None:
-    """The result is withheld unless nothing is enforced; the label counts, and the next mark has it."""
+    """The result is withheld unless nothing is enforced; the label counts, and the next write has it."""
     office = flow.open_office(open_world, mode=mode)
     read, other = flow.reads(office, EVIL, returns="untrusted"), flow.reads(office, "x", "other", returns="unknown")
     append = StreamWriter.append
@@ -184,12 +186,13 @@ def test_a_write_that_fails_leaves_neither_mark_nor_outcome(open_world: Callable
                 with pytest.raises(ContentBlocked) as caught:
                     read()
                 assert caught.value.code == "mark_not_recorded"
-        late = [] if mode == "monitor" else [("result", "untrusted")]  # Before the refusal.
-        assert [one for one in flow.marks(office) if one[0] == "result"] == late
+        late = [one for one in flow.marks(office) if one[0] == "result"]
+        assert late == [("result", "untrusted")]  # Before the outcome, or the refusal.
         other()
     assert flow.marks(office)[-1] == ("result", "untrusted")
     outcome = flow.of_kind(office, records.Outcome)[0]
     assert (outcome.outcome, outcome.mark) == ("success" if mode == "monitor" else "denied", "untrusted")
+    assert flow.codes(flow.verified(office)) == set()
 
 
 @pytest.mark.parametrize("failing", ["interrupt", "sync"])
@@ -433,6 +436,115 @@ def test_parallel_calls_and_marks(office: Any) -> None:
     assert flow.codes(flow.verified(office)) == set()
 
 
+@pytest.mark.parametrize("failing", ["sync", "interrupt"])
+def test_a_task_that_goes_on_in_another_stream_is_not_contradicted(
+    open_world: Callable[..., Any], failing: str
+) -> None:
+    """After a failed disk, or Ctrl-C in a write, its marks stand in the stream before: they are not checked."""
+    asked: list[ApprovalRequest] = []
+    office = flow.open_office(
+        open_world, sync="disk" if failing == "sync" else "process", routes={"person": flow.approving(asked)}
+    )
+    pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")
+    other = flow.reads(office, "x", "other")
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, "disk") if failing == "sync" else KeyboardInterrupt
+
+    with office.task(EVERYTHING, request=REQUEST):
+        other()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Files, "fdatasync" if failing == "sync" else "write", fail)
+            with pytest.raises(EvidenceError if failing == "sync" else KeyboardInterrupt):
+                other()
+        for isolated in (False, True):
+            with office.enforcer.delegate(Agent("helper", owner="it@example.com"), scope=EVERYTHING, isolated=isolated):
+                other()
+        read()
+        pay(EVIL)
+        with office.enforcer.delegate(Agent("helper", owner="it@example.com"), scope=EVERYTHING, isolated=True):
+            read()
+    assert len(asked) == 1
+    report = flow.verified(office)
+    assert report.verdict == "incomplete"
+    assert "flow_not_checked" in flow.codes(report)
+    assert not {"mark_out_of_order", "mark_stale", "mark_mismatch", "ran_against_mark"} & flow.codes(report)
+
+
+def test_a_task_that_starts_at_a_later_mark_contradicts(office: Any) -> None:
+    """A recorder that leaves out the first marks of a task it opened does not pass for one that changed its stream."""
+    read = flow.reads(office, EVIL, returns="untrusted")
+    append, before = Flows.record, "019ab697-e800-7000-8000-000000000001"
+
+    def numbered(self: Flows, facts: Any, change: Any) -> Any:
+        return append(
+            self, facts, msgspec.structs.replace(change, seq=str(int(change.seq) + 1), prev=change.prev or before)
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Flows, "record", numbered)
+        with office.task(EVERYTHING, request=REQUEST):
+            read()
+    assert "contradicted" in flow.verified(office).verdict
+
+
+@pytest.mark.parametrize("where", ["mark", "intent"])
+def test_what_interrupts_a_record_that_names_a_mark_moves_no_mark(office: Any, where: str) -> None:
+    """A signal handler or finalizer that makes a call then is refused, and the ledger of both calls verifies."""
+    read, other = flow.reads(office, EVIL, returns="untrusted"), flow.reads(office, "x", "other", returns="unknown")
+    refused: list[ContentBlocked] = []
+    owner, name = (Flows, "record") if where == "mark" else (Description, "intent")
+    make = getattr(owner, name)
+
+    def interrupted(*args: Any) -> object:
+        made = make(*args)
+        patch.undo()
+        try:
+            other()
+        except ContentBlocked as error:
+            refused.append(error)
+        return made
+
+    with office.task(EVERYTHING, request=REQUEST) as task, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, interrupted)
+        assert read() == EVIL
+        assert task.flow.label == Label("untrusted")
+        other()
+    assert [error.code for error in refused] == ["mark_not_recorded"]
+    assert flow.codes(flow.verified(office)) == set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks on this platform")
+@pytest.mark.parametrize("leaves", ["returns", "raises", "exits", "receives"])
+def test_ac_34_a_forked_child_adds_no_mark_to_the_task_of_its_parent(office: Any, leaves: str) -> None:
+    """Marks of one hop in two streams would contradict each other; the child has no authority that they restrict."""
+    children: list[int] = []
+
+    def fork(_: object = None) -> object:
+        children.append(os.fork())
+        if not children[0] and leaves == "raises":
+            raise LookupError(EVIL)
+        if not children[0] and leaves == "exits":
+            raise SystemExit(0)
+        return EVIL
+
+    read = flow.reads(office, fork, returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST) as task:
+        said: object = None
+        try:
+            said = read() if leaves != "receives" else fork()
+            task.received("more")
+        except BaseException as error:  # noqa: BLE001 - Whatever it is, the child ends here.
+            said = type(error)
+        if not children[0]:
+            ways = {"returns": EvidenceError, "raises": LookupError, "exits": SystemExit, "receives": EvidenceError}
+            os._exit(0 if said is ways[leaves] else 1)
+        assert os.waitpid(children[0], 0)[1] == 0
+        assert said == EVIL
+    assert flow.marks(office)[0] == ("request", "trusted")
+    assert "contradicted" not in flow.verified(office).verdict
+
+
 def test_a_chunk_in_flight(office: Any) -> None:
     """A call that was judged before a chunk of another stream arrived does not run after it."""
     pay = flow.pays(office)
@@ -494,6 +606,39 @@ def test_an_approval_does_not_cover_what_came_after_the_question(open_world: Cal
             pay(EVIL)
     assert caught.value.code == "approval_stale"
     assert flow.paid(world) == []
+
+
+class _Lookup:
+    """A policy of the application that reads for the task when it is asked about a payment."""
+
+    name, version, digest = "lookup", "1", f"sha256:{'0' * 64}"
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.task: Any = None
+
+    def decide(self, request: Request) -> Decision:
+        """Allow the call; while a person has approved a payment already, read something."""
+        self.asked += request.tool.name == "pay"
+        if self.asked == 2:
+            self.asked += 1
+            self.task.received("more")
+        return Decision(effect=Effect.ALLOW, reason="allowed")
+
+
+def test_ac_63_a_policy_that_reads_after_the_approval_lets_nothing_run(open_world: Callable[..., Any]) -> None:
+    """The mark moves between the second judgement and the intent: without an intent on record no body runs."""
+    policy = _Lookup()
+    world = flow.open_office(open_world, policy=All(Flow(), policy), routes={"person": flow.approving([])})
+    pay, read = flow.pays(world), flow.reads(world, EVIL, returns="untrusted")
+    with world.task(EVERYTHING, request=REQUEST) as task:
+        policy.task = task
+        read()
+        with pytest.raises(Denied) as caught:
+            pay(EVIL)
+    assert caught.value.code == "approval_stale"
+    assert flow.paid(world) == []
+    assert flow.codes(flow.verified(world)) == set()
 
 
 class _Interrupt(Exception):

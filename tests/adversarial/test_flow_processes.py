@@ -1,10 +1,12 @@
 """Marks across processes: what a child or a service read counts for whoever handed the task on."""
 
 import asyncio
+import contextvars
 import importlib.util
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._enforcement.tasks.task_flow import Flows, Judged, TaskFlow
 from agent_identity.delegation import Peer
-from agent_identity.errors import Routed, StateError
+from agent_identity.errors import ContentBlocked, Routed, StateError
 from agent_identity.identity import Agent, Human, SigningKey
 from agent_identity.policy import Flow, RuleSet
 
@@ -114,6 +116,46 @@ def test_a_child_that_returns_by_file(opened: Callable[..., Office], tmp_path: P
         with pytest.raises(Routed):
             pay(OWN[:-1])
     assert flow.paid(office) == []
+
+
+def test_a_child_of_an_isolated_delegate_that_returns_by_file(opened: Callable[..., Office], tmp_path: Path) -> None:
+    """A result of the task joins what open isolated delegates have handed out, as it joins what they have read."""
+    office, file = opened(), tmp_path / "result.txt"
+    pay, read = flow.pays(office), child_reads(office)
+
+    @office.enforcer.tool(name="other", labels=[], returns="trusted")
+    def other() -> str:
+        return file.read_text()
+
+    with office.task():
+        above = contextvars.copy_context()
+        with office.enforcer.delegate(CLERK, scope=EVERYTHING, isolated=True):
+            with office.child.accept(office.enforcer.current_task.export()):
+                file.write_text(str(read()))
+            above.run(other)
+            with pytest.raises(Routed):
+                above.run(pay, EVIL)
+    assert flow.paid(office) == []
+    assert office.codes() == set()
+
+
+def test_a_tool_that_waits_for_the_file_of_a_child(opened: Callable[..., Office], tmp_path: Path) -> None:
+    """What the child reads after the intent of the tool makes its result no better than what it reads before."""
+    office, children = opened(), list[contextvars.Context]()
+    pay, read = flow.pays(office), child_reads(office)
+
+    @office.enforcer.tool(name="other", labels=[], returns="trusted")
+    def other() -> str:
+        return f"pay to {children[0].run(read)}"
+
+    with office.task():
+        with office.child.accept(office.enforcer.current_task.export()):
+            children.append(contextvars.copy_context())
+            other()
+        with pytest.raises(Routed):
+            pay(EVIL)
+    assert flow.paid(office) == []
+    assert office.codes() == set()
 
 
 def test_a_hop_that_nobody_accounts_for_is_untrusted(opened: Callable[..., Office]) -> None:
@@ -234,6 +276,49 @@ def test_a_state_that_does_not_answer_stops_calls_and_deliveries(opened: Callabl
     assert flow.paid(office) == []
 
 
+@pytest.mark.parametrize("mode", ["enforce", "monitor"])
+def test_a_state_that_does_not_answer_contradicts_nothing(opened: Callable[..., Office], mode: str) -> None:
+    """An outage of the store is no sign that somebody changed the ledger, or delivered what was not recorded."""
+    office = opened(mode=mode)
+    read = child_reads(office)
+
+    def failing(*_: object) -> None:
+        raise StateError("the store does not answer")
+
+    with (
+        office.task(),
+        office.child.accept(office.enforcer.current_task.export()),
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(ContentBlocked) if mode == "enforce" else nullcontext(),
+    ):
+        patch.setattr(Flows, "keep", failing)
+        read()
+    assert office.codes() == set()
+
+
+def test_an_outcome_states_the_mark_that_is_on_record(opened: Callable[..., Office]) -> None:
+    """A stream that ends while the mark of another call cannot be recorded does not claim that it was."""
+    office = opened()
+    read = child_reads(office)
+
+    @office.child.tool(name="other", labels=[], returns="trusted")
+    def other() -> Iterator[str]:
+        yield "a"
+
+    def failing(*_: object) -> None:
+        raise StateError("the store does not answer")
+
+    with office.task(), office.child.accept(office.enforcer.current_task.export()):
+        stream = other()
+        assert next(stream) == "a"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Flows, "keep", failing)
+            with pytest.raises(ContentBlocked):
+                read()
+            assert list(stream) == []
+    assert office.codes() == set()
+
+
 def test_without_flow_nothing_is_kept_in_the_state(opened: Callable[..., Office]) -> None:
     """Hops of enforcers whose policy does not ask about flow leave no marks behind."""
     office = opened(policy=RuleSet())
@@ -287,6 +372,74 @@ def test_coroutines_ask_for_the_marks_of_others_off_the_loop(opened: Callable[..
     assert threads
     assert threading.main_thread().name not in threads
     assert office.codes() == set()
+
+
+def test_chunks_ask_for_the_marks_of_others_off_the_loop(opened: Callable[..., Office]) -> None:
+    """Items of an async generator join what other processes read, and do not ask the state on the event loop."""
+    office, threads = opened(), set[int]()
+    kept = Flows.kept
+
+    @office.enforcer.tool(labels=[], returns="untrusted", name="read")
+    async def read() -> AsyncIterator[str]:
+        yield EVIL
+
+    def watched(self: Flows, hop: str) -> Any:
+        threads.add(threading.get_ident())
+        return kept(self, hop)
+
+    async def run() -> None:
+        async with office.task():
+            office.enforcer.current_task.export()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Flows, "kept", watched)
+                assert [item async for item in read()] == [EVIL]
+
+    asyncio.run(run())
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+def test_a_coroutine_waits_off_the_loop_for_a_thread_that_holds_the_mark(opened: Callable[..., Office]) -> None:
+    """While a thread takes an approval up in a slow store, other coroutines of the task leave the loop free."""
+    office, free, turns = opened(), threading.Event(), list[int]()
+
+    @office.enforcer.tool(labels=[], returns="untrusted", name="read")
+    async def read() -> AsyncIterator[str]:
+        yield EVIL
+
+    @office.enforcer.tool(labels=[], returns="trusted", name="other")
+    async def other() -> str:
+        return "x"
+
+    def hold(flow: TaskFlow, held: threading.Event) -> None:
+        with flow.lock:
+            held.set()
+            free.wait(30)
+
+    async def consume() -> list[str]:
+        return [item async for item in read()]
+
+    async def run() -> None:
+        async with office.task() as task:
+            held = threading.Event()
+            holder = threading.Thread(target=hold, args=(task.flow, held))
+            holder.start()
+            assert held.wait(30)
+            calls = [asyncio.create_task(other()), asyncio.create_task(consume())]
+            for turn in range(10):
+                await asyncio.sleep(0)
+                turns.append(turn)
+            free.set()
+            assert await asyncio.gather(*calls) == ["x", [EVIL]]
+            holder.join()
+
+    watchdog = threading.Timer(10, free.set)
+    watchdog.start()
+    asyncio.run(run())
+    in_time = watchdog.is_alive()
+    watchdog.cancel()
+    assert in_time
+    assert len(turns) == 10
 
 
 def test_a_hop_that_claims_the_mark_of_the_hop_above_contradicts(opened: Callable[..., Office]) -> None:

@@ -69,6 +69,22 @@ def test_ac_64_who_acted_for_the_principal_does_not_approve(
         assert caught.value.code == "approval_self"
 
 
+@pytest.mark.parametrize("allowed", [False, True])
+def test_ac_64_an_owner_does_not_approve_through_another_person(
+    open_world: Callable[..., object], allowed: bool
+) -> None:
+    """Of an approver for whom somebody acts the actor decides as well, here the owner of the agent."""
+    approver = _acted_for("bob@example.com", "FINANCE@example.com")
+    world = _world(open_world, lambda request: request.approve(by=approver), owners_may_approve=allowed)
+    body = world.tool()
+    with world.task(Scope("tool")):
+        if allowed:
+            body()
+        else:
+            _refused(world, "approval_by_owner", body)
+    assert len(world.ran) == allowed
+
+
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, tuple[TextIO, TextIO]]]:
     """Yield the keyboard and screen of a real terminal, and the two streams of the program in it."""

@@ -911,6 +911,27 @@ def test_a_context_that_others_put_in_its_place_is_no_way_out_of_a_body(world: A
     assert codes == ["task_in_body"]
 
 
+def test_a_task_opened_in_a_context_that_others_put_in_its_place_is_no_way_out_either(world: Any) -> None:
+    """The body may open a part of its task there, and in that part it opens nothing for Bob."""
+    codes: list[str] = []
+
+    @world.enforcer.tool(name="tool")
+    def body() -> None:
+        token = otel.attach(otel.Context())
+        try:
+            as_bob = world.enforcer.task("as bob", principal=BOB, agent=CLERK, scope=Scope("tool"))
+            with world.task(Scope("tool")), world.enforcer.no_task(), as_bob:
+                raise AssertionError
+        except Denied as denied:
+            codes.append(denied.code)
+        finally:
+            otel.detach(token)
+
+    with world.task(Scope("tool"), max_depth=2):
+        body()
+    assert codes == ["task_in_body"]
+
+
 def test_a_result_that_is_inspected_is_still_code_of_its_body(open_world: Any) -> None:
     """An object that a body returns runs code when an inspector looks at it: that code opens no task for Bob."""
     codes: list[str] = []

@@ -14,6 +14,7 @@ from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._authority.registries.revocations import MAX_REVOCATIONS, Revocation, RevocationList
 from agent_identity._authority.stores.directory import DirectoryState
 from agent_identity._authority.stores.memory import MemoryState
+from agent_identity._enforcement.guard import revocations
 from agent_identity._identity.keys.jws import token_hash
 from agent_identity.delegation import Peer
 from agent_identity.errors import ConfigurationError, Denied, LimitExceeded, StateError, TokenError
@@ -248,6 +249,36 @@ def test_ac_18_a_slow_answer_of_the_store_holds_up_no_other_thread(open_world: A
     meanwhile.append(in_another_thread)
     assert world.enforcer.revocations.current.version == 1
     assert answers == [1]
+
+
+@pytest.mark.parametrize("lifts", [False, True])
+def test_ac_18_a_signal_handler_that_revokes_interrupts_no_reading_for_good(open_world: Any, lifts: bool) -> None:
+    """A kill switch in a handler may fall into the reading of the list in its thread: its own newer list counts."""
+    world, done = open_world(), list[int]()
+    read = revocations.trusted_revocations
+
+    def interrupted(*args: Any, **options: Any) -> RevocationList:
+        found = read(*args, **options)
+        patch.undo()
+        if lifts:
+            world.enforcer.reinstate(HELPER)
+        else:
+            world.enforcer.revoke(CLERK)
+        return found
+
+    def work() -> None:
+        done.append(world.enforcer.revocations.current.version)
+
+    world.enforcer.revoke(HELPER, suspend=True)
+    world.enforcer.revocations._found = RevocationList(), b""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(revocations, "trusted_revocations", interrupted)
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(30)
+    assert done == [2]
+    listed = {entry.name for entry in world.enforcer.revocations.known.entries}
+    assert listed == (set() if lifts else {HELPER.id, CLERK.id})
 
 
 def test_ac_18_a_list_that_is_refused_is_not_taken_for_read(open_world: Any) -> None:

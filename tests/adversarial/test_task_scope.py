@@ -10,7 +10,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
@@ -31,6 +31,7 @@ import agent_identity
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import issue
 from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.lifecycle import bind_stream
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.canonical import decode_record
 from agent_identity.errors import Denied, GrantExpired, NoTask, OutOfScope, PolicyBlocked, TokenError
@@ -404,6 +405,68 @@ def test_ac_36_a_suspended_generator_lends_nothing_to_its_consumer(world: Any) -
     assert [r["principal"]["id"] for r in own] == ["alice@example.com"]
     streams = [r for r in world.records("intent") if r["action"]["tool"] == "stream"]
     assert {r["principal"]["id"] for r in streams} == {"mallory@example.com"}
+
+
+def _consume(stream: Iterator[int] | AsyncIterator[int], keeps: Callable[[], bool]) -> None:
+    """Consume a stream, and prove that the consumer keeps its own context."""
+
+    async def consume(steps: AsyncIterator[int]) -> list[bool]:
+        return [keeps() async for _ in steps]
+
+    kept = asyncio.run(consume(stream)) if isinstance(stream, AsyncIterator) else [keeps() for _ in stream]
+    assert kept == [True] * 4
+
+
+@pytest.mark.parametrize("way", ["generator", "async generator", "bound stream", "bound async stream"])
+def test_ac_36_a_delegation_spans_the_steps_of_a_stream(world: Any, way: str) -> None:
+    """After a pause a body goes on in the delegation that it had opened, and in no wider task."""
+    tool, agents = world.tool(), list[str]()
+    narrow, helper = Scope("other"), Agent("helper", owner="it@example.com")
+
+    def note() -> None:
+        current = world.enforcer.current_task
+        agents.append("none" if current is None else current.agent.id)
+
+    def check() -> None:
+        note()
+        with world.refused("tool_not_granted", OutOfScope, chain=("invoice-clerk", "helper")):
+            tool(1)
+
+    def steps() -> Generator[int]:
+        with world.enforcer.delegate(helper, scope=narrow):
+            yield 1
+            check()
+            yield 2
+            check()
+            with world.enforcer.no_task():
+                yield 3
+                note()
+        note()
+        yield 4
+
+    async def asynchronous() -> AsyncGenerator[int]:
+        async with world.enforcer.delegate(helper, scope=narrow):
+            yield 1
+            check()
+            yield 2
+            check()
+            with world.enforcer.no_task():
+                yield 3
+                note()
+        note()
+        yield 4
+
+    scope = OPEN | narrow | Scope("stream")
+    with world.task(scope) as outer:
+        if way == "generator":
+            stream: Any = world.enforcer.tool(name="stream")(steps)()
+        elif way == "async generator":
+            stream = world.enforcer.tool(name="stream")(asynchronous)()
+        else:
+            stream = bind_stream(steps() if way == "bound stream" else asynchronous())
+        _consume(stream, lambda: world.enforcer.current_task is outer)
+        assert world.enforcer.current_task is outer
+    assert agents == ["helper", "helper", "none", "invoice-clerk"]
 
 
 def test_ac_36_leaving_in_another_context_raises_nothing(world: Any) -> None:

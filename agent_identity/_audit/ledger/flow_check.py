@@ -28,6 +28,7 @@ __all__ = ["FlowCheck"]
 _LINKS: Final = 5
 _NEAR: Final = 4_096
 _MAX_HOPS: Final = 100_000
+_UNRECORDED: Final = "mark_not_recorded"
 _RAN: Final = frozenset({"allow", "warn"})
 
 
@@ -83,7 +84,8 @@ class _Judged(NamedTuple):
 class FlowCheck:
     """The information flow of a ledger, stream after stream.
 
-    Marks are per stream: the mark of a hop in another process stands in the stream of that process.
+    Marks are per stream: the mark of a hop in another process stands in the stream of that process. After a failed disk
+    or an interruption a process goes on in another stream, where the marks of hops that began before are not checked.
 
     Args:
         findings: Takes what is found.
@@ -104,6 +106,8 @@ class FlowCheck:
         self._quarantined = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
         self._isolated = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
         self._exempted = SpillStore[list[str]](orjson.dumps, orjson.loads, near=_NEAR)
+        self._started: set[str] = set()
+        self._continued: set[str] = set()
         self._rules: set[str | None] = set()
         self._claimed: tuple[str, str | None] = "", None
 
@@ -123,8 +127,7 @@ class FlowCheck:
         elif isinstance(record, Detail):
             self._claimed = record.call, record.claimed
         elif isinstance(record, TaskStart):
-            if record.mark is not None:
-                self._newest(record.mark, [hop.grant for hop in record.chain], place)
+            self._take_start(record, place)
         elif isinstance(record, Grant):
             self._answers.take(record)
         elif isinstance(record, TaskEnd):
@@ -159,8 +162,9 @@ class FlowCheck:
             return
         self._check_claims(record, label, place)
         before = self._marks.get(hop.encode())
-        if before is None and seq > 1 and self.partial:
+        if before is None and seq > 1 and self._is_elsewhere(hop):
             self._not_checked += 1
+            _keep(self._continued, hop)
         elif (seq, change.prev) != ((1, None) if before is None else (before.seq + 1, before.record)):
             self._report("mark_out_of_order", "a mark does not continue the newest one of its hop", place)
         elif label != (TRUSTED if before is None else Label.parse(before.label)).meet(joined):
@@ -170,6 +174,22 @@ class FlowCheck:
         if change.origin is not None and change.cause != "answer":
             # A hop is joined by the grant that was presented, which may not be its own.
             _keep(self._origins if change.cause == "join" else self._hops, change.origin)
+
+    def _take_start(self, record: TaskStart, place: Place) -> None:
+        """Check that a hop starts at the newest mark; one that was opened here starts at its first."""
+        if record.mark is None:
+            return
+        chain = [hop.grant for hop in record.chain]
+        if len(chain) == 1:
+            _keep(self._started, chain[0])
+            if record.mark.seq != "1":
+                self._report("mark_out_of_order", "a task starts at another mark than its first", place)
+        if self._newest(record.mark, chain, place) is not None:  # One that came from elsewhere may have begun before.
+            _keep(self._started, chain[-1])
+
+    def _is_elsewhere(self, hop: str) -> bool:
+        """Return whether a hop began before the stream, so that its marks may be in another one."""
+        return self.partial or hop not in self._started
 
     def _take_end(self, record: TaskEnd, place: Place) -> None:
         """Check that the mark of an isolated hop was joined before the hop ended."""
@@ -188,8 +208,8 @@ class FlowCheck:
         if change.seq != "1" or origin not in [link.grant for link in record.chain[:-1]]:
             self._report("mark_mismatch", "an isolated hop does not begin at a hop of its chain", place)
         elif above is None:
-            self._not_checked += self.partial
-            if not self.partial:
+            self._not_checked += self._is_elsewhere(origin)
+            if not self._is_elsewhere(origin):
                 self._report("mark_mismatch", "an isolated hop begins at a mark that is not here", place)
         elif not label.is_within(Label.parse(above.label)):
             self._report("mark_mismatch", "an isolated hop begins above the mark that it was delegated at", place)
@@ -238,9 +258,10 @@ class FlowCheck:
         """Return the newest mark of a hop, if it is the one that a record names."""
         found = self._marks.get(seen.hop.encode())
         own = next((hop for hop in reversed(chain) if hop.encode() in self._marks), seen.hop)
-        if seen.hop not in chain or own != seen.hop:
+        elsewhere = found is None and self._is_elsewhere(seen.hop)
+        if seen.hop not in chain or (own != seen.hop and not elsewhere):
             self._report("mark_mismatch", "a record names the mark of another hop than its own", place)
-        elif found is None and self.partial:
+        elif elsewhere:
             self._not_checked += 1
         elif found is None or found.seq != int(seen.seq):
             newest = "none" if found is None else f"number {found.seq}"
@@ -264,7 +285,7 @@ class FlowCheck:
             return
         self._intents.put(record.id.encode(), _Judged(record.mark.hop, str(_limit(record, newest.label))))
         exempted = self._exempted.get((record.decision.approval or "").encode())
-        if exempted is not None and newest.sources is None and self.partial:
+        if exempted is not None and newest.sources is None and (self.partial or record.mark.hop in self._continued):
             self._not_checked += 1
         elif exempted is not None and not (newest.sources is not None and set(newest.sources) <= set(exempted)):
             self._report("ran_against_mark", "a call was approved for other inputs than those of its mark", place)
@@ -299,7 +320,9 @@ class FlowCheck:
         call, claimed = self._claimed
         if call == record.intent and claimed is not None and not label.is_within(_label(claimed) or UNTRUSTED):
             self._report("label_mismatch", "a result is less restricted than its server says", place)
-        if not now.is_within(label) or not now.is_within(mark):
+        # What was withheld because its mark could not be recorded was not delivered.
+        unmarked = record.outcome == "denied" and record.error == _UNRECORDED
+        if not unmarked and not (now.is_within(label) and now.is_within(mark)):
             self._report("label_mismatch", "a result was delivered before it lowered the mark", place)
 
     def _report(self, code: str, message: str, place: Place) -> None:

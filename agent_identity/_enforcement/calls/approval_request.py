@@ -257,9 +257,11 @@ class Approval:
         """
         refuse_own(approver, task.principal, [grant.agent for grant in task.chain.grants], tool)
         owners = {folded(grant.agent.owner) for grant in task.chain.grants}
-        if not self.owners_may_approve and folded(approver.id) in owners:
+        deciding = {folded(name) for name in (approver.id, *approver.via)}  # As in refuse_own.
+        if not self.owners_may_approve and not owners.isdisjoint(deciding):
             raise Denied(
-                f"{tool}: the approver owns an acting agent; ask somebody else, or set owners_may_approve",
+                f"{tool}: the approver, or an actor for the approver, owns an acting agent; ask somebody else, or set "
+                "owners_may_approve",
                 code="approval_by_owner",
             )
         if (self.approvers and not self._names(approver)) or (self.roles and not set(self.roles) & set(approver.roles)):

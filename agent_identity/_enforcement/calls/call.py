@@ -142,6 +142,7 @@ class Execution(Struct, eq=False):
         marker: The marker of the body in that context; ``None`` outside any task.
         home: The process in which the body may run.
         attachment: The attached context, while the body runs.
+        aside: What the body had attached itself when its last step ended, such as a delegation.
     """
 
     around: Context | None = None
@@ -151,6 +152,7 @@ class Execution(Struct, eq=False):
     marker: Body | None = None
     home: object = None
     attachment: Attachment | None = None
+    aside: tuple[Attachment, ...] = ()
 
 
 class Inspected(Struct, eq=False):
@@ -379,13 +381,19 @@ class Call(Struct, eq=False):
             raise denial
 
     def attach(self) -> None:
-        """Make the call's span the current one, and mark what runs as its body, until :meth:`detach`."""
+        """Make the call's span the current one, and mark what runs as its body, until :meth:`detach`.
+
+        A further step of a body goes on in the tasks and blocks in which its last one ended.
+        """
         execution = self.execution
         if execution.context is not None:
             execution.attachment = Attachment(execution.context)
+            aside, execution.aside = execution.aside, ()
+            for attachment in aside:
+                attachment.attach_again()
 
     def detach(self) -> None:
         """Undo :meth:`attach`; idempotent."""
         attachment, self.execution.attachment = self.execution.attachment, None
         if attachment is not None:
-            attachment.release()
+            self.execution.aside = attachment.release()

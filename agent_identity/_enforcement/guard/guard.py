@@ -341,7 +341,9 @@ class Guard:
             point.look_again(call)
             call.let_pass()
             call.judged(Judgement(call.judgement.decision))
-            self._intend(call)
+            if not self._intend(call):  # Code of others that was asked meanwhile has read something for the task.
+                message = f"{self.tool.name}: the inputs of what was approved have changed; ask again"
+                raise Denied(message, code="approval_stale", decision=again)
 
     def refuse(self, arguments: Mapping[str, object], denied: Denied, task: Task | None = None) -> Denied:
         """Record a refusal that was reached without the guard, and return it for raising.

@@ -30,7 +30,8 @@ def restore(call: Call, restores: Mapping[str, tuple[str, ...]]) -> CallRequest:
     if call.handles is not None and call.handles.request is not None:
         return call.handles.request
     given = capture(request.arguments, request.given, request.injected)  # First, because it bounds depth and size.
-    changed, found = dict(request.arguments), dict[str, Kept]()
+    # Of the same copy that is shown, because the caller may still change its own.
+    changed, found = dict(given.values), dict[str, Kept]()
     for name in restores.keys() & request.given & changed.keys():
         changed[name], kept = task.vault.restored(changed[name], restores[name])
         found |= {one.handle: one for one in kept}

@@ -137,7 +137,7 @@ class Description:
         return partial(
             Outcome,
             label=None if label is None else str(label),
-            mark=None if flow is None else str(flow.label),
+            mark=None if flow is None else str(flow.shared.mark.label),
             time=Time(str(call.start_ns), str(end_ns)),
             action=action,
             decision=decision,

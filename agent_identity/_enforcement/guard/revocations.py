@@ -93,7 +93,8 @@ class Revocations:
         self._list = RevocationList()
         # The latest list from the state, parsed and as signed.
         self._found: tuple[RevocationList, bytes] = RevocationList(), b""
-        self._lock = threading.Lock()
+        # Reentrant, because a signal handler may revoke while this thread is inside.
+        self._lock = threading.RLock()
         self._reads = 0  # The number of reads of the state, and of the latest accepted read.
         self._taken = 0
         self._generation: int | None = None
@@ -285,7 +286,7 @@ class Revocations:
                 return
             try:
                 listed = trusted_revocations(kept[1], self._trust)
-                self._list = listed.keeping(self._list, before=self._found[0])
+                newest = listed.keeping(self._list, before=self._found[0])
             except TokenError as error:
                 raise Denied(
                     f"the list of revocations in the shared state does not verify here ({error.code}), so nothing "
@@ -299,11 +300,13 @@ class Revocations:
                     f"known here ({error}), so nothing runs; restore the newest state and open the directory again",
                     code="revocations_unreadable",
                 ) from None
-            self._found, self._taken = (listed, kept[1]), number  # Only now: a refused list stays unread.
+            if number >= self._taken:  # As above, since what interrupts this thread may read as well.
+                self._list, self._found = newest, (listed, kept[1])
+                self._taken = number  # Only now: a refused list stays unread.
 
     def after_fork_in_child(self) -> None:
         """Replace the lock, which another thread of the parent may have held."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         if self._beside is not None:
             self._beside.after_fork_in_child()
 

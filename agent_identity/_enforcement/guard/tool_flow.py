@@ -250,10 +250,7 @@ class ToolFlow:
                 own.judged = flow.judged({}, (), {})
             elif call.judgement.enforced == "audit":
                 own.judged = own.judged.at(flow)
-            still = flow.is_at(own.judged)
-            if still:
-                write(call)
-            return still
+            return flow.write_at(own.judged, partial(write, call))
 
     def begins(self, call: Call) -> None:
         """Note what the body of a call may read, for the calls that it makes itself."""
@@ -277,7 +274,7 @@ class ToolFlow:
                 the flow of the task allows: :meth:`conclude` or :meth:`catch_up` writes it.
         """
         flow = None if call.task is None else call.task.flow
-        if flow is None:
+        if flow is None or _is_left(call):
             return None
         if cause == "error":
             failed = flow.guarded(partial(self.deliver_error, call, flow))
@@ -312,6 +309,7 @@ class ToolFlow:
         if of_call.waiting is None:
             if call.denial is not None and call.denial.code == _UNRECORDED:
                 flow.guarded(partial(flow.write_late, call.intent, call.tool))
+                outcome = partial(outcome, mark=str(flow.shared.mark.label))
             return append(outcome)
         count, of_call.waiting = of_call.waiting, None
         label, written, recorded = of_call.label or TRUSTED, list[Entry](), list[Entry]()
@@ -335,7 +333,8 @@ class ToolFlow:
             raise _unrecorded(call, *written)
         if written:
             raise EvidenceError("it is not known whether the outcome is on disk; see the first error")
-        return append(partial(outcome, mark=str(flow.label)))
+        flow.guarded(partial(flow.write_late, call.intent, call.tool))  # In monitor mode it may have failed.
+        return append(partial(outcome, mark=str(flow.shared.mark.label)))
 
     def catch_up(self, call: Call) -> ContentBlocked | None:
         """Record what still waits for the outcome of a call, because that was written elsewhere or not at all.
@@ -372,7 +371,7 @@ class ToolFlow:
             return
         flow.refresh()
         flow.gather()
-        base, (leaves, whole) = self._base(call), _parts_of(content)
+        base, (leaves, whole) = self._base(call, flow), _parts_of(content)
         own, labels = labels_of(self._declaration, leaves, whole=whole)
         before = leaves
         if content is not original:
@@ -384,7 +383,7 @@ class ToolFlow:
         is_source = own.meet(of_call.limit) != TRUSTED or call.route is not None
         arrived = _Arrived(label, base, leaves, before, labels, cause, is_source=is_source, whole=whole)
         count = partial(self._count, call, flow, arrived)
-        if ends and flow.parent is None and call.intent is not None and call.execution.home is Process.here:
+        if ends and flow.parent is None and call.intent is not None:
             of_call.waiting = count
         else:
             count(None)
@@ -436,17 +435,18 @@ class ToolFlow:
             StateError: The shared state cannot be asked.
         """
         flow.gather()
-        label = self._lowest.meet(self._base(call))
+        label = self._lowest.meet(self._base(call, flow))
         _flow_of(call).returned(label)
         with flow.lock:
             flow.join(label, intent=call.intent, name=call.tool, cause="error")
             if label.integrity != "trusted":
                 flow.shared.index.miss()
 
-    def _base(self, call: Call) -> Label:
+    def _base(self, call: Call, flow: TaskFlow) -> Label:
         """Return what a label is met with: the mark at the intent, and the arguments; a handler in place of the body.
 
         An argument of unknown provenance comes from something that the agent has seen, of which the mark is the meet.
+        The body may also return what hops beside this one have read since, as in a file.
         """
         limit, judged = _flow_of(call).limit, _flow_of(call).judged
         base = limit if call.route is None else limit.meet(UNKNOWN)
@@ -454,6 +454,7 @@ class ToolFlow:
             return base
         if judged is None:
             return base.meet(UNTRUSTED)
+        base = base.meet(flow.shared.beside)
         for origin in judged.args.values():
             if origin.provenance == "untrusted":
                 base = base.meet(UNTRUSTED)
@@ -466,6 +467,11 @@ def _unrecorded(call: Call, outcome: Entry | None = None) -> ContentBlocked:
     decision = Decision(effect=Effect.BLOCK, reason=_UNRECORDED)
     reference = None if outcome is None else outcome.id
     return ContentBlocked(why, code=_UNRECORDED, decision=decision, reference=reference)
+
+
+def _is_left(call: Call) -> bool:
+    """Return whether this process was forked from the body of a call, and leaves call and mark to its parent."""
+    return call.intent is not None and call.execution.home is not Process.here
 
 
 def _flow_of(call: Call) -> CallFlow:

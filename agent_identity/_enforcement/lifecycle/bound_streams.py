@@ -10,7 +10,7 @@ from opentelemetry import context as otel
 from opentelemetry.context import Context
 from opentelemetry.trace import get_current_span, set_span_in_context
 
-from agent_identity._enforcement.tasks import attached, marked_as_here
+from agent_identity._enforcement.tasks import Attachment, marked_as_here
 
 __all__ = ["bind_stream"]
 
@@ -28,9 +28,8 @@ def bind_stream(stream: AsyncIterator[T]) -> AsyncGenerator[T]: ...
 def bind_stream(stream: Iterator[T] | AsyncIterator[T]) -> Generator[T] | AsyncGenerator[T]:
     """Bind a stream to the current task, whatever the consumer's place and task.
 
-    Each step runs in the current context, with the span that the stream has opened, and the consumer keeps its own
-    between the steps. Once the task has ended,
-    further tool calls are refused.
+    Each step runs in the current context, with the span, tasks and blocks that the stream has opened, and the consumer
+    keeps its own between the steps. Once the task has ended, further tool calls are refused.
 
     Args:
         stream: The stream of an agent or graph: of ``stream``, ``astream``, ``stream_async``, ``run_async``, ….
@@ -42,37 +41,59 @@ def bind_stream(stream: Iterator[T] | AsyncIterator[T]) -> Generator[T] | AsyncG
 
 
 def _bound(stream: Iterator[T], context: Context) -> Generator[T]:
+    aside: tuple[Attachment, ...] = ()
     try:
         while True:
-            with attached(marked_as_here(context)):
-                try:
-                    item = next(stream)
-                except StopIteration:
-                    return
-                context = _with_span(context)
+            around = _resumed(context, aside)
+            try:
+                item = next(stream)
+                after = _with_span(context)
+            except StopIteration:
+                return
+            finally:
+                aside = around.release()
+            context = context if aside else after  # What is set aside has a span of its own.
             yield item
     finally:
         close = getattr(stream, "close", None)
         if close is not None:
-            with attached(marked_as_here(context)):
+            around = _resumed(context, aside)
+            try:
                 close()
+            finally:
+                around.release()
 
 
 async def _bound_async(stream: AsyncIterator[T], context: Context) -> AsyncGenerator[T]:
+    aside: tuple[Attachment, ...] = ()
     try:
         while True:
-            with attached(marked_as_here(context)):
-                try:
-                    item = await anext(stream)
-                except StopAsyncIteration:
-                    return
-                context = _with_span(context)
+            around = _resumed(context, aside)
+            try:
+                item = await anext(stream)
+                after = _with_span(context)
+            except StopAsyncIteration:
+                return
+            finally:
+                aside = around.release()
+            context = context if aside else after  # What is set aside has a span of its own.
             yield item
     finally:
         aclose = getattr(cast("object", stream), "aclose", None)
         if aclose is not None:
-            with attached(marked_as_here(context)):
+            around = _resumed(context, aside)
+            try:
                 await aclose()
+            finally:
+                around.release()
+
+
+def _resumed(context: Context, aside: tuple[Attachment, ...]) -> Attachment:
+    """Attach a context, and on top of it what the last step of a stream left attached."""
+    around = Attachment(marked_as_here(context))
+    for attachment in aside:
+        attachment.attach_again()
+    return around
 
 
 def _with_span(context: Context) -> Context:

@@ -240,8 +240,8 @@ def _begun(call: Call, started: object) -> BeginAsync:
 
 def _step(steps: CallSteps, call: Call, resume: Callable[[], object]) -> object:
     """Run one step of a body in the call's context; a failure ends the call."""
-    call.attach()
     try:
+        call.attach()
         return resume()
     except StopIteration:
         raise
@@ -350,8 +350,8 @@ def _ended(steps: CallSteps, call: Call, returned: object, closing: BaseExceptio
 
 def _give_up(steps: CallSteps, call: Call, inner: Generator[object, object, object], error: BaseException) -> None:
     """Close a body that does not go on, in its own context, and record how the call ended unless that is on record."""
-    call.attach()
     try:
+        call.attach()
         with contextlib.suppress(Exception):  # What stopped it matters more than what the body says to it.
             inner.close()
     finally:
@@ -362,8 +362,8 @@ async def _give_up_async(
     steps: CallSteps, call: Call, inner: AsyncGenerator[object, object], error: BaseException
 ) -> None:
     """Do what :func:`_give_up` does without blocking the event loop."""
-    call.attach()
     try:
+        call.attach()
         if not isinstance(error, GeneratorExit):  # Nothing can be awaited then, and the loop closes it by itself.
             with contextlib.suppress(Exception):
                 await inner.aclose()
@@ -415,8 +415,8 @@ def _refuse_later(steps: CallSteps, call: Call, started: object) -> None:
 
 async def _step_async(steps: CallSteps, call: Call, pending: Awaitable[object], *, closing: bool) -> object:
     """Await one step of a body in the call's context; a failure ends the call."""
-    call.attach()
     try:
+        call.attach()
         return await pending
     except StopAsyncIteration:
         raise

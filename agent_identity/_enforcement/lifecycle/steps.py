@@ -227,7 +227,7 @@ class CallSteps:
         if not self._guard.inspects and not self._marks:
             call.look_back()
             return item
-        if self._guard.inspects_slowly or not self._records_at_once(call):
+        if self._guard.inspects_slowly or self._marks_wait(call.task) or not self._records_at_once(call):
             return await off_loop(partial(self._guard.emit, call, item))
         return at_once(self._guard.emit, call, item)
 
@@ -255,7 +255,7 @@ class CallSteps:
         offer = partial(self._guard.offer, call, items, last=last)
         if not self._guard.inspects and not self._marks:
             return offer()
-        if self._guard.inspects_slowly or not self._records_at_once(call):
+        if self._guard.inspects_slowly or self._marks_wait(call.task) or not self._records_at_once(call):
             return await off_loop(offer)
         return at_once(offer)
 
@@ -394,8 +394,13 @@ class CallSteps:
             task = self._point.ambience.current()
         except Exception:  # Our own defect; the guard meets it as well, and refuses with a code.
             return False
-        takes = task is not None and self._store_waits and (bool(task.limits) or _asks_for_marks(task))
-        return not takes and self._is_known(task)
+        takes = task is not None and self._store_waits and bool(task.limits)
+        return not takes and not self._marks_wait(task) and self._is_known(task)
+
+    def _marks_wait(self, task: Task | None) -> bool:
+        """Return whether the mark of a task may have to be waited for: for the shared state, or another thread."""
+        flow = None if task is None else task.flow
+        return flow is not None and ((self._store_waits and flow.waits) or flow.shared.is_busy)
 
     def _is_known(self, task: Task | None) -> bool:
         """Return whether the task can be checked and recorded without blocking."""
@@ -433,10 +438,6 @@ def _unchained() -> Generator[None]:
     except ContentBlocked as blocked:
         blocked.__cause__ = blocked.__context__ = None
         raise
-
-
-def _asks_for_marks(task: Task) -> bool:
-    return task.flow is not None and task.flow.waits
 
 
 def _raise(error: BaseException) -> NoReturn:

@@ -23,6 +23,7 @@ from agent_identity._enforcement.tasks import (
     RecordedGrants,
     Tally,
     Task,
+    marked_as_here,
     outer_task,
     remote_parent,
     task_facts,
@@ -129,7 +130,7 @@ class Opening:
         """Make the task the current one, in the context in which its block runs."""
         try:
             holding = self._point.ambience.holding(task, trace.set_span_in_context(self._span))
-            self._attachment = Attachment(holding)
+            self._attachment = Attachment(marked_as_here(holding))  # Other code may have replaced our context.
         except BaseException as error:
             self._finish(error)
             raise

@@ -243,6 +243,15 @@ class TaskContext:
         finally:
             around.release()
 
+    @contextmanager
+    def hidden(self) -> Generator[None]:
+        """Hide the current task; the markers of bodies stay."""
+        around = Attachment(marked_as_here(self.without()))
+        try:
+            yield
+        finally:
+            around.release()
+
     def without(self) -> Context:
         """Return a copy of the current context that holds no task; the markers of bodies stay."""
         return otel.set_value(Process.any_task, None, otel.set_value(self._key, None))
@@ -297,34 +306,49 @@ class Attachment:
 
     OpenTelemetry's ``detach`` logs an error in another context. Then nothing needs detaching: that context is not
     ours to change, and the registry has ended the authority anyway. Releasing an attachment also releases those
-    attached on top of it; releasing one of them later does nothing.
+    attached on top of it; releasing one of them later does nothing. What steps a body attaches these again.
 
     Attributes:
         below: The attachment before this one in the same context.
         bodies: The guarded bodies of the attached context.
     """
 
-    __slots__ = ("_probe", "_token", "below", "bodies")
+    __slots__ = ("_context", "_probe", "_token", "below", "bodies")
 
     def __init__(self, context: Context) -> None:
         bodies = context.get(_BODIES)
         self.bodies: tuple[Body, ...] = bodies if type(bodies) is _Bodies else ()
+        self._context = context
         self.below: Attachment | None = _TOP.get()
         self._probe: Token[Attachment | None] | None = _TOP.set(self)
         self._token = otel.attach(context)
 
-    def release(self) -> None:
-        """Detach if still attached, in the context where it was attached; idempotent."""
+    def attach_again(self) -> None:
+        """Attach what was released with an attachment below it, unless it was released by itself since."""
+        if self._probe is not None:
+            self.below = _TOP.get()
+            self._probe = _TOP.set(self)
+            self._token = otel.attach(self._context)
+
+    def release(self) -> "tuple[Attachment, ...]":
+        """Detach if still attached, in the context where it was attached; idempotent.
+
+        Returns:
+            The attachments that were on top of it, the lowest first.
+        """
+        above: tuple[Attachment, ...] = ()
         probe, self._probe = self._probe, None
         if probe is None:
-            return
+            return above
         top = _TOP.get()
         while top is not self:
             if top is None:
-                return
+                return ()
+            above = (top, *above)
             top = top.below
         try:
             _TOP.reset(probe)
         except ValueError:
-            return
+            return ()
         otel.detach(self._token)
+        return above

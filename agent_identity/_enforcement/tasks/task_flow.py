@@ -6,7 +6,6 @@ state as well, where whoever handed it out joins it at every judgement.
 
 import hashlib
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -24,10 +23,11 @@ from agent_identity._enforcement.tasks.exported_marks import (
     words_of,
 )
 from agent_identity._enforcement.tasks.facts import TaskFacts
+from agent_identity._enforcement.tasks.shared_mark import SharedMark
 from agent_identity._evidence.ledger import Ledger, Make
 from agent_identity._evidence.record import DigestKeys, MarkCause, MarkChange, MarkSeen, Time
 from agent_identity._evidence.record import Mark as MarkRecord
-from agent_identity._flow import TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, Origin, ProvenanceIndex, is_silent
+from agent_identity._flow import TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, Origin, is_silent
 from agent_identity._identity.common import Clock
 from agent_identity._identity.keys import Signer
 from agent_identity.errors import Denied, EvidenceError, TokenError
@@ -36,7 +36,6 @@ __all__ = ["Carried", "Flows", "Judged", "TaskFlow", "WriteMark"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
-_KEY_BYTES: Final = 32
 _LATE: Final = 60
 _MAX_KEPT: Final = 4_096
 _MAX_EXPORTED: Final = 256
@@ -83,41 +82,6 @@ class Judged(NamedTuple):
 
 
 @final
-class _Shared:
-    """State of the hops that share a mark; guarded by its lock.
-
-    Attributes:
-        hop: The grant under which the mark began.
-        names: Under which the shared state keeps it, for a hop of another process; the first is the presented one.
-        expires_at: When that hop ends, in Unix seconds.
-        unwritten: Labels that could not be recorded yet; they count all the same.
-        exported: The hops that were handed to other processes, each with its mark when last seen.
-        accounted: Digests of whole texts that reached the agent and count in the mark.
-        parts: The isolated hops that were delegated from these; each has a mark of its own.
-        is_certain: It is known whether the record of the last change is in the ledger.
-    """
-
-    __slots__ = (
-        *("accounted", "expires_at", "exported", "hop", "index", "is_certain", "last", "lock", "mark", "names"),
-        *("parts", "unwritten"),
-    )
-
-    def __init__(self, hop: str, expires_at: int, names: tuple[str, ...] = ()) -> None:
-        self.hop = hop
-        self.expires_at = expires_at
-        self.names = names
-        self.lock = threading.RLock()
-        self.index = ProvenanceIndex(os.urandom(_KEY_BYTES))
-        self.mark = Mark()
-        self.last: str | None = None
-        self.unwritten = TRUSTED
-        self.exported: dict[str, ExportedMark] = {}
-        self.accounted: set[bytes] = set()
-        self.parts: list[TaskFlow] = []
-        self.is_certain = True
-
-
-@final
 class Flows:
     """Makes the marks of one enforcer, and records their changes.
 
@@ -138,11 +102,11 @@ class Flows:
         self._state = state
         self._mode = mode
         self._lock = threading.Lock()
-        self._arrived: dict[str, _Shared] = {}
+        self._arrived: dict[str, SharedMark] = {}
 
     def opened(self, grant: Grant, facts: TaskFacts) -> "TaskFlow":
         """Return the flow of a task that opens here."""
-        return TaskFlow(self, _Shared(grant.hash, grant.expires_at), facts)
+        return TaskFlow(self, SharedMark(grant.hash, grant.expires_at), facts)
 
     def delegated(self, parent: "TaskFlow", grant: Grant, facts: TaskFacts, *, isolated: bool) -> "TaskFlow":
         """Return the flow of a hop of this process.
@@ -153,10 +117,10 @@ class Flows:
         if not isolated:
             return TaskFlow(self, parent.shared, facts)
         with parent.lock:
-            shared = _Shared(grant.hash, grant.expires_at)
+            shared = SharedMark(grant.hash, grant.expires_at)
             shared.index = parent.shared.index.forked()
             shared.accounted = set(parent.shared.accounted)
-            flow = TaskFlow(self, shared, facts, parent)
+            shared.owner = flow = TaskFlow(self, shared, facts, parent)
             parent.shared.parts.append(flow)
         return flow
 
@@ -181,7 +145,7 @@ class Flows:
             if found is None:
                 if len(self._arrived) >= _MAX_KEPT:
                     raise Denied("too many tasks of other processes are open here; try again later", code="flow_full")
-                found = _Shared(grant.hash, grant.expires_at, tuple(dict.fromkeys((presented.hash, grant.hash))))
+                found = SharedMark(grant.hash, grant.expires_at, tuple(dict.fromkeys((presented.hash, grant.hash))))
                 self._arrived[grant.hash] = found
         return TaskFlow(self, found, facts, carried=carried, presented=presented.hash)
 
@@ -260,7 +224,7 @@ class TaskFlow:
     def __init__(
         self,
         flows: Flows,
-        shared: _Shared,
+        shared: SharedMark,
         facts: TaskFacts,
         parent: "TaskFlow | None" = None,
         *,
@@ -283,8 +247,8 @@ class TaskFlow:
 
     @property
     def waits(self) -> bool:
-        """True if a judgement asks the shared state, and may have to wait for that."""
-        return bool(self.shared.exported or self.shared.names)
+        """True if a judgement or delivery asks the shared state, and may have to wait for that."""
+        return bool(self.shared.exported or self.shared.names) or any(part.waits for part in tuple(self.shared.parts))
 
     @property
     def mark(self) -> Mark:
@@ -413,9 +377,15 @@ class TaskFlow:
             source = (intent or self.shared.last) if is_source else None
             if self.shared.mark.changes(label, source) or self.shared.unwritten is not TRUSTED:
                 self._write(cause, label, intent=intent, name=name, write=write)
-        parent = self.parent
-        if parent is not None and self not in parent.shared.parts:  # A body that outlives its delegation.
-            parent.take_part(self)
+        self._hand_up()
+
+    def _hand_up(self) -> None:
+        """Have the hop above join what a body reads that outlives its isolated delegation."""
+        owner = self.shared.owner
+        above = None if owner is None else owner.parent
+        if owner is not None and above is not None and owner not in above.shared.parts:
+            above.take_part(owner)
+            above._hand_up()  # noqa: SLF001  Of the same class.
 
     def write_late(self, intent: str | None, name: str) -> None:
         """Record what could not be recorded when it joined the mark, before the refusal of its delivery.
@@ -428,8 +398,8 @@ class TaskFlow:
             EvidenceError: It still cannot be recorded.
             StateError: The shared state cannot be asked.
         """
-        with self.lock:
-            if self.shared.unwritten is not TRUSTED:
+        if self.shared.unwritten is not TRUSTED:
+            with self.lock:
                 self._write("result", TRUSTED, intent=intent, name=name)
 
     def opened(self, label: Label, source: str | None, name: str) -> None:
@@ -450,6 +420,7 @@ class TaskFlow:
             StateError: The shared state cannot be asked.
         """
         for part in tuple(self.shared.parts):
+            part.refresh()  # What it handed out may have left what is delivered here, as in a file.
             part.gather()
             self.take_part(part)
 
@@ -579,6 +550,9 @@ class TaskFlow:
             EvidenceError: A mark could not be recorded.
             StateError: The shared state cannot be asked.
         """
+        if not self.shared.is_here:  # The mark is that of the parent, a thread of which may have held the lock.
+            self.shared.index.erase()
+            return
         for part in tuple(self.shared.parts):
             if part.parent is self:  # One that ends late is a part of what ends here.
                 part.end()
@@ -625,6 +599,22 @@ class TaskFlow:
         now, then = self.mark, judged.mark
         return now is then or (now.seq == then.seq and now.label == then.label)
 
+    def write_at(self, judged: Judged, write: Callable[[], None]) -> bool:
+        """Write a record that names the mark, if it is still the one at which a call was judged; return whether it is.
+
+        Asked while holding the lock, which does not keep out what interrupts its own thread, such as a signal handler
+        or finalizer: until the record is written, no such code changes the mark.
+        """
+        shared = self.shared
+        was_held, shared.is_held = shared.is_held, True
+        try:
+            still = self.is_at(judged)
+            if still:
+                write()
+            return still
+        finally:
+            shared.is_held = was_held
+
     def guarded(self, deliver: Callable[[], None]) -> Exception | None:
         """Run what has to be recorded before a delivery; return why it could not be, if the delivery is off."""
         try:
@@ -648,11 +638,10 @@ class TaskFlow:
     ) -> str:
         """Record a change of the mark, and return the id of the record."""
         shared, flows = self.shared, self._flows
-        joined = label.meet(shared.unwritten)
-        after = shared.mark.label.meet(joined)
-        try:
-            for kept in shared.names:
-                flows.keep(kept, after, shared.expires_at)
+        joined = shared.unwritten.meet(label)
+        with shared.changing(joined):
+            after = shared.mark.label.meet(joined)
+            self._keep(after)
             change = MarkChange(
                 hop=shared.hop,
                 seq=str(shared.mark.seq + 1),
@@ -666,13 +655,20 @@ class TaskFlow:
                 token=token,
             )
             record_id = self._append(flows.record(self._facts, change), write or flows.write)
-        except BaseException:
-            shared.unwritten = TRUSTED if joined == TRUSTED else joined
-            raise
-        source = (intent or record_id) if joined != TRUSTED else None
-        shared.mark = shared.mark.lowered(joined, source, name or cause)
-        shared.last, shared.unwritten, shared.is_certain = record_id, TRUSTED, True
+            source = (intent or record_id) if joined != TRUSTED else None
+            shared.mark = shared.mark.lowered(joined, source, name or cause)
+            shared.last, shared.is_certain = record_id, True
         return record_id
+
+    def _keep(self, label: Label) -> None:
+        """Lower the mark of a hop of another process in the shared state; monitor mode goes on without it."""
+        for kept in self.shared.names:
+            try:
+                self._flows.keep(kept, label, self.shared.expires_at)
+            except Exception as error:
+                if self._flows.enforces:
+                    raise
+                _LOG.warning("monitor mode: the shared state lacks the mark of a task: %s", safe_message(error))
 
     def _append(self, make: Make, write: WriteMark) -> str:
         """Write the record of a mark, unless its place may be taken: two marks of one place would be contradicted.

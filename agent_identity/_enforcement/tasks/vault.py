@@ -64,7 +64,7 @@ class Vault:
 
     def __init__(self, random: Callable[[int], bytes] = os.urandom) -> None:
         self._random = random
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # A signal handler or finalizer may make a call while this thread is inside.
         self._left = MAX_SIZE
         self._kept: dict[str, Kept] = {}
         self._by_text: dict[tuple[str, str], Kept] = {}

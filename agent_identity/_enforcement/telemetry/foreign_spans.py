@@ -97,12 +97,12 @@ class _Taken:
     """The spans that carry a record, or soon will: a span has room for one."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._known: OrderedDict[tuple[int, int], None] = OrderedDict()
 
     def renew(self) -> None:
         """Replace the lock, as a forked child must: another thread of the parent may have held it."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def take(self, span: Span) -> bool:
         """Take a span; return whether it was free."""

@@ -194,7 +194,11 @@ class Sealing:
         with self._changed:
             self._seals_wanted += 1
             target = self._seals_wanted
-        self._hurry(lambda: self._seals_done >= target, None)
+        if not self._hurry(lambda: self._seals_done >= target, None):
+            raise EvidenceError(
+                "a signal handler that interrupted a sync cannot wait for a seal; set a flag there and act later",
+                code="evidence_pending",
+            )
         if self.fault:
             raise EvidenceError(self.fault)
 
@@ -202,12 +206,16 @@ class Sealing:
         """End the thread, finish its work in the caller's, and release the streams.
 
         Raises:
-            EvidenceError: The seal failed, or a callback does not return. The records stay in their
-                streams, and the next start seals them.
+            EvidenceError: The seal failed, a callback does not return, or this interrupted a sync. The records stay
+                in their streams, and the next start seals them.
         """
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+        if self._is_held_up():
+            raise EvidenceError(
+                "the ledger was closed by a signal handler that interrupted a sync; the next start seals"
+            )
         if self._thread is not None:
             self._thread.join(_JOIN_SECONDS)
             if self._thread.is_alive():
@@ -249,6 +257,10 @@ class Sealing:
     def _working_here(self) -> bool:
         return self._worker == threading.get_ident()
 
+    def _is_held_up(self) -> bool:
+        """Return whether the worker may have to wait for this thread, which interrupted itself."""
+        return any(stream.syncs_here for stream in self._streams)
+
     def _ensure_thread(self) -> bool:
         """Start the thread if it does not run; return whether it runs. Called with the condition held."""
         if self._running and self._thread is not None and self._thread.is_alive():
@@ -265,7 +277,9 @@ class Sealing:
         return True
 
     def _hurry(self, reached: Callable[[], bool], timeout: float | None) -> bool:
-        """Wake the worker and wait; return whether ``reached`` holds."""
+        """Wake the worker and wait, unless it may wait for this thread; return whether ``reached`` holds."""
+        if self._is_held_up():
+            return reached()
         with self._changed:
             if self._ensure_thread():
                 self._urgent = True
@@ -333,9 +347,9 @@ class Sealing:
             try:
                 self._run_callbacks()
                 self._seal(wanted=wanted > self._seals_done)
+                self._seals_done = wanted
             finally:
                 self._worker = None
-                self._seals_done = wanted
                 self._tell()
 
     def _tell(self) -> None:

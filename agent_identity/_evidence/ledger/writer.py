@@ -152,6 +152,7 @@ class StreamWriter:
         "_prev",
         "_sync_lock",
         "_synced",
+        "_syncing",
         "_version",
         "began_ns",
         "closed",
@@ -197,8 +198,10 @@ class StreamWriter:
         self._mac = key.stream_mac(stream)
         self._max_bytes = max_bytes
         self._prev: str | None = None
-        self._sync_lock = threading.Lock()
+        # Reentrant, because a signal handler or finalizer may append while this thread is inside.
+        self._sync_lock = threading.RLock()
         self._synced = 0
+        self._syncing: int | None = None
         self._version: Version = version
 
     @classmethod
@@ -369,8 +372,17 @@ class StreamWriter:
                 raise EvidenceError(
                     "an earlier sync to disk failed, so that the record may be lost; see the first error"
                 )
-            with recording("sync the ledger"):
-                self._flush()
+            before, self._syncing = self._syncing, threading.get_ident()
+            try:
+                with recording("sync the ledger"):
+                    self._flush()
+            finally:
+                self._syncing = before
+
+    @property
+    def syncs_here(self) -> bool:
+        """True if this thread syncs the stream, as in a signal handler that interrupts the sync."""
+        return self._syncing == threading.get_ident()
 
     def _flush(self) -> None:
         """Sync the segment to disk; called with the sync lock held."""

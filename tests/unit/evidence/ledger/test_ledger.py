@@ -505,6 +505,82 @@ def test_disk_mode_syncs_before_append_returns(opened: Open, faulty: type, audit
     assert audit().sealed == {ledger.stream: 3}
 
 
+def test_a_signal_handler_or_finalizer_may_append_while_its_thread_syncs(opened: Open, audit: Callable) -> None:
+    """In disk mode most of them interrupt a sync: the thread does not wait for itself, and both records are synced."""
+    recorded: list[str] = []
+
+    class Interrupted(Files):
+        def fdatasync(self, fd: int) -> None:
+            super().fdatasync(fd)
+            if waiting and threading.current_thread() is thread:
+                waiting.pop()()
+
+    def work() -> None:
+        recorded.append(append(ledger, "registration", BODY).id)
+
+    ledger = opened(files=Interrupted(), sync="disk", seal_interval=3600)
+    waiting = [work]
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    stream = ledger.stream
+    ledger.close()
+    assert len(set(recorded)) == 2
+    assert audit().kinds(stream) == ["stream_start", "registration", "registration", "stream_end"]
+
+
+@pytest.mark.parametrize("step", ["drain", "seal", "close"])
+def test_what_interrupts_a_sync_does_not_wait_for_it(opened: Open, audit: Callable, step: str) -> None:
+    """The worker may wait for the interrupted thread, so that a handler is told at once, and loses nothing."""
+    raised: list[EvidenceError] = []
+
+    class Interrupted(Files):
+        def fdatasync(self, fd: int) -> None:
+            super().fdatasync(fd)
+            if waiting and threading.current_thread() is thread:
+                waiting.pop()()
+
+    def interrupting() -> None:
+        append(ledger, "registration", BODY)
+        try:
+            getattr(ledger, step)()
+        except EvidenceError as error:
+            raised.append(error)
+
+    ledger = opened(files=Interrupted(), sync="disk")
+    stream, waiting = ledger.stream, [interrupting]
+    thread = threading.Thread(target=append, args=(ledger, "registration", BODY), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert len(raised) == 1
+    ledger.close()
+    kinds = ["stream_start", "registration", "registration", "stream_end"]
+    assert audit().kinds(stream) == kinds
+
+
+def test_a_seal_that_a_broken_clock_prevents_is_no_seal(opened: Open) -> None:
+    """Whoever asks for a seal while the worker fails gets the error, and the next seal covers all."""
+    failing: list[bool] = []
+
+    class Broken(FixedClock):
+        def monotonic_ns(self) -> int:
+            if failing:
+                raise ZeroDivisionError
+            return super().monotonic_ns()
+
+    ledger = opened(clock=Broken(), seal_interval=3600)
+    append(ledger, "registration", BODY)
+    failing.append(True)
+    with pytest.raises(EvidenceError, match="ZeroDivisionError"):
+        ledger.seal()
+    failing.clear()
+    ledger.seal()
+    assert ledger.sealing.unsealed == 0
+    ledger.close()
+
+
 @pytest.mark.parametrize("part", ["clock", "ids"])
 def test_a_clock_or_source_of_ids_that_fails_refuses_and_recovers(opened: Open, audit: Callable, part: str) -> None:
     """Nothing is recorded, nothing of what was raised is quoted, and the stream goes on with the next record."""

@@ -354,6 +354,7 @@ class Stream(SimpleNamespace):
         super().__init__(id=name, tree=CompactRange([bytes([place]) * 32 for place in range(size)]), sealed=0, seq=size)
         self.usable, self.closed, self.began_ns, self.rotate_at, self.offset = usable, deque(), None, 700, 90 * size
         self.said: list[object] = []
+        self.syncs_here = False
 
     def head(self, alive_ns: int | None = None) -> tuple[Head, int | None]:
         """Return the head over all of it."""

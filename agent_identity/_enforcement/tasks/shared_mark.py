@@ -1,0 +1,118 @@
+"""The mark that the hops of a task in one process share, and what has to be known to record its changes."""
+
+import os
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, final
+
+from agent_identity._enforcement.tasks.exported_marks import ExportedMark
+from agent_identity._flow import TRUSTED, Label, Mark, ProvenanceIndex
+from agent_identity.errors import EvidenceError
+
+if TYPE_CHECKING:
+    from agent_identity._enforcement.tasks.task_flow import TaskFlow
+
+__all__ = ["SharedMark"]
+
+_KEY_BYTES: Final = 32
+_FORKED: Final = "the mark belongs to the process that this one was forked from; open a task of its own here"
+_REENTRANT: Final = "re-entrant use of a task from a signal handler or finalizer; set a flag there and act later"
+
+
+@final
+class SharedMark:
+    """State of the hops that share a mark; guarded by its lock.
+
+    Args:
+        hop: The grant under which the mark began.
+        expires_at: When that hop ends, in Unix seconds.
+        names: Under which the shared state keeps it, for a hop of another process; the first is the presented one.
+
+    Attributes:
+        hop: See above.
+        names: See above.
+        expires_at: See above.
+        lock: Lock that keeps the mark from changing.
+        index: The values that reached the hops.
+        mark: The mark.
+        last: The id of its record.
+        unwritten: Labels that could not be recorded yet; they count all the same.
+        exported: The hops that were handed to other processes, each with its mark when last seen.
+        accounted: Digests of whole texts that reached the agent and count in the mark.
+        parts: The isolated hops that were delegated from these; each has a mark of its own.
+        owner: The isolated hop under which the mark began; ``None`` of a task, or of a hop of another process.
+        is_certain: It is known whether the record of the last change is in the ledger.
+        is_held: A record that names the mark is being written, so that the mark must not change.
+    """
+
+    __slots__ = (
+        *("accounted", "expires_at", "exported", "hop", "index", "is_certain", "is_held", "last", "lock", "mark"),
+        *("names", "owner", "parts", "unwritten", "_process"),
+    )
+
+    def __init__(self, hop: str, expires_at: int, names: tuple[str, ...] = ()) -> None:
+        self.hop = hop
+        self.expires_at = expires_at
+        self.names = names
+        self.lock = threading.RLock()
+        self.index = ProvenanceIndex(os.urandom(_KEY_BYTES))
+        self.mark = Mark()
+        self.last: str | None = None
+        self.unwritten = TRUSTED
+        self.exported: dict[str, ExportedMark] = {}
+        self.accounted: set[bytes] = set()
+        self.parts: list[TaskFlow] = []
+        self.owner: TaskFlow | None = None
+        self.is_certain = True
+        self.is_held = False
+        self._process = os.getpid()
+
+    @property
+    def is_here(self) -> bool:
+        """True in the process that keeps the mark, and not in one that was forked from it."""
+        return self._process == os.getpid()
+
+    @property
+    def beside(self) -> Label:
+        """The meet of the marks of hops beside these, when last joined: open isolated delegates, other processes."""
+        label = TRUSTED
+        for part in tuple(self.parts):
+            label = label.meet(part.label)
+        for exported in tuple(self.exported.values()):
+            label = label.meet(exported.known or TRUSTED)
+        return label
+
+    @property
+    def is_busy(self) -> bool:
+        """True if another thread holds the lock, which may wait for a disk, a store or a policy meanwhile."""
+        if not self.lock.acquire(blocking=False):
+            return True
+        self.lock.release()
+        return False
+
+    @contextmanager
+    def changing(self, joined: Label) -> Generator[None]:
+        """Write the record of a change in the block; called while holding the lock.
+
+        Args:
+            joined: What joins the mark; if the block fails it counts all the same.
+
+        Raises:
+            EvidenceError: The block would be the second writer: the lock keeps out neither what interrupts its own
+                thread, such as a signal handler or finalizer, nor a forked child.
+        """
+        before = self.unwritten
+        if self.is_held or not self.is_here:
+            self.unwritten = joined
+            raise EvidenceError(_REENTRANT if self.is_held else _FORKED)
+        self.is_held = True
+        try:
+            yield
+            if self.unwritten is before:
+                self.unwritten = TRUSTED
+        except BaseException:
+            self.unwritten = self.unwritten.meet(joined)
+            raise
+        finally:
+            self.is_held = False

@@ -535,6 +535,26 @@ def test_what_interrupts_a_record_that_names_a_mark_moves_no_mark(office: Any, w
     assert flow.codes(flow.verified(office)) == set()
 
 
+def test_what_interrupts_a_change_before_its_record_counts(office: Any) -> None:
+    """A label that a signal handler or finalizer could not record is not taken for one that the change recorded."""
+    meet, begins = Label.meet, ["_write", "changing"]
+
+    def interrupted(self: Label, label: Label) -> Label:
+        if sys._getframe(1).f_code.co_name in begins:  # The change has begun, and is not recorded yet.
+            begins.clear()
+            with pytest.MonkeyPatch.context() as broken:
+                broken.setattr(Flows, "write", lambda *_: (_ for _ in ()).throw(EvidenceError("disk")))
+                with pytest.raises(EvidenceError):
+                    task.flow.received("y", Label("untrusted"))
+        return meet(self, label)
+
+    with office.task(EVERYTHING, request=REQUEST) as task, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Label, "meet", interrupted)
+        task.flow.received("x", Label("unknown"))
+        assert not begins
+        assert task.flow.label == Label("untrusted")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks on this platform")
 @pytest.mark.parametrize("leaves", ["returns", "raises", "exits", "receives"])
 def test_ac_34_a_forked_child_adds_no_mark_to_the_task_of_its_parent(office: Any, leaves: str) -> None:

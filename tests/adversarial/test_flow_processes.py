@@ -167,12 +167,11 @@ def test_a_tool_that_fails_with_the_file_of_a_child(opened: Callable[..., Office
     def other() -> str:
         raise LookupError(f"pay to {children[0].run(read)}")
 
-    with office.task() as task:
-        with office.child.accept(office.enforcer.current_task.export()):
-            children.append(contextvars.copy_context())
-            with pytest.raises(LookupError):
-                other()
-            assert task.flow.label.integrity == "untrusted"
+    with office.task() as task, office.child.accept(office.enforcer.current_task.export()):
+        children.append(contextvars.copy_context())
+        with pytest.raises(LookupError):
+            other()
+        assert task.flow.label.integrity == "untrusted"
     assert office.codes() == set()
 
 

@@ -179,7 +179,7 @@ class _Reader:
     def _other(self, value: object, path: Path, depth: int) -> None:
         if isinstance(value, _TEXTS):
             self._spelled(value, path)
-            if held := _held(value):
+            if not isinstance(value, enum.Enum) and (held := _beside(value)):  # Those of a member are its class's own.
                 self._container(held, path, depth + 1)
         elif type(value) is float:
             if _SHORT <= abs(value) < _LONG and value.is_integer():  # JSON has only one number type.
@@ -286,10 +286,10 @@ def members_of(value: object) -> list[tuple[object, object]] | None:
     """
     if is_dict(value):
         members = list(_ITEMS(value))
-        members += _held(value).items()
+        members += _beside(value).items()
         return [(key if type(key) is str else _plain(key), item) for key, item in members]
     items = _items(value)
-    return _fields(value) if items is None else [*enumerate(items), *_held(value).items()]
+    return _fields(value) if items is None else [*enumerate(items), *_beside(value).items()]
 
 
 def _plain(key: object) -> object:
@@ -327,13 +327,31 @@ def _held(value: object) -> Mapping[str, object]:
     return {**filled, **held}
 
 
+def _beside(value: object) -> Mapping[str, object]:
+    """Return the attributes of an object beside its content, without a lock, a parent or the like: they are none."""
+    held = _held(value)
+    return {name: item for name, item in held.items() if name == _DICT or _is_content(item)} if held else held
+
+
+def _is_content(value: object) -> bool:
+    kind = type(value)
+    return issubclass(kind, _CONTENT) or kind in _SILENT or dataclasses.is_dataclass(kind)
+
+
+_CONTENT: Final = (
+    *(*_TEXTS, int, float, enum.Enum, dict, list, tuple, set, frozenset, deque),
+    *(types.MappingProxyType, BaseModel, BaseException),
+)
+_DICT: Final = "__dict__"
+
+
 def _own(value: object) -> Mapping[str, object]:
     try:
-        held: object = object.__getattribute__(value, "__dict__")
+        held: object = object.__getattribute__(value, _DICT)
     except AttributeError:
         return _NOTHING
     # What stands in place of it cannot be read.
-    return held if is_plain_dict(held) and is_object(held) else {"__dict__": held}
+    return held if is_plain_dict(held) and is_object(held) else {_DICT: held}
 
 
 _SLOTS: Final[WeakKeyDictionary[type, Sequence[types.MemberDescriptorType]]] = WeakKeyDictionary()
@@ -364,5 +382,5 @@ def _fields(value: object) -> list[tuple[object, object]] | None:
         return [*said, *_held(value).items()]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
-        return [*fields.items(), *((name, item) for name, item in _held(value).items() if name not in fields)]
+        return [*fields.items(), *((name, item) for name, item in _beside(value).items() if name not in fields)]
     return None

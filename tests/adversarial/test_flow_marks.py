@@ -24,7 +24,9 @@ from agent_identity._enforcement.guard import guard as guards
 from agent_identity._enforcement.guard.record_builder import Description
 from agent_identity._enforcement.guard.tool_flow import ToolFlow
 from agent_identity._enforcement.tasks.task_flow import Flows, Judged, TaskFlow
+from agent_identity._evidence.ledger.ledger import Ledger
 from agent_identity._evidence.ledger.writer import StreamWriter
+from agent_identity._evidence.record import schema
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._flow.labels import Label
 from agent_identity._flow.provenance import ProvenanceIndex
@@ -471,21 +473,40 @@ def test_a_task_that_goes_on_in_another_stream_is_not_contradicted(
     assert not {"mark_out_of_order", "mark_stale", "mark_mismatch", "ran_against_mark"} & flow.codes(report)
 
 
-def test_a_task_that_starts_at_a_later_mark_contradicts(office: Any) -> None:
+@pytest.mark.parametrize("start", ["later", "none", "omitted"])
+def test_a_task_that_starts_at_a_later_mark_contradicts(office: Any, start: str) -> None:
     """A recorder that leaves out the first marks of a task it opened does not pass for one that changed its stream."""
     read = flow.reads(office, EVIL, returns="untrusted")
     append, before = Flows.record, "019ab697-e800-7000-8000-000000000001"
+    began, seen, write = schema.TaskStart, TaskFlow.seen.fget, Ledger.append
 
     def numbered(self: Flows, facts: Any, change: Any) -> Any:
         return append(
             self, facts, msgspec.structs.replace(change, seq=str(int(change.seq) + 1), prev=change.prev or before)
         )
 
+    def later(self: TaskFlow) -> Any:
+        now = seen(self)
+        return msgspec.structs.replace(now, seq=str(int(now.seq) + 1))
+
+    def unmarked(**members: Any) -> schema.TaskStart:
+        return began(**{**members, "mark": None})
+
+    def unstarted(self: Ledger, make: Any, **options: Any) -> Any:
+        return None if make.func is began else write(self, make, **options)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Flows, "record", numbered)
+        patch.setattr(TaskFlow, "seen", property(later))
+        if start == "omitted":
+            patch.setattr(Ledger, "append", unstarted)
+        if start == "none":
+            patch.setattr(schema, "TaskStart", unmarked)
         with office.task(EVERYTHING, request=REQUEST):
             read()
-    assert "contradicted" in flow.verified(office).verdict
+    report = flow.verified(office)
+    assert report.verdict == "contradicted"
+    assert flow.codes(report) >= {"mark_out_of_order"}
 
 
 @pytest.mark.parametrize("where", ["mark", "intent"])
@@ -512,6 +533,26 @@ def test_what_interrupts_a_record_that_names_a_mark_moves_no_mark(office: Any, w
         other()
     assert [error.code for error in refused] == ["mark_not_recorded"]
     assert flow.codes(flow.verified(office)) == set()
+
+
+def test_what_interrupts_a_change_before_its_record_counts(office: Any) -> None:
+    """A label that a signal handler or finalizer could not record is not taken for one that the change recorded."""
+    meet, begins = Label.meet, ["_write", "changing"]
+
+    def interrupted(self: Label, label: Label) -> Label:
+        if sys._getframe(1).f_code.co_name in begins:  # The change has begun, and is not recorded yet.
+            begins.clear()
+            with pytest.MonkeyPatch.context() as broken:
+                broken.setattr(Flows, "write", lambda *_: (_ for _ in ()).throw(EvidenceError("disk")))
+                with pytest.raises(EvidenceError):
+                    task.flow.received("y", Label("untrusted"))
+        return meet(self, label)
+
+    with office.task(EVERYTHING, request=REQUEST) as task, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Label, "meet", interrupted)
+        task.flow.received("x", Label("unknown"))
+        assert not begins
+        assert task.flow.label == Label("untrusted")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks on this platform")

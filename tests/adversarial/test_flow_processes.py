@@ -158,6 +158,23 @@ def test_a_tool_that_waits_for_the_file_of_a_child(opened: Callable[..., Office]
     assert office.codes() == set()
 
 
+def test_a_tool_that_fails_with_the_file_of_a_child(opened: Callable[..., Office]) -> None:
+    """The text of an error joins what the child has read since the intent, as a result does."""
+    office, children = opened(), list[contextvars.Context]()
+    read = child_reads(office)
+
+    @office.enforcer.tool(name="other", labels=[], returns="trusted")
+    def other() -> str:
+        raise LookupError(f"pay to {children[0].run(read)}")
+
+    with office.task() as task, office.child.accept(office.enforcer.current_task.export()):
+        children.append(contextvars.copy_context())
+        with pytest.raises(LookupError):
+            other()
+        assert task.flow.label.integrity == "untrusted"
+    assert office.codes() == set()
+
+
 def test_a_hop_that_nobody_accounts_for_is_untrusted(opened: Callable[..., Office]) -> None:
     """A child without marks, or with another store, may have read anything."""
     for options in ({"state": MemoryState()}, {}):

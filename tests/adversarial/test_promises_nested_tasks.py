@@ -20,6 +20,7 @@ from opentelemetry import context as otel
 
 import agent_identity
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
+from agent_identity._enforcement.lifecycle import bind_stream
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.delegation import Peer
 from agent_identity.errors import AttenuationError, ConfigurationError, LimitExceeded
@@ -227,6 +228,22 @@ def test_a_stream_that_was_bound_outside_is_consumed_by_a_body(world: Any, caplo
 
     with world.enforcer.no_task():
         stream = streams.bind_stream(steps())
+    with world.task(SCOPE), refused(world, "task_in_body", caplog):
+        in_function(world, lambda: next(stream))
+
+
+def test_a_bound_stream_that_goes_on_in_a_block_has_the_marker_of_its_consumer(
+    world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a stream had opened before a pause does not take it out of the body that consumes it then."""
+
+    def steps() -> Iterator[str]:
+        with world.enforcer.no_task():
+            yield "outside"
+            yield open_for(world.enforcer, BOB)
+
+    stream = bind_stream(steps())
+    assert next(stream) == "outside"
     with world.task(SCOPE), refused(world, "task_in_body", caplog):
         in_function(world, lambda: next(stream))
 

@@ -469,6 +469,34 @@ def test_ac_36_a_delegation_spans_the_steps_of_a_stream(world: Any, way: str) ->
     assert agents == ["helper", "helper", "none", "invoice-clerk"]
 
 
+def test_ac_36_a_stream_goes_on_in_a_context_that_its_own_step_had_copied(world: Any) -> None:
+    """What is attached there once more is attached twice, and what lies below ends all the same."""
+    copied: list[contextvars.Context] = []
+
+    @world.enforcer.tool(name="stream")
+    def steps() -> Generator[int]:
+        with world.enforcer.delegate(Agent("helper", owner="it@example.com"), scope=Scope("stream")):
+            copied.append(contextvars.copy_context())
+            yield 1
+            yield 2
+
+    def run() -> None:
+        around = ExitStack()
+        around.enter_context(world.task(Scope("stream")))
+        stream = steps()
+        assert next(stream) == 1
+
+        def go_on() -> None:
+            assert next(stream) == 2
+            around.close()
+            stream.close()
+
+        copied[0].run(go_on)
+
+    contextvars.copy_context().run(run)
+    assert len(world.records("task_end")) == 2
+
+
 def test_ac_36_leaving_in_another_context_raises_nothing(world: Any) -> None:
     """A task opened inside a generator and left by another thread ends; nothing depends on resetting a variable."""
 

@@ -1,7 +1,7 @@
 """Checks calls that a person approved: by somebody other than the requester, for these arguments, used once."""
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Final, NamedTuple, final, overload
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, final, overload
 
 import msgspec
 import orjson
@@ -17,12 +17,16 @@ from agent_identity.errors import TokenError
 if TYPE_CHECKING:
     from agent_identity._authority.registries import Ruling
 
+_T = TypeVar("_T")
+
 __all__ = ["ApprovalsCheck", "is_approved"]
 
 _GRANTS: Final = 6
 _NS: Final = 1_000_000_000
 _UNTRUSTED: Final = frozenset({"unknown_key", "key_not_valid_then"})
 _NEAR: Final = 1_024  # Approvals in memory, of some 4 KiB each.
+_MOST: Final = 1_024
+"""Calls, or answers, of one approval that are kept: a call that is suspended and runs again has some of each."""
 
 
 class _Said(NamedTuple):
@@ -107,7 +111,7 @@ class ApprovalsCheck:
         said, intent = _said(record), record.intent if isinstance(record, Outcome) else record.id
         if intent is not None and said is not None and decision.approval is not None:
             if isinstance(record, Intent):
-                self._case(decision.approval).calls.append((said, place))
+                self._keep(self._case(decision.approval).calls, (said, place), place)
             elif record.outcome == "suspended":
                 self._suspended.put(intent.encode(), 1)
         elif intent is not None or decision.enforced == "allow":
@@ -142,6 +146,13 @@ class ApprovalsCheck:
             self._cases.put(key, case := _Case())
         return case
 
+    def _keep(self, entries: list[_T], entry: _T, place: Place) -> None:
+        """Keep what names an approval, unless more does than one call can have."""
+        if len(entries) < _MOST:
+            entries.append(entry)
+        else:
+            self._add("approval_reused", "more calls name an approval than one call can be", place)
+
     def _match(self, said: _Said, approved: Collection[_Said], place: Place) -> None:
         if not approved:
             self._add("approval_missing", "the evidence has no approval of the id that the call names", place)
@@ -159,7 +170,7 @@ class ApprovalsCheck:
         if approval.status == "pending":
             case.pending.add(said._replace(agents=()))
         elif approval.status == "approved":
-            case.approved.append(_Approved(said, approval, record.time.start_ns, place))
+            self._keep(case.approved, _Approved(said, approval, record.time.start_ns, place), place)
 
     def _judge(self, entry: _Approved, case: _Case, proved: Callable[[Place], bool]) -> None:
         from agent_identity._authority.registries import folded, trusted_ruling  # Few ledgers have approvals.

@@ -85,7 +85,8 @@ class FlowCheck:
     """The information flow of a ledger, stream after stream.
 
     Marks are per stream: the mark of a hop in another process stands in the stream of that process. After a failed disk
-    or an interruption a process goes on in another stream, where the marks of hops that began before are not checked.
+    or an interruption a process goes on in another stream, where the marks of hops that began before are not checked:
+    such a hop must have its first mark in another stream of the ledger.
 
     Args:
         findings: Takes what is found.
@@ -95,6 +96,8 @@ class FlowCheck:
         self._findings = findings
         self._hops: set[str] = set()
         self._origins: set[str] = set()
+        self._begun = SpillStore[int](orjson.dumps, orjson.loads, near=_NEAR)
+        self._elsewhere: dict[str, Place] = {}
         self._not_checked = 0
         self.partial = False
         self._begin()
@@ -148,7 +151,10 @@ class FlowCheck:
             self._begin()
 
     def finish(self) -> None:
-        """Report what could not be recomputed."""
+        """Report what could not be recomputed, and hops that go on from marks of no stream."""
+        for hop, place in () if self.partial else self._elsewhere.items():
+            if hop.encode() not in self._begun:
+                self._report("mark_out_of_order", "a hop goes on from marks that are in no stream", place)
         missing = len(self._origins - self._hops) + self._not_checked
         if missing:
             message = f"{counted(missing, 'reference')} to marks, hops or policies that are not here: not checked"
@@ -163,13 +169,15 @@ class FlowCheck:
         self._check_claims(record, label, place)
         before = self._marks.get(hop.encode())
         if before is None and seq > 1 and self._is_elsewhere(hop):
-            self._not_checked += 1
+            self._skip(hop, place)
             _keep(self._continued, hop)
         elif (seq, change.prev) != ((1, None) if before is None else (before.seq + 1, before.record)):
             self._report("mark_out_of_order", "a mark does not continue the newest one of its hop", place)
         elif label != (TRUSTED if before is None else Label.parse(before.label)).meet(joined):
             self._report("mark_mismatch", "a mark is not the meet of the mark before and of what joins it", place)
         self._marks.put(hop.encode(), _Newest(seq, record.id, str(label), _sources(before, record)))
+        if before is None and seq == 1:
+            self._begun.put(hop.encode(), 1)
         _keep(self._hops, hop)
         if change.origin is not None and change.cause != "answer":
             # A hop is joined by the grant that was presented, which may not be its own.
@@ -191,6 +199,12 @@ class FlowCheck:
         """Return whether a hop began before the stream, so that its marks may be in another one."""
         return self.partial or hop not in self._started
 
+    def _skip(self, hop: str, place: Place) -> None:
+        """Leave out a reference to a mark that may be in another stream."""
+        self._not_checked += 1
+        if not self.partial and len(self._elsewhere) < _MAX_HOPS:
+            self._elsewhere.setdefault(hop, place)
+
     def _take_end(self, record: TaskEnd, place: Place) -> None:
         """Check that the mark of an isolated hop was joined before the hop ended."""
         hop = record.chain[-1].grant.encode()
@@ -207,10 +221,10 @@ class FlowCheck:
         above = self._marks.get(origin.encode())
         if change.seq != "1" or origin not in [link.grant for link in record.chain[:-1]]:
             self._report("mark_mismatch", "an isolated hop does not begin at a hop of its chain", place)
+        elif above is None and self._is_elsewhere(origin):
+            self._skip(origin, place)
         elif above is None:
-            self._not_checked += self._is_elsewhere(origin)
-            if not self._is_elsewhere(origin):
-                self._report("mark_mismatch", "an isolated hop begins at a mark that is not here", place)
+            self._report("mark_mismatch", "an isolated hop begins at a mark that is not here", place)
         elif not label.is_within(Label.parse(above.label)):
             self._report("mark_mismatch", "an isolated hop begins above the mark that it was delegated at", place)
         self._isolated.put(change.hop.encode(), origin)
@@ -262,7 +276,7 @@ class FlowCheck:
         if seen.hop not in chain or (own != seen.hop and not elsewhere):
             self._report("mark_mismatch", "a record names the mark of another hop than its own", place)
         elif elsewhere:
-            self._not_checked += 1
+            self._skip(seen.hop, place)
         elif found is None or found.seq != int(seen.seq):
             newest = "none" if found is None else f"number {found.seq}"
             message = f"judged at mark number {seen.seq}, and the newest of the hop is {newest}"

@@ -434,6 +434,7 @@ class ToolFlow:
             EvidenceError: The mark could not be recorded.
             StateError: The shared state cannot be asked.
         """
+        flow.refresh()
         flow.gather()
         label = self._lowest.meet(self._base(call, flow))
         _flow_of(call).returned(label)

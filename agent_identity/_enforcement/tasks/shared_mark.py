@@ -92,27 +92,31 @@ class SharedMark:
         return False
 
     @contextmanager
-    def changing(self, joined: Label) -> Generator[None]:
+    def changing(self, label: Label) -> Generator[Label]:
         """Write the record of a change in the block; called while holding the lock.
 
         Args:
-            joined: What joins the mark; if the block fails it counts all the same.
+            label: What joins the mark; if the block fails it counts all the same.
+
+        Yields:
+            What joins the mark, with what could not be recorded before.
 
         Raises:
             EvidenceError: The block would be the second writer: the lock keeps out neither what interrupts its own
                 thread, such as a signal handler or finalizer, nor a forked child.
         """
-        before = self.unwritten
+        before = self.unwritten  # What interrupts this thread from here on may add to it.
+        joined = before.meet(label)
         if self.is_held or not self.is_here:
-            self.unwritten = joined
+            self.unwritten = self.unwritten.meet(label)
             raise EvidenceError(_REENTRANT if self.is_held else _FORKED)
         self.is_held = True
         try:
-            yield
+            yield joined
             if self.unwritten is before:
                 self.unwritten = TRUSTED
         except BaseException:
-            self.unwritten = self.unwritten.meet(joined)
+            self.unwritten = self.unwritten.meet(label)
             raise
         finally:
             self.is_held = False

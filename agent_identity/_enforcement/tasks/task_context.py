@@ -39,7 +39,8 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_TOP: Final[ContextVar["Attachment | None"]] = ContextVar("agent_identity_top", default=None)
+_ATTACHED: Final[ContextVar["tuple[Attachment, ...]"]] = ContextVar("agent_identity_attached", default=())
+"""The attachments of a context, the innermost last."""
 _BODIES: Final = otel.create_key("agent_identity.bodies")
 """One key for all enforcers of the process; a forked child keeps it, because it may still run inside such a body."""
 
@@ -150,11 +151,11 @@ def outer_task(task_id: str) -> str | None:
 
 def _marked(context: Context | None) -> tuple[Body, ...]:
     marked = _bodies_of(otel.get_value(_BODIES, context))
-    top = _TOP.get() if context is None else None
-    if top is None or top.bodies is marked:
+    all_attached = _ATTACHED.get() if context is None else ()
+    if not all_attached or all_attached[-1].bodies is marked:
         return marked
     # Other code may have replaced our context, as when it extracts one from a message.
-    return (*(body for body in top.bodies if body not in marked), *marked)
+    return (*(body for body in all_attached[-1].bodies if body not in marked), *marked)
 
 
 def _beside(body: Body, around: tuple[Body, ...]) -> tuple[Body, ...]:
@@ -309,26 +310,28 @@ class Attachment:
     attached on top of it; releasing one of them later does nothing. What steps a body attaches these again.
 
     Attributes:
-        below: The attachment before this one in the same context.
         bodies: The guarded bodies of the attached context.
     """
 
-    __slots__ = ("_context", "_probe", "_token", "below", "bodies")
+    __slots__ = ("_context", "_probe", "_token", "bodies")
 
     def __init__(self, context: Context) -> None:
+        self._context = context
+        self._attach(context)
+
+    def _attach(self, context: Context) -> None:
         bodies = context.get(_BODIES)
         self.bodies: tuple[Body, ...] = bodies if type(bodies) is _Bodies else ()
-        self._context = context
-        self.below: Attachment | None = _TOP.get()
-        self._probe: Token[Attachment | None] | None = _TOP.set(self)
+        self._probe: Token[tuple[Attachment, ...]] | None = _ATTACHED.set((*_ATTACHED.get(), self))
         self._token = otel.attach(context)
 
     def attach_again(self) -> None:
-        """Attach what was released with an attachment below it, unless it was released by itself since."""
+        """Attach what was released with an attachment below it, unless it was released by itself since.
+
+        The markers around it count as well: another body may step what was attached.
+        """
         if self._probe is not None:
-            self.below = _TOP.get()
-            self._probe = _TOP.set(self)
-            self._token = otel.attach(self._context)
+            self._attach(marked_as_here(self._context))
 
     def release(self) -> "tuple[Attachment, ...]":
         """Detach if still attached, in the context where it was attached; idempotent.
@@ -336,19 +339,13 @@ class Attachment:
         Returns:
             The attachments that were on top of it, the lowest first.
         """
-        above: tuple[Attachment, ...] = ()
         probe, self._probe = self._probe, None
-        if probe is None:
-            return above
-        top = _TOP.get()
-        while top is not self:
-            if top is None:
-                return ()
-            above = (top, *above)
-            top = top.below
+        all_attached = _ATTACHED.get()
+        if probe is None or self not in all_attached:
+            return ()
         try:
-            _TOP.reset(probe)
+            _ATTACHED.reset(probe)
         except ValueError:
             return ()
         otel.detach(self._token)
-        return above
+        return all_attached[all_attached.index(self) + 1 :]

@@ -638,8 +638,7 @@ class TaskFlow:
     ) -> str:
         """Record a change of the mark, and return the id of the record."""
         shared, flows = self.shared, self._flows
-        joined = shared.unwritten.meet(label)
-        with shared.changing(joined):
+        with shared.changing(label) as joined:
             after = shared.mark.label.meet(joined)
             self._keep(after)
             change = MarkChange(

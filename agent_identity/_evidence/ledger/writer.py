@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Final, NamedTuple, NoReturn, Self, TypeAlias, final
 
@@ -323,7 +323,7 @@ class StreamWriter:
         if self.seq < self._first:
             return
         closed = self._layout.segment(self.id, self._first)
-        with self._sync_lock:
+        with self._syncs():
             try:
                 fd = self._renew(closed)
             except OSError as error:
@@ -365,24 +365,30 @@ class StreamWriter:
             EvidenceError: It is not known whether they are. The stream is not usable any more, because
                 the system may forget what it could not write.
         """
-        with self._sync_lock:
+        with self._syncs():
             if self._synced >= end:
                 return
             if self._failed:
                 raise EvidenceError(
                     "an earlier sync to disk failed, so that the record may be lost; see the first error"
                 )
-            before, self._syncing = self._syncing, threading.get_ident()
-            try:
-                with recording("sync the ledger"):
-                    self._flush()
-            finally:
-                self._syncing = before
+            with recording("sync the ledger"):
+                self._flush()
 
     @property
     def syncs_here(self) -> bool:
-        """True if this thread syncs the stream, as in a signal handler that interrupts the sync."""
+        """True if this thread holds the sync lock, as in a signal handler that interrupts a sync or a rotation."""
         return self._syncing == threading.get_ident()
+
+    @contextlib.contextmanager
+    def _syncs(self) -> Generator[None]:
+        """Hold the sync lock, and know which thread does."""
+        with self._sync_lock:
+            before, self._syncing = self._syncing, threading.get_ident()
+            try:
+                yield
+            finally:
+                self._syncing = before
 
     def _flush(self) -> None:
         """Sync the segment to disk; called with the sync lock held."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import enum
+import threading
 from collections import deque, namedtuple
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -230,6 +232,41 @@ def test_a_finding_without_a_place_withholds(rehearse: Any, where: dict[str, Any
     """No path, a path that leads nowhere, or a span beyond its text cannot be redacted."""
     with pytest.raises(ContentBlocked):
         deliver(rehearse, {"a": "secret"}, Obligation("redact"), inspectors=[Pathless(**where)])
+
+
+class Status(enum.StrEnum):
+    """A text that is a member of an enumeration, as in most results with a state."""
+
+    OPEN = "open"
+
+
+class Found(str):
+    """A text of a parser, which knows the element that it stands in."""
+
+    __slots__ = ("parent",)
+
+
+@dataclasses.dataclass
+class Counted:
+    """A result that guards its own count."""
+
+    to: str
+
+    def __post_init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+def found_in(parent: object) -> Found:
+    """Return a text with the element that it stands in."""
+    found = Found("open")
+    found.parent = parent
+    return found
+
+
+@pytest.mark.parametrize("value", [Status.OPEN, found_in(object()), Counted("open")])
+def test_attributes_that_are_no_content_withhold_no_result(rehearse: Any, value: object) -> None:
+    """A rule that redacts delivers members of enumerations, and results that hold a lock or their parser."""
+    assert deliver(rehearse, {"status": value}, Obligation("redact")) == {"status": value}
 
 
 class Astray(TextInspector):

@@ -228,18 +228,21 @@ def test_each_thing_that_does_not_fit_is_found(
     assert _judged(taken, change) == codes
 
 
+@pytest.mark.parametrize("is_same", [False, True])
 def test_the_memory_for_approvals_is_bounded(
-    taken: tuple[list[dict[str, Any]], TrustStore], monkeypatch: pytest.MonkeyPatch
+    taken: tuple[list[dict[str, Any]], TrustStore], monkeypatch: pytest.MonkeyPatch, *, is_same: bool
 ) -> None:
-    """Approvals beyond some thousands wait in a file, so that no ledger of them fills the memory."""
+    """Approvals beyond some thousands wait in a file, and one that thousands of records name is reused."""
     monkeypatch.setattr(approvals_check, "_NEAR", 10)
-    checked, sizes = ApprovalsCheck(Findings("ledger", ("step",) * 8), taken[1]), list[int]()
+    monkeypatch.setattr(approvals_check, "_MOST", 10)
+    findings, sizes = Findings("ledger", ("step",) * 8), list[int]()
+    checked = ApprovalsCheck(findings, taken[1])
     tracemalloc.start()
     try:
         for number in range(600):
             for record in copy.deepcopy(taken[0]):
                 of, name = ("approval", "id") if record["kind"] == "approval" else ("decision", "approval")
-                record[of][name] = f"{APPROVAL}{number:012x}"
+                record[of][name] = f"{APPROVAL}{0 if is_same else number:012x}"
                 checked.take(typed(record), HERE)
             if number in (200, 599):
                 gc.collect()
@@ -247,6 +250,7 @@ def test_the_memory_for_approvals_is_bounded(
     finally:
         tracemalloc.stop()
     assert sizes[1] - sizes[0] < 399 * 500
+    assert (findings.number("contradicted") > 0) is is_same
 
 
 def test_a_call_in_a_later_task_needs_the_request_of_the_earlier(

@@ -560,6 +560,38 @@ def test_what_interrupts_a_sync_does_not_wait_for_it(opened: Open, audit: Callab
     assert audit().kinds(stream) == kinds
 
 
+@pytest.mark.parametrize("step", ["drain", "seal"])
+def test_what_interrupts_a_rotation_does_not_wait_for_it(opened: Open, step: str) -> None:
+    """A rotation holds up the worker like a sync, and what it interrupts goes on in the new segment."""
+    raised: list[EvidenceError] = []
+    waiting: list[Callable[[], None]] = []
+
+    class Interrupted(Files):
+        def replace(self, source: str, target: str) -> None:
+            super().replace(source, target)
+            if waiting and threading.current_thread() is thread:
+                waiting.pop()()
+
+    def interrupting() -> None:
+        try:
+            getattr(ledger, step)()
+        except EvidenceError as error:
+            raised.append(error)
+
+    ledger = opened(files=Interrupted(), sync="disk", seal_interval=3600)
+    thread = threading.Thread(target=append, args=(ledger, "registration", BODY), daemon=True)
+    append(ledger, "registration", BODY)
+    ledger._stream.rotate_at = 0
+    waiting.append(interrupting)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert [error.code for error in raised] == ["evidence_pending"]
+    ledger.seal()
+    assert ledger.sealing.unsealed == 0
+    ledger.close()
+
+
 def test_a_seal_that_a_broken_clock_prevents_is_no_seal(opened: Open) -> None:
     """Whoever asks for a seal while the worker fails gets the error, and the next seal covers all."""
     failing: list[bool] = []

@@ -44,6 +44,7 @@ from agent_identity.integrations.frameworks.strands.calls import (
     Place,
     answered,
     arguments_of,
+    resume,
 )
 from agent_identity.integrations.frameworks.strands.prompts import note_spoken
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards
@@ -332,9 +333,26 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
 
         return invoke_callbacks_async
 
-    patch = MethodPatch(HookRegistry, {"invoke_callbacks_async": hooked})
+    def resuming(original: Callable[..., AsyncGenerator[object]]) -> Callable[..., AsyncGenerator[object]]:
+        @functools.wraps(original)
+        def stream_async(agent: Agent, *args: object, **kwargs: object) -> AsyncGenerator[object]:
+            _resume(*args, **kwargs)
+            return original(agent, *args, **kwargs)
+
+        return stream_async
+
+    patch, resumed = (
+        MethodPatch(HookRegistry, {"invoke_callbacks_async": hooked}),
+        MethodPatch(Agent, {"stream_async": resuming}),
+    )
     patch.apply()
-    return patch.undo
+    resumed.apply()
+
+    def undo() -> None:
+        patch.undo()
+        resumed.undo()
+
+    return undo
 
 
 def _has_background(agent: object) -> bool:
@@ -347,6 +365,11 @@ def _look_up(event: "BeforeToolCallEvent[LocalAgent]", before: tuple[AgentTool |
     name, registry = event.tool_use["name"], event.agent.tool_registry
     if _HAS_STAGES and event.selected_tool is before[0] and name != before[1]:
         event.selected_tool = registry.dynamic_tools.get(name) or registry.registry.get(name)
+
+
+def _resume(prompt: object = None, *_: object, **__: object) -> None:
+    """Know from the arguments of a run which calls it resumes."""
+    resume(prompt)
 
 
 def _extend(
@@ -368,6 +391,7 @@ def _extend(
 
     @functools.wraps(kind.stream_async)
     def stream_async(self: object, *args: object, **kwargs: object) -> AsyncGenerator[object]:
+        _resume(*args, **kwargs)
         stream = kind.stream_async(self, *args, **kwargs)
         if _INVOKED.get() is self:  # Strands consumes only this stream itself.
             _INVOKED.set(None)

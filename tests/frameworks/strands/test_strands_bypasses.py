@@ -3,6 +3,8 @@
 import asyncio
 import importlib
 import importlib.util
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from typing import Any, ClassVar
 
@@ -358,3 +360,12 @@ async def test_a_call_that_loses_its_place_does_not_run(rehearse: Rehearse, chan
     assert ("not_guarded" in str(results(agent))) is (mode == "enforce")
     assert outcomes(world) == ["denied" if mode == "enforce" else "success"]
     verified(world)
+
+
+def test_agents_are_guarded_where_the_earlier_events_are_gone() -> None:
+    """They are deprecated, and only bidirectional agents of earlier versions had them."""
+    code = (
+        "import sys; sys.modules['strands.experimental.hooks.events'] = None\n"
+        "from agent_identity.integrations.frameworks.strands import AgentIdentityHooks"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

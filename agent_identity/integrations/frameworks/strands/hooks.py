@@ -70,8 +70,11 @@ _E = TypeVar("_E", bound=BaseHookEvent)
 
 def _event(common: type[_E], earlier: str) -> tuple[type[_E], ...]:
     """Return an event of agents, and that of bidirectional ones where it is another."""
-    own = cast("type[_E] | None", getattr(importlib.import_module(_EARLIER), earlier, None))
-    return (common,) if own is None else (common, own)
+    try:
+        own = cast("type[_E]", getattr(importlib.import_module(_EARLIER), earlier))
+    except (ModuleNotFoundError, AttributeError):
+        return (common,)
+    return (common, own)
 
 
 _BEFORE_TOOL: Final = _event(BeforeToolCallEvent, "BidiBeforeToolCallEvent")

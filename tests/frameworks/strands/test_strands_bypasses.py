@@ -214,6 +214,24 @@ def test_hooks_added_to_a_finished_agent_guard_it(rehearse: Rehearse) -> None:
     assert outcomes(world) == ["success", "denied"]
 
 
+@pytest.mark.parametrize("later", [True, False])
+def test_a_hook_that_repairs_a_made_up_name_is_judged_by_the_tool_it_finds(rehearse: Rehearse, later: bool) -> None:
+    """Also where our hooks were added to a finished agent, which has no middleware of ours."""
+    world = rehearse()
+
+    def rename(event: Any) -> None:
+        event.tool_use["name"] = "wipe"
+
+    hooks = AgentIdentityHooks(world.enforcer)
+    agent = made(None if later else hooks, [wipe], use("whipe", invoice="INV-42"), more=[Hook(rename)])
+    if later:
+        agent.hooks.add_hook(hooks)
+    with task(world, "whipe"):
+        agent("go")
+    assert not ran
+    assert {(call.tool, call.code) for call in world.records.calls()} <= {("wipe", "tool_not_granted")}
+
+
 @pytest.mark.skipif(not STAGES, reason="Strands looks a tool up again since 1.62")
 @pytest.mark.parametrize("zero_code", [True, False])
 @pytest.mark.parametrize(("name", "code"), [("wipe", "tool_not_granted"), ("nothing", "tool_not_granted")])

@@ -180,10 +180,14 @@ class AgentIdentityHooks(HookProvider):
         try:
             if _OURS.get(agent):
                 await self._admit(event)
-            elif tool is not None:
+                return
+            named = _named(agent, event.tool_use["name"])
+            if tool is None and _HAS_STAGES:  # Strands would look up the name that hooks have given to the call.
+                tool = named
+            if tool is not None:
                 place = Place(self._guards.enforcer)
                 event.selected_tool = self._guarded_tool(tool, agent.name, interrupt, place)
-            elif not agent.tool_registry.registry.get(event.tool_use["name"]):  # Else Strands finds it.
+            elif named is None:
                 event.cancel_tool = await self._missing(event.tool_use, agent.name, interrupt) or False
         except InterruptException:
             raise
@@ -365,9 +369,15 @@ def _has_background(agent: object) -> bool:
 
 def _look_up(event: "BeforeToolCallEvent[LocalAgent]", before: tuple[AgentTool | None, str]) -> None:
     """Select the tool that Strands would, where hooks have given the call another name; since 1.62 it looks again."""
-    name, registry = event.tool_use["name"], event.agent.tool_registry
+    name = event.tool_use["name"]
     if _HAS_STAGES and event.selected_tool is before[0] and name != before[1]:
-        event.selected_tool = registry.dynamic_tools.get(name) or registry.registry.get(name)
+        event.selected_tool = _named(event.agent, name)
+
+
+def _named(agent: "LocalAgent", name: str) -> AgentTool | None:
+    """Return the tool of an agent that Strands would find by a name."""
+    registry = agent.tool_registry
+    return registry.dynamic_tools.get(name) or registry.registry.get(name)
 
 
 def _resume(prompt: object = None, *_: object, **__: object) -> None:

@@ -287,7 +287,10 @@ async def test_a_call_that_was_answered_waits_for_who_answered(rehearse: Rehears
                 await begun["second"].wait()
                 (asked,) = (await said(alice, "and?")).interrupts
                 second = later.run(opened.enter_context, task(world, "ask"))
-                await said(later, [{"interruptResponse": {"interruptId": asked.id, "response": "this"}}])
+                answered = [{"interruptResponse": {"interruptId": asked.id, "response": "this"}}]
+                with pytest.raises(ValueError, match="interrupt"):  # It waits for no answer.
+                    await bob.run(asyncio.create_task, made(hooks, [ask]).invoke_async(answered))
+                await said(later, answered)
                 ends["second"].set()
                 await begun["asked"].wait()
                 ends["asked"].set()

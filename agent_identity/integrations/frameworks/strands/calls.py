@@ -80,13 +80,18 @@ class Place:
 
     def __init__(self, enforcer: Enforcer) -> None:
         self._enforcer = enforcer
-        self.take()
+        self._waits = False
+        self._take()
 
-    def take(self) -> None:
-        """Go on here from now on."""
+    def _take(self) -> None:
         self._context = otel.get_current()
         self._task = self._enforcer.current_task
         self._is_left = False
+
+    def resume(self) -> None:
+        """Have the call go on here, if it waits; until it does, whoever answers last decides."""
+        if self._waits:
+            self._take()
 
     def leave(self, *interrupts: Interrupt) -> None:
         """Know that the call waits for a person.
@@ -94,11 +99,12 @@ class Place:
         Args:
             interrupts: What the person is asked.
         """
-        self._is_left = True
+        self._is_left = self._waits = True
         _LEFT.update((one.id, self) for one in interrupts)
 
     def entered(self) -> AbstractContextManager[None]:
-        """Return a block that runs under the task in which the call was admitted."""
+        """Return a block that runs under the task in which the call was admitted, or resumed."""
+        self._waits = False
         if self._is_left or self._task is self._enforcer.current_task:
             return nullcontext()
         return attached(marked_as_here(self._context))
@@ -116,9 +122,9 @@ def resume(prompt: object) -> None:
     """
     for block in cast("list[object]", prompt) if isinstance(prompt, list) else ():
         answer = cast("_Event", block).get("interruptResponse") if isinstance(block, Mapping) else None
-        left = _LEFT.pop(cast("str", answer.get("interruptId")), None) if isinstance(answer, Mapping) else None
+        left = _LEFT.get(cast("str", answer.get("interruptId"))) if isinstance(answer, Mapping) else None
         if left is not None:
-            left.take()
+            left.resume()
 
 
 @final

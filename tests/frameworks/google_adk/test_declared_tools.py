@@ -211,7 +211,7 @@ class TestDeclaredTools(DeclaredPrompts):
         """The ADK puts the description of its card into the instruction of an agent that may hand over to it."""
         agents = pytest.importorskip("google.adk.agents.remote_a2a_agent", exc_type=ImportError)
         card = pytest.importorskip("a2a.types").AgentCard(name="remote", description=NOTE, version="1")
-        remote = agents.RemoteA2aAgent("remote", card)
+        remote = agents.RemoteA2aAgent("remote", card, description=NOTE)  # Newer versions take it from the card.
         marks = await self.instructed(bank, instruction="Pay.", sub_agents=[remote], integrity=integrity)
         assert NOTE in self.instruction
         assert marks[-1] == mark

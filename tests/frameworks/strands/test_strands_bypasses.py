@@ -380,6 +380,7 @@ async def test_a_call_that_loses_its_place_does_not_run(rehearse: Rehearse, chan
     verified(world)
 
 
+@pytest.mark.skipif(not STAGES, reason="earlier versions of Strands need them themselves")
 def test_agents_are_guarded_where_the_earlier_events_are_gone() -> None:
     """They are deprecated, and only bidirectional agents of earlier versions had them."""
     code = (

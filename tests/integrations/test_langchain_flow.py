@@ -257,7 +257,16 @@ def test_a_tool_that_the_provider_runs_makes_answers_untrusted(desk: Any) -> Non
 def test_a_tool_that_is_bound_to_the_model_makes_answers_untrusted(desk: Any) -> None:
     """The application may have bound tools of the provider itself, beside descriptions of tools that run here."""
     pay, _, paid = tools_of(desk)
-    bound: list[Any] = [{"type": "web_search", "name": "search"}, {"type": "function", "function": {"name": "pay"}}]
+    here = [
+        {"type": "function", "function": {"name": "pay"}},
+        {"name": "pay", "input_schema": {}},
+        {"name": "pay", "parameter_definitions": {}},
+        {"toolSpec": {"name": "pay"}},
+        {"cachePoint": {"type": "default"}},
+        {"type": "custom", "custom": {"name": "pay"}},
+        {"function_declarations": [{"name": "pay"}]},
+    ]
+    bound: list[Any] = [{"type": "web_search", "name": "search"}, *here]
     model = GenericFakeChatModel(messages=iter([called("pay", iban=EVIL), AIMessage("done")]))
     model.__class__.bind_tools = lambda self, *_, **__: self  # type: ignore[attr-defined]
     for given, integrity in ((bound, "untrusted"), (bound[1:], None)):

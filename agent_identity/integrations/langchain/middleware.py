@@ -59,8 +59,11 @@ __all__ = ["AgentIdentityMiddleware"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _UNNAMED: Final = "unnamed_tool"
-_FUNCTION: Final = frozenset({"function", "input_schema", "parameters"})
+_FUNCTION: Final = frozenset({"custom", "function", "input_schema", "parameter_definitions", "parameters", "toolSpec"})
 """Members of the description of a tool that runs here."""
+
+_NO_PROVIDED: Final = ({"function_declarations"}, {"cachePoint"})
+"""Members of entries that are no tool of the provider: descriptions of several that run here, or a hint."""
 _Result: TypeAlias = "ToolMessage | Command[object]"
 _Answer: TypeAlias = "AnyModelResponse | AIMessage"
 _AnswerT = TypeVar("_AnswerT", bound="AnyModelResponse | AIMessage")
@@ -435,7 +438,7 @@ def _bound_tools(request: AnyModelRequest) -> list[dict[str, object]]:
     tools = cast("Mapping[str, object]", kwargs).get("tools") if isinstance(kwargs, Mapping) else None
     listed = cast("list[object]", tools) if isinstance(tools, list) else []
     described = [cast("dict[str, object]", tool) for tool in listed if isinstance(tool, dict)]
-    return [tool for tool in described if tool.keys().isdisjoint(_FUNCTION)]
+    return [tool for tool in described if tool.keys().isdisjoint(_FUNCTION) and tool.keys() not in _NO_PROVIDED]
 
 
 def _config_of(request: "ToolCallRequest") -> RunnableConfig:

@@ -210,6 +210,21 @@ def test_a_crew_is_protected_once(rehearse: Rehearse, other: dict[str, Any]) -> 
         protect(crew, rehearse(mode="monitor").enforcer, agents={"helper": HELPER}, model="chat")
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_an_agent_of_two_crews_acts_for_the_one_that_runs(rehearse: Rehearse, first: bool) -> None:
+    """Protecting another crew takes neither its name nor its narrower scope from an agent of both."""
+    world = rehearse()
+    shared = member(scripted([("read", {"invoice": "A"})], "done"), [read_tool()])
+    crews = [crew_of(shared), crew_of(shared)]
+    protect(crews[0], world.enforcer, agents={"clerk": (HELPER, Scope("read", invoice="B"))})
+    protect(crews[1], world.enforcer)
+    with task(world, "read"):
+        crews[0 if first else 1].kickoff()
+    assert ran == ([] if first else ["A"])
+    assert outcomes(world) == ["denied" if first else "success"]
+    verified(world)
+
+
 def test_in_monitor_mode_the_first_protection_of_a_crew_counts(
     rehearse: Rehearse, caplog: pytest.LogCaptureFixture
 ) -> None:

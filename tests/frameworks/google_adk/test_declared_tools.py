@@ -191,6 +191,31 @@ class TestDeclaredTools(DeclaredPrompts):
         """Memories of other sessions, and the names of artifacts; in some versions they are instructions."""
         assert (await self.instructed(bank, instruction="Pay.", tools=[tool]))[-1] == "unknown"
 
+    async def test_what_a_server_instructs_lowers_the_mark(self, bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The ADK has a provider that asks an MCP server for the whole instruction."""
+
+        async def asked(*_: Any) -> str:
+            return NOTE
+
+        provider = pytest.importorskip("google.adk.agents.mcp_instruction_provider", exc_type=ImportError)
+        monkeypatch.setattr(provider.McpInstructionProvider, "__call__", asked)
+        from_server = object.__new__(provider.McpInstructionProvider)
+        assert (await self.instructed(bank, instruction=from_server, integrity="trusted"))[-1] == "unknown"
+        assert NOTE in self.instruction
+
+    @pytest.mark.filterwarnings("ignore::UserWarning")
+    @pytest.mark.parametrize(("integrity", "mark"), [(None, "unknown"), ("trusted", "trusted")])
+    async def test_what_a_remote_agent_says_of_itself_lowers_the_mark(
+        self, bank: Bank, integrity: str | None, mark: str
+    ) -> None:
+        """The ADK puts the description of its card into the instruction of an agent that may hand over to it."""
+        agents = pytest.importorskip("google.adk.agents.remote_a2a_agent", exc_type=ImportError)
+        card = pytest.importorskip("a2a.types").AgentCard(name="remote", description=NOTE, version="1")
+        remote = agents.RemoteA2aAgent("remote", card, description=NOTE)  # Newer versions take it from the card.
+        marks = await self.instructed(bank, instruction="Pay.", sub_agents=[remote], integrity=integrity)
+        assert NOTE in self.instruction
+        assert marks[-1] == mark
+
     @pytest.mark.parametrize("instruction", ["Pay.", '{other?} {none} {"a": 1} {a b}', lambda _: "{note}"])
     async def test_an_instruction_of_the_application_lowers_no_mark(self, bank: Bank, instruction: Any) -> None:
         """With braces or without, and one that a function of the application composes."""

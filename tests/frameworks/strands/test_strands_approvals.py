@@ -1,8 +1,11 @@
 """Approvals by interrupts of Strands: the session carries the request and the ruling, and gives no authority."""
 
+import asyncio
 import importlib.util
 import subprocess
 import sys
+from contextlib import ExitStack
+from contextvars import Context, copy_context
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from agent_identity.integrations.frameworks.strands import (
     AgentIdentityHooks,
     answer,
     approval_by_interrupt,
+    instrument,
     requests_of,
 )
 from agent_identity.policy import Effect, Rule, RuleSet
@@ -231,3 +235,66 @@ def test_a_tool_in_the_background_may_ask_a_person_itself(world: Any) -> None:
         agent([{"interruptResponse": {"interruptId": asked.id, "response": "this"}}])
     assert paid == ["this"]
     assert outcomes(world) == ["suspended", "success"]
+
+
+@pytest.mark.skipif(not BACKGROUND, reason="no tool runs in the background in this version of Strands")
+@pytest.mark.parametrize("way", ["hooks", "instrument"])
+async def test_a_call_that_was_answered_waits_for_who_answered(rehearse: Rehearse, way: str) -> None:
+    """Strands begins it in the context of another call where that ends; it runs for the person who resumed it."""
+    world, whose, asking = rehearse(), list[tuple[str, str]](), asyncio.Event()
+    begun, ends = ({name: asyncio.Event() for name in ("first", "second", "asked")} for _ in range(2))
+
+    async def noted(name: str) -> str:
+        current = world.enforcer.current_task
+        whose.append((name, current.id))
+        begun[name].set()
+        await ends[name].wait()
+        return name
+
+    @tool
+    async def slow(name: str) -> str:
+        """Take long."""
+        return await noted(name)
+
+    @tool(context=True)
+    async def ask(tool_context: Any) -> str:
+        """Ask."""
+        asking.set()
+        tool_context.interrupt("which", reason="which one?")
+        return await noted("asked")
+
+    calls = [use("slow", "c1", name="first"), use("ask", "c2"), use("slow", "c3", name="second")]
+    modes: dict[str, Any] = {"always": ["slow", "ask"], "max_concurrency": 1, "wait_for_completion": False}
+    hooks = AgentIdentityHooks(world.enforcer) if way == "hooks" else None
+    undo = instrument(world.enforcer) if hooks is None else lambda: None
+    script = [step for call in calls for step in (call, "started")]
+    agent = made(hooks, [slow, ask], *script, background_tasks=modes)
+
+    async def said(context: Context, prompt: Any) -> Any:
+        return await asyncio.create_task(agent.invoke_async(prompt), context=context)
+
+    try:
+        async with asyncio.timeout(60):
+            with ExitStack() as opened:
+                bob, alice, later = copy_context(), copy_context(), copy_context()
+                bob.run(opened.enter_context, task(world, "slow", principal=BOB))
+                first = alice.run(opened.enter_context, task(world, "ask"))
+                await said(bob, "go")
+                await begun["first"].wait()
+                await said(alice, "ask")
+                await said(bob, "go on")
+                ends["first"].set()
+                await begun["second"].wait()
+                (asked,) = (await said(alice, "and?")).interrupts
+                second = later.run(opened.enter_context, task(world, "ask"))
+                answered = [{"interruptResponse": {"interruptId": asked.id, "response": "this"}}]
+                with pytest.raises(ValueError, match="interrupt"):  # It waits for no answer.
+                    await bob.run(asyncio.create_task, made(hooks, [ask]).invoke_async(answered))
+                await said(later, answered)
+                ends["second"].set()
+                await begun["asked"].wait()
+                ends["asked"].set()
+    finally:
+        undo()
+    assert whose[2] == ("asked", second.id)
+    assert second.id != first.id

@@ -3,6 +3,8 @@
 import asyncio
 import importlib
 import importlib.util
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from typing import Any, ClassVar
 
@@ -212,6 +214,24 @@ def test_hooks_added_to_a_finished_agent_guard_it(rehearse: Rehearse) -> None:
     assert outcomes(world) == ["success", "denied"]
 
 
+@pytest.mark.parametrize("later", [True, False])
+def test_a_hook_that_repairs_a_made_up_name_is_judged_by_the_tool_it_finds(rehearse: Rehearse, later: bool) -> None:
+    """Also where our hooks were added to a finished agent, which has no middleware of ours."""
+    world = rehearse()
+
+    def rename(event: Any) -> None:
+        event.tool_use["name"] = "wipe"
+
+    hooks = AgentIdentityHooks(world.enforcer)
+    agent = made(None if later else hooks, [wipe], use("whipe", invoice="INV-42"), more=[Hook(rename)])
+    if later:
+        agent.hooks.add_hook(hooks)
+    with task(world, "whipe"):
+        agent("go")
+    assert not ran
+    assert {(call.tool, call.code) for call in world.records.calls()} <= {("wipe", "tool_not_granted")}
+
+
 @pytest.mark.skipif(not STAGES, reason="Strands looks a tool up again since 1.62")
 @pytest.mark.parametrize("zero_code", [True, False])
 @pytest.mark.parametrize(("name", "code"), [("wipe", "tool_not_granted"), ("nothing", "tool_not_granted")])
@@ -358,3 +378,13 @@ async def test_a_call_that_loses_its_place_does_not_run(rehearse: Rehearse, chan
     assert ("not_guarded" in str(results(agent))) is (mode == "enforce")
     assert outcomes(world) == ["denied" if mode == "enforce" else "success"]
     verified(world)
+
+
+@pytest.mark.skipif(not STAGES, reason="earlier versions of Strands need them themselves")
+def test_agents_are_guarded_where_the_earlier_events_are_gone() -> None:
+    """They are deprecated, and only bidirectional agents of earlier versions had them."""
+    code = (
+        "import sys; sys.modules['strands.experimental.hooks.events'] = None\n"
+        "from agent_identity.integrations.frameworks.strands import AgentIdentityHooks"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

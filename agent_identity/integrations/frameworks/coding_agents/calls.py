@@ -174,7 +174,8 @@ class HookCalls:
         with self._lock:
             known, session = self._begun_sessions, event.get("session_id")
             is_first = not self._is_told and session not in known and len(known) < _MAX_AGENTS
-            known.add(session)
+            if len(known) < _MAX_AGENTS:
+                known.add(session)
             if event.get("agent_id") is not None or not isinstance(text, str):
                 return False
             if text in self._spoken:

@@ -397,15 +397,15 @@ class _Hooks:
     """The hooks of the process: they guard what CrewAI makes for a run, and tell the bodies who calls.
 
     Attributes:
-        by_agent: Protections by the key of an agent, which copies of an agent share.
-        by_crew: Protections by the id of a crew, for agents that were added or changed since.
+        by_crew: Protections by the id of a crew, whose agents may be those of another crew, too, or added since.
+        by_agent: Protections by the key of an agent, which copies of an agent and of its crew share.
         for_managers: Protections by the key of a crew, for the manager that CrewAI makes for a run.
         default: The protection of all others.
     """
 
     def __init__(self) -> None:
-        self.by_agent: dict[str, _Protection] = {}
         self.by_crew: dict[object, _Protection] = {}
+        self.by_agent: dict[str, _Protection] = {}
         self.for_managers: dict[str, _Protection] = {}
         self.default: _Protection | None = None
 
@@ -457,11 +457,10 @@ class _Hooks:
 
     def _of(self, context: ToolCallHookContext) -> "_Protection | None":
         agent, crew = context.agent, context.crew
-        own = self.by_agent.get(getattr(agent, "key", ""))
+        own = None if crew is None else self.by_crew.get(crew.id)
+        own = own or self.by_agent.get(getattr(agent, "key", ""))
         if own is None and crew is not None and agent is crew.manager_agent:
             own = self.for_managers.get(crew.key)
-        if own is None and crew is not None:
-            own = self.by_crew.get(crew.id)
         return own or self.default
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Generator, Iterable, Mapping
 from typing import Final, NamedTuple
 
+from google.adk.agents.base_agent import BaseAgent
 from google.adk.agents.invocation_context import InvocationContext
 from google.adk.models.llm_request import LlmRequest
 
@@ -12,8 +13,11 @@ __all__ = ["Filled", "filled_instructions", "texts_of_others"]
 
 _PLACEHOLDER: Final = re.compile(r"{+[^{}]*}+")
 _PREFIXES: Final = frozenset({"", "app", "user", "temp"})
-_ADDING: Final = frozenset({"PreloadMemoryTool", "LoadArtifactsTool", "LoadMcpResourceTool"})
-"""Tools of the ADK that write memories, or names that tools or servers have chosen, into the instruction."""
+_ADDING: Final = frozenset({"PreloadMemoryTool", "LoadArtifactsTool", "LoadMcpResourceTool", "McpInstructionProvider"})
+"""What writes memories, texts of servers, or names that others have chosen, into the instruction: tools, a provider."""
+
+_REMOTE: Final = frozenset({"RemoteA2aAgent"})
+"""Agents that take their description from elsewhere if they have none."""
 
 
 class Filled(NamedTuple):
@@ -40,14 +44,25 @@ def filled_instructions(run: InvocationContext, request: LlmRequest) -> tuple[Fi
     owners = (getattr(run.agent, "root_agent", None), *run.plugin_manager.plugins)
     templates = [getattr(run.agent, "instruction", ""), *(getattr(one, "global_instruction", "") for one in owners)]
     filled = [_filled(text, run.session.state) for text in templates if isinstance(text, str) and "{" in text]
-    if any(_adds(tool) for tool in (*getattr(run.agent, "tools", ()), *request.tools_dict.values())):
+    if any(
+        _is_one(each, _ADDING) for each in (*templates, *getattr(run.agent, "tools", ()), *request.tools_dict.values())
+    ):
         filled.append(Filled(None, ()))
+    filled += _described(run.agent, str(request.config.system_instruction))
     return tuple(one for one in filled if one.text is None or one.values)
 
 
-def _adds(tool: object) -> bool:
-    """Return whether a tool writes texts of others into the instruction; one that found none counts as well."""
-    return any(kind.__name__ in _ADDING for kind in type(tool).__mro__)
+def _is_one(thing: object, names: frozenset[str]) -> bool:
+    """Return whether an object is of one of the classes; a tool that found nothing to add counts as well."""
+    return any(kind.__name__ in names for kind in type(thing).__mro__)
+
+
+def _described(agent: BaseAgent, instruction: str) -> Generator[Filled]:
+    """Yield the descriptions of remote agents that an agent may hand over to."""
+    others = (*agent.sub_agents, *(agent.parent_agent.sub_agents if agent.parent_agent else ()))
+    for one in others:
+        if _is_one(one, _REMOTE) and one.name in instruction:
+            yield Filled(one.description or None, (one.description,))
 
 
 def _filled(template: str, state: Mapping[str, object]) -> Filled:

@@ -1,5 +1,6 @@
 """The capability, and the guard of all agents of a process."""
 
+import copy
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias, cast
@@ -82,6 +83,7 @@ class AgentIdentity(AbstractCapability[object]):
             principal_messages=principal_messages,
         )
         self._model = model
+        self._asked: Asked | None = None
         self._unguarded = UnguardedTools("outside the toolsets of this process")
         if model is not None and not hasattr(AbstractCapability, "get_wrapper_model"):
             raise ConfigurationError("model= needs a Pydantic AI with get_wrapper_model; upgrade pydantic-ai-slim")
@@ -113,15 +115,21 @@ class AgentIdentity(AbstractCapability[object]):
             return None
         return GuardedModel(model, self._guards, self._model)
 
+    async def for_run(self, ctx: RunContext[object]) -> AbstractCapability[object]:
+        """Return the capability of a run, which knows what the application passes: hooks may add messages later."""
+        if not self._guards.are_principals or outermost.get() is not None:
+            return self
+        own = copy.copy(self)
+        own._asked = Asked(ctx.run_id, spoken_in(ctx.prompt, ctx.messages))  # noqa: SLF001  Of the same class.
+        return own
+
     async def wrap_run(
         self, ctx: RunContext[object], *, handler: Callable[[], Awaitable[AgentRunResult[object]]]
     ) -> AgentRunResult[object]:
         """Note the outermost run."""
         if outermost.get() is not None:
             return await handler()
-        # Now, because hooks and processors of the history may change the messages.
-        spoken = spoken_in(ctx.prompt, ctx.messages) if self._guards.are_principals else frozenset[str]()
-        token = outermost.set(Asked(ctx.run_id, spoken))
+        token = outermost.set(self._asked or Asked(ctx.run_id, frozenset()))
         try:
             return await handler()
         finally:

@@ -7,12 +7,14 @@ from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from contextvars import Context, ContextVar, copy_context
 from types import coroutine
 from typing import Any, Final, TypeAlias, cast, final
+from weakref import WeakValueDictionary
 
 import wrapt
 from opentelemetry import context as otel
 from pydantic import BaseModel
 from strands import models
 from strands.event_loop.streaming import process_stream
+from strands.interrupt import Interrupt, InterruptException
 from strands.types.tools import AgentTool, ToolUse
 
 from agent_identity._enforcement import Enforcer
@@ -34,6 +36,7 @@ __all__ = [
     "Place",
     "answered",
     "arguments_of",
+    "resume",
 ]
 
 Interrupting: TypeAlias = Callable[[str, object], object]
@@ -76,20 +79,52 @@ class Place:
     """
 
     def __init__(self, enforcer: Enforcer) -> None:
-        self._context = otel.get_current()
         self._enforcer = enforcer
-        self._task = enforcer.current_task
+        self._waits = False
+        self._take()
+
+    def _take(self) -> None:
+        self._context = otel.get_current()
+        self._task = self._enforcer.current_task
         self._is_left = False
 
-    def leave(self) -> None:
-        """Know that the call waits for a person."""
-        self._is_left = True
+    def resume(self) -> None:
+        """Have the call go on here, if it waits; until it does, whoever answers last decides."""
+        if self._waits:
+            self._take()
+
+    def leave(self, *interrupts: Interrupt) -> None:
+        """Know that the call waits for a person.
+
+        Args:
+            interrupts: What the person is asked.
+        """
+        self._is_left = self._waits = True
+        _LEFT.update((one.id, self) for one in interrupts)
 
     def entered(self) -> AbstractContextManager[None]:
-        """Return a block that runs under the task in which the call was admitted."""
+        """Return a block that runs under the task in which the call was admitted, or resumed."""
+        self._waits = False
         if self._is_left or self._task is self._enforcer.current_task:
             return nullcontext()
         return attached(marked_as_here(self._context))
+
+
+_LEFT: Final = WeakValueDictionary[str, Place]()
+"""The places of calls that wait for a person, by the ids of interrupts."""
+
+
+def resume(prompt: object) -> None:
+    """Have the calls go on here that a prompt answers: they may have to wait for others before they do.
+
+    Args:
+        prompt: The input of a run.
+    """
+    for block in cast("list[object]", prompt) if isinstance(prompt, list) else ():
+        answer = cast("_Event", block).get("interruptResponse") if isinstance(block, Mapping) else None
+        left = _LEFT.get(cast("str", answer.get("interruptId"))) if isinstance(answer, Mapping) else None
+        if left is not None:
+            left.resume()
 
 
 @final
@@ -172,7 +207,8 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
                 if item is not _NOTHING:
                     yield answered(tool_use, item) if routed else item
         except HaltedError as halted:
-            self._leave()
+            asked = cast("_Event", halted.event["tool_interrupt_event"])
+            self._leave(*cast("list[Interrupt]", asked["interrupts"]))
             yield halted.event
         except Denied as denied:
             yield answered(tool_use, refusal(denied), "error")
@@ -180,12 +216,15 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
             await items.aclose()
 
     def _interrupt(self, name: str, reason: object) -> object:
-        self._leave()
-        return self._self_interrupt(name, reason)
+        try:
+            return self._self_interrupt(name, reason)
+        except InterruptException as left:
+            self._leave(left.interrupt)
+            raise
 
-    def _leave(self) -> None:
+    def _leave(self, *interrupts: Interrupt) -> None:
         if self._self_place is not None:
-            self._self_place.leave()
+            self._self_place.leave(*interrupts)
 
     def _wanted(self, tool_use: ToolUse) -> ToolCall:
         tool = cast("AgentTool", self.__wrapped__)

@@ -44,6 +44,7 @@ from agent_identity.integrations.frameworks.strands.calls import (
     Place,
     answered,
     arguments_of,
+    resume,
 )
 from agent_identity.integrations.frameworks.strands.prompts import note_spoken
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards
@@ -69,8 +70,11 @@ _E = TypeVar("_E", bound=BaseHookEvent)
 
 def _event(common: type[_E], earlier: str) -> tuple[type[_E], ...]:
     """Return an event of agents, and that of bidirectional ones where it is another."""
-    own = cast("type[_E] | None", getattr(importlib.import_module(_EARLIER), earlier, None))
-    return (common,) if own is None else (common, own)
+    try:
+        own = cast("type[_E]", getattr(importlib.import_module(_EARLIER), earlier))
+    except (ModuleNotFoundError, AttributeError):
+        return (common,)
+    return (common, own)
 
 
 _BEFORE_TOOL: Final = _event(BeforeToolCallEvent, "BidiBeforeToolCallEvent")
@@ -176,10 +180,14 @@ class AgentIdentityHooks(HookProvider):
         try:
             if _OURS.get(agent):
                 await self._admit(event)
-            elif tool is not None:
+                return
+            named = _named(agent, event.tool_use["name"])
+            if tool is None and _HAS_STAGES:  # Strands would look up the name that hooks have given to the call.
+                tool = named
+            if tool is not None:
                 place = Place(self._guards.enforcer)
                 event.selected_tool = self._guarded_tool(tool, agent.name, interrupt, place)
-            elif not agent.tool_registry.registry.get(event.tool_use["name"]):  # Else Strands finds it.
+            elif named is None:
                 event.cancel_tool = await self._missing(event.tool_use, agent.name, interrupt) or False
         except InterruptException:
             raise
@@ -332,9 +340,26 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
 
         return invoke_callbacks_async
 
-    patch = MethodPatch(HookRegistry, {"invoke_callbacks_async": hooked})
+    def resuming(original: Callable[..., AsyncGenerator[object]]) -> Callable[..., AsyncGenerator[object]]:
+        @functools.wraps(original)
+        def stream_async(agent: Agent, *args: object, **kwargs: object) -> AsyncGenerator[object]:
+            _resume(*args, **kwargs)
+            return original(agent, *args, **kwargs)
+
+        return stream_async
+
+    patch, resumed = (
+        MethodPatch(HookRegistry, {"invoke_callbacks_async": hooked}),
+        MethodPatch(Agent, {"stream_async": resuming}),
+    )
     patch.apply()
-    return patch.undo
+    resumed.apply()
+
+    def undo() -> None:
+        patch.undo()
+        resumed.undo()
+
+    return undo
 
 
 def _has_background(agent: object) -> bool:
@@ -344,9 +369,20 @@ def _has_background(agent: object) -> bool:
 
 def _look_up(event: "BeforeToolCallEvent[LocalAgent]", before: tuple[AgentTool | None, str]) -> None:
     """Select the tool that Strands would, where hooks have given the call another name; since 1.62 it looks again."""
-    name, registry = event.tool_use["name"], event.agent.tool_registry
+    name = event.tool_use["name"]
     if _HAS_STAGES and event.selected_tool is before[0] and name != before[1]:
-        event.selected_tool = registry.dynamic_tools.get(name) or registry.registry.get(name)
+        event.selected_tool = _named(event.agent, name)
+
+
+def _named(agent: "LocalAgent", name: str) -> AgentTool | None:
+    """Return the tool of an agent that Strands would find by a name."""
+    registry = agent.tool_registry
+    return registry.dynamic_tools.get(name) or registry.registry.get(name)
+
+
+def _resume(prompt: object = None, *_: object, **__: object) -> None:
+    """Know from the arguments of a run which calls it resumes."""
+    resume(prompt)
 
 
 def _extend(
@@ -368,6 +404,7 @@ def _extend(
 
     @functools.wraps(kind.stream_async)
     def stream_async(self: object, *args: object, **kwargs: object) -> AsyncGenerator[object]:
+        _resume(*args, **kwargs)
         stream = kind.stream_async(self, *args, **kwargs)
         if _INVOKED.get() is self:  # Strands consumes only this stream itself.
             _INVOKED.set(None)

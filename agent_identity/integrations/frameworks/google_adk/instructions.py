@@ -48,7 +48,8 @@ def filled_instructions(run: InvocationContext, request: LlmRequest) -> tuple[Fi
         _is_one(each, _ADDING) for each in (*templates, *getattr(run.agent, "tools", ()), *request.tools_dict.values())
     ):
         filled.append(Filled(None, ()))
-    filled += _described(run.agent, str(request.config.system_instruction))
+    if isinstance(run.agent, BaseAgent):
+        filled += _described(run.agent, str(request.config.system_instruction))
     return tuple(one for one in filled if one.text is None or one.values)
 
 

@@ -26,7 +26,7 @@ _NS: Final = 1_000_000_000
 _UNTRUSTED: Final = frozenset({"unknown_key", "key_not_valid_then"})
 _NEAR: Final = 1_024  # Approvals in memory, of some 4 KiB each.
 _MOST: Final = 1_024
-"""Calls, or answers, of one approval that are kept: a call that is suspended and runs again has some of each."""
+"""Questions, answers or calls of one approval that are kept: a call that is suspended and runs again has some."""
 
 
 class _Said(NamedTuple):
@@ -51,13 +51,13 @@ class _Case(msgspec.Struct):
     """Everything about one approval.
 
     Attributes:
-        pending: What was asked.
+        pending: What was asked, as keys.
         approved: The answers that let the call run.
         calls: The calls that name it.
         requests: The digest of the request, by task.
     """
 
-    pending: set[_Said] = set()  # msgspec copies this and those below for each approval.
+    pending: dict[_Said, bool] = {}  # msgspec copies this and those below for each approval. It once leaked sets.
     approved: list[_Approved] = []
     calls: list[tuple[_Said, Place]] = []
     requests: dict[str, str] = {}
@@ -151,7 +151,10 @@ class ApprovalsCheck:
         if len(entries) < _MOST:
             entries.append(entry)
         else:
-            self._add("approval_reused", "more calls name an approval than one call can be", place)
+            self._reuse(place)
+
+    def _reuse(self, place: Place) -> None:
+        self._add("approval_reused", "more calls name an approval than one call can be", place)
 
     def _match(self, said: _Said, approved: Collection[_Said], place: Place) -> None:
         if not approved:
@@ -168,7 +171,11 @@ class ApprovalsCheck:
             message = "the question and the answer of this approval name different digests of its request"
             self._add("approval_mismatch", message, place)
         if approval.status == "pending":
-            case.pending.add(said._replace(agents=()))
+            asked = said._replace(agents=())
+            if len(case.pending) < _MOST or asked in case.pending:
+                case.pending[asked] = True
+            else:
+                self._reuse(place)
         elif approval.status == "approved":
             self._keep(case.approved, _Approved(said, approval, record.time.start_ns, place), place)
 

@@ -131,3 +131,20 @@ def test_messages_install_from_a_checkout_as_the_readme_does(path: Path) -> None
     """No message or text of the package tells to install a distribution that no index has."""
     joined = re.sub(r'"\s+f?"', "", path.read_text(encoding="utf-8"))
     assert not _INSTALLS_FROM_INDEX.search(joined)
+
+
+def _examples() -> list[Path]:
+    pages = [ROOT / "README.md", *DOCS.rglob("*.md")]
+    return [*pages, *(ROOT / "examples").glob("*.py"), *(ROOT / "agent_identity").rglob("*.py")]
+
+
+def test_examples_bound_numbers_from_below() -> None:
+    """A range with an upper bound alone lets a negative amount through, and examples are copied."""
+    call = re.compile(r"Range\((?=[^()]*max)(?![^()]*min)[^()]*\)")
+    unbounded = {
+        f"{path.relative_to(ROOT)}: {found[0]}"
+        for path in _examples()
+        for found in call.finditer(path.read_text(encoding="utf-8"))
+        if "\n\n" not in found[0]
+    }
+    assert unbounded == set()

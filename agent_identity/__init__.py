@@ -25,6 +25,7 @@ PYTEST_DONT_REWRITE: pytest rewrites the package of each plugin, and warns of on
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -84,24 +85,35 @@ _FACES: Final = {
     "integrations.instrumentation": ("instrument", "uninstrument"),
 }
 _HOME: Final = {name: face for face, names in _FACES.items() for name in names}
-_MOVED: Final = {
-    "SigningKey": "agent_identity.identity.SigningKey",
-    "TrustStore": "agent_identity.identity.TrustStore",
-    "check": "agent_identity.Verifier",
-    "authority": "agent_identity.identity, .constraints, .limits or .state",
-    "enforcement": "agent_identity.adapters, .delegation or .identity",
-    "evidence": "agent_identity.options or .records",
+_PUBLIC: Final = (
+    *("adapters", "answers", "approvals", "audit", "constraints", "delegation", "errors", "identity", "inspection"),
+    *("limits", "options", "policy", "records", "state", "tokens"),
+)
+_INTEGRATED: Final = {
+    "AgentIdentityMiddleware": "langchain",
+    "protect": "langchain, or in the module of your framework",
+    "protect_server": "mcp",
+    "protect_session": "mcp",
 }
-"""Names that left the root, each with its new place."""
+
+
+def _elsewhere(name: str) -> str | None:
+    """Return the public modules that have a name, or ``None``; called only when an import fails anyway."""
+    if name.startswith("_") or find_spec(f"agent_identity.{name}") is not None:
+        return None
+    if name in _INTEGRATED:
+        return f"agent_identity.integrations.{_INTEGRATED[name]}"
+    places = [place for place in _PUBLIC if name in import_module(f"agent_identity.{place}").__all__]
+    return " or ".join(f"agent_identity.{place}" for place in places) or None
 
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
         return import_module("agent_identity.version").VERSION
     face = _HOME.get(name)
-    if name in _MOVED:  # Of an AttributeError, `from agent_identity import` would drop the message.
-        raise ImportError(f"agent_identity.{name} moved to {_MOVED[name]}; import it from there", name=name)
     if face is None:
+        if place := _elsewhere(name):  # Of an AttributeError, `from agent_identity import` would drop the message.
+            raise ImportError(f"agent_identity has no {name!r}; it is in {place}", name=name)
         raise AttributeError(f"module 'agent_identity' has no attribute {name!r}")
     value: object = getattr(import_module(f"agent_identity.{face}"), name)
     globals()[name] = value

@@ -2,7 +2,7 @@
 
 >>> from agent_identity import Scope
 >>> from agent_identity.constraints import PathWithin, Range
->>> scope = Scope("pay", amount=Range(max=100)) | Scope("read_file", path=PathWithin("/data"))
+>>> scope = Scope("pay", amount=Range(min=0, max=100)) | Scope("read_file", path=PathWithin("/data"))
 """
 
 from agent_identity._constraints import (

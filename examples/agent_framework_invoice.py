@@ -35,7 +35,7 @@ CLERK = ai.Agent("invoice-clerk", owner="finance-ops@example.com")
 RESEARCHER = ai.Agent("researcher", owner="finance-ops@example.com")
 SCOPE = (
     ai.Scope("read_invoice", invoice_id="INV-42")
-    | ai.Scope("pay_invoice", invoice_id="INV-42", amount=Range(max=500))
+    | ai.Scope("pay_invoice", invoice_id="INV-42", amount=Range(min=0, max=500))
     | ai.Scope({"researcher": {}, "look_up": {}})
 )
 NUMBERS = itertools.count(1)

@@ -54,7 +54,7 @@ researcher = ai.Agent("researcher", owner="finance-ops@example.com")
 scope = ai.Scope(
     {
         "billing/read_invoice": {"invoice_id": "INV-42"},
-        "billing/pay_invoice": {"invoice_id": "INV-42", "amount": Range(max=500)},
+        "billing/pay_invoice": {"invoice_id": "INV-42", "amount": Range(min=0, max=500)},
         "Agent": None,
     }
 )

@@ -66,7 +66,7 @@ def main(directory: str) -> None:
     scope = ai.Scope(
         {
             "read_invoice": {"invoice_id": "INV-42"},
-            "pay_invoice": {"invoice_id": "INV-42", "amount": Range(max=500)},
+            "pay_invoice": {"invoice_id": "INV-42", "amount": Range(min=0, max=500)},
             "ask_question_to_coworker": None,
             "look_up": None,
         }

@@ -52,7 +52,7 @@ async def main() -> None:
     clerk = ai.Agent("invoice-clerk", owner="finance-ops@example.com")
     researcher = ai.Agent("researcher", owner="finance-ops@example.com")
     reading = ai.Scope("read_invoice", invoice_id="INV-42")
-    scope = reading | ai.Scope("look_up") | ai.Scope("pay_invoice", invoice_id="INV-42", amount=Range(max=500))
+    scope = reading | ai.Scope("look_up") | ai.Scope("pay_invoice", invoice_id="INV-42", amount=Range(min=0, max=500))
 
     with ai.Enforcer.open("evidence") as enforcer:
         agents = {"researcher": (researcher, reading)}

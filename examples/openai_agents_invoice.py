@@ -60,7 +60,7 @@ owner = "finance-ops@example.com"
 scope = ai.Scope(
     {
         "read_invoice": {"invoice_id": "INV-42"},
-        "pay_invoice": {"invoice_id": "INV-42", "amount": Range(max=500)},
+        "pay_invoice": {"invoice_id": "INV-42", "amount": Range(min=0, max=500)},
         "ask_researcher": None,
     }
 )

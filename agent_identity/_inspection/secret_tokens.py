@@ -12,7 +12,7 @@ from agent_identity.errors import ConfigurationError
 
 __all__ = ["Secrets"]
 
-_MISSING: Final = "Secrets needs kingfisher-secret-scanner; install agent-identity-otel[secrets]"
+_MISSING: Final = "Secrets needs kingfisher-secret-scanner; run pip install '.[secrets]' in the checkout"
 _SHORT: Final = 2_048
 _SHORT_WORDS: Final = re.compile(r"(?:\S{0,15}+\s)*+\S{0,15}")
 """A short text without a word of 16 characters holds no token of a provider, and is not worth a scan."""

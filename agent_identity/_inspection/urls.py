@@ -13,7 +13,7 @@ from agent_identity.errors import ConfigurationError
 
 __all__ = ["Urls"]
 
-_MISSING: Final = "Urls needs ada-url; install agent-identity-otel[urls]"
+_MISSING: Final = "Urls needs ada-url; run pip install '.[urls]' in the checkout"
 _LONGEST: Final = 8_192
 _WEB: Final = frozenset({"http:", "https:", "ws:", "wss:", "ftp:"})
 _URL: Final = re.compile(

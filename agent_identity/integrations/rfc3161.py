@@ -29,7 +29,7 @@ try:
     from cryptography import x509
 except ImportError as error:
     raise ConfigurationError(
-        "the package rfc3161-client is not installed; pip install 'agent-identity-otel[anchors]'"
+        "the package rfc3161-client is not installed; run pip install '.[anchors]' in the checkout"
     ) from error
 
 __all__ = ["Anchor", "Authority"]

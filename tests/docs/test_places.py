@@ -14,6 +14,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
 _KEY_ROW = re.compile(r"  [\w-]{43}  ")
 """A row of a table of keys: a key has 43 characters, which cannot be broken."""
+_INSTALLS_FROM_INDEX = re.compile(r"install (?:the )?(?:Python )?(?:distribution )?[\"']?agent-identity-otel")
 DECISIONS = sorted(page for page in PAGES if re.match(r"adr/\d{4}-", page))
 
 
@@ -120,6 +121,30 @@ def test_code_blocks_fit_the_page(page: str) -> None:
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{page}" for page in PAGES)])
 def test_pages_install_from_a_checkout_as_the_readme_does(page: str) -> None:
-    """No page tells to install ``agent-identity-otel[…]`` while there is no such distribution to be had."""
+    """No page tells to install a distribution that no index has, and that anyone could therefore register."""
     assert "The package is not on PyPI yet" in _text("README.md")
-    assert not re.search(r"pip install [\"']?agent-identity-otel", _text(page))
+    assert not _INSTALLS_FROM_INDEX.search(_text(page))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "agent_identity").rglob("*.py")), ids=lambda path: path.stem)
+def test_messages_install_from_a_checkout_as_the_readme_does(path: Path) -> None:
+    """No message or text of the package tells to install a distribution that no index has."""
+    joined = re.sub(r'"\s+f?"', "", path.read_text(encoding="utf-8"))
+    assert not _INSTALLS_FROM_INDEX.search(joined)
+
+
+def _examples() -> list[Path]:
+    pages = [ROOT / "README.md", *DOCS.rglob("*.md")]
+    return [*pages, *(ROOT / "examples").glob("*.py"), *(ROOT / "agent_identity").rglob("*.py")]
+
+
+def test_examples_bound_numbers_from_below() -> None:
+    """A range with an upper bound alone lets a negative amount through, and examples are copied."""
+    call = re.compile(r"Range\((?=[^()]*max)(?![^()]*min)[^()]*\)")
+    unbounded = {
+        f"{path.relative_to(ROOT)}: {found[0]}"
+        for path in _examples()
+        for found in call.finditer(path.read_text(encoding="utf-8"))
+        if "\n\n" not in found[0]
+    }
+    assert unbounded == set()

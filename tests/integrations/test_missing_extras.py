@@ -16,4 +16,4 @@ def test_the_error_of_a_missing_library_names_the_extra(module: str, library: st
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"ImportError: the module {library}")
-    assert last.endswith(f" is missing; pip install 'agent-identity-otel[{extra}]'")
+    assert last.endswith(f" is missing; run pip install '.[{extra}]' in the checkout")

@@ -33,7 +33,7 @@ def duckdb_module() -> ModuleType:
         import duckdb
     except ImportError:
         raise ConfigurationError(
-            "the extra tables for Parquet is not installed; run pip install 'agent-identity-otel[tables]'"
+            "the extra tables for Parquet is not installed; run pip install '.[tables]' in the checkout"
         ) from None
     return duckdb
 

@@ -52,7 +52,7 @@ class Excess(NamedTuple):
 class Scope:
     """The permitted tools and the constraints on their arguments.
 
-    ``Scope("pay", amount=Range(max=100), currency="EUR")`` is one tool with constrained arguments; a
+    ``Scope("pay", amount=Range(min=0, max=100), currency="EUR")`` is one tool with constrained arguments; a
     plain value means exactly equal. ``Scope({"pay": {"amount": 5}, "list_invoices": None})`` are several.
     ``scope | scope`` joins them.
 

@@ -354,6 +354,6 @@ def _require_library() -> None:
         importlib.import_module("psycopg")
     except ImportError:
         raise ConfigurationError(
-            "psycopg, which PostgresState needs, is missing or does not work; install "
-            "agent-identity-otel[postgres], and psycopg[binary] where libpq is missing"
+            "psycopg, which PostgresState needs, is missing or does not work; run pip "
+            "install '.[postgres]' in the checkout, and psycopg[binary] where libpq is missing"
         ) from None

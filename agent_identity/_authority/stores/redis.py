@@ -352,7 +352,7 @@ def _library() -> ModuleType:
         import redis  # An extra.
     except ImportError:
         raise ConfigurationError(
-            "the Redis client, which RedisState needs, is missing; install agent-identity-otel[redis]"
+            "the Redis client, which RedisState needs, is missing; run pip install '.[redis]' in the checkout"
         ) from None
     return redis
 

@@ -86,7 +86,7 @@ def refuse_clash(find: Callable[[str], object] = importlib.metadata.distribution
         return
     raise ConfigurationError(
         f"the distribution {CLASHING} also installs the package agent_identity, as "
-        f"agent-identity-otel does; run 'pip uninstall {CLASHING}' and reinstall agent-identity-otel"
+        f"agent-identity-otel does; run 'pip uninstall {CLASHING}' and reinstall this one from its checkout"
     )
 
 

@@ -110,7 +110,7 @@ def _receivers(protocol: OtlpProtocol) -> Callable[[SplitResult, Settings, Mappi
         from agent_identity._enforcement.export.http_receiver import HttpReceiver  # noqa: PLC0415  Needs an extra.
     except ImportError as error:
         raise ConfigurationError(
-            f"the package {error.name} is not installed; install agent-identity-otel[otlp], and grpcio for "
+            f"the package {error.name} is not installed; run pip install '.[otlp]' in the checkout, and grpcio for "
             "the protocol grpc"
         ) from None
     return HttpReceiver

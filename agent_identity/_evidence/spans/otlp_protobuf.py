@@ -195,8 +195,8 @@ def _inflated(data: bytes) -> bytes:
         from zstandard import ZstdDecompressor, ZstdError, frame_content_size  # An extra.
     except ModuleNotFoundError:
         raise ConfigurationError(
-            "the package zstandard is not installed, which compressed messages need; run pip install "
-            "'agent-identity-otel[zstd]'"
+            "the package zstandard is not installed, which compressed messages need; run pip "
+            "install '.[zstd]' in the checkout"
         ) from None
     most = min(MAX_LINE, _FREE + MAX_RATIO["zstd"] * len(data))
     try:

@@ -113,7 +113,7 @@ def _protobuf() -> tuple[
     except ModuleNotFoundError:
         raise ConfigurationError(
             "the package opentelemetry-proto is not installed, which traces in Protocol Buffers "
-            "need; run pip install 'agent-identity-otel[otlp]', or write OTLP/JSON"
+            "need; run pip install '.[otlp]' in the checkout, or write OTLP/JSON"
         ) from None
     return binary_documents, read_message
 

@@ -27,8 +27,8 @@ def zstandard_module() -> ModuleType:
         import zstandard  # An extra.
     except ImportError:
         raise ConfigurationError(
-            "the extra zstd is not installed, which files compressed by zstd need; run pip install "
-            "'agent-identity-otel[zstd]'"
+            "the extra zstd is not installed, which files compressed by zstd need; run pip "
+            "install '.[zstd]' in the checkout"
         ) from None
     return zstandard
 

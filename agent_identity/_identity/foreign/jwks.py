@@ -85,8 +85,8 @@ class VerificationKey:
             from joserfc.jws import JWSRegistry
         except ImportError:
             raise ConfigurationError(
-                "the package joserfc is not installed, which verifies tokens of others; run pip install "
-                "'agent-identity-otel[oidc]'"
+                "the package joserfc is not installed, which verifies tokens of others; run pip "
+                "install '.[oidc]' in the checkout"
             ) from None
         try:
             key = JWKRegistry.import_key(dict(self._material()))

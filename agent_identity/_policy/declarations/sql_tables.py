@@ -76,6 +76,6 @@ def _reader(dialect: str) -> "SqlReader":
         from agent_identity._policy.declarations.sql_statements import SqlReader  # noqa: PLC0415  Needs the extra.
     except ImportError:
         raise ConfigurationError(
-            "the extra sql for the tables of statements is not installed; run pip install 'agent-identity-otel[sql]'"
+            "the extra sql for the tables of statements is not installed; run pip install '.[sql]' in the checkout"
         ) from None
     return SqlReader(dialect)

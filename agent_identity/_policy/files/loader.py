@@ -127,7 +127,7 @@ def _read_yaml(text: str) -> Document:
         from agent_identity._policy.files.yaml_reader import read_yaml  # noqa: PLC0415 - PyYAML is an extra.
     except ModuleNotFoundError:
         raise ConfigurationError(
-            "PyYAML is not installed; pip install 'agent-identity-otel[yaml]', or write the policy in JSON or TOML"
+            "PyYAML is not installed; run pip install '.[yaml]' in the checkout, or write the policy in JSON or TOML"
         ) from None
     return read_yaml(text)
 

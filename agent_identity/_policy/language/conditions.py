@@ -1,6 +1,6 @@
 """Conditions as data, compiled to one function with three answers.
 
-``{"args.amount": Range(max=100), "any": [{"principal.kind": "human"}, {"not": {…}}]}``: the members of a
+``{"args.amount": Range(min=0, max=100), "any": [{"principal.kind": "human"}, {"not": {…}}]}``: the members of a
 mapping must all be true. A missing attribute or a value of the wrong type is undecidable, and only
 ``exists`` can tell that an attribute is missing.
 """

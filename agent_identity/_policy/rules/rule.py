@@ -45,7 +45,7 @@ _CHANGEABLE: Final = (
 class Rule:
     """The effect on calls of some tools under a condition.
 
-    A condition is data: ``{"args.amount": Range(max=100), "principal.kind": "human"}``. All its members must
+    A condition is data: ``{"args.amount": Range(min=0, max=100), "principal.kind": "human"}``. All its members must
     be true; ``all``, ``any`` and ``not`` combine, and ``{"exists": True}`` is true if an attribute exists.
     A missing attribute or a value of another type makes a condition undecidable. Then a rule
     that allows or warns does not match, and a rule that blocks or routes blocks: an undecidable rule never lets a

@@ -47,7 +47,7 @@ ARCHIVIST: Final = Agent("archivist", owner="it@example.com")
 
 def paying(most: int) -> Scope:
     """Return the authority to pay any invoice up to an amount."""
-    return Scope("pay_invoice", number=Wildcard(), amount=Range(max=most))
+    return Scope("pay_invoice", number=Wildcard(), amount=Range(min=0, max=most))
 
 
 INVOICES: Final = Scope({"list_invoices": None, "read_invoice": None})

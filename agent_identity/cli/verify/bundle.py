@@ -1,6 +1,7 @@
 """``agent-identity bundle``: pack the evidence for an auditor into one file."""
 
 import argparse
+import hashlib
 import io
 import json
 import tempfile
@@ -13,8 +14,10 @@ from agent_identity._audit.verify import Verifier
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import Style, clean
 from agent_identity.cli.terminal.times import moment_ns
+from agent_identity.cli.verify.own_wheel import own_wheel
 from agent_identity.cli.verify.verify import lines
 from agent_identity.errors import ConfigurationError
+from agent_identity.version import VERSION
 
 __all__ = ["run"]
 
@@ -29,12 +32,23 @@ This bundle holds:
   evidence/       the records ({what}), the log that commits to them, and its signed checkpoint
   report.txt      what the verifier said when the bundle was made; report.json is the same for programs
   policy/         policy files, where some were added
+  verifier/       the verifier as a Python wheel, version {version}
   README.txt      this file
 
-Verify it yourself, on any machine with Python 3.11 or newer, without a network:
+Verify it yourself, on any machine with Python 3.11 or newer. The network is needed only to install what the verifier
+needs:
 
-  pip install agent-identity-otel
+  unzip BUNDLE 'verifier/*'
+  pip install verifier/{wheel}
   agent-identity verify BUNDLE --trust trust.json
+
+The verifier is not on PyPI: install nothing of its name from there. The wheel here comes from those who made the
+bundle, who could have changed it. Its SHA-256 must be
+
+  {digest}
+
+Compare that with the digest that you got from elsewhere, or that `agent-identity bundle` prints in a checkout of the
+same version that you trust: the same source always makes the same wheel.
 
 Take trust.json, the public keys, from where it was kept: not from here, and not from the machine of the agents. The
 copy in evidence/ shows only that the bundle fits itself. Do not rely on report.txt either; it can be written by
@@ -69,25 +83,30 @@ def run(chosen: argparse.Namespace) -> int:
         evidence.mkdir(0o700)
         collect(chosen.directory, evidence, choice, archive=chosen.archive)
         report = Verifier(chosen.trust, drafts=chosen.drafts).ledger(evidence)
-        pack(chosen.output, evidence, {**others, **_texts(choice, report)})
+        wheel, packed = own_wheel()
+        digest = hashlib.sha256(packed).hexdigest()
+        texts = _texts(choice, report, wheel, digest)
+        pack(chosen.output, evidence, {**others, **texts, f"verifier/{wheel}": packed})
     size = Path(chosen.output).stat().st_size
     drafts = any(problem.code == "draft_records_taken" for problem in report.findings)
     if chosen.json:
         facts = {"path": chosen.output, "bytes": size, "verdict": report.verdict, "exit_code": report.exit_code}
-        print(json.dumps({**facts, "records": report.counts.get("records", 0), "drafts": drafts}))
+        verifier = {"wheel": wheel, "sha256": digest}
+        print(json.dumps({**facts, "records": report.counts.get("records", 0), "drafts": drafts, "verifier": verifier}))
         return report.exit_code
     verdict, records = report.verdict.replace("_", " "), counted(report.counts.get("records", 0), "record")
     among = ", records of version 2 (draft) among them" if drafts else ""
     print(f"{clean(chosen.output)}: {verdict}, {records}{among}, {size:,} bytes")
+    print(f"verifier: {wheel}, SHA-256 {digest}")
     return report.exit_code
 
 
-def _texts(choice: Choice, report: Report) -> dict[str, bytes]:
+def _texts(choice: Choice, report: Report, wheel: str, digest: str) -> dict[str, bytes]:
     what = "all of them" if choice.everything else "an excerpt"
     note = "" if choice.everything else _EXCERPT
     text = "\n".join(lines(report, Style(io.StringIO(), {})))
     return {
-        "README.txt": _README.format(what=what, note=note).encode(),
+        "README.txt": _README.format(what=what, note=note, version=VERSION, wheel=wheel, digest=digest).encode(),
         "report.json": report_json(report),
         "report.txt": f"{text}\n".encode(),
     }

@@ -28,7 +28,7 @@ try:
     from google.protobuf.json_format import MessageToDict
     from starlette.authentication import SimpleUser
 except ModuleNotFoundError as error:
-    raise ImportError(f"the module {error.name} is missing; pip install 'agent-identity-otel[a2a]'") from error
+    raise ImportError(f"the module {error.name} is missing; run pip install '.[a2a]' in the checkout") from error
 
 __all__ = ["CallerContexts", "RemoteAgent"]
 

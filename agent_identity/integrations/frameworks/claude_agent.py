@@ -24,7 +24,7 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "claude_agent_sdk":
         raise
-    raise ImportError("claude-agent-sdk is not installed; pip install 'agent-identity-otel[claude-agent]'") from error
+    raise ImportError("claude-agent-sdk is not installed; run pip install '.[claude-agent]' in the checkout") from error
 
 if TYPE_CHECKING:
     from claude_agent_sdk import SdkMcpTool

@@ -64,20 +64,25 @@ class RefusalMiddleware:
         return answer
 
 
-def request_task(tasks: BearerTasks, request: HttpRequest) -> AbstractContextManager[Task]:
+def request_task(tasks: BearerTasks, request: HttpRequest, *, words: str | None = None) -> AbstractContextManager[Task]:
     """Return a context manager that runs a block in the task of a request.
 
     Args:
         tasks: Verifies tokens and opens tasks.
         request: The request.
+        words: The words in which the caller asks; the parameter ``request`` of :meth:`BearerTasks.opened`.
 
     Raises:
         NoTask: On entry: the request has no bearer token, or it is not genuine. The refusal is recorded.
         EvidenceError: On entry: it could not be recorded.
     """
-    return tasks.opened(request.headers.get("Authorization"), method=str(request.method), path=request.path)
+    shown = request.headers.get("Authorization")
+    return tasks.opened(shown, method=str(request.method), path=request.path, request=words)
 
 
-def async_request_task(tasks: BearerTasks, request: HttpRequest) -> AbstractAsyncContextManager[Task]:
+def async_request_task(
+    tasks: BearerTasks, request: HttpRequest, *, words: str | None = None
+) -> AbstractAsyncContextManager[Task]:
     """Return the asynchronous context manager for an asynchronous view; see :func:`request_task`."""
-    return tasks.opened_async(request.headers.get("Authorization"), method=str(request.method), path=request.path)
+    shown = request.headers.get("Authorization")
+    return tasks.opened_async(shown, method=str(request.method), path=request.path, request=words)

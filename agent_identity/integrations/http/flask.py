@@ -29,14 +29,16 @@ def _answer(error: AgentIdentityError) -> Response:
     return Response(body, status.value, list(headers))
 
 
-def request_task(tasks: BearerTasks) -> AbstractContextManager[Task]:
+def request_task(tasks: BearerTasks, *, words: str | None = None) -> AbstractContextManager[Task]:
     """Return a context manager that runs a block in the task of the current request.
 
     Args:
         tasks: Verifies tokens and opens tasks.
+        words: The words in which the caller asks; the parameter ``request`` of :meth:`BearerTasks.opened`.
 
     Raises:
         NoTask: On entry: the request has no bearer token, or it is not genuine. The refusal is recorded.
         EvidenceError: On entry: it could not be recorded.
     """
-    return tasks.opened(request.headers.get("Authorization"), method=request.method, path=request.path)
+    shown = request.headers.get("Authorization")
+    return tasks.opened(shown, method=request.method, path=request.path, request=words)

@@ -23,7 +23,7 @@ from agent_identity.integrations.http.client import (
 try:
     import httpx
 except ModuleNotFoundError as error:
-    raise ImportError(f"the module {error.name} is missing; pip install 'agent-identity-otel[http]'") from error
+    raise ImportError(f"the module {error.name} is missing; run pip install '.[http]' in the checkout") from error
 
 __all__ = ["AsyncDelegationTransport", "DelegationTransport", "Peer"]
 

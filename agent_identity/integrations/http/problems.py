@@ -15,7 +15,7 @@ from agent_identity.errors import (
     TokenError,
 )
 
-__all__ = ["Answer", "problem"]
+__all__ = ["Answer", "problem", "refusal_event"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _FORBIDDEN: Final = frozenset(
@@ -81,6 +81,18 @@ def problem(error: AgentIdentityError, *, challenge: str = "Bearer", admitting: 
     if status is HTTPStatus.UNAUTHORIZED:
         headers.append(("www-authenticate", challenge))
     return Answer(status, tuple(headers), body)
+
+
+def refusal_event(error: AgentIdentityError) -> str:
+    """Return a refusal as the last event of a stream whose status has been sent already.
+
+    It is an event ``error`` of ``text/event-stream`` (WHATWG HTML, section 9.2) with the problem details of
+    :func:`problem` as its data: code and reference, never the message.
+
+    Args:
+        error: The refusal, or the error that made it impossible to go on.
+    """
+    return f"event: error\ndata: {problem(error).body.decode()}\n\n"
 
 
 def _status_of(error: AgentIdentityError, *, admitting: bool) -> HTTPStatus:

@@ -14,7 +14,7 @@ try:
     import pkcs11
 except ImportError as error:
     raise ConfigurationError(
-        "the package python-pkcs11 is not installed; pip install 'agent-identity-otel[pkcs11]'"
+        "the package python-pkcs11 is not installed; run pip install '.[pkcs11]' in the checkout"
     ) from error
 
 __all__ = ["Pkcs11Signer", "Pkcs11Token"]

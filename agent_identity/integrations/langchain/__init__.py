@@ -9,6 +9,6 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "langchain_core":
         raise
-    raise ImportError("langchain-core is not installed; pip install 'agent-identity-otel[langchain]'") from error
+    raise ImportError("langchain-core is not installed; run pip install '.[langchain]' in the checkout") from error
 
 __all__ = ["bind_stream", "is_protected", "protect", "unprotect"]

@@ -10,6 +10,6 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "mcp":
         raise
-    raise ImportError("the package mcp is not installed; pip install 'agent-identity-otel[mcp]'") from error
+    raise ImportError("the package mcp is not installed; run pip install '.[mcp]' in the checkout") from error
 
 __all__ = ["Anonymous", "McpServer", "protect_server", "protect_session", "protected_session"]

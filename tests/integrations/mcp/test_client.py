@@ -304,7 +304,7 @@ def test_without_the_sdk_the_error_says_what_to_install() -> None:
     code = "import sys; sys.modules['mcp'] = None; import agent_identity.integrations.mcp"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "ImportError: the package mcp is not installed" in done.stderr
-    assert "pip install 'agent-identity-otel[mcp]'" in done.stderr
+    assert "run pip install '.[mcp]' in the checkout" in done.stderr
 
 
 # ------------------------------------------------------------------------------------------- every way in

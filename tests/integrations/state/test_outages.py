@@ -134,7 +134,7 @@ def test_a_forked_child_has_connections_of_its_own(shared: object) -> None:
 def test_a_missing_library_is_named(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever lacks the extra is told so when the store is made, not when the first call is refused."""
     monkeypatch.setitem(sys.modules, "redis" if kind == "redis" else "psycopg", None)
-    with pytest.raises(ConfigurationError, match=rf"agent-identity-otel\[{kind}\]"):
+    with pytest.raises(ConfigurationError, match=rf"\.\[{kind}\]"):
         RedisState("redis://x") if kind == "redis" else PostgresState("postgresql://x")
 
 

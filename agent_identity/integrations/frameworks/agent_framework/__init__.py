@@ -14,7 +14,7 @@ except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "agent_framework":
         raise
     raise ImportError(
-        "agent-framework-core is not installed; pip install 'agent-identity-otel[agent-framework]'"
+        "agent-framework-core is not installed; run pip install '.[agent-framework]' in the checkout"
     ) from error
 
 __all__ = ["AgentIdentityMiddleware", "answer", "approval_by_request", "instrument", "requests_of"]

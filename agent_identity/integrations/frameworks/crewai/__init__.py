@@ -8,6 +8,6 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "crewai":
         raise
-    raise ImportError("crewai is not installed; pip install 'agent-identity-otel[crewai]'") from error
+    raise ImportError("crewai is not installed; run pip install '.[crewai]' in the checkout") from error
 
 __all__ = ["instrument", "never_cached", "protect"]

@@ -13,6 +13,6 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "google":
         raise
-    raise ImportError("google-adk is not installed; pip install 'agent-identity-otel[google-adk]'") from error
+    raise ImportError("google-adk is not installed; run pip install '.[google-adk]' in the checkout") from error
 
 __all__ = ["AgentIdentityPlugin", "answer", "approval_by_confirmation", "instrument", "requests_of"]

@@ -13,6 +13,6 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"llama_index", "workflows"}:
         raise
-    raise ImportError("llama-index-core is not installed; pip install 'agent-identity-otel[llama-index]'") from error
+    raise ImportError("llama-index-core is not installed; run pip install '.[llama-index]' in the checkout") from error
 
 __all__ = ["answer", "approval_by_event", "instrument", "protect", "requests_of"]

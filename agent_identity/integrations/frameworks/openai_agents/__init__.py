@@ -21,7 +21,7 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"agents", "openai"}:
         raise
-    raise ImportError("openai-agents is not installed; pip install 'agent-identity-otel[openai-agents]'") from error
+    raise ImportError("openai-agents is not installed; run pip install '.[openai-agents]' in the checkout") from error
 
 __all__ = [
     "answer",

@@ -15,6 +15,6 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "pydantic_ai":
         raise
-    raise ImportError("pydantic-ai is not installed; pip install 'agent-identity-otel[pydantic-ai]'") from error
+    raise ImportError("pydantic-ai is not installed; run pip install '.[pydantic-ai]' in the checkout") from error
 
 __all__ = ["AgentIdentity", "answer", "approval_by_deferral", "bind_stream", "instrument", "requests_of"]

@@ -9,6 +9,6 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "strands":
         raise
-    raise ImportError("strands-agents is not installed; pip install 'agent-identity-otel[strands]'") from error
+    raise ImportError("strands-agents is not installed; run pip install '.[strands]' in the checkout") from error
 
 __all__ = ["AgentIdentityHooks", "answer", "approval_by_interrupt", "instrument", "requests_of"]

@@ -280,5 +280,5 @@ def test_what_is_missing_is_named(protocol: Any, library: str, tmp_path: Path, m
         monkeypatch.delitem(sys.modules, f"agent_identity.{name}", raising=False)
     monkeypatch.setitem(sys.modules, library, None)
     key = SigningKey.from_seed(bytes(32))
-    with pytest.raises(ConfigurationError, match=rf"{library}.*agent-identity-otel\[otlp\].*grpcio"):
+    with pytest.raises(ConfigurationError, match=rf"{library}.*\.\[otlp\].*grpcio"):
         LedgerExport(tmp_path, "http://x", signer=key, trust=TrustStore(()), settings=Settings(protocol=protocol))

@@ -613,8 +613,8 @@ def test_zstd_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ConfigurationError) as caught:
             act()
         assert str(caught.value) == (
-            "the extra zstd is not installed, which files compressed by zstd need; run pip install "
-            "'agent-identity-otel[zstd]'"
+            "the extra zstd is not installed, which files compressed by zstd need; run pip "
+            "install '.[zstd]' in the checkout"
         )
 
 

@@ -387,7 +387,7 @@ def test_what_is_not_installed_is_named(missing: str, data: bytes, monkeypatch: 
 
     monkeypatch.setattr(builtins, "__import__", without)
     extra = {"opentelemetry": "otlp", "zstandard": "zstd"}[missing]
-    with pytest.raises(ConfigurationError, match=rf"pip install 'agent-identity-otel\[{extra}\]'"):
+    with pytest.raises(ConfigurationError, match=rf"pip install '\.\[{extra}\]'"):
         read(data)
     assert read(b"{}") == []
 

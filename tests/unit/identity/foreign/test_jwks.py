@@ -244,7 +244,7 @@ def test_a_missing_extra_is_named(issuer: Any, monkeypatch: pytest.MonkeyPatch) 
     """Without joserfc the message says what to install."""
     monkeypatch.setitem(sys.modules, "joserfc.jws", None)
     token = read_token(issuer.token())
-    with pytest.raises(ConfigurationError, match=r"pip install 'agent-identity-otel\[oidc\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install '\.\[oidc\]'"):
         KeySet.parse(issuer.jwks()).find(token, uses=SIGNING).verify(token)
     alone = read_token(issuer.token(key="ed"))
     KeySet.parse(issuer.jwks()).find(alone, uses=SIGNING).verify(alone)

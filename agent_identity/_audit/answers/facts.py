@@ -187,6 +187,7 @@ class CallFact(msgspec.Struct, frozen=True, gc=False):
         call: The id that a model gave the call.
         arguments: The names of its arguments.
         span: The trace and the span of the call.
+        above: The span above that one.
     """
 
     where: Where
@@ -216,6 +217,7 @@ class CallFact(msgspec.Struct, frozen=True, gc=False):
     call: str | None
     arguments: tuple[str, ...]
     span: tuple[str, str] | None
+    above: str | None = None
 
     @property
     def duration_ns(self) -> int | None:
@@ -225,7 +227,8 @@ class CallFact(msgspec.Struct, frozen=True, gc=False):
     @property
     def opening(self) -> bool:
         """True if it is no call of a tool: an opening of a task, a delegation, or text for or from a model."""
-        return self.stage is not None or self.opened is not None
+        refused = self.kind == "task" and self.intent is None  # The opening of a grant from elsewhere names no agent.
+        return self.stage is not None or self.opened is not None or refused
 
     @property
     def of_model(self) -> bool:
@@ -393,6 +396,7 @@ class SpanFact:
         span: The id of the span.
         parent: The id of the span above; empty for a root.
         offered: It was offered to a model, and not called.
+        serving: It is the span of the party that was called.
     """
 
     source: int
@@ -406,6 +410,7 @@ class SpanFact:
     span: str
     parent: str
     offered: bool = False
+    serving: bool = False
 
 
 @final
@@ -420,6 +425,7 @@ class CallSpanFact:
         span: The id of the span.
         parent: The id of the span above; empty for a root.
         tool: The tool.
+        server: The MCP server.
     """
 
     source: int
@@ -428,6 +434,7 @@ class CallSpanFact:
     span: str
     parent: str
     tool: str
+    server: str | None = None
 
 
 Fact: TypeAlias = (

@@ -201,7 +201,7 @@ class IncidentReport:
         proof: The weight of everything in the answer.
         first_ns: The first time in it; 0 if the seed concerns nothing.
         last_ns: The last time.
-        calls: Calls that the seed concerns.
+        calls: Calls of tools and models that the seed concerns; refused openings are in the timeline only.
         timeline: The entries by time.
         omitted: Entries, grants and parties that had no room.
         authority: The grants, by task and depth: ancestors first.

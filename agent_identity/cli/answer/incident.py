@@ -38,7 +38,7 @@ def run(chosen: argparse.Namespace) -> int:
             raise ConfigurationError("--after goes with a seed key:THUMBPRINT; give --from for other seeds")
         seed = replace(seed, after_ns=moment_ns(chosen.after))
     if chosen.checkpoint is not None and seed.kind != "key":
-        raise ConfigurationError("--checkpoint goes with a seed key:THUMBPRINT of a recorder; leave it out")
+        raise ConfigurationError("--checkpoint goes with a seed key:THUMBPRINT; leave it out")
     found = answered(chosen, lambda evidence: incident(evidence, seed, checkpoint=chosen.checkpoint))
     return emit(
         chosen,

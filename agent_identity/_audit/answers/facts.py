@@ -104,8 +104,9 @@ class GrantFact:
         kid: The thumbprint of the issuer key that signed the root; ``None`` for a delegation.
         issuer: The issuer that it names.
         tools: What it permits.
-        issued_ns: From when on it permits that.
+        issued_ns: From when on it permits that, as its issuer says.
         expires_ns: From when on it permits nothing.
+        noted_ns: When the record noted it, as its recorder says.
     """
 
     where: Where
@@ -123,6 +124,7 @@ class GrantFact:
     tools: Tools
     issued_ns: int
     expires_ns: int
+    noted_ns: int
 
 
 @final
@@ -187,6 +189,7 @@ class CallFact(msgspec.Struct, frozen=True, gc=False):
         call: The id that a model gave the call.
         arguments: The names of its arguments.
         span: The trace and the span of the call.
+        above: The span above that one.
     """
 
     where: Where
@@ -216,6 +219,7 @@ class CallFact(msgspec.Struct, frozen=True, gc=False):
     call: str | None
     arguments: tuple[str, ...]
     span: tuple[str, str] | None
+    above: str | None = None
 
     @property
     def duration_ns(self) -> int | None:
@@ -225,7 +229,8 @@ class CallFact(msgspec.Struct, frozen=True, gc=False):
     @property
     def opening(self) -> bool:
         """True if it is no call of a tool: an opening of a task, a delegation, or text for or from a model."""
-        return self.stage is not None or self.opened is not None
+        refused = self.kind == "task" and self.intent is None  # The opening of a grant from elsewhere names no agent.
+        return self.stage is not None or self.opened is not None or refused
 
     @property
     def of_model(self) -> bool:
@@ -393,6 +398,7 @@ class SpanFact:
         span: The id of the span.
         parent: The id of the span above; empty for a root.
         offered: It was offered to a model, and not called.
+        serving: It is the span of the party that was called.
     """
 
     source: int
@@ -406,6 +412,7 @@ class SpanFact:
     span: str
     parent: str
     offered: bool = False
+    serving: bool = False
 
 
 @final
@@ -420,6 +427,7 @@ class CallSpanFact:
         span: The id of the span.
         parent: The id of the span above; empty for a root.
         tool: The tool.
+        server: The MCP server.
     """
 
     source: int
@@ -428,6 +436,7 @@ class CallSpanFact:
     span: str
     parent: str
     tool: str
+    server: str | None = None
 
 
 Fact: TypeAlias = (

@@ -20,6 +20,7 @@ from agent_identity._audit.answers import (
     Where,
     plain,
 )
+from agent_identity._audit.definitions import own_name
 from agent_identity._audit.export.parquet_files import ParquetTable, Row
 from agent_identity._evidence.record import Principal, Resource
 from agent_identity.canonical import encode
@@ -56,6 +57,7 @@ FACTS: Final[Mapping[str, Mapping[str, str]]] = {
         "issuer": "VARCHAR",
         "issuer_kid": "VARCHAR",
         "expires_ns": "UBIGINT",
+        "noted_ns": "UBIGINT",
         **_PARTIES,
         "argument": "VARCHAR",
         "constraint_type": "VARCHAR",
@@ -73,6 +75,7 @@ FACTS: Final[Mapping[str, Mapping[str, str]]] = {
         "tool_kind": "VARCHAR",
         "stage": "VARCHAR",
         "server": "VARCHAR",
+        "server_tool": "VARCHAR",
         "call": "VARCHAR",
         "arguments": "VARCHAR[]",
         "opened": "VARCHAR",
@@ -228,6 +231,7 @@ def _grant(fact: GrantFact) -> Iterator[Row]:
         "issuer": fact.issuer,
         "issuer_kid": fact.kid,
         "expires_ns": fact.expires_ns,
+        "noted_ns": fact.noted_ns,
     }
     for tool, arguments in fact.tools.items():
         for argument, constraint in arguments.items():
@@ -249,6 +253,7 @@ def _call(fact: CallFact) -> Row:
         **{name: getattr(fact, name) for name in _SAME},
         **{name: getattr(decision, name) for name in _DECIDED},
         "tool_kind": fact.kind,
+        "server_tool": None if fact.server is None else own_name(fact.server, fact.tool),
         "opened": None if fact.opened is None else fact.opened.id,
         "model": None if model is None else model.name,
         "model_provider": None if model is None else model.provider,

@@ -1,6 +1,6 @@
-"""A process of support that dies in the middle of a call: ``child.py ROOT START_NS exit|kill TOLD``.
+"""A process of support that works, or dies in the middle of a call: ``child.py ROOT START_NS exit|kill|work TOLD``.
 
-It writes what happens into TOLD before it dies.
+It writes what happens into TOLD before it ends.
 """
 
 import asyncio
@@ -37,6 +37,11 @@ async def main() -> None:
                 os._exit(9)
             os.kill(os.getpid(), signal.SIGKILL)
 
+        if how == "work":
+            await place.do("read_customer", name="eva")
+            stack.close()
+            truth.keep(told)
+            return
         place.on_body = die
         await place.do("read_customer", name="ida", will={"outcome": "unknown"})
 

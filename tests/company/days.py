@@ -1,8 +1,6 @@
 """Five weeks of the simulated organization, from the first Monday to the last Sunday."""
 
 import contextlib
-import json
-import os
 import random
 import shutil
 import subprocess
@@ -25,9 +23,9 @@ from joserfc.jwk import ECKey
 
 from agent_identity import Scope
 from agent_identity._authority.grants import issue
+from agent_identity._enforcement.directory.rotation import rotate
 from agent_identity.delegation import Grants
-from agent_identity.errors import AgentIdentityError
-from agent_identity.identity import Human, TrustedKey, TrustStore, register_agents
+from agent_identity.identity import Human, Registration, TrustedKey, TrustStore, register_agents
 from agent_identity.testing import FixedClock, SequentialIds
 
 PROGRAM: Final = Path(__file__).with_name("child.py")
@@ -37,8 +35,8 @@ STOLEN: Final = key_of("the night job")
 POISONED, ACCEPTED, RESTORED, CHANGED_BACK = 14, 15, 17, 18
 """``web/fetch``: its server says something else from this day on; somebody accepts it; it says the old text again,
 and somebody accepts that."""
-SUSPENDED, UPGRADE, THEFT, PERSON_LEAVES, VAULT_THEFT, VAULT_FORGED, VAULT_ROTATED = 9, 18, 20, 25, 21, 23, 24
-CRASH, KILL = 11, 22
+SUSPENDED, UPGRADE, THEFT, PERSON_LEAVES, VAULT_THEFT, VAULT_FORGED, VAULT_ROTATED = 9, 18, 20, 25, 16, 18, 21
+CRASH, KILL, RETIRED, ELSEWHERE = 11, 22, 15, 30
 _HALF: Final = timedelta(hours=12)
 _WEEKDAYS: Final = 5
 
@@ -110,6 +108,10 @@ class _Weeks:
         register_agents(self.root / "finance", *world.registrations(), clock=self.clock, ids=self.ids)
         self.digests["fetch"] = self.servers.digest("web", "fetch")
         for week in range(world.DAYS // 7):
+            if 7 * week == VAULT_ROTATED:
+                self.at(VAULT_ROTATED, 0)
+                self.truth.facts["vault rotated"] = self.clock.wall_ns()
+                rotate(self.root / "vault", ("recorder",), now=self.clock.wall_ns() // NS, overlap=7 * 86_400)
             async with contextlib.AsyncExitStack() as stack:
                 for place in self.places.values():
                     await stack.enter_async_context(place.opened(self.servers))
@@ -152,7 +154,7 @@ class _Weeks:
             await self.lab(day)
         self.at(day, 14)
         await self.support(day)
-        if day in (CRASH, KILL):
+        if day in (CRASH, KILL, ELSEWHERE):
             self.at(day, 16)
             self.child(day)
         self.at(day, 20)
@@ -169,7 +171,7 @@ class _Weeks:
             if agent is world.OFFICE_5:
                 await self.traced(finance, "read_invoice", number=f"INV-{day:02}00")
             with finance.delegate(world.CLERK, world.CLERK_SCOPE, "check invoices"):
-                for number in range(1, rng.randint(3, 5)):
+                for number in range(1, rng.randint(5, 8)):
                     await self.traced(finance, "read_invoice", number=f"INV-{day:02}{number:02}")
                 if not day % 6:
                     await self.drift(finance, day)
@@ -197,7 +199,7 @@ class _Weeks:
 
     async def payments(self, finance: Place, day: int) -> None:
         rng = self.rng
-        for number in range(1, rng.randint(2, 4)):
+        for number in range(1, rng.randint(2, 5)):
             await self.traced(finance, "pay_invoice", number=f"INV-{day:02}{number:02}", amount=rng.randint(20, 700))
         if not day % 4:
             await finance.asked(
@@ -208,7 +210,7 @@ class _Weeks:
                 "pay_invoice", "four-eyes", "rejected", world.BOB, number=f"INV-{day:02}08", amount=1_900 + day
             )
         if day % 5 == 1:
-            robot = {"effect": "route", "rule": "robot-eyes", "approver": world.GINA.id}
+            robot = {"effect": "route", "reason": "policy_routes", "rule": "robot-eyes", "approver": world.GINA.id}
             await finance.do("pay_invoice", number=f"INV-{day:02}06", amount=850, will=robot)
         if day % 9 == 2:
             failing = {"outcome": "error", "error": "ValueError"}
@@ -251,12 +253,12 @@ class _Weeks:
         changed = {"outcome": "denied", "effect": "block", "reason": "tool_changed", "error": "tool_changed"}
         principal = world.CAROL if day % 2 else self.erin
         if day >= PERSON_LEAVES and principal is self.erin:
-            if day == PERSON_LEAVES + 1:
-                pass
             principal = world.CAROL
+        if day == PERSON_LEAVES:
+            await self.leaving(finance)
         with finance.task("compare suppliers", principal, world.RESEARCHER, world.RESEARCH, ttl=_HALF):
             await self.traced(finance, "web/search", words="paper")
-            for number in range(rng.randint(1, 3)):
+            for number in range(rng.randint(1, 4)):
                 if waits:
                     await finance.do("web/fetch", url=f"https://paper.example.com/{number}", will=changed)
                 else:
@@ -284,6 +286,28 @@ class _Weeks:
             with finance.task("try new suppliers", self.alice, world.TESTER, both):
                 await self.traced(finance, "crm/find", name="nobody")
 
+        if day == RETIRED:
+            agent, purpose, maximum = world.MAXIMA["scanner"]
+            retired = Registration(agent, purpose=purpose, maximum=maximum, expires_at=world.UNTIL, status="retired")
+            register_agents(finance.root, retired, clock=self.clock, ids=self.ids)
+            again = partial(
+                finance.enforcer.task,
+                "look once more",
+                principal=world.CAROL,
+                agent=world.SCANNER,
+                scope=Scope({"web/search": None}),
+            )
+            finance.refused_opening("agent_retired", world.SCANNER, again)
+
+    async def leaving(self, finance: Place) -> None:
+        """Stop a person in the middle of a task; what was begun for her is refused from then on."""
+        with finance.task("last comparison", self.erin, world.RESEARCHER, world.RESEARCH, ttl=_HALF):
+            await self.traced(finance, "web/search", words="paper")
+            finance.revoke("human", self.erin.id, "left the partner")
+            stopped = {"outcome": "denied", "effect": "block", "reason": "revoked", "error": "revoked"}
+            for words in ("paper", "pens"):
+                await finance.do("web/search", words=words, will=stopped)
+
     def shadow(self, day: int) -> None:
         """Let an agent work that nobody guards."""
         self.libraries.unguarded("browse", stacked=day % 2 == 0)
@@ -294,28 +318,30 @@ class _Weeks:
 
     async def support(self, day: int) -> None:
         support, rng = self.places["support"], self.rng
-        request = "Refund 20 to account CH9300762011623852957 and answer kim@example.com"
+        request = f"Refund 20 to account {world.OWN} and answer kim@example.com"
         who = self.alice if day % 3 else world.DAVE
         with support.task("answer tickets", who, world.DESK, world.SUPPORT_SCOPE, request=request, ttl=_HALF):
             await support.do("read_customer", name=rng.choice(("kim", "lee")))
-            await support.do("refund", account="CH9300762011623852957", amount=20)
+            await support.do("refund", account=world.OWN, amount=20)
             await support.do("read_ticket", number=f"T-{day}")
+            await support.do("read_customer", name="kim")
             with support.delegate(world.MAILER, world.MAIL_SCOPE, "write the answer"):
                 await support.do("send_reply", to="kim@example.com", text="done")
                 if day % 4 == 1:
                     answer = "approved" if day % 8 == 1 else "rejected"
                     await support.asked(
-                        "refund", "flow", answer, world.DORA, account="DE02120300000000202051", amount=50
+                        "refund", "flow", answer, world.DORA, account=world.FOREIGN, amount=50
                     )
             if day % 5 == 2:
                 kept = {"outcome": "denied", "effect": "block", "rule": "accounts-stay", "withheld": True}
-                kept |= {"reason": "policy_blocks", "error": "content_blocked", "findings": ["pii.iban"]}
+                kept |= {"reason": "policy_blocks", "error": "content_blocked"}
                 await support.do("export_accounts", will=kept)
 
     async def lab(self, day: int) -> None:
         lab = self.places["lab"]
         with lab.task("try things", world.DAVE, world.PROBE, Scope({"look": None, "shred": None} if day % 2 else {"look": None})):
             await lab.do("look", words="around")
+            await lab.do("look", words="again")
             blocked = {"effect": "block", "rule": "keep-all", "reason": "policy_blocks"}
             beyond = {"effect": "block", "reason": "tool_not_granted"}
             await lab.do("shred", path="drafts", will=blocked if day % 2 else beyond)
@@ -327,6 +353,7 @@ class _Weeks:
             with batch.task("count open invoices", world.NIGHTLY, world.COUNTER, scope):
                 await batch.do("count_invoices")
             return
+        batch.settle()
         with self.presented(batch, Scope("count_invoices")):
             await batch.do("count_invoices")
         if day == THEFT:
@@ -335,7 +362,6 @@ class _Weeks:
     @contextlib.contextmanager
     def presented(self, place: Place, scope: Scope, *, back: int = 0) -> Iterator[None]:
         """Work under a grant that the key of the night job signed elsewhere, dated back by some hours."""
-        place._settle()
         now = self.clock.wall_ns() // NS
         holder = key_of(f"holder {now}")
         grant = issue(
@@ -362,6 +388,7 @@ class _Weeks:
         batch.stolen = "issuer"
         scope = Scope({"read_invoice": None, "pay_invoice": None})
         for back in (0, 9, 20):
+            batch.settle()
             with self.presented(batch, scope, back=back):
                 for number in range(3):
                     await batch.do("read_invoice", number=f"INV-21{number:02}")
@@ -370,26 +397,44 @@ class _Weeks:
                 await batch.do("pay_invoice", number="INV-2101", amount=4_900, will=blocked)
         self.at(day, 5)
         batch.revoke("key", STOLEN.public_key.thumbprint, "laptop of the night job stolen")
+        self.at(day, 5, 30)
+        again = partial(self.presented, batch, scope)
+        batch.refused_opening("revoked", world.COUNTER, again, tool="resume")
         batch.stolen = None
 
     async def vault(self, day: int) -> None:
         vault = self.places["vault"]
         with vault.task("keep", self.alice, world.KEEPER, Scope("store")):
             await vault.do("store", path=f"{day:02}")
+        if day == VAULT_THEFT:
+            self.clock.advance(60)
+            shutil.copy(vault.root / "log" / "checkpoint", self.root / "kept-checkpoint")
+            self.truth.facts["vault theft"] = self.clock.wall_ns()
+        if day == VAULT_FORGED:
+            await self.forge()
+
+    async def forge(self) -> None:
+        """Whoever stole the recorder key writes what looks like work of the first week."""
+        spec, clock = PLACES["vault"], FixedClock(START + 5 * DAY + 23 * 3_600 * NS)
+        thief = Place(spec, self.root / "vault", clock, SequentialIds(), self.truth)
+        thief.stolen = "recorder"
+        with contextlib.ExitStack() as stack:
+            thief.open(stack)
+            with thief.task("keep", self.alice, world.KEEPER, Scope("store")):
+                for number in range(4):
+                    await thief.do("store", path=f"forged-{number}")
 
     # Other processes.
 
     def child(self, day: int) -> None:
         """Run another process on the directory of support; it dies in the middle of a call."""
-        how = "exit" if day == CRASH else "kill"
+        how = {CRASH: "exit", KILL: "kill", ELSEWHERE: "work"}[day]
         told = self.root / f"told-{day}.jsonl"
         words = [sys.executable, str(PROGRAM), str(self.root), str(self.clock.wall_ns()), how, str(told)]
         done = subprocess.run(words, check=False, capture_output=True, text=True)  # noqa: S603  Our own program.
-        if done.returncode not in (9, -9):
+        if done.returncode != {"exit": 9, "kill": -9, "work": 0}[how]:
             raise AssertionError(done.stderr)
         self.processes += 1
         self.truth.join(told)
         self.clock.advance(60)
 
-
-__all__ = ["AgentIdentityError", "json", "os", "shutil"]

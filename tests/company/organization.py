@@ -231,7 +231,7 @@ class Place:
             monitored=self.spec.monitor,
             stolen=self.stolen,
             key=self._root_key(),
-            **stated,
+            **{"reason": self.spec.default, "findings": self.spec.findings(tool, arguments), **stated},
         )
         self.truth.acts.append(act)
         self._now = act
@@ -275,7 +275,7 @@ class Place:
     @contextlib.contextmanager
     def task(self, purpose: str, principal: Human | Service, agent: Agent, scope: Scope, **more: Any) -> Iterator[Any]:
         """Open a task, and write its grant down."""
-        self._settle()
+        self.settle()
         with self.enforcer.task(purpose, principal=principal, agent=agent, scope=scope, **more) as task:
             with self.inside(task, purpose):
                 yield task
@@ -284,13 +284,13 @@ class Place:
     @contextlib.contextmanager
     def delegate(self, agent: Agent, scope: Scope, purpose: str) -> Iterator[Any]:
         """Hand a part of the task to another agent."""
-        self._settle()
+        self.settle()
         with self.enforcer.delegate(agent, scope=scope, purpose=purpose) as task:
             with self.inside(task, purpose):
                 yield task
             self._close(task)
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Go on to a whole second: grants have no finer times."""
         self.clock.advance(1 + (-self.clock.wall_ns() % NS) / NS)
 
@@ -343,19 +343,19 @@ class Place:
         self.truth.events.append(event)
         return event
 
-    def refused_opening(self, code: str, agent: Agent, open_: Callable[[], Any], **stated: Any) -> None:
+    def refused_opening(self, code: str, agent: Agent, open_: Callable[[], Any], tool: str = "invoke_agent") -> None:
         """Try to open a task or a delegation that is refused."""
-        self.clock.advance(0.75)
+        self.settle()
         top = self._stack[-1][0] if self._stack else None
         act = Act(
             at=self.clock.wall_ns(),
             place=self.spec.name,
             service=self.spec.service if self.spec.drafts else None,
-            tool="invoke_agent",
+            tool=tool,
             task=None if top is None else top.task,
             principal=None if top is None else top.principal,
             chain=[] if top is None else list(top.chain),
-            kind=None,
+            kind="task" if self.spec.drafts else None,
             opened=Hop(agent=agent.id, owner=agent.owner, version=agent.version, grant=""),
             outcome="denied",
             effect="block",
@@ -363,7 +363,6 @@ class Place:
             error=code,
             key=self._root_key(),
             stolen=self.stolen,
-            **stated,
         )
         self.truth.acts.append(act)
         try:
@@ -397,8 +396,10 @@ class Place:
 
     async def asked(self, tool: str, rule: str, answer: str, by: Human, **arguments: Any) -> None:
         """Call a tool that a person has to approve, let the person answer, and call it again."""
-        routed = {"effect": "route", "rule": rule, "by_person": True}
-        pending = {**routed, "outcome": "denied", "reason": "approval_pending", "error": "approval_pending"}
+        found = {"rule": rule, "by_person": True, "findings": self.spec.findings(tool, arguments)}
+        routed = {**found, "effect": "route", "reason": "policy_routes"}
+        blocked = {**found, "effect": "block", "outcome": "denied"}
+        pending = {**blocked, "reason": "approval_pending", "error": "approval_pending"}
         await self.do(tool, will=pending, **arguments)
         with self.enforcer.no_task():
             (request,) = self.enforcer.approvals.pending()
@@ -409,5 +410,5 @@ class Place:
         if answer == "approved":
             await self.do(tool, will={**routed, "approver": by.id}, **arguments)
         else:
-            refusal = {"outcome": "denied", "reason": "approval_rejected", "error": "approval_rejected"}
-            await self.do(tool, will={**routed, **refusal}, **arguments)
+            refusal = {"reason": "approval_rejected", "error": "approval_rejected"}
+            await self.do(tool, will={**blocked, **refusal}, **arguments)

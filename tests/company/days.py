@@ -36,7 +36,7 @@ POISONED, ACCEPTED, RESTORED, CHANGED_BACK = 14, 15, 17, 18
 """``web/fetch``: its server says something else from this day on; somebody accepts it; it says the old text again,
 and somebody accepts that."""
 SUSPENDED, UPGRADE, THEFT, PERSON_LEAVES, VAULT_THEFT, VAULT_FORGED, VAULT_ROTATED = 9, 18, 20, 25, 16, 18, 21
-CRASH, KILL, RETIRED, ELSEWHERE = 11, 22, 15, 30
+CRASH, KILL, RETIRED, ELSEWHERE, BURST = 11, 22, 15, 30, 31
 _HALF: Final = timedelta(hours=12)
 _WEEKDAYS: Final = 5
 
@@ -171,7 +171,7 @@ class _Weeks:
             if agent is world.OFFICE_5:
                 await self.traced(finance, "read_invoice", number=f"INV-{day:02}00")
             with finance.delegate(world.CLERK, world.CLERK_SCOPE, "check invoices"):
-                for number in range(1, rng.randint(5, 8)):
+                for number in range(1, 30 if day == BURST else rng.randint(5, 8)):
                     await self.traced(finance, "read_invoice", number=f"INV-{day:02}{number:02}")
                 if not day % 6:
                     await self.drift(finance, day)
@@ -211,7 +211,9 @@ class _Weeks:
             )
         if day % 5 == 1:
             robot = {"effect": "route", "reason": "policy_routes", "rule": "robot-eyes", "approver": world.GINA.id}
-            await finance.do("pay_invoice", number=f"INV-{day:02}06", amount=850, will=robot)
+            act = await finance.do("pay_invoice", number=f"INV-{day:02}06", amount=850, will=robot)
+            finance.asked_about(act, "pending")
+            finance.asked_about(act, "approved", world.GINA)
         if day % 9 == 2:
             failing = {"outcome": "error", "error": "ValueError"}
             await finance.do("pay_invoice", number=f"INV-{day:02}05", amount=13, will=failing)
@@ -238,12 +240,12 @@ class _Weeks:
             said["fetch"] = text
             after = self.digests["poison" if day == POISONED else "fetch"] = self.servers.digest("web", "fetch")
             self.clock.advance(1)
-            finance._event("changed", kind="web", name="fetch", before=before, after=after)
+            finance.event("changed", kind="web", name="fetch", before=before, after=after)
             await finance.sessions["web"].list_tools()
         if day in (ACCEPTED, CHANGED_BACK):
             reason = "reviewed by it@example.com" if day == ACCEPTED else "back to the old text"
             self.clock.advance(1)
-            finance._event("accepted", kind="web", name="fetch", after=self.servers.digest("web", "fetch"), reason=reason)
+            finance.event("accepted", kind="web", name="fetch", after=self.servers.digest("web", "fetch"), reason=reason)
             finance.settle_definition("web", reason)
             await finance.sessions["web"].list_tools()
 

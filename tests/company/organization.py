@@ -174,6 +174,8 @@ class Place:
                 **options,
             )
         self.enforcer = stack.enter_context(opened)
+        if self.spec.policy:
+            self.event("policy", name=self.spec.policy)
         self.key = key_of(f"issuer of {self.spec.name}").public_key.thumbprint
         self._tools = {spec.name: self._guarded(spec) for spec in self.spec.tools.values() if spec.server is None}
 
@@ -306,7 +308,7 @@ class Place:
             yield
         finally:
             self._stack.pop()
-            self._event("ended", task=grant.task, principal=grant.principal, chain=list(grant.chain), ahead=0.25)
+            self.event("ended", task=grant.task, principal=grant.principal, chain=list(grant.chain), ahead=0.25)
 
     def noted(self, task: Any, purpose: str, key: str | None = None) -> Granted:
         """Write down the grant of a task that has just been opened."""
@@ -329,10 +331,11 @@ class Place:
             stolen=self.stolen is not None,
         )
         self.truth.grants.append(grant)
-        self._event("begun", task=grant.task, principal=grant.principal, chain=list(grant.chain), name=purpose)
+        self.event("begun", task=grant.task, principal=grant.principal, chain=list(grant.chain), name=purpose)
         return grant
 
-    def _event(self, what: str, *, ahead: float = 0, **stated: Any) -> Event:
+    def event(self, what: str, *, ahead: float = 0, **stated: Any) -> Event:
+        """Write down something that is no call."""
         event = Event(
             at=self.clock.wall_ns() + int(ahead * NS),
             place=self.spec.name,
@@ -376,14 +379,14 @@ class Place:
     def revoke(self, what: str, name: str, reason: str, *, suspend: bool = False) -> None:
         """Stop somebody or something."""
         self.clock.advance(0.5)
-        self._event("suspended" if suspend else "revoked", kind=what, name=name, reason=reason)
+        self.event("suspended" if suspend else "revoked", kind=what, name=name, reason=reason)
         self.enforcer.revoke(what, name, reason=reason, suspend=suspend)
         self.clock.advance(0.5)
 
     def reinstate(self, what: str, name: str) -> None:
         """Lift a suspension."""
         self.clock.advance(0.5)
-        self._event("reinstated", kind=what, name=name)
+        self.event("reinstated", kind=what, name=name)
         self.enforcer.reinstate(what, name)
         self.clock.advance(0.5)
 
@@ -400,7 +403,8 @@ class Place:
         routed = {**found, "effect": "route", "reason": "policy_routes"}
         blocked = {**found, "effect": "block", "outcome": "denied"}
         pending = {**blocked, "reason": "approval_pending", "error": "approval_pending"}
-        await self.do(tool, will=pending, **arguments)
+        first = await self.do(tool, will=pending, **arguments)
+        self.asked_about(first, "pending")
         with self.enforcer.no_task():
             (request,) = self.enforcer.approvals.pending()
             if answer == "approved":
@@ -408,7 +412,15 @@ class Place:
             else:
                 self.enforcer.approvals.reject(request.id, by=by, reason="paid twice")
         if answer == "approved":
-            await self.do(tool, will={**routed, "approver": by.id}, **arguments)
+            second = await self.do(tool, will={**routed, "approver": by.id}, **arguments)
         else:
             refusal = {"reason": "approval_rejected", "error": "approval_rejected"}
-            await self.do(tool, will={**blocked, **refusal}, **arguments)
+            second = await self.do(tool, will={**blocked, **refusal}, **arguments)
+        self.asked_about(second, answer, by)
+
+    def asked_about(self, act: Act, what: str, by: Human | None = None) -> None:
+        """Write down that somebody is asked about a call, or has answered."""
+        named = None if by is None else by.id
+        told = {"task": act.task, "principal": act.principal, "chain": list(act.chain), "name": act.tool, "by": named}
+        event = self.event(what, by_person=act.by_person, **told)
+        event.at = act.at

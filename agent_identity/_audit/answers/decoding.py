@@ -210,10 +210,9 @@ def _task(record: TaskStart | TaskEnd, where: Where) -> TaskFact:
         at_ns=record.time.start_ns if begun else record.time.last_ns,
         status="begun" if begun else "ended",
         task=record.task.id,
-        grant=record.chain[-1].grant,
         principal=record.principal,
         agent=record.agent,
-        agents=tuple(hop.id for hop in record.chain),
+        chain=record.chain,
         purpose=record.task.purpose,
         workflow=record.workflow if isinstance(record, TaskStart) else None,
     )

@@ -500,7 +500,7 @@ class Enforcer:
         def make() -> Task:
             return inbound.accept(received, holder, audience, what)
 
-        return inbound.opening(self.guard("resume"), {}, make, what, received.traceparent)
+        return inbound.opening(self.guard("resume", kind="task"), {}, make, what, received.traceparent)
 
     def no_task(self) -> AbstractContextManager[None]:
         """Return a context manager that hides the current task, for work that is on nobody's behalf.

@@ -16,6 +16,7 @@ from agent_identity._audit.answers.facts import (
     StreamFact,
     TaskFact,
 )
+from agent_identity._audit.definitions import own_name
 from agent_identity._audit.store import SpillStore
 from agent_identity._authority.registries import Registration
 from agent_identity._evidence.record import Agent, Principal
@@ -29,6 +30,7 @@ MAX_ITEMS: Final = 200_000
 """Items that an inventory has, at most; what further ones are named is counted."""
 
 _MAX_VALUES: Final = 64
+_TRACED_MCP: Final = "traced mcp"
 _NEAR: Final = 50_000
 
 Key: TypeAlias = tuple[ItemKind, str | None, str]
@@ -118,6 +120,8 @@ class ItemCollector:
         self.omitted = 0
         self.registered = self.pinned = self.traced = self.models = False
         self._services: dict[str, str] = {}
+        self._served: dict[tuple[str, str], set[str]] = {}
+        self._pins: list[tuple[int, str, str, str]] = []
         self._traces: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
 
     def take(self, fact: Fact) -> None:
@@ -214,6 +218,8 @@ class ItemCollector:
                 tool.say("label", label)
         yield tool
         if fact.server is not None:
+            if tool is not None:
+                self._served.setdefault((fact.server, own_name(fact.server, fact.tool)), set()).add(fact.tool)
             server = self._item("server", service, fact.server)
             if server is not None:
                 server.see(("ledger", source), fact.at_ns)
@@ -319,12 +325,28 @@ class ItemCollector:
                 draft.say("pin", "moved" if server.moved else "pinned")
                 if server.version is not None:
                     draft.versions.add(server.version)
-            for name, state in server.tools:
+            self._pins += [(source, server.name, name, state) for name, state in server.tools]
+
+    def _pin_tools(self) -> None:
+        for source, server, own, state in self._pins:
+            for name in sorted(self._served.get((server, own), {f"{server}/{own}"})):
                 tool = self._item("tool", None, name)
                 if tool is not None:
                     tool.see(("pins", source), 0)
-                    tool.say("server", server.name)
+                    tool.say("server", server)
                     tool.say("pin", state)
+
+    def _name_served(self) -> None:
+        """Give tools in spans of MCP the name that calls give them, where one tool of one server has their own name."""
+        names: dict[str, set[str]] = {}
+        for (_, own), called in self._served.items():
+            names.setdefault(own, set()).update(called)
+        for key in [key for key, draft in self.drafts.items() if key[0] == "tool" and _TRACED_MCP in draft.details]:
+            called = names.get(key[2], set())
+            if len(called) == 1 and key[2] not in called:
+                (name,) = called
+                draft = self.drafts.pop(key)
+                self.drafts.setdefault(("tool", key[1], name), ItemDraft()).add(draft)
 
     def _declare_agent(self, source: int, entry: Registration) -> None:
         draft = self._item("agent", None, entry.agent.id)
@@ -346,8 +368,11 @@ class ItemCollector:
     def fold(self) -> None:
         """Put together what is named without a service and what is named with one, where only one has the name.
 
-        A service that only unsigned spans name does not become that of an item that records show.
+        A service that only unsigned spans name does not become that of an item that records show. A tool of a server
+        has the name that calls give it, also where pins and spans have the name that it has at its server.
         """
+        self._pin_tools()
+        self._name_served()
         services: dict[tuple[ItemKind, str], list[str]] = {}
         for kind, service, name in self.drafts:
             if service is not None:

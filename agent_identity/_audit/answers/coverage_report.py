@@ -12,6 +12,7 @@ import orjson
 from agent_identity._audit.answers.facts import CallFact, CallSpanFact, Fact, SpanFact, StreamFact
 from agent_identity._audit.answers.reading import Evidence, Reading, read
 from agent_identity._audit.answers.report_frame import Frame, Proof
+from agent_identity._audit.definitions import own_name
 from agent_identity._audit.report import counted
 from agent_identity._audit.store import SpillStore
 from agent_identity._common.typed_calls import typed
@@ -39,7 +40,8 @@ _NEAR: Final = 20_000
 _DAY: Final = 86_400 * 1_000_000_000
 _MAX_GROUPS: Final = 100_000
 _MAX_ALIKE: Final = 5_000
-_OWN, _ABOVE, _TAKEN = b"=", b"^", b"!"
+_MAX_LIBRARIES: Final = 32
+_OWN, _ABOVE, _TAKEN, _COPY, _OR = b"=", b"^", b"!", b"+", b"\0"
 
 
 @final
@@ -257,22 +259,26 @@ class CoverageTable:
             if not fact.opening and not fact.of_model:
                 self._take_call(fact)
         elif isinstance(fact, CallSpanFact):
-            self._links.put(_key(_OWN, fact.trace, fact.span), fact.tool.encode())
-            if fact.parent:
-                self._links.put(_key(_ABOVE, fact.trace, fact.parent), fact.tool.encode())
+            self._link(fact.trace, fact.span, fact.parent, fact)
         elif isinstance(fact, SpanFact):
             self.traced = True
             if fact.kind == "tool" and not fact.offered:
-                span = _Span(fact.parent, fact.name, fact.service or "", fact.library, fact.at_ns)
+                span = _Span(fact.parent, fact.name, fact.service or "", fact.library, fact.at_ns, fact.serving)
                 self._spans.put(_key(_OWN, fact.trace, fact.span), orjson.dumps(tuple(span)))
         elif isinstance(fact, StreamFact) and fact.resource is not None and fact.resource.service is not None:
             self._services[fact.where.stream] = fact.resource.service
+
+    def _link(self, trace: str, span: str, above: str, call: CallFact | CallSpanFact) -> None:
+        """Remember the span of a call with a record, and the one above it."""
+        self._links.put(_key(_OWN, trace, span), _names(call))
+        if above:
+            self._links.put(_key(_ABOVE, trace, above), _names(call))
 
     def _take_call(self, fact: CallFact) -> None:
         where, agent, at_ns = fact.where, fact.agent, fact.at_ns
         self.sources.add(where.source)
         if fact.span is not None:
-            self._links.put(_key(_OWN, *fact.span), fact.tool.encode())
+            self._link(*fact.span, fact.above or "", fact)
         service = self._services.get(where.stream, "")
         key = _Alike(fact.principal, "" if agent is None else agent.id, service, _week(at_ns), fact.tool)
         calls = self._calls.get(key)
@@ -327,42 +333,68 @@ class CoverageTable:
         """Tell spans of other libraries that are copies of calls from those for which nobody answers."""
         self._count_calls()
         taken: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
-        for key, packed in self._spans.items():
-            span = _Span(*orjson.loads(packed))
-            if self._is_copy(key, span, taken) or self._again(key, span):
+        calls: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
+        for key, span in self._spanned():
+            call = self._call_of(key, span, taken)
+            if self._is_copy(key, span, taken):
+                calls.put(call, _COPY)
+            elif call not in calls:
+                calls.put(call, b"")
+        for key, span in self._spanned():
+            if calls.get(key) == b"":
+                self._count_traced(key, span)
+            else:
                 self.copies += 1
-                continue
-            for counts in self._counts("", span.service, _week(span.at_ns), 1):
-                counts.calls += 1
-            example = f"{key[1:33].decode()}/{key[33:].decode()}"
-            named: tuple[Why, str, str, str, str] = (
-                "traced without a record",
-                span.tool,
-                "",
-                span.service,
-                span.library,
-            )
-            calls = _Other()
-            calls.add(span.at_ns, example, refused=False)
-            self._other(named, calls)
+
+    def _spanned(self) -> "Iterator[tuple[bytes, _Span]]":
+        for key, packed in self._spans.items():
+            yield key, _Span(*orjson.loads(packed))
+
+    def _count_traced(self, key: bytes, span: "_Span") -> None:
+        for counts in self._counts("", span.service, _week(span.at_ns), 1):
+            counts.calls += 1
+        example = f"{key[1:33].decode()}/{key[33:].decode()}"
+        named: tuple[Why, str, str, str, str] = ("traced without a record", span.tool, "", span.service, span.library)
+        calls = _Other()
+        calls.add(span.at_ns, example, refused=False)
+        self._other(named, calls)
 
     def _is_copy(self, key: bytes, span: "_Span", taken: SpillStore[bytes]) -> bool:
         """Return whether a span tells of a call that has a record; of each call, one span of each library does."""
-        trace, tool = key[1:33], span.tool.encode()
+        trace = key[1:33]
         for beside in (_ABOVE + key[1:], _OWN + trace + span.parent.encode(), key):
-            used = _TAKEN + span.library.encode() + beside
-            if self._links.get(beside) == tool and used not in taken:
+            used = _TAKEN + span.teller + beside
+            if span.tool.encode() in (self._links.get(beside) or b"").split(_OR) and used not in taken:
                 taken.put(used, b"")
                 return True
         return False
 
-    def _again(self, key: bytes, span: "_Span") -> bool:
-        """Return whether the span above is that of the same call by another library."""
-        packed = self._spans.get(key[:33] + span.parent.encode()) if span.parent else None
-        if packed is None:
-            return False
-        above = _Span(*orjson.loads(packed))
-        return above.tool == span.tool and above.library != span.library
+    def _call_of(self, key: bytes, span: "_Span", taken: SpillStore[bytes]) -> bytes:
+        """Return the key of the uppermost span of the same call.
+
+        Several libraries, and client and server of one library, make spans of one call right above each other. A second
+        span of the same library is that of another call.
+        """
+        line = [(key, span)]
+        while span.parent and len(line) < _MAX_LIBRARIES:
+            above = key[:33] + span.parent.encode()
+            packed = self._spans.get(above)
+            if packed is None:
+                break
+            key, span = above, _Span(*orjson.loads(packed))
+            if span.tool != line[0][1].tool:
+                break
+            line.append((key, span))
+        call, tellers = line[-1][0], set[bytes]()
+        for below, told in reversed(line):
+            if told.teller in tellers:
+                call, tellers = below, set()
+            tellers.add(told.teller)
+        used = _TAKEN + line[0][1].teller + b"<" + call
+        if call != line[0][0] and used in taken:
+            return line[0][0]
+        taken.put(used, b"")
+        return call
 
 
 class _Alike(msgspec.Struct, frozen=True, gc=False):
@@ -383,6 +415,17 @@ class _Span(NamedTuple):
     service: str
     library: str
     at_ns: int
+    serving: bool
+
+    @property
+    def teller(self) -> bytes:
+        """The library, and on which side of a request it stands: it tells of each call once."""
+        return (b">" if self.serving else b"-") + self.library.encode("utf-8", "surrogatepass")
+
+
+def _names(call: CallFact | CallSpanFact) -> bytes:
+    """Return the names that a span of another library may give the tool of a call: its own, or that at its server."""
+    return _OR.join(dict.fromkeys((call.tool.encode(), own_name(call.server, call.tool).encode())))
 
 
 def _key(kind: bytes, trace: str, span: str) -> bytes:

@@ -478,6 +478,7 @@ def _joined(
     """Return the call of its records, of which version 2 says each fact once."""
     first, last = cast("Intent | Outcome", intent or outcome), cast("Intent | Outcome", outcome or intent)
     action, trace = first.action, last.trace or first.trace
+    above = [one.parent for one in (last.trace, first.trace) if one is not None and one.parent is not None]
     declared, observed = _resources(intent, detail)
     return CallFact(
         where=Where(source, last.id, last.stream.id, last.stream.number),
@@ -507,6 +508,7 @@ def _joined(
         call=last.action.call or action.call,
         arguments=_names(action.names or (detail and detail.names) or ()),
         span=None if trace is None or trace.span is None else (trace.trace, trace.span),
+        above=above[0] if above else None,
     )
 
 

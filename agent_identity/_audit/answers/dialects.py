@@ -25,6 +25,7 @@ _Said: TypeAlias = Mapping[str, object]
 _LONGEST: Final = 256
 _MAX_OFFERED: Final = 1_024
 _MAX_DEFINITIONS: Final = 1 << 20
+_SERVER: Final = 2
 _CLIENT: Final = 3
 
 _AGENT_SPANS: Final = frozenset({"invoke_agent", "create_agent", "invoke_workflow"})
@@ -81,6 +82,7 @@ def hints_of(span: SpanData, source: int, hosts: Hosts) -> Iterator[SpanFact]:
             span=span.span_id,
             parent=span.parent_id or "",
             offered=hint.offered,
+            serving=span.kind == _SERVER,
         )
 
 

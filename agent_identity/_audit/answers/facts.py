@@ -190,6 +190,7 @@ class CallFact(msgspec.Struct, frozen=True, gc=False):
         call: The id that a model gave the call.
         arguments: The names of its arguments.
         span: The trace and the span of the call.
+        above: The span above that one.
     """
 
     where: Where
@@ -219,6 +220,7 @@ class CallFact(msgspec.Struct, frozen=True, gc=False):
     call: str | None
     arguments: tuple[str, ...]
     span: tuple[str, str] | None
+    above: str | None = None
 
     @property
     def duration_ns(self) -> int | None:
@@ -228,7 +230,8 @@ class CallFact(msgspec.Struct, frozen=True, gc=False):
     @property
     def opening(self) -> bool:
         """True if it is no call of a tool: an opening of a task, a delegation, or text for or from a model."""
-        return self.stage is not None or self.opened is not None
+        refused = self.kind == "task" and self.intent is None  # The opening of a grant from elsewhere names no agent.
+        return self.stage is not None or self.opened is not None or refused
 
     @property
     def of_model(self) -> bool:
@@ -396,6 +399,7 @@ class SpanFact:
         span: The id of the span.
         parent: The id of the span above; empty for a root.
         offered: It was offered to a model, and not called.
+        serving: It is the span of the party that was called.
     """
 
     source: int
@@ -409,6 +413,7 @@ class SpanFact:
     span: str
     parent: str
     offered: bool = False
+    serving: bool = False
 
 
 @final
@@ -423,6 +428,7 @@ class CallSpanFact:
         span: The id of the span.
         parent: The id of the span above; empty for a root.
         tool: The tool.
+        server: The MCP server.
     """
 
     source: int
@@ -431,6 +437,7 @@ class CallSpanFact:
     span: str
     parent: str
     tool: str
+    server: str | None = None
 
 
 Fact: TypeAlias = (

@@ -132,7 +132,7 @@ class IncidentCalls:
     """Takes the calls that a seed concerns.
 
     Attributes:
-        number: The number of calls.
+        number: The number of calls of tools and models.
         tools: By tool, how many calls ran, succeeded, and were refused.
         under: By leaf grant, the calls that ran, by tool.
         refused: By leaf grant, the refused calls.
@@ -158,7 +158,7 @@ class IncidentCalls:
     def take(self, fact: CallFact) -> None:
         """Take a call."""
         where, chain = fact.where, fact.chain
-        self.number += 1
+        self.number += not fact.opening
         touched = fact.resources + fact.observed
         key = _Key(where.source, fact.task, fact.principal, chain, fact.tool, fact.opening, fact.server, touched)
         state = fact.ran * _RAN + fact.succeeded * _SUCCEEDED + fact.refused * _REFUSED
@@ -201,10 +201,11 @@ class IncidentCalls:
     def _count(self, group: CallGroup) -> None:
         ran = [call for call in group.calls if call.state & _RAN]
         refused = sum(call.refused for call in group.calls)
-        counts = self.tools.setdefault(group.tool, [0, 0, 0])
-        counts[0] += len(ran)
-        counts[1] += sum(call.succeeded for call in group.calls)
-        counts[2] += refused
+        if not group.opening:
+            counts = self.tools.setdefault(group.tool, [0, 0, 0])
+            counts[0] += len(ran)
+            counts[1] += sum(call.succeeded for call in group.calls)
+            counts[2] += refused
         if group.grants:
             leaf = group.grants[-1]
             if ran:

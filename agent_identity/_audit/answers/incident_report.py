@@ -201,7 +201,7 @@ class IncidentReport:
         proof: The weight of everything in the answer.
         first_ns: The first time in it; 0 if the seed concerns nothing.
         last_ns: The last time.
-        calls: Calls that the seed concerns.
+        calls: Calls of tools and models that the seed concerns; refused openings are in the timeline only.
         timeline: The entries by time.
         omitted: Entries, grants and parties that had no room.
         authority: The grants, by task and depth: ancestors first.
@@ -350,10 +350,13 @@ class _Conclusion:
         )
 
     def _is_concerned(self, change: DefinitionChange) -> bool:
-        named = {"everything": True, "server": change.server, "tool": change.tool, "definition": change.after}
-        about = named.get(self._seed.kind)
-        digest = (self._seed.name, f"sha256:{self._seed.name}")
-        return about is True or about in digest or bool(change.calls or change.refused)
+        named: dict[str, tuple[str | None, ...]] = {
+            "server": (change.server,),
+            "tool": (change.tool, f"{change.server}/{change.tool}"),
+            "definition": (change.after, (change.after or "").removeprefix("sha256:")),
+        }
+        about = self._seed.kind == "everything" or self._seed.name in named.get(self._seed.kind, ())
+        return about or bool(change.calls or change.refused)
 
     def _proof(self, sources: Collection[int]) -> Proof:
         """Return the weight of what sources say; what a stolen recorder key leaves in doubt is not proved."""

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final, get_args
 
@@ -274,7 +274,7 @@ class Selection:
         if kind == "grant":
             return any(hop.grant == name for hop in fact.chain)
         if kind == "tool":
-            return name in fact.tools if isinstance(fact, GrantFact) else _tool(fact) == name
+            return any(name == tool or tool.endswith(f"/{name}") for tool in _tools(fact))
         if isinstance(fact, ApprovalFact):
             return kind == "approval" and fact.approval.id == name
         return isinstance(fact, CallFact) and self._is_call(fact, name)
@@ -314,5 +314,8 @@ def _agents(fact: GrantFact | CallFact | TaskFact | ApprovalFact) -> tuple[str, 
     return (*(hop.id for hop in fact.chain), *opened)
 
 
-def _tool(fact: GrantFact | CallFact | TaskFact | ApprovalFact) -> str | None:
-    return fact.tool if isinstance(fact, CallFact | ApprovalFact) else None
+def _tools(fact: GrantFact | CallFact | TaskFact | ApprovalFact) -> Iterable[str]:
+    """Return the tools that a fact names; that of a server is ``server/tool``, and its own name names it as well."""
+    if isinstance(fact, TaskFact):
+        return ()
+    return fact.tools if isinstance(fact, GrantFact) else (fact.tool,)

@@ -108,7 +108,7 @@ class Item:
         sightings: The sources.
         owners: The owners that records and the registry name.
         versions: Its versions.
-        first_ns: The first time that a record or a span shows it; 0 if none does.
+        first_ns: The first time that a record shows it, or a span if only spans and a scan do; 0 if none does.
         last_ns: The last time.
         calls: Calls in records: of the tool or server, by the agent, or on behalf of the principal.
         refused: How many of these were refused.
@@ -272,8 +272,9 @@ def _item(key: Key, draft: ItemDraft, reading: Reading) -> Item:
 
 
 def _seen(sightings: Sequence[Observation]) -> tuple[int, int]:
-    """Return the first and the last time of sightings that have one."""
-    times = [time for seen in sightings for time in (seen.first_ns, seen.last_ns) if time]
+    """Return the first and the last time of sightings that have one; hints date only what hints alone show."""
+    signed = [seen for seen in sightings if seen.proof != "hint"]
+    times = [time for seen in signed or sightings for time in (seen.first_ns, seen.last_ns) if time]
     return min(times, default=0), max(times, default=0)
 
 

@@ -361,8 +361,9 @@ class _Source:
     def _link(self, span: SpanData, record: AnyRecord) -> None:
         """Say which span a call has, also of a record that an earlier source has."""
         if isinstance(record, Intent | Outcome):
-            at, tool = record.time.start_ns, record.action.tool
-            fact = CallSpanFact(self._number, at, span.trace_id, span.span_id, span.parent_id or "", tool)
+            at, action = record.time.start_ns, record.action
+            ids = span.trace_id, span.span_id, span.parent_id or ""
+            fact = CallSpanFact(self._number, at, *ids, action.tool, action.server)
             if self._period.takes(fact):
                 self._consumer.take(fact)
 

@@ -3,18 +3,23 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._audit.definitions.definition_history import DefinitionChange, DefinitionHistory
+    from agent_identity._audit.definitions.definition_history import DefinitionChange, DefinitionHistory, own_name
 else:
     from agent_identity._common.lazy import lazily
 
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._audit.definitions.definition_history": ("DefinitionChange", "DefinitionHistory"),
+            "agent_identity._audit.definitions.definition_history": (
+                "DefinitionChange",
+                "DefinitionHistory",
+                "own_name",
+            ),
         },
     )
 
 __all__ = [
     "DefinitionChange",
     "DefinitionHistory",
+    "own_name",
 ]

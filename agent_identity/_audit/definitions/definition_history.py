@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeAlias, final
 
 from agent_identity._evidence.record import Offered, Server
 
-__all__ = ["Change", "DefinitionChange", "DefinitionHistory"]
+__all__ = ["Change", "DefinitionChange", "DefinitionHistory", "own_name"]
 
 _MAX_STATES: Final = 100_000
 _MAX_RECORDS: Final = 10
@@ -15,6 +15,21 @@ _PREFIX: Final = "sha256:"
 
 Change: TypeAlias = Literal["waiting", "accepted", "withdrawn"]
 """How a change stands: nobody accepted it, somebody did, or the server offers the accepted definition again."""
+
+
+def own_name(server: str | None, tool: str) -> str:
+    """Return the name of a tool at its server, as definitions have it; of a tool without a server, its name.
+
+    Calls name a tool ``server/tool`` and a prompt ``server:prompt/name``, or as a framework names it.
+
+    Args:
+        server: The server that the call names.
+        tool: The tool that it names.
+    """
+    if server is None:
+        return tool
+    own = tool.removeprefix(f"{server}/")
+    return own if own != tool else tool.removeprefix(server) if tool.startswith(f"{server}:") else tool
 
 
 @final
@@ -25,7 +40,7 @@ class DefinitionChange:
     Attributes:
         at_ns: When a record first says so.
         server: The server.
-        tool: The tool.
+        tool: The tool, by its own name there.
         before: The digest of the accepted definition; ``None`` for a tool that was not accepted at all.
         after: The digest of the offered one, if the record has it.
         record: The record.
@@ -109,7 +124,7 @@ class DefinitionHistory:
         """Take a call; all states have to be there before."""
         if server is None or not self._states:
             return
-        periods = self._found().get((server, tool), [])
+        periods = self._found().get((server, own_name(server, tool)), [])
         at = bisect_right(periods, at_ns, key=lambda period: period.change.at_ns)  # No two of them overlap.
         if at and periods[at - 1].has(at_ns):
             period = periods[at - 1]
@@ -128,7 +143,7 @@ class DefinitionHistory:
             tool: The tool.
             at_ns: The moment.
         """
-        key = (server or "", tool)
+        key = (server or "", own_name(server, tool))
         states = self._ordered.get(key)
         if states is None:
             states = self._ordered[key] = sorted(self._states.get(key, ()))

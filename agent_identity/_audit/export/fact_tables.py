@@ -20,6 +20,7 @@ from agent_identity._audit.answers import (
     Where,
     plain,
 )
+from agent_identity._audit.definitions import own_name
 from agent_identity._audit.export.parquet_files import ParquetTable, Row
 from agent_identity._evidence.record import Principal, Resource
 from agent_identity.canonical import encode
@@ -73,6 +74,7 @@ FACTS: Final[Mapping[str, Mapping[str, str]]] = {
         "tool_kind": "VARCHAR",
         "stage": "VARCHAR",
         "server": "VARCHAR",
+        "server_tool": "VARCHAR",
         "call": "VARCHAR",
         "arguments": "VARCHAR[]",
         "opened": "VARCHAR",
@@ -249,6 +251,7 @@ def _call(fact: CallFact) -> Row:
         **{name: getattr(fact, name) for name in _SAME},
         **{name: getattr(decision, name) for name in _DECIDED},
         "tool_kind": fact.kind,
+        "server_tool": None if fact.server is None else own_name(fact.server, fact.tool),
         "opened": None if fact.opened is None else fact.opened.id,
         "model": None if model is None else model.name,
         "model_provider": None if model is None else model.provider,

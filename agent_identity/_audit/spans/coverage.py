@@ -31,6 +31,7 @@ class ToolCall(NamedTuple):
         span: The span.
         parent: The span above.
         tool: Digest of the beginning of the name of the tool.
+        own: The same of its own name at its server, which follows the last slash.
     """
 
     scope: str
@@ -38,6 +39,7 @@ class ToolCall(NamedTuple):
     span: bytes
     parent: bytes
     tool: bytes
+    own: bytes
 
     @classmethod
     def of(cls, span: SpanData) -> "ToolCall | None":
@@ -47,8 +49,10 @@ class ToolCall(NamedTuple):
         parent = _NOTHING if span.parent_id is None else bytes.fromhex(span.parent_id)
         trace, own = bytes.fromhex(span.trace_id), bytes.fromhex(span.span_id)
         name = named_tool(span.attributes)
-        tool = _NO_TOOL if name is None else _digest(name[: _LONGEST + 1])
-        return cls(span.scope[:_LONGEST], trace, own, parent, tool)
+        shown = None if name is None else name[: _LONGEST + 1]
+        tool = _NO_TOOL if shown is None else _digest(shown)
+        last = _NO_TOOL if shown is None else _digest(shown.rpartition("/")[2])
+        return cls(span.scope[:_LONGEST], trace, own, parent, tool, last)
 
 
 @final
@@ -75,7 +79,7 @@ class CoverageTable:
             call: The call.
             principal: The kind of the principal of a valid record on it, or ``None`` without one.
         """
-        scope, trace, span, parent, tool = call
+        scope, trace, span, parent, tool, own = call
         row = self._row(scope)
         row[0] += 1
         if principal is None:
@@ -85,7 +89,7 @@ class CoverageTable:
         human = principal == "human"
         row[1] += 1
         row[2] += human
-        said = bytes([human]) + tool
+        said = bytes([human]) + tool + own  # Spans by the conventions of MCP have the name at the server.
         # Of a span that occurs again the last version counts; of the spans below one, the first.
         self._attributed.put(_OWN + trace + span, said)
         if parent != _NOTHING and (above := _ABOVE + trace + parent) not in self._attributed:
@@ -109,7 +113,7 @@ class CoverageTable:
                 attributed = self._attributed.get(beside)
                 key = number.to_bytes(4) + beside
                 # One call has one span of each library, and these do not name different tools.
-                if attributed is None or tool not in (_NO_TOOL, attributed[1:]) or key in taken:
+                if attributed is None or tool not in (_NO_TOOL, attributed[1:17], attributed[17:]) or key in taken:
                     continue
                 taken.put(key, b"")
                 scopes[number][1] += 1

@@ -1,12 +1,15 @@
 """Coverage: each tool call once, whoever tells of it, and who answers for it."""
 
+import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 from small_company import ALICE, CLERK, START, span, traces, work
 
 from agent_identity._audit.answers import coverage_report
@@ -17,6 +20,7 @@ from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.record import schema as records
 from agent_identity._evidence.record.codec import decode
+from agent_identity.adapters import CallRequest
 from agent_identity.options import Telemetry
 
 TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "pay"}
@@ -91,20 +95,31 @@ def test_one_call_of_two_libraries_counts_once(tmp_path: Path) -> None:
     assert asked(one, same).total.calls == 2
 
 
-def recorded(directory: Path) -> tuple[str, str]:
-    """Let the clerk pay once with a span; return trace and span of the call."""
+def recorded(directory: Path, name: str = "pay", *, server: str | None = None, above: int = 0) -> tuple[str, str]:
+    """Let the clerk call a tool once with a span, perhaps below another one; return trace and span of the call."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=io.StringIO())))
     with Enforcer.open(directory, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
-        tool = enforcer.tool(name="pay")(lambda: None)
-        with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")):
-            tool()
+        guard = enforcer.guard(name, kind="function" if server is None else "mcp", server=server)
+        with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope(name)), below(above):
+            guard.run(CallRequest({}), lambda _: None)
     ledger = open_ledger(directory)
     lines = (line.record for stream in ledger.streams() for line in ledger.entries(stream))
     outcome = next(one for line in lines if line and isinstance(one := decode(line), records.Outcome))
     assert outcome.trace is not None
     assert outcome.trace.span is not None
     return outcome.trace.trace, outcome.trace.span
+
+
+@contextlib.contextmanager
+def below(number: int) -> Iterator[None]:
+    """Let a span of this number be the current one, if it is not 0."""
+    if not number:
+        yield
+        return
+    current = SpanContext(1, number, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    with use_span(NonRecordingSpan(current)):
+        yield
 
 
 def beside(trace: str, parent: str, *, number: int, tool: str = "pay") -> dict[str, object]:
@@ -130,6 +145,62 @@ def test_an_unguarded_call_does_not_hide_below_a_guarded_one(tmp_path: Path, too
     found = asked(tmp_path / "e", traces(tmp_path / "t.json", spans))
     assert (found.total.calls, found.total.attributed) == (2, 1)
     assert others(found)["traced without a record", tool] == 1
+
+
+SERVED = {"mcp.method.name": "tools/call", "gen_ai.tool.name": "fetch"}
+
+
+def served(directory: Path) -> tuple[str, str]:
+    """Let the clerk call a tool of an MCP server once with a span; return trace and span of the call."""
+    return recorded(directory, "web/fetch", server="web")
+
+
+def lines(trace: str, *spans: tuple[int, str, int, str]) -> dict[str, list[dict[str, object]]]:
+    """Return spans of one trace by library: each has its number, the span above it, its kind and its library."""
+    found: dict[str, list[dict[str, object]]] = {}
+    for number, above, kind_, library in spans:
+        told = {**span(SERVED, number=number, kind=kind_), "traceId": trace, "parentSpanId": above}
+        found.setdefault(library, []).append(told)
+    return found
+
+
+def of(*spans: tuple[int, str, int, str], trace: str, folder: Path) -> list[Path]:
+    """Write such spans, a file for each library."""
+    return [traces(folder / f"{name}.json", told, scope=name) for name, told in lines(trace, *spans).items()]
+
+
+def test_spans_by_the_conventions_of_mcp_are_copies(tmp_path: Path) -> None:
+    """They have the name of the tool at its server; client and server of one library make one span each."""
+    trace, own = served(tmp_path / "e")
+    spans = of((5, own, 3, "mcp"), (6, f"{5:016x}", 2, "mcp"), trace=trace, folder=tmp_path)
+    found = asked(tmp_path / "e", *spans)
+    assert (found.total.calls, found.total.human) == (1, 1)
+
+
+def test_stacked_libraries_are_copies(tmp_path: Path) -> None:
+    """Three libraries below a guarded call, or two with an unguarded one: each call counts once."""
+    trace, own = served(tmp_path / "e")
+    below = [(5, own, 1, "one"), (6, f"{5:016x}", 1, "two"), (7, f"{6:016x}", 1, "three")]
+    assert asked(tmp_path / "e", *of(*below, trace=trace, folder=tmp_path)).total.calls == 1
+    (tmp_path / "alone").mkdir()
+    alone = of(*below, trace="a" * 32, folder=tmp_path / "alone")
+    assert asked(tmp_path / "e", *alone).total.calls == 2
+
+
+def test_a_library_above_the_one_above_a_guarded_call_is_a_copy(tmp_path: Path) -> None:
+    """A framework and a gateway above the call, each with a library of its own, are no calls of their own."""
+    trace, _ = recorded(tmp_path / "e", "web/fetch", server="web", above=6)
+    spans = of((5, "", 1, "one"), (6, f"{5:016x}", 1, "two"), trace=trace, folder=tmp_path)
+    assert asked(tmp_path / "e", *spans).total.calls == 1
+
+
+@pytest.mark.parametrize("kind", [1, 3])
+def test_a_second_call_of_a_library_hides_in_no_stack(tmp_path: Path, kind: int) -> None:
+    """Below the spans of two libraries on one call, a second span of the first one is a call of its own."""
+    trace, own = served(tmp_path / "e")
+    spans = [(5, own, kind, "one"), (6, f"{5:016x}", 1, "two"), (7, f"{6:016x}", kind, "one"), (8, own, 1, "two")]
+    found = asked(tmp_path / "e", *of(*spans, trace=trace, folder=tmp_path))
+    assert (found.total.calls, found.total.attributed) == (2, 1)
 
 
 def test_nothing_attributes_without_verification(company: Path) -> None:

@@ -339,3 +339,25 @@ def test_a_traced_agent_is_not_only_declared(tmp_path: Path) -> None:
     codes = {one.code for one in found.differences if one.name == "stranger"}
     assert "traced_not_guarded" in codes
     assert "declared_not_observed" not in codes
+
+
+@pytest.mark.parametrize("days", [-400, 400])
+def test_an_unsigned_span_dates_no_row_that_records_show(company: Path, tmp_path: Path, days: int) -> None:
+    """It makes a tool neither older nor younger, and takes it neither from what is gone nor from what is new."""
+    said = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "pay"}
+    foreign = traces(tmp_path / "t.jsonl", [span(said, start=START + days * DAY)])
+    alone, both = taken(company), taken(company, foreign)
+    for since in (START, START + 300 * DAY):
+        dated = [
+            [(one.kind, one.name) for one in taken(*sources, since_ns=since * 10**9).differences if one.code in _DATED]
+            for sources in ((company,), (company, foreign))
+        ]
+        assert dated[0] == dated[1]
+    before, after = item(alone, "tool", "pay"), item(both, "tool", "pay")
+    assert after.statuses == ("observed", "traced")
+    assert (after.proof, after.first_ns, after.last_ns) == ("proved", before.first_ns, before.last_ns)
+    (hint,) = (one for one in after.sightings if one.kind == "traces")
+    assert hint.first_ns == (START + days * DAY) * 10**9
+
+
+_DATED = ("new", "gone")

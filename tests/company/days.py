@@ -35,7 +35,7 @@ STOLEN: Final = key_of("the night job")
 POISONED, ACCEPTED, RESTORED, CHANGED_BACK = 14, 15, 17, 18
 """``web/fetch``: its server says something else from this day on; somebody accepts it; it says the old text again,
 and somebody accepts that."""
-SUSPENDED, UPGRADE, THEFT, PERSON_LEAVES, VAULT_THEFT, VAULT_FORGED, VAULT_ROTATED = 9, 18, 20, 25, 16, 18, 21
+SUSPENDED, UPGRADE, THEFT, PERSON_LEAVES, VAULT_THEFT, VAULT_FORGED, VAULT_ROTATED = 9, 18, 20, 25, 14, 18, 21
 CRASH, KILL, RETIRED, ELSEWHERE, BURST = 11, 22, 15, 30, 31
 _HALF: Final = timedelta(hours=12)
 _WEEKDAYS: Final = 5
@@ -108,6 +108,10 @@ class _Weeks:
         register_agents(self.root / "finance", *world.registrations(), clock=self.clock, ids=self.ids)
         self.digests["fetch"] = self.servers.digest("web", "fetch")
         for week in range(world.DAYS // 7):
+            if 7 * week == VAULT_THEFT:  # What a closed directory has sealed is all that was done there.
+                self.at(VAULT_THEFT, 0)
+                shutil.copy(self.root / "vault" / "log" / "checkpoint", self.root / "kept-checkpoint")
+                self.truth.facts["vault theft"] = self.clock.wall_ns()
             if 7 * week == VAULT_ROTATED:
                 self.at(VAULT_ROTATED, 0)
                 self.truth.facts["vault rotated"] = self.clock.wall_ns()
@@ -314,6 +318,7 @@ class _Weeks:
         """Let an agent work that nobody guards."""
         self.libraries.unguarded("browse", stacked=day % 2 == 0)
         self.clock.advance(1)
+        self.truth.facts.setdefault("shadow", []).append(self.clock.wall_ns())
         self.libraries.agent("shadow", "gpt-shadow")
 
     # The others.
@@ -408,10 +413,6 @@ class _Weeks:
         vault = self.places["vault"]
         with vault.task("keep", self.alice, world.KEEPER, Scope("store")):
             await vault.do("store", path=f"{day:02}")
-        if day == VAULT_THEFT:
-            self.clock.advance(60)
-            shutil.copy(vault.root / "log" / "checkpoint", self.root / "kept-checkpoint")
-            self.truth.facts["vault theft"] = self.clock.wall_ns()
         if day == VAULT_FORGED:
             await self.forge()
 

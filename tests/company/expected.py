@@ -451,7 +451,7 @@ class Incident:
         """Return the numbers of the first line."""
         times = [int(one["at_ns"]) for one in self.timeline() if one["kind"] not in ("policy", "revocation")]
         return {
-            "calls": len(self.acts),
+            "calls": sum(not act.opening for act in self.acts),
             "first_ns": str(min(times, default=0)),
             "last_ns": str(max(times, default=0)),
         }
@@ -481,12 +481,12 @@ class Incident:
 
     def tools(self) -> list[Row]:
         """Return what could be done, and what was."""
-        names = {tool for grant in self.grants for tool in grant.tools} | {act.tool for act in self.acts}
+        names = {tool for grant in self.grants for tool in grant.tools} | {act.tool for act in self.acts if not act.opening}
         return [self._reach(name) for name in sorted(names)]
 
     def _reach(self, tool: str) -> Row:
         grants = [grant for grant in self.grants if tool in grant.tools]
-        acts = [act for act in self.acts if act.tool == tool]
+        acts = [act for act in self.acts if act.tool == tool and not act.opening]
         return {
             **{"tool": tool, "grants": len(grants), "open_grants": sum(not grant.tools[tool] for grant in grants)},
             "until_ns": str(max((grant.expires * NS for grant in grants), default=0)),
@@ -631,6 +631,212 @@ def _stopped(act: Act, event: Event) -> bool:
 # Questions 1 to 4, and report inventory.
 
 
-def opened_by_nobody(act: Act) -> bool:
-    """Return whether it is the refused opening of a task of somebody else's grant."""
-    return act.tool == "resume"
+class Item:
+    """An agent, principal, tool, server, model or resource while it is counted."""
+
+    def __init__(self) -> None:
+        self.times: list[int] = []
+        self.traced: list[int] = []
+        self.calls = self.refused = self.spans = 0
+        self.owners: set[str] = set()
+        self.versions: set[str] = set()
+        self.statuses: set[str] = set()
+        self.details: dict[str, set[str]] = defaultdict(set)
+
+
+Key = tuple[str, str | None, str]
+KINDS: Final = ("agent", "principal", "tool", "server", "model", "data")
+TRANSPORT, SDK = "other", "1"
+
+
+class Inventory:
+    """Who and what exists.
+
+    Args:
+        truth: What happened.
+        places: Where.
+        registered: What the registry of agents says last of each agent: its status.
+        traces: Whether the spans of other libraries are read as well.
+    """
+
+    def __init__(
+        self, truth: Truth, places: Iterable[str], registered: dict[str, str] | None = None, *, traces: bool = False
+    ) -> None:
+        self.found: dict[Key, Item] = defaultdict(Item)
+        for act in truth.judged(places):
+            self._act(act)
+        for grant in truth.granted(places):
+            self._agent(grant.chain[-1], grant.service, grant.issued * NS)
+        for event in truth.of(places, "begun", "ended", "approved", "rejected"):
+            self._event(event)
+        for name, status in (registered or {}).items():
+            self._registration(name, status)
+        if registered is not None:
+            self._pins(truth, places)
+        for span in truth.traced if traces else ():
+            self._span(span)
+        if traces:
+            self._shadow(truth)
+        self._fold()
+
+    def _agent(self, hop: Any, service: str | None, at: int) -> Item:
+        item = self.found["agent", service, hop.agent]
+        item.times.append(at)
+        item.statuses.add("observed")
+        item.owners.add(hop.owner)
+        item.versions |= {hop.version} - {None}
+        return item
+
+    def _principal(self, party: Any, service: str | None, at: int, role: str | None = None) -> Item:
+        item = self.found["principal", service, party.id]
+        item.times.append(at)
+        item.statuses.add("observed")
+        item.details["kind"].add(party.kind)
+        item.details["identity"].add(party.provenance)
+        item.details["issuer"] |= {party.issuer} - {None}
+        item.details["role"] |= {role} - {None}
+        return item
+
+    def _thing(self, kind: str, service: str | None, name: str, at: int) -> Item:
+        item = self.found[kind, service, name]
+        item.times.append(at)
+        item.statuses.add("observed")
+        return item
+
+    def _act(self, act: Act) -> None:
+        items = []
+        if act.opened is not None and act.tool == "invoke_agent":
+            self._agent(act.opened, act.service, act.at).refused += act.refused
+        if act.chain:
+            items.append(self._agent(act.chain[-1], act.service, act.at))
+        if act.principal is not None:
+            items.append(self._principal(act.principal, act.service, act.at))
+        if act.opening:
+            return
+        tool = self._thing("tool", act.service, act.tool, act.at)
+        tool.details["type"].add(act.kind or "")
+        tool.details["label"] |= set(world.PLACES[act.place].tools[act.tool].labels or ())
+        items.append(tool)
+        if act.server is not None:
+            tool.details["server"].add(act.server)
+            items.append(self._thing("server", act.service, act.server, act.at))
+        for touch in act.touches:
+            resource = self._thing("data", act.service, f"{touch.system} {touch.name}", act.at)
+            resource.details["access"].add(touch.access)
+            items.append(resource)
+        for item in items:
+            item.calls += 1
+            item.refused += act.refused
+
+    def _event(self, event: Event) -> None:
+        if event.what in ("approved", "rejected"):
+            who = {person.id: person for person in (world.BOB, world.DORA, world.GINA)}[event.by or ""]
+            self._principal(world.party(who), event.service, event.at, "approver")
+            return
+        item = self._agent(event.chain[-1], event.service, event.at)
+        item.details["role"].add("sub-agent" if len(event.chain) > 1 else "root agent")
+        self._principal(event.principal, event.service, event.at, "principal")
+        for above, below in pairwise(event.chain):
+            orchestrator = self.found["agent", event.service, above.agent]
+            orchestrator.times.append(event.at)
+            orchestrator.details["role"].add("orchestrator")
+            orchestrator.details["delegates to"].add(below.agent)
+
+    def _registration(self, name: str, status: str) -> None:
+        agent, purpose, maximum = world.MAXIMA[name]
+        item = self.found["agent", None, name]
+        item.statuses.add("registered")
+        item.owners.add(agent.owner)
+        item.details["registration"].add(status)
+        item.details["registered for"].add(purpose)
+        for tool in maximum.tools:
+            self.found["tool", None, tool].statuses.add("registered")
+
+    def _pins(self, truth: Truth, places: Iterable[str]) -> None:
+        for server, tools in (("web", ("search", "fetch")), ("crm", ("find",))):
+            item = self.found["server", None, server]
+            item.statuses.add("registered")
+            item.details["pin"].add("pinned")
+            item.details["transport"].add("other")
+            for tool in tools:
+                named = self.found["tool", None, f"{server}/{tool}"]
+                named.statuses.add("registered")
+                named.details["pin"].add("pinned")
+                named.details["server"].add(server)
+        for event in truth.of(places, "changed"):
+            self.found["server", None, event.kind].details["changed tool"].add(event.name)
+
+    def _span(self, span: Any) -> None:
+        served = {spec.name.partition("/")[2]: spec.name for spec in world.FINANCE_TOOLS.values() if spec.server}
+        item = self.found["tool", span.service, served.get(span.tool, span.tool)]
+        item.statuses.add("traced")
+        item.traced.append(span.at)
+        item.spans += 1
+
+    def _shadow(self, truth: Truth) -> None:
+        for at in truth.facts["shadow"]:
+            for kind, name in (("agent", "shadow"), ("model", "gpt-shadow")):
+                item = self.found[kind, "finance", name]
+                item.statuses.add("traced")
+                item.traced.append(at)
+                item.spans += 1
+
+    def _fold(self) -> None:
+        """Put what is named without a service to the one service that names it."""
+        services: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for kind, service, name in self.found:
+            if service is not None:
+                services[kind, name].append(service)
+        for (kind, name), named in services.items():
+            if len(named) == 1 and (kind, None, name) in self.found:
+                mine, other = self.found[kind, named[0], name], self.found.pop((kind, None, name))
+                mine.times += other.times
+                mine.calls += other.calls
+                mine.refused += other.refused
+                for names in ("owners", "versions", "statuses"):
+                    getattr(mine, names).update(getattr(other, names))
+                for detail, values in other.details.items():
+                    mine.details[detail] |= values
+
+    def rows(self) -> list[Row]:
+        """Return the items."""
+        keys = sorted(self.found, key=lambda key: (KINDS.index(key[0]), key[2], key[1] or ""))
+        return [self._row(key, self.found[key]) for key in keys]
+
+    def _row(self, key: Key, item: Item) -> Row:
+        kind, service, name = key
+        times = item.times or item.traced
+        statuses = [status for status in ("registered", "observed", "traced") if status in item.statuses]
+        return {
+            **{"kind": kind, "service": service, "name": name, "statuses": statuses},
+            "proof": "hint" if statuses == ["traced"] else "proved",
+            **{"owners": sorted(item.owners), "versions": sorted(item.versions)},
+            **{"first_ns": str(min(times, default=0)), "last_ns": str(max(times, default=0))},
+            **{"calls": item.calls, "refused": item.refused, "spans": item.spans},
+            "details": {name: sorted(values) for name, values in sorted(item.details.items()) if values},
+        }
+
+    def differences(self, since: int | None = None) -> dict[str, list[tuple[str, str | None, str]]]:
+        """Return what is noteworthy, by code."""
+        rows = self.rows()
+        observed = {(row["kind"], row["name"]) for row in rows if "observed" in row["statuses"]}
+        working = observed | {(row["kind"], row["name"]) for row in rows if "traced" in row["statuses"]}
+        registered = {(row["kind"], row["name"]) for row in rows if "registered" in row["statuses"]}
+        found: dict[str, list[tuple[str, str | None, str]]] = defaultdict(list)
+        for row in rows:
+            kind, named, statuses = row["kind"], (row["kind"], row["name"]), row["statuses"]
+            key = (kind, row["service"], row["name"])
+            tests = {
+                "traced_not_guarded": kind in ("agent", "tool", "server") and statuses == ["traced"],
+                "observed_not_registered": kind in ("agent", "server")
+                and "observed" in statuses
+                and named not in registered,
+                "registered_idle": kind in ("agent", "server") and "registered" in statuses and named not in working,
+                "no_owner": kind == "agent" and not row["owners"],
+                "new": since is not None and int(row["first_ns"]) >= (since or 0) > 0,
+                "gone": since is not None and 0 < int(row["first_ns"]) and int(row["last_ns"]) < (since or 0),
+            }
+            for code, holds in tests.items():
+                if holds:
+                    found[code].append(key)
+        return dict(found)

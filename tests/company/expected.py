@@ -715,7 +715,8 @@ class Inventory:
             return
         tool = self._thing("tool", act.service, act.tool, act.at)
         tool.details["type"].add(act.kind or "")
-        tool.details["label"] |= set(world.PLACES[act.place].tools[act.tool].labels or ())
+        if world.PLACES[act.place].drafts:  # Version 1 of the record has no labels.
+            tool.details["label"] |= set(world.PLACES[act.place].tools[act.tool].labels or ())
         items.append(tool)
         if act.server is not None:
             tool.details["server"].add(act.server)
@@ -840,3 +841,75 @@ class Inventory:
                 if holds:
                     found[code].append(key)
         return dict(found)
+
+
+# Question 20, and report controls.
+
+
+def signals(truth: Truth, places: Sequence[str], *, traces: bool) -> dict[str, int]:
+    """Return how often each thing happened that a clause may ask for."""
+    calls, grants = truth.calls(places), truth.granted(places)
+    ended = truth.of(places, "ended")
+    pairs = {(grant.agent, tool) for grant in grants for tool in grant.tools}
+    used = {(hop.agent, act.tool) for act in calls if act.ran for hop in act.chain}
+    people = [act for act in calls if act.principal is not None and act.principal.kind == "human"]
+    agents = {act.agent for act in calls if act.agent}
+    answers = [event for event in truth.of(places, "approved", "rejected") if event.by_person]
+    streams = truth.of(places, "opened")
+    found = {
+        "recorded_calls": len(calls),
+        "closed_calls": sum(act.outcome != "unknown" for act in calls),
+        "open_calls": sum(act.outcome == "unknown" for act in calls),
+        "traced_only_calls": sum(one.act is None and not one.copies for one in truth.traced) if traces else 0,
+        "linked_calls": sum(act.place == "finance" for act in calls),
+        "unlinked_calls": sum(act.place != "finance" for act in calls),
+        "notable_calls": sum(_notable(act) for act in calls),
+        "attributed_calls": sum(act.principal is not None for act in calls),
+        "unattributed_calls": sum(act.principal is None and not act.refused for act in calls),
+        "verified_calls": sum(act.principal.provenance == "verified" for act in people if act.principal),
+        "asserted_calls": sum(act.principal.provenance != "verified" for act in people if act.principal),
+        "service_calls": sum(act.principal is not None and act.principal.kind == "service" for act in calls),
+        "delegated_calls": sum(len(act.chain) > 1 for act in calls),
+        "bounded_grants": len(grants),
+        "long_grants": sum(grant.expires - grant.issued > 86_400 for grant in grants),
+        "open_grants": sum(not arguments for grant in grants for arguments in grant.tools.values()),
+        "delegations": sum(grant.depth > 0 for grant in grants),
+        "used_tools": len(pairs & used),
+        "unused_tools": len(pairs - used),
+        "ended_tasks": len(ended),
+        "refused_calls": sum(act.refused for act in calls),
+        "argument_refusals": sum(act.refused and act.reason == "argument_out_of_scope" for act in calls),
+        "limit_refusals": 0,
+        "revoked_refusals": sum(act.refused and act.reason in ("revoked", "suspended") for act in calls),
+        "monitored_calls": sum(act.drifted for act in calls),
+        "finding_calls": sum(bool(act.findings) for act in calls),
+        "approved_calls": sum(act.approver is not None and act.by_person and act.ran for act in calls),
+        "self_approved_calls": 0,
+        "owner_approved_calls": 0,
+        "rejections": sum(event.what == "rejected" for event in answers),
+        "human_decisions": len(answers),
+        "revocations": len(truth.of(places, "revoked", "suspended")),
+        "calls_after_revocation": 0,
+        "examinations": 0,
+        "agents": len(agents),
+        "shared_agents": 0,
+        "registered_agents": len(world.MAXIMA),
+        "unregistered_agents": len(agents - world.MAXIMA.keys()),
+        "retired_agents": 1,
+        "agents_after_their_end": 0,
+        "pinned_servers": 2,
+        "unpinned_servers": 0,
+        "resource_calls": sum(bool(act.touches) for act in calls),
+        "undeclared_calls": sum(act.ran and not act.touches for act in calls),
+        "placed_streams": 0,
+        "unplaced_streams": len(streams),
+        "witnessed_sources": 0,
+        "unwitnessed_sources": len(places),
+        "pruned_records": 0,
+    }
+    return found
+
+
+def _notable(act: Act) -> bool:
+    notable = act.refused or act.withheld or bool(act.findings) or act.outcome == "error"
+    return notable or act.effect == "warn" or act.drifted

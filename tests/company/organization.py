@@ -174,6 +174,7 @@ class Place:
                 **options,
             )
         self.enforcer = stack.enter_context(opened)
+        self.event("opened")
         if self.spec.policy:
             self.event("policy", name=self.spec.policy)
         self.key = key_of(f"issuer of {self.spec.name}").public_key.thumbprint

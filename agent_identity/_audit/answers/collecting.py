@@ -328,8 +328,11 @@ class ItemCollector:
             self._pins += [(source, server.name, name, state) for name, state in server.tools]
 
     def _pin_tools(self) -> None:
+        named = {name for kind, _, name in self.drafts if kind == "tool"}
         for source, server, own, state in self._pins:
-            for name in sorted(self._served.get((server, own), {f"{server}/{own}"})):
+            full = f"{server}/{own}"
+            uncalled = own if own in named and full not in named else full
+            for name in sorted(self._served.get((server, own), {uncalled})):
                 tool = self._item("tool", None, name)
                 if tool is not None:
                     tool.see(("pins", source), 0)

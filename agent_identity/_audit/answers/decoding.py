@@ -250,6 +250,7 @@ def _grant(record: Grant, where: Where) -> GrantFact | None:
         tools=tools,
         issued_ns=issued * _NS,
         expires_ns=expires * _NS,
+        noted_ns=record.time.start_ns,
     )
 
 

@@ -104,8 +104,9 @@ class GrantFact:
         kid: The thumbprint of the issuer key that signed the root; ``None`` for a delegation.
         issuer: The issuer that it names.
         tools: What it permits.
-        issued_ns: From when on it permits that.
+        issued_ns: From when on it permits that, as its issuer says.
         expires_ns: From when on it permits nothing.
+        noted_ns: When the record noted it, as its recorder says.
     """
 
     where: Where
@@ -123,6 +124,7 @@ class GrantFact:
     tools: Tools
     issued_ns: int
     expires_ns: int
+    noted_ns: int
 
 
 @final

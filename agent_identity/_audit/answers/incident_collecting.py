@@ -82,6 +82,7 @@ class GrantRow(NamedTuple):
         kid: The issuer key of a root.
         issued_ns: From when on it permits something.
         expires_ns: From when on it permits nothing.
+        noted_ns: When its record noted it.
         tools: What it permits.
         selected: Whether the seed concerns it.
         source: The number of the source.
@@ -97,6 +98,7 @@ class GrantRow(NamedTuple):
     kid: str | None
     issued_ns: int
     expires_ns: int
+    noted_ns: int
     tools: dict[str, dict[str, JSON]]
     selected: bool
     source: int
@@ -200,6 +202,7 @@ class IncidentCollector:
             kid=fact.kid,
             issued_ns=fact.issued_ns,
             expires_ns=fact.expires_ns,
+            noted_ns=fact.noted_ns,
             tools=tools,
             selected=selected,
             source=fact.where.source,
@@ -207,12 +210,12 @@ class IncidentCollector:
         self.grants.put(fact.hash.encode(), row)
         if selected:
             self.sources.add(fact.where.source)
-        if selected and self._has_room(fact.issued_ns):
+        if selected and self._has_room(fact.noted_ns):
             agents = tuple(hop.id for hop in fact.chain)
             self._add(
                 _entry(
                     fact.where,
-                    fact.issued_ns,
+                    fact.noted_ns,
                     "grant",
                     task=fact.task,
                     principal=fact.principal.id,

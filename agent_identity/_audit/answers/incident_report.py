@@ -24,10 +24,12 @@ from agent_identity._audit.answers.incident_seed import (
     key_commands,
     refuse_standard_input,
 )
+from agent_identity._audit.answers.ledger_order import order_of
 from agent_identity._audit.answers.reading import Evidence, Reading, read
 from agent_identity._audit.answers.report_frame import Frame, Proof
 from agent_identity._audit.definitions import DefinitionChange
 from agent_identity._audit.inputs import PathLike
+from agent_identity._audit.report import counted
 from agent_identity._common.typed_calls import typed
 
 __all__ = [
@@ -60,7 +62,8 @@ class Authority:
         owner: The owner of that.
         depth: 0 for a root.
         key: The issuer key of a root.
-        issued_ns: From when on it permits something.
+        issued_ns: From when on it permits something, as its issuer says.
+        noted_ns: When the record noted it, as its recorder says.
         expires_ns: From when on it permits nothing.
         tools: What it permits.
         lost: Tools that the grant before it has and this one has not.
@@ -80,6 +83,7 @@ class Authority:
     depth: int
     key: str | None
     issued_ns: int
+    noted_ns: int
     expires_ns: int
     tools: Tools
     lost: tuple[str, ...]
@@ -212,6 +216,8 @@ class IncidentReport:
         definitions: Changed definitions of tools of MCP servers that concern it.
         open_tasks: Tasks without an end whose authority had not expired at the last fact of the evidence.
         commands: What to run to stop it, ready to be pasted.
+        undated: For an issuer key and the moment of its theft: root grants that it signed, that records note before
+            that moment and that nothing outside shows to be older; they are not in the answer.
     """
 
     frame: Frame
@@ -230,6 +236,7 @@ class IncidentReport:
     definitions: tuple[DefinitionChange, ...]
     open_tasks: tuple[str, ...]
     commands: tuple[str, ...]
+    undated: int = 0
 
 
 @typed
@@ -238,12 +245,15 @@ def incident(evidence: Evidence, seed: Seed, *, checkpoint: bytes | PathLike | N
 
     A seed that names a record, span, owner or key needs the evidence twice; both passes verify. A recorder key leads to
     the records that its theft leaves in doubt, by the order of the log and states of it that others saw (decision
-    0017), and an issuer key to what was done under the grants that it signed.
+    0017), and an issuer key to what was done under the grants that it signed. From the theft of an issuer key on, those
+    count that records note from then on, or that stand in the ledger after such a record; the dates of grants are those
+    of the thief.
 
     Args:
         evidence: What is read.
         seed: What is known.
-        checkpoint: For a recorder key: a checkpoint of the log that was kept elsewhere, as note or path.
+        checkpoint: For a key: a checkpoint of the log that was kept elsewhere, as note or path. For an issuer key, only
+            what it shows to be older than the theft is left out.
 
     Raises:
         ConfigurationError: A source or the trust file cannot be read, or has to be read twice and cannot.
@@ -251,9 +261,15 @@ def incident(evidence: Evidence, seed: Seed, *, checkpoint: bytes | PathLike | N
     resolver: Resolver | None = None
     if seed.indirect:
         refuse_standard_input(evidence, seed)
-        resolver = Resolver(seed, in_doubt(evidence, seed, checkpoint) if seed.kind == "key" else None)
+        resolver = Resolver(seed)
+        if seed.kind == "key":
+            resolver.doubted = in_doubt(evidence, seed, checkpoint)
+            if not resolver.doubted and seed.after_ns is not None:
+                resolver.strict = checkpoint is not None
+                resolver.outside = in_doubt(evidence, seed, checkpoint, of_all=True)
         if not resolver.doubted:
-            read(evidence, resolver)
+            places = read(evidence, resolver).places
+            resolver.finish(lambda moment: [order_of(place, moment) for place in places])
     question = IncidentQuestion(seed, resolver)
     return question.answer(read(evidence, question), evidence)
 
@@ -270,12 +286,23 @@ class IncidentQuestion:
     def __init__(self, seed: Seed, resolver: Resolver | None = None) -> None:
         self._seed, self._collector = seed, IncidentCollector(Selection(seed, resolver))
         self._recorder = resolver is not None and bool(resolver.doubted)
+        self._undated = 0 if resolver is None else resolver.undated
         self.take = self._collector.take
 
     def answer(self, reading: Reading, evidence: Evidence) -> IncidentReport:
         """Return the answer at the end of the pass."""
         frame = reading.frame("incident", evidence, ())
-        return _Conclusion(self._seed, self._collector, reading, frame, recorder=self._recorder).report()
+        report = _Conclusion(self._seed, self._collector, reading, frame, recorder=self._recorder).report()
+        if not self._undated:
+            return report
+        notes = (*report.frame.not_shown, _UNDATED.format(counted(self._undated, "root grant")))
+        return replace(report, undated=self._undated, frame=replace(report.frame, not_shown=notes))
+
+
+_UNDATED: Final = (
+    "{} of the key that records date before the theft and nothing outside does (a witness, a time-stamp, or "
+    "--checkpoint): leave out --after to get them all"
+)
 
 
 def _not_shown(seed: Seed, omitted: int, *, recorder: bool) -> Iterator[str]:
@@ -285,11 +312,6 @@ def _not_shown(seed: Seed, omitted: int, *, recorder: bool) -> Iterator[str]:
         yield (
             "whether the records in doubt are genuine: they are all those that no witness, time-stamp, kept checkpoint "
             "or later key shows to be older than the theft; spans without their ledger, which nothing orders"
-        )
-    elif seed.kind == "key":
-        yield (
-            "what the holder of a stolen key dated back: revoke the key in the trust file with revoked_since, and the "
-            "verification judges by the order of the log and by kept or witnessed checkpoints"
         )
     if seed.kind == "resource":
         yield "calls of tools that declare no resource, and calls in records of version 1"
@@ -415,6 +437,7 @@ class _Conclusion:
             depth=row.depth,
             key=row.kid,
             issued_ns=row.issued_ns,
+            noted_ns=row.noted_ns,
             expires_ns=row.expires_ns,
             tools=row.tools,
             lost=tuple(sorted(before.keys() - row.tools.keys())),

@@ -2,11 +2,23 @@
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, final, get_args
+from typing import Final, Literal, TypeAlias, cast, final, get_args
 
-from agent_identity._audit.answers.facts import ApprovalFact, CallFact, Fact, GrantFact, ServerFact, TaskFact
+import orjson
+
+from agent_identity._audit.answers.facts import (
+    ApprovalFact,
+    CallFact,
+    CallSpanFact,
+    Fact,
+    GrantFact,
+    ServerFact,
+    SpanFact,
+    TaskFact,
+)
+from agent_identity._audit.answers.ledger_order import LedgerOrder
 from agent_identity._audit.answers.places import STANDARD_INPUT, Place, find_places
 from agent_identity._audit.answers.reading import Evidence
 from agent_identity._audit.definitions import DefinitionHistory
@@ -45,6 +57,7 @@ SEEDS: Final[tuple[SeedKind, ...]] = get_args(SeedKind)
 
 _INDIRECT: Final = frozenset({"record", "span", "owner", "key", "definition"})
 _NEAR: Final = 20_000
+_LAST: Final = 2**63
 _MAX_NOTE: Final = 65_537
 _NS: Final = 1_000_000_000
 _MAX_SEED: Final = 2_048
@@ -62,8 +75,9 @@ class Seed:
     Attributes:
         kind: What it names.
         name: The id, hash, thumbprint or name; empty for ``everything``.
-        after_ns: For an issuer key: only root grants from this moment on, by their own date. For a recorder key: the
-            moment of the theft; the order of the log decides which records it leaves in doubt.
+        after_ns: For a key: the moment of the theft. Of an issuer key, only root grants count that records note from
+            this moment on, or later in the ledger than such a record; of a recorder key, the order of the log decides
+            which records it leaves in doubt.
 
     Raises:
         ConfigurationError: It names nothing, or ``after_ns`` comes with something else than a key.
@@ -110,11 +124,19 @@ class Resolver:
         grants: Hashes of grants.
         definitions: The definitions of tools, for a seed that is one.
         doubted: By the number of a source, which of its records are in doubt if somebody else had the recorder key.
+        outside: The same if somebody else had all recorder keys: what nothing outside shows to be older.
+        strict: For an issuer key: only what something outside shows to be older than the theft is left out.
+        undated: Root grants that are left out, and that nothing outside shows to be older.
     """
 
-    def __init__(self, seed: Seed, doubted: Mapping[int, Doubted] | None = None) -> None:
+    def __init__(self, seed: Seed) -> None:
         self._seed = seed
-        self.doubted: Mapping[int, Doubted] = doubted or {}
+        self.doubted: Mapping[int, Doubted] = {}
+        self.outside: Mapping[int, Doubted] = {}
+        self.strict = False
+        self.undated = 0
+        self._earlier: SpillStore[tuple[int, str, int]] = SpillStore(orjson.dumps, _unpack_place, near=_NEAR)
+        self._late: dict[tuple[int, str], int] = {}
         self.definitions = DefinitionHistory()
         self.tasks: set[str] = set()
         self.calls: set[str] = set()
@@ -123,9 +145,10 @@ class Resolver:
     def take(self, fact: Fact) -> None:
         """Take a fact."""
         seed = self._seed
+        self._see_date(fact)
         if isinstance(fact, GrantFact):
             if self._owns(fact) or self._signed(fact):
-                self.grants.put(fact.hash.encode(), b"")
+                self._take_grant(fact)
             if seed.kind == "record" and fact.where.record == seed.name:
                 self.tasks.add(fact.task)
         elif isinstance(fact, CallFact):
@@ -140,13 +163,48 @@ class Resolver:
         return self._seed.kind == "owner" and fact.agent.owner == self._seed.name
 
     def _signed(self, fact: GrantFact) -> bool:
+        return self._seed.kind == "key" and fact.parent is None and fact.kid == self._seed.name
+
+    def _take_grant(self, fact: GrantFact) -> None:
+        """Take a grant, or keep one for later that its record dates before the theft of its key."""
+        after, where, key = self._seed.after_ns, fact.where, fact.hash.encode()
+        if after is None or max(fact.noted_ns, fact.issued_ns) >= after:
+            self.grants.put(key, b"")
+        else:
+            self._earlier.put(key, (where.source, where.stream, where.seq))
+
+    def _see_date(self, fact: Fact) -> None:
+        """Remember the first record of each stream that is dated after the theft."""
         after = self._seed.after_ns
-        return (
-            self._seed.kind == "key"
-            and fact.parent is None
-            and fact.kid == self._seed.name
-            and (after is None or fact.issued_ns >= after)
-        )
+        if after is None or isinstance(fact, SpanFact | CallSpanFact):
+            return
+        if (fact.noted_ns if isinstance(fact, GrantFact) else fact.at_ns) >= after:
+            key = fact.where.source, fact.where.stream
+            self._late[key] = min(self._late.get(key, fact.where.seq), fact.where.seq)
+
+    def finish(self, orders: Callable[[int], Sequence[LedgerOrder | None]]) -> None:
+        """Take the grants that stand in a ledger after a record from after the theft, whatever their dates say.
+
+        Args:
+            orders: Returns the order of each source for a moment.
+        """
+        after = self._seed.after_ns
+        if after is None or not self._earlier:
+            return
+        ordered = orders(after)
+        firsts = [_LAST if order is None else order.alive for order in ordered]
+        for (source, stream), seq in self._late.items():
+            order = ordered[source]
+            if order is not None:
+                firsts[source] = min(firsts[source], order.entry(stream, seq))
+        for key, (source, stream, seq) in self._earlier.items():
+            order, doubted = ordered[source], self.outside.get(source)
+            undated = doubted is None or doubted(stream, seq)
+            late = order is not None and order.entry(stream, seq) > firsts[source]
+            if late or seq > self._late.get((source, stream), _LAST) or (undated and self.strict):
+                self.grants.put(key, b"")
+            else:
+                self.undated += undated
 
     def _is_call(self, fact: CallFact) -> bool:
         if self._seed.kind == "record":
@@ -173,13 +231,21 @@ def refuse_standard_input(evidence: Evidence, seed: Seed) -> None:
         )
 
 
-def in_doubt(evidence: Evidence, seed: Seed, checkpoint: bytes | PathLike | None) -> Mapping[int, Doubted]:
+def _unpack_place(data: bytes) -> tuple[int, str, int]:
+    source, stream, seq = cast("tuple[int, str, int]", orjson.loads(data))
+    return source, stream, seq
+
+
+def in_doubt(
+    evidence: Evidence, seed: Seed, checkpoint: bytes | PathLike | None, *, of_all: bool = False
+) -> Mapping[int, Doubted]:
     """Return, by the number of a ledger among the sources, which records a stolen recorder key leaves in doubt.
 
     Args:
         evidence: What is read.
         seed: The key, and the moment from which on others may have had it.
         checkpoint: A checkpoint of the log that was kept elsewhere, as note or path.
+        of_all: As if all recorder keys were stolen: what nothing outside shows to be older.
 
     Returns:
         Nothing where the key is none of a recorder.
@@ -187,6 +253,8 @@ def in_doubt(evidence: Evidence, seed: Seed, checkpoint: bytes | PathLike | None
     Raises:
         ConfigurationError: A source or the trust file cannot be read, or nothing is to be verified.
     """
+    if of_all and evidence.unverified:
+        return {}
     note = checkpoint
     if not (note is None or isinstance(note, bytes)):
         note = read_public_file(note, limit=_MAX_NOTE)
@@ -198,7 +266,7 @@ def in_doubt(evidence: Evidence, seed: Seed, checkpoint: bytes | PathLike | None
         doubted = find_doubted(
             place.paths[0],
             trust,
-            seed.name,
+            None if of_all else seed.name,
             since,
             checkpoint=note,
             processes=evidence.processes,

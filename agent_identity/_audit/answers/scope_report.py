@@ -84,11 +84,13 @@ class ScopeRow:
         calls_of_open_tool: Calls of the agent whose arguments no constraint bounds.
         warned: Calls of the agent for which a warning was decided.
         would_be_refused: Calls that went on in monitor mode only.
+        revoked_calls: Calls of the agent under grants of an issuer key that was revoked; they are no use of the scope.
+        revoked_calls_by_descendants: The same of calls of descendants.
         refused: Refused calls of the agent.
         refusals: These by reason, rule and argument, most frequent first.
         first_granted_ns: When the first grant began; 0 without any.
         last_granted_ns: When the last one began.
-        first_used_ns: When the first call began, of the agent or of a descendant; 0 without any.
+        first_used_ns: When the first use began, by the agent or by a descendant; 0 without any.
         last_used_ns: When the last one began.
         principals: The number of principals on whose behalf the agent called it, counted up to 1,000.
         records: The ids of up to three calls that ended without an error.
@@ -109,6 +111,8 @@ class ScopeRow:
     calls_of_open_tool: int
     warned: int
     would_be_refused: int
+    revoked_calls: int
+    revoked_calls_by_descendants: int
     refused: int
     refusals: tuple[Refusals, ...]
     first_granted_ns: int
@@ -360,6 +364,9 @@ def _not_shown(usage: ScopeUsage, *, registered: bool) -> Iterator[str]:
     )
     if not registered:
         yield "the registered maximum: there is no registry of agents"
+    revoked = sum(row.revoked for row in usage.rows.values())
+    if revoked:
+        yield f"a use of {counted(revoked, 'call')}: they ran under grants of issuer keys that are revoked"
     if usage.ungranted:
         yield f"the grants of {counted(usage.ungranted, 'call')}: no record has them"
     omitted = usage.omitted + usage.rates.omitted
@@ -408,6 +415,8 @@ def _row(key: tuple[str, str], usage: ToolUsage, maxima: Mapping[str, frozenset[
         calls_of_open_tool=usage.calls_open,
         warned=usage.warned,
         would_be_refused=usage.monitored,
+        revoked_calls=usage.revoked,
+        revoked_calls_by_descendants=usage.revoked_below,
         refused=sum(usage.refused.values()),
         refusals=tuple(Refusals(reason, rule or None, arg or None, count) for (reason, rule, arg), count in refusals),
         first_granted_ns=usage.first_granted,
@@ -440,9 +449,10 @@ def _codes(row: ScopeRow) -> Iterator[tuple[GapCode, int]]:
         yield "beyond_maximum", row.grants
     if not row.grants and (row.refused or row.calls):
         yield "never_granted", row.refused + row.calls
-    if row.grants and not row.calls and not row.calls_by_descendants:
+    used, used_below = row.calls > row.revoked_calls, row.calls_by_descendants > row.revoked_calls_by_descendants
+    if row.grants and not used and not used_below:
         yield "never_used", row.grants
-    if row.grants and not row.calls and row.calls_by_descendants:
+    if row.grants and not used and used_below:
         yield "used_by_descendants_only", row.grants
     if row.open_grants:
         yield "open_tool", row.open_grants
@@ -498,8 +508,8 @@ def _confidence(grants: int, covered: int, *, complete: bool) -> Confidence:
 def _tool(row: ScopeRow, usage: ScopeUsage, *, least: int, judged: bool, young: bool) -> SuggestedTool:
     own = usage.rows[row.agent, row.tool]
     used = row.grants_used + row.grants_used_by_descendants
-    successes = own.succeeded + own.succeeded_below
-    kept, why = _verdict(used, successes, least, young=young, judged=judged, below=not row.calls)
+    successes = own.succeeded + own.succeeded_below - own.succeeded_revoked
+    kept, why = _verdict(used, successes, least, young=young, judged=judged, below=row.calls <= row.revoked_calls)
     constraints = next(iter(own.constraints)) if len(own.constraints) == 1 else None
     return SuggestedTool(
         tool=row.tool,

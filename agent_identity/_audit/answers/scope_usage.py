@@ -1,12 +1,13 @@
 """Counts what was granted and what was done under it, per agent and tool, with bounded memory."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, cast, final
 
 import orjson
 
-from agent_identity._audit.answers.facts import CallFact, Fact, GrantFact, ServerFact
+from agent_identity._audit.answers.facts import CallFact, Fact, GrantFact, RevocationFact, ServerFact
 from agent_identity._audit.rates import HourlyRates, hour_of_week
 from agent_identity._audit.store import SpillStore
 from agent_identity.canonical import encode
@@ -22,11 +23,14 @@ _IDS: Final = 3
 EventKey: TypeAlias = tuple[str, str, str]
 """Key of parties seen together: the relation, the agent or server, and the other party."""
 
-_Grant: TypeAlias = tuple[str, dict[str, str], int, int, int]
-"""Agent, constraints by tool as JSON, depth, begin, source."""
+_Grant: TypeAlias = tuple[str, dict[str, str], int, int, int, str, str | None]
+"""Agent, constraints by tool as JSON, depth, begin, source, root, and the issuer key of a root."""
 
-_Use: TypeAlias = dict[str, list[int]]
-"""By tool, the calls of the holder, those of descendants, and the sources of both."""
+_Use: TypeAlias = tuple[str, dict[str, list[int]]]
+"""The holder; by tool, the numbers of :data:`_UNUSED`, and the sources."""
+
+_UNUSED: Final = (0,) * 8
+"""Uses of the holder and of descendants; of these, the successful ones; calls of both that ran; first and last time."""
 
 
 @final
@@ -48,10 +52,13 @@ class ToolUsage:
         calls_open: Calls of the agent that no argument of the grant bounds.
         warned: Calls of the agent for which a warning was decided.
         monitored: Calls that went on in monitor mode only.
+        revoked: Calls of the agent that ran under grants of a revoked issuer key; they are no use.
+        revoked_below: The same of calls of descendants.
+        succeeded_revoked: Successful calls of both under such grants.
         refused: Refusals, by reason, rule and argument.
         first_granted: When the first grant began.
         last_granted: When the last one began.
-        first_used: When the first call of the agent, or of a descendant, began; 0 without any.
+        first_used: When the first use by the agent, or by a descendant, began; 0 without any.
         last_used: When the last one began.
         principals: On whose behalf the agent called it, at most 1,000.
         records: Records of calls that came to an end without an error, of the agent or of a descendant.
@@ -72,6 +79,9 @@ class ToolUsage:
     calls_open: int = 0
     warned: int = 0
     monitored: int = 0
+    revoked: int = 0
+    revoked_below: int = 0
+    succeeded_revoked: int = 0
     refused: Counter[tuple[str, str, str]] = field(default_factory=Counter[tuple[str, str, str]])
     first_granted: int = 0
     last_granted: int = 0
@@ -134,6 +144,7 @@ class ScopeUsage:
         self.rates = HourlyRates()
         self._grants: SpillStore[_Grant] = SpillStore(orjson.dumps, _unpack_grant, near=_NEAR)
         self._uses: SpillStore[_Use] = SpillStore(orjson.dumps, _unpack_use, near=_NEAR)
+        self._keys: dict[str, tuple[int, bool]] = {}
 
     def take(self, fact: Fact) -> None:
         """Take a fact."""
@@ -144,6 +155,10 @@ class ScopeUsage:
             self._see_time(fact.at_ns)
             if not fact.opening:
                 self._take_call(fact)
+        elif isinstance(fact, RevocationFact):
+            if fact.change.kind == "key" and (fact.change.name in self._keys or len(self._keys) < MAX_ROWS):
+                changed = (fact.at_ns, fact.change.status != "reinstated")
+                self._keys[fact.change.name] = max(changed, self._keys.get(fact.change.name, changed))
         elif isinstance(fact, ServerFact):
             for tool in fact.tools:
                 key = ("offers", fact.server.name, f"{tool.name} {tool.offered or tool.pinned or '(no digest)'}")
@@ -165,7 +180,10 @@ class ScopeUsage:
 
     def _take_grant(self, fact: GrantFact) -> None:
         spelled = {tool: encode(arguments).decode() if arguments else "" for tool, arguments in fact.tools.items()}
-        grant: _Grant = (fact.agent.id, spelled, fact.depth, fact.issued_ns, fact.where.source)
+        grant: _Grant = (
+            *(fact.agent.id, spelled, fact.depth, fact.issued_ns, fact.where.source),
+            *(fact.root, fact.kid),
+        )
         self._grants.put(fact.hash.encode(), grant)
         if len(fact.chain) > 1:
             self._event(("delegates to", fact.chain[-2].id, fact.agent.id), fact.issued_ns, fact.where.record, grant[4])
@@ -179,10 +197,12 @@ class ScopeUsage:
             self._count(row, fact)
             if fact.ran or fact.refused:
                 self.rates.add((agent.id, fact.tool, "calls" if fact.ran else "refusals"), fact.at_ns)
-        if not fact.ran or fact.would_be_refused:  # What only monitor mode let through is no use of a grant.
+        if not fact.ran:
             return
         for number, hop in enumerate(fact.chain, 1):
-            self._use(hop.grant, fact, own=number == len(fact.chain))
+            self._use(hop.grant, hop.id, fact, own=number == len(fact.chain))
+        if fact.would_be_refused:
+            return
         self._see_parties(fact, agent.id)
         if agent.version is not None:
             first, tools = self.versions.get((agent.id, agent.version), (fact.at_ns, set()))
@@ -201,32 +221,31 @@ class ScopeUsage:
             row.calls += 1
             good = fact.succeeded and not fact.would_be_refused
             row.succeeded += good
-            row.see(fact.at_ns)
             if fact.principal is not None and len(row.principals) < _MAX_PRINCIPALS:
                 row.principals.add(fact.principal.id)
             _keep(row.ran, fact.where.record)
             if good:
                 _keep(row.records, fact.where.record)
 
-    def _use(self, grant: str, fact: CallFact, *, own: bool) -> None:
-        """Count a call for one grant of its chain."""
-        key = grant.encode()
+    def _use(self, grant: str, holder: str, fact: CallFact, *, own: bool) -> None:
+        """Count a call for one grant of its chain; what only monitor mode let through is no use of it."""
+        key, used = grant.encode(), not fact.would_be_refused
         use = self._uses.hold(key)
         if use is None:
-            use = dict[str, list[int]]()
+            use = (holder, dict[str, list[int]]())
             self._uses.put(key, use)
-        counts = use.setdefault(fact.tool, [0, 0])
-        counts[not own] += 1
-        if fact.where.source not in counts[2:]:
+        counts = use[1].setdefault(fact.tool, [*_UNUSED])
+        counts[not own] += used
+        counts[2 + (not own)] += used and fact.succeeded
+        counts[4 + (not own)] += own or used
+        if own or used:
+            counts[6], counts[7] = min(counts[6] or fact.at_ns, fact.at_ns), max(counts[7], fact.at_ns)
+        if fact.where.source not in counts[8:]:
             counts.append(fact.where.source)
-        if own:
-            return
-        above = next(hop.id for hop in fact.chain if hop.grant == grant)
-        row = self._row(above, fact.tool, fact.where.source)
+        row = None if own or not used else self._row(holder, fact.tool, fact.where.source)
         if row is not None:
             row.calls_below += 1
             row.succeeded_below += fact.succeeded
-            row.see(fact.at_ns)
             if fact.succeeded:
                 _keep(row.records, fact.where.record)
 
@@ -258,15 +277,39 @@ class ScopeUsage:
 
     def finish(self) -> None:
         """Hold the grants against their use, now that all facts are there."""
-        for key, (agent, tools, depth, issued, source) in self._grants.items():
-            use = self._uses.get(key) or {}
+        for key, (agent, tools, depth, issued, source, root, kid) in self._grants.items():
+            revoked = self._is_revoked(root, kid)
+            _, used = self._uses.get(key) or ("", dict[str, list[int]]())
             for tool, constraints in tools.items():
                 row = self._row(agent, tool, source)
                 if row is not None:
-                    _settle(row, constraints, depth, issued, use.get(tool, [0, 0]))
-        self.ungranted = sum(
-            counts[0] for key, use in self._uses.items() if key not in self._grants for counts in use.values()
-        )
+                    _settle(row, constraints, depth, issued, used.get(tool, [*_UNUSED]), revoked=revoked)
+        for key, (holder, used) in self._uses.items():
+            grant = self._grants.get(key)
+            self.ungranted += 0 if grant is not None else sum(counts[0] for counts in used.values())
+            revoked = grant is not None and self._is_revoked(*grant[5:])
+            for tool, counts in used.items():
+                self._live(self.rows.get((holder, tool)), counts, revoked=revoked)
+
+    def _is_revoked(self, root: str, kid: str | None) -> bool:
+        """Return whether the issuer key of a root grant is revoked at the end; calls under it show no need."""
+        if not self._keys:
+            return False
+        above = self._grants.get(root.encode()) if kid is None else None
+        return self._keys.get((above[6] if above is not None else kid) or "", (0, False))[1]
+
+    @staticmethod
+    def _live(row: ToolUsage | None, counts: Sequence[int], *, revoked: bool) -> None:
+        """Count when a tool was used, or the calls that are no use."""
+        if row is None:
+            return
+        if revoked:
+            row.revoked += counts[4]
+            row.revoked_below += counts[5]
+            row.succeeded_revoked += counts[2] + counts[3]
+        elif counts[7]:
+            row.see(counts[6])
+            row.see(counts[7])
 
 
 _ACCESSES: Final = {
@@ -280,16 +323,16 @@ _ACCESSES: Final = {
 _OTHERS: Final = ("(other refusals)", "", "")
 
 
-def _settle(row: ToolUsage, constraints: str, depth: int, issued: int, used: list[int]) -> None:
-    own, below, *sources = used
-    row.sources.update(sources)
+def _settle(row: ToolUsage, constraints: str, depth: int, issued: int, used: Sequence[int], *, revoked: bool) -> None:
+    own, below = (0, 0) if revoked else used[:2]
+    row.sources.update(used[8:])
     row.roots += depth == 0
     row.delegations += depth > 0
     row.used += own > 0
     row.used_below += own == 0 and below > 0
     if not constraints:
         row.open += 1
-        row.calls_open += own
+        row.calls_open += used[0]
     if len(row.constraints) < 2:
         row.constraints.add(constraints)
     row.first_granted = min(row.first_granted or issued, issued)
@@ -311,4 +354,4 @@ def _unpack_grant(data: bytes) -> _Grant:
 
 
 def _unpack_use(data: bytes) -> _Use:
-    return cast("_Use", orjson.loads(data))
+    return cast("_Use", tuple(orjson.loads(data)))

@@ -15,6 +15,7 @@ from agent_identity._audit.answers import (
     Reading,
     Seed,
     Share,
+    SourceFrame,
     read,
 )
 from agent_identity._audit.controls.control_rows import (
@@ -25,7 +26,7 @@ from agent_identity._audit.controls.control_rows import (
     standard_tables,
 )
 from agent_identity._audit.controls.queries import QUERIES, Query
-from agent_identity._audit.controls.signal_collecting import SignalCollector
+from agent_identity._audit.controls.signal_collecting import OUTSIDE, SignalCollector
 from agent_identity._audit.controls.signals import Signal, Signals
 from agent_identity._audit.report import counted
 from agent_identity._common.typed_calls import typed
@@ -42,7 +43,8 @@ answer it. ``contradicted``: they show the opposite, or do not verify. ``out of 
 STATUSES: Final[tuple[ControlStatus, ...]] = ("contradicted", "not shown", "partly", "shown", "out of scope")
 """The statuses, in the order in which they are listed."""
 
-_DAY: Final = 86_400 * 1_000_000_000
+_SECOND: Final = 1_000_000_000
+_DAY: Final = 86_400 * _SECOND
 
 
 @final
@@ -210,7 +212,8 @@ class _Judge:
         if against:
             return "contradicted", tuple(against)
         if missing:
-            return "not shown", tuple(missing)
+            weak = (one.words for one in evidence if one.role == "lacks" and one.count)
+            return "not shown", (*missing, *weak)
         found = tuple(one.words for one in evidence if one.role in ("needs", "wants") and one.count)
         weak = tuple(self._weak(row, evidence))
         return ("partly", (*weak, *found)) if weak else ("shown", found)
@@ -226,6 +229,9 @@ class _Judge:
         yield from (one.words for one in evidence if one.role == "wants" and not one.count)
         if row.days is not None and self._days() < row.days:
             yield f"the records reach over {counted(self._days(), 'day')} of the {row.days:,} asked for"
+        elif row.days is not None and self._outside_days() < row.days:
+            seen = f"outside parties saw the log over {counted(self._outside_days(), 'day')}"
+            yield f"only the records themselves date them over {row.days:,} days; {seen}"
         if self._frame.verdict == "incomplete":
             yield "the evidence verifies, and something of it is missing"
         if self._own_keys:
@@ -237,6 +243,16 @@ class _Judge:
         """Return the whole days from the first record to the last one."""
         times = [time for source in self._frame.sources for time in (source.first_ns, source.last_ns) if time]
         return (max(times) - min(times)) // _DAY if times else 0
+
+    def _outside_days(self) -> int:
+        """Return the days between the first and the last time at which outside parties saw each of the logs."""
+        return min((_seen_over(source) for source in self._frame.sources if source.records), default=0)
+
+
+def _seen_over(source: SourceFrame) -> int:
+    signatures = () if source.report is None else source.report.signatures
+    times = [one.time for one in signatures if one.role in OUTSIDE and one.time is not None and one.size]
+    return (max(times) - min(times)) * _SECOND // _DAY if times else 0
 
 
 def _evidence(query: Query, signals: Signals) -> Iterator[EvidenceOf]:

@@ -60,7 +60,7 @@ QUERIES: Final[Mapping[str, Query]] = MappingProxyType(
             lacks=("open_calls",),
         ),
         "retention": Query(
-            asks="How far back do records reach that still verify, and was none of them pruned?",
+            asks="How far back did outside parties see records that still verify, and was none of them pruned?",
             needs=("recorded_calls",),
             lacks=("pruned_records",),
         ),
@@ -111,15 +111,16 @@ QUERIES: Final[Mapping[str, Query]] = MappingProxyType(
             against=("calls_after_revocation",),
         ),
         "human_approval": Query(
-            asks="Did people approve calls for which they were asked, and never their own?",
+            asks="Did verified people approve calls for which they were asked, and never their own?",
             needs=("approved_calls",),
-            lacks=("owner_approved_calls",),
+            lacks=("asserted_approvals", "owner_approved_calls"),
             against=("self_approved_calls",),
         ),
         "human_decisions": Query(
-            asks="Did people decide on calls, against them as well?",
+            asks="Did verified people decide on calls, against them as well?",
             needs=("human_decisions",),
             wants=("rejections",),
+            lacks=("asserted_decisions",),
         ),
         "stop": Query(
             asks="Was authority revoked or suspended, and did no call begin afterwards?",
@@ -177,8 +178,9 @@ QUERIES: Final[Mapping[str, Query]] = MappingProxyType(
             lacks=("undeclared_calls",),
         ),
         "examinations": Query(
-            asks="Did people examine the evidence?",
+            asks="Was the evidence examined, at times for which an outside party vouches?",
             needs=("examinations",),
+            lacks=("undated_examinations",),
         ),
     }
 )

@@ -21,9 +21,9 @@ from agent_identity._audit.answers import (
     declared_in,
 )
 from agent_identity._audit.controls.signals import IDS, Signals
-from agent_identity._evidence.record import Agent
+from agent_identity._evidence.record import Agent, Principal
 
-__all__ = ["SignalCollector"]
+__all__ = ["OUTSIDE", "SignalCollector"]
 
 _MAX_NAMES: Final = 100_000
 _MAX_ALIKE: Final = 5_000
@@ -39,7 +39,8 @@ _ARGUMENTS: Final = frozenset(
 _REVOKED: Final = frozenset({"revoked", "suspended", "agent_suspended", "agent_retired", "agent_orphaned"})
 _ENDED: Final = ("suspended", "retired", "orphaned")
 _Name = TypeVar("_Name")
-_OUTSIDE: Final = frozenset({"witness", "anchor"})
+OUTSIDE: Final = frozenset({"witness", "anchor"})
+"""Roles of signatures of other parties, which state a time."""
 
 
 @final
@@ -155,11 +156,15 @@ class SignalCollector:
                 self._granted[key] = (at, record)
 
     def _take_approval(self, fact: ApprovalFact) -> None:
-        status = fact.approval.status
+        status, here = fact.approval.status, (fact.at_ns, fact.where.record)
+        if status not in ("approved", "rejected"):
+            return
+        if not _is_verified(fact.approval.approver):
+            self.signals.add("asserted_decisions", *here)
+            return
+        self.signals.add("human_decisions", *here)
         if status == "rejected":
-            self.signals.add("rejections", fact.at_ns, fact.where.record)
-        if status in ("approved", "rejected"):
-            self.signals.add("human_decisions", fact.at_ns, fact.where.record)
+            self.signals.add("rejections", *here)
 
     def _take_change(self, fact: Fact) -> None:
         if isinstance(fact, RevocationFact):
@@ -251,10 +256,12 @@ class SignalCollector:
         report = source.report
         if report is None or not source.records:
             return
-        outside = any(signature.role in _OUTSIDE for signature in report.signatures)
+        outside = any(signature.role in OUTSIDE for signature in report.signatures)
         self.signals.add("witnessed_sources" if outside else "unwitnessed_sources")
         self.signals.add("pruned_records", count=report.counts.get("pruned", 0))
-        self.signals.add("examinations", count=report.kinds.get("examination", 0))
+        self.signals.add(
+            "examinations" if outside else "undated_examinations", count=report.kinds.get("examination", 0)
+        )
 
 
 @final
@@ -323,13 +330,19 @@ def _signals_of(fact: CallFact) -> Iterator[str]:
         "ruled_calls": decision.digest is not None,
         "unruled_calls": decision.digest is None and fact.ran,
         "finding_calls": bool(fact.findings),
-        "approved_calls": fact.approver is not None and fact.ran,
+        "approved_calls": fact.ran and _is_verified(fact.approver),
+        "asserted_approvals": fact.ran and fact.approver is not None and not _is_verified(fact.approver),
         "self_approved_calls": fact.ran and _approved_by_itself(fact),
         "owner_approved_calls": fact.ran and fact.approver is not None and fact.approver.id == owner,
         "resource_calls": bool(fact.resources or fact.observed),
         "undeclared_calls": fact.ran and not (fact.resources or fact.observed),
     }
     yield from (name for name, given in signals.items() if given)
+
+
+def _is_verified(approver: Principal | None) -> bool:
+    """Return whether an approver is a person whom an issuer verified; code may state anybody else."""
+    return approver is not None and approver.kind == "human" and approver.provenance == "verified"
 
 
 def _approved_by_itself(fact: CallFact) -> bool:

@@ -52,7 +52,11 @@ SIGNALS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "unruled_calls": ("call that no policy decided", "calls that no policy decided"),
         "finding_calls": ("call in which an inspector found something", "calls in which inspectors found something"),
         # People.
-        "approved_calls": ("call that a person approved", "calls that people approved"),
+        "approved_calls": ("call that a verified person approved", "calls that verified people approved"),
+        "asserted_approvals": (
+            "call for whose approval only the process vouches",
+            "calls for whose approval only the process vouches",
+        ),
         "self_approved_calls": (
             "call approved by its own principal or agent",
             "calls approved by their own principals or agents",
@@ -61,14 +65,25 @@ SIGNALS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "call approved by the owner of its agent",
             "calls approved by the owners of their agents",
         ),
-        "rejections": ("request that a person rejected", "requests that people rejected"),
-        "human_decisions": ("decision of a person on a call", "decisions of people on calls"),
+        "rejections": ("request that a verified person rejected", "requests that verified people rejected"),
+        "human_decisions": ("decision of a verified person on a call", "decisions of verified people on calls"),
+        "asserted_decisions": (
+            "decision on a call for which only the process vouches",
+            "decisions on calls for which only the process vouches",
+        ),
         "revocations": ("revocation or suspension", "revocations and suspensions"),
         "calls_after_revocation": (
             "call that began while a revocation should have stopped it",
             "calls that began while a revocation should have stopped them",
         ),
-        "examinations": ("recorded examination of the evidence", "recorded examinations of the evidence"),
+        "examinations": (
+            "recorded examination of the evidence that an outside party dates",
+            "recorded examinations of the evidence that an outside party dates",
+        ),
+        "undated_examinations": (
+            "recorded examination that only its own ledger dates",
+            "recorded examinations that only their own ledgers date",
+        ),
         # What exists.
         "agents": ("agent in the records", "agents in the records"),
         "shared_agents": ("agent that acts in several services", "agents that act in several services"),

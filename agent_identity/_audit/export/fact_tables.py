@@ -57,6 +57,7 @@ FACTS: Final[Mapping[str, Mapping[str, str]]] = {
         "issuer": "VARCHAR",
         "issuer_kid": "VARCHAR",
         "expires_ns": "UBIGINT",
+        "noted_ns": "UBIGINT",
         **_PARTIES,
         "argument": "VARCHAR",
         "constraint_type": "VARCHAR",
@@ -230,6 +231,7 @@ def _grant(fact: GrantFact) -> Iterator[Row]:
         "issuer": fact.issuer,
         "issuer_kid": fact.kid,
         "expires_ns": fact.expires_ns,
+        "noted_ns": fact.noted_ns,
     }
     for tool, arguments in fact.tools.items():
         for argument, constraint in arguments.items():

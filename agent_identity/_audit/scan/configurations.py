@@ -80,8 +80,6 @@ def configured(client: Client, file: str, text: str, document: JSON) -> list[Ite
                 item = _item(client, name, entry, (file, line_of(text, name)))
                 if item is not None and len(items) < MOST:
                     items.append(item)
-        if items:
-            break
     return items
 
 

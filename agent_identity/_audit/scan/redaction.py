@@ -14,11 +14,13 @@ _LONGEST_WORD: Final = 400
 _ARGUMENTS: Final = 32
 _LONGEST_TEXT: Final = 4_096
 _SECRET_NAME: Final = re.compile(
-    r"key|token|secret|passw|passphrase|auth|bearer|credential|cookie|signature|\bpat\b", re.IGNORECASE
+    r"key|token|secret|passw|passphrase|auth|bearer|credential|cookie|signature|session|licen[cs]e|\bpat\b"
+    r"|(?<![a-z])(?:pass|pwd?|pin|otp|sid|dsn)(?![a-z])",
+    re.IGNORECASE,
 )
-_HEADER_FLAG: Final = frozenset({"-H", "--header", "--headers", "-u", "--user", "-p"})
+_VALUE_FLAGS: Final = frozenset({"-H", "--header", "--headers", "-u", "--user", "-p", "-P", "-k"})
 _PREFIXED: Final = re.compile(
-    r"(?:sk|pk|rk)[-_][\w-]{8,}|gh[opsur]_\w{8,}|github_pat_\w{8,}|glpat-[\w-]{8,}|xox[a-z]-[\w-]{6,}|hf_\w{8,}"
+    r"(?<![a-z])(?:sk|pk|rk)[-_][\w-]{8,}|gh[opsur]_\w{8,}|github_pat_\w{8,}|glpat-[\w-]{8,}|xox[a-z]-[\w-]{6,}|hf_\w{8,}"
     r"|A[KS]IA[0-9A-Z]{12,}|AIza[\w-]{20,}|eyJ[\w-]{8,}(?:\.[\w-]*)*|tvly-[\w-]{8,}|lsv2_\w{8,}|npm_\w{16,}|dapi[0-9a-f]{16,}"
     r"|-----BEGIN[^-]*-----"
 )
@@ -73,7 +75,7 @@ def command_line(command: str, arguments: Sequence[str]) -> str:
 
 def _hides_next(word: str) -> bool:
     secret = _SECRET_NAME.search(word)
-    if word in _HEADER_FLAG or word.lower() in _SCHEMES or word.endswith(":"):
+    if word in _VALUE_FLAGS or word.lower() in _SCHEMES or word.endswith(":"):
         return True
     return word.startswith("-") and "=" not in word and secret is not None
 

@@ -93,7 +93,7 @@ class _Run:
                 self._file(file)
             except Unreadable as reason:
                 self._leave(Unread(file, str(reason)))
-        unique = {(one.kind, one.name, one.file, one.line): one for one in reversed(self._items)}
+        unique = {(one.kind, one.name, one.file, one.line, one.place): one for one in reversed(self._items)}
         items = with_guards(unique.values(), self._edges, self._guarded, instrumented=self._instrumented)
         return Scan(
             items=tuple(sorted(items, key=lambda one: (KINDS.index(one.kind), one.file, one.line, one.name))),

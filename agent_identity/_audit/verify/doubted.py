@@ -11,7 +11,7 @@ from agent_identity._audit.report import Findings, Place
 from agent_identity._audit.store import executor
 from agent_identity._evidence.ledger import open_ledger
 from agent_identity._evidence.storage import Layout
-from agent_identity._identity.trust import TrustStore
+from agent_identity._identity.trust import TrustedKey, TrustStore
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["Doubted", "find_doubted"]
@@ -25,7 +25,7 @@ _WORTH: Final = 16 * 1024 * 1024  # Bytes of records for which a process is wort
 def find_doubted(
     path: PathLike,
     trust: TrustStore | None,
-    thumbprint: str,
+    thumbprint: str | None,
     since: int,
     *,
     checkpoint: bytes | None = None,
@@ -42,7 +42,7 @@ def find_doubted(
     Args:
         path: The evidence directory, or a bundle of one.
         trust: The trusted keys; ``None`` for those beside the ledger.
-        thumbprint: The recorder key.
+        thumbprint: The recorder key; ``None`` for all of them.
         since: The moment, in seconds since the Unix epoch.
         checkpoint: A checkpoint of the log that was kept elsewhere.
         processes: Number of worker processes; 0 chooses.
@@ -69,7 +69,7 @@ def find_doubted(
 def _find(
     directory: str,
     trust: TrustStore | None,
-    thumbprint: str,
+    thumbprint: str | None,
     since: int,
     options: tuple[bytes | None, int, bool, Progress | None],
 ) -> Doubted | None:
@@ -98,10 +98,14 @@ def _own_trust(directory: str) -> TrustStore | None:
     return None
 
 
-def _revoked(trust: TrustStore | None, thumbprint: str, since: int) -> TrustStore | None:
-    """Return the trusted keys with one of them revoked since then, or since earlier if it is already."""
-    entry = None if trust is None else trust.get(thumbprint, "recorder")
-    if trust is None or entry is None:
+def _revoked(trust: TrustStore | None, thumbprint: str | None, since: int) -> TrustStore | None:
+    """Return the trusted keys with some of them revoked since then, or since earlier if they are already."""
+    keys = () if trust is None else trust.keys
+    stolen = [key for key in keys if key.purpose == "recorder" and thumbprint in (None, key.key.thumbprint)]
+    if trust is None or not stolen:
         return None
-    earliest = since if entry.revoked_since is None else min(since, entry.revoked_since)
-    return trust.with_keys(tuple(replace(key, revoked_since=earliest) if key is entry else key for key in trust.keys))
+    return trust.with_keys(tuple(_since(key, since) if key in stolen else key for key in keys))
+
+
+def _since(key: TrustedKey, since: int) -> TrustedKey:
+    return replace(key, revoked_since=since if key.revoked_since is None else min(since, key.revoked_since))

@@ -24,6 +24,7 @@ _VALUES: Final = {
     "html": "html",
     "record_examination": "record-examination",
     "by": "by",
+    "checkpoint": "checkpoint",
 }
 
 
@@ -35,6 +36,8 @@ def run(chosen: argparse.Namespace) -> int:
     question = _question(chosen.id)
     if question.words and not chosen.evidence:
         chosen.misused(f"the evidence is missing: agent-identity ask {question.id} EVIDENCE")
+    if chosen.checkpoint is not None and not any(word.startswith("key:") for word in question.words):
+        raise ConfigurationError(f"question {question.id} takes no --checkpoint; leave it out")
     options = [f"--{name}" for name in _FLAGS if getattr(chosen, name)]
     for name, option in _VALUES.items():
         value = getattr(chosen, name)

@@ -59,6 +59,9 @@ def _scope(parser: ArgumentParser) -> None:
     _forms(parser)
 
 
+_CHECKPOINT: Final = "for a key: a checkpoint of the log that was kept elsewhere"
+
+
 def _incident(parser: ArgumentParser) -> None:
     text = (
         "what is known: record:ID, span:ID, task:ID, principal:ID, agent:ID, owner:ID, grant:HASH, key:THUMBPRINT, "
@@ -66,10 +69,9 @@ def _incident(parser: ArgumentParser) -> None:
     )
     parser.add_argument("seed", metavar="SEED", help=text)
     _evidence(parser)
-    text = "for a key: the time of the theft; for an issuer key, only root grants that are dated from then on"
+    text = "for a key: the time of the theft; for an issuer key, only root grants that records note from then on"
     parser.add_argument("--after", metavar="TIME", help=text)
-    text = "for a recorder key: a checkpoint of the log that was kept elsewhere"
-    parser.add_argument("--checkpoint", metavar="FILE", help=text)
+    parser.add_argument("--checkpoint", metavar="FILE", help=_CHECKPOINT)
     _forms(
         parser,
         markdown="print Markdown, for a ticket",
@@ -123,6 +125,7 @@ def _ask(parser: ArgumentParser) -> None:
     _evidence(parser, "*")
     parser.add_argument("--of", metavar="NAME", help="the agent, record, key or other thing that the question is about")
     parser.add_argument("--since", metavar="TIME", help="the time from which the question counts")
+    parser.add_argument("--checkpoint", metavar="FILE", help=_CHECKPOINT)
     _forms(parser)
 
 

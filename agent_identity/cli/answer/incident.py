@@ -1,6 +1,7 @@
 """``agent-identity report incident``: timeline, authority at each hop, could and did, what to revoke."""
 
 import argparse
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
@@ -38,7 +39,7 @@ def run(chosen: argparse.Namespace) -> int:
             raise ConfigurationError("--after goes with a seed key:THUMBPRINT; give --from for other seeds")
         seed = replace(seed, after_ns=moment_ns(chosen.after))
     if chosen.checkpoint is not None and seed.kind != "key":
-        raise ConfigurationError("--checkpoint goes with a seed key:THUMBPRINT of a recorder; leave it out")
+        raise ConfigurationError("--checkpoint goes with a seed key:THUMBPRINT; leave it out")
     found = answered(chosen, lambda evidence: incident(evidence, seed, checkpoint=chosen.checkpoint))
     return emit(
         chosen,
@@ -97,7 +98,7 @@ def _revoked(one: RevocationEffect) -> str:
 
 
 def _tables(found: IncidentReport) -> Iterator[tuple[str, list[Sequence[str]], int]]:
-    yield "authority at each hop", [_HOP, *map(_hop, found.authority)], _HOPS
+    yield "authority at each hop", [_HOP, *_hops(found.authority)], _HOPS
     yield "could and did", [_COULD, *map(_tool, found.tools)], _HOPS
     reached = [
         (one.kind, one.name, f"{one.count:,}", times(one.first_ns, one.last_ns), one.record) for one in found.reached
@@ -111,15 +112,31 @@ def _tables(found: IncidentReport) -> Iterator[tuple[str, list[Sequence[str]], i
     yield "timeline", [_TIMELINE, *map(_entry, found.timeline)], _ENTRIES
 
 
-def _hop(one: Authority) -> Sequence[str]:
+def _hops(authority: Sequence[Authority]) -> Iterator[Sequence[str]]:
+    """Yield a row for each grant; what several grants permit stands in the first of these rows, under a number."""
+    blocks = [_block(one) for one in authority]
+    again, numbers = Counter(blocks), dict[tuple[str, str, str], int]()
+    for one, block in zip(authority, blocks, strict=True):
+        if block in numbers:
+            yield _hop(one, (f"as ({numbers[block]})", "", ""))
+        elif again[block] > 1:
+            numbers[block] = len(numbers) + 1
+            yield _hop(one, (f"({numbers[block]}) {block[0]}", *block[1:]))
+        else:
+            yield _hop(one, block)
+
+
+def _block(one: Authority) -> tuple[str, str, str]:
+    return _permits(one), cut(one.lost, _NAMED) or "nothing", cut(one.narrowed, _NAMED) or "nothing"
+
+
+def _hop(one: Authority, block: tuple[str, ...]) -> Sequence[str]:
     calls = ", ".join(f"{tool} {count:,}" for tool, count in one.calls.items())
     return (
         f"{'  ' * one.depth}{one.agent}{'' if one.selected else ' (above)'}",
         one.owner,
         one.principal,
-        _permits(one),
-        cut(one.lost, _NAMED) or "nothing",
-        cut(one.narrowed, _NAMED) or "nothing",
+        *block,
         calls or "nothing",
         f"{one.refused:,}",
         moment(one.expires_ns),

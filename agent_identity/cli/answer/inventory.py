@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from agent_identity._audit.answers import KINDS, Inventory, Item, cyclonedx, inventory
@@ -62,11 +62,33 @@ def _text(found: Inventory, style: Style, room: int | None) -> Iterator[str]:
 def _differences(found: Inventory, style: Style) -> Iterator[str]:
     for code, (words, color) in _WORDS.items():
         named = [one for one in found.differences if one.code == code]
+        names = [f"{one.kind} {_named(one.service, one.name)}" for one in named]
+        unknown = dict(_unknown(found, code))
         if named:
-            names = [f"{one.kind} {_named(one.service, one.name)}" for one in named]
-            yield f"{style.paint(words, color, 'bold')} ({len(named):,}): {cut(names, _NAMED)}"
-    if not found.differences:
-        yield "no differences"
+            yield f"{style.paint(words, color, 'bold')} ({len(named):,}): {cut(names, _NAMED)}{_rest(unknown)}"
+        elif code in _PARTS and len(unknown) == _PARTS[code]:
+            yield f"{words}: not known, {' and '.join(unknown.values())}"
+        elif code in _PARTS:
+            yield f"{words}: none{_rest(unknown)}"
+
+
+_PARTS: Final = {"traced_not_guarded": 1, "observed_not_registered": 2, "no_owner": 1}
+"""What is said also where it is nothing, as the parts of question 2, and of how many kinds of things."""
+
+
+def _unknown(found: Inventory, code: str) -> Iterator[tuple[str, str]]:
+    """Yield of what the evidence cannot tell a difference, and why."""
+    kinds = {sighting.kind for item in found.items for sighting in item.sightings}
+    if code == "traced_not_guarded" and all(source.kind != "traces" for source in found.frame.sources):
+        yield "other libraries", "no traces were given"
+    if code == "observed_not_registered" and "registry" not in kinds:
+        yield "agents", "there is no registry of agents"
+    if code == "observed_not_registered" and "pins" not in kinds:
+        yield "servers", "there is no inventory of servers"
+
+
+def _rest(unknown: Mapping[str, str]) -> str:
+    return "".join(f"; not known of {what}: {why}" for what, why in unknown.items())
 
 
 _OWNED: Final = frozenset({"agent"})

@@ -1,6 +1,13 @@
 -- Granted and used, by agent and tool: the rows of "report scope".
-WITH done AS (
-  SELECT * FROM calls WHERE NOT opening AND agent IS NOT NULL
+WITH revoked AS (
+  -- Issuer keys that are revoked at the end; calls under their grants are no use.
+  SELECT name FROM revocations WHERE kind = 'key'
+  GROUP BY name HAVING arg_max(status, (time_ns, status <> 'reinstated')) <> 'reinstated'
+), roots AS (
+  SELECT DISTINCT hash FROM grants WHERE depth = 0 AND issuer_kid IN (SELECT name FROM revoked)
+), done AS (
+  SELECT *, coalesce(grants[1] IN (SELECT hash FROM roots), false) AS is_revoked
+  FROM calls WHERE NOT opening AND agent IS NOT NULL
 ), own AS (
   SELECT agent, tool,
          count(*) FILTER (ran) AS calls,
@@ -8,18 +15,23 @@ WITH done AS (
          count(*) FILTER (refused) AS refused,
          count(*) FILTER (effect = 'warn') AS warned,
          count(*) FILTER (would_be_refused) AS would_be_refused,
+         count(*) FILTER (ran AND is_revoked) AS revoked_calls,
          count(DISTINCT principal) FILTER (ran) AS principals,
-         min(time_ns) FILTER (ran) AS first_ns, max(time_ns) FILTER (ran) AS last_ns
+         min(time_ns) FILTER (ran AND NOT is_revoked) AS first_ns,
+         max(time_ns) FILTER (ran AND NOT is_revoked) AS last_ns
   FROM done GROUP BY agent, tool
 ), hops AS (
-  SELECT tool, time_ns, len(chain) AS length,
+  SELECT tool, time_ns, is_revoked, len(chain) AS length,
          unnest(range(1, len(chain) + 1)) AS place, unnest(chain) AS hop, unnest(grants) AS hash
   FROM done WHERE ran AND NOT would_be_refused
 ), below AS (
-  SELECT hop AS agent, tool, count(*) AS calls, min(time_ns) AS first_ns, max(time_ns) AS last_ns
+  SELECT hop AS agent, tool, count(*) AS calls, count(*) FILTER (is_revoked) AS revoked_calls,
+         min(time_ns) FILTER (NOT is_revoked) AS first_ns, max(time_ns) FILTER (NOT is_revoked) AS last_ns
   FROM hops WHERE place < length GROUP BY hop, tool
 ), by_grant AS (
-  SELECT hash, tool, count(*) FILTER (place = length) AS own, count(*) FILTER (place < length) AS below
+  SELECT hash, tool, count(*) FILTER (place = length) AS own,
+         count(*) FILTER (place = length AND NOT is_revoked) AS used,
+         count(*) FILTER (place < length AND NOT is_revoked) AS used_below
   FROM hops GROUP BY hash, tool
 ), permitted AS (
   SELECT hash, agent, tool, depth, time_ns, bool_and(argument IS NULL) AS open
@@ -28,8 +40,8 @@ WITH done AS (
   SELECT agent, permitted.tool,
          count(*) FILTER (depth = 0) AS root_grants,
          count(*) FILTER (depth > 0) AS delegations,
-         count(*) FILTER (own > 0) AS grants_used,
-         count(*) FILTER (coalesce(own, 0) = 0 AND below > 0) AS grants_used_by_descendants,
+         count(*) FILTER (used > 0) AS grants_used,
+         count(*) FILTER (coalesce(used, 0) = 0 AND used_below > 0) AS grants_used_by_descendants,
          count(*) FILTER (open) AS open_grants,
          coalesce(sum(own) FILTER (open), 0)::BIGINT AS calls_of_open_tool,
          min(time_ns) AS first_granted_ns, max(time_ns) AS last_granted_ns
@@ -50,6 +62,8 @@ SELECT agent, tool,
        coalesce(calls_of_open_tool, 0) AS calls_of_open_tool,
        coalesce(warned, 0) AS warned,
        coalesce(would_be_refused, 0) AS would_be_refused,
+       coalesce(own.revoked_calls, 0) AS revoked_calls,
+       coalesce(below.revoked_calls, 0) AS revoked_calls_by_descendants,
        coalesce(refused, 0) AS refused,
        coalesce(first_granted_ns, 0) AS first_granted_ns,
        coalesce(last_granted_ns, 0) AS last_granted_ns,

@@ -13,9 +13,10 @@ from agent_identity._audit.answers.reading import Evidence
 from agent_identity._audit.answers.scope_report import ScopeReport, ScopeRow, SuggestedTool, Suggestion, scope
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity.audit import export_tables, query_tables
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.identity import Agent
+from agent_identity.identity import Agent, TrustStore
 from agent_identity.options import Telemetry
 from agent_identity.policy import Touch, file_touches
 from agent_identity.testing import FixedClock, SequentialIds
@@ -309,3 +310,38 @@ def test_use_that_another_source_records_is_not_proved(tmp_path: Path) -> None:
     assert (both.grants_used, both.proof) == (1, "recorded")
     events = asked(tmp_path / "good", tmp_path / "bad", trust=trust).events
     assert {(event.agent, event.proof) for event in events} == {("clerk", "proved"), ("mallory", "recorded")}
+
+
+@pytest.mark.parametrize("reinstated", [False, True], ids=["revoked", "reinstated"])
+def test_calls_under_a_revoked_issuer_are_no_use(tmp_path: Path, *, reinstated: bool) -> None:
+    """What the thief of an issuer key did keeps no scope alive: the tool is unused, and its use has no date."""
+    clock = FixedClock(START * 10**9)
+    with Enforcer.open(
+        tmp_path / "e", clock=clock, ids=SequentialIds(), telemetry=Telemetry(sealing="inline")
+    ) as enforcer:
+        pay = enforcer.tool(name="pay")(lambda: None)
+        for _ in range(3):
+            with (
+                enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
+                enforcer.delegate(HELPER, scope=Scope("pay")),
+            ):
+                pay()
+            clock.advance(5 * DAY)
+        (key,) = (one for one in TrustStore.load(tmp_path / "e" / "trust.json").keys if one.purpose == "issuer")
+        enforcer.revoke("key", key.key.thumbprint, suspend=reinstated)
+        clock.advance(DAY)
+        if reinstated:
+            enforcer.reinstate("key", key.key.thumbprint)
+    found = scope(Evidence(sources=tmp_path / "e"))
+    rows = {row.agent: row for row in found.rows}
+    assert [rows["helper"].calls, rows["clerk"].calls_by_descendants] == [3, 3]
+    assert rows["helper"].revoked_calls == rows["clerk"].revoked_calls_by_descendants == (0 if reinstated else 3)
+    assert (rows["helper"].last_used_ns > 0) is reinstated
+    assert [gap.agent for gap in found.gaps if gap.code == "never_used"] == ([] if reinstated else ["clerk", "helper"])
+    changes = {(one.agent, line.change) for one in found.suggestions for line in one.tools}
+    change = "keep" if reinstated else "drop"
+    assert changes == {("clerk", change), ("helper", change)}
+    export_tables(tmp_path / "e", tmp_path / "tables")
+    tables = {row["agent"]: row for row in query_tables(tmp_path / "tables", "scope")}
+    for agent, row in rows.items():
+        assert {name: getattr(row, name) for name in tables[agent]} == tables[agent]

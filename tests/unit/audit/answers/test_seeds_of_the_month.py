@@ -50,8 +50,8 @@ def asked(directory: Path, seed: str, **options: Any) -> IncidentReport:
 
 
 def outcomes(found: IncidentReport) -> Counter[str]:
-    """Return the calls of a timeline by outcome."""
-    return Counter(entry.outcome for entry in found.timeline if entry.kind == "call")
+    """Return the calls of a timeline by outcome; the refused opening of a grant from elsewhere is none."""
+    return Counter(entry.outcome for entry in found.timeline if entry.kind == "call" and entry.what != "resume")
 
 
 SEEDS: dict[str, dict[str, int]] = {

@@ -23,12 +23,14 @@ from agent_identity._audit.answers.facts import (
 from agent_identity._audit.answers.incident_report import IncidentQuestion
 from agent_identity._audit.answers.incident_seed import Seed
 from agent_identity._audit.answers.reading import Distributor, Evidence, Reading, read
+from agent_identity._audit.answers.report_frame import SourceFrame
 from agent_identity._audit.controls import signal_collecting
 from agent_identity._audit.controls.control_rows import ControlRow, standard_tables
 from agent_identity._audit.controls.controls_report import ControlsQuestion, ControlsReport, RowResult, controls
 from agent_identity._audit.controls.queries import QUERIES
 from agent_identity._audit.controls.signal_collecting import SignalCollector
 from agent_identity._audit.controls.signals import SIGNALS, Signals
+from agent_identity._audit.report.report import Signature
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.record.parts import Agent as RecordedAgent
@@ -40,6 +42,8 @@ from agent_identity._evidence.record.parts import (
     Server,
     StreamResource,
 )
+from agent_identity.approvals import Approval
+from agent_identity.cli import main
 from agent_identity.identity import Human
 from agent_identity.options import Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
@@ -199,7 +203,7 @@ def test_expectations_are_about_the_rows() -> None:
 
 
 def test_people_and_changes_show_in_records(tmp_path: Path) -> None:
-    """Approvals by another person, and a refusal after a suspension, are shown with their records."""
+    """A refusal after a suspension is shown with its records; those by a function are no people's."""
     clock = FixedClock(START * 10**9)
 
     def busy(directory: Path) -> None:
@@ -216,8 +220,13 @@ def test_people_and_changes_show_in_records(tmp_path: Path) -> None:
 
     report = asked(made(tmp_path, busy))
     approval, stop = first(report, "human_approval"), first(report, "stop")
-    assert approval.status == "partly"
-    assert [one.count for one in approval.evidence] == [1, 0, 0]
+    assert approval.status == "not shown"
+    assert {one.signal: one.count for one in approval.evidence} == {
+        "approved_calls": 0,
+        "asserted_approvals": 1,
+        "owner_approved_calls": 0,
+        "self_approved_calls": 0,
+    }
     assert stop.status == "partly"
     assert [(one.signal, one.count) for one in stop.evidence] == [
         ("revocations", 1),
@@ -278,24 +287,99 @@ def test_a_period_bounds_the_evidence(folders: dict[str, Path]) -> None:
     assert {one.status for one in report.rows} <= {"not shown", "out of scope"}
 
 
-def test_logs_of_half_a_year_are_shown(tmp_path: Path) -> None:
-    """Records that reach over the days that a row asks for show its retention as a whole."""
-    report = asked(made(tmp_path, lambda directory: work(directory, tasks=2, days=184)))
-    assert first(report, "retention").status == "shown"
+Changed = Callable[[SourceFrame], SourceFrame]
 
 
-def test_pruned_records_weaken_retention(tmp_path: Path) -> None:
-    """Nobody can tell from what is left whether what was pruned was old enough."""
-    directory = made(tmp_path, lambda folder: work(folder, tasks=2, days=184))
-    evidence = Evidence(sources=directory, trust=tmp_path / "kept.json")
+def answered(directory: Path, change: Changed, **signals: int) -> ControlsReport:
+    """Ask about controls over sources that are changed, with further signals."""
+    evidence = Evidence(sources=directory, trust=directory.parent / "kept.json", drafts=True)
     question, of_coverage = ControlsQuestion(), CoverageQuestion()
     of_incident = IncidentQuestion(Seed("everything", ""))
     reading = read(evidence, Distributor((question.take, of_coverage.take, of_incident.take)))
-    question._collector.signals.add("pruned_records", count=3)
-    others = of_coverage.answer(reading, evidence), of_incident.answer(reading, evidence)
-    result = first(question.answer(reading, evidence, *others), "retention")
+    for name, count in signals.items():
+        question._collector.signals.add(name, count=count)
+    changed = replace(reading, sources=tuple(map(change, reading.sources)))
+    others = of_coverage.answer(changed, evidence), of_incident.answer(changed, evidence)
+    return question.answer(changed, evidence, *others)
+
+
+def seen(*seconds: int) -> Changed:
+    """Let a witness have seen the log at some times."""
+    signatures = tuple(Signature("witness", "w", "Ed25519", 1, second) for second in seconds)
+
+    def change(source: SourceFrame) -> SourceFrame:
+        assert source.report is not None
+        return replace(source, report=replace(source.report, signatures=signatures))
+
+    return change
+
+
+HALF: Final = 184 * 86_400
+
+
+@pytest.fixture(scope="module")
+def half_a_year(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return two tasks, between which the clock was set by half a year."""
+    return made(tmp_path_factory.mktemp("half"), lambda directory: work(directory, tasks=2, days=184))
+
+
+@pytest.mark.parametrize("times", [(), (START,), (START + HALF,), (START, START + 182 * 86_400)])
+def test_a_clock_shows_no_retention(half_a_year: Path, times: tuple[int, ...]) -> None:
+    """Two tasks with dates half a year apart are no logs of half a year, unless others saw the log for that long."""
+    for row in answered(half_a_year, seen(*times)).rows:
+        if row.row.query == "retention":
+            assert row.status == "partly"
+            assert any("only the records themselves" in why for why in row.why) is (row.row.days is not None)
+
+
+def test_logs_of_half_a_year_are_shown(half_a_year: Path) -> None:
+    """A witness saw them at both ends of the days that a row asks for."""
+    report = answered(half_a_year, seen(START, START + HALF))
+    assert {(one.row.clause, one.status) for one in report.rows if one.row.days is not None} == {
+        ("19(1)", "shown"),
+        ("26(6)", "shown"),
+    }
+
+
+def test_pruned_records_weaken_retention(half_a_year: Path) -> None:
+    """Nobody can tell from what is left whether what was pruned was old enough."""
+    result = first(answered(half_a_year, seen(START, START + HALF), pruned_records=3), "retention")
     assert result.status == "partly"
     assert result.why[0].startswith("3 records")
+
+
+def test_a_scripted_examination_shows_no_review(half_a_year: Path) -> None:
+    """One command that a script can run makes no row; nor does it say of a person that it was dated from outside."""
+    assert main(["demo", "--evidence", str(half_a_year.parent / "examiner")]) == 0
+    examiner = kept(half_a_year.parent / "examiner")
+    words = ["--record-examination", str(examiner), "--by", "auditor@example.com", str(half_a_year)]
+    assert main(["report", "inventory", *words]) == 0
+    (alone,) = {one.status for one in answered(examiner, seen()).rows if one.row.query == "examinations"}
+    assert alone == "not shown"
+    witnessed = first(answered(examiner, seen(START)), "examinations")
+    assert (witnessed.status, witnessed.evidence[0].count) == ("partly", 1)
+    assert any("who examined" in note for note in witnessed.row.not_shown)
+    shutil.copy(half_a_year / "trust.json", half_a_year.parent / "kept.json")
+
+
+@pytest.mark.parametrize("provenance", ["asserted", "verified"])
+def test_only_approvals_of_verified_people_are_of_people(tmp_path: Path, provenance: str) -> None:
+    """A function in the process can name anybody, so that its approvals show nothing of people."""
+    bob = Human("bob@example.com", issuer="https://login.example.com")
+    object.__setattr__(bob, "provenance", provenance)
+    desk = {"desk": Approval(ask=lambda request: request.approve(by=bob))}
+    report = asked(made(tmp_path, lambda directory: work(directory, policy=ROUTED, routes=desk)))
+    found = {one.row.query: one.status for one in report.rows}
+    assert (
+        found["human_approval"] == found["human_decisions"] == ("partly" if provenance == "verified" else "not shown")
+    )
+
+
+def test_a_witness_is_no_separate_system(half_a_year: Path) -> None:
+    """It keeps states of the log and no records, so that no row about copies elsewhere rests on it."""
+    report = answered(half_a_year, seen(START))
+    (row,) = (one for one in report.rows if one.row.clause == "AU-9(2)")
+    assert row.status == "out of scope"
 
 
 class Kept:

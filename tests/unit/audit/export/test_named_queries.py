@@ -20,7 +20,8 @@ from agent_identity.policy import Touch
 NASTY = ("a'; DROP TABLE calls; --", '"quoted"', "../up", "=1+1", "line\nbreak", "\u202egnp", "ünï", "null", "\\N")
 SCOPE_COLUMNS = (
     *("agent", "tool", "root_grants", "delegations", "grants_used", "grants_used_by_descendants", "open_grants"),
-    *("calls", "succeeded", "calls_by_descendants", "calls_of_open_tool", "warned", "would_be_refused", "refused"),
+    *("calls", "succeeded", "calls_by_descendants", "calls_of_open_tool", "warned", "would_be_refused"),
+    *("revoked_calls", "revoked_calls_by_descendants", "refused"),
     *("first_granted_ns", "last_granted_ns", "first_used_ns", "last_used_ns", "principals"),
 )
 

@@ -585,3 +585,20 @@ def test_the_order_of_files_does_not_matter(write: Write) -> None:
     assert scan([folder]) == found
     one = scan([f"{folder}/crewai.py"])
     assert set(one.items) == {item for item in found.items if item.file.endswith("crewai.py")}
+
+
+def test_a_word_that_only_looks_like_a_key_keeps_its_name(write: Write) -> None:
+    """Tools whose names contain such letters are two tools, one guarded and one not; a key is still masked."""
+    found = write(
+        {
+            "app.py": (
+                "from agent_identity import Enforcer\nfrom langchain.tools import tool\n"
+                "enforcer = Enforcer.open('e')\n"
+                "@enforcer.tool\ndef ask_for_approval(): ...\n"
+                "@tool\ndef ask_for_refund_now(): ...\n"
+                "@tool('sk_live_abcdefgh12345678')\ndef other(): ...\n"
+            )
+        }
+    )
+    tools = {item.name: item.guarded for item in found.items if item.kind == "tool"}
+    assert tools == {"ask_for_approval": True, "ask_for_refund_now": False, "***": False}

@@ -13,6 +13,12 @@ STDIO = {"command": "npx", "args": ["-y", "planted"], "env": {"PLANTED_KEY": "v4
 REMOTE = {"url": "https://mcp.example.com/mcp", "headers": {"Authorization": "Bearer v4lue"}}
 
 
+SECRET_FLAGS = (
+    *("--pw", "--pwd", "--pass", "--pin", "--user-pin", "--otp", "--session", "--session-id", "--sid"),
+    *("--license", "--licence-file", "--dsn", "-k", "-P"),
+)
+
+
 def toml(name: str) -> str:
     """Return a configuration of Codex."""
     server = f'[mcp_servers.{name}]\ncommand = "npx"\nargs = ["-y", "planted"]\n'
@@ -161,6 +167,8 @@ def test_a_server_that_is_switched_off_says_so(tmp_path: Path) -> None:
     [
         (["--api-key", "hunter2hunter2"], "hunter2"),
         (["--token=hunter2"], "hunter2"),
+        *((["x", flag, "hunter2"], "hunter2") for flag in SECRET_FLAGS),
+        *(([f"{flag}=hunter2"], "hunter2") for flag in SECRET_FLAGS if flag.startswith("--")),
         (["-e", "PASSWORD=hunter2"], "hunter2"),
         (["-e", "PLAIN=hunter2"], "hunter2"),
         (["--header", "X-Thing: hunter2"], "hunter2"),
@@ -219,3 +227,20 @@ def test_overlapping_paths_count_once(planted: Path, monkeypatch: pytest.MonkeyP
     """A folder and a folder inside it, in any spelling, give each server once."""
     monkeypatch.chdir(planted)
     assert scan([".", "./.cursor", ".cursor/"]).items == scan(["."]).items
+
+
+def test_plain_flags_keep_their_values(tmp_path: Path) -> None:
+    """Words that only contain one of those names are no secrets."""
+    words = ["--ping", "10", "--spindle", "up", "--compass", "north", "--aside", "left"]
+    (tmp_path / ".mcp.json").write_text(json.dumps({"mcpServers": {"x": {"command": "npx", "args": words}}}))
+    (item,) = found(tmp_path).values()
+    assert item.place == f"npx {' '.join(words)}"
+
+
+def test_servers_of_projects_stand_beside_those_of_the_user(tmp_path: Path) -> None:
+    """One file of a client has servers of the user and of projects, and two projects may use one name."""
+    projects = {f"/home/{name}": {"mcpServers": {"files": {"command": f"{name}-mcp"}}} for name in ("one", "two")}
+    document = {"mcpServers": {"mail": {"command": "mail-mcp"}}, "projects": projects}
+    (tmp_path / ".claude.json").write_text(json.dumps(document))
+    items = [(item.name, item.place) for item in scan([str(tmp_path)]).items if item.kind == "mcp_client"]
+    assert sorted(items) == [("files", "one-mcp"), ("files", "two-mcp"), ("mail", "mail-mcp")]

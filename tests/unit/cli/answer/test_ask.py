@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_company import span, traces, work
 
 from agent_identity.cli.answer.questions import QUESTIONS
 from agent_identity.cli.company.month import write_month
@@ -114,3 +115,30 @@ def test_the_options_of_reports_are_passed_on(run: Run, company: Path) -> None:
     assert frame["command"].endswith("--from 2020-01-01 --until 2020-01-02 --json")
     assert "--trust" in frame["command"]
     assert run("ask", "19", company, "--csv").out.startswith("verdict,row,")
+
+
+def test_question_2_answers_each_of_its_parts(run: Run, company: Path, tmp_path: Path) -> None:
+    """What is nothing is said to be none, and what the evidence cannot tell is said not to be known."""
+    done = run("ask", "2", company).out
+    assert "traced, and not guarded: not known" in done
+    assert "observed, and not registered: none\n" in done
+    assert "without an owner: none\n" in done
+    work(tmp_path / "bare")
+    done = run("ask", "2", tmp_path / "bare", traces(tmp_path / "t.jsonl", [span({"tool.name": "x"})])).out
+    assert "traced, and not guarded: none\n" in done
+    assert "observed, and not registered: not known" in done
+
+
+def test_an_incident_prints_each_block_of_authority_once(run: Run, company: Path) -> None:
+    """Later rows refer to it by its number."""
+    done = run("report", "incident", "agent:payer", company, "--markdown").out
+    bounds = [line for line in done.splitlines() if line.startswith("| ") and '"max":2000' in line]
+    assert len(bounds) == 1
+    assert done.replace("\\", "").count("| as (") > 10
+
+
+def test_the_inventory_of_the_demo_names_each_tool_once(run: Run, company: Path) -> None:
+    """Pins, registrations and calls of a tool are one item, also where nobody called it."""
+    items = json.loads(run("report", "inventory", company, "--json").out)["items"]
+    names = [item["name"].rpartition("/")[2] for item in items if item["kind"] == "tool"]
+    assert len(names) == len(set(names))

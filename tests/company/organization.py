@@ -186,13 +186,12 @@ class Place:
             more["returns"] = spec.returns
         if spec.destination is not None:
             more["destination"] = spec.destination
-        guard = self.enforcer.tool(
-            name=spec.name, labels=spec.labels, data=[], touches=spec.touch, **more
-        )
+        guard = self.enforcer.tool(name=spec.name, labels=spec.labels, data=[], touches=spec.touch, **more)
         return guard(self._body(spec))
 
     def _body(self, spec: ToolSpec) -> Callable[..., object]:
         """Return the body of a tool, which says itself that it ran; its signature is that of the tool."""
+
         @functools.wraps(spec.body)
         def body(*args: Any, **arguments: Any) -> str:
             self.ran()

@@ -167,7 +167,7 @@ def test_question_7_who_authorized_a_call(asked: Asked) -> None:
 
 def intents(asked: Asked) -> set[str]:
     """Return the ids of the records of intents in finance."""
-    from agent_identity import records  # noqa: PLC0415
+    from agent_identity import records
 
     found = records.read(asked.company.root / "finance", drafts=True)
     return {record.id for record in found if record.kind == "intent"}

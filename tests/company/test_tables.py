@@ -224,7 +224,9 @@ SCOPE = (
 
 def numbers(found: Any, *names: str) -> list[tuple[Any, ...]]:
     """Return rows of the truth as the queries have them: times are numbers."""
-    return sorted((tuple(int(row[name]) if name.endswith("_ns") else row[name] for name in names) for row in found), key=str)
+    return sorted(
+        (tuple(int(row[name]) if name.endswith("_ns") else row[name] for name in names) for row in found), key=str
+    )
 
 
 @each_place

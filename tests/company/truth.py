@@ -194,9 +194,9 @@ class Truth:
         """Return the grants in some places."""
         return [grant for grant in self.grants if grant.place in places]
 
-    def of(self, places: Iterable[str], *whats: str) -> list[Event]:
+    def of(self, places: Iterable[str], *kinds: str) -> list[Event]:
         """Return the events of some kinds in some places, by time."""
-        found = (event for event in self.events if event.place in places and event.what in whats)
+        found = (event for event in self.events if event.place in places and event.what in kinds)
         return sorted(found, key=lambda event: event.at)
 
     def keep(self, path: Path) -> None:

@@ -22,7 +22,6 @@ DAYS: Final = 35
 
 LOGIN: Final = "https://login.example.com"
 PARTNER: Final = "https://id.partner.example.net"
-BOB: Final = Human("bob@example.com", issuer=LOGIN)
 DORA: Final = Human("dora@example.com")
 CAROL: Final = Human("carol@partner.example.net", issuer=PARTNER)
 DAVE: Final = Human("dave@example.com")
@@ -33,6 +32,14 @@ NIGHTLY: Final = Service("nightly")
 def key_of(name: str) -> SigningKey:
     """Return a key of the organization; the same in every run."""
     return SigningKey.from_seed(hashlib.sha256(f"simulated organization: {name}".encode()).digest())
+
+
+APPROVERS: Final = {
+    "bob@example.com": Party(id="bob@example.com", kind="human", issuer=LOGIN, provenance="verified"),
+    "dora@example.com": Party(id="dora@example.com", kind="human"),
+    "gina@example.com": Party(id="gina@example.com", kind="human", issuer=LOGIN),
+}
+"""Who approves: a verified person, a person whom the program asserts, and one in whose name a program approves."""
 
 
 def party(principal: Human | Service) -> Party:

@@ -2,16 +2,19 @@
 
 | question, report or table | test |
 |---|---|
-| 1, 2, 3, 4, ``report inventory`` | ``test_reports.py`` |
+| 1, 2, 3, 4, ``report inventory`` | ``test_inventory.py`` |
 | 5, 6, 7, 14 to 18, ``report incident`` | here |
 | 8, 9, 10, 11, ``report scope`` | here |
 | 12, 13, ``report data`` | here |
 | 19, ``report coverage`` | here |
-| 20, ``report controls`` | ``test_reports.py`` |
-| the six tables, and the named queries | ``test_tables.py`` |
+| 20, ``report controls``, a deleted stream | ``test_controls.py`` |
+| the six tables, and the seven named queries | ``test_tables.py`` |
+| a seed decides what happens | ``test_simulation.py`` |
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +22,9 @@ from company import expected, world
 from company.asking import Asked, without
 from company.truth import NS, Act, Event, Granted
 from company.world import ALL
+
+from agent_identity import records
+from agent_identity.identity import TrustStore
 
 
 def test_the_simulation_is_large_enough(asked: Asked) -> None:
@@ -167,8 +173,6 @@ def test_question_7_who_authorized_a_call(asked: Asked) -> None:
 
 def intents(asked: Asked) -> set[str]:
     """Return the ids of the records of intents in finance."""
-    from agent_identity import records
-
     found = records.read(asked.company.root / "finance", drafts=True)
     return {record.id for record in found if record.kind == "intent"}
 
@@ -201,6 +205,36 @@ def test_question_16_what_happened_under_an_issuer_key_after_its_theft(asked: As
         act.at for act in asked.truth.acts if act.stolen == "issuer" and act.tool != "resume"
     }
     assert_incident(found, truth)
+
+
+def test_question_16_says_the_same_once_the_trust_file_calls_the_key_revoked(asked: Asked, tmp_path: Path) -> None:
+    """The thief's grants do not verify any more, whatever their dates; what was done under them stays the same."""
+    theft = asked.truth.facts["theft"]
+    stolen = {one.hash: one.key or "" for one in asked.truth.grants if one.stolen and one.place == "batch"}
+    store = TrustStore.load(asked.company.root / "batch" / "trust.json")
+    key = set(stolen.values()).pop()
+    keys = [
+        replace(one, revoked_since=theft // NS) if one.key.thumbprint == key and one.purpose == "issuer" else one
+        for one in store.keys
+    ]
+    replace(store, keys=tuple(keys)).save(tmp_path / "trust.json")
+    words = ["report", "incident", f"key:{key}", "--after", expected.when(theft).isoformat()]
+    found = asked.answer(*words, sources=asked.sources("batch"), trust=tmp_path / "trust.json", code=1)
+    acts = [act for act in asked.truth.calls(["batch"]) if act.stolen == "issuer"]
+    assert (found["calls"], found["proof"]) == (len(acts), "recorded")
+    assert {one["grant"] for one in found["authority"]} == set(stolen)
+    assert {one["proof"] for one in found["authority"]} == {"recorded"}
+    codes = asked.answer(*words, sources=asked.sources("batch"), trust=tmp_path / "trust.json", code=1)["frame"]
+    assert set(codes["sources"][0]["findings"]) >= {"key_revoked", "signed_after_revocation"}
+
+
+def test_question_5_names_the_commands_that_stop_an_agent(asked: Asked) -> None:
+    """One for each directory, since each has a list of its own."""
+    found = asked.ask(5, "--of", "agent:payer")["commands"]
+    assert found == [
+        f"agent-identity revoke --reason 'incident agent:payer' -- {asked.company.root / name} agent payer"
+        for name in sorted(ALL, key=lambda name: asked.sources().index(str(asked.company.root / name)))
+    ]
 
 
 def test_question_16_what_the_theft_of_a_recorder_key_leaves_in_doubt(asked: Asked) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 __all__ = ["comments", "data_length", "images"]
 
 _URL: Final = re.compile(r"[ \t\n]{0,8}<?((?:https?:)?//[^\s()<>\"']{1,4096})", re.IGNORECASE)
+_ADDRESS: Final = re.compile(r"\(" + _URL.pattern, re.IGNORECASE)
 _IMAGE_TAG: Final = re.compile(r"<img\b[^<>]{0,4096}", re.IGNORECASE)
 _SOURCE: Final = re.compile(r"\bsrc(?:set)?\s{0,8}=\s{0,8}[\"']?((?:https?:)?//[^\s<>\"']{1,4096})", re.IGNORECASE)
 _MARKDOWN_COMMENT: Final = re.compile(r"^[ \t]{0,3}\[(?://|comment)\]:[^\n]{0,4096}", re.MULTILINE)
@@ -59,19 +60,23 @@ def images(text: str, least: int) -> Iterator[tuple[int, int, bool]]:
     """
     if "![" in text:
         labels = set[str]()
-        for start, end, url in _inline_images(text, labels):
+        for start, end, url in (*_inline_images(text, labels), *_defined_images(text, labels)):
             if data_length(url) >= least:
                 yield start, end, _is_data(url, least)
-        for found in _DEFINITION.finditer(text):
-            url = _URL.match(text, found.end())
-            if url is not None and data_length(url.group(1)) >= least and _normal(found.group(1)) in labels:
-                yield *url.span(1), _is_data(url.group(1), least)
     for tag in _IMAGE_TAG.finditer(text) if "<" in text else ():
         source = _SOURCE.search(tag.group())
         if source is not None:
-            url, unseen = source.group(1), _UNSEEN.search(tag.group()) is not None
-            if data_length(url) >= (1 if unseen else least):
-                yield tag.start(), tag.start() + source.end(1), unseen or _is_data(url, least)
+            address, unseen = source.group(1), _UNSEEN.search(tag.group()) is not None
+            if data_length(address) >= (1 if unseen else least):
+                yield tag.start(), tag.start() + source.end(1), unseen or _is_data(address, least)
+
+
+def _defined_images(text: str, labels: set[str]) -> Iterator[tuple[int, int, str]]:
+    """Yield the spans of the addresses that definitions give to images, with these."""
+    for found in _DEFINITION.finditer(text):
+        url = _URL.match(text, found.end())
+        if url is not None and _normal(found.group(1)) in labels:
+            yield *url.span(1), url.group(1)
 
 
 def _is_data(url: str, least: int) -> bool:
@@ -102,10 +107,15 @@ def _inline_images(text: str, labels: set[str]) -> Iterator[tuple[int, int, str]
             if not pending or pending[-1] < end - _LABEL:
                 continue
             start = first if first in pending[-_NESTED:] else pending[-1]
-            url = _URL.match(text, end + 1) if text.startswith("(", end) else None
+            url = _ADDRESS.match(text, end)
             if url is not None:
                 yield start, url.end(1), url.group(1)
-            label = _REFERENCE.match(text, end)
-            labels.add(_normal((label.group(1) if label else "") or text[start + 2 : sign.start()][:_LABEL]))
-            if url is not None or (first == start and text[end : end + 1] in ("(", "[")):
+            labels.add(_label(text, start + 2, sign))
+            if url is not None or (first == start and text.startswith(("(", "["), end)):
                 del pending[pending.index(start, max(len(pending) - _NESTED, 0))]
+
+
+def _label(text: str, start: int, closing: re.Match[str]) -> str:
+    """Return the label of an image: that which follows it, or else its own text."""
+    label = _REFERENCE.match(text, closing.end())
+    return _normal((label.group(1) if label else "") or text[start : closing.start()][:_LABEL])

@@ -215,8 +215,7 @@ class _Judge:
         if against:
             return "contradicted", tuple(against)
         if missing:
-            weak = (one.words for one in evidence if one.role == "lacks" and one.count)
-            return "not shown", (*missing, *weak)
+            return "not shown", (*missing, *(one.words for one in evidence if one.role == "lacks" and one.count))
         found = tuple(one.words for one in evidence if one.role in ("needs", "wants") and one.count)
         weak = tuple(self._weak(row, evidence))
         return ("partly", (*weak, *found)) if weak else ("shown", found)

@@ -30,6 +30,11 @@ _BIDI: Final = re.compile(r"[\u202a-\u202e\u2066-\u2069\n\r\u2029]")
 _MIXED: Final = re.compile(f"[A-Za-z\u00c0-\u024f][{_ALIKE}]|[{_ALIKE}][A-Za-z\u00c0-\u024f]")
 _WORD: Final = re.compile(r"\w{1,64}")
 _LETTERS: Final = re.compile(r"[A-Za-z]")
+_AS_LATIN: Final = re.compile(
+    "[A-Za-z\u0430\u0435\u043a\u043e\u0440\u0441\u0443\u0445\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421"
+    "\u0422\u0423\u0425\u0405\u0406\u0408\u0455\u0456\u0458\u0475\u04ae\u04af\u04bb\u04c0\u04cf\u0501\u051b\u051d\u051c]{3,}"
+)
+"""Words of Latin letters and of Cyrillic ones that nobody tells from them."""
 
 _MAX_DEPTH: Final = 125
 """So deep may embeddings and isolates be nested (Unicode Standard Annex 9)."""
@@ -96,8 +101,13 @@ def _homoglyphs(text: str) -> _Found:
             start -= 1
         word = _WORD.match(text, start)
         after = found.end() if word is None else word.end()
-        if word is not None and len(_LETTERS.findall(word.group())) >= 3:  # Units and formulas are shorter.
+        if word is not None and _is_disguised(word.group()):
             yield Match("hidden.homoglyph", *word.span(), "low", "medium")
+
+
+def _is_disguised(word: str) -> bool:
+    """Return whether a mixed word passes for a Latin one; units and formulas are shorter, or look like none."""
+    return len(_LETTERS.findall(word)) >= 3 or _AS_LATIN.fullmatch(word) is not None
 
 
 _UNICODE: Final[tuple[Callable[[str], _Found], ...]] = (_tags, _invisible, _bidi, _homoglyphs)
@@ -141,5 +151,5 @@ class HiddenText(TextInspector):
             return
         for start, end in comments(plain) if "<!--" in plain or "]:" in plain else ():
             yield Match("hidden.comment", *text.span(start, end), "low", "high")
-        for start, end in images(plain, self._data) if "![" in plain or "<" in plain else ():
-            yield Match("hidden.image", *text.span(start, end), "high", "medium")
+        for start, end, is_data in images(plain, self._data) if "![" in plain or "<" in plain else ():
+            yield Match("hidden.image", *text.span(start, end), "high" if is_data else "low", "medium")

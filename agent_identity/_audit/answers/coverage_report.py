@@ -388,7 +388,7 @@ class CoverageTable:
         call, tellers = line[-1][0], set[bytes]()
         for below, told in reversed(line):
             if told.teller in tellers:
-                call, tellers = below, set()
+                call, tellers = below, set[bytes]()
             tellers.add(told.teller)
         used = _TAKEN + line[0][1].teller + b"<" + call
         if call != line[0][0] and used in taken:

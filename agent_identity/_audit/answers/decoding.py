@@ -210,10 +210,9 @@ def _task(record: TaskStart | TaskEnd, where: Where) -> TaskFact:
         at_ns=record.time.start_ns if begun else record.time.last_ns,
         status="begun" if begun else "ended",
         task=record.task.id,
-        grant=record.chain[-1].grant,
         principal=record.principal,
         agent=record.agent,
-        agents=tuple(hop.id for hop in record.chain),
+        chain=record.chain,
         purpose=record.task.purpose,
         workflow=record.workflow if isinstance(record, TaskStart) else None,
     )
@@ -469,7 +468,7 @@ def _whole(intent: _Part | None, outcome: _Part | None) -> CallFact:
     )
 
 
-def _joined(
+def _joined(  # budget: one line for each attribute of a call
     source: int,
     intent: Intent | None,
     outcome: Outcome | None,
@@ -480,7 +479,6 @@ def _joined(
     """Return the call of its records, of which version 2 says each fact once."""
     first, last = cast("Intent | Outcome", intent or outcome), cast("Intent | Outcome", outcome or intent)
     action, trace = first.action, last.trace or first.trace
-    above = [one.parent for one in (last.trace, first.trace) if one is not None and one.parent is not None]
     declared, observed = _resources(intent, detail)
     return CallFact(
         where=Where(source, last.id, last.stream.id, last.stream.number),
@@ -510,8 +508,14 @@ def _joined(
         call=last.action.call or action.call,
         arguments=_names(action.names or (detail and detail.names) or ()),
         span=None if trace is None or trace.span is None else (trace.trace, trace.span),
-        above=above[0] if above else None,
+        above=_above(last, first),
     )
+
+
+def _above(*records: Intent | Outcome) -> str | None:
+    """Return the span above that of a call."""
+    traces = [record.trace for record in records if record.trace is not None]
+    return next((trace.parent for trace in traces if trace.parent is not None), None)
 
 
 def _resources(intent: Intent | None, detail: Detail | None) -> tuple[tuple[Resource, ...], tuple[Resource, ...]]:

@@ -137,10 +137,9 @@ class TaskFact:
         at_ns: When.
         status: Which of the two.
         task: The task.
-        grant: The hash of the grant of this part of it.
         principal: On whose behalf.
         agent: The agent of this part.
-        agents: The agents of the chain, root first.
+        chain: The agents from the root to that one, each with its grant.
         purpose: What for, where the record says so.
         workflow: The run of the framework around it.
     """
@@ -149,12 +148,16 @@ class TaskFact:
     at_ns: int
     status: Literal["begun", "ended"]
     task: str
-    grant: str
     principal: Principal
     agent: Agent
-    agents: tuple[str, ...]
+    chain: tuple[Hop, ...]
     purpose: str | None
     workflow: str | None
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """The agents of the chain, root first."""
+        return tuple(hop.id for hop in self.chain)
 
 
 @final

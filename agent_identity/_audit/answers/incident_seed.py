@@ -26,7 +26,7 @@ from agent_identity._audit.inputs import PathLike, to_trust
 from agent_identity._audit.store import SpillStore
 from agent_identity._audit.verify import Doubted, find_doubted
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._evidence.record import Hop, Principal
+from agent_identity._evidence.record import Principal
 from agent_identity._identity.common import read_public_file
 from agent_identity.errors import ConfigurationError
 
@@ -331,8 +331,6 @@ class Selection:
             return isinstance(fact, CallFact) and resolved.definitions.in_force(
                 named, fact.server, fact.tool, fact.at_ns
             )
-        if isinstance(fact, TaskFact):
-            return fact.grant.encode() in resolved.grants
         if self._seed.kind == "owner" and isinstance(fact, CallFact) and _owned(fact, self._seed.name):
             return True
         return any(hop.grant.encode() in resolved.grants for hop in fact.chain)
@@ -342,7 +340,7 @@ class Selection:
         if kind == "agent":
             return name in _agents(fact)
         if kind == "grant":
-            return any(hop.grant == name for hop in _chain(fact)) or (isinstance(fact, TaskFact) and fact.grant == name)
+            return any(hop.grant == name for hop in fact.chain)
         if kind == "tool":
             return any(name == tool or tool.endswith(f"/{name}") for tool in _tools(fact))
         if isinstance(fact, ApprovalFact):
@@ -379,13 +377,7 @@ def _owned(fact: CallFact, owner: str) -> bool:
     return any(agent is not None and agent.owner == owner for agent in (fact.agent, fact.opened))
 
 
-def _chain(fact: GrantFact | CallFact | TaskFact | ApprovalFact) -> tuple[Hop, ...]:
-    return () if isinstance(fact, TaskFact) else fact.chain
-
-
 def _agents(fact: GrantFact | CallFact | TaskFact | ApprovalFact) -> tuple[str, ...]:
-    if isinstance(fact, TaskFact):
-        return fact.agents
     opened = (fact.opened.id,) if isinstance(fact, CallFact) and fact.opened is not None else ()
     return (*(hop.id for hop in fact.chain), *opened)
 

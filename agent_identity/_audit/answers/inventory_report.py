@@ -343,6 +343,7 @@ class _Seen(NamedTuple):
     """The items by how they are known; registrations and pins name no service, and hold in each."""
 
     observed: AbstractSet[Key]
+    recorded: AbstractSet[tuple[ItemKind, str]]
     working: AbstractSet[tuple[ItemKind, str]]
     registered: AbstractSet[tuple[ItemKind, str]]
 
@@ -350,6 +351,7 @@ class _Seen(NamedTuple):
 def _seen_in(items: Sequence[Item]) -> _Seen:
     return _Seen(
         observed=frozenset((item.kind, item.service, item.name) for item in items if "observed" in item.statuses),
+        recorded=frozenset((item.kind, item.name) for item in items if "observed" in item.statuses),
         working=frozenset((item.kind, item.name) for item in items if _AT_WORK.intersection(item.statuses)),
         registered=frozenset((item.kind, item.name) for item in items if "registered" in item.statuses),
     )
@@ -363,7 +365,7 @@ def _codes(item: Item, seen: _Seen, registrable: AbstractSet[str], since_ns: int
     yield from _codes_of_scan(item, working=named in seen.working, guarded=guarded)
     if item.kind in registrable and "observed" in item.statuses and named not in seen.registered:
         yield "observed_not_registered"
-    if item.kind in _REGISTRABLE and "registered" in item.statuses and named not in seen.working:
+    if item.kind in _REGISTRABLE and "registered" in item.statuses and named not in seen.recorded:
         yield "registered_idle"
     if item.kind == "agent" and not item.owners and _KNOWN.intersection(item.statuses):
         yield "no_owner"

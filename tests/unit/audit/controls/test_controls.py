@@ -30,6 +30,7 @@ from agent_identity._audit.controls.controls_report import ControlsQuestion, Con
 from agent_identity._audit.controls.queries import QUERIES
 from agent_identity._audit.controls.signal_collecting import SignalCollector
 from agent_identity._audit.controls.signals import SIGNALS, Signals
+from agent_identity._audit.overview.overview_report import overview
 from agent_identity._audit.report.report import Signature
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
@@ -285,6 +286,26 @@ def test_a_period_bounds_the_evidence(folders: dict[str, Path]) -> None:
     """Before the first call of the company nothing is shown."""
     report = asked(folders["company"], until_ns=START * 10**9)
     assert {one.status for one in report.rows} <= {"not shown", "out of scope"}
+
+
+def test_what_happened_before_the_period_is_no_decision_or_change_in_it(tmp_path: Path) -> None:
+    """A revocation of the first day holds in the next week and happened before it; report all says the same."""
+    directory = tmp_path / "evidence"
+    clock = FixedClock(START * 10**9)
+    with Enforcer.open(directory, clock=clock, ids=SequentialIds(), telemetry=INLINE) as enforcer:
+        look = enforcer.tool(name="look")(lambda: "result")
+        enforcer.revoke("agent", "other", reason="an exercise")
+        for _ in range(2):
+            with enforcer.task("look around", principal=ALICE, agent=CLERK, scope=Scope("look")):
+                look()
+            clock.advance(7 * 86_400)
+    kept(directory)
+    week = {"from_ns": (START + 86_400) * 10**9}
+    whole, late = asked(directory), asked(directory, **week)
+    both = overview(Evidence(sources=directory, trust=tmp_path / "kept.json", **week)).controls
+    for report, count in ((whole, 1), (late, 0), (both, 0)):
+        found = {one.signal: one.count for row in report.rows for one in row.evidence}
+        assert (found["revocations"], found["changes"], found["recorded_calls"]) == (count, count, count + 1)
 
 
 Changed = Callable[[SourceFrame], SourceFrame]

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agent_identity._flow.choices import NO_CHOICES, choices_of_hints, choices_of_schema, is_choice
     from agent_identity._flow.declaration import (
         Declaration,
         Leaf,
@@ -13,16 +14,18 @@ if TYPE_CHECKING:
         labels_of,
         leaves_of,
     )
+    from agent_identity._flow.destinations import is_empty, split_destinations, values_at
     from agent_identity._flow.labels import INTEGRITIES, TRUSTED, UNKNOWN, UNTRUSTED, Label
-    from agent_identity._flow.mark import Mark
-    from agent_identity._flow.provenance import Origin, Provenance, ProvenanceIndex, is_silent
-    from agent_identity._flow.rules import CONSEQUENTIAL, FLOW_RULES, MODEL_KINDS, is_gated
+    from agent_identity._flow.mark import Mark, TaskMark
+    from agent_identity._flow.provenance import Origin, Provenance, ProvenanceIndex, is_short, is_silent, weakest
+    from agent_identity._flow.rules import CONSEQUENTIAL, FLOW_RULES, MODEL_KINDS, consequences, is_gated, may_be
 else:
     from agent_identity._common.lazy import lazily
 
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "agent_identity._flow.choices": ("NO_CHOICES", "choices_of_hints", "choices_of_schema", "is_choice"),
             "agent_identity._flow.declaration": (
                 "Declaration",
                 "Leaf",
@@ -33,10 +36,25 @@ else:
                 "labels_of",
                 "leaves_of",
             ),
+            "agent_identity._flow.destinations": ("is_empty", "split_destinations", "values_at"),
             "agent_identity._flow.labels": ("INTEGRITIES", "TRUSTED", "UNKNOWN", "UNTRUSTED", "Label"),
-            "agent_identity._flow.mark": ("Mark",),
-            "agent_identity._flow.provenance": ("Origin", "Provenance", "ProvenanceIndex", "is_silent"),
-            "agent_identity._flow.rules": ("CONSEQUENTIAL", "FLOW_RULES", "MODEL_KINDS", "is_gated"),
+            "agent_identity._flow.mark": ("Mark", "TaskMark"),
+            "agent_identity._flow.provenance": (
+                "Origin",
+                "Provenance",
+                "ProvenanceIndex",
+                "is_short",
+                "is_silent",
+                "weakest",
+            ),
+            "agent_identity._flow.rules": (
+                "CONSEQUENTIAL",
+                "FLOW_RULES",
+                "MODEL_KINDS",
+                "consequences",
+                "is_gated",
+                "may_be",
+            ),
         },
     )
 
@@ -45,6 +63,7 @@ __all__ = [
     "FLOW_RULES",
     "INTEGRITIES",
     "MODEL_KINDS",
+    "NO_CHOICES",
     "TRUSTED",
     "UNKNOWN",
     "UNTRUSTED",
@@ -56,11 +75,22 @@ __all__ = [
     "Provenance",
     "ProvenanceIndex",
     "Returns",
+    "TaskMark",
     "checked_returns",
+    "choices_of_hints",
+    "choices_of_schema",
+    "consequences",
     "declared",
+    "is_choice",
+    "is_empty",
     "is_gated",
+    "is_short",
     "is_silent",
     "label_of",
     "labels_of",
     "leaves_of",
+    "may_be",
+    "split_destinations",
+    "values_at",
+    "weakest",
 ]

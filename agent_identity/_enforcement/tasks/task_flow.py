@@ -7,7 +7,7 @@ state as well, where whoever handed it out joins it at every judgement.
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias, final
@@ -27,7 +27,21 @@ from agent_identity._enforcement.tasks.shared_mark import SharedMark
 from agent_identity._evidence.ledger import Ledger, Make
 from agent_identity._evidence.record import DigestKeys, MarkCause, MarkChange, MarkSeen, Time
 from agent_identity._evidence.record import Mark as MarkRecord
-from agent_identity._flow import TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, Origin, is_silent
+from agent_identity._flow import (
+    NO_CHOICES,
+    TRUSTED,
+    UNKNOWN,
+    UNTRUSTED,
+    Label,
+    Mark,
+    Origin,
+    ProvenanceIndex,
+    is_choice,
+    is_empty,
+    is_silent,
+    values_at,
+    weakest,
+)
 from agent_identity._identity.common import Clock
 from agent_identity._identity.keys import Signer
 from agent_identity.errors import Denied, EvidenceError, TokenError
@@ -565,14 +579,22 @@ class TaskFlow:
             if self.shared.names:  # Whoever handed it over joins this mark.
                 self.refresh()
 
-    def judged(self, values: Mapping[str, object], supplied: Iterable[str], destinations: Mapping[str, bool]) -> Judged:
+    def judged(
+        self,
+        values: Mapping[str, object],
+        supplied: Iterable[str],
+        destinations: Mapping[str, bool],
+        choices: Mapping[str, frozenset[object]] = NO_CHOICES,
+    ) -> Judged:
         """Return the mark of now, and where the values of arguments come from.
 
         Args:
             values: The arguments, as policies see them.
             supplied: The names that the caller gave; others are the tool's own.
             destinations: The names of those that decide where the call leads, each with whether a call without a value
-                of it leads nowhere: that is the tool's own word, and as good as a trusted value.
+                of it leads nowhere: that is the tool's own word, and as good as a trusted value. An empty value of any
+                other may mean everybody, so that nobody trusted gave it.
+            choices: The values that a tool declares for an argument: none of them says anything by itself.
 
         Raises:
             Denied: With code ``mark_uncertain``: the last mark may or may not be on record.
@@ -584,14 +606,14 @@ class TaskFlow:
             index, mark, seen = self.shared.index, self.mark, self.seen
             for name, value in values.items():
                 found = index.origin(value) if name in given else _OWN
+                if name in choices and is_choice(value, choices[name]):
+                    continue
                 if found is not None and (found is not _OWN or not is_silent(value)):
                     args[name] = found
-        leads: dict[str, Origin] = {}
-        for name, optional in destinations.items():
-            if _leads(values.get(name)):
-                leads[name] = args.get(name, _NOBODY)
-            elif optional:
-                leads[name] = _NOWHERE
+            leads = {
+                name: _led(index, values_at(values, name), optional=optional, own=name.partition(".")[0] not in given)
+                for name, optional in destinations.items()
+            }
         return Judged(seen, mark, args, leads)
 
     def is_at(self, judged: Judged) -> bool:
@@ -694,6 +716,15 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def _leads(value: object) -> bool:
-    """Return whether the value of a destination leads anywhere."""
-    return value is not None and value not in ("", [], (), {})
+def _led(index: ProvenanceIndex, values: Sequence[object], *, optional: bool, own: bool) -> Origin:
+    """Return the weakest origin of the values of a destination.
+
+    Args:
+        index: The values that the task knows.
+        values: The values, ``None`` for a missing one.
+        optional: An empty value leads nowhere.
+        own: The tool itself filled in the argument.
+    """
+    found = [_NOWHERE if optional else _NOBODY for value in values if is_empty(value)]
+    found += [_OWN if own else index.origin(value) or _NOBODY for value in values if not is_empty(value)]
+    return weakest(found) or _NOBODY

@@ -17,10 +17,11 @@ def asked(
     labels: tuple[str, ...] | None = ("payment",),
     integrity: str = "untrusted",
     destinations: Mapping[str, str] | None = None,
+    args: Mapping[str, str] | None = None,
     **more: object,
 ) -> Request:
     """Return a question about a call after input of an integrity."""
-    facts = FlowFacts(integrity, destinations=destinations or {}, args=destinations or {})
+    facts = FlowFacts(integrity, destinations=destinations or {}, args={**(args or {}), **(destinations or {})})
     tool = Tool("pay", labels=labels, **{k: v for k, v in more.items() if k in ("claims", "kind")})
     return Request(tool, {"to": "x"}, flow=facts, **{k: v for k, v in more.items() if k == "stage"})
 
@@ -32,13 +33,20 @@ def asked(
         (asked(integrity="unknown"), Effect.ROUTE),
         (asked(integrity="trusted"), Effect.ALLOW),
         (asked(labels=()), Effect.ALLOW),
-        (asked(labels=("read",)), Effect.ALLOW),
+        (asked(labels=("read",)), Effect.ROUTE),
+        (asked(labels=("read",), destinations={"to": "principal"}), Effect.ALLOW),
+        (asked(labels=(), claims=Claims(("open-world",))), Effect.ALLOW),
         (asked(labels=None), Effect.ROUTE),
         (asked(labels=(), claims=Claims(("destructive",))), Effect.ROUTE),
         (asked(destinations={"to": "principal"}), Effect.ALLOW),
         (asked(destinations={"to": "principal", "cc": "trusted"}), Effect.ALLOW),
         (asked(destinations={"to": "principal", "cc": "unknown"}), Effect.ROUTE),
         (asked(destinations={"to": "untrusted"}), Effect.ROUTE),
+        (asked(("persists",), destinations={"to": "principal"}, args={"text": "untrusted"}), Effect.ROUTE),
+        (asked(("persists",), destinations={"to": "principal"}, args={"text": "trusted"}), Effect.ALLOW),
+        (asked(("payment",), destinations={"to": "principal"}, args={"text": "untrusted"}), Effect.ALLOW),
+        (asked(None, destinations={"to": "principal"}, args={"text": "untrusted"}), Effect.ROUTE),
+        (asked(("read",), destinations={"to": "principal"}, args={"text": "untrusted"}), Effect.ROUTE),
         (asked(labels=None, kind="model"), Effect.ALLOW),
         (asked(stage="result"), Effect.ALLOW),
         (Request(Tool("pay", labels=("payment",)), {}), Effect.BLOCK),

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._flow.choices import NO_CHOICES, choices_of_hints, choices_of_schema, is_choice
+    from agent_identity._flow.choices import NO_CHOICES, choices_of_hints, choices_of_schema, is_choice, properties_of
     from agent_identity._flow.declaration import (
         Declaration,
         Leaf,
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         leaves_of,
     )
     from agent_identity._flow.destinations import is_empty, split_destinations, values_at
+    from agent_identity._flow.label_spelling import meant_label, unknown_consequences
     from agent_identity._flow.labels import INTEGRITIES, TRUSTED, UNKNOWN, UNTRUSTED, Label
     from agent_identity._flow.mark import Mark, TaskMark
     from agent_identity._flow.provenance import Origin, Provenance, ProvenanceIndex, is_short, is_silent, weakest
@@ -25,7 +26,13 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._flow.choices": ("NO_CHOICES", "choices_of_hints", "choices_of_schema", "is_choice"),
+            "agent_identity._flow.choices": (
+                "NO_CHOICES",
+                "choices_of_hints",
+                "choices_of_schema",
+                "is_choice",
+                "properties_of",
+            ),
             "agent_identity._flow.declaration": (
                 "Declaration",
                 "Leaf",
@@ -37,6 +44,7 @@ else:
                 "leaves_of",
             ),
             "agent_identity._flow.destinations": ("is_empty", "split_destinations", "values_at"),
+            "agent_identity._flow.label_spelling": ("meant_label", "unknown_consequences"),
             "agent_identity._flow.labels": ("INTEGRITIES", "TRUSTED", "UNKNOWN", "UNTRUSTED", "Label"),
             "agent_identity._flow.mark": ("Mark", "TaskMark"),
             "agent_identity._flow.provenance": (
@@ -90,7 +98,10 @@ __all__ = [
     "labels_of",
     "leaves_of",
     "may_be",
+    "meant_label",
+    "properties_of",
     "split_destinations",
+    "unknown_consequences",
     "values_at",
     "weakest",
 ]

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, Union, get_args, get_origin
 
 from agent_identity._common.narrowing import is_array, is_mapping
 
-__all__ = ["NO_CHOICES", "choices_of_hints", "choices_of_schema", "is_choice"]
+__all__ = ["NO_CHOICES", "choices_of_hints", "choices_of_schema", "is_choice", "properties_of"]
 
 NO_CHOICES: Final[Mapping[str, frozenset[object]]] = types.MappingProxyType({})
 
@@ -63,11 +63,14 @@ def choices_of_schema(schema: Mapping[str, object] | None) -> dict[str, frozense
     Args:
         schema: The schema of the arguments; ``None`` if it is unknown.
     """
-    properties = None if schema is None else schema.get("properties")
-    if schema is None or not is_mapping(properties):
-        return {}
-    found = {name: _enumerated(each, schema, _MAX_DEPTH) for name, each in properties.items() if type(name) is str}
+    found = {name: _enumerated(each, schema or {}, _MAX_DEPTH) for name, each in properties_of(schema).items()}
     return {name: frozenset(values) for name, values in found.items() if values}
+
+
+def properties_of(schema: Mapping[str, object] | None) -> dict[str, object]:
+    """Return the schema of each argument that a JSON Schema names."""
+    properties = None if schema is None else schema.get("properties")
+    return {name: each for name, each in properties.items() if type(name) is str} if is_mapping(properties) else {}
 
 
 def _enumerated(schema: object, root: Mapping[str, object], depth: int) -> list[object] | None:

@@ -41,16 +41,16 @@ class Flow:
     outside guarded tools; and a person who approves everything is no check.
 
     Args:
-        route: The name of the handler that asks; without a handler of this name such a call is refused.
+        to: The name of the handler that asks; without a handler of this name such a call is refused.
 
     Raises:
         ValueError: The route is no name.
     """
 
-    route: str = "person"
+    to: str = "person"
 
     def __post_init__(self) -> None:
-        check_name(self.route, "a route")
+        check_name(self.to, "a route")
 
     @property
     def name(self) -> str:
@@ -65,7 +65,7 @@ class Flow:
     @property
     def digest(self) -> str:
         """The digest of its description."""
-        return _digest(self.route)
+        return _digest(self.to)
 
     @property
     def flow(self) -> bool:
@@ -88,7 +88,7 @@ class Flow:
         return self._decision(Effect.ALLOW, "default")
 
     def _decision(self, effect: Effect, reason: str, why: str | None = None) -> Decision:
-        return _decision(self.route, self.digest, effect, reason, why)
+        return _decision(self.to, self.digest, effect, reason, why)
 
 
 @lru_cache(maxsize=64)

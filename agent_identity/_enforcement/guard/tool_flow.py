@@ -67,6 +67,7 @@ class DeclaredFlow:
     endorses: bool
     restores: tuple[tuple[str, tuple[str, ...]], ...]
     choices: tuple[tuple[str, frozenset[object]], ...] = field(compare=False, repr=False)
+    parameters: tuple[str, ...] = field(compare=False, repr=False)
 
     def __init__(
         self,
@@ -85,13 +86,18 @@ class DeclaredFlow:
         object.__setattr__(self, "endorses", endorses)
         object.__setattr__(self, "restores", _checked_restores(restores))
         object.__setattr__(self, "choices", ())
+        object.__setattr__(self, "parameters", ())
 
-    def with_choices(self, choices: Mapping[str, frozenset[object]]) -> "DeclaredFlow":
-        """Return the declarations with the values that the schema or signature of the tool lists, by argument."""
-        if not choices:
-            return self
+    def of_tool(self, parameters: Iterable[str], choices: Mapping[str, frozenset[object]]) -> "DeclaredFlow":
+        """Return the declarations with what the signature or schema of the tool says.
+
+        Args:
+            parameters: The names of its arguments.
+            choices: The values that it lists, by argument.
+        """
         found = copy.copy(self)
         object.__setattr__(found, "choices", tuple(choices.items()))
+        object.__setattr__(found, "parameters", tuple(parameters))
         return found
 
     def check_parameters(self, tool: str, parameters: Collection[str] | None) -> None:
@@ -208,6 +214,16 @@ class ToolFlow:
         self._endorses = said.endorses
         # What a server declares may be a stranger's text.
         self._choices = dict(said.choices) if tool.server is None else {}
+
+    @property
+    def declaration(self) -> Declaration:
+        """The labels of results, by code and policy together."""
+        return self._declaration
+
+    @property
+    def destinations(self) -> Mapping[str, bool]:
+        """The arguments that decide where a call leads, each with whether it may be empty."""
+        return self._destinations
 
     @property
     def endorses(self) -> bool:

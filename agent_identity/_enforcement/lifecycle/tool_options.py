@@ -8,7 +8,7 @@ from agent_identity._common.typed_calls import typed_calls
 from agent_identity._enforcement.guard import DeclaredFlow, Restores
 from agent_identity._enforcement.lifecycle.deferred_results import Lazy, check_lazy
 from agent_identity._enforcement.lifecycle.guarded_call import GuardedCall
-from agent_identity._flow import Returns, choices_of_schema
+from agent_identity._flow import Returns, choices_of_schema, properties_of
 from agent_identity._identity.common import check_id
 from agent_identity._policy.decision import Touches, check_labels, check_parameters, check_touches
 
@@ -122,5 +122,5 @@ class ToolOptions:
             data=self.data,
             lazy=self.lazy,
             touches=self.touches,
-            flow=self.flow.with_choices(choices_of_schema(schema)),
+            flow=self.flow.of_tool(properties_of(schema), choices_of_schema(schema)),
         )

@@ -23,7 +23,7 @@ from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Binder
 from agent_identity._enforcement.guard import DeclaredFlow
 from agent_identity._enforcement.lifecycle import GuardedCall, Lazy, check_body, guard_of
-from agent_identity._flow import choices_of_hints, choices_of_schema
+from agent_identity._flow import choices_of_hints, choices_of_schema, properties_of
 from agent_identity._policy.decision import CallTouches, Touch, check_parameters
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.invocation import (
@@ -118,20 +118,20 @@ class Protection:
             place=place,
             touches=touches,
             workflow=workflow,
-            flow=(flow or DeclaredFlow()).with_choices(_choices(tool)),
+            flow=_flow(tool, flow or DeclaredFlow()),
         )
         guard.declare()
         return guard
 
 
-def _choices(tool: BaseTool) -> dict[str, frozenset[object]]:
-    """Return the values that the schema of a tool lists, by argument."""
+def _flow(tool: BaseTool, stated: DeclaredFlow) -> DeclaredFlow:
+    """Return the statements about the flow of a tool with what its schema says of its arguments."""
     schema: object = tool.args_schema
     if is_object(schema):
-        return choices_of_schema(schema)
-    fields = getattr(schema, "model_fields", None)
+        return stated.of_tool(properties_of(schema), choices_of_schema(schema))
+    fields: object = getattr(schema, "model_fields", None)
     hints = {name: getattr(field, "annotation", None) for name, field in fields.items()} if is_object(fields) else {}
-    return choices_of_hints(hints)
+    return stated.of_tool(hints, choices_of_hints(hints))
 
 
 @final

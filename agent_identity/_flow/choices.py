@@ -46,15 +46,7 @@ def _listed(hint: object, depth: int) -> list[object] | None:
 
 
 def _joined(parts: Iterable[object], depth: int) -> list[object] | None:
-    found: list[object] = []
-    for part in parts:
-        if part in (type(None), Ellipsis):
-            continue
-        values = _listed(part, depth - 1)
-        if values is None:
-            return None
-        found += values
-    return found
+    return _together([_listed(part, depth - 1) for part in parts if part not in (type(None), Ellipsis)])
 
 
 def choices_of_schema(schema: Mapping[str, object] | None) -> dict[str, frozenset[object]]:
@@ -79,14 +71,16 @@ def _enumerated(schema: object, root: Mapping[str, object], depth: int) -> list[
         return None
     if is_array(listed := schema.get("enum", (schema["const"],) if "const" in schema else None)):
         return _plain(listed)
-    parts = schema.get("anyOf", schema.get("oneOf"))
-    if is_array(parts):
-        alternatives = [_enumerated(part, root, depth - 1) for part in parts if not _is_null(part)]
-        whole = all(values is not None for values in alternatives)
-        return [value for values in alternatives for value in values or ()] if whole else None
+    if is_array(parts := schema.get("anyOf", schema.get("oneOf"))):
+        return _together([_enumerated(part, root, depth - 1) for part in parts if not _is_null(part)])
     if schema.get("type") == "array":
         return _enumerated(schema.get("items"), root, depth - 1)
     return _enumerated(_referred(schema.get("$ref"), root), root, depth - 1)
+
+
+def _together(lists: list[list[object] | None]) -> list[object] | None:
+    """Return all values of several lists; ``None`` if one of these is not known."""
+    return None if None in lists else [value for values in lists for value in values or ()]
 
 
 def _referred(reference: object, root: Mapping[str, object]) -> object:

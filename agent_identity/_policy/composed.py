@@ -64,9 +64,8 @@ class All:
         }
         for name, value in facts.items():
             object.__setattr__(self, name, value)
-        for of in self.tools if has_flow_rules(self) else ():
-            if unknown := unknown_consequences(of.labels):
-                _LOG.warning("policy: tools: %s: %s", of.pattern, told_of(unknown))
+        if has_flow_rules(self):
+            _tell_labels(self.tools)
 
     @property
     def flow(self) -> bool:
@@ -102,6 +101,12 @@ class All:
             warnings=warnings,
             obligations=_owed(strictest, found),
         )
+
+
+def _tell_labels(tools: Sequence[ToolFacts]) -> None:
+    for of in tools:
+        if unknown := unknown_consequences(of.labels):
+            _LOG.warning("policy: tools: %s: %s", of.pattern, told_of(unknown))
 
 
 def told_of(labels: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ state as well, where whoever handed it out joins it at every judgement.
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias, final
@@ -27,21 +27,7 @@ from agent_identity._enforcement.tasks.shared_mark import SharedMark
 from agent_identity._evidence.ledger import Ledger, Make
 from agent_identity._evidence.record import DigestKeys, MarkCause, MarkChange, MarkSeen, Time
 from agent_identity._evidence.record import Mark as MarkRecord
-from agent_identity._flow import (
-    NO_CHOICES,
-    TRUSTED,
-    UNKNOWN,
-    UNTRUSTED,
-    Label,
-    Mark,
-    Origin,
-    ProvenanceIndex,
-    is_choice,
-    is_empty,
-    is_silent,
-    values_at,
-    weakest,
-)
+from agent_identity._flow import NO_CHOICES, TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, Origin, origins_of_call
 from agent_identity._identity.common import Clock
 from agent_identity._identity.keys import Signer
 from agent_identity.errors import Denied, EvidenceError, TokenError
@@ -599,21 +585,11 @@ class TaskFlow:
         Raises:
             Denied: With code ``mark_uncertain``: the last mark may or may not be on record.
         """
-        given, args = frozenset(supplied), dict[str, Origin]()
         with self.lock:
             if not self.shared.is_certain and self._flows.enforces:
                 raise Denied(_UNCERTAIN, code="mark_uncertain")
-            index, mark, seen = self.shared.index, self.mark, self.seen
-            for name, value in values.items():
-                found = index.origin(value) if name in given else _OWN
-                if name in choices and is_choice(value, choices[name]):
-                    continue
-                if found is not None and (found is not _OWN or not is_silent(value)):
-                    args[name] = found
-            leads = {
-                name: _led(index, values_at(values, name), optional=optional, own=name.partition(".")[0] not in given)
-                for name, optional in destinations.items()
-            }
+            mark, seen = self.mark, self.seen
+            args, leads = origins_of_call(self.shared.index, values, frozenset(supplied), destinations, choices)
         return Judged(seen, mark, args, leads)
 
     def is_at(self, judged: Judged) -> bool:
@@ -707,24 +683,5 @@ class TaskFlow:
             raise
 
 
-_NOBODY: Final = Origin("unknown")
-_NOWHERE: Final = Origin("trusted")
-_OWN: Final = Origin("trusted")
-
-
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
-def _led(index: ProvenanceIndex, values: Sequence[object], *, optional: bool, own: bool) -> Origin:
-    """Return the weakest origin of the values of a destination.
-
-    Args:
-        index: The values that the task knows.
-        values: The values, ``None`` for a missing one.
-        optional: An empty value leads nowhere.
-        own: The tool itself filled in the argument.
-    """
-    found = [_NOWHERE if optional else _NOBODY for value in values if is_empty(value)]
-    found += [_OWN if own else index.origin(value) or _NOBODY for value in values if not is_empty(value)]
-    return weakest(found) or _NOBODY

@@ -30,7 +30,7 @@ _BY_NAME: Final[Mapping[str, re.Pattern[str]]] = {
 """The label of a consequence by the verbs in names of tools that have it."""
 
 _OUTSIDE: Final = re.compile(
-    r"(mail|inbox|messag|chat|slack|web|search|fetch|browse|http|url|page|scrape|download|review|comment|issue|ticket"
+    r"(mail|inbox|message|chat|slack|web|search|fetch|browse|http|url|page|scrape|download|review|comment|issue|ticket"
     r"|feed|rss|tweet|post|forum|calendar|event|invit|document|attachment|invoice|channel|transaction)"
 )
 """Parts of names of tools and servers whose results people outside can often write."""

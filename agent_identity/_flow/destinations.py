@@ -1,7 +1,9 @@
 """Destinations of calls: the arguments, and members of arguments, that decide where a call leads."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, cast
+from typing import Final
+
+from agent_identity._common.narrowing import is_array, is_mapping
 
 __all__ = ["is_empty", "split_destinations", "values_at"]
 
@@ -39,10 +41,10 @@ def values_at(arguments: Mapping[str, object], name: str) -> list[object]:
 def _members(value: object, steps: list[str]) -> Iterator[object]:
     if not steps:
         yield value
-    elif isinstance(value, Mapping):
-        yield from _members(cast("Mapping[str, object]", value).get(steps[0]), steps[1:])
-    elif isinstance(value, list | tuple) and value:
-        for item in cast("list[object]", value):
+    elif is_mapping(value):
+        yield from _members(value.get(steps[0]), steps[1:])
+    elif is_array(value) and value:
+        for item in value:
             yield from _members(item, steps)
     else:
         yield None if is_empty(value) else value  # A text where an object should be may spell anything.

@@ -4,7 +4,7 @@
 >>> inspectors = [HiddenText(), PersonalData("email", "iban")]
 """
 
-from agent_identity._flow import Label
+from agent_identity._flow import Label, TaskMark
 from agent_identity._inspection import (
     Canaries,
     Classifier,
@@ -43,6 +43,7 @@ __all__ = [
     "Secrets",
     "Selected",
     "StreamInspector",
+    "TaskMark",
     "TextInspector",
     "Urls",
     "Windows",

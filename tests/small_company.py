@@ -30,7 +30,7 @@ HELPER = Agent("helper", owner="it@example.com")
 INVOICES = "postgres://db.example.com:5432"
 BOB = Human("bob@example.com")
 POLICY = RuleSet(Rule(Effect.WARN, tools="read", id="seen"), name="house", version="3")
-ROUTED = RuleSet(Rule(Effect.ROUTE, tools="pay", route="desk", id="four-eyes"))
+ROUTED = RuleSet(Rule(Effect.ROUTE, tools="pay", to="desk", id="four-eyes"))
 DESK = {"desk": Approval(ask=lambda request: request.approve(by=BOB))}
 SCOPE = Scope({"read": None, "pay": {"amount": Range(max=100)}, "delete": None})
 DAY = 86_400

@@ -60,7 +60,7 @@ PUBLIC = {
     "ExchangeError GrantExpired LimitExceeded NoTask OutOfScope PolicyBlocked PolicyFormatError Routed StateError "
     "TokenError VerificationError",
     "inspection": "Canaries Classifier Detection Document HiddenText HttpModel InjectionHints InspectorStream Label "
-    "Markers Match PersonalData Progress Secrets Selected StreamInspector TextInspector Urls Windows",
+    "Markers Match PersonalData Progress Secrets Selected StreamInspector TaskMark TextInspector Urls Windows",
     "limits": "Limit",
     "options": "DigestKeys Durability Ledger Privacy Pseudonyms Segments Telemetry ToolOptions Transparency",
     "policy": "All Claims Content Decision Effect Finding Flow FlowFacts Inspector Obligation Policy Request Rule "

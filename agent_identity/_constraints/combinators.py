@@ -41,8 +41,10 @@ class AllOf:
         return all(clause.permits(value) for clause in self.clauses)
 
     def covers(self, child: Constraint) -> bool:
-        """Return whether each clause covers its own clause of the child, without sharing one."""
-        return isinstance(child, AllOf) and _matching(self.clauses, child.clauses)
+        """Return whether every clause covers some clause of the child; one of these may be covered by several."""
+        return isinstance(child, AllOf) and all(
+            any(mine.covers(theirs) for theirs in child.clauses) for mine in self.clauses
+        )
 
     def to_claim(self) -> dict[str, JSON]:
         """Return the constraint as claim of a grant."""
@@ -124,20 +126,3 @@ def _count(value: object, depth: int, left: int) -> int:
     for part in parts:
         left = _count(part, depth - 1, left)
     return left
-
-
-def _matching(parents: Sequence[Constraint], children: Sequence[Constraint]) -> bool:
-    """Return whether every parent can be paired with a different child that it covers (Kuhn's algorithm)."""
-    edges = [[index for index, child in enumerate(children) if parent.covers(child)] for parent in parents]
-    owner: dict[int, int] = {}
-
-    def place(parent: int, tried: set[int]) -> bool:
-        for child in edges[parent]:
-            if child not in tried:
-                tried.add(child)
-                if child not in owner or place(owner[child], tried):
-                    owner[child] = parent
-                    return True
-        return False
-
-    return all(place(parent, set()) for parent in range(len(parents)))

@@ -38,7 +38,15 @@ from agent_identity._enforcement.guard import (
     named,
 )
 from agent_identity._enforcement.inventory import Inventory
-from agent_identity._enforcement.lifecycle import Action, GuardedCall, Lazy, check_lazy, guarded, known_as_guarded
+from agent_identity._enforcement.lifecycle import (
+    Action,
+    GuardedCall,
+    Lazy,
+    check_lazy,
+    guarded,
+    hints_of,
+    known_as_guarded,
+)
 from agent_identity._enforcement.sessions import (
     Inbound,
     Listed,
@@ -56,7 +64,7 @@ from agent_identity._enforcement.sessions import (
 from agent_identity._enforcement.tasks import DelegationBundle, Grants, RecordedGrants, Task, TaskContext
 from agent_identity._evidence.ledger import Ledger
 from agent_identity._evidence.record import DigestKeys, Pseudonyms
-from agent_identity._flow import Returns
+from agent_identity._flow import Returns, choices_of_hints
 from agent_identity._identity.common import Clock, Ids, RandomIds, SystemClock
 from agent_identity._identity.keys import Signer, SigningKey
 from agent_identity._identity.principals import Agent, Principal
@@ -665,7 +673,8 @@ class Enforcer:
             parameters, declared = parts.parameters_of(inner), check_touches(touches)
             flow.check_parameters(named, parameters)
             check_parameters(named, parted_touches(declared)[1], parameters)
-            guard = self.guard(named, kind=kind, labels=labels, data=data, lazy=lazy, touches=declared, flow=flow)
+            made = flow.of_tool(parameters or (), choices_of_hints(hints_of(inner)))
+            guard = self.guard(named, kind=kind, labels=labels, data=data, lazy=lazy, touches=declared, flow=made)
             guard.declare()
             return parts.marked(known_as_guarded(guarded(guard, inner), guard))
 

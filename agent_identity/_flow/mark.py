@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, final
 
-from agent_identity._flow.labels import TRUSTED, Label
+from agent_identity._flow.labels import TRUSTED, Integrity, Label
 
-__all__ = ["MAX_SOURCES", "Mark"]
+__all__ = ["MAX_SOURCES", "Mark", "TaskMark"]
 
 MAX_SOURCES: Final = 1_024
 """Sources that a mark remembers; one with more is complete no longer, and no ruling exempts all of them."""
@@ -60,3 +60,19 @@ class Mark:
                 sources = {**sources, source: name}  # The interpreter copies a plain dict in one step.
                 names = names if name in names else (*names, name)
         return Mark(self.label.meet(label), self.seq + 1, sources, complete, names)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TaskMark:
+    """The mark of a task, as its application reads it.
+
+    Attributes:
+        integrity: ``"trusted"``, ``"unknown"`` or ``"untrusted"``: the lowest of all inputs so far.
+        readers: The ids of those who may read all of it; ``None`` for everybody.
+        seq: The number of changes, the beginning included.
+    """
+
+    integrity: Integrity
+    readers: frozenset[str] | None
+    seq: int

@@ -15,8 +15,19 @@ from urllib.parse import urlsplit
 
 from agent_identity._flow.declaration import leaves_of
 from agent_identity._flow.labels import Label
+from agent_identity._flow.word_rows import BREAK, MARKS, QUOTES, WordRows, words_in_row
 
-__all__ = ["PROVENANCES", "Origin", "Provenance", "ProvenanceIndex", "is_silent", "normalized", "parts_of", "weakest"]
+__all__ = [
+    "PROVENANCES",
+    "Origin",
+    "Provenance",
+    "ProvenanceIndex",
+    "is_short",
+    "is_silent",
+    "normalized",
+    "parts_of",
+    "weakest",
+]
 
 Provenance: TypeAlias = Literal["principal", "trusted", "unknown", "untrusted"]
 """Provenance of a value, the strongest first."""
@@ -38,8 +49,6 @@ _MAX_PARTS: Final = 256
 _MAX_PHRASE: Final = 6
 _MAX_PHRASES: Final = 2_000
 _MAX_ARGUMENT_CHARS: Final = 65_536
-_QUOTES: Final = "\"'`<>()[]{}\u201c\u201d\u2018\u2019\u201e\u00ab\u00bb"
-_MARKS: Final = f"{_QUOTES}.,;:!?"
 _IN_URL: Final = "url\0"  # Before pieces of URLs, which may be short and mean something only there.
 _SEPARATORS: Final = ",;|"
 _EMAIL: Final = re.compile(r"(?i:mailto:)?([^\s@<>\"]{1,128})@([A-Za-z0-9.-]{1,253})")
@@ -117,7 +126,7 @@ def parts_of(text: str) -> list[str]:
     found += words
     for word in words:
         if not word.isalnum():  # Strip only trailing punctuation: a leading dot belongs to a path.
-            bare = word.lstrip(_QUOTES).rstrip(_MARKS)
+            bare = word.lstrip(QUOTES).rstrip(MARKS)
             if bare != word and len(bare) >= MIN_TOKEN:
                 found.append(bare)
     return found
@@ -134,13 +143,18 @@ def _iban_in(text: str) -> str | None:
 
 def _phrases_of(text: str) -> Iterator[str]:
     """Yield what may be a name of two to six words: the first and the last are not in lower case, others may be."""
-    words = text.split()
+    for line in text.replace("\t", "\n").splitlines():
+        yield from _phrases_in(line)
+
+
+def _phrases_in(line: str) -> Iterator[str]:
+    words = line.split()
     ends = [at for at, word in enumerate(words) if not word.islower()]
     for index, start in enumerate(ends):
         for end in ends[index + 1 : index + _MAX_PHRASE]:
             if end - start >= _MAX_PHRASE:
                 break
-            phrase = " ".join(words[start : end + 1]).lstrip(_QUOTES).rstrip(_MARKS)
+            phrase = " ".join(words[start : end + 1]).lstrip(QUOTES).rstrip(MARKS)
             if len(phrase) >= MIN_TOKEN:
                 yield phrase
 
@@ -174,14 +188,18 @@ class ProvenanceIndex:
 
     Attributes:
         blind: Restricted content was not taken in as a whole.
+        rows: The words of the inputs, each in its row.
+        forked_at: The number of rows that came from the index which this one was forked from.
     """
 
-    __slots__ = ("_entries", "_full", "_key", "_short", "_size", "_waiting", "_waits", "blind")
+    __slots__ = ("_entries", "_full", "_key", "_short", "_size", "_waiting", "_waits", "blind", "forked_at", "rows")
 
     def __init__(self, key: bytes, *, waits: bool = True) -> None:
         self._key = key.hex()
         self._waits = waits
         self._entries: dict[int, Origin] = {}
+        self.rows: WordRows[Origin] = WordRows(self._digests)
+        self.forked_at = 0
         self._full = False  # No further values are taken in.
         self.blind = False
         self._waiting: deque[_Input] = deque()
@@ -202,6 +220,7 @@ class ProvenanceIndex:
         """Forget everything; later values have no known provenance."""
         self._waiting.clear()
         self._entries.clear()
+        self.rows.erase()
         self._key, self._full, self._waits = "", True, False
 
     def forked(self) -> "ProvenanceIndex":
@@ -211,6 +230,8 @@ class ProvenanceIndex:
         """
         found = ProvenanceIndex(bytes.fromhex(self._key), waits=False)
         found._entries.update(self.entries)
+        found.rows.absorb(self.rows)
+        found.forked_at = len(found.rows)
         found._full, found.blind = self._full, self.blind
         return found
 
@@ -218,6 +239,7 @@ class ProvenanceIndex:
         """Take in what an index that was forked from this one has learned since; what this one knows stays."""
         self._settle()
         self.blind = self.blind or other.blind
+        self.rows.absorb(other.rows, other.forked_at)
         for digest, origin in dict(other.entries).items() if not self._full else ():
             if digest not in self._entries:
                 if len(self._entries) >= MAX_VALUES:
@@ -283,6 +305,9 @@ class ProvenanceIndex:
     def _index(self, latest: _Input) -> None:
         room = MAX_INPUT_CHARS
         given = self._digests_of(latest.given) if latest.given else _NONE
+        for value in latest.given:
+            if type(value) is str and not self._full:
+                self.rows.take(value, UNMATCHED)
         for label, group in groupby(latest.leaves, key=itemgetter(1)):
             values: list[object] = []
             for value, _ in group:
@@ -317,6 +342,8 @@ class ProvenanceIndex:
                 if form != text or known.get(digest, _SAID).provenance == "principal"
             ]
         self._enter(digests + self._digests(_forms_within(texts)), origin, given)
+        for text in texts:
+            self.rows.take(text, origin)
 
     def _enter(self, digests: list[int], origin: Origin, given: frozenset[int] = _NONE) -> None:
         entries = self._entries
@@ -358,12 +385,22 @@ class ProvenanceIndex:
         found = self._found(normalized(value))
         if found is not None:
             return found
-        words = [bare for word in _words_of(value) if (bare := word.strip(_QUOTES))]
-        if words == [value]:
+        words = words_in_row(value)
+        single = [word for bare, word in words if bare != BREAK]
+        if single == [value]:
             return self._of_pieces(value)
-        if len(words) == 1 and not (_EMAIL.fullmatch(words[0]) or _URL.fullmatch(words[0])):
+        if len(single) == 1 and not _stands_alone(single[0]):
             return UNMATCHED  # Of a path or an id, another spelling is another value.
-        return weakest(map(self._of_word, words)) or UNMATCHED if len(words) <= _MAX_PARTS else UNMATCHED
+        return weakest(map(self._of_row, _rows_of(words))) or UNMATCHED if len(words) <= _MAX_PARTS else UNMATCHED
+
+    def _of_row(self, row: list[tuple[str, str]]) -> Origin:
+        """Return the origin of words that an input must have in a row, and that are known one by one."""
+        found = weakest(self._of_word(word) for bare, word in row if bare != BREAK) or UNMATCHED
+        if len(row) == 1 or found.provenance not in ("principal", "trusted"):
+            return found
+        inputs = self.rows.origins([normalized(bare) for bare, _ in row])
+        said = next((origin for origin in inputs if origin.provenance == "principal"), None)
+        return said or weakest((found, inputs[0] if inputs else UNMATCHED)) or UNMATCHED
 
     def _of_word(self, word: str) -> Origin:
         return self._found(normalized(word)) or self._of_pieces(word)
@@ -403,8 +440,33 @@ def is_silent(value: object) -> bool:
     return all_of_them and all(_is_silent(leaf) for _, leaf in leaves)
 
 
+def is_short(value: object) -> bool:
+    """Return whether a text is too short to be recognized within an input: it counts only where it is all of one."""
+    return type(value) is str and 0 < len(value) < MIN_TOKEN
+
+
 def _is_silent(leaf: object) -> bool:
     return leaf is None or type(leaf) is bool or leaf == ""
+
+
+def _stands_alone(word: str) -> bool:
+    """Return whether a word of a text is a value by itself: an address or a URL."""
+    return bool(_EMAIL.fullmatch(word) or _URL.fullmatch(word))
+
+
+def _rows_of(words: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """Yield the parts of a composed value: addresses and URLs, and the rows of other words between them."""
+    for alone, group in groupby(words, key=lambda word: _stands_alone(word[1])):
+        part = list(group)
+        if alone:
+            yield from ([word] for word in part)
+            continue
+        while part and part[-1][0] == BREAK:
+            part.pop()
+        while part and part[0][0] == BREAK:
+            part.pop(0)
+        if part:
+            yield part
 
 
 def _size_of(value: object) -> int:

@@ -3,7 +3,14 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._policy.composed import asks_about_flow, has_flow_rules, is_built_in, rule_sets_of, stated_tools
+    from agent_identity._policy.composed import (
+        asks_about_flow,
+        has_flow_rules,
+        is_built_in,
+        rule_sets_of,
+        stated_tools,
+        told_of,
+    )
     from agent_identity._policy.rule_set import RuleSet
 else:
     from agent_identity._common.lazy import lazily
@@ -17,6 +24,7 @@ else:
                 "is_built_in",
                 "rule_sets_of",
                 "stated_tools",
+                "told_of",
             ),
             "agent_identity._policy.rule_set": ("RuleSet",),
         },
@@ -29,4 +37,5 @@ __all__ = [
     "is_built_in",
     "rule_sets_of",
     "stated_tools",
+    "told_of",
 ]

@@ -1,19 +1,22 @@
 """Several policies as one."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeGuard, final
 
 from agent_identity import canonical
+from agent_identity._flow import CONSEQUENTIAL, unknown_consequences
 from agent_identity._policy.decision import Decision, Effect, Obligation, Policy, Request
 from agent_identity._policy.flow_policy import Flow
 from agent_identity._policy.language import Condition, Negation, Question, ToolFacts, added_to, facts_about
 from agent_identity._policy.rule_set import RuleSet
 
-__all__ = ["All", "asks_about_flow", "has_flow_rules", "is_built_in", "rule_sets_of", "stated_tools"]
+__all__ = ["All", "asks_about_flow", "has_flow_rules", "is_built_in", "rule_sets_of", "stated_tools", "told_of"]
 
+_LOG: Final = logging.getLogger("agent_identity")
 _STRICTNESS: Final = (Effect.ALLOW, Effect.WARN, Effect.ROUTE, Effect.BLOCK)
 _MAX_POLICIES: Final = 16
 _MAX_KEPT: Final = 256
@@ -61,6 +64,8 @@ class All:
         }
         for name, value in facts.items():
             object.__setattr__(self, name, value)
+        if has_flow_rules(self):
+            _tell_labels(self.tools)
 
     @property
     def flow(self) -> bool:
@@ -96,6 +101,21 @@ class All:
             warnings=warnings,
             obligations=_owed(strictest, found),
         )
+
+
+def _tell_labels(tools: Sequence[ToolFacts]) -> None:
+    for of in tools:
+        if unknown := unknown_consequences(of.labels):
+            _LOG.warning("policy: tools: %s: %s", of.pattern, told_of(unknown))
+
+
+def told_of(labels: Sequence[str]) -> str:
+    """Return what developers have to know of labels that say nothing of the consequences of a tool."""
+    known = ", ".join(sorted(CONSEQUENTIAL))
+    return (
+        f"none of its labels ({', '.join(labels)[:128]}) is one of {known}, so that Flow expects all of these "
+        "consequences; add the right ones, or write labels: [] if it has none"
+    )
 
 
 def _owed(strictest: Decision, answers: Sequence[Decision]) -> tuple[Obligation, ...]:

@@ -1,13 +1,22 @@
 """The shipped policy about information flow."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, cast, final
 
 from agent_identity import canonical
-from agent_identity._flow import FLOW_RULES, MODEL_KINDS, is_gated
+from agent_identity._flow import (
+    FLOW_RULES,
+    MODEL_KINDS,
+    consequences,
+    is_empty,
+    is_gated,
+    is_short,
+    may_be,
+    values_at,
+)
 from agent_identity._policy.decision import Decision, Effect, FlowFacts, Request, check_name
 
 __all__ = ["Flow"]
@@ -22,8 +31,9 @@ class Flow:
     """A policy that asks a person before content of others has consequences.
 
     Once a task has read input that is not trusted, a call of a tool with the label ``payment``, ``destructive``,
-    ``egress`` or ``persists``, or of a tool whose labels nobody states, is routed, unless every argument that the tool
-    declares as a destination has the value of something that the principal said or that a trusted input had. Content
+    ``egress`` or ``persists``, or with none of these labels, is routed, unless every argument that the tool declares as
+    a destination has the value of something that the principal said or that a trusted input had; for ``persists`` every
+    argument. Only ``labels=[]`` says that a tool has no consequences. Content
     that only some may read goes by ``egress`` to these alone. Combine it with rules of your own:
     ``All(Flow(), "policy.yaml")``.
 
@@ -31,16 +41,16 @@ class Flow:
     outside guarded tools; and a person who approves everything is no check.
 
     Args:
-        route: The name of the handler that asks; without a handler of this name such a call is refused.
+        to: The name of the handler that asks; without a handler of this name such a call is refused.
 
     Raises:
         ValueError: The route is no name.
     """
 
-    route: str = "person"
+    to: str = "person"
 
     def __post_init__(self) -> None:
-        check_name(self.route, "a route")
+        check_name(self.to, "a route")
 
     @property
     def name(self) -> str:
@@ -55,7 +65,7 @@ class Flow:
     @property
     def digest(self) -> str:
         """The digest of its description."""
-        return _digest(self.route)
+        return _digest(self.to)
 
     @property
     def flow(self) -> bool:
@@ -70,15 +80,15 @@ class Flow:
         if flow is None:
             return self._decision(Effect.BLOCK, "rule_error", "flow.integrity is missing")
         claimed = () if tool.claims is None else tool.claims.labels
-        labels = None if tool.labels is None else (*tool.labels, *claimed)
-        if is_gated(labels, flow.integrity, flow.destinations):
-            return self._decision(Effect.ROUTE, "policy_routes", _why(flow))
-        if flow.readers != _PUBLIC and (labels is None or "egress" in labels) and _leaks(request, flow):
+        if is_gated(tool.labels, flow.integrity, flow.destinations, flow.args, claimed):
+            return self._decision(Effect.ROUTE, "policy_routes", _why(request, flow, claimed))
+        said = consequences(tool.labels, claimed)
+        if flow.readers != _PUBLIC and may_be("egress", said) and _leaks(request, flow):
             return self._decision(Effect.ROUTE, "policy_routes", "the destination is not among the readers")
         return self._decision(Effect.ALLOW, "default")
 
     def _decision(self, effect: Effect, reason: str, why: str | None = None) -> Decision:
-        return _decision(self.route, self.digest, effect, reason, why)
+        return _decision(self.to, self.digest, effect, reason, why)
 
 
 @lru_cache(maxsize=64)
@@ -100,19 +110,27 @@ def _decision(route: str, digest: str, effect: Effect, reason: str, why: str | N
     )
 
 
-def _why(flow: FlowFacts) -> str:
+def _why(request: Request, flow: FlowFacts, claimed: Iterable[str]) -> str:
     """Return why a call is routed: names of arguments, never values."""
-    weak = sorted(name for name, of in flow.destinations.items() if of not in ("principal", "trusted"))
-    if not weak:
-        return f"the task has read {flow.integrity} input, and the tool declares no destination"
-    named = ", ".join(name for name in weak if name.isprintable())[:128]
-    return f"the task has read {flow.integrity} input, and nobody trusted gave {named}"
+    read = f"the task has read {flow.integrity} input"
+    if not flow.destinations:
+        return f"{read}, and the tool declares no destination"
+    stores = may_be("persists", consequences(request.tool.labels, claimed))
+    origins = {**flow.args, **flow.destinations} if stores else flow.destinations
+    weak = sorted(name for name, of in origins.items() if of not in ("principal", "trusted") and name.isprintable())
+    values = {name: values_at(request.arguments, name) for name in weak}
+    empty = [name for name in weak if name in flow.destinations and any(map(is_empty, values[name]))]
+    short = [name for name in weak if origins[name] == "unknown" and any(map(is_short, values[name]))]
+    why = f"{read}, and nobody trusted gave {', '.join(weak)[:128]}"
+    if empty:
+        return f"{why}; empty: {', '.join(empty)[:48]}"
+    return f"{why}; too short to recognize: {', '.join(short)[:40]}" if short else why
 
 
 def _leaks(request: Request, flow: FlowFacts) -> bool:
     """Return whether a destination is nobody who may read what the task has seen."""
     readers = frozenset(flow.readers)
-    texts = [text for name in flow.destinations for text in _texts(request.arguments.get(name), _MAX_DEPTH)]
+    texts = [text for name in flow.destinations for text in _texts(values_at(request.arguments, name), _MAX_DEPTH)]
     return not texts or not readers.issuperset(texts)
 
 

@@ -41,7 +41,7 @@ class RuleSet:
         version: Its version, for records.
         default: ``Effect.ALLOW`` or ``Effect.BLOCK``.
         tools: Labels of tools and of their data, by name patterns, for tools without labels of their own:
-            ``{"github/*": {"labels": ["external"], "data": []}}``. An empty list means no labels.
+            ``{"github/*": {"labels": ["egress"], "data": []}}``. An empty list means no labels.
 
     Attributes:
         warnings: Valid rules that are probably not meant so; they are logged as well.
@@ -84,7 +84,7 @@ class RuleSet:
             raise PolicyFormatError(f"bad rule set: {problem.within()}") from None
         digest = _digest(dict(zip(ids, rules, strict=True)), name, version, default, facts)
         source = PolicySource(rules, default, Origin(name, version, digest), facts, ())
-        _fill(self, replace(source, warnings=tuple(warning for _, warning in warnings_about(rules))))
+        _fill(self, replace(source, warnings=tuple(warning for _, warning in warnings_about(rules, facts))))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, tools: Collection[str] | None = None) -> Self:

@@ -19,7 +19,7 @@ from agent_identity.cli.terminal.parsing import chosen
 from agent_identity.cli.terminal.style import clean
 from agent_identity.cli.trust.commands import TRUST
 from agent_identity.cli.verify.commands import VERIFY
-from agent_identity.errors import AgentIdentityError
+from agent_identity.errors import AgentIdentityError, PolicyFormatError
 from agent_identity.version import VERSION
 
 __all__ = ["GROUPS", "main"]
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _flush_or_discard()
     if complaint:
         with contextlib.suppress(OSError):
-            print(f"agent-identity: {clean(complaint)}", file=sys.stderr)
+            print(f"agent-identity: {complaint}", file=sys.stderr)
     return code
 
 
@@ -91,16 +91,22 @@ def _run(options: Namespace) -> tuple[int, str | None]:
         code = loaded(cast("str", options.work))(options)
         sys.stdout.flush()
     except AgentIdentityError as error:
-        return NOT_DONE, str(error)
+        return NOT_DONE, _described(error)
     except BrokenPipeError:
         return NOT_DONE, ""  # The reader (head, less) has closed the pipe.
     except OSError as error:
-        return NOT_DONE, _refused(error)
+        return NOT_DONE, clean(_refused(error))
     except KeyboardInterrupt:
         return INTERRUPTED, ""
     except Exception as error:  # noqa: BLE001 - Uncaught it would exit with 1, which says that evidence was tampered with.
-        return NOT_DONE, f"a defect of agent-identity {VERSION}, please report it: {_place(error)}"
+        return NOT_DONE, f"a defect of agent-identity {VERSION}, please report it: {clean(_place(error))}"
     return code, None
+
+
+def _described(error: AgentIdentityError) -> str:
+    """Return the message of an error for a terminal: each mistake of a policy file on a line of its own."""
+    lines = str(error).split("\n") if isinstance(error, PolicyFormatError) else [str(error)]
+    return "\n".join(map(clean, lines))
 
 
 def _refused(error: OSError) -> str:

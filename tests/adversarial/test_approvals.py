@@ -27,7 +27,7 @@ from agent_identity.policy import Decision, Request
 from agent_identity.testing import FixedClock
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com", roles=("finance",))
-POLICY = RuleSet(Rule(Effect.ROUTE, tools="tool", reason="two people decide", id="four-eyes", route="desk"))
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="tool", reason="two people decide", id="four-eyes", to="desk"))
 
 
 def _yes(request: ApprovalRequest) -> Answer:
@@ -98,7 +98,7 @@ def test_an_approved_call_runs_once_and_the_records_say_who_approved_it(open_wor
 
 def test_ac_64_an_approval_for_one_call_does_not_let_another_run(open_world: Callable[..., object]) -> None:
     """With one argument, the tool or the task changed, the approval of before counts for nothing."""
-    policy = RuleSet(Rule(Effect.ROUTE, tools="*", id="four-eyes", route="desk"))
+    policy = RuleSet(Rule(Effect.ROUTE, tools="*", id="four-eyes", to="desk"))
     world = open_world(policy=policy, routes={"desk": Approval()})
     body, other = world.tool(), world.tool("other")
     scope = Scope("tool") | Scope("other")
@@ -128,7 +128,7 @@ def test_ac_64_a_ruling_that_is_handed_to_another_call_is_refused(
     def ask(request: ApprovalRequest) -> "Answer | str":
         return kept[0] if kept else world.enforcer.approvals.approve(request, by=BOB)
 
-    policy = RuleSet(Rule(Effect.ROUTE, route="desk"))
+    policy = RuleSet(Rule(Effect.ROUTE, to="desk"))
     world = open_world(policy=policy, routes={"desk": Approval(ask=ask)})
     body, other, scope = world.tool(), world.tool("other"), Scope("tool") | Scope("other")
     with world.task(scope):
@@ -726,7 +726,7 @@ def test_ac_64_in_monitor_mode_nobody_is_asked(open_world: Callable[..., object]
 def test_a_blocked_call_asks_nobody(open_world: Callable[..., object]) -> None:
     """Block comes before route."""
     asked: list[ApprovalRequest] = []
-    policy = RuleSet(Rule(Effect.ROUTE, route="desk"), Rule(Effect.BLOCK, id="never"))
+    policy = RuleSet(Rule(Effect.ROUTE, to="desk"), Rule(Effect.BLOCK, id="never"))
     world = open_world(policy=policy, routes={"desk": Approval(ask=asked.append)}, clock=FixedClock())
     body = world.tool()
     with world.task(Scope("tool")), pytest.raises(PolicyBlocked):

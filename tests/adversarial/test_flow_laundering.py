@@ -282,7 +282,7 @@ def test_coroutines_and_async_streams_lower_the_mark(office: Any) -> None:
 
 def test_a_handler_in_place_of_a_body_does_not_inherit_its_trust(open_world: Callable[..., Any]) -> None:
     """What a route's handler returns is unknown, whatever the tool declares."""
-    policy = All(Flow(), RuleSet(Rule(Effect.ROUTE, tools="read", route="twin")))
+    policy = All(Flow(), RuleSet(Rule(Effect.ROUTE, tools="read", to="twin")))
     world = flow.open_office(open_world, policy=policy, routes={"twin": lambda _: EVIL})
     pay, read = flow.pays(world), flow.reads(world, "x")
     with world.task(EVERYTHING, request=REQUEST):

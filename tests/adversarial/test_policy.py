@@ -141,7 +141,7 @@ def test_ac_110_what_a_rule_cannot_judge_it_never_lets_through(
     effect: Effect, default: Effect, arguments: dict[str, object], when: dict[str, object]
 ) -> None:
     """An undecidable rule that allows or warns does not match; one that blocks or routes blocks."""
-    rule = Rule(effect, tools="delete", when=when, id="r", route="desk" if effect is Effect.ROUTE else None)
+    rule = Rule(effect, tools="delete", when=when, id="r", to="desk" if effect is Effect.ROUTE else None)
     decision = RuleSet(rule, default=default).decide(Request(Tool("delete"), arguments))
     if effect in (Effect.BLOCK, Effect.ROUTE):
         assert (decision.effect, decision.reason, decision.rule) == (Effect.BLOCK, "rule_error", "r")
@@ -253,7 +253,7 @@ def test_ac_113_the_stronger_effect_wins_in_any_order(order: tuple[int, ...]) ->
     """Block wins over route, route over warn, warn over allow, wherever the rules stand."""
     rules = [
         Rule(Effect.BLOCK, id="b", when={"args.level": Range(min=3)}),
-        Rule(Effect.ROUTE, id="r", when={"args.level": Range(min=2)}, route="desk"),
+        Rule(Effect.ROUTE, id="r", when={"args.level": Range(min=2)}, to="desk"),
         Rule(Effect.WARN, id="w", when={"args.level": Range(min=1)}),
         Rule(Effect.ALLOW, id="a"),
     ]
@@ -272,7 +272,7 @@ def test_ac_114_a_warning_runs_and_is_named() -> None:
 
 def test_ac_115_a_route_names_who_takes_over() -> None:
     """A routed call carries the name of the target; a route without one cannot be written."""
-    policy = RuleSet(Rule(Effect.ROUTE, route="approval-desk"))
+    policy = RuleSet(Rule(Effect.ROUTE, to="approval-desk"))
     decision = policy.decide(Request(Tool("pay"), {}))
     assert (decision.effect, decision.route) == (Effect.ROUTE, "approval-desk")
     with pytest.raises(PolicyFormatError, match="routes to no target"):

@@ -156,6 +156,23 @@ def test_ac_43_a_policy_cannot_exchange_an_argument(open_world: Any) -> None:
         tool("/data")
 
 
+def test_a_bug_in_a_policy_of_users_leaves_its_traceback(open_world: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The log names the class of the error and each line on the way to it, and no argument of the call."""
+
+    class Broken(Watches):
+        def decide(self, request: Request) -> Decision:
+            raise KeyError(request.arguments["x"])
+
+    world = open_world(policy=Broken())
+    tool = world.tool()
+    with world.task(OPEN), world.refused("policy_failed", PolicyBlocked):
+        tool("/secret-place")
+    assert "KeyError" in caplog.text
+    assert "Broken.decide" in caplog.text
+    assert __file__ in caplog.text
+    assert "secret-place" not in caplog.text
+
+
 LIMIT = Rule(Effect.BLOCK, tools="tool", when={"args.amount": Range(min=100, min_inclusive=False)}, id="limit")
 
 

@@ -18,7 +18,7 @@ from agent_identity.limits import Limit
 from agent_identity.policy import Decision, Request
 
 BOB = Human("bob@example.com")
-POLICY = RuleSet(Rule(Effect.ROUTE, tools="tool", reason="two people decide", id="four-eyes", route="desk"))
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="tool", reason="two people decide", id="four-eyes", to="desk"))
 
 
 def _world(open_world: Callable[..., object], ask: object = None, /, **options: object) -> object:

@@ -338,7 +338,7 @@ def test_an_approver_sees_the_form_and_approves_only_that(open_world: Any) -> No
         asked.append(request)
         return request.approve(by=BOB)
 
-    policy = RuleSet(Rule(Effect.ROUTE, tools="tool", id="ask", route="desk"))
+    policy = RuleSet(Rule(Effect.ROUTE, tools="tool", id="ask", to="desk"))
     world = open_world(policy=policy, routes={"desk": Approval(ask=ask)})
     with world.task(Scope("tool")):
         world.tool()(order())

@@ -19,7 +19,7 @@ from agent_identity.integrations.langchain.protection import protect
 from agent_identity.policy import Claims, Touch
 
 BOB, HELPER = Human("bob@example.com"), Agent("helper", owner="it@example.com")
-ROUTED = RuleSet(Rule(Effect.ROUTE, tools="tool", route="desk", id="four-eyes"))
+ROUTED = RuleSet(Rule(Effect.ROUTE, tools="tool", to="desk", id="four-eyes"))
 
 
 def read(world: Any, *kinds: type) -> list[Any]:

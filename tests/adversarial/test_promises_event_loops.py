@@ -25,7 +25,7 @@ from agent_identity.state import SqliteState
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
 HELPER = Agent("helper", owner="finance@example.com")
 OPEN = Scope({"tool": None})
-ROUTED = RuleSet(Rule(Effect.ROUTE, tools="tool", reason="two people decide", id="four-eyes", route="desk"))
+ROUTED = RuleSet(Rule(Effect.ROUTE, tools="tool", reason="two people decide", id="four-eyes", to="desk"))
 
 
 class Looking:

@@ -140,7 +140,7 @@ def test_claims_never_loosen_a_rule_that_asks_for_their_absence() -> None:
     """Where a claim would satisfy a condition that spares a call, the call is judged without the claim as well."""
     unless = RuleSet(Rule(Effect.BLOCK, when={"not": {"tool.labels": {"contains": ["reviewed"]}}}))
     for claims in (None, Claims(("reviewed",))):
-        tool = Tool("tool", labels=("external",), claims=claims)
+        tool = Tool("tool", labels=("third-party",), claims=claims)
         assert unless.decide(Request(tool, {})).effect is Effect.BLOCK
     assert unless.decide(Request(Tool("tool", labels=("reviewed",)), {})).effect is Effect.ALLOW
 
@@ -149,7 +149,7 @@ def test_claims_route_and_warn() -> None:
     """A claim leads to the stricter of two decisions, of every effect, also about the data."""
     policy = RuleSet(
         Rule(Effect.WARN, id="w", when={"tool.labels": {"contains": ["open-world"]}}),
-        Rule(Effect.ROUTE, id="r", route="desk", when={"data.labels": {"contains": ["personal"]}}),
+        Rule(Effect.ROUTE, id="r", to="desk", when={"data.labels": {"contains": ["personal"]}}),
     )
 
     def effect(claims: Claims | None, data: tuple[str, ...] | None = ()) -> Effect:
@@ -223,7 +223,7 @@ rules:
   - {id: restricted, effect: block, when: {data.labels: {contains: [restricted]}}}
   - {id: destructive, effect: block, when: {tool.labels: {contains: [destructive]}}}
 tools:
-  crm/*: {labels: [external], data: []}
+  crm/*: {labels: [third-party], data: []}
   crm/delete_*: {labels: [destructive]}
   crm/export: {data: [restricted]}
   tool: {labels: [], data: []}
@@ -274,7 +274,7 @@ def test_python_and_file_state_labels_alike(policy: Path) -> None:
     """A rule set in Python takes the same entries, which are part of its digest."""
     loaded = RuleSet.load(policy)
     entries = {
-        "crm/*": {"labels": ["external"], "data": []},
+        "crm/*": {"labels": ["third-party"], "data": []},
         "crm/delete_*": {"labels": ["destructive"]},
         "crm/export": {"data": ["restricted"]},
         "tool": {"labels": [], "data": []},
@@ -289,7 +289,7 @@ def test_python_and_file_state_labels_alike(policy: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "place", "message"),
     [
-        ("crm/*: {labels: external}", "3:19", "a list of texts"),
+        ("crm/*: {labels: third-party}", "3:19", "a list of texts"),
         ("crm/*: {labelz: [a]}", "3:11", "unknown key 'labelz'"),
         ("crm/*: {labels: [5]}", "3:19", "labels"),
         ("crm/*: {labels: ['']}", "3:19", "labels"),

@@ -251,7 +251,7 @@ def test_a_bound_stream_that_goes_on_in_a_block_has_the_marker_of_its_consumer(
 def test_a_handler_of_a_route_is_a_body(open_world: Any, caplog: pytest.LogCaptureFixture) -> None:
     """What runs in place of the body has its authority, and no more."""
     world = open_world(
-        policy=RuleSet(Rule(Effect.ROUTE, tools="act", route="elsewhere")),
+        policy=RuleSet(Rule(Effect.ROUTE, tools="act", to="elsewhere")),
         routes={"elsewhere": lambda call: open_for(world.enforcer, BOB)},
     )
     with world.task(SCOPE), refused(world, "task_in_body", caplog):
@@ -462,7 +462,7 @@ def test_a_list_of_something_else_is_a_type_error(tmp_path: Path, nested: Any) -
 def _with_request(open_world: Any) -> tuple[Any, str]:
     """Return a world in which a call of a running task waits for a person, and the id of the request."""
     world = open_world(
-        policy=RuleSet(Rule(Effect.ROUTE, tools="pay", route="desk"), Rule(Effect.ALLOW)), routes={"desk": Approval()}
+        policy=RuleSet(Rule(Effect.ROUTE, tools="pay", to="desk"), Rule(Effect.ALLOW)), routes={"desk": Approval()}
     )
     return world, "pay"
 
@@ -495,7 +495,7 @@ def test_a_desk_that_is_asked_for_a_body_may_decide(open_world: Any) -> None:
         return world.enforcer.approvals.approve(request, by=BOB)
 
     world = open_world(
-        policy=RuleSet(Rule(Effect.ROUTE, tools="pay", route="desk"), Rule(Effect.ALLOW)),
+        policy=RuleSet(Rule(Effect.ROUTE, tools="pay", to="desk"), Rule(Effect.ALLOW)),
         routes={"desk": Approval(ask=ask)},
     )
     pay = world.tool("pay")

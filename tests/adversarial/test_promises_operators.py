@@ -24,7 +24,7 @@ from agent_identity.state import RedisState, SqliteState
 
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com")
 VECTORS = Path(__file__).parents[1] / "vectors"
-POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", route="desk", id="four-eyes"))
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", to="desk", id="four-eyes"))
 
 
 STORES: list[SqliteState] = []

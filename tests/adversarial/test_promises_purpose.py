@@ -37,7 +37,7 @@ def test_everybody_sees_the_same_folded_purpose(open_world: Callable[..., Any]) 
 
     class Policy:
         name, version, digest = "seen", "1", "sha256:" + "0" * 64
-        rules = RuleSet(Rule(Effect.ROUTE, route="desk"))
+        rules = RuleSet(Rule(Effect.ROUTE, to="desk"))
 
         def decide(self, request: Request) -> Any:
             seen.append(request.purpose or "")
@@ -121,7 +121,7 @@ def test_ac_104_an_approver_sees_invisible_characters_escaped(open_world: Callab
     """In the terminal, joiners and isolates are shown by their code points, so that nothing reorders the line."""
     shown = io.StringIO()
     ask = ask_in_the_terminal(Human("bob@example.com"), streams=(io.StringIO("n\n"), shown))
-    policy = RuleSet(Rule(Effect.ROUTE, route="desk"))
+    policy = RuleSet(Rule(Effect.ROUTE, to="desk"))
     world = open_world(policy=policy, routes={"desk": Approval(ask=ask)}, clock=FixedClock())
     opening = {"principal": Human("alice@example.com"), "agent": HELPER, "scope": Scope("tool")}
     with world.enforcer.task(f"{ISOLATED} {FAMILY}", **opening), pytest.raises(Denied) as caught:

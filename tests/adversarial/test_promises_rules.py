@@ -123,7 +123,7 @@ def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
         "version: 3\n"
         "namez: x\n"
         "tools:\n"
-        "  github/*: {labels: external, labelz: [a]}\n"
+        "  github/*: {labels: third-party, labelz: [a]}\n"
         "rules:\n"
         "  - effect: blok\n"
         "    tools: pay all\n"
@@ -141,7 +141,7 @@ def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     error = caught.value
     places = [(problem.line, problem.column) for problem in error.problems]
     assert places == [
-        (1, 10), (2, 1), (4, 22), (4, 32), (6, 13), (7, 12), (9, 23), (10, 27), (10, 44), (11, 5), (14, 9), (15, 9),
+        (1, 10), (2, 1), (4, 22), (4, 35), (6, 13), (7, 12), (9, 23), (10, 27), (10, 44), (11, 5), (14, 9), (15, 9),
     ]  # fmt: skip
     assert str(error).split("\n") == [str(problem) for problem in error.problems]
     assert (error.line, error.column, error.code) == (1, 10, "bad_policy")

@@ -353,7 +353,7 @@ def test_ac_06_a_rate_that_refuses_a_rerun_leaves_its_share_of_a_sum(world: obje
 
 
 def _over(amount: int) -> RuleSet:
-    rule = Rule(Effect.ROUTE, tools="pay", when={"args.amount": Range(min=amount + 1)}, reason="a lot", route="desk")
+    rule = Rule(Effect.ROUTE, tools="pay", when={"args.amount": Range(min=amount + 1)}, reason="a lot", to="desk")
     return RuleSet(rule)
 
 

@@ -167,7 +167,7 @@ async def test_a_task_that_ends_while_an_approval_is_taken_up_starts_nothing(
     kind, code, how = end
     world = open_world(
         state=state,
-        policy=RuleSet(Rule(Effect.ROUTE, tools="tool", reason="ask", route="desk")),
+        policy=RuleSet(Rule(Effect.ROUTE, tools="tool", reason="ask", to="desk")),
         routes={"desk": Approval(ask=lambda request: request.approve(by=BOB))},
     )
     if coroutine:
@@ -193,7 +193,7 @@ def test_a_task_that_ends_while_a_limit_is_debited_after_an_approval_starts_noth
     kind, code, how = end
     world = open_world(
         state=state,
-        policy=RuleSet(Rule(Effect.ROUTE, tools="tool", reason="ask", route="desk")),
+        policy=RuleSet(Rule(Effect.ROUTE, tools="tool", reason="ask", to="desk")),
         routes={"desk": Approval(ask=lambda request: request.approve(by=BOB))},
     )
     body = world.tool()
@@ -268,7 +268,7 @@ def test_the_evidence_of_an_approval_whose_task_ended_verifies(open_world: Calla
     """An approval that was used up by a call that did not run is no contradiction."""
     world = open_world(
         state=state,
-        policy=RuleSet(Rule(Effect.ROUTE, tools="tool", reason="ask", route="desk")),
+        policy=RuleSet(Rule(Effect.ROUTE, tools="tool", reason="ask", to="desk")),
         routes={"desk": Approval(ask=lambda request: request.approve(by=BOB))},
     )
     body = world.tool()

@@ -184,7 +184,7 @@ def test_what_only_monitor_mode_lets_through_is_matched(tmp_path: Path) -> None:
 
 def test_an_approval_by_the_requester_is_matched(tmp_path: Path) -> None:
     """What Alice approves for herself, and not what Bob approves."""
-    policy = RuleSet(Rule(Effect.ROUTE, tools=["pay", "send"], route="desk", id="four-eyes"))
+    policy = RuleSet(Rule(Effect.ROUTE, tools=["pay", "send"], to="desk", id="four-eyes"))
     people = {"pay": ALICE, "send": Human("bob@example.com")}
     routes = {"desk": Approval(ask=lambda request: request.approve(by=people[request.tool]))}
     with (

@@ -29,7 +29,7 @@ from agent_identity.policy import Effect, Rule, RuleSet
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
 CLERK = Agent("clerk", owner="finance@example.com")
-POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))
 CONFIG: Any = {"configurable": {"thread_id": "1"}}
 paid: list[Any] = []
 

@@ -281,7 +281,7 @@ async def test_async_calls_of_a_named_agent_run_under_delegated_authority(desk: 
 
 def test_a_call_of_a_named_agent_runs_once_a_person_approved_it(open_desk: Any) -> None:
     """The model asks again, and each attempt is delegated anew; the approval is of the call."""
-    policy = RuleSet(Rule(Effect.ROUTE, tools="find", reason="two people decide", id="four-eyes", route="person"))
+    policy = RuleSet(Rule(Effect.ROUTE, tools="find", reason="two people decide", id="four-eyes", to="person"))
     desk = open_desk(policy=policy, routes={"person": Approval()})
     asked = calls(("find", {"q": "a"}))
     made = agent(desk, [find], asked, agent=HELPER)

@@ -1054,7 +1054,7 @@ async def test_concurrent_calls_do_not_mix(desk: Any) -> None:
 
 
 def _routing(target: str = "desk") -> RuleSet:
-    return RuleSet(Rule(Effect.ROUTE, tools="find", route=target, reason="a person decides"), name="p", version="1")
+    return RuleSet(Rule(Effect.ROUTE, tools="find", to=target, reason="a person decides"), name="p", version="1")
 
 
 @pytest.mark.parametrize("make", SYNC_ABLE)

@@ -271,7 +271,7 @@ def test_the_exemplar_of_a_borrowed_span_is_that_span(meter: Meter) -> None:
 
 def test_requests_that_wait_are_counted_with_the_age_of_the_oldest(meter: Meter) -> None:
     """They count from the request to the decision."""
-    rules = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="boss"))
+    rules = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="boss"))
     enforcer = meter.open(policy=rules, routes={"boss": Approval()})
 
     @enforcer.tool

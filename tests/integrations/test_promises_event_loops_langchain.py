@@ -33,7 +33,7 @@ from watching import WATCHES, Watch, run
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
 CLERK = Agent("clerk", owner="finance@example.com")
-ROUTED = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
+ROUTED = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))
 QUESTION: Any = {"messages": [HumanMessage("go")]}
 
 

@@ -115,7 +115,7 @@ def test_whether_a_call_would_wait_for_a_person_is_asked_without_a_record(
     rehearse: Rehearse, mode: Literal["enforce", "monitor"], waits: bool
 ) -> None:
     """Only a call that would be suspended waits; asking takes nothing from limits, and writes nothing."""
-    rules = RuleSet(Rule(Effect.ROUTE, tools="read", when={"args.x": 1}, route="people", reason="ask", id="ask"))
+    rules = RuleSet(Rule(Effect.ROUTE, tools="read", when={"args.x": 1}, to="people", reason="ask", id="ask"))
     world = rehearse(mode=mode, policy=rules, routes={"people": Approval(ask=suspended, suspends=(Later,))})
     guards = ToolGuards(world.enforcer)
     guard = guards.of("read")

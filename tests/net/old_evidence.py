@@ -36,7 +36,7 @@ ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
 CLERK = Agent("clerk", owner="finance@example.com", version="7")
 HELPER = Agent("helper", owner="finance@example.com")
 POLICY = RuleSet(
-    Rule(Effect.ROUTE, tools="pay", when={"args.amount": Range(min=1000)}, id="four-eyes", route="desk"),
+    Rule(Effect.ROUTE, tools="pay", when={"args.amount": Range(min=1000)}, id="four-eyes", to="desk"),
     Rule(Effect.WARN, tools="read", id="watched"),
     Rule(Effect.BLOCK, tools="wipe", id="never"),
     name="finance",

@@ -257,7 +257,7 @@ async def adapter(enforcer: Enforcer) -> object:
     return guard.run(request, body)
 
 
-governed = Enforcer.open("evidence", policy=All(Flow(route="finance"), "policy.yaml"), draft_records=True)
+governed = Enforcer.open("evidence", policy=All(Flow(to="finance"), "policy.yaml"), draft_records=True)
 
 
 @governed.tool(returns={"": "trusted", "/note": Label("untrusted", {"finance"})}, destination=("to",), endorses=True)

@@ -92,7 +92,7 @@ POLICY: Final = RuleSet(
         when={"args.amount": Range(min=1000, min_inclusive=False)},
         reason="payments over 1,000 need a second person",
         id="four-eyes",
-        route="approval-desk",
+        to="approval-desk",
     ),
     name="invoices",
     version="1",

@@ -349,10 +349,10 @@ def _ran_against(record: Intent, mark: Label) -> bool:
     ran = decision.mode == "enforce" and decision.effect in _RAN and decision.enforced == "allow"
     if not ran or action.kind in MODEL_KINDS:
         return False
-    labels = None if action.labels is None else (*action.labels, *(action.claims or ()))
-    origins = record.provenance or ()
-    destinations = {of.argument: of.provenance for of in origins if of.destination is not None}
-    return is_gated(labels, mark.integrity, destinations)
+    origins = {of.argument: of for of in record.provenance or ()}
+    args = {name: of.provenance for name, of in origins.items()}
+    destinations = {name: args[name] for name, of in origins.items() if of.destination is not None}
+    return is_gated(action.labels, mark.integrity, destinations, args, action.claims or ())
 
 
 def _limit(record: Intent, mark: str) -> Label:

@@ -1,8 +1,9 @@
 """Scope: the tools of a grant and the constraints on their arguments."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, NoReturn, Self, final
 
@@ -13,6 +14,7 @@ from agent_identity._constraints import (
     Constraint,
     DecimalText,
     Exact,
+    Range,
     Walked,
     constraint_from_claim,
     is_constraint,
@@ -133,7 +135,8 @@ class Scope:
         """
         constraints = self.tools.get(tool)
         if constraints is None:
-            _deny("tool_not_granted", f"tool {_shown(tool)} is not in the grant; add it: {_suggest(tool)}")
+            near = _near(tool, self.tools)
+            _deny("tool_not_granted", f"tool {_shown(tool)} is not in the grant; {near}add it: {_suggest(tool)}")
         if not constraints:
             return
         for name in supplied:
@@ -141,7 +144,7 @@ class Scope:
                 _deny(
                     "argument_not_granted",
                     f"argument {_shown(name)} of tool {_shown(tool)} is not among those in the grant; "
-                    f"leave it out or widen the scope: {_suggest(tool, name)}",
+                    f"{_near(name, constraints)}leave it out or widen the scope: {_suggest(tool, name)}",
                     name,
                 )
         for name, constraint in constraints.items():
@@ -155,20 +158,7 @@ class Scope:
             if type(value) in CONTAINERS:
                 value = Walked(value)
             if not constraint.permits(value):
-                kind = type(constraint).__name__
-                if type(arguments[name]) not in _JUDGED:
-                    _deny(
-                        "argument_out_of_scope",
-                        f"argument {_shown(name)} of tool {_shown(tool)} is an object of the program, which no "
-                        "constraint can judge; pass text, numbers, lists or mappings, or leave the tool open",
-                        name,
-                    )
-                _deny(
-                    "argument_out_of_scope",
-                    f"argument {_shown(name)} of tool {_shown(tool)} is outside its {kind}; "
-                    f"widen the scope: {_suggest(tool, name, kind)}",
-                    name,
-                )
+                _refuse_value(tool, name, constraint, arguments[name])
 
     def check_attenuates(self, child: "Scope") -> None:
         """Check that the child permits nothing beyond this scope.
@@ -304,6 +294,28 @@ def _fit_to_show(argument: str | None) -> str | None:
 def _shown(name: object) -> str:
     """Return a name safe for a message: models choose names, and logs keep messages."""
     return repr(name) if type(name) is str and _SHOWABLE.fullmatch(name) else "(unprintable)"
+
+
+def _refuse_value(tool: str, name: str, constraint: Constraint, value: object) -> NoReturn:
+    """Refuse the value of an argument, without showing it."""
+    kind = type(constraint).__name__
+    what = f"argument {_shown(name)} of tool {_shown(tool)}"
+    if type(value) not in _JUDGED:
+        why = (
+            "is an object of the program, which no constraint can judge; pass text, numbers, lists or mappings, or "
+            "leave the tool open"
+        )
+    elif type(constraint) is Range and type(value) is str:
+        why = "is text, and its Range permits numbers; pass a number without quotes"
+    else:
+        why = f"is outside its {kind}; widen the scope: {_suggest(tool, name, kind)}"
+    _deny("argument_out_of_scope", f"{what} {why}", name)
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """Return a question about the name of a grant that is most like another one; empty if none is."""
+    nearest = get_close_matches(name, known, 1)
+    return f"did you mean {_shown(nearest[0])}? Otherwise " if nearest else ""
 
 
 def _suggest(tool: str, name: str | None = None, kind: str = "Exact") -> str:

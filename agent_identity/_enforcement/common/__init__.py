@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._enforcement.common.failures import error_type, failure, refusal, safe_message
+    from agent_identity._enforcement.common.failures import error_type, failure, frames_of, refusal, safe_message
     from agent_identity._enforcement.common.http_transport import HttpTransport, Reply, Transport
     from agent_identity._enforcement.common.leaving import Leaving, check_leaving, leaves, says_something
     from agent_identity._enforcement.common.purpose import folded_purpose
@@ -23,7 +23,13 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._enforcement.common.failures": ("error_type", "failure", "refusal", "safe_message"),
+            "agent_identity._enforcement.common.failures": (
+                "error_type",
+                "failure",
+                "frames_of",
+                "refusal",
+                "safe_message",
+            ),
             "agent_identity._enforcement.common.http_transport": ("HttpTransport", "Reply", "Transport"),
             "agent_identity._enforcement.common.leaving": ("Leaving", "check_leaving", "leaves", "says_something"),
             "agent_identity._enforcement.common.purpose": ("folded_purpose",),
@@ -62,6 +68,7 @@ __all__ = [
     "error_type",
     "failure",
     "folded_purpose",
+    "frames_of",
     "has_loop",
     "in_background",
     "is_fact",

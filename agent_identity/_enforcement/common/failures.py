@@ -6,7 +6,7 @@ from typing import Final
 
 from agent_identity.errors import AgentIdentityError, Denied
 
-__all__ = ["error_type", "failure", "model_message", "place_of", "refusal", "safe_message"]
+__all__ = ["error_type", "failure", "frames_of", "model_message", "place_of", "refusal", "safe_message"]
 
 _PACKAGE: Final = __name__.partition(".")[0]
 _FOR_MODELS: Final = {
@@ -63,6 +63,15 @@ def safe_message(error: BaseException) -> str:
     frame, line = frames[-1]
     ours = place_of(error)
     return f"{error_type(error)} at {frame.f_code.co_filename}:{line}{f', called by {ours}' if ours else ''}"
+
+
+def frames_of(error: BaseException) -> str:
+    """Return the traceback of an exception for a log, without its text, which may quote arguments and results."""
+    lines = [
+        f"  File {frame.f_code.co_filename!r}, line {line}, in {frame.f_code.co_qualname}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    return "\n".join(["Traceback (most recent call last):", *lines, error_type(error)])
 
 
 def place_of(error: BaseException) -> str | None:

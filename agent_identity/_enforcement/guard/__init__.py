@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from agent_identity._enforcement.guard.guard import Guard
     from agent_identity._enforcement.guard.known_tools import KnownTools, annotated, claims_from
     from agent_identity._enforcement.guard.revocations import LIST_NAME, Revocations, named
-    from agent_identity._enforcement.guard.tool_flow import DeclaredFlow, Restores
+    from agent_identity._enforcement.guard.tool_flow import DeclaredFlow, Restores, ToolFlow
 else:
     from agent_identity._common.lazy import lazily
 
@@ -20,7 +20,7 @@ else:
             "agent_identity._enforcement.guard.guard": ("Guard",),
             "agent_identity._enforcement.guard.known_tools": ("KnownTools", "annotated", "claims_from"),
             "agent_identity._enforcement.guard.revocations": ("LIST_NAME", "Revocations", "named"),
-            "agent_identity._enforcement.guard.tool_flow": ("DeclaredFlow", "Restores"),
+            "agent_identity._enforcement.guard.tool_flow": ("DeclaredFlow", "Restores", "ToolFlow"),
         },
     )
 
@@ -33,6 +33,7 @@ __all__ = [
     "KnownTools",
     "Restores",
     "Revocations",
+    "ToolFlow",
     "Workflow",
     "annotated",
     "claims_from",

@@ -1,6 +1,7 @@
 """Questions of the guard about a call: findings from inspectors, a decision from the policy."""
 
 import dataclasses
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from types import MappingProxyType
@@ -8,7 +9,7 @@ from typing import Final, Literal, TypeVar, final
 
 from agent_identity._common.narrowing import is_mapping, is_plain_array, is_plain_dict
 from agent_identity._constraints import MAX_NESTING
-from agent_identity._enforcement.common import WITHIN_SCOPE, error_type, is_sound
+from agent_identity._enforcement.common import WITHIN_SCOPE, error_type, frames_of, is_sound
 from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.tasks import Task
 from agent_identity._inspection import HeldStream, Inspection, ReadyItems, readable
@@ -32,6 +33,7 @@ from agent_identity.errors import Denied
 _Key = TypeVar("_Key")
 __all__ = ["PolicyEvaluator", "ground_of", "refusal_of"]
 
+_LOG: Final = logging.getLogger("agent_identity")
 _MODELS: Final = ("model", "streamed_model")
 _ATOMS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
@@ -138,6 +140,7 @@ class PolicyEvaluator:
                 with self._point.ambience.unmarked():
                     decision = policy.decide(request)
         except Exception as error:  # noqa: BLE001 - A policy that fails blocks.
+            _LOG.error("the policy failed, and blocks the call of %s\n%s", self._tool.name, frames_of(error))
             decision = Decision(effect=Effect.BLOCK, reason="policy_failed", why=error_type(error))
         if decision is known:
             return known

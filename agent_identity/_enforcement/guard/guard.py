@@ -95,6 +95,7 @@ class Guard:
     Attributes:
         tool: See above.
         data: See above.
+        declared: What the code declares of its flow.
         slow: Whether code of others looks at a call, which may take time.
         inspects: Whether results are inspected.
         inspects_slowly: Whether that may take time, so that it never takes place on an event loop.
@@ -103,7 +104,7 @@ class Guard:
     __slots__ = (
         *("_ask", "_attributes", "_flow", "_limits", "_name", "_point", "_restores", "_results", "_returns"),
         *("_suspends", "_told", "_touching"),
-        *("data", "inspects", "inspects_slowly", "slow", "tool"),
+        *("data", "declared", "inspects", "inspects_slowly", "slow", "tool"),
     )
 
     def __init__(
@@ -124,6 +125,7 @@ class Guard:
                 raise TypeError(f"{name} is {type(function).__name__}; give a function without arguments")
         self.tool = tool
         self.data = data
+        self.declared = flow or DeclaredFlow()
         self._point = point
         self._ask = PolicyEvaluator(point, tool, data)
         # Code of others takes time, so that all is asked again. Rules are like constraints: compiled, ours, and quick.
@@ -136,8 +138,8 @@ class Guard:
         self._returns = check_leaving(returns, "returns")
         self._limits = Limits(point.state, point.clock, tool.name, resumable=bool(suspends), place=place)
         # Without a policy that asks about it, nothing of information flow is computed.
-        self._flow = None if point.flows is None else ToolFlow(tool, point.policy, flow or DeclaredFlow())
-        self._restores = {} if flow is None else dict(flow.restores)
+        self._flow = None if point.flows is None else ToolFlow(tool, point.policy, self.declared)
+        self._restores = dict(self.declared.restores)
         self._told = Description(point, tool, workflow, endorses=self.endorses)
         self._results = Results(point, tool.name, self._ask, self._told)
         self._name = f"execute_tool {tool.name}"

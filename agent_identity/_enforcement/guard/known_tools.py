@@ -5,9 +5,12 @@ from collections.abc import Iterable
 from typing import Final, final
 
 from agent_identity._common.narrowing import is_mapping
+from agent_identity._enforcement.guard.tool_flow import DeclaredFlow
+from agent_identity._flow import unknown_consequences
 from agent_identity._identity.common import check_id
-from agent_identity._policy import rule_sets_of
+from agent_identity._policy import has_flow_rules, rule_sets_of, stated_tools, told_of
 from agent_identity._policy.decision import Claims, Policy, Tool
+from agent_identity._policy.language import facts_about
 from agent_identity._policy.rules import absent_tools
 
 __all__ = ["KnownTools", "annotated", "claims_from"]
@@ -26,15 +29,19 @@ _Labels = tuple[str, ...]
 class KnownTools:
     """The tools of one enforcer. Thread-safe: each write is one dict entry or a flag."""
 
-    __slots__ = ("_endorsing", "_expected", "_known", "_reviewed")
+    __slots__ = ("_endorsing", "_expected", "_flows", "_known", "_reviewed", "_told")
 
     def __init__(self) -> None:
         self._endorsing: dict[str, None] = {}
         self._expected: list[set[str]] = []
         self._known: dict[str, tuple[Tool, _Labels | None]] = {}
         self._reviewed = False
+        self._flows: dict[str, DeclaredFlow] = {}
+        self._told: dict[str, None] = {}
 
-    def learn(self, tool: Tool, data: _Labels | None = None, *, endorses: bool = False) -> None:
+    def learn(
+        self, tool: Tool, data: _Labels | None = None, flow: DeclaredFlow | None = None, *, endorses: bool = False
+    ) -> None:
         """Note a tool, the labels of its data, and whether its results are better than the mark.
 
         Of two tools with one name, the one with fewer known labels is kept. Only the first 10,000 names are kept,
@@ -47,6 +54,21 @@ class KnownTools:
             return
         if before is None or _unsaid(tool, data) >= _unsaid(*before):
             self._known[tool.name] = tool, data
+            self._flows[tool.name] = flow or DeclaredFlow()
+
+    def tell_labels(self, tool: Tool, policy: Policy | None) -> None:
+        """Log once for each tool that its labels say nothing of its consequences, where the policy depends on them."""
+        if not tool.labels or tool.name in self._told or not has_flow_rules(policy):
+            return
+        stated = facts_about(tool.name, stated_tools(policy))
+        unknown = unknown_consequences((*tool.labels, *((stated and stated.labels) or ())))
+        if unknown and len(self._told) < _MAX_TOOLS:
+            self._told[tool.name] = None
+            _LOG.warning("%s: %s", tool.name, told_of(unknown))
+
+    def flow(self, name: str) -> DeclaredFlow:
+        """Return what the code declares of the flow of a tool."""
+        return self._flows.get(name) or DeclaredFlow()
 
     def all(self) -> tuple[tuple[Tool, _Labels | None], ...]:
         """Return the tools with the labels of their data, by name."""

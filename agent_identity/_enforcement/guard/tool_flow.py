@@ -1,7 +1,8 @@
 """Information flow of one tool: what its results are, and where the arguments of its calls come from."""
 
+import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias, cast, final
 
@@ -26,6 +27,7 @@ from agent_identity._flow import (
     label_of,
     labels_of,
     leaves_of,
+    split_destinations,
 )
 from agent_identity._policy import stated_tools
 from agent_identity._policy.decision import Decision, Effect, FlowFacts, Policy, Problem, Tool, check_patterns
@@ -38,6 +40,7 @@ Restores: TypeAlias = Mapping[str, str | Sequence[str]]
 """By argument the categories of kept values that may be put into it."""
 
 _FOREIGN_KINDS: Final = frozenset({"mcp", "remote", "retriever"})
+_UNCHANGEABLE: Final = (str, bytes, int, float, bool, type(None))
 _MAX_ORIGINS: Final = 256
 _MAX_NAME: Final = 256
 _UNRECORDED: Final = "mark_not_recorded"
@@ -63,6 +66,8 @@ class DeclaredFlow:
     destination: tuple[str, ...]
     endorses: bool
     restores: tuple[tuple[str, tuple[str, ...]], ...]
+    choices: tuple[tuple[str, frozenset[object]], ...] = field(compare=False, repr=False)
+    parameters: tuple[str, ...] = field(compare=False, repr=False)
 
     def __init__(
         self,
@@ -80,6 +85,20 @@ class DeclaredFlow:
         object.__setattr__(self, "destination", checked_destination(destination))
         object.__setattr__(self, "endorses", endorses)
         object.__setattr__(self, "restores", _checked_restores(restores))
+        object.__setattr__(self, "choices", ())
+        object.__setattr__(self, "parameters", ())
+
+    def of_tool(self, parameters: Iterable[str], choices: Mapping[str, frozenset[object]]) -> "DeclaredFlow":
+        """Return the declarations with what the signature or schema of the tool says.
+
+        Args:
+            parameters: The names of its arguments.
+            choices: The values that it lists, by argument.
+        """
+        found = copy.copy(self)
+        object.__setattr__(found, "choices", tuple(choices.items()))
+        object.__setattr__(found, "parameters", tuple(parameters))
+        return found
 
     def check_parameters(self, tool: str, parameters: Collection[str] | None) -> None:
         """Check that the named arguments are parameters of a function: a misspelled one would judge nothing.
@@ -91,8 +110,9 @@ class DeclaredFlow:
         Raises:
             ConfigurationError: One is not.
         """
-        for name in _split(self.destination) if parameters is not None else ():
-            if name not in cast("Collection[str]", parameters):
+        for name in split_destinations(self.destination) if parameters is not None else ():
+            known = cast("Collection[str]", parameters)
+            if name not in known and name.partition(".")[0] not in known:
                 raise ConfigurationError(f"{tool}: destination names {name!r}, which is no parameter; correct the name")
         for name, _ in self.restores if parameters is not None else ():
             if name not in cast("Collection[str]", parameters):
@@ -137,16 +157,7 @@ def checked_destination(destination: object) -> tuple[str, ...]:
 
 
 def _is_name(text: str) -> bool:
-    return bool(text.removesuffix("?")) and len(text) <= 128 and text.isprintable()
-
-
-def _split(names: Sequence[str]) -> dict[str, bool]:
-    """Return names of arguments, each with whether a call without a value of it leads nowhere (``cc?``)."""
-    found: dict[str, bool] = {}
-    for spelled in names:
-        name = spelled.removesuffix("?")
-        found[name] = spelled != name and found.get(name, True)
-    return found
+    return all(text.removesuffix("?").split(".")) and len(text) <= 128 and text.isprintable()
 
 
 class _Arrived(NamedTuple):
@@ -183,24 +194,36 @@ class ToolFlow:
         said: What the code declares.
     """
 
-    __slots__ = ("_declaration", "_destinations", "_endorses", "_lowest")
+    __slots__ = ("_choices", "_declaration", "_destinations", "_endorses", "_lowest")
 
     def __init__(self, tool: Tool, policy: Policy | None, said: DeclaredFlow) -> None:
         otherwise = UNTRUSTED if tool.server is not None or tool.kind in _FOREIGN_KINDS else UNKNOWN
         # What a model answers comes from what it was told, and that is the mark.
         returns = None if said.returns is None else dict(said.returns)
         declaration = declared(returns, TRUSTED if tool.kind in MODEL_KINDS else otherwise)
-        destinations = _split(said.destination)
+        destinations = split_destinations(said.destination)
         for stated in flows_about(tool.name, tool.server, stated_tools(policy)):
             if stated.returns:
                 more = declared(dict(stated.returns), otherwise if stated.raises else TRUSTED)
                 declaration = more if stated.raises else declaration.restricted(more)
-            for name, optional in _split(stated.destination or ()).items():
+            for name, optional in split_destinations(stated.destination or ()).items():
                 destinations[name] = optional and destinations.get(name, True)
         self._declaration: Declaration = declaration
         self._lowest = declaration.lowest
         self._destinations = destinations
         self._endorses = said.endorses
+        # What a server declares may be a stranger's text.
+        self._choices = dict(said.choices) if tool.server is None else {}
+
+    @property
+    def declaration(self) -> Declaration:
+        """The labels of results, by code and policy together."""
+        return self._declaration
+
+    @property
+    def destinations(self) -> Mapping[str, bool]:
+        """The arguments that decide where a call leads, each with whether it may be empty."""
+        return self._destinations
 
     @property
     def endorses(self) -> bool:
@@ -231,7 +254,7 @@ class ToolFlow:
             label = kept.label or UNTRUSTED
             flow.learned(kept.content, label, kept.source)
             flow.join(label, intent=kept.source, name=call.tool, cause="result", is_source=label != TRUSTED)
-        judged = flow.judged(arguments.view, arguments.supplied, self._destinations)
+        judged = flow.judged(arguments.view, arguments.supplied, self._destinations, self._choices)
         call.flow = CallFlow(judged)
         return facts_of(judged)
 
@@ -359,7 +382,8 @@ class ToolFlow:
             content: What is about to be delivered.
             cause: How it reaches the agent.
             original: The content as the body returned it; ``None`` carries nothing, unless the call hides what it
-                returns. A changed content is no better than its original: it still depends on every part of that.
+                returns, or the body may have put it into an object that it got by reference. A changed content is no
+                better than its original: it still depends on every part of that.
             ends: See :meth:`mark`.
 
         Raises:
@@ -367,7 +391,7 @@ class ToolFlow:
             StateError: The shared state cannot be asked.
         """
         of_call = _flow_of(call)
-        if original is None and not of_call.hidden:
+        if original is None and not of_call.hidden and not _shares_objects(call):
             return
         flow.refresh()
         flow.gather()
@@ -473,6 +497,14 @@ def _unrecorded(call: Call, outcome: Entry | None = None) -> ContentBlocked:
 def _is_left(call: Call) -> bool:
     """Return whether this process was forked from the body of a call, and leaves call and mark to its parent."""
     return call.intent is not None and call.execution.home is not Process.here
+
+
+def _shares_objects(call: Call) -> bool:
+    """Return whether a body got an object by reference, such as the state of a graph, which it can have changed."""
+    arguments = call.snapshot
+    return arguments is not None and any(
+        not isinstance(arguments.values.get(name), _UNCHANGEABLE) for name in arguments.opaque
+    )
 
 
 def _flow_of(call: Call) -> CallFlow:

@@ -4,7 +4,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._enforcement.lifecycle.bound_streams import bind_stream
-    from agent_identity._enforcement.lifecycle.callables import check_body, dressed, guard_of, guarded, known_as_guarded
+    from agent_identity._enforcement.lifecycle.callables import (
+        check_body,
+        dressed,
+        guard_of,
+        guarded,
+        hints_of,
+        known_as_guarded,
+    )
     from agent_identity._enforcement.lifecycle.deferred_results import Lazy, check_lazy, nature_of
     from agent_identity._enforcement.lifecycle.guarded_block import Action
     from agent_identity._enforcement.lifecycle.guarded_call import Body, GuardedCall
@@ -22,6 +29,7 @@ else:
                 "dressed",
                 "guard_of",
                 "guarded",
+                "hints_of",
                 "known_as_guarded",
             ),
             "agent_identity._enforcement.lifecycle.deferred_results": ("Lazy", "check_lazy", "nature_of"),
@@ -45,6 +53,7 @@ __all__ = [
     "dressed",
     "guard_of",
     "guarded",
+    "hints_of",
     "known_as_guarded",
     "nature_of",
 ]

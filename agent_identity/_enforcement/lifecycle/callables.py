@@ -23,7 +23,7 @@ from agent_identity._enforcement.tasks import attached
 from agent_identity._policy.decision import check_parameters
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["check_body", "dressed", "guard_of", "guarded", "known_as_guarded"]
+__all__ = ["check_body", "dressed", "guard_of", "guarded", "hints_of", "known_as_guarded"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,7 +83,7 @@ def check_body(name: str, body: Callable[..., object], lazy: Lazy | None, mode: 
     if lazy is not None or inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
         return
     try:
-        check_returned(_hints(body).get("return"), name)
+        check_returned(hints_of(body).get("return"), name)
     except ConfigurationError as error:
         if mode == "enforce":
             raise
@@ -197,7 +197,7 @@ def dressed(
             setattr(wrapper, name, getattr(body, name))
     wrapper.__dict__.update(getattr(body, "__dict__", {}))
     wrapper.__dict__.pop("__wrapped__", None)
-    hints = _hints(body)
+    hints = hints_of(body)
     wrapper.__annotations__ = hints
     parameters = [p.replace(annotation=hints.get(n, p.annotation)) for n, p in signature.parameters.items()]
     returns = hints.get("return", signature.return_annotation)
@@ -209,7 +209,7 @@ def _is_partial(source: object) -> TypeGuard[functools.partial[object]]:
     return isinstance(source, functools.partial)
 
 
-def _hints(body: Callable[..., object]) -> dict[str, object]:
+def hints_of(body: Callable[..., object]) -> dict[str, object]:
     """Return the annotations of a callable, resolved where it was defined, as far as possible."""
     source = body
     while _is_partial(source):

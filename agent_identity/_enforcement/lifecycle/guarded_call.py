@@ -155,7 +155,9 @@ class GuardedCall(CallSteps):
 
     def declare(self) -> None:
         """Make the tool known to the enforcer before its first call, for the comparison of tools with the policy."""
-        self._point.tools.learn(self.tool, self._guard.data, endorses=self._guard.endorses)
+        tools = self._point.tools
+        tools.learn(self.tool, self._guard.data, self._guard.declared, endorses=self._guard.endorses)
+        tools.tell_labels(self.tool, self._point.policy)
 
     def expect(self, names: set[str]) -> None:
         """Log, when a task has ended, the names of declared tools that nobody has guarded yet.

@@ -8,7 +8,7 @@ from agent_identity._common.typed_calls import typed_calls
 from agent_identity._enforcement.guard import DeclaredFlow, Restores
 from agent_identity._enforcement.lifecycle.deferred_results import Lazy, check_lazy
 from agent_identity._enforcement.lifecycle.guarded_call import GuardedCall
-from agent_identity._flow import Returns
+from agent_identity._flow import Returns, choices_of_schema, properties_of
 from agent_identity._identity.common import check_id
 from agent_identity._policy.decision import Touches, check_labels, check_parameters, check_touches
 
@@ -96,7 +96,15 @@ class ToolOptions:
             self.flow.check_parameters(tool, names)
             check_parameters(tool, check_touches(self.touches), names)
 
-    def guard(self, make: Callable[..., GuardedCall], name: str, *, kind: str, server: str | None) -> GuardedCall:
+    def guard(
+        self,
+        make: Callable[..., GuardedCall],
+        name: str,
+        *,
+        kind: str,
+        server: str | None,
+        schema: Mapping[str, object] | None = None,
+    ) -> GuardedCall:
         """Return the guard of a tool with these declarations.
 
         Args:
@@ -104,6 +112,7 @@ class ToolOptions:
             name: The name of the tool.
             kind: Its kind.
             server: Its server.
+            schema: The JSON Schema of its arguments; ``None`` if it is unknown.
         """
         return make(
             name,
@@ -113,5 +122,5 @@ class ToolOptions:
             data=self.data,
             lazy=self.lazy,
             touches=self.touches,
-            flow=self.flow,
+            flow=self.flow.of_tool(properties_of(schema), choices_of_schema(schema)),
         )

@@ -14,6 +14,7 @@ from agent_identity._enforcement.tasks.exported_grants import ExportedGrants
 from agent_identity._enforcement.tasks.facts import TaskFacts
 from agent_identity._enforcement.tasks.task_flow import TaskFlow
 from agent_identity._enforcement.tasks.vault import Vault
+from agent_identity._flow import TaskMark
 from agent_identity._identity.keys import PublicKey, Signer
 from agent_identity._identity.principals import Agent, Principal
 from agent_identity.errors import ConfigurationError
@@ -288,6 +289,15 @@ class Task:
             ValueError: The text is empty or too long, or the integrity is another word.
         """
         self.speak(self, text, integrity)
+
+    @property
+    def mark(self) -> TaskMark | None:
+        """The mark of the task now, as this process knows it; ``None`` where information flow is off."""
+        if self.flow is None:
+            return None
+        mark = self.flow.mark
+        readers = mark.label.readers
+        return TaskMark(mark.label.integrity, None if readers is None else frozenset(readers), mark.seq)
 
     def sign_mark(self) -> str | None:
         """Return what this task has read, as a signed mark for the process that handed it over.

@@ -27,7 +27,7 @@ from agent_identity._enforcement.tasks.shared_mark import SharedMark
 from agent_identity._evidence.ledger import Ledger, Make
 from agent_identity._evidence.record import DigestKeys, MarkCause, MarkChange, MarkSeen, Time
 from agent_identity._evidence.record import Mark as MarkRecord
-from agent_identity._flow import TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, Origin, is_silent
+from agent_identity._flow import NO_CHOICES, TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, Origin, origins_of_call
 from agent_identity._identity.common import Clock
 from agent_identity._identity.keys import Signer
 from agent_identity.errors import Denied, EvidenceError, TokenError
@@ -565,33 +565,31 @@ class TaskFlow:
             if self.shared.names:  # Whoever handed it over joins this mark.
                 self.refresh()
 
-    def judged(self, values: Mapping[str, object], supplied: Iterable[str], destinations: Mapping[str, bool]) -> Judged:
+    def judged(
+        self,
+        values: Mapping[str, object],
+        supplied: Iterable[str],
+        destinations: Mapping[str, bool],
+        choices: Mapping[str, frozenset[object]] = NO_CHOICES,
+    ) -> Judged:
         """Return the mark of now, and where the values of arguments come from.
 
         Args:
             values: The arguments, as policies see them.
             supplied: The names that the caller gave; others are the tool's own.
             destinations: The names of those that decide where the call leads, each with whether a call without a value
-                of it leads nowhere: that is the tool's own word, and as good as a trusted value.
+                of it leads nowhere: that is the tool's own word, and as good as a trusted value. An empty value of any
+                other may mean everybody, so that nobody trusted gave it.
+            choices: The values that a tool declares for an argument: none of them says anything by itself.
 
         Raises:
             Denied: With code ``mark_uncertain``: the last mark may or may not be on record.
         """
-        given, args = frozenset(supplied), dict[str, Origin]()
         with self.lock:
             if not self.shared.is_certain and self._flows.enforces:
                 raise Denied(_UNCERTAIN, code="mark_uncertain")
-            index, mark, seen = self.shared.index, self.mark, self.seen
-            for name, value in values.items():
-                found = index.origin(value) if name in given else _OWN
-                if found is not None and (found is not _OWN or not is_silent(value)):
-                    args[name] = found
-        leads: dict[str, Origin] = {}
-        for name, optional in destinations.items():
-            if _leads(values.get(name)):
-                leads[name] = args.get(name, _NOBODY)
-            elif optional:
-                leads[name] = _NOWHERE
+            mark, seen = self.mark, self.seen
+            args, leads = origins_of_call(self.shared.index, values, frozenset(supplied), destinations, choices)
         return Judged(seen, mark, args, leads)
 
     def is_at(self, judged: Judged) -> bool:
@@ -685,15 +683,5 @@ class TaskFlow:
             raise
 
 
-_NOBODY: Final = Origin("unknown")
-_NOWHERE: Final = Origin("trusted")
-_OWN: Final = Origin("trusted")
-
-
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
-def _leads(value: object) -> bool:
-    """Return whether the value of a destination leads anywhere."""
-    return value is not None and value not in ("", [], (), {})

@@ -3,7 +3,15 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._policy.decision.decision import MAX_WHY, Decision, Effect, check_labels, check_name, check_why
+    from agent_identity._policy.decision.decision import (
+        MAX_WHY,
+        Decision,
+        Effect,
+        check_labels,
+        check_name,
+        check_spelling,
+        check_why,
+    )
     from agent_identity._policy.decision.obligations import (
         Obligation,
         ObligationAction,
@@ -62,6 +70,7 @@ else:
                 "Effect",
                 "check_labels",
                 "check_name",
+                "check_spelling",
                 "check_why",
             ),
             "agent_identity._policy.decision.obligations": (
@@ -146,6 +155,7 @@ __all__ = [
     "check_name",
     "check_parameters",
     "check_patterns",
+    "check_spelling",
     "check_touches",
     "check_why",
     "describe_obligations",

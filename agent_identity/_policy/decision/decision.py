@@ -6,10 +6,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeGuard, final
 
+from agent_identity._flow import meant_label
 from agent_identity._identity.common import check_id
 from agent_identity._policy.decision.obligations import Obligation
+from agent_identity._policy.decision.places import quoted
+from agent_identity.errors import ConfigurationError
 
-__all__ = ["MAX_WHY", "Decision", "Effect", "check_labels", "check_name", "check_why"]
+__all__ = ["MAX_WHY", "Decision", "Effect", "check_labels", "check_name", "check_spelling", "check_why"]
 
 MAX_WHY: Final = 256
 """Longest reason for people, in characters."""
@@ -112,6 +115,7 @@ def check_labels(value: object, what: str) -> tuple[str, ...] | None:
     Raises:
         TypeError: The value has another type, such as one text.
         ValueError: A label does not have 1 to 256 visible characters, or there are more than 64.
+        ConfigurationError: A label of a tool is nearly one of those on which information flow depends.
     """
     if value is None:
         return None
@@ -120,7 +124,23 @@ def check_labels(value: object, what: str) -> tuple[str, ...] | None:
     labels = tuple(value)
     if len(labels) > _MAX_LABELS:
         raise ValueError(f"{what} has {len(labels)} labels; give at most {_MAX_LABELS}")
-    return tuple(dict.fromkeys(check_id(label, f"each of {what}") for label in labels))
+    checked = tuple(dict.fromkeys(check_id(label, f"each of {what}") for label in labels))
+    for label in checked if what == "labels" else ():
+        check_spelling(label)
+    return checked
+
+
+def check_spelling(label: str) -> None:
+    """Check that a label of a tool is not nearly one of those on which information flow depends.
+
+    Raises:
+        ConfigurationError: It is.
+    """
+    meant = meant_label(label)
+    if meant is not None:
+        raise ConfigurationError(
+            f"unknown label {quoted(label)}; did you mean {meant!r}? Name your own label otherwise"
+        )
 
 
 def _is_collection(value: object) -> TypeGuard[Collection[object]]:

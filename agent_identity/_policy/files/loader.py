@@ -93,7 +93,7 @@ def read_policy(path: str | os.PathLike[str], tools: Collection[str] | None) -> 
         source = _policy(document.value, tools, f"sha256:{hashlib.sha256(data).hexdigest()}")
     except Problem as problem:
         raise _complaint(file, [(document.locate(one), str(one)) for one in problem.all]) from None
-    return replace(source, warnings=tuple(_warnings(file, document, source.rules)))
+    return replace(source, warnings=tuple(_warnings(file, document, source)))
 
 
 def _complaint(file: FilePath, located: Sequence[tuple[Mark, str]]) -> PolicyFormatError:
@@ -109,8 +109,8 @@ def _complaint(file: FilePath, located: Sequence[tuple[Mark, str]]) -> PolicyFor
     return PolicyFormatError("\n".join(lines), line=first.line, column=first.column, problems=problems)
 
 
-def _warnings(file: FilePath, document: Document, rules: Sequence[Rule]) -> Iterator[str]:
-    for index, warning in warnings_about(rules):
+def _warnings(file: FilePath, document: Document, source: PolicySource) -> Iterator[str]:
+    for index, warning in warnings_about(source.rules, source.tools):
         line, column = document.locate(Problem("", ("rules", index, "when")))
         yield f"{file}:{line}:{column}: {warning}"
 
@@ -224,7 +224,7 @@ def _rule(value: object, path: Path, tools: Collection[str] | None) -> Rule:
     owed = gathering.take(lambda: parse_obligations(members.get("obligations", ()), (*path, "obligations")), ())
     gathering.end()
     check_obligations(effect, when, owed, (*path, "obligations"))
-    return Rule(effect, tools=patterns, when=when, reason=reason, id=own, route=route, obligations=owed)
+    return Rule(effect, tools=patterns, when=when, reason=reason, id=own, to=route, obligations=owed)
 
 
 def _condition(members: Mapping[str, object], path: Path) -> Condition | None:

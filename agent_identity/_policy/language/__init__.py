@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         added_to,
         facts_about,
         flows_about,
+        labels_of,
         parse_tools,
         with_claims,
     )
@@ -42,6 +43,7 @@ else:
                 "added_to",
                 "facts_about",
                 "flows_about",
+                "labels_of",
                 "parse_tools",
                 "with_claims",
             ),
@@ -62,6 +64,7 @@ __all__ = [
     "combined",
     "facts_about",
     "flows_about",
+    "labels_of",
     "parse_condition",
     "parse_tools",
     "prepared",

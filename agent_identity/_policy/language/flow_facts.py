@@ -86,7 +86,9 @@ def _destination(value: object, path: Path) -> tuple[str, ...]:
     items = (value,) if type(value) is str else value
     if not is_array(items) or not items:
         raise Problem("destination is no list of argument names; write for instance [to, cc]", path)
-    names = tuple(item for item in items if type(item) is str and item.removesuffix("?") and len(item) <= 128)
+    names = tuple(
+        item for item in items if type(item) is str and all(item.removesuffix("?").split(".")) and len(item) <= 128
+    )
     if len(names) != len(items):
         raise Problem("destination is no list of argument names; write for instance [to, cc]", path)
     return names

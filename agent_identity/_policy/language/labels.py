@@ -25,8 +25,18 @@ from agent_identity._policy.decision import (
     words,
 )
 from agent_identity._policy.language.flow_facts import FLOW_KEYS, StatedFlow, parse_flow
+from agent_identity.errors import ConfigurationError
 
-__all__ = ["ToolFacts", "added_to", "check_labels", "facts_about", "flows_about", "parse_tools", "with_claims"]
+__all__ = [
+    "ToolFacts",
+    "added_to",
+    "check_labels",
+    "facts_about",
+    "flows_about",
+    "labels_of",
+    "parse_tools",
+    "with_claims",
+]
 
 _KEYS: Final = ("data", "destination", "labels", "raise", "returns", "server")
 _MAX_TOOLS: Final = 10_000
@@ -82,7 +92,7 @@ def _labels(key: str, value: object, path: Path) -> tuple[str, tuple[str, ...] |
         raise Problem(f"{key} is {type(value).__name__}; write a list of texts, empty for no labels", path)
     try:
         return key, check_labels(value, key)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ConfigurationError) as error:
         raise Problem(str(error), path) from None
 
 
@@ -118,6 +128,14 @@ def added_to(request: Request, facts: ToolFacts) -> Request:
     tool = request.tool
     labelled = Tool(tool.name, tool.kind, tool.server, _union(tool.labels, facts.labels), tool.claims, tool.touches)
     return request._replace(tool=labelled, data=_union(request.data, facts.data))
+
+
+def labels_of(
+    name: str, labels: Sequence[str] | None, data: Sequence[str] | None, tools: Sequence[ToolFacts]
+) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """Return the labels of a tool and of its data, by application and policy together."""
+    facts = facts_about(name, tools) or ToolFacts(name)
+    return _union(labels, facts.labels), _union(data, facts.data)
 
 
 def with_claims(request: Request, claims: Claims) -> Request:

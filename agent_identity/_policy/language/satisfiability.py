@@ -10,15 +10,18 @@ from typing import Final
 
 from agent_identity._common.narrowing import is_array
 from agent_identity._constraints import Wildcard
-from agent_identity._policy.decision import Path, Problem, words
+from agent_identity._policy.decision import Path, Problem, check_spelling, has_wildcard, quoted, words
 from agent_identity._policy.language.attributes import ATTRIBUTES, LIST, TEXT, Attribute
 from agent_identity._policy.language.checks import Combination, Leaf, Presence, Spec, Verdict
 from agent_identity._policy.language.elements import inside
 from agent_identity.canonical import JSON
+from agent_identity.errors import ConfigurationError
 
 __all__ = ["check_fit", "is_certain"]
 
 _NAMESPACES: Final = sorted({"args", *(name.partition(".")[0] for name in ATTRIBUTES)})
+_NAMES: Final = ("findings.categories", "findings.inspectors")
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 _TEMPLATE: Final = re.compile(rf"\$\{{\s*(?:{'|'.join(_NAMESPACES)})\s*\.")
 _LISTED: Final[Mapping[str, str]] = {"contains": "required", "subset": "allowed"}
 """The constraints on the elements of a list, with the member of their claims that names the elements."""
@@ -56,6 +59,21 @@ def _check_types(name: str, found: Attribute, spec: Spec, path: Path) -> None:
         for element in _elements(leaf) if found.types == LIST else ():
             if type(element) is not str or not element:
                 raise Problem(f"{name} holds texts that are not empty, never this element; name such texts", path)
+            _check_element(name, element, path)
+
+
+def _check_element(name: str, element: str, path: Path) -> None:
+    """Refuse an element that a list never has, although it has the right type."""
+    if name == "tool.labels":
+        try:
+            check_spelling(element)
+        except ConfigurationError as error:
+            raise Problem(str(error), path) from None
+    if name in _NAMES and not _NAME.fullmatch(element):
+        cure = "name each one whole, such as secret.github-pat"
+        if has_wildcard(element):
+            cure = f"no wildcard works here: {cure}, or compare findings.inspectors"
+        raise Problem(f"{name} holds names of letters, digits and _ . : / -, never {quoted(element)}; {cure}", path)
 
 
 def is_certain(name: str, spec: Spec) -> bool:

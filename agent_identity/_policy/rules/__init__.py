@@ -4,7 +4,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._policy.rules.program import Origin, Program
-    from agent_identity._policy.rules.review import LABELS, absent_tools, label_rules, unknown_labels, warnings_about
+    from agent_identity._policy.rules.review import (
+        LABELS,
+        SPLIT_CURE,
+        absent_tools,
+        label_rules,
+        split_rules,
+        unknown_labels,
+        warnings_about,
+    )
     from agent_identity._policy.rules.rule import (
         Rule,
         check_obligations,
@@ -24,8 +32,10 @@ else:
             "agent_identity._policy.rules.program": ("Origin", "Program"),
             "agent_identity._policy.rules.review": (
                 "LABELS",
+                "SPLIT_CURE",
                 "absent_tools",
                 "label_rules",
+                "split_rules",
                 "unknown_labels",
                 "warnings_about",
             ),
@@ -44,6 +54,7 @@ else:
 
 __all__ = [
     "LABELS",
+    "SPLIT_CURE",
     "Origin",
     "Program",
     "Rule",
@@ -55,6 +66,7 @@ __all__ = [
     "located_name",
     "located_why",
     "rule_ids",
+    "split_rules",
     "unique_ids",
     "unknown_labels",
     "warnings_about",

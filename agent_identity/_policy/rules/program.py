@@ -185,7 +185,7 @@ def _compiled(rule_id: str, rule: Rule, default: Decision) -> _Compiled:
         reason=_REASONS[rule.effect],
         rule=rule_id,
         why=rule.reason or None,
-        route=rule.route,
+        route=rule.to,
         warnings=(rule_id,) if rule.effect is Effect.WARN else (),
     )
     error = replace(hit, effect=Effect.BLOCK, reason=_ERROR, why=None, route=None, warnings=())

@@ -1,6 +1,7 @@
 """Reviews rules: undecidable conditions, tools that a rule matches by mistake, and labels that a rule needs."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Final
@@ -19,7 +20,16 @@ from agent_identity._policy.language import (
 )
 from agent_identity._policy.rules.rule import Rule, rule_ids
 
-__all__ = ["LABELS", "absent_tools", "explain", "label_rules", "unknown_labels", "warnings_about"]
+__all__ = [
+    "LABELS",
+    "SPLIT_CURE",
+    "absent_tools",
+    "explain",
+    "label_rules",
+    "split_rules",
+    "unknown_labels",
+    "warnings_about",
+]
 
 LABELS: Final = MappingProxyType({"tool.labels": "labels", "data.labels": "data"})
 """The attributes that are known only if somebody states them, and the parameter that states them."""
@@ -50,8 +60,19 @@ def _undecided(condition: Condition, request: Request) -> Iterator[str]:
         yield from _undecided(part, request)
 
 
-def warnings_about(rules: Sequence[Rule]) -> Iterator[tuple[int, str]]:
-    """Yield the positions of valid rules that are probably not meant so, each with a warning."""
+def warnings_about(rules: Sequence[Rule], tools: Sequence[ToolFacts] = ()) -> Iterator[tuple[int, str]]:
+    """Yield the positions of valid rules that are probably not meant so, each with a warning.
+
+    Args:
+        rules: The rules.
+        tools: The policy's facts about tools.
+    """
+    stated = [facts_about(of.pattern, tools) or of for of in tools]
+    if any(of.labels for of in stated) and any(of.data for of in stated):  # Otherwise code states them.
+        split = split_rules(rules, [(None, of.labels, of.data) for of in stated])
+        for index, rule_id in enumerate(rule_ids(rules)):
+            if rule_id in split:
+                yield index, f"{split[rule_id]}; {SPLIT_CURE}"
     for index, (rule_id, rule) in enumerate(zip(rule_ids(rules), rules, strict=True)):
         wanting = _overreach(rule)
         if wanting:
@@ -65,26 +86,66 @@ def warnings_about(rules: Sequence[Rule]) -> Iterator[tuple[int, str]]:
 def _overreach(rule: Rule) -> tuple[str, ...]:
     """Return the missing arguments that make a rule block the calls of every other tool; none for a sound rule."""
     everywhere = any(pattern.strip("*") == "" for pattern in rule.tools)
-    if rule.when is None or rule.effect not in _STOPS or not everywhere or None not in _elsewhere(rule.when):
+    if rule.when is None or rule.effect not in _STOPS or not everywhere or None not in _verdicts(rule.when, _elsewhere):
         return ()
     compared = [of for of in _questions(rule.when) if of.name.startswith("args.")]
     return tuple(dict.fromkeys(of.name for of in compared if of.spec.compile()(MISSING) is None))
 
 
-def _elsewhere(condition: Condition) -> set[Verdict]:
+def _elsewhere(question: Question) -> set[Verdict]:
     """Return the possible verdicts about a tool that the rule does not mean and that lacks the arguments."""
+    namespace = question.name.partition(".")[0]
+    if namespace == "args":
+        return {question.spec.compile()(MISSING)}
+    return {False} if namespace == "tool" else {True, False}
+
+
+def _verdicts(condition: Condition, answers: Callable[[Question], set[Verdict]]) -> set[Verdict]:
+    """Return the possible verdicts of a condition, from those of its questions."""
     if isinstance(condition, Question):
-        namespace = condition.name.partition(".")[0]
-        if namespace == "args":
-            return {condition.spec.compile()(MISSING)}
-        return {False} if namespace == "tool" else {True, False}
+        return answers(condition)
     if isinstance(condition, Negation):
-        return {None if verdict is None else not verdict for verdict in _elsewhere(condition.part)}
-    first, *others = map(_elsewhere, condition.parts)
+        return {None if verdict is None else not verdict for verdict in _verdicts(condition.part, answers)}
+    first, *others = (_verdicts(part, answers) for part in condition.parts)
     join = combined(condition.word, _SIDES)
     for other in others:
         first = {join((one, two)) for one in first for two in other}
     return first
+
+
+SPLIT_CURE: Final = (
+    "a rule judges one call, so that one tool has to state both; to stop what a task has read from leaving by another "
+    "tool, use flow.sources or Flow()"
+)
+
+
+def split_rules(
+    rules: Sequence[Rule], tools: Sequence[tuple[str | None, Sequence[str] | None, Sequence[str] | None]]
+) -> Mapping[str, str]:
+    """Return the rules that compare labels of tools and of data which no tool states together, with what is wrong.
+
+    Args:
+        rules: The rules.
+        tools: The name of each tool, if it is known, its labels and those of its data.
+    """
+    found: dict[str, str] = {}
+    for rule_id, rule in label_rules(rules).items():
+        when = rule.when
+        if when is None or not LABELS.keys() <= {of.name for of in _questions(when)}:
+            continue
+        meant = [
+            (labels, data) for name, labels, data in tools if name is None or any(matches(p, name) for p in rule.tools)
+        ]
+        if meant and not any(True in _verdicts(when, partial(_stated, *labels)) for labels in meant):
+            found[rule_id] = f"the rule {rule_id!r} compares tool.labels and data.labels that no tool states together"
+    return found
+
+
+def _stated(labels: Sequence[str] | None, data: Sequence[str] | None, question: Question) -> set[Verdict]:
+    if question.name not in LABELS:
+        return {True, False}
+    known = labels if question.name == "tool.labels" else data
+    return {question.spec.compile()(MISSING if known is None else known)}
 
 
 def _questions(condition: Condition) -> Iterator[Question]:

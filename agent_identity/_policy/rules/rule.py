@@ -57,7 +57,7 @@ class Rule:
         when: The condition; without one the rule always matches.
         reason: The reason for people: one line of at most 256 characters; it is in records and errors.
         id: A name for the rule; by default ``rule-<position>``, counted from 1.
-        route: The name of the target that takes over; required with ``Effect.ROUTE``, forbidden otherwise.
+        to: The name of the target in ``routes=`` of the enforcer; required with ``Effect.ROUTE``, else forbidden.
         obligations: Required changes to a result that it lets through. Only for ``allow`` and ``warn``, and with
             ``"findings.stage": "result"`` in the condition. If a change is impossible, or the condition is
             undecidable, the result is withheld.
@@ -72,7 +72,7 @@ class Rule:
     when: Condition | None
     reason: str
     id: str | None
-    route: str | None
+    to: str | None
     obligations: tuple[Obligation, ...]
 
     def __init__(
@@ -83,13 +83,13 @@ class Rule:
         when: Mapping[str, object] | Condition | None = None,
         reason: str = "",
         id: str | None = None,  # The attribute of a rule is called id everywhere else.
-        route: str | None = None,
+        to: str | None = None,
         obligations: Sequence[Obligation] = (),
     ) -> None:
         if type(effect) is not Effect:
             raise TypeError(f"effect is {type(effect).__name__}; use a member of Effect, such as Effect.BLOCK")
         try:
-            check_route(effect, route, ("route",))
+            check_route(effect, to, ("to",))
             condition = None if when is None else parse_condition(when, ("when",))
             duties = parse_obligations(obligations, ("obligations",))
             check_obligations(effect, condition, duties, ("obligations",))
@@ -101,7 +101,7 @@ class Rule:
             raise PolicyFormatError(f"bad rule: {problem.within()}") from None
         self._set("effect", effect)
         self._set("when", condition)
-        self._set("route", route)
+        self._set("to", to)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -221,7 +221,7 @@ def describe_rule(rule: Rule, id_: str) -> JSON:
         "effect": rule.effect.value,
         "id": id_,
         "reason": rule.reason,
-        "route": rule.route,
+        "route": rule.to,
         "tools": rule.tools,
         "when": None if rule.when is None else rule.when.describe(),
     }

@@ -56,7 +56,7 @@ POLICY: Final = RuleSet(
         when={"args.amount": Range(min=1_000, min_inclusive=False)},
         reason="payments over 1,000 need a second person",
         id="four-eyes",
-        route="desk",
+        to="desk",
     ),
     name="house",
     version="7",

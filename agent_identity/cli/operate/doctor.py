@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 from agent_identity._enforcement.telemetry import Check, examine_pipeline, examine_telemetry
 from agent_identity._policy import RuleSet
 from agent_identity.cli.operate.doctor_directory import examine_directory
+from agent_identity.cli.operate.doctor_flow import examine_flow, flow_json, flow_lines, flow_rows
 from agent_identity.cli.operate.doctor_frameworks import examine_frameworks
 from agent_identity.cli.operate.doctor_packages import examine_package, examine_versions
 from agent_identity.cli.operate.doctor_policy import examine_policies
@@ -39,10 +40,12 @@ def run(chosen: argparse.Namespace) -> int:
         from agent_identity.cli.operate.doctor_hooks import examine_hooks
 
         sections.append(("hooks", examine_hooks([Path(chosen.hooks)] if chosen.hooks else None)))
+    rows = flow_rows(None if chosen.policy is None else RuleSet.load(chosen.policy))
     if chosen.json:
-        print(json.dumps(as_json(sections)))
+        print(json.dumps({**as_json(sections), "flow": flow_json(rows)}))
     else:
-        print("\n".join(lines(sections, Style(sys.stdout), columns(sys.stdout))))
+        style = Style(sys.stdout)
+        print("\n".join([*flow_lines(rows, style), *lines(sections, style, columns(sys.stdout))]))
     return 1 if _count(sections)["fail"] else 0
 
 
@@ -73,7 +76,7 @@ def diagnose(
         ("telemetry", [*examine_telemetry(), *examine_pipeline()]),
         ("frameworks", examine_frameworks()),
         ("tools", examine_tools()),
-        ("policy", examine_policies(candidate)),
+        ("policy", [*examine_policies(candidate), *examine_flow(flow_rows(candidate))]),
         ("directory", [] if directory is None else examine_directory(Path(directory))),
     ]
     return [section for section in sections if section[1]]

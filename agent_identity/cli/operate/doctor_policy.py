@@ -7,7 +7,16 @@ from agent_identity._enforcement import open_enforcers
 from agent_identity._enforcement.guard import KnownTools
 from agent_identity._enforcement.telemetry import Check
 from agent_identity._policy import RuleSet, rule_sets_of
-from agent_identity._policy.rules import LABELS, Rule, absent_tools, label_rules, unknown_labels
+from agent_identity._policy.language import labels_of
+from agent_identity._policy.rules import (
+    LABELS,
+    SPLIT_CURE,
+    Rule,
+    absent_tools,
+    label_rules,
+    split_rules,
+    unknown_labels,
+)
 
 __all__ = ["examine_policies"]
 
@@ -47,9 +56,18 @@ def _policy(policy: RuleSet | None, tools: KnownTools) -> Iterator[Check]:
         return
     for warning in policy.warnings:
         yield Check("rules", "warn", warning.partition("; ")[0], warning.partition("; ")[2])
+    for wrong in _split(policy, tools):
+        yield Check("rules", "warn", wrong, SPLIT_CURE)
     for rule_id, names in absent_tools(policy.rules, {tool.name for tool, _ in tools.all()}).items():
         detail = f"the rule {rule_id!r} is about tools that nobody guards: {_listed(names)}"
         yield Check("rules", "warn", detail, "correct the names, or guard the tools before the doctor looks")
+
+
+def _split(policy: RuleSet, tools: KnownTools) -> tuple[str, ...]:
+    """Return what is wrong with rules about labels that no guarded tool states together."""
+    known = [(tool.name, *labels_of(tool.name, tool.labels, data, policy.tools)) for tool, data in tools.all()]
+    found = split_rules(policy.rules, known)
+    return tuple(wrong for wrong in found.values() if not any(wrong in warning for warning in policy.warnings))
 
 
 def _labels(policy: RuleSet | None, tools: KnownTools) -> Iterator[Check]:

@@ -470,7 +470,7 @@ class ToolGuards:
         if not options.are_about(kind, server):
             options = _NOTHING
         try:
-            guard = options.guard(self._make, name, kind=kind, server=server)
+            guard = options.guard(self._make, name, kind=kind, server=server, schema=schema)
         except (TypeError, ValueError):  # A model wrote the name, and it is unfit for records.
             return self._make(UNNAMED)
         if options is not _NOTHING:

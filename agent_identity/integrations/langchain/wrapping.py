@@ -18,10 +18,12 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 
+from agent_identity._common.narrowing import is_object
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Binder
 from agent_identity._enforcement.guard import DeclaredFlow
 from agent_identity._enforcement.lifecycle import GuardedCall, Lazy, check_body, guard_of
+from agent_identity._flow import choices_of_hints, choices_of_schema, properties_of
 from agent_identity._policy.decision import CallTouches, Touch, check_parameters
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.invocation import (
@@ -116,10 +118,20 @@ class Protection:
             place=place,
             touches=touches,
             workflow=workflow,
-            flow=flow,
+            flow=_flow(tool, flow or DeclaredFlow()),
         )
         guard.declare()
         return guard
+
+
+def _flow(tool: BaseTool, stated: DeclaredFlow) -> DeclaredFlow:
+    """Return the statements about the flow of a tool with what its schema says of its arguments."""
+    schema: object = tool.args_schema
+    if is_object(schema):
+        return stated.of_tool(properties_of(schema), choices_of_schema(schema))
+    fields: object = getattr(schema, "model_fields", None)
+    hints = {name: getattr(field, "annotation", None) for name, field in fields.items()} if is_object(fields) else {}
+    return stated.of_tool(hints, choices_of_hints(hints))
 
 
 @final

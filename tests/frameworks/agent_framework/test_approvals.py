@@ -14,7 +14,7 @@ from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.agent_framework import answer, approval_by_request, requests_of
 
 BOB = Human("bob@example.com")
-POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))
 
 
 def made(mode: str = "never_require", *, is_async: bool = False) -> tuple[FunctionTool, list[Any]]:
@@ -160,7 +160,7 @@ def pay(amount: float) -> str:
     return "paid"
 
 async def main(stage):
-    policy = ai.RuleSet(ai.Rule(ai.Effect.ROUTE, tools="pay", reason="two decide", route="desk"))
+    policy = ai.RuleSet(ai.Rule(ai.Effect.ROUTE, tools="pay", reason="two decide", to="desk"))
     with ai.Enforcer.open("evidence", policy=policy, routes={"desk": approval_by_request()}) as enforcer:
         agent = Agent(client=Client(), name="root", tools=[pay], middleware=[AgentIdentityMiddleware(enforcer)])
         if stage == "ask":

@@ -110,7 +110,7 @@ def test_the_policy_warns_blocks_and_routes(rehearse: Rehearse, effect: Effect, 
 
 def test_an_approval_waits_in_the_directory(rehearse: Rehearse) -> None:
     """CrewAI suspends nothing: a call that needs a person is refused as pending, and runs once it is approved."""
-    rule = Rule(Effect.ROUTE, tools="read", reason="four eyes", id="r", route="people")
+    rule = Rule(Effect.ROUTE, tools="read", reason="four eyes", id="r", to="people")
     world = rehearse(policy=RuleSet(rule), routes={"people": Approval()})
     llm = scripted([("read", {"invoice": "A"})], "wait", [("read", {"invoice": "A"})], "done")
     crew = protect(crew_of(member(llm, [read_tool()])), world.enforcer)

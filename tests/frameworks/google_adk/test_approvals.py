@@ -15,7 +15,7 @@ from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.google_adk import answer, approval_by_confirmation, requests_of
 
 BOB = Human("bob@example.com")
-POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))
 
 
 class Payment(FunctionTool):
@@ -183,7 +183,7 @@ def pay(amount: float) -> str:
     return "paid"
 
 async def main(stage):
-    policy = ai.RuleSet(ai.Rule(ai.Effect.ROUTE, tools="pay", reason="two decide", route="desk"))
+    policy = ai.RuleSet(ai.Rule(ai.Effect.ROUTE, tools="pay", reason="two decide", to="desk"))
     sessions = DatabaseSessionService("sqlite+aiosqlite:///sessions.db")
     routes = {"desk": approval_by_confirmation()}
     with ai.Enforcer.open("evidence", policy=policy, routes=routes) as enforcer:

@@ -18,7 +18,7 @@ from agent_identity.integrations.frameworks.llama_index import (
 )
 from agent_identity.policy import Effect, Rule, RuleSet
 
-POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))
 
 
 @pytest.mark.parametrize("at_once", [True, False])

@@ -15,7 +15,7 @@ from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.llama_index import answer, approval_by_event, protect, requests_of
 from agent_identity.policy import Effect, Rule, RuleSet
 
-POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))
 PAYING = [("pay", {"invoice": "INV-1", "amount": 7})]
 
 

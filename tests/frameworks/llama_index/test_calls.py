@@ -65,7 +65,7 @@ async def test_rules_warn_and_block(open_office: Any, effect: Effect, runs: bool
 
 async def test_a_route_runs_its_handler_in_place_of_the_tool(open_office: Any) -> None:
     """The model gets what the handler returned, as an output."""
-    rule = Rule(Effect.ROUTE, tools="pay", reason="dry", id="r", route="dry")
+    rule = Rule(Effect.ROUTE, tools="pay", reason="dry", id="r", to="dry")
     office = open_office(policy=RuleSet(rule), routes={"dry": lambda call: f"would pay {call.arguments['amount']}"})
     async with office.task():
         (answer,) = await outputs(office.agent([("pay", {"invoice": "INV-1", "amount": 7})]).run("pay"))

@@ -41,7 +41,7 @@ from agent_identity.policy import Decision, Request
 from agent_identity.testing import Rehearsal, Rehearse
 
 ASKING = ai.RuleSet(
-    ai.Rule(ai.Effect.ROUTE, tools="pay_invoice", route="people", reason="two people decide", id="four-eyes")
+    ai.Rule(ai.Effect.ROUTE, tools="pay_invoice", to="people", reason="two people decide", id="four-eyes")
 )
 PAY = [call("pay_invoice", "call-1", invoice_id="INV-42", amount=120)]
 
@@ -398,7 +398,7 @@ from agent_identity.integrations.frameworks.openai_agents import *
 
 set_tracing_disabled(True)
 step, folder, file = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-rule = Rule(Effect.ROUTE, tools="pay_invoice", route="people", reason="two people decide", id="four-eyes")
+rule = Rule(Effect.ROUTE, tools="pay_invoice", to="people", reason="two people decide", id="four-eyes")
 ran = Ran()
 
 async def main(enforcer):

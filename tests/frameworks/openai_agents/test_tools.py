@@ -160,7 +160,7 @@ async def test_rules_see_the_defaults_of_the_schema(rehearse: Rehearse) -> None:
 async def test_policy_warns_and_routes(rehearse: Rehearse) -> None:
     """A warning is on record; a routed call runs the handler in the place of the body."""
     rules = ai.RuleSet(
-        ai.Rule(ai.Effect.ROUTE, tools="pay_invoice", route="queue", reason="later", id="later"),
+        ai.Rule(ai.Effect.ROUTE, tools="pay_invoice", to="queue", reason="later", id="later"),
         ai.Rule(ai.Effect.WARN, tools="read_invoice", reason="sensitive", id="sensitive"),
         ai.Rule(ai.Effect.BLOCK, tools="look_up", reason="not today", id="closed"),
     )

@@ -14,7 +14,7 @@ from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.pydantic_ai import answer, approval_by_deferral, requests_of
 from agent_identity.policy import Effect, Rule, RuleSet
 
-POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))
 OUTPUTS: Any = [str, DeferredToolRequests]
 
 

@@ -93,7 +93,7 @@ async def test_rules_warn_and_block(
 
 async def test_a_route_runs_its_handler_in_place_of_the_tool(open_office: Any, make_call: Any, answers_in: Any) -> None:
     """The model gets what the handler returned."""
-    policy = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="dry", id="r", route="dry"))
+    policy = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="dry", id="r", to="dry"))
     office = open_office(policy=policy, routes={"dry": lambda call: f"would pay {call.arguments['amount']}"})
     async with office.task():
         result = await office.agent([make_call("pay", invoice="INV-1", amount=7)]).run("pay")

@@ -28,7 +28,7 @@ from agent_identity.integrations.frameworks.strands import (
 from agent_identity.policy import Effect, Rule, RuleSet
 from agent_identity.testing import Rehearse
 
-POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))
 paid: list[Any] = []
 BACKGROUND = importlib.util.find_spec("strands.background_tasks") is not None
 

@@ -17,7 +17,7 @@ from agent_identity.integrations.langchain.interrupts import answer, approval_by
 from agent_identity.integrations.langchain.protection import protect
 from agent_identity.testing import FixedClock
 
-POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))
 CONFIG: Any = {"configurable": {"thread_id": "1"}}
 SECRET = "canary-of-the-body"
 

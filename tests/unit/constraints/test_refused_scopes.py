@@ -223,6 +223,27 @@ CALLS: dict[str, tuple[Callable[[], None], str, str | None, str]] = {
         "amount",
         "argument 'amount' of tool 'pay' is in the grant but not in the call; pass it",
     ),
+    "tool, misspelled": (
+        call("pya", {}),
+        "tool_not_granted",
+        None,
+        "tool 'pya' is not in the grant; did you mean 'pay'? Otherwise add it: Scope('pya')",
+    ),
+    "argument, misspelled": (
+        call("pay", {"amuont": 1}),
+        "argument_not_granted",
+        "amuont",
+        (
+            "argument 'amuont' of tool 'pay' is not among those in the grant; did you mean 'amount'? "
+            "Otherwise leave it out or widen the scope: Scope('pay', amuont=Exact(...))"
+        ),
+    ),
+    "text for a number": (
+        call("pay", {"amount": "5"}),
+        "argument_out_of_scope",
+        "amount",
+        "argument 'amount' of tool 'pay' is text, and its Range permits numbers; pass a number without quotes",
+    ),
     "out of scope": (
         call("pay", {"amount": 10}),
         "argument_out_of_scope",

@@ -61,11 +61,75 @@ def test_only_the_principal_raises_a_value_that_came_before(inputs: list[tuple[L
 
 @pytest.mark.parametrize("space", [*filter(str.isspace, map(chr, range(0x3100))), *",;|"])
 def test_words_end_at_every_kind_of_space(space: str) -> None:
-    """Each kind of white space, commas, semicolons and bars separate words in inputs and in arguments."""
-    found = took(index(), f"first-word{space}{space}other-word", label=TRUSTED)
-    assert provenance(found, "other-word") == "trusted"
-    assert provenance(found, f"other-word{space}first-word") == "trusted"
-    assert provenance(found, f"other-word{space}third-word") == "unknown"
+    """Each kind of white space, commas, semicolons and bars separate addresses in inputs and in arguments."""
+    found = took(index(), f"a@first.example{space}{space}b@other.example", label=TRUSTED)
+    assert provenance(found, "b@other.example") == "trusted"
+    assert provenance(found, f"b@other.example{space}a@first.example") == "trusted"
+    assert provenance(found, f"b@other.example{space}c@third.example") == "unknown"
+
+
+SOURCE = "Book a table at Restaurant Bellevue near Hotel Continental. Restaurant Excelsior is closed;\nAlbergo Vecchio"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("Restaurant Bellevue", "trusted"),
+        ("Hotel Continental", "unknown"),  # Of a word of five characters nobody knows anything.
+        ("Continental Restaurant", "unknown"),
+        ("Restaurant, Continental", "unknown"),
+        ("Continental. Restaurant", "trusted"),
+        ("Bellevue Continental", "unknown"),
+        ("Restaurant Continental", "unknown"),
+        ("Excelsior Albergo", "unknown"),
+        ("closed Albergo", "unknown"),
+        ("Albergo Vecchio", "trusted"),
+        ("'Albergo Vecchio'", "trusted"),
+        ("Albergo  Vecchio", "trusted"),
+    ],
+)
+def test_words_of_a_value_stand_in_a_row_in_one_input(value: str, expected: str) -> None:
+    """A name is recognized only where one input has its words in this order, with nothing but spaces between them."""
+    found = took(index(), SOURCE, label=TRUSTED)
+    assert provenance(found, value) == expected
+    said = index()
+    said.say(SOURCE, "r1")
+    said_as = {"trusted": "principal", "unknown": "unknown"}[expected]
+    assert provenance(said, value) == ("principal" if value == "Hotel Continental" else said_as)
+
+
+def test_a_row_counts_as_the_first_input_that_has_it() -> None:
+    """A name that an untrusted input had first stays unknown, even where its words were known before."""
+    found = took(index(), "Albergo in Venezia, and the old Vecchio", label=TRUSTED)
+    assert provenance(found, "Albergo Vecchio") == "unknown"
+    took(found, "come to Albergo Vecchio", label=UNTRUSTED, source="r2")
+    took(found, "they offer Albergo Vecchio", label=TRUSTED, source="r3")
+    assert provenance(found, "Albergo Vecchio") == "untrusted"
+    found.say("I mean Albergo Vecchio", "r4")
+    assert found.origin("Albergo Vecchio") == ("principal", "r4")
+
+
+def test_a_row_in_the_arguments_of_a_call_is_not_raised_by_its_result() -> None:
+    """A trusted tool that repeats a name from loose words in its answer does not vouch for it."""
+    found = took(index(), "Albergo and Vecchio", label=TRUSTED)
+    found.take([("nothing found for Albergo Vecchio here", TRUSTED)], "r2", ["Albergo Vecchio"])
+    assert provenance(found, "Albergo Vecchio") == "unknown"
+
+
+def test_rows_go_along_with_forks_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An isolated hop knows the rows of its task and hands back its own; beyond the bound no row is known."""
+    found = took(index(), "at Albergo Vecchio", label=TRUSTED)
+    part = found.forked()
+    took(part, "or Taverna Nuovissima", label=TRUSTED)
+    assert provenance(part, "Albergo Vecchio") == "trusted"
+    assert provenance(found, "Taverna Nuovissima") == "unknown"
+    found.absorb(part)
+    assert provenance(found, "Taverna Nuovissima") == "trusted"
+    monkeypatch.setattr("agent_identity._flow.word_rows._MAX_WORDS", 4)
+    small = took(index(), "one Albergo of Vecchio city", "at Taverna Nuovissima", label=TRUSTED)
+    assert provenance(small, "Taverna Nuovissima") == "unknown"
+    small.erase()
+    assert provenance(small, "Taverna Nuovissima") == "unknown"
 
 
 def test_a_text_that_comes_again_adds_nothing() -> None:

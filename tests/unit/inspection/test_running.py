@@ -219,7 +219,7 @@ def test_hints_do_not_lift_a_block_that_stands_on_more(rehearse: Any) -> None:
 def test_a_hint_can_route(rehearse: Any) -> None:
     """A rule that routes on a hint routes."""
     policy = RuleSet(
-        Rule(Effect.ROUTE, when={"findings.categories": Contains("injection.override")}, id="r", route="desk")
+        Rule(Effect.ROUTE, when={"findings.categories": Contains("injection.override")}, id="r", to="desk")
     )
     with pytest.raises(Denied):
         call(rehearse, InjectionHints(), policy=policy, text=INJECTION)

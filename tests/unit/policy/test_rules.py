@@ -24,7 +24,7 @@ def decide(policy: RuleSet, tool: str = "pay", **arguments: object) -> Decision:
 def test_a_decision_says_where_it_comes_from() -> None:
     """Rule, reason, target, and name, version and digest of the policy stand in the decision."""
     policy = RuleSet(
-        Rule(Effect.ROUTE, tools="pay*", when=OVER, reason="over 100", id="large", route="desk"),
+        Rule(Effect.ROUTE, tools="pay*", when=OVER, reason="over 100", id="large", to="desk"),
         name="payments",
         version="3",
     )
@@ -73,7 +73,7 @@ def test_all_warnings_are_in_the_decision_whatever_it_is() -> None:
     assert (one.effect, one.warnings) == (Effect.WARN, ("w2",))
     blocked = decide(RuleSet(*warnings, Rule(Effect.BLOCK, id="b")))
     assert (blocked.effect, blocked.rule, blocked.warnings) == (Effect.BLOCK, "b", ("w1", "w2"))
-    routed = decide(RuleSet(warnings[0], Rule(Effect.ROUTE, id="r", route="desk")))
+    routed = decide(RuleSet(warnings[0], Rule(Effect.ROUTE, id="r", to="desk")))
     assert (routed.effect, routed.route, routed.warnings) == (Effect.ROUTE, "desk", ("w2",))
 
 
@@ -81,7 +81,7 @@ def test_a_matching_block_is_named_before_an_undecidable_rule() -> None:
     """Of a rule that blocks and one that cannot be decided, the one that blocks is the reason."""
     undecided = Rule(Effect.BLOCK, id="a", when=OVER)
     assert decide(RuleSet(undecided, Rule(Effect.BLOCK, id="b"))).rule == "b"
-    decision = decide(RuleSet(undecided, Rule(Effect.ROUTE, id="c", route="desk")))
+    decision = decide(RuleSet(undecided, Rule(Effect.ROUTE, id="c", to="desk")))
     assert (decision.effect, decision.reason, decision.rule) == (Effect.BLOCK, "rule_error", "a")
 
 
@@ -145,7 +145,7 @@ def test_ac_113_the_order_of_rules_does_not_matter(
             tools=patterns,
             when={"args.x": 1} if condition else None,
             id=f"r{number}",
-            route="desk" if effect is Effect.ROUTE else None,
+            to="desk" if effect is Effect.ROUTE else None,
         )
         for number, (effect, patterns, condition) in enumerate(rules)
     ]
@@ -197,9 +197,9 @@ def test_a_rule_with_a_name_and_a_pattern_applies_once() -> None:
         ({"reason": None}, "reason: the reason is malformed"),
         ({"id": "my rule"}, "id: a name is malformed"),
         ({"id": ""}, "id: a name is malformed"),
-        ({"route": "desk"}, "route: a rule with the effect block has a target"),
-        ({"effect": Effect.ROUTE}, "route: the rule routes to no target"),
-        ({"effect": Effect.ROUTE, "route": "a desk"}, "route: a name is malformed"),
+        ({"to": "desk"}, "to: a rule with the effect block has a target"),
+        ({"effect": Effect.ROUTE}, "to: the rule routes to no target"),
+        ({"effect": Effect.ROUTE, "to": "a desk"}, "to: a name is malformed"),
     ],
 )
 def test_a_malformed_rule_cannot_be_made(changes: dict[str, object], message: str) -> None:

@@ -30,7 +30,7 @@ from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
 CLERK = Agent("clerk", owner="finance@example.com")
-POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", id="four-eyes", route="desk"))
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", id="four-eyes", to="desk"))
 START = 1_764_000_000
 HERE = Place("r", "s", 1)
 APPROVAL = "019ab5ad-4800-7000-8000-"

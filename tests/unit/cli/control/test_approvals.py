@@ -11,7 +11,7 @@ from agent_identity.approvals import Approval
 
 Run = Callable[..., tuple[int, str, str]]
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com")
-POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", route="desk"))
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))
 
 
 @pytest.fixture

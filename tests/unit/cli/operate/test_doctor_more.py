@@ -386,3 +386,84 @@ def test_a_stream_without_a_file_has_no_records_to_measure(root: Path) -> None:
     """A process that just starts has a folder, and nothing in it."""
     (root / "ledger" / "019ab697-e800-7000-8000-000000000001").mkdir(parents=True)
     assert [check for _, checks in diagnose(root) for check in checks if check.name == "record length"] == []
+
+
+FLOW = """
+from agent_identity import Enforcer, RuleSet
+from agent_identity.policy import All, Flow
+rules = RuleSet(tools={"read_inbox": {"returns": "trusted"}, "pay": {"destination": ["to"]}})
+enforcer = Enforcer.open("evidence", policy=All(Flow(), rules), draft_records=True)
+@enforcer.tool(labels=[])
+def fetch(url: str) -> str: return url
+@enforcer.tool(labels=[], returns="trusted")
+def read_inbox() -> str: return ""
+@enforcer.tool(labels=["payment"], destination="iban", returns="trusted")
+def pay(iban: str, to: str) -> str: return iban
+@enforcer.tool(labels=["sales"])
+def crm(name: str) -> str: return name
+@enforcer.tool
+def forgotten() -> None: ...
+@enforcer.tool(labels=["egress"], destination="mail.to", returns="trusted")
+def send_mail(mail: dict) -> None: ...
+"""
+
+
+def test_the_declarations_about_information_flow_are_one_table(program: Run, tmp_path: Path) -> None:
+    """Each tool with its labels, results and destinations, who says so, and what is missing; guesses say so."""
+    (tmp_path / "office.py").write_text(FLOW, encoding="utf-8")
+    code, out, _ = program("doctor", "--import", "office", "--json")
+    assert code == 0
+    found = json.loads(out)
+    rows = {row["tool"]: row for row in found["flow"]}
+    assert [row["tool"] for row in found["flow"]] == ["crm", "fetch", "forgotten", "pay", "read_inbox", "send_mail"]
+    pay = rows["pay"]
+    assert (pay["labels"], pay["labels_by"]) == (["payment"], ["code"])
+    assert (pay["destination"], pay["destination_by"]) == (["iban", "to"], ["code", "policy file"])
+    assert (pay["returns"], pay["returns_by"], pay["doubts"]) == ("trusted", ["code"], [])
+    assert (rows["forgotten"]["labels"], rows["forgotten"]["labels_by"]) == (None, [])
+    assert (rows["fetch"]["returns"], rows["fetch"]["returns_by"]) == ("unknown", ["default"])
+    guesses = {name: [doubt["guess"] for doubt in row["doubts"]] for name, row in rows.items()}
+    assert guesses == {
+        "crm": [False, False],  # Of its label Flow knows nothing, and it has no destination.
+        "fetch": [True],  # It takes a URL.
+        "forgotten": [False, False],
+        "pay": [],
+        "read_inbox": [False, True],  # Trusted in the file without effect, and mail of others.
+        "send_mail": [True],  # What it returns may be mail.
+    }
+    (check,) = [check for check in found["checks"] if check["name"] == "flow"]
+    assert check["status"] == "warn"
+    _, out, _ = program("doctor", "--import", "office")
+    assert "Information flow" in out
+    assert out.count("guess: ") == 3
+
+
+def test_without_information_flow_there_is_no_table(program: Run, tmp_path: Path) -> None:
+    """An application whose policy does not ask about marks is spared the table."""
+    (tmp_path / "office.py").write_text(FLOW.replace("All(Flow(), rules)", "rules"), encoding="utf-8")
+    _, out, _ = program("doctor", "--import", "office", "--json")
+    assert json.loads(out)["flow"] == []
+    _, out, _ = program("doctor", "--import", "office")
+    assert "Information flow" not in out
+
+
+def test_rules_whose_labels_no_guarded_tool_states_together_are_found(program: Run, tmp_path: Path) -> None:
+    """The doctor knows the labels in code as well."""
+    policy = tmp_path / "policy.json"
+    when = {"tool.labels": {"contains": ["egress"]}, "data.labels": {"contains": ["personal"]}}
+    policy.write_text(json.dumps({"rules": [{"effect": "block", "id": "pii", "when": when}]}), encoding="utf-8")
+    (tmp_path / "office.py").write_text(FLOW, encoding="utf-8")
+    _, out, _ = program("doctor", "--import", "office", "--policy", "policy.json", "--json")
+    assert any("'pii'" in check["detail"] for check in json.loads(out)["checks"] if check["name"] == "rules")
+
+
+def test_each_mistake_of_a_policy_file_has_a_line_of_its_own(program: Run, tmp_path: Path) -> None:
+    """The command prints line breaks between mistakes as such, and nothing in them that steers a terminal."""
+    mistakes = {"rules": [{"effect": "blok\x1b[2J"}, {"effect": "stop"}]}
+    (tmp_path / "policy.json").write_text(json.dumps(mistakes), encoding="utf-8")
+    code, _, err = program("doctor", "--policy", "policy.json")
+    assert code == 2
+    assert [line.partition(": ")[0].rpartition("policy.json")[2] for line in err.splitlines()[1:]] == [":1:52"]
+    assert len(err.splitlines()) == 2
+    assert "\x1b" not in err
+    assert "\\n" not in err

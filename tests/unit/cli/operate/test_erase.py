@@ -101,7 +101,7 @@ def test_the_digests_of_a_task_are_erased(run: Run, directory: Path) -> None:
 @pytest.mark.parametrize("target", ["principal", "task"])
 def test_requests_for_approval_are_removed(run: Run, tmp_path: Path, target: str) -> None:
     """They hold arguments in clear; they go although the keys went before, and one that cannot be read is named."""
-    policy = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="r", id="r", route="desk"))
+    policy = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="r", id="r", to="desk"))
     directory, waiting = tmp_path / "evidence", tmp_path / "evidence" / "approvals"
     kept: dict[str, bytes] = {}
     with Enforcer.open(directory, policy=policy, routes={"desk": Approval()}) as enforcer:

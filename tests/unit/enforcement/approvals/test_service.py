@@ -26,7 +26,7 @@ from agent_identity.identity import Agent, Human, Service
 from agent_identity.policy import Effect, Rule, RuleSet
 
 BOB = Human("bob@example.com")
-POLICY = RuleSet(Rule(Effect.ROUTE, tools="tool", reason="two people decide", id="four-eyes", route="desk"))
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="tool", reason="two people decide", id="four-eyes", to="desk"))
 
 
 def yes(request: ApprovalRequest) -> Answer:

@@ -266,7 +266,7 @@ def test_what_is_out_of_scope_takes_nothing(opened: Callable[..., object], ran: 
 def test_a_routed_call_takes_nothing_from_the_original(opened: Callable[..., object], ran: list[object]) -> None:
     """The original does not run; what the handler calls is counted for itself."""
     spy = Spy()
-    route = RuleSet(Rule(Effect.ROUTE, tools="pay", when={"args.amount": 5}, route="elsewhere"))
+    route = RuleSet(Rule(Effect.ROUTE, tools="pay", when={"args.amount": 5}, to="elsewhere"))
     world = opened(policy=route, state=spy, routes={"elsewhere": lambda call: "routed"})
     pay = _pay(world, ran)
     with world.task(PAY, limits=(Limit.uses("pay", 1),)):

@@ -39,7 +39,7 @@ INVOICES = "postgres://db.example.com:5432"
 ALICE = Human("alice@example.com", roles=("clerk",))
 BOB, CAROL = Human("bob@example.com"), Human("carol@example.com")
 HELPER = Agent("helper", owner="it@example.com")
-ROUTED = RuleSet(Rule(Effect.ROUTE, tools="pay", route="desk"))
+ROUTED = RuleSet(Rule(Effect.ROUTE, tools="pay", to="desk"))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def tool(world: Any, name: str = "read", **options: Any) -> Callable[..., object
 def test_version_1_is_written_unless_asked(opened: Callable[..., Any]) -> None:
     """Without the option each record is of version 1, whatever is said of a tool, and readers take it as it is."""
     world = opened(policy=ROUTED, routes={"desk": Approval(ask=lambda request: request.approve(by=BOB))})
-    body = tool(world, labels=["external"], touches=Touch(INVOICES, "invoices/{invoice_id}", "read"))
+    body = tool(world, labels=["third-party"], touches=Touch(INVOICES, "invoices/{invoice_id}", "read"))
     with world.task(Scope("read") | Scope("pay")):
         body("INV-1")
         tool(world, "pay")("INV-1")
@@ -104,11 +104,11 @@ def test_version_2_is_written_where_asked_and_refused_by_others(drafts: Callable
 
 def test_labels_of_application_and_operator(drafts: Callable[..., Any]) -> None:
     """The intent has the labels that code and policy file state, those that others claim are no facts."""
-    world = drafts(policy=RuleSet(tools={"re*": {"labels": ["external", "slow"]}}))
+    world = drafts(policy=RuleSet(tools={"re*": {"labels": ["third-party", "slow"]}}))
     guard = world.enforcer.guard("read", labels=["slow", "ledger"])
     with world.task(Scope("read")):
         guard.run(CallRequest({}), lambda _: None)
-    assert intent_of(world).action.labels == ("slow", "ledger", "external")
+    assert intent_of(world).action.labels == ("slow", "ledger", "third-party")
     (outcome,) = read(world, records.Outcome)
     assert outcome.action.labels is None
 
@@ -187,13 +187,13 @@ def test_what_does_not_fill_a_name_has_no_digest(drafts: Callable[..., Any], val
 def test_a_refused_call_says_in_its_detail_what_it_would_have_touched(drafts: Callable[..., Any]) -> None:
     """The detail of a refused call has the resources, the labels and the roles; its outcome is short and names it."""
     world = drafts()
-    body = tool(world, labels=["external"], touches=Touch(INVOICES, "invoices/{invoice_id}", "read"))
+    body = tool(world, labels=["third-party"], touches=Touch(INVOICES, "invoices/{invoice_id}", "read"))
     with world.task(Scope("read", invoice_id="INV-1"), principal=ALICE), pytest.raises(Denied) as caught:
         body("INV-2")
     (detail,), (outcome,) = read(world, records.Detail), read(world, records.Outcome)
     assert (outcome.id, detail.call) == (caught.value.reference, outcome.id)
     assert outcome.detail == outcome.stream.prev
-    assert detail.labels == ("external",)
+    assert detail.labels == ("third-party",)
     assert detail.roles == ("clerk",)
     assert [(one.name, one.digest is not None) for one in detail.resources or ()] == [("invoices/{invoice_id}", True)]
     assert read(world, records.Intent) == []
@@ -762,7 +762,7 @@ def test_a_rotation_is_recorded_under_the_new_keys(directory: Path) -> None:
 def test_every_kind_of_call_is_recorded_in_version_2(drafts: Callable[..., Any]) -> None:
     """Generators, blocks, routed and failed calls, and a service as principal, have sound records of version 2."""
     world = drafts(
-        policy=RuleSet(Rule(Effect.ROUTE, tools="routed", route="elsewhere"), Rule(Effect.WARN, tools="lines")),
+        policy=RuleSet(Rule(Effect.ROUTE, tools="routed", to="elsewhere"), Rule(Effect.WARN, tools="lines")),
         routes={"elsewhere": lambda call: "routed"},
     )
 

@@ -666,7 +666,7 @@ def test_a_refused_action_does_not_enter_its_block(world: Any) -> None:
 @pytest.mark.parametrize("routes", [{}, {"desk": lambda call: "desk"}])
 def test_a_routed_action_does_not_enter_its_block(opened: Any, routes: dict[str, Any]) -> None:
     """A block cannot be handed over: it raises Routed, with a handler (``routed``) and without (a refusal)."""
-    world, ran = opened(policy=RuleSet(Rule(Effect.ROUTE, route="desk")), routes=routes), []
+    world, ran = opened(policy=RuleSet(Rule(Effect.ROUTE, to="desk")), routes=routes), []
     with world.task(OPEN), pytest.raises(Routed) as caught, world.enforcer.action("tool"):
         ran.append(1)
     assert caught.value.code == ("routed" if routes else "route_unavailable")

@@ -172,7 +172,7 @@ async def async_handler(call: Call) -> str:
     return f"desk:{call.arguments['x']}"
 
 
-ROUTE = RuleSet(Rule(Effect.ROUTE, tools="tool", route="desk"))
+ROUTE = RuleSet(Rule(Effect.ROUTE, tools="tool", to="desk"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -150,7 +150,7 @@ def test_a_refusal_that_an_adapter_has_reached_is_that_of_the_call(world: Any, r
 
 def test_a_route_runs_in_place_of_the_body(opened: Any, run: Run) -> None:
     """Where the adapter can run it; else the call is refused."""
-    policy = RuleSet(Rule(Effect.ROUTE, route="desk", id="desk"))
+    policy = RuleSet(Rule(Effect.ROUTE, to="desk", id="desk"))
     world = opened(policy=policy, routes={"desk": lambda call: dict(call.arguments)})
     guard = world.enforcer.guard("tool")
     with world.task(OPEN):
@@ -642,7 +642,7 @@ def test_a_block_is_a_call_whose_body_is_the_block(world: Any, mode: str) -> Non
 
 def test_a_block_asks_nobody_to_run_a_route(opened: Any) -> None:
     """There is no body to put a handler in the place of."""
-    world = opened(policy=RuleSet(Rule(Effect.ROUTE, route="desk", id="desk")), routes={"desk": lambda call: call})
+    world = opened(policy=RuleSet(Rule(Effect.ROUTE, to="desk", id="desk")), routes={"desk": lambda call: call})
     with world.task(OPEN), pytest.raises(Routed), world.enforcer.guard("tool").block(ASKED):
         pytest.fail("the block ran")
 

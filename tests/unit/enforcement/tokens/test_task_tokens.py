@@ -136,7 +136,7 @@ def test_the_policy_judges(opened: Opened) -> None:
     source = Source()
     rules = RuleSet(
         Rule(Effect.BLOCK, tools="token_exchange", when={"args.audience": "https://blocked.example.com"}),
-        Rule(Effect.ROUTE, tools="token_exchange", when={"args.audience": "https://routed.example.com"}, route="desk"),
+        Rule(Effect.ROUTE, tools="token_exchange", when={"args.audience": "https://routed.example.com"}, to="desk"),
     )
     world = opened(tokens=source, policy=rules, routes={"desk": lambda call: None})
     with world.task(OPEN) as task:

@@ -130,7 +130,7 @@ def test_every_format_means_the_same(tmp_path: Path, name: str, text: str, mark:
         ),
         Rule(
             Effect.ROUTE,
-            route="approval-desk",
+            to="approval-desk",
             tools=["pay_invoice", "refund"],
             when={"any": [{"args.amount": Range(min=50)}, {"not": {"principal.provenance": "verified"}}]},
         ),

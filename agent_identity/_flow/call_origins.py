@@ -1,0 +1,60 @@
+"""Origins of the arguments and destinations of one call."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from agent_identity._flow.choices import is_choice
+from agent_identity._flow.destinations import is_empty, values_at
+from agent_identity._flow.provenance import Origin, ProvenanceIndex, is_silent, weakest
+
+__all__ = ["origins_of_call"]
+
+_NOBODY: Final = Origin("unknown")
+_NOWHERE: Final = Origin("trusted")
+_OWN: Final = Origin("trusted")
+
+
+def origins_of_call(
+    index: ProvenanceIndex,
+    values: Mapping[str, object],
+    supplied: Collection[str],
+    destinations: Mapping[str, bool],
+    choices: Mapping[str, frozenset[object]],
+) -> tuple[dict[str, Origin], dict[str, Origin]]:
+    """Return where the arguments of a call come from, and where those come from that decide where it leads.
+
+    Args:
+        index: The values that the task knows.
+        values: The arguments, as policies see them.
+        supplied: The names that the caller gave; others are the tool's own.
+        destinations: The names of destinations, each with whether an empty value of it leads nowhere: that is the
+            tool's own word, and as good as a trusted value. An empty value of any other may mean everybody, so that
+            nobody trusted gave it.
+        choices: The values that a tool declares for an argument: none of them says anything by itself.
+    """
+    args: dict[str, Origin] = {}
+    for name, value in values.items():
+        if name in choices and is_choice(value, choices[name]):
+            continue
+        found = index.origin(value) if name in supplied else _OWN
+        if found is not None and (found is not _OWN or not is_silent(value)):
+            args[name] = found
+    leads = {
+        name: _led(index, values_at(values, name), optional=optional, own=name.partition(".")[0] not in supplied)
+        for name, optional in destinations.items()
+    }
+    return args, leads
+
+
+def _led(index: ProvenanceIndex, values: Sequence[object], *, optional: bool, own: bool) -> Origin:
+    """Return the weakest origin of the values of a destination.
+
+    Args:
+        index: The values that the task knows.
+        values: The values, ``None`` for a missing one.
+        optional: An empty value leads nowhere.
+        own: The tool itself filled in the argument.
+    """
+    found = [_NOWHERE if optional else _NOBODY for value in values if is_empty(value)]
+    found += [_OWN if own else index.origin(value) or _NOBODY for value in values if not is_empty(value)]
+    return weakest(found) or _NOBODY

@@ -1,0 +1,198 @@
+"""The table of ``agent-identity doctor`` about information flow: what is declared of each tool, and what is doubtful.
+
+Guesses go by names. They are shown as guesses, and change no verdict.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from agent_identity._audit.report import counted
+from agent_identity._enforcement import open_enforcers
+from agent_identity._enforcement.guard import DeclaredFlow, KnownTools, ToolFlow
+from agent_identity._enforcement.telemetry import Check
+from agent_identity._flow import MODEL_KINDS, unknown_consequences
+from agent_identity._policy import RuleSet, asks_about_flow, stated_tools, told_of
+from agent_identity._policy.decision import Policy, Tool
+from agent_identity._policy.language import facts_about, flows_about, labels_of
+from agent_identity.cli.terminal.style import Style, clean, table
+
+__all__ = ["Doubt", "FlowRow", "examine_flow", "flow_json", "flow_lines", "flow_rows"]
+
+_NAMED: Final = 10  # Names that a finding lists.
+_URL: Final = re.compile(r"(^|_)(url|uri|link|href|endpoint|webhook|domain|host)s?($|_)")
+_BY_NAME: Final[Mapping[str, re.Pattern[str]]] = {
+    "destructive": re.compile(r"(^|[_./-])(delete|remove|drop|destroy|erase|cancel|revoke|terminate|purge)"),
+    "egress": re.compile(r"(^|[_./-])(send|post|publish|share|upload|invite|reply|forward|email|notify|tweet)"),
+    "payment": re.compile(r"(^|[_./-])(pay|transfer|refund|purchase|buy|order|book|reserve|schedule_transaction)"),
+    "persists": re.compile(r"(^|[_./-])(save|store|remember|write|append|update|create|add|insert|edit|set)[_.-]"),
+}
+"""The label of a consequence by the verbs in names of tools that have it."""
+
+_OUTSIDE: Final = re.compile(
+    r"(mail|inbox|message|chat|slack|web|search|fetch|browse|http|url|page|scrape|download|review|comment|issue|ticket"
+    r"|feed|rss|tweet|post|forum|calendar|event|invit|document|attachment|invoice|channel|transaction)"
+)
+"""Parts of names of tools and servers whose results people outside can often write."""
+
+
+class Doubt(NamedTuple):
+    """Something that is undeclared or doubtful.
+
+    Attributes:
+        text: What, and the cure.
+        guess: It goes by a name, and may be wrong.
+    """
+
+    text: str
+    guess: bool = False
+
+
+class FlowRow(NamedTuple):
+    """The declarations about one tool.
+
+    Attributes:
+        tool: Its name.
+        server: Its server; ``None`` for a tool of this process.
+        labels: Its labels; ``None`` if nobody states any.
+        labels_by: Who states them: ``code``, ``policy file``, ``server``.
+        returns: Who can have written its results.
+        returns_by: Who says so, likewise; ``default`` if nobody does.
+        destination: The arguments that decide where a call leads, ``?`` after those that may be empty.
+        destination_by: Who says so, likewise.
+        doubts: What is undeclared or doubtful.
+    """
+
+    tool: str
+    server: str | None
+    labels: tuple[str, ...] | None
+    labels_by: tuple[str, ...]
+    returns: str
+    returns_by: tuple[str, ...]
+    destination: tuple[str, ...]
+    destination_by: tuple[str, ...]
+    doubts: tuple[Doubt, ...]
+
+
+def flow_rows(candidate: RuleSet | None = None) -> list[FlowRow]:
+    """Return the guarded tools of enforcers in this process that keep marks, by name.
+
+    Args:
+        candidate: A policy whose statements about tools are looked at in place of those in force.
+    """
+    rows: dict[tuple[str, str | None], FlowRow] = {}
+    for _, point in open_enforcers():
+        if asks_about_flow(point.policy) or asks_about_flow(candidate):
+            for row in _rows(point.tools, candidate or point.policy):
+                rows[row.tool, row.server] = row
+    return [row for _, row in sorted(rows.items(), key=lambda item: (item[0][0], item[0][1] or ""))]
+
+
+def _rows(tools: KnownTools, policy: Policy | None) -> Iterator[FlowRow]:
+    for tool, _ in tools.all():
+        if tool.kind not in MODEL_KINDS:
+            yield _row(tool, tools.flow(tool.name), policy)
+
+
+def _row(tool: Tool, said: DeclaredFlow, policy: Policy | None) -> FlowRow:
+    stated = stated_tools(policy)
+    flows = flows_about(tool.name, tool.server, stated)
+    flow = ToolFlow(tool, policy, said)
+    facts = facts_about(tool.name, stated)
+    labels, _ = labels_of(tool.name, tool.labels, None, stated)
+    claims = () if tool.claims is None else tool.claims.labels
+    declaration = flow.declaration
+    whole, lowest = str(declaration.of(())), str(declaration.lowest)
+    row = FlowRow(
+        tool.name,
+        tool.server,
+        labels if not claims or labels is None else tuple(dict.fromkeys((*labels, *claims))),
+        _by(tool.labels is not None, facts is not None and facts.labels is not None, server=bool(claims)),
+        whole if whole == lowest else f"{whole}, parts {lowest}",
+        _by(said.returns is not None, any(of.returns for of in flows)) or ("default",),
+        tuple(name + "?" * optional for name, optional in flow.destinations.items()),
+        _by(bool(said.destination), any(of.destination for of in flows)),
+        (),
+    )
+    doubts = (*_about_labels(row, tool, said), *_about_results(row, tool, policy), *_about_destinations(row))
+    return row._replace(doubts=doubts)
+
+
+def _by(code: object, file: object, *, server: bool = False) -> tuple[str, ...]:
+    return tuple(word for word, says in (("code", code), ("policy file", file), ("server", server)) if says)
+
+
+def _about_labels(row: FlowRow, tool: Tool, said: DeclaredFlow) -> Iterator[Doubt]:
+    if row.labels is None:
+        yield Doubt("nobody states its labels, so that it counts as consequential; labels=[] if it has no consequences")
+        return
+    if unknown := unknown_consequences(row.labels):
+        yield Doubt(told_of(unknown))
+        return
+    urls = [name for name in said.parameters if _URL.search(name.casefold())]
+    if urls and "egress" not in row.labels:
+        yield Doubt(f"{', '.join(urls)} may be a URL: a call of any URL is egress, so add that label", guess=True)
+    name = tool.name.casefold()
+    for label, pattern in _BY_NAME.items():
+        if label not in row.labels and pattern.search(name):
+            yield Doubt(f"its name sounds like {label}; add the label if that is so", guess=True)
+
+
+def _about_results(row: FlowRow, tool: Tool, policy: Policy | None) -> Iterator[Doubt]:
+    for of in flows_about(tool.name, tool.server, stated_tools(policy)):
+        if not of.raises and any(label == "trusted" for _, label in of.returns):
+            yield Doubt("returns: trusted in the policy file has no effect without raise: true")
+    if not row.returns.startswith("trusted"):
+        return
+    if tool.server is not None:
+        yield Doubt("its server writes its results, and they are trusted; see that nobody outside can", guess=True)
+    elif _OUTSIDE.search(tool.name.casefold()):
+        yield Doubt("people outside may write its results, and they are trusted; see that nobody can", guess=True)
+
+
+def _about_destinations(row: FlowRow) -> Iterator[Doubt]:
+    if row.labels != () and not row.destination:
+        yield Doubt("it declares no destination, so that a person is asked for each call after untrusted input")
+
+
+def examine_flow(rows: Sequence[FlowRow]) -> list[Check]:
+    """Return the finding about the table; none for a table without doubts."""
+    names = [row.tool for row in rows if row.doubts]
+    if not names:
+        return []
+    shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+    detail = f"{counted(len(names), 'guarded tool')} whose declarations are missing or doubtful: {shown}"
+    return [Check("flow", "warn", detail, "see the table of information flow; guesses go by names")]
+
+
+def flow_lines(rows: Sequence[FlowRow], style: Style) -> Iterator[str]:
+    """Yield the table for people, each doubt below its tool."""
+    if not rows:
+        return
+    yield style.paint("Information flow", "bold")
+    cells = [
+        (
+            clean(row.tool),
+            _cell(row.labels, row.labels_by, "undeclared" if row.labels is None else "none"),
+            f"{row.returns} ({', '.join(row.returns_by)})",
+            _cell(row.destination, row.destination_by, "none"),
+        )
+        for row in rows
+    ]
+    head, *lines = table([("tool", "labels", "returns", "destination"), *cells])
+    yield head
+    for row, line in zip(rows, lines, strict=True):
+        yield line
+        for doubt in row.doubts:
+            yield style.paint(f"    {'guess: ' if doubt.guess else ''}{clean(doubt.text)}", "dim")
+    yield ""
+
+
+def _cell(names: Sequence[str] | None, by: Sequence[str], otherwise: str) -> str:
+    text = clean(", ".join(names or ())) or otherwise
+    return f"{text} ({', '.join(by)})" if by else text
+
+
+def flow_json(rows: Sequence[FlowRow]) -> list[dict[str, object]]:
+    """Return the table for machines."""
+    return [{**row._asdict(), "doubts": [doubt._asdict() for doubt in row.doubts]} for row in rows]

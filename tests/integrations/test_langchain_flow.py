@@ -249,6 +249,19 @@ def test_a_prompt_that_a_tool_writes_is_not_the_principals_word(desk: Any, as_di
     assert verdict(desk) == set()
 
 
+def test_the_text_of_a_langchain_message_is_a_request(desk: Any) -> None:
+    """``message.text`` is a subclass of ``str``; request, words and texts of others take it."""
+    pay, read, paid = tools_of(desk)
+    agent = agent_of(desk, called("pay", iban=OWN), AIMessage("done"), tools=[pay, read])
+    asked, more, mail = (HumanMessage(text) for text in (REQUEST, "please", "a mail"))
+    with open_task(desk, asked.text) as task:
+        task.said(more.text)
+        agent.invoke({"messages": [asked, more]})
+        task.received(mail.text)
+    assert paid == [OWN]
+    assert marks(desk) == [("request", "trusted"), ("said", "trusted"), ("received", "untrusted")]
+
+
 def test_a_tool_that_the_provider_runs_makes_answers_untrusted(desk: Any) -> None:
     """What a model's provider searched nobody guarded, and it stands in the answer."""
     pay, read, paid = tools_of(desk)

@@ -545,7 +545,7 @@ async def test_a_tool_that_middleware_brings_is_judged_with_its_final_arguments(
     agent = create_agent(model, [harmless], middleware=[ours, swapping(amount)])
     async with desk.task_for(LITTLE):
         await run(agent, [HumanMessage("hi")], is_async=is_async)
-    assert TRANSFERRED == ran
+    assert ran == TRANSFERRED
     assert desk.outcomes() == (["success"] if ran else ["denied"])
     assert verdict(desk, drafts=False) == set()
 

@@ -246,8 +246,8 @@ def _split(options: Mapping[str, object]) -> tuple[RunnableConfig, dict[str, obj
     return cast("RunnableConfig", config), {name: value for name, value in options.items() if name not in around}
 
 
-def _results(answers: Sequence[BaseMessage]) -> LLMResult:
-    return LLMResult(generations=[[ChatGeneration(message=answer)] for answer in answers])
+def _results(answers: Sequence[object]) -> LLMResult:
+    return LLMResult(generations=[[ChatGeneration(message=cast("BaseMessage", answer))] for answer in answers])
 
 
 def _held(request: object, name: str) -> object:

@@ -302,9 +302,9 @@ def noting(tool: BaseTool) -> BaseTool:
         return tool
     kind = _NOTES.get(base)
     if kind is None:
-        names = ("__module__", "__qualname__", "__doc__")
-        namespace: dict[str, object] = {name: getattr(base, name) for name in names} | {"__slots__": ()}
-        namespace |= {name: _entry(base, name) for name in ("run", "arun")}
+        namespace: dict[str, object] = {name: _entry(base, name) for name in ("run", "arun")}
+        namespace.update({name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")})
+        namespace["__slots__"] = ()
         kind = _NOTES[base] = ABCMeta.__new__(type(base), base.__name__, (base,), namespace)
         _NOTING.add(kind)
     copy = kind.__new__(kind)

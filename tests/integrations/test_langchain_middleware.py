@@ -350,7 +350,7 @@ def test_a_call_of_what_does_not_exist_ends_with_its_exception(desk: Any, error:
 
 
 def test_middleware_further_in_may_know_the_tool(desk: Any) -> None:
-    """A name that the agent lacks and that is granted is a success where somebody runs it."""
+    """A granted name that the agent lacks may get an answer, which is on record as that of no guarded tool."""
 
     @wrap_tool_call
     def knowing(request: Any, handler: Any) -> Any:
@@ -359,7 +359,8 @@ def test_middleware_further_in_may_know_the_tool(desk: Any) -> None:
     made = agent(desk, [find], calls(("absent", {})), after=[knowing])
     with desk.task("absent"):
         assert answers(made.invoke(QUESTION))[0].content == "known"
-    assert desk.outcomes() == ["success"]
+    assert desk.outcomes() == ["error"]
+    assert desk.records()[-1]["error"] == "AnsweredInPlace"
 
 
 def test_a_refusal_inside_the_tool_is_not_the_tools(desk: Any) -> None:

@@ -4,7 +4,15 @@ import traceback
 from collections.abc import Callable
 from typing import Final
 
-from agent_identity.errors import AgentIdentityError, Denied
+from agent_identity.errors import (
+    AgentIdentityError,
+    ContentBlocked,
+    Denied,
+    LimitExceeded,
+    OutOfScope,
+    PolicyBlocked,
+    Routed,
+)
 
 __all__ = ["error_type", "failure", "frames_of", "model_message", "place_of", "refusal", "safe_message"]
 
@@ -13,24 +21,39 @@ _FOR_MODELS: Final = {
     "approval_by_owner": "the approver may not approve this call",
     "approval_failed": "it could not be checked and did not run",
     "approval_forged": "the approval is not valid",
+    "approval_self": "the approver may not approve this call",
     "approval_unbindable": "its arguments cannot be shown to an approver",
     "approver_not_permitted": "the approver may not approve this call",
     "approver_not_verified": "the approver may not approve this call",
     "closed": "the tool is not guarded",
     "guard_failed": "it could not be checked and did not run",
     "inventory_unusable": "the tools of the server could not be checked",
+    "grant_expired": "the time of the task is over",
     "no_task": "no task is open",
     "not_guarded": "the tool is not guarded",
     "registry_unusable": "the agent could not be checked",
+    "route_unavailable": "it needs a decision, and nobody can be asked for it",
     "revocations_stale": "it could not be checked and did not run",
     "revocations_unreadable": "it could not be checked and did not run",
     "server_moved": "the server has moved",
     "state_unavailable": "it could not be checked and did not run",
+    "task_ended": "the task has ended",
     "task_in_body": "the task may not be opened",
     "tool_changed": "the definition of the tool has changed",
     "tool_not_accepted": "the tool has not been accepted",
+    "tool_not_granted": "the task does not grant the tool",
 }
-"""By code: reasons for a model, where the message advises developers or operators."""
+"""By code: reasons for a model."""
+
+_FOR_EVERYBODY: Final = frozenset(
+    {
+        *("approval_altered", "approval_expired", "approval_mismatch", "approval_pending", "approval_quota"),
+        *("approval_rejected", "approval_stale", "approval_used", "bad_arguments", "input_changed", "tool_not_listed"),
+        "tool_unknown",
+    }
+)
+"""Codes whose messages advise whoever made the call."""
+
 _CURES: Final = {
     "BlockingError": (
         "it would have held up an event loop: make the tool a coroutine function, open tasks by 'async with', or "
@@ -85,8 +108,19 @@ def place_of(error: BaseException) -> str | None:
 
 
 def model_message(denied: Denied) -> str:
-    """Return the reason of a refusal for a model, without advice for developers and operators."""
-    return _FOR_MODELS.get(denied.code, str(denied))
+    """Return the reason of a refusal for a model, without advice for developers and operators.
+
+    A message reaches a model only if it is known to be fit for that: the words of a policy, of limits, of approvers.
+    """
+    reason = _FOR_MODELS.get(denied.code)
+    if reason is not None:
+        return reason
+    if isinstance(denied, OutOfScope) and denied.argument is not None:
+        missing = denied.code == "argument_missing"
+        return f"argument {denied.argument!r} {'is missing' if missing else 'is not as the task grants it'}"
+    if denied.code in _FOR_EVERYBODY or isinstance(denied, PolicyBlocked | ContentBlocked | LimitExceeded | Routed):
+        return str(denied)
+    return "it is not permitted"
 
 
 def refusal(denied: Denied) -> str:

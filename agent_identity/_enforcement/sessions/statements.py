@@ -16,14 +16,15 @@ _MAX_TEXT: Final = 1_048_576
 
 
 def checked_text(text: object, what: str) -> str:
-    """Return a text of the host.
+    """Return a text of the host; frameworks give texts of classes of their own, such as LangChain's ``message.text``.
 
     Raises:
         TypeError: It is no ``str``.
         ValueError: It is empty or too long.
     """
-    if type(text) is not str:
+    if not isinstance(text, str):
         raise TypeError(f"{what} is {type(text).__name__}; give a str")
+    text = str.__str__(text)
     if not 0 < len(text) <= _MAX_TEXT:
         raise ValueError(f"{what} has {len(text):,} characters; give 1 to {_MAX_TEXT:,}")
     return text

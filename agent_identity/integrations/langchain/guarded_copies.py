@@ -12,11 +12,10 @@ from typing import Final, final
 from langchain_core.tools import BaseTool
 
 from agent_identity._enforcement import Enforcer
-from agent_identity.integrations.langchain.wrapping import FUNCTIONS, class_of
+from agent_identity.integrations.langchain.wrapping import FUNCTIONS, PARTS, class_of
 
 __all__ = ["ToolProxies"]
 
-_PARTS: Final = ("__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__")
 _MAX_TWINS: Final = 256
 _ABSENT: Final = object()
 
@@ -39,7 +38,7 @@ class _ToolProxy:
             self._fields = dict(fields)
             fields = dict(fields)
         object.__setattr__(self.twin, "__dict__", fields)
-        for name in _PARTS:
+        for name in PARTS:
             object.__setattr__(self.twin, name, getattr(tool, name))
         for slot in FUNCTIONS:
             getattr(self.twin, slot, None)

@@ -17,6 +17,7 @@ from agent_identity._enforcement.calls import NOTHING, Binder, Call, CallRequest
 from agent_identity._enforcement.common import refusal
 from agent_identity._enforcement.lifecycle import GuardedCall, dressed, guarded
 from agent_identity.errors import Denied
+from agent_identity.integrations.langchain.deliveries import delivered, entered, raised
 from agent_identity.integrations.langchain.parameters import OwnDefaults, injected_parameters
 
 __all__ = [
@@ -96,11 +97,15 @@ def guarded_entry(find: Callable[[], _Body]) -> _Body:
     def run(tool: BaseTool, /, tool_input: object, *args: object, **kwargs: object) -> object:
         call_id, given = kwargs.get("tool_call_id"), _copy(tool_input) if issubclass(type(tool_input), dict) else None
         invocation = ToolInvocation(tool, call_id if isinstance(call_id, str) else None, given)
+        noted = entered(call_id)
         token = _CURRENT.set(invocation)
         try:
-            return find()(tool, tool_input, *args, **kwargs)
+            return delivered(noted, find()(tool, tool_input, *args, **kwargs))
         except Denied as denied:
-            return invocation.answer(denied)
+            return delivered(noted, invocation.answer(denied))
+        except BaseException as error:
+            raised(noted, error)
+            raise
         finally:
             _CURRENT.reset(token)
 
@@ -113,11 +118,15 @@ def guarded_async_entry(find: Callable[[], _AsyncBody]) -> _AsyncBody:
     async def arun(tool: BaseTool, /, tool_input: object, *args: object, **kwargs: object) -> object:
         call_id, given = kwargs.get("tool_call_id"), _copy(tool_input) if issubclass(type(tool_input), dict) else None
         invocation = ToolInvocation(tool, call_id if isinstance(call_id, str) else None, given)
+        noted = entered(call_id)
         token = _CURRENT.set(invocation)
         try:
-            return await find()(tool, tool_input, *args, **kwargs)
+            return delivered(noted, await find()(tool, tool_input, *args, **kwargs))
         except Denied as denied:
-            return invocation.answer(denied)
+            return delivered(noted, invocation.answer(denied))
+        except BaseException as error:
+            raised(noted, error)
+            raise
         finally:
             _CURRENT.reset(token)
 

@@ -3,14 +3,13 @@
 Needs the distribution ``langchain`` 1.0 or newer, which the extra ``langchain`` does not install.
 """
 
-import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, TypeVar, cast
 
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 
@@ -21,13 +20,23 @@ from agent_identity._enforcement.common import off_loop, refusal
 from agent_identity._enforcement.lifecycle import GuardedCall
 from agent_identity._enforcement.sessions import Opening
 from agent_identity._enforcement.tasks import Task
+from agent_identity._flow import UNKNOWN
 from agent_identity._identity.principals import Agent
 from agent_identity.errors import AttenuationError, Denied
+from agent_identity.integrations.langchain.deliveries import Deliveries
 from agent_identity.integrations.langchain.guarded_copies import ToolProxies
 from agent_identity.integrations.langchain.held_answers import taps
 from agent_identity.integrations.langchain.invocation import refusal_message
 from agent_identity.integrations.langchain.protection import check, is_guarded_beside
-from agent_identity.integrations.langchain.wrapping import is_wrapped, place, returns, suspends, workflow
+from agent_identity.integrations.langchain.wrapping import (
+    guard_for,
+    is_wrapped,
+    noting,
+    place,
+    returns,
+    suspends,
+    workflow,
+)
 from agent_identity.integrations.unguarded_tools import UnguardedTools
 
 try:
@@ -44,8 +53,9 @@ try:
         place_of,
         run_of,
     )
+    from agent_identity.integrations.langchain.innermost import InnermostModels, InnermostTools, Send
     from agent_identity.integrations.langchain.model_calls import ModelCall
-    from agent_identity.integrations.langchain.model_io import AnyModelRequest, AnyModelResponse, request_json
+    from agent_identity.integrations.langchain.model_io import AnyModelRequest, AnyModelResponse, Prompt, request_json
     from agent_identity.integrations.langchain.prompts import account, account_answer, join_prompt
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"langchain", "langgraph"}:
@@ -66,7 +76,15 @@ _NO_PROVIDED: Final = ({"function_declarations"}, {"cachePoint"})
 """Members of entries that are no tool of the provider: descriptions of several that run here, or a hint."""
 _Result: TypeAlias = "ToolMessage | Command[object]"
 _Answer: TypeAlias = "AnyModelResponse | AIMessage"
-_AnswerT = TypeVar("_AnswerT", bound="AnyModelResponse | AIMessage")
+_AnswerT = TypeVar("_AnswerT")
+
+
+class AnsweredInPlace(Exception):
+    """Middleware answered in place of the guarded tool, which did not run."""
+
+
+class _ModelRefused(Denied):
+    """A refused call of a model whose answer LangChain would read as a structure."""
 
 
 class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
@@ -92,8 +110,6 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
             or its client. The scope must cover the name. The kind of the call is ``model``, or
             ``streamed_model`` if the answer may have reached its reader before its inspection.
             ``None`` leaves model calls alone.
-        principal_messages: Messages of people in the prompt are the principal's own words. Where a policy asks about
-            information flow, other texts that no guard of the task delivered are of unknown integrity.
 
     Raises:
         TypeError: A scope without an agent.
@@ -107,15 +123,15 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         agent: Agent | None = None,
         scope: Scope | None = None,
         model: str | None = None,
-        principal_messages: bool = False,
     ) -> None:
         super().__init__()
         if scope is not None and agent is None:
             raise TypeError("scope is given without an agent; pass agent=")
         self._enforcer = enforcer
-        self._are_principals = principal_messages
         self._own = None if agent is None else Hop(agent, scope)
         self._twins = ToolProxies(enforcer, lambda tool: check(tool, enforcer))
+        self._tool_requests = InnermostTools(self._guarded)
+        self._model_requests = InnermostModels(self)
         self._unnamed = enforcer.guard(_UNNAMED, suspends=suspends, returns=returns, place=place, workflow=workflow)
         self._unguarded = UnguardedTools("at the model's provider")
         self._models: dict[bool, GuardedCall] = {}
@@ -171,70 +187,93 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
     def wrap_model_call(
         self, request: AnyModelRequest, handler: Callable[[AnyModelRequest], AnyModelResponse]
     ) -> _Answer:
-        """Inspect one call of the model, if requested; called by the agent."""
-        self._look_at_tools(request)
-        self._join(request)
-        if not self._models:
-            return self._answered(handler(request))
-        guard, run = self._guard_of(request), ModelCall(request)
+        """Pass on the request with its model under guard; called by the agent."""
+        self._look_at_tools(request.tools, request.model)
         try:
-            with ExitStack() as stack:
-                self._act(self._hops(get_config()), stack)
-                response = run.through(guard, handler)
-                return self._answered(response)
-        except (Denied, AttenuationError) as error:
-            if not run.is_refused_by(error):
-                raise
-            refused = _recorded(guard, request_json(request), error, self._enforcer.current_task)
-            return self._answered(AIMessage(refusal(refused)))
+            return handler(self._model_requests.of(request))
+        except _ModelRefused as refused:
+            return self._answered(AIMessage(str(refused)))
 
     async def awrap_model_call(
         self,
         request: AnyModelRequest,
         handler: Callable[[AnyModelRequest], Awaitable[AnyModelResponse]],
     ) -> _Answer:
-        """Inspect one call of the model, if requested; called by the agent."""
-        self._look_at_tools(request)
+        """Pass on the request with its model under guard; called by the agent."""
+        self._look_at_tools(request.tools, request.model)
+        try:
+            return await handler(self._model_requests.of(request))
+        except _ModelRefused as refused:
+            return self._answered(AIMessage(str(refused)))
+
+    def ask(self, prompt: "Prompt", send: "Send") -> object:
+        """Ask the model, if requested under guard; called by the model of the request, after all other middleware.
+
+        Args:
+            prompt: What the model is asked.
+            send: Asks it.
+        """
+        self._look_at_tools(prompt.tools, prompt.model)
+        self._join(prompt)
+        if not self._models:
+            return self._answered(send(prompt.messages))
+        guard, run = self._guard_of(prompt), ModelCall(prompt)
+        try:
+            with ExitStack() as stack:
+                self._act(self._hops(get_config()), stack)
+                return self._answered(run.through(guard, send))
+        except (Denied, AttenuationError) as error:
+            if not run.is_refused_by(error):
+                raise
+            return self._refused(prompt, _recorded(guard, request_json(prompt), error, self._enforcer.current_task))
+
+    async def ask_async(self, prompt: "Prompt", send: "Send") -> object:
+        """Do what :meth:`ask` does without blocking the event loop; ``send`` returns an awaitable."""
+        later = cast("Callable[[list[BaseMessage]], Awaitable[object]]", send)
+        self._look_at_tools(prompt.tools, prompt.model)
         task = self._enforcer.current_task
         if task is not None and task.flow is not None:
-            await off_loop(partial(self._join, request))
+            await off_loop(partial(self._join, prompt))
         if not self._models:
-            return self._answered(await handler(request))
-        guard, run = self._guard_of(request), ModelCall(request)
+            return self._answered(await later(prompt.messages))
+        guard, run = self._guard_of(prompt), ModelCall(prompt)
         try:
             async with AsyncExitStack() as stack:
                 await self._act_async(self._hops(get_config()), stack)
-                response = await run.through_async(guard, handler)
-                return self._answered(response)
+                return self._answered(await run.through_async(guard, later))
         except (Denied, AttenuationError) as error:
             if not run.is_refused_by(error):
                 raise
             task = self._enforcer.current_task
-            refused = await off_loop(partial(_recorded, guard, request_json(request), error, task))
-            return self._answered(AIMessage(refusal(refused)))
+            return self._refused(prompt, await off_loop(partial(_recorded, guard, request_json(prompt), error, task)))
 
-    def _guard_of(self, request: AnyModelRequest) -> GuardedCall:
+    def _refused(self, prompt: "Prompt", denied: Denied) -> AIMessage:
+        """Return the answer for a refusal; where LangChain reads answers as a structure, raise it to our middleware.
+
+        Raises:
+            Denied: LangChain would take the text for a structure.
+        """
+        if prompt.structured:
+            raise _ModelRefused(refusal(denied), code=denied.code, reference=denied.reference) from None
+        return self._answered(AIMessage(refusal(denied)))
+
+    def _guard_of(self, prompt: "Prompt") -> GuardedCall:
         """Return the guard of a model call; whether somebody may read the answer before its inspection is its kind.
 
         LangChain streams a model if a handler taps its output, or if the model is told to. Where answers are
         inspected, handlers get them afterwards.
         """
-        streams = getattr(request.model, "streaming", False) is True
+        streams = getattr(prompt.model, "streaming", False) is True
         return self._models[streams or (not self._models[False].holds and bool(taps(get_config())))]
 
-    def _join(self, request: AnyModelRequest) -> None:
+    def _join(self, prompt: "Prompt") -> None:
         """Lower the mark of the task for what the model is about to read and nobody accounted for.
 
         Raises:
             EvidenceError: It could not be recorded.
         """
-        provided = any(not isinstance(tool, BaseTool) for tool in (*request.tools, *_bound_tools(request)))
-        join_prompt(
-            self._enforcer.current_task,
-            request.messages,
-            are_principals=self._are_principals,
-            is_provided=provided,
-        )
+        provided = any(not isinstance(tool, BaseTool) for tool in (*prompt.tools, *_bound_tools(prompt.model)))
+        join_prompt(self._enforcer.current_task, prompt.messages, system=prompt.system, is_provided=provided)
 
     def _answered(self, answer: _AnswerT) -> _AnswerT:
         """Return what the model answered, which comes from what it read and counts in the mark of the task."""
@@ -288,32 +327,35 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         return self._enforcer.delegate(hop.agent, scope=hop.scope or cast("Task", task).scope)
 
     def _prepare(self, run: "_Run") -> None:
-        """Replace the tool by its guarded copy.
+        """Replace the tool by its guarded copy, also one that inner middleware chooses.
 
         Raises:
             ConfigurationError: The tool cannot be guarded by this enforcer.
         """
         run.entered = True
-        tool = run.request.tool
-        if tool is not None and not self._is_guarded(tool):
-            run.request = dataclasses.replace(run.request, tool=self._twins.of(tool))
+        run.request = self._tool_requests.of(run.request)
 
-    def _is_guarded(self, tool: BaseTool) -> bool:
-        """Return whether one of our guards covers the tool anyway; a tool of another enforcer gets no guarded copy."""
-        return is_guarded_beside(tool, self._unnamed)
+    def _guarded(self, tool: BaseTool) -> BaseTool:
+        """Return the guarded copy of a tool; of one that our guards cover anyway, a copy that notes its deliveries.
 
-    def _look_at_tools(self, request: AnyModelRequest) -> None:
+        Raises:
+            ConfigurationError: The tool cannot be guarded by this enforcer.
+        """
+        if not is_guarded_beside(tool, self._unnamed):
+            return self._twins.of(tool)
+        return tool if is_wrapped(tool) else noting(tool)
+
+    def _look_at_tools(self, tools: Iterable[object], model: object) -> None:
         """Note the tools that nobody can guard.
 
         Raises:
             ConfigurationError: A tool cannot be guarded by this enforcer.
         """
-        for tool in (*request.tools, *_bound_tools(request)):
+        for tool in (*tools, *_bound_tools(model)):
             if isinstance(tool, BaseTool):
-                if not self._is_guarded(tool):
-                    self._twins.of(tool)
-                continue
-            self._unguarded.add(_provided_name(tool))
+                self._guarded(tool)
+            elif isinstance(tool, Mapping):
+                self._unguarded.add(_provided_name(cast("Mapping[str, object]", tool)))
 
 
 class _Run:
@@ -336,39 +378,102 @@ class _Run:
         self.request = request
         self.hops = hops
         self.entered = False
-        self._allowed = False
+        self._denied: Denied | None = None
+        self._raised: BaseException | None = None
         self._enforcer = enforcer
         self._unnamed = unnamed
         self._task = enforcer.current_task
+        self._deliveries = Deliveries(request.tool_call["id"], self._account)
         self._place: Place | None = place_of(_config_of(request))
 
     def through(self, handler: Callable[["ToolCallRequest"], _Result]) -> _Result:
-        """Run the tool; a call of a missing tool is guarded here, because inner middleware may know it.
+        """Run the tool, whose guard judges it; an answer of middleware in its place is judged here, by its name.
 
         Raises:
             Denied: The call is refused.
         """
-        request = self.request
-        if request.tool is not None:
-            return handler(request)
-
-        def body(_: Call) -> Shown:
-            self._allowed = True
-            return _shown(handler(request))
-
-        return cast("_Result", self._guard().run(self._asked(), body))
+        if not self._may_begin():
+            return self._judged(lambda: handler(self.request))
+        try:
+            with self._deliveries.noted():
+                result = handler(self.request)
+        except BaseException as error:
+            if self._is_missing():
+                with suppress(Denied):  # What middleware raised goes on, whether its call is granted or not.
+                    self._judged(partial(_raise, error))
+            raise
+        return result if self._deliveries.entered else self._judged(lambda: result)
 
     async def through_async(self, handler: Callable[["ToolCallRequest"], Awaitable[_Result]]) -> _Result:
         """Do what :meth:`through` does without blocking the event loop."""
-        request = self.request
-        if request.tool is not None:
-            return await handler(request)
+        if not self._may_begin():
+            return await self._judged_async(lambda: handler(self.request))
+        try:
+            with self._deliveries.noted():
+                result = await handler(self.request)
+        except BaseException as error:
+            if self._is_missing():
+                with suppress(Denied):
+                    await self._judged_async(partial(_raise_later, error))
+            raise
+        return result if self._deliveries.entered else await self._judged_async(partial(_later, result))
 
+    def _may_begin(self) -> bool:
+        """Return whether middleware may look for a missing tool: not for a name that the task does not grant."""
+        if self.request.tool is not None:
+            return True
+        task, call = self._enforcer.current_task, self.request.tool_call
+        try:
+            if task is not None:
+                task.scope.check(call["name"], call["args"], tuple(call["args"]))
+        except Denied:
+            return False
+        return task is not None
+
+    def _is_missing(self) -> bool:
+        return self.request.tool is None and not self._deliveries.entered
+
+    def _judged(self, answer: Callable[[], _Result]) -> _Result:
+        def body(_: Call) -> Shown:
+            with self._foreign():
+                return self._shown(answer())
+
+        try:
+            return cast("_Result", self._guard().run(self._asked(), body))
+        except Denied as denied:
+            self._note(denied)
+            raise
+
+    async def _judged_async(self, answer: Callable[[], Awaitable[_Result]]) -> _Result:
         async def body(_: Call) -> Shown:
-            self._allowed = True
-            return _shown(await handler(request))
+            with self._foreign():
+                return self._shown(await answer())
 
-        return cast("_Result", await self._guard().run_async(self._asked(), body))
+        try:
+            return cast("_Result", await self._guard().run_async(self._asked(), body))
+        except Denied as denied:
+            self._note(denied)
+            raise
+
+    @contextmanager
+    def _foreign(self) -> Generator[None]:
+        """Keep what the block raises: a refusal among it is not that of this call."""
+        try:
+            yield
+        except BaseException as error:
+            self._raised = error
+            raise
+
+    def _note(self, denied: Denied) -> None:
+        if denied is not self._raised:
+            self._denied = denied
+
+    def _shown(self, result: _Result) -> Shown:
+        """Return an answer in place of the tool, which failed in so far as it did not run."""
+        failed = isinstance(result, ToolMessage) and result.status == "error"
+        unknown = failed and self.request.tool is None
+        failure = LookupError("the agent has no such tool") if unknown else AnsweredInPlace()
+        return Shown(result, result, failure, rebuild=lambda changed: changed, label=UNKNOWN)
 
     def _asked(self) -> CallRequest:
         call = self.request.tool_call
@@ -380,9 +485,9 @@ class _Run:
         A function under :meth:`Enforcer.tool` answers nothing; nor does code before the tool.
         """
         tool = self.request.tool
-        if not self.entered or tool is None:
-            return not self._allowed
-        return isinstance(error, Denied) and not is_wrapped(tool)
+        if not self.entered or error is self._denied:
+            return True
+        return tool is not None and isinstance(error, Denied) and not is_wrapped(tool)
 
     def recorded(self, error: Denied | AttenuationError) -> Denied:
         """Return the refusal of the call, recorded in the ledger."""
@@ -393,9 +498,20 @@ class _Run:
         call = self.request.tool_call
         return refusal_message(denied, call["id"], call["name"])
 
+    def _account(self, result: object) -> None:
+        """Register what the guard delivered, whose label counts in the mark of the task.
+
+        What middleware makes of it may hold anything, and nobody accounts for that.
+        """
+        account(self._task, cast("Any", result).args[0] if isinstance(result, ParentCommand) else result)
+
     def accounted(self, result: _Result) -> _Result:
-        """Return the result, which counts in the mark of the task: a guard delivered it, or it is a refusal of ours."""
-        account(self._task, result)
+        """Return the result, after a message that no tool delivered was registered if its label counts in the mark."""
+        deliveries = self._deliveries
+        # The agent writes the message about an error of the tool; an answer in its place was judged, by its own label.
+        is_error = isinstance(result, ToolMessage) and result.status == "error"
+        if not deliveries.entered or (deliveries.failed and is_error):
+            account(self._task, result)
         return result
 
     def hand_over(self, result: object) -> None:
@@ -404,18 +520,26 @@ class _Run:
             note_handoff(self._task, self._place, result, self.hops)
 
     def _guard(self) -> GuardedCall:
-        name = self.request.tool_call["name"]
+        tool, name = self.request.tool, self.request.tool_call["name"]
+        guard = guard_for(tool) if isinstance(tool, BaseTool) else None
+        if guard is not None:
+            return guard
         try:
             return self._enforcer.guard(name, suspends=suspends, returns=returns, place=place, workflow=workflow)
         except (TypeError, ValueError):  # A model wrote it, and it is unfit for records.
             return self._unnamed
 
 
-def _shown(result: _Result) -> Shown:
-    """Return the answer in place of a missing tool; its status tells whether the call failed."""
-    failed = isinstance(result, ToolMessage) and result.status == "error"
-    failure = LookupError("the agent has no such tool") if failed else None
-    return Shown(result, result, failure, rebuild=lambda changed: changed)
+def _raise(error: BaseException) -> NoReturn:
+    raise error
+
+
+async def _raise_later(error: BaseException) -> NoReturn:
+    raise error
+
+
+async def _later(result: _Result) -> _Result:
+    return result
 
 
 def _recorded(
@@ -432,9 +556,9 @@ def _provided_name(tool: Mapping[str, object]) -> str:
     return str(named.get("name") or tool.get("type") or "unnamed")
 
 
-def _bound_tools(request: AnyModelRequest) -> list[dict[str, object]]:
+def _bound_tools(model: object) -> list[dict[str, object]]:
     """Return the tools of the provider that the application has bound to the model."""
-    kwargs = cast("object", getattr(request.model, "kwargs", None))
+    kwargs = cast("object", getattr(model, "kwargs", None))
     tools = cast("Mapping[str, object]", kwargs).get("tools") if isinstance(kwargs, Mapping) else None
     listed = cast("list[object]", tools) if isinstance(tools, list) else []
     described = [cast("dict[str, object]", tool) for tool in listed if isinstance(tool, dict)]

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import cast
 
+from langchain_core.messages import BaseMessage
 from langgraph.config import get_config
 
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
@@ -12,14 +13,13 @@ from agent_identity._enforcement.lifecycle import GuardedCall
 from agent_identity.errors import AttenuationError, Denied
 from agent_identity.integrations.langchain.held_answers import HeldAnswer
 from agent_identity.integrations.langchain.model_io import (
-    AnyModelRequest,
-    AnyModelResponse,
+    Prompt,
     answering_model,
     model_of,
     request_json,
     response_json,
-    revised_request,
-    revised_response,
+    revised_answer,
+    revised_messages,
 )
 
 __all__ = ["ModelCall"]
@@ -29,11 +29,12 @@ class ModelCall:
     """One call of a model.
 
     Args:
-        request: The request of the agent.
+        prompt: What the model is asked.
     """
 
-    def __init__(self, request: AnyModelRequest) -> None:
-        self._original = self._request = request
+    def __init__(self, prompt: Prompt) -> None:
+        self._prompt = prompt
+        self._messages = prompt.messages
         self._call: Call | None = None
         self._is_told = False
 
@@ -41,12 +42,12 @@ class ModelCall:
         """Return whether an error is the refusal of this call, and not of something that ran in it or after it."""
         return not self._is_told and (self._call is None or self._call.denial is error)
 
-    def through(self, guard: GuardedCall, handler: Callable[[AnyModelRequest], AnyModelResponse]) -> AnyModelResponse:
+    def through(self, guard: GuardedCall, send: Callable[[list[BaseMessage]], object]) -> object:
         """Call the model under guard, and return its answer as it is delivered.
 
         Args:
             guard: The guard.
-            handler: Calls the model.
+            send: Calls the model with messages.
 
         Raises:
             Denied: The call is refused, or its answer withheld.
@@ -56,40 +57,37 @@ class ModelCall:
         def body(call: Call) -> Shown:
             self._call = call
             with nullcontext() if held is None else held.unread():
-                return self._shown(call, handler(self._request))
+                return self._shown(call, send(self._messages))
 
-        delivered = cast("AnyModelResponse", guard.run(self._asked(), body))
+        delivered = guard.run(self._asked(), body)
         if held is not None:
             self._is_told = True
-            held.tell([*self._request.messages], delivered.result)
+            held.tell(self._messages, [cast("BaseMessage", delivered)])
         return delivered
 
-    async def through_async(
-        self, guard: GuardedCall, handler: Callable[[AnyModelRequest], Awaitable[AnyModelResponse]]
-    ) -> AnyModelResponse:
+    async def through_async(self, guard: GuardedCall, send: Callable[[list[BaseMessage]], Awaitable[object]]) -> object:
         """Do what :meth:`through` does without blocking the event loop."""
         held = HeldAnswer(get_config()) if guard.holds else None
 
         async def body(call: Call) -> Shown:
             self._call = call
             with nullcontext() if held is None else held.unread():
-                return self._shown(call, await handler(self._request))
+                return self._shown(call, await send(self._messages))
 
-        delivered = cast("AnyModelResponse", await guard.run_async(self._asked(), body))
+        delivered = await guard.run_async(self._asked(), body)
         if held is not None:
             self._is_told = True
-            await held.tell_async([*self._request.messages], delivered.result)
+            await held.tell_async(self._messages, [cast("BaseMessage", delivered)])
         return delivered
 
     def _asked(self) -> CallRequest:
-        request = self._original
-        return CallRequest(request_json(request), can_route=False, model=model_of(request), revise=self._revise)
+        prompt = self._prompt
+        return CallRequest(request_json(prompt), can_route=False, model=model_of(prompt), revise=self._revise)
 
     def _revise(self, changed: Mapping[str, object]) -> None:
-        self._request = revised_request(self._original, changed)
+        self._messages = revised_messages(self._prompt, changed)
 
     @staticmethod
-    def _shown(call: Call, response: AnyModelResponse) -> Shown:
-        call.model = answering_model(response)
-        rebuild = cast("Callable[[object], object]", partial(revised_response, response))
-        return Shown(response, response_json(response), rebuild=rebuild)
+    def _shown(call: Call, answer: object) -> Shown:
+        call.model = answering_model(answer)
+        return Shown(answer, response_json(answer), rebuild=partial(revised_answer, answer))

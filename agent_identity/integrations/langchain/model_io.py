@@ -5,9 +5,8 @@ and calls in an older form are in ``additional_kwargs``, a participant is in ``n
 https://docs.langchain.com/oss/python/langchain/messages
 """
 
-import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from langchain.agents.middleware import ModelRequest, ModelResponse
 from langchain_core.messages import BaseMessage, SystemMessage
@@ -20,18 +19,43 @@ from agent_identity._evidence.record import Model
 __all__ = [
     "AnyModelRequest",
     "AnyModelResponse",
+    "Prompt",
     "answering_model",
     "model_of",
     "request_json",
     "response_json",
-    "revised_request",
-    "revised_response",
+    "revised_answer",
+    "revised_messages",
+    "system_content",
 ]
 
 AnyModelRequest: TypeAlias = (
     "ModelRequest[Any]"  # LangChain's types require it, for any contexts and answers of agents.
 )
 AnyModelResponse: TypeAlias = "ModelResponse[Any]"
+
+
+class Prompt(NamedTuple):
+    """What a model object is asked.
+
+    Attributes:
+        messages: The messages, the system message among them.
+        tools: The tools that are bound to the model.
+        choice: Which of them it must call.
+        settings: All other options.
+        model: The model.
+        system: The content of the application's system message, which is the first of the messages; ``None`` without.
+        structured: LangChain reads the answer as a structure, and not as text.
+    """
+
+    messages: list[BaseMessage]
+    tools: tuple[object, ...]
+    choice: object
+    settings: Mapping[str, object]
+    model: object
+    system: object
+    structured: bool
+
 
 _MEMBERS: Final = (
     *("name", "id", "tool_calls", "invalid_tool_calls", "tool_call_id", "status"),
@@ -45,80 +69,76 @@ _SAID: Final = ("content", "additional_kwargs", "response_metadata")
 _ARGUMENTS: Final = frozenset({"args", "arguments", "input", "partial_json"})
 """Members of a content block that is a call."""
 
-_AROUND: Final = ("tool_choice", "model_settings")
+
+def system_content(request: object) -> object:
+    """Return the content of the system message of a request of an agent; ``None`` without one."""
+    # Before langchain 1.1 there was only its text.
+    message = getattr(request, "system_message", None)
+    return message.content if isinstance(message, SystemMessage) else getattr(request, "system_prompt", None)
 
 
-def request_json(request: AnyModelRequest) -> dict[str, object]:
-    """Return the request to the model as arguments of a call: messages, tools and settings.
+def request_json(prompt: Prompt) -> dict[str, object]:
+    """Return what a model is asked as arguments of a call: messages, tools and settings.
 
     Args:
-        request: The request of the agent.
+        prompt: What the model is asked.
 
     Raises:
         ValueError: A part cannot be written as JSON; then nothing may be sent.
     """
-    request_facts: dict[str, object] = {
-        "messages": [_plain(message) for message in (*_system(request), *request.messages)]
-    }
-    if request.tools:
-        request_facts["tools"] = [
-            _json(convert_to_openai_tool(tool) if isinstance(tool, BaseTool) else tool) for tool in request.tools
+    facts: dict[str, object] = {"messages": [_plain(message) for message in prompt.messages]}
+    if prompt.tools:
+        facts["tools"] = [
+            _json(convert_to_openai_tool(tool) if isinstance(tool, BaseTool) else tool) for tool in prompt.tools
         ]
-    return request_facts | {name: _json(value) for name in _AROUND if (value := getattr(request, name, None))}
+    around = {"tool_choice": prompt.choice, "model_settings": prompt.settings}
+    return facts | {name: _json(value) for name, value in around.items() if value}
 
 
-def response_json(response: AnyModelResponse) -> object:
-    """Return the answer of the model.
+def response_json(answer: object) -> object:
+    """Return the answer of a model.
 
     Args:
-        response: The response for the agent.
+        answer: Its message.
 
     Raises:
         ValueError: A part cannot be written as JSON.
     """
-    return [_plain(message) for message in response.result]
+    return [_plain(answer) if isinstance(answer, BaseMessage) else _json(answer)]
 
 
-def revised_request(request: AnyModelRequest, changed: Mapping[str, object]) -> AnyModelRequest:
-    """Return a request with messages as obligations changed them.
+def revised_messages(prompt: Prompt, changed: Mapping[str, object]) -> list[BaseMessage]:
+    """Return the messages of a prompt as obligations changed them.
 
     Args:
-        request: The request of the agent.
+        prompt: What the model is asked.
         changed: What :func:`request_json` returned, changed.
 
     Raises:
         ValueError: Something else than the text of messages was changed.
     """
-    before = request_json(request)
+    before = request_json(prompt)
     if {name: value for name, value in changed.items() if name != "messages"} != {
         name: value for name, value in before.items() if name != "messages"
     }:
         raise ValueError("the tools or settings of a request cannot be changed")
-    system = _system(request)
-    messages = _revised([*system, *request.messages], before["messages"], changed.get("messages"), _SENT)
-    if not system or messages[0] is system[0]:
-        return request.override(messages=cast("Any", messages[len(system) :]))
-    overrides: dict[str, object] = {"messages": messages[1:]}
-    if isinstance(cast("object", getattr(request, "system_message", None)), SystemMessage):
-        overrides["system_message"] = messages[0]
-    else:
-        overrides["system_prompt"] = messages[0].content
-    return request.override(**cast("Any", overrides))
+    return _revised(prompt.messages, before["messages"], changed.get("messages"), _SENT)
 
 
-def revised_response(response: AnyModelResponse, changed: object) -> AnyModelResponse:
-    """Return a response with messages as obligations changed them; the arguments of its calls stay as they are.
+def revised_answer(answer: object, changed: object) -> object:
+    """Return an answer with its text as obligations changed it; the arguments of its calls stay as they are.
 
     Args:
-        response: The response of the model.
+        answer: The message of the model.
         changed: What :func:`response_json` returned, changed.
 
     Raises:
-        ValueError: Something else than the text of messages was changed.
+        ValueError: Something else than the text of a message was changed.
     """
-    if cast("object", response.structured_response) is not None:
-        raise ValueError("an answer in a structure cannot be changed")
-    return dataclasses.replace(response, result=_revised(response.result, response_json(response), changed, _SAID))
+    if not isinstance(answer, BaseMessage):
+        raise ValueError("an answer that is no message cannot be changed")  # noqa: TRY004  As documented.
+    (revised,) = _revised([answer], response_json(answer), changed, _SAID)
+    return revised
 
 
 def _revised(
@@ -153,18 +173,16 @@ def _calls_in(value: object) -> list[object]:
     return [block for block in blocks if isinstance(block, dict) and not block.keys().isdisjoint(_ARGUMENTS)]
 
 
-def model_of(request: AnyModelRequest) -> Model | None:
+def model_of(prompt: Prompt) -> Model | None:
     """Return the requested model, as integrations name it; ``None`` if unnamed.
 
     Args:
-        request: The request of the agent.
+        prompt: What the model is asked.
     """
-    settings = cast("object", getattr(request, "model_settings", None))
-    chosen = cast("dict[str, object]", settings) if isinstance(settings, dict) else {}
     for name in ("model", "model_name"):
-        for named in (chosen.get(name), getattr(request.model, name, None)):
+        for named in (prompt.settings.get(name), getattr(prompt.model, name, None)):
             if isinstance(named, str) and named:
-                return Model(name=named, provider=_provider(request.model))
+                return Model(name=named, provider=_provider(prompt.model))
     return None
 
 
@@ -175,26 +193,17 @@ def _provider(model: object) -> str | None:
     return None if name == package or name in ("core", "community", "classic") else name
 
 
-def answering_model(response: AnyModelResponse) -> Model | None:
+def answering_model(answer: object) -> Model | None:
     """Return the answering model, by the metadata of its message; ``None`` if unnamed.
 
     Args:
-        response: The response for the agent.
+        answer: The message.
     """
-    for message in reversed(response.result):
-        metadata = cast("dict[str, object]", message.response_metadata)
-        name, provider = metadata.get("model_name"), metadata.get("model_provider")
-        if isinstance(name, str) and name:
-            return Model(name=name, provider=provider if isinstance(provider, str) and provider else None)
+    metadata = cast("dict[str, object]", answer.response_metadata) if isinstance(answer, BaseMessage) else {}
+    name, provider = metadata.get("model_name"), metadata.get("model_provider")
+    if isinstance(name, str) and name:
+        return Model(name=name, provider=provider if isinstance(provider, str) and provider else None)
     return None
-
-
-def _system(request: AnyModelRequest) -> list[SystemMessage]:
-    # Before langchain 1.1 there was only its text.
-    message = cast("object", getattr(request, "system_message", None))
-    if isinstance(message, SystemMessage):
-        return [message]
-    return [] if request.system_prompt is None else [SystemMessage(request.system_prompt)]
 
 
 def _plain(message: BaseMessage) -> dict[str, object]:

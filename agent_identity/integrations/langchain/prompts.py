@@ -1,11 +1,18 @@
 """Accounting for prompts of LangChain models; see :mod:`agent_identity.integrations.prompts`."""
 
 import json
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, convert_to_messages
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+    convert_to_messages,
+)
 
 from agent_identity._enforcement.tasks import Task
 from agent_identity.integrations import prompts
@@ -15,28 +22,38 @@ __all__ = ["account", "account_answer", "join_prompt"]
 
 
 def account(task: Task | None, result: object) -> None:
-    """Register the messages of a guarded tool call, so that they do not lower the mark again.
+    """Register the messages that a guarded tool delivered, so that they do not lower the mark again.
 
     A tool may write messages in the name of a person as well; these are accounted for, and nobody's words.
 
     Args:
         task: The task that is open.
-        result: What the call returned: a message, or a command with messages.
+        result: What the call returned: a message, a command with messages, or several of them.
     """
     if task is not None and task.flow is not None:
-        prompts.account(task, (content for message in _messages_in(result) for content in _contents(message)))
+        prompts.account(task, (content for message in _messages_in(result) for content in _delivered(message)))
+
+
+def _delivered(message: BaseMessage) -> Generator[object]:
+    yield from _contents(message)
+    if isinstance(message, ToolMessage) and not isinstance(message.content, str):
+        # ToolNode writes lists as text, unless they are blocks that models read.
+        yield json.dumps(message.content, ensure_ascii=False, default=repr)
 
 
 def _messages_in(result: object) -> Generator[BaseMessage]:
-    """Yield the messages of a result: itself, or those that a command adds or sends."""
-    goto = getattr(result, "goto", None)
-    states = [getattr(result, "update", None), *(getattr(one, "arg", None) for one in _listed(goto))]
-    listed = [cast("dict[str, object]", state).get("messages") for state in states if isinstance(state, dict)]
-    if isinstance(result, BaseMessage):
-        yield result
-    for one in (one for each in listed for one in _listed(each)):
-        with suppress(ValueError, TypeError, NotImplementedError):  # It is no message, and LangChain says so.
-            yield from convert_to_messages([cast("Any", one)])
+    """Yield the messages of a result: itself, or those that commands add or send."""
+    for each in _listed(result):
+        if isinstance(each, BaseMessage):
+            yield each
+            continue
+        sent = (getattr(one, "arg", None) for one in _listed(getattr(each, "goto", None)))
+        for state in (getattr(each, "update", None), *sent):
+            members = cast("dict[str, object]", state) if isinstance(state, dict) else None
+            messages = getattr(state, "messages", None) if members is None else members.get("messages")
+            for one in _listed(cast("object", messages)):
+                with suppress(ValueError, TypeError, NotImplementedError):  # It is no message, and LangChain says so.
+                    yield from convert_to_messages([cast("Any", one)])
 
 
 def _listed(value: object) -> list[object]:
@@ -48,39 +65,30 @@ def account_answer(task: Task | None, answer: object) -> None:
 
     Args:
         task: The task that is open.
-        answer: A message, or a response with messages.
+        answer: The message that the model delivered.
     """
-    if task is None or task.flow is None:
-        return
-    listed = cast("object", getattr(answer, "result", None))
-    messages = cast("list[object]", listed) if isinstance(listed, list) else [answer]
-    prompts.account(task, (each for one in messages if isinstance(one, AIMessage) for each in _contents(one)))
+    if task is not None and task.flow is not None and isinstance(answer, AIMessage):
+        prompts.account(task, _contents(answer))
 
 
 def join_prompt(
-    task: Task | None, messages: Iterable[BaseMessage], *, are_principals: bool, is_provided: bool = False
+    task: Task | None, messages: Sequence[BaseMessage], *, system: object = None, is_provided: bool = False
 ) -> None:
     """Lower the mark of a task for the messages that nobody accounted for, before a model reads them.
 
     Args:
         task: The task that is open.
         messages: What the model is about to read.
-        are_principals: Messages of people are those of the principal, by the word of the application.
+        system: The content of the application's system message, if that is the first one.
         is_provided: The provider of the model may run tools of its own, whose results are in its answers.
 
     Raises:
         EvidenceError: The mark could not be recorded; the model must not be asked.
     """
-    parts = (part for message in messages for part in _parts_of(message))
-    prompts.join_prompt(task, parts, are_principals=are_principals, is_provided=is_provided)
-
-
-def _parts_of(message: BaseMessage) -> Generator[Part]:
-    if isinstance(message, SystemMessage):
-        return
-    # What LangChain writes in the name of a person, as a summary of what tools returned, it marks so.
-    is_person = isinstance(message, HumanMessage) and "lc_source" not in message.additional_kwargs
-    yield from (Part("person" if is_person else "other", content) for content in _contents(message))
+    # Any tool may write any message into the state of a graph, also a system message or in the name of a person.
+    own = bool(messages) and isinstance(messages[0], SystemMessage) and messages[0].content == system
+    parts = (Part("other", content) for message in messages[own:] for content in _contents(message))
+    prompts.join_prompt(task, parts, are_principals=False, is_provided=is_provided)
 
 
 def _contents(message: BaseMessage) -> Generator[object]:

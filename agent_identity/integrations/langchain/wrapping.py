@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Final, NamedTuple, Never, NoReturn, cast, final, get_type_hints
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.tools import BaseTool, StructuredTool, Tool
@@ -38,14 +38,17 @@ from agent_identity.integrations.langchain.parameters import asks_nothing
 __all__ = [
     "FUNCTIONS",
     "METHODS",
+    "PARTS",
     "Stated",
     "base_of",
     "check_stated",
     "class_of",
     "enforcer_of",
     "function_enforcer",
+    "guard_for",
     "guards_of",
     "is_wrapped",
+    "noting",
     "place",
     "returns",
     "stated_of",
@@ -60,6 +63,9 @@ METHODS: Final = ("_run", "_arun")
 
 FUNCTIONS: Final = ("func", "coroutine")
 """Fields with functions of a tool; each is called by the method at the same position."""
+
+PARTS: Final = ("__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__")
+"""Members of a pydantic model beside its ``__dict__``."""
 
 _STOCK: Final = (BaseTool, StructuredTool, Tool)
 _MAX_METHODS: Final = 256
@@ -202,6 +208,8 @@ _WRAPPED: Final[WeakKeyDictionary[object, _Wrapped]] = WeakKeyDictionary()
 """By identity: functools.wraps could copy an attribute of the function to another one."""
 
 _SEALED: Final[WeakKeyDictionary[type, Protection]] = WeakKeyDictionary()
+_NOTES: Final[WeakValueDictionary[type, type[BaseTool]]] = WeakValueDictionary()
+_NOTING: Final[WeakSet[type]] = WeakSet()
 _CLASSES: Final[WeakValueDictionary[tuple[type, int, Stated], type[BaseTool]]] = WeakValueDictionary()
 
 
@@ -297,6 +305,25 @@ def _make_class(base: type[BaseTool], protection: Protection) -> type[BaseTool]:
     made = ABCMeta.__new__(type(base), base.__name__, (base,), namespace)
     _SEALED[made] = protection
     return made
+
+
+def noting(tool: BaseTool) -> BaseTool:
+    """Return a copy of a tool with guarded functions: the same state, and its deliveries are noted."""
+    base = type(tool)
+    if base in _NOTING:
+        return tool
+    kind = _NOTES.get(base)
+    if kind is None:
+        namespace: dict[str, object] = {name: _entry(base, name) for name in ("run", "arun")}
+        namespace.update({name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")})
+        namespace["__slots__"] = ()
+        kind = _NOTES[base] = ABCMeta.__new__(type(base), base.__name__, (base,), namespace)
+        _NOTING.add(kind)
+    copy = kind.__new__(kind)
+    object.__setattr__(copy, "__dict__", vars(tool))
+    for name in PARTS:
+        object.__setattr__(copy, name, getattr(tool, name))
+    return copy
 
 
 def _entry(base: type[BaseTool], name: str) -> _Body:
@@ -396,6 +423,14 @@ def guards_of(tool: BaseTool) -> tuple[GuardedCall, ...]:
     functions = [function for slot in FUNCTIONS if (function := tool.__dict__.get(slot)) is not None]
     guards = [guard for function in functions if (guard := guard_of(function)) is not None]
     return tuple(guards) if len(guards) == len(functions) else ()
+
+
+def guard_for(tool: BaseTool) -> GuardedCall | None:
+    """Return a guard for calls of a guarded tool, with what is stated about it; ``None`` for a closed tool."""
+    protection = _SEALED.get(type(tool))
+    if protection is not None:
+        return None if protection.enforcer is None else protection.guard(protection.enforcer, tool)
+    return next(iter(guards_of(tool)), None)
 
 
 def function_enforcer(function: object) -> Enforcer | None:

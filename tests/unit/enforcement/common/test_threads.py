@@ -12,7 +12,7 @@ import pytest
 from agent_identity._enforcement.common import threads as module
 from agent_identity._enforcement.common.failures import failure, model_message, place_of, safe_message
 from agent_identity._enforcement.common.threads import Steps, at_once, has_loop, in_background, may_wait, off_loop
-from agent_identity.errors import Denied, NoTask
+from agent_identity.errors import Denied, LimitExceeded, NoTask, OutOfScope, PolicyBlocked
 
 HERE: ContextVar[str] = ContextVar("here", default="nowhere")
 
@@ -209,5 +209,12 @@ def test_a_failure_has_our_place_and_a_cure() -> None:
 def test_a_model_is_told_neither_place_nor_cure() -> None:
     """Of our own failures it learns that the call did not run; of refusals why."""
     assert model_message(Denied("in our_module", code="guard_failed")) == "it could not be checked and did not run"
-    assert model_message(Denied("the limit", code="limit_exceeded")) == "the limit"
+    assert model_message(LimitExceeded("the limit")) == "the limit"
+    assert model_message(PolicyBlocked("pay: blocked: no words", code="own_reason")) == "pay: blocked: no words"
+    assert model_message(Denied("rejected by bob: too much", code="approval_rejected")) == "rejected by bob: too much"
+    for code, argument in (("tool_not_granted", None), ("argument_not_granted", "to"), ("argument_missing", "to")):
+        told = model_message(OutOfScope("widen the scope: Scope('x')", code=code, argument=argument))
+        assert "Scope" not in told
+        assert argument is None or repr(argument) in told
+    assert "developers" not in model_message(Denied("developers may add it", code="theirs"))
     assert model_message(NoTask("t: open one by 'with enforcer.task(...)'")) == "no task is open"

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from agent_identity._enforcement.tasks.exported_grants import AudienceGrant, ExportedGrants, RecordedGrants
     from agent_identity._enforcement.tasks.exported_marks import MarkSigner
     from agent_identity._enforcement.tasks.facts import CallFacts, agent_fact, parties, principal_fact, task_facts
+    from agent_identity._enforcement.tasks.remembered import Fact, Remembered, key_of
     from agent_identity._enforcement.tasks.suspensions import leave, mark_of, taken_over
     from agent_identity._enforcement.tasks.task import REVOKE_SECONDS, Exports, NoTokens, Speak, Tally, Task
     from agent_identity._enforcement.tasks.task_context import (
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         marked_as_here,
         outer_task,
         task_in,
+        tasks_in,
     )
     from agent_identity._enforcement.tasks.task_flow import Carried, Flows, Judged, TaskFlow, WriteMark
     from agent_identity._enforcement.tasks.trace_context import TRACEPARENT, remote_parent, traceparent
@@ -40,6 +42,7 @@ else:
                 "principal_fact",
                 "task_facts",
             ),
+            "agent_identity._enforcement.tasks.remembered": ("Fact", "Remembered", "key_of"),
             "agent_identity._enforcement.tasks.suspensions": ("leave", "mark_of", "taken_over"),
             "agent_identity._enforcement.tasks.task": (
                 "REVOKE_SECONDS",
@@ -60,6 +63,7 @@ else:
                 "marked_as_here",
                 "outer_task",
                 "task_in",
+                "tasks_in",
             ),
             "agent_identity._enforcement.tasks.task_flow": ("Carried", "Flows", "Judged", "TaskFlow", "WriteMark"),
             "agent_identity._enforcement.tasks.trace_context": ("TRACEPARENT", "remote_parent", "traceparent"),
@@ -79,6 +83,7 @@ __all__ = [
     "DelegationBundle",
     "ExportedGrants",
     "Exports",
+    "Fact",
     "Flows",
     "Grants",
     "Judged",
@@ -88,6 +93,7 @@ __all__ = [
     "Process",
     "Reading",
     "RecordedGrants",
+    "Remembered",
     "Speak",
     "Tally",
     "Task",
@@ -99,6 +105,7 @@ __all__ = [
     "attached",
     "bodies_around",
     "has_handle",
+    "key_of",
     "leave",
     "mark_of",
     "marked_as_here",
@@ -109,5 +116,6 @@ __all__ = [
     "taken_over",
     "task_facts",
     "task_in",
+    "tasks_in",
     "traceparent",
 ]

@@ -27,7 +27,7 @@ from agent_identity.integrations.langchain.guarded_copies import ToolProxies
 from agent_identity.integrations.langchain.held_answers import taps
 from agent_identity.integrations.langchain.invocation import refusal_message
 from agent_identity.integrations.langchain.protection import check, is_guarded_beside
-from agent_identity.integrations.langchain.wrapping import is_wrapped, place, returns, suspends, workflow
+from agent_identity.integrations.langchain.wrapping import is_wrapped, place, returns, suspends, thread, workflow
 from agent_identity.integrations.unguarded_tools import UnguardedTools
 
 try:
@@ -116,13 +116,15 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         self._are_principals = principal_messages
         self._own = None if agent is None else Hop(agent, scope)
         self._twins = ToolProxies(enforcer, lambda tool: check(tool, enforcer))
-        self._unnamed = enforcer.guard(_UNNAMED, suspends=suspends, returns=returns, place=place, workflow=workflow)
+        self._unnamed = enforcer.guard(
+            _UNNAMED, suspends=suspends, returns=returns, place=place, workflow=workflow, thread=thread
+        )
         self._unguarded = UnguardedTools("at the model's provider")
         self._models: dict[bool, GuardedCall] = {}
         if model is not None:
             for streamed, kind in ((False, "model"), (True, "streamed_model")):
                 self._models[streamed] = enforcer.guard(
-                    model, kind=kind, suspends=suspends, returns=returns, workflow=workflow
+                    model, kind=kind, suspends=suspends, returns=returns, workflow=workflow, thread=thread
                 )
 
     @property
@@ -406,7 +408,9 @@ class _Run:
     def _guard(self) -> GuardedCall:
         name = self.request.tool_call["name"]
         try:
-            return self._enforcer.guard(name, suspends=suspends, returns=returns, place=place, workflow=workflow)
+            return self._enforcer.guard(
+                name, suspends=suspends, returns=returns, place=place, workflow=workflow, thread=thread
+            )
         except (TypeError, ValueError):  # A model wrote it, and it is unfit for records.
             return self._unnamed
 

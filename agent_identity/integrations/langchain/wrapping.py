@@ -32,6 +32,7 @@ from agent_identity.integrations.langchain.invocation import (
 )
 from agent_identity.integrations.langchain.labels import claims_of
 from agent_identity.integrations.langchain.parameters import asks_nothing
+from agent_identity.integrations.langchain.turns import TurnsSeen
 
 __all__ = [
     "FUNCTIONS",
@@ -48,6 +49,7 @@ __all__ = [
     "returns",
     "stated_of",
     "suspends",
+    "thread",
     "unwrap_tool",
     "workflow",
     "wrap_tool",
@@ -116,6 +118,7 @@ class Protection:
             place=place,
             touches=touches,
             workflow=workflow,
+            thread=thread,
             flow=flow,
         )
         guard.declare()
@@ -171,6 +174,12 @@ def workflow() -> str | None:
     settings = cast("Mapping[str, object]", ensure_config().get("configurable") or {})
     thread = settings.get("thread_id")
     return None if thread is None else str(thread)
+
+
+def thread() -> str | None:
+    """Return the name of the LangGraph thread in which a tool is called, if any, for the mark that goes on in it."""
+    run = workflow()
+    return None if run is None else f"langgraph:{run}"
 
 
 @final

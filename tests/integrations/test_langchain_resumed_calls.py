@@ -27,7 +27,7 @@ from agent_identity.integrations.langchain.interrupts import answer, approval_by
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.policy import Effect, Flow, Rule, RuleSet
 from agent_identity.state import MemoryState
-from agent_identity.testing import FixedClock, SequentialIds
+from agent_identity.testing import FixedClock
 
 ALICE, BOB, CAROL = (Human(f"{name}@example.com") for name in ("alice", "bob", "carol"))
 CLERK = Agent("clerk", owner="finance@example.com")
@@ -118,7 +118,9 @@ class Office:
     def outcomes(self, tool: str = "send") -> list[tuple[str, str | None]]:
         """Return the outcomes of a tool with their codes."""
         found = records.read(self.directory, drafts=True)
-        return [(one.outcome, one.error) for one in found if isinstance(one, records.Outcome) and one.action.tool == tool]
+        return [
+            (one.outcome, one.error) for one in found if isinstance(one, records.Outcome) and one.action.tool == tool
+        ]
 
     def verdict(self) -> set[str]:
         """Close, and return what the verifier finds."""
@@ -156,7 +158,7 @@ def ruling(desk: Office, interrupts: Any, **options: Any) -> Any:
 
 def other(desk: Office, interrupts: Any) -> Any:
     """Return the command that resumes with a ruling about another call."""
-    (name, request), = requests_of(interrupts).items()
+    (name,) = requests_of(interrupts)
     with desk.task():
         graph = desk.graph(READ, calls(("s9", "send", {"to": "other@evil.example"})))
         asked = graph.invoke({"messages": [HumanMessage("go")]}, {"configurable": {"thread_id": "2"}})
@@ -459,7 +461,7 @@ def test_a_call_whose_body_asks_itself_keeps_its_mark(office: Any) -> None:
     assert desk.verdict() == set()
 
 
-SECOND: str = '''
+SECOND: str = """
 import json, sys
 from pathlib import Path
 sys.path[:0] = json.loads(sys.argv[1])
@@ -480,7 +482,7 @@ else:
         result = graph.invoke(command, here.THREAD)
     print(json.dumps([desk.sent, str(result["messages"][-2].content)]))
 desk.enforcer.close()
-'''
+"""
 
 
 @pytest.mark.parametrize("request_", ["handle the mail", ""])
@@ -492,7 +494,10 @@ def test_another_process_resumes_under_the_same_rules(tmp_path: Path, request_: 
     def run(how: str, folder: Path) -> Any:
         folder.mkdir(exist_ok=True)
         done = subprocess.run(
-            [sys.executable, "-c", SECOND, paths, str(folder), how, request_], capture_output=True, text=True, check=True
+            [sys.executable, "-c", SECOND, paths, str(folder), how, request_],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return json.loads(done.stdout) if done.stdout.strip() else None
 

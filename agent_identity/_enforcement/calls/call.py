@@ -22,7 +22,18 @@ from agent_identity._inspection import HeldStream
 from agent_identity._policy.decision import Decision, Finding, Touch
 from agent_identity.errors import ContentBlocked, Denied
 
-__all__ = ["NOTHING", "Call", "CallFlow", "CallRequest", "Handles", "Inspected", "Judgement", "Routing", "Shown", "TakenUp"]
+__all__ = [
+    "NOTHING",
+    "Call",
+    "CallFlow",
+    "CallRequest",
+    "Handles",
+    "Inspected",
+    "Judgement",
+    "Routing",
+    "Shown",
+    "TakenUp",
+]
 
 NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 """The arguments of a call of which nothing is known yet."""

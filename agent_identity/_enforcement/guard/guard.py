@@ -39,8 +39,8 @@ from agent_identity._enforcement.guard.effects import take_effect
 from agent_identity._enforcement.guard.evaluator import PolicyEvaluator, ground_of, refusal_of
 from agent_identity._enforcement.guard.kept_values import restore
 from agent_identity._enforcement.guard.record_builder import Description
-from agent_identity._enforcement.guard.resumed_calls import ResumedCalls, Thread
 from agent_identity._enforcement.guard.results import Delivery, Rebuild, Results, StreamDelivery
+from agent_identity._enforcement.guard.resumed_calls import ResumedCalls, Thread
 from agent_identity._enforcement.guard.tool_flow import DeclaredFlow, ToolFlow
 from agent_identity._enforcement.tasks import Process, Task
 from agent_identity._enforcement.telemetry import AdoptedSpan, in_context
@@ -103,7 +103,18 @@ class Guard:
     """
 
     __slots__ = (
-        *("_ask", "_attributes", "_flow", "_limits", "_name", "_point", "_restores", "_results", "_resumed", "_returns"),
+        *(
+            "_ask",
+            "_attributes",
+            "_flow",
+            "_limits",
+            "_name",
+            "_point",
+            "_restores",
+            "_results",
+            "_resumed",
+            "_returns",
+        ),
         *("_suspends", "_told", "_touching"),
         *("data", "inspects", "inspects_slowly", "slow", "tool"),
     )
@@ -138,7 +149,7 @@ class Guard:
         self._suspends = check_leaving(suspends, "suspends")
         self._returns = check_leaving(returns, "returns")
         self._limits = Limits(point.state, point.clock, tool.name, resumable=bool(suspends), place=place)
-        self._resumed = ResumedCalls(point, tool.name, thread)
+        self._resumed = ResumedCalls(point, tool.name, thread, resumable=bool(suspends))
         # Without a policy that asks about it, nothing of information flow is computed.
         self._flow = None if point.flows is None else ToolFlow(tool, point.policy, flow or DeclaredFlow())
         self._restores = {} if flow is None else dict(flow.restores)

@@ -38,23 +38,36 @@ class ResumedCalls:
         point: The enforcement point.
         tool: The name of the tool.
         thread: Names the thread in which a call is made.
+        resumable: The framework makes suspended calls again, also those without an id.
     """
 
-    __slots__ = ("_asks_people", "_calls", "_point", "_thread", "_tool")
+    __slots__ = ("_asks_people", "_calls", "_point", "_resumable", "_thread", "_tool")
 
-    def __init__(self, point: EnforcementContext, tool: str, thread: Thread | None) -> None:
+    def __init__(self, point: EnforcementContext, tool: str, thread: Thread | None, *, resumable: bool) -> None:
         self._point = point
         self._tool = tool
         self._thread = thread
         self._calls = Remembered(point.state, point.clock, "suspended")
         channels = (route for route in point.routes.values() if isinstance(route, Approval))
         self._asks_people = any(channel.suspends for channel in channels)
+        self._resumable = resumable
 
     def is_asked(self, call_id: str | None) -> bool:
         """Return whether the shared state is asked about a call with an id."""
         if self._thread is not None and (self._point.flows is not None or call_id is not None):
             return True
-        return call_id is not None and (self._point.flows is not None or self._asks_people)
+        return (call_id is not None and self._point.flows is not None) or self._may_come_again(call_id)
+
+    def _may_come_again(self, call_id: str | None) -> bool:
+        return self._asks_people and (call_id is not None or self._resumable)
+
+    def _key(self, call: Call, task: Task, thread: str | None) -> str | None:
+        """Return the key of a call; one without an id is known by its principal, its agent and its arguments."""
+        if call.call_id is not None:
+            return key_of(thread, self._tool, call.call_id)
+        if call.snapshot is None or not self._may_come_again(None):
+            return None
+        return key_of(thread, self._tool, "", call.snapshot.canonical().decode("utf-8", "replace"), *_parties(task))
 
     def look(self, call: Call, task: Task) -> None:
         """Find out whether a call was suspended before, and go on at the mark of that.
@@ -68,13 +81,13 @@ class ResumedCalls:
             return
         try:
             thread = None if self._thread is None else self._thread()
-            found = None if call.call_id is None else self._find(call, task, thread, call.call_id)
-            call.taken_up = found
+            key = self._key(call, task, thread)
+            call.taken_up = None if key is None else self._find(call, task, key)
             if task.flow is not None:
                 self._join(task.flow, call, None if thread is None else key_of(*party_of(task.principal), thread))
         except (Denied, EvidenceError):
             raise
-        except Exception as error:  # Any failure of a store: what it would have said is unknown.
+        except Exception as error:  # noqa: BLE001 - Of any store: what it would have said is unknown.
             _LOG.error("the state of suspended calls cannot be read: %s", safe_message(error))
             if self._point.flows is not None or self._asks_people:
                 raise _unanswered(self._tool) from None
@@ -100,11 +113,13 @@ class ResumedCalls:
             call: The call.
         """
         task = call.task
-        if call.call_id is None or task is None:
+        if task is None:
             return None
         try:
-            thread = None if self._thread is None else self._thread()
-            key, by, new = key_of(thread, self._tool, call.call_id), key_of(*_parties(task)), _fact_of(call, task)
+            key = self._key(call, task, None if self._thread is None else self._thread())
+            if key is None:
+                return None
+            by, new = key_of(*_parties(task)), _fact_of(call, task)
             ttl = MAX_WAIT if call.channel is None else int(call.channel.ttl.total_seconds())
             self._calls.change(key, partial(_with, by, new, call.taken_up), seconds=ttl + MAX_WAIT)
         except Exception as error:  # noqa: BLE001 - As above.
@@ -112,14 +127,14 @@ class ResumedCalls:
             return None if call.routing is None else _unanswered(self._tool)
         return None
 
-    def _find(self, call: Call, task: Task, thread: str | None, call_id: str) -> TakenUp | None:
+    def _find(self, call: Call, task: Task, key: str) -> TakenUp | None:
         """Return what is remembered of a call.
 
         Raises:
             Denied: It was suspended for a person by another principal or agent.
             StateError: The state cannot be asked.
         """
-        fact = self._calls.find(key_of(thread, self._tool, call_id))
+        fact = self._calls.find(key)
         if fact is None:
             return None
         own = fact.get(key_of(*_parties(task)))
@@ -181,7 +196,9 @@ def _with(by: str, new: Fact, taken_up: TakenUp | None, before: Fact | None) -> 
     known, sources = None if before is None else before.get(by), new.get("sources")
     if taken_up is not None and is_object(known) and is_object(sources) and sources.keys() <= taken_up.sources.keys():
         new = {**cast("Fact", known), "route": new["route"] or known.get("route")}
-    return {**(before or {}), by: new}
+    merged: Fact = {**(before or {})}
+    merged[by] = new
+    return merged
 
 
 def _unanswered(tool: str) -> Denied:

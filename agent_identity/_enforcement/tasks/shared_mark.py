@@ -50,7 +50,19 @@ class SharedMark:
     """
 
     __slots__ = (
-        *("accounted", "begun", "expires_at", "exported", "hop", "index", "is_certain", "is_held", "last", "lock", "mark"),
+        *(
+            "accounted",
+            "begun",
+            "expires_at",
+            "exported",
+            "hop",
+            "index",
+            "is_certain",
+            "is_held",
+            "last",
+            "lock",
+            "mark",
+        ),
         *("names", "owner", "parts", "threads", "turns", "unwritten", "_process"),
     )
 

@@ -4,13 +4,12 @@ The hops of a task in one process share one mark. A hop that came from another p
 state as well, where whoever handed it out joins it at every judgement.
 """
 
-import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Final, NamedTuple, TypeAlias, final
+from typing import Final, final
 
 from agent_identity._authority.grants import Grant, SignedMark, sign_mark
 from agent_identity._authority.stores import StateStore
@@ -23,6 +22,7 @@ from agent_identity._enforcement.tasks.exported_marks import (
     words_of,
 )
 from agent_identity._enforcement.tasks.facts import TaskFacts
+from agent_identity._enforcement.tasks.judged import Carried, Judged, WriteMark, leads_of, text_digest
 from agent_identity._enforcement.tasks.shared_mark import SharedMark
 from agent_identity._enforcement.tasks.thread_marks import ThreadMarks
 from agent_identity._evidence.ledger import Ledger, Make
@@ -42,44 +42,6 @@ _MAX_KEPT: Final = 4_096
 _MAX_EXPORTED: Final = 256
 _MAX_ACCOUNTED: Final = 10_000
 _UNCERTAIN: Final = "the last mark of the task may or may not be on record; open a new task"
-
-
-WriteMark: TypeAlias = Callable[[Make], str]
-"""Writes the record of a mark, and returns its id."""
-
-
-class Carried(NamedTuple):
-    """What came with a hop of another process: the call that it came for, and the mark of whoever handed it over."""
-
-    call: str
-    mark: Label | None
-
-
-class Judged(NamedTuple):
-    """The mark at which a call is judged.
-
-    Attributes:
-        seen: Whose mark it is, and its number.
-        mark: The mark.
-        args: By argument, where its value comes from.
-        destinations: The same of the arguments that decide where the call leads.
-    """
-
-    seen: MarkSeen
-    mark: Mark
-    args: Mapping[str, Origin]
-    destinations: Mapping[str, Origin]
-
-    def covers(self, later: "Judged | None") -> bool:
-        """Return whether a later mark has no sources beyond those of this one."""
-        if later is None:
-            return False
-        known = later.mark.sources.keys() <= self.mark.sources.keys() and later.mark.complete
-        return known and self.mark.label.is_within(later.mark.label)
-
-    def at(self, flow: "TaskFlow") -> "Judged":
-        """Return the same judgement at the mark of now; for monitor mode."""
-        return self._replace(seen=flow.seen, mark=flow.mark)
 
 
 @final
@@ -401,11 +363,11 @@ class TaskFlow:
         """Know a text whose label counts in the mark; beyond 10,000 texts further ones are not known."""
         with self.lock:
             if len(self.shared.accounted) < _MAX_ACCOUNTED:
-                self.shared.accounted.add(_digest(text))
+                self.shared.accounted.add(text_digest(text))
 
     def is_accounted(self, text: str) -> bool:
         """Return whether the label of a text counts in the mark."""
-        return _digest(text) in self.shared.accounted
+        return text_digest(text) in self.shared.accounted
 
     def join(
         self,
@@ -644,13 +606,7 @@ class TaskFlow:
                 found = index.origin(value) if name in given else _OWN
                 if found is not None and (found is not _OWN or not is_silent(value)):
                     args[name] = found
-        leads: dict[str, Origin] = {}
-        for name, optional in destinations.items():
-            if _leads(values.get(name)):
-                leads[name] = args.get(name, _NOBODY)
-            elif optional:
-                leads[name] = _NOWHERE
-        return Judged(seen, mark, args, leads)
+        return Judged(seen, mark, args, leads_of(values, args, destinations))
 
     def is_at(self, judged: Judged) -> bool:
         """Return whether the mark is the one at which a call was judged; asked while holding the lock."""
@@ -749,15 +705,4 @@ class TaskFlow:
             raise
 
 
-_NOBODY: Final = Origin("unknown")
-_NOWHERE: Final = Origin("trusted")
 _OWN: Final = Origin("trusted")
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
-def _leads(value: object) -> bool:
-    """Return whether the value of a destination leads anywhere."""
-    return value is not None and value not in ("", [], (), {})

@@ -39,5 +39,6 @@ def _calls_of(generation: object) -> list[str]:
     return [call["id"] for call in message.tool_calls if call["id"]] if isinstance(message, AIMessage) else []
 
 
-_SEEN: Final = ContextVar[Any]("agent_identity_langchain_turns", default=TurnsSeen())
+_HANDLER: Final[Any] = TurnsSeen()
+_SEEN: Final = ContextVar[Any]("agent_identity_langchain_turns", default=_HANDLER)
 register_configure_hook(cast("ContextVar[Any | None]", _SEEN), inheritable=True)

@@ -32,7 +32,6 @@ from agent_identity.integrations.langchain.invocation import (
 )
 from agent_identity.integrations.langchain.labels import claims_of
 from agent_identity.integrations.langchain.parameters import asks_nothing
-from agent_identity.integrations.langchain.turns import TurnsSeen
 
 __all__ = [
     "FUNCTIONS",

@@ -82,7 +82,8 @@ class ResumedCalls:
         try:
             thread = None if self._thread is None else self._thread()
             key = self._key(call, task, thread)
-            call.taken_up = None if key is None else self._find(call, task, key)
+            own = thread is None or (task.flow is not None and task.flow.has_seen(call.call_id or ""))
+            call.taken_up = None if key is None else self._find(call, task, key, is_own=own)
             if task.flow is not None:
                 self._join(task.flow, call, None if thread is None else key_of(*party_of(task.principal), thread))
         except (Denied, EvidenceError):
@@ -127,8 +128,8 @@ class ResumedCalls:
             return None if call.routing is None else _unanswered(self._tool)
         return None
 
-    def _find(self, call: Call, task: Task, key: str) -> TakenUp | None:
-        """Return what is remembered of a call.
+    def _find(self, call: Call, task: Task, key: str, *, is_own: bool) -> TakenUp | None:
+        """Return what is remembered of a call; with ``is_own`` that of somebody else is another call.
 
         Raises:
             Denied: It was suspended for a person by another principal or agent.
@@ -140,7 +141,7 @@ class ResumedCalls:
         own = fact.get(key_of(*_parties(task)))
         if is_object(own):
             return self._read(call, own)
-        if any(is_object(other) and other.get("route") is not None for other in fact.values()):
+        if not is_own and any(is_object(other) and other.get("route") is not None for other in fact.values()):
             raise mismatch(self._tool)
         return None
 
@@ -195,7 +196,7 @@ def _with(by: str, new: Fact, taken_up: TakenUp | None, before: Fact | None) -> 
     """Return what is remembered of the calls with one key; one that is suspended again keeps the mark that it had."""
     known, sources = None if before is None else before.get(by), new.get("sources")
     if taken_up is not None and is_object(known) and is_object(sources) and sources.keys() <= taken_up.sources.keys():
-        new = {**cast("Fact", known), "route": new["route"] or known.get("route")}
+        new = {**cast("Fact", known), "route": cast("str | None", new["route"] or known.get("route"))}
     merged: Fact = {**(before or {})}
     merged[by] = new
     return merged

@@ -302,8 +302,7 @@ class TaskFlow:
         with self.lock:
             known = self.label.is_within(label) and sources.keys() <= self.shared.mark.sources.keys()
             if hop != self.shared.hop and label != TRUSTED and not known:
-                certain = self.shared.unwritten is TRUSTED
-                self._write("join", label, origin=hop, brought=sources if certain else None)
+                self._write("join", label, origin=hop, brought=sources if self.shared.unwritten is TRUSTED else None)
 
     def enter(self, thread: str, *, joins: bool) -> None:
         """Go on in a thread, whose mark goes on with this one from now on.
@@ -671,8 +670,7 @@ class TaskFlow:
             record_id = self._append(flows.record(self._facts, change), write or flows.write)
             source = (intent or record_id) if joined != TRUSTED and not brought else None
             mark = shared.mark.lowered(joined, source, name or cause)
-            names = tuple(dict.fromkeys((brought or {}).values()))
-            shared.mark = mark.with_sources(Mark(sources=brought, names=names)) if brought else mark
+            shared.mark = mark if not brought else mark.with_sources(Mark.of(brought))
             shared.last, shared.is_certain = record_id, True
         return record_id
 

@@ -179,6 +179,8 @@ class ToolGuards:
         self._own = self._make(UNNAMED)
         self._follows_flow = self._own.follows_flow
         self._may_suspend = self._own.can_suspend
+        if self._follows_flow and thread is None:
+            _warn_of_threads()
         self._options = _checked(tool_options)
         self._stated = (dict(self._agents), self._options, model, principal_messages)
         self._expected = set(self._options)
@@ -519,6 +521,15 @@ class ToolGuards:
         if self._enforcer.mode == "enforce":
             raise ConfigurationError(wrong)
         _LOG.error("monitor mode: %s", wrong)
+
+
+@lru_cache(maxsize=1)
+def _warn_of_threads() -> None:
+    """Log once that information flow does not know what a conversation has read."""
+    _LOG.warning(
+        "a framework does not tell its threads: a conversation that goes on in a new task with request= begins as "
+        "trusted, whatever it has read before; leave out request= there, or call task.received(text) with the history"
+    )
 
 
 _NOTHING: Final = ToolOptions()

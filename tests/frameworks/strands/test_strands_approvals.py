@@ -310,7 +310,8 @@ def test_a_policy_that_asks_nobody_any_more_frees_no_call(rehearse: Rehearse, *,
     with task(world, "pay"):
         stopped = agent("go")
     policy.asks = False
+    decided = answer(stopped.interrupts, world.enforcer, by=BOB, reject=reject)
     with task(world, "pay"):
-        agent(answer(stopped.interrupts, world.enforcer, by=BOB, reject=reject))
+        agent(decided)
     assert len(paid) == (0 if reject else 1)
     assert outcomes(world)[-1] == ("denied" if reject else "success")

@@ -72,7 +72,10 @@ def seen_in(context: object, caller: Caller, asked: ToolCall) -> ToolCall:
     """
     task, usage = caller.owner.guards.enforcer.current_task, cast("object", getattr(context, "usage", None))
     begun = None if task is None else _BEGUN.get(task, {}).get(id(usage))
-    return asked._replace(is_seen=begun is not None and begun[0] is usage and begun[0].requests > begun[1])
+    if begun is None:
+        return asked
+    counter, before = begun
+    return asked._replace(is_seen=counter.requests > before and counter is usage)
 
 
 class SharedBody:

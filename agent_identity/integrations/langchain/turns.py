@@ -1,6 +1,7 @@
 """Model turns of LangChain that a task has seen: a call that comes from another turn may come from anywhere."""
 
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, Final, cast
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -10,7 +11,7 @@ from langchain_core.tracers.context import register_configure_hook
 
 from agent_identity._enforcement.tasks import tasks_in
 
-__all__ = ["TurnsSeen"]
+__all__ = ["watch_turns"]
 
 
 class TurnsSeen(BaseCallbackHandler):
@@ -41,4 +42,9 @@ def _calls_of(generation: object) -> list[str]:
 
 _HANDLER: Final[Any] = TurnsSeen()
 _SEEN: Final = ContextVar[Any]("agent_identity_langchain_turns", default=_HANDLER)
-register_configure_hook(cast("ContextVar[Any | None]", _SEEN), inheritable=True)
+
+
+@cache
+def watch_turns() -> None:
+    """Have LangChain tell the answers of all chat models of this process, once."""
+    register_configure_hook(cast("ContextVar[Any | None]", _SEEN), inheritable=True)

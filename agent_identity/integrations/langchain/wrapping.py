@@ -32,6 +32,7 @@ from agent_identity.integrations.langchain.invocation import (
 )
 from agent_identity.integrations.langchain.labels import claims_of
 from agent_identity.integrations.langchain.parameters import asks_nothing
+from agent_identity.integrations.langchain.turns import watch_turns
 
 __all__ = [
     "FUNCTIONS",
@@ -59,6 +60,8 @@ METHODS: Final = ("_run", "_arun")
 
 FUNCTIONS: Final = ("func", "coroutine")
 """Fields with functions of a tool; each is called by the method at the same position."""
+
+watch_turns()
 
 _STOCK: Final = (BaseTool, StructuredTool, Tool)
 _MAX_METHODS: Final = 256

@@ -537,6 +537,7 @@ class Enforcer:
         place: Callable[[], str] | None = None,
         touches: Touches | None = None,
         workflow: Workflow | None = None,
+        thread: Workflow | None = None,
         flow: DeclaredFlow | None = None,
     ) -> GuardedCall:
         """Return the guard of one tool, for adapters that reach the body in their own way.
@@ -559,6 +560,9 @@ class Enforcer:
                 without its digest where no argument fills it.
             workflow: Names the run, thread or conversation of the framework in which a call is made, for version 2 of
                 the record.
+            thread: Names the thread of the framework that goes on in later tasks, such as a conversation that is kept.
+                A suspended call is known again by it, and with information flow the mark goes on in the thread. Begin
+                it with the name of the framework.
             flow: What the results of the tool are and which arguments decide where a call leads, as an
                 :class:`agent_identity.adapters.DeclaredFlow`; see ``returns``, ``destination``, ``endorses`` and
                 ``restores`` of
@@ -582,6 +586,7 @@ class Enforcer:
             returns=returns,
             place=place,
             workflow=workflow,
+            thread=thread,
             flow=flow,
             touching=by_call,
         )

@@ -31,6 +31,11 @@ class Mark:
     complete: bool = True
     names: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, sources: Mapping[str, str]) -> "Mark":
+        """Return a mark with sources that are known from elsewhere, each with its name."""
+        return cls(sources=dict(sources), names=tuple(dict.fromkeys(sources.values())))
+
     def changes(self, label: Label, source: str | None) -> bool:
         """Return whether content with a label, from a source, would change the mark."""
         if label == TRUSTED:

@@ -364,11 +364,14 @@ def _limit(record: Intent, mark: str) -> Label:
 
 
 def _sources(before: _Newest | None, record: Mark) -> tuple[str, ...] | None:
-    """Return the inputs of a mark, if a ruling can name them."""
+    """Return the inputs of a mark that a ruling has to name, if it can.
+
+    That a task began as unknown is none of them: a call that was approved in an earlier task was made before.
+    """
     change, known = record.mark, () if before is None else before.sources
     if known is None or (before is None and change.seq != "1"):
         return None
-    added = () if change.joined is None else change.sources or (record.id,)
+    added = () if change.joined is None or change.cause == "start" else change.sources or (record.id,)
     found = tuple(dict.fromkeys((*known, *added)))
     return found if len(found) <= MAX_SOURCES else None
 

@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._enforcement.approvals.inbox import ApprovalInbox
+    from agent_identity._enforcement.approvals.inbox import ApprovalInbox, party_of
     from agent_identity._enforcement.approvals.records import Held
+    from agent_identity._enforcement.approvals.refusals import mismatch
     from agent_identity._enforcement.approvals.service import Approvals
     from agent_identity._enforcement.approvals.terminal import ask_in_the_terminal, shown
 else:
@@ -13,8 +14,9 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._enforcement.approvals.inbox": ("ApprovalInbox",),
+            "agent_identity._enforcement.approvals.inbox": ("ApprovalInbox", "party_of"),
             "agent_identity._enforcement.approvals.records": ("Held",),
+            "agent_identity._enforcement.approvals.refusals": ("mismatch",),
             "agent_identity._enforcement.approvals.service": ("Approvals",),
             "agent_identity._enforcement.approvals.terminal": ("ask_in_the_terminal", "shown"),
         },
@@ -25,5 +27,7 @@ __all__ = [
     "Approvals",
     "Held",
     "ask_in_the_terminal",
+    "mismatch",
+    "party_of",
     "shown",
 ]

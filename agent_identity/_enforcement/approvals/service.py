@@ -471,7 +471,10 @@ class Approvals:
         approved = (party_of(ruling.principal), ruling.agent.id, ruling.agent.owner, ruling.tool, ruling.args)
         if not same_task or approved != (party_of(task.principal), task.agent.id, task.agent.owner, call.tool, args):
             raise refused.mismatch(call.tool)
-        if not set(sources_asked(call)) <= set(ruling.sources):
+        asked = set(sources_asked(call))
+        if ruling.task != task.id and task.flow is not None:  # That this task began as unknown came after the call.
+            asked.discard(task.flow.begun or "")
+        if not asked <= set(ruling.sources):
             raise refused.outdated(call.tool)
         if ruling.status != "approved":
             why = f": {ruling.reason}" if ruling.reason else ""

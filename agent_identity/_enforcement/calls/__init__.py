@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Judgement,
         Routing,
         Shown,
+        TakenUp,
     )
     from agent_identity._enforcement.calls.limit_debits import Limits
     from agent_identity._enforcement.calls.process_facts import CertificateFile, Renewals, resource_of
@@ -69,6 +70,7 @@ else:
                 "Judgement",
                 "Routing",
                 "Shown",
+                "TakenUp",
             ),
             "agent_identity._enforcement.calls.limit_debits": ("Limits",),
             "agent_identity._enforcement.calls.process_facts": ("CertificateFile", "Renewals", "resource_of"),
@@ -96,6 +98,7 @@ __all__ = [
     "Routing",
     "Shown",
     "Stopwatch",
+    "TakenUp",
     "canonical_bytes",
     "capture",
     "form_bytes",

@@ -22,7 +22,18 @@ from agent_identity._inspection import HeldStream
 from agent_identity._policy.decision import Decision, Finding, Touch
 from agent_identity.errors import ContentBlocked, Denied
 
-__all__ = ["NOTHING", "Call", "CallFlow", "CallRequest", "Handles", "Inspected", "Judgement", "Routing", "Shown"]
+__all__ = [
+    "NOTHING",
+    "Call",
+    "CallFlow",
+    "CallRequest",
+    "Handles",
+    "Inspected",
+    "Judgement",
+    "Routing",
+    "Shown",
+    "TakenUp",
+]
 
 NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 """The arguments of a call of which nothing is known yet."""
@@ -216,6 +227,24 @@ class Handles(Struct, eq=False):
         return kept
 
 
+class TakenUp(NamedTuple):
+    """What is remembered of a call that was suspended before. Frozen.
+
+    Attributes:
+        hop: The hop at whose mark it was judged; ``None`` without information flow.
+        label: That mark.
+        sources: The records that lowered that mark, each with its name.
+        route: The route to the person who was asked; ``None`` if nobody was.
+        is_same: Its arguments are still the same.
+    """
+
+    hop: str | None
+    label: Label
+    sources: Mapping[str, str]
+    route: str | None
+    is_same: bool
+
+
 @final
 class Call(Struct, eq=False):
     """One guarded call while it is under way: a frozen request, and its outcome so far.
@@ -226,6 +255,7 @@ class Call(Struct, eq=False):
         task: The task under which the call runs; ``None`` outside any task (monitor mode only).
         start_ns: The beginning, in nanoseconds since the Unix epoch.
         snapshot: The checked arguments.
+        taken_up: What is remembered of it, if it was suspended before.
         unchecked: True if the call runs unchanged whatever the decision is (monitor mode).
         touched: The resources of this call, where a function of the tool declares them.
         judgement: The decision and its effect.
@@ -250,6 +280,7 @@ class Call(Struct, eq=False):
     task: Task | None
     start_ns: int
     snapshot: Arguments | None = None
+    taken_up: TakenUp | None = None
     unchecked: bool = False
     touched: tuple[Touch, ...] | None = None
     judgement: Judgement = _ALLOWED

@@ -40,6 +40,7 @@ from agent_identity._enforcement.guard.evaluator import PolicyEvaluator, ground_
 from agent_identity._enforcement.guard.kept_values import restore
 from agent_identity._enforcement.guard.record_builder import Description
 from agent_identity._enforcement.guard.results import Delivery, Rebuild, Results, StreamDelivery
+from agent_identity._enforcement.guard.resumed_calls import ResumedCalls, Thread
 from agent_identity._enforcement.guard.tool_flow import DeclaredFlow, ToolFlow
 from agent_identity._enforcement.tasks import Process, Task
 from agent_identity._enforcement.telemetry import AdoptedSpan, in_context
@@ -86,11 +87,12 @@ class Guard:
         returns: Exceptions that carry a result in place of an error, as a handoff does.
         place: Names the place in which a call is made; a suspended call is made again in the same place.
         workflow: Names the run of the framework in which a call is made; for version 2 of the record.
+        thread: Names the thread of the framework in which a call is made.
         flow: What the code declares of the results and the destinations of the tool.
         touching: Functions that declare further resources of each call.
 
     Raises:
-        TypeError: ``suspends`` or ``returns`` are no exceptions, or ``place`` or ``workflow`` no function.
+        TypeError: ``suspends`` or ``returns`` are no exceptions, or ``place``, ``workflow`` or ``thread`` no function.
 
     Attributes:
         tool: See above.
@@ -102,7 +104,18 @@ class Guard:
     """
 
     __slots__ = (
-        *("_ask", "_attributes", "_flow", "_limits", "_name", "_point", "_restores", "_results", "_returns"),
+        *(
+            "_ask",
+            "_attributes",
+            "_flow",
+            "_limits",
+            "_name",
+            "_point",
+            "_restores",
+            "_results",
+            "_resumed",
+            "_returns",
+        ),
         *("_suspends", "_told", "_touching"),
         *("data", "declared", "inspects", "inspects_slowly", "slow", "tool"),
     )
@@ -117,10 +130,11 @@ class Guard:
         returns: Leaving = (),
         place: Callable[[], str] | None = None,
         workflow: Workflow | None = None,
+        thread: Thread | None = None,
         flow: DeclaredFlow | None = None,
         touching: tuple[CallTouches, ...] = (),
     ) -> None:
-        for name, function in (("place", place), ("workflow", workflow)):
+        for name, function in (("place", place), ("workflow", workflow), ("thread", thread)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name} is {type(function).__name__}; give a function without arguments")
         self.tool = tool
@@ -137,6 +151,7 @@ class Guard:
         self._suspends = check_leaving(suspends, "suspends")
         self._returns = check_leaving(returns, "returns")
         self._limits = Limits(point.state, point.clock, tool.name, resumable=bool(suspends), place=place)
+        self._resumed = ResumedCalls(point, tool.name, thread, resumable=bool(suspends))
         # Without a policy that asks about it, nothing of information flow is computed.
         self._flow = None if point.flows is None else ToolFlow(tool, point.policy, self.declared)
         self._restores = dict(self.declared.restores)
@@ -155,6 +170,10 @@ class Guard:
     def declares_by_call(self) -> bool:
         """True if functions of the application declare resources of each call."""
         return bool(self._touching)
+
+    def asks_state(self, request: CallRequest) -> bool:
+        """Return whether the shared state is asked about suspended calls and threads when a call is judged."""
+        return self._resumed.is_asked(request.call_id)
 
     @property
     def point(self) -> EnforcementContext:
@@ -304,10 +323,13 @@ class Guard:
         except BaseException as error:
             call.release()
             if call.channel is not None and isinstance(error, call.channel.suspends):
-                call.conclude()
-                self._conclude(call, "suspended", None)
-                raise
-            if isinstance(error, Exception):
+                unkept = self._resumed.keep(call)
+                if unkept is None:
+                    call.conclude()
+                    self._conclude(call, "suspended", None)
+                    raise
+                answer = unkept
+            elif isinstance(error, Exception):
                 _LOG.error("asking for an approval of %s failed: %s", self.tool.name, safe_message(error))
                 answer = Denied(f"{self.tool.name}: {failure('asking for an approval', error)}", code="approval_failed")
             else:
@@ -328,10 +350,11 @@ class Guard:
         point.check(task)
         with task.flow.lock if self._flow is not None and task.flow is not None else nullcontext():
             asked = None if call.flow is None else call.flow.judged
+            self._resumed.look(call, task)
             facts = None if self._flow is None else self._flow.look(call, task, snapshot)
             found = () if call.inspected is None else tuple(call.inspected.findings)
             request = self._ask.request(snapshot.view, task, found, "call", facts, touched=call.touched)
-            again = self._ask.decide(request, self._told.known.decision)
+            again = self._resumed.bound(call, self._ask.decide(request, self._told.known.decision))
             same = ground_of(again) == ground_of(call.judgement.decision)
             if not same or (asked is not None and (call.flow is None or not asked.covers(call.flow.judged))):
                 message = f"{self.tool.name}: what was approved has changed, the decision or its inputs; ask again"
@@ -385,6 +408,7 @@ class Guard:
             if task is None or request.refusal is not None:
                 self._refuse_early(task, request.refusal)
             point.check(task)
+            self._resumed.look(call, task)
             task.chain.grants[-1].scope.check(self.tool.name, arguments.view, arguments.supplied)
             if point.inspectors:
                 found = self._ask.inspect("input", arguments.view, request.injected)
@@ -414,11 +438,11 @@ class Guard:
         raise NoTask(missing) if task is None or refusal is None else refusal
 
     def _consult(self, call: Call, view: Mapping[str, object], task: Task, facts: FlowFacts | None) -> None:
-        if self._point.policy is None:
+        if self._point.policy is None and call.taken_up is None:
             return
         found, known = () if call.inspected is None else tuple(call.inspected.findings), self._told.known
         request = self._ask.request(view, task, found, "call", facts, touched=call.touched)
-        decision = self._ask.decide(request, known.decision)
+        decision = self._resumed.bound(call, self._ask.decide(request, known.decision))
         if decision is known.decision:
             call.judgement = known.judgement
         else:
@@ -703,6 +727,7 @@ class Guard:
         call.watch.start()
         if call.reserved is not None:
             call.reserved.suspend()
+        self._resumed.keep(call)
         self._point.approvals.leave(call)
         self._finish(call, "suspended", None)
 

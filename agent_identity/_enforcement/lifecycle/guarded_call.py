@@ -1,7 +1,7 @@
 """The lifecycle of a guarded call: judge, settle, attach, run, detach, and succeed, fail or suspend."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import final
 
 from agent_identity._enforcement.calls import Call, CallRequest
@@ -166,6 +166,18 @@ class GuardedCall(CallSteps):
             names: The names; the caller removes each name from the set when it guards that tool.
         """
         self._point.tools.expect(names)
+
+    def saw(self, calls: Iterable[str]) -> None:
+        """Know the ids of calls that a model has just asked for in the open task.
+
+        With information flow, a call with another id is of unknown integrity: it is one that the task goes on with.
+
+        Args:
+            calls: The ids.
+        """
+        task = self.current_task
+        if task is not None and task.flow is not None:
+            task.flow.saw(calls)
 
     def shares_enforcer(self, other: CallSteps) -> bool:
         """Return whether another guard belongs to the same enforcer.

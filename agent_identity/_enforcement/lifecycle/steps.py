@@ -105,7 +105,7 @@ class CallSteps:
 
     async def judge_async(self, request: CallRequest) -> Call:
         """Do what :meth:`judge` does without blocking the event loop."""
-        if self._judges_at_once():
+        if self._judges_at_once(request):
             return at_once(self.judge, request)
         call = await off_loop(partial(self.judge, request), undo=self._guard.withdraw)
         await self._look_again(call)
@@ -386,9 +386,9 @@ class CallSteps:
         """Do what :meth:`refuse` does without blocking the event loop."""
         return await off_loop(partial(self._guard.refuse, arguments, denied, task))
 
-    def _judges_at_once(self) -> bool:
+    def _judges_at_once(self, request: CallRequest) -> bool:
         """Return whether a call can be judged now without blocking."""
-        if self._guard.slow:
+        if self._guard.slow or (self._store_waits and self._guard.asks_state(request)):
             return False
         try:
             task = self._point.ambience.current()

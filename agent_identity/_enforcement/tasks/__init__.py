@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from agent_identity._enforcement.tasks.exported_grants import AudienceGrant, ExportedGrants, RecordedGrants
     from agent_identity._enforcement.tasks.exported_marks import MarkSigner
     from agent_identity._enforcement.tasks.facts import CallFacts, agent_fact, parties, principal_fact, task_facts
+    from agent_identity._enforcement.tasks.judged import Carried, Judged, WriteMark
+    from agent_identity._enforcement.tasks.remembered import Fact, Remembered, key_of
     from agent_identity._enforcement.tasks.suspensions import leave, mark_of, taken_over
     from agent_identity._enforcement.tasks.task import REVOKE_SECONDS, Exports, NoTokens, Speak, Tally, Task
     from agent_identity._enforcement.tasks.task_context import (
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
         marked_as_here,
         outer_task,
         task_in,
+        tasks_in,
     )
-    from agent_identity._enforcement.tasks.task_flow import Carried, Flows, Judged, TaskFlow, WriteMark
+    from agent_identity._enforcement.tasks.task_flow import Flows, TaskFlow
     from agent_identity._enforcement.tasks.trace_context import TRACEPARENT, remote_parent, traceparent
     from agent_identity._enforcement.tasks.vault import QUARANTINE, Kept, Vault, has_handle
 else:
@@ -40,6 +43,8 @@ else:
                 "principal_fact",
                 "task_facts",
             ),
+            "agent_identity._enforcement.tasks.judged": ("Carried", "Judged", "WriteMark"),
+            "agent_identity._enforcement.tasks.remembered": ("Fact", "Remembered", "key_of"),
             "agent_identity._enforcement.tasks.suspensions": ("leave", "mark_of", "taken_over"),
             "agent_identity._enforcement.tasks.task": (
                 "REVOKE_SECONDS",
@@ -60,8 +65,9 @@ else:
                 "marked_as_here",
                 "outer_task",
                 "task_in",
+                "tasks_in",
             ),
-            "agent_identity._enforcement.tasks.task_flow": ("Carried", "Flows", "Judged", "TaskFlow", "WriteMark"),
+            "agent_identity._enforcement.tasks.task_flow": ("Flows", "TaskFlow"),
             "agent_identity._enforcement.tasks.trace_context": ("TRACEPARENT", "remote_parent", "traceparent"),
             "agent_identity._enforcement.tasks.vault": ("QUARANTINE", "Kept", "Vault", "has_handle"),
         },
@@ -79,6 +85,7 @@ __all__ = [
     "DelegationBundle",
     "ExportedGrants",
     "Exports",
+    "Fact",
     "Flows",
     "Grants",
     "Judged",
@@ -88,6 +95,7 @@ __all__ = [
     "Process",
     "Reading",
     "RecordedGrants",
+    "Remembered",
     "Speak",
     "Tally",
     "Task",
@@ -99,6 +107,7 @@ __all__ = [
     "attached",
     "bodies_around",
     "has_handle",
+    "key_of",
     "leave",
     "mark_of",
     "marked_as_here",
@@ -109,5 +118,6 @@ __all__ = [
     "taken_over",
     "task_facts",
     "task_in",
+    "tasks_in",
     "traceparent",
 ]

@@ -44,11 +44,26 @@ class SharedMark:
         owner: The isolated hop under which the mark began; ``None`` of a task, or of a hop of another process.
         is_certain: It is known whether the record of the last change is in the ledger.
         is_held: A record that names the mark is being written, so that the mark must not change.
+        begun: The record by which the task began as unknown, if it did.
+        threads: The keys of the threads of frameworks that go on at this mark.
+        turns: The ids of the calls that models have asked for here.
     """
 
     __slots__ = (
-        *("accounted", "expires_at", "exported", "hop", "index", "is_certain", "is_held", "last", "lock", "mark"),
-        *("names", "owner", "parts", "unwritten", "_process"),
+        *(
+            "accounted",
+            "begun",
+            "expires_at",
+            "exported",
+            "hop",
+            "index",
+            "is_certain",
+            "is_held",
+            "last",
+            "lock",
+            "mark",
+        ),
+        *("names", "owner", "parts", "threads", "turns", "unwritten", "_process"),
     )
 
     def __init__(self, hop: str, expires_at: int, names: tuple[str, ...] = ()) -> None:
@@ -66,6 +81,9 @@ class SharedMark:
         self.owner: TaskFlow | None = None
         self.is_certain = True
         self.is_held = False
+        self.begun: str | None = None
+        self.threads: set[str] = set()
+        self.turns: set[str] = set()
         self._process = os.getpid()
 
     @property

@@ -34,6 +34,7 @@ __all__ = [
     "marked_as_here",
     "outer_task",
     "task_in",
+    "tasks_in",
 ]
 
 P = ParamSpec("P")
@@ -289,6 +290,11 @@ def task_in(context: Context | None = None) -> Task | None:
         context: The context; by default the current one.
     """
     return cast("Task | None", otel.get_value(Process.any_task, context))
+
+
+def tasks_in() -> tuple[Task, ...]:
+    """Return the tasks of the current context, alive or not, of all enforcers."""
+    return tuple(dict.fromkeys(value for value in otel.get_current().values() if isinstance(value, Task)))
 
 
 @contextmanager

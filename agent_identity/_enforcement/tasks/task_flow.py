@@ -4,13 +4,12 @@ The hops of a task in one process share one mark. A hop that came from another p
 state as well, where whoever handed it out joins it at every judgement.
 """
 
-import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Final, NamedTuple, TypeAlias, final
+from typing import Final, final
 
 from agent_identity._authority.grants import Grant, SignedMark, sign_mark
 from agent_identity._authority.stores import StateStore
@@ -23,11 +22,13 @@ from agent_identity._enforcement.tasks.exported_marks import (
     words_of,
 )
 from agent_identity._enforcement.tasks.facts import TaskFacts
+from agent_identity._enforcement.tasks.judged import Carried, Judged, WriteMark, text_digest
 from agent_identity._enforcement.tasks.shared_mark import SharedMark
+from agent_identity._enforcement.tasks.thread_marks import ThreadMarks
 from agent_identity._evidence.ledger import Ledger, Make
 from agent_identity._evidence.record import DigestKeys, MarkCause, MarkChange, MarkSeen, Time
 from agent_identity._evidence.record import Mark as MarkRecord
-from agent_identity._flow import NO_CHOICES, TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, Origin, origins_of_call
+from agent_identity._flow import NO_CHOICES, TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, origins_of_call
 from agent_identity._identity.common import Clock
 from agent_identity._identity.keys import Signer
 from agent_identity.errors import Denied, EvidenceError, TokenError
@@ -43,44 +44,6 @@ _MAX_ACCOUNTED: Final = 10_000
 _UNCERTAIN: Final = "the last mark of the task may or may not be on record; open a new task"
 
 
-WriteMark: TypeAlias = Callable[[Make], str]
-"""Writes the record of a mark, and returns its id."""
-
-
-class Carried(NamedTuple):
-    """What came with a hop of another process: the call that it came for, and the mark of whoever handed it over."""
-
-    call: str
-    mark: Label | None
-
-
-class Judged(NamedTuple):
-    """The mark at which a call is judged.
-
-    Attributes:
-        seen: Whose mark it is, and its number.
-        mark: The mark.
-        args: By argument, where its value comes from.
-        destinations: The same of the arguments that decide where the call leads.
-    """
-
-    seen: MarkSeen
-    mark: Mark
-    args: Mapping[str, Origin]
-    destinations: Mapping[str, Origin]
-
-    def covers(self, later: "Judged | None") -> bool:
-        """Return whether a later mark has no sources beyond those of this one."""
-        if later is None:
-            return False
-        known = later.mark.sources.keys() <= self.mark.sources.keys() and later.mark.complete
-        return known and self.mark.label.is_within(later.mark.label)
-
-    def at(self, flow: "TaskFlow") -> "Judged":
-        """Return the same judgement at the mark of now; for monitor mode."""
-        return self._replace(seen=flow.seen, mark=flow.mark)
-
-
 @final
 class Flows:
     """Makes the marks of one enforcer, and records their changes.
@@ -91,9 +54,12 @@ class Flows:
         clock: Source of time.
         state: What processes share.
         mode: Whether the enforcer refuses, or only records.
+
+    Attributes:
+        threads: The marks of threads in the shared state.
     """
 
-    __slots__ = ("_arrived", "_clock", "_digests", "_ledger", "_lock", "_mode", "_state")
+    __slots__ = ("_arrived", "_clock", "_digests", "_ledger", "_lock", "_mode", "_state", "threads")
 
     def __init__(self, ledger: Ledger, digests: DigestKeys, clock: Clock, state: StateStore, mode: Mode) -> None:
         self._ledger = ledger
@@ -101,6 +67,7 @@ class Flows:
         self._clock = clock
         self._state = state
         self._mode = mode
+        self.threads: Final = ThreadMarks(state, clock)
         self._lock = threading.Lock()
         self._arrived: dict[str, SharedMark] = {}
 
@@ -248,7 +215,8 @@ class TaskFlow:
     @property
     def waits(self) -> bool:
         """True if a judgement or delivery asks the shared state, and may have to wait for that."""
-        return bool(self.shared.exported or self.shared.names) or any(part.waits for part in tuple(self.shared.parts))
+        own = self.shared.exported or self.shared.names or self.shared.threads
+        return bool(own) or any(part.waits for part in tuple(self.shared.parts))
 
     @property
     def mark(self) -> Mark:
@@ -280,7 +248,7 @@ class TaskFlow:
             elif shared.mark.seq:
                 return
             elif request is None:
-                self._write("start", UNKNOWN)
+                shared.begun = self._write("start", UNKNOWN)
             else:
                 source = self._write("request", TRUSTED, digest=self._flows.digest(self._facts.task.id, request))
                 shared.index.say(request, source)
@@ -304,6 +272,57 @@ class TaskFlow:
             before = parent.mark
             self._write("isolated", before.label, origin=parent.shared.hop)
         self.joined = shared.mark = shared.mark.with_sources(before)
+
+    @property
+    def begun(self) -> str | None:
+        """The record by which the task began as unknown; ``None`` if it did not begin so here."""
+        return self.shared.begun or (None if self.parent is None else self.parent.begun)
+
+    def saw(self, calls: Iterable[str]) -> None:
+        """Know the ids of calls that a model has asked for in this task; beyond 10,000 further ones are not known."""
+        if len(self.shared.turns) < _MAX_ACCOUNTED:
+            self.shared.turns.update(calls)
+
+    def has_seen(self, call: str) -> bool:
+        """Return whether a model asked for a call in this task, or in that which it is an isolated part of."""
+        return call in self.shared.turns or (self.parent is not None and self.parent.has_seen(call))
+
+    def take_up(self, hop: str, label: Label, sources: Mapping[str, str]) -> None:
+        """Go on at the mark at which a call was suspended, if another hop suspended it.
+
+        Args:
+            hop: The hop whose mark it was.
+            label: The mark.
+            sources: The records that lowered it, each with its name.
+
+        Raises:
+            EvidenceError: It could not be recorded; the call must not go on.
+            StateError: The shared state cannot be asked; likewise.
+        """
+        with self.lock:
+            known = self.label.is_within(label) and sources.keys() <= self.shared.mark.sources.keys()
+            if hop != self.shared.hop and label != TRUSTED and not known:
+                self._write("join", label, origin=hop, brought=sources if self.shared.unwritten is TRUSTED else None)
+
+    def enter(self, thread: str, *, joins: bool) -> None:
+        """Go on in a thread, whose mark goes on with this one from now on.
+
+        Args:
+            thread: The key of the thread.
+            joins: Join its mark, too: what is judged next comes from it.
+
+        Raises:
+            EvidenceError: It could not be recorded; nothing from the thread may be acted on.
+            StateError: The shared state cannot be asked; likewise.
+        """
+        threads = self._flows.threads
+        kept = threads.find(thread)
+        with self.lock:
+            self.shared.threads.add(thread)
+            if joins and kept is not None and not self.label.is_within(kept.label):
+                self._write("prompt", kept.label, name="thread")
+            if threads.needs(kept, self.label):
+                threads.lower(thread, self.label)
 
     def said(self, text: str) -> None:
         """Take in what the principal said.
@@ -343,11 +362,11 @@ class TaskFlow:
         """Know a text whose label counts in the mark; beyond 10,000 texts further ones are not known."""
         with self.lock:
             if len(self.shared.accounted) < _MAX_ACCOUNTED:
-                self.shared.accounted.add(_digest(text))
+                self.shared.accounted.add(text_digest(text))
 
     def is_accounted(self, text: str) -> bool:
         """Return whether the label of a text counts in the mark."""
-        return _digest(text) in self.shared.accounted
+        return text_digest(text) in self.shared.accounted
 
     def join(
         self,
@@ -632,6 +651,7 @@ class TaskFlow:
         origin: str | None = None,
         digest: str | None = None,
         token: str | None = None,
+        brought: Mapping[str, str] | None = None,
         write: WriteMark | None = None,
     ) -> str:
         """Record a change of the mark, and return the id of the record."""
@@ -646,22 +666,26 @@ class TaskFlow:
                 cause=cause,
                 prev=shared.last,
                 joined=None if joined == TRUSTED else str(joined),
-                sources=None if intent is None else (intent,),
+                sources=tuple(brought or ()) or (None if intent is None else (intent,)),
                 origin=origin,
                 digest=digest,
                 token=token,
             )
             record_id = self._append(flows.record(self._facts, change), write or flows.write)
-            source = (intent or record_id) if joined != TRUSTED else None
-            shared.mark = shared.mark.lowered(joined, source, name or cause)
+            source = (intent or record_id) if joined != TRUSTED and not brought else None
+            mark = shared.mark.lowered(joined, source, name or cause)
+            shared.mark = mark if not brought else mark.with_sources(Mark.of(brought))
             shared.last, shared.is_certain = record_id, True
         return record_id
 
     def _keep(self, label: Label) -> None:
-        """Lower the mark of a hop of another process in the shared state; monitor mode goes on without it."""
-        for kept in self.shared.names:
+        """Lower the marks in the shared state, of a hop of another process and of threads; monitor mode may fail."""
+        flows, shared = self._flows, self.shared
+        lower = [partial(flows.keep, name, label, shared.expires_at) for name in shared.names]
+        lower += [partial(flows.threads.lower, thread, label) for thread in tuple(shared.threads)]
+        for kept in lower:
             try:
-                self._flows.keep(kept, label, self.shared.expires_at)
+                kept()
             except Exception as error:
                 if self._flows.enforces:
                     raise
@@ -681,7 +705,3 @@ class TaskFlow:
         except EvidenceError as error:
             shared.is_certain = not error.uncertain
             raise
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

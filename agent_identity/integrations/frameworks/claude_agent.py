@@ -15,7 +15,12 @@ from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.common import off_loop, refusal
 from agent_identity._enforcement.tasks import Task
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.frameworks.coding_agents.calls import HookCalls, current_session, denial
+from agent_identity.integrations.frameworks.coding_agents.calls import (
+    HookCalls,
+    current_session,
+    current_thread,
+    denial,
+)
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
 from agent_identity.integrations.method_patch import MethodPatch
 
@@ -77,6 +82,7 @@ def hooks(
         enforcer,
         agents=agents,
         workflow=current_session,
+        thread=current_thread,
         tool_options=tool_options,
         model=prompts,
         principal_messages=principal_messages,
@@ -127,7 +133,7 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
                 given = {event: _without_copied(matchers, task) for event, matchers in given.items()}
             asked = [hook for matcher in given.get("PreToolUse", ()) for hook in matcher.hooks]
             if patch.is_active and not any(isinstance(getattr(hook, "__self__", None), ClaudeHooks) for hook in asked):
-                ours = ClaudeHooks(ToolGuards(enforcer, workflow=current_session), None, 60.0)
+                ours = ClaudeHooks(ToolGuards(enforcer, workflow=current_session, thread=current_thread), None, 60.0)
                 ours.of_process = (task,)
                 added = {event: [*given.get(event, ()), *matchers] for event, matchers in ours.items()}
                 self.hooks = {**given, **added}

@@ -88,6 +88,7 @@ class ToolCall(NamedTuple):
         contents: Returns the contents of a result of the tool, in their form in prompts.
         function: The function that the body calls, if it is known. If it is under :meth:`Enforcer.tool` of the same
             enforcer, it keeps its own guard and declarations, so one call makes one record.
+        is_seen: A model asked for the call in a turn that the open task has seen; see :meth:`ToolGuards.saw`.
     """
 
     name: str
@@ -99,6 +100,7 @@ class ToolCall(NamedTuple):
     prompt: Prompt | None = None
     contents: Callable[[object], Iterable[object]] = _itself
     function: object = None
+    is_seen: bool = False
 
 
 class _Other(NamedTuple):
@@ -120,6 +122,7 @@ class ToolGuards:
         suspends: Exceptions by which a tool leaves to be called again; see :meth:`Enforcer.guard`.
         returns: Exceptions of a tool that carry a result; see there.
         workflow: Names the run or conversation of the framework; see there.
+        thread: Names what goes on in later tasks; see there.
         tool_options: Declarations of tools, by their name in scopes and policies. Names that belong to no guarded tool
             when a task ends are logged.
         model: The name of model calls or prompts in scopes and rules; ``None`` if no prompt is guarded.
@@ -155,6 +158,7 @@ class ToolGuards:
         suspends: Leaving = (),
         returns: Leaving = (),
         workflow: Callable[[], str | None] | None = None,
+        thread: Callable[[], str | None] | None = None,
         tool_options: Declared | None = None,
         model: str | None = None,
         principal_messages: bool = False,
@@ -171,10 +175,12 @@ class ToolGuards:
             )
         self._agents = {name: _delegate(name, agent) for name, agent in (agents or {}).items()}
         self._enforcer = enforcer
-        self._make = partial(enforcer.guard, suspends=suspends, returns=returns, workflow=workflow)
+        self._make = partial(enforcer.guard, suspends=suspends, returns=returns, workflow=workflow, thread=thread)
         self._own = self._make(UNNAMED)
         self._follows_flow = self._own.follows_flow
         self._may_suspend = self._own.can_suspend
+        if self._follows_flow and thread is None:
+            _warn_of_threads()
         self._options = _checked(tool_options)
         self._stated = (dict(self._agents), self._options, model, principal_messages)
         self._expected = set(self._options)
@@ -300,6 +306,16 @@ class ToolGuards:
             self._options = {**self._options, name: options}
             self._guards = {key: guard for key, guard in self._guards.items() if key[0] != name}
 
+    def saw(self, calls: Iterable[object]) -> None:
+        """Know the ids of calls that a model has just asked for: calls of other turns have unknown integrity.
+
+        Args:
+            calls: The ids.
+        """
+        task = self._enforcer.current_task
+        if task is not None and task.flow is not None:
+            task.flow.saw([call for call in calls if isinstance(call, str)])
+
     def run(self, asked: ToolCall, body: Callable[[Call], object]) -> object:
         """Run a body under guard, as the agent that calls.
 
@@ -423,6 +439,8 @@ class ToolGuards:
             raise
 
     def _guard_of(self, asked: ToolCall) -> GuardedCall:
+        if asked.is_seen:
+            self.saw((asked.request.call_id,))
         function = None if asked.request.refusal is not None else asked.function
         return self.of(asked.name, kind=asked.kind, server=asked.server, schema=asked.schema, function=function)
 
@@ -503,6 +521,15 @@ class ToolGuards:
         if self._enforcer.mode == "enforce":
             raise ConfigurationError(wrong)
         _LOG.error("monitor mode: %s", wrong)
+
+
+@lru_cache(maxsize=1)
+def _warn_of_threads() -> None:
+    """Log once that information flow does not know what a conversation has read."""
+    _LOG.warning(
+        "a framework does not tell its threads: a conversation that goes on in a new task with request= begins as "
+        "trusted, whatever it has read before; leave out request= there, or call task.received(text) with the history"
+    )
 
 
 _NOTHING: Final = ToolOptions()

@@ -35,6 +35,7 @@ from agent_identity.integrations.langchain.wrapping import (
     place,
     returns,
     suspends,
+    thread,
     workflow,
 )
 from agent_identity.integrations.unguarded_tools import UnguardedTools
@@ -132,13 +133,15 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         self._twins = ToolProxies(enforcer, lambda tool: check(tool, enforcer))
         self._tool_requests = InnermostTools(self._guarded)
         self._model_requests = InnermostModels(self)
-        self._unnamed = enforcer.guard(_UNNAMED, suspends=suspends, returns=returns, place=place, workflow=workflow)
+        self._unnamed = enforcer.guard(
+            _UNNAMED, suspends=suspends, returns=returns, place=place, workflow=workflow, thread=thread
+        )
         self._unguarded = UnguardedTools("at the model's provider")
         self._models: dict[bool, GuardedCall] = {}
         if model is not None:
             for streamed, kind in ((False, "model"), (True, "streamed_model")):
                 self._models[streamed] = enforcer.guard(
-                    model, kind=kind, suspends=suspends, returns=returns, workflow=workflow
+                    model, kind=kind, suspends=suspends, returns=returns, workflow=workflow, thread=thread
                 )
 
     @property
@@ -525,7 +528,9 @@ class _Run:
         if guard is not None:
             return guard
         try:
-            return self._enforcer.guard(name, suspends=suspends, returns=returns, place=place, workflow=workflow)
+            return self._enforcer.guard(
+                name, suspends=suspends, returns=returns, place=place, workflow=workflow, thread=thread
+            )
         except (TypeError, ValueError):  # A model wrote it, and it is unfit for records.
             return self._unnamed
 

@@ -34,6 +34,7 @@ from agent_identity.integrations.langchain.invocation import (
 )
 from agent_identity.integrations.langchain.labels import claims_of
 from agent_identity.integrations.langchain.parameters import asks_nothing
+from agent_identity.integrations.langchain.turns import watch_turns
 
 __all__ = [
     "FUNCTIONS",
@@ -53,6 +54,7 @@ __all__ = [
     "returns",
     "stated_of",
     "suspends",
+    "thread",
     "unwrap_tool",
     "workflow",
     "wrap_tool",
@@ -66,6 +68,8 @@ FUNCTIONS: Final = ("func", "coroutine")
 
 PARTS: Final = ("__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__")
 """Members of a pydantic model beside its ``__dict__``."""
+
+watch_turns()
 
 _STOCK: Final = (BaseTool, StructuredTool, Tool)
 _MAX_METHODS: Final = 256
@@ -124,6 +128,7 @@ class Protection:
             place=place,
             touches=touches,
             workflow=workflow,
+            thread=thread,
             flow=_flow(tool, flow or DeclaredFlow()),
         )
         guard.declare()
@@ -189,6 +194,12 @@ def workflow() -> str | None:
     settings = cast("Mapping[str, object]", ensure_config().get("configurable") or {})
     thread = settings.get("thread_id")
     return None if thread is None else str(thread)
+
+
+def thread() -> str | None:
+    """Return the name of the LangGraph thread in which a tool is called, if any, for the mark that goes on in it."""
+    run = workflow()
+    return None if run is None else f"langgraph:{run}"
 
 
 @final

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from agent_framework import FunctionTool, Message
+from changing_policy import Changing
 from checking import check
 
 from agent_identity import Agent, Effect, Human, Rule, RuleSet
@@ -191,3 +192,17 @@ def test_the_approved_call_runs_in_another_process(tmp_path: Path) -> None:
     assert printed == ["", "paid 120.0\n"]
     report = check(tmp_path / "evidence")
     assert (report.verdict, report.completeness) == ("verified", "complete")
+
+
+@pytest.mark.parametrize("reject", [True, False])
+async def test_a_policy_that_asks_nobody_any_more_frees_no_call(maf: Any, *, reject: bool) -> None:
+    """What was suspended for a person runs by a ruling alone, although nobody would be asked any more."""
+    policy, (pay, got) = Changing(), made()
+    maf.open(policy=policy, routes={"desk": approval_by_request()})
+    agent, session, waiting = await asked(maf, pay)
+    policy.asks = False
+    message = answer(waiting, maf.world.enforcer, by=BOB, reject=reject)
+    with maf.task("pay"):
+        await maf.respond(agent, message, session=session)
+    assert len(got) == (0 if reject else 1)
+    assert [call[1] for call in maf.calls()] == ["suspended", "denied" if reject else "success"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from changing_policy import Changing
 from checking import check
 from google.adk.tools import FunctionTool
 from google.genai import types
@@ -216,3 +217,17 @@ def test_the_approved_call_runs_in_another_process(tmp_path: Path) -> None:
     assert printed == ["", "paid 120\n"]
     report = check(tmp_path / "evidence")
     assert (report.verdict, report.completeness) == ("verified", "complete")
+
+
+@pytest.mark.parametrize("reject", [True, False])
+async def test_a_policy_that_asks_nobody_any_more_frees_no_call(adk: Any, *, reject: bool) -> None:
+    """What was suspended for a person runs by a ruling alone, although nobody would be asked any more."""
+    policy, pay = Changing(), Payment()
+    adk.open(policy=policy, routes={"desk": approval_by_confirmation()})
+    runner, events = await asked(adk, pay)
+    policy.asks = False
+    message = answer(events, adk.world.enforcer, by=BOB, reject=reject)
+    with adk.task("pay"):
+        await adk.events(runner, message)
+    assert len(pay.got) == (0 if reject else 1)
+    assert [call[1] for call in adk.calls()] == ["suspended", "denied" if reject else "success"]

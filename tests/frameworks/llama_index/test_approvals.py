@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from changing_policy import Changing
 from llama_index.core.agent.workflow import ToolCallResult
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.tools import ToolOutput
@@ -146,3 +147,14 @@ async def test_a_tool_that_waits_itself_is_suspended(open_office: Any) -> None:
         await run
     assert office.ran == ["pay", "pay"]
     assert [outcome for _, outcome, _ in office.calls()] == ["suspended", "success"]
+
+
+@pytest.mark.parametrize("reject", [True, False])
+async def test_a_policy_that_asks_nobody_any_more_frees_no_call(open_office: Any, *, reject: bool) -> None:
+    """What was suspended for a person runs by a ruling alone, although nobody would be asked any more."""
+    policy = Changing()
+    office = open_office(policy=policy, routes={"desk": approval_by_event()})
+    event, state = await saved(office)
+    policy.asks = False
+    (answered,) = await resumed(office, state, answer(event, office.enforcer, by=office.bob, reject=reject))
+    assert (answered.is_error, len(office.ran)) == ((True, 0) if reject else (False, 1))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from agents import Runner, RunState, function_tool
+from changing_policy import Changing
 from frameworks.openai_agents.scripts import (
     ALICE,
     BOB,
@@ -442,3 +443,16 @@ def _env() -> dict[str, str]:
 
     tests = str(Path(__file__).resolve().parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")])}
+
+
+@pytest.mark.parametrize("reject", [True, False])
+async def test_a_policy_that_asks_nobody_any_more_frees_no_call(rehearse: Rehearse, *, reject: bool) -> None:
+    """What was suspended for a person runs by a ruling alone, although nobody would be asked any more."""
+    policy, ran = Changing("pay_invoice", "people"), Ran()
+    world = rehearse(policy=policy, routes={"people": approval_by_interruption()})
+    agent = protect(agent_of(ran.tools(), PAY), world.enforcer)
+    saved = save_run(await run(world, agent))
+    policy.asks = False
+    await resumed(world, agent, answer(saved, world.enforcer, by=BOB, reject=reject))
+    assert ran == ([] if reject else ["paid 120 EUR"])
+    verifies(world)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from changing_policy import Changing
 from checking import check
 from strands import tool
 from strands.session import FileSessionManager
@@ -298,3 +299,19 @@ async def test_a_call_that_was_answered_waits_for_who_answered(rehearse: Rehears
         undo()
     assert whose[2] == ("asked", second.id)
     assert second.id != first.id
+
+
+@pytest.mark.parametrize("reject", [True, False])
+def test_a_policy_that_asks_nobody_any_more_frees_no_call(rehearse: Rehearse, *, reject: bool) -> None:
+    """What was suspended for a person runs by a ruling alone, although nobody would be asked any more."""
+    policy = Changing()
+    world = rehearse(policy=policy, routes={"desk": approval_by_interrupt()})
+    agent = made(AgentIdentityHooks(world.enforcer), [pay], use("pay", "c1", invoice="A"), "done")
+    with task(world, "pay"):
+        stopped = agent("go")
+    policy.asks = False
+    decided = answer(stopped.interrupts, world.enforcer, by=BOB, reject=reject)
+    with task(world, "pay"):
+        agent(decided)
+    assert len(paid) == (0 if reject else 1)
+    assert outcomes(world)[-1] == ("denied" if reject else "success")

@@ -95,6 +95,7 @@ class AgentIdentityMiddleware(AgentMiddleware):
             agents=agents,
             suspends=(SuspendedError,),
             workflow=_session,
+            thread=_thread,
             tool_options=tool_options,
             model=model,
             principal_messages=principal_messages,
@@ -174,7 +175,7 @@ class AgentIdentityMiddleware(AgentMiddleware):
         if own is None:
             look_at = self._offered.look_at
             facts = RunFacts(self, self._guards, acting, origin, self._servers, look_at, spoken, instructions)
-            own = [GuardedFunctions(facts)]
+            own = [GuardedFunctions(facts), _Turns(facts)]
             if self._model is not None:
                 own.append(GuardedModel(facts, self._model))
             if is_shared and len(self._kept) < _MAX_KEPT:
@@ -231,7 +232,33 @@ class _BoundRun(AgentMiddleware):
         await call_next()
 
 
-_OURS: Final = (GuardedFunctions, GuardedModel, _Offered)
+@final
+class _Turns(ChatMiddleware):
+    """Tells the open task which calls the model asks for.
+
+    Args:
+        facts: The facts of the run.
+    """
+
+    def __init__(self, facts: RunFacts) -> None:
+        self._facts = facts
+
+    async def process(self, context: ChatContext, call_next: _Next) -> None:
+        """Take in the answer to one request; called by the agent."""
+        await call_next()
+        result: Any = context.result
+        if isinstance(result, ResponseStream):
+            result.with_transform_hook(self._see)
+        elif result is not None:
+            for message in result.messages:
+                self._see(message)
+
+    def _see(self, said: Any) -> None:  # noqa: ANN401  A message, or a part of one.
+        with self._facts.at_origin():
+            self._facts.guards.saw([one.call_id for one in said.contents if one.type == "function_call"])
+
+
+_OURS: Final = (GuardedFunctions, GuardedModel, _Offered, _Turns)
 
 
 def instrument(enforcer: Enforcer) -> Callable[[], None]:
@@ -367,6 +394,11 @@ def _session() -> str | None:
     call = current_call()
     session: object = None if call is None or call.session is None else call.session.session_id
     return session if isinstance(session, str) else None
+
+
+def _thread() -> str | None:
+    session = _session()
+    return None if session is None else f"agent-framework:{session}"
 
 
 def _listed(middleware: object) -> list[object]:

@@ -22,7 +22,17 @@ from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.coding_agents.command import AFTER
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 
-__all__ = ["Answer", "HookCalls", "Step", "answered", "current_session", "denial", "is_denial", "refused"]
+__all__ = [
+    "Answer",
+    "HookCalls",
+    "Step",
+    "answered",
+    "current_session",
+    "current_thread",
+    "denial",
+    "is_denial",
+    "refused",
+]
 
 Answer = dict[str, object]
 """The answer of a hook, as JSON."""
@@ -107,6 +117,7 @@ class HookCalls:
         self._spoken: deque[str] = deque(maxlen=_MAX_OPEN)
         self._begun_sessions: set[object] = set()
         self._is_told = False
+        self._prompted_in: dict[object, Context] = {}
         self._closed = False
 
     def answer(self, event: Mapping[str, object]) -> Answer:
@@ -271,6 +282,8 @@ class HookCalls:
     def _begin(self, asked: ToolCall, context: Context, event: Mapping[str, object], home: Context) -> _Running:
         agent = _agent(event)
         _SESSION.set(agent[0] if isinstance(agent[0], str) else None)
+        # What the agent does before its first prompt in this task, it goes on with.
+        asked = asked._replace(is_seen=self._prompted_in.get(agent[0]) is home)
         with ExitStack() as stack:
             guard = stack.enter_context(self._guards.acting(asked))
             call = guard.begin(asked.request)
@@ -328,6 +341,9 @@ class HookCalls:
 
     def _prompted(self, event: Mapping[str, object]) -> Answer:
         """Judge a prompt before the model gets it, if that is wanted; a refused one never reaches it."""
+        with self._lock:
+            if len(self._prompted_in) < _MAX_AGENTS:
+                self._prompted_in[event.get("session_id")] = self._context
         if self._prompts is None:
             return {}
         request = CallRequest({"prompt": event.get("prompt")}, can_route=False)
@@ -468,6 +484,12 @@ def _asked(event: Mapping[str, object]) -> ToolCall:
 def current_session() -> str | None:
     """Return the id of the session whose call is judged, which is the conversation of the agent."""
     return _SESSION.get()
+
+
+def current_thread() -> str | None:
+    """Return the name of the session whose call is judged, for the mark that goes on in it."""
+    session = _SESSION.get()
+    return None if session is None else f"coding-agent:{session}"
 
 
 def _agent(event: Mapping[str, object]) -> _Agent:

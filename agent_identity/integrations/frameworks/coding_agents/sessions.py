@@ -19,6 +19,7 @@ from agent_identity.integrations.frameworks.coding_agents.calls import (
     HookCalls,
     answered,
     current_session,
+    current_thread,
     refused,
 )
 from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
@@ -166,7 +167,7 @@ class HookSessions:
             principal=self._principal,
             agent=self._agent,
         )
-        guards = ToolGuards(self._enforcer, agents=self._agents, workflow=current_session)
+        guards = ToolGuards(self._enforcer, agents=self._agents, workflow=current_session, thread=current_thread)
         context = copy_context()
         task = context.run(opening.__enter__)
         return _Session(

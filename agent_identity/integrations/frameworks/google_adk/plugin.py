@@ -12,6 +12,7 @@ from weakref import WeakSet
 
 from google.adk.agents.callback_context import CallbackContext
 from google.adk.agents.invocation_context import InvocationContext
+from google.adk.events import Event
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from google.adk.plugins.base_plugin import BasePlugin
@@ -90,10 +91,12 @@ class AgentIdentityPlugin(BasePlugin):
             agents=agents,
             suspends=(SuspendedError,),
             workflow=_session,
+            thread=_thread,
             tool_options=tool_options,
             model=model,
             principal_messages=principal_messages,
         )
+        self._guards = guards
         self.tools = GuardedTools(guards)
         self._models = None if model is None else GuardedModels(guards, model)
         self._unguarded = UnguardedTools("at the model's provider or in a code executor")
@@ -105,6 +108,11 @@ class AgentIdentityPlugin(BasePlugin):
     def provider_tools(self) -> tuple[str, ...]:
         """Tools offered so far that run at the model's provider or in a code executor, and cannot be guarded."""
         return self._unguarded.names
+
+    async def on_event_callback(self, *, invocation_context: InvocationContext, event: Event) -> None:  # noqa: ARG002  The name is that of the app.
+        """Know which calls the model has asked for in this task; called by the app."""
+        if event.author != "user":
+            self._guards.saw([call.id for call in event.get_function_calls()])
 
     async def before_tool_callback(
         self, *, tool: BaseTool, tool_args: dict[str, object], tool_context: ToolContext
@@ -237,6 +245,11 @@ async def _counted(stream: AsyncGenerator[object], depth: int) -> AsyncGenerator
 def _session() -> str | None:
     context = current_call()
     return None if context is None else context.session.id
+
+
+def _thread() -> str | None:
+    session = _session()
+    return None if session is None else f"google-adk:{session}"
 
 
 def _built_in(tool: object) -> list[str]:

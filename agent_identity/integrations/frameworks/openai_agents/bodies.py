@@ -1,28 +1,45 @@
 """The body of a tool under the guards of one or several protections, which may share the tool."""
 
 import logging
+import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from contextvars import ContextVar
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, cast
 
-from agents import AgentBase, get_current_trace
+from agents import AgentBase, Usage, get_current_trace
 
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call
 from agent_identity._enforcement.common import refusal
+from agent_identity._enforcement.tasks import Task
 from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended, ruled
 from agent_identity.integrations.frameworks.openai_agents.owners import Owner, owner_of
 from agent_identity.integrations.frameworks.tool_guards import ToolCall
 
-__all__ = ["ACTING", "Caller", "SharedBody", "trace_id"]
+__all__ = ["ACTING", "Caller", "SharedBody", "note_turn", "seen_in", "trace_id"]
 
 Body: TypeAlias = Callable[[Mapping[str, object]], Awaitable[object]]
 _LOG: Final = logging.getLogger("agent_identity")
 
 ACTING: ContextVar[tuple[Owner, str] | None] = ContextVar("agent_identity_openai_agents", default=None)
 """The agent whose tools were listed last in this run, where the context of a call does not name the agent."""
+
+
+_BEGUN: Final = weakref.WeakKeyDictionary[Task, dict[int, tuple[Usage, int]]]()
+"""By task, what had been asked of models when a run was first seen in it, with the counter that tells."""
+
+
+def note_turn(task: Task | None, usage: Usage) -> None:
+    """Note how often models were asked before a run goes on in a task.
+
+    Args:
+        task: The open task.
+        usage: Counts the requests in the run.
+    """
+    if task is not None and task.flow is not None:
+        _BEGUN.setdefault(task, {}).setdefault(id(usage), (usage, usage.requests))
 
 
 def trace_id() -> str | None:
@@ -43,6 +60,22 @@ class Caller(NamedTuple):
     owner: Owner
     name: str | None
     places: Sequence[Enforcer | None]
+
+
+def seen_in(context: object, caller: Caller, asked: ToolCall) -> ToolCall:
+    """Return a call that says whether a model has been asked in its run since the open task has the run.
+
+    Args:
+        context: The context of the call or of the run.
+        caller: Who makes it.
+        asked: The call.
+    """
+    task, usage = caller.owner.guards.enforcer.current_task, cast("object", getattr(context, "usage", None))
+    begun = None if task is None else _BEGUN.get(task, {}).get(id(usage))
+    if begun is None:
+        return asked
+    counter, before = begun
+    return asked._replace(is_seen=counter.requests > before and counter is usage)
 
 
 class SharedBody:

@@ -12,7 +12,7 @@ from agents.tool import LocalShellCommandRequest, ShellCommandRequest
 
 from agent_identity._enforcement.calls import CallRequest
 from agent_identity.integrations.frameworks.openai_agents.arguments import shown
-from agent_identity.integrations.frameworks.openai_agents.bodies import SharedBody
+from agent_identity.integrations.frameworks.openai_agents.bodies import SharedBody, seen_in
 from agent_identity.integrations.frameworks.openai_agents.owners import Owner
 from agent_identity.integrations.frameworks.tool_guards import ToolCall
 
@@ -49,6 +49,7 @@ class _LocalBody(SharedBody):
         seen = self._see(*args)
         caller = self.caller(seen.context)
         asked = ToolCall(self._name, CallRequest(seen.arguments, call_id=seen.call_id), caller.name)
+        asked = seen_in(seen.context, caller, asked)
 
         async def body(arguments: Mapping[str, object]) -> object:
             result = self.original(*seen.rebuild(dict(arguments)))

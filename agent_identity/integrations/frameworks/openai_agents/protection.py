@@ -10,12 +10,12 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
-from agents import Agent, AgentBase, FunctionTool, Handoff, RunContextWrapper, Tool
+from agents import Agent, AgentBase, FunctionTool, Handoff, RunContextWrapper, Tool, Usage
 from agents import handoff as as_handoff
 
 from agent_identity._enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.frameworks.openai_agents.bodies import ACTING, trace_id
+from agent_identity.integrations.frameworks.openai_agents.bodies import ACTING, note_turn, trace_id
 from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended
 from agent_identity.integrations.frameworks.openai_agents.local_tools import (
     guard_local_tool,
@@ -87,14 +87,16 @@ class Protection:
                 object.__setattr__(one, "__class__", _protected(type(one), self))
             waiting += self._take(one, list(one.tools))[1]
 
-    def list_tools(self, agent: _AnyAgent, tools: list[Tool]) -> list[Tool]:
+    def list_tools(self, agent: _AnyAgent, tools: list[Tool], usage: Usage) -> list[Tool]:
         """Return the tools of an agent for one turn, guarded.
 
         Args:
             agent: The agent.
             tools: Its tools, those of MCP servers included.
+            usage: Counts the requests to models in the run.
         """
         ACTING.set((self, agent.name))
+        note_turn(self.guards.enforcer.current_task, usage)
         account(self.guards.enforcer.current_task, _transfers(agent))
         kept, behind = self._take(agent, tools)
         for other in behind:
@@ -254,7 +256,7 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
         async def get_all_tools(self: _AnyAgent, run_context: _Context) -> list[Tool]:
             tools = await original(self, run_context)
             is_ours = patch.is_active and protection_of(self) is None
-            return protection.list_tools(self, tools) if is_ours else tools
+            return protection.list_tools(self, tools, run_context.usage) if is_ours else tools
 
         return get_all_tools
 
@@ -277,7 +279,7 @@ def _protected(kind: type[_AnyAgent], protection: Protection) -> type[_AnyAgent]
     """Return a subclass whose agents list their tools guarded; it looks like its base."""
 
     async def get_all_tools(self: _AnyAgent, run_context: _Context) -> list[Tool]:
-        return protection.list_tools(self, await kind.get_all_tools(self, run_context))
+        return protection.list_tools(self, await kind.get_all_tools(self, run_context), run_context.usage)
 
     members = {"get_all_tools": get_all_tools, PROTECTION: protection}
     return type(kind.__name__, (kind,), {**members, "__module__": kind.__module__, "__qualname__": kind.__qualname__})

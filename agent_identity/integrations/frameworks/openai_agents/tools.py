@@ -18,7 +18,7 @@ from agents.tool_context import ToolContext
 from agent_identity._enforcement.calls import CallRequest
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.openai_agents.arguments import parse, shown, text_for
-from agent_identity.integrations.frameworks.openai_agents.bodies import SharedBody
+from agent_identity.integrations.frameworks.openai_agents.bodies import SharedBody, seen_in
 from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended, suspend_for_approval
 from agent_identity.integrations.frameworks.openai_agents.owners import Owner
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, with_defaults
@@ -94,7 +94,7 @@ class GuardedBody(SharedBody):
         """
         parsed = parse(input)
         caller = self.caller(ctx)
-        asked = self.asked(caller.name, getattr(ctx, "tool_call_id", None), parsed, str(input))
+        asked = seen_in(ctx, caller, self.asked(caller.name, getattr(ctx, "tool_call_id", None), parsed, str(input)))
 
         async def body(arguments: Mapping[str, object]) -> object:
             is_kept = parsed is None or caller.owner.guards.enforcer.mode == "monitor"
@@ -119,7 +119,7 @@ class GuardedBody(SharedBody):
             own = await cast("Awaitable[object]", own) if inspect.isawaitable(own) else own
         try:
             caller = self.caller(ctx)
-            asked = self.asked(caller.name, call_id, parameters)
+            asked = seen_in(ctx, caller, self.asked(caller.name, call_id, parameters))
             waits = await suspend_for_approval(caller.owner.guards, asked, parameters, ctx, caller.places)
         except Exception:  # noqa: BLE001 - Whatever our own defect is, it ends no run, and the guard decides.
             _LOG.exception("whether a call of %r needs an approval is unknown; its guard decides", self._name)

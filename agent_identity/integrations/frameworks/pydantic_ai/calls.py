@@ -7,13 +7,14 @@ from typing import Final, NamedTuple
 
 from pydantic_ai import RunContext
 from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
+from pydantic_ai.messages import ModelResponse
 
 from agent_identity._enforcement.calls import Call
 from agent_identity._enforcement.common import safe_message
 from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
-__all__ = ["SUSPENDS", "Asked", "agent_name", "conversation", "guarded", "outermost", "running"]
+__all__ = ["SUSPENDS", "Asked", "agent_name", "conversation", "guarded", "is_of_run", "outermost", "running", "thread"]
 
 SUSPENDS: Final = (ApprovalRequired, CallDeferred)
 """The exceptions by which a tool is deferred."""
@@ -79,6 +80,24 @@ def agent_name(ctx: RunContext[object] | None) -> str | None:
         ctx: The context of the run.
     """
     return None if ctx is None or ctx.agent is None else ctx.agent.name
+
+
+def is_of_run(ctx: RunContext[object]) -> bool:
+    """Return whether the model asked for the current call in this run, and not in one that this run goes on from.
+
+    Args:
+        ctx: The context of the run, with the call.
+    """
+    responses = [one for one in ctx.messages if isinstance(one, ModelResponse)]
+    own = [one for one in responses if ctx.run_id is not None and getattr(one, "run_id", None) == ctx.run_id]
+    return any(call.tool_call_id == ctx.tool_call_id for one in own for call in one.tool_calls)
+
+
+def thread() -> str | None:
+    """Return the name of the conversation of the current call, for the mark that goes on in it."""
+    ctx = running.get()
+    known = None if ctx is None else getattr(ctx, "conversation_id", None)
+    return None if known is None else f"pydantic-ai:{known}"
 
 
 def conversation() -> str | None:

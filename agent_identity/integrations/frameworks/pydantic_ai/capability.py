@@ -24,6 +24,7 @@ from agent_identity.integrations.frameworks.pydantic_ai.calls import (
     conversation,
     outermost,
     running,
+    thread,
 )
 from agent_identity.integrations.frameworks.pydantic_ai.guarded_models import GuardedModel, spoken_in
 from agent_identity.integrations.frameworks.pydantic_ai.guarded_toolsets import Guarding
@@ -78,6 +79,7 @@ class AgentIdentity(AbstractCapability[object]):
             agents=agents,
             suspends=SUSPENDS,
             workflow=conversation,
+            thread=thread,
             tool_options=tool_options,
             model=model,
             principal_messages=principal_messages,
@@ -175,7 +177,7 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     Args:
         enforcer: The enforcer; usually one in monitor mode.
     """
-    guards = ToolGuards(enforcer, suspends=SUSPENDS, workflow=conversation)
+    guards = ToolGuards(enforcer, suspends=SUSPENDS, workflow=conversation, thread=thread)
 
     def guarded(original: Callable[..., _Toolset | None]) -> Callable[..., _Toolset | None]:
         def get_wrapper_toolset(self: CombinedCapability[object], toolset: _Toolset) -> _Toolset | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 from opentelemetry import context as otel
 from strands import Agent
 from strands.hooks import (
+    AfterModelCallEvent,
     AgentInitializedEvent,
     BaseHookEvent,
     BeforeModelCallEvent,
@@ -165,8 +166,15 @@ class AgentIdentityHooks(HookProvider):
         registry.add_callback(MultiAgentInitializedEvent, lambda event: _extend(event.source, enforcer))
         for before_tool in _BEFORE_TOOL:
             registry.add_callback(before_tool, self.before_tool, order=_LAST)
+        registry.add_callback(AfterModelCallEvent, self.after_model)
         if self._model is not None:
             registry.add_callback(BeforeModelCallEvent, self._before_model, order=_LAST)
+
+    def after_model(self, event: AfterModelCallEvent) -> None:
+        """Know which calls the model has asked for in this task; called by the agent."""
+        stopped = event.stop_response
+        content = [] if stopped is None else cast("list[Mapping[str, Any]]", stopped.message["content"])
+        self._guards.saw([block["toolUse"].get("toolUseId") for block in content if "toolUse" in block])
 
     async def before_tool(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:
         """Put a guarded tool in the place of the selected one; called by the agent."""
@@ -329,6 +337,8 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     def hooked(original: Callable[..., Awaitable[_Invoked]]) -> Callable[..., Awaitable[_Invoked]]:
         @functools.wraps(original)
         async def invoke_callbacks_async(registry: HookRegistry, event: BaseHookEvent) -> _Invoked:
+            if isinstance(event, AfterModelCallEvent) and patch.is_active and event.agent not in _OURS:
+                hooks.after_model(event)
             if not isinstance(event, _BEFORE_TOOL):
                 return await original(registry, event)
             before = (event.selected_tool, event.tool_use["name"])

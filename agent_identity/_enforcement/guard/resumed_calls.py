@@ -1,0 +1,209 @@
+"""Calls that are made again in another task or process: they keep their mark, and wait for the person who was asked.
+
+A suspended call is remembered in the shared state by its thread, its tool and its id. Whoever takes it up goes on at
+the mark at which it was suspended. One that was suspended for a person needs the ruling of a person, whatever the
+policy says by then.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final, cast, final
+
+from agent_identity._authority.registries import MAX_WAIT
+from agent_identity._common.narrowing import is_object
+from agent_identity._enforcement.approvals import mismatch, party_of
+from agent_identity._enforcement.calls import Approval, Call, TakenUp
+from agent_identity._enforcement.common import safe_message
+from agent_identity._enforcement.guard.context import EnforcementContext
+from agent_identity._enforcement.tasks import Fact, Remembered, Task, TaskFlow, key_of
+from agent_identity._flow import UNKNOWN, UNTRUSTED, Label
+from agent_identity._policy.decision import Decision, Effect
+from agent_identity.errors import Denied, EvidenceError
+
+__all__ = ["ResumedCalls", "Thread"]
+
+Thread = Callable[[], str | None]
+"""Names the thread of the framework in which a call is made, the same when that goes on in another task."""
+
+_LOG: Final = logging.getLogger("agent_identity")
+
+
+@final
+class ResumedCalls:
+    """Suspended calls of one tool, and calls of models that nobody saw ask for them.
+
+    Args:
+        point: The enforcement point.
+        tool: The name of the tool.
+        thread: Names the thread in which a call is made.
+        resumable: The framework makes suspended calls again, also those without an id.
+    """
+
+    __slots__ = ("_asks_people", "_calls", "_point", "_resumable", "_thread", "_tool")
+
+    def __init__(self, point: EnforcementContext, tool: str, thread: Thread | None, *, resumable: bool) -> None:
+        self._point = point
+        self._tool = tool
+        self._thread = thread
+        self._calls = Remembered(point.state, point.clock, "suspended")
+        channels = (route for route in point.routes.values() if isinstance(route, Approval))
+        self._asks_people = any(channel.suspends for channel in channels)
+        self._resumable = resumable
+
+    def is_asked(self, call_id: str | None) -> bool:
+        """Return whether the shared state is asked about a call with an id."""
+        if self._thread is not None and (self._point.flows is not None or call_id is not None):
+            return True
+        return (call_id is not None and self._point.flows is not None) or self._may_come_again(call_id)
+
+    def _may_come_again(self, call_id: str | None) -> bool:
+        return self._asks_people and (call_id is not None or self._resumable)
+
+    def _key(self, call: Call, task: Task, thread: str | None) -> str | None:
+        """Return the key of a call; one without an id is known by its principal, its agent and its arguments."""
+        if call.call_id is not None:
+            return key_of(thread, self._tool, call.call_id)
+        if call.snapshot is None or not self._may_come_again(None):
+            return None
+        return key_of(thread, self._tool, "", call.snapshot.canonical().decode("utf-8", "replace"), *_parties(task))
+
+    def look(self, call: Call, task: Task) -> None:
+        """Find out whether a call was suspended before, and go on at the mark of that.
+
+        Raises:
+            Denied: It was that of another principal or agent (``approval_mismatch``), or the state does not answer
+                (``state_unavailable``).
+            EvidenceError: A mark could not be recorded.
+        """
+        if not self.is_asked(call.call_id):
+            return
+        try:
+            thread = None if self._thread is None else self._thread()
+            key = self._key(call, task, thread)
+            own = thread is None or (task.flow is not None and task.flow.has_seen(call.call_id or ""))
+            call.taken_up = None if key is None else self._find(call, task, key, is_own=own)
+            if task.flow is not None:
+                self._join(task.flow, call, None if thread is None else key_of(*party_of(task.principal), thread))
+        except (Denied, EvidenceError):
+            raise
+        except Exception as error:  # noqa: BLE001 - Of any store: what it would have said is unknown.
+            _LOG.error("the state of suspended calls cannot be read: %s", safe_message(error))
+            if self._point.flows is not None or self._asks_people:
+                raise _unanswered(self._tool) from None
+
+    def bound(self, call: Call, decision: Decision) -> Decision:
+        """Return the decision about a call, which asks the person again if the call was suspended for one.
+
+        Args:
+            call: The call.
+            decision: The answer of the policy; what is as strict stays.
+        """
+        route = None if call.taken_up is None else call.taken_up.route
+        if route is None or decision.effect in (Effect.BLOCK, Effect.ROUTE):
+            return decision
+        why = "a person was asked about this call before"
+        changes: dict[str, Any] = {"effect": Effect.ROUTE, "reason": "call_suspended", "rule": None, "why": why}
+        return dataclasses.replace(decision, **changes, route=route, obligations=())
+
+    def keep(self, call: Call) -> Denied | None:
+        """Remember a call that is suspended; return its refusal if that cannot be, and a person was asked.
+
+        Args:
+            call: The call.
+        """
+        task = call.task
+        if task is None:
+            return None
+        try:
+            key = self._key(call, task, None if self._thread is None else self._thread())
+            if key is None:
+                return None
+            by, new = key_of(*_parties(task)), _fact_of(call, task)
+            ttl = MAX_WAIT if call.channel is None else int(call.channel.ttl.total_seconds())
+            self._calls.change(key, partial(_with, by, new, call.taken_up), seconds=ttl + MAX_WAIT)
+        except Exception as error:  # noqa: BLE001 - As above.
+            _LOG.error("a suspended call of %s cannot be remembered: %s", self._tool, safe_message(error))
+            return None if call.routing is None else _unanswered(self._tool)
+        return None
+
+    def _find(self, call: Call, task: Task, key: str, *, is_own: bool) -> TakenUp | None:
+        """Return what is remembered of a call; with ``is_own`` that of somebody else is another call.
+
+        Raises:
+            Denied: It was suspended for a person by another principal or agent.
+            StateError: The state cannot be asked.
+        """
+        fact = self._calls.find(key)
+        if fact is None:
+            return None
+        own = fact.get(key_of(*_parties(task)))
+        if is_object(own):
+            return self._read(call, own)
+        if not is_own and any(is_object(other) and other.get("route") is not None for other in fact.values()):
+            raise mismatch(self._tool)
+        return None
+
+    def _read(self, call: Call, fact: Mapping[str, object]) -> TakenUp:
+        task, args, route, hop, sources = (fact.get(name) for name in ("task", "args", "route", "hop", "sources"))
+        given = None if call.snapshot is None or args is None else call.snapshot.canonical()
+        digest = None if given is None else self._point.digests.digest(str(task), given)
+        try:
+            label = Label.parse(str(fact.get("label")))
+        except ValueError:
+            label = UNTRUSTED
+        return TakenUp(
+            hop=hop if isinstance(hop, str) else None,
+            label=label,
+            sources={k: str(v) for k, v in sources.items()} if is_object(sources) else {},
+            route=None if route is None else str(route),
+            is_same=digest == args,
+        )
+
+    @staticmethod
+    def _join(flow: TaskFlow, call: Call, thread: str | None) -> None:
+        """Lower the mark of the task to where a call comes from, of which the task itself may know nothing."""
+        seen, is_known, before = call.call_id is None or flow.has_seen(call.call_id), False, call.taken_up
+        if before is not None and before.hop is not None:
+            flow.take_up(before.hop, before.label, before.sources)
+            is_known = before.is_same and not seen
+        if not seen and not is_known and not flow.label.is_within(UNKNOWN):
+            flow.join(UNKNOWN, intent=None, name="prompt", cause="prompt")
+        if thread is not None:  # What the thread has read since, a call that was made before does not come from.
+            flow.enter(thread, joins=not is_known)
+
+
+def _parties(task: Task) -> tuple[str | None, ...]:
+    return (*party_of(task.principal), task.agent.id, task.agent.owner)
+
+
+def _fact_of(call: Call, task: Task) -> Fact:
+    """Return what is remembered of a call."""
+    judged, flow = None if call.flow is None else call.flow.judged, task.flow
+    route = None if call.routing is None else call.routing.name
+    fact: Fact = {"task": task.id, "args": call.action.args, "route": route, "approval": call.approval}
+    if judged is None or flow is None:
+        return fact
+    mark = judged.mark
+    sources = dict(mark.sources) if mark.complete else {}
+    if call.taken_up is not None:  # That this task began as unknown is no input of a call that was made before.
+        sources.pop(flow.begun or "", None)
+    return {**fact, "hop": judged.seen.hop, "seq": judged.seen.seq, "label": str(mark.label), "sources": {**sources}}
+
+
+def _with(by: str, new: Fact, taken_up: TakenUp | None, before: Fact | None) -> Fact:
+    """Return what is remembered of the calls with one key; one that is suspended again keeps the mark that it had."""
+    known, sources = None if before is None else before.get(by), new.get("sources")
+    if taken_up is not None and is_object(known) and is_object(sources) and sources.keys() <= taken_up.sources.keys():
+        new = {**cast("Fact", known), "route": cast("str | None", new["route"] or known.get("route"))}
+    merged: Fact = {**(before or {})}
+    merged[by] = new
+    return merged
+
+
+def _unanswered(tool: str) -> Denied:
+    return Denied(
+        f"{tool}: the shared state with the suspended calls does not answer; see the log, and try again when it does",
+        code="state_unavailable",
+    )

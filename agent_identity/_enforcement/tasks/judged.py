@@ -1,0 +1,56 @@
+"""The mark at which a call is judged, and what the flow of a task knows besides."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from agent_identity._evidence.ledger import Make
+from agent_identity._evidence.record import MarkSeen
+from agent_identity._flow import Label, Mark, Origin
+
+if TYPE_CHECKING:
+    from agent_identity._enforcement.tasks.task_flow import TaskFlow
+
+__all__ = ["Carried", "Judged", "WriteMark", "text_digest"]
+
+WriteMark: TypeAlias = Callable[[Make], str]
+"""Writes the record of a mark, and returns its id."""
+
+
+class Carried(NamedTuple):
+    """What came with a hop of another process: the call that it came for, and the mark of whoever handed it over."""
+
+    call: str
+    mark: Label | None
+
+
+class Judged(NamedTuple):
+    """The mark at which a call is judged.
+
+    Attributes:
+        seen: Whose mark it is, and its number.
+        mark: The mark.
+        args: By argument, where its value comes from.
+        destinations: The same of the arguments that decide where the call leads.
+    """
+
+    seen: MarkSeen
+    mark: Mark
+    args: Mapping[str, Origin]
+    destinations: Mapping[str, Origin]
+
+    def covers(self, later: "Judged | None") -> bool:
+        """Return whether a later mark has no sources beyond those of this one."""
+        if later is None:
+            return False
+        known = later.mark.sources.keys() <= self.mark.sources.keys() and later.mark.complete
+        return known and self.mark.label.is_within(later.mark.label)
+
+    def at(self, flow: "TaskFlow") -> "Judged":
+        """Return the same judgement at the mark of now; for monitor mode."""
+        return self._replace(seen=flow.seen, mark=flow.mark)
+
+
+def text_digest(text: str) -> bytes:
+    """Return the digest by which a text is known."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

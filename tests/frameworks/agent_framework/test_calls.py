@@ -73,7 +73,7 @@ async def test_arguments_are_judged_as_the_framework_has_validated_them(maf: Any
 )
 async def test_the_policy_warns_blocks_and_routes(maf: Any, effect: Effect, outcome: str, runs: int) -> None:
     """A warning lets the call run, a block refuses it, and the handler of a route runs in the place of the body."""
-    route: dict[str, Any] = {"route": "desk"} if effect is Effect.ROUTE else {}
+    route: dict[str, Any] = {"to": "desk"} if effect is Effect.ROUTE else {}
     rule = Rule(effect, tools="pay", reason="look twice", **route)
     maf.open(policy=RuleSet(rule), routes={"desk": lambda _: "by the desk"})
     pay, got = made()

@@ -79,7 +79,7 @@ async def test_a_text_in_the_place_of_a_number_is_outside_its_range(adk: Any) ->
 )
 async def test_the_policy_warns_blocks_and_routes(adk: Any, effect: Effect, outcome: str, runs: int) -> None:
     """A warning lets the call run, a block refuses it, and the handler of a route runs in the place of the body."""
-    route: dict[str, Any] = {"route": "desk"} if effect is Effect.ROUTE else {}
+    route: dict[str, Any] = {"to": "desk"} if effect is Effect.ROUTE else {}
     adk.open(
         policy=RuleSet(Rule(effect, tools="pay", reason="look twice", **route)),
         routes={"desk": lambda _: "by the desk"},

@@ -95,7 +95,7 @@ def test_outside_any_task_no_tool_runs(rehearse: Rehearse) -> None:
 )
 def test_the_policy_warns_blocks_and_routes(rehearse: Rehearse, effect: Effect, outcome: str, text: str) -> None:
     """A warning lets the call run, a block refuses it, and a route answers in the place of the tool."""
-    rule = Rule(effect, tools="read", reason="why", id="r", **({"route": "desk"} if effect is Effect.ROUTE else {}))
+    rule = Rule(effect, tools="read", reason="why", id="r", **({"to": "desk"} if effect is Effect.ROUTE else {}))
     world = rehearse(policy=RuleSet(rule), routes={"desk": lambda call: f"the desk has {call.tool}"})
     agent = made(AgentIdentityHooks(world.enforcer), [read], use("read", invoice="INV-42"))
     with task(world, "read"):

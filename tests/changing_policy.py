@@ -16,7 +16,7 @@ class Changing:
     name, version, digest = "changing", "1", f"sha256:{'0' * 64}"
 
     def __init__(self, tool: str = "pay", route: str = "desk") -> None:
-        self._asking = RuleSet(Rule(Effect.ROUTE, tools=tool, reason="two people decide", route=route))
+        self._asking = RuleSet(Rule(Effect.ROUTE, tools=tool, reason="two people decide", to=route))
         self.asks = True
 
     def decide(self, request: Request) -> Decision:

@@ -249,7 +249,7 @@ def test_a_call_that_another_principal_or_agent_takes_up_is_refused(office: Any,
 
 
 ROUTES = [
-    RuleSet(Rule(Effect.ROUTE, tools="send", reason="ask", route="person")),
+    RuleSet(Rule(Effect.ROUTE, tools="send", reason="ask", to="person")),
     Flow(),
 ]
 

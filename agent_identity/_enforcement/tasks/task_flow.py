@@ -118,8 +118,7 @@ class Flows:
 
     def after_fork_in_child(self) -> None:
         """Begin anew: the hops of the parent stand in its own stream, and their marks in the shared state."""
-        self._lock = threading.Lock()
-        self._arrived = {}
+        self._lock, self._arrived = threading.Lock(), {}
 
     def record(self, facts: TaskFacts, change: MarkChange) -> Make:
         """Return what makes the record of a change of a mark."""

@@ -308,6 +308,24 @@ def test_results_and_errors_of_a_guarded_tool_keep_the_mark(flowing: Any, result
     assert marks(flowing) == [("request", "trusted")]
 
 
+@both
+async def test_a_refusal_of_a_guarded_function_keeps_the_mark(flowing: Any, is_async: bool) -> None:
+    """What the middleware answers for a refused function is its own text."""
+
+    @flowing.enforcer.tool(labels=[], returns="trusted")
+    def look_up(key: int) -> str:
+        """Look up."""
+        return OWN
+
+    model = Model(script=[called("look_up", key=9), AIMessage("done")])
+    agent = create_agent(model, [tool(look_up)], middleware=[AgentIdentityMiddleware(flowing.enforcer)])
+    async with task_of(flowing, Scope("look_up", key=1)):
+        end = await run(agent, [HumanMessage(REQUEST)], is_async=is_async)
+    (said,) = [one for one in end["messages"] if isinstance(one, ToolMessage)]
+    assert said.text.startswith("refused: argument_out_of_scope")
+    assert marks(flowing) == [("request", "trusted")]
+
+
 class Adds(AgentMiddleware):
     """Adds a text with an address to a request, somewhere."""
 

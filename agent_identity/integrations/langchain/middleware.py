@@ -163,7 +163,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         except (Denied, AttenuationError) as error:
             if not run.is_answer(error):
                 raise
-            return run.accounted(run.answer(run.recorded(error)))
+            return run.answer(run.recorded(error))
         run.hand_over(result)
         return run.accounted(result)
 
@@ -183,7 +183,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         except (Denied, AttenuationError) as error:
             if not run.is_answer(error):
                 raise
-            return run.accounted(run.answer(await off_loop(partial(run.recorded, error))))
+            return run.answer(await off_loop(partial(run.recorded, error)))
         run.hand_over(result)
         return run.accounted(result)
 
@@ -497,9 +497,11 @@ class _Run:
         return _recorded(self._guard(), self.request.tool_call["args"], error, self._task)
 
     def answer(self, denied: Denied) -> ToolMessage:
-        """Return the agent's answer for a refusal."""
+        """Return the agent's answer for a refusal; it is ours, and counts in the mark of the task."""
         call = self.request.tool_call
-        return refusal_message(denied, call["id"], call["name"])
+        answer = refusal_message(denied, call["id"], call["name"])
+        account(self._task, answer)
+        return answer
 
     def _account(self, result: object) -> None:
         """Register what the guard delivered, whose label counts in the mark of the task.

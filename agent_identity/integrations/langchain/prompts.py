@@ -50,8 +50,8 @@ def _messages_in(result: object) -> Generator[BaseMessage]:
         sent = (getattr(one, "arg", None) for one in _listed(getattr(each, "goto", None)))
         for state in (getattr(each, "update", None), *sent):
             members = cast("dict[str, object]", state) if isinstance(state, dict) else None
-            messages = getattr(state, "messages", None) if members is None else members.get("messages")
-            for one in _listed(cast("object", messages)):
+            found = getattr(cast("object", state), "messages", None) if members is None else members.get("messages")
+            for one in _listed(cast("object", found)):
                 with suppress(ValueError, TypeError, NotImplementedError):  # It is no message, and LangChain says so.
                     yield from convert_to_messages([cast("Any", one)])
 

@@ -252,11 +252,12 @@ async def test_a_prompt_of_a_server_is_not_the_principals_word(pair: Pair, role:
 
     calls = [{"name": "pay", "args": {"to": to}, "id": to, "type": "tool_call"} for to in ("evil-account", "account-1")]
     model = Model(messages=iter([AIMessage("", tool_calls=[call]) for call in calls] + [AIMessage("done")]))
-    middleware = AgentIdentityMiddleware(enforcer, principal_messages=True)
+    middleware = AgentIdentityMiddleware(enforcer)
     agent = create_agent(model, [StructuredTool.from_function(pay)], middleware=[middleware])
     scope = Scope({f"{NAME}:prompt/ask": {}, "pay": {}})
     async with in_memory(pair.server(), lambda of: protect_session(of, enforcer, McpServer(NAME))) as session:
-        with enforcer.task("books", principal=ALICE, agent=CLERK, scope=scope, request="help"):
+        with enforcer.task("books", principal=ALICE, agent=CLERK, scope=scope, request="help") as task:
+            task.said("Pay to account-1")
             asked = await load_mcp_prompt(session, "ask", arguments={"topic": "evil-account"})
             assert isinstance(asked[0], HumanMessage)
             if role == "assistant":
@@ -264,4 +265,4 @@ async def test_a_prompt_of_a_server_is_not_the_principals_word(pair: Pair, role:
             await agent.ainvoke({"messages": [*asked, HumanMessage("Pay to account-1")]})
     assert paid == ["account-1"]
     found = [one for one in records.read(pair.folder / "flow", drafts=True) if isinstance(one, records.Mark)]
-    assert [one.mark.cause for one in found] == ["request", "result", "said"]
+    assert [one.mark.cause for one in found] == ["request", "said", "result"]

@@ -94,7 +94,7 @@ class Office:
         """Return the agent."""
         middleware = list(options.pop("middleware", ()))
         if self.guard == "middleware":
-            middleware = [AgentIdentityMiddleware(self.enforcer, principal_messages=True), *middleware]
+            middleware = [AgentIdentityMiddleware(self.enforcer), *middleware]
         model = Scripted(script=[*script, AIMessage("done"), AIMessage("done")])
         return create_agent(model, self.tools(), middleware=middleware, checkpointer=self.saver, **options)
 

@@ -95,7 +95,7 @@ SIGNATURES = {
     Enforcer.tool: "self, function=None, /, *, name=None, data=None, kind='function', labels=None, lazy=None, "
     "touches=None, returns=None, destination=None, endorses=False, restores=None",
     Enforcer.guard: "self, name, *, kind='function', server=None, labels=None, data=None, claims=None, lazy=None, "
-    "suspends=(), returns=(), place=None, touches=None, workflow=None, flow=None",
+    "suspends=(), returns=(), place=None, touches=None, workflow=None, thread=None, flow=None",
     Task.export: "self, *, to=None, audience=None, agent=None, scope=None, ttl=None",
     Task.token: "self, *, audience, resource=None, scope=None",
     Verifier: "trust=None, *, processes=1, witnesses=(), require=None, timestamps=None, drafts=False, progress=None",

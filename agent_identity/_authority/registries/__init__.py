@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     )
     from agent_identity._authority.registries.revocations import (
         EVERYTHING,
+        MAX_LIST,
         Revocation,
         RevocationList,
         RevocationStatus,
         RevokedKind,
+        successors_in,
         trusted_revocations,
+        with_successors,
     )
     from agent_identity._authority.registries.rulings import (
         MAX_SOURCES,
@@ -52,11 +55,14 @@ else:
             ),
             "agent_identity._authority.registries.revocations": (
                 "EVERYTHING",
+                "MAX_LIST",
                 "Revocation",
                 "RevocationList",
                 "RevocationStatus",
                 "RevokedKind",
+                "successors_in",
                 "trusted_revocations",
+                "with_successors",
             ),
             "agent_identity._authority.registries.rulings": (
                 "MAX_SOURCES",
@@ -83,6 +89,7 @@ __all__ = [
     "INVENTORY_NAME",
     "INVENTORY_TYPE",
     "INVENTORY_VERSION",
+    "MAX_LIST",
     "MAX_REGISTRY",
     "MAX_SOURCES",
     "MAX_WAIT",
@@ -103,6 +110,8 @@ __all__ = [
     "folded",
     "open_inventory",
     "sources_of",
+    "successors_in",
     "trusted_revocations",
     "trusted_ruling",
+    "with_successors",
 ]

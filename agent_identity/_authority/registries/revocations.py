@@ -22,6 +22,7 @@ from agent_identity.errors import TokenError
 
 __all__ = [
     "EVERYTHING",
+    "MAX_LIST",
     "MAX_REVOCATIONS",
     "REVOCATIONS_TYPE",
     "Revocation",
@@ -29,7 +30,9 @@ __all__ = [
     "RevocationStatus",
     "RevokedKind",
     "read_revocations",
+    "successors_in",
     "trusted_revocations",
+    "with_successors",
 ]
 
 REVOCATIONS_TYPE: Final = "agent-revocations+jwt"
@@ -238,11 +241,28 @@ class RevocationList:
         return sign_compact(header, claims, signer, most=MAX_LIST).encode("ascii")
 
 
+def with_successors(signed: bytes, successors: Iterable[str]) -> bytes:
+    """Return a signed list with signed successors of trust files after it, a line each.
+
+    They lead readers from a key that they trust to the key of the list, and each is verified by itself.
+
+    Args:
+        signed: The result of :meth:`RevocationList.sign`.
+        successors: The successors, oldest first.
+    """
+    return b"\n".join((signed, *(token.encode("ascii") for token in successors)))
+
+
+def successors_in(data: bytes) -> tuple[str, ...]:
+    """Return the unverified successors after a signed list."""
+    return tuple(data.decode("ascii", "ignore").split("\n")[1:])
+
+
 def read_revocations(data: bytes, *, anchors: Callable[[str], PublicKey], issuer: str | None) -> RevocationList:
     """Return a signed list after verifying it.
 
     Args:
-        data: The result of :meth:`RevocationList.sign`.
+        data: The result of :meth:`RevocationList.sign`; successors after it are passed over.
         anchors: Returns the issuer key of a ``kid``, or raises :class:`TokenError`.
         issuer: The issuer that must have made it; None for any that the key signs for.
 
@@ -252,7 +272,7 @@ def read_revocations(data: bytes, *, anchors: Callable[[str], PublicKey], issuer
             signed by that key (``bad_signature``), or another issuer's (``wrong_issuer``).
     """
     try:
-        text = data.decode("ascii")
+        text = data.partition(b"\n")[0].decode("ascii")
     except UnicodeDecodeError:
         raise TokenError("the bytes are not a signed list of revocations", code="malformed_token") from None
     parts = parse_compact(text, most=MAX_LIST)

@@ -28,7 +28,7 @@ from agent_identity._enforcement.calls import (
     request_bytes,
     with_digest,
 )
-from agent_identity._enforcement.common import Steps, has_loop, safe_message
+from agent_identity._enforcement.common import FollowedTrust, Steps, has_loop, safe_message
 from agent_identity._enforcement.tasks import Task, TaskContext, attached, leave, mark_of, taken_over
 from agent_identity._evidence.ledger import Ledger
 from agent_identity._evidence.record import ApprovalStatus, DigestKeys, Time
@@ -36,7 +36,6 @@ from agent_identity._evidence.record import schema as records
 from agent_identity._identity.common import Clock, Ids
 from agent_identity._identity.keys import Signer
 from agent_identity._identity.principals import Human
-from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, StateError, TokenError
 
 __all__ = ["Approvals", "Held"]
@@ -86,7 +85,7 @@ class Approvals:
         signer: Signer,
         ambience: TaskContext,
         *,
-        trust: TrustStore,
+        trust: FollowedTrust,
         clock: Clock,
         ids: Ids,
         forbid: Callable[[str, str, str], None],
@@ -298,7 +297,7 @@ class Approvals:
             reason=answer.reason,
             sources=request.sources,
         )
-        return ruling, ruling.sign(self._signer, issuer=self._trust.issuer or "")
+        return ruling, ruling.sign(self._signer, issuer=self._trust.now.issuer or "")
 
     def _begin(self, call: Call, channel: Approval) -> _Asking:
         """Return the request of a call: the pending one, or a new one."""
@@ -409,7 +408,7 @@ class Approvals:
         """Return a signed ruling that ends no later than the request; :meth:`take_up` compares it with the call."""
         tool = asking.call.tool
         try:
-            ruling = trusted_ruling(token, self._trust)
+            ruling = self._trust.trying(lambda trust: trusted_ruling(token, trust))
         except TokenError as error:
             raise Denied(
                 f"{tool}: the approval is not signed by the issuer ({error.code}); ask again", code="approval_forged"

@@ -20,7 +20,7 @@ from agent_identity._evidence.storage import Files, make_folder
 from agent_identity._evidence.transparency import Publisher
 from agent_identity._identity.common import Clock, Ids, check_path, hide_from_git
 from agent_identity._identity.keys import PublicKey, Signer, SigningKey
-from agent_identity._identity.trust import Purpose, SocketSigner, TrustedKey, TrustStore
+from agent_identity._identity.trust import Purpose, SocketSigner, TrustedKey, TrustStore, check_root
 from agent_identity.errors import ConfigurationError, TokenError
 
 __all__ = ["Directory", "hides_from_git", "open_directory"]
@@ -295,6 +295,7 @@ def open_directory(
     ids: Ids,
     durability: Durability,
     keys: str | tuple[Signer, Signer] | None = None,
+    root: PublicKey | None = None,
     publishers: Sequence[Publisher] = (),
     drafts: bool = False,
     pseudonyms: bool = False,
@@ -309,6 +310,7 @@ def open_directory(
         durability: The durability of an appended record, and the files of the stream.
         keys: ``unix:PATH`` of the process that holds the keys, or issuer and recorder; by default the directory
             holds them.
+        root: The root that must have signed the trust file.
         publishers: Publish the checkpoints elsewhere.
         drafts: Write version 2 of the record.
         pseudonyms: Use pseudonyms for principals and the host.
@@ -320,15 +322,18 @@ def open_directory(
     """
     refuse_clash()
     issuer, recorder, trust = _keys(directory, keys, clock, ids)
-    check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // 1_000_000_000)
-    root = Path(directory)
-    sync, cosign = durability.sync, None if isinstance(keys, str) else SecondSigner(root, clock)
-    certificate = CertificateFile(root, recorder.public_key, trust.origin or "") if drafts else None
-    beginning = None if certificate is None else _beginning(certificate, pseudonyms_of(root, wanted=pseudonyms))
-    state = DirectoryState(root / "state", sync=sync)
+    now = clock.wall_ns() // 1_000_000_000
+    check_keys(issuer.public_key, recorder.public_key, trust, now)
+    if root is not None:
+        check_root(trust, root, at=now)
+    place = Path(directory)
+    sync, cosign = durability.sync, None if isinstance(keys, str) else SecondSigner(place, clock)
+    certificate = CertificateFile(place, recorder.public_key, trust.origin or "") if drafts else None
+    beginning = None if certificate is None else _beginning(certificate, pseudonyms_of(place, wanted=pseudonyms))
+    state = DirectoryState(place / "state", sync=sync)
     try:
         ledger = Ledger.open(
-            root,
+            place,
             signer=recorder,
             origin=trust.origin or "",
             clock=clock,
@@ -343,7 +348,7 @@ def open_directory(
     except BaseException:
         state.close()
         raise
-    digests = DigestKeys(root / "keys" / "digests.jsonl", sync=sync)
+    digests = DigestKeys(place / "keys" / "digests.jsonl", sync=sync)
     return Directory(issuer, recorder, trust, ledger, digests, state, certificate)
 
 

@@ -46,7 +46,10 @@ def announce(directory: str | os.PathLike[str], tokens: Iterable[str]) -> None:
     Raises:
         ConfigurationError: The file cannot be read or written.
     """
-    known = dict.fromkeys((*announced(directory), *tokens))
+    before = announced(directory)
+    known = dict.fromkeys((*before, *tokens))
+    if len(known) == len(before):
+        return
     content = "".join(f"{token}\n" for token in list(known)[-_MOST:])
     replace_public_file(Path(directory) / "trust.successors", content.encode("ascii"))
 

@@ -243,12 +243,16 @@ def revoke(
         except ValueError as error:
             raise ConfigurationError(f"bad revocation: {error}") from None
         following = trust.with_keys(tuple(changed.get(entry, entry) for entry in trust.keys))
-        if _may_announce(root, following):
-            following = revisable(trust).with_keys(following.keys)
-            replace_trust(root, following)
-        else:
-            following.save(file)
+        _write(root, file, trust, following)
         return tuple(changed.values())
+
+
+def _write(root: Path, file: Path, trust: TrustStore, following: TrustStore) -> None:
+    """Write a trust file, and announce it to running processes where the key in use can."""
+    if _may_announce(root, following):
+        replace_trust(root, revisable(trust).with_keys(following.keys))
+    else:
+        following.save(file)
 
 
 def _may_announce(root: Path, trust: TrustStore) -> bool:

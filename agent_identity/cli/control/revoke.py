@@ -26,6 +26,7 @@ from agent_identity._identity.keys import parse_compact
 from agent_identity._identity.trust import MAX_SUCCESSOR, TrustStore
 from agent_identity.canonical import encode
 from agent_identity.cli.control.opened import NS, opened, store_of, trust_file
+from agent_identity.cli.terminal.signing import refuse_inside
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError
 
@@ -38,7 +39,7 @@ _RECORDED: Final = frozenset({"task", "grant", "agent", "human", "service"})
 def run_revoke(chosen: argparse.Namespace) -> int:
     """Revoke or suspend a target."""
     kind, name = _target(chosen)
-    with opened(chosen.directory, chosen.keys, store_of(chosen)) as enforcer:
+    with opened(chosen, store_of(chosen)) as enforcer:
         try:
             enforcer.revoke(kind, name, reason=chosen.reason, suspend=chosen.suspend)
         except ValueError as error:
@@ -89,8 +90,9 @@ def _is_recorded(directory: str, name: str) -> bool:
 
 def run_reinstate(chosen: argparse.Namespace) -> int:
     """Lift a suspension."""
+    refuse_inside(chosen)
     kind, name = _target(chosen)
-    with opened(chosen.directory, chosen.keys, store_of(chosen)) as enforcer:
+    with opened(chosen, store_of(chosen)) as enforcer:
         try:
             enforcer.reinstate(kind, name)
         except ValueError as error:
@@ -105,7 +107,7 @@ def run_reinstate(chosen: argparse.Namespace) -> int:
 def run_list(chosen: argparse.Namespace) -> int:
     """List the revocations."""
     if chosen.sign_again or chosen.adopt:
-        with opened(chosen.directory, chosen.keys, store_of(chosen)) as enforcer:
+        with opened(chosen, store_of(chosen)) as enforcer:
             if chosen.sign_again:
                 enforcer.revocations.sign_again()
             if chosen.adopt:

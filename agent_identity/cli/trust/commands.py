@@ -67,6 +67,10 @@ def _signer(parser: ArgumentParser) -> None:
     parser.add_argument("--user", metavar="NAME", action="append", default=[], help=text)
     text = "serve all users with this primary group"
     parser.add_argument("--group", metavar="NAME", action="append", default=[], help=text)
+    text = "sign lists of revocations, rulings and registrations for this user as well; never the user of the agents"
+    parser.add_argument("--operator", metavar="NAME", action="append", default=[], help=text)
+    text = "the same for all users with this primary group"
+    parser.add_argument("--operator-group", metavar="NAME", action="append", default=[], help=text)
 
 
 def _witness(parser: ArgumentParser) -> None:

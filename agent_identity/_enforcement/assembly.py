@@ -2,13 +2,12 @@
 
 import inspect
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from agent_identity._authority.registries import AgentRegistry
 from agent_identity._authority.stores import StateStore
-from agent_identity._enforcement.calls import Approval
 from agent_identity._enforcement.common import FollowedTrust, Mode, policy_state
 from agent_identity._enforcement.directory import Directory, Privacy, Telemetry, check_keys, registry_path
 from agent_identity._enforcement.guard import DeclaredFlow, EnforcementContext
@@ -16,7 +15,7 @@ from agent_identity._enforcement.sessions import Admission
 from agent_identity._enforcement.tasks import Flows
 from agent_identity._enforcement.telemetry import Spans
 from agent_identity._evidence.ledger import Ledger
-from agent_identity._evidence.record import DigestKeys, Pseudonyms, Time
+from agent_identity._evidence.record import DigestKeys, Time
 from agent_identity._evidence.record import schema as records
 from agent_identity._identity.common import Clock, check_id
 from agent_identity._identity.keys import Signer
@@ -40,7 +39,6 @@ __all__ = [
     "check_labels",
     "check_mode",
     "check_parts",
-    "check_privacy",
     "check_state",
     "exporter_of",
     "flows_of",
@@ -125,19 +123,6 @@ def check_given(privacy: Privacy, telemetry: Telemetry) -> None:
     if telemetry.otlp is not None:
         raise ConfigurationError(
             "Telemetry(otlp=…) needs a directory; use Enforcer.open, or give exporter=LedgerExporter(…)"
-        )
-
-
-def check_privacy(routes: Mapping[str, object], *, disclosable: bool, pseudonyms: Pseudonyms | None) -> None:
-    """Refuse approvals together with digests or names that their rulings do not have.
-
-    Raises:
-        ConfigurationError: A route asks a person, and arguments are disclosable or principals have pseudonyms.
-    """
-    if (disclosable or pseudonyms is not None) and any(isinstance(route, Approval) for route in routes.values()):
-        raise ConfigurationError(
-            "approvals exclude disclosable arguments and pseudonyms, because rulings name the principal and the whole "
-            "arguments; leave one of the two out"
         )
 
 

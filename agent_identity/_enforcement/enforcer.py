@@ -167,11 +167,23 @@ class Enforcer:
         permits = permits_of(nested)
         time, shared = clock or SystemClock(), MemoryState() if state is None else state
         source, ambience = ids or RandomIds(), TaskContext(time, enforced=mode == "enforce")
-        parts.check_privacy(routes or {}, disclosable=privacy.disclosable, pseudonyms=pseudonyms)
         name = parts.check_parts(mode, issuer, recorder, trust, now=time.wall_ns() // _NS)
         self._trust = followed = FollowedTrust(trust, time)
+        revocations = Revocations(
+            shared, ledger, signer=issuer, trust=followed, clock=time, forbid=self._forbid, pseudonyms=pseudonyms
+        )
         approvals = Approvals(
-            ledger, digests, shared, issuer, ambience, trust=followed, clock=time, ids=source, forbid=self._forbid
+            ledger,
+            digests,
+            shared,
+            issuer,
+            ambience,
+            trust=followed,
+            clock=time,
+            ids=source,
+            forbid=self._forbid,
+            check_person=revocations.check_person,
+            pseudonyms=pseudonyms,
         )
         self._point = EnforcementContext(
             ledger=ledger,
@@ -185,7 +197,7 @@ class Enforcer:
             mode=mode,
             inline=telemetry.sealing == "inline",
             state=shared,
-            revocations=Revocations(shared, ledger, signer=issuer, trust=followed, clock=time, forbid=self._forbid),
+            revocations=revocations,
             approvals=approvals,
             inventory=Inventory(ledger, issuer, followed, time),
             disclosable=privacy.disclosable,

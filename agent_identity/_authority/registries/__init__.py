@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._authority.registries.agents import (
+        HEAD_TYPE,
         MAX_REGISTRY,
+        REGISTRATION_TYPE,
         AgentRegistry,
         Mark,
         Registration,
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from agent_identity._authority.registries.revocations import (
         EVERYTHING,
         MAX_LIST,
+        REVOCATIONS_TYPE,
         Revocation,
         RevocationList,
         RevocationStatus,
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
         with_successors,
     )
     from agent_identity._authority.registries.rulings import (
+        APPROVAL_TYPE,
         MAX_SOURCES,
         MAX_WAIT,
         Ruling,
@@ -46,7 +50,9 @@ else:
         __name__,
         {
             "agent_identity._authority.registries.agents": (
+                "HEAD_TYPE",
                 "MAX_REGISTRY",
+                "REGISTRATION_TYPE",
                 "AgentRegistry",
                 "Mark",
                 "Registration",
@@ -56,6 +62,7 @@ else:
             "agent_identity._authority.registries.revocations": (
                 "EVERYTHING",
                 "MAX_LIST",
+                "REVOCATIONS_TYPE",
                 "Revocation",
                 "RevocationList",
                 "RevocationStatus",
@@ -65,6 +72,7 @@ else:
                 "with_successors",
             ),
             "agent_identity._authority.registries.rulings": (
+                "APPROVAL_TYPE",
                 "MAX_SOURCES",
                 "MAX_WAIT",
                 "Ruling",
@@ -85,7 +93,9 @@ else:
     )
 
 __all__ = [
+    "APPROVAL_TYPE",
     "EVERYTHING",
+    "HEAD_TYPE",
     "INVENTORY_NAME",
     "INVENTORY_TYPE",
     "INVENTORY_VERSION",
@@ -93,6 +103,8 @@ __all__ = [
     "MAX_REGISTRY",
     "MAX_SOURCES",
     "MAX_WAIT",
+    "REGISTRATION_TYPE",
+    "REVOCATIONS_TYPE",
     "AgentRegistry",
     "Lease",
     "Mark",

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
         Approval,
         ApprovalRequest,
         is_unaltered,
-        refuse_own,
         request_bytes,
         with_digest,
     )
@@ -46,7 +45,6 @@ else:
                 "Approval",
                 "ApprovalRequest",
                 "is_unaltered",
-                "refuse_own",
                 "request_bytes",
                 "with_digest",
             ),
@@ -101,7 +99,6 @@ __all__ = [
     "form_bytes",
     "is_unaltered",
     "plain_copy",
-    "refuse_own",
     "request_bytes",
     "resource_of",
     "with_digest",

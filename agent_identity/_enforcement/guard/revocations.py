@@ -1,7 +1,7 @@
 """The kill switch: every call checks whether its authority has been revoked."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final, cast, final, get_args
@@ -21,11 +21,11 @@ from agent_identity._authority.stores import DirectoryState, MemoryState, StateS
 from agent_identity._enforcement.common import FollowedTrust, has_loop, in_background, may_wait
 from agent_identity._enforcement.tasks import Task
 from agent_identity._evidence.ledger import Ledger
-from agent_identity._evidence.record import RevocationChange, RevocationState, Time
+from agent_identity._evidence.record import Pseudonyms, RevocationChange, RevocationState, Time
 from agent_identity._evidence.record import schema as records
 from agent_identity._identity.common import Clock
 from agent_identity._identity.keys import Signer
-from agent_identity._identity.principals import Agent, Human, Service
+from agent_identity._identity.principals import Agent, Human, Principal, Service
 from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
 
@@ -55,6 +55,7 @@ class Revocations:
         trust: The trusted keys, and the issuer's URI; it follows the successors that come with a list.
         clock: Source of time.
         forbid: Refuses acts that are forbidden to guarded bodies.
+        pseudonyms: The pseudonyms of principals, by which the list names them.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class Revocations:
         "_list",
         "_lock",
         "_near",
+        "_pseudonyms",
         "_reads",
         "_signer",
         "_state",
@@ -84,8 +86,10 @@ class Revocations:
         trust: FollowedTrust,
         clock: Clock,
         forbid: Callable[[str, str, str], None],
+        pseudonyms: Pseudonyms | None = None,
     ) -> None:
         self._forbid = forbid
+        self._pseudonyms = pseudonyms
         self._state = state
         # Any other store may block.
         self._near = state if isinstance(state, DirectoryState | MemoryState) else None
@@ -111,7 +115,13 @@ class Revocations:
             state: The other state; nothing is written to it.
         """
         self._beside = Revocations(
-            state, self._ledger, signer=self._signer, trust=self._trust, clock=self._clock, forbid=self._forbid
+            state,
+            self._ledger,
+            signer=self._signer,
+            trust=self._trust,
+            clock=self._clock,
+            forbid=self._forbid,
+            pseudonyms=self._pseudonyms,
         )
 
     def check(self, chain: Chain) -> None:
@@ -121,11 +131,35 @@ class Revocations:
             Denied: With code ``revoked`` or ``suspended``; ``state_unavailable`` or ``revocations_unreadable``
                 if the list cannot be read.
         """
+        self.refuse(lambda listed: listed.find(chain, self._aliases(chain.root.principal)))
+
+    def check_person(self, person: Human) -> None:
+        """Check that a person who decides, and all who act for the person, are neither revoked nor suspended.
+
+        Raises:
+            Denied: As for :meth:`check`.
+        """
+        self.refuse(lambda listed: listed.find_person(person, self._aliases(person)))
+
+    def _aliases(self, principal: Principal) -> Iterator[tuple[str, str]]:
+        """Yield the pseudonyms of a principal and of all who act for it, which the list names where there are any."""
+        for name in (principal.id, *principal.via) if self._pseudonyms is not None else ():
+            for kind in ("human", "service"):
+                found = self._pseudonyms and self._pseudonyms.find(kind, name)
+                if found:
+                    yield kind, found
+
+    def refuse(self, find: Callable[[RevocationList], Revocation | None]) -> None:
+        """Refuse by the entry that a function finds in the current list, if any.
+
+        Raises:
+            Denied: As for :meth:`check`.
+        """
         try:
             if may_wait() and not self.is_current():
                 self._catch_up()
             if self._beside is not None:
-                self._beside.check(chain)
+                self._beside.refuse(find)
         except StateError as error:
             raise Denied(
                 f"the shared state with the revocations failed ({error.code}); bring the store "
@@ -133,7 +167,7 @@ class Revocations:
                 code="state_unavailable",
             ) from None
         if self._list.entries:
-            entry = self._list.find(chain)
+            entry = find(self._list)
             if entry is not None:
                 raise _refusal(entry)
 
